@@ -1,0 +1,34 @@
+"""aligned: each file of dataroot/phase holds a pair, A on the left half and B on the right."""
+
+from data.base import BaseDataset, Sample
+from util.errors import DataError
+
+
+class Aligned(BaseDataset):
+    """{"A", "B", "path_A", "path_B"}; both halves get the same crop and flip."""
+
+    paired = True
+
+    def __init__(self, o):
+        super().__init__(o)
+        self.paths = self.files(o.phase)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self.paths[index]
+        # grey only if neither side needs colour; each half is then brought to its own channels
+        pair = self.read(path, 3)
+        width, height = pair.size
+        if width < 2:
+            raise DataError("image", path, f"is {width}x{height}, too narrow for two halves", "give A and B side by side")
+        half = width // 2
+        left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, width, height))
+        geometry = self.preprocess.draw()
+        sides = [
+            self.preprocess(side.convert("L") if channels == 1 else side, path, geometry, paired=True)
+            for side, channels in zip((left, right), self.channels, strict=True)
+        ]
+        A, B = sides if self.o.direction == "AtoB" else reversed(sides)
+        return {"A": A, "B": B, "path_A": path, "path_B": path}

@@ -1,0 +1,70 @@
+"""The data set `demo`: generated pictures, the same on every machine, for every layout; no file is read.
+
+Scenes of shaded balls on textured ground. A shows them as fruit on grass, B the same scenes as stone on sand: test
+pictures of one number show one scene, so the true translation is known; trainA and trainB share no scene.
+"""
+
+import re
+from pathlib import Path, PurePath
+
+import numpy as np
+from PIL import Image
+
+NAME = "demo"
+SIZE = 128  # pixels
+COUNTS = {"train": 64, "val": 16, "test": 16}
+FIRST = {"train": 0, "val": 10_000, "test": 20_000}  # numbers of the scenes
+A = {"ground": (0.30, 0.62, 0.22), "ball": (0.95, 0.35, 0.12)}
+B = {"ground": (0.86, 0.74, 0.52), "ball": (0.42, 0.50, 0.66)}
+
+
+def is_demo(path: str) -> bool:
+    """Whether a path lies in the generated data set; a real folder of that name wins."""
+    return PurePath(path).parts[:1] == (NAME,) and not Path(NAME).exists()
+
+
+def names(folder: str) -> list[str]:
+    """Return the paths of a folder's pictures: demo/trainA, demo/trainB, demo/train (pairs), likewise test and val."""
+    inside = "/".join(PurePath(folder).parts[1:]) or "testA"
+    match = re.fullmatch(r"(train|val|test)([AB]?)", inside)
+    return [f"{NAME}/{inside}/{i:04d}.png" for i in range(COUNTS[match[1]])] if match else []
+
+
+def draw(path: str) -> Image.Image:
+    """Return the picture that a path of the data set stands for, as RGB; a pair is A and B side by side."""
+    folder, file = PurePath(path).parts[1:3]
+    phase, side = folder.rstrip("AB"), folder[-1]
+    number = FIRST[phase] + int(PurePath(file).stem)
+    if folder == "trainB":
+        number += 5_000  # other scenes than trainA's
+    sides = {"A": [A], "B": [B]}.get(side, [A, B])
+    return Image.fromarray(np.concatenate([_scene(number, colours) for colours in sides], axis=1))
+
+
+def _scene(number: int, colours: dict[str, tuple[float, float, float]]) -> np.ndarray:
+    """Return (SIZE, SIZE, 3) uint8: up to four balls lit from the upper left."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+    shade = 0.75 + 0.15 * y + 0.12 * _texture(rng)
+    is_ball = np.zeros_like(shade, dtype=bool)
+    light = np.array([-0.5, -0.6, 0.62])
+    for _ in range(rng.integers(1, 5)):
+        cx, cy, radius = rng.uniform(-0.75, 0.75), rng.uniform(-0.6, 0.75), rng.uniform(0.2, 0.5)
+        dx, dy = (x - cx) / radius, (y - cy) / radius
+        shade[(dx - 0.35) ** 2 + ((dy - 0.75) / 0.45) ** 2 < 1] *= 0.6  # its shadow on the ground
+        inside = dx**2 + dy**2 < 1
+        dz = np.sqrt(np.clip(1 - dx**2 - dy**2, 0, 1))
+        lit = np.clip(dx * light[0] + dy * light[1] + dz * light[2], 0, 1)
+        shade[inside] = (0.25 + 0.75 * lit)[inside]
+        is_ball |= inside
+    colour = np.where(is_ball[..., None], colours["ball"], colours["ground"])
+    return (np.clip(shade[..., None] * colour, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _texture(rng: np.random.Generator) -> np.ndarray:
+    """Return (SIZE, SIZE) smooth noise in about [-1, 1], three octaves."""
+    total = np.zeros((SIZE, SIZE))
+    for cells, weight in ((8, 0.5), (16, 0.3), (32, 0.2)):
+        coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+        total += weight * np.asarray(Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    return total

@@ -1,0 +1,102 @@
+"""Find and read picture files: upright, 8 bits a channel, grey or RGB."""
+
+import os
+import stat
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from data import demo
+from util.errors import DataError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # by content; others (EPS!) are never opened
+
+
+def is_readable(name: str) -> bool:
+    """Whether a file name is that of a picture, by its extension."""
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def list_images(folder: str) -> list[str]:
+    """Return the paths of all pictures under a folder, sorted, sub-folders included, each real file once.
+
+    Links are followed once; pipes and devices are left out. [] if the folder does not exist. The folders of `demo`
+    exist without files, unless there is a real one of that name.
+    """
+    if demo.is_demo(folder):
+        return demo.names(folder)
+    found, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        here = os.stat(root)
+        if (here.st_dev, here.st_ino) in seen:  # a link back up: not again
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        for name in filter(is_readable, names):
+            path = os.path.join(root, name)
+            try:
+                if stat.S_ISREG(os.stat(path).st_mode):
+                    found.append(path)
+            except OSError:  # a dangling link
+                continue
+    return sorted(found)
+
+
+def open_image(path: str, channels: int) -> Image.Image:
+    """Return the picture in a file, upright (EXIF), as mode L for 1 channel, else RGB.
+
+    16-bit grey keeps its upper 8 bits. Raises DataError, naming the file, for whatever cannot be read so.
+    """
+    if demo.is_demo(path):
+        return _in_channels(demo.draw(path), channels)
+    if channels not in (1, 3):
+        flag = DataError("image", path, f"cannot become {channels} channels", "use --input_nc and --output_nc 1 or 3")
+        raise flag
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.load()
+            return _in_channels(_eight_bit(_upright(image), path), channels)
+    except (DataError, MemoryError):
+        raise
+    except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
+        raise DataError("image", path, _reason(path, problem), "delete or replace it") from problem
+
+
+def _in_channels(image: Image.Image, channels: int) -> Image.Image:
+    image = image.convert("RGB")
+    return image.convert("L") if channels == 1 else image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF, in any of the ways Pillow meets it: the picture itself is fine as it lies
+        return image
+
+
+def _eight_bit(image: Image.Image, path: str) -> Image.Image:
+    """Return an image whose values fit 8 bits; PIL's own conversion would clip 16-bit pictures to white."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        deep = image.mode != "I" or values.max() > 255
+        return Image.fromarray((values >> 8 if deep else values).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise DataError("image", path, "holds 32-bit floats", "convert it to 8 or 16 bits a channel")
+    return image
+
+
+def _reason(path: str, problem: Exception) -> str:
+    try:
+        size = os.stat(path).st_size
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as unreadable:
+        return f"cannot be read ({unreadable.strerror})"
+    if size == 0:
+        return "not an image (empty file)"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the image itself (git lfs pull fetches it)"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "not an image (a web page)"
+    return f"cannot be read ({type(problem).__name__}: {problem})"

@@ -1,0 +1,121 @@
+"""Batches in an order that is a pure function of (seed, epoch), loaded by any number of processes."""
+
+import random
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from data.base import BaseDataset, Sample
+from util import plugins
+from util.errors import DataError
+from util.seeding import mixed, seeded
+
+Key = tuple[int, int]  # (epoch, index)
+
+
+class Loader:
+    """`loader.epoch(epoch, skip)` yields the batches of one epoch, without its first `skip` samples.
+
+    Resuming is skipping: what a batch holds depends on nothing but (seed, epoch) and its place.
+    """
+
+    def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool):
+        self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
+        self.loader = DataLoader(
+            Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=o.num_threads, collate_fn=collate,
+            persistent_workers=o.num_threads > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_quiet_worker,
+            generator=torch.Generator(),  # its own: the global one belongs to the training step
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield batches; raise DataError, naming the file, for a sample that could not be made."""
+        self.order.epoch, self.order.skip = epoch, skip
+        for batch in self.loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
+class Order(torch.utils.data.Sampler[list[Key]]):
+    """The batches of one epoch, as lists of (epoch, index)."""
+
+    def __init__(self, length: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool):
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.shuffle, self.drop_last = shuffle, drop_last
+        self.epoch = self.skip = 0
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
+
+    def images(self) -> int:
+        """Return the number of images of a whole epoch."""
+        return len(self) * self.batch_size if self.drop_last else self.length
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        indices = list(range(self.length))
+        if self.shuffle:
+            random.Random(mixed(self.seed, self.epoch, -1)).shuffle(indices)
+        if self.drop_last:
+            indices = indices[: self.images()]
+        for start in range(self.skip, len(indices), self.batch_size):
+            yield [(self.epoch, index) for index in indices[start : start + self.batch_size]]
+
+
+class Seeded(Dataset):
+    """Another data set's samples by (epoch, index), each drawn with generators seeded for just that sample.
+
+    Travels to spawned workers together with the plug-ins its data set may come from.
+    """
+
+    def __init__(self, dataset: BaseDataset, seed: int):
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, key: Key) -> Sample | DataError:
+        epoch, index = key
+        with seeded(mixed(self.seed, epoch, index)):
+            try:
+                return self.dataset[index]
+            except DataError as problem:  # returned, not raised: a worker would bury it under its own traceback
+                return problem
+
+    def __reduce__(self):
+        return _revived, (_PluginPaths(), self.dataset, self.seed)
+
+
+class _PluginPaths:
+    """Unpickles by making this process's plug-ins known in the other one, before anything that follows it."""
+
+    def __reduce__(self):
+        return plugins.use, (plugins.paths(),)
+
+
+def _revived(_: None, dataset: BaseDataset, seed: int) -> Seeded:
+    return Seeded(dataset, seed)
+
+
+def collate(samples: list[Any]) -> dict[str, Any] | DataError:
+    """Return samples as one batch, or the first error among them, or an error if their sizes differ."""
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+    for name, first in samples[0].items():
+        if isinstance(first, torch.Tensor):
+            for sample in samples:
+                if sample[name].shape != first.shape:
+                    path = sample.get(f"path_{name}", name)
+                    sizes = " and ".join("x".join(map(str, s[name].shape[:0:-1])) for s in (samples[0], sample))
+                    return DataError("image", path, f"cannot be batched: pictures of {sizes}",
+                                     "use --batch_size 1, or a --preprocess that crops")  # fmt: skip
+    return default_collate(samples)
+
+
+def _quiet_worker(worker: int) -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer

@@ -1,0 +1,19 @@
+"""single: every picture under dataroot itself, without a counterpart; for testing."""
+
+from data.base import BaseDataset, Sample
+
+
+class Single(BaseDataset):
+    """{"A", "path_A"}."""
+
+    def __init__(self, o):
+        super().__init__(o)
+        self.paths = self.files()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self.paths[index]
+        A = self.preprocess(self.read(path, self.o.input_nc), path, self.preprocess.draw())
+        return {"A": A, "path_A": path}

@@ -1,0 +1,10 @@
+"""GANs by name: every file here but base.py holds one."""
+
+from pathlib import Path
+
+from util.registry import Table
+
+MODELS = Table("model", {
+    file.stem: f"models.{file.stem}"
+    for file in sorted(Path(__file__).parent.glob("*.py")) if file.stem not in ("__init__", "base")
+})  # fmt: skip

@@ -1,0 +1,71 @@
+"""Generators, discriminators, norms, initialisers and objectives by name; importing this imports no torch."""
+
+from typing import TYPE_CHECKING, Any
+
+from util.registry import Table, find
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from networks.objectives import GANLoss
+
+# a generator is called as (o, input_nc, output_nc), a discriminator as (o, input_nc); o holds all flags
+GENERATORS = Table("generator", {
+    "resnet_9blocks": "networks.resnet:resnet_9blocks",
+    "resnet_6blocks": "networks.resnet:resnet_6blocks",
+    "resnet_4blocks": "networks.resnet:resnet_4blocks",
+    "unet_256": "networks.unet:unet_256",
+    "unet_128": "networks.unet:unet_128",
+    "unet_64": "networks.unet:unet_64",
+    "unet_32": "networks.unet:unet_32",
+})  # fmt: skip
+DISCRIMINATORS = Table("discriminator", {
+    "basic": "networks.patch:basic",
+    "n_layers": "networks.patch:n_layers",
+    "pixel": "networks.patch:pixel",
+})  # fmt: skip
+NORMS = Table("norm", {  # called as (channels)
+    "instance": "networks.norm:instance",
+    "batch": "networks.norm:batch",
+    "syncbatch": "networks.norm:SyncBatchNorm",
+    "none": "networks.norm:none",
+})  # fmt: skip
+INITIALISERS = Table("initialiser", {  # called as (weight, gain)
+    "normal": "networks.init:normal",
+    "xavier": "networks.init:xavier",
+    "kaiming": "networks.init:kaiming",
+    "orthogonal": "networks.init:orthogonal",
+})  # fmt: skip
+OBJECTIVES = Table("objective", {
+    "lsgan": "networks.objectives:LSGAN",
+    "vanilla": "networks.objectives:VANILLA",
+    "wgangp": "networks.objectives:WGANGP",
+    "hinge": "networks.objectives:HINGE",
+})  # fmt: skip
+
+
+def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
+    """Build and initialise the generator that --netG names: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
+    return _initialised(find("generator", o.netG)(o, input_nc, output_nc), o)
+
+
+def discriminator(o: Any, input_nc: int) -> "nn.Module":
+    """Build and initialise the discriminator that --netD names: (N, input_nc, H, W) -> (N, 1, h, w) unbounded."""
+    return _initialised(find("discriminator", o.netD)(o, input_nc), o)
+
+
+def _initialised(net: "nn.Module", o: Any) -> "nn.Module":
+    from networks.init import init_weights
+
+    return init_weights(net, o.init_type, o.init_gain)
+
+
+def __getattr__(name: str) -> Any:  # `from networks import GANLoss` imports torch, `import networks` does not
+    if name == "GANLoss":
+        from networks.objectives import GANLoss
+
+        return GANLoss
+    raise AttributeError(f"module 'networks' has no attribute '{name}'")
+
+
+__all__ = ["DISCRIMINATORS", "GENERATORS", "INITIALISERS", "NORMS", "OBJECTIVES", "GANLoss", "discriminator", "generator"]

@@ -1,0 +1,42 @@
+"""How weights are drawn before training."""
+
+from torch import Tensor, nn
+from torch.nn import init
+
+from util.registry import find
+
+
+def normal(weight: Tensor, gain: float) -> Tensor:
+    """Draw from N(0, gain^2)."""
+    return init.normal_(weight, 0.0, gain)
+
+
+def xavier(weight: Tensor, gain: float) -> Tensor:
+    """Draw from a normal distribution after Glorot & Bengio 2010."""
+    return init.xavier_normal_(weight, gain=gain)
+
+
+def kaiming(weight: Tensor, gain: float) -> Tensor:
+    """Draw from a normal distribution after He et al. 2015; the gain is that of a ReLU."""
+    return init.kaiming_normal_(weight, a=0, mode="fan_in")
+
+
+def orthogonal(weight: Tensor, gain: float) -> Tensor:
+    """Draw an orthogonal matrix after Saxe et al. 2013."""
+    return init.orthogonal_(weight, gain=gain)
+
+
+def init_weights(net: nn.Module, init_type: str, gain: float) -> nn.Module:
+    """Draw the weights of all convolutions and linear layers, zero their biases; norms get N(1, gain^2) and 0."""
+    draw = find("initialiser", init_type)
+    for layer in net.modules():
+        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+        if isinstance(layer, nn.modules.batchnorm._NormBase):
+            if weight is not None:
+                init.normal_(weight, 1.0, gain)
+                init.zeros_(bias)
+        elif isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
+            draw(weight, gain)
+            if bias is not None:
+                init.zeros_(bias)
+    return net

@@ -1,0 +1,56 @@
+"""Normalisation layers, and whether a convolution before one needs a bias."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.nn.functional import all_reduce
+
+from util.registry import find
+
+Norm = Callable[[int], nn.Module]
+
+instance = partial(nn.InstanceNorm2d, affine=False, track_running_stats=False)
+batch = nn.BatchNorm2d
+
+
+def none(channels: int) -> nn.Module:
+    """No normalisation; keeps its place in a Sequential, so that keys do not move."""
+    return nn.Identity()
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the batches of all processes; the keys and, in one process, the values of BatchNorm2d.
+
+    torch's own SyncBatchNorm raises on CPU. The sums travel by a differentiable all-reduce, so gloo and second
+    derivatives work. Ioffe & Szegedy 2015, with statistics over the global batch.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(input)
+        count = input.new_full((1,), input.numel() / input.shape[1])
+        sums = torch.cat([input.sum((0, 2, 3)), input.square().sum((0, 2, 3)), count])
+        total, total_sq, n = all_reduce(sums).split([input.shape[1], input.shape[1], 1])
+        mean = total / n
+        var = (total_sq / n - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * n / (n - 1), self.momentum)
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        return input * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+
+
+def norm_layer(name: str) -> tuple[Norm, bool]:
+    """Return the norm called `name` and whether convolutions before it carry a bias.
+
+    They do exactly with instance norm, the reference's rule (with `none` they do not): it keeps the
+    keys of published weights.
+    """
+    layer = find("norm", name)
+    return layer, layer is instance

@@ -1,0 +1,73 @@
+"""The generator of Johnson et al. 2016: two halvings, residual blocks, two doublings."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from networks.norm import Norm, norm_layer
+from networks.sizes import unfit
+
+PADS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
+
+
+class ResnetBlock(nn.Module):
+    """x + f(x), f two 3x3 convolutions (He et al. 2015).
+
+    The names and places of its layers are those of the reference: `conv_block.1` and `.5`, or `.6` with dropout;
+    with zero padding there is no padding layer and they move up.
+    """
+
+    def __init__(self, channels: int, norm: Norm, bias: bool, dropout: bool, padding: str):
+        super().__init__()
+        pad = [PADS[padding](1)] if padding in PADS else []
+        inside = 0 if pad else 1
+
+        def conv():
+            return [*pad, nn.Conv2d(channels, channels, 3, padding=inside, bias=bias), norm(channels)]
+
+        self.conv_block = nn.Sequential(
+            *conv(), nn.ReLU(inplace=True), *([nn.Dropout(0.5)] if dropout else []), *conv()
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv_block(x)
+
+
+class Resnet(nn.Module):
+    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; H and W multiples of 4, at least 8.
+
+    Raises DataError for other sizes (`check_size`). Keys are those of the reference's resnet generators.
+    """
+
+    def __init__(self, input_nc: int, output_nc: int, n_blocks: int, ngf: int = 64, norm: str = "instance",
+                 dropout: bool = False, padding: str = "reflect"):  # fmt: skip
+        super().__init__()
+        layer, bias = norm_layer(norm)
+        relu = partial(nn.ReLU, inplace=True)
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias), layer(ngf), relu()]
+        for n in (ngf, 2 * ngf):
+            layers += [nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=bias), layer(2 * n), relu()]
+        layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]
+        for n in (4 * ngf, 2 * ngf):
+            up = nn.ConvTranspose2d(n, n // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
+            layers += [up, layer(n // 2), relu()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        self.model = nn.Sequential(*layers)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise DataError for a size that does not come back as it went in."""
+        if height % 4 or width % 4 or min(height, width) < 8:
+            raise unfit(height, width, "a resnet needs sides that are multiples of 4, at least 8")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.check_size(*x.shape[2:])
+        return self.model(x)
+
+
+def _build(n_blocks: int, o: Any, input_nc: int, output_nc: int) -> Resnet:
+    return Resnet(input_nc, output_nc, n_blocks, o.ngf, o.norm, not o.no_dropout, o.padding)
+
+
+resnet_9blocks, resnet_6blocks, resnet_4blocks = (partial(_build, n) for n in (9, 6, 4))

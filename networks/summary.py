@@ -1,0 +1,57 @@
+"""Say what a network is made of: layers, shapes, parameters, receptive field."""
+
+import torch
+from torch import nn
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Return the number of trainable and frozen parameters."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def receptive_field(net: nn.Module) -> int:
+    """Return how many pixels of the input, along one side, one output of a chain of convolutions sees."""
+    field = 1
+    for layer in reversed([m for m in net.modules() if isinstance(m, nn.Conv2d)]):
+        field = field * layer.stride[0] + layer.kernel_size[0] - layer.stride[0]
+    return field
+
+
+def summarize(name: str, net: nn.Module, height: int, width: int) -> str:
+    """Return a table of a network's layers, with output shapes for one picture of that size, and its totals.
+
+    A network that does not take a picture of its first convolution's channels is listed without shapes.
+    """
+    leaves = [(n, m) for n, m in net.named_modules() if n and not list(m.children())]
+    shapes = _shapes(net, leaves, height, width)
+    lines = [f"---------- network {name} ({type(net).__name__}) ----------"]
+    for layer, module in leaves:
+        count = parameter_count(module)
+        lines.append(f"{layer:<60} {type(module).__name__:<18} {shapes.get(layer, ''):<18} {count or '':>11}")
+    if not any(isinstance(m, nn.ConvTranspose2d) for m in net.modules()):
+        lines.append(f"receptive field: {receptive_field(net)}x{receptive_field(net)} pixels")
+    lines.append(f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M")
+    return "\n".join(lines)
+
+
+def _shapes(net: nn.Module, leaves: list[tuple[str, nn.Module]], height: int, width: int) -> dict[str, str]:
+    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        return {}
+    shapes: dict[str, str] = {}
+
+    def keep(layer: str):
+        return lambda module, args, out: shapes.__setitem__(layer, "x".join(map(str, out.shape[1:])))
+
+    hooks = [module.register_forward_hook(keep(layer)) for layer, module in leaves]
+    mode = net.training
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, first.in_channels, height, width, device=first.weight.device))
+    except (RuntimeError, TypeError, ValueError):  # it wants other inputs: then without shapes
+        shapes.clear()
+    finally:
+        net.train(mode)
+        for hook in hooks:
+            hook.remove()
+    return shapes

@@ -1,0 +1,54 @@
+"""Combinations of flags that cannot work, refused before anything is built."""
+
+import re
+from pathlib import Path
+
+from options.fields import Options
+from options.store import holds_run
+from util.errors import OptionError
+
+
+def check(o: Options, phase: str) -> None:
+    """Raise OptionError for flags that contradict each other; fill in what one flag decides for another."""
+    _check_preprocess(o)
+    if phase == "test" and "load_size" not in o.given:
+        o.load_size = o.crop_size
+    words = o.preprocess.split("_and_")
+    if "crop" in words and words[0] != "crop" and o.load_size < o.crop_size:
+        raise OptionError("option", "--load_size", f"{o.load_size} is smaller than --crop_size {o.crop_size}",
+                          f"give --load_size {o.crop_size} or more, or a smaller --crop_size")  # fmt: skip
+    if not re.fullmatch(r"latest|[0-9]{1,9}", o.epoch):
+        raise OptionError("option", "--epoch", f"'{o.epoch}' is no epoch", "give a number or latest")
+    if o.gpu_ids is not None and "," in o.gpu_ids.strip(","):
+        count = len([word for word in o.gpu_ids.split(",") if word])
+        raise OptionError("option", "--gpu_ids", f"'{o.gpu_ids}': one process drives one device",
+                          f"use torchrun --nproc_per_node={count} {phase}.py")  # fmt: skip
+    if phase == "train":
+        _check_training(o)
+    else:  # as the reference does: in order, unmirrored
+        o.serial_batches, o.no_flip = True, True
+        if "num_threads" not in o.given:
+            o.num_threads = 0
+
+
+def _check_preprocess(o: Options) -> None:
+    words = set(o.preprocess.split("_and_"))
+    if o.preprocess != "none" and (not words or not words <= {"resize", "crop", "scale_width"}):
+        raise OptionError("option", "--preprocess", f"'{o.preprocess}' is not a choice",
+                          "choose one of resize_and_crop, crop, scale_width, scale_width_and_crop, none")  # fmt: skip
+    if {"resize", "scale_width"} <= words:
+        raise OptionError("option", "--preprocess", "resize and scale_width contradict", "leave one out")
+
+
+def _check_training(o: Options) -> None:
+    last = o.n_epochs + o.n_epochs_decay
+    if last < 1:
+        raise OptionError("option", "--n_epochs", "no epoch to train", "give --n_epochs 1 or more")
+    if o.continue_train and o.overwrite:
+        raise OptionError("option", "--overwrite", "contradicts --continue_train", "leave one out")
+    folder = Path(o.checkpoints_dir) / o.name
+    if holds_run(folder) and not (o.continue_train or o.overwrite):
+        raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
+    if o.label_smoothing and o.gan_mode in ("wgangp", "hinge"):
+        raise OptionError("option", "--label_smoothing", f"has no meaning with --gan_mode {o.gan_mode}",
+                          "use --gan_mode vanilla or lsgan")  # fmt: skip

@@ -1,0 +1,147 @@
+"""One dataclass field is one flag: `option()` gives it a default, a help text, a range and a meaning."""
+
+import math
+import types
+import typing
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from util.errors import OptionError
+from util.registry import FLAGS, entry
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] | str | None = None,
+    of_run: bool = False,
+    endless: bool = False,
+    hidden: bool = False,
+) -> Any:
+    """Declare a flag inside a dataclass; its type is the field's annotation.
+
+    at_least, at_most are inclusive bounds, above, below exclusive ones; `choices` is a tuple of words or the name of
+    a registry kind ("generator"). `of_run`: it shapes networks or pictures, so test.py takes it from the run.
+    `endless` admits inf. Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable).
+    """
+    kept = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
+    return field(default=default, metadata=kept | {"of_run": of_run, "endless": endless, "hidden": hidden})
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag as the parser sees it: a dataclass field with its owner ("all runs", "cycle_gan", ...)."""
+
+    name: str
+    type: Any
+    default: Any
+    owner: str
+    meta: Any
+
+    @property
+    def opposite(self) -> str:
+        """The flag that undoes a boolean one: --dropout for --no_dropout, --no_eval for --eval."""
+        return self.name[3:] if self.name.startswith("no_") else "no_" + self.name
+
+    def check(self, value: Any, given_in: str = "") -> Any:
+        """Return `value` as the flag's type, within its range and choices; raise OptionError otherwise.
+
+        `value` is text from the command line, or a value from a YAML or JSON file named by `given_in`.
+        """
+        try:
+            return self._in_range(self._typed(value))
+        except _Refused as refused:
+            thing = "option" if not given_in else f"option in {given_in}"
+            raise OptionError(thing, "--" + self.name, *refused.args) from None
+
+    def _typed(self, value: Any) -> Any:
+        wanted = self.type
+        if typing.get_origin(wanted) is tuple:
+            return tuple(str(v) for v in ([value] if isinstance(value, str) else value))
+        if isinstance(wanted, types.UnionType):
+            if value is None or str(value).lower() in ("none", "all", "auto", ""):
+                return None
+            wanted = next(t for t in typing.get_args(wanted) if t is not type(None))
+        if wanted is bool:
+            if isinstance(value, bool):
+                return value
+            raise _Refused(f"'{value}' is not true or false", "write true or false")
+        if isinstance(value, (dict, bool)) or value is None:
+            raise _Refused(f"'{value}' is not one value", f"give {_A[wanted]}")
+        if isinstance(value, list):
+            value = ",".join(map(str, value))
+        try:
+            return wanted(value) if wanted is not int else int(str(value))
+        except ValueError:
+            raise _Refused(f"'{value}' is not {_A[wanted]}", f"give {_A[wanted]}") from None
+
+    def _in_range(self, value: Any) -> Any:
+        m = self.meta
+        for one in value if isinstance(value, tuple) else [value]:
+            if isinstance(one, float) and not math.isfinite(one) and not (m["endless"] and one == math.inf):
+                raise _Refused(f"{one} is not a finite number", f"give a number{self._range()}")
+            if isinstance(one, (int, float)) and not isinstance(one, bool) and not self._fits(one):
+                raise _Refused(f"{one} is out of range", f"give a number{self._range()}")
+        if isinstance(m["choices"], tuple) and value not in m["choices"]:
+            raise _Refused(f"'{value}' is not a choice", "choose one of " + ", ".join(m["choices"]))
+        if isinstance(m["choices"], str):
+            return self._named(m["choices"], value)
+        return value
+
+    def _named(self, kind: str, value: Any) -> Any:
+        """Return the registered spelling of a name, or of each of a comma-separated tuple of names."""
+        assert FLAGS[kind] == "--" + self.name, "error messages name the flag by its kind"
+        if isinstance(value, tuple):
+            return tuple(entry(kind, word).name for one in value for word in one.split(",") if word)
+        return entry(kind, value).name if value else value
+
+    def _fits(self, number: float) -> bool:
+        m = self.meta
+        return not (
+            (m["at_least"] is not None and number < m["at_least"])
+            or (m["at_most"] is not None and number > m["at_most"])
+            or (m["above"] is not None and number <= m["above"])
+            or (m["below"] is not None and number >= m["below"])
+        )
+
+    def _range(self) -> str:
+        m = self.meta
+        words = {"at_least": "of at least", "above": "above", "at_most": "of at most", "below": "below"}
+        parts = [f"{text} {m[key]:g}" for key, text in words.items() if m[key] is not None]
+        return " " + " and ".join(parts) if parts else ""
+
+
+class _Refused(ValueError):
+    """(why, remedy) of a value that does not fit its flag."""
+
+
+_A = {int: "a whole number", float: "a number", str: "a text"}
+
+
+def flags_of(holder: type, owner: str) -> list[Flag]:
+    """Return the flags a dataclass declares, in order; [] if `holder` is no dataclass."""
+    if not hasattr(holder, "__dataclass_fields__"):
+        return []
+    hints = typing.get_type_hints(holder)
+    plain_meta = option(None, "").metadata  # a plain dataclass field, without option(), is a flag without help
+    return [Flag(f.name, hints[f.name], f.default, owner, f.metadata or plain_meta) for f in fields(holder)]
+
+
+class Options:
+    """All flags of a run as typed attributes; `vars(o)` is the plain dictionary of them."""
+
+    __slots__ = ("__dict__", "given", "flags", "remembered")
+
+    def __init__(self, values: dict[str, Any], given: set[str], flags: dict[str, Flag]):
+        self.__dict__.update(values)
+        self.given = given  # names that the command line or --config named
+        self.flags = flags
+        self.remembered = False  # whether the run's own options.json was read
+
+    def __getattr__(self, name: str) -> Any:  # only reached for what is not there
+        raise AttributeError(f"no option is called '{name}'")

@@ -1,0 +1,184 @@
+"""Read the command line in two passes: first who is asked for (model, data set, plug-ins), then all their flags."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from options import checks, store, texts
+from options.common import Common
+from options.fields import Flag, Options, flags_of
+from options.test import Test
+from options.train import Train
+from util import plugins
+from util.errors import OptionError
+from util.registry import find
+
+BASE = {"train": (Common, Train), "test": (Common, Test)}
+
+
+def parse(argv: list[str], phase: str) -> Options:
+    """Return all options of a command; prints and exits for --help and --list.
+
+    phase: "train" or "test". Rank: command line, --config, the run's own options (test and --continue_train),
+    the data set's defaults, the model's, the flags'. Raises OptionError for anything wrong.
+    """
+    base = [flag for holder in BASE[phase] for flag in flags_of(holder, str(holder.__doc__))]
+    first = _read(argv, base, known_only=True)
+    wants_list, wants_help = first.pop("list"), first.pop("help")
+    config = store.read_config(first["config"]) if "config" in first else {}
+    asked = config | first
+    if wants_help and "model" not in asked and "plugin" not in asked:
+        sys.exit(texts.print_help(phase, base))
+    plugins.use(_as_tuple(asked.get("plugin", ())))
+    if wants_list:
+        sys.exit(texts.print_list())
+
+    layers = _Layers(base, phase)
+    where = {} if wants_help else _where(asked, layers)
+    saved = _saved(where, phase) if where else {}
+    plugins.use(_as_tuple(saved.get("plugin", ())))
+    if saved and "model" in asked and asked["model"] != saved.get("model"):
+        saved.pop("dataset_mode", None)  # another model wants its own data set
+    layers.choose(saved | asked, where)
+    if wants_help:
+        sys.exit(texts.print_help(phase, layers.flags))
+    given = _read(argv, layers.flags, layers=layers)
+    for name in config:
+        if name not in {flag.name for flag in layers.flags}:
+            raise texts.unknown(name, layers.flags, layers.owner, layers.elsewhere(), Path(first["config"]).name)
+    options = layers.merge(saved, config, given, Path(first.get("config", "")).name)
+    options.plugin = tuple(plugins.paths())
+    options.name = where["name"]
+    options.remembered = bool(saved)
+    checks.check(options, phase)
+    return options
+
+
+class _Layers:
+    """The flags of base, model and data set, and the defaults each may set for flags that others own."""
+
+    def __init__(self, base: list[Flag], phase: str):
+        self.base, self.phase = base, phase
+        # test.py builds the same networks, so it also knows train's flags: from the run, else by their defaults
+        self.silent = flags_of(Train, "training") if phase == "test" else []
+        self.defaults: dict[str, Any] = {}
+        self.flags = base
+        self.owner = ""
+
+    def choose(self, asked: dict[str, Any], where: dict[str, Any]) -> None:
+        """Find the model and the data set asked for; collect their flags and defaults."""
+        by_name = {flag.name: flag for flag in self.base}
+        usual = by_name["model"].default if self.phase == "train" else store.usual_test_model(where)
+        model_name = by_name["model"].check(asked.get("model", usual))
+        model = find("model", model_name)
+        self.defaults = {"model": model_name, **_defaults(model)}
+        if getattr(model, "dataset_mode", None):
+            self.defaults.setdefault("dataset_mode", model.dataset_mode)
+        mode = asked.get("dataset_mode", self.defaults.get("dataset_mode", by_name["dataset_mode"].default))
+        mode = by_name["dataset_mode"].check(mode)
+        dataset = find("dataset", mode)
+        self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
+        own = flags_of(model.Options, model_name) + flags_of(dataset.Options, mode)
+        _refuse_doubles(self.silent + self.base, own)
+        self.flags, self.owner = self.base + own, model_name
+
+    def elsewhere(self) -> dict[str, str]:
+        """Return {flag: owner} of flags that this command does not have but train.py does."""
+        return {flag.name: "train.py" for flag in self.silent}
+
+    def merge(self, saved, config, given, config_name) -> Options:
+        """Return the options of all layers, each value checked against its flag."""
+        flags = {flag.name: flag for flag in self.silent} | {flag.name: flag for flag in self.flags}
+        values = {}
+        for name, flag in flags.items():
+            values[name] = flag.default
+            if name in self.defaults:
+                values[name] = flag.check(self.defaults[name], "the plug-in's defaults")
+            if name in saved and (self.phase == "train" or flag.meta["of_run"] or flag not in self.base):
+                values[name] = flag.check(saved[name], store.FILE)
+            if name in config:
+                values[name] = flag.check(config[name], config_name)
+            if name in given:
+                values[name] = given[name]
+        values["isTrain"] = self.phase == "train"
+        return Options(values, set(config) | set(given), flags)
+
+
+def _defaults(holder: type) -> dict[str, Any]:
+    return dict(getattr(holder, "defaults", {}))
+
+
+def _as_tuple(paths: Any) -> tuple[str, ...]:
+    return (paths,) if isinstance(paths, str) else tuple(paths or ())
+
+
+def _where(asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
+    """Return what says where the run lives and which weights are meant, its name with its suffix."""
+    names = ("name", "checkpoints_dir", "suffix", "epoch", "load_iter", "continue_train", "overwrite")
+    flags = {flag.name: flag for flag in layers.base}
+    found = {n: flags[n].check(asked[n]) if n in asked else flags[n].default for n in names if n in flags}
+    values: dict[str, Any] = {}
+    if found["suffix"]:  # its fields may name any flag, so all of them are read once for it
+        layers.choose(dict(asked), {})
+        own = {flag.name for flag in layers.flags}
+        values = vars(layers.merge({}, {}, {k: v for k, v in asked.items() if k in own}, ""))
+    return found | {"name": store.run_name(found, values, "name" in asked, layers.phase)}
+
+
+def _saved(where: dict[str, Any], phase: str) -> dict[str, Any]:
+    """Return the options that the run itself remembers, where they count: in test and in --continue_train."""
+    if phase == "train" and not where["continue_train"]:
+        return {}
+    return store.load(Path(where["checkpoints_dir"]) / where["name"])
+
+
+def _refuse_doubles(base: list[Flag], own: list[Flag]) -> None:
+    seen = {flag.name: flag.owner for flag in base}
+    for flag in own:
+        if flag.name in seen:
+            why = f"its flag --{flag.name} already belongs to {seen[flag.name]}"
+            raise OptionError("plug-in", flag.owner, why, "rename it")
+        seen[flag.name] = flag.owner
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):  # argparse would print usage and exit; ours is one line like every other
+        flag, _, why = message.removeprefix("argument ").partition(": ")
+        raise OptionError("option", flag.split("/")[0], why or "wrong", "see --help")
+
+
+def _read(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | None = None) -> dict[str, Any]:
+    """Return {name: value} of what the command line gives, checked; unknown flags raise unless known_only."""
+    parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("-h", "--help", action="store_true", default=False)
+    parser.add_argument("--list", action="store_true", default=False)
+    names = {flag.name for flag in flags}
+    for flag in flags:
+        if flag.type is bool:
+            parser.add_argument("--" + flag.name, dest=flag.name, action="store_true")
+            if flag.opposite not in names:
+                parser.add_argument("--" + flag.opposite, dest=flag.name, action="store_false")
+        elif flag.type == tuple[str, ...]:
+            parser.add_argument("--" + flag.name, dest=flag.name, action="append")
+        else:
+            parser.add_argument("--" + flag.name, dest=flag.name)
+    found, rest = parser.parse_known_args(argv)
+    values = vars(found)
+    if known_only:  # values are checked in the second reading, when all plug-ins are known
+        return values
+    if rest:
+        word = next((w for w in rest if w.startswith("-")), None)
+        if word is None:
+            raise OptionError("argument", rest[0], "belongs to no flag", "see --help")
+        assert layers is not None
+        raise texts.unknown(word.lstrip("-").partition("=")[0], flags, layers.owner, layers.elsewhere())
+    by_name = {flag.name: flag for flag in flags}
+    return {name: by_name[name].check(value) if name in by_name else value for name, value in values.items()}
+
+
+def flags_for(model: str, phase: str = "train") -> list[Flag]:
+    """Return every flag of a model with its usual data set, for tools that build command lines."""
+    layers = _Layers([flag for holder in BASE[phase] for flag in flags_of(holder, str(holder.__doc__))], phase)
+    layers.choose({"model": model}, {})
+    return layers.flags

@@ -1,0 +1,142 @@
+"""What a run remembers of its options: options.json to read back, train_opt.txt for people; and config files."""
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from options.fields import Options
+from util.errors import CheckpointError, EnvironmentFault, OptionError
+
+FILE = "options.json"
+MAX_BYTES = 1_000_000
+DEFAULT_NAME = "experiment_name"
+
+
+def save(options: Options, folder: Path, phase: str) -> None:
+    """Write PHASE_opt.txt, in the reference's layout, and for training options.json; both replaced atomically."""
+    values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in vars(options).items()}
+    try:
+        if phase == "train":
+            _replace(folder / FILE, json.dumps({"format": 1, "options": values}, indent=1) + "\n")
+        _replace(folder / f"{phase}_opt.txt", as_text(options))
+    except OSError as problem:
+        if phase == "train":
+            raise EnvironmentFault("folder", folder, problem.strerror or str(problem), "make it writable") from problem
+        print(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})")
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def as_text(options: Options) -> str:
+    """Return the options as the reference prints them: sorted, aligned, changed ones with their default."""
+    lines = ["----------------- Options ---------------"]
+    for name, value in sorted(vars(options).items()):
+        default = options.flags[name].default if name in options.flags else None
+        value = ",".join(value) if isinstance(value, tuple) else value
+        default = ",".join(default) if isinstance(default, tuple) else default
+        note = f"\t[default: {default}]" if value != default else ""
+        lines.append(f"{name:>25}: {str(value):<30}{note}")
+    return "\n".join([*lines, "----------------- End -------------------"]) + "\n"
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Return the options a run was trained with; {} if the folder has no options.json (a reference's run).
+
+    Raises CheckpointError for a file that is too large, is not JSON or is no table of options.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError("it is too large")
+        values = json.loads(path.read_text(encoding="utf-8"))["options"]
+        if not isinstance(values, dict):
+            raise ValueError("it holds no table of options")
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise CheckpointError("file", path, f"cannot be read ({problem})", "restore it or delete it") from problem
+    values.pop("isTrain", None)
+    return values
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Return the options in a YAML or JSON file; OptionError if it is missing, malformed or no table."""
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        values = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+    except OSError as problem:
+        raise OptionError("option", "--config", f"{path}: {problem.strerror}", "give a YAML or JSON file") from problem
+    except (ValueError, yaml.YAMLError) as problem:
+        why = str(problem).replace("\n", " ")
+        raise OptionError("option", "--config", f"{path}: {why}", "mend the file") from problem
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise OptionError("option", "--config", f"{path} is no table of names and values", "write `name: value` lines")
+    return {name.lstrip("-"): value for name, value in values.items()}
+
+
+def run_name(found: dict[str, Any], values: dict[str, Any], named: bool, phase: str) -> str:
+    """Return the run's folder name: --name plus --suffix, checked; the default name takes the next free number.
+
+    values: all options, for the suffix's fields. named: whether the user gave a --name.
+    With --continue_train and in test the default name means the newest run of that name.
+    """
+    name = found["name"]
+    if found["suffix"]:
+        name += "_" + _filled(found["suffix"], values)
+    bad = name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", name) or name.startswith("-")
+    if bad or len(name.encode()) > 200:
+        raise OptionError("option", "--name", f"'{name}' is no folder name", "use letters, digits, _ and -")
+    if named or found["suffix"]:
+        return name
+    numbered = {1: name} | {
+        int(match[1]): path.name
+        for path in Path(found["checkpoints_dir"]).glob(f"{DEFAULT_NAME}_*")
+        if (match := re.fullmatch(DEFAULT_NAME + r"_(\d+)", path.name))
+    }
+    holding = [n for n, folder in numbered.items() if holds_run(Path(found["checkpoints_dir"]) / folder)]
+    newest = max(holding, default=1)
+    if phase == "test" or found["continue_train"] or found["overwrite"] or not holding:
+        return numbered[newest]
+    free = f"{DEFAULT_NAME}_{newest + 1}"
+    print(f"note: {numbered[newest]} is an earlier run; this one is {free} (choose with --name)")
+    return free
+
+
+def _filled(suffix: str, values: dict[str, Any]) -> str:
+    """Return the suffix with {flag} fields replaced; only plain names of flags are fields."""
+
+    def value(match: re.Match) -> str:
+        if match[1] not in values:
+            raise OptionError("option", "--suffix", f"{{{match[1]}}} is no flag", "use fields such as {model} or {netG}")
+        return str(values[match[1]])
+
+    text = re.sub(r"\{([^{}]*)\}", value, suffix)
+    if "{" in text or "}" in text:
+        raise OptionError("option", "--suffix", f"'{suffix}' has an unmatched brace", "write {flag}")
+    return text
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder has state or weights that a new run would mix with."""
+    return any(any(folder.glob(pattern)) for pattern in ("state_*.pt", "*_net_*.pth"))
+
+
+def usual_test_model(where: dict[str, Any]) -> str:
+    """Return the model that test.py uses for a folder without options.json: one-sided, unless it holds two sides."""
+    if not where:
+        return "test"
+    folder = Path(where["checkpoints_dir"]) / where["name"]
+    prefix = f"iter_{where['load_iter']}" if where["load_iter"] else where["epoch"]
+    two_sided = all((folder / f"{prefix}_net_G_{side}.pth").is_file() for side in "AB")
+    return "cycle_gan" if two_sided and not (folder / f"{prefix}_net_G.pth").is_file() else "test"

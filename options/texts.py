@@ -1,0 +1,78 @@
+"""What the command line says: --help, --list, and the right name for a wrong flag."""
+
+import textwrap
+from pathlib import Path
+
+from options.fields import Flag
+from util import plugins
+from util.errors import OptionError
+from util.registry import HOMES, entries, nearest
+
+
+def print_help(phase: str, flags: list[Flag]) -> int:
+    """Print every flag with its default and meaning, grouped by owner; return exit code 0."""
+    print(f"usage: python {phase}.py [--flag value ...]\n")
+    owner = None
+    for flag in flags:
+        if flag.owner != owner:
+            owner = flag.owner
+            print(("" if flag is flags[0] else "\n") + f"{owner}:")
+        print(_line(flag))
+    print("\nmodels (--model NAME --help shows the flags of one): " + ", ".join(e.name for e in entries("model")))
+    print("--list shows every name of every kind, and where it comes from")
+    return 0
+
+
+def _line(flag: Flag) -> str:
+    default = {float("inf"): "no limit", None: "", "": "", (): ""}.get(flag.default, flag.default)
+    if isinstance(default, tuple):
+        default = ",".join(default)
+    head = f"  --{flag.name}" + ("" if flag.type is bool else f" {_kind(flag)}")
+    text = flag.meta["help"] + ("" if default is False or default == "" else f" [{default}]")
+    choices = flag.meta["choices"]
+    words = choices if isinstance(choices, tuple) else [e.name for e in entries(choices)] if choices else ()
+    text += f" ({', '.join(words)})" if words else ""
+    body = textwrap.wrap(text, 82) or [""]
+    gap = " " * 32
+    first = f"{head:<31} {body[0]}" if len(head) < 32 else f"{head}\n{gap}{body[0]}"
+    return "\n".join([first, *(gap + line for line in body[1:])])
+
+
+def _kind(flag: Flag) -> str:
+    return {int: "N", float: "X", str: "TEXT"}.get(flag.type, "N" if flag.type == (int | None) else "TEXT")
+
+
+def print_list() -> int:
+    """Print every kind, name and origin, importing no plug-in; return exit code 0."""
+    for kind in HOMES:
+        print(f"{kind}:")
+        for found in sorted(entries(kind), key=lambda e: e.name):
+            print(f"  {found.name:<24} {found.origin}")
+    return 0
+
+
+def unknown(name: str, flags: list[Flag], owner: str, elsewhere: dict[str, str], file: str = "") -> OptionError:
+    """Return the error for a flag that does not exist, with the nearest right ones; elsewhere: {flag: its owner}."""
+    # the model's own flags first: of equally similar names the nearer owner's is meant
+    ordered = sorted(flags, key=lambda flag: flag.owner != owner)
+    names = [n for flag in ordered for n in ([flag.name, flag.opposite] if flag.type is bool else [flag.name])]
+    near = nearest(name, names)
+    others = elsewhere | {n: model for model, file in _model_files() if model != owner for n in plugins.option_names(file)}
+    if name in others:
+        remedy = f"it belongs to {others[name]}"
+    else:
+        other = nearest(name, [n for n in others if n not in names])
+        remedy = f"did you mean --{near}?" if near else "see --help"
+        remedy += f" (--{other} belongs to {others[other]})" if other else ""
+    thing = f"option in {file}" if file else "option"
+    return OptionError(thing, f"--{name}", f"unknown: --{name} is not a flag of {owner}", remedy)
+
+
+def _model_files() -> list[tuple[str, Path]]:
+    """Return (name, source file) of every model, built in or plugged in."""
+    built_in = Path(__file__).resolve().parent.parent / "models"
+    return [
+        (e.name, Path(e.found.path) if e.found else built_in / f"{e.name}.py")
+        for e in entries("model")
+        if e.found is None or e.found.path
+    ]

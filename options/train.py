@@ -1,0 +1,43 @@
+"""The flags of train.py alone."""
+
+from dataclasses import dataclass
+
+from options.fields import option
+
+
+@dataclass
+class Train:
+    """training"""
+
+    display_freq: int = option(400, "send pictures to visdom every N images", at_least=1)
+    display_ncols: int = option(4, "pictures in a row in visdom; 0: one window each", at_least=0)
+    display_id: int = option(1, "first visdom window; 0 turns visdom off")
+    display_server: str = option("http://localhost", "address of the visdom server")
+    display_env: str = option("main", "visdom environment")
+    display_port: int = option(8097, "port of the visdom server", at_least=1, at_most=65_535)
+    displays: tuple[str, ...] = option(
+        ("console", "html", "visdom"), "who is shown losses and pictures, comma-separated", choices="display"
+    )
+    update_html_freq: int = option(1000, "save pictures for the page every N images", at_least=1)
+    print_freq: int = option(100, "print losses every N images", at_least=1)
+    no_html: bool = option(False, "do not write the page web/index.html")
+    no_progress: bool = option(False, "plain lines instead of a progress bar")
+    save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1)
+    save_epoch_freq: int = option(5, "save numbered weights every N epochs", at_least=1)
+    save_by_iter: bool = option(False, "save iter_N beside latest at every save_latest_freq")
+    keep_last: int = option(2, "states kept for --continue_train", at_least=1)
+    continue_train: bool = option(False, "go on where the run of this name stopped")
+    overwrite: bool = option(False, "start afresh in the folder of an earlier run of this name")
+    epoch_count: int = option(1, "number of the first epoch", at_least=1)
+    phase: str = option("train", "sub-folder of dataroot to read")
+    n_epochs: int = option(100, "epochs at the initial learning rate", at_least=0)
+    n_epochs_decay: int = option(100, "epochs in which it then falls to zero", at_least=0)
+    beta1: float = option(0.5, "first momentum of Adam", at_least=0, below=1)
+    lr: float = option(0.0002, "initial learning rate", above=0)
+    gan_mode: str = option("lsgan", "objective of the adversarial game", choices="objective", of_run=True)
+    label_smoothing: float = option(0.0, "real is labelled 1 - this (vanilla, lsgan)", at_least=0, below=0.5)
+    lambda_gp: float = option(10.0, "weight of the gradient penalty of wgangp", at_least=0)
+    pool_size: int = option(50, "earlier generated images that discriminators still see", at_least=0)
+    lr_policy: str = option("linear", "how the learning rate falls", choices="lr_policy")
+    lr_decay_iters: int = option(50, "epochs between falls of --lr_policy step", at_least=1)
+    drop_last: bool = option(False, "leave out an epoch's last, smaller batch")

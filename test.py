@@ -1,0 +1,81 @@
+"""Translate or generate pictures with a trained run: python test.py --dataroot ./horse2zebra --name NAME."""
+
+import sys
+from pathlib import Path
+
+from options.parse import parse
+from util.errors import guarded
+
+
+def main(argv, report):
+    """Load a run's networks, send every picture of the data set through them, write the results page."""
+    o = parse(argv, "test")  # answers --help before the slow imports of what follows
+    import torch
+
+    from data.loader import Loader
+    from util import checkpoint, device
+    from util.registry import find
+    from util.results import Results
+
+    folder = Path(o.checkpoints_dir) / o.name
+    which = checkpoint.prefix(o.epoch, o.load_iter)
+    if not o.remembered:
+        read_architecture(o, folder, which)
+    where = device.pick(o.gpu_ids)
+    dataset = find("dataset", o.dataset_mode)(o)
+    model = find("model", o.model)(o, dataset.spec())
+    checkpoint.load_networks(folder, which, needed(model), hint(o))
+    set_mode(model.to(where), o.eval)
+    results = Results(o, which, compare=dataset.paired)
+    done = 0
+    for batch in Loader(dataset, o, shuffle=False).epoch(0):
+        batch = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
+        with torch.inference_mode():
+            out = model(batch)
+        results.add(model.show(out), batch["path_A"])
+        done += len(batch["A"])
+        if o.num_test is not None and done >= o.num_test:
+            break
+    results.close()
+    print(f"{results.count} images -> {results.page}")
+
+
+def needed(model):
+    """Return the networks that make pictures: those the model names as averaged, else all."""
+    every = model.networks()
+    return {name: every[name] for name in model.averaged} if model.averaged else every
+
+
+def set_mode(model, evaluate):
+    """Put the networks in evaluation mode, or with --no_eval in training mode; the model itself knows it is a test."""
+    model.eval()
+    if not evaluate:
+        for net in model.networks().values():
+            net.train()
+
+
+def read_architecture(o, folder, which):
+    """Set the flags of a folder without options.json from its generator's weights; what the user gave stays."""
+    from networks.infer import infer_generator
+    from util import checkpoint
+
+    name = "G" + getattr(o, "model_suffix", "")
+    path = folder / f"{which}_net_{name}.pth"
+    if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
+        path = folder / f"{which}_net_G_A.pth"
+    found = infer_generator(checkpoint.weights(checkpoint.existing(path)))
+    told = {flag: value for flag, value in found.items() if flag not in o.given}
+    for flag, value in told.items():
+        setattr(o, flag, value)
+    if told:
+        print(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in told.items()))
+
+
+def hint(o):
+    """Return what to change when weights do not fit: flags given now that differ from the run's, else all that shape."""
+    flags = [f for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding") if f in o.given]
+    return "leave out " + ", ".join(f"--{flag}" for flag in flags) if flags else ""
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))

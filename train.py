@@ -1,0 +1,131 @@
+"""Train a GAN: python train.py --model cycle_gan --dataroot ./horse2zebra."""
+
+import sys
+import time
+
+from options.parse import parse
+from util.errors import OptionError, Stopped, guarded
+
+
+def main(argv, report):
+    """Set up a run from its command line, then train it to its last epoch."""
+    o = parse(argv, "train")  # answers --help before the slow imports of what follows
+    from util.run_folder import RunFolder
+    from util.signals import StopRequest
+
+    folder = RunFolder(o)
+    report.folder = folder.path
+    stop = StopRequest()
+    run, loader, display = set_up(o, folder.path)
+    if run.at.epoch > run.at.last_epoch:
+        print(f"run {o.name} is done: {run.at.last_epoch} epochs are trained; give a larger --n_epochs to go on")
+        return
+    try:
+        train(run, loader, display, stop)
+    finally:
+        display.close()
+    print(f"done: {run.at.last_epoch} epochs; see {folder.path}/web/index.html, then python test.py --name {o.name}")
+
+
+def set_up(o, folder):
+    """Return the run (model, optimisers, counters), the loader of its batches and the display."""
+    from data.loader import Loader
+    from networks.sizes import check_sizes
+    from networks.summary import parameter_count, summarize
+    from options import store
+    from util import device, seeding
+    from util.display import make_display
+    from util.registry import find
+    from util.run import Run
+
+    where = device.pick(o.gpu_ids)
+    dataset = find("dataset", o.dataset_mode)(o)
+    spec = dataset.spec()
+    seeding.seed_everything(o.seed, o.deterministic)
+    model = find("model", o.model)(o, spec)
+    if not model.phases():
+        raise OptionError("option", "--model", f"{o.model} only translates, it cannot be trained", "use it with test.py")
+    check_sizes(model.networks().values(), spec.height, spec.width)
+    loader = Loader(dataset, o, shuffle=not o.serial_batches)
+    run = Run(o, folder, model, where, loader.order.images())
+    store.save(o, folder, "train")
+    for name, net in model.networks().items():
+        text = f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
+        print(summarize(name, net, spec.height, spec.width) if o.verbose else text)
+    print(f"run {o.name}: {run.at.epoch_size} images, {len(loader)} steps an epoch, on {where}, files in {folder}")
+    print("\n".join(run.notes))
+    return run, loader, make_display(o, folder)
+
+
+def train(run, loader, display, stop):
+    """Train from where the run stands to its last epoch; raise Stopped, saved, when a signal asks for it."""
+    o, at = run.o, run.at
+    display.start(at)
+    while at.epoch <= at.last_epoch:
+        share = run.begin_epoch()
+        epoch_start = mark = time.monotonic()
+        for batch in loader.epoch(at.epoch, skip=at.seen):
+            batch = to_device(batch, run.device)
+            loaded = time.monotonic()
+            out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step)
+            run.means.add(losses)
+            at.advance(len(batch["A"]), time.monotonic() - loaded, loaded - mark)
+            display.step(at, run.means.latest, lambda shown=out: pictures(run.model, shown))
+            if at.epoch_done:
+                break
+            if at.due(o.save_latest_freq) or stop.number:
+                run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
+            if stop.number:
+                raise Stopped(stop.number, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
+            mark = time.monotonic()
+
+        display.epoch(at, run.means.epoch(), time.monotonic() - epoch_start, o.lr * share)
+        latest_due, done = at.due(o.save_latest_freq), run.end_epoch()
+        numbered = [str(done)] if done % o.save_epoch_freq == 0 else []
+        if latest_due and o.save_by_iter:
+            numbered.append(f"iter_{at.samples}")
+        if numbered or latest_due or stop.number or done == at.last_epoch:
+            run.save("latest", *numbered)
+        if stop.number and done < at.last_epoch:
+            raise Stopped(stop.number, f"stopped and saved after epoch {done}; {how_to_continue(o)}")
+
+
+def train_step(model, phases, optimizers, gates, batch, step):
+    """Run one batch: forward once, then each phase due at this step.
+
+    Returns (out, {phase: {term: scalar}}). Optimisers hold their learning rates; `gates` opens only the networks of
+    the phase at hand, so that a loss reaches no others.
+    """
+    gates.open_all()
+    out = model(batch)
+    losses = {}
+    for phase in phases:
+        if step % phase.every:
+            continue
+        gates.open_only(phase.name)
+        optimizers[phase.name].zero_grad(set_to_none=True)
+        losses[phase.name] = phase.loss(batch, out)
+        (phase.weight * sum(losses[phase.name].values())).backward()
+        optimizers[phase.name].step()
+    return out, losses
+
+
+def to_device(batch, where):
+    """Return a batch with its tensors on a device."""
+    return {k: v.to(where, non_blocking=True) if hasattr(v, "to") else v for k, v in batch.items()}
+
+
+def pictures(model, out):
+    """Return what the model shows of its first sample, as {name: (H, W, C) uint8}."""
+    from util.pixels import to_pixels
+
+    return {name: to_pixels(image[0]) for name, image in model.show(out).items()}
+
+
+def how_to_continue(o):
+    """Return the command that continues a run."""
+    return f"continue with: python train.py --name {o.name} --continue_train"
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))

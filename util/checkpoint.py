@@ -1,0 +1,201 @@
+"""Files of state and weights: written so that a kill loses nothing, read so that nothing in them is run."""
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from util.errors import CheckpointError, EnvironmentFault
+
+FORMAT = 1
+
+
+def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
+    """Write the one file that a run resumes from; then remove all but the newest `keep`.
+
+    It appears under its name only when it is whole and on the disk. Raises EnvironmentFault if it cannot be written.
+    """
+    path = folder / f"state_{step:09d}.pt"
+    write_atomically(path, {"format": FORMAT, **state})
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise EnvironmentFault("file", path, "reads back damaged", "check the disk")
+    for number, old in sorted(state_files(folder).items(), reverse=True)[keep:]:
+        if number < step:  # never one that a reused folder numbers higher
+            old.unlink(missing_ok=True)
+    return path
+
+
+def write_atomically(path: Path, thing: Any) -> None:
+    """torch.save beside the target, flush to the disk, then rename onto it."""
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with open(beside, "wb") as file:  # a file object keeps the errno of a full disk, a path loses it
+            torch.save(thing, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as problem:
+        beside.unlink(missing_ok=True)
+        cause = problem if isinstance(problem, OSError) else problem.__context__
+        why = getattr(cause, "strerror", None) or str(problem)
+        raise EnvironmentFault("file", path, f"cannot be written ({why})", "free space or mend permissions") from problem
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no handle of a folder to flush
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def state_files(folder: Path) -> dict[int, Path]:
+    """Return {step: path} of a run's state files."""
+    found = {p: re.fullmatch(r"state_(\d{9,})\.pt", p.name) for p in folder.glob("state_*.pt")}
+    return {int(match[1]): p for p, match in found.items() if match}
+
+
+def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the newest state that can be read, and a line for each newer one that could not.
+
+    (None, []) if there is no state; CheckpointError if there are some and none can be read.
+    """
+    notes: list[str] = []
+    for _, path in sorted(state_files(folder).items(), reverse=True):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise CheckpointError("state", path, "is damaged", "delete it")
+            state = read(path)
+        except (CheckpointError, zipfile.BadZipFile, OSError) as problem:
+            notes.append(f"note: {path.name} cannot be used ({problem}); falling back to the one before")
+            continue
+        if not isinstance(state, dict) or "format" not in state:
+            notes.append(f"note: {path.name} holds no state of a run; falling back to the one before")
+        elif state["format"] > FORMAT:
+            why = f"was written by a newer version (format {state['format']}, this one knows {FORMAT})"
+            raise CheckpointError("state", path, why, "upgrade")
+        else:
+            return state, notes
+    if notes:
+        why = "none of its states can be read: " + "; ".join(n.removeprefix("note: ") for n in notes)
+        raise CheckpointError("run", folder, why, "start afresh with --overwrite")
+    return None, []
+
+
+def read(path: Path) -> Any:
+    """Return what a .pth or .pt file holds, on the CPU; only tensors and plain containers are ever built.
+
+    Raises CheckpointError, in one line, for a missing, empty, foreign or unsafe file.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise CheckpointError("file", path, "is empty", "copy it again")
+        with open(path, "rb") as file:
+            start = file.read(64)
+        if start.startswith(b"version https://git-lfs"):
+            raise CheckpointError("file", path, "is a Git LFS pointer, not the weights", "fetch it with git lfs pull")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as problem:
+        what = re.search(r"Unsupported (?:global|class|operand)[^\n]*?([\w.]+\.[\w.]+)", str(problem))
+        why = f"holds Python objects ({what[1]}), not just weights" if what else "holds no weights that are safe to read"
+        raise CheckpointError("file", path, why, "save the network's state_dict() instead") from problem
+    except OSError as problem:
+        raise CheckpointError("file", path, problem.strerror or "cannot be read", "check the path") from problem
+    except Exception as problem:  # torch raises RuntimeError, EOFError, ValueError, KeyError and more on damage
+        why = f"is damaged or no file of weights ({type(problem).__name__})"
+        raise CheckpointError("file", path, why, "copy it again") from problem
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    """Return a network's weights from a file of anybody's: {key: dense finite tensor}, wrappers' prefixes removed."""
+    loaded = read(path)
+    if isinstance(loaded, Mapping) and loaded and not any(isinstance(v, Tensor) for v in loaded.values()):
+        inner = [v for k, v in loaded.items() if k in ("state_dict", "model", "generator", "G") and isinstance(v, Mapping)]
+        loaded = inner[0] if len(inner) == 1 else loaded
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise CheckpointError("file", path, "holds no state_dict", "save the network's state_dict()")
+    state = {}
+    for key, value in loaded.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise CheckpointError("file", path, f"its '{key}' is no dense tensor", "save plain tensors")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CheckpointError("file", path, f"its '{key}' holds NaN or Inf", "use weights from before it diverged")
+        state[re.sub(r"^(?:module\.|_orig_mod\.)+", "", str(key))] = value
+    return state
+
+
+def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") -> None:
+    """Load weights into a network of exactly their keys and shapes.
+
+    Statistics that old instance norms left are dropped; a missing num_batches_tracked is filled in. Raises
+    CheckpointError with the first differing key, both shapes, and `hint`.
+    """
+    own = net.state_dict()
+    state = dict(state)
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._NormBase):
+            for statistic in ("running_mean", "running_var", "num_batches_tracked"):
+                key = f"{name}.{statistic}"
+                if key not in own:
+                    state.pop(key, None)
+                elif statistic == "num_batches_tracked":
+                    state.setdefault(key, own[key])
+    for key in [*own, *(key for key in state if key not in own)]:
+        have, want = (tuple(s[key].shape) if key in s else None for s in (state, own))
+        if have != want:
+            why = f"does not fit this network: '{key}' is {_shape(have)} in the file and {_shape(want)} in the network"
+            raise CheckpointError("file", path, why, hint or "check --netG, --ngf, --norm and --no_dropout")
+    net.load_state_dict(state)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "one number"
+
+
+def export(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
+    """Write PREFIX_net_NAME.pth for each network: its state_dict on the CPU, in the reference's names and keys."""
+    for name, net in networks.items():
+        state = net.state_dict()
+        for key in list(state):
+            state[key] = state[key].detach().cpu()
+        write_atomically(folder / f"{prefix}_net_{name}.pth", state)
+
+
+def prefix(epoch: str, load_iter: int) -> str:
+    """Return how files of an epoch, or of iter_N, begin."""
+    return f"iter_{load_iter}" if load_iter else epoch
+
+
+def load_networks(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
+    """Load FOLDER/WHICH_net_NAME.pth into each network; CheckpointError listing what is there if one is missing."""
+    for name, net in networks.items():
+        path = folder / f"{which}_net_{name}.pth"
+        fit(net, weights(existing(path)), path, hint)
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file of weights; CheckpointError that says which there are if it is missing."""
+    if path.is_file():
+        return path
+    folder = path.parent
+    if not folder.is_dir():
+        raise CheckpointError("run", folder, "there is no such folder", "check --name and --checkpoints_dir")
+    name = path.stem.partition("_net_")[2]
+    there = sorted(p.name for p in folder.glob(f"*_net_{name}.pth")) or sorted(p.name for p in folder.glob("*.pth"))
+    what = ", ".join(there[:12]) or "no .pth files"
+    remedy = "choose with --epoch or --load_iter" if any(f"_net_{name}." in t for t in there) else "choose another --model"
+    raise CheckpointError("file", path, f"there is no such file ({folder} has {what})", remedy)

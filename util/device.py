@@ -1,0 +1,27 @@
+"""Choose the device that --gpu_ids names."""
+
+import torch
+
+from util.errors import EnvironmentFault, OptionError
+
+
+def pick(gpu_ids: str | None) -> torch.device:
+    """Return the device: None the best there is, "-1" the CPU, "0" the first GPU, "mps"; raise EnvironmentFault if absent."""
+    if gpu_ids is None:
+        best = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(best)
+    word = gpu_ids.strip(", ").lower()
+    if word in ("-1", "cpu", ""):
+        return torch.device("cpu")
+    if word == "mps":
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        raise EnvironmentFault("option", "--gpu_ids", "there is no MPS device here", "leave it out or use -1")
+    if not word.removeprefix("cuda:").isdigit():
+        raise OptionError("option", "--gpu_ids", f"'{gpu_ids}' is no device", "give -1 for the CPU, or a GPU's number")
+    index = int(word.removeprefix("cuda:"))
+    if index < torch.cuda.device_count():
+        return torch.device("cuda", index)
+    count = torch.cuda.device_count()
+    there = ", ".join(f"{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
+    raise EnvironmentFault("option", "--gpu_ids", f"there is no GPU {index} here ({there})", "use --gpu_ids -1 for the CPU")

@@ -1,0 +1,245 @@
+"""Who is shown losses and pictures while a run trains; nobody here can stop, fail or slow it."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from tqdm import tqdm
+
+from util.html import write_page
+from util.pixels import save_image
+from util.position import Position
+from util.registry import Table, find
+
+DISPLAYS = Table("display", {  # called as (o, folder); see Sink
+    "console": "util.display:Console",
+    "html": "util.display:Html",
+    "visdom": "util.visdom_client:VisdomDisplay",
+})  # fmt: skip
+
+Pictures = dict[str, np.ndarray]  # name: (H, W, 3) or (H, W, 1) uint8
+
+
+class Sink:
+    """One way of showing a run; subclasses override what they need.
+
+    loss_freq, image_freq: how many images apart it wants losses and pictures; 0 never.
+    """
+
+    loss_freq = image_freq = 0
+
+    def start(self, at: Position) -> None:
+        """Begin, at this position."""
+
+    def progress(self, at: Position) -> None:
+        """After every step."""
+
+    def losses(self, at: Position, values: dict[str, float]) -> None:
+        """When loss_freq is due."""
+
+    def images(self, at: Position, pictures: Pictures) -> None:
+        """When image_freq is due, and at the last batch of an epoch."""
+
+    def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
+        """At the end of an epoch, with the mean of each loss over it."""
+
+    def say(self, text: str) -> bool:
+        """Show a line of text; return whether this was done."""
+        return False
+
+    def close(self) -> None:
+        """End; must return within 2 seconds."""
+
+
+class Display:
+    """All sinks of a run. A sink that raises is named once and left out from then on."""
+
+    def __init__(self, sinks: list[Sink]):
+        self.sinks = sinks
+
+    def start(self, at: Position) -> None:
+        self._each("start", at)
+
+    def step(self, at: Position, losses: dict[str, Any], pictures: Callable[[], Pictures]) -> None:
+        """Show one step where it is due; losses may be tensors, pictures are made only if somebody wants them."""
+        self._each("progress", at)
+        wanting = [s for s in self.sinks if s.loss_freq and at.due(s.loss_freq)]
+        if wanting:
+            values = {name: float(value) for name, value in losses.items()}
+            self._each("losses", at, values, among=wanting)
+        wanting = [s for s in self.sinks if s.image_freq and (at.due(s.image_freq) or at.epoch_done)]
+        if wanting:
+            self._each("images", at, pictures(), among=wanting)
+
+    def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
+        self._each("epoch", at, means, seconds, lr)
+
+    def say(self, text: str) -> None:
+        """Show a line on whichever sink prints, else plainly."""
+        if not any(sink.say(text) for sink in self.sinks):
+            print(text, flush=True)
+
+    def close(self) -> None:
+        self._each("close")
+
+    def _each(self, method: str, *args: Any, among: list[Sink] | None = None) -> None:
+        for sink in list(self.sinks if among is None else among):
+            try:
+                getattr(sink, method)(*args)
+            except Exception as problem:  # whatever fails in showing must not fail the run
+                if isinstance(sink, Log):
+                    raise  # the log is the truth, not a display
+                self.sinks.remove(sink)
+                name = type(sink).__name__.lower()
+                self.say(f"note: display {name} is off from here on ({type(problem).__name__}: {problem})")
+
+
+class Log(Sink):
+    """loss_log.txt in v24's format and losses.jsonl; the lasting record, always on."""
+
+    def __init__(self, o: Any, folder: Path):
+        self.loss_freq = o.print_freq
+        self.text_path, self.json_path = folder / "loss_log.txt", folder / "losses.jsonl"
+        self.text: TextIO | None = None
+        self.json: TextIO | None = None
+
+    def start(self, at: Position) -> None:
+        self._forget_after(at)
+        self.text = open(self.text_path, "a", encoding="utf-8", buffering=1)
+        self.json = open(self.json_path, "a", encoding="utf-8", buffering=1)
+        self.text.write(f"================ Training Loss ({time.strftime('%c')}) ================\n")
+
+    def _forget_after(self, at: Position) -> None:
+        """Drop rows of steps that a resumed run will do again."""
+        if not self.json_path.is_file():
+            return
+        rows = self.json_path.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if (done := _step_of(row)) is not None and done <= at.step]
+        if len(kept) < len(rows):
+            self.json_path.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
+        lines = self.text_path.read_text(encoding="utf-8").splitlines() if self.text_path.is_file() else []
+        past = [line for line in lines if not _is_after(line, at)]
+        if len(past) < len(lines):
+            self.text_path.write_text("".join(line + "\n" for line in past), encoding="utf-8")
+
+    def losses(self, at: Position, values: dict[str, float]) -> None:
+        assert self.text is not None and self.json is not None
+        self.text.write(v24_line(at, values) + "\n")
+        row = {"epoch": at.epoch, "iters": at.seen, "step": at.step, "samples": at.samples, "at": round(at.at, 6),
+               "time": round(at.seconds, 6), "data": round(at.data_seconds, 6), "losses": values}  # fmt: skip
+        self.json.write(json.dumps(row) + "\n")
+
+    def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
+        assert self.json is not None
+        row = {"epoch": at.epoch, "step": at.step, "samples": at.samples, "seconds": round(seconds, 3), "lr": lr, "mean": means}
+        self.json.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        for file in (self.text, self.json):
+            if file is not None:
+                file.close()
+
+
+def v24_line(at: Position, values: dict[str, float]) -> str:
+    """Return a line of losses as v24 of the reference writes it."""
+    head = f"(epoch: {at.epoch}, iters: {at.seen}, time: {at.seconds:.3f}, data: {at.data_seconds:.3f}) "
+    return head + "".join(f"{name}: {value:.3f} " for name, value in values.items())
+
+
+def _step_of(row: str) -> int | None:
+    try:
+        return int(json.loads(row)["step"])
+    except (ValueError, KeyError, TypeError):  # a row cut short by a kill
+        return None
+
+
+def _is_after(line: str, at: Position) -> bool:
+    match = re.match(r"\(epoch: (\d+), iters: (\d+),", line)
+    return match is not None and (int(match[1]), int(match[2])) > (at.epoch, at.seen)
+
+
+class Console(Sink):
+    """A progress bar with ETA and images/s on a terminal; v24's lines elsewhere."""
+
+    def __init__(self, o: Any, folder: Path):
+        self.loss_freq = o.print_freq
+        self.bar: tqdm | None = None
+        self.with_bar = sys.stderr.isatty() and not o.no_progress
+
+    def progress(self, at: Position) -> None:
+        if not self.with_bar:
+            return
+        if self.bar is None:
+            self.bar = tqdm(total=at.epoch_size, initial=at.seen - at.batch, unit="img", dynamic_ncols=True,
+                            desc=f"epoch {at.epoch}/{at.last_epoch}")  # fmt: skip
+        self.bar.update(at.batch)
+
+    def losses(self, at: Position, values: dict[str, float]) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+        else:
+            print(v24_line(at, values), flush=True)
+
+    def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+        left = (at.last_epoch - at.epoch) * seconds
+        print(f"End of epoch {at.epoch} / {at.last_epoch} \t Time Taken: {seconds:.0f} sec, {at.epoch_size / max(seconds, 1e-9):.1f} "
+              f"images/s, {_clock(left)} to go, learning rate {lr:.7f}")  # fmt: skip
+        print("  mean " + " ".join(f"{name}: {value:.3f}" for name, value in means.items()), flush=True)
+
+    def say(self, text: str) -> bool:
+        if self.bar is not None:
+            tqdm.write(text)
+        else:
+            print(text, flush=True)
+        return True
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+class Html(Sink):
+    """web/index.html: the newest pictures of every epoch, the last epoch on top."""
+
+    def __init__(self, o: Any, folder: Path):
+        self.image_freq = o.update_html_freq
+        self.width, self.name = o.display_winsize, o.name
+        self.page, self.pictures = folder / "web" / "index.html", folder / "web" / "images"
+        self.pictures.mkdir(parents=True, exist_ok=True)
+        self.order: list[str] = []  # labels, as the model shows them
+        self.ended = False
+
+    def images(self, at: Position, pictures: Pictures) -> None:
+        for label, array in pictures.items():
+            save_image(array, self.pictures / f"epoch{at.epoch:03d}_{label}.png")
+        self.order = list(pictures)
+        self._write(at.epoch)
+
+    def _write(self, newest: int) -> None:
+        rows = []
+        for epoch in range(newest, 0, -1):
+            files = [(label, f"epoch{epoch:03d}_{label}.png") for label in self.order]
+            files = [(label, file) for label, file in files if (self.pictures / file).is_file()]
+            if files:
+                rows.append((f"epoch [{epoch}]", files, []))
+        write_page(self.page, f"Experiment name = {self.name}", rows, self.width, refresh=10)
+
+
+def make_display(o: Any, folder: Path) -> Display:
+    """Return the log and every sink of --displays, without those that --no_html and --display_id 0 turn off."""
+    off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
+    sinks = [find("display", name)(o, folder) for name in o.displays if name not in off]
+    return Display([Log(o, folder), *sinks])

@@ -1,0 +1,133 @@
+"""Errors a user can act on: one line, one exit code, the traceback kept in the run's error.log."""
+
+import errno
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+
+def printable(text: object) -> str:
+    """Return text with control characters shown as escapes, safe for one line of a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+class UserError(ValueError):
+    """Something the user can mend: `thing 'name': why; remedy`."""
+
+    code = 1
+
+    def __init__(self, thing: str, name: object, why: str, remedy: str):
+        super().__init__(thing, str(name), why, remedy)  # all four, so that it survives pickling
+
+    def __str__(self) -> str:
+        thing, name, why, remedy = self.args
+        return printable(f"{thing} '{name}': {why}; {remedy}")
+
+
+class OptionError(UserError):
+    """A wrong flag, value, name or combination."""
+
+    code = 2
+
+
+class DataError(UserError):
+    """A missing folder, an unreadable image, an impossible size."""
+
+    code = 3
+
+
+class CheckpointError(UserError):
+    """A missing, damaged, foreign or unsafe file of weights or state."""
+
+    code = 4
+
+
+class EnvironmentFault(UserError):
+    """A full disk, a missing permission or device."""
+
+    code = 5
+
+
+class Diverged(UserError):
+    """Training produced values that are not numbers."""
+
+    code = 6
+
+
+class Stopped(Exception):
+    """The run was asked to stop by a signal and has saved; code is 128 + the signal's number."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.code = 128 + signal_number
+
+
+class Report:
+    """Where a command leaves word of how it ended: the run folder, once there is one."""
+
+    folder: Path | None = None
+    debug = False
+
+    def ended(self, code: int, line: str, trace: str = "") -> None:
+        """Print the one line (and with --debug the traceback); leave exit.json and error.log in the folder."""
+        if trace and self.debug:
+            print(trace, file=sys.stderr)
+        if self.folder is not None and self.folder.is_dir():
+            try:
+                if trace:
+                    (self.folder / "error.log").write_text(trace, encoding="utf-8")
+                (self.folder / "exit.json").write_text(json.dumps({"code": code, "message": line}) + "\n")
+            except OSError as problem:  # the disk may be what failed: then the line on stderr has to do
+                print(f"note: exit.json could not be written ({problem.strerror})", file=sys.stderr)
+        if line:
+            print(line, file=sys.stderr, flush=True)
+
+
+def guarded(main, argv: list[str]) -> int:
+    """Run `main(argv, report)` and turn however it ends into an exit code and at most one line on stderr."""
+    report = Report()
+    report.debug = "--debug" in argv
+    try:
+        main(argv, report)
+        code, line, trace = 0, "", ""
+    except Stopped as stop:
+        code, line, trace = stop.code, str(stop), ""
+    except KeyboardInterrupt:
+        code, line, trace = 130, "stopped by Ctrl-C; what was saved before stays as it was", ""
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more
+        code, line, trace = 1, "error: output 'stdout': the reader closed the pipe; run without the pipe", ""
+    except Exception as problem:  # the outermost frame: every failure becomes a line, a code and a log
+        code, line = explain(problem)
+        trace = traceback.format_exc()
+    report.ended(code, line, trace)
+    return code
+
+
+def explain(problem: Exception) -> tuple[int, str]:
+    """Return (exit code, the `error:` line) for any exception."""
+    if isinstance(problem, UserError):
+        return problem.code, f"error: {problem}"
+    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
+        fault = EnvironmentFault("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf")
+        return fault.code, f"error: {fault}"
+    cause: BaseException | None = problem
+    while cause is not None:  # torch hides a full disk behind its own errors: the OSError is in the chain
+        if isinstance(cause, OSError) and cause.errno in _DISK:
+            fault = EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), _DISK[cause.errno])
+            return fault.code, f"error: {fault}"
+        cause = cause.__cause__ or cause.__context__
+    text = printable(str(problem).strip().split("\n")[0])[:300]
+    return 1, f"error: bug '{type(problem).__name__}': {text}; see error.log or add --debug, and please report it"
+
+
+_DISK = {
+    errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
+    errno.EDQUOT: "free space within your quota or choose another --checkpoints_dir",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EIO: "check the disk",
+}

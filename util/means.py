@@ -1,0 +1,46 @@
+"""The losses of a run: the newest values, and their means over the epoch."""
+
+from typing import Any
+
+from torch import Tensor, is_tensor
+
+Losses = dict[str, dict[str, Tensor]]  # {phase: {term: scalar}}
+
+
+class Means:
+    """Collects what each step's phases report; values stay on their device until somebody reads them."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Any] = {}
+        self.sums: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
+        self.phase_of: dict[str, str] = {}
+
+    def add(self, losses: Losses) -> None:
+        """Add one step; a phase that did not run keeps its last values and its mean."""
+        for phase, terms in losses.items():
+            for name, value in terms.items():
+                value = value.detach() if is_tensor(value) else value
+                self.latest[name], self.phase_of[name] = value, phase
+                self.sums[name] = self.sums.get(name, 0.0) + value
+                self.counts[name] = self.counts.get(name, 0) + 1
+
+    def epoch(self) -> dict[str, float]:
+        """Return the mean of every term since the last `clear`."""
+        return {name: float(self.sums[name]) / self.counts[name] for name in self.sums}
+
+    def total(self, phase: str) -> float:
+        """Return the mean of the sum of one phase's terms."""
+        return sum(mean for name, mean in self.epoch().items() if self.phase_of[name] == phase)
+
+    def clear(self) -> None:
+        """Start a new epoch."""
+        self.sums, self.counts = {}, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything, for the state file."""
+        return {name: dict(value) for name, value in vars(self).items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what state_dict returned."""
+        vars(self).update({name: dict(value) for name, value in state.items()})

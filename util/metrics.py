@@ -1,0 +1,25 @@
+"""Figures that compare pictures with their true counterparts."""
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+from util.registry import Table
+
+METRICS = Table("metric", {  # called as (fake, real): (C, H, W) in [-1, 1] each
+    "L1": "util.metrics:l1",
+    "PSNR": "util.metrics:psnr",
+})  # fmt: skip
+
+
+def l1(fake: "Tensor", real: "Tensor") -> float:
+    """Return the mean absolute difference, in units of the [-1, 1] range (0 to 2)."""
+    return (fake - real).abs().mean().item()
+
+
+def psnr(fake: "Tensor", real: "Tensor") -> float:
+    """Return the peak signal-to-noise ratio in dB, the peak being the whole range of 2; inf for equal pictures."""
+    error = (fake - real).square().mean().item()
+    return 10 * math.log10(4 / error) if error else math.inf

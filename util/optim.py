@@ -1,0 +1,89 @@
+"""The optimisers of a model's phases: one for each group of phases that share a network."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Optimizers:
+    """Adam (Kingma & Ba 2015) for every phase, betas (--beta1, 0.999), one parameter group a network.
+
+    `optimizers[phase.name]` is a phase's optimiser; phases with a common network have the same one.
+    """
+
+    def __init__(self, phases: list[Any], o: Any):
+        self.groups: list[list[Any]] = []  # phases that share networks
+        for phase in phases:
+            touching = [g for g in self.groups if any(_share(phase, other) for other in g)]
+            self.groups = [g for g in self.groups if g not in touching] + [[p for g in touching for p in g] + [phase]]
+        self.by_phase = {}
+        for group in self.groups:
+            params = [
+                {"params": trainable(net), "lr": lr, "base_lr": lr, "name": name}
+                for name, net, lr in _networks(group, o.lr)
+            ]
+            adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999))
+            self.by_phase |= {phase.name: adam for phase in group}
+
+    def __getitem__(self, phase_name: str) -> torch.optim.Optimizer:
+        return self.by_phase[phase_name]
+
+    def set_lr(self, share: float) -> None:
+        """Set every learning rate to its initial value x share."""
+        for group in self.param_groups():
+            group["lr"] = group["base_lr"] * share
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Return the parameter groups of all optimisers."""
+        return [g for phases in self.groups for g in self.by_phase[phases[0].name].param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of each optimiser, under the name of its first phase."""
+        return {phases[0].name: self.by_phase[phases[0].name].state_dict() for phases in self.groups}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what state_dict returned; KeyError or ValueError if the phases are others."""
+        for phases in self.groups:
+            self.by_phase[phases[0].name].load_state_dict(state[phases[0].name])
+
+
+class Gates:
+    """Which parameters are trainable right now: all of the phases', or only one phase's.
+
+    Parameters that a plug-in froze itself stay frozen.
+    """
+
+    def __init__(self, phases: list[Any]):
+        self.of = {phase.name: [p for net in phase.nets for p in trainable(net)] for phase in phases}
+        self.all = [p for params in self.of.values() for p in params]
+
+    def open_all(self) -> None:
+        """Let every network train: for the forward pass that all phases share."""
+        for p in self.all:
+            p.requires_grad_(True)
+
+    def open_only(self, phase_name: str) -> None:
+        """Let only this phase's networks train."""
+        for p in self.all:
+            p.requires_grad_(False)
+        for p in self.of[phase_name]:
+            p.requires_grad_(True)
+
+
+def trainable(net: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a network that are not frozen."""
+    return [p for p in net.parameters() if p.requires_grad]
+
+
+def _share(one: Any, other: Any) -> bool:
+    return bool({id(net) for net in one.nets} & {id(net) for net in other.nets})
+
+
+def _networks(phases: list[Any], lr: float) -> list[tuple[str, nn.Module, float]]:
+    """Return (name, network, learning rate) of each network once, at the rate of the first phase that has it."""
+    found: dict[int, tuple[str, nn.Module, float]] = {}
+    for phase in phases:
+        for number, net in enumerate(phase.nets):
+            found.setdefault(id(net), (f"{phase.name}.{number}", net, phase.lr if phase.lr is not None else lr))
+    return list(found.values())

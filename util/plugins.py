@@ -1,0 +1,196 @@
+"""Plug-ins outside the tree: files and folders given with --plugin, and installed entry points."""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from util.errors import OptionError
+
+GROUP = "ganvas.plugins"
+TABLE_KINDS = {"GENERATORS": "generator", "DISCRIMINATORS": "discriminator", "NORMS": "norm", "METRICS": "metric",
+               "INITIALISERS": "initialiser", "OBJECTIVES": "objective", "LR_POLICIES": "lr_policy",
+               "DISPLAYS": "display", "MODELS": "model", "DATASETS": "dataset"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """A name that a plug-in declares, read from its source without running it."""
+
+    kind: str
+    name: str
+    origin: str  # the file, or "entry point NAME of PACKAGE"
+    path: str = ""  # the file to import, or
+    module: str = ""  # the installed module to import
+
+
+_paths: list[Path] = []  # what --plugin named, in order
+_loading: list[str] = []  # origins of the plug-ins being imported, innermost last
+
+
+def use(paths) -> None:
+    """Make the files and folders given with --plugin known; a file is imported now, a folder when a name is asked for.
+
+    Raises OptionError for a path that does not exist or is no Python file or folder.
+    """
+    for path in (Path(p).expanduser().resolve() for p in paths):
+        if not path.is_dir() and not (path.is_file() and path.suffix == ".py"):
+            why = "is not a .py file or a folder" if path.exists() else "there is no such file"
+            raise OptionError("plug-in", path, why, "give --plugin the path of a .py file or of a folder of them")
+        if path not in _paths:
+            _paths.append(path)
+        if path.is_file():
+            load(Found("file", path.stem, str(path), path=str(path)))
+
+
+def paths() -> list[str]:
+    """Return the absolute paths in use, to hand to another process or to remember in a run."""
+    return [str(path) for path in _paths]
+
+
+def forget() -> None:
+    """Drop all paths in use (several runs in one process)."""
+    _paths.clear()
+
+
+def loading() -> str:
+    """Return the origin of the plug-in that is being imported right now, or "" outside one."""
+    return _loading[-1] if _loading else ""
+
+
+def declared() -> list[Found]:
+    """Return every name that the plug-ins in use and the installed ones declare."""
+    found = []
+    for path in _paths:
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            if not file.name.startswith("_"):
+                found += [Found(kind, name, str(file), path=str(file)) for kind, name in declarations(file)]
+    return found + list(installed())
+
+
+@lru_cache(maxsize=1)
+def installed() -> tuple[Found, ...]:
+    """Return what installed packages declare in the entry-point group `ganvas.plugins`."""
+    found = []
+    for point in metadata.entry_points(group=GROUP):
+        package = point.dist.name if point.dist else point.module
+        origin = f"entry point {point.name} of {package}"
+        source = _source(point.module)
+        kinds = {kind for kind, _ in declarations(source)} if source else {"model"}
+        rows = [(kind, point.name) for kind in sorted(kinds & {"model", "dataset"})]
+        rows += [row for row in (declarations(source) if source else []) if row[0] not in ("model", "dataset")]
+        found += [Found(kind, name, origin, module=point.module) for kind, name in rows]
+    return tuple(found)
+
+
+def absolute(thing):
+    """Return a table's value with "FILE:object", as a plug-in file calls itself, made importable."""
+    if _loading and isinstance(thing, str) and Path(_loading[-1]).stem == thing.partition(":")[0]:
+        return module_name(Path(_loading[-1])) + ":" + thing.partition(":")[2]
+    return thing
+
+
+def load(found: Found) -> ModuleType:
+    """Import a plug-in once; any failure becomes an OptionError that names it."""
+    name = found.module or module_name(Path(found.path))
+    if name in sys.modules:
+        return sys.modules[name]
+    _loading.append(found.origin)
+    try:
+        return importlib.import_module(name) if found.module else _import_file(name, Path(found.path))
+    except (Exception, SystemExit) as problem:  # whatever a plug-in does at import, the user is told which one did it
+        sys.modules.pop(name, None)
+        if isinstance(problem, OptionError):
+            raise
+        missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
+        remedy = f"pip install {missing}" if missing else "mend it or leave it out"
+        why = f"{type(problem).__name__}: {problem}"
+        raise OptionError("plug-in", found.origin, why, remedy) from problem
+    finally:
+        _loading.pop()
+
+
+def module_name(path: Path) -> str:
+    """Return the name a plug-in file is imported under: stable over processes, in nobody's way."""
+    return f"ganvas_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _import_file(name: str, path: Path) -> ModuleType:
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # last, so that a plug-in may import its neighbours but shadows nothing
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _source(module: str) -> Path | None:
+    """Return the file of an installed module without importing it or its parents."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for root in spec.submodule_search_locations or []:
+        base = Path(root).joinpath(*rest)
+        for file in (base.with_suffix(".py"), base / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def declarations(file: Path) -> list[tuple[str, str]]:
+    """Return the (kind, name) pairs a source file declares: its model, its data set, its lines in tables."""
+    tree = _parse(file)
+    if tree is None:
+        return [("model", file.stem)]  # broken: whoever asks for it gets the error
+    homes = {"BaseModel": "model", "BaseDataset": "dataset"}
+    found: list[tuple[str, str]] = []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("models", "data"):
+            kind = "model" if node.module.startswith("models") else "dataset"
+            homes |= {alias.asname or alias.name: kind for alias in node.names if alias.name[:1].isupper()}
+        elif isinstance(node, ast.ClassDef):
+            kinds = {homes[base] for base in map(_last_name, node.bases) if base in homes}
+            homes |= {node.name: kind for kind in kinds}
+            found += [(kind, file.stem) for kind in kinds if (kind, file.stem) not in found]
+        elif isinstance(node, ast.Assign):
+            found += [row for target in node.targets for row in _table_line(target)]
+    return found
+
+
+def option_names(file: Path) -> list[str]:
+    """Return the flags that the class `Options` inside a plug-in's class declares, read from its source."""
+    tree = _parse(file)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Options"] if tree else []
+    lines = [line for c in classes for line in c.body if isinstance(line, ast.AnnAssign)]
+    return [line.target.id for line in lines if isinstance(line.target, ast.Name)]
+
+
+def _parse(file: Path) -> ast.Module | None:
+    try:
+        return ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _table_line(target: ast.expr) -> list[tuple[str, str]]:
+    """Return [(kind, name)] for a line like GENERATORS["mine"] = ..., else []."""
+    if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+        kind = TABLE_KINDS.get(_last_name(target.value))
+        if kind and isinstance(target.slice.value, str):
+            return [(kind, target.slice.value)]
+    return []

@@ -1,0 +1,146 @@
+"""Find models, data sets, networks and every other named part: tables, plug-in files, entry points."""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from util import plugins
+from util.errors import OptionError
+
+HOMES = {  # kind: (module that holds its table, the table's name there, base class that marks a plug-in file of it)
+    "model": ("models", "MODELS", "models.base:BaseModel"),
+    "dataset": ("data", "DATASETS", "data.base:BaseDataset"),
+    "generator": ("networks", "GENERATORS", None),
+    "discriminator": ("networks", "DISCRIMINATORS", None),
+    "norm": ("networks", "NORMS", None),
+    "initialiser": ("networks", "INITIALISERS", None),
+    "objective": ("networks", "OBJECTIVES", None),
+    "lr_policy": ("util.schedule", "LR_POLICIES", None),
+    "metric": ("util.metrics", "METRICS", None),
+    "display": ("util.display", "DISPLAYS", None),
+}
+FLAGS = {"model": "--model", "dataset": "--dataset_mode", "generator": "--netG", "discriminator": "--netD",
+         "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode", "lr_policy": "--lr_policy",
+         "metric": "--metrics", "display": "--displays"}  # fmt: skip
+
+
+class Table(dict):
+    """Named parts of one kind: `name: object` or `name: "module:object"`.
+
+    A plug-in adds its own with one line, `GENERATORS["mine"] = Mine`; a name that is taken raises OptionError.
+    """
+
+    def __init__(self, kind: str, entries: dict[str, Any]):
+        super().__init__(entries)
+        self.kind = kind
+        self.origins: dict[str, str] = {}
+
+    def __setitem__(self, name: str, thing: Any) -> None:
+        origin = plugins.loading() or "built in"
+        for other in self:
+            if plain(other) == plain(name) and self.origin(other) != origin:
+                raise clash(self.kind, name, [self.origin(other), origin])
+        super().__setitem__(name, plugins.absolute(thing))
+        self.origins[name] = origin
+
+    def origin(self, name: str) -> str:
+        """Return the file that added the name, or "built in"."""
+        return self.origins.get(name, "built in")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that can be asked for by name; nothing is imported until `load` is called."""
+
+    kind: str
+    name: str
+    origin: str  # "built in", or the plug-in's file or entry point
+    found: plugins.Found | None = None  # where a plug-in declares it
+
+    def load(self) -> Any:
+        """Import and return the class or function; raise OptionError if its file does not hold it."""
+        if self.found is None:
+            return resolve(self.kind, table(self.kind)[self.name])
+        module = plugins.load(self.found)
+        if HOMES[self.kind][2] is None:
+            return resolve(self.kind, table(self.kind)[self.name])
+        return only_class(self.kind, module)
+
+
+def plain(name: str) -> str:
+    """Return a name without case, underscores and hyphens: cycle_gan, CycleGAN and cycle-gan are one."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def table(kind: str) -> Table:
+    """Return the visible table of a kind."""
+    module, name, _ = HOMES[kind]
+    return getattr(importlib.import_module(module), name)
+
+
+def resolve(kind: str, thing: Any) -> Any:
+    """Return the object behind a table's value: itself, "module:object", or a module's only class of the kind."""
+    if not isinstance(thing, str):
+        return thing
+    module_name, _, attribute = thing.partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute) if attribute else only_class(kind, module)
+
+
+def only_class(kind: str, module: Any) -> type:
+    """Return the one class of a kind that a module defines; raise OptionError if there are none or several."""
+    base = resolve(kind, HOMES[kind][2])
+    found = [
+        thing for thing in vars(module).values()
+        if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == module.__name__
+    ]  # fmt: skip
+    if len(found) != 1:
+        names = ", ".join(c.__name__ for c in found) or "none"
+        raise OptionError(
+            "plug-in", module.__file__, f"must define exactly one {base.__name__} subclass, has {names}",
+            "keep one class per file",
+        )  # fmt: skip
+    return found[0]
+
+
+def entries(kind: str) -> list[Entry]:
+    """Return everything of a kind that can be asked for, importing no plug-in and no torch."""
+    own = table(kind)
+    listed = [Entry(kind, name, own.origin(name)) for name in own]
+    known = {(e.name, e.origin) for e in listed}
+    declared = [Entry(kind, f.name, f.origin, f) for f in plugins.declared() if f.kind == kind]
+    return listed + [e for e in declared if (e.name, e.origin) not in known]
+
+
+def entry(kind: str, name: str) -> Entry:
+    """Return the entry of that name; OptionError (nearest names) if none, or (both files) if two have it."""
+    every = entries(kind)
+    found = [e for e in every if plain(e.name) == plain(name)]
+    if len(found) > 1:
+        raise clash(kind, name, [e.origin for e in found])
+    if not found:
+        names = sorted({e.name for e in every})
+        near = nearest(name, names)
+        raise OptionError(
+            "option", FLAGS[kind], f"no {kind} is called '{name}'",
+            (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names),
+        )  # fmt: skip
+    return found[0]
+
+
+def find(kind: str, name: str) -> Any:
+    """Return the class or function called `name`, importing only its own file."""
+    return entry(kind, name).load()
+
+
+def nearest(name: str, names: list[str]) -> str | None:
+    """Return the most similar of some names, the first of equals, or None if none is similar."""
+    scored = [(difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio(), other) for other in names]
+    best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
+    return best[1] if best[0] >= 0.5 else None
+
+
+def clash(kind: str, name: str, origins: list[str]) -> OptionError:
+    """Return the error for two things of one name."""
+    return OptionError(kind, name, "is defined twice, in " + " and in ".join(origins), "rename or remove one of them")

@@ -1,0 +1,104 @@
+"""Results of test.py: a file for every picture, one page that shows them, figures where the truth is known."""
+
+import json
+import math
+import os
+from pathlib import Path, PurePath
+from typing import Any
+
+from torch import Tensor
+
+from util.errors import EnvironmentFault
+from util.html import Row, write_page
+from util.pixels import save_image, to_pixels
+from util.registry import entries
+
+PAGE_EVERY = 200  # pictures between updates of the page
+
+
+class Results:
+    """results_dir/name/PHASE_EPOCH/: images/STEM_LABEL.png, index.html, and metrics.json where pictures are compared.
+
+    compare: whether real_B is the true translation that fake_B can be held against. Files stay flat; inputs of one
+    stem get their folder or their extension into the name, so that none replaces another.
+    """
+
+    def __init__(self, o: Any, which: str, compare: bool):
+        epoch = o.epoch + (f"_iter{o.load_iter}" if o.load_iter else "")
+        self.folder = Path(o.results_dir) / o.name / f"{o.phase}_{epoch}"
+        self.title = f"Experiment = {o.name}, Phase = {o.phase}, Epoch = {epoch}"
+        self.width, self.aspect_ratio, self.compare = o.display_winsize, o.aspect_ratio, compare
+        self.rows: list[Row] = []
+        self.taken: set[str] = set()
+        self.figures: dict[str, dict[str, float]] = {}
+        self.metrics = {e.name: e.load() for e in entries("metric")} if compare else {}
+        try:
+            (self.folder / "images").mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise EnvironmentFault("folder", self.folder, problem.strerror or "cannot be made",
+                                   "choose another --results_dir") from problem  # fmt: skip
+
+    @property
+    def page(self) -> Path:
+        """The page's path."""
+        return self.folder / "index.html"
+
+    @property
+    def count(self) -> int:
+        """How many inputs have been added."""
+        return len(self.rows)
+
+    def add(self, images: dict[str, Tensor], paths: list[str]) -> None:
+        """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the N inputs they come from."""
+        for i, path in enumerate(paths):
+            name = self._free_name(PurePath(path))
+            files = []
+            for label, batch in images.items():
+                file = f"{name}_{label}.png"
+                save_image(to_pixels(batch[i]), self._made(file), self.aspect_ratio)
+                files.append((label, file))
+            self.rows.append((name, files, self._compared(name, images, i)))
+            if len(self.rows) % PAGE_EVERY == 0:
+                self._write()
+
+    def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[str]:
+        if not self.metrics or not {"fake_B", "real_B"} <= images.keys():
+            return []
+        fake, real = (images[label][i].float().cpu() for label in ("fake_B", "real_B"))
+        self.figures[name] = {metric: measure(fake, real) for metric, measure in self.metrics.items()}
+        return [", ".join(f"{metric} {value:.4g}" for metric, value in self.figures[name].items())]
+
+    def _free_name(self, path: PurePath) -> str:
+        folder = [part for part in path.parts[:-1] if part not in ("/", "..", ".")]
+        candidates = [path.stem, path.name] + ["/".join(folder[-n:] + [path.name]) for n in range(1, len(folder) + 1)]
+        if len(folder) > 0:
+            candidates.insert(1, f"{folder[-1]}/{path.stem}")
+        candidates += [f"{path.name}_{n}" for n in range(2, len(self.taken) + 3)]
+        name = next(c for c in candidates if c.casefold() not in self.taken)
+        self.taken.add(name.casefold())  # some file systems know no case
+        return name
+
+    def _made(self, file: str) -> Path:
+        path = self.folder / "images" / file
+        if "/" in file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _write(self) -> None:
+        write_page(self.page, self.title, self.rows, self.width)
+
+    def close(self) -> None:
+        """Write the page and, where pictures were compared, metrics.json; print the means."""
+        self._write()
+        if not self.figures:
+            return
+        means = {m: _mean([f[m] for f in self.figures.values()]) for m in self.metrics}
+        beside = self.folder / "metrics.json.tmp"
+        beside.write_text(json.dumps({"mean": means, "images": self.figures}, indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, self.folder / "metrics.json")
+        print("mean over the images: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
+
+
+def _mean(values: list[float]) -> float:
+    finite = [v for v in values if math.isfinite(v)]
+    return sum(finite) / len(finite) if finite else math.inf

@@ -1,0 +1,103 @@
+"""A run's whole state in one place: what is trained, where it stands, how it is saved and continued."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from util import checkpoint, schedule, seeding
+from util.errors import CheckpointError
+from util.means import Means
+from util.optim import Gates, Optimizers
+from util.position import Position
+
+
+class Run:
+    """Model, phases, optimisers, counters and history of one training run, in one folder."""
+
+    def __init__(self, o: Any, folder: Path, model: Any, device: torch.device, epoch_size: int):
+        self.o, self.folder, self.device = o, folder, device
+        self.model = model.to(device).train()
+        self.phases = model.phases()
+        self.optimizers = Optimizers(self.phases, o)
+        self.gates = Gates(self.phases)
+        self.at = Position(epoch=o.epoch_count)
+        self.means = Means()
+        self.history: list[float] = []  # the generator's mean loss in each finished epoch: what plateau looks at
+        self.notes: list[str] = []
+        if o.continue_train:
+            self._resume()
+        self.at.epoch_size, self.at.last_epoch = epoch_size, o.n_epochs + o.n_epochs_decay
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the networks that are trained, by name: those that are exported."""
+        trained = {id(net) for phase in self.phases for net in phase.nets}
+        return {name: net for name, net in self.model.networks().items() if id(net) in trained}
+
+    def begin_epoch(self) -> float:
+        """Set the epoch's learning rates; return the factor on --lr."""
+        share = schedule.share(self.at.epoch, self.o, self.history)
+        self.optimizers.set_lr(share)
+        return share
+
+    def end_epoch(self) -> int:
+        """Count the epoch as done and return its number."""
+        drawing = [p.name for p in self.phases if any(self._draws(net) for net in p.nets)]
+        self.history.append(self.means.total(drawing[0]) if drawing else 0.0)
+        self.means.clear()
+        self.at.epoch, self.at.seen = self.at.epoch + 1, 0
+        return self.at.epoch - 1
+
+    def _draws(self, net: nn.Module) -> bool:
+        names = self.model.averaged or self.model.networks()
+        return any(getattr(self.model, name, None) is net for name in names)
+
+    def save(self, *prefixes: str) -> None:
+        """Write the state to continue from, then the networks' weights under each prefix."""
+        state = {
+            "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
+            "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
+            "generators": seeding.generator_states(), "options": {k: _kept(v) for k, v in vars(self.o).items()},
+        }  # fmt: skip
+        checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last)
+        for prefix in prefixes:
+            checkpoint.export(self.folder, prefix, self.networks())
+
+    def _resume(self) -> None:
+        """Continue from the newest state; else from weights alone, as the reference does; else afresh, saying so."""
+        which = checkpoint.prefix(self.o.epoch, self.o.load_iter)
+        state, self.notes = checkpoint.load_state(self.folder) if which == "latest" else (None, [])
+        if state is not None:
+            self._take(state)
+        elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
+            checkpoint.load_networks(self.folder, which, self.networks())
+            self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {self.at.epoch} (--epoch_count); "
+                              "optimisers, image pools and random draws start anew: such files do not hold them")  # fmt: skip
+        else:
+            self.notes.append(f"nothing to continue in {self.folder}: starting afresh")
+
+    def _take(self, state: dict[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizers.load_state_dict(state["optimizers"])
+            self.at = Position(**state["position"])
+            self.means.load_state_dict(state["means"])
+            self.history = list(state["history"])
+            seeding.restore_generators(state["generators"])
+        except (KeyError, ValueError, RuntimeError, TypeError) as problem:
+            why = f"its state does not fit these options ({str(problem).splitlines()[0]})"
+            remedy = "repeat the options it was started with, or start afresh with --overwrite"
+            raise CheckpointError("run", self.folder, why, remedy) from problem
+        self.notes.append(f"continuing at epoch {self.at.epoch}, image {self.at.seen} of it, step {self.at.step}")
+        changed = [
+            f"--{name} {was} -> {_kept(getattr(self.o, name))}"
+            for name, was in state["options"].items()
+            if name in self.o.given and was != _kept(getattr(self.o, name))
+        ]
+        if changed:
+            self.notes.append("changed since it was saved: " + ", ".join(changed))
+
+
+def _kept(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,61 @@
+"""The folder of a run: made, locked against a second run, cleared by --overwrite."""
+
+import contextlib
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from util.errors import EnvironmentFault
+
+OURS = ("state_*.pt", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt", "options.json", "loss_log.txt",
+        "losses.jsonl", "exit.json", "error.log")  # fmt: skip
+
+
+class RunFolder:
+    """checkpoints_dir/name, held by this process until it ends.
+
+    Raises EnvironmentFault if it cannot be written or another process trains in it.
+    """
+
+    def __init__(self, o: Any):
+        self.path = Path(o.checkpoints_dir) / o.name
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._locked()
+            if o.overwrite:
+                self._clear()
+            for left_over in self.path.glob("*.tmp"):
+                print(f"note: removing {left_over.name}, left over by a run that was killed")
+                left_over.unlink()
+        except OSError as problem:
+            why = f"cannot be used ({problem.strerror})"
+            raise EnvironmentFault("folder", self.path, why, "mend it or choose another --checkpoints_dir") from problem
+
+    def _locked(self) -> TextIO | None:
+        file = open(self.path / ".lock", "a+", encoding="utf-8")
+        try:
+            import fcntl
+        except ImportError:  # Windows: there is no lock of this kind
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, however this process ends
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise EnvironmentFault("run", self.path.name, f"is in use by {holder}",
+                                   "use another --name or stop that run") from None  # fmt: skip
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
+        file.flush()
+        return file
+
+    def _clear(self) -> None:
+        for pattern in OURS:
+            for file in self.path.glob(pattern):
+                file.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.path / "web")

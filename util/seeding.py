@@ -1,0 +1,62 @@
+"""Random draws: seeding them, borrowing the generators for a while, keeping and restoring their state."""
+
+import hashlib
+import os
+import random
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def seed_everything(seed: int, deterministic: bool = False) -> None:
+    """Seed the generators of torch (all devices), random and numpy; deterministic also forbids other operations."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)  # reflection padding has no such form on CUDA
+        torch.backends.cudnn.benchmark = False
+
+
+def mixed(seed: int, epoch: int, index: int) -> int:
+    """Return 64 well-mixed bits of (seed, epoch, index), the same in every process and version."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=8).digest(), "big")
+
+
+@contextmanager
+def seeded(bits: int):
+    """Seed torch's CPU generator, random and numpy inside the block; put back what they were after it."""
+    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    torch.default_generator.manual_seed(bits)
+    random.seed(bits)
+    np.random.seed(bits % 2**32)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept[0])
+        random.setstate(kept[1])
+        np.random.set_state(kept[2])
+
+
+def generator_states() -> dict[str, Any]:
+    """Return the state of every generator a training step may draw from, as tensors and numbers."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "random": random.getstate(),
+        "numpy": (str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+    }
+
+
+def restore_generators(states: dict[str, Any]) -> None:
+    """Put every generator where `generator_states` found it."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    random.setstate(states["random"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
