@@ -44,7 +44,9 @@ def set_up(o, folder):
     seeding.seed_everything(o.seed, o.deterministic)
     model = find("model", o.model)(o, spec)
     if not model.phases():
-        raise OptionError("option", "--model", f"{o.model} only translates, it cannot be trained", "use it with test.py")
+        raise OptionError(
+            "option", "--model", f"{o.model} only translates, it cannot be trained", "use it with test.py"
+        )
     check_sizes(model.networks().values(), spec.height, spec.width)
     loader = Loader(dataset, o, shuffle=not o.serial_batches)
     run = Run(o, folder, model, where, loader.order.images())

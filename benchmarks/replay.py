@@ -57,7 +57,11 @@ def replay(folder):
     for step, expected in enumerate(trace["losses"]):
         batch = batch_of(inputs, step, o.direction)
         _, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, step)
-        got = {name: float(value.detach() if torch.is_tensor(value) else value) for terms in losses.values() for name, value in terms.items()}
+        got = {
+            name: float(value.detach() if torch.is_tensor(value) else value)
+            for terms in losses.values()
+            for name, value in terms.items()
+        }
         missing = set(expected) - set(got)
         if missing:
             raise SystemExit(f"{folder}: the plug-in reports no {', '.join(sorted(missing))}")

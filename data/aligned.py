@@ -22,7 +22,9 @@ class Aligned(BaseDataset):
         pair = self.read(path, 3)
         width, height = pair.size
         if width < 2:
-            raise DataError("image", path, f"is {width}x{height}, too narrow for two halves", "give A and B side by side")
+            raise DataError(
+                "image", path, f"is {width}x{height}, too narrow for two halves", "give A and B side by side"
+            )
         half = width // 2
         left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, width, height))
         geometry = self.preprocess.draw()

@@ -68,4 +68,13 @@ def __getattr__(name: str) -> Any:  # `from networks import GANLoss` imports tor
     raise AttributeError(f"module 'networks' has no attribute '{name}'")
 
 
-__all__ = ["DISCRIMINATORS", "GENERATORS", "INITIALISERS", "NORMS", "OBJECTIVES", "GANLoss", "discriminator", "generator"]
+__all__ = [
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "INITIALISERS",
+    "NORMS",
+    "OBJECTIVES",
+    "GANLoss",
+    "discriminator",
+    "generator",
+]

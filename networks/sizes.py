@@ -22,4 +22,6 @@ def check_sizes(networks: Iterable[nn.Module], height: int, width: int) -> None:
             try:
                 check(height, width)
             except DataError as problem:
-                raise OptionError("option", "--crop_size", f"pictures are {width}x{height}; {problem.args[2]}", REMEDY) from None
+                raise OptionError(
+                    "option", "--crop_size", f"pictures are {width}x{height}; {problem.args[2]}", REMEDY
+                ) from None

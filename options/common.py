@@ -13,7 +13,9 @@ class Common:
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir")
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best there is")
     checkpoints_dir: str = option("./checkpoints", "where runs are kept")
-    model: str = option("cycle_gan", "the GAN: a name from --list, or from a --plugin file", choices="model", of_run=True)
+    model: str = option(
+        "cycle_gan", "the GAN: a name from --list, or from a --plugin file", choices="model", of_run=True
+    )
     input_nc: int = option(3, "channels of input images: 3 RGB, 1 grey", at_least=1, of_run=True)
     output_nc: int = option(3, "channels of output images: 3 RGB, 1 grey", at_least=1, of_run=True)
     ngf: int = option(64, "generator filters in the last convolution", at_least=1, of_run=True)

@@ -118,7 +118,9 @@ def _filled(suffix: str, values: dict[str, Any]) -> str:
 
     def value(match: re.Match) -> str:
         if match[1] not in values:
-            raise OptionError("option", "--suffix", f"{{{match[1]}}} is no flag", "use fields such as {model} or {netG}")
+            raise OptionError(
+                "option", "--suffix", f"{{{match[1]}}} is no flag", "use fields such as {model} or {netG}"
+            )
         return str(values[match[1]])
 
     text = re.sub(r"\{([^{}]*)\}", value, suffix)

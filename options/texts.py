@@ -57,7 +57,9 @@ def unknown(name: str, flags: list[Flag], owner: str, elsewhere: dict[str, str],
     ordered = sorted(flags, key=lambda flag: flag.owner != owner)
     names = [n for flag in ordered for n in ([flag.name, flag.opposite] if flag.type is bool else [flag.name])]
     near = nearest(name, names)
-    others = elsewhere | {n: model for model, file in _model_files() if model != owner for n in plugins.option_names(file)}
+    others = elsewhere | {
+        n: model for model, file in _model_files() if model != owner for n in plugins.option_names(file)
+    }
     if name in others:
         remedy = f"it belongs to {others[name]}"
     else:

@@ -46,7 +46,9 @@ def write_atomically(path: Path, thing: Any) -> None:
         beside.unlink(missing_ok=True)
         cause = problem if isinstance(problem, OSError) else problem.__context__
         why = getattr(cause, "strerror", None) or str(problem)
-        raise EnvironmentFault("file", path, f"cannot be written ({why})", "free space or mend permissions") from problem
+        raise EnvironmentFault(
+            "file", path, f"cannot be written ({why})", "free space or mend permissions"
+        ) from problem
 
 
 def _sync_folder(folder: Path) -> None:
@@ -111,7 +113,9 @@ def read(path: Path) -> Any:
         raise
     except pickle.UnpicklingError as problem:
         what = re.search(r"Unsupported (?:global|class|operand)[^\n]*?([\w.]+\.[\w.]+)", str(problem))
-        why = f"holds Python objects ({what[1]}), not just weights" if what else "holds no weights that are safe to read"
+        why = (
+            f"holds Python objects ({what[1]}), not just weights" if what else "holds no weights that are safe to read"
+        )
         raise CheckpointError("file", path, why, "save the network's state_dict() instead") from problem
     except OSError as problem:
         raise CheckpointError("file", path, problem.strerror or "cannot be read", "check the path") from problem
@@ -124,7 +128,9 @@ def weights(path: Path) -> dict[str, Tensor]:
     """Return a network's weights from a file of anybody's: {key: dense finite tensor}, wrappers' prefixes removed."""
     loaded = read(path)
     if isinstance(loaded, Mapping) and loaded and not any(isinstance(v, Tensor) for v in loaded.values()):
-        inner = [v for k, v in loaded.items() if k in ("state_dict", "model", "generator", "G") and isinstance(v, Mapping)]
+        inner = [
+            v for k, v in loaded.items() if k in ("state_dict", "model", "generator", "G") and isinstance(v, Mapping)
+        ]
         loaded = inner[0] if len(inner) == 1 else loaded
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise CheckpointError("file", path, "holds no state_dict", "save the network's state_dict()")
@@ -197,5 +203,7 @@ def existing(path: Path) -> Path:
     name = path.stem.partition("_net_")[2]
     there = sorted(p.name for p in folder.glob(f"*_net_{name}.pth")) or sorted(p.name for p in folder.glob("*.pth"))
     what = ", ".join(there[:12]) or "no .pth files"
-    remedy = "choose with --epoch or --load_iter" if any(f"_net_{name}." in t for t in there) else "choose another --model"
+    remedy = (
+        "choose with --epoch or --load_iter" if any(f"_net_{name}." in t for t in there) else "choose another --model"
+    )
     raise CheckpointError("file", path, f"there is no such file ({folder} has {what})", remedy)

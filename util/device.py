@@ -24,4 +24,6 @@ def pick(gpu_ids: str | None) -> torch.device:
         return torch.device("cuda", index)
     count = torch.cuda.device_count()
     there = ", ".join(f"{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
-    raise EnvironmentFault("option", "--gpu_ids", f"there is no GPU {index} here ({there})", "use --gpu_ids -1 for the CPU")
+    raise EnvironmentFault(
+        "option", "--gpu_ids", f"there is no GPU {index} here ({there})", "use --gpu_ids -1 for the CPU"
+    )

@@ -136,7 +136,14 @@ class Log(Sink):
 
     def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
         assert self.json is not None
-        row = {"epoch": at.epoch, "step": at.step, "samples": at.samples, "seconds": round(seconds, 3), "lr": lr, "mean": means}
+        row = {
+            "epoch": at.epoch,
+            "step": at.step,
+            "samples": at.samples,
+            "seconds": round(seconds, 3),
+            "lr": lr,
+            "mean": means,
+        }
         self.json.write(json.dumps(row) + "\n")
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
 if TYPE_CHECKING:
     from torch import Tensor
 

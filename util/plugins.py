@@ -171,7 +171,9 @@ def declarations(file: Path) -> list[tuple[str, str]]:
 def option_names(file: Path) -> list[str]:
     """Return the flags that the class `Options` inside a plug-in's class declares, read from its source."""
     tree = _parse(file)
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Options"] if tree else []
+    classes = (
+        [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Options"] if tree else []
+    )
     lines = [line for c in classes for line in c.body if isinstance(line, ast.AnnAssign)]
     return [line.target.id for line in lines if isinstance(line.target, ast.Name)]
 

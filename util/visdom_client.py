@@ -1,4 +1,8 @@
 """placeholder"""
+
 from util.display import Sink
+
+
 class VisdomDisplay(Sink):
-    def __init__(self, o, folder): pass
+    def __init__(self, o, folder):
+        pass

@@ -1,0 +1,46 @@
+# `make` builds the environment, `make help` lists the rest. Needs GNU make and Python 3.11, 3.12 or 3.13.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The first Python on the PATH that fits and really runs; choose another with: make PYTHON=/path/to/python
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
+
+.DEFAULT_GOAL := env
+.PHONY: env help test lint demo clean distclean
+
+env: $(STAMP)  ## build .venv with all that is needed (the default)
+
+$(BIN)/python:
+	$(if $(call fits,$(PYTHON)),,$(error GANvas needs Python 3.11, 3.12 or 3.13 with venv: install one, or name it with make PYTHON=...))
+	$(PYTHON) -m venv $(VENV)
+
+# Runs again whenever one of these files is newer than the stamp.
+$(STAMP): requirements.txt requirements-dev.txt scripts/install_visdom.py | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@$(BIN)/python scripts/install_visdom.py
+	@touch $@
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+test: $(STAMP)  ## run the tests; more pytest options with ARGS="..."
+	$(BIN)/python -m pytest -q tests $(ARGS)
+
+lint: $(STAMP)  ## check style, formatting and types
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy .
+
+demo: $(STAMP)  ## train a small model on generated pictures and write its result page
+	$(BIN)/python scripts/demo.py $(ARGS)
+
+clean:  ## delete caches; the environment, data and results stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and delete .venv too
+	rm -rf $(VENV)

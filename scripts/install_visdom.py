@@ -1,0 +1,58 @@
+"""Make sure that visdom, the optional live-plot server, is in this Python environment.
+
+`pip install -r requirements.txt` brings visdom 0.3 where it installs as it is. Python 3.11 is left with
+visdom 0.2.4, whose build needs a setuptools older than 81. This script installs it so, in a pip run of its
+own: the limit reaches only the build of visdom, and torch stays as it is. Training works without visdom,
+so a failure is one line of output and the exit status is still 0.
+
+Usage: python scripts/install_visdom.py
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+TORNADO = "tornado<6.6"  # from 6.6 on, visdom's pages answer 403
+CHECK = "import tornado, visdom.server.run_server; assert tornado.version_info < (6, 6), tornado.version"
+
+
+def visdom_works() -> bool:
+    """Return whether the visdom server can be imported, beside a tornado that it works with."""
+    return subprocess.run([sys.executable, "-c", CHECK], capture_output=True, check=False).returncode == 0
+
+
+def install() -> str:
+    """Install the visdom that fits this Python; return pip's last line of error, or "" on success."""
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", TORNADO]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = dict(os.environ)
+        if sys.version_info >= (3, 12):
+            command.append("visdom>=0.3.0,<0.4")
+        else:
+            command.append("visdom==0.2.4")
+            limit = Path(folder, "constraints.txt")
+            limit.write_text("setuptools<81\n", encoding="utf-8")
+            environment["PIP_CONSTRAINT"] = str(limit)  # older pips apply this one to builds
+            environment["PIP_BUILD_CONSTRAINT"] = str(limit)  # newer pips this one
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode == 0:
+        return ""
+    return ([line for line in result.stderr.splitlines() if line.strip()] or ["pip failed"])[-1].strip()
+
+
+def main() -> None:
+    """Install visdom unless it works already, and say in one line how it went."""
+    error = "" if visdom_works() else install()
+    if not error and not visdom_works():
+        error = "it does not import"
+    if error:
+        print(f"visdom: not installed, so no live plots; all else works, and this script can try again ({error})")
+    else:
+        print(f"visdom: {metadata.version('visdom')} is installed")
+
+
+if __name__ == "__main__":
+    main()

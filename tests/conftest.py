@@ -1,0 +1,129 @@
+"""Shared fixtures: small pictures, commands run in this process or in a new one, the optional shared data."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+torch.set_num_threads(1)  # small networks: more threads only wait for each other
+
+# the smallest networks that still have every kind of layer
+SMALL = ["--gpu_ids", "-1", "--ngf", "4", "--ndf", "4", "--load_size", "36", "--crop_size", "32", "--num_threads", "0",
+         "--display_id", "0"]  # fmt: skip
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line on stderr."""
+        return self.err.strip().splitlines()[-1] if self.err.strip() else ""
+
+
+def picture(seed: int, width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:
+    """Return a smooth picture with noise, different for each seed."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+@pytest.fixture
+def unpaired(tmp_path):
+    """A folder with trainA, trainB, testA, testB of 5, 4, 3 and 2 pictures."""
+    for number, (folder, count) in enumerate((("trainA", 5), ("trainB", 4), ("testA", 3), ("testB", 2))):
+        (tmp_path / "unpaired" / folder).mkdir(parents=True)
+        for i in range(count):
+            picture(100 * number + i).save(tmp_path / "unpaired" / folder / f"{i}.png")
+    return tmp_path / "unpaired"
+
+
+@pytest.fixture
+def paired(tmp_path):
+    """A folder with train and test of 5 and 3 pairs, A on the left and B, its negative, on the right."""
+    for number, (folder, count) in enumerate((("train", 5), ("test", 3))):
+        (tmp_path / "paired" / folder).mkdir(parents=True)
+        for i in range(count):
+            left = np.asarray(picture(1000 + 100 * number + i))
+            both = Image.fromarray(np.concatenate([left, 255 - left], axis=1))
+            both.save(tmp_path / "paired" / folder / f"{i}.png")
+    return tmp_path / "paired"
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Run train.py or test.py in this process, in an empty folder: command("train", "--model", ...) -> Ended."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: str, *argv: object) -> Ended:
+        import test as test_script
+        import train as train_script
+        from util import plugins
+        from util.errors import guarded
+
+        plugins.forget()
+        capsys.readouterr()
+        module = {"train": train_script, "test": test_script}[script]
+        try:
+            code = guarded(module.main, [str(word) for word in argv])
+        except SystemExit as ended:  # --help and --list
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Run train.py or test.py in a process of its own, in an empty folder: process("train", ...) -> Ended."""
+
+    def run(script: str, *argv: object, timeout: float = 240) -> Ended:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / f"{script}.py"), *map(str, argv)],
+            cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def shared():
+    """The folder of real pictures and recorded traces beside the checkout; tests that need it are skipped without."""
+    if not SHARED.is_dir():
+        pytest.skip("there is no ../shared with real pictures and recorded traces")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _quiet_globals():
+    """Leave plug-ins and signal handlers as they were."""
+    import signal
+
+    from util import plugins
+
+    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    plugins.forget()
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def options(*argv: str, phase: str = "train"):
+    """Return parsed options for a small model, as train.py or test.py would read them."""
+    from options.parse import parse
+
+    return parse([*SMALL, *argv], phase)
