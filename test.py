@@ -72,7 +72,7 @@ def read_architecture(o, folder, which):
 
 
 def hint(o):
-    """Return what to change when weights do not fit: flags given now that differ from the run's, else all that shape."""
+    """Return what to change when weights do not fit: the flags that were given now."""
     flags = [f for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding") if f in o.given]
     return "leave out " + ", ".join(f"--{flag}" for flag in flags) if flags else ""
 

@@ -32,5 +32,8 @@ class Aligned(BaseDataset):
             self.preprocess(side.convert("L") if channels == 1 else side, path, geometry, paired=True)
             for side, channels in zip((left, right), self.channels, strict=True)
         ]
+        if sides[0].shape[1:] != sides[1].shape[1:]:
+            why = f"is {width} wide, so that its halves differ and are scaled to different sizes"
+            raise DataError("image", path, why, "give it an even width, or use --preprocess resize_and_crop")
         A, B = sides if self.o.direction == "AtoB" else reversed(sides)
         return {"A": A, "B": B, "path_A": path, "path_B": path}

@@ -4,13 +4,15 @@ import os
 import stat
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from data import demo
 from util.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-FORMATS = ("JPEG", "MPO", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # by content; others (EPS!) are never opened
+_LATE = (MpoImagePlugin.MpoImageFile, TiffImagePlugin.TiffImageFile, WebPImagePlugin.WebPImageFile)
+# recognised by content; others (EPS!) are never opened. The last three must be imported to be known
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", *(p.format for p in _LATE))
 
 
 def is_readable(name: str) -> bool:

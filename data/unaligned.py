@@ -14,7 +14,9 @@ class Unaligned(BaseDataset):
     def __init__(self, o):
         super().__init__(o)
         sides = [(self.files(o.phase + side), nc) for side, nc in zip("AB", self.channels, strict=True)]
-        (self.paths_A, self.nc_A), (self.paths_B, self.nc_B) = sides if o.direction == "AtoB" else reversed(sides)
+        source, target = sides if o.direction == "AtoB" else sides[::-1]
+        self.paths_A, self.nc_A = source
+        self.paths_B, self.nc_B = target
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))

@@ -40,7 +40,7 @@ class Pix2Pix(BaseModel):
     def loss_d(self, batch, out):
         real = torch.cat([out["real_A"], out["real_B"]], 1)
         fake = self.pool(torch.cat([out["real_A"], out["fake_B"].detach()], 1))
-        terms = {"D_real": self.gan.real(self.D(real)), "D_fake": self.gan.fake(self.D(fake))}
+        terms = {"D_fake": self.gan.fake(self.D(fake)), "D_real": self.gan.real(self.D(real))}
         return terms | self.gan.penalty("D_gp", self.D, real, fake)
 
     def loss_g(self, batch, out):

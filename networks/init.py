@@ -30,13 +30,12 @@ def init_weights(net: nn.Module, init_type: str, gain: float) -> nn.Module:
     """Draw the weights of all convolutions and linear layers, zero their biases; norms get N(1, gain^2) and 0."""
     draw = find("initialiser", init_type)
     for layer in net.modules():
-        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
         if isinstance(layer, nn.modules.batchnorm._NormBase):
-            if weight is not None:
-                init.normal_(weight, 1.0, gain)
-                init.zeros_(bias)
+            if layer.affine:
+                init.normal_(layer.weight, 1.0, gain)
+                init.zeros_(layer.bias)
         elif isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
-            draw(weight, gain)
-            if bias is not None:
-                init.zeros_(bias)
+            draw(layer.weight, gain)
+            if layer.bias is not None:
+                init.zeros_(layer.bias)
     return net

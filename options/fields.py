@@ -4,7 +4,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from util.errors import OptionError
 from util.registry import FLAGS, entry
@@ -135,7 +135,11 @@ def flags_of(holder: type, owner: str) -> list[Flag]:
 class Options:
     """All flags of a run as typed attributes; `vars(o)` is the plain dictionary of them."""
 
-    __slots__ = ("__dict__", "given", "flags", "remembered")
+    __slots__ = ("__dict__", "flags", "given", "remembered")
+
+    if TYPE_CHECKING:  # which attributes there are is known only when the flags are
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def __init__(self, values: dict[str, Any], given: set[str], flags: dict[str, Flag]):
         self.__dict__.update(values)

@@ -42,7 +42,7 @@ def as_text(options: Options) -> str:
         value = ",".join(value) if isinstance(value, tuple) else value
         default = ",".join(default) if isinstance(default, tuple) else default
         note = f"\t[default: {default}]" if value != default else ""
-        lines.append(f"{name:>25}: {str(value):<30}{note}")
+        lines.append(f"{name:>25}: {value!s:<30}{note}")
     return "\n".join([*lines, "----------------- End -------------------"]) + "\n"
 
 

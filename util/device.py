@@ -6,7 +6,7 @@ from util.errors import EnvironmentFault, OptionError
 
 
 def pick(gpu_ids: str | None) -> torch.device:
-    """Return the device: None the best there is, "-1" the CPU, "0" the first GPU, "mps"; raise EnvironmentFault if absent."""
+    """Return the device: None the best, "-1" the CPU, "0" the first GPU, "mps"; EnvironmentFault if absent."""
     if gpu_ids is None:
         best = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)

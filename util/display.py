@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from util.html import write_page
+from util.html import Row, write_page
 from util.pixels import save_image
 from util.position import Position
 from util.registry import Table, find
@@ -197,8 +197,9 @@ class Console(Sink):
             self.bar.close()
             self.bar = None
         left = (at.last_epoch - at.epoch) * seconds
-        print(f"End of epoch {at.epoch} / {at.last_epoch} \t Time Taken: {seconds:.0f} sec, {at.epoch_size / max(seconds, 1e-9):.1f} "
-              f"images/s, {_clock(left)} to go, learning rate {lr:.7f}")  # fmt: skip
+        head = f"End of epoch {at.epoch} / {at.last_epoch} \t Time Taken: {seconds:.0f} sec"
+        rate = at.epoch_size / max(seconds, 1e-9)
+        print(f"{head}, {rate:.1f} images/s, {_clock(left)} to go, learning rate {lr:.7f}")
         print("  mean " + " ".join(f"{name}: {value:.3f}" for name, value in means.items()), flush=True)
 
     def say(self, text: str) -> bool:
@@ -236,7 +237,7 @@ class Html(Sink):
         self._write(at.epoch)
 
     def _write(self, newest: int) -> None:
-        rows = []
+        rows: list[Row] = []
         for epoch in range(newest, 0, -1):
             files = [(label, f"epoch{epoch:03d}_{label}.png") for label in self.order]
             files = [(label, file) for label, file in files if (self.pictures / file).is_file()]

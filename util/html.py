@@ -13,7 +13,7 @@ Row = tuple[str, list[tuple[str, str]], list[str]]  # heading, [(label, file in 
 def write_page(path: Path, title: str, rows: list[Row], width: int, refresh: int = 0) -> None:
     """Write a page of rows of pictures, replacing the old one in one step.
 
-    Pictures are files in `images/` beside the page, `width` pixels wide; refresh: reload every so many seconds, 0 never.
+    Pictures are files in `images/` beside the page, `width` pixels wide; refresh: reload every N seconds, 0 never.
     Names are percent-encoded in links and escaped in text.
     """
     page = dominate.document(title=title)

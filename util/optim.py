@@ -17,7 +17,7 @@ class Optimizers:
         for phase in phases:
             touching = [g for g in self.groups if any(_share(phase, other) for other in g)]
             self.groups = [g for g in self.groups if g not in touching] + [[p for g in touching for p in g] + [phase]]
-        self.by_phase = {}
+        self.by_phase: dict[str, torch.optim.Optimizer] = {}
         for group in self.groups:
             params = [
                 {"params": trainable(net), "lr": lr, "base_lr": lr, "name": name}

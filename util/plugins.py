@@ -161,7 +161,7 @@ def declarations(file: Path) -> list[tuple[str, str]]:
             homes |= {alias.asname or alias.name: kind for alias in node.names if alias.name[:1].isupper()}
         elif isinstance(node, ast.ClassDef):
             kinds = {homes[base] for base in map(_last_name, node.bases) if base in homes}
-            homes |= {node.name: kind for kind in kinds}
+            homes |= dict.fromkeys([node.name], min(kinds)) if kinds else {}
             found += [(kind, file.stem) for kind in kinds if (kind, file.stem) not in found]
         elif isinstance(node, ast.Assign):
             found += [row for target in node.targets for row in _table_line(target)]

@@ -70,7 +70,7 @@ class Results:
 
     def _free_name(self, path: PurePath) -> str:
         folder = [part for part in path.parts[:-1] if part not in ("/", "..", ".")]
-        candidates = [path.stem, path.name] + ["/".join(folder[-n:] + [path.name]) for n in range(1, len(folder) + 1)]
+        candidates = [path.stem, path.name] + ["/".join([*folder[-n:], path.name]) for n in range(1, len(folder) + 1)]
         if len(folder) > 0:
             candidates.insert(1, f"{folder[-1]}/{path.stem}")
         candidates += [f"{path.name}_{n}" for n in range(2, len(self.taken) + 3)]

@@ -72,8 +72,8 @@ class Run:
             self._take(state)
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
             checkpoint.load_networks(self.folder, which, self.networks())
-            self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {self.at.epoch} (--epoch_count); "
-                              "optimisers, image pools and random draws start anew: such files do not hold them")  # fmt: skip
+            self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {self.at.epoch} (--epoch_count)")
+            self.notes.append("optimisers, image pools and random draws start anew: such files do not hold them")
         else:
             self.notes.append(f"nothing to continue in {self.folder}: starting afresh")
 
