@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env help test lint demo clean distclean
+.PHONY: env help test lint demo replay clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -33,10 +33,13 @@ test: $(STAMP)  ## run the tests; more pytest options with ARGS="..."
 lint: $(STAMP)  ## check style, formatting and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy .
+	$(BIN)/python -m mypy
 
 demo: $(STAMP)  ## train a small model on generated pictures and write its result page
 	$(BIN)/python scripts/demo.py $(ARGS)
+
+replay: $(STAMP)  ## replay the reference's recorded traces: make replay DIRS="dir ..."
+	$(BIN)/python benchmarks/replay.py $(DIRS)
 
 clean:  ## delete caches; the environment, data and results stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,10 +13,11 @@ def main(argv, report):
     from util.run_folder import RunFolder
     from util.signals import StopRequest
 
+    loader, spec, model = build(o)  # whatever is wrong with options and data is said before a folder is made
     folder = RunFolder(o)
     report.folder = folder.path
     stop = StopRequest()
-    run, loader, display = set_up(o, folder.path)
+    run, display = set_up(o, folder.path, loader, spec, model)
     if run.at.epoch > run.at.last_epoch:
         print(f"run {o.name} is done: {run.at.last_epoch} epochs are trained; give a larger --n_epochs to go on")
         return
@@ -27,18 +28,13 @@ def main(argv, report):
     print(f"done: {run.at.last_epoch} epochs; see {folder.path}/web/index.html, then python test.py --name {o.name}")
 
 
-def set_up(o, folder):
-    """Return the run (model, optimisers, counters), the loader of its batches and the display."""
+def build(o):
+    """Return the loader of batches, what the data set says of its images, and the model, with fresh weights."""
     from data.loader import Loader
     from networks.sizes import check_sizes
-    from networks.summary import parameter_count, summarize
-    from options import store
-    from util import device, seeding
-    from util.display import make_display
+    from util import seeding
     from util.registry import find
-    from util.run import Run
 
-    where = device.pick(o.gpu_ids)
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
     seeding.seed_everything(o.seed, o.deterministic)
@@ -48,15 +44,26 @@ def set_up(o, folder):
             "option", "--model", f"{o.model} only translates, it cannot be trained", "use it with test.py"
         )
     check_sizes(model.networks().values(), spec.height, spec.width)
-    loader = Loader(dataset, o, shuffle=not o.serial_batches)
-    run = Run(o, folder, model, where, loader.order.images())
+    return Loader(dataset, o, shuffle=not o.serial_batches), spec, model
+
+
+def set_up(o, folder, loader, spec, model):
+    """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
+    from networks.summary import parameter_count, summarize
+    from options import store
+    from util import device
+    from util.display import make_display
+    from util.run import Run
+
+    run = Run(o, folder, model, device.pick(o.gpu_ids), loader.order.images())
     store.save(o, folder, "train")
     for name, net in model.networks().items():
         text = f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
         print(summarize(name, net, spec.height, spec.width) if o.verbose else text)
-    print(f"run {o.name}: {run.at.epoch_size} images, {len(loader)} steps an epoch, on {where}, files in {folder}")
-    print("\n".join(run.notes))
-    return run, loader, make_display(o, folder)
+    print(f"run {o.name}: {run.at.epoch_size} images, {len(loader)} steps an epoch, on {run.device}, files in {folder}")
+    for note in run.notes:
+        print(note)
+    return run, make_display(o, folder)
 
 
 def train(run, loader, display, stop):

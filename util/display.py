@@ -249,5 +249,9 @@ class Html(Sink):
 def make_display(o: Any, folder: Path) -> Display:
     """Return the log and every sink of --displays, without those that --no_html and --display_id 0 turn off."""
     off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
+    if o.use_wandb:
+        print(
+            "note: --use_wandb is accepted for old command lines; Weights & Biases is not built in (docs/migration.md)"
+        )
     sinks = [find("display", name)(o, folder) for name in o.displays if name not in off]
     return Display([Log(o, folder), *sinks])

@@ -93,10 +93,13 @@ class Run:
         changed = [
             f"--{name} {was} -> {_kept(getattr(self.o, name))}"
             for name, was in state["options"].items()
-            if name in self.o.given and was != _kept(getattr(self.o, name))
+            if name in self.o.given and name not in HOW and was != _kept(getattr(self.o, name))
         ]
         if changed:
             self.notes.append("changed since it was saved: " + ", ".join(changed))
+
+
+HOW = ("continue_train", "overwrite", "config")  # how a command is given, not what is trained
 
 
 def _kept(value: Any) -> Any:
