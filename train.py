@@ -80,11 +80,10 @@ def train(run, loader, display, stop):
             run.means.add(losses)
             at.advance(len(batch["A"]), time.monotonic() - loaded, loaded - mark)
             display.step(at, run.means.latest, lambda shown=out: pictures(run.model, shown))
-            if at.epoch_done:
-                break
-            if at.due(o.save_latest_freq) or stop.number:
+            midway = not at.epoch_done  # at its end an epoch is counted first, then saved
+            if midway and (at.due(o.save_latest_freq) or stop.number):
                 run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
-            if stop.number:
+            if midway and stop.number:
                 raise Stopped(stop.number, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
             mark = time.monotonic()
 

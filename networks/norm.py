@@ -6,7 +6,6 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 
 from util.registry import find
 
@@ -31,6 +30,8 @@ class SyncBatchNorm(nn.BatchNorm2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(input)
+        from torch.distributed.nn.functional import all_reduce  # not in every build of torch
+
         count = input.new_full((1,), input.numel() / input.shape[1])
         sums = torch.cat([input.sum((0, 2, 3)), input.square().sum((0, 2, 3)), count])
         total, total_sq, n = all_reduce(sums).split([input.shape[1], input.shape[1], 1])

@@ -1,5 +1,6 @@
 """What the two players of a GAN minimise, as one table of formulas, and the gradient penalty."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,6 +60,7 @@ class GANLoss(nn.Module):
         self.objective: Objective = find("objective", gan_mode)
         self.label = 1.0 - label_smoothing
         self.lambda_gp = lambda_gp
+        self.penalty_due = False  # fake() was called and penalty() not yet
 
     def real(self, prediction: Tensor) -> Tensor:
         """Return the discriminator's loss on predictions of real pictures."""
@@ -66,6 +68,10 @@ class GANLoss(nn.Module):
 
     def fake(self, prediction: Tensor) -> Tensor:
         """Return the discriminator's loss on predictions of generated pictures."""
+        if self.penalty_due:
+            advice = "this objective needs its gradient penalty: add `| self.gan.penalty(...)` to the losses of D"
+            warnings.warn(advice, stacklevel=2)
+        self.penalty_due = self.objective.penalised and self.lambda_gp > 0
         return self.objective.fake(prediction)
 
     def generator(self, prediction: Tensor) -> Tensor:
@@ -77,6 +83,7 @@ class GANLoss(nn.Module):
 
         real, fake: (N, C, H, W); fake is detached. A term of the discriminator's phase, to be merged with `|`.
         """
+        self.penalty_due = False
         if not self.objective.penalised or self.lambda_gp == 0:
             return {}
         return {name: self.lambda_gp * gradient_penalty(D, real, fake.detach())}

@@ -124,8 +124,10 @@ _A = {int: "a whole number", float: "a number", str: "a text"}
 
 
 def flags_of(holder: type, owner: str) -> list[Flag]:
-    """Return the flags a dataclass declares, in order; [] if `holder` is no dataclass."""
+    """Return the flags a dataclass declares, in order; OptionError for a class with fields that is no dataclass."""
     if not hasattr(holder, "__dataclass_fields__"):
+        if typing.get_type_hints(holder):
+            raise OptionError("plug-in", owner, "its class Options is no dataclass", "write @dataclass above it")
         return []
     hints = typing.get_type_hints(holder)
     plain_meta = option(None, "").metadata  # a plain dataclass field, without option(), is a flag without help

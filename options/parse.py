@@ -79,7 +79,7 @@ class _Layers:
         mode = by_name["dataset_mode"].check(mode)
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
-        own = flags_of(model.Options, model_name) + flags_of(dataset.Options, mode)
+        own = _own_flags(model, model_name) + _own_flags(dataset, mode)
         _refuse_doubles(self.silent + self.base, own)
         self.flags, self.owner = self.base + own, model_name
 
@@ -105,8 +105,15 @@ class _Layers:
         return Options(values, set(config) | set(given), flags)
 
 
-def _defaults(holder: type) -> dict[str, Any]:
-    return dict(getattr(holder, "defaults", {}))
+def _defaults(plug_in: type) -> dict[str, Any]:
+    """Return a class's defaults on top of those of the classes it extends."""
+    return {name: value for c in reversed(plug_in.__mro__) for name, value in vars(c).get("defaults", {}).items()}
+
+
+def _own_flags(plug_in: type, owner: str) -> list[Flag]:
+    """Return the flags of a class's Options, after those of the classes it extends; a newer one replaces an older."""
+    found = [f for c in reversed(plug_in.__mro__) if "Options" in vars(c) for f in flags_of(vars(c)["Options"], owner)]
+    return list({flag.name: flag for flag in found}.values())
 
 
 def _as_tuple(paths: Any) -> tuple[str, ...]:
