@@ -13,11 +13,14 @@ def main(argv, report):
     import torch
 
     from data.loader import Loader
+    from options import store
     from util import checkpoint, device
     from util.registry import find
     from util.results import Results
 
     folder = Path(o.checkpoints_dir) / o.name
+    if folder.is_dir():
+        report.error_log = folder / "error.log"
     which = checkpoint.prefix(o.epoch, o.load_iter)
     if not o.remembered:
         read_architecture(o, folder, which)
@@ -26,6 +29,7 @@ def main(argv, report):
     model = find("model", o.model)(o, dataset.spec())
     checkpoint.load_networks(folder, which, needed(model), hint(o))
     set_mode(model.to(where), o.eval)
+    store.save(o, folder, "test")
     results = Results(o, which, compare=dataset.paired)
     done = 0
     for batch in Loader(dataset, o, shuffle=False).epoch(0):

@@ -15,7 +15,7 @@ def main(argv, report):
 
     loader, spec, model = build(o)  # whatever is wrong with options and data is said before a folder is made
     folder = RunFolder(o)
-    report.folder = folder.path
+    report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     stop = StopRequest()
     run, display = set_up(o, folder.path, loader, spec, model)
     if run.at.epoch > run.at.last_epoch:

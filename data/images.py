@@ -29,7 +29,7 @@ def list_images(folder: str) -> list[str]:
     if demo.is_demo(folder):
         return demo.names(folder)
     found, seen = [], set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         here = os.stat(root)
         if (here.st_dev, here.st_ino) in seen:  # a link back up: not again
             folders.clear()
@@ -43,6 +43,11 @@ def list_images(folder: str) -> list[str]:
             except OSError:  # a dangling link
                 continue
     return sorted(found)
+
+
+def _unreadable(problem: OSError) -> None:
+    if not isinstance(problem, FileNotFoundError):
+        raise DataError("folder", problem.filename, f"cannot be read ({problem.strerror})", "check its permissions")
 
 
 def open_image(path: str, channels: int) -> Image.Image:

@@ -19,15 +19,19 @@ FORMAT = 1
 def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
     """Write the one file that a run resumes from; then remove all but the newest `keep`.
 
-    It appears under its name only when it is whole and on the disk. Raises EnvironmentFault if it cannot be written.
+    It appears under its name only when it is whole and on the disk. States of later steps belong to a course that was
+    given up by going back (--epoch, a damaged newest state) and are removed too. EnvironmentFault if it cannot be
+    written.
     """
     path = folder / f"state_{step:09d}.pt"
     write_atomically(path, {"format": FORMAT, **state})
     with zipfile.ZipFile(path) as archive:
         if archive.testzip() is not None:
             raise EnvironmentFault("file", path, "reads back damaged", "check the disk")
-    for number, old in sorted(state_files(folder).items(), reverse=True)[keep:]:
-        if number < step:  # never one that a reused folder numbers higher
+    files = state_files(folder)
+    kept = sorted(number for number in files if number <= step)[-keep:]
+    for number, old in files.items():
+        if number not in kept:
             old.unlink(missing_ok=True)
     return path
 

@@ -65,22 +65,23 @@ class Stopped(Exception):
 
 
 class Report:
-    """Where a command leaves word of how it ended: the run folder, once there is one."""
+    """Where a command leaves word of how it ended, once it knows the run's folder."""
 
-    folder: Path | None = None
+    exit_json: Path | None = None
+    error_log: Path | None = None
     debug = False
 
     def ended(self, code: int, line: str, trace: str = "") -> None:
-        """Print the one line (and with --debug the traceback); leave exit.json and error.log in the folder."""
+        """Print the one line (and with --debug the traceback); write exit.json and error.log."""
         if trace and self.debug:
             print(trace, file=sys.stderr)
-        if self.folder is not None and self.folder.is_dir():
+        exit_text = json.dumps({"code": code, "message": line}) + "\n"
+        for path, text in ((self.error_log, trace), (self.exit_json, exit_text)):
             try:
-                if trace:
-                    (self.folder / "error.log").write_text(trace, encoding="utf-8")
-                (self.folder / "exit.json").write_text(json.dumps({"code": code, "message": line}) + "\n")
+                if path is not None and text:
+                    path.write_text(text, encoding="utf-8")
             except OSError as problem:  # the disk may be what failed: then the line on stderr has to do
-                print(f"note: exit.json could not be written ({problem.strerror})", file=sys.stderr)
+                print(f"note: {path} could not be written ({problem.strerror})", file=sys.stderr)
         if line:
             print(line, file=sys.stderr, flush=True)
 

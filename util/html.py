@@ -41,4 +41,4 @@ def _table(pictures: list[tuple[str, str]], width: int) -> None:
                 with tags.a(href=link):
                     tags.img(src=link, style=f"width:{width}px", loading="lazy", alt=label)
                 tags.br()
-                tags.span(label)
+                tags.p(label)

@@ -27,6 +27,7 @@ class RunFolder:
             self._lock = self._locked()
             if o.overwrite:
                 self._clear()
+            (self.path / "error.log").unlink(missing_ok=True)  # an earlier attempt's
             for left_over in self.path.glob("*.tmp"):
                 print(f"note: removing {left_over.name}, left over by a run that was killed")
                 left_over.unlink()
