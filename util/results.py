@@ -13,7 +13,7 @@ from util.html import Row, write_page
 from util.pixels import save_image, to_pixels
 from util.registry import entries
 
-PAGE_EVERY = 200  # pictures between updates of the page
+FIRST_PAGE = 100  # pictures after which the page is first written; then whenever their number has doubled
 
 
 class Results:
@@ -30,6 +30,7 @@ class Results:
         self.width, self.aspect_ratio, self.compare = o.display_winsize, o.aspect_ratio, compare
         self.rows: list[Row] = []
         self.taken: set[str] = set()
+        self.next_page = FIRST_PAGE
         self.figures: dict[str, dict[str, float]] = {}
         self.metrics = {e.name: e.load() for e in entries("metric")} if compare else {}
         try:
@@ -58,8 +59,9 @@ class Results:
                 save_image(to_pixels(batch[i]), self._made(file), self.aspect_ratio)
                 files.append((label, file))
             self.rows.append((name, files, self._compared(name, images, i)))
-            if len(self.rows) % PAGE_EVERY == 0:
+            if len(self.rows) >= self.next_page:
                 self._write()
+                self.next_page *= 2
 
     def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[str]:
         if not self.metrics or not {"fake_B", "real_B"} <= images.keys():
