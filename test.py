@@ -4,19 +4,19 @@ import sys
 from pathlib import Path
 
 from options.parse import parse
-from util.errors import guarded
+from util.errors import OptionError, guarded
 
 
 def main(argv, report):
     """Load a run's networks, send every picture of the data set through them, write the results page."""
     o = parse(argv, "test")  # answers --help before the slow imports of what follows
-    import torch
-
+    from data.base import Spec
     from data.loader import Loader
     from options import store
     from util import checkpoint, device
     from util.registry import find
     from util.results import Results
+    from util.sheets import can_generate
 
     folder = Path(o.checkpoints_dir) / o.name
     if folder.is_dir():
@@ -25,14 +25,28 @@ def main(argv, report):
     if not o.remembered:
         read_architecture(o, folder, which)
     where = device.pick(o.gpu_ids)
-    dataset = find("dataset", o.dataset_mode)(o)
-    model = find("model", o.model)(o, dataset.spec())
+    spec = store.load_spec(folder)
+    model_class = find("model", o.model)
+    dataset = None if spec and can_generate(model_class) else find("dataset", o.dataset_mode)(o)
+    model = model_class(o, dataset.spec() if dataset else Spec(**spec | {"classes": tuple(spec["classes"])}))
     checkpoint.load_networks(folder, which, needed(model), hint(o))
     set_mode(model.to(where), o.eval)
     store.save(o, folder, "test")
-    results = Results(o, which, compare=dataset.paired)
+    results = Results(o, which, compare=dataset is not None and dataset.paired)
+    if dataset is None:
+        generate_sheets(o, model, results, tuple(spec["classes"]))
+    else:
+        translate(o, model, results, Loader(dataset, o, shuffle=False).epoch(0), where)
+    results.close()
+    print(f"{results.count} images -> {results.page}")
+
+
+def translate(o, model, results, batches, where):
+    """Send batches through the model until the data set or --num_test ends."""
+    import torch
+
     done = 0
-    for batch in Loader(dataset, o, shuffle=False).epoch(0):
+    for batch in batches:
         batch = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
         with torch.inference_mode():
             out = model(batch)
@@ -40,8 +54,20 @@ def main(argv, report):
         done += len(batch["A"])
         if o.num_test is not None and done >= o.num_test:
             break
-    results.close()
-    print(f"{results.count} images -> {results.page}")
+
+
+def generate_sheets(o, model, results, classes):
+    """Have a model that needs no input draw every class (or --classes): a grid, interpolations, single pictures."""
+    from util.sheets import STEPS, Request, generate
+
+    wanted = tuple(name for name in getattr(o, "classes", "").split(",") if name) or classes
+    for name in wanted:
+        if name not in classes:
+            raise OptionError(
+                "option", "--classes", f"the run knows no class '{name}'", "choose from " + ", ".join(classes)
+            )
+    for kind, number in (("grid", o.num_samples), ("interpolation", STEPS), ("per_class", o.num_samples)):
+        results.add_sheets(kind, generate(model, Request(kind, wanted, number, o.seed)), number)
 
 
 def needed(model):

@@ -55,8 +55,8 @@ def set_up(o, folder, loader, spec, model):
     from util.display import make_display
     from util.run import Run
 
-    run = Run(o, folder, model, device.pick(o.gpu_ids), loader.order.images())
-    store.save(o, folder, "train")
+    run = Run(o, folder, model, device.pick(o.gpu_ids), loader.order.images(), spec.classes)
+    store.save(o, folder, "train", spec)
     for name, net in model.networks().items():
         text = f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
         print(summarize(name, net, spec.height, spec.width) if o.verbose else text)
@@ -68,6 +68,9 @@ def set_up(o, folder, loader, spec, model):
 
 def train(run, loader, display, stop):
     """Train from where the run stands to its last epoch; raise Stopped, saved, when a signal asks for it."""
+    from util.pixels import first_pixels
+    from util.sheets import training_grid
+
     o, at = run.o, run.at
     display.start(at)
     while at.epoch <= at.last_epoch:
@@ -79,7 +82,7 @@ def train(run, loader, display, stop):
             out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step)
             run.means.add(losses)
             at.advance(len(batch["A"]), time.monotonic() - loaded, loaded - mark)
-            display.step(at, run.means.latest, lambda shown=out: pictures(run.model, shown))
+            display.step(at, run.means.latest, lambda shown=out: first_pixels(run.model.show(shown)))
             midway = not at.epoch_done  # at its end an epoch is counted first, then saved
             if midway and (at.due(o.save_latest_freq) or stop.number):
                 run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
@@ -88,8 +91,11 @@ def train(run, loader, display, stop):
             mark = time.monotonic()
 
         display.epoch(at, run.means.epoch(), time.monotonic() - epoch_start, o.lr * share)
+        sheets = training_grid(run.model, run.classes, o.seed) if at.epoch % o.sample_epoch_freq == 0 else {}
+        if sheets:
+            display.sheets(at, sheets)
         latest_due, done = at.due(o.save_latest_freq), run.end_epoch()
-        numbered = [str(done)] if done % o.save_epoch_freq == 0 else []
+        numbered = [str(done)] if sheets or done % o.save_epoch_freq == 0 else []
         if latest_due and o.save_by_iter:
             numbered.append(f"iter_{at.samples}")
         if numbered or latest_due or stop.number or done == at.last_epoch:
@@ -121,13 +127,6 @@ def train_step(model, phases, optimizers, gates, batch, step):
 def to_device(batch, where):
     """Return a batch with its tensors on a device."""
     return {k: v.to(where, non_blocking=True) if hasattr(v, "to") else v for k, v in batch.items()}
-
-
-def pictures(model, out):
-    """Return what the model shows of its first sample, as {name: (H, W, C) uint8}."""
-    from util.pixels import to_pixels
-
-    return {name: to_pixels(image[0]) for name, image in model.show(out).items()}
 
 
 def how_to_continue(o):

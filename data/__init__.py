@@ -6,4 +6,6 @@ DATASETS = Table("dataset", {
     "aligned": "data.aligned:Aligned",
     "unaligned": "data.unaligned:Unaligned",
     "single": "data.single:Single",
+    "labeled": "data.labeled:Labeled",
+    "colorization": "data.colorization:Colorization",
 })  # fmt: skip

@@ -1,10 +1,13 @@
 """The data set `demo`: generated pictures, the same on every machine, for every layout; no file is read.
 
+Classes: one shaded ball, box, cone or ring each.
+
 Scenes of shaded balls on textured ground. A shows them as fruit on grass, B the same scenes as stone on sand: test
 pictures of one number show one scene, so the true translation is known; trainA and trainB share no scene.
 """
 
 import re
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -15,6 +18,7 @@ SIZE = 128  # pixels
 COUNTS = {"train": 64, "val": 16, "test": 16}
 FIRST = {"train": 0, "val": 10_000, "test": 20_000}  # numbers of the scenes
 A = {"ground": (0.30, 0.62, 0.22), "ball": (0.95, 0.35, 0.12)}
+CLASSES = ("ball", "box", "cone", "ring")
 B = {"ground": (0.86, 0.74, 0.52), "ball": (0.42, 0.50, 0.66)}
 
 
@@ -26,15 +30,23 @@ def is_demo(path: str) -> bool:
 def names(folder: str) -> list[str]:
     """Return the paths of a folder's pictures: demo/trainA, demo/trainB, demo/train (pairs), likewise test and val."""
     inside = "/".join(PurePath(folder).parts[1:]) or "testA"
-    match = re.fullmatch(r"(train|val|test)([AB]?)", inside)
+    match = re.fullmatch(rf"(train|val|test)([AB]?|/(?:{'|'.join(CLASSES)}))", inside)
     return [f"{NAME}/{inside}/{i:04d}.png" for i in range(COUNTS[match[1]])] if match else []
 
 
+def folders(folder: str) -> list[str]:
+    """Return the names of a phase's class folders, demo/train/ball and so on; [] elsewhere."""
+    return list(CLASSES) if "/".join(PurePath(folder).parts[1:]) in COUNTS else []
+
+
+@lru_cache(maxsize=1024)
 def draw(path: str) -> Image.Image:
     """Return the picture that a path of the data set stands for, as RGB; a pair is A and B side by side."""
-    folder, file = PurePath(path).parts[1:3]
+    folder, *inner, file = PurePath(path).parts[1:]
     phase, side = folder.rstrip("AB"), folder[-1]
     number = FIRST[phase] + int(PurePath(file).stem)
+    if inner:
+        return Image.fromarray(_object(number, CLASSES.index(inner[0])))
     if folder == "trainB":
         number += 5_000  # other scenes than trainA's
     sides = {"A": [A], "B": [B]}.get(side, [A, B])
@@ -58,6 +70,25 @@ def _scene(number: int, colours: dict[str, tuple[float, float, float]]) -> np.nd
         shade[inside] = (0.25 + 0.75 * lit)[inside]
         is_ball |= inside
     colour = np.where(is_ball[..., None], colours["ball"], colours["ground"])
+    return (np.clip(shade[..., None] * colour, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _object(number: int, kind: int) -> np.ndarray:
+    """Return (SIZE, SIZE, 3) uint8: one shaded object of a class, of any colour, on textured ground."""
+    rng = np.random.default_rng([number, kind])
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+    cx, cy, radius = rng.uniform(-0.25, 0.25), rng.uniform(-0.2, 0.25), rng.uniform(0.45, 0.65)
+    dx, dy = (x - cx) / radius, (y - cy) / radius
+    far = np.hypot(dx, dy)
+    inside, lit = [
+        lambda: (far < 1, -0.5 * dx - 0.6 * dy + 0.62 * np.sqrt(np.clip(1 - far**2, 0, 1))),
+        lambda: (np.maximum(abs(dx), abs(dy)) < 0.85, np.where(dy < -0.35, 1.0, np.where(dx > 0.3, 0.25, 0.65))),
+        lambda: (abs(dx) < (dy + 1) / 2, 0.75 - 0.6 * dx / np.maximum((dy + 1) / 2, 1e-6)),
+        lambda: (abs(far - 0.72) < 0.26, 0.9 - 2.2 * (far - 0.72) * (dx + dy) / np.maximum(far, 1e-6)),
+    ][kind]()
+    inside = inside & (abs(dy) < 1)
+    shade = np.where(inside, 0.25 + 0.75 * lit.clip(0, 1), 0.75 + 0.12 * _texture(rng))
+    colour = np.where(inside[..., None], rng.uniform(0.3, 1.0, 3), B["ground"])
     return (np.clip(shade[..., None] * colour, 0, 1) * 255).round().astype(np.uint8)
 
 

@@ -45,6 +45,15 @@ def list_images(folder: str) -> list[str]:
     return sorted(found)
 
 
+def list_folders(folder: str) -> list[str]:
+    """Return the names of the folders directly in a folder, sorted, hidden ones left out; [] if it does not exist."""
+    if demo.is_demo(folder):
+        return demo.folders(folder)
+    if not os.path.isdir(folder):
+        return []
+    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+
+
 def _unreadable(problem: OSError) -> None:
     if not isinstance(problem, FileNotFoundError):
         raise DataError("folder", problem.filename, f"cannot be read ({problem.strerror})", "check its permissions")

@@ -46,15 +46,16 @@ OBJECTIVES = Table("objective", {
 
 def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
     """Build and initialise the generator that --netG names: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
-    return _initialised(find("generator", o.netG)(o, input_nc, output_nc), o)
+    return initialised(find("generator", o.netG)(o, input_nc, output_nc), o)
 
 
 def discriminator(o: Any, input_nc: int) -> "nn.Module":
     """Build and initialise the discriminator that --netD names: (N, input_nc, H, W) -> (N, 1, h, w) unbounded."""
-    return _initialised(find("discriminator", o.netD)(o, input_nc), o)
+    return initialised(find("discriminator", o.netD)(o, input_nc), o)
 
 
-def _initialised(net: "nn.Module", o: Any) -> "nn.Module":
+def initialised(net: "nn.Module", o: Any) -> "nn.Module":
+    """Draw a network's weights by --init_type and --init_gain; for networks that a plug-in builds itself."""
     from networks.init import init_weights
 
     return init_weights(net, o.init_type, o.init_gain)

@@ -78,7 +78,7 @@ class GANLoss(nn.Module):
         """Return the generator's loss on predictions of generated pictures."""
         return self.objective.generator(prediction)
 
-    def penalty(self, name: str, D: nn.Module, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def penalty(self, name: str, D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Return {name: weighted gradient penalty}, or {} where the objective has none.
 
         real, fake: (N, C, H, W); fake is detached. A term of the discriminator's phase, to be merged with `|`.
@@ -89,7 +89,7 @@ class GANLoss(nn.Module):
         return {name: self.lambda_gp * gradient_penalty(D, real, fake.detach())}
 
 
-def gradient_penalty(D: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+def gradient_penalty(D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Return the mean of (|grad D(x)| - 1)^2 at random points x between real and fake (Gulrajani et al. 2017, eq. 3).
 
     real, fake: (N, C, H, W). The norm is over all of a sample's values, D's outputs summed; differentiable.

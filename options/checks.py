@@ -12,7 +12,7 @@ from util.errors import OptionError
 def check(o: Options, phase: str) -> None:
     """Raise OptionError for flags that contradict each other; fill in what one flag decides for another."""
     _check_preprocess(o)
-    if phase == "test" and "load_size" not in o.given:
+    if o.load_size == 0 or (phase == "test" and "load_size" not in o.given):
         o.load_size = o.crop_size
     words = o.preprocess.split("_and_")
     if "crop" in words and words[0] != "crop" and o.load_size < o.crop_size:

@@ -35,7 +35,7 @@ class Common:
     serial_batches: bool = option(False, "take images in order instead of shuffled")
     num_threads: int = option(4, "processes that load images; 0: none beside the main one", at_least=0, at_most=256)
     batch_size: int = option(1, "images per step", at_least=1, at_most=100_000)
-    load_size: int = option(286, "scale images to this size (test: the crop size)", at_least=1, at_most=65_536)
+    load_size: int = option(286, "scale images to this size; 0: the crop size, as in test", at_least=0, at_most=65_536)
     crop_size: int = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
     max_dataset_size: float = option(float("inf"), "use at most this many images", at_least=1, endless=True)
     preprocess: str = option(

@@ -15,12 +15,15 @@ MAX_BYTES = 1_000_000
 DEFAULT_NAME = "experiment_name"
 
 
-def save(options: Options, folder: Path, phase: str) -> None:
-    """Write PHASE_opt.txt, in the reference's layout, and for training options.json; both replaced atomically."""
+def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
+    """Write PHASE_opt.txt, in the reference's layout, and for training options.json; both replaced atomically.
+
+    spec: what the data set says of its images, remembered for models that are tested without a data set.
+    """
     values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in vars(options).items()}
     try:
         if phase == "train":
-            _replace(folder / FILE, json.dumps({"format": 1, "options": values}, indent=1) + "\n")
+            _replace(folder / FILE, json.dumps({"format": 1, "options": values, "spec": vars(spec)}, indent=1) + "\n")
         _replace(folder / f"{phase}_opt.txt", as_text(options))
     except OSError as problem:
         if phase == "train":
@@ -51,19 +54,29 @@ def load(folder: Path) -> dict[str, Any]:
 
     Raises CheckpointError for a file that is too large, is not JSON or is no table of options.
     """
+    values = _read(folder).get("options", {})
+    values.pop("isTrain", None)
+    return values
+
+
+def load_spec(folder: Path) -> dict[str, Any]:
+    """Return what the run's data set said of its images: {input_nc, output_nc, height, width, classes}, or {}."""
+    return _read(folder).get("spec", {})
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / FILE
     if not path.is_file():
         return {}
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("it is too large")
-        values = json.loads(path.read_text(encoding="utf-8"))["options"]
-        if not isinstance(values, dict):
+        tables = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(tables, dict) or not isinstance(tables.get("options"), dict):
             raise ValueError("it holds no table of options")
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        return {name: table for name, table in tables.items() if isinstance(table, dict)}
+    except (OSError, ValueError, RecursionError) as problem:
         raise CheckpointError("file", path, f"cannot be read ({problem})", "restore it or delete it") from problem
-    values.pop("isTrain", None)
-    return values
 
 
 def read_config(path: str) -> dict[str, Any]:

@@ -24,6 +24,9 @@ class Train:
     no_progress: bool = option(False, "plain lines instead of a progress bar")
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1)
     save_epoch_freq: int = option(5, "save numbered weights every N epochs", at_least=1)
+    sample_epoch_freq: int = option(
+        10, "sheets of generated pictures every N epochs, with numbered weights", at_least=1
+    )
     save_by_iter: bool = option(False, "save iter_N beside latest at every save_latest_freq")
     keep_last: int = option(2, "states kept for --continue_train", at_least=1)
     continue_train: bool = option(False, "go on where the run of this name stopped")

@@ -45,6 +45,9 @@ class Sink:
     def images(self, at: Position, pictures: Pictures) -> None:
         """When image_freq is due, and at the last batch of an epoch."""
 
+    def sheets(self, at: Position, pictures: Pictures) -> None:
+        """At the end of an epoch, what the model generates from the same noise every time."""
+
     def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
         """At the end of an epoch, with the mean of each loss over it."""
 
@@ -78,6 +81,10 @@ class Display:
 
     def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
         self._each("epoch", at, means, seconds, lr)
+
+    def sheets(self, at: Position, pictures: Pictures) -> None:
+        """Show generated sheets."""
+        self._each("sheets", at, pictures)
 
     def say(self, text: str) -> None:
         """Show a line on whichever sink prints, else plainly."""
@@ -233,8 +240,10 @@ class Html(Sink):
     def images(self, at: Position, pictures: Pictures) -> None:
         for label, array in pictures.items():
             save_image(array, self.pictures / f"epoch{at.epoch:03d}_{label}.png")
-        self.order = list(pictures)
+        self.order = list(dict.fromkeys([*self.order, *pictures]))
         self._write(at.epoch)
+
+    sheets = images
 
     def _write(self, newest: int) -> None:
         rows: list[Row] = []

@@ -11,10 +11,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+PADDING = 2  # pixels between pictures of a grid
+
+
 def to_pixels(image: "Tensor") -> np.ndarray:
     """Return a tensor (C, H, W) in [-1, 1] as uint8 (H, W, C); values beyond are clamped, the rest rounded."""
     scaled = (image.detach().float().cpu().clamp(-1, 1) + 1) / 2 * 255
     return scaled.round().permute(1, 2, 0).contiguous().byte().numpy()
+
+
+def first_pixels(images: "dict[str, Tensor]") -> dict[str, np.ndarray]:
+    """Return the first picture of each batch (N, C, H, W) as uint8 (H, W, C)."""
+    return {name: to_pixels(batch[0]) for name, batch in images.items()}
+
+
+def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
+    """Return pictures in rows of ncols on white, each in a cell of the largest one's size."""
+    height = max(a.shape[0] for a in arrays) + PADDING
+    width = max(a.shape[1] for a in arrays) + PADDING
+    rows = -(-len(arrays) // ncols)
+    sheet = np.full((rows * height, min(ncols, len(arrays)) * width, 3), 255, np.uint8)
+    for number, array in enumerate(arrays):
+        top, left = number // ncols * height, number % ncols * width
+        sheet[top : top + array.shape[0], left : left + array.shape[1]] = array
+    return sheet
 
 
 def save_image(array: np.ndarray, path: Path, aspect_ratio: float = 1.0) -> None:

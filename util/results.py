@@ -6,11 +6,12 @@ import os
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from util.errors import EnvironmentFault
 from util.html import Row, write_page
-from util.pixels import save_image, to_pixels
+from util.pixels import grid, save_image, to_pixels
 from util.registry import entries
 
 FIRST_PAGE = 100  # pictures after which the page is first written; then whenever their number has doubled
@@ -62,6 +63,19 @@ class Results:
             if len(self.rows) >= self.next_page:
                 self._write()
                 self.next_page *= 2
+
+    def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int) -> None:
+        """Add generated pictures: each sheet as one file, and of kind "per_class" each picture as a file too."""
+        for name, pictures in sheets.items():
+            stem = self._free_name(PurePath(name if name == kind else f"{name}_{kind}"))
+            files = [(stem, f"{stem}.png")]
+            if kind == "per_class":
+                files = [(f"{name} {i}", f"{name}_{i:04d}_fake.png") for i in range(len(pictures))]
+                for (_, file), picture in zip(files, pictures):
+                    save_image(picture, self._made(file), self.aspect_ratio)
+            else:
+                save_image(grid(pictures, per_row), self._made(files[0][1]), self.aspect_ratio)
+            self.rows.append((stem, files, []))
 
     def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[str]:
         if not self.metrics or not {"fake_B", "real_B"} <= images.keys():

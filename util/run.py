@@ -16,8 +16,9 @@ from util.position import Position
 class Run:
     """Model, phases, optimisers, counters and history of one training run, in one folder."""
 
-    def __init__(self, o: Any, folder: Path, model: Any, device: torch.device, epoch_size: int):
-        self.o, self.folder, self.device = o, folder, device
+    def __init__(self, o: Any, folder: Path, model: Any, device: torch.device, epoch_size: int,
+                 classes: tuple[str, ...] = ()):  # fmt: skip
+        self.o, self.folder, self.device, self.classes = o, folder, device, classes
         self.model = model.to(device).train()
         self.phases = model.phases()
         self.optimizers = Optimizers(self.phases, o)

@@ -23,13 +23,13 @@ import numpy as np
 from PIL import Image
 
 from util.display import Pictures, Sink
+from util.pixels import grid
 from util.position import Position
 
 TIMEOUT = 3.0  # seconds for one answer
 RETRY = 10.0  # seconds of rest after a failure
 MAX_POINTS = 500  # of a line; every other one is dropped beyond twice that
 MAX_ANSWER = 4096  # bytes read of an answer
-PADDING = 2  # pixels between pictures of the grid
 
 
 class VisdomDisplay(Sink):
@@ -82,6 +82,13 @@ class VisdomDisplay(Sink):
         width = self.width * min(self.ncols, len(arrays))
         self.sender.send(str(self.id + 1), lambda: picture(f"{self.name} images", grid(arrays, self.ncols), width))
         self.sender.send(str(self.id + 2), lambda: table(f"{self.name} labels", list(pictures), self.ncols))
+
+    def sheets(self, at: Position, pictures: Pictures) -> None:
+        for number, (label, array) in enumerate(pictures.items(), 100):
+            width = max(self.width, min(array.shape[1], 4 * self.width))
+            self.sender.send(
+                str(self.id + number), partial(picture, f"{self.name} {label}, epoch {at.epoch}", array, width)
+            )
 
     def close(self) -> None:
         self.sender.close()
@@ -175,18 +182,6 @@ def picture(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
     height = round(width * array.shape[0] / array.shape[1])
     opts = {"title": title, "width": width, "height": height}
     return {"data": [{"type": "image", "content": {"src": source}}], "opts": opts}
-
-
-def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
-    """Return pictures in rows of ncols on white, each in a cell of the largest one's size."""
-    height = max(a.shape[0] for a in arrays) + PADDING
-    width = max(a.shape[1] for a in arrays) + PADDING
-    rows = -(-len(arrays) // ncols)
-    sheet = np.full((rows * height, min(ncols, len(arrays)) * width, 3), 255, np.uint8)
-    for number, array in enumerate(arrays):
-        top, left = number // ncols * height, number % ncols * width
-        sheet[top : top + array.shape[0], left : left + array.shape[1]] = array
-    return sheet
 
 
 def table(title: str, labels: list[str], ncols: int) -> dict[str, Any]:

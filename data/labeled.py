@@ -1,0 +1,98 @@
+"""labeled: a folder of pictures for each class, or MNIST's idx files; for generation by class."""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.base import BaseDataset, Sample, Spec
+from data.images import list_folders, list_images
+from options.fields import option
+from util.errors import DataError, OptionError
+
+IDX = {3: 0x803, 1: 0x801}  # dimensions: magic number of a file of bytes
+
+
+class Labeled(BaseDataset):
+    """{"A", "label", "path_A"}; classes are the sorted names of the folders in dataroot/phase, else in dataroot.
+
+    A dataroot with idx files (train-images-idx3-ubyte, t10k-..., also .gz) has the classes 0 to 9.
+    """
+
+    @dataclass
+    class Options:
+        classes: str = option("", "only these classes, comma-separated")
+
+    def __init__(self, o):
+        super().__init__(o)
+        self.nc = min(o.input_nc, o.output_nc)  # grey as soon as either says so
+        found = self._idx() or self._folders()
+        wanted = [name for name in o.classes.split(",") if name] or sorted(found)
+        for name in wanted:
+            if name not in found:
+                raise OptionError("option", "--classes", f"there is no class '{name}'",
+                                  "choose from " + ", ".join(sorted(found)))  # fmt: skip
+        self.classes = tuple(sorted(wanted))
+        self.samples = [(sample, label) for label, name in enumerate(self.classes) for sample in found[name]]
+
+    def _folders(self) -> dict[str, list[str]]:
+        roots = [str(Path(self.o.dataroot, self.o.phase)), self.o.dataroot]
+        root = next((r for r in roots if list_folders(r)), None)
+        if root is None:
+            self.files()  # says what is wrong with dataroot itself
+            raise DataError(
+                "folder", self.o.dataroot, "has no folder for each class", "put the pictures in CLASS/NAME.png"
+            )
+        found = {name: list_images(str(Path(root, name))) for name in list_folders(root)}
+        empty = [name for name, files in found.items() if not files]
+        if empty:
+            raise DataError("folder", str(Path(root, empty[0])), "holds no images", "remove it or fill it")
+        limit = self.o.max_dataset_size
+        return {name: files if limit >= len(files) else files[: int(limit)] for name, files in found.items()}
+
+    def _idx(self) -> dict[str, list[np.ndarray]]:
+        for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
+            images, labels = (_read_idx(Path(self.o.dataroot), stem, n) for n in (3, 1))
+            if images is not None and labels is not None:
+                limit = int(min(self.o.max_dataset_size, len(images)))
+                return {str(c): list(images[labels == c][:limit]) for c in np.unique(labels)}
+        return {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        source, label = self.samples[index]
+        if isinstance(source, str):
+            image, path = self.read(source, self.nc), source
+        else:
+            image, path = Image.fromarray(source).convert("L" if self.nc == 1 else "RGB"), f"{index:05d}.png"
+        return {"A": self.preprocess(image, path, self.preprocess.draw()), "label": label, "path_A": path}
+
+    def spec(self) -> Spec:
+        """Return the images' channels and size and the names of the classes."""
+        plain = super().spec()
+        return Spec(self.nc, self.nc, plain.height, plain.width, self.classes)
+
+
+def _read_idx(folder: Path, stem: str, dimensions: int) -> np.ndarray | None:
+    """Return the array in an idx file of bytes, or None if there is no such file; DataError if it is malformed."""
+    kind = "images" if dimensions == 3 else "labels"
+    for name in (f"{stem}-{kind}-idx{dimensions}-ubyte", f"{stem}-{kind}.idx{dimensions}-ubyte"):
+        for path in (folder / name, folder / (name + ".gz")):
+            if path.is_file():
+                return _parse_idx(path, dimensions)
+    return None
+
+
+def _parse_idx(path: Path, dimensions: int) -> np.ndarray:
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        head = np.frombuffer(data, ">u4", 1 + dimensions)
+        if head[0] != IDX[dimensions]:
+            raise ValueError(f"its magic number is {head[0]:#x}")
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(head[1:])
+    except (OSError, ValueError, EOFError) as problem:
+        raise DataError("file", path, f"is no idx file ({problem})", "copy it again") from problem

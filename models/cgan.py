@@ -1,0 +1,71 @@
+"""cgan: pictures of a class asked for, from noise (Mirza & Osindero 2014)."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from models.base import BaseModel, Phase
+from networks import GANLoss, initialised
+from networks.dcgan import ClassDiscriminator, ClassGenerator
+from options.fields import option
+from util.errors import DataError
+
+
+class ClassGAN(BaseModel):
+    """G: (z, class) -> picture; D: (picture, class) -> real or not."""
+
+    dataset_mode = "labeled"
+    defaults = {"norm": "batch", "gan_mode": "vanilla", "crop_size": 128, "load_size": 0, "no_flip": True,
+                "batch_size": 64, "lambda_gp": 10.0}  # fmt: skip
+    averaged = ("G",)
+
+    @dataclass
+    class Options:
+        latent_dim: int = option(100, "numbers in a noise vector", at_least=1, of_run=True)
+        embedding_dim: int = option(100, "numbers that stand for a class in the generator", at_least=1, of_run=True)
+        cond: str = option("projection", "how the discriminator is told the class", choices=("concat", "projection"))
+
+    def __init__(self, o, spec):
+        super().__init__()
+        if not spec.classes or spec.height != spec.width:
+            why = f"cgan needs square pictures with classes, not {spec.width}x{spec.height} and {len(spec.classes)}"
+            raise DataError(
+                "data set", o.dataset_mode, why, "use --dataset_mode labeled and --preprocess resize_and_crop"
+            )
+        self.o, self.classes, n = o, spec.classes, len(spec.classes)
+        G = ClassGenerator(n, spec.output_nc, spec.height, o.latent_dim, o.embedding_dim, o.ngf, o.norm)
+        norm_D = "none" if o.gan_mode in ("wgangp", "hinge") else o.norm  # a penalty is per picture, batch norm is not
+        self.G = initialised(G, o)
+        self.D = initialised(ClassDiscriminator(n, spec.output_nc, spec.height, o.ndf, norm_D, o.cond), o)
+        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
+
+    def phases(self):
+        return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g)]
+
+    def forward(self, batch):
+        z = torch.randn(len(batch["A"]), self.o.latent_dim).to(batch["A"])
+        return {"real": batch["A"], "fake": self.G(z, batch["label"])}
+
+    def loss_d(self, batch, out):
+        real, fake, label = out["real"], out["fake"].detach(), batch["label"]
+        terms = {"D_real": self.gan.real(self.D(real, label)), "D_fake": self.gan.fake(self.D(fake, label))}
+        return terms | self.gan.penalty("D_gp", partial(self.D, label=label), real, fake)
+
+    def loss_g(self, batch, out):
+        return {"G_GAN": self.gan.generator(self.D(out["fake"], batch["label"]))}
+
+    def sheets(self, request):
+        """Return {name: (pictures, labels)}: all classes' samples, or for each class the steps between two latents."""
+        rng, device = torch.Generator().manual_seed(request.seed), next(self.G.parameters()).device
+        found = {}
+        for name in request.classes:
+            z = torch.randn(request.number, self.o.latent_dim, generator=rng)
+            if request.kind == "interpolation":
+                share = torch.linspace(0, 1, request.number)[:, None]
+                z = (1 - share) * z[:1] + share * z[-1:]
+            label = torch.full((request.number,), self.classes.index(name)).to(device)
+            found[name] = (self.G(z.to(device), label), label)
+        if request.kind != "grid":
+            return found
+        return {"grid": tuple(torch.cat(parts) for parts in zip(*found.values()))}

@@ -1,0 +1,24 @@
+"""colorization: pix2pix from lightness to colour (Isola et al. 2017; the colour space of Zhang et al. 2016)."""
+
+import torch
+
+from models.pix2pix import Pix2Pix
+from util.lab import lab_to_rgb
+
+
+class Colorization(Pix2Pix):
+    """G: L -> ab; shown are lightness, and both colourings as RGB."""
+
+    dataset_mode = "colorization"
+
+    def show(self, out):
+        shown = {"real_A": out["real_A"]}
+        if "real_B" in out:
+            shown["real_B_rgb"] = to_rgb(out["real_A"], out["real_B"])
+        return shown | {"fake_B_rgb": to_rgb(out["real_A"], out["fake_B"])}
+
+
+def to_rgb(A, B):
+    """Return RGB in [-1, 1] of lightness A (N, 1, H, W) and colour B (N, 2, H, W), both in [-1, 1]."""
+    lab = torch.cat([(A + 1) * 50, B * 110], 1).detach().permute(0, 2, 3, 1)
+    return torch.from_numpy(lab_to_rgb(lab.cpu().numpy())).permute(0, 3, 1, 2).float() * 2 - 1

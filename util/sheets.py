@@ -1,0 +1,47 @@
+"""Sheets of pictures that a model generates without input: a grid, a class at a time, from one latent to another."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from util.pixels import grid, to_pixels
+
+STEPS = 10  # of an interpolation
+COLUMNS = 10  # pictures in a row of the training page's grid
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a model is asked for through its optional method `sheets(request) -> {name: (pictures, labels)}`.
+
+    pictures: (N, C, H, W) in [-1, 1]; labels: (N,). Equal requests give equal pictures.
+    """
+
+    kind: str  # "grid": one sheet, a row a class; "per_class": a sheet a class; "interpolation": between two latents
+    classes: tuple[str, ...]
+    number: int  # pictures of each class
+    seed: int
+
+
+def can_generate(model: Any) -> bool:
+    """Whether a model has the optional method `sheets`, and so needs no input pictures."""
+    return callable(getattr(model, "sheets", None))
+
+
+def generate(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
+    """Return {sheet: pictures (H, W, C) uint8}, made by the networks as they are, without gradients."""
+    with torch.inference_mode():
+        made = model.sheets(request)
+    return {name: [to_pixels(image) for image in images] for name, (images, _) in made.items()}
+
+
+def training_grid(model: Any, classes: tuple[str, ...], seed: int) -> dict[str, np.ndarray]:
+    """Return the grid from the same noise at every call, in evaluation mode; {} for models that need input."""
+    if not can_generate(model):
+        return {}
+    model.eval()
+    made = generate(model, Request("grid", classes, COLUMNS, seed))
+    model.train()
+    return {name: grid(pictures, COLUMNS) for name, pictures in made.items()}
