@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from options.parse import parse
-from util.errors import OptionError, guarded
+from util.errors import CheckpointError, OptionError, guarded
 
 
 def main(argv, report):
@@ -94,6 +94,9 @@ def read_architecture(o, folder, which):
     if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
         path = folder / f"{which}_net_G_A.pth"
     found = infer_generator(checkpoint.weights(checkpoint.existing(path)))
+    if not found and "netG" not in o.given:
+        raise CheckpointError("file", path, "has the keys of no generator known here",
+                              "name its network with --netG, of a --plugin if need be")  # fmt: skip
     told = {flag: value for flag, value in found.items() if flag not in o.given}
     for flag, value in told.items():
         setattr(o, flag, value)

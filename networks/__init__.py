@@ -26,6 +26,7 @@ DISCRIMINATORS = Table("discriminator", {
 })  # fmt: skip
 NORMS = Table("norm", {  # called as (channels)
     "instance": "networks.norm:instance",
+    "instance_affine": "networks.norm:instance_affine",
     "batch": "networks.norm:batch",
     "syncbatch": "networks.norm:SyncBatchNorm",
     "none": "networks.norm:none",

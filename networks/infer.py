@@ -25,7 +25,7 @@ def _norm(state: dict[str, Tensor], inner_conv: str, after: str) -> str:
     """Return the norm; statistics beside a biased convolution are what old instance norms left in their files."""
     has_bias = f"{inner_conv}.bias" in state
     if has_bias:
-        return "instance"
+        return "instance_affine" if f"{after}.weight" in state else "instance"
     return "batch" if f"{after}.weight" in state else "none"
 
 

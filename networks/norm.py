@@ -12,6 +12,7 @@ from util.registry import find
 Norm = Callable[[int], nn.Module]
 
 instance = partial(nn.InstanceNorm2d, affine=False, track_running_stats=False)
+instance_affine = partial(nn.InstanceNorm2d, affine=True, track_running_stats=False)
 batch = nn.BatchNorm2d
 
 
@@ -54,4 +55,4 @@ def norm_layer(name: str) -> tuple[Norm, bool]:
     keys of published weights.
     """
     layer = find("norm", name)
-    return layer, layer is instance
+    return layer, layer in (instance, instance_affine)

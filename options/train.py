@@ -30,6 +30,7 @@ class Train:
     save_by_iter: bool = option(False, "save iter_N beside latest at every save_latest_freq")
     keep_last: int = option(2, "states kept for --continue_train", at_least=1)
     continue_train: bool = option(False, "go on where the run of this name stopped")
+    init_from: str = option("", "start from weights of a .pth file or of another run, whatever of them fits")
     overwrite: bool = option(False, "start afresh in the folder of an earlier run of this name")
     epoch_count: int = option(1, "number of the first epoch", at_least=1)
     phase: str = option("train", "sub-folder of dataroot to read")

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,7 +113,9 @@ def read(path: Path) -> Any:
             start = file.read(64)
         if start.startswith(b"version https://git-lfs"):
             raise CheckpointError("file", path, "is a Git LFS pointer, not the weights", "fetch it with git lfs pull")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickle protocols: what cannot be read raises
+            return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as problem:
@@ -144,7 +147,11 @@ def weights(path: Path) -> dict[str, Tensor]:
             raise CheckpointError("file", path, f"its '{key}' is no dense tensor", "save plain tensors")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError("file", path, f"its '{key}' holds NaN or Inf", "use weights from before it diverged")
-        state[re.sub(r"^(?:module\.|_orig_mod\.)+", "", str(key))] = value
+        key = re.sub(r"^(?:module\.|_orig_mod\.)+", "", str(key))
+        key = re.sub(
+            r"^(model\.\d+)\.block\.", r"\1.conv_block.", key
+        )  # as some rewrites of the reference's resnet say
+        state[key] = value
     return state
 
 

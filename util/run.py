@@ -8,6 +8,7 @@ from torch import nn
 
 from util import checkpoint, schedule, seeding
 from util.errors import CheckpointError
+from util.init_from import init_from
 from util.means import Means
 from util.optim import Gates, Optimizers
 from util.position import Position
@@ -27,8 +28,9 @@ class Run:
         self.means = Means()
         self.history: list[float] = []  # the generator's mean loss in each finished epoch: what plateau looks at
         self.notes: list[str] = []
-        if o.continue_train:
-            self._resume()
+        resumed = o.continue_train and self._resume()
+        if o.init_from and not resumed:
+            self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
         self.at.epoch_size, self.at.last_epoch = epoch_size, o.n_epochs + o.n_epochs_decay
 
     def networks(self) -> dict[str, nn.Module]:
@@ -65,8 +67,8 @@ class Run:
         for prefix in prefixes:
             checkpoint.export(self.folder, prefix, self.networks())
 
-    def _resume(self) -> None:
-        """Continue from the newest state; else from weights alone, as the reference does; else afresh, saying so."""
+    def _resume(self) -> bool:
+        """Continue from the newest state; else from weights alone, as the reference does; else (False) afresh."""
         which = checkpoint.prefix(self.o.epoch, self.o.load_iter)
         state, self.notes = checkpoint.load_state(self.folder) if which == "latest" else (None, [])
         if state is not None:
@@ -77,6 +79,8 @@ class Run:
             self.notes.append("optimisers, image pools and random draws start anew: such files do not hold them")
         else:
             self.notes.append(f"nothing to continue in {self.folder}: starting afresh")
+            return False
+        return True
 
     def _take(self, state: dict[str, Any]) -> None:
         try:
