@@ -1,0 +1,1 @@
+"""Plug-ins for GANvas, found through the entry points of this package."""
