@@ -1,0 +1,120 @@
+"""Measure cgan: are generated pictures read as the class asked for, by a classifier of real ones, and do they vary?
+
+python benchmarks/class_gan.py --dataroot DIR [--size 32 --channels 1 --minutes 10 --samples 100] [-- train.py flags]
+Trains with train.py for so many minutes (then Ctrl-C, as a user would), generates with test.py, and prints the
+classifier's accuracy on held-out real pictures, on generated ones, and the mean pixel distance of pairs within a class.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from data.images import list_folders, list_images, open_image
+from data.transforms import to_tensor
+
+
+def load(files, size, channels):
+    """Return pictures (N, C, size, size) in [-1, 1]."""
+    return torch.stack([to_tensor(open_image(f, channels).resize((size, size))) for f in files])
+
+
+def classifier(channels, classes, size):
+    """Return a small convolutional network: (N, C, size, size) -> (N, classes)."""
+    layers, width, side = [], channels, size
+    for n in (32, 64, 128):
+        layers += [nn.Conv2d(width, n, 3, padding=1), nn.BatchNorm2d(n), nn.ReLU(), nn.MaxPool2d(2)]
+        width, side = n, side // 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.5), nn.Linear(width * side * side, classes))
+
+
+def fit(images, labels, channels, classes, size, epochs):
+    """Train on four fifths; return the network and its accuracy on the held-out fifth."""
+    torch.manual_seed(0)
+    order = torch.randperm(len(images))
+    held, seen = order[: len(order) // 5], order[len(order) // 5 :]
+    net = classifier(channels, classes, size)
+    adam = torch.optim.Adam(net.parameters(), 1e-3)
+    for _ in range(epochs):
+        for part in seen[torch.randperm(len(seen))].split(64):
+            shift = torch.randint(-2, 3, (2,)).tolist()
+            loss = F.cross_entropy(net(images[part].roll(shift, (2, 3))), labels[part])
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    return net.eval(), accuracy(net, images[held], labels[held])
+
+
+def accuracy(net, images, labels):
+    """Return the share of pictures read as their label."""
+    with torch.no_grad():
+        guesses = torch.cat([net(part).argmax(1) for part in images.split(256)])
+    return (guesses == labels).float().mean().item()
+
+
+def spread(images, labels, classes):
+    """Return the mean over classes of the mean L2 pixel distance between pictures of one class."""
+    distances = [torch.pdist(images[labels == c].flatten(1)).mean().item() for c in range(classes)]
+    return float(np.mean(distances))
+
+
+def generate(args, extra):
+    """Train for the minutes given and generate; return the folder of pictures and the seconds trained."""
+    name = f"class_gan_{Path(args.dataroot).name}"
+    command = [sys.executable, str(ROOT / "train.py"), "--model", "cgan", "--dataroot", args.dataroot, "--name", name]
+    command += ["--crop_size", str(args.size), "--output_nc", str(args.channels), "--overwrite", "--display_id", "0"]
+    command += ["--n_epochs", "100000", "--n_epochs_decay", "0", "--save_latest_freq", "1000000", *extra]
+    start = time.monotonic()
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        run.wait(args.minutes * 60)
+    except subprocess.TimeoutExpired:
+        run.send_signal(signal.SIGINT)
+        run.wait()
+    seconds = time.monotonic() - start
+    test = [sys.executable, str(ROOT / "test.py"), "--name", name, "--num_samples", str(args.samples)]
+    subprocess.run(test, check=True)
+    return Path("results", name, "test_latest", "images"), seconds
+
+
+def main():
+    """Parse, train, generate, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataroot", required=True)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--samples", type=int, default=100, help="generated pictures of each class")
+    parser.add_argument("--epochs", type=int, default=20, help="of the classifier")
+    parser.add_argument("flags", nargs="*", help="further flags of train.py, after --")
+    args = parser.parse_args()
+    classes = list_folders(args.dataroot)
+    files = [(f, c) for c, name in enumerate(classes) for f in list_images(str(Path(args.dataroot, name)))]
+    real, labels = load([f for f, _ in files], args.size, args.channels), torch.tensor([c for _, c in files])
+    net, held_out = fit(real, labels, args.channels, len(classes), args.size, args.epochs)
+    print(
+        f"classifier on {len(real)} real pictures, {len(classes)} classes: held-out accuracy {held_out:.4f}", flush=True
+    )
+    folder, seconds = generate(args, args.flags)
+    made = [(f, c) for c, name in enumerate(classes) for f in sorted(folder.glob(f"{name}_[0-9]*_fake.png"))]
+    fake = load([str(f) for f, _ in made], args.size, args.channels)
+    asked = torch.tensor([c for _, c in made])
+    print(
+        f"trained {seconds:.0f} s; {len(fake)} generated pictures: read as the class asked {accuracy(net, fake, asked):.4f}"
+    )
+    ratio = spread(fake, asked, len(classes)) / spread(real, labels, len(classes))
+    print(f"mean pixel distance within a class, generated / real: {ratio:.4f}")
+
+
+if __name__ == "__main__":
+    main()
