@@ -109,9 +109,8 @@ def main():
     made = [(f, c) for c, name in enumerate(classes) for f in sorted(folder.glob(f"{name}_[0-9]*_fake.png"))]
     fake = load([str(f) for f, _ in made], args.size, args.channels)
     asked = torch.tensor([c for _, c in made])
-    print(
-        f"trained {seconds:.0f} s; {len(fake)} generated pictures: read as the class asked {accuracy(net, fake, asked):.4f}"
-    )
+    right = accuracy(net, fake, asked)
+    print(f"trained {seconds:.0f} s; {len(fake)} generated pictures: read as the class asked {right:.4f}")
     ratio = spread(fake, asked, len(classes)) / spread(real, labels, len(classes))
     print(f"mean pixel distance within a class, generated / real: {ratio:.4f}")
 
