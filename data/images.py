@@ -71,6 +71,8 @@ def open_image(path: str, channels: int) -> Image.Image:
 
 
 def _in_channels(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of going straight to RGB; the colours are the same
     image = image.convert("RGB")
     return image.convert("L") if channels == 1 else image
 
