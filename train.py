@@ -10,14 +10,16 @@ from util.errors import OptionError, Stopped, guarded
 def main(argv, report):
     """Set up a run from its command line, then train it to its last epoch."""
     o = parse(argv, "train")  # answers --help before the slow imports of what follows
+    from util import device
     from util.run_folder import RunFolder
     from util.signals import StopRequest
 
-    loader, spec, model = build(o)  # whatever is wrong with options and data is said before a folder is made
+    where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
+    loader, spec, model = build(o)
     folder = RunFolder(o)
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     stop = StopRequest()
-    run, display = set_up(o, folder.path, loader, spec, model)
+    run, display = set_up(o, folder.path, where, loader, spec, model)
     if run.at.epoch > run.at.last_epoch:
         print(f"run {o.name} is done: {run.at.last_epoch} epochs are trained; give a larger --n_epochs to go on")
         return
@@ -47,15 +49,14 @@ def build(o):
     return Loader(dataset, o, shuffle=not o.serial_batches), spec, model
 
 
-def set_up(o, folder, loader, spec, model):
+def set_up(o, folder, where, loader, spec, model):
     """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
     from networks.summary import parameter_count, summarize
     from options import store
-    from util import device
     from util.display import make_display
     from util.run import Run
 
-    run = Run(o, folder, model, device.pick(o.gpu_ids), loader.order.images())
+    run = Run(o, folder, model, where, loader.order.images())
     store.save(o, folder, "train")
     for name, net in model.networks().items():
         text = f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"

@@ -4,15 +4,14 @@ import os
 import stat
 
 import numpy as np
-from PIL import Image, ImageOps, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import Image, ImageOps
 
 from data import demo
 from util.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-_LATE = (MpoImagePlugin.MpoImageFile, TiffImagePlugin.TiffImageFile, WebPImagePlugin.WebPImageFile)
-# recognised by content; others (EPS!) are never opened. The last three must be imported to be known
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", *(p.format for p in _LATE))
+# recognised by content; others (EPS!) are never opened; JPEG includes MPO
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 
 
 def is_readable(name: str) -> bool:
@@ -28,7 +27,8 @@ def list_images(folder: str) -> list[str]:
     """
     if demo.is_demo(folder):
         return demo.names(folder)
-    found, seen = [], set()
+    found: dict[tuple[int, int], str] = {}  # each real file once, by its own name where it is among them
+    seen = set()
     for root, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         here = os.stat(root)
         if (here.st_dev, here.st_ino) in seen:  # a link back up: not again
@@ -38,11 +38,13 @@ def list_images(folder: str) -> list[str]:
         for name in filter(is_readable, names):
             path = os.path.join(root, name)
             try:
-                if stat.S_ISREG(os.stat(path).st_mode):
-                    found.append(path)
+                state = os.stat(path)
             except OSError:  # a dangling link
                 continue
-    return sorted(found)
+            key = (state.st_dev, state.st_ino) if state.st_nlink == 1 else (0, hash(path))
+            if stat.S_ISREG(state.st_mode) and (key not in found or os.path.islink(found[key])):
+                found[key] = path
+    return sorted(found.values())
 
 
 def _unreadable(problem: OSError) -> None:
@@ -87,9 +89,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _eight_bit(image: Image.Image, path: str) -> Image.Image:
     """Return an image whose values fit 8 bits; PIL's own conversion would clip 16-bit pictures to white."""
     if image.mode.startswith("I"):
-        values = np.asarray(image)
-        deep = image.mode != "I" or values.max() > 255
-        return Image.fromarray((values >> 8 if deep else values).clip(0, 255).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode == "F":
         raise DataError("image", path, "holds 32-bit floats", "convert it to 8 or 16 bits a channel")
     return image

@@ -1,5 +1,6 @@
 """Batches in an order that is a pure function of (seed, epoch), loaded by any number of processes."""
 
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ class Loader:
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
+        workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
         self.loader = DataLoader(
-            Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=o.num_threads, collate_fn=collate,
-            persistent_workers=o.num_threads > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_quiet_worker,
+            Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=workers, collate_fn=collate,
+            persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_quiet_worker,
             generator=torch.Generator(),  # its own: the global one belongs to the training step
         )  # fmt: skip
 

@@ -9,7 +9,9 @@ from options.fields import option
 class Common:
     """all runs"""
 
-    dataroot: str = option("demo", "folder of images; 'demo' needs no files: pictures are generated")
+    dataroot: str = option(
+        "demo", "folder of images (test: the run's own); 'demo' needs no files: pictures are generated", of_run=True
+    )
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir")
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best there is")
     checkpoints_dir: str = option("./checkpoints", "where runs are kept")

@@ -60,7 +60,7 @@ def load(folder: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))["options"]
         if not isinstance(values, dict):
             raise ValueError("it holds no table of options")
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise CheckpointError("file", path, f"cannot be read ({problem})", "restore it or delete it") from problem
     values.pop("isTrain", None)
     return values
