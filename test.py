@@ -31,14 +31,13 @@ def main(argv, report):
     set_mode(model.to(where), o.eval)
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset.paired)
-    done = 0
     for batch in Loader(dataset, o, shuffle=False).epoch(0):
         batch = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
         with torch.inference_mode():
             out = model(batch)
-        results.add(model.show(out), batch["path_A"])
-        done += len(batch["A"])
-        if o.num_test is not None and done >= o.num_test:
+        wanted = len(batch["A"]) if o.num_test is None else min(len(batch["A"]), o.num_test - results.count)
+        results.add(model.show(out), batch["path_A"][:wanted])
+        if o.num_test is not None and results.count >= o.num_test:
             break
     results.close()
     print(f"{results.count} images -> {results.page}")

@@ -1,5 +1,6 @@
 """Train a GAN: python train.py --model cycle_gan --dataroot ./horse2zebra."""
 
+import shlex
 import sys
 import time
 
@@ -27,7 +28,8 @@ def main(argv, report):
         train(run, loader, display, stop)
     finally:
         display.close()
-    print(f"done: {run.at.last_epoch} epochs; see {folder.path}/web/index.html, then python test.py --name {o.name}")
+    page = "" if o.no_html else f"see {folder.path}/web/index.html, then "
+    print(f"done: {run.at.last_epoch} epochs; {page}python test.py {shlex.join(where_it_is(o))}")
 
 
 def build(o):
@@ -133,7 +135,12 @@ def pictures(model, out):
 
 def how_to_continue(o):
     """Return the command that continues a run."""
-    return f"continue with: python train.py --name {o.name} --continue_train"
+    return f"continue with: python train.py {shlex.join(where_it_is(o))} --continue_train"
+
+
+def where_it_is(o):
+    """Return the flags that name a run in another command."""
+    return ["--name", o.name, *(["--checkpoints_dir", o.checkpoints_dir] if "checkpoints_dir" in o.given else [])]
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ class Aligned(BaseDataset):
             raise DataError(
                 "image", path, f"is {width}x{height}, too narrow for two halves", "give A and B side by side"
             )
-        half = width // 2
-        left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, width, height))
+        half = width // 2  # of an odd width the right half is one wider, and trimmed where positions must agree
+        end = 2 * half if self.preprocess.places_differ else width
+        left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
         geometry = self.preprocess.draw()
         sides = [
             self.preprocess(side.convert("L") if channels == 1 else side, path, geometry, paired=True)

@@ -48,7 +48,7 @@ def list_images(folder: str) -> list[str]:
 
 
 def _unreadable(problem: OSError) -> None:
-    if not isinstance(problem, FileNotFoundError):
+    if not isinstance(problem, (FileNotFoundError, NotADirectoryError)):  # said better by who asked
         raise DataError("folder", problem.filename, f"cannot be read ({problem.strerror})", "check its permissions")
 
 

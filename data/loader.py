@@ -4,6 +4,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -40,7 +41,10 @@ class Loader:
         self.order.epoch, self.order.skip = epoch, skip
         for batch in self.loader:
             if isinstance(batch, DataError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # else error, traceback and this frame would hold each other, and the workers
             yield batch
 
 
@@ -119,5 +123,13 @@ def collate(samples: list[Any]) -> dict[str, Any] | DataError:
 
 
 def _quiet_worker(worker: int) -> None:
+    """Leave signals that reach the whole process group to the main process, which finishes its step and saves."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _once)
+
+
+def _once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one is the main process ending a worker that hangs

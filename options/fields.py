@@ -21,16 +21,17 @@ def option(
     choices: tuple[str, ...] | str | None = None,
     of_run: bool = False,
     endless: bool = False,
-    hidden: bool = False,
+    momentary: bool = False,
 ) -> Any:
     """Declare a flag inside a dataclass; its type is the field's annotation.
 
     at_least, at_most are inclusive bounds, above, below exclusive ones; `choices` is a tuple of words or the name of
     a registry kind ("generator"). `of_run`: it shapes networks or pictures, so test.py takes it from the run.
-    `endless` admits inf. Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable).
+    `endless` admits inf. `momentary`: it says how one command is run, so a run does not remember it.
+    Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable).
     """
     kept = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
-    return field(default=default, metadata=kept | {"of_run": of_run, "endless": endless, "hidden": hidden})
+    return field(default=default, metadata=kept | {"of_run": of_run, "endless": endless, "momentary": momentary})
 
 
 @dataclass(frozen=True)

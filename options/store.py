@@ -17,7 +17,8 @@ DEFAULT_NAME = "experiment_name"
 
 def save(options: Options, folder: Path, phase: str) -> None:
     """Write PHASE_opt.txt, in the reference's layout, and for training options.json; both replaced atomically."""
-    values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in vars(options).items()}
+    kept = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
+    values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in kept.items()}
     try:
         if phase == "train":
             _replace(folder / FILE, json.dumps({"format": 1, "options": values}, indent=1) + "\n")
