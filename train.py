@@ -38,6 +38,7 @@ def build(o):
     from networks.sizes import check_sizes
     from util import seeding
     from util.registry import find
+    from util.rehearsal import rehearse
 
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
@@ -48,7 +49,9 @@ def build(o):
             "option", "--model", f"{o.model} only translates, it cannot be trained", "use it with test.py"
         )
     check_sizes(model.networks().values(), spec.height, spec.width)
-    return Loader(dataset, o, shuffle=not o.serial_batches), spec, model
+    loader = Loader(dataset, o, shuffle=not o.serial_batches)
+    rehearse(model, o.model, o.dataset_mode, loader.sample())
+    return loader, spec, model
 
 
 def set_up(o, folder, where, loader, spec, model):

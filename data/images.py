@@ -58,21 +58,21 @@ def open_image(path: str, channels: int) -> Image.Image:
     16-bit grey keeps its upper 8 bits. Raises DataError, naming the file, for whatever cannot be read so.
     """
     if demo.is_demo(path):
-        return _in_channels(demo.draw(path), channels)
-    if channels not in (1, 3):
-        flag = DataError("image", path, f"cannot become {channels} channels", "use --input_nc and --output_nc 1 or 3")
-        raise flag
+        return in_channels(demo.draw(path), channels, path)
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.load()
-            return _in_channels(_eight_bit(_upright(image), path), channels)
+            return in_channels(_eight_bit(_upright(image), path), channels, path)
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
         raise DataError("image", path, _reason(path, problem), "delete or replace it") from problem
 
 
-def _in_channels(image: Image.Image, channels: int) -> Image.Image:
+def in_channels(image: Image.Image, channels: int, path: str) -> Image.Image:
+    """Return a picture as mode L for 1 channel, RGB for 3; DataError for other numbers."""
+    if channels not in (1, 3):
+        raise DataError("image", path, f"cannot become {channels} channels", "use --input_nc and --output_nc 1 or 3")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns of going straight to RGB; the colours are the same
     image = image.convert("RGB")

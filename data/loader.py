@@ -36,6 +36,13 @@ class Loader:
     def __len__(self) -> int:
         return len(self.order)
 
+    def sample(self) -> dict[str, Any]:
+        """Return the first sample as a batch of one, made in this process."""
+        batch = collate([self.loader.dataset[(1, 0)]])
+        if isinstance(batch, DataError):
+            raise batch
+        return batch
+
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield batches; raise DataError, naming the file, for a sample that could not be made."""
         self.order.epoch, self.order.skip = epoch, skip
