@@ -45,14 +45,13 @@ def translate(o, model, results, batches, where):
     """Send batches through the model until the data set or --num_test ends."""
     import torch
 
-    done = 0
     for batch in batches:
         batch = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
         with torch.inference_mode():
             out = model(batch)
-        results.add(model.show(out), batch["path_A"])
-        done += len(batch["A"])
-        if o.num_test is not None and done >= o.num_test:
+        wanted = len(batch["A"]) if o.num_test is None else min(len(batch["A"]), o.num_test - results.count)
+        results.add(model.show(out), batch["path_A"][:wanted])
+        if o.num_test is not None and results.count >= o.num_test:
             break
 
 

@@ -1,5 +1,6 @@
 """Train a GAN: python train.py --model cycle_gan --dataroot ./horse2zebra."""
 
+import shlex
 import sys
 import time
 
@@ -10,14 +11,16 @@ from util.errors import OptionError, Stopped, guarded
 def main(argv, report):
     """Set up a run from its command line, then train it to its last epoch."""
     o = parse(argv, "train")  # answers --help before the slow imports of what follows
+    from util import device
     from util.run_folder import RunFolder
     from util.signals import StopRequest
 
-    loader, spec, model = build(o)  # whatever is wrong with options and data is said before a folder is made
+    where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
+    loader, spec, model = build(o)
     folder = RunFolder(o)
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     stop = StopRequest()
-    run, display = set_up(o, folder.path, loader, spec, model)
+    run, display = set_up(o, folder.path, where, loader, spec, model)
     if run.at.epoch > run.at.last_epoch:
         print(f"run {o.name} is done: {run.at.last_epoch} epochs are trained; give a larger --n_epochs to go on")
         return
@@ -25,7 +28,8 @@ def main(argv, report):
         train(run, loader, display, stop)
     finally:
         display.close()
-    print(f"done: {run.at.last_epoch} epochs; see {folder.path}/web/index.html, then python test.py --name {o.name}")
+    page = "" if o.no_html else f"see {folder.path}/web/index.html, then "
+    print(f"done: {run.at.last_epoch} epochs; {page}python test.py {shlex.join(where_it_is(o))}")
 
 
 def build(o):
@@ -34,6 +38,7 @@ def build(o):
     from networks.sizes import check_sizes
     from util import seeding
     from util.registry import find
+    from util.rehearsal import rehearse
 
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
@@ -44,18 +49,19 @@ def build(o):
             "option", "--model", f"{o.model} only translates, it cannot be trained", "use it with test.py"
         )
     check_sizes(model.networks().values(), spec.height, spec.width)
-    return Loader(dataset, o, shuffle=not o.serial_batches), spec, model
+    loader = Loader(dataset, o, shuffle=not o.serial_batches)
+    rehearse(model, o.model, o.dataset_mode, loader.sample())
+    return loader, spec, model
 
 
-def set_up(o, folder, loader, spec, model):
+def set_up(o, folder, where, loader, spec, model):
     """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
     from networks.summary import parameter_count, summarize
     from options import store
-    from util import device
     from util.display import make_display
     from util.run import Run
 
-    run = Run(o, folder, model, device.pick(o.gpu_ids), loader.order.images(), spec.classes)
+    run = Run(o, folder, model, where, loader.order.images(), spec.classes)
     store.save(o, folder, "train", spec)
     for name, net in model.networks().items():
         text = f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
@@ -131,7 +137,12 @@ def to_device(batch, where):
 
 def how_to_continue(o):
     """Return the command that continues a run."""
-    return f"continue with: python train.py --name {o.name} --continue_train"
+    return f"continue with: python train.py {shlex.join(where_it_is(o))} --continue_train"
+
+
+def where_it_is(o):
+    """Return the flags that name a run in another command."""
+    return ["--name", o.name, *(["--checkpoints_dir", o.checkpoints_dir] if "checkpoints_dir" in o.given else [])]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """aligned: each file of dataroot/phase holds a pair, A on the left half and B on the right."""
 
 from data.base import BaseDataset, Sample
+from data.images import in_channels
 from util.errors import DataError
 
 
@@ -18,18 +19,18 @@ class Aligned(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        # grey only if neither side needs colour; each half is then brought to its own channels
         pair = self.read(path, 3)
         width, height = pair.size
         if width < 2:
             raise DataError(
                 "image", path, f"is {width}x{height}, too narrow for two halves", "give A and B side by side"
             )
-        half = width // 2
-        left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, width, height))
+        half = width // 2  # of an odd width the right half is one wider, and trimmed where positions must agree
+        end = 2 * half if self.preprocess.places_differ else width
+        left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
         geometry = self.preprocess.draw()
         sides = [
-            self.preprocess(side.convert("L") if channels == 1 else side, path, geometry, paired=True)
+            self.preprocess(in_channels(side, channels, path), path, geometry, paired=True)
             for side, channels in zip((left, right), self.channels, strict=True)
         ]
         if sides[0].shape[1:] != sides[1].shape[1:]:

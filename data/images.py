@@ -4,15 +4,14 @@ import os
 import stat
 
 import numpy as np
-from PIL import Image, ImageOps, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import Image, ImageOps
 
 from data import demo
 from util.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-_LATE = (MpoImagePlugin.MpoImageFile, TiffImagePlugin.TiffImageFile, WebPImagePlugin.WebPImageFile)
-# recognised by content; others (EPS!) are never opened. The last three must be imported to be known
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", *(p.format for p in _LATE))
+# recognised by content; others (EPS!) are never opened; JPEG includes MPO
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 
 
 def is_readable(name: str) -> bool:
@@ -28,7 +27,8 @@ def list_images(folder: str) -> list[str]:
     """
     if demo.is_demo(folder):
         return demo.names(folder)
-    found, seen = [], set()
+    found: dict[tuple[int, int], str] = {}  # each real file once, by its own name where it is among them
+    seen = set()
     for root, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         here = os.stat(root)
         if (here.st_dev, here.st_ino) in seen:  # a link back up: not again
@@ -38,11 +38,13 @@ def list_images(folder: str) -> list[str]:
         for name in filter(is_readable, names):
             path = os.path.join(root, name)
             try:
-                if stat.S_ISREG(os.stat(path).st_mode):
-                    found.append(path)
+                state = os.stat(path)
             except OSError:  # a dangling link
                 continue
-    return sorted(found)
+            key = (state.st_dev, state.st_ino) if state.st_nlink == 1 else (0, hash(path))
+            if stat.S_ISREG(state.st_mode) and (key not in found or os.path.islink(found[key])):
+                found[key] = path
+    return sorted(found.values())
 
 
 def list_folders(folder: str) -> list[str]:
@@ -55,7 +57,7 @@ def list_folders(folder: str) -> list[str]:
 
 
 def _unreadable(problem: OSError) -> None:
-    if not isinstance(problem, FileNotFoundError):
+    if not isinstance(problem, (FileNotFoundError, NotADirectoryError)):  # said better by who asked
         raise DataError("folder", problem.filename, f"cannot be read ({problem.strerror})", "check its permissions")
 
 
@@ -65,21 +67,23 @@ def open_image(path: str, channels: int) -> Image.Image:
     16-bit grey keeps its upper 8 bits. Raises DataError, naming the file, for whatever cannot be read so.
     """
     if demo.is_demo(path):
-        return _in_channels(demo.draw(path), channels)
-    if channels not in (1, 3):
-        flag = DataError("image", path, f"cannot become {channels} channels", "use --input_nc and --output_nc 1 or 3")
-        raise flag
+        return in_channels(demo.draw(path), channels, path)
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.load()
-            return _in_channels(_eight_bit(_upright(image), path), channels)
+            return in_channels(_eight_bit(_upright(image), path), channels, path)
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
         raise DataError("image", path, _reason(path, problem), "delete or replace it") from problem
 
 
-def _in_channels(image: Image.Image, channels: int) -> Image.Image:
+def in_channels(image: Image.Image, channels: int, path: str) -> Image.Image:
+    """Return a picture as mode L for 1 channel, RGB for 3; DataError for other numbers."""
+    if channels not in (1, 3):
+        raise DataError("image", path, f"cannot become {channels} channels", "use --input_nc and --output_nc 1 or 3")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of going straight to RGB; the colours are the same
     image = image.convert("RGB")
     return image.convert("L") if channels == 1 else image
 
@@ -94,9 +98,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _eight_bit(image: Image.Image, path: str) -> Image.Image:
     """Return an image whose values fit 8 bits; PIL's own conversion would clip 16-bit pictures to white."""
     if image.mode.startswith("I"):
-        values = np.asarray(image)
-        deep = image.mode != "I" or values.max() > 255
-        return Image.fromarray((values >> 8 if deep else values).clip(0, 255).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode == "F":
         raise DataError("image", path, "holds 32-bit floats", "convert it to 8 or 16 bits a channel")
     return image

@@ -1,8 +1,10 @@
 """Batches in an order that is a pure function of (seed, epoch), loaded by any number of processes."""
 
+import os
 import random
 import signal
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -24,21 +26,32 @@ class Loader:
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
+        workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
         self.loader = DataLoader(
-            Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=o.num_threads, collate_fn=collate,
-            persistent_workers=o.num_threads > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_quiet_worker,
+            Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=workers, collate_fn=collate,
+            persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_quiet_worker,
             generator=torch.Generator(),  # its own: the global one belongs to the training step
         )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.order)
 
+    def sample(self) -> dict[str, Any]:
+        """Return the first sample as a batch of one, made in this process."""
+        batch = collate([self.loader.dataset[(1, 0)]])
+        if isinstance(batch, DataError):
+            raise batch
+        return batch
+
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield batches; raise DataError, naming the file, for a sample that could not be made."""
         self.order.epoch, self.order.skip = epoch, skip
         for batch in self.loader:
             if isinstance(batch, DataError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # else error, traceback and this frame would hold each other, and the workers
             yield batch
 
 
@@ -117,5 +130,13 @@ def collate(samples: list[Any]) -> dict[str, Any] | DataError:
 
 
 def _quiet_worker(worker: int) -> None:
+    """Leave signals that reach the whole process group to the main process, which finishes its step and saves."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _once)
+
+
+def _once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one is the main process ending a worker that hangs

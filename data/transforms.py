@@ -33,6 +33,7 @@ class Preprocess:
     def __init__(self, o: Any):
         self.words = set(o.preprocess.split("_and_"))
         self.load_size, self.crop_size, self.may_flip = o.load_size, o.crop_size, not o.no_flip
+        self.places_differ = "crop" in self.words and "resize" not in self.words  # between pictures of other sizes
 
     def draw(self) -> Geometry:
         """Draw crop position and flip; aligned pairs share one draw."""

@@ -16,7 +16,7 @@ class ClassGAN(BaseModel):
     """G: (z, class) -> picture; D: (picture, class) -> real or not."""
 
     dataset_mode = "labeled"
-    defaults = {"norm": "batch", "gan_mode": "vanilla", "crop_size": 128, "load_size": 0, "no_flip": True,
+    defaults = {"norm": "batch", "gan_mode": "vanilla", "crop_size": 128, "load_size": "crop_size", "no_flip": True,
                 "batch_size": 64, "lambda_gp": 10.0}  # fmt: skip
     averaged = ("G",)
 

@@ -33,11 +33,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
             return super().forward(input)
         from torch.distributed.nn.functional import all_reduce  # not in every build of torch
 
-        count = input.new_full((1,), input.numel() / input.shape[1])
-        sums = torch.cat([input.sum((0, 2, 3)), input.square().sum((0, 2, 3)), count])
-        total, total_sq, n = all_reduce(sums).split([input.shape[1], input.shape[1], 1])
+        sums = torch.cat([input.sum((0, 2, 3)), input.new_full((1,), input.numel() / input.shape[1])])
+        total, n = all_reduce(sums).split([input.shape[1], 1])
         mean = total / n
-        var = (total_sq / n - mean.square()).clamp_min(0)
+        var = all_reduce((input - mean[:, None, None]).square().sum((0, 2, 3))) / n
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
             self.running_mean.lerp_(mean, self.momentum)
@@ -45,7 +44,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return input * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return (input - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
 
 
 def norm_layer(name: str) -> tuple[Norm, bool]:

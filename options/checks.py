@@ -1,6 +1,5 @@
 """Combinations of flags that cannot work, refused before anything is built."""
 
-import os
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from util.errors import OptionError
 def check(o: Options, phase: str) -> None:
     """Raise OptionError for flags that contradict each other; fill in what one flag decides for another."""
     _check_preprocess(o)
-    if o.load_size == 0 or (phase == "test" and "load_size" not in o.given):
+    if phase == "test" and "load_size" not in o.given:
         o.load_size = o.crop_size
     words = o.preprocess.split("_and_")
     if "crop" in words and words[0] != "crop" and o.load_size < o.crop_size:
@@ -24,12 +23,11 @@ def check(o: Options, phase: str) -> None:
         count = len([word for word in o.gpu_ids.split(",") if word])
         raise OptionError("option", "--gpu_ids", f"'{o.gpu_ids}': one process drives one device",
                           f"use torchrun --nproc_per_node={count} {phase}.py")  # fmt: skip
-    if "num_threads" not in o.given:  # more workers than cores only wait; test.py loads as the reference does, inline
-        o.num_threads = min(o.num_threads, os.cpu_count() or 1) if phase == "train" else 0
     if phase == "train":
         _check_training(o)
     else:  # as the reference does: in order, unmirrored
         o.serial_batches, o.no_flip = True, True
+        o.num_threads = o.num_threads if "num_threads" in o.given else 0
 
 
 def _check_preprocess(o: Options) -> None:

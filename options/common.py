@@ -9,7 +9,9 @@ from options.fields import option
 class Common:
     """all runs"""
 
-    dataroot: str = option("demo", "folder of images; 'demo' needs no files: pictures are generated")
+    dataroot: str = option(
+        "demo", "folder of images (test: the run's own); 'demo' needs no files: pictures are generated", of_run=True
+    )
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir")
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best there is")
     checkpoints_dir: str = option("./checkpoints", "where runs are kept")
@@ -35,7 +37,7 @@ class Common:
     serial_batches: bool = option(False, "take images in order instead of shuffled")
     num_threads: int = option(4, "processes that load images; 0: none beside the main one", at_least=0, at_most=256)
     batch_size: int = option(1, "images per step", at_least=1, at_most=100_000)
-    load_size: int = option(286, "scale images to this size; 0: the crop size, as in test", at_least=0, at_most=65_536)
+    load_size: int = option(286, "scale images to this size (test: the crop size)", at_least=1, at_most=65_536)
     crop_size: int = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
     max_dataset_size: float = option(float("inf"), "use at most this many images", at_least=1, endless=True)
     preprocess: str = option(
@@ -45,14 +47,14 @@ class Common:
     )
     no_flip: bool = option(False, "do not mirror images at random")
     display_winsize: int = option(256, "width of a picture on pages and in visdom, in pixels", at_least=1)
-    epoch: str = option("latest", "which weights to load: an epoch's number or latest")
-    load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0)
-    verbose: bool = option(False, "print every layer of every network")
+    epoch: str = option("latest", "which weights to load: an epoch's number or latest", momentary=True)
+    load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
+    verbose: bool = option(False, "print every layer of every network", momentary=True)
     suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}")
     use_wandb: bool = option(False, "accepted for the reference's command lines; Weights & Biases is not built in")
     wandb_project_name: str = option("CycleGAN-and-pix2pix", "project for --use_wandb")
     plugin: tuple[str, ...] = option((), "a .py file or folder with plug-ins; may be repeated", of_run=True)
-    config: str = option("", "YAML or JSON file of options, below the command line in rank")
+    config: str = option("", "YAML or JSON file of options, below the command line in rank", momentary=True)
     seed: int = option(0, "where all random draws start", at_least=0, at_most=2**63 - 1)
     deterministic: bool = option(False, "only reproducible operations, at some cost on GPUs")
-    debug: bool = option(False, "show tracebacks")
+    debug: bool = option(False, "show tracebacks", momentary=True)

@@ -21,16 +21,17 @@ def option(
     choices: tuple[str, ...] | str | None = None,
     of_run: bool = False,
     endless: bool = False,
-    hidden: bool = False,
+    momentary: bool = False,
 ) -> Any:
     """Declare a flag inside a dataclass; its type is the field's annotation.
 
     at_least, at_most are inclusive bounds, above, below exclusive ones; `choices` is a tuple of words or the name of
     a registry kind ("generator"). `of_run`: it shapes networks or pictures, so test.py takes it from the run.
-    `endless` admits inf. Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable).
+    `endless` admits inf. `momentary`: it says how one command is run, so a run does not remember it.
+    Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable).
     """
     kept = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
-    return field(default=default, metadata=kept | {"of_run": of_run, "endless": endless, "hidden": hidden})
+    return field(default=default, metadata=kept | {"of_run": of_run, "endless": endless, "momentary": momentary})
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Flag:
         """The flag that undoes a boolean one: --dropout for --no_dropout, --no_eval for --eval."""
         return self.name[3:] if self.name.startswith("no_") else "no_" + self.name
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it is called on the command line, without the dashes."""
+        return (self.name, self.opposite) if self.type is bool else (self.name,)
+
     def check(self, value: Any, given_in: str = "") -> Any:
         """Return `value` as the flag's type, within its range and choices; raise OptionError otherwise.
 
@@ -62,6 +68,8 @@ class Flag:
     def _typed(self, value: Any) -> Any:
         wanted = self.type
         if typing.get_origin(wanted) is tuple:
+            if not isinstance(value, (str, list, tuple)):
+                raise _Refused(f"'{value}' is no list of texts", "write a list")
             return tuple(str(v) for v in ([value] if isinstance(value, str) else value))
         if isinstance(wanted, types.UnionType):
             if value is None or str(value).lower() in ("none", "all", "auto", ""):
@@ -72,13 +80,13 @@ class Flag:
                 return value
             raise _Refused(f"'{value}' is not true or false", "write true or false")
         if isinstance(value, (dict, bool)) or value is None:
-            raise _Refused(f"'{value}' is not one value", f"give {_A[wanted]}")
+            raise _Refused(f"'{value}' is not one value", f"give {_A[wanted]}{self._range()}")
         if isinstance(value, list):
             value = ",".join(map(str, value))
         try:
             return wanted(value) if wanted is not int else int(str(value))
         except ValueError:
-            raise _Refused(f"'{value}' is not {_A[wanted]}", f"give {_A[wanted]}") from None
+            raise _Refused(f"'{value}' is not {_A[wanted]}", f"give {_A[wanted]}{self._range()}") from None
 
     def _in_range(self, value: Any) -> Any:
         m = self.meta
@@ -131,7 +139,7 @@ def flags_of(holder: type, owner: str) -> list[Flag]:
         return []
     hints = typing.get_type_hints(holder)
     plain_meta = option(None, "").metadata  # a plain dataclass field, without option(), is a flag without help
-    return [Flag(f.name, hints[f.name], f.default, owner, f.metadata or plain_meta) for f in fields(holder)]
+    return [Flag(f.name, hints[f.name], f.default, owner, dict(f.metadata or plain_meta)) for f in fields(holder)]
 
 
 class Options:

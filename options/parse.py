@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ from options.fields import Flag, Options, flags_of
 from options.test import Test
 from options.train import Train
 from util import plugins
-from util.errors import OptionError
-from util.registry import find
+from util.errors import CheckpointError, OptionError
+from util.registry import find, plain
 
 BASE = {"train": (Common, Train), "test": (Common, Test)}
 
@@ -36,13 +38,12 @@ def parse(argv: list[str], phase: str) -> Options:
 
     layers = _Layers(base, phase)
     where = {} if wants_help else _where(asked, layers)
-    saved = _saved(where, phase) if where else {}
-    plugins.use(_as_tuple(saved.get("plugin", ())))
-    if saved and "model" in asked and asked["model"] != saved.get("model"):
+    saved = _saved(where, asked, layers) if where else {}
+    if saved and "model" in asked and plain(asked["model"]) != plain(saved.get("model", "")):
         saved.pop("dataset_mode", None)  # another model wants its own data set
     layers.choose(saved | asked, where)
     if wants_help:
-        sys.exit(texts.print_help(phase, layers.flags))
+        sys.exit(texts.print_help(phase, list(layers.effective(layers.flags).values())))
     given = _read(argv, layers.flags, layers=layers)
     for name in config:
         if name not in {flag.name for flag in layers.flags}:
@@ -63,6 +64,7 @@ class _Layers:
         # test.py builds the same networks, so it also knows train's flags: from the run, else by their defaults
         self.silent = flags_of(Train, "training") if phase == "test" else []
         self.defaults: dict[str, Any] = {}
+        self.folder = Path()  # the run's, where its remembered options are
         self.flags = base
         self.owner = ""
 
@@ -87,20 +89,37 @@ class _Layers:
         """Return {flag: owner} of flags that this command does not have but train.py does."""
         return {flag.name: "train.py" for flag in self.silent}
 
+    def effective(self, flags: list[Flag]) -> dict[str, Flag]:
+        """Return flags by name, with the defaults that model and data set set for them."""
+        return {flag.name: replace(flag, default=self._default(flag)) for flag in flags}
+
+    def _default(self, flag: Flag) -> Any:
+        if flag.name not in self.defaults:
+            return flag.default
+        told = self.defaults[flag.name]
+        return told if self._names_another(flag, told) else flag.check(told, "the plug-in's defaults")
+
+    def _names_another(self, flag: Flag, told: Any) -> bool:
+        """Whether a default is the name of another flag, whose value is then taken: {"load_size": "crop_size"}."""
+        return flag.type is int and told in {other.name for other in self.base}
+
     def merge(self, saved, config, given, config_name) -> Options:
         """Return the options of all layers, each value checked against its flag."""
-        flags = {flag.name: flag for flag in self.silent} | {flag.name: flag for flag in self.flags}
+        flags = self.effective(self.silent) | self.effective(self.flags)
+        mine = {flag.name for flag in self.base}
         values = {}
         for name, flag in flags.items():
             values[name] = flag.default
-            if name in self.defaults:
-                values[name] = flag.check(self.defaults[name], "the plug-in's defaults")
-            if name in saved and (self.phase == "train" or flag.meta["of_run"] or flag not in self.base):
-                values[name] = flag.check(saved[name], store.FILE)
+            if name in saved and (self.phase == "train" or flag.meta["of_run"] or name not in mine):
+                with _blaming(self.folder):
+                    values[name] = flag.check(saved[name])
             if name in config:
                 values[name] = flag.check(config[name], config_name)
             if name in given:
                 values[name] = given[name]
+        for name, flag in flags.items():
+            if self._names_another(flag, values[name]):
+                values[name] = values[values[name]]
         values["isTrain"] = self.phase == "train"
         return Options(values, set(config) | set(given), flags)
 
@@ -129,24 +148,47 @@ def _where(asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
     if found["suffix"]:  # its fields may name any flag, so all of them are read once for it
         layers.choose(dict(asked), {})
         own = {flag.name for flag in layers.flags}
-        values = vars(layers.merge({}, {}, {k: v for k, v in asked.items() if k in own}, ""))
+        by_name = {flag.name: flag for flag in layers.flags}
+        values = vars(layers.merge({}, {}, {k: by_name[k].check(v) for k, v in asked.items() if k in own}, ""))
     return found | {"name": store.run_name(found, values, "name" in asked, layers.phase)}
 
 
-def _saved(where: dict[str, Any], phase: str) -> dict[str, Any]:
-    """Return the options that the run itself remembers, where they count: in test and in --continue_train."""
-    if phase == "train" and not where["continue_train"]:
+def _saved(where: dict[str, Any], asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
+    """Return the options that the run itself remembers, where they count: in test and in --continue_train.
+
+    Its plug-ins are made known. CheckpointError if a value is damaged.
+    """
+    if layers.phase == "train" and not where["continue_train"]:
         return {}
-    return store.load(Path(where["checkpoints_dir"]) / where["name"])
+    folder = layers.folder = Path(where["checkpoints_dir"]) / where["name"]
+    saved = store.load(folder)
+    flags = {flag.name: flag for flag in layers.silent + layers.base if flag.name in saved and flag.name not in asked}
+    with _blaming(folder):
+        paths = flags.pop("plugin").check(saved["plugin"]) if "plugin" in flags else ()
+    plugins.use(paths)
+    with _blaming(folder):
+        return saved | {name: flag.check(saved[name]) for name, flag in flags.items()}
+
+
+@contextmanager
+def _blaming(folder: Path):
+    """Turn what is wrong with remembered options into an error about their file: nobody typed them."""
+    try:
+        yield
+    except OptionError as problem:
+        why = f"its option {problem.args[1]} is damaged: {problem.args[2]}"
+        raise CheckpointError("file", folder / store.FILE, why, "restore it or delete it") from problem
 
 
 def _refuse_doubles(base: list[Flag], own: list[Flag]) -> None:
-    seen = {flag.name: flag.owner for flag in base}
+    taken = dict.fromkeys(("help", "list", "isTrain"), "all runs")
+    taken |= {name: flag.owner for flag in base for name in flag.names}
     for flag in own:
-        if flag.name in seen:
-            why = f"its flag --{flag.name} already belongs to {seen[flag.name]}"
-            raise OptionError("plug-in", flag.owner, why, "rename it")
-        seen[flag.name] = flag.owner
+        for name in flag.names:
+            if name in taken:
+                why = f"its flag --{name} already belongs to {taken[name]}"
+                raise OptionError("plug-in", flag.owner, why, "rename it")
+        taken |= dict.fromkeys(flag.names, flag.owner)
 
 
 class _Parser(argparse.ArgumentParser):

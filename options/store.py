@@ -20,7 +20,8 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
 
     spec: what the data set says of its images, remembered for models that are tested without a data set.
     """
-    values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in vars(options).items()}
+    kept = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
+    values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in kept.items()}
     try:
         if phase == "train":
             _replace(folder / FILE, json.dumps({"format": 1, "options": values, "spec": vars(spec)}, indent=1) + "\n")

@@ -55,7 +55,7 @@ def unknown(name: str, flags: list[Flag], owner: str, elsewhere: dict[str, str],
     """Return the error for a flag that does not exist, with the nearest right ones; elsewhere: {flag: its owner}."""
     # the model's own flags first: of equally similar names the nearer owner's is meant
     ordered = sorted(flags, key=lambda flag: flag.owner != owner)
-    names = [n for flag in ordered for n in ([flag.name, flag.opposite] if flag.type is bool else [flag.name])]
+    names = [n for flag in ordered for n in flag.names]
     near = nearest(name, names)
     others = elsewhere | {
         n: model for model, file in _model_files() if model != owner for n in plugins.option_names(file)

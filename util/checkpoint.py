@@ -26,9 +26,8 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> Pat
     """
     path = folder / f"state_{step:09d}.pt"
     write_atomically(path, {"format": FORMAT, **state})
-    with zipfile.ZipFile(path) as archive:
-        if archive.testzip() is not None:
-            raise EnvironmentFault("file", path, "reads back damaged", "check the disk")
+    if not _is_whole(path):
+        raise EnvironmentFault("file", path, "reads back damaged", "check the disk")
     files = state_files(folder)
     kept = sorted(number for number in files if number <= step)[-keep:]
     for number, old in files.items():
@@ -41,6 +40,14 @@ def write_atomically(path: Path, thing: Any) -> None:
     """torch.save beside the target, flush to the disk, then rename onto it."""
     beside = path.with_name(path.name + ".tmp")
     try:
+        _write_and_flush(beside, path, thing)
+    except BaseException:  # whatever stopped it, nothing half-written stays
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _write_and_flush(beside: Path, path: Path, thing: Any) -> None:
+    try:
         with open(beside, "wb") as file:  # a file object keeps the errno of a full disk, a path loses it
             torch.save(thing, file)
             file.flush()
@@ -48,7 +55,6 @@ def write_atomically(path: Path, thing: Any) -> None:
         os.replace(beside, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as problem:
-        beside.unlink(missing_ok=True)
         cause = problem if isinstance(problem, OSError) else problem.__context__
         why = getattr(cause, "strerror", None) or str(problem)
         raise EnvironmentFault(
@@ -80,12 +86,8 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     notes: list[str] = []
     for _, path in sorted(state_files(folder).items(), reverse=True):
         try:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged:
-                raise CheckpointError("state", path, "is damaged", "delete it")
             state = read(path)
-        except (CheckpointError, zipfile.BadZipFile, OSError) as problem:
+        except CheckpointError as problem:
             notes.append(f"note: {path.name} cannot be used ({problem}); falling back to the one before")
             continue
         if not isinstance(state, dict) or "format" not in state:
@@ -113,6 +115,8 @@ def read(path: Path) -> Any:
             start = file.read(64)
         if start.startswith(b"version https://git-lfs"):
             raise CheckpointError("file", path, "is a Git LFS pointer, not the weights", "fetch it with git lfs pull")
+        if start.startswith(b"PK") and not _is_whole(path):
+            raise CheckpointError("file", path, "is damaged (its checksums do not fit)", "copy it again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old pickle protocols: what cannot be read raises
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -129,6 +133,12 @@ def read(path: Path) -> Any:
     except Exception as problem:  # torch raises RuntimeError, EOFError, ValueError, KeyError and more on damage
         why = f"is damaged or no file of weights ({type(problem).__name__})"
         raise CheckpointError("file", path, why, "copy it again") from problem
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the checksums of a zip file fit; torch does not look at them."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is None
 
 
 def weights(path: Path) -> dict[str, Tensor]:

@@ -1,16 +1,19 @@
 """Who is shown losses and pictures while a run trains; nobody here can stop, fail or slow it."""
 
 import json
+import math
 import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
+from util.errors import EnvironmentFault
 from util.html import Row, write_page
 from util.pixels import save_image
 from util.position import Position
@@ -65,6 +68,13 @@ class Display:
     def __init__(self, sinks: list[Sink]):
         self.sinks = sinks
 
+    def add(self, name: str, make: Callable[[], Sink]) -> None:
+        """Make one more sink; if that fails, say so and go on without it."""
+        try:
+            self.sinks.append(make())
+        except Exception as problem:  # whatever fails in showing must not fail the run
+            self._off(name, problem)
+
     def start(self, at: Position) -> None:
         self._each("start", at)
 
@@ -88,8 +98,13 @@ class Display:
 
     def say(self, text: str) -> None:
         """Show a line on whichever sink prints, else plainly."""
-        if not any(sink.say(text) for sink in self.sinks):
-            print(text, flush=True)
+        for sink in self.sinks:
+            try:
+                if sink.say(text):
+                    return
+            except Exception:  # a sink that cannot even say a line: the next one, or print, does
+                continue
+        print(text, flush=True)
 
     def close(self) -> None:
         self._each("close")
@@ -98,12 +113,14 @@ class Display:
         for sink in list(self.sinks if among is None else among):
             try:
                 getattr(sink, method)(*args)
-            except Exception as problem:  # whatever fails in showing must not fail the run
+            except Exception as problem:  # likewise
                 if isinstance(sink, Log):
-                    raise  # the log is the truth, not a display
+                    raise  # it is the truth, not a display
                 self.sinks.remove(sink)
-                name = type(sink).__name__.lower()
-                self.say(f"note: display {name} is off from here on ({type(problem).__name__}: {problem})")
+                self._off(type(sink).__name__.lower(), problem)
+
+    def _off(self, name: str, problem: Exception) -> None:
+        self.say(f"note: display {name} is off from here on ({type(problem).__name__}: {problem})")
 
 
 class Log(Sink):
@@ -119,14 +136,22 @@ class Log(Sink):
         self._forget_after(at)
         self.text = open(self.text_path, "a", encoding="utf-8", buffering=1)
         self.json = open(self.json_path, "a", encoding="utf-8", buffering=1)
-        self.text.write(f"================ Training Loss ({time.strftime('%c')}) ================\n")
+        self._append(self.text, f"================ Training Loss ({time.strftime('%c')}) ================")
+
+    def _append(self, file: TextIO | None, line: str) -> None:
+        assert file is not None
+        try:
+            file.write(line + "\n")
+        except OSError as problem:  # Python leaves the name out
+            remedy = "free space on that disk or choose another --checkpoints_dir"
+            raise EnvironmentFault("file", file.name, problem.strerror or "cannot be written", remedy) from problem
 
     def _forget_after(self, at: Position) -> None:
         """Drop rows of steps that a resumed run will do again."""
         if not self.json_path.is_file():
             return
         rows = self.json_path.read_text(encoding="utf-8").splitlines()
-        kept = [row for row in rows if (done := _step_of(row)) is not None and done <= at.step]
+        kept = [row for row in rows if _is_before(row, at)]
         if len(kept) < len(rows):
             self.json_path.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
         lines = self.text_path.read_text(encoding="utf-8").splitlines() if self.text_path.is_file() else []
@@ -135,14 +160,12 @@ class Log(Sink):
             self.text_path.write_text("".join(line + "\n" for line in past), encoding="utf-8")
 
     def losses(self, at: Position, values: dict[str, float]) -> None:
-        assert self.text is not None and self.json is not None
-        self.text.write(v24_line(at, values) + "\n")
+        self._append(self.text, v24_line(at, values))
         row = {"epoch": at.epoch, "iters": at.seen, "step": at.step, "samples": at.samples, "at": round(at.at, 6),
                "time": round(at.seconds, 6), "data": round(at.data_seconds, 6), "losses": values}  # fmt: skip
-        self.json.write(json.dumps(row) + "\n")
+        self._append(self.json, json.dumps(row))
 
     def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
-        assert self.json is not None
         row = {
             "epoch": at.epoch,
             "step": at.step,
@@ -151,7 +174,7 @@ class Log(Sink):
             "lr": lr,
             "mean": means,
         }
-        self.json.write(json.dumps(row) + "\n")
+        self._append(self.json, json.dumps(row))
 
     def close(self) -> None:
         for file in (self.text, self.json):
@@ -165,11 +188,13 @@ def v24_line(at: Position, values: dict[str, float]) -> str:
     return head + "".join(f"{name}: {value:.3f} " for name, value in values.items())
 
 
-def _step_of(row: str) -> int | None:
+def _is_before(row: str, at: Position) -> bool:
+    """Whether a row of losses.jsonl lies before a position; a row cut short by a kill does not."""
     try:
-        return int(json.loads(row)["step"])
-    except (ValueError, KeyError, TypeError):  # a row cut short by a kill
-        return None
+        event = json.loads(row)
+        return (event["epoch"], event.get("iters", math.inf)) <= (at.epoch, at.seen)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _is_after(line: str, at: Position) -> bool:
@@ -262,5 +287,8 @@ def make_display(o: Any, folder: Path) -> Display:
         print(
             "note: --use_wandb is accepted for old command lines; Weights & Biases is not built in (docs/migration.md)"
         )
-    sinks = [find("display", name)(o, folder) for name in o.displays if name not in off]
-    return Display([Log(o, folder), *sinks])
+    display = Display([Log(o, folder)])
+    for name in o.displays:
+        if name not in off:
+            display.add(name, partial(find("display", name), o, folder))
+    return display

@@ -109,17 +109,19 @@ def guarded(main, argv: list[str]) -> int:
 
 def explain(problem: Exception) -> tuple[int, str]:
     """Return (exit code, the `error:` line) for any exception."""
-    if isinstance(problem, UserError):
-        return problem.code, f"error: {problem}"
     if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
         fault = EnvironmentFault("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf")
         return fault.code, f"error: {fault}"
-    cause: BaseException | None = problem
-    while cause is not None:  # torch hides a full disk behind its own errors: the OSError is in the chain
+    chain: list[BaseException] = [problem]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(before)
+    said = next((cause for cause in chain if isinstance(cause, UserError)), None)
+    if said is not None:  # closing things after an error may raise another one
+        return said.code, f"error: {said}"
+    for cause in chain:  # torch hides a full disk behind its own errors
         if isinstance(cause, OSError) and cause.errno in _DISK:
             fault = EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), _DISK[cause.errno])
             return fault.code, f"error: {fault}"
-        cause = cause.__cause__ or cause.__context__
     text = printable(str(problem).strip().split("\n")[0])[:300]
     return 1, f"error: bug '{type(problem).__name__}': {text}; see error.log or add --debug, and please report it"
 

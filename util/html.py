@@ -29,14 +29,14 @@ def write_page(path: Path, title: str, rows: list[Row], width: int, refresh: int
             for note in notes:
                 tags.p(note)
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(page.render(), encoding="utf-8")
+    beside.write_text(page.render(), encoding="utf-8", errors="replace")  # names that are no UTF-8
     os.replace(beside, path)
 
 
 def _table(pictures: list[tuple[str, str]], width: int) -> None:
     with tags.table(border="1", style="table-layout: fixed;"), tags.tr():
         for label, file in pictures:
-            link = "images/" + quote(file)
+            link = "images/" + quote(os.fsencode(file))
             with tags.td(style="word-wrap: break-word;", halign="center", valign="top"), tags.p():
                 with tags.a(href=link):
                     tags.img(src=link, style=f"width:{width}px", loading="lazy", alt=label)

@@ -20,8 +20,8 @@ class Optimizers:
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
         for group in self.groups:
             params = [
-                {"params": trainable(net), "lr": lr, "base_lr": lr, "name": name}
-                for name, net, lr in _networks(group, o.lr)
+                {"params": parameters, "lr": lr, "base_lr": lr, "name": name}
+                for name, parameters, lr in _networks(group, o.lr)
             ]
             adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999))
             self.by_phase |= {phase.name: adam for phase in group}
@@ -77,13 +77,20 @@ def trainable(net: nn.Module) -> list[nn.Parameter]:
 
 
 def _share(one: Any, other: Any) -> bool:
-    return bool({id(net) for net in one.nets} & {id(net) for net in other.nets})
+    return bool(_parameters(one) & _parameters(other))
 
 
-def _networks(phases: list[Any], lr: float) -> list[tuple[str, nn.Module, float]]:
-    """Return (name, network, learning rate) of each network once, at the rate of the first phase that has it."""
-    found: dict[int, tuple[str, nn.Module, float]] = {}
+def _parameters(phase: Any) -> set[int]:
+    return {id(p) for net in phase.nets for p in net.parameters()}
+
+
+def _networks(phases: list[Any], lr: float) -> list[tuple[str, list[nn.Parameter], float]]:
+    """Return (name, parameters, learning rate) of each network; each parameter once, at its first phase's rate."""
+    found, seen = [], set[int]()
     for phase in phases:
         for number, net in enumerate(phase.nets):
-            found.setdefault(id(net), (f"{phase.name}.{number}", net, phase.lr if phase.lr is not None else lr))
-    return list(found.values())
+            new = [p for p in trainable(net) if id(p) not in seen]
+            seen |= {id(p) for p in new}
+            if new:
+                found.append((f"{phase.name}.{number}", new, phase.lr if phase.lr is not None else lr))
+    return found

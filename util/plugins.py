@@ -153,19 +153,31 @@ def declarations(file: Path) -> list[tuple[str, str]]:
     tree = _parse(file)
     if tree is None:
         return [("model", file.stem)]  # broken: whoever asks for it gets the error
+    own = {kind for name, kind in _classes(file, tree, ()).items() if name in _defined(tree)}
+    lines = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    return [(kind, file.stem) for kind in sorted(own)] + [row for target in lines for row in _table_line(target)]
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dict[str, str]:
+    """Return {class: kind} of the models and data sets that a file defines or imports, by what they extend."""
     homes = {"BaseModel": "model", "BaseDataset": "dataset"}
-    found: list[tuple[str, str]] = []
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("models", "data"):
-            kind = "model" if node.module.startswith("models") else "dataset"
-            homes |= {alias.asname or alias.name: kind for alias in node.names if alias.name[:1].isupper()}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            top, neighbour = node.module.split(".")[0], file.parent / (node.module.replace(".", "/") + ".py")
+            kinds: dict[str, str] = {}
+            if top in ("models", "data"):
+                kinds = {a.name: "model" if top == "models" else "dataset" for a in node.names if a.name[:1].isupper()}
+            elif neighbour.is_file() and neighbour not in seen and (inner := _parse(neighbour)):
+                kinds = _classes(neighbour, inner, (*seen, file))
+            homes |= {a.asname or a.name: kinds[a.name] for a in node.names if a.name in kinds}
         elif isinstance(node, ast.ClassDef):
-            kinds = {homes[base] for base in map(_last_name, node.bases) if base in homes}
-            homes |= dict.fromkeys([node.name], min(kinds)) if kinds else {}
-            found += [(kind, file.stem) for kind in kinds if (kind, file.stem) not in found]
-        elif isinstance(node, ast.Assign):
-            found += [row for target in node.targets for row in _table_line(target)]
-    return found
+            known = [homes[base] for base in map(_last_name, node.bases) if base in homes]
+            homes |= {node.name: known[0]} if known else {}
+    return homes
 
 
 def option_names(file: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from util import plugins
@@ -40,7 +41,7 @@ class Table(dict):
         origin = plugins.loading() or "built in"
         for other in self:
             if plain(other) == plain(name) and self.origin(other) != origin:
-                raise clash(self.kind, name, [self.origin(other), origin])
+                raise clash(self.kind, name, [place(self.kind, other, self.origin(other)), origin])
         super().__setitem__(name, plugins.absolute(thing))
         self.origins[name] = origin
 
@@ -118,8 +119,9 @@ def entry(kind: str, name: str) -> Entry:
     every = entries(kind)
     found = [e for e in every if plain(e.name) == plain(name)]
     if len(found) > 1:
-        raise clash(kind, name, [e.origin for e in found])
+        raise clash(kind, name, [place(kind, e.name, e.origin) for e in found])
     if not found:
+        _check_files_called(kind, name)
         names = sorted({e.name for e in every})
         near = nearest(name, names)
         raise OptionError(
@@ -129,6 +131,13 @@ def entry(kind: str, name: str) -> Entry:
     return found[0]
 
 
+def _check_files_called(kind: str, name: str) -> None:
+    """Raise OptionError for a plug-in file of this name that does not define what was asked for."""
+    for path in map(Path, plugins.paths()):
+        if HOMES[kind][2] and path.is_file() and plain(path.stem) == plain(name):
+            only_class(kind, plugins.load(plugins.Found(kind, path.stem, str(path), path=str(path))))
+
+
 def find(kind: str, name: str) -> Any:
     """Return the class or function called `name`, importing only its own file."""
     return entry(kind, name).load()
@@ -136,9 +145,20 @@ def find(kind: str, name: str) -> Any:
 
 def nearest(name: str, names: list[str]) -> str | None:
     """Return the most similar of some names, the first of equals, or None if none is similar."""
-    scored = [(difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio(), other) for other in names]
+
+    def likeness(other: str) -> float:
+        ratio = difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
+        return max(ratio, 0.95) if other.lower().startswith(name.lower()) else ratio  # an abbreviation
+
+    scored = [(likeness(other), other) for other in names if name]
     best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
     return best[1] if best[0] >= 0.5 else None
+
+
+def place(kind: str, name: str, origin: str) -> str:
+    """Return the file that defines a name: the plug-in's, or for what is built in the one its table points to."""
+    value = table(kind)[name] if origin == "built in" else None
+    return value.partition(":")[0].replace(".", "/") + ".py" if isinstance(value, str) else origin
 
 
 def clash(kind: str, name: str, origins: list[str]) -> OptionError:

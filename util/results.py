@@ -1,5 +1,6 @@
 """Results of test.py: a file for every picture, one page that shows them, figures where the truth is known."""
 
+import hashlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from util.html import Row, write_page
 from util.pixels import grid, save_image, to_pixels
 from util.registry import entries
 
+LONGEST = 200  # bytes of a name before its label
 FIRST_PAGE = 100  # pictures after which the page is first written; then whenever their number has doubled
 
 
@@ -90,7 +92,7 @@ class Results:
         if len(folder) > 0:
             candidates.insert(1, f"{folder[-1]}/{path.stem}")
         candidates += [f"{path.name}_{n}" for n in range(2, len(self.taken) + 3)]
-        name = next(c for c in candidates if c.casefold() not in self.taken)
+        name = next(c for c in map(_short, candidates) if c.casefold() not in self.taken)
         self.taken.add(name.casefold())  # some file systems know no case
         return name
 
@@ -113,6 +115,15 @@ class Results:
         beside.write_text(json.dumps({"mean": means, "images": self.figures}, indent=1) + "\n", encoding="utf-8")
         os.replace(beside, self.folder / "metrics.json")
         print("mean over the images: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for a label in a file system's 255 bytes; a cut one ends in its own hash."""
+    *folders, last = name.split("/")
+    if len(os.fsencode(last)) > LONGEST:
+        digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:8]
+        last = os.fsdecode(os.fsencode(last)[: LONGEST - 9]).encode(errors="ignore").decode() + "_" + digest
+    return "/".join([*folders, last])
 
 
 def _mean(values: list[float]) -> float:

@@ -35,8 +35,8 @@ class Run:
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks that are trained, by name: those that are exported."""
-        trained = {id(net) for phase in self.phases for net in phase.nets}
-        return {name: net for name, net in self.model.networks().items() if id(net) in trained}
+        trained = {id(p) for phase in self.phases for net in phase.nets for p in net.parameters()}
+        return {n: net for n, net in self.model.networks().items() if any(id(p) in trained for p in net.parameters())}
 
     def begin_epoch(self) -> float:
         """Set the epoch's learning rates; return the factor on --lr."""
@@ -54,7 +54,8 @@ class Run:
 
     def _draws(self, net: nn.Module) -> bool:
         names = self.model.averaged or self.model.networks()
-        return any(getattr(self.model, name, None) is net for name in names)
+        drawing = {id(p) for name in names for p in getattr(self.model, name).parameters()}
+        return any(id(p) in drawing for p in net.parameters())
 
     def save(self, *prefixes: str) -> None:
         """Write the state to continue from, then the networks' weights under each prefix."""
@@ -90,6 +91,7 @@ class Run:
             self.means.load_state_dict(state["means"])
             self.history = list(state["history"])
             seeding.restore_generators(state["generators"])
+            before = dict(state["options"])
         except (KeyError, ValueError, RuntimeError, TypeError) as problem:
             why = f"its state does not fit these options ({str(problem).splitlines()[0]})"
             remedy = "repeat the options it was started with, or start afresh with --overwrite"
@@ -97,14 +99,11 @@ class Run:
         self.notes.append(f"continuing at epoch {self.at.epoch}, image {self.at.seen} of it, step {self.at.step}")
         changed = [
             f"--{name} {was} -> {_kept(getattr(self.o, name))}"
-            for name, was in state["options"].items()
-            if name in self.o.given and name not in HOW and was != _kept(getattr(self.o, name))
+            for name, was in before.items()
+            if name in self.o.given and not self.o.flags[name].meta["momentary"] and was != _kept(getattr(self.o, name))
         ]
         if changed:
             self.notes.append("changed since it was saved: " + ", ".join(changed))
-
-
-HOW = ("continue_train", "overwrite", "config")  # how a command is given, not what is trained
 
 
 def _kept(value: Any) -> Any:

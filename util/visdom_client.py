@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,12 @@ class Sender:
                     return
                 window = next(iter(self.waiting))
                 make = self.waiting.pop(window)
-            worked = self._post(window, make)
+            try:
+                data = self._body(window, make())
+            except Exception as problem:  # one window's fault must not end the others
+                print(f"live plots: window {window} cannot be made ({type(problem).__name__}: {problem})", flush=True)
+                continue
+            worked = self._post(window, data)
             if worked != self.reached:
                 self._tell(worked)
             self.reached = worked
@@ -142,15 +148,17 @@ class Sender:
                     if self.changed.wait_for(lambda: self.ending, RETRY):
                         return
 
-    def _post(self, window: str, make: Callable[[], dict[str, Any]]) -> bool:
+    def _body(self, window: str, content: dict[str, Any]) -> bytes:
         # 0.3.0 redraws an open page only for a version it has not seen
-        body = {"eid": self.env, "win": window, "version": time.time_ns() // 1_000_000, **make()}
-        data = json.dumps(body, allow_nan=False).encode()
-        request = urllib.request.Request(self.address + "/events", data, {"Content-Type": "application/json"})
+        body = {"eid": self.env, "win": window, "version": time.time_ns() // 1_000_000, **content}
+        return json.dumps(body, allow_nan=False).encode()
+
+    def _post(self, window: str, data: bytes) -> bool:
         try:
+            request = urllib.request.Request(self.address + "/events", data, {"Content-Type": "application/json"})
             with self.opener.open(request, timeout=TIMEOUT) as answer:
                 return answer.read(MAX_ANSWER).decode("utf-8", "replace") == window
-        except (OSError, ValueError):  # refused, timed out, not HTTP, an address that is none
+        except (OSError, HTTPException, ValueError):  # refused, timed out, not HTTP, an address that is none
             return False
 
     def _tell(self, worked: bool) -> None:

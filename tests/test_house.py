@@ -1,0 +1,350 @@
+"""The rules of the house, kept by reading the repository's own sources; every rule is also shown to fail."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+HOUSES = ("util", "networks", "data", "models", "options")
+ENTRANCES = ("train", "test", "scripts", "benchmarks", "tests", "examples")
+BUDGETS = {"train.py": 150, "test.py": 120}  # lines; other files FILE_LINES
+FILE_LINES, FUNCTION_LINES, MODEL_CODE_LINES = 400, 60, 80
+NOT_OURS = ("checkpoints", "results", "datasets", "build", "dist")  # what commands of ours write, no sources
+
+Checker = Callable[[str, str], list[str]]  # (source, path from the root with /) -> complaints
+
+
+def sources(pattern: str = "*.py") -> list[str]:
+    """Return the paths of the repository's files of a pattern, from its root; no environments, caches and runs."""
+    found = (path.relative_to(ROOT) for path in ROOT.rglob(pattern) if path.is_file())
+    return sorted(p.as_posix() for p in found if not _is_foreign(p))
+
+
+def _is_foreign(path: Path) -> bool:
+    hidden = any(part.startswith(".") and part != ".ci" for part in path.parts)
+    environment = any((ROOT / folder / "pyvenv.cfg").is_file() for folder in path.parents)
+    return hidden or environment or path.parts[0] in NOT_OURS or "__pycache__" in path.parts
+
+
+def imported(source: str, path: str) -> list[str]:
+    """Return every module that a source names in an import, wherever it stands, as `package.module`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(Path(path).parts[:-1][: -node.level + 1 or None]) if node.level else ""
+            module = ".".join(part for part in (package, node.module) if part)
+            # `from data import base` names data.base; `from data.base import Spec` names data.base too
+            found += [f"{module}.{a.name}" for a in node.names] if module in HOUSES else [module]
+    return found
+
+
+def may_import(home: str, path: str, module: str) -> bool:
+    """Whether a file of a house may import a module of ours (DESIGN section 1)."""
+    top = module.partition(".")[0]
+    if top in ENTRANCES:
+        return False
+    if home == "util":
+        return top == "util"
+    if home == "networks":
+        return top not in ("options", "data", "models")
+    if home == "data":
+        return top not in ("options", "models")
+    if home == "models":
+        return top in ("models", "networks", "util") or module.startswith(("data.base", "options.fields"))
+    return path == "options/parse.py" or top in ("options", "util")
+
+
+def import_directions(source: str, path: str) -> list[str]:
+    home = path.partition("/")[0]
+    if home not in HOUSES:
+        return []
+    ours = [m for m in imported(source, path) if m.partition(".")[0] in (*HOUSES, *ENTRANCES)]
+    return [f"{path} imports {module}" for module in ours if not may_import(home, path, module)]
+
+
+def budgets(source: str, path: str) -> list[str]:
+    length, limit = len(source.splitlines()), BUDGETS.get(path, FILE_LINES)
+    if path.startswith("tests/"):  # tables of cases may be long; functions may not
+        limit = length
+    found = [f"{path} has {length} lines, may have {limit}"] if length > limit else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > FUNCTION_LINES:
+                found.append(f"{path}: {node.name} has {lines} lines, may have {FUNCTION_LINES}")
+    return found
+
+
+def code_lines(source: str) -> int:
+    """Return how many lines hold code: neither blank, nor only a comment, nor part of a docstring."""
+    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in silent:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            text = node.body[0]
+            lines -= set(range(text.lineno, (text.end_lineno or 0) + 1))
+    return len(lines)
+
+
+def model_budget(source: str, path: str) -> list[str]:
+    count = code_lines(source) if path.startswith("models/") else 0
+    return [f"{path} has {count} code lines, may have {MODEL_CODE_LINES}"] if count > MODEL_CODE_LINES else []
+
+
+def tour(source: str, path: str) -> list[str]:
+    """The first line is one sentence: `head -1 */*.py` is a tour."""
+    first = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    opens = source.startswith('"""') and bool(first)
+    one = first.endswith(".") and not re.search(r"[.!?] [A-Z]", first)
+    return [] if opens and one else [f"{path} does not open with a docstring of one sentence: {first!r}"]
+
+
+def _origin_of_names(tree: ast.Module) -> dict[str, str]:
+    """Return {local name: what it stands for} of a source's imports: {"t": "torch", "load": "pickle.load"}."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {a.asname or a.name.partition(".")[0]: a.name if a.asname else a.name.partition(".")[0]
+                      for a in node.names}  # fmt: skip
+        elif isinstance(node, ast.ImportFrom):
+            names |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    return names
+
+
+def _called(call: ast.Call, names: dict[str, str]) -> str:
+    """Return the full name of what is called, imports resolved: `torch.load`, `eval`, `tar.extractall`."""
+    parts, node = [], call.func
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    parts.append(names.get(node.id, node.id) if isinstance(node, ast.Name) else "?")
+    return ".".join(reversed(parts))
+
+
+FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load",
+                   "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "marshal.load"}  # fmt: skip
+
+
+def dangers(source: str, path: str) -> list[str]:
+    """No way for what is in a file to be run, and no error swallowed unseen."""
+    if path.startswith("tests/"):  # they make the dangerous files that the rest must refuse
+        return []
+    tree = ast.parse(source)
+    names, found = _origin_of_names(tree), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            found.append(f"{path}:{node.lineno} bare except")
+        if not isinstance(node, ast.Call):
+            continue
+        name = _called(node, names)
+        given = {k.arg: getattr(k.value, "value", "not a literal") for k in node.keywords}
+        if name == "torch.load" and given.get("weights_only") is not True:
+            found.append(f"{path}:{node.lineno} torch.load without a literal weights_only=True")
+        if name in FORBIDDEN_CALLS or name.endswith((".extractall", "unpack_archive")):
+            found.append(f"{path}:{node.lineno} {name}")
+        if given.get("shell", False) is not False:
+            found.append(f"{path}:{node.lineno} shell=True")
+        if given.get("allow_pickle", False) is not False:
+            found.append(f"{path}:{node.lineno} allow_pickle=True")
+    return found
+
+
+MACHINE_PATH = re.compile(r"(?<![\w.~$}-])(/(home|root|work|Users|mnt|scratch|opt)/\w|[A-Z]:\\+Users)")
+
+
+def machine_paths(text: str, path: str) -> list[str]:
+    lines = enumerate(text.splitlines(), 1)
+    return [
+        f"{path}:{number} names a place on one machine: {line}" for number, line in lines if MACHINE_PATH.search(line)
+    ]
+
+
+NEVER_IN_A_PLUGIN = {"step", "zero_grad", "backward", "to", "cuda", "cpu", "autocast", "get_rank", "is_initialized"}
+
+
+def plugin_manners(source: str, path: str) -> list[str]:
+    """A model never steps, zeroes, calls backward or .to, autocasts, asks for a rank, or opens files (section 2)."""
+    if not path.startswith("models/"):
+        return []
+    tree = ast.parse(source)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = [(call.lineno, _called(call, {}).rpartition(".")) for call in calls]
+    return [f"{path}:{line} calls {name}" for line, (owner, _, name) in names
+            if (owner and name in NEVER_IN_A_PLUGIN) or name == "open"]  # fmt: skip
+
+
+def values_not_names(source: str, path: str) -> list[str]:
+    """Values travel as return values, never as attributes collected by name (section 1)."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and (node.name == "set_input" or node.name.startswith("get_current_")):
+            found.append(f"{path}:{node.lineno} defines {node.name}")
+        built = isinstance(node, ast.Call) and _called(node, {}) in ("getattr", "setattr") and len(node.args) > 1
+        if built and isinstance(node.args[1], ast.BinOp | ast.JoinedStr):
+            found.append(f"{path}:{node.lineno} puts an attribute's name together")
+    return found
+
+
+def nouns(source: str, path: str) -> list[str]:
+    """One noun per file; none for what has no name."""
+    stem = Path(path).stem
+    vague = re.fullmatch(r"(misc|helpers?|utils?|common_utils|tools|stuff)\d*", stem) and path.count("/") > 0
+    return [f"{path}: '{stem}' says nothing"] if vague else []
+
+
+MANY = "\n".join(["    x = 1"] * 60)
+CASES: list[tuple[Checker, str, str]] = [  # rule, path, a source that breaks it
+    (import_directions, "util/html.py", "import networks"),
+    (import_directions, "util/html.py", "def f():\n    from options.fields import option"),
+    (import_directions, "networks/unet.py", "from data.base import Spec"),
+    (import_directions, "networks/unet.py", "from options import fields"),
+    (import_directions, "networks/unet.py", "from models.base import Phase"),
+    (import_directions, "data/single.py", "import models.base"),
+    (import_directions, "data/single.py", "from options.fields import option"),
+    (import_directions, "models/pix2pix.py", "from data.aligned import Aligned"),
+    (import_directions, "models/pix2pix.py", "from data import aligned"),
+    (import_directions, "models/pix2pix.py", "import options.parse"),
+    (import_directions, "models/pix2pix.py", "from train import train_step"),
+    (import_directions, "options/fields.py", "import networks"),
+    (import_directions, "options/parse.py", "import train"),
+    (import_directions, "util/html.py", "from ..data import base"),
+    (budgets, "util/html.py", "\n" * 401),
+    (budgets, "train.py", "x = 1\n" * 151),
+    (budgets, "test.py", "x = 1\n" * 121),
+    (budgets, "util/html.py", f"class C:\n  def f(self):\n{MANY}"),
+    (model_budget, "models/big.py", '"""Doc."""\n' + "x = 1\n" * 81),
+    (tour, "util/html.py", ""),
+    (tour, "util/html.py", "import os\n"),
+    (tour, "util/html.py", '# a comment first\n"""One sentence."""'),
+    (tour, "util/html.py", '"""no full stop"""'),
+    (tour, "util/html.py", '"""Two sentences. They tire."""'),
+    (dangers, "a.py", "import torch\ntorch.load(p)"),
+    (dangers, "a.py", "import torch\ntorch.load(p, weights_only=False)"),
+    (dangers, "a.py", "import torch\ntorch.load(p, weights_only=safe)"),
+    (dangers, "a.py", "import torch as t\nt.load(p, None)"),
+    (dangers, "a.py", "from torch import load\nload(p)"),
+    (dangers, "a.py", "import pickle\npickle.load(f)"),
+    (dangers, "a.py", "from pickle import loads as read\nread(b)"),
+    (dangers, "a.py", "tar.extractall('.')"),
+    (dangers, "a.py", "import shutil\nshutil.unpack_archive(p)"),
+    (dangers, "a.py", "import subprocess\nsubprocess.run('ls', shell=True)"),
+    (dangers, "a.py", "import os\nos.system('ls')"),
+    (dangers, "a.py", "import numpy as np\nnp.load(p, allow_pickle=True)"),
+    (dangers, "a.py", "eval('1')"),
+    (dangers, "a.py", "exec('1')"),
+    (dangers, "a.py", "import yaml\nyaml.load(t)"),
+    (dangers, "a.py", "try:\n    f()\nexcept:\n    pass"),
+    (machine_paths, "docs/a.md", "run " + "/".join(["", "home", "me", "train.py"])),
+    (machine_paths, "a.py", "ROOT = '" + "/".join(["", "work", "main"]) + "'"),
+    (plugin_manners, "models/bad.py", "loss.backward()"),
+    (plugin_manners, "models/bad.py", "self.optimizer.step()"),
+    (plugin_manners, "models/bad.py", "x = x.to('cuda')"),
+    (plugin_manners, "models/bad.py", "with torch.autocast('cuda'):\n    pass"),
+    (plugin_manners, "models/bad.py", "open('x')"),
+    (plugin_manners, "models/bad.py", "if dist.get_rank() == 0:\n    pass"),
+    (values_not_names, "models/bad.py", "class M:\n    def set_input(self, b):\n        pass"),
+    (values_not_names, "models/bad.py", "def get_current_losses():\n    pass"),
+    (values_not_names, "models/bad.py", "getattr(self, 'loss_' + name)"),
+    (values_not_names, "models/bad.py", "setattr(self, f'loss_{name}', 1)"),
+    (nouns, "util/helpers.py", ""),
+    (nouns, "util/utils2.py", ""),
+]  # fmt: skip
+RULES = list(dict.fromkeys(rule for rule, _, _ in CASES))
+INNOCENT = '''"""Loads weights, e.g. those of `torch.load`."""
+
+import torch
+from data.base import Spec
+from networks import generator
+from options.fields import option
+from util.errors import printable
+
+
+def fine(net, path):
+    net.eval()
+    table.load()
+    return torch.load(path, weights_only=True)  # ../shared/data, ./checkpoints, https://host/home/page
+'''
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_sources_keep_every_rule(rule):
+    found = [line for path in sources() for line in rule((ROOT / path).read_text(encoding="utf-8"), path)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(("rule", "path", "source"), CASES, ids=[f"{c[0].__name__}-{i}" for i, c in enumerate(CASES)])
+def test_every_rule_flags_what_breaks_it(rule, path, source):
+    assert rule(source, path)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_no_rule_flags_what_is_allowed(rule):
+    assert rule(INNOCENT, "models/fine.py") == []
+
+
+def test_code_lines_count_neither_comments_nor_docstrings_nor_blank_lines():
+    text = [
+        '"""One.',
+        "",
+        'Two."""',
+        "# no",
+        "x = 1  # yes",
+        "",
+        "def f():",
+        '    """No.',
+        '    No."""',
+        "    return (",
+        "        1",
+        "    )",
+    ]
+    assert code_lines("\n".join(text)) == 5
+
+
+def test_texts_and_settings_name_no_machine():
+    patterns = ("*.md", "*.txt", "*.toml", "Makefile", "run", "*.tsv", "*.json", "*.yml", "*.yaml")
+    texts = [path for pattern in patterns for path in sources(pattern)]
+    assert ".ci/run" in texts
+    assert "docs/migration.md" in texts
+    found = [line for path in texts for line in machine_paths((ROOT / path).read_text(encoding="utf-8"), path)]
+    assert not found, "\n".join(found)
+
+
+HOUSE = ("train.py", "test.py", "requirements.txt", "pyproject.toml", "Makefile", "README.md", "LICENSE", ".ci/run",
+         *(f"{folder}/__init__.py" for folder in HOUSES), "models/base.py", "tests/conftest.py", "docs/design.md",
+         "docs/migration.md")  # fmt: skip
+
+
+def layout(paths: list[str]) -> list[str]:
+    """Return what is missing of the house, and Python files where it has no room for them."""
+    missing = [f"{path} is missing" for path in HOUSE if path not in paths]
+    missing += [f"{folder}/ is empty" for folder in (*HOUSES, "tests", "benchmarks", "scripts", "docs", "examples")
+                if not any(path.startswith(folder + "/") for path in paths)]  # fmt: skip
+    rooms = (*HOUSES, "tests", "benchmarks", "scripts", "examples", "docs")
+    astray = [p for p in paths if p.endswith(".py") and p.partition("/")[0] not in (*rooms, "train.py", "test.py")]
+    deep = [p for p in paths if p.endswith(".py") and p.partition("/")[0] in HOUSES and p.count("/") > 1]
+    return missing + [f"{path} has no place in the house" for path in astray + deep]
+
+
+def test_the_layout_is_the_houses():
+    assert layout(sources("*")) == []
+
+
+@pytest.mark.parametrize("change", [
+    lambda paths: [p for p in paths if p != "LICENSE"],
+    lambda paths: [p for p in paths if not p.startswith("benchmarks/")],
+    lambda paths: [*paths, "engine/loop.py"],
+    lambda paths: [*paths, "helpers.py"],
+    lambda paths: [*paths, "models/pix2pix/networks.py"],
+])  # fmt: skip
+def test_another_layout_is_flagged(change):
+    assert len(layout(change(sources("*")))) > len(layout(sources("*")))

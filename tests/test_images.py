@@ -1,0 +1,427 @@
+"""Picture files: read upright in 8 bits whatever their kind, refused in one line otherwise, written without loss."""
+
+import io
+import os
+import struct
+import subprocess
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image, ImageFile
+
+from data.images import is_readable, list_images, open_image
+from data.transforms import to_tensor
+from util.errors import DataError
+from util.pixels import save_image, to_pixels
+
+
+def scene(width=11, height=7):
+    """Noise, so that no two places and no two ways of turning it are alike."""
+    return np.random.default_rng(width * height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def read(path, channels=3):
+    image = open_image(str(path), channels)
+    assert image.mode == {1: "L", 3: "RGB"}[channels]
+    return np.asarray(image)
+
+
+def refused(path, channels=3):
+    """Return the error's text: one line that names the file and ends with a remedy."""
+    with pytest.raises(DataError) as caught:
+        open_image(str(path), channels)
+    text = str(caught.value)
+    assert text.startswith(f"image '{path}': ")
+    assert "\n" not in text
+    assert "; " in text
+    return text
+
+
+# --- orientation ----------------------------------------------------------------------------------------------------
+
+# how a camera that writes this orientation stores an upright picture: what a viewer undoes (EXIF 2.3, tag 0x0112)
+STORED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_every_exif_orientation_loads_to_the_same_pixels(orientation, kind, tmp_path):
+    image = Image.fromarray(np.ascontiguousarray(STORED[orientation](scene())))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / f"x.{kind}", exif=exif, **({"lossless": True} if kind == "webp" else {}))
+    assert (read(tmp_path / f"x.{kind}") == scene()).all()
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_jpegs_are_turned_too(orientation, tmp_path):
+    """Lossy, so compared with what turning the decoded pixels back gives."""
+    image = Image.fromarray(np.ascontiguousarray(STORED[orientation](np.asarray(picture(0, 48, 32)))))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "x.jpg", exif=exif, quality=95)
+    got = read(tmp_path / "x.jpg")
+    assert got.shape == (32, 48, 3)
+    assert np.abs(got.astype(int) - np.asarray(picture(0, 48, 32))).mean() < 4
+    decoded = np.asarray(Image.open(tmp_path / "x.jpg"))
+    assert (STORED[orientation](got) == decoded).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damaged_exif_does_not_cost_the_picture(tmp_path):
+    Image.fromarray(scene()).save(tmp_path / "x.png", exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff broken")
+    assert (read(tmp_path / "x.png") == scene()).all()
+
+
+# --- kinds of pixels ------------------------------------------------------------------------------------------------
+
+DEEP = np.array([[0, 1, 255, 256, 257], [4660, 32767, 32768, 65279, 65535]], dtype=np.uint16)
+
+
+def pgm(path, values, order=">"):
+    height, width = values.shape
+    path.write_bytes(b"P5\n%d %d\n65535\n" % (width, height) + values.astype(order + "u2").tobytes())
+
+
+def tiff(path, values, order):
+    """A minimal uncompressed 16-bit grey TIFF in either byte order."""
+    height, width = values.shape
+    data = values.astype(order + "u2").tobytes()
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1),
+            (278, 4, height), (279, 4, len(data))]  # fmt: skip
+    body = struct.pack(order + "H", len(tags))
+    for tag, kind, value in tags:
+        packed = struct.pack(order + ("HH" if kind == 3 else "I"), *((value, 0) if kind == 3 else (value,)))
+        body += struct.pack(order + "HHI", tag, kind, 1) + packed
+    head = (b"II*\x00" if order == "<" else b"MM\x00*") + struct.pack(order + "I", 8 + len(data))
+    path.write_bytes(head + data + body + b"\0\0\0\0")
+
+
+WRITERS = {
+    "x.png": lambda path, values: Image.fromarray(values).save(path),
+    "x.tif": lambda path, values: tiff(path, values, "<"),
+    "big_endian.tif": lambda path, values: tiff(path, values, ">"),
+    "x.pgm": pgm,
+}
+
+
+@pytest.mark.parametrize("values", [DEEP, DEEP // 300], ids=["bright", "dark"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_16_bit_grey_keeps_its_upper_8_bits(name, values, tmp_path):
+    """In any format and byte order, and also where no value is above 255: such a picture is black, not bright."""
+    WRITERS[name](tmp_path / name, values)
+    assert (read(tmp_path / name, 1) == values >> 8).all()
+    assert (read(tmp_path / name, 3) == (values >> 8)[..., None]).all()
+
+
+def test_16_bit_colour_keeps_its_upper_8_bits(tmp_path):
+    rgb = np.stack([DEEP, DEEP[::-1], DEEP[:, ::-1]], axis=2)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rgb)
+    head = struct.pack(">IIBBBBB", 5, 2, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert (read(tmp_path / "x.png") == rgb >> 8).all()
+
+
+def test_palettes_are_looked_up(tmp_path):
+    image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    image.putpalette([n for i in range(256) for n in (i, 255 - i, 7 * i % 256)])
+    for name, extra in (("x.png", {}), ("x.gif", {}), ("x.bmp", {}), ("transparent.png", {"transparency": 3})):
+        image.save(tmp_path / name, **extra)
+        assert read(tmp_path / name)[2, 1].tolist() == [9, 246, 63]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_dropped_as_the_reference_drops_it(mode, tmp_path):
+    """The colours stay as they are stored, also where nothing of them would show."""
+    image = Image.fromarray(scene()).convert(mode)
+    image.putalpha(Image.fromarray(scene()[:, :, 1]))
+    image.save(tmp_path / "x.png")
+    opaque = np.asarray(Image.fromarray(scene()).convert("L" if mode == "LA" else "RGB").convert("RGB"))
+    assert (read(tmp_path / "x.png") == opaque).all()
+
+
+def test_one_bit_becomes_black_and_white(tmp_path):
+    bits = scene()[:, :, 0] > 127
+    for name in ("x.png", "x.pbm", "x.tif", "x.bmp"):
+        Image.fromarray(bits).save(tmp_path / name)
+        assert (read(tmp_path / name, 1) == bits * 255).all(), name
+        assert (read(tmp_path / name, 3) == bits[..., None] * 255).all(), name
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    image = Image.fromarray(scene()).convert("CMYK")
+    image.save(tmp_path / "x.tif")
+    assert (read(tmp_path / "x.tif") == scene()).all()
+    image.save(tmp_path / "x.jpg", quality=100, subsampling=0)
+    assert np.abs(read(tmp_path / "x.jpg").astype(int) - scene()).mean() < 12
+
+
+def test_grey_is_pillows_luminance_and_grey_files_fill_three_channels(tmp_path):
+    Image.fromarray(scene()).save(tmp_path / "rgb.png")
+    grey = np.asarray(Image.fromarray(scene()).convert("L"))
+    assert (read(tmp_path / "rgb.png", 1) == grey).all()
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert (read(tmp_path / "grey.png", 1) == grey).all()
+    assert (read(tmp_path / "grey.png", 3) == grey[..., None]).all()
+
+
+def test_animations_and_pages_give_their_first_picture(tmp_path):
+    first, second = Image.fromarray(scene()), Image.fromarray(255 - scene())
+    for name, extra in (("x.webp", {"lossless": True}), ("x.tif", {}), ("x.png", {})):
+        first.save(tmp_path / name, save_all=True, append_images=[second], **extra)
+        assert (read(tmp_path / name) == scene()).all(), name
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.jpeg", "x.png", "x.ppm", "x.bmp", "x.tif", "x.tiff", "x.webp", "x.gif"])
+def test_every_extension_is_found_in_any_case_and_opened(name, tmp_path):
+    for path in (tmp_path / name, tmp_path / "UPPER" / name.upper(), tmp_path / name.replace(".", ".b.").title()):
+        path.parent.mkdir(exist_ok=True)
+        picture(0).save(path, format=Image.registered_extensions()["." + name.partition(".")[2]])
+        assert is_readable(path.name)
+        assert read(path).shape == (40, 48, 3)
+    assert len(list_images(str(tmp_path))) == 3
+
+
+def test_the_content_counts_not_the_extension(tmp_path):
+    Image.fromarray(scene()).save(tmp_path / "really_a_png.jpg", format="PNG")
+    assert (read(tmp_path / "really_a_png.jpg") == scene()).all()
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_floats_are_refused(tmp_path):
+    Image.fromarray(np.linspace(-3, 3, 12, dtype=np.float32).reshape(3, 4)).save(tmp_path / "x.tiff")
+    assert "floats" in refused(tmp_path / "x.tiff")
+
+
+def test_an_eps_named_png_is_refused_and_no_interpreter_is_started(tmp_path, monkeypatch):
+    """Pillow would hand it to Ghostscript."""
+
+    def started(*args, **kwargs):
+        raise AssertionError(f"a child process was started: {args}")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(subprocess, "check_call", started)
+    file = io.BytesIO()
+    picture(0).save(file, "EPS")
+    (tmp_path / "x.png").write_bytes(file.getvalue())
+    assert Image.open(tmp_path / "x.png").format == "EPS", "without the list of formats it would be opened"
+    assert "cannot be read" in refused(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(("content", "why"), [
+    (b"", "not an image (empty file)"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
+    (b"<!DOCTYPE html>\n<html><body>404</body></html>", "not an image (a web page)"),
+    (b"\n  <html><head>", "not an image (a web page)"),
+    (b"just some text", "cannot be read"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(40), "cannot be read"),
+    (b"GIF89a", "cannot be read"),
+    (b"%PDF-1.4\n", "cannot be read"),
+    (b"8BPS\x00\x01" + bytes(40), "cannot be read"),
+])  # fmt: skip
+def test_a_file_that_is_no_picture_is_named_with_what_it_is(content, why, tmp_path):
+    (tmp_path / "x.png").write_bytes(content)
+    assert why in refused(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "tif", "webp", "ppm"])
+def test_a_truncated_file_is_named(kind, tmp_path):
+    """It opens; the end is missed only when it is decoded."""
+    file = io.BytesIO()
+    picture(0, 64, 64).save(file, Image.registered_extensions()["." + kind])
+    whole = file.getvalue()
+    (tmp_path / f"x.{kind}").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in refused(tmp_path / f"x.{kind}")
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert "DecompressionBombError" in refused(tmp_path / "x.png")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    assert "No such file" in refused(tmp_path / "x.png")
+    (tmp_path / "folder.png").mkdir()
+    assert "directory" in refused(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_other_channel_counts_are_refused_naming_the_flags(channels, tmp_path):
+    Image.fromarray(scene()).save(tmp_path / "x.png")
+    text = refused(tmp_path / "x.png", channels)
+    assert f"cannot become {channels} channels" in text
+    assert "--input_nc" in text
+
+
+def test_names_with_control_characters_stay_on_one_line(tmp_path):
+    path = tmp_path / "a\nb\x1b[31m.png"
+    path.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        open_image(str(path), 3)
+    assert "a\\nb\\x1b[31m.png" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+# --- what lies in a folder ------------------------------------------------------------------------------------------
+
+
+def names(folder):
+    return [os.path.relpath(path, folder) for path in list_images(str(folder))]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with pictures at two depths, among other things."""
+    for name in ("b.png", "a.JPG", "sub/deep/c.tif"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(b"x")
+    for name in (".hidden.png", "._b.png", "notes.txt", "png", "d.png.txt", "Thumbs.db"):
+        (tmp_path / "data" / name).write_bytes(b"x")
+    (tmp_path / "data" / "folder.png").mkdir()
+    return tmp_path / "data"
+
+
+def test_pictures_are_found_in_order_and_nothing_else_is(folder):
+    assert names(folder) == ["a.JPG", "b.png", "sub/deep/c.tif"]
+    assert list_images(str(folder / "nowhere")) == []
+
+
+def test_pipes_and_dangling_links_are_left_out_without_waiting(folder):
+    """Opening a pipe that nobody writes to would hang."""
+    os.mkfifo(folder / "pipe.png")
+    (folder / "dangling.png").symlink_to(folder / "gone.png")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    assert names(folder) == ["a.JPG", "b.png", "sub/deep/c.tif"]
+
+
+def test_links_that_lead_back_up_or_across_give_each_folder_once(folder, tmp_path):
+    (folder / "sub" / "up").symlink_to(folder)
+    (folder / "sub" / "deep" / "here").symlink_to(folder / "sub" / "deep")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "d.png").write_bytes(b"x")
+    (folder / "one").symlink_to(tmp_path / "outside")
+    (folder / "two").symlink_to(tmp_path / "outside")
+    found = list_images(str(folder))
+    assert sorted(os.path.basename(path) for path in found) == ["a.JPG", "b.png", "c.tif", "d.png"]
+    assert len({os.path.realpath(path) for path in found}) == 4
+
+
+def test_a_file_that_is_linked_beside_itself_is_found_once(folder):
+    (folder / "again.png").symlink_to(folder / "b.png")
+    assert len({os.path.realpath(path) for path in list_images(str(folder))}) == len(list_images(str(folder))) == 3
+
+
+def test_a_link_to_a_picture_and_to_a_folder_of_pictures_are_followed(folder, tmp_path):
+    (tmp_path / "linked").symlink_to(folder)
+    assert names(tmp_path / "linked") == ["a.JPG", "b.png", "sub/deep/c.tif"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.png").symlink_to(folder / "b.png")
+    assert names(tmp_path / "other") == ["x.png"]
+
+
+# --- real oddities --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_odd_but_sound_files_load(shared):
+    """All of a collection of real oddities; floats alone may be refused, in one line."""
+    folder = shared / "data" / "odd_images"
+    rows = [line.split("\t") for line in (folder / "MANIFEST.tsv").read_text().splitlines()[1:]]
+    sound = [row for row in rows if not row[0].startswith("unreadable/")]
+    assert len(sound) > 70
+    for name, _, kind, mode, size, _, orientation, *_ in sound:
+        if mode == "F":
+            assert "floats" in refused(folder / name)
+            continue
+        width, height = map(int, size.split("x"))
+        turned = orientation in tuple("5678") and kind != "TIFF"  # Pillow says of those what they are when turned
+        for channels in (1, 3):
+            image = open_image(str(folder / name), channels)
+            assert image.size == ((height, width) if turned else (width, height)), name
+            assert to_tensor(image).abs().max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_odd_and_broken_files_are_refused(shared):
+    folder = shared / "data" / "odd_images" / "unreadable"
+    broken = sorted(folder.iterdir())
+    assert len(broken) > 15
+    for path in broken:
+        refused(path)
+
+
+def test_the_same_picture_in_all_orientations_is_the_same(shared):
+    """Eight real files of one picture, of which only the stored orientation differs."""
+    folder = shared / "data" / "odd_images" / "readable"
+    upright = [read(folder / f"hopper_orientation_{n}.jpg").astype(int) for n in range(2, 9)]
+    assert max(np.abs(other - upright[0]).mean() for other in upright[1:]) < 6
+    assert np.abs(upright[0][:, ::-1] - upright[0]).mean() > 30, "turned otherwise it is another"
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_8_bit_value_survives_writing_and_reading(channels, tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    array = np.stack([values, values[::-1], values[:, ::-1]][:channels], axis=2)
+    tensor = to_tensor(Image.fromarray(array[:, :, 0] if channels == 1 else array))
+    assert tensor.shape == (channels, 8, 32)
+    back = to_pixels(tensor)
+    assert back.dtype == np.uint8
+    assert (back == array).all()
+    save_image(back, tmp_path / "x.png")
+    assert Image.open(tmp_path / "x.png").mode == ("L" if channels == 1 else "RGB")
+    assert torch.equal(to_tensor(open_image(str(tmp_path / "x.png"), channels)), tensor)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_values_beyond_the_range_are_clamped_and_those_within_rounded():
+    """-1.2 would wrap around to 230, 1.2 to 25."""
+    values = torch.tensor([-1e9, -1.2, -1.0, -0.998, -0.994, 0.0, 0.5, 1.0, 1.2, 1e9]).view(1, 1, -1)
+    assert to_pixels(values)[0, :, 0].tolist() == [0, 0, 0, 0, 1, 128, 191, 255, 255, 255]
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        assert to_pixels(torch.ones(3, 2, 2, dtype=dtype)).min() == 255
+    assert to_pixels(torch.zeros(3, 2, 2, requires_grad=True)).shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize(("ratio", "size"), [(1, (20, 10)), (2, (40, 10)), (1.5, (30, 10)), (0.5, (20, 20)),
+                                             (0.7, (20, 14))])  # fmt: skip
+def test_aspect_ratio_stretches_width_over_height(ratio, size, tmp_path):
+    """Widened above 1, heightened below, never shrunk; bicubic."""
+    array = np.asarray(picture(0, 20, 10))
+    save_image(array, tmp_path / "x.png", ratio)
+    image = Image.open(tmp_path / "x.png")
+    assert image.size == size
+    expected = Image.fromarray(array).resize(size, Image.Resampling.BICUBIC) if ratio != 1 else array
+    assert (np.asarray(image) == np.asarray(expected)).all()
+
+
+def test_a_picture_is_replaced_in_one_step(tmp_path):
+    save_image(np.zeros((4, 4, 3), np.uint8), tmp_path / "x.png")
+    before = os.stat(tmp_path / "x.png").st_ino
+    with open(tmp_path / "x.png", "rb") as reader:
+        save_image(np.full((4, 4, 3), 255, np.uint8), tmp_path / "x.png")
+        assert (np.asarray(Image.open(io.BytesIO(reader.read()))) == 0).all(), "a reader keeps the whole old one"
+    assert os.stat(tmp_path / "x.png").st_ino != before
+    assert (np.asarray(Image.open(tmp_path / "x.png")) == 255).all()

@@ -1,0 +1,667 @@
+"""A run that was stopped and continued ends bit for bit like one that was not, and says what it continued from."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SMALL
+from test_train import DEMO, TRAINABLE, plugin_files, rows, run_in, weights
+
+# a display that lets a test stop the run after a step: by signals to itself, or by waiting for its stdin to close
+STOPPER = """
+import os, signal
+from util.display import DISPLAYS, Sink
+
+class Stopper(Sink):
+    loss_freq = 1
+    def __init__(self, o, folder):
+        pass
+    def losses(self, at, values):
+        if at.step == int(os.environ.get("STOP_AFTER_STEP", 0)):
+            for name in os.environ["STOP_BY"].split(","):
+                os.read(0, 1) if name == "waiting" else signal.raise_signal(signal.Signals[name])
+
+DISPLAYS["stopper"] = Stopper
+"""
+
+# a model that draws from every generator there is, has a phase that rests every other step, and keeps a count
+NOISY = '''
+"""A model made of noise."""
+import random
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.base import BaseModel, Phase
+
+
+class Noisy(BaseModel):
+    dataset_mode = "aligned"
+
+    def __init__(self, o, spec):
+        super().__init__()
+        self.G, self.D = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 1, 1)
+        self.count = 0
+
+    def phases(self):
+        return [Phase("G", [self.G], self.loss_g), Phase("D", [self.D], self.loss_d, every=2)]
+
+    def forward(self, batch):
+        self.count += 1
+        return {"real_A": batch["A"], "fake_B": self.G(batch["A"])}
+
+    def loss_g(self, batch, out):
+        scale = random.random() + np.random.rand() + torch.rand(()) + self.count
+        return {"G": scale * out["fake_B"].square().mean()}
+
+    def loss_d(self, batch, out):
+        return {"D": self.D(out["fake_B"].detach() + torch.randn_like(out["fake_B"])).square().mean()}
+
+    def get_extra_state(self):
+        return {"count": self.count}
+
+    def set_extra_state(self, state):
+        self.count = state["count"]
+'''
+
+MODELS = [*TRAINABLE, "noisy"]
+STEPS = 9  # three epochs of batches of 2, 2 and 1
+TIMES = {"time", "data", "seconds"}
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def flags(model, plugins):
+    return [*SMALL, *DEMO, "--plugin", plugins, "--model", model, "--netG", "resnet_4blocks", "--print_freq", 1,
+            "--batch_size", 2, "--n_epochs", 1, "--n_epochs_decay", 2, "--save_epoch_freq", 1, "--pool_size", 3,
+            "--displays", "console,html,stopper", "--name", "run"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory):
+    """A folder of the two plug-ins above."""
+    with plugin_files(tmp_path_factory.mktemp("plugins"), stopper=STOPPER, noisy=NOISY) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, plugins):
+    """straight(model): the folder of a run of a model that nothing stopped; each trained once."""
+    done = {}
+
+    def folder(model):
+        if model not in done:
+            done[model] = tmp_path_factory.mktemp(model)
+            ended = run_in(done[model], "train", *flags(model, plugins))
+            assert ended.code == 0, ended.err
+        return done[model] / "checkpoints" / "run"
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, plugins):
+    """stopped(model): the folder holding checkpoints/run, stopped in mid-epoch after step 5; each made once."""
+    done = {}
+
+    def folder(model):
+        if model not in done:
+            done[model] = tmp_path_factory.mktemp(model)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("STOP_AFTER_STEP", "5")
+                patch.setenv("STOP_BY", "SIGINT")
+                assert run_in(done[model], "train", *flags(model, plugins)).code == 130
+        return done[model]
+
+    return folder
+
+
+@pytest.fixture
+def copied(stopped, tmp_path, monkeypatch):
+    """copied(model): a copy of the stopped run in the empty folder of this test; returns its run folder."""
+    monkeypatch.setenv("STOP_AFTER_STEP", "0")
+
+    def folder(model):
+        shutil.copytree(stopped(model) / "checkpoints", tmp_path / "checkpoints")
+        return tmp_path / "checkpoints" / "run"
+
+    return folder
+
+
+def newest(folder):
+    return max(folder.glob("state_*.pt"))
+
+
+def state_of(folder):
+    """The newest state, without clock times and without how the command was given."""
+    state = torch.load(newest(folder), weights_only=True)
+    for name in ("seconds", "data_seconds"):
+        state["position"].pop(name)
+    for name in ("continue_train", "num_threads"):
+        state["options"].pop(name)
+    return state
+
+
+def unequal(one, other, place):
+    """The places at which two nested containers of tensors and numbers differ."""
+    if type(one) is not type(other):
+        return [place]
+    if isinstance(one, torch.Tensor):
+        return [] if one.dtype == other.dtype and torch.equal(one, other) else [place]
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return [f"{place}: {set(one) ^ set(other)}"]
+        return [spot for key in one for spot in unequal(one[key], other[key], f"{place}.{key}")]
+    if isinstance(one, (list, tuple)):
+        if len(one) != len(other):
+            return [f"{place}: {len(one)} and {len(other)}"]
+        pairs = zip(one, other, strict=True)
+        return [spot for i, (a, b) in enumerate(pairs) for spot in unequal(a, b, f"{place}[{i}]")]
+    return [] if one == other else [f"{place}: {one} and {other}"]
+
+
+def record(folder):
+    """What the two logs say, without clock times."""
+    events = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+    events = [{k: v for k, v in event.items() if k not in TIMES} for event in events]
+    lines = (folder / "loss_log.txt").read_text().splitlines()
+    return events, [re.sub(r"time: \S+ data: \S+\)", "", line) for line in lines if not line.startswith("=")]
+
+
+def differences(one, other):
+    """Everything in which two finished runs differ that should be the same."""
+    found = unequal(state_of(one), state_of(other), "state")
+    found += unequal(
+        *({p.name: torch.load(p, weights_only=True) for p in f.glob("*.pth")} for f in (one, other)), "pth"
+    )
+    found += unequal(*(list(record(f)) for f in (one, other)), "logs")
+    pictures = ({p.name: p.read_bytes() for p in (f / "web" / "images").iterdir()} for f in (one, other))
+    return found + unequal(*pictures, "pictures")
+
+
+def tree_hash(folder):
+    """A digest of every file under a folder and its name."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """stopping(step, *names of signals): the next run gets them after that step; stopping(0): it gets none."""
+
+    def at(step, *names):
+        monkeypatch.setenv("STOP_AFTER_STEP", str(step))
+        monkeypatch.setenv("STOP_BY", ",".join(names))
+
+    return at
+
+
+# --- bit-identity
+
+
+@pytest.mark.parametrize(("step", "workers"), [(3, 0), (5, 0), (5, 2)], ids=["epoch end", "mid-epoch", "workers"])
+@pytest.mark.parametrize("model", MODELS)
+def test_stopped_and_continued_equals_straight(command, straight, stopping, plugins, tmp_path, model, step, workers):
+    """After step 3 an epoch ends, step 5 is the middle of the second; the straight run had no workers."""
+    stopping(step, "SIGINT")
+    ended = command("train", *flags(model, plugins), "--num_threads", workers)
+    assert ended.code == 130, ended.err
+    folder = tmp_path / "checkpoints" / "run"
+    assert newest(folder).name == f"state_{step:09d}.pt"
+    where = "after epoch 1" if step == 3 else "in epoch 2"
+    assert ended.last == f"stopped and saved {where}; continue with: python train.py --name run --continue_train"
+    assert json.loads((folder / "exit.json").read_text())["code"] == 130
+    stopping(0)
+    ended = command("train", "--name", "run", "--continue_train")
+    assert ended.code == 0, ended.err
+    assert f"continuing at epoch 2, image {0 if step == 3 else 4} of it, step {step}" in ended.out
+    assert "changed since" not in ended.out
+    assert differences(straight(model), folder) == []
+    assert json.loads((folder / "exit.json").read_text())["code"] == 0
+
+
+@pytest.mark.parametrize("model", TRAINABLE)
+def test_stopped_after_every_single_step_equals_straight(command, straight, stopping, plugins, tmp_path, model):
+    for step in range(1, STEPS):
+        stopping(step, "SIGTERM" if step % 2 else "SIGINT")
+        ended = command("train", *(flags(model, plugins) if step == 1 else ["--name", "run", "--continue_train"]))
+        assert ended.code == (143 if step % 2 else 130), ended.err
+    stopping(0)
+    assert command("train", "--name", "run", "--continue_train").code == 0
+    assert differences(straight(model), tmp_path / "checkpoints" / "run") == []
+
+
+def start(folder, *argv, **env):
+    """Start train.py in a process group of its own, as a terminal does."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *map(str, argv)], cwd=folder, text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},  # other numbers of threads add in other orders
+    )  # fmt: skip
+
+
+def stop_after_line(process, line_start, number):
+    """Signal a process's whole group once a line appeared on its stdout, then let it go on; return (code, stderr)."""
+    watchdog = threading.Timer(200, process.kill)
+    watchdog.start()
+    try:
+        seen = next((line for line in process.stdout if line.startswith(line_start)), None)
+        if seen is not None:
+            os.killpg(process.pid, number)
+        _, err = process.communicate()  # closes its stdin, for which it waits
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()
+    assert seen is not None, f"no line {line_start!r}: {err}"
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("model", TRAINABLE)
+def test_ctrl_c_in_a_real_process_with_workers(command, straight, plugins, tmp_path, model):
+    """A terminal's Ctrl-C reaches the workers too; the other process then has none."""
+    process = start(tmp_path, *flags(model, plugins), "--num_threads", 2, STOP_AFTER_STEP="5", STOP_BY="waiting")
+    code, err = stop_after_line(process, "(epoch: 2, iters: 4,", signal.SIGINT)
+    assert code == 130, err
+    assert err.splitlines() == [
+        "stopped and saved in epoch 2; continue with: python train.py --name run --continue_train"
+    ]
+    ended = command("train", "--name", "run", "--continue_train", "--num_threads", 0)
+    assert ended.code == 0, ended.err
+    assert differences(straight(model), tmp_path / "checkpoints" / "run") == []
+
+
+def test_sigterm_in_a_real_process_and_the_printed_command_continues_it(straight, plugins, tmp_path):
+    """A service manager sends SIGTERM to the workers too."""
+    process = start(tmp_path, *flags("pix2pix", plugins), "--num_threads", 2, STOP_AFTER_STEP="4", STOP_BY="waiting")
+    code, err = stop_after_line(process, "(epoch: 2, iters: 2,", signal.SIGTERM)
+    assert code == 143, err
+    words = shlex.split(err.strip().splitlines()[-1].partition("continue with: ")[2])
+    assert words[:2] == ["python", "train.py"]
+    done = start(tmp_path, *words[2:])
+    _, err = done.communicate(timeout=200)
+    assert done.returncode == 0, err
+    assert differences(straight("pix2pix"), tmp_path / "checkpoints" / "run") == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [{"--name": "two words; $HOME 'x'"}, {"--name": "run", "--checkpoints_dir": "my runs"}],
+    ids=["name", "folder"],
+)
+def test_the_printed_command_continues_a_run_of_any_name_in_any_folder(command, stopping, plugins, where):
+    stopping(2, "SIGINT")
+    ended = command("train", *flags("pix2pix", plugins), *(word for pair in where.items() for word in pair))
+    assert ended.code == 130, ended.err
+    words = shlex.split(ended.last.partition("continue with: ")[2])[2:]
+    assert {flag: words[words.index(flag) + 1] for flag in where if flag in words} == where
+    stopping(0)
+    ended = command("train", *words)
+    assert ended.code == 0, ended.err
+    assert "continuing at epoch 1, image 4 of it, step 2" in ended.out
+
+
+def test_sighup_is_answered_like_the_others(command, straight, stopping, plugins, tmp_path):
+    stopping(4, "SIGHUP")
+    assert command("train", *flags("pix2pix", plugins)).code == 129
+    stopping(0)
+    assert command("train", "--name", "run", "--continue_train").code == 0
+    assert differences(straight("pix2pix"), tmp_path / "checkpoints" / "run") == []
+
+
+def test_a_second_ctrl_c_ends_at_once_and_harms_nothing(command, straight, stopping, copied):
+    folder = copied("pix2pix")
+    before = {p.name: p.read_bytes() for p in [*folder.glob("*.pt"), *folder.glob("*.pth")]}
+    stopping(8, "SIGINT", "SIGINT")
+    ended = command("train", "--name", "run", "--continue_train", "--save_epoch_freq", 5)
+    assert ended.code == 130
+    assert "stopped by Ctrl-C" in ended.last and "Traceback" not in ended.err
+    assert {p.name: p.read_bytes() for p in [*folder.glob("*.pt"), *folder.glob("*.pth")]} == before
+    stopping(0)
+    assert command("train", "--name", "run", "--continue_train", "--save_epoch_freq", 1).code == 0
+    assert record(folder) == record(straight("pix2pix"))  # steps 6 to 8 were done twice and logged once
+    assert unequal(weights(folder), weights(straight("pix2pix")), "weights") == []
+
+
+def test_a_signal_in_the_last_step_ends_a_run_that_is_done(command, stopping, plugins):
+    stopping(STEPS, "SIGTERM")
+    ended = command("train", *flags("pix2pix", plugins))
+    assert (ended.code, ended.err) == (0, "")
+    stopping(0)
+    assert "is done" in command("train", "--name", "run", "--continue_train").out
+
+
+def test_plateau_goes_on_waiting_where_it_stood(command, stopping, plugins, tmp_path):
+    """The rate falls in epoch 8, the first after more than five without progress: counted from before the stop."""
+    stopping(4, "SIGINT")
+    ended = command("train", *flags("pix2pix", plugins), "--max_dataset_size", 1, "--n_epochs", 9, "--n_epochs_decay",
+                    0, "--lr_policy", "plateau", "--lr", "1e-9")  # fmt: skip
+    assert ended.code == 130
+    stopping(0)
+    assert command("train", "--name", "run", "--continue_train").code == 0
+    shares = [row["lr"] / 1e-9 for row in rows(tmp_path / "checkpoints" / "run")[1]]
+    assert shares == pytest.approx([1] * 7 + [0.2] * 2)
+
+
+# --- the comparison above notices every piece of state
+
+
+def mutate_optimizers(state):
+    state["optimizers"] = {name: {**kept, "state": {}} for name, kept in state["optimizers"].items()}
+
+
+def mutate_one_moment(state):
+    next(iter(state["optimizers"].values()))["state"][0]["exp_avg"].zero_()
+
+
+def mutate_weights(state):
+    next(t for t in state["model"].values() if isinstance(t, torch.Tensor) and t.dim() == 4).view(-1)[0] += 1e-3
+
+
+def mutate_torch_generator(state):
+    state["generators"]["torch"] = torch.Generator().manual_seed(77).get_state()
+
+
+def mutate_random(state):
+    state["generators"]["random"] = random.Random(77).getstate()
+
+
+def mutate_numpy(state):
+    state["generators"]["numpy"][1][:] = torch.from_numpy(np.random.RandomState(77).get_state()[1].astype(np.int64))
+
+
+def mutate_extra_state(state):
+    kept = [value for key, value in state["model"].items() if key.endswith("_extra_state")]
+    assert kept
+    for value in kept:
+        value.update({"images": []} if "images" in value else {"count": 0})
+
+
+def mutate_seen(state):
+    state["position"]["seen"] -= 2
+
+
+def mutate_epoch(state):
+    state["position"]["epoch"] -= 1
+
+
+def mutate_step(state):
+    state["position"]["step"] -= 1
+
+
+def mutate_samples(state):
+    state["position"]["samples"] += 1
+
+
+def mutate_means(state):
+    state["means"]["sums"], state["means"]["counts"] = {}, {}
+
+
+def mutate_latest(state):
+    state["means"]["latest"] = {}
+
+
+def mutate_history(state):
+    state["history"] = []
+
+
+MUTATIONS = [
+    *((m, "pix2pix") for m in (mutate_optimizers, mutate_one_moment, mutate_weights, mutate_torch_generator,
+                               mutate_random, mutate_numpy, mutate_extra_state, mutate_seen, mutate_epoch, mutate_step,
+                               mutate_samples, mutate_means, mutate_history)),
+    *((m, "noisy") for m in (mutate_random, mutate_numpy, mutate_torch_generator, mutate_extra_state, mutate_latest)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mutate", "model"), MUTATIONS, ids=lambda x: x if isinstance(x, str) else x.__name__[7:])
+def test_a_run_continued_from_another_state_ends_otherwise(command, straight, copied, mutate, model):
+    folder = copied(model)
+    state = torch.load(newest(folder), weights_only=True)
+    mutate(state)
+    torch.save(state, newest(folder))
+    ended = command("train", "--name", "run", "--continue_train")
+    assert ended.code == 0, ended.err
+    assert differences(straight(model), folder) != []
+    if model == "noisy":  # which draws from all generators: here it is not only the final state that differs
+        assert unequal(weights(folder), weights(straight(model)), "weights") or mutate is mutate_latest
+
+
+PIECES = ["model", "optimizers", "position", "means", "history", "generators", "options"]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_a_state_that_lacks_a_piece_is_refused(command, copied, piece):
+    folder = copied("pix2pix")
+    for path in folder.glob("state_*.pt"):
+        state = torch.load(path, weights_only=True)
+        assert set(state) == {*PIECES, "format"}
+        del state[piece]
+        torch.save(state, path)
+    ended = command("train", "--name", "run", "--continue_train")
+    assert ended.code == 4, ended.err
+    assert ended.last.startswith("error: ") and "Traceback" not in ended.err
+
+
+# --- what it says
+
+
+def test_a_finished_run_says_so_and_more_epochs_go_on(command, straight, tmp_path):
+    shutil.copytree(straight("pix2pix"), tmp_path / "checkpoints" / "run")
+    folder = tmp_path / "checkpoints" / "run"
+    before = {p.name: p.read_bytes() for p in [*folder.glob("*.pt*"), *folder.glob("*.jsonl")]}
+    ended = command("train", "--name", "run", "--continue_train")
+    assert ended.code == 0 and ended.err == ""
+    assert "run run is done: 3 epochs are trained; give a larger --n_epochs to go on" in ended.out
+    assert {p.name: p.read_bytes() for p in [*folder.glob("*.pt*"), *folder.glob("*.jsonl")]} == before
+    ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 3)
+    assert ended.code == 0, ended.err
+    assert "changed since it was saved: --n_epochs 1 -> 3" in ended.out
+    steps, epochs = rows(folder)
+    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4, 5]
+    assert [row["step"] for row in steps] == list(range(1, 16))
+    assert [row["lr"] for row in epochs[3:]] == pytest.approx([0.0002 * 2 / 3, 0.0002 / 3])
+    assert "5_net_G.pth" in {p.name for p in folder.glob("*.pth")}
+
+
+def test_changed_options_are_listed_and_used(command, copied):
+    folder = copied("pix2pix")
+    ended = command("train", "--name", "run", "--continue_train", "--lr", 0.001, "--batch_size", 1, "--beta1", 0.5)
+    assert ended.code == 0, ended.err
+    (line,) = [line for line in ended.out.splitlines() if "changed since" in line]
+    assert "--lr 0.0002 -> 0.001" in line and "--batch_size 2 -> 1" in line
+    assert "beta1" not in line and "continue_train" not in line
+    steps, epochs = rows(folder)
+    assert [row["iters"] for row in steps] == [2, 4, 5, 2, 4, 5, 1, 2, 3, 4, 5]
+    assert epochs[-1]["lr"] == pytest.approx(0.001 / 3)
+
+
+def test_nothing_to_continue_starts_afresh_and_says_so(command, straight, plugins, tmp_path):
+    ended = command("train", *flags("pix2pix", plugins), "--continue_train")
+    assert ended.code == 0, ended.err
+    assert "nothing to continue in checkpoints/run: starting afresh" in ended.out
+    assert differences(straight("pix2pix"), tmp_path / "checkpoints" / "run") == []
+
+
+@pytest.mark.parametrize("model", TRAINABLE)
+def test_a_folder_of_the_references_files_is_loaded(command, straight, tmp_path, model):
+    """A rate of next to nothing shows that training began at the loaded weights."""
+    theirs = tmp_path / "checkpoints" / "theirs"
+    theirs.mkdir(parents=True)
+    for path in straight(model).glob("2_net_*.pth"):
+        shutil.copy(path, theirs / path.name.replace("2_", "latest_"))
+    ended = command("train", *SMALL, *DEMO, "--model", model, "--netG", "resnet_4blocks", "--name", "theirs",
+                    "--continue_train", "--epoch_count", 3, "--n_epochs", 3, "--n_epochs_decay", 1, "--lr", 1e-12,
+                    "--print_freq", 1)  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "continuing from the weights latest_net_*.pth at epoch 3 (--epoch_count)" in ended.out
+    assert "optimisers, image pools and random draws start anew" in ended.out
+    steps, epochs = rows(theirs)
+    assert [row["epoch"] for row in epochs] == [3, 4]
+    assert (steps[0]["epoch"], steps[0]["iters"], steps[0]["step"]) == (3, 1, 1)
+    assert [row["lr"] for row in epochs] == pytest.approx([1e-12, 0.5e-12])
+    was, now = weights(straight(model), "2"), weights(theirs)
+    for name, tensors in was.items():
+        learnt = [k for k in tensors if not k.endswith(STATISTICS)]
+        assert all(torch.allclose(now[name][k], tensors[k], rtol=0, atol=1e-9) for k in learnt)
+
+
+@pytest.fixture
+def gone_back(command, straight, stopping, tmp_path):
+    """A finished run that was sent back to the weights of its first epoch, then stopped after two steps."""
+    folder = tmp_path / "checkpoints" / "run"
+    shutil.copytree(straight("pix2pix"), folder)
+    stopping(2, "SIGINT")
+    ended = command("train", "--name", "run", "--continue_train", "--epoch", 1, "--epoch_count", 2, "--lr", 1e-12)
+    assert ended.code == 130, ended.err
+    assert "continuing from the weights 1_net_*.pth at epoch 2 (--epoch_count)" in ended.out
+    stopping(0)
+    return folder
+
+
+def test_weights_of_an_epoch_can_be_chosen(gone_back, straight):
+    """As in the reference, --epoch with --continue_train takes that epoch's weights, not the newest state."""
+    was, now = weights(straight("pix2pix"), "1")["G"], weights(gone_back)["G"]
+    learnt = [k for k in was if not k.endswith(STATISTICS)]
+    assert all(torch.allclose(now[k], was[k], rtol=0, atol=1e-9) for k in learnt)
+
+
+def test_going_back_keeps_the_record_of_the_epochs_before(gone_back, straight):
+    assert [row for row in record(gone_back)[0] if row["epoch"] == 1] == [
+        row for row in record(straight("pix2pix"))[0] if row["epoch"] == 1
+    ]
+
+
+def test_after_going_back_the_next_continuation_goes_on_from_there(command, gone_back):
+    """Not from the abandoned state of a later step."""
+    ended = command("train", "--name", "run", "--continue_train")
+    assert ended.code == 0, ended.err
+    assert "continuing at epoch 2, image 4 of it, step 2" in ended.out
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "pickle"])
+def test_a_damaged_newest_state_falls_back_to_the_one_before_and_says_so(command, straight, tmp_path, damage):
+    """The straight run keeps the states of steps 6 and 9; from the older one it ends as before."""
+    shutil.copytree(straight("pix2pix"), tmp_path / "checkpoints" / "run")
+    folder = tmp_path / "checkpoints" / "run"
+    path = newest(folder)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes({
+        "cut": whole[:middle], "empty": b"", "pickle": b"\x80\x04cos\nsystem\n.",
+        "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+    }[damage])  # fmt: skip
+    ended = command("train", "--name", "run", "--continue_train")
+    assert ended.code == 0, ended.err
+    (note,) = [line for line in ended.out.splitlines() if "state_000000009.pt" in line]
+    assert "cannot be used" in note and note.endswith("falling back to the one before")
+    assert "continuing at epoch 3, image 0 of it, step 6" in ended.out
+    assert differences(straight("pix2pix"), folder) == []
+
+
+def test_when_no_state_can_be_read_nothing_is_trained(command, copied):
+    folder = copied("pix2pix")
+    for path in folder.glob("state_*.pt"):
+        path.write_bytes(path.read_bytes()[:-100])
+    before = {p.name: p.read_bytes() for p in [*folder.glob("*.pt*"), *folder.glob("*.jsonl")]}
+    ended = command("train", "--name", "run", "--continue_train")
+    assert ended.code == 4
+    assert ended.last.startswith("error: run ") and "none of its states can be read" in ended.last
+    assert {p.name: p.read_bytes() for p in [*folder.glob("*.pt*"), *folder.glob("*.jsonl")]} == before
+
+
+def test_a_state_of_other_networks_is_refused_with_the_remedy(command, copied):
+    copied("pix2pix")
+    ended = command("train", "--name", "run", "--continue_train", "--ngf", 6)
+    assert ended.code == 4
+    assert "does not fit these options" in ended.last and "--overwrite" in ended.last
+    assert len(ended.err.strip().splitlines()) == 1
+
+
+def test_a_half_written_log_line_does_not_hinder(command, straight, copied):
+    """A kill may cut the last lines of both logs anywhere."""
+    folder = copied("pix2pix")
+    for name in ("losses.jsonl", "loss_log.txt"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text + text.splitlines()[-1][:25])
+    assert command("train", "--name", "run", "--continue_train").code == 0
+    assert record(folder)[0] == record(straight("pix2pix"))[0]
+    assert rows(folder)[0][-1]["step"] == STEPS
+
+
+# --- names
+
+
+def test_a_name_that_holds_a_run_is_refused_and_nothing_is_touched(command, copied, plugins):
+    folder = copied("pix2pix")
+    before = tree_hash(folder)
+    ended = command("train", *flags("pix2pix", plugins))
+    assert ended.code == 2
+    assert ended.last == (
+        "error: option '--name': checkpoints/run already holds a run; use --continue_train or --overwrite"
+    )
+    assert tree_hash(folder) == before
+
+
+def test_overwrite_starts_afresh_and_leaves_what_is_not_ours(command, straight, copied, plugins):
+    folder = copied("pix2pix")
+    (folder / "web" / "images" / "epoch077_fake_B.png").write_bytes(b"old")
+    (folder / "notes.md").write_text("mine")
+    ended = command("train", *flags("pix2pix", plugins), "--overwrite")
+    assert ended.code == 0, ended.err
+    assert (folder / "notes.md").read_text() == "mine"
+    assert not (folder / "web" / "images" / "epoch077_fake_B.png").exists()
+    state, was = state_of(folder), state_of(straight("pix2pix"))
+    assert state["options"].pop("overwrite") is True
+    was["options"].pop("overwrite")
+    assert unequal(state, was, "state") == []
+    assert record(folder) == record(straight("pix2pix"))
+
+
+def test_continue_train_and_overwrite_contradict(command, copied):
+    folder = copied("pix2pix")
+    before = tree_hash(folder)
+    ended = command("train", "--name", "run", "--continue_train", "--overwrite")
+    assert (ended.code, tree_hash(folder)) == (2, before)
+    assert "--overwrite" in ended.last and "--continue_train" in ended.last
+
+
+def test_the_default_name_takes_the_next_free_number_and_the_newest_is_meant_later(command, tmp_path):
+    few = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--max_dataset_size", 1, "--n_epochs", 1,
+           "--n_epochs_decay", 0]  # fmt: skip
+    said = [command("train", *few, "--ngf", ngf) for ngf in (4, 5, 6)]
+    assert [ended.code for ended in said] == [0, 0, 0]
+    names = ["experiment_name", "experiment_name_2", "experiment_name_3"]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == names
+    assert "note:" not in said[0].out
+    assert f"{names[1]} is an earlier run; this one is {names[2]} (choose with --name)" in said[2].out
+    ended = command("train", "--continue_train", "--n_epochs", 2)
+    assert ended.code == 0 and "run experiment_name_3:" in ended.out
+    assert [len(rows(tmp_path / "checkpoints" / name)[1]) for name in names] == [1, 1, 2]
+    ended = command("test", "--num_test", 1)
+    assert ended.code == 0, ended.err
+    assert [p.name for p in (tmp_path / "results").iterdir()] == [names[2]]
+
+
+def test_the_first_folder_may_be_missing_among_the_numbered(command, tmp_path):
+    """A number that was freed is not taken again: the newest stays the newest."""
+    folder = tmp_path / "checkpoints" / "experiment_name_7"
+    folder.mkdir(parents=True)
+    torch.save({}, folder / "latest_net_G.pth")
+    ended = command("train", *SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--max_dataset_size", 1,
+                    "--n_epochs", 1, "--n_epochs_decay", 0)  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert {p.name for p in Path("checkpoints").iterdir()} == {"experiment_name_7", "experiment_name_8"}

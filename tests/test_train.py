@@ -1,0 +1,470 @@
+"""Training through the command: the files it leaves, what its logs say, and that every event happens when it should."""
+
+import contextlib
+import io
+import json
+import re
+import signal
+import socket
+import sys
+import time
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, Ended, options
+from PIL import Image
+
+import test as test_script
+import train
+from models.base import BaseModel
+from options.fields import flags_of
+from options.parse import BASE
+from util import plugins
+from util.errors import guarded
+from util.registry import HOMES, entries, table
+
+EVERY = {e.name: e.load() for e in entries("model")}
+TRAINABLE = [name for name, model in EVERY.items() if model.phases is not BaseModel.phases]
+DEMO = ["--dataroot", "demo", "--max_dataset_size", "5"]  # generated pictures, for any layout of data
+TINY = [*SMALL, "--netG", "resnet_4blocks", "--print_freq", "1"]
+# what the reference calls networks, losses and pictures
+NETWORKS = {"cycle_gan": {"G_A", "G_B", "D_A", "D_B"}, "pix2pix": {"G", "D"}}
+LOSSES = {
+    "cycle_gan": {"D_A", "G_A", "cycle_A", "idt_A", "D_B", "G_B", "cycle_B", "idt_B"},
+    "pix2pix": {"G_GAN", "G_L1", "D_real", "D_fake"},
+}
+PICTURES = {
+    "cycle_gan": {"real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A"},
+    "pix2pix": {"real_A", "fake_B", "real_B"},
+}
+LINE = re.compile(r"\(epoch: (\d+), iters: (\d+), time: \d+\.\d{3}, data: \d+\.\d{3}\) ((?:\S+: -?\d+\.\d{3} )+)")
+
+
+def rows(folder):
+    """The (step, epoch) rows of losses.jsonl."""
+    every = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+    return [r for r in every if "losses" in r], [r for r in every if "mean" in r]
+
+
+def weights(folder, prefix="latest"):
+    """{network: state_dict} of the exported files."""
+    files = sorted(folder.glob(f"{prefix}_net_*.pth"))
+    return {f.stem.split("_net_")[1]: torch.load(f, map_location="cpu", weights_only=True) for f in files}
+
+
+def equal(one, other):
+    """Whether two sets of exported weights are the same bits."""
+    assert one.keys() == other.keys() and one
+    return all(
+        a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+        for a, b in zip(one.values(), (other[name] for name in one), strict=True)
+    )
+
+
+@contextlib.contextmanager
+def plugin_files(folder, **sources):
+    """A folder with plug-in files; what they added to this process's tables is gone afterwards."""
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(source)
+    tables = [table(kind) for kind in HOMES]
+    kept = [(dict(t), dict(t.origins)) for t in tables]
+    yield folder
+    for t, (entries_before, origins) in zip(tables, kept, strict=True):
+        dict.clear(t)
+        dict.update(t, entries_before)
+        t.origins = origins
+    for name in sources:
+        sys.modules.pop(plugins.module_name((folder / f"{name}.py").resolve()), None)
+
+
+class Page(HTMLParser):
+    """What a page holds: its title, headings, pictures and elements."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.images, self.texts, self._in = [], [], {"title": [], "h3": [], "p": []}, None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in = tag
+        if tag == "img":
+            self.images.append(dict(attrs)["src"])
+
+    def handle_endtag(self, tag):
+        self._in = None
+
+    def handle_data(self, data):
+        if self._in in self.texts and data.strip():
+            self.texts[self._in].append(data.strip())
+
+
+def run_in(folder, script, *argv):
+    """Run train.py or test.py in this process and in a folder, for fixtures that outlive one test."""
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    plugins.forget()
+    main = {"train": train.main, "test": test_script.main}[script]
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = guarded(main, [str(word) for word in argv])
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module", params=TRAINABLE)
+def trained(request, tmp_path_factory):
+    """Two epochs of five steps of each model."""
+    where, flags = tmp_path_factory.mktemp("trained"), [*TINY, *DEMO, "--model", request.param]
+    ended = run_in(
+        where, "train", *flags, "--name", "run", "--n_epochs", 1, "--n_epochs_decay", 1, "--save_epoch_freq", 1
+    )
+    assert ended.code == 0, ended.err
+    fresh = train.build(options(*flags, "--name", "fresh"))[2]
+    return SimpleNamespace(model=request.param, ended=ended, folder=where / "checkpoints" / "run", fresh=fresh)
+
+
+def test_a_run_leaves_exactly_the_files_it_should(trained):
+    names = set(trained.fresh.networks())
+    assert names == NETWORKS.get(trained.model, names)
+    labels = PICTURES.get(trained.model) or {p.stem[9:] for p in (trained.folder / "web" / "images").iterdir()}
+    expected = {f"{prefix}_net_{name}.pth" for prefix in ("latest", "1", "2") for name in names}
+    expected |= {f"web/images/epoch{n:03d}_{label}.png" for n in (1, 2) for label in labels}
+    expected |= {"train_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "web/index.html"}
+    expected |= {"state_000000005.pt", "state_000000010.pt", ".lock"}
+    found = {str(p.relative_to(trained.folder)) for p in trained.folder.rglob("*") if p.is_file()}
+    assert found == expected
+    assert json.loads((trained.folder / "exit.json").read_text())["code"] == 0
+    assert "done: 2 epochs" in trained.ended.out
+
+
+def test_exports_hold_the_networks_keys_and_nothing_else(trained):
+    own = {name: net.state_dict() for name, net in trained.fresh.networks().items()}
+    state = torch.load(trained.folder / "state_000000010.pt", weights_only=True)["model"]
+    for prefix in ("latest", "1", "2"):
+        exported = weights(trained.folder, prefix)
+        assert exported.keys() == own.keys()
+        for name, tensors in exported.items():
+            assert list(tensors) == list(own[name])
+            assert all(t.shape == own[name][k].shape and t.dtype == own[name][k].dtype for k, t in tensors.items())
+    latest = weights(trained.folder)
+    assert all(torch.equal(t, state[f"{name}.{k}"]) for name, tensors in latest.items() for k, t in tensors.items())
+    assert equal(latest, weights(trained.folder, "2"))
+    assert not equal(latest, weights(trained.folder, "1"))
+
+
+def test_the_loss_log_is_v24s_and_says_what_losses_jsonl_says(trained):
+    header, *lines = (trained.folder / "loss_log.txt").read_text().splitlines()
+    when = re.fullmatch(r"================ Training Loss \((.+)\) ================", header)
+    time.strptime(when[1], "%c")
+    steps = rows(trained.folder)[0]
+    assert len(lines) == len(steps) == 10
+    printed = [line for line in trained.ended.out.splitlines() if line.startswith("(epoch: ")]
+    assert printed == lines
+    for number, (line, row) in enumerate(zip(lines, steps, strict=True)):
+        epoch, iters, terms = LINE.fullmatch(line).groups()
+        assert (int(epoch), int(iters)) == (row["epoch"], row["iters"]) == (number // 5 + 1, number % 5 + 1)
+        assert row["step"] == row["samples"] == number + 1
+        assert row["at"] == pytest.approx(row["epoch"] + row["iters"] / 5)
+        said = dict(re.findall(r"(\S+): (\S+) ", terms))
+        assert said == {name: f"{value:.3f}" for name, value in row["losses"].items()}
+        assert set(said) == LOSSES.get(trained.model, set(said))
+        assert all(np.isfinite(value) for value in row["losses"].values())
+        assert row["time"] > 0 and row["data"] >= 0
+    assert len({json.dumps(row["losses"]) for row in steps}) == 10
+
+
+def test_epoch_rows_hold_the_means_of_the_logged_steps(trained):
+    steps, epochs = rows(trained.folder)
+    assert [row["epoch"] for row in epochs] == [1, 2]
+    for row in epochs:
+        logged = [step["losses"] for step in steps if step["epoch"] == row["epoch"]]
+        means = {name: np.mean([values[name] for values in logged]) for name in logged[0]}
+        assert row["mean"] == pytest.approx(means, rel=1e-5)
+        assert row["step"] == row["samples"] == 5 * row["epoch"]
+    assert [row["lr"] for row in epochs] == pytest.approx([0.0002, 0.0001])
+    said = re.findall(r"End of epoch (\d) / 2 .*images/s.*learning rate ([\d.]+)", trained.ended.out)
+    assert said == [("1", "0.0002000"), ("2", "0.0001000")]
+
+
+def test_the_page_shows_the_epochs_newest_first(trained):
+    page = Page(trained.folder / "web" / "index.html")
+    assert page.texts["title"] == ["Experiment name = run"]
+    assert page.texts["h3"] == ["epoch [2]", "epoch [1]"]
+    assert any(tag == "meta" and attrs.get("http-equiv") == "refresh" for tag, attrs in page.tags)
+    web = trained.folder / "web"
+    assert all((web / src).is_file() and Image.open(web / src).size == (32, 32) for src in page.images)
+    assert len(page.images) == len(set(page.images)) == len(list((web / "images").iterdir()))
+
+
+def test_the_options_are_written_as_the_reference_prints_them(trained):
+    first, *lines, last = (trained.folder / "train_opt.txt").read_text().splitlines()
+    assert first == "----------------- Options ---------------"
+    assert last == "----------------- End -------------------"
+    names = [line[:25].strip() for line in lines]
+    assert names == sorted(names) and len(names) == len(set(names))
+    assert f"{'batch_size':>25}: {'1':<30}" in lines
+    assert f"{'ngf':>25}: {'4':<30}\t[default: 64]" in lines
+    assert f"{'isTrain':>25}: {'True':<30}\t[default: None]" in lines
+    kept = json.loads((trained.folder / "options.json").read_text())["options"]
+    momentary = {flag.name for holder in BASE["train"] for flag in flags_of(holder, "") if flag.meta["momentary"]}
+    assert set(kept) == set(names) - momentary
+    assert (kept["ngf"], kept["netG"], kept["n_epochs"], kept["lr"]) == (4, "resnet_4blocks", 1, 0.0002)
+
+
+# --- events every N images, with batches of 2, 2, 1 that divide none of them
+
+
+SAMPLES = [2, 4, 5, 7, 9, 10, 12, 14, 15]  # images done after each of the nine steps of three epochs
+EPOCH_ENDS = {5, 10, 15}
+
+
+def passing(every):
+    """The counts of images at which a multiple of `every` was passed."""
+    before = [0, *SAMPLES[:-1]]
+    spans = zip(before, SAMPLES, strict=True)
+    return [now for was, now in spans if any(n % every == 0 for n in range(was + 1, now + 1))]
+
+
+@pytest.fixture
+def three_epochs(command, paired, tmp_path):
+    def run(*argv):
+        ended = command("train", *SMALL, "--netG", "resnet_4blocks", "--model", "pix2pix", "--dataroot", paired,
+                        "--batch_size", 2, "--n_epochs", 3, "--n_epochs_decay", 0, "--name", "run", *argv)  # fmt: skip
+        assert ended.code == 0, ended.err
+        return tmp_path / "checkpoints" / "run"
+
+    return run
+
+
+def test_passing_is_what_it_claims():
+    assert passing(3) == [4, 7, 9, 12, 15]
+    assert passing(4) == [4, 9, 12]
+
+
+@pytest.mark.parametrize("every", [3, 7, 100])
+def test_losses_are_printed_whenever_a_multiple_of_print_freq_was_passed(three_epochs, every):
+    steps, epochs = rows(three_epochs("--print_freq", every))
+    assert [row["samples"] for row in steps] == passing(every)
+    assert [row["samples"] for row in epochs] == [5, 10, 15]
+
+
+@pytest.mark.parametrize(("every", "when"), [(4, {4, 9, 12}), (100, set())])
+def test_pictures_are_shown_when_due_and_once_an_epoch(three_epochs, monkeypatch, every, when):
+    from util.display import Html
+    from util.visdom_client import Sender, VisdomDisplay
+
+    shown = {Html: [], VisdomDisplay: []}
+    for sink, seen in shown.items():
+
+        def images(self, at, pictures, original=sink.images, seen=seen):
+            seen.append(at.samples)
+            original(self, at, pictures)
+
+        monkeypatch.setattr(sink, "images", images)
+    monkeypatch.setattr(Sender, "start", lambda self: None)  # nobody is asked to show them
+    three_epochs("--update_html_freq", every, "--display_freq", 7, "--display_id", 1)
+    assert shown[Html] == sorted(when | EPOCH_ENDS)
+    assert shown[VisdomDisplay] == sorted(set(passing(7)) | EPOCH_ENDS)
+
+
+def test_latest_is_saved_when_due_and_at_the_end(three_epochs):
+    folder = three_epochs("--save_latest_freq", 4, "--keep_last", 100)
+    steps = [int(p.stem[6:]) for p in sorted(folder.glob("state_*.pt"))]
+    assert [SAMPLES[step - 1] for step in steps] == [4, 9, 12, 15]
+    assert {p.name for p in folder.glob("*.pth")} == {"latest_net_G.pth", "latest_net_D.pth"}
+
+
+def test_save_by_iter_keeps_weights_of_every_such_moment_beside_latest(three_epochs):
+    folder = three_epochs("--save_latest_freq", 3, "--save_by_iter", "--keep_last", 100)
+    names = {p.name for p in folder.glob("*_net_G.pth")}
+    assert names == {"latest_net_G.pth", *(f"iter_{n}_net_G.pth" for n in (4, 7, 9, 12, 15))}
+    for samples in (4, 7, 9, 12, 15):
+        state = torch.load(folder / f"state_{SAMPLES.index(samples) + 1:09d}.pt", weights_only=True)
+        exported = weights(folder, f"iter_{samples}")["G"]
+        assert all(torch.equal(tensor, state["model"][f"G.{key}"]) for key, tensor in exported.items())
+
+
+@pytest.mark.parametrize(("every", "numbers"), [(1, {"1", "2", "3"}), (2, {"2"}), (5, set())])
+def test_numbered_weights_every_so_many_epochs_and_latest_always(three_epochs, every, numbers):
+    folder = three_epochs("--save_epoch_freq", every)
+    assert {p.name for p in folder.glob("*_net_G.pth")} == {f"{n}_net_G.pth" for n in numbers | {"latest"}}
+    state = torch.load(folder / "state_000000009.pt", weights_only=True)
+    assert all(torch.equal(t, state["model"][f"D.{key}"]) for key, t in weights(folder)["D"].items())
+
+
+def test_drop_last_leaves_out_the_smaller_batch(three_epochs):
+    steps = rows(three_epochs("--drop_last", "--print_freq", 1))[0]
+    assert [row["samples"] for row in steps] == [2, 4, 6, 8, 10, 12]
+    assert [row["iters"] for row in steps] == [2, 4] * 3
+    assert steps[1]["at"] == 2.0
+
+
+# --- options that change what is trained
+
+
+@pytest.mark.parametrize(
+    ("policy", "rates"),
+    [
+        (["linear", "--n_epochs", 2, "--n_epochs_decay", 2], [1, 1, 2 / 3, 1 / 3]),
+        (["step", "--n_epochs", 4, "--n_epochs_decay", 0, "--lr_decay_iters", 2], [1, 1, 0.1, 0.1]),
+        (["cosine", "--n_epochs", 3, "--n_epochs_decay", 1], [1, 0.8535534, 0.5, 0.1464466]),
+        (["plateau", "--n_epochs", 4, "--n_epochs_decay", 0], [1, 1, 1, 1]),
+    ],
+)
+def test_the_learning_rate_of_each_epoch_follows_the_policy(command, paired, tmp_path, policy, rates):
+    ended = command("train", *TINY, "--model", "pix2pix", "--dataroot", paired, "--name", "run", "--lr", "0.01",
+                    "--max_dataset_size", 1, "--lr_policy", *policy)  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert [row["lr"] for row in rows(tmp_path / "checkpoints" / "run")[1]] == pytest.approx([0.01 * r for r in rates])
+
+
+def test_serial_batches_without_augmentation_shows_the_last_file_pixel_for_pixel(command, paired, tmp_path):
+    """In order, the epoch's last picture is the last file; the shuffled order shows others."""
+    plain = [*TINY, "--load_size", 32, "--no_flip", "--model", "pix2pix", "--dataroot", paired, "--n_epochs", 3,
+             "--n_epochs_decay", 0]  # fmt: skip
+    assert command("train", *plain, "--serial_batches", "--name", "serial").code == 0
+    assert command("train", *plain, "--name", "shuffled").code == 0
+    both = Image.open(paired / "train" / "4.png")
+    halves = both.crop((0, 0, 48, 40)), both.crop((48, 0, 96, 40))
+    A, B = (np.asarray(half.resize((32, 32), Image.Resampling.BICUBIC)) for half in halves)
+
+    def shown(run, epoch, label):
+        return np.asarray(Image.open(tmp_path / f"checkpoints/{run}/web/images/epoch{epoch:03d}_{label}.png"))
+
+    for epoch in (1, 2, 3):
+        assert np.array_equal(shown("serial", epoch, "real_A"), A)
+        assert np.array_equal(shown("serial", epoch, "real_B"), B)
+    assert not all(np.array_equal(shown("shuffled", epoch, "real_A"), A) for epoch in (1, 2, 3))
+
+
+def test_direction_b_to_a_swaps_the_halves(command, paired, tmp_path):
+    plain = [*TINY, "--load_size", 32, "--no_flip", "--serial_batches", "--model", "pix2pix", "--dataroot", paired,
+             "--n_epochs", 1, "--n_epochs_decay", 0]  # fmt: skip
+    shown = {}
+    for direction in ("AtoB", "BtoA"):
+        assert command("train", *plain, "--direction", direction, "--name", direction).code == 0
+        pictures = tmp_path / "checkpoints" / direction / "web" / "images"
+        shown[direction] = {x: np.asarray(Image.open(pictures / f"epoch001_real_{x}.png")) for x in "AB"}
+    assert np.array_equal(shown["AtoB"]["A"], shown["BtoA"]["B"])
+    assert np.array_equal(shown["AtoB"]["B"], shown["BtoA"]["A"])
+    assert not np.array_equal(shown["AtoB"]["A"], shown["AtoB"]["B"])
+
+
+def test_direction_b_to_a_swaps_the_folders(command, unpaired, tmp_path):
+    ended = command("train", *TINY, "--load_size", 32, "--no_flip", "--serial_batches", "--direction", "BtoA",
+                    "--dataroot", unpaired, "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "run")  # fmt: skip
+    assert ended.code == 0, ended.err
+    shown = np.asarray(Image.open(tmp_path / "checkpoints/run/web/images/epoch001_real_A.png"))
+    source = Image.open(unpaired / "trainB" / "0.png")  # the fifth of four
+    assert np.array_equal(shown, np.asarray(source.resize((32, 32), Image.Resampling.BICUBIC)))
+
+
+@pytest.mark.parametrize("model", TRAINABLE)
+def test_one_channel_in_and_out(command, tmp_path, model):
+    ended = command("train", *TINY, *DEMO, "--model", model, "--input_nc", 1, "--output_nc", 1,
+                    "--max_dataset_size", 2, "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "run")  # fmt: skip
+    assert ended.code == 0, ended.err
+    folder = tmp_path / "checkpoints" / "run"
+    assert {Image.open(p).mode for p in (folder / "web" / "images").iterdir()} == {"L"}
+    for name, tensors in weights(folder).items():
+        first, last = next(iter(tensors.values())), [t for t in tensors.values() if t.dim() == 4][-1]
+        if name.startswith("G"):
+            assert (first.shape[1], last.shape[0]) == (1, 1)
+
+
+def test_grey_to_colour(command, paired, tmp_path):
+    """The input is grey and the output is not; the discriminator of pairs sees all four channels."""
+    ended = command("train", *TINY, "--dataroot", paired, "--model", "pix2pix", "--input_nc", 1, "--n_epochs", 1,
+                    "--n_epochs_decay", 0, "--name", "run")  # fmt: skip
+    assert ended.code == 0, ended.err
+    pictures = tmp_path / "checkpoints" / "run" / "web" / "images"
+    modes = {p.stem[9:]: Image.open(p).mode for p in pictures.iterdir()}
+    assert modes == {"real_A": "L", "fake_B": "RGB", "real_B": "RGB"}
+    assert next(iter(weights(pictures.parents[1])["D"].values())).shape[1] == 4
+
+
+@pytest.mark.parametrize("model", TRAINABLE)
+def test_the_seed_decides_the_weights_and_workers_do_not(command, tmp_path, model):
+    def run(name, *argv):
+        ended = command("train", *TINY, *DEMO, "--model", model, "--max_dataset_size", 3, "--name", name,
+                        "--n_epochs", 2, "--n_epochs_decay", 0, *argv)  # fmt: skip
+        assert ended.code == 0, ended.err
+        return weights(tmp_path / "checkpoints" / name)
+
+    one = run("one", "--seed", 5)
+    assert equal(one, run("again", "--seed", 5))
+    assert equal(one, run("workers", "--seed", 5, "--num_threads", 2))
+    assert not equal(one, run("other", "--seed", 6))
+
+
+def test_verbose_lists_every_layer_and_what_the_discriminator_sees(command, paired, tmp_path):
+    flags = [*TINY, "--dataroot", paired, "--model", "pix2pix", "--n_epochs", 1, "--n_epochs_decay", 0]
+    said = command("train", *flags, "--max_dataset_size", 1, "--name", "verbose", "--verbose").out
+    state = torch.load(tmp_path / "checkpoints/verbose/latest_net_G.pth", weights_only=True)
+    layers = {key.rpartition(".")[0] for key in state}
+    of_generator = said[said.index("network G ") : said.index("network D ")]
+    lines = {line.split()[0]: line for line in of_generator.splitlines() if line.startswith("model.")}
+    assert layers <= set(lines)
+    assert "Conv2d" in lines["model.1"] and "4x32x32" in lines["model.1"] and str(4 * 3 * 7 * 7) in lines["model.1"]
+    assert "receptive field: 70x70" in said
+    quiet = command("train", *flags, "--max_dataset_size", 1, "--name", "quiet").out
+    assert "receptive field" not in quiet and "model.1 " not in quiet
+    for text in (said, quiet):  # the reference's line, in both
+        assert len(re.findall(r"^\[Network [GD]\] Total number of parameters : \d+\.\d{3} M$", text, re.M)) == 2
+
+
+@pytest.mark.parametrize("kind", ["yaml", "json"])
+def test_a_config_file_ranks_between_the_command_line_and_the_defaults(command, paired, tmp_path, kind):
+    values = {"model": "pix2pix", "dataroot": str(paired), "n_epochs": 1, "n_epochs_decay": 1, "ndf": 6, "lr": 0.003,
+              "no_flip": True, "name": "configured"}  # fmt: skip
+    text = json.dumps(values) if kind == "json" else "".join(f"{k}: {v}\n" for k, v in values.items())
+    (tmp_path / f"run.{kind}").write_text(text.replace("True", "true"))
+    place = TINY.index("--ndf")
+    given = TINY[:place] + TINY[place + 2 :]  # what the file says, the command line does not
+    ended = command("train", *given, "--config", f"run.{kind}", "--n_epochs_decay", 0, "--max_dataset_size", 1)
+    assert ended.code == 0, ended.err
+    kept = json.loads((tmp_path / "checkpoints/configured/options.json").read_text())["options"]
+    assert (kept["model"], kept["ndf"], kept["lr"], kept["no_flip"]) == ("pix2pix", 6, 0.003, True)
+    assert (kept["n_epochs_decay"], kept["beta1"]) == (0, 0.5)
+    (row,) = rows(tmp_path / "checkpoints" / "configured")[1]
+    assert row["lr"] == 0.003
+
+
+def test_no_html_writes_no_page(command, paired, tmp_path):
+    ended = command("train", *TINY, "--dataroot", paired, "--model", "pix2pix", "--max_dataset_size", 1, "--n_epochs",
+                    1, "--n_epochs_decay", 0, "--no_html", "--name", "run")  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert not (tmp_path / "checkpoints" / "run" / "web").exists()
+    assert "index.html" not in ended.out
+
+
+def test_without_a_visdom_server_a_run_says_so_in_exactly_one_line(command, unpaired):
+    """The reference's command line: visdom is on by default."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = [word for pair in zip(SMALL[::2], SMALL[1::2], strict=True) if pair[0] != "--display_id" for word in pair]
+    ended = command("train", *flags, "--netG", "resnet_4blocks", "--print_freq", 1, "--display_freq", 1, "--dataroot",
+                    unpaired, "--model", "cycle_gan", "--n_epochs", 1, "--n_epochs_decay", 0,
+                    "--display_port", port)  # fmt: skip
+    assert ended.code == 0, ended.err
+    about = [line for line in (ended.out + ended.err).splitlines() if "visdom" in line or "live plots" in line]
+    assert len(about) == 1
+    assert f"http://localhost:{port}" in about[0] and f"visdom -port {port}" in about[0]
+
+
+def test_a_model_that_only_translates_is_refused_before_anything_is_made(command, unpaired, tmp_path):
+    for name in EVERY.keys() - set(TRAINABLE):
+        ended = command("train", *TINY, "--dataroot", unpaired, "--dataset_mode", "unaligned", "--model", name)
+        assert ended.code == 2
+        assert ended.last.startswith("error: option '--model'") and "test.py" in ended.last
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_tests_of_this_file_know_every_model():
+    assert {"cycle_gan", "pix2pix"} <= set(TRAINABLE)
+    assert "test" not in TRAINABLE
