@@ -1,4 +1,4 @@
-"""Measure cgan: are generated pictures read as the class asked for, by a classifier of real ones, and do they vary?
+"""Measure whether cgan draws the classes asked for, as a classifier of real pictures reads them, and whether it varies.
 
 python benchmarks/class_gan.py --dataroot DIR [--size 32 --channels 1 --minutes 10 --samples 100] [-- train.py flags]
 Trains with train.py for so many minutes (then Ctrl-C, as a user would), generates with test.py, and prints the

@@ -1,8 +1,7 @@
 """colorization: colour pictures split into lightness (A) and colour (B), in CIE L*a*b*."""
 
-import torch
-
 from data.base import BaseDataset, Sample
+from util.errors import OptionError
 from util.lab import rgb_to_lab
 
 
@@ -13,6 +12,13 @@ class Colorization(BaseDataset):
 
     def __init__(self, o):
         super().__init__(o)
+        if (o.input_nc, o.output_nc) != (1, 2):
+            raise OptionError(
+                "option",
+                "--output_nc",
+                f"colorization goes from 1 channel to 2, not {o.input_nc} to {o.output_nc}",
+                "leave out --input_nc and --output_nc",
+            )
         self.paths = self.files(o.phase)
 
     def __len__(self) -> int:
@@ -21,5 +27,5 @@ class Colorization(BaseDataset):
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         rgb = self.preprocess(self.read(path, 3), path, self.preprocess.draw())
-        lab = torch.from_numpy(rgb_to_lab(((rgb + 1) / 2).permute(1, 2, 0).numpy())).permute(2, 0, 1).float()
+        lab = rgb_to_lab((rgb[None] + 1) / 2)[0]
         return {"A": lab[:1] / 50 - 1, "B": lab[1:] / 110, "path_A": path, "path_B": path}

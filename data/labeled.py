@@ -35,7 +35,9 @@ class Labeled(BaseDataset):
                 raise OptionError("option", "--classes", f"there is no class '{name}'",
                                   "choose from " + ", ".join(sorted(found)))  # fmt: skip
         self.classes = tuple(sorted(wanted))
-        self.samples = [(sample, label) for label, name in enumerate(self.classes) for sample in found[name]]
+        every = [(n, label, sample) for label, name in enumerate(self.classes) for n, sample in enumerate(found[name])]
+        fair = sorted(every, key=lambda row: row[:2])  # so that --max_dataset_size leaves something of each class
+        self.samples = [(sample, label) for _, label, sample in fair[: int(min(len(fair), o.max_dataset_size))]]
 
     def _folders(self) -> dict[str, list[str]]:
         roots = [str(Path(self.o.dataroot, self.o.phase)), self.o.dataroot]
@@ -49,15 +51,13 @@ class Labeled(BaseDataset):
         empty = [name for name, files in found.items() if not files]
         if empty:
             raise DataError("folder", str(Path(root, empty[0])), "holds no images", "remove it or fill it")
-        limit = self.o.max_dataset_size
-        return {name: files if limit >= len(files) else files[: int(limit)] for name, files in found.items()}
+        return found
 
     def _idx(self) -> dict[str, list[np.ndarray]]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
             images, labels = (_read_idx(Path(self.o.dataroot), stem, n) for n in (3, 1))
             if images is not None and labels is not None:
-                limit = int(min(self.o.max_dataset_size, len(images)))
-                return {str(c): list(images[labels == c][:limit]) for c in np.unique(labels)}
+                return {str(c): list(images[labels == c]) for c in np.unique(labels)}
         return {}
 
     def __len__(self) -> int:

@@ -44,7 +44,7 @@ class ClassGAN(BaseModel):
         return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g)]
 
     def forward(self, batch):
-        z = torch.randn(len(batch["A"]), self.o.latent_dim).to(batch["A"])
+        z = torch.randn(len(batch["A"]), self.o.latent_dim, device=batch["A"].device, dtype=batch["A"].dtype)
         return {"real": batch["A"], "fake": self.G(z, batch["label"])}
 
     def loss_d(self, batch, out):
@@ -57,15 +57,16 @@ class ClassGAN(BaseModel):
 
     def sheets(self, request):
         """Return {name: (pictures, labels)}: all classes' samples, or for each class the steps between two latents."""
-        rng, device = torch.Generator().manual_seed(request.seed), next(self.G.parameters()).device
+        device = next(self.G.parameters()).device
+        rng = torch.Generator(device).manual_seed(request.seed)
         found = {}
         for name in request.classes:
-            z = torch.randn(request.number, self.o.latent_dim, generator=rng)
+            z = torch.randn(request.number, self.o.latent_dim, generator=rng, device=device)
             if request.kind == "interpolation":
-                share = torch.linspace(0, 1, request.number)[:, None]
+                share = torch.linspace(0, 1, request.number, device=device)[:, None]
                 z = (1 - share) * z[:1] + share * z[-1:]
-            label = torch.full((request.number,), self.classes.index(name)).to(device)
-            found[name] = (self.G(z.to(device), label), label)
+            label = torch.full((request.number,), self.classes.index(name), device=device)
+            found[name] = (self.G(z, label), label)
         if request.kind != "grid":
             return found
         return {"grid": tuple(torch.cat(parts) for parts in zip(*found.values()))}

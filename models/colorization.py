@@ -20,5 +20,4 @@ class Colorization(Pix2Pix):
 
 def to_rgb(A, B):
     """Return RGB in [-1, 1] of lightness A (N, 1, H, W) and colour B (N, 2, H, W), both in [-1, 1]."""
-    lab = torch.cat([(A + 1) * 50, B * 110], 1).detach().permute(0, 2, 3, 1)
-    return torch.from_numpy(lab_to_rgb(lab.cpu().numpy())).permute(0, 3, 1, 2).float() * 2 - 1
+    return lab_to_rgb(torch.cat([(A + 1) * 50, B * 110], 1).detach()) * 2 - 1

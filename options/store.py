@@ -24,7 +24,10 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
     values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in kept.items()}
     try:
         if phase == "train":
-            _replace(folder / FILE, json.dumps({"format": 1, "options": values, "spec": vars(spec)}, indent=1) + "\n")
+            _replace(
+                folder / FILE,
+                json.dumps({"format": 1, "options": values, "spec": vars(spec) if spec else {}}, indent=1) + "\n",
+            )
         _replace(folder / f"{phase}_opt.txt", as_text(options))
     except OSError as problem:
         if phase == "train":

@@ -55,7 +55,7 @@ def _files(
 
 
 def _target(path: Path, state: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> str:
-    """Return the network a lone file is meant for: the one it names, else the one most of it fits, the first of equals."""
+    """Return the network a lone file is meant for: the one it names, else the one most of it fits."""
     named = re.fullmatch(r".*_net_(\w+)", path.stem)
     if named and named[1] in networks:
         return named[1]

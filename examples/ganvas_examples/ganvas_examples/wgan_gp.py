@@ -49,7 +49,7 @@ class WGANGP(BaseModel):
         return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g, every=self.o.n_critic)]
 
     def forward(self, batch):
-        z = torch.randn(len(batch["A"]), self.o.z_dim, 1, 1).to(batch["A"])
+        z = torch.randn(len(batch["A"]), self.o.z_dim, 1, 1, device=batch["A"].device, dtype=batch["A"].dtype)
         return {"real": batch["A"], "fake": self.G(z)}
 
     def loss_d(self, batch, out):
@@ -61,9 +61,10 @@ class WGANGP(BaseModel):
         return {"G_GAN": self.gan.generator(self.D(out["fake"]))}
 
     def sheets(self, request):
-        rng, device = torch.Generator().manual_seed(request.seed), next(self.G.parameters()).device
-        z = torch.randn(request.number, self.o.z_dim, 1, 1, generator=rng)
+        device = next(self.G.parameters()).device
+        rng = torch.Generator(device).manual_seed(request.seed)
+        z = torch.randn(request.number, self.o.z_dim, 1, 1, generator=rng, device=device)
         if request.kind == "interpolation":
-            share = torch.linspace(0, 1, request.number)[:, None, None, None]
+            share = torch.linspace(0, 1, request.number, device=device)[:, None, None, None]
             z = (1 - share) * z[:1] + share * z[-1:]
-        return {"samples": (self.G(z.to(device)), torch.zeros(request.number))}
+        return {"samples": (self.G(z), torch.zeros(request.number))}
