@@ -35,6 +35,7 @@ def list_images(folder: str) -> list[str]:
             folders.clear()
             continue
         seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in filter(is_readable, names):
             path = os.path.join(root, name)
             try:
@@ -71,7 +72,7 @@ def open_image(path: str, channels: int) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.load()
-            return in_channels(_eight_bit(_upright(image), path), channels, path)
+            return in_channels(_eight_bit(_upright(image), path, image.format), channels, path)
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
@@ -95,8 +96,10 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _eight_bit(image: Image.Image, path: str) -> Image.Image:
+def _eight_bit(image: Image.Image, path: str, source_format: str | None) -> Image.Image:
     """Return an image whose values fit 8 bits; PIL's own conversion would clip 16-bit pictures to white."""
+    if image.mode == "I" and source_format == "TIFF":
+        raise DataError("image", path, "holds 32-bit numbers", "convert it to 8 or 16 bits a channel")
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode == "F":

@@ -29,6 +29,12 @@ DATASETS = [e.name for e in entries("dataset")]
 BICUBIC = Image.Resampling.BICUBIC
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Work in an empty folder: without one called `demo`, which would win over the generated pictures."""
+    monkeypatch.chdir(tmp_path)
+
+
 def flags(*argv, phase="train"):
     """Options of a small model; sizes come from the test, so load_size and crop_size may be given again."""
     o = parse([*SMALL, *map(str, argv)], "train")
@@ -657,19 +663,12 @@ def test_train_ends_with_three_and_one_line_for_data_it_cannot_use(case, command
 # --- the generated data set -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """A working folder without a folder `demo`."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def shown(mode, phase, side, index):
     words = ("--preprocess", "none", "--no_flip", "--serial_batches")
     return pixels(sample(make(mode, "demo", *words, phase=phase), index)[side])
 
 
-def test_demo_pictures_are_the_same_every_time(elsewhere):
+def test_demo_pictures_are_the_same_every_time():
     random.seed(1)
     first = [shown("unaligned", "train", side, 3) for side in "AB"]
     random.seed(2)
@@ -680,23 +679,23 @@ def test_demo_pictures_are_the_same_every_time(elsewhere):
     assert len({shown("unaligned", "train", "A", n).tobytes() for n in range(64)}) == 64, "and all different"
 
 
-def test_demo_has_every_layout_and_no_files(elsewhere):
+def test_demo_has_every_layout_and_no_files():
     for phase, count in (("train", 64), ("val", 16), ("test", 16)):
         assert len(make("unaligned", "demo", phase=phase)) == count
         assert len(make("aligned", "demo", phase=phase)) == count
     assert len(make("single", "demo")) == 16
     assert len(make("single", "demo/testB")) == 16
-    assert list(elsewhere.iterdir()) == []
+    assert list(Path.cwd().iterdir()) == []
     assert "demo/trainC" in refused("single", "demo/trainC")
 
 
-def test_paired_demo_test_pictures_are_the_unpaired_ones(elsewhere):
+def test_paired_demo_test_pictures_are_the_unpaired_ones():
     for index in (0, 7, 15):
         for side in "AB":
             assert (shown("aligned", "test", side, index) == shown("unaligned", "test", side, index)).all()
 
 
-def test_demo_sides_show_one_scene_in_test_and_share_none_in_training(elsewhere):
+def test_demo_sides_show_one_scene_in_test_and_share_none_in_training():
     """A ball is darker where its light does not reach, in any colour: luminance is alike in one scene."""
 
     def alike(phase, a, b):
@@ -710,9 +709,9 @@ def test_demo_sides_show_one_scene_in_test_and_share_none_in_training(elsewhere)
     assert max(training) < min(same)
 
 
-def test_a_real_folder_named_demo_wins(elsewhere):
+def test_a_real_folder_named_demo_wins(tmp_path):
     for side in "AB":
-        save(noisy(0, 8, 8), elsewhere / "demo" / f"train{side}" / "x.png")
+        save(noisy(0, 8, 8), tmp_path / "demo" / f"train{side}" / "x.png")
     dataset = make("unaligned", "demo", "--preprocess", "none", "--no_flip")
     assert len(dataset) == 1
     assert (pixels(sample(dataset)["A"]) == channels_first(noisy(0, 8, 8))).all()

@@ -212,16 +212,14 @@ def test_floats_are_refused(tmp_path):
 def test_an_eps_named_png_is_refused_and_no_interpreter_is_started(tmp_path, monkeypatch):
     """Pillow would hand it to Ghostscript."""
 
-    def started(*args, **kwargs):
-        raise AssertionError(f"a child process was started: {args}")
-
-    monkeypatch.setattr(subprocess, "Popen", started)
-    monkeypatch.setattr(subprocess, "check_call", started)
+    children = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: children.append(args))
     file = io.BytesIO()
     picture(0).save(file, "EPS")
     (tmp_path / "x.png").write_bytes(file.getvalue())
     assert Image.open(tmp_path / "x.png").format == "EPS", "without the list of formats it would be opened"
-    assert "cannot be read" in refused(tmp_path / "x.png")
+    assert "cannot identify image file" in refused(tmp_path / "x.png")
+    assert children == []
 
 
 @pytest.mark.parametrize(("content", "why"), [
@@ -326,6 +324,22 @@ def test_links_that_lead_back_up_or_across_give_each_folder_once(folder, tmp_pat
     assert len({os.path.realpath(path) for path in found}) == 4
 
 
+def test_many_links_back_up_are_not_followed_round_and_round(folder, monkeypatch):
+    """Three of them, each followed 40 times before the system gives up, would be 3^40 folders."""
+    looked, scandir = [], os.scandir
+    for n in range(3):
+        (folder / "sub" / f"up{n}").symlink_to(folder)
+
+    def counted(path):
+        looked.append(path)
+        assert len(looked) < 100
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    assert names(folder) == ["a.JPG", "b.png", "sub/deep/c.tif"]
+    assert len(looked) <= 4 + 3, "each folder, and each link once"
+
+
 def test_a_file_that_is_linked_beside_itself_is_found_once(folder):
     (folder / "again.png").symlink_to(folder / "b.png")
     assert len({os.path.realpath(path) for path in list_images(str(folder))}) == len(list_images(str(folder))) == 3
@@ -425,3 +439,17 @@ def test_a_picture_is_replaced_in_one_step(tmp_path):
         assert (np.asarray(Image.open(io.BytesIO(reader.read()))) == 0).all(), "a reader keeps the whole old one"
     assert os.stat(tmp_path / "x.png").st_ino != before
     assert (np.asarray(Image.open(tmp_path / "x.png")) == 255).all()
+
+
+def test_32_bit_whole_numbers_are_refused(tmp_path):
+    """Their range is unknown: cutting it to 8 bits would give black or white."""
+    Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8) * 100_000).save(tmp_path / "deep.tif")
+    with pytest.raises(DataError, match="holds 32-bit numbers"):
+        open_image(str(tmp_path / "deep.tif"), 1)
+
+
+def test_hidden_folders_are_not_searched(tmp_path):
+    for folder in (".ipynb_checkpoints", "seen"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(b"x")
+    assert list_images(str(tmp_path)) == [str(tmp_path / "seen" / "a.png")]

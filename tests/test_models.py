@@ -30,6 +30,12 @@ PENALTIES = {"pix2pix": {"D_gp"}, "cycle_gan": {"D_A_gp", "D_B_gp"}}
 NETWORKS = {"pix2pix": {"G", "D"}, "cycle_gan": {"G_A", "G_B", "D_A", "D_B"}}
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Work in an empty folder: without one called `demo`, which would win over the generated pictures."""
+    monkeypatch.chdir(tmp_path)
+
+
 def make_run(tmp_path, model, *flags):
     """Return a run of a tiny model that nothing was trained of yet."""
     o = options("--model", model, *TINY, "--checkpoints_dir", str(tmp_path), *map(str, flags))

@@ -378,15 +378,19 @@ def test_one_channel_in_and_out(command, tmp_path, model):
             assert (first.shape[1], last.shape[0]) == (1, 1)
 
 
-def test_grey_to_colour(command, paired, tmp_path):
-    """The input is grey and the output is not; the discriminator of pairs sees all four channels."""
-    ended = command("train", *TINY, "--dataroot", paired, "--model", "pix2pix", "--input_nc", 1, "--n_epochs", 1,
-                    "--n_epochs_decay", 0, "--name", "run")  # fmt: skip
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+@pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
+def test_grey_to_colour_in_both_directions(command, tmp_path, model, direction):
+    """The input is grey and the output is not, whichever side it is; a discriminator of pairs sees four channels."""
+    ended = command("train", *TINY, *DEMO, "--model", model, "--input_nc", 1, "--n_epochs", 1, "--n_epochs_decay", 0,
+                    "--max_dataset_size", 1, "--direction", direction, "--name", "run",
+                    *(["--lambda_identity", 0] if model == "cycle_gan" else []))  # fmt: skip
     assert ended.code == 0, ended.err
-    pictures = tmp_path / "checkpoints" / "run" / "web" / "images"
-    modes = {p.stem[9:]: Image.open(p).mode for p in pictures.iterdir()}
-    assert modes == {"real_A": "L", "fake_B": "RGB", "real_B": "RGB"}
-    assert next(iter(weights(pictures.parents[1])["D"].values())).shape[1] == 4
+    folder = tmp_path / "checkpoints" / "run"
+    modes = {p.stem[9:]: Image.open(p).mode for p in (folder / "web" / "images").iterdir()}
+    assert modes == {label: "L" if label.endswith("_A") else "RGB" for label in modes}
+    channels = {name: next(iter(tensors.values())).shape[1] for name, tensors in weights(folder).items()}
+    assert channels == ({"G": 1, "D": 4} if model == "pix2pix" else {"G_A": 1, "G_B": 3, "D_A": 3, "D_B": 1})
 
 
 @pytest.mark.parametrize("model", TRAINABLE)
