@@ -68,7 +68,10 @@ class Labeled(BaseDataset):
         if isinstance(source, str):
             image, path = self.read(source, self.nc), source
         else:
-            image, path = Image.fromarray(source).convert("L" if self.nc == 1 else "RGB"), f"{index:05d}.png"
+            image, path = (
+                Image.fromarray(np.asarray(source)).convert("L" if self.nc == 1 else "RGB"),
+                f"{index:05d}.png",
+            )
         return {"A": self.preprocess(image, path, self.preprocess.draw()), "label": label, "path_A": path}
 
     def spec(self) -> Spec:

@@ -505,7 +505,7 @@ def test_a_folder_of_the_references_files_is_loaded(command, straight, tmp_path,
         shutil.copy(path, theirs / path.name.replace("2_", "latest_"))
     ended = command("train", *SMALL, *DEMO, "--model", model, "--netG", "resnet_4blocks", "--name", "theirs",
                     "--continue_train", "--epoch_count", 3, "--n_epochs", 3, "--n_epochs_decay", 1, "--lr", 1e-12,
-                    "--print_freq", 1)  # fmt: skip
+                    "--print_freq", 1, "--batch_size", 1)  # fmt: skip
     assert ended.code == 0, ended.err
     assert "continuing from the weights latest_net_*.pth at epoch 3 (--epoch_count)" in ended.out
     assert "optimisers, image pools and random draws start anew" in ended.out
