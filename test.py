@@ -13,7 +13,7 @@ def main(argv, report):
     from data.base import Spec
     from data.loader import Loader
     from options import store
-    from util import checkpoint, device
+    from util import checkpoint, device, seeding
     from util.registry import find
     from util.results import Results
     from util.sheets import can_generate
@@ -25,6 +25,7 @@ def main(argv, report):
     if not o.remembered:
         read_architecture(o, folder, which)
     where = device.pick(o.gpu_ids)
+    seeding.seed_everything(o.seed, o.deterministic)
     spec = store.load_spec(folder)
     model_class = find("model", o.model)
     dataset = None if spec and can_generate(model_class) else find("dataset", o.dataset_mode)(o)
@@ -45,8 +46,10 @@ def translate(o, model, results, batches, where):
     """Send batches through the model until the data set or --num_test ends."""
     import torch
 
+    from util.device import move
+
     for batch in batches:
-        batch = {k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}
+        batch = move(batch, where)
         with torch.inference_mode():
             out = model(batch)
         wanted = len(batch["A"]) if o.num_test is None else min(len(batch["A"]), o.num_test - results.count)
@@ -70,9 +73,11 @@ def generate_sheets(o, model, results, classes):
 
 
 def needed(model):
-    """Return the networks that make pictures: those the model names as averaged, else all."""
+    """Return the networks to load: those the model names as averaged, else those it trains, else all."""
     every = model.networks()
-    return {name: every[name] for name in model.averaged} if model.averaged else every
+    trained = {id(p) for phase in model.phases() for net in phase.nets for p in net.parameters()}
+    names = model.averaged or [n for n, net in every.items() if any(id(p) in trained for p in net.parameters())]
+    return {name: every[name] for name in names} or every
 
 
 def set_mode(model, evaluate):

@@ -16,7 +16,7 @@ def main(argv, report):
     from util.signals import StopRequest
 
     where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
-    loader, spec, model = build(o)
+    loader, spec, model = build(o, pin=where.type == "cuda")
     folder = RunFolder(o)
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     stop = StopRequest()
@@ -32,7 +32,7 @@ def main(argv, report):
     print(f"done: {run.at.last_epoch} epochs; {page}python test.py {shlex.join(where_it_is(o))}")
 
 
-def build(o):
+def build(o, pin=False):
     """Return the loader of batches, what the data set says of its images, and the model, with fresh weights."""
     from data.loader import Loader
     from networks.sizes import check_sizes
@@ -42,14 +42,17 @@ def build(o):
 
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
-    seeding.seed_everything(o.seed, o.deterministic)
+    seeding.seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
     model = find("model", o.model)(o, spec)
     if not model.phases():
         raise OptionError(
             "option", "--model", f"{o.model} only translates, it cannot be trained", "use it with test.py"
         )
     check_sizes(model.networks().values(), spec.height, spec.width)
-    loader = Loader(dataset, o, shuffle=not o.serial_batches)
+    loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=pin)
+    if not len(loader):
+        why = f"leaves nothing: {len(dataset)} images make no batch of {o.batch_size}"
+        raise OptionError("option", "--drop_last", why, "lower --batch_size or leave --drop_last out")
     rehearse(model, o.model, o.dataset_mode, loader.sample())
     return loader, spec, model
 
@@ -74,6 +77,7 @@ def set_up(o, folder, where, loader, spec, model):
 
 def train(run, loader, display, stop):
     """Train from where the run stands to its last epoch; raise Stopped, saved, when a signal asks for it."""
+    from util.device import move
     from util.pixels import first_pixels
     from util.sheets import training_grid
 
@@ -83,17 +87,18 @@ def train(run, loader, display, stop):
         share = run.begin_epoch()
         epoch_start = mark = time.monotonic()
         for batch in loader.epoch(at.epoch, skip=at.seen):
-            batch = to_device(batch, run.device)
+            batch = move(batch, run.device)
             loaded = time.monotonic()
             out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step)
             run.means.add(losses)
             at.advance(len(batch["A"]), time.monotonic() - loaded, loaded - mark)
             display.step(at, run.means.latest, lambda shown=out: first_pixels(run.model.show(shown)))
-            midway = not at.epoch_done  # at its end an epoch is counted first, then saved
-            if midway and (at.due(o.save_latest_freq) or stop.number):
+            del out, losses  # their graph must not live beside the next one
+            signal, midway = stop.number, not at.epoch_done  # at its end an epoch is counted first, then saved
+            if midway and (at.due(o.save_latest_freq) or signal):
                 run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
-            if midway and stop.number:
-                raise Stopped(stop.number, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
+            if midway and signal:
+                raise Stopped(signal, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
             mark = time.monotonic()
 
         display.epoch(at, run.means.epoch(), time.monotonic() - epoch_start, o.lr * share)
@@ -104,10 +109,11 @@ def train(run, loader, display, stop):
         numbered = [str(done)] if sheets or done % o.save_epoch_freq == 0 else []
         if latest_due and o.save_by_iter:
             numbered.append(f"iter_{at.samples}")
-        if numbered or latest_due or stop.number or done == at.last_epoch:
+        signal = stop.number
+        if numbered or latest_due or signal or done == at.last_epoch:
             run.save("latest", *numbered)
-        if stop.number and done < at.last_epoch:
-            raise Stopped(stop.number, f"stopped and saved after epoch {done}; {how_to_continue(o)}")
+        if signal and done < at.last_epoch:
+            raise Stopped(signal, f"stopped and saved after epoch {done}; {how_to_continue(o)}")
 
 
 def train_step(model, phases, optimizers, gates, batch, step):
@@ -128,11 +134,6 @@ def train_step(model, phases, optimizers, gates, batch, step):
         (phase.weight * sum(losses[phase.name].values())).backward()
         optimizers[phase.name].step()
     return out, losses
-
-
-def to_device(batch, where):
-    """Return a batch with its tensors on a device."""
-    return {k: v.to(where, non_blocking=True) if hasattr(v, "to") else v for k, v in batch.items()}
 
 
 def how_to_continue(o):

@@ -21,15 +21,16 @@ Key = tuple[int, int]  # (epoch, index)
 class Loader:
     """`loader.epoch(epoch, skip)` yields the batches of one epoch, without its first `skip` samples.
 
-    Resuming is skipping: what a batch holds depends on nothing but (seed, epoch) and its place.
+    Resuming is skipping: what a batch holds depends on nothing but (seed, epoch) and its place. pin: batches are made
+    ready for copying to a CUDA device.
     """
 
-    def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool):
+    def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
         self.loader = DataLoader(
             Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=workers, collate_fn=collate,
-            persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_quiet_worker,
+            persistent_workers=workers > 0, pin_memory=pin, worker_init_fn=_quiet_worker,
             generator=torch.Generator(),  # its own: the global one belongs to the training step
         )  # fmt: skip
 

@@ -68,14 +68,15 @@ class GANLoss(nn.Module):
 
     def fake(self, prediction: Tensor) -> Tensor:
         """Return the discriminator's loss on predictions of generated pictures."""
-        if self.penalty_due:
-            advice = "this objective needs its gradient penalty: add `| self.gan.penalty(...)` to the losses of D"
-            warnings.warn(advice, stacklevel=2)
         self.penalty_due = self.objective.penalised and self.lambda_gp > 0
         return self.objective.fake(prediction)
 
     def generator(self, prediction: Tensor) -> Tensor:
         """Return the generator's loss on predictions of generated pictures."""
+        if self.penalty_due:  # the discriminator's phase is over
+            self.penalty_due = False
+            advice = "this objective needs its gradient penalty: add `| self.gan.penalty(...)` to the losses of D"
+            warnings.warn(advice, stacklevel=2)
         return self.objective.generator(prediction)
 
     def penalty(self, name: str, D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from networks.norm import Norm, norm_layer
 from networks.sizes import unfit
@@ -36,9 +37,9 @@ class ResnetBlock(nn.Module):
 
 
 class Resnet(nn.Module):
-    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; H and W multiples of 4, at least 8.
+    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; H and W at least 8, else DataError.
 
-    Raises DataError for other sizes (`check_size`). Keys are those of the reference's resnet generators.
+    Sides that are no multiples of 4 are padded by reflection and cut back. Keys are those of the reference's resnets.
     """
 
     def __init__(self, input_nc: int, output_nc: int, n_blocks: int, ngf: int = 64, norm: str = "instance",
@@ -57,13 +58,16 @@ class Resnet(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise DataError for a size that does not come back as it went in."""
-        if height % 4 or width % 4 or min(height, width) < 8:
-            raise unfit(height, width, "a resnet needs sides that are multiples of 4, at least 8")
+        """Raise DataError for a size that is too small for the padding inside."""
+        if min(height, width) < 8:
+            raise unfit(height, width, "a resnet needs sides of at least 8")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.check_size(*x.shape[2:])
-        return self.model(x)
+        height, width = x.shape[2:]
+        self.check_size(height, width)
+        if height % 4 or width % 4:
+            x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="reflect")
+        return self.model(x)[:, :, :height, :width]
 
 
 def _build(n_blocks: int, o: Any, input_nc: int, output_nc: int) -> Resnet:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from util.errors import OptionError
-from util.registry import FLAGS, entry
+from util.registry import entry
 
 
 def option(
@@ -71,7 +71,7 @@ class Flag:
             if not isinstance(value, (str, list, tuple)):
                 raise _Refused(f"'{value}' is no list of texts", "write a list")
             return tuple(str(v) for v in ([value] if isinstance(value, str) else value))
-        if isinstance(wanted, types.UnionType):
+        if typing.get_origin(wanted) in (types.UnionType, typing.Union):
             if value is None or str(value).lower() in ("none", "all", "auto", ""):
                 return None
             wanted = next(t for t in typing.get_args(wanted) if t is not type(None))
@@ -103,10 +103,9 @@ class Flag:
 
     def _named(self, kind: str, value: Any) -> Any:
         """Return the registered spelling of a name, or of each of a comma-separated tuple of names."""
-        assert FLAGS[kind] == "--" + self.name, "error messages name the flag by its kind"
         if isinstance(value, tuple):
-            return tuple(entry(kind, word).name for one in value for word in one.split(",") if word)
-        return entry(kind, value).name if value else value
+            return tuple(entry(kind, word, "--" + self.name).name for one in value for word in one.split(",") if word)
+        return entry(kind, value, "--" + self.name).name if value else value
 
     def _fits(self, number: float) -> bool:
         m = self.meta

@@ -82,7 +82,14 @@ class _Layers:
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
         own = _own_flags(model, model_name) + _own_flags(dataset, mode)
-        _refuse_doubles(self.silent + self.base, own)
+        both = [
+            flag for holders in BASE.values() for holder in holders for flag in flags_of(holder, str(holder.__doc__))
+        ]
+        _refuse_doubles(both, own)
+        for name in self.defaults.keys() - {flag.name for flag in both + own}:
+            raise OptionError(
+                "plug-in", model_name, f"sets a default for --{name}, which is no flag", "correct its name"
+            )
         self.flags, self.owner = self.base + own, model_name
 
     def elsewhere(self) -> dict[str, str]:

@@ -121,7 +121,8 @@ def run_name(found: dict[str, Any], values: dict[str, Any], named: bool, phase: 
         for path in Path(found["checkpoints_dir"]).glob(f"{DEFAULT_NAME}_*")
         if (match := re.fullmatch(DEFAULT_NAME + r"_(\d+)", path.name))
     }
-    holding = [n for n, folder in numbered.items() if holds_run(Path(found["checkpoints_dir"]) / folder)]
+    places = {n: Path(found["checkpoints_dir"]) / folder for n, folder in numbered.items()}
+    holding = [n for n, place in places.items() if holds_run(place) or (place / FILE).is_file()]
     newest = max(holding, default=1)
     if phase == "test" or found["continue_train"] or found["overwrite"] or not holding:
         return numbered[newest]

@@ -10,7 +10,7 @@ class Train:
     """training"""
 
     display_freq: int = option(400, "send pictures to visdom every N images", at_least=1)
-    display_ncols: int = option(4, "pictures in a row in visdom; 0: one window each", at_least=0)
+    display_ncols: int = option(4, "pictures in a row in visdom; 0: one window each")
     display_id: int = option(1, "first visdom window; 0 turns visdom off")
     display_server: str = option("http://localhost", "address of the visdom server")
     display_env: str = option("main", "visdom environment")

@@ -42,7 +42,6 @@ def check(ended, code, said, debug=False):
 OPTIONS = {
     "crop larger than load": (["--crop_size", 64], ["--load_size", "--crop_size 64"]),
     "unet of another size": (["--netG", "unet_64"], ["--crop_size", "32x32", "multiples of 64"]),
-    "resnet of an odd size": (["--crop_size", 30], ["--crop_size", "30x30", "multiples of 4"]),
     "too small for D": (["--crop_size", 20], ["--crop_size", "20x20", "at least 24"]),
     "too small for a deeper D": (["--netD", "n_layers", "--n_layers_D", 5], ["--crop_size", "at least 96"]),
     "no epochs": (["--n_epochs", 0], ["--n_epochs", "no epoch"]),
@@ -418,3 +417,51 @@ def test_the_log_of_an_error_goes_when_the_run_succeeds(command, files):
     assert command("train", *PIX2PIX).code == 0
     assert not (folder / "error.log").exists()
     assert json.loads((folder / "exit.json").read_text()) == {"code": 0, "message": ""}
+
+
+def test_drop_last_that_leaves_no_batch_is_refused(command, tmp_path):
+    ended = command(
+        "train", *SMALL, "--drop_last", "--batch_size", 9, "--max_dataset_size", 3, "--netG", "resnet_4blocks"
+    )
+    assert ended.code == 2
+    assert "'--drop_last'" in ended.last
+    assert list(tmp_path.iterdir()) == []
+
+
+CHOOSY = """
+from dataclasses import dataclass
+from models.pix2pix import Pix2Pix
+from networks import generator
+from options.fields import option
+from util.pool import ImagePool
+
+
+class Choosy(Pix2Pix):
+    defaults = {"netG": "unet_32"}
+
+    @dataclass
+    class Options:
+        netE: str = option("unet_64", "another network by name", choices="generator")
+
+    def __init__(self, o, spec):
+        super().__init__(o, spec)
+        self.G.add_module("kept", ImagePool(2))  # a part with state of its own
+"""
+
+
+def test_a_flag_of_a_plug_in_may_name_a_generator_and_a_network_may_hold_extra_state(command, tmp_path):
+    (tmp_path / "choosy.py").write_text(CHOOSY)
+    argv = ["--plugin", "choosy.py", "--model", "choosy"]
+    wrong = command("train", *argv, "--netE", "unet_65")
+    assert wrong.code == 2
+    assert "option '--netE': no generator is called 'unet_65'; did you mean unet_64?" in wrong.last
+    good = command("train", *SMALL, *argv, "--netE", "Unet-128", "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "c",
+                   "--max_dataset_size", 1)  # fmt: skip
+    assert good.code == 0, good.err
+    assert command("test", "--name", "c", "--num_test", 1).code == 0
+
+
+def test_a_default_for_a_flag_that_does_not_exist_is_refused(command, tmp_path):
+    (tmp_path / "typo.py").write_text(CHOOSY.replace('"netG"', '"netGG"'))
+    ended = command("train", "--plugin", "typo.py", "--model", "typo")
+    assert (ended.code, "sets a default for --netGG, which is no flag" in ended.last) == (2, True)

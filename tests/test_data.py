@@ -268,7 +268,7 @@ def test_direction_exchanges_the_folders_of_unpaired_data(unpaired):
 
 
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
-@pytest.mark.parametrize("mode", DATASETS)
+@pytest.mark.parametrize("mode", ["aligned", "unaligned", "single"])
 def test_a_has_input_nc_channels_and_b_output_nc(mode, direction):
     """A is the source and B the target, whichever folder they come from."""
     for input_nc, output_nc in ((1, 3), (3, 1), (1, 1)):

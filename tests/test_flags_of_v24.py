@@ -118,7 +118,8 @@ def test_models_and_data_sets_set_the_defaults_of_v24_and_the_user_has_the_last_
     assert same(getattr(parse(chosen_by(owner), phase), name), default)
     other = {"no_dropout": ["--dropout"], "norm": ["--norm", "none"], "netG": ["--netG", "unet_32"],
              "dataset_mode": ["--dataset_mode", "unaligned"], "pool_size": ["--pool_size", "3"],
-             "gan_mode": ["--gan_mode", "hinge"], "direction": ["--direction", "BtoA"]}.get(name, [f"--{name}", "3"])  # fmt: skip
+             "gan_mode": ["--gan_mode", "hinge"], "direction": ["--direction", "BtoA"],
+             }.get(name, [f"--{name}", "3"])  # fmt: skip
     assert not same(getattr(parse([*chosen_by(owner), *other], phase), name), default)
 
 

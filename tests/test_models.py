@@ -18,7 +18,8 @@ from util.registry import entries, find
 from util.run import Run
 
 MODELS = {e.name: e.load() for e in entries("model")}
-TRAINABLE = [name for name, kind in MODELS.items() if kind.phases is not BaseModel.phases]
+# models between pictures; one that generates from classes has a file of its own
+TRAINABLE = [n for n, kind in MODELS.items() if kind.phases is not BaseModel.phases and not hasattr(kind, "sheets")]
 OBJECTIVES = [e.name for e in entries("objective")]
 TINY = ("--netG", "unet_32", "--netD", "n_layers", "--n_layers_D", "1", "--ngf", "2", "--ndf", "2")
 

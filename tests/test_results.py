@@ -318,7 +318,8 @@ def test_no_eval_uses_the_batch_and_dropout(tested, runs):
     as_trained = pictures(tested("--name", "p2p", "--dataroot", runs / "pairs", "--no_eval").images)
     three = pictures(tested("--name", "p2p", "--dataroot", runs / "pairs", "--no_eval", "--batch_size", 3).images)
     fakes = [f"{i}_fake_B.png" for i in range(7)]
-    assert all(not close(one[k], as_trained[k]) and not close(as_trained[k], three[k]) for k in fakes)
+    assert all(not close(one[k], as_trained[k]) for k in fakes)
+    assert any(not close(as_trained[k], three[k]) for k in fakes)  # other companions, other statistics
     assert all(np.array_equal(one[k], as_trained[k]) for k in one.keys() - set(fakes))
 
 

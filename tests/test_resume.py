@@ -19,6 +19,8 @@ import torch
 from conftest import ROOT, SMALL
 from test_train import DEMO, TRAINABLE, plugin_files, rows, run_in, weights
 
+from util import checkpoint
+
 # a display that lets a test stop the run after a step: by signals to itself, or by waiting for its stdin to close
 STOPPER = """
 import os, signal
@@ -665,3 +667,18 @@ def test_the_first_folder_may_be_missing_among_the_numbered(command, tmp_path):
                     "--n_epochs", 1, "--n_epochs_decay", 0)  # fmt: skip
     assert ended.code == 0, ended.err
     assert {p.name for p in Path("checkpoints").iterdir()} == {"experiment_name_7", "experiment_name_8"}
+
+
+def test_a_changed_learning_rate_and_momentum_count_from_the_continuation_on(command, tmp_path):
+    argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "unet_32", "--max_dataset_size", 2, "--name", "run"]
+    assert command("train", *argv, "--n_epochs", 1, "--n_epochs_decay", 0).code == 0
+    more = command("train", "--name", "run", "--continue_train", "--n_epochs", 2, "--lr", 0.01, "--beta1", 0.9)
+    assert more.code == 0, more.err
+    state, _ = checkpoint.load_state(tmp_path / "checkpoints" / "run")
+    groups = [g for o in state["optimizers"].values() for g in o["param_groups"]]
+    assert [(g["lr"], g["base_lr"], tuple(g["betas"])) for g in groups] == [(0.01, 0.01, (0.9, 0.999))] * 2
+
+
+def test_states_of_a_course_given_up_are_set_aside_not_deleted(command, gone_back):
+    aside = sorted(p.name for p in gone_back.glob("*.superseded"))
+    assert aside == ["state_000000006.superseded", "state_000000009.superseded"]

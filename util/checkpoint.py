@@ -21,8 +21,8 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> Pat
     """Write the one file that a run resumes from; then remove all but the newest `keep`.
 
     It appears under its name only when it is whole and on the disk. States of later steps belong to a course that was
-    given up by going back (--epoch, a damaged newest state) and are removed too. EnvironmentFault if it cannot be
-    written.
+    given up by going back (--epoch, a damaged newest state); they are set aside as state_STEP.superseded.
+    EnvironmentFault if it cannot be written.
     """
     path = folder / f"state_{step:09d}.pt"
     write_atomically(path, {"format": FORMAT, **state})
@@ -31,7 +31,9 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> Pat
     files = state_files(folder)
     kept = sorted(number for number in files if number <= step)[-keep:]
     for number, old in files.items():
-        if number not in kept:
+        if number > step:
+            os.replace(old, old.with_suffix(".superseded"))
+        elif number not in kept:
             old.unlink(missing_ok=True)
     return path
 
@@ -137,8 +139,11 @@ def read(path: Path) -> Any:
 
 def _is_whole(path: Path) -> bool:
     """Whether the checksums of a zip file fit; torch does not look at them."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip() is None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except zipfile.BadZipFile:
+        return False
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -171,7 +176,7 @@ def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") ->
     Statistics that old instance norms left are dropped; a missing num_batches_tracked is filled in. Raises
     CheckpointError with the first differing key, both shapes, and `hint`.
     """
-    own = net.state_dict()
+    own = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
     state = dict(state)
     for name, layer in net.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):
@@ -186,7 +191,7 @@ def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") ->
         if have != want:
             why = f"does not fit this network: '{key}' is {_shape(have)} in the file and {_shape(want)} in the network"
             raise CheckpointError("file", path, why, hint or "check --netG, --ngf, --norm and --no_dropout")
-    net.load_state_dict(state)
+    net.load_state_dict(state, strict=False)  # all keys were compared; extra state stays as it is
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -197,8 +202,11 @@ def export(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None
     """Write PREFIX_net_NAME.pth for each network: its state_dict on the CPU, in the reference's names and keys."""
     for name, net in networks.items():
         state = net.state_dict()
-        for key in list(state):
-            state[key] = state[key].detach().cpu()
+        for key, value in list(state.items()):
+            if isinstance(value, Tensor):
+                state[key] = value.detach().cpu()
+            else:
+                del state[key]  # extra state is for the state file; these files hold weights alone
         write_atomically(folder / f"{prefix}_net_{name}.pth", state)
 
 

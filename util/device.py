@@ -1,5 +1,7 @@
 """Choose the device that --gpu_ids names."""
 
+from typing import Any
+
 import torch
 
 from util.errors import EnvironmentFault, OptionError
@@ -21,9 +23,15 @@ def pick(gpu_ids: str | None) -> torch.device:
         raise OptionError("option", "--gpu_ids", f"'{gpu_ids}' is no device", "give -1 for the CPU, or a GPU's number")
     index = int(word.removeprefix("cuda:"))
     if index < torch.cuda.device_count():
+        torch.cuda.set_device(index)  # for what asks for "the" device: pinning, generators
         return torch.device("cuda", index)
     count = torch.cuda.device_count()
     there = ", ".join(f"{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
     raise EnvironmentFault(
         "option", "--gpu_ids", f"there is no GPU {index} here ({there})", "use --gpu_ids -1 for the CPU"
     )
+
+
+def move(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a batch with its tensors on a device."""
+    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -104,7 +105,10 @@ class Display:
                     return
             except Exception:  # a sink that cannot even say a line: the next one, or print, does
                 continue
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except OSError:  # nobody reads our output any more (train.py | head): the run goes on without it
+            sys.stdout = open(os.devnull, "w")
 
     def close(self) -> None:
         self._each("close")
@@ -162,7 +166,7 @@ class Log(Sink):
     def losses(self, at: Position, values: dict[str, float]) -> None:
         self._append(self.text, v24_line(at, values))
         row = {"epoch": at.epoch, "iters": at.seen, "step": at.step, "samples": at.samples, "at": round(at.at, 6),
-               "time": round(at.seconds, 6), "data": round(at.data_seconds, 6), "losses": values}  # fmt: skip
+               "time": round(at.seconds, 6), "data": round(at.data_seconds, 6), "losses": _finite(values)}  # fmt: skip
         self._append(self.json, json.dumps(row))
 
     def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
@@ -180,6 +184,11 @@ class Log(Sink):
         for file in (self.text, self.json):
             if file is not None:
                 file.close()
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Return values with null for what JSON has no number for."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def v24_line(at: Position, values: dict[str, float]) -> str:

@@ -45,7 +45,11 @@ class Optimizers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what state_dict returned; KeyError or ValueError if the phases are others."""
         for phases in self.groups:
-            self.by_phase[phases[0].name].load_state_dict(state[phases[0].name])
+            optimizer = self.by_phase[phases[0].name]
+            told = [{key: group[key] for key in ("base_lr", "betas")} for group in optimizer.param_groups]
+            optimizer.load_state_dict(state[phases[0].name])
+            for group, own in zip(optimizer.param_groups, told, strict=True):
+                group.update(own)  # rates and momenta are options: what they are now counts
 
 
 class Gates:

@@ -150,6 +150,11 @@ def _source(module: str) -> Path | None:
 
 def declarations(file: Path) -> list[tuple[str, str]]:
     """Return the (kind, name) pairs a source file declares: its model, its data set, its lines in tables."""
+    return list(_declarations(file, file.stat().st_mtime_ns if file.is_file() else 0))
+
+
+@lru_cache(maxsize=1024)
+def _declarations(file: Path, changed: int) -> list[tuple[str, str]]:
     tree = _parse(file)
     if tree is None:
         return [("model", file.stem)]  # broken: whoever asks for it gets the error

@@ -114,8 +114,11 @@ def entries(kind: str) -> list[Entry]:
     return listed + [e for e in declared if (e.name, e.origin) not in known]
 
 
-def entry(kind: str, name: str) -> Entry:
-    """Return the entry of that name; OptionError (nearest names) if none, or (both files) if two have it."""
+def entry(kind: str, name: str, flag: str = "") -> Entry:
+    """Return the entry of that name; OptionError (nearest names) if none, or (both files) if two have it.
+
+    flag: the one that asked, where it is not the kind's usual one.
+    """
     every = entries(kind)
     found = [e for e in every if plain(e.name) == plain(name)]
     if len(found) > 1:
@@ -125,7 +128,7 @@ def entry(kind: str, name: str) -> Entry:
         names = sorted({e.name for e in every})
         near = nearest(name, names)
         raise OptionError(
-            "option", FLAGS[kind], f"no {kind} is called '{name}'",
+            "option", flag or FLAGS[kind], f"no {kind} is called '{name}'",
             (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names),
         )  # fmt: skip
     return found[0]

@@ -1,7 +1,7 @@
 """Try a model's contract on one batch before training, with tensors that have shapes but no values."""
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,24 +15,37 @@ def rehearse(model: Any, name: str, dataset_mode: str, batch: dict[str, Any]) ->
     That is: a method that is missing, a data set that does not give what the model reads, losses that are no
     dictionary of scalars. What tensors without values cannot do is left to the first real step.
     """
+    watched = _Watched(batch)
     try:
         with seeded(0), torch.no_grad():
             twin = copy.deepcopy(model).to("meta").train()
-            batch = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
-            out = twin(batch)
+            out = _Watched(twin(watched.on_meta()))
             for phase in twin.phases():
-                _check_terms(name, phase.name, phase.loss(batch, out))
+                _check_terms(name, phase.name, phase.loss(watched.on_meta(), out))
     except UserError:
         raise
     except KeyError as missing:
-        given = ", ".join(sorted(batch))
-        why = f"{dataset_mode} gives {given}, but model {name} also reads {missing}"
-        raise OptionError("option", "--dataset_mode", why, "choose another data set or model") from missing
-    except (NotImplementedError, TypeError) as problem:
-        if not str(problem).startswith("Cannot copy out of meta"):
+        if missing.args and missing.args[0] in _Watched.missed:
+            why = f"{dataset_mode} gives {', '.join(sorted(batch))}, but model {name} also reads {missing}"
+            raise OptionError("option", "--dataset_mode", why, "choose another data set or model") from missing
+    except NotImplementedError as problem:
+        if "must define" in str(problem):  # BaseModel's own words
             raise OptionError("plug-in", name, f"breaks its contract: {problem}", "see docs/design.md") from problem
-    except Exception:  # something real tensors can do and these cannot: the first step will tell
+    except Exception:  # something real tensors and models can do and these cannot: the first step will tell
         return
+
+
+class _Watched(dict):
+    """A dictionary that remembers which names were asked for in vain."""
+
+    missed: ClassVar[set[Any]] = set()
+
+    def __missing__(self, key: Any) -> Any:
+        self.missed.add(key)
+        raise KeyError(key)
+
+    def on_meta(self) -> "_Watched":
+        return _Watched({k: v.to("meta") if torch.is_tensor(v) else v for k, v in self.items()})
 
 
 def _check_terms(name: str, phase: str, terms: Any) -> None:

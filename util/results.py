@@ -112,7 +112,11 @@ class Results:
             return
         means = {m: _mean([f[m] for f in self.figures.values()]) for m in self.metrics}
         beside = self.folder / "metrics.json.tmp"
-        beside.write_text(json.dumps({"mean": means, "images": self.figures}, indent=1) + "\n", encoding="utf-8")
+        beside.write_text(
+            json.dumps({"mean": _plain(means), "images": {n: _plain(f) for n, f in self.figures.items()}}, indent=1)
+            + "\n",
+            encoding="utf-8",
+        )
         os.replace(beside, self.folder / "metrics.json")
         print("mean over the images: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
 
@@ -124,6 +128,10 @@ def _short(name: str) -> str:
         digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:8]
         last = os.fsdecode(os.fsencode(last)[: LONGEST - 9]).encode(errors="ignore").decode() + "_" + digest
     return "/".join([*folders, last])
+
+
+def _plain(figures: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}  # JSON has no inf
 
 
 def _mean(values: list[float]) -> float:

@@ -76,6 +76,8 @@ class Run:
             self._take(state)
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
             checkpoint.load_networks(self.folder, which, self.networks())
+            if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
+                self.at.epoch = int(which) + 1  # of a run of ours the epoch is known
             self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {self.at.epoch} (--epoch_count)")
             self.notes.append("optimisers, image pools and random draws start anew: such files do not hold them")
         else:

@@ -1,17 +1,21 @@
 """The folder of a run: made, locked against a second run, cleared by --overwrite."""
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
 import time
+import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from util.errors import EnvironmentFault
 
-OURS = ("state_*.pt", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt", "options.json", "loss_log.txt",
-        "losses.jsonl", "exit.json", "error.log")  # fmt: skip
+OURS = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt", "options.json",
+        "loss_log.txt", "losses.jsonl", "exit.json", "error.log")  # fmt: skip
 
 
 class RunFolder:
@@ -27,7 +31,8 @@ class RunFolder:
             self._lock = self._locked()
             if o.overwrite:
                 self._clear()
-            (self.path / "error.log").unlink(missing_ok=True)  # an earlier attempt's
+            for word in ("error.log", "exit.json"):  # an earlier attempt's
+                (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
                 print(f"note: removing {left_over.name}, left over by a run that was killed")
                 left_over.unlink()
@@ -43,12 +48,17 @@ class RunFolder:
             return file
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, however this process ends
+            os.register_at_fork(after_in_child=partial(_close, weakref.ref(file)))
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
             raise EnvironmentFault("run", self.path.name, f"is in use by {holder}",
                                    "use another --name or stop that run") from None  # fmt: skip
+        except OSError as problem:
+            if problem.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise
+            print("note: this file system has no locks, so a second run in this folder would not be noticed")
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
         file.flush()
@@ -60,3 +70,10 @@ class RunFolder:
                 file.unlink()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / "web")
+
+
+def _close(file: Callable[[], TextIO | None]) -> None:
+    """Let go of the lock in a forked loader worker, which would hold it after a kill -9 of the main process."""
+    opened = file()
+    if opened is not None:
+        opened.close()

@@ -10,15 +10,18 @@ import numpy as np
 import torch
 
 
-def seed_everything(seed: int, deterministic: bool = False) -> None:
-    """Seed the generators of torch (all devices), random and numpy; deterministic also forbids other operations."""
+def seed_everything(seed: int, deterministic: bool = False, one_size: bool = False) -> None:
+    """Seed the generators of torch (all devices), random and numpy; deterministic also forbids other operations.
+
+    one_size: all pictures are of one size, so that cuDNN's search for the fastest convolutions pays.
+    """
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)  # reflection padding has no such form on CUDA
-        torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = one_size and not deterministic
 
 
 def mixed(seed: int, epoch: int, index: int) -> int:

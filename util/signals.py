@@ -1,5 +1,6 @@
 """Ctrl-C and the like: finish the step, save, then end; a second Ctrl-C ends at once."""
 
+import os
 import signal
 from types import FrameType
 
@@ -10,7 +11,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.number = 0
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
+            # what nohup and shells set to be ignored stays ignored, but for Ctrl-C
+            if hasattr(signal, name) and (name != "SIGHUP" or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN):
                 signal.signal(getattr(signal, name), self._asked)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
@@ -18,4 +20,6 @@ class StopRequest:
             raise KeyboardInterrupt
         self.number = number
         if number == signal.SIGINT:
-            print("\nstopping after this step, then saving (Ctrl-C again: stop at once)", flush=True)
+            os.write(
+                1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n"
+            )  # print is not safe here

@@ -67,8 +67,8 @@ class VisdomDisplay(Sink):
             self.lines[name] = [None] * len(self.x)
         self.x.append(x)
         for name, line in self.lines.items():
-            value = values.get(name, math.nan)
-            line.append(value if math.isfinite(value) else None)  # JSON has no NaN; null is a gap
+            value = values.get(name)
+            line.append(value if value is not None and math.isfinite(value) else None)  # null is a gap
         if len(self.x) > 2 * MAX_POINTS:
             del self.x[1::2]
             for line in self.lines.values():
