@@ -69,6 +69,18 @@ def test_sharing_reaches_over_a_third_phase_in_any_order(order):
     assert len(found.param_groups()) == 4
 
 
+def test_networks_with_common_parameters_share_an_optimiser_and_each_parameter_is_held_once():
+    """Two heads on one trunk: the trunk is in both networks."""
+    trunk = nn.Linear(2, 2)
+    one, two = nn.Sequential(trunk, nn.Linear(2, 1)), nn.Sequential(trunk, nn.Linear(2, 3))
+    found = Optimizers([phase("one", one, lr=0.3), phase("two", two, lr=0.7)], FLAGS)
+    assert found["one"] is found["two"]
+    held = [id(p) for group in found.param_groups() for p in group["params"]]
+    assert len(held) == len(set(held)) == 6 and set(held) == ids(one, two)
+    rates = {id(p): group["lr"] for group in found.param_groups() for p in group["params"]}
+    assert rates[id(trunk.weight)] == 0.3 and rates[id(two[1].weight)] == 0.7
+
+
 def test_a_phase_that_shares_an_optimiser_moves_only_its_own_networks():
     n = nets("G", "E")
     found = Optimizers([phase("both", n.G, n.E), phase("one", n.E)], FLAGS)

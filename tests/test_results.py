@@ -436,6 +436,22 @@ def test_no_flag_is_needed_for_any_generator_norm_and_dropout(command, tmp_path,
             assert np.array_equal(bare, fake)
 
 
+@pytest.mark.parametrize("dropout", ["--dropout", "--no_dropout"])
+def test_zero_padding_is_read_from_a_bare_file(command, tmp_path, dropout):
+    """It moves the places of all layers in a residual block, as dropout does."""
+    (tmp_path / "data").mkdir()
+    picture(5, 32, 32).save(tmp_path / "data" / "x.png")
+    G = make_run(tmp_path / "checkpoints", "run", "--netG", "resnet_4blocks", "--padding", "zero", dropout)
+    (tmp_path / "checkpoints" / "run" / "options.json").unlink()
+    ended = command("test", "--name", "run", "--dataroot", "data", "--crop_size", 32)
+    assert ended.code == 0, ended.err
+    assert "--padding zero" in ended.out and f"--no_dropout {dropout == '--no_dropout'}" in ended.out
+    with torch.inference_mode():
+        out = G(to_tensor(open_image(str(tmp_path / "data" / "x.png"), 3))[None])[0]
+    fake = pixels(tmp_path / "results" / "run" / "test_latest" / "images" / "x_fake.png")
+    assert np.abs(fake - ((out + 1) * 127.5).permute(1, 2, 0).numpy()).max() <= 0.51
+
+
 @pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
 def test_padding_and_channels_are_remembered(command, tmp_path, padding):
     ended = command("train", *TINY, "--model", "pix2pix", "--dataroot", "demo", "--max_dataset_size", 1,

@@ -21,7 +21,7 @@ from test_train import DEMO, TRAINABLE, plugin_files, rows, run_in, weights
 
 from util import checkpoint
 
-# a display that lets a test stop the run after a step: by signals to itself, or by waiting for its stdin to close
+# a display that lets a test stop the run after some step: by signals to itself, or by waiting for a byte on its stdin
 STOPPER = """
 import os, signal
 from util.display import DISPLAYS, Sink
@@ -31,7 +31,7 @@ class Stopper(Sink):
     def __init__(self, o, folder):
         pass
     def losses(self, at, values):
-        if at.step == int(os.environ.get("STOP_AFTER_STEP", 0)):
+        if str(at.step) in os.environ.get("STOP_AFTER_STEP", "").split(","):
             for name in os.environ["STOP_BY"].split(","):
                 os.read(0, 1) if name == "waiting" else signal.raise_signal(signal.Signals[name])
 
@@ -215,7 +215,7 @@ def stopping(monkeypatch):
 # --- bit-identity
 
 
-@pytest.mark.parametrize(("step", "workers"), [(3, 0), (5, 0), (5, 2)], ids=["epoch end", "mid-epoch", "workers"])
+@pytest.mark.parametrize(("step", "workers"), [(3, 0), (5, 2)], ids=["epoch end", "mid-epoch with workers"])
 @pytest.mark.parametrize("model", MODELS)
 def test_stopped_and_continued_equals_straight(command, straight, stopping, plugins, tmp_path, model, step, workers):
     """After step 3 an epoch ends, step 5 is the middle of the second; the straight run had no workers."""
@@ -423,8 +423,8 @@ def mutate_history(state):
 
 MUTATIONS = [
     *((m, "pix2pix") for m in (mutate_optimizers, mutate_one_moment, mutate_weights, mutate_torch_generator,
-                               mutate_random, mutate_numpy, mutate_extra_state, mutate_seen, mutate_epoch, mutate_step,
-                               mutate_samples, mutate_means, mutate_history)),
+                               mutate_extra_state, mutate_seen, mutate_epoch, mutate_step, mutate_samples,
+                               mutate_means, mutate_history)),
     *((m, "noisy") for m in (mutate_random, mutate_numpy, mutate_torch_generator, mutate_extra_state, mutate_latest)),
 ]  # fmt: skip
 
@@ -554,6 +554,7 @@ def test_after_going_back_the_next_continuation_goes_on_from_there(command, gone
     assert "continuing at epoch 2, image 4 of it, step 2" in ended.out
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "pickle"])
 def test_a_damaged_newest_state_falls_back_to_the_one_before_and_says_so(command, straight, tmp_path, damage):
     """The straight run keeps the states of steps 6 and 9; from the older one it ends as before."""

@@ -257,7 +257,10 @@ def another(connection, fake):
 def test_training_ends_well_whatever_the_server_does(command, fake, tmp_path, answer):
     """The server goes on misbehaving until after the run: its end did not wait for the server's."""
     one = fake(answer)
+    watchdog = threading.Timer(60, one.released.set)  # a run that waited for its server ends here, and fails
+    watchdog.start()
     ended = command("train", *FEW, "--display_server", "http://127.0.0.1", "--display_port", one.port, "--name", "run")
+    watchdog.cancel()
     assert not one.released.is_set()
     assert ended.code == 0, ended.err
     assert one.hits.acquire(timeout=30)  # it was asked
@@ -271,15 +274,15 @@ def test_training_ends_well_whatever_the_server_does(command, fake, tmp_path, an
     assert one.sent < 2**27  # of the flood next to nothing was taken
 
 
-def test_redirections_are_not_followed(command, fake):
+@pytest.mark.parametrize("status", [302, 307])
+def test_redirections_are_not_followed(command, fake, status):
     """A server that the user did not name is not told anything."""
     elsewhere = fake(closing)
 
     def redirecting(connection, fake):
         connection.recv(65536)
-        answer = (
-            f"HTTP/1.1 307 Moved\r\nLocation: http://127.0.0.1:{elsewhere.port}/events\r\nContent-Length: 0\r\n\r\n"
-        )
+        place = f"http://127.0.0.1:{elsewhere.port}/events"
+        answer = f"HTTP/1.1 {status} Moved\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
         connection.sendall(answer.encode())
 
     one = fake(redirecting)
