@@ -10,6 +10,7 @@ from torch import nn
 
 import train
 from models.base import Phase
+from util.errors import OptionError
 from util.optim import Gates, Optimizers, trainable
 
 FLAGS = SimpleNamespace(lr=0.1, beta1=0.5)
@@ -90,6 +91,13 @@ def test_a_phase_that_shares_an_optimiser_moves_only_its_own_networks():
     take_a_step(found["one"], n.E)
     assert all(torch.equal(a, b) for a, b in zip(before, n.G.parameters(), strict=True))
     assert not torch.equal(was, n.E.weight)
+
+
+def test_two_phases_of_one_name_are_refused():
+    """Their losses, optimisers and gates would replace each other."""
+    n = nets("G", "D")
+    with pytest.raises(OptionError, match="same"):
+        Optimizers([phase("same", n.G), phase("same", n.D)], FLAGS)
 
 
 def test_adam_steps_as_the_paper_says():

@@ -160,6 +160,10 @@ def weights(path: Path) -> dict[str, Tensor]:
     for key, value in loaded.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise CheckpointError("file", path, f"its '{key}' is no dense tensor", "save plain tensors")
+        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise CheckpointError(
+                "file", path, f"its '{key}' claims more values than the file holds", "save plain tensors"
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError("file", path, f"its '{key}' holds NaN or Inf", "use weights from before it diverged")
         key = re.sub(r"^(?:module\.|_orig_mod\.)+", "", str(key))

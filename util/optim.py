@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from util.errors import OptionError
+
 
 class Optimizers:
     """Adam (Kingma & Ba 2015) for every phase, betas (--beta1, 0.999), one parameter group a network.
@@ -14,6 +16,12 @@ class Optimizers:
 
     def __init__(self, phases: list[Any], o: Any):
         self.groups: list[list[Any]] = []  # phases that share networks
+        names = [phase.name for phase in phases]
+        for name in names:
+            if names.count(name) > 1:
+                raise OptionError(
+                    "phase", name, f"is the name of {names.count(name)} phases of the model", "rename one"
+                )
         for phase in phases:
             touching = [g for g in self.groups if any(_share(phase, other) for other in g)]
             self.groups = [g for g in self.groups if g not in touching] + [[p for g in touching for p in g] + [phase]]

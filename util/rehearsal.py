@@ -1,6 +1,7 @@
 """Try a model's contract on one batch before training, with tensors that have shapes but no values."""
 
 import copy
+import io
 from typing import Any, ClassVar
 
 import torch
@@ -13,8 +14,10 @@ def rehearse(model: Any, name: str, dataset_mode: str, batch: dict[str, Any]) ->
     """Run forward and every phase's loss once; raise OptionError for what can be known to fail.
 
     That is: a method that is missing, a data set that does not give what the model reads, losses that are no
-    dictionary of scalars. What tensors without values cannot do is left to the first real step.
+    dictionary of scalars, state that could not be read again. What tensors without values cannot do is left to the
+    first real step.
     """
+    _check_state(model, name)
     watched = _Watched(batch)
     try:
         with seeded(0), torch.no_grad():
@@ -46,6 +49,19 @@ class _Watched(dict):
 
     def on_meta(self) -> "_Watched":
         return _Watched({k: v.to("meta") if torch.is_tensor(v) else v for k, v in self.items()})
+
+
+def _check_state(model: Any, name: str) -> None:
+    """Raise OptionError if a state of the model's own (get_extra_state) could be saved but not read again."""
+    extra = {key: value for key, value in model.state_dict().items() if not torch.is_tensor(value)}
+    file = io.BytesIO()
+    try:
+        torch.save(extra, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception as problem:  # whatever saving or reading says of it, the plug-in has to change
+        why = f"the state of {', '.join(extra)} could not be read again ({str(problem).splitlines()[0]})"
+        raise OptionError("plug-in", name, why, "keep tensors, numbers, texts, lists and dictionaries") from problem
 
 
 def _check_terms(name: str, phase: str, terms: Any) -> None:
