@@ -22,7 +22,7 @@ def main(argv, report):
     stop = StopRequest()
     run, display = set_up(o, folder.path, where, loader, spec, model)
     if run.at.epoch > run.at.last_epoch:
-        print(f"run {o.name} is done: {run.at.last_epoch} epochs are trained; give a larger --n_epochs to go on")
+        print(f"run {o.name} is done: {run.at.epoch - 1} epochs are trained; give a larger --n_epochs to go on")
         return
     try:
         train(run, loader, display, stop)
@@ -65,13 +65,13 @@ def set_up(o, folder, where, loader, spec, model):
     from util.run import Run
 
     run = Run(o, folder, model, where, loader.order.images(), spec.classes)
-    store.save(o, folder, "train", spec)
+    if run.at.epoch <= run.at.last_epoch:  # a run with nothing left to do keeps the options it was trained with
+        store.save(o, folder, "train", spec)
     for name, net in model.networks().items():
         text = f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
         print(summarize(name, net, spec.height, spec.width) if o.verbose else text)
-    print(f"run {o.name}: {run.at.epoch_size} images, {len(loader)} steps an epoch, on {run.device}, files in {folder}")
-    for note in run.notes:
-        print(note)
+    size = f"{run.at.epoch_size} images, {len(loader)} steps an epoch"
+    print(f"run {o.name}: {size}, on {run.device}, files in {folder}", *run.notes, sep="\n")
     return run, make_display(o, folder)
 
 

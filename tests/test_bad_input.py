@@ -4,11 +4,13 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, picture
+from conftest import ROOT, SMALL, picture
 
 from util.registry import FLAGS, HOMES, entries
 
@@ -465,3 +467,21 @@ def test_a_default_for_a_flag_that_does_not_exist_is_refused(command, tmp_path):
     (tmp_path / "typo.py").write_text(CHOOSY.replace('"netG"', '"netGG"'))
     ended = command("train", "--plugin", "typo.py", "--model", "typo")
     assert (ended.code, "sets a default for --netGG, which is no flag" in ended.last) == (2, True)
+
+
+def test_a_python_without_the_packages_is_told_which_and_what_to_do(tmp_path):
+    """-S leaves site-packages out: what a user meets who has not activated the environment."""
+    done = subprocess.run([sys.executable, "-S", str(ROOT / "train.py"), "--name", "x"], cwd=tmp_path,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 5
+    assert "is not installed in this Python; run make, then" in done.stderr.splitlines()[-1]
+
+
+def test_help_into_a_closed_pipe_ends_quietly(tmp_path):
+    """train.py --help | head -1."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, str(ROOT / "train.py"), "--help"]
+    done = subprocess.run(argv, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

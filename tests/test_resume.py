@@ -683,3 +683,12 @@ def test_a_changed_learning_rate_and_momentum_count_from_the_continuation_on(com
 def test_states_of_a_course_given_up_are_set_aside_not_deleted(command, gone_back):
     aside = sorted(p.name for p in gone_back.glob("*.superseded"))
     assert aside == ["state_000000006.superseded", "state_000000009.superseded"]
+
+
+def test_asking_a_finished_run_for_fewer_epochs_changes_nothing(command, straight, tmp_path):
+    shutil.copytree(straight("pix2pix"), tmp_path / "checkpoints" / "run")
+    kept = (tmp_path / "checkpoints" / "run" / "options.json").read_bytes()
+    ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 1, "--n_epochs_decay", 0)
+    assert ended.code == 0
+    assert "run run is done: 3 epochs are trained" in ended.out
+    assert (tmp_path / "checkpoints" / "run" / "options.json").read_bytes() == kept

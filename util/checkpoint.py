@@ -117,6 +117,8 @@ def read(path: Path) -> Any:
             start = file.read(64)
         if start.startswith(b"version https://git-lfs"):
             raise CheckpointError("file", path, "is a Git LFS pointer, not the weights", "fetch it with git lfs pull")
+        if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+            raise CheckpointError("file", path, "is a web page, not the weights", "download it again")
         if start.startswith(b"PK") and not _is_whole(path):
             raise CheckpointError("file", path, "is damaged (its checksums do not fit)", "copy it again")
         with warnings.catch_warnings():
@@ -237,6 +239,8 @@ def existing(path: Path) -> Path:
     there = sorted(p.name for p in folder.glob(f"*_net_{name}.pth")) or sorted(p.name for p in folder.glob("*.pth"))
     what = ", ".join(there[:12]) or "no .pth files"
     remedy = (
-        "choose with --epoch or --load_iter" if any(f"_net_{name}." in t for t in there) else "choose another --model"
+        "choose with --epoch or --load_iter"
+        if any(f"_net_{name}." in t for t in there)
+        else "choose another --model, or --model test --model_suffix with what follows _G"
     )
     raise CheckpointError("file", path, f"there is no such file ({folder} has {what})", remedy)

@@ -99,7 +99,7 @@ def guarded(main, argv: list[str]) -> int:
         code, line, trace = 130, "stopped by Ctrl-C; what was saved before stays as it was", ""
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more
-        code, line, trace = 1, "error: output 'stdout': the reader closed the pipe; run without the pipe", ""
+        code, line, trace = 0, "", ""  # only what prints outside training gets here: --help | head is no error
     except Exception as problem:  # the outermost frame: every failure becomes a line, a code and a log
         code, line = explain(problem)
         trace = traceback.format_exc()
@@ -118,6 +118,17 @@ def explain(problem: Exception) -> tuple[int, str]:
     said = next((cause for cause in chain if isinstance(cause, UserError)), None)
     if said is not None:  # closing things after an error may raise another one
         return said.code, f"error: {said}"
+    if isinstance(problem, ModuleNotFoundError) and problem.name in (
+        "torch",
+        "numpy",
+        "PIL",
+        "tqdm",
+        "dominate",
+        "yaml",
+    ):
+        remedy = "run make, then .venv/bin/python or source .venv/bin/activate"
+        fault = EnvironmentFault("package", problem.name, "is not installed in this Python", remedy)
+        return fault.code, f"error: {fault}"
     for cause in chain:  # torch hides a full disk behind its own errors
         if isinstance(cause, OSError) and cause.errno in _DISK:
             fault = EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), _DISK[cause.errno])
