@@ -74,10 +74,10 @@ def generate_sheets(o, model, results, classes):
 
 def needed(model):
     """Return the networks to load: those the model names as averaged, else those it trains, else all."""
+    from util.optim import in_phases
+
     every = model.networks()
-    trained = {id(p) for phase in model.phases() for net in phase.nets for p in net.parameters()}
-    names = model.averaged or [n for n, net in every.items() if any(id(p) in trained for p in net.parameters())]
-    return {name: every[name] for name in names} or every
+    return {name: every[name] for name in model.averaged} or in_phases(model, model.phases()) or every
 
 
 def set_mode(model, evaluate):

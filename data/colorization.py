@@ -13,12 +13,8 @@ class Colorization(BaseDataset):
     def __init__(self, o):
         super().__init__(o)
         if (o.input_nc, o.output_nc) != (1, 2):
-            raise OptionError(
-                "option",
-                "--output_nc",
-                f"colorization goes from 1 channel to 2, not {o.input_nc} to {o.output_nc}",
-                "leave out --input_nc and --output_nc",
-            )
+            why = f"colorization goes from 1 channel to 2, not {o.input_nc} to {o.output_nc}"
+            raise OptionError("option", "--output_nc", why, "leave out --input_nc and --output_nc")
         self.paths = self.files(o.phase)
 
     def __len__(self) -> int:

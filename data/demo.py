@@ -1,9 +1,8 @@
 """The data set `demo`: generated pictures, the same on every machine, for every layout; no file is read.
 
-Classes: one shaded ball, box, cone or ring each.
-
 Scenes of shaded balls on textured ground. A shows them as fruit on grass, B the same scenes as stone on sand: test
-pictures of one number show one scene, so the true translation is known; trainA and trainB share no scene.
+pictures of one number show one scene, so the true translation is known; trainA and trainB share no scene. Classes are
+pictures of one ball, box, cone or ring each.
 """
 
 import re
@@ -18,8 +17,8 @@ SIZE = 128  # pixels
 COUNTS = {"train": 64, "val": 16, "test": 16}
 FIRST = {"train": 0, "val": 10_000, "test": 20_000}  # numbers of the scenes
 A = {"ground": (0.30, 0.62, 0.22), "ball": (0.95, 0.35, 0.12)}
-CLASSES = ("ball", "box", "cone", "ring")
 B = {"ground": (0.86, 0.74, 0.52), "ball": (0.42, 0.50, 0.66)}
+CLASSES = ("ball", "box", "cone", "ring")
 
 
 def is_demo(path: str) -> bool:

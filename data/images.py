@@ -27,7 +27,7 @@ def list_images(folder: str) -> list[str]:
     """
     if demo.is_demo(folder):
         return demo.names(folder)
-    found: dict[tuple[int, int], str] = {}  # each real file once, by its own name where it is among them
+    found: dict[object, str] = {}  # each real file once, by its own name where it is among them
     seen = set()
     for root, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         here = os.stat(root)
@@ -42,7 +42,7 @@ def list_images(folder: str) -> list[str]:
                 state = os.stat(path)
             except OSError:  # a dangling link
                 continue
-            key = (state.st_dev, state.st_ino) if state.st_nlink == 1 else (0, hash(path))
+            key = (state.st_dev, state.st_ino) if state.st_nlink == 1 else path
             if stat.S_ISREG(state.st_mode) and (key not in found or os.path.islink(found[key])):
                 found[key] = path
     return sorted(found.values())

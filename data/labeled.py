@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from data.base import BaseDataset, Sample, Spec
-from data.images import list_folders, list_images
+from data.images import in_channels, list_folders, list_images
 from options.fields import option
 from util.errors import DataError, OptionError
 
@@ -68,10 +68,8 @@ class Labeled(BaseDataset):
         if isinstance(source, str):
             image, path = self.read(source, self.nc), source
         else:
-            image, path = (
-                Image.fromarray(np.asarray(source)).convert("L" if self.nc == 1 else "RGB"),
-                f"{index:05d}.png",
-            )
+            path = f"{index:05d}.png"
+            image = in_channels(Image.fromarray(np.asarray(source)), self.nc, path)
         return {"A": self.preprocess(image, path, self.preprocess.draw()), "label": label, "path_A": path}
 
     def spec(self) -> Spec:

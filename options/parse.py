@@ -25,7 +25,7 @@ def parse(argv: list[str], phase: str) -> Options:
     phase: "train" or "test". Rank: command line, --config, the run's own options (test and --continue_train),
     the data set's defaults, the model's, the flags'. Raises OptionError for anything wrong.
     """
-    base = [flag for holder in BASE[phase] for flag in flags_of(holder, str(holder.__doc__))]
+    base = _base(phase)
     first = _read(argv, base, known_only=True)
     wants_list, wants_help = first.pop("list"), first.pop("help")
     config = store.read_config(first["config"]) if "config" in first else {}
@@ -56,13 +56,17 @@ def parse(argv: list[str], phase: str) -> Options:
     return options
 
 
+def _base(phase: str) -> list[Flag]:
+    return [flag for holder in BASE[phase] for flag in flags_of(holder, str(holder.__doc__))]
+
+
 class _Layers:
     """The flags of base, model and data set, and the defaults each may set for flags that others own."""
 
     def __init__(self, base: list[Flag], phase: str):
         self.base, self.phase = base, phase
         # test.py builds the same networks, so it also knows train's flags: from the run, else by their defaults
-        self.silent = flags_of(Train, "training") if phase == "test" else []
+        self.silent = flags_of(Train, str(Train.__doc__)) if phase == "test" else []
         self.defaults: dict[str, Any] = {}
         self.folder = Path()  # the run's, where its remembered options are
         self.flags = base
@@ -82,9 +86,7 @@ class _Layers:
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
         own = _own_flags(model, model_name) + _own_flags(dataset, mode)
-        both = [
-            flag for holders in BASE.values() for holder in holders for flag in flags_of(holder, str(holder.__doc__))
-        ]
+        both = [flag for phase in BASE for flag in _base(phase)]
         _refuse_doubles(both, own)
         for name in self.defaults.keys() - {flag.name for flag in both + own}:
             raise OptionError(
@@ -154,9 +156,8 @@ def _where(asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if found["suffix"]:  # its fields may name any flag, so all of them are read once for it
         layers.choose(dict(asked), {})
-        own = {flag.name for flag in layers.flags}
-        by_name = {flag.name: flag for flag in layers.flags}
-        values = vars(layers.merge({}, {}, {k: by_name[k].check(v) for k, v in asked.items() if k in own}, ""))
+        own = {flag.name: flag for flag in layers.flags}
+        values = vars(layers.merge({}, {}, {k: own[k].check(v) for k, v in asked.items() if k in own}, ""))
     return found | {"name": store.run_name(found, values, "name" in asked, layers.phase)}
 
 
@@ -235,6 +236,6 @@ def _read(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | N
 
 def flags_for(model: str, phase: str = "train") -> list[Flag]:
     """Return every flag of a model with its usual data set, for tools that build command lines."""
-    layers = _Layers([flag for holder in BASE[phase] for flag in flags_of(holder, str(holder.__doc__))], phase)
+    layers = _Layers(_base(phase), phase)
     layers.choose({"model": model}, {})
     return layers.flags

@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from options.fields import Options
 from util.errors import CheckpointError, EnvironmentFault, OptionError
+from util.files import replace_text
 
 FILE = "options.json"
 MAX_BYTES = 1_000_000
@@ -24,21 +24,13 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
     values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in kept.items()}
     try:
         if phase == "train":
-            _replace(
-                folder / FILE,
-                json.dumps({"format": 1, "options": values, "spec": vars(spec) if spec else {}}, indent=1) + "\n",
-            )
-        _replace(folder / f"{phase}_opt.txt", as_text(options))
+            tables = {"format": 1, "options": values, "spec": vars(spec) if spec else {}}
+            replace_text(folder / FILE, json.dumps(tables, indent=1) + "\n")
+        replace_text(folder / f"{phase}_opt.txt", as_text(options))
     except OSError as problem:
         if phase == "train":
             raise EnvironmentFault("folder", folder, problem.strerror or str(problem), "make it writable") from problem
         print(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})")
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
 
 
 def as_text(options: Options) -> str:

@@ -58,7 +58,7 @@ def unknown(name: str, flags: list[Flag], owner: str, elsewhere: dict[str, str],
     names = [n for flag in ordered for n in flag.names]
     near = nearest(name, names)
     others = elsewhere | {
-        n: model for model, file in _model_files() if model != owner for n in plugins.option_names(file)
+        n: model for model, source in _model_files() if model != owner for n in plugins.option_names(source)
     }
     if name in others:
         remedy = f"it belongs to {others[name]}"

@@ -122,8 +122,8 @@ def _quiet_globals():
         signal.signal(number, handler)
 
 
-def options(*argv: str, phase: str = "train"):
-    """Return parsed options for a small model, as train.py or test.py would read them."""
+def options(*argv: str):
+    """Return parsed options for a small model, as train.py would read them."""
     from options.parse import parse
 
-    return parse([*SMALL, *argv], phase)
+    return parse([*SMALL, *argv], "train")

@@ -169,10 +169,8 @@ def weights(path: Path) -> dict[str, Tensor]:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError("file", path, f"its '{key}' holds NaN or Inf", "use weights from before it diverged")
         key = re.sub(r"^(?:module\.|_orig_mod\.)+", "", str(key))
-        key = re.sub(
-            r"^(model\.\d+)\.block\.", r"\1.conv_block.", key
-        )  # as some rewrites of the reference's resnet say
-        state[key] = value
+        # some rewrites of the reference's resnet call conv_block just block
+        state[re.sub(r"^(model\.\d+)\.block\.", r"\1.conv_block.", key)] = value
     return state
 
 

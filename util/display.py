@@ -15,7 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from util.errors import EnvironmentFault
+from util.files import replace_text
 from util.html import Row, write_page
+from util.metrics import finite
 from util.pixels import save_image
 from util.position import Position
 from util.registry import Table, find
@@ -157,38 +159,27 @@ class Log(Sink):
         rows = self.json_path.read_text(encoding="utf-8").splitlines()
         kept = [row for row in rows if _is_before(row, at)]
         if len(kept) < len(rows):
-            self.json_path.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
+            replace_text(self.json_path, "".join(row + "\n" for row in kept))
         lines = self.text_path.read_text(encoding="utf-8").splitlines() if self.text_path.is_file() else []
         past = [line for line in lines if not _is_after(line, at)]
         if len(past) < len(lines):
-            self.text_path.write_text("".join(line + "\n" for line in past), encoding="utf-8")
+            replace_text(self.text_path, "".join(line + "\n" for line in past))
 
     def losses(self, at: Position, values: dict[str, float]) -> None:
         self._append(self.text, v24_line(at, values))
         row = {"epoch": at.epoch, "iters": at.seen, "step": at.step, "samples": at.samples, "at": round(at.at, 6),
-               "time": round(at.seconds, 6), "data": round(at.data_seconds, 6), "losses": _finite(values)}  # fmt: skip
+               "time": round(at.seconds, 6), "data": round(at.data_seconds, 6), "losses": finite(values)}  # fmt: skip
         self._append(self.json, json.dumps(row))
 
     def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
-        row = {
-            "epoch": at.epoch,
-            "step": at.step,
-            "samples": at.samples,
-            "seconds": round(seconds, 3),
-            "lr": lr,
-            "mean": means,
-        }
+        row = {"epoch": at.epoch, "step": at.step, "samples": at.samples, "seconds": round(seconds, 3), "lr": lr,
+               "mean": finite(means)}  # fmt: skip
         self._append(self.json, json.dumps(row))
 
     def close(self) -> None:
         for file in (self.text, self.json):
             if file is not None:
                 file.close()
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """Return values with null for what JSON has no number for."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def v24_line(at: Position, values: dict[str, float]) -> str:
@@ -269,7 +260,6 @@ class Html(Sink):
         self.page, self.pictures = folder / "web" / "index.html", folder / "web" / "images"
         self.pictures.mkdir(parents=True, exist_ok=True)
         self.order: list[str] = []  # labels, as the model shows them
-        self.ended = False
 
     def images(self, at: Position, pictures: Pictures) -> None:
         for label, array in pictures.items():
@@ -293,9 +283,7 @@ def make_display(o: Any, folder: Path) -> Display:
     """Return the log and every sink of --displays, without those that --no_html and --display_id 0 turn off."""
     off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
     if o.use_wandb:
-        print(
-            "note: --use_wandb is accepted for old command lines; Weights & Biases is not built in (docs/migration.md)"
-        )
+        print("note: --use_wandb is accepted, but Weights & Biases is not built in (docs/migration.md)")
     display = Display([Log(o, folder)])
     for name in o.displays:
         if name not in off:

@@ -50,12 +50,6 @@ class EnvironmentFault(UserError):
     code = 5
 
 
-class Diverged(UserError):
-    """Training produced values that are not numbers."""
-
-    code = 6
-
-
 class Stopped(Exception):
     """The run was asked to stop by a signal and has saved; code is 128 + the signal's number."""
 

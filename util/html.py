@@ -7,6 +7,8 @@ from urllib.parse import quote
 import dominate
 from dominate import tags
 
+from util.files import replace_text
+
 Row = tuple[str, list[tuple[str, str]], list[str]]  # heading, [(label, file in images/)], notes under it
 
 
@@ -28,9 +30,7 @@ def write_page(path: Path, title: str, rows: list[Row], width: int, refresh: int
             _table(pictures, width)
             for note in notes:
                 tags.p(note)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(page.render(), encoding="utf-8", errors="replace")  # names that are no UTF-8
-    os.replace(beside, path)
+    replace_text(path, page.render(), errors="replace")  # names may be no UTF-8
 
 
 def _table(pictures: list[tuple[str, str]], width: int) -> None:

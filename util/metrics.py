@@ -23,3 +23,8 @@ def psnr(fake: "Tensor", real: "Tensor") -> float:
     """Return the peak signal-to-noise ratio in dB, the peak being the whole range of 2; inf for equal pictures."""
     error = (fake - real).square().mean().item()
     return 10 * math.log10(4 / error) if error else math.inf
+
+
+def finite(figures: dict[str, float]) -> dict[str, float | None]:
+    """Return figures with None for inf and NaN, which JSON has no numbers for."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

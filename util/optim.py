@@ -88,6 +88,12 @@ def trainable(net: nn.Module) -> list[nn.Parameter]:
     return [p for p in net.parameters() if p.requires_grad]
 
 
+def in_phases(model: Any, phases: list[Any]) -> dict[str, nn.Module]:
+    """Return the model's networks, by name, that hold something the phases train."""
+    trained = {number for phase in phases for number in _parameters(phase)}
+    return {n: net for n, net in model.networks().items() if any(id(p) in trained for p in net.parameters())}
+
+
 def _share(one: Any, other: Any) -> bool:
     return bool(_parameters(one) & _parameters(other))
 

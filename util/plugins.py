@@ -12,11 +12,10 @@ from pathlib import Path
 from types import ModuleType
 
 from util.errors import OptionError
+from util.kinds import HOMES
 
 GROUP = "ganvas.plugins"
-TABLE_KINDS = {"GENERATORS": "generator", "DISCRIMINATORS": "discriminator", "NORMS": "norm", "METRICS": "metric",
-               "INITIALISERS": "initialiser", "OBJECTIVES": "objective", "LR_POLICIES": "lr_policy",
-               "DISPLAYS": "display", "MODELS": "model", "DATASETS": "dataset"}  # fmt: skip
+TABLE_KINDS = {table: kind for kind, (_, table, _) in HOMES.items()}
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,7 @@ from typing import Any
 
 from util import plugins
 from util.errors import OptionError
-
-HOMES = {  # kind: (module that holds its table, the table's name there, base class that marks a plug-in file of it)
-    "model": ("models", "MODELS", "models.base:BaseModel"),
-    "dataset": ("data", "DATASETS", "data.base:BaseDataset"),
-    "generator": ("networks", "GENERATORS", None),
-    "discriminator": ("networks", "DISCRIMINATORS", None),
-    "norm": ("networks", "NORMS", None),
-    "initialiser": ("networks", "INITIALISERS", None),
-    "objective": ("networks", "OBJECTIVES", None),
-    "lr_policy": ("util.schedule", "LR_POLICIES", None),
-    "metric": ("util.metrics", "METRICS", None),
-    "display": ("util.display", "DISPLAYS", None),
-}
-FLAGS = {"model": "--model", "dataset": "--dataset_mode", "generator": "--netG", "discriminator": "--netD",
-         "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode", "lr_policy": "--lr_policy",
-         "metric": "--metrics", "display": "--displays"}  # fmt: skip
+from util.kinds import FLAGS, HOMES
 
 
 class Table(dict):

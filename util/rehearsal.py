@@ -2,7 +2,7 @@
 
 import copy
 import io
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -18,17 +18,18 @@ def rehearse(model: Any, name: str, dataset_mode: str, batch: dict[str, Any]) ->
     first real step.
     """
     _check_state(model, name)
-    watched = _Watched(batch)
+    missed: set[Any] = set()
+    shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
     try:
         with seeded(0), torch.no_grad():
             twin = copy.deepcopy(model).to("meta").train()
-            out = _Watched(twin(watched.on_meta()))
+            out = _Watched(twin(_Watched(shapes, missed)), missed)
             for phase in twin.phases():
-                _check_terms(name, phase.name, phase.loss(watched.on_meta(), out))
+                _check_terms(name, phase.name, phase.loss(_Watched(shapes, missed), out))
     except UserError:
         raise
     except KeyError as missing:
-        if missing.args and missing.args[0] in _Watched.missed:
+        if missing.args and missing.args[0] in missed:
             why = f"{dataset_mode} gives {', '.join(sorted(batch))}, but model {name} also reads {missing}"
             raise OptionError("option", "--dataset_mode", why, "choose another data set or model") from missing
     except NotImplementedError as problem:
@@ -39,16 +40,15 @@ def rehearse(model: Any, name: str, dataset_mode: str, batch: dict[str, Any]) ->
 
 
 class _Watched(dict):
-    """A dictionary that remembers which names were asked for in vain."""
+    """A dictionary that notes which names were asked for in vain."""
 
-    missed: ClassVar[set[Any]] = set()
+    def __init__(self, items: dict[str, Any], missed: set[Any]):
+        super().__init__(items)
+        self.missed = missed
 
     def __missing__(self, key: Any) -> Any:
         self.missed.add(key)
         raise KeyError(key)
-
-    def on_meta(self) -> "_Watched":
-        return _Watched({k: v.to("meta") if torch.is_tensor(v) else v for k, v in self.items()})
 
 
 def _check_state(model: Any, name: str) -> None:

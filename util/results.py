@@ -11,7 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from util.errors import EnvironmentFault
+from util.files import replace_text
 from util.html import Row, write_page
+from util.metrics import finite
 from util.pixels import grid, save_image, to_pixels
 from util.registry import entries
 
@@ -111,13 +113,8 @@ class Results:
         if not self.figures:
             return
         means = {m: _mean([f[m] for f in self.figures.values()]) for m in self.metrics}
-        beside = self.folder / "metrics.json.tmp"
-        beside.write_text(
-            json.dumps({"mean": _plain(means), "images": {n: _plain(f) for n, f in self.figures.items()}}, indent=1)
-            + "\n",
-            encoding="utf-8",
-        )
-        os.replace(beside, self.folder / "metrics.json")
+        tables = {"mean": finite(means), "images": {name: finite(f) for name, f in self.figures.items()}}
+        replace_text(self.folder / "metrics.json", json.dumps(tables, indent=1) + "\n")
         print("mean over the images: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
 
 
@@ -130,10 +127,6 @@ def _short(name: str) -> str:
     return "/".join([*folders, last])
 
 
-def _plain(figures: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}  # JSON has no inf
-
-
 def _mean(values: list[float]) -> float:
-    finite = [v for v in values if math.isfinite(v)]
-    return sum(finite) / len(finite) if finite else math.inf
+    measured = [v for v in values if math.isfinite(v)]
+    return sum(measured) / len(measured) if measured else math.inf

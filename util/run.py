@@ -10,7 +10,7 @@ from util import checkpoint, schedule, seeding
 from util.errors import CheckpointError
 from util.init_from import init_from
 from util.means import Means
-from util.optim import Gates, Optimizers
+from util.optim import Gates, Optimizers, in_phases
 from util.position import Position
 
 
@@ -35,8 +35,7 @@ class Run:
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks that are trained, by name: those that are exported."""
-        trained = {id(p) for phase in self.phases for net in phase.nets for p in net.parameters()}
-        return {n: net for n, net in self.model.networks().items() if any(id(p) in trained for p in net.parameters())}
+        return in_phases(self.model, self.phases)
 
     def begin_epoch(self) -> float:
         """Set the epoch's learning rates; return the factor on --lr."""
@@ -46,16 +45,14 @@ class Run:
 
     def end_epoch(self) -> int:
         """Count the epoch as done and return its number."""
-        drawing = [p.name for p in self.phases if any(self._draws(net) for net in p.nets)]
-        self.history.append(self.means.total(drawing[0]) if drawing else 0.0)
+        drawing = next((p.name for p in self.phases if in_phases(self.model, [p]).keys() & self._drawing()), None)
+        self.history.append(self.means.total(drawing) if drawing else 0.0)
         self.means.clear()
         self.at.epoch, self.at.seen = self.at.epoch + 1, 0
         return self.at.epoch - 1
 
-    def _draws(self, net: nn.Module) -> bool:
-        names = self.model.averaged or self.model.networks()
-        drawing = {id(p) for name in names for p in getattr(self.model, name).parameters()}
-        return any(id(p) in drawing for p in net.parameters())
+    def _drawing(self) -> set[str]:
+        return set(self.model.averaged or self.model.networks())
 
     def save(self, *prefixes: str) -> None:
         """Write the state to continue from, then the networks' weights under each prefix."""

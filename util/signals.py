@@ -20,6 +20,5 @@ class StopRequest:
             raise KeyboardInterrupt
         self.number = number
         if number == signal.SIGINT:
-            os.write(
-                1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n"
-            )  # print is not safe here
+            # print is not safe in a handler
+            os.write(1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n")
