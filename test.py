@@ -109,9 +109,11 @@ def read_architecture(o, folder, which):
 
 
 def hint(o):
-    """Return what to change when weights do not fit: the flags that were given now."""
+    """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
     flags = [f for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding") if f in o.given]
-    return "leave out " + ", ".join(f"--{flag}" for flag in flags) if flags else ""
+    if flags:
+        return "leave out " + ", ".join(f"--{flag}" for flag in flags)
+    return "" if o.remembered else f"it is no {o.netG} as known here; give its own network with --plugin and --netG"
 
 
 if __name__ == "__main__":

@@ -35,10 +35,11 @@ class ClassGAN(BaseModel):
             )
         self.o, self.classes, n = o, spec.classes, len(spec.classes)
         G = ClassGenerator(n, spec.output_nc, spec.height, o.latent_dim, o.embedding_dim, o.ngf, o.norm)
-        norm_D = "none" if o.gan_mode in ("wgangp", "hinge") else o.norm  # a penalty is per picture, batch norm is not
+        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
+        per_picture = self.gan.objective.penalised and "batch" in o.norm  # as the penalty is, and batch norm is not
+        norm_D = "instance" if per_picture else o.norm
         self.G = initialised(G, o)
         self.D = initialised(ClassDiscriminator(n, spec.output_nc, spec.height, o.ndf, norm_D, o.cond), o)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
 
     def phases(self):
         return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g)]

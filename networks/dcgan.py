@@ -24,7 +24,7 @@ class ClassGenerator(nn.Module):
     """z (N, latent_dim) and labels (N,) -> pictures (N, output_nc, size, size) in [-1, 1].
 
     The label's embedding is joined to z; transposed convolutions double 4x4 up to `size`. The embedding starts small:
-    as loud as z it is heard alone, and a class collapses to one picture (Shahbazi et al. 2022, collapse by conditioning).
+    as loud as z it alone is heard, and classes collapse to one picture each (Shahbazi et al. 2022).
     """
 
     def __init__(self, classes: int, output_nc: int, size: int, latent_dim: int = 100, embedding_dim: int = 100,

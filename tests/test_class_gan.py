@@ -93,6 +93,26 @@ def test_any_power_of_two(size, cond):
     assert not torch.equal(one.D(fake, label), one.D(fake, label.flip(0)))  # it is told the class
 
 
+def test_noise_is_heard_above_the_class_before_training():
+    """Else a class collapses to one picture: within a class pictures have to differ as they do between classes."""
+    torch.manual_seed(0)
+    G = model(size=32).G.eval()
+    z, label = torch.randn(60, 5), torch.arange(60) % 3
+    pictures = G(z, label).detach().flatten(1)
+    within = [torch.pdist(pictures[label == c]).mean() for c in range(3)]
+    assert sum(within) / 3 > 0.97 * torch.pdist(pictures).mean()
+
+
+@pytest.mark.parametrize(("gan_mode", "norm", "of_D"), [("vanilla", "batch", "batch"), ("wgangp", "batch", "instance"),
+    ("hinge", "batch", "batch"), ("wgangp", "none", "none")])  # fmt: skip
+def test_under_a_penalty_no_norm_mixes_pictures(gan_mode, norm, of_D):
+    o = options("--model", "cgan", "--gan_mode", gan_mode, "--norm", norm)
+    one = find("model", "cgan")(o, Spec(3, 3, 32, 32, CLASSES))
+    kinds = {"batch": torch.nn.BatchNorm2d, "instance": torch.nn.InstanceNorm2d}
+    found = {name for name, kind in kinds.items() if any(isinstance(m, kind) for m in one.D.modules())}
+    assert found == {of_D} - {"none"}
+
+
 def test_other_sizes_and_data_without_classes_are_refused():
     with pytest.raises(OptionError, match="20 is no power of two"):
         model(size=20)

@@ -3,7 +3,6 @@
 import argparse
 import copy
 import json
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -327,27 +326,3 @@ def test_the_references_own_files_are_read(shared):
         net = build(**found)
         checkpoint.fit(net, state, path)
         assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items())
-
-
-def foreign(shared):
-    folder = shared / "data" / "checkpoints"
-    return [*sorted((folder / "other").iterdir()), *sorted((folder / "refuse").iterdir()),
-            folder / "gan_compression_horse2zebra" / "latest_net_G.pth"]  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_foreign_and_unsafe_files_are_refused_in_one_line(shared, command, tmp_path):
-    """Five other architectures, a pickled object, a Git LFS pointer and separable convolutions; nothing is run."""
-    (tmp_path / "pictures").mkdir()
-    picture(0, 32, 32).save(tmp_path / "pictures" / "one.png")
-    files = foreign(shared)
-    assert len(files) >= 8
-    for number, path in enumerate(files):
-        run = tmp_path / "checkpoints" / f"foreign{number}"
-        run.mkdir(parents=True)
-        shutil.copyfile(path, run / "latest_net_G.pth")
-        ended = command("test", "--name", run.name, "--dataroot", "pictures", "--crop_size", 32, *CPU)
-        assert ended.code == 4, (path.name, ended.err)
-        assert ended.last.startswith("error: file 'checkpoints/foreign"), ended.last
-        assert "latest_net_G.pth'" in ended.last
-        assert "Traceback" not in ended.err

@@ -1,0 +1,60 @@
+"""docs/plugins.md: its files are saved and its commands run, as a reader would; what it says they print, they do."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PAGE = (ROOT / "docs" / "plugins.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+FILES = {file: text for _, file, text in BLOCKS if file}
+
+
+def commands():
+    """Return (commands, promised lines) of each sh block; a text block belongs to the sh block before it."""
+    found = []
+    for language, _, text in BLOCKS:
+        if language == "sh":
+            found.append((text.splitlines(), []))
+        elif language == "text":
+            found[-1][1].extend(text.splitlines())
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the page's files in it."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def run(line, folder):
+    """Run a line of the page; its scripts are found in the repository, its files in the folder."""
+    python, script, *argv = shlex.split(line)
+    assert (python, script in ("train.py", "test.py")) == ("python", True), line
+    words = [sys.executable, str(ROOT / script), *argv]
+    if script == "train.py":
+        words += ["--displays", "console,html", "--gpu_ids", "-1"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("lines", "promised"), commands(), ids=[lines[0][:60] for lines, _ in commands()])
+def test_the_pages_commands_do_what_it_says(folder, lines, promised):
+    out = "".join(run(line, folder) for line in lines)
+    assert [text for text in promised if text not in out] == []
+
+
+def test_every_file_of_the_page_is_used_by_a_command():
+    text = " ".join(line for lines, _ in commands() for line in lines)
+    assert len(FILES) >= 5
+    assert [name for name in FILES if f"--plugin {name}" not in text] == []
+
+
+def test_every_python_block_is_a_file_that_is_run():
+    assert [text[:40] for language, file, text in BLOCKS if language == "python" and not file] == []
