@@ -45,9 +45,8 @@ def build(o, pin=False):
     seeding.seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
     model = find("model", o.model)(o, spec)
     if not model.phases():
-        raise OptionError(
-            "option", "--model", f"{o.model} only translates, it cannot be trained", "use it with test.py"
-        )
+        why = f"{o.model} only translates, it cannot be trained"
+        raise OptionError("option", "--model", why, "use it with test.py")
     check_sizes(model.networks().values(), spec.height, spec.width)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=pin)
     if not len(loader):
@@ -59,7 +58,7 @@ def build(o, pin=False):
 
 def set_up(o, folder, where, loader, spec, model):
     """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
-    from networks.summary import parameter_count, summarize
+    from networks.summary import one_line, summarize
     from options import store
     from util.display import make_display
     from util.run import Run
@@ -68,8 +67,7 @@ def set_up(o, folder, where, loader, spec, model):
     if run.at.epoch <= run.at.last_epoch:  # a run with nothing left to do keeps the options it was trained with
         store.save(o, folder, "train", spec)
     for name, net in model.networks().items():
-        text = f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
-        print(summarize(name, net, spec.height, spec.width) if o.verbose else text)
+        print(summarize(name, net, spec.height, spec.width) if o.verbose else one_line(name, net))
     size = f"{run.at.epoch_size} images, {len(loader)} steps an epoch"
     print(f"run {o.name}: {size}, on {run.device}, files in {folder}", *run.notes, sep="\n")
     return run, make_display(o, folder)
@@ -84,18 +82,18 @@ def train(run, loader, display, stop):
     o, at = run.o, run.at
     display.start(at)
     while at.epoch <= at.last_epoch:
-        share = run.begin_epoch()
-        epoch_start = mark = time.monotonic()
+        share, epoch_start = run.begin_epoch(), time.monotonic()
+        mark = epoch_start
         for batch in loader.epoch(at.epoch, skip=at.seen):
             batch = move(batch, run.device)
             loaded = time.monotonic()
-            out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step)
+            out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step, run.admits)
             run.means.add(losses)
             at.advance(len(batch["A"]), time.monotonic() - loaded, loaded - mark)
             display.step(at, run.means.latest, lambda shown=out: first_pixels(run.model.show(shown)))
             del out, losses  # their graph must not live beside the next one
             signal, midway = stop.number, not at.epoch_done  # at its end an epoch is counted first, then saved
-            if midway and (at.due(o.save_latest_freq) or signal):
+            if midway and (at.due(o.save_latest_freq) or run.overdue or signal):
                 run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
             if midway and signal:
                 raise Stopped(signal, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
@@ -103,8 +101,7 @@ def train(run, loader, display, stop):
 
         display.epoch(at, run.means.epoch(), time.monotonic() - epoch_start, o.lr * share)
         sheets = training_grid(run.model, run.classes, o.seed) if at.epoch % o.sample_epoch_freq == 0 else {}
-        if sheets:
-            display.sheets(at, sheets)
+        display.sheets(at, sheets)
         latest_due, done = at.due(o.save_latest_freq), run.end_epoch()
         numbered = [str(done)] if sheets or done % o.save_epoch_freq == 0 else []
         if latest_due and o.save_by_iter:
@@ -116,11 +113,11 @@ def train(run, loader, display, stop):
             raise Stopped(signal, f"stopped and saved after epoch {done}; {how_to_continue(o)}")
 
 
-def train_step(model, phases, optimizers, gates, batch, step):
-    """Run one batch: forward once, then each phase due at this step.
+def train_step(model, phases, optimizers, gates, batch, step, admits=lambda terms, batch: True):
+    """Run one batch, forward once, then each phase due at this step; return (out, {phase: {term: scalar}}).
 
-    Returns (out, {phase: {term: scalar}}). Optimisers hold their learning rates; `gates` opens only the networks of
-    the phase at hand, so that a loss reaches no others.
+    `gates` opens only the networks of the phase at hand, so that a loss reaches no others; losses that `admits`
+    refuses (NaN) end the step.
     """
     gates.open_all()
     out = model(batch)
@@ -130,9 +127,12 @@ def train_step(model, phases, optimizers, gates, batch, step):
             continue
         gates.open_only(phase.name)
         optimizers[phase.name].zero_grad(set_to_none=True)
-        losses[phase.name] = phase.loss(batch, out)
-        (phase.weight * sum(losses[phase.name].values())).backward()
+        terms = phase.loss(batch, out)
+        if not admits(terms, batch):
+            break
+        (phase.weight * sum(terms.values())).backward()
         optimizers[phase.name].step()
+        losses[phase.name] = terms
     return out, losses
 
 

@@ -17,6 +17,11 @@ def receptive_field(net: nn.Module) -> int:
     return field
 
 
+def one_line(name: str, net: nn.Module) -> str:
+    """Return a network's name and its number of parameters, in millions, as the reference prints them."""
+    return f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
+
+
 def summarize(name: str, net: nn.Module, height: int, width: int) -> str:
     """Return a table of a network's layers, with output shapes for one picture of that size, and its totals.
 

@@ -96,8 +96,9 @@ class Display:
         self._each("epoch", at, means, seconds, lr)
 
     def sheets(self, at: Position, pictures: Pictures) -> None:
-        """Show generated sheets."""
-        self._each("sheets", at, pictures)
+        """Show generated sheets, if there are any."""
+        if pictures:
+            self._each("sheets", at, pictures)
 
     def say(self, text: str) -> None:
         """Show a line on whichever sink prints, else plainly."""
@@ -288,4 +289,8 @@ def make_display(o: Any, folder: Path) -> Display:
     for name in o.displays:
         if name not in off:
             display.add(name, partial(find("display", name), o, folder))
+    if o.watchdog:
+        from util.watchdog import Watchdog  # it is a Sink itself
+
+        display.add("watchdog", partial(Watchdog, o, folder))
     return display

@@ -50,6 +50,12 @@ class EnvironmentFault(UserError):
     code = 5
 
 
+class Diverged(UserError):
+    """Losses or weights that are no finite numbers any more."""
+
+    code = 6
+
+
 class Stopped(Exception):
     """The run was asked to stop by a signal and has saved; code is 128 + the signal's number."""
 

@@ -1,5 +1,6 @@
 """A run's whole state in one place: what is trained, where it stands, how it is saved and continued."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from util import checkpoint, schedule, seeding
+from util.divergence import Guard
 from util.errors import CheckpointError
 from util.init_from import init_from
 from util.means import Means
@@ -32,6 +34,8 @@ class Run:
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
         self.at.epoch_size, self.at.last_epoch = epoch_size, o.n_epochs + o.n_epochs_decay
+        self.guard = Guard(o.on_nan, lambda: max(checkpoint.state_files(folder), default=None), self._go_back)
+        self.saved_at = time.monotonic()
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks that are trained, by name: those that are exported."""
@@ -54,8 +58,18 @@ class Run:
     def _drawing(self) -> set[str]:
         return set(self.model.averaged or self.model.networks())
 
+    def admits(self, terms: dict[str, Any], batch: dict[str, Any]) -> bool:
+        """Whether an optimiser may step on these losses: see Guard."""
+        return self.guard.admits(terms, batch, self.at)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the last save is --save_minutes ago."""
+        return bool(self.o.save_minutes) and time.monotonic() - self.saved_at > 60 * self.o.save_minutes
+
     def save(self, *prefixes: str) -> None:
-        """Write the state to continue from, then the networks' weights under each prefix."""
+        """Write the state to continue from, then the networks' weights under each prefix; never NaN (Diverged)."""
+        self.guard.check_weights(self.model.state_dict(), self.at)
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
             "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
@@ -64,6 +78,14 @@ class Run:
         checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last)
         for prefix in prefixes:
             checkpoint.export(self.folder, prefix, self.networks())
+        self.saved_at = time.monotonic()
+
+    def _go_back(self) -> None:
+        """Take weights and optimisers from the newest state; position and draws go on."""
+        state, _ = checkpoint.load_state(self.folder)
+        assert state is not None
+        self.model.load_state_dict(state["model"])
+        self.optimizers.load_state_dict(state["optimizers"])
 
     def _resume(self) -> bool:
         """Continue from the newest state; else from weights alone, as the reference does; else (False) afresh."""

@@ -1,0 +1,166 @@
+"""G: losses and weights that are no numbers any more, and runs that freeze."""
+
+import json
+import re
+import threading
+
+import pytest
+import torch
+from conftest import SMALL
+
+from util import checkpoint
+from util.divergence import RETURNS, ROW, Guard
+from util.errors import Diverged
+from util.position import Position
+
+# a model whose loss is not finite at the steps named, and whose weights an infinite slope spoils at another
+FAULTY = '''
+"""Faulty on demand."""
+import os
+
+import torch
+from torch import nn
+
+from models.base import BaseModel, Phase
+
+
+class Faulty(BaseModel):
+    dataset_mode = "aligned"
+
+    def __init__(self, o, spec):
+        super().__init__()
+        self.G, self.D = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 1, 1)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def phases(self):
+        return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g)]
+
+    def forward(self, batch):
+        self.steps += self.training and not self.steps.is_meta
+        return {"real_A": batch["A"], "fake_B": self.G(batch["A"])}
+
+    def at(self, name):
+        return not self.steps.is_meta and str(int(self.steps)) in os.environ.get(name, "").split(",")
+
+    def loss_d(self, batch, out):
+        return {"D": self.D(out["fake_B"].detach()).square().mean()}
+
+    def loss_g(self, batch, out):
+        bad = float("inf") if self.at("INF_AT") else float("nan") if self.at("NAN_AT") else 1.0
+        loss = out["fake_B"].square().mean()
+        if self.at("SLOPE_AT"):
+            loss = loss + torch.sqrt(0 * self.G.weight.sum())  # 0, and its slope is not a number
+        return {"G_good": loss, "G_bad": loss * bad}
+'''
+FLAGS = [*SMALL, "--plugin", "faulty.py", "--model", "faulty", "--dataroot", "demo", "--max_dataset_size", 6,
+         "--batch_size", 2, "--n_epochs", 3, "--n_epochs_decay", 0, "--name", "x", "--displays", "console",
+         "--print_freq", 2]  # fmt: skip
+
+
+@pytest.fixture
+def train(command, tmp_path, monkeypatch):
+    """train(NAN_AT="5", flags...) trains nine steps of three an epoch; a state is saved whenever flags say so."""
+    (tmp_path / "faulty.py").write_text(FAULTY)
+
+    def run(*flags, **faults):
+        for name, value in faults.items():
+            monkeypatch.setenv(name, value)
+        return command("train", *FLAGS, *flags)
+
+    return run
+
+
+def rows(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "checkpoints/x/losses.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("fault", "word"), [("NAN_AT", "nan"), ("INF_AT", "inf")])
+def test_f070_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word):
+    """Exit 6, naming loss, step, images and the last good state, which stays as it was."""
+    assert train("--n_epochs", 1).code == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
+    ended = train("--continue_train", "--n_epochs", 3, **{fault: "5"})
+    assert ended.code == 6, ended.err
+    said = re.fullmatch(
+        rf"error: loss 'G_bad': is {word} in epoch 2, step 5 \(images (.*)\); (.*); .*--lr.*", ended.last
+    )
+    assert said, ended.last
+    assert said[1].count("demo/train/") == 4
+    assert said[2] == "the last good state is that of step 3"
+    after = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
+    assert {name: after.get(name) for name in before} == before
+    assert json.loads((tmp_path / "checkpoints/x/exit.json").read_text())["code"] == 6
+    again = train("--continue_train", "--n_epochs", 3, NAN_AT="", INF_AT="")
+    assert again.code == 0, again.err
+
+
+def test_f070_before_anything_was_saved_it_says_so(train):
+    ended = train(NAN_AT="1")
+    assert (ended.code, "no state was saved before" in ended.last) == (6, True), ended.last
+
+
+def test_f070_weights_that_are_no_numbers_are_never_saved(train, tmp_path):
+    """The loss is finite, its slope is not: the weights are spoilt at the last step before the epoch's save."""
+    ended = train("--save_epoch_freq", 1, SLOPE_AT="6")
+    assert ended.code == 6, ended.err
+    assert re.match(r"error: weights 'G\..*': hold NaN or Inf in epoch \d, after step 6; the last good", ended.last)
+    assert "state is that of step 3;" in ended.last
+    for path in (tmp_path / "checkpoints/x").glob("*_net_*.pth"):
+        assert all(torch.isfinite(v).all() for v in checkpoint.weights(path).values())
+
+
+def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path):
+    ended = train("--on_nan", "skip", NAN_AT="2,5")
+    assert ended.code == 0, ended.err
+    assert ended.out.count("batch left out (1 in a row)") == 2
+    assert "loss 'G_bad' is nan in epoch 2, step 5" in ended.out
+    assert all(v is not None for row in rows(tmp_path) for v in row.get("losses", {}).values())
+    net = checkpoint.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
+    assert all(torch.isfinite(v).all() for v in net.values())
+
+
+def test_f070_skip_gives_up_when_nothing_else_comes(train):
+    ended = train("--on_nan", "skip", "--n_epochs", ROW, NAN_AT=",".join(map(str, range(4, 4 + 2 * ROW))))
+    assert (ended.code, ended.out.count("batch left out")) == (6, ROW), ended.err
+
+
+def test_f070_rollback_goes_back_to_the_last_good_weights_and_on(train, tmp_path):
+    ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, SLOPE_AT="5")
+    assert ended.code == 0, ended.err
+    assert "weights and optimisers are those of step 3 again" in ended.out
+    net = checkpoint.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
+    assert all(torch.isfinite(v).all() for v in net.values())
+
+
+def test_f070_rollback_gives_up_when_it_only_comes_back(train):
+    ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, NAN_AT=",".join(map(str, range(4, 40))))
+    assert (ended.code, ended.out.count("are those of step 3 again")) == (6, RETURNS), ended.err
+
+
+def test_a_sum_that_is_no_number_is_told_by_its_terms():
+    terms = {"a": torch.tensor(3e38), "b": torch.tensor(3e38)}
+    with pytest.raises(Diverged, match=r"'a \+ b': is inf"):
+        Guard("stop", lambda: None, lambda: None).admits(terms, {}, Position())
+
+
+def test_a_run_that_freezes_says_where(capfd, monkeypatch):
+    """It is waited for on an event; a process that was halted (SIGSTOP) counts one tick only."""
+    from types import SimpleNamespace
+
+    from util import watchdog
+
+    monkeypatch.setattr(watchdog, "TICK", 0.01)
+    dog, said = watchdog.Watchdog(SimpleNamespace(watchdog=0.03), None), threading.Event()
+    monkeypatch.setattr("builtins.print", lambda text, **_: (said.text.append(text), said.set()))
+    said.text = []
+    dog.start(Position(epoch=2, step=7))
+
+    def frozen_here():
+        assert said.wait(60)
+
+    frozen_here()
+    dog.close()
+    dog.thread.join(60)
+    assert len(said.text) == 1
+    assert "note: nothing has moved for 0.03 s after step 7 of epoch 2; it stands in threading.py" in said.text[0]
+    assert "frozen_here" in said.text[0]

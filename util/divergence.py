@@ -1,0 +1,67 @@
+"""What follows when a loss or a weight is no finite number any more: stop, leave the batch out, or go back."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from util.errors import Diverged
+from util.position import Position
+
+ROW = 20  # batches in a row that --on_nan skip leaves out before it gives up
+RETURNS = 3  # times that --on_nan rollback goes back in a row, or to one state, before it gives up
+
+
+class Guard:
+    """Judges a phase's losses before its optimiser steps, and the weights before they are saved.
+
+    last_good() returns the step of the newest saved state, None if there is none; go_back() loads it.
+    """
+
+    def __init__(self, on_nan: str, last_good: Callable[[], int | None], go_back: Callable[[], None]):
+        self.on_nan, self.last_good, self.go_back = on_nan, last_good, go_back
+        self.in_row = 0  # bad steps in a row
+        self.last_bad = -1  # the newest of them
+        self.returns: list[int] = []  # the states gone back to
+
+    def admits(self, terms: Mapping[str, Any], batch: Mapping[str, Any], at: Position) -> bool:
+        """Whether an optimiser may step on these losses; if not, the step ends here. May raise Diverged."""
+        total = _number(sum(terms.values()))
+        if math.isfinite(total):
+            return True
+        name = next((n for n, value in terms.items() if not math.isfinite(_number(value))), " + ".join(terms))
+        value = _number(terms.get(name, total))
+        images = ", ".join(str(path) for key in ("path_A", "path_B") for path in batch.get(key, [])[:4])
+        why = f"is {value} in epoch {at.epoch}, step {at.step + 1}" + (f" (images {images})" if images else "")
+        self.in_row, self.last_bad = self.in_row + 1 if at.step == self.last_bad + 1 else 1, at.step
+        self._answer("loss", name, why)
+        return False
+
+    def check_weights(self, state: Mapping[str, Any], at: Position) -> None:
+        """Raise Diverged, or go back, if a tensor that is about to be saved holds NaN or Inf."""
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                self._answer("weights", key, f"hold NaN or Inf in epoch {at.epoch}, after step {at.step}", skips=False)
+                return
+
+    def _answer(self, thing: str, name: str, why: str, skips: bool = True) -> None:
+        good = self.last_good()
+        stands = f"the last good state is that of step {good}" if good is not None else "no state was saved before"
+        remedy = "lower --lr, or look at these images"
+        if self.on_nan == "skip" and skips and self.in_row <= ROW:
+            print(f"note: {thing} {name!r} {why}: batch left out ({self.in_row} in a row)", flush=True)
+        elif self.on_nan == "rollback" and good is not None and self._may_return(good):
+            self.returns.append(good)
+            self.go_back()
+            print(f"note: {thing} {name!r} {why}: weights and optimisers are those of step {good} again", flush=True)
+        else:
+            raise Diverged(thing, name, f"{why}; {stands}", remedy)
+
+    def _may_return(self, good: int) -> bool:
+        return self.in_row <= RETURNS and self.returns.count(good) < RETURNS
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
