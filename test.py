@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from options.parse import parse
-from util.errors import CheckpointError, OptionError, guarded
+from util.errors import CheckpointError, guarded
 
 
 def main(argv, report):
@@ -60,16 +60,12 @@ def translate(o, model, results, batches, where):
 
 def generate_sheets(o, model, results, classes):
     """Have a model that needs no input draw every class (or --classes): a grid, interpolations, single pictures."""
-    from util.sheets import STEPS, Request, generate
+    from util.classes import chosen
+    from util.sheets import COLUMNS, STEPS, Request, generate
 
-    wanted = tuple(name for name in getattr(o, "classes", "").split(",") if name) or classes
-    for name in wanted:
-        if name not in classes:
-            raise OptionError(
-                "option", "--classes", f"the run knows no class '{name}'", "choose from " + ", ".join(classes)
-            )
-    for kind, number in (("grid", o.num_samples), ("interpolation", STEPS), ("per_class", o.num_samples)):
-        results.add_sheets(kind, generate(model, Request(kind, wanted, number, o.seed)), number)
+    wanted = chosen(o.classes, classes)
+    for kind, number in (("grid", min(COLUMNS, o.num_samples)), ("interpolation", STEPS), ("per_class", o.num_samples)):
+        results.add_sheets(kind, generate(model, Request(kind, wanted, number, o.seed)), min(number, COLUMNS))
 
 
 def needed(model):

@@ -17,10 +17,9 @@ def main(argv, report):
 
     where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
     loader, spec, model = build(o, pin=where.type == "cuda")
-    folder = RunFolder(o)
+    folder, stop = RunFolder(o), StopRequest()
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
-    stop = StopRequest()
-    run, display = set_up(o, folder.path, where, loader, spec, model)
+    run, display = set_up(o, folder, where, loader, spec, model)
     if run.at.epoch > run.at.last_epoch:
         print(f"run {o.name} is done: {run.at.epoch - 1} epochs are trained; give a larger --n_epochs to go on")
         return
@@ -52,7 +51,7 @@ def build(o, pin=False):
     if not len(loader):
         why = f"leaves nothing: {len(dataset)} images make no batch of {o.batch_size}"
         raise OptionError("option", "--drop_last", why, "lower --batch_size or leave --drop_last out")
-    rehearse(model, o.model, o.dataset_mode, loader.sample())
+    rehearse(model, o.model, o.dataset_mode, loader.sample(), spec.classes)
     return loader, spec, model
 
 
@@ -63,14 +62,15 @@ def set_up(o, folder, where, loader, spec, model):
     from util.display import make_display
     from util.run import Run
 
-    run = Run(o, folder, model, where, loader.order.images(), spec.classes)
+    run = Run(o, folder.path, model, where, loader.order.images(), spec.classes)
+    folder.begin()
     if run.at.epoch <= run.at.last_epoch:  # a run with nothing left to do keeps the options it was trained with
-        store.save(o, folder, "train", spec)
+        store.save(o, folder.path, "train", spec)
     for name, net in model.networks().items():
         print(summarize(name, net, spec.height, spec.width) if o.verbose else one_line(name, net))
     size = f"{run.at.epoch_size} images, {len(loader)} steps an epoch"
-    print(f"run {o.name}: {size}, on {run.device}, files in {folder}", *run.notes, sep="\n")
-    return run, make_display(o, folder)
+    print(f"run {o.name}: {size}, on {run.device}, files in {run.folder}", *run.notes, sep="\n")
+    return run, make_display(o, run.folder)
 
 
 def train(run, loader, display, stop):

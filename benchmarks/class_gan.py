@@ -9,6 +9,7 @@ import argparse
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -82,9 +83,12 @@ def generate(args, extra):
         run.send_signal(signal.SIGINT)
         run.wait()
     seconds = time.monotonic() - start
+    if run.returncode not in (0, 130):
+        sys.exit(run.returncode)
+    results = tempfile.mkdtemp(prefix="class_gan_")  # empty: nothing of an earlier run is measured
     test = [sys.executable, str(ROOT / "test.py"), "--name", name, "--num_samples", str(args.samples)]
-    subprocess.run(test, check=True)
-    return Path("results", name, "test_latest", "images"), seconds
+    subprocess.run([*test, "--results_dir", results], check=True)
+    return Path(results, name, "test_latest", "images"), seconds
 
 
 def main():
@@ -106,7 +110,7 @@ def main():
         f"classifier on {len(real)} real pictures, {len(classes)} classes: held-out accuracy {held_out:.4f}", flush=True
     )
     folder, seconds = generate(args, args.flags)
-    made = [(f, c) for c, name in enumerate(classes) for f in sorted(folder.glob(f"{name}_[0-9]*_fake.png"))]
+    made = [(folder / f"{name}_{i:04d}_fake.png", c) for c, name in enumerate(classes) for i in range(args.samples)]
     fake = load([str(f) for f, _ in made], args.size, args.channels)
     asked = torch.tensor([c for _, c in made])
     right = accuracy(net, fake, asked)

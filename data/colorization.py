@@ -8,6 +8,7 @@ from util.lab import rgb_to_lab
 class Colorization(BaseDataset):
     """{"A": L / 50 - 1 (1, H, W), "B": ab / 110 (2, H, W), "path_A", "path_B"}; every picture of dataroot/phase."""
 
+    paired = True
     defaults = {"input_nc": 1, "output_nc": 2, "direction": "AtoB"}
 
     def __init__(self, o):
@@ -15,6 +16,8 @@ class Colorization(BaseDataset):
         if (o.input_nc, o.output_nc) != (1, 2):
             why = f"colorization goes from 1 channel to 2, not {o.input_nc} to {o.output_nc}"
             raise OptionError("option", "--output_nc", why, "leave out --input_nc and --output_nc")
+        if o.direction != "AtoB":
+            raise OptionError("option", "--direction", "colorization only goes from A to B", "leave it out")
         self.paths = self.files(o.phase)
 
     def __len__(self) -> int:

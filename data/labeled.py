@@ -1,7 +1,7 @@
 """labeled: a folder of pictures for each class, or MNIST's idx files; for generation by class."""
 
 import gzip
-from dataclasses import dataclass
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,10 @@ from PIL import Image
 
 from data.base import BaseDataset, Sample, Spec
 from data.images import in_channels, list_folders, list_images
-from options.fields import option
-from util.errors import DataError, OptionError
+from util.classes import chosen
+from util.errors import DataError
 
+PHASES = {"train", "test", "val", "valid", "validation"}
 IDX = {3: 0x803, 1: 0x801}  # dimensions: magic number of a file of bytes
 
 
@@ -21,42 +22,39 @@ class Labeled(BaseDataset):
     A dataroot with idx files (train-images-idx3-ubyte, t10k-..., also .gz) has the classes 0 to 9.
     """
 
-    @dataclass
-    class Options:
-        classes: str = option("", "only these classes, comma-separated")
-
     def __init__(self, o):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey as soon as either says so
         found = self._idx() or self._folders()
-        wanted = [name for name in o.classes.split(",") if name] or sorted(found)
-        for name in wanted:
-            if name not in found:
-                raise OptionError("option", "--classes", f"there is no class '{name}'",
-                                  "choose from " + ", ".join(sorted(found)))  # fmt: skip
-        self.classes = tuple(sorted(wanted))
+        self.classes = tuple(sorted(chosen(o.classes, sorted(found))))
+        empty = [name for name in self.classes if not len(found[name])]
+        if empty:
+            why = f"its folder '{empty[0]}' holds no images"
+            raise DataError("folder", o.dataroot, why, "fill it, remove it, or name the other folders with --classes")
         every = [(n, label, sample) for label, name in enumerate(self.classes) for n, sample in enumerate(found[name])]
         fair = sorted(every, key=lambda row: row[:2])  # so that --max_dataset_size leaves something of each class
         self.samples = [(sample, label) for _, label, sample in fair[: int(min(len(fair), o.max_dataset_size))]]
 
     def _folders(self) -> dict[str, list[str]]:
-        roots = [str(Path(self.o.dataroot, self.o.phase)), self.o.dataroot]
-        root = next((r for r in roots if list_folders(r)), None)
-        if root is None:
+        inside = Path(self.o.dataroot, self.o.phase)
+        root = str(inside) if inside.is_dir() or list_folders(str(inside)) else self.o.dataroot
+        names = list_folders(root)
+        if not names or (root == self.o.dataroot and set(names) <= PHASES):
             self.files()  # says what is wrong with dataroot itself
-            raise DataError(
-                "folder", self.o.dataroot, "has no folder for each class", "put the pictures in CLASS/NAME.png"
-            )
-        found = {name: list_images(str(Path(root, name))) for name in list_folders(root)}
-        empty = [name for name, files in found.items() if not files]
-        if empty:
-            raise DataError("folder", str(Path(root, empty[0])), "holds no images", "remove it or fill it")
-        return found
+            why = f"has no folder for each class (it has {', '.join(names) or 'no folders'})"
+            raise DataError("folder", root, why, "put the pictures in CLASS/NAME.png, or name a --phase that is there")
+        return {name: list_images(str(Path(root, name))) for name in names}
 
     def _idx(self) -> dict[str, list[np.ndarray]]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
             images, labels = (_read_idx(Path(self.o.dataroot), stem, n) for n in (3, 1))
+            if (images is None) != (labels is None):
+                there, gone = ("images", "labels") if labels is None else ("labels", "images")
+                raise DataError("folder", self.o.dataroot, f"has {stem}-{there}-idx but no {stem}-{gone}-idx", "add it")
             if images is not None and labels is not None:
+                if len(images) != len(labels):
+                    why = f"holds {len(images)} images and {len(labels)} labels of {stem}"
+                    raise DataError("folder", self.o.dataroot, why, "copy both files again")
                 return {str(c): list(images[labels == c]) for c in np.unique(labels)}
         return {}
 
@@ -95,5 +93,5 @@ def _parse_idx(path: Path, dimensions: int) -> np.ndarray:
         if head[0] != IDX[dimensions]:
             raise ValueError(f"its magic number is {head[0]:#x}")
         return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(head[1:])
-    except (OSError, ValueError, EOFError) as problem:
+    except (OSError, ValueError, EOFError, zlib.error) as problem:
         raise DataError("file", path, f"is no idx file ({problem})", "copy it again") from problem

@@ -9,7 +9,10 @@ from models.base import BaseModel, Phase
 from networks import GANLoss, initialised
 from networks.dcgan import ClassDiscriminator, ClassGenerator
 from options.fields import option
-from util.errors import DataError
+from util.errors import OptionError
+from util.seeding import mixed
+
+CHUNK = 64  # pictures generated at a time
 
 
 class ClassGAN(BaseModel):
@@ -30,9 +33,7 @@ class ClassGAN(BaseModel):
         super().__init__()
         if not spec.classes or spec.height != spec.width:
             why = f"cgan needs square pictures with classes, not {spec.width}x{spec.height} and {len(spec.classes)}"
-            raise DataError(
-                "data set", o.dataset_mode, why, "use --dataset_mode labeled and --preprocess resize_and_crop"
-            )
+            raise OptionError("option", "--dataset_mode", why, "use labeled, and --preprocess resize_and_crop")
         self.o, self.classes, n = o, spec.classes, len(spec.classes)
         G = ClassGenerator(n, spec.output_nc, spec.height, o.latent_dim, o.embedding_dim, o.ngf, o.norm)
         self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
@@ -57,17 +58,22 @@ class ClassGAN(BaseModel):
         return {"G_GAN": self.gan.generator(self.D(out["fake"], batch["label"]))}
 
     def sheets(self, request):
-        """Return {name: (pictures, labels)}: all classes' samples, or for each class the steps between two latents."""
-        device = next(self.G.parameters()).device
-        rng = torch.Generator(device).manual_seed(request.seed)
+        """Return {name: (pictures, labels)}: all classes' samples, or for each class the steps between two latents.
+
+        A class's n-th latent depends on the seed, the class and n alone, not on what else is asked for.
+        """
+        device, dim = next(self.G.parameters()).device, self.o.latent_dim
         found = {}
         for name in request.classes:
-            z = torch.randn(request.number, self.o.latent_dim, generator=rng, device=device)
+            number = self.classes.index(name)
+            rng = torch.Generator().manual_seed(mixed(request.seed, number, 0))
+            z = torch.stack([torch.randn(dim, generator=rng) for _ in range(request.number)])
             if request.kind == "interpolation":
-                share = torch.linspace(0, 1, request.number, device=device)[:, None]
+                share = torch.linspace(0, 1, request.number)[:, None]
                 z = (1 - share) * z[:1] + share * z[-1:]
-            label = torch.full((request.number,), self.classes.index(name), device=device)
-            found[name] = (self.G(z, label), label)
+            label = torch.full((request.number,), number, device=device)
+            parts = zip(torch.as_tensor(z, device=device).split(CHUNK), label.split(CHUNK))
+            found[name] = (torch.cat([self.G(*part) for part in parts]), label)
         if request.kind != "grid":
             return found
         return {"grid": tuple(torch.cat(parts) for parts in zip(*found.values()))}

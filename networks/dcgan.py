@@ -55,7 +55,7 @@ class ClassDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, classes: int, input_nc: int, size: int, ndf: int = 64, norm: str = "batch", cond: str = "concat"
+        self, classes: int, input_nc: int, size: int, ndf: int = 64, norm: str = "batch", cond: str = "projection"
     ):
         super().__init__()
         layer, bias = norm_layer(norm)

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from util.checkpoint import renamed
+
 DEPTHS = {8: "unet_256", 7: "unet_128", 6: "unet_64", 5: "unet_32"}
 
 
@@ -14,6 +16,7 @@ def infer_generator(state: dict[str, Tensor]) -> dict[str, Any]:
     {} where the keys are those of no generator of the reference. Dropout of a U-Net leaves no trace in its keys: it
     is on with batch norm, as the reference's pix2pix trains.
     """
+    state = renamed(state)
     if "model.model.0.weight" in state:
         return _unet(state)
     if "model.1.weight" in state and any(".conv_block." in key for key in state):

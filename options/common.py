@@ -45,6 +45,7 @@ class Common:
         "resize_and_crop, crop, scale_width, scale_width_and_crop or none (each side to a multiple of 4)",
         of_run=True,
     )
+    classes: str = option("", "only these classes of labelled pictures, comma-separated; default: all")
     no_flip: bool = option(False, "do not mirror images at random")
     display_winsize: int = option(256, "width of a picture on pages and in visdom, in pixels", at_least=1)
     epoch: str = option("latest", "which weights to load: an epoch's number or latest", momentary=True)

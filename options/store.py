@@ -57,7 +57,12 @@ def load(folder: Path) -> dict[str, Any]:
 
 def load_spec(folder: Path) -> dict[str, Any]:
     """Return what the run's data set said of its images: {input_nc, output_nc, height, width, classes}, or {}."""
-    return _read(folder).get("spec", {})
+    spec = _read(folder).get("spec", {})
+    numbers, classes = [spec.get(k) for k in ("input_nc", "output_nc", "height", "width")], spec.get("classes")
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if spec and not (named and len(spec) == 5 and all(type(n) is int and n > 0 for n in numbers)):
+        raise CheckpointError("file", folder / FILE, "its 'spec' is no description of pictures", "restore the file")
+    return spec
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ class Train:
     sample_epoch_freq: int = option(
         10, "sheets of generated pictures every N epochs, with numbered weights", at_least=1
     )
-    save_minutes: float = option(10, "save the latest weights at least every N minutes; 0: no", at_least=0)
+    save_minutes: float = option(10.0, "save the latest weights at least every N minutes; 0: no", at_least=0)
     save_by_iter: bool = option(False, "save iter_N beside latest at every save_latest_freq")
     keep_last: int = option(2, "states kept for --continue_train", at_least=1)
     continue_train: bool = option(False, "go on where the run of this name stopped", momentary=True)
@@ -47,7 +47,7 @@ class Train:
         "stop", "when a loss is NaN or Inf: end, leave the batch out, or go back to the last save",
         choices=("stop", "skip", "rollback"),
     )  # fmt: skip
-    watchdog: float = option(600, "say where the run stands when no step ends for N seconds; 0: no", at_least=0)
+    watchdog: float = option(600.0, "say where the run stands when no step ends for N seconds; 0: no", at_least=0)
     lr_policy: str = option("linear", "how the learning rate falls", choices="lr_policy")
     lr_decay_iters: int = option(50, "epochs between falls of --lr_policy step", at_least=1)
     drop_last: bool = option(False, "leave out an epoch's last, smaller batch")

@@ -116,7 +116,7 @@ def test_under_a_penalty_no_norm_mixes_pictures(gan_mode, norm, of_D):
 def test_other_sizes_and_data_without_classes_are_refused():
     with pytest.raises(OptionError, match="20 is no power of two"):
         model(size=20)
-    with pytest.raises(DataError, match="with classes"):
+    with pytest.raises(OptionError, match="with classes"):
         find("model", "cgan")(options("--model", "cgan"), Spec(3, 3, 16, 16))
 
 

@@ -442,7 +442,7 @@ def test_a_run_continued_from_another_state_ends_otherwise(command, straight, co
         assert unequal(weights(folder), weights(straight(model)), "weights") or mutate is mutate_latest
 
 
-PIECES = ["model", "optimizers", "position", "means", "history", "generators", "options"]
+PIECES = ["model", "optimizers", "position", "means", "history", "generators", "classes", "options"]
 
 
 @pytest.mark.parametrize("piece", PIECES)

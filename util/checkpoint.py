@@ -5,7 +5,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def weights(path: Path) -> dict[str, Tensor]:
-    """Return a network's weights from a file of anybody's: {key: dense finite tensor}, wrappers' prefixes removed."""
+    """Return a network's weights from a file of anybody's: {key: dense finite tensor}, as they are called there."""
     loaded = read(path)
     if isinstance(loaded, Mapping) and loaded and not any(isinstance(v, Tensor) for v in loaded.values()):
         inner = [
@@ -168,10 +168,21 @@ def weights(path: Path) -> dict[str, Tensor]:
             )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError("file", path, f"its '{key}' holds NaN or Inf", "use weights from before it diverged")
-        key = re.sub(r"^(?:module\.|_orig_mod\.)+", "", str(key))
-        # some rewrites of the reference's resnet call conv_block just block
-        state[re.sub(r"^(model\.\d+)\.block\.", r"\1.conv_block.", key)] = value
+        state[str(key)] = value
     return state
+
+
+def renamed(state: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
+    """Return weights under the reference's names, but for keys in `own`, those a network has already.
+
+    Wrappers (DataParallel, torch.compile) put prefixes before every key; some rewrites call conv_block just block.
+    """
+
+    def name(key: str) -> str:
+        bare = re.sub(r"^(?:module\.|_orig_mod\.)+", "", key)
+        return next((k for k in (key, bare) if k in own), re.sub(r"^(model\.\d+)\.block\.", r"\1.conv_block.", bare))
+
+    return {name(key): value for key, value in state.items()}
 
 
 def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") -> None:
@@ -181,7 +192,7 @@ def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") ->
     CheckpointError with the first differing key, both shapes, and `hint`.
     """
     own = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
-    state = dict(state)
+    state = renamed(state, own)
     for name, layer in net.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):
             for statistic in ("running_mean", "running_var", "num_batches_tracked"):

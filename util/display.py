@@ -90,7 +90,14 @@ class Display:
             self._each("losses", at, values, among=wanting)
         wanting = [s for s in self.sinks if s.image_freq and (at.due(s.image_freq) or at.epoch_done)]
         if wanting:
-            self._each("images", at, pictures(), among=wanting)
+            try:
+                shown = pictures()
+            except Exception as problem:  # a plug-in's show(): the run goes on without pictures
+                for sink in wanting:
+                    sink.image_freq = 0
+                self.say(f"note: no pictures are shown from here on ({type(problem).__name__}: {problem})")
+                return
+            self._each("images", at, shown, among=wanting)
 
     def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
         self._each("epoch", at, means, seconds, lr)

@@ -24,6 +24,7 @@ def init_from(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: s
             continue
         path, state = files[name]
         own = net.state_dict()
+        state = checkpoint.renamed(state, own)
         fits = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
         net.load_state_dict(fits, strict=False)
         fitted += len(fits)
@@ -41,7 +42,8 @@ def _files(
     if path.is_file():
         state = checkpoint.weights(path)
         return {_target(path, state, networks): (path, state)}
-    folder = next((f for f in (path, Path(checkpoints_dir) / source) if f.is_dir()), None)
+    folders = [f for f in (path, Path(checkpoints_dir) / source) if f.is_dir()]
+    folder = next((f for f in folders if any(f.glob("*.pth"))), folders[0] if folders else None)
     if folder is None:
         why = f"there is no such file and no such run in {checkpoints_dir}"
         raise CheckpointError("option --init_from", source, why, "give a .pth file, or a run's folder or name")
@@ -50,7 +52,9 @@ def _files(
     if not found and (folder / "latest_net_G.pth").is_file():  # a lone generator
         return _files(str(folder / "latest_net_G.pth"), networks, checkpoints_dir)
     if not found:
-        checkpoint.existing(folder / f"latest_net_{next(iter(networks))}.pth")
+        there = ", ".join(sorted(p.name for p in folder.glob("*.pth"))[:12]) or "no .pth files"
+        why = f"holds no latest_net_{' or '.join(networks)}.pth, but {there}"
+        raise CheckpointError("option --init_from", source, why, "name one of its .pth files")
     return {name: (file, checkpoint.weights(file)) for name, file in found.items()}
 
 
@@ -62,6 +66,6 @@ def _target(path: Path, state: Mapping[str, Tensor], networks: Mapping[str, nn.M
 
     def fitting(name: str) -> int:
         own = networks[name].state_dict()
-        return sum(key in own and own[key].shape == value.shape for key, value in state.items())
+        return sum(k in own and own[k].shape == v.shape for k, v in checkpoint.renamed(state, own).items())
 
     return max(networks, key=fitting)

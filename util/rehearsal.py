@@ -8,9 +8,10 @@ import torch
 
 from util.errors import OptionError, UserError
 from util.seeding import seeded
+from util.sheets import Request, can_generate
 
 
-def rehearse(model: Any, name: str, dataset_mode: str, batch: dict[str, Any]) -> None:
+def rehearse(model: Any, name: str, dataset_mode: str, batch: dict[str, Any], classes: tuple[str, ...] = ()) -> None:
     """Run forward and every phase's loss once; raise OptionError for what can be known to fail.
 
     That is: a method that is missing, a data set that does not give what the model reads, losses that are no
@@ -18,6 +19,7 @@ def rehearse(model: Any, name: str, dataset_mode: str, batch: dict[str, Any]) ->
     first real step.
     """
     _check_state(model, name)
+    _check_sheets(model, name, classes)
     missed: set[Any] = set()
     shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
     try:
@@ -62,6 +64,28 @@ def _check_state(model: Any, name: str) -> None:
     except Exception as problem:  # whatever saving or reading says of it, the plug-in has to change
         why = f"the state of {', '.join(extra)} could not be read again ({str(problem).splitlines()[0]})"
         raise OptionError("plug-in", name, why, "keep tensors, numbers, texts, lists and dictionaries") from problem
+
+
+def _check_sheets(model: Any, name: str, classes: tuple[str, ...]) -> None:
+    """Have a model that generates draw each kind of sheet; OptionError if that gives no pictures by name."""
+    if not can_generate(model):
+        return
+    remedy = "return {name: (pictures (N, C, H, W), labels (N,))} from sheets(request)"
+    model.eval()
+    for kind in ("grid", "per_class", "interpolation"):
+        try:
+            with seeded(0), torch.inference_mode():
+                made = model.sheets(Request(kind, classes[:2], 2, seed=0))
+        except Exception as problem:  # whatever it raises, it would raise at the first sheet, epochs from now
+            why = f"its sheets(request) of kind '{kind}' raise {type(problem).__name__}: {problem}"
+            raise OptionError("plug-in", name, why, remedy) from problem
+        if not isinstance(made, dict) or not all(_is_sheet(sheet) for sheet in made.values()):
+            raise OptionError("plug-in", name, f"its sheets(request) of kind '{kind}' are no pictures by name", remedy)
+    model.train()
+
+
+def _is_sheet(sheet: Any) -> bool:
+    return isinstance(sheet, tuple) and len(sheet) == 2 and torch.is_tensor(sheet[0]) and sheet[0].dim() == 4
 
 
 def _check_terms(name: str, phase: str, terms: Any) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -34,6 +35,7 @@ class Results:
         self.title = f"Experiment = {o.name}, Phase = {o.phase}, Epoch = {epoch}"
         self.width, self.aspect_ratio, self.compare = o.display_winsize, o.aspect_ratio, compare
         self.rows: list[Row] = []
+        self.count = 0  # inputs, or pictures generated without
         self.taken: set[str] = set()
         self.next_page = FIRST_PAGE
         self.figures: dict[str, dict[str, float]] = {}
@@ -49,11 +51,6 @@ class Results:
         """The page's path."""
         return self.folder / "index.html"
 
-    @property
-    def count(self) -> int:
-        """How many inputs have been added."""
-        return len(self.rows)
-
     def add(self, images: dict[str, Tensor], paths: list[str]) -> None:
         """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the N inputs they come from."""
         for i, path in enumerate(paths):
@@ -64,6 +61,7 @@ class Results:
                 save_image(to_pixels(batch[i]), self._made(file), self.aspect_ratio)
                 files.append((label, file))
             self.rows.append((name, files, self._compared(name, images, i)))
+            self.count += 1
             if len(self.rows) >= self.next_page:
                 self._write()
                 self.next_page *= 2
@@ -71,20 +69,26 @@ class Results:
     def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int) -> None:
         """Add generated pictures: each sheet as one file, and of kind "per_class" each picture as a file too."""
         for name, pictures in sheets.items():
-            stem = self._free_name(PurePath(name if name == kind else f"{name}_{kind}"))
-            files = [(stem, f"{stem}.png")]
+            safe = _file_name(name)
+            stem = safe if name == kind else f"{safe}_{kind}"
+            stem = self._untaken([stem, *(f"{stem}_{n}" for n in range(2, len(self.taken) + 3))])
+            files = [(name, f"{stem}.png")]
             if kind == "per_class":
-                files = [(f"{name} {i}", f"{name}_{i:04d}_fake.png") for i in range(len(pictures))]
+                own = stem.removesuffix("_per_class")
+                files = [(f"{name} {i}", f"{own}_{i:04d}_fake.png") for i in range(len(pictures))]
                 for (_, file), picture in zip(files, pictures):
                     save_image(picture, self._made(file), self.aspect_ratio)
             else:
                 save_image(grid(pictures, per_row), self._made(files[0][1]), self.aspect_ratio)
-            self.rows.append((stem, files, []))
+            self.count += len(files)
+            self.rows.append((f"{name}, {kind.replace('_', ' ')}" if name != kind else kind, files, []))
 
     def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[str]:
-        if not self.metrics or not {"fake_B", "real_B"} <= images.keys():
+        label = next((name for name in images if name.startswith("fake_B")), "")  # colorization's is fake_B_rgb
+        true = label.replace("fake", "real", 1)
+        if not self.metrics or not label or true not in images:
             return []
-        fake, real = (images[label][i].float().cpu() for label in ("fake_B", "real_B"))
+        fake, real = (images[name][i].float().cpu() for name in (label, true))
         self.figures[name] = {metric: measure(fake, real) for metric, measure in self.metrics.items()}
         return [", ".join(f"{metric} {value:.4g}" for metric, value in self.figures[name].items())]
 
@@ -94,6 +98,9 @@ class Results:
         if len(folder) > 0:
             candidates.insert(1, f"{folder[-1]}/{path.stem}")
         candidates += [f"{path.name}_{n}" for n in range(2, len(self.taken) + 3)]
+        return self._untaken(candidates)
+
+    def _untaken(self, candidates: list[str]) -> str:
         name = next(c for c in map(_short, candidates) if c.casefold() not in self.taken)
         self.taken.add(name.casefold())  # some file systems know no case
         return name
@@ -125,6 +132,11 @@ def _short(name: str) -> str:
         digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:8]
         last = os.fsdecode(os.fsencode(last)[: LONGEST - 9]).encode(errors="ignore").decode() + "_" + digest
     return "/".join([*folders, last])
+
+
+def _file_name(text: str) -> str:
+    """Return a text as one file name: no separators, no leading dot, not too long."""
+    return _short(re.sub(r"[/\\\x00-\x1f]|^\.", "_", text) or "_")
 
 
 def _mean(values: list[float]) -> float:

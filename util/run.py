@@ -9,7 +9,7 @@ from torch import nn
 
 from util import checkpoint, schedule, seeding
 from util.divergence import Guard
-from util.errors import CheckpointError
+from util.errors import CheckpointError, DataError
 from util.init_from import init_from
 from util.means import Means
 from util.optim import Gates, Optimizers, in_phases
@@ -31,6 +31,8 @@ class Run:
         self.history: list[float] = []  # the generator's mean loss in each finished epoch: what plateau looks at
         self.notes: list[str] = []
         resumed = o.continue_train and self._resume()
+        if o.init_from and resumed and "init_from" in o.given:
+            self.notes.append("--init_from is without effect: the run continues with its own weights")
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
         self.at.epoch_size, self.at.last_epoch = epoch_size, o.n_epochs + o.n_epochs_decay
@@ -73,7 +75,8 @@ class Run:
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
             "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
-            "generators": seeding.generator_states(), "options": {k: _kept(v) for k, v in vars(self.o).items()},
+            "generators": seeding.generator_states(), "classes": list(self.classes),
+            "options": {k: _kept(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
         checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last)
         for prefix in prefixes:
@@ -106,6 +109,10 @@ class Run:
 
     def _take(self, state: dict[str, Any]) -> None:
         try:
+            trained, now = ", ".join(state["classes"]) or "none", ", ".join(self.classes) or "none"
+            if trained != now:
+                why = f"it was trained with the classes {trained}; the data set's are {now}"
+                raise DataError("run", self.folder, why, "use the folders it was trained with, or start afresh")
             self.model.load_state_dict(state["model"])
             self.optimizers.load_state_dict(state["optimizers"])
             self.at = Position(**state["position"])
@@ -113,6 +120,8 @@ class Run:
             self.history = list(state["history"])
             seeding.restore_generators(state["generators"])
             before = dict(state["options"])
+        except DataError:
+            raise
         except (KeyError, ValueError, RuntimeError, TypeError) as problem:
             why = f"its state does not fit these options ({str(problem).splitlines()[0]})"
             remedy = "repeat the options it was started with, or start afresh with --overwrite"

@@ -25,12 +25,10 @@ class RunFolder:
     """
 
     def __init__(self, o: Any):
-        self.path = Path(o.checkpoints_dir) / o.name
+        self.path, self.overwrite = Path(o.checkpoints_dir) / o.name, o.overwrite
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
-            if o.overwrite:
-                self._clear()
             for word in ("error.log", "exit.json"):  # an earlier attempt's
                 (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
@@ -64,7 +62,10 @@ class RunFolder:
         file.flush()
         return file
 
-    def _clear(self) -> None:
+    def begin(self) -> None:
+        """With --overwrite, remove what an earlier run left; to be called once nothing can be refused any more."""
+        if not self.overwrite:
+            return
         for pattern in OURS:
             for file in self.path.glob(pattern):
                 file.unlink()

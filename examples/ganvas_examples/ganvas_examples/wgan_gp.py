@@ -35,9 +35,9 @@ class WGANGP(BaseModel):
         self.o, times = o, doublings(spec.height)
         widths = [o.ngf * min(2**n, 8) for n in reversed(range(times))]
         ups = [nn.ConvTranspose2d(o.z_dim, widths[0], 4), nn.ReLU()]
-        for before, after in zip(widths, [*widths[1:], spec.output_nc], strict=True):
+        for before, after in zip(widths, [*widths[1:], spec.input_nc], strict=True):
             ups += [nn.ConvTranspose2d(before, after, 4, 2, 1), nn.ReLU()]
-        downs, before = [], spec.output_nc
+        downs, before = [], spec.input_nc
         for width in reversed(widths):
             downs += [nn.Conv2d(before, width, 4, 2, 1), nn.LeakyReLU(0.2)]
             before = width
