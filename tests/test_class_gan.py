@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import re
 import struct
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, options, picture
+from conftest import options, picture
 from PIL import Image
 
 from data.base import Spec
@@ -54,6 +56,29 @@ def test_classes_selects_and_a_wrong_one_is_answered(labelled):
         dataset(labelled, "--classes", "cow")
 
 
+def test_classes_are_read_as_people_write_them(labelled):
+    assert dataset(labelled, "--classes", " dog, bird,dog,").classes == ("bird", "dog")
+    (labelled / "cats, dogs").mkdir()
+    picture(1).save(labelled / "cats, dogs" / "0.png")
+    assert dataset(labelled, "--classes", "cats, dogs").classes == ("cats, dogs",)
+
+
+def test_an_empty_folder_is_named_unless_other_classes_are_chosen(labelled):
+    (labelled / "empty").mkdir()
+    with pytest.raises(DataError, match=r"its folder .empty. holds no images; .*--classes"):
+        dataset(labelled)
+    assert dataset(labelled, "--classes", "cat").classes == ("cat",)
+
+
+@pytest.mark.parametrize("phase", ["train", "val"])
+def test_folders_of_phases_are_no_classes(tmp_path, phase):
+    for name in ("train", "test"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        picture(1).save(tmp_path / "set" / name / "a.png")
+    with pytest.raises(DataError, match="has no folder for each class"):
+        dataset(tmp_path / "set", "--phase", phase)
+
+
 def test_a_limit_leaves_something_of_each_class(labelled):
     assert [s["label"] for s in dataset(labelled, "--max_dataset_size", "5")] == [0, 1, 2, 0, 1]
 
@@ -78,6 +103,18 @@ def test_mnist_files_are_read_directly(tmp_path, pack):
     assert np.array_equal(((data[0]["A"][0] + 1) * 127.5).round().byte().numpy(), pixels[1])
     (tmp_path / f"train-images-idx3-ubyte{end}").write_bytes(pack(images[:-1]))
     with pytest.raises(DataError, match="is no idx file"):
+        dataset(tmp_path)
+    (tmp_path / f"train-images-idx3-ubyte{end}").write_bytes(pack(struct.pack(">4I", 0x803, 2, 28, 28) + bytes(1568)))
+    with pytest.raises(DataError, match="holds 2 images and 3 labels"):
+        dataset(tmp_path)
+    damaged = bytearray(pack(images))
+    damaged[20:40] = bytes(20)
+    if end:
+        (tmp_path / f"train-images-idx3-ubyte{end}").write_bytes(damaged)
+        with pytest.raises(DataError, match="is no idx file"):
+            dataset(tmp_path)
+    (tmp_path / f"train-images-idx3-ubyte{end}").unlink()
+    with pytest.raises(DataError, match="has train-labels-idx but no train-images-idx"):
         dataset(tmp_path)
 
 
@@ -140,8 +177,73 @@ def test_equal_requests_give_equal_sheets_and_interpolation_starts_and_ends_at_i
     assert list(first) == ["dog", "bird"]
     assert all(np.array_equal(a, b) for name in first for a, b in zip(first[name], again[name], strict=True))
     assert not np.array_equal(first["dog"][0], first["dog"][-1])
+    samples = generate(one, Request("per_class", ("dog",), 10, seed=3))["dog"]
+    assert np.array_equal(first["dog"][0], samples[0])
+    assert np.array_equal(first["dog"][-1], samples[-1])
     other = generate(one, Request("interpolation", ("dog", "bird"), 10, seed=4))
     assert not np.array_equal(first["dog"][0], other["dog"][0])
+
+
+def test_a_picture_depends_on_seed_class_and_number_alone():
+    """Not on what else is asked for: the training page's grid shows what test.py gives."""
+    one = model().eval()
+    many = generate(one, Request("per_class", CLASSES, 70, seed=3))
+    few = generate(one, Request("per_class", ("dog",), 2, seed=3))["dog"]
+    row = generate(one, Request("grid", ("cat", "dog"), 2, seed=3))["grid"]
+    for n in range(2):  # as far as sums in batches of other sizes are equal
+        assert abs(many["dog"][n].astype(int) - few[n]).max() <= 1
+        assert abs(many["dog"][n].astype(int) - row[2 + n]).max() <= 1
+    assert not np.array_equal(many["dog"][0], many["cat"][0])
+
+
+def test_a_run_with_other_classes_is_not_continued(command, labelled, tmp_path):
+    argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--name", "z", "--n_epochs_decay", 0]
+    assert command("train", *argv, "--n_epochs", 1).code == 0
+    kept = (tmp_path / "checkpoints/z/options.json").read_bytes()
+    (labelled / "cat").rename(labelled / "cow")
+    ended = command("train", "--name", "z", "--continue_train", "--n_epochs", 2)
+    assert (ended.code, ended.last.count("bird, cat, dog")) == (3, 1), ended.err
+    assert "the data set's are bird, cow, dog" in ended.last
+    assert (tmp_path / "checkpoints/z/options.json").read_bytes() == kept
+
+
+HOSTILE = ("St. Bernard", "v1.5", "v1.6", "<b>&amp;", "été 🐈", "-x", "a" * 230)
+
+
+def test_class_names_of_any_kind_become_files_of_their_own(command, tmp_path):
+    for n, name in enumerate(HOSTILE):
+        (tmp_path / "zoo" / name).mkdir(parents=True)
+        picture(n, 20, 20).save(tmp_path / "zoo" / name / "0.png")
+    argv = [*TINY, "--model", "cgan", "--dataroot", "zoo", "--name", "z", "--n_epochs", 1, "--n_epochs_decay", 0]
+    assert command("train", *argv).code == 0
+    ended = command("test", "--name", "z", "--num_samples", 1, "--gpu_ids", "-1")
+    assert ended.code == 0, ended.err
+    images = tmp_path / "results/z/test_latest/images"
+    assert len(list(images.iterdir())) == 1 + 2 * len(HOSTILE)
+    assert {"St. Bernard_interpolation.png", "v1.5_0000_fake.png", "v1.6_0000_fake.png"} <= {
+        p.name for p in images.iterdir()
+    }
+    page = (images.parent / "index.html").read_text()
+    assert "<b>" not in page
+    for link in re.findall('src="([^"]*)"', page):
+        assert (images.parent / unquote(link)).is_file(), link
+
+
+def test_a_run_folder_from_elsewhere_writes_nothing_outside_the_results(command, labelled, tmp_path):
+    argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--name", "z", "--n_epochs", 1, "--n_epochs_decay", 0]
+    assert command("train", *argv).code == 0
+    path = tmp_path / "checkpoints/z/options.json"
+    told = json.loads(path.read_text())
+    told["spec"]["classes"] = ["../../../evil", "/tmp/evil", "..\\evil"]
+    path.write_text(json.dumps(told))
+    before = {p for p in tmp_path.rglob("*") if "results" not in p.parts}
+    ended = command("test", "--name", "z", "--num_samples", 1, "--gpu_ids", "-1")
+    assert ended.code == 0, ended.err
+    assert {p for p in tmp_path.rglob("*") if "results" not in p.parts} - before == {path.with_name("test_opt.txt")}
+    assert len(list((tmp_path / "results/z/test_latest/images").iterdir())) == 7
+    for broken in ({}, {"classes": 3}, told["spec"] | {"height": "x"}, told["spec"] | {"more": 1}):
+        path.write_text(json.dumps(told | {"spec": broken or {"height": 3}}))
+        assert command("test", "--name", "z").code == 4, broken
 
 
 def test_test_writes_pictures_grid_and_interpolations_and_needs_no_data(command, labelled, tmp_path):
@@ -172,4 +274,3 @@ def test_the_demo_has_four_classes(command):
     data = find("dataset", "labeled")(o)
     assert data.classes == ("ball", "box", "cone", "ring")
     assert not torch.equal(data[0]["A"], data[1]["A"])
-    assert SMALL  # the flags `options` adds

@@ -1,5 +1,7 @@
 """colorization: the colour space, the data set, the pictures shown."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -27,11 +29,16 @@ def test_there_and_back():
 
 
 def test_a_sample_is_lightness_and_colour():
-    o = options("--model", "colorization", "--no_flip", "--serial_batches")
+    o = options("--model", "colorization", "--no_flip", "--load_size", "32")
     sample = find("dataset", "colorization")(o)[0]
     assert (sample["A"].shape, sample["B"].shape) == ((1, 32, 32), (2, 32, 32))
     both = torch.cat([(sample["A"] + 1) * 50, sample["B"] * 110])[None]
-    assert 0 <= lab_to_rgb(both).min() <= lab_to_rgb(both).max() <= 1
+    rgb = find("dataset", "single")(
+        options("--model", "test", "--no_flip", "--load_size", "32", "--dataroot", "demo/train")
+    )[0]["A"]
+    assert (lab_to_rgb(both)[0] * 2 - 1 - rgb).abs().max() < 1e-5
+    with pytest.raises(OptionError, match="only goes from A to B"):
+        find("dataset", "colorization")(options("--model", "colorization", "--direction", "BtoA"))
     with pytest.raises(OptionError, match="from 1 channel to 2"):
         find("dataset", "colorization")(options("--model", "colorization", "--output_nc", "3"))
 
@@ -45,3 +52,6 @@ def test_shown_are_lightness_and_two_colourings(command, tmp_path):
     assert modes == {"real_A.png": "L", "real_B_rgb.png": "RGB", "fake_B_rgb.png": "RGB"}
     real = np.asarray(Image.open(images / "0000_real_B_rgb.png")).astype(int)
     assert real.std(axis=(0, 1)).min() > 5  # a coloured picture
+    measured = json.loads((images.parent / "metrics.json").read_text())["mean"]
+    fake = np.asarray(Image.open(images / "0000_fake_B_rgb.png")).astype(int)
+    assert measured["L1"] == pytest.approx(abs(fake - real).mean() / 127.5, abs=2 / 255)

@@ -55,6 +55,48 @@ def test_what_does_not_exist_or_fit_is_refused(command, lone, tmp_path):
     assert (wrong.code, "nothing in it fits" in wrong.last) == (4, True)
 
 
+@pytest.mark.parametrize("source", ["nobody", "other.pth"])
+def test_a_refused_source_leaves_the_old_run_whole(command, tmp_path, source):
+    argv = [*FEW, "--model", "cycle_gan", "--name", "x"]
+    assert command("train", *argv).code == 0
+    checkpoint.write_atomically(tmp_path / "other.pth", nn.Linear(2, 2).state_dict())
+    before = {p: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
+    assert len(before) >= 5
+    assert command("train", *argv, "--overwrite", "--init_from", source).code == 4
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_run_may_start_from_the_one_it_overwrites(command):
+    argv = [*FEW, "--model", "cycle_gan", "--name", "x"]
+    assert command("train", *argv).code == 0
+    ended = command("train", *argv, "--overwrite", "--init_from", "x")
+    assert ended.code == 0, ended.err
+    assert "D_B: 10 tensors loaded, 0 new, 0 skipped" in ended.out
+
+
+def test_a_data_folder_of_the_runs_name_does_not_hide_it(command, tmp_path):
+    argv = [*FEW, "--model", "cycle_gan"]
+    assert command("train", *argv, "--name", "facades").code == 0
+    (tmp_path / "facades").mkdir()
+    ended = command("train", *argv, "--name", "y", "--init_from", "facades")
+    assert ended.code == 0, ended.err
+
+
+def test_layers_called_block_and_module_keep_their_names():
+    """Only where a network has no such key are they the wrappers' and rewrites' of the reference."""
+
+    def network():
+        net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Module())
+        net[1].block = nn.Conv2d(3, 3, 1)
+        whole = nn.Module()
+        whole.model, whole.module = net, nn.Conv2d(3, 3, 1)
+        return whole
+
+    source, target = network(), network()
+    checkpoint.fit(target, source.state_dict(), "x.pth")
+    assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
+
+
 def test_blocks_by_another_name_and_affine_instance_norm(command, tmp_path):
     """As a published rewrite has them: `block` for `conv_block`, norms with weights."""
     torch.manual_seed(3)

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from conftest import ROOT
@@ -54,6 +55,13 @@ def test_every_file_of_the_page_is_used_by_a_command():
     text = " ".join(line for lines, _ in commands() for line in lines)
     assert len(FILES) >= 5
     assert [name for name in FILES if f"--plugin {name}" not in text] == []
+
+
+def test_the_entry_points_are_the_example_packages():
+    (shown,) = (tomllib.loads(text) for language, _, text in BLOCKS if language == "toml")
+    real = tomllib.loads((ROOT / "examples" / "ganvas_examples" / "pyproject.toml").read_text())
+    theirs = real["project"]["entry-points"]["ganvas.plugins"]
+    assert shown["project"]["entry-points"]["ganvas.plugins"].items() <= theirs.items()
 
 
 def test_every_python_block_is_a_file_that_is_run():
