@@ -65,7 +65,9 @@ def generate_sheets(o, model, results, classes):
 
     wanted = chosen(o.classes, classes)
     for kind, number in (("grid", min(COLUMNS, o.num_samples)), ("interpolation", STEPS), ("per_class", o.num_samples)):
-        results.add_sheets(kind, generate(model, Request(kind, wanted, number, o.seed)), min(number, COLUMNS))
+        made = generate(model, Request(kind, wanted, number, o.seed))
+        rows = f"from top to bottom: {', '.join(wanted)}" if kind == "grid" and wanted else ""
+        results.add_sheets(kind, made, min(number, COLUMNS), rows)
 
 
 def needed(model):

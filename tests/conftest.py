@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # tests never time
+settings.load_profile("ours")
 torch.set_num_threads(1)  # small networks: more threads only wait for each other
 
 # the smallest networks that still have every kind of layer

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from test_train import DEMO, Page, plugin_files, rows
 
 from util.display import Display, Log, Sink, v24_line
-from util.html import write_page
+from util.html import Row, write_page
 from util.position import Position
 
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2, "--n_epochs_decay", 0,
@@ -309,7 +309,7 @@ HOSTILE = "<script>alert(1)</script>\"'&#%?é🍎 "
 def test_a_page_shows_hostile_names_as_text_and_links_to_files(tmp_path):
     (tmp_path / "images").mkdir()
     file = HOSTILE.replace("/", "_") + ".png"
-    write_page(tmp_path / "index.html", HOSTILE, [(HOSTILE, [(HOSTILE, file)], [HOSTILE])], 64, refresh=3)
+    write_page(tmp_path / "index.html", HOSTILE, [Row(HOSTILE, [(HOSTILE, file)], [HOSTILE])], 64, refresh=3)
     page = Page(tmp_path / "index.html")
     assert page.texts == {"title": [HOSTILE.strip()], "h3": [HOSTILE.strip()], "p": [HOSTILE.strip()] * 2}
     assert {tag for tag, _ in page.tags} & {"script", "iframe", "object"} == set()

@@ -267,23 +267,27 @@ class Html(Sink):
         self.width, self.name = o.display_winsize, o.name
         self.page, self.pictures = folder / "web" / "index.html", folder / "web" / "images"
         self.pictures.mkdir(parents=True, exist_ok=True)
-        self.order: list[str] = []  # labels, as the model shows them
+        self.labels: list[str] = []  # as the model shows them
+        self.sheet_labels: list[str] = []
 
     def images(self, at: Position, pictures: Pictures) -> None:
+        self.labels = list(dict.fromkeys([*self.labels, *pictures]))
+        self._add(at.epoch, pictures)
+
+    def sheets(self, at: Position, pictures: Pictures) -> None:
+        self.sheet_labels = list(dict.fromkeys([*self.sheet_labels, *pictures]))
+        self._add(at.epoch, pictures)
+
+    def _add(self, newest: int, pictures: Pictures) -> None:
         for label, array in pictures.items():
-            save_image(array, self.pictures / f"epoch{at.epoch:03d}_{label}.png")
-        self.order = list(dict.fromkeys([*self.order, *pictures]))
-        self._write(at.epoch)
-
-    sheets = images
-
-    def _write(self, newest: int) -> None:
+            save_image(array, self.pictures / f"epoch{newest:03d}_{label}.png")
         rows: list[Row] = []
         for epoch in range(newest, 0, -1):
-            files = [(label, f"epoch{epoch:03d}_{label}.png") for label in self.order]
-            files = [(label, file) for label, file in files if (self.pictures / file).is_file()]
-            if files:
-                rows.append((f"epoch [{epoch}]", files, []))
+            for labels, own_width in ((self.labels, False), (self.sheet_labels, True)):
+                files = [(label, f"epoch{epoch:03d}_{label}.png") for label in labels]
+                files = [(label, file) for label, file in files if (self.pictures / file).is_file()]
+                if files:
+                    rows.append(Row(f"epoch [{epoch}]", files, [], own_width))
         write_page(self.page, f"Experiment name = {self.name}", rows, self.width, refresh=10)
 
 

@@ -60,14 +60,14 @@ class Results:
                 file = f"{name}_{label}.png"
                 save_image(to_pixels(batch[i]), self._made(file), self.aspect_ratio)
                 files.append((label, file))
-            self.rows.append((name, files, self._compared(name, images, i)))
+            self.rows.append(Row(name, files, self._compared(name, images, i)))
             self.count += 1
             if len(self.rows) >= self.next_page:
                 self._write()
                 self.next_page *= 2
 
-    def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int) -> None:
-        """Add generated pictures: each sheet as one file, and of kind "per_class" each picture as a file too."""
+    def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int, note: str = "") -> None:
+        """Add generated pictures: each sheet as one file, but of kind "per_class" each picture as a file."""
         for name, pictures in sheets.items():
             safe = _file_name(name)
             stem = safe if name == kind else f"{safe}_{kind}"
@@ -81,7 +81,8 @@ class Results:
             else:
                 save_image(grid(pictures, per_row), self._made(files[0][1]), self.aspect_ratio)
             self.count += len(files)
-            self.rows.append((f"{name}, {kind.replace('_', ' ')}" if name != kind else kind, files, []))
+            heading = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
+            self.rows.append(Row(heading, files, [note] if note else [], own_width=kind != "per_class"))
 
     def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[str]:
         label = next((name for name in images if name.startswith("fake_B")), "")  # colorization's is fake_B_rgb
