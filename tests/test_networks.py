@@ -477,7 +477,7 @@ def whole_batch():
     return torch.randn(4, 2, 7, 6, generator=draws, dtype=torch.double) * 1.5 + 0.7
 
 
-def one_rank(rank, folder):
+def one_rank(rank, folder, both_done):
     """Run one of two processes: its part of the batch through the same network, results into a file."""
     import datetime
 
@@ -497,6 +497,7 @@ def one_rank(rank, folder):
     far = torch.randn(8, 3, 16, 16) + 100
     found["far"] = {"x": far, "out": SyncBatchNorm(3)(far).detach()}
     torch.save(found, f"{folder}/rank{rank}.pt")
+    both_done.wait(60)  # else one may close connections that the other still reads from, which aborts it
     dist.destroy_process_group()
 
 
@@ -504,7 +505,8 @@ def one_rank(rank, folder):
 def two_ranks(tmp_path_factory):
     """What each of two gloo processes got."""
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(one_rank, args=(str(folder),), nprocs=2)
+    both_done = torch.multiprocessing.get_context("spawn").Barrier(2)
+    torch.multiprocessing.spawn(one_rank, args=(str(folder), both_done), nprocs=2)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
