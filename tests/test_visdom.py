@@ -119,6 +119,19 @@ def has(window, points):
     return lambda found: window in found and {len(x) for x, _ in lines(found[window]).values()} == {points}
 
 
+def test_sheets_get_a_window_of_their_own(command, server, tmp_path):
+    """The grid of classes, the same pixels as on the page."""
+    argv = [*SMALL, "--model", "cgan", "--load_size", 32, "--max_dataset_size", 4, "--sample_epoch_freq", 1]
+    argv += ["--n_epochs", 1, "--n_epochs_decay", 0, "--display_id", 1, "--name", "zoo", *on(server, "sheets")]
+    ended = command("train", *argv)
+    assert ended.code == 0, ended.err
+    found = windows(server, "sheets", lambda f: "101" in f)
+    assert found["101"]["title"] == "zoo grid, epoch 1"
+    page = np.asarray(Image.open(tmp_path / "checkpoints/zoo/web/images/epoch001_grid.png"))
+    assert page.shape == (4 * 34, 10 * 34, 3)
+    assert np.array_equal(shown(found["101"]), page)
+
+
 def test_a_server_shows_curves_pictures_and_labels_and_after_resuming_the_whole_curve(command, server, tmp_path):
     ended = command("train", *FEW, *on(server, "first"), "--name", "run")
     assert ended.code == 0, ended.err
