@@ -318,6 +318,7 @@ def test_the_printed_command_continues_a_run_of_any_name_in_any_folder(command, 
 
 
 def test_sighup_is_answered_like_the_others(command, straight, stopping, plugins, tmp_path):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored, as people ask for
     stopping(4, "SIGHUP")
     assert command("train", *flags("pix2pix", plugins)).code == 129
     stopping(0)
