@@ -82,8 +82,8 @@ def train(run, loader, display, stop):
     o, at = run.o, run.at
     display.start(at)
     while at.epoch <= at.last_epoch:
-        share, epoch_start = run.begin_epoch(), time.monotonic()
-        mark = epoch_start
+        share = run.begin_epoch()
+        epoch_start = mark = time.monotonic()
         for batch in loader.epoch(at.epoch, skip=at.seen):
             batch = move(batch, run.device)
             loaded = time.monotonic()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SMALL, Ended, picture
+from conftest import ROOT, SMALL, picture
 
 BROKEN = """[project]
 name = "broken"
@@ -48,19 +48,13 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def installed(site, tmp_path):
-    """Run train.py or test.py in a process that has both packages."""
-
-    def run(script, *argv):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(site)}
-        words = [sys.executable, str(ROOT / f"{script}.py"), *map(str, argv)]
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        return Ended(done.returncode, done.stdout, done.stderr)
-
+def installed(site, process, tmp_path, monkeypatch):
+    """Run train.py or test.py in a process that has both packages, beside a folder of pictures."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(site))
     (tmp_path / "pictures").mkdir()
     for n in range(6):
         picture(n).save(tmp_path / "pictures" / f"{n}.png")
-    return run
+    return process
 
 
 def test_its_parts_are_listed_with_their_origin(installed):

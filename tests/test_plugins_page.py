@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 
 import pytest
@@ -26,28 +24,25 @@ def commands():
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A folder with the page's files in it."""
+def files(tmp_path):
+    """The page's files, in the folder where its commands run."""
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
-    return tmp_path
 
 
-def run(line, folder):
+def run(line, process):
     """Run a line of the page; its scripts are found in the repository, its files in the folder."""
     python, script, *argv = shlex.split(line)
     assert (python, script in ("train.py", "test.py")) == ("python", True), line
-    words = [sys.executable, str(ROOT / script), *argv]
-    if script == "train.py":
-        words += ["--displays", "console,html", "--gpu_ids", "-1"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
-    return done.stdout + done.stderr
+    more = ["--displays", "console,html", "--gpu_ids", "-1"] if script == "train.py" else []
+    ended = process(script.removesuffix(".py"), *argv, *more)
+    assert ended.code == 0, f"{line}\n{ended.err[-2000:]}"
+    return ended.out + ended.err
 
 
 @pytest.mark.parametrize(("lines", "promised"), commands(), ids=[lines[0][:60] for lines, _ in commands()])
-def test_the_pages_commands_do_what_it_says(folder, lines, promised):
-    out = "".join(run(line, folder) for line in lines)
+def test_the_pages_commands_do_what_it_says(files, process, lines, promised):
+    out = "".join(run(line, process) for line in lines)
     assert [text for text in promised if text not in out] == []
 
 

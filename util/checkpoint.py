@@ -245,11 +245,16 @@ def existing(path: Path) -> Path:
     if not folder.is_dir():
         raise CheckpointError("run", folder, "there is no such folder", "check --name and --checkpoints_dir")
     name = path.stem.partition("_net_")[2]
-    there = sorted(p.name for p in folder.glob(f"*_net_{name}.pth")) or sorted(p.name for p in folder.glob("*.pth"))
-    what = ", ".join(there[:12]) or "no .pth files"
+    others = listing(folder, f"*_net_{name}.pth")
     remedy = (
         "choose with --epoch or --load_iter"
-        if any(f"_net_{name}." in t for t in there)
+        if others
         else "choose another --model, or --model test --model_suffix with what follows _G"
     )
-    raise CheckpointError("file", path, f"there is no such file ({folder} has {what})", remedy)
+    there = others or listing(folder) or "no .pth files"
+    raise CheckpointError("file", path, f"there is no such file ({folder} has {there})", remedy)
+
+
+def listing(folder: Path, pattern: str = "*.pth") -> str:
+    """Return the names of the first dozen files of a pattern in a folder, in order; "" if there are none."""
+    return ", ".join(sorted(p.name for p in folder.glob(pattern))[:12])

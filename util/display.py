@@ -271,14 +271,13 @@ class Html(Sink):
         self.sheet_labels: list[str] = []
 
     def images(self, at: Position, pictures: Pictures) -> None:
-        self.labels = list(dict.fromkeys([*self.labels, *pictures]))
-        self._add(at.epoch, pictures)
+        self._add(at.epoch, pictures, self.labels)
 
     def sheets(self, at: Position, pictures: Pictures) -> None:
-        self.sheet_labels = list(dict.fromkeys([*self.sheet_labels, *pictures]))
-        self._add(at.epoch, pictures)
+        self._add(at.epoch, pictures, self.sheet_labels)
 
-    def _add(self, newest: int, pictures: Pictures) -> None:
+    def _add(self, newest: int, pictures: Pictures, known: list[str]) -> None:
+        known += [label for label in pictures if label not in known]
         for label, array in pictures.items():
             save_image(array, self.pictures / f"epoch{newest:03d}_{label}.png")
         rows: list[Row] = []

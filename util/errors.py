@@ -118,14 +118,7 @@ def explain(problem: Exception) -> tuple[int, str]:
     said = next((cause for cause in chain if isinstance(cause, UserError)), None)
     if said is not None:  # closing things after an error may raise another one
         return said.code, f"error: {said}"
-    if isinstance(problem, ModuleNotFoundError) and problem.name in (
-        "torch",
-        "numpy",
-        "PIL",
-        "tqdm",
-        "dominate",
-        "yaml",
-    ):
+    if isinstance(problem, ModuleNotFoundError) and problem.name in _PACKAGES:
         remedy = "run make, then .venv/bin/python or source .venv/bin/activate"
         fault = EnvironmentFault("package", problem.name, "is not installed in this Python", remedy)
         return fault.code, f"error: {fault}"
@@ -137,6 +130,7 @@ def explain(problem: Exception) -> tuple[int, str]:
     return 1, f"error: bug '{type(problem).__name__}': {text}; see error.log or add --debug, and please report it"
 
 
+_PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml")
 _DISK = {
     errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
     errno.EDQUOT: "free space within your quota or choose another --checkpoints_dir",

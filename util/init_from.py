@@ -52,8 +52,7 @@ def _files(
     if not found and (folder / "latest_net_G.pth").is_file():  # a lone generator
         return _files(str(folder / "latest_net_G.pth"), networks, checkpoints_dir)
     if not found:
-        there = ", ".join(sorted(p.name for p in folder.glob("*.pth"))[:12]) or "no .pth files"
-        why = f"holds no latest_net_{' or '.join(networks)}.pth, but {there}"
+        why = f"holds no latest_net_{' or '.join(networks)}.pth, but {checkpoint.listing(folder) or 'no .pth files'}"
         raise CheckpointError("option --init_from", source, why, "name one of its .pth files")
     return {name: (file, checkpoint.weights(file)) for name, file in found.items()}
 

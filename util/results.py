@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+from itertools import chain, count
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -71,7 +72,7 @@ class Results:
         for name, pictures in sheets.items():
             safe = _file_name(name)
             stem = safe if name == kind else f"{safe}_{kind}"
-            stem = self._untaken([stem, *(f"{stem}_{n}" for n in range(2, len(self.taken) + 3))])
+            stem = self._untaken([stem], stem)
             files = [(name, f"{stem}.png")]
             if kind == "per_class":
                 own = stem.removesuffix("_per_class")
@@ -85,11 +86,11 @@ class Results:
             self.rows.append(Row(heading, files, [note] if note else [], own_width=kind != "per_class"))
 
     def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[str]:
-        label = next((name for name in images if name.startswith("fake_B")), "")  # colorization's is fake_B_rgb
+        label = next((shown for shown in images if shown.startswith("fake_B")), "")  # colorization's is fake_B_rgb
         true = label.replace("fake", "real", 1)
         if not self.metrics or not label or true not in images:
             return []
-        fake, real = (images[name][i].float().cpu() for name in (label, true))
+        fake, real = (images[shown][i].float().cpu() for shown in (label, true))
         self.figures[name] = {metric: measure(fake, real) for metric, measure in self.metrics.items()}
         return [", ".join(f"{metric} {value:.4g}" for metric, value in self.figures[name].items())]
 
@@ -98,11 +99,12 @@ class Results:
         candidates = [path.stem, path.name] + ["/".join([*folder[-n:], path.name]) for n in range(1, len(folder) + 1)]
         if len(folder) > 0:
             candidates.insert(1, f"{folder[-1]}/{path.stem}")
-        candidates += [f"{path.name}_{n}" for n in range(2, len(self.taken) + 3)]
-        return self._untaken(candidates)
+        return self._untaken(candidates, path.name)
 
-    def _untaken(self, candidates: list[str]) -> str:
-        name = next(c for c in map(_short, candidates) if c.casefold() not in self.taken)
+    def _untaken(self, candidates: list[str], numbered: str) -> str:
+        """Return, and take, the first free one of some names, else `numbered` with the first free number from 2 on."""
+        every = chain(candidates, (f"{numbered}_{n}" for n in count(2)))
+        name = next(c for c in map(_short, every) if c.casefold() not in self.taken)
         self.taken.add(name.casefold())  # some file systems know no case
         return name
 

@@ -3,12 +3,14 @@
 import json
 import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import SMALL
+from test_train import rows
 
-from util import checkpoint
+from util import checkpoint, watchdog
 from util.divergence import RETURNS, ROW, Guard
 from util.errors import Diverged
 from util.position import Position
@@ -70,10 +72,6 @@ def train(command, tmp_path, monkeypatch):
     return run
 
 
-def rows(tmp_path):
-    return [json.loads(line) for line in (tmp_path / "checkpoints/x/losses.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.parametrize(("fault", "word"), [("NAN_AT", "nan"), ("INF_AT", "inf")])
 def test_f070_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word):
     """Exit 6, naming loss, step, images and the last good state, which stays as it was."""
@@ -114,7 +112,8 @@ def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path):
     assert ended.code == 0, ended.err
     assert ended.out.count("batch left out (1 in a row)") == 2
     assert "loss 'G_bad' is nan in epoch 2, step 5" in ended.out
-    assert all(v is not None for row in rows(tmp_path) for v in row.get("losses", {}).values())
+    logged, _ = rows(tmp_path / "checkpoints/x")
+    assert all(v is not None for row in logged for v in row["losses"].values())
     net = checkpoint.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
     assert all(torch.isfinite(v).all() for v in net.values())
 
@@ -145,10 +144,6 @@ def test_a_sum_that_is_no_number_is_told_by_its_terms():
 
 def test_a_run_that_freezes_says_where(capfd, monkeypatch):
     """It is waited for on an event; a process that was halted (SIGSTOP) counts one tick only."""
-    from types import SimpleNamespace
-
-    from util import watchdog
-
     monkeypatch.setattr(watchdog, "TICK", 0.01)
     dog, said = watchdog.Watchdog(SimpleNamespace(watchdog=0.03), None), threading.Event()
     monkeypatch.setattr("builtins.print", lambda text, **_: (said.text.append(text), said.set()))
