@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from options.parse import parse
-from util.errors import CheckpointError, guarded
+from util.errors import CheckpointError
+from util.report import guarded
 
 
 def main(argv, report):

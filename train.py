@@ -1,18 +1,18 @@
 """Train a GAN: python train.py --model cycle_gan --dataroot ./horse2zebra."""
 
-import shlex
 import sys
 import time
 
 from options.parse import parse
-from util.errors import OptionError, Stopped, guarded
+from util.errors import OptionError, Stopped
+from util.report import guarded
 
 
 def main(argv, report):
     """Set up a run from its command line, then train it to its last epoch."""
     o = parse(argv, "train")  # answers --help before the slow imports of what follows
     from util import device
-    from util.run_folder import RunFolder
+    from util.run_folder import RunFolder, which_run
     from util.signals import StopRequest
 
     where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
@@ -28,7 +28,7 @@ def main(argv, report):
     finally:
         display.close()
     page = "" if o.no_html else f"see {folder.path}/web/index.html, then "
-    print(f"done: {run.at.last_epoch} epochs; {page}python test.py {shlex.join(where_it_is(o))}")
+    print(f"done: {run.at.last_epoch} epochs; {page}python test.py {which_run(o)}")
 
 
 def build(o, pin=False):
@@ -77,6 +77,7 @@ def train(run, loader, display, stop):
     """Train from where the run stands to its last epoch; raise Stopped, saved, when a signal asks for it."""
     from util.device import move
     from util.pixels import first_pixels
+    from util.run_folder import how_to_continue
     from util.sheets import training_grid
 
     o, at = run.o, run.at
@@ -134,16 +135,6 @@ def train_step(model, phases, optimizers, gates, batch, step, admits=lambda term
         optimizers[phase.name].step()
         losses[phase.name] = terms
     return out, losses
-
-
-def how_to_continue(o):
-    """Return the command that continues a run."""
-    return f"continue with: python train.py {shlex.join(where_it_is(o))} --continue_train"
-
-
-def where_it_is(o):
-    """Return the flags that name a run in another command."""
-    return ["--name", o.name, *(["--checkpoints_dir", o.checkpoints_dir] if "checkpoints_dir" in o.given else [])]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
+from processes import Started
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -74,7 +75,7 @@ def command(tmp_path, monkeypatch, capsys):
         import test as test_script
         import train as train_script
         from util import plugins
-        from util.errors import guarded
+        from util.report import guarded
 
         plugins.forget()
         capsys.readouterr()
@@ -90,8 +91,34 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def process(tmp_path):
+def start(tmp_path):
+    """Start train.py or test.py in a process of its own, in an empty folder: start("train", ...) -> Started."""
+    begun: list[Started] = []
+
+    def begin(script: str, *argv: object, before=None, **env: str) -> Started:
+        begun.append(Started(script, argv, tmp_path, env, before))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+
+
+@pytest.fixture
+def process(start):
     """Run train.py or test.py in a process of its own, in an empty folder: process("train", ...) -> Ended."""
+
+    def run(script: str, *argv: object, before=None, timeout: float = 240, **env: str) -> Ended:
+        begun = start(script, *argv, before=before, **env)
+        out, err = begun.communicate(timeout)
+        return Ended(begun.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture
+def interpreter(tmp_path):
+    """Like `process`, in a new interpreter: for what depends on how Python itself starts."""
 
     def run(script: str, *argv: object, timeout: float = 240) -> Ended:
         done = subprocess.run(

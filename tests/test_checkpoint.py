@@ -314,7 +314,7 @@ def test_nor_when_the_environment_asks_torch_to_run_it(tmp_path):
     torch.load(folder / "latest_net_G.pth", weights_only=False)  # the canary sings when it is let
     (tmp_path / "canary").rmdir()
     code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); import train, test; from util.errors import guarded\n"
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import train, test; from util.report import guarded\n"
         "few = ['--gpu_ids', '-1', '--name', 'bad']\n"
         "more = ['--model', 'pix2pix', '--netG', 'unet_32', '--crop_size', '32', '--continue_train']\n"
         "print(guarded(test.main, few), guarded(train.main, few + more))"

@@ -48,13 +48,13 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def installed(site, process, tmp_path, monkeypatch):
+def installed(site, interpreter, tmp_path, monkeypatch):
     """Run train.py or test.py in a process that has both packages, beside a folder of pictures."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(site))
     (tmp_path / "pictures").mkdir()
     for n in range(6):
         picture(n).save(tmp_path / "pictures" / f"{n}.png")
-    return process
+    return interpreter
 
 
 def test_its_parts_are_listed_with_their_origin(installed):

@@ -301,7 +301,7 @@ if __name__ == "__main__":
     multiprocessing.set_start_method("spawn")
     sys.path.insert(0, sys.argv.pop(1))
     import train
-    from util.errors import guarded
+    from util.report import guarded
 
     sys.exit(guarded(train.main, sys.argv[1:]))
 """
@@ -389,12 +389,12 @@ def test_an_entry_point_and_a_file_of_one_name_are_both_named(package, write):
     assert all(name in line for name in ("entry point small of extra-gans", str(path)))
 
 
-def test_an_installed_model_trains_and_tests(package, command, paired, process, monkeypatch):
+def test_an_installed_model_trains_and_tests(package, command, paired, interpreter, monkeypatch):
     argv = ["--gpu_ids", "-1", "--dataroot", paired, "--name", "x"]
     trained = command("train", *argv, "--model", "small", "--n_epochs", "1", "--n_epochs_decay", "0", "--displays",
                       "console", "--max_dataset_size", "2", "--load_size", "16", "--crop_size", "16")  # fmt: skip
     assert trained.code == 0, trained.err
     assert command("test", *argv).out.startswith("3 images")
     monkeypatch.setenv("PYTHONPATH", str(package))  # and in a process of its own it is seen as well
-    listed = process("train", "--list")
+    listed = interpreter("train", "--list")
     assert "entry point small of extra-gans" in listed.out

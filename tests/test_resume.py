@@ -8,15 +8,13 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL
+from conftest import SMALL
 from test_train import DEMO, TRAINABLE, plugin_files, rows, run_in, weights
 
 from util import checkpoint
@@ -247,15 +245,6 @@ def test_stopped_after_every_single_step_equals_straight(command, straight, stop
     assert differences(straight(model), tmp_path / "checkpoints" / "run") == []
 
 
-def start(folder, *argv, **env):
-    """Start train.py in a process group of its own, as a terminal does."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *map(str, argv)], cwd=folder, text=True, start_new_session=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},  # other numbers of threads add in other orders
-    )  # fmt: skip
-
-
 def stop_after_line(process, line_start, number):
     """Signal a process's whole group once a line appeared on its stdout, then let it go on; return (code, stderr)."""
     watchdog = threading.Timer(200, process.kill)
@@ -274,9 +263,9 @@ def stop_after_line(process, line_start, number):
 
 
 @pytest.mark.parametrize("model", TRAINABLE)
-def test_ctrl_c_in_a_real_process_with_workers(command, straight, plugins, tmp_path, model):
+def test_ctrl_c_in_a_real_process_with_workers(start, command, straight, plugins, tmp_path, model):
     """A terminal's Ctrl-C reaches the workers too; the other process then has none."""
-    process = start(tmp_path, *flags(model, plugins), "--num_threads", 2, STOP_AFTER_STEP="5", STOP_BY="waiting")
+    process = start("train", *flags(model, plugins), "--num_threads", 2, STOP_AFTER_STEP="5", STOP_BY="waiting")
     code, err = stop_after_line(process, "(epoch: 2, iters: 4,", signal.SIGINT)
     assert code == 130, err
     assert err.splitlines() == [
@@ -287,15 +276,15 @@ def test_ctrl_c_in_a_real_process_with_workers(command, straight, plugins, tmp_p
     assert differences(straight(model), tmp_path / "checkpoints" / "run") == []
 
 
-def test_sigterm_in_a_real_process_and_the_printed_command_continues_it(straight, plugins, tmp_path):
+def test_sigterm_in_a_real_process_and_the_printed_command_continues_it(start, straight, plugins, tmp_path):
     """A service manager sends SIGTERM to the workers too."""
-    process = start(tmp_path, *flags("pix2pix", plugins), "--num_threads", 2, STOP_AFTER_STEP="4", STOP_BY="waiting")
+    process = start("train", *flags("pix2pix", plugins), "--num_threads", 2, STOP_AFTER_STEP="4", STOP_BY="waiting")
     code, err = stop_after_line(process, "(epoch: 2, iters: 2,", signal.SIGTERM)
     assert code == 143, err
     words = shlex.split(err.strip().splitlines()[-1].partition("continue with: ")[2])
     assert words[:2] == ["python", "train.py"]
-    done = start(tmp_path, *words[2:])
-    _, err = done.communicate(timeout=200)
+    done = start("train", *words[2:])
+    _, err = done.communicate()
     assert done.returncode == 0, err
     assert differences(straight("pix2pix"), tmp_path / "checkpoints" / "run") == []
 

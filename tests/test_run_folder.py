@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 from conftest import SMALL
-from test_resume import differences, flags, plugins, start, straight, tree_hash
+from test_resume import differences, flags, plugins, straight, tree_hash
 from test_train import DEMO, rows
 
 __all__ = ["plugins", "straight"]  # fixtures
@@ -19,9 +19,9 @@ def listing(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 
-def test_a_second_run_of_a_name_is_told_who_has_it_and_the_first_goes_on(command, straight, plugins, tmp_path):
+def test_a_second_run_of_a_name_is_told_who_has_it_and_the_first_goes_on(start, command, straight, plugins, tmp_path):
     """A process waits in its first step while others knock, goes on, and is killed; its lock dies with it."""
-    process = start(tmp_path, *flags("pix2pix", plugins), STOP_AFTER_STEP="1,5", STOP_BY="waiting")
+    process = start("train", *flags("pix2pix", plugins), STOP_AFTER_STEP="1,5", STOP_BY="waiting")
     try:
         assert any(line.startswith("(epoch: 1, iters: 2,") for line in process.stdout), process.stderr.read()
         folder = tmp_path / "checkpoints" / "run"

@@ -23,8 +23,8 @@ from models.base import BaseModel
 from options.fields import flags_of
 from options.parse import BASE
 from util import plugins
-from util.errors import guarded
 from util.registry import HOMES, entries, table
+from util.report import guarded
 
 EVERY = {e.name: e.load() for e in entries("model")}
 TRAINABLE = [name for name, model in EVERY.items() if model.phases is not BaseModel.phases]

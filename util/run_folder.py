@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -71,6 +72,17 @@ class RunFolder:
                 file.unlink()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / "web")
+
+
+def how_to_continue(o: Any) -> str:
+    """Return the command that continues a run."""
+    return f"continue with: python train.py {which_run(o)} --continue_train"
+
+
+def which_run(o: Any) -> str:
+    """Return the flags that name a run in another command."""
+    folder = ["--checkpoints_dir", o.checkpoints_dir] if "checkpoints_dir" in o.given else []
+    return shlex.join(["--name", o.name, *folder])
 
 
 def _close(file: Callable[[], TextIO | None]) -> None:

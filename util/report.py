@@ -1,0 +1,87 @@
+"""How a command ends: one line on stderr, an exit code, the traceback kept in the run's error.log."""
+
+import errno
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from util.errors import EnvironmentFault, Stopped, UserError, printable
+
+
+class Report:
+    """Where a command leaves word of how it ended, once it knows the run's folder."""
+
+    exit_json: Path | None = None
+    error_log: Path | None = None
+    debug = False
+
+    def ended(self, code: int, line: str, trace: str = "") -> None:
+        """Print the one line (and with --debug the traceback); write exit.json and error.log."""
+        if trace and self.debug:
+            print(trace, file=sys.stderr)
+        exit_text = json.dumps({"code": code, "message": line}) + "\n"
+        for path, text in ((self.error_log, trace), (self.exit_json, exit_text)):
+            try:
+                if path is not None and text:
+                    path.write_text(text, encoding="utf-8")
+            except OSError as problem:  # the disk may be what failed: then the line on stderr has to do
+                print(f"note: {path} could not be written ({problem.strerror})", file=sys.stderr)
+        if line:
+            print(line, file=sys.stderr, flush=True)
+
+
+def guarded(main, argv: list[str]) -> int:
+    """Run `main(argv, report)` and turn however it ends into an exit code and at most one line on stderr."""
+    report = Report()
+    report.debug = "--debug" in argv
+    try:
+        main(argv, report)
+        code, line, trace = 0, "", ""
+    except Stopped as stop:
+        code, line, trace = stop.code, str(stop), ""
+    except KeyboardInterrupt:
+        code, line, trace = 130, "stopped by Ctrl-C; what was saved before stays as it was", ""
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more
+        code, line, trace = 0, "", ""  # only what prints outside training gets here: --help | head is no error
+    except Exception as problem:  # the outermost frame: every failure becomes a line, a code and a log
+        code, line = explain(problem)
+        trace = traceback.format_exc()
+    report.ended(code, line, trace)
+    return code
+
+
+def explain(problem: Exception) -> tuple[int, str]:
+    """Return (exit code, the `error:` line) for any exception."""
+    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
+        fault = EnvironmentFault("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf")
+        return fault.code, f"error: {fault}"
+    chain: list[BaseException] = [problem]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(before)
+    said = next((cause for cause in chain if isinstance(cause, UserError)), None)
+    if said is not None:  # closing things after an error may raise another one
+        return said.code, f"error: {said}"
+    if isinstance(problem, ModuleNotFoundError) and problem.name in _PACKAGES:
+        remedy = "run make, then .venv/bin/python or source .venv/bin/activate"
+        fault = EnvironmentFault("package", problem.name, "is not installed in this Python", remedy)
+        return fault.code, f"error: {fault}"
+    for cause in chain:  # torch hides a full disk behind its own errors
+        if isinstance(cause, OSError) and cause.errno in _DISK:
+            fault = EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), _DISK[cause.errno])
+            return fault.code, f"error: {fault}"
+    text = printable(str(problem).strip().split("\n")[0])[:300]
+    return 1, f"error: bug '{type(problem).__name__}': {text}; see error.log or add --debug, and please report it"
+
+
+_PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml")
+_DISK = {
+    errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
+    errno.EDQUOT: "free space within your quota or choose another --checkpoints_dir",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EIO: "check the disk",
+}
