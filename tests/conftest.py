@@ -23,6 +23,16 @@ SMALL = ["--gpu_ids", "-1", "--ngf", "4", "--ndf", "4", "--load_size", "36", "--
          "--display_id", "0"]  # fmt: skip
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="the long form of loops over faults (make faults)")
+
+
+@pytest.fixture
+def full(request):
+    """Whether loops over faults run in their long form."""
+    return request.config.getoption("--full")
+
+
 @dataclass
 class Ended:
     """How a command ended."""
