@@ -20,6 +20,7 @@ def main(argv, report):
     folder, stop = RunFolder(o), StopRequest()
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     run, display = set_up(o, folder, where, loader, spec, model)
+    report.stands = run.stands
     if run.at.epoch > run.at.last_epoch:
         print(f"run {o.name} is done: {run.at.epoch - 1} epochs are trained; give a larger --n_epochs to go on")
         return
@@ -63,8 +64,11 @@ def set_up(o, folder, where, loader, spec, model):
     from util.run import Run
 
     run = Run(o, folder.path, model, where, loader.order.images(), spec.classes)
+    going_on = run.at.epoch <= run.at.last_epoch
+    if going_on:
+        run.check_room(folder.reclaimed())
     folder.begin()
-    if run.at.epoch <= run.at.last_epoch:  # a run with nothing left to do keeps the options it was trained with
+    if going_on:  # a run with nothing left to do keeps the options it was trained with
         store.save(o, folder.path, "train", spec)
     for name, net in model.networks().items():
         print(summarize(name, net, spec.height, spec.width) if o.verbose else one_line(name, net))
@@ -85,7 +89,7 @@ def train(run, loader, display, stop):
     while at.epoch <= at.last_epoch:
         share = run.begin_epoch()
         epoch_start = mark = time.monotonic()
-        for batch in loader.epoch(at.epoch, skip=at.seen):
+        for batch in stop.heed(loader.epoch(at.epoch, skip=at.seen)):
             batch = move(batch, run.device)
             loaded = time.monotonic()
             out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step, run.admits)
@@ -93,13 +97,17 @@ def train(run, loader, display, stop):
             at.advance(len(batch["A"]), time.monotonic() - loaded, loaded - mark)
             display.step(at, run.means.latest, lambda shown=out: first_pixels(run.model.show(shown)))
             del out, losses  # their graph must not live beside the next one
-            signal, midway = stop.number, not at.epoch_done  # at its end an epoch is counted first, then saved
-            if midway and (at.due(o.save_latest_freq) or run.overdue or signal):
+            if stop.number:
+                break
+            if not at.epoch_done and (at.due(o.save_latest_freq) or run.overdue):
                 run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
-            if midway and signal:
-                raise Stopped(signal, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
             mark = time.monotonic()
 
+        if not at.epoch_done:  # asked to stop, after a step or while no batch came
+            run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
+            if stop.stalled:
+                loader.abandon()
+            raise Stopped(stop.number, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
         display.epoch(at, run.means.epoch(), time.monotonic() - epoch_start, o.lr * share)
         sheets = training_grid(run.model, run.classes, o.seed) if at.epoch % o.sample_epoch_freq == 0 else {}
         display.sheets(at, sheets)

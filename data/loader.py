@@ -1,5 +1,6 @@
 """Batches in an order that is a pure function of (seed, epoch), loaded by any number of processes."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -54,6 +55,12 @@ class Loader:
                 finally:
                     del batch  # else error, traceback and this frame would hold each other, and the workers
             yield batch
+
+    def abandon(self) -> None:
+        """Kill workers that hang, on a disk that does not answer; nothing can be loaded any more."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise at their death
+        for worker in multiprocessing.active_children():
+            worker.kill()
 
 
 class Order(torch.utils.data.Sampler[list[Key]]):

@@ -149,13 +149,14 @@ def shared():
 
 
 @pytest.fixture(autouse=True)
-def _quiet_globals():
-    """Leave plug-ins and signal handlers as they were."""
+def _quiet_globals(monkeypatch):
+    """Leave plug-ins and signal handlers as they were; a write to a full disk is tried again without waiting."""
     import signal
 
-    from util import plugins
+    from util import disk, plugins
 
-    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(disk, "WAIT", 0)
+    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)}
     yield
     plugins.forget()
     for number, handler in kept.items():

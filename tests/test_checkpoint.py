@@ -100,17 +100,6 @@ def test_a_full_disk_at_the_last_moment_leaves_the_old_file(path, monkeypatch, s
     assert path.read_bytes() == old and os.listdir(path.parent) == [path.name]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full, a disk that is always full")
-def test_a_disk_that_is_really_full(path):
-    """The file beside the target lies on a full device."""
-    checkpoint.write_atomically(path, {"a": torch.ones(3)})
-    old = path.read_bytes()
-    path.with_name(path.name + ".tmp").symlink_to("/dev/full")
-    with pytest.raises(EnvironmentFault, match="No space left on device"):
-        checkpoint.write_atomically(path, {"a": torch.zeros(100_000)})
-    assert path.read_bytes() == old and os.listdir(path.parent) == [path.name]
-
-
 def test_the_file_is_flushed_to_the_disk_before_it_gets_its_name_and_the_folder_after(path, monkeypatch):
     happened = []
     fsync, replace = os.fsync, os.replace

@@ -1,26 +1,30 @@
 """Files of state and weights: written so that a kill loses nothing, fitted so that nothing is half loaded."""
 
+import contextlib
+import errno
 import os
 import re
 from collections.abc import Container, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from util import disk
 from util.errors import CheckpointError, EnvironmentFault
 from util.reading import is_whole, read
 
 FORMAT = 1
 
 
-def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> Path:
+def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> list[str]:
     """Write the one file that a run resumes from; then remove all but the newest `keep`.
 
     It appears under its name only when it is whole and on the disk. States of later steps belong to a course that was
-    given up by going back (--epoch, a damaged newest state); they are set aside as state_STEP.superseded.
-    EnvironmentFault if it cannot be written.
+    given up by going back (--epoch, a damaged newest state); they are set aside as state_STEP.superseded. Returns a
+    line for each old state that could not be removed; EnvironmentFault if the new one cannot be written.
     """
     path = folder / f"state_{step:09d}.pt"
     write_atomically(path, {"format": FORMAT, **state})
@@ -28,25 +32,28 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> Pat
         raise EnvironmentFault("file", path, "reads back damaged", "check the disk")
     files = state_files(folder)
     kept = sorted(number for number in files if number <= step)[-keep:]
+    notes = []
     for number, old in files.items():
-        if number > step:
-            os.replace(old, old.with_suffix(".superseded"))
-        elif number not in kept:
-            old.unlink(missing_ok=True)
-    return path
+        try:
+            if number > step:
+                os.replace(old, old.with_suffix(".superseded"))
+            elif number not in kept:
+                old.unlink(missing_ok=True)
+        except OSError as problem:  # the new state is safe: an old one too many is no reason to stop
+            notes.append(f"note: old state {old} cannot be removed ({problem.strerror}); it can be deleted by hand")
+    return notes
 
 
 def write_atomically(path: Path, thing: Any) -> None:
-    """torch.save beside the target, flush to the disk, then rename onto it."""
-    beside = path.with_name(path.name + ".tmp")
+    """torch.save beside the target, flush to the disk, then rename onto it; EnvironmentFault if that fails twice."""
     try:
-        _write_and_flush(beside, path, thing)
-    except BaseException:  # whatever stopped it, nothing half-written stays
-        beside.unlink(missing_ok=True)
-        raise
+        disk.twice(partial(_write_and_flush, path, thing), path)
+    except OSError as problem:
+        raise disk.fault(path, problem, disk.size_of(thing)) from problem
 
 
-def _write_and_flush(beside: Path, path: Path, thing: Any) -> None:
+def _write_and_flush(path: Path, thing: Any) -> None:
+    beside = path.with_name(path.name + ".tmp")
     try:
         with open(beside, "wb") as file:  # a file object keeps the errno of a full disk, a path loses it
             torch.save(thing, file)
@@ -54,12 +61,14 @@ def _write_and_flush(beside: Path, path: Path, thing: Any) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as problem:
-        cause = problem if isinstance(problem, OSError) else problem.__context__
-        why = getattr(cause, "strerror", None) or str(problem)
-        raise EnvironmentFault(
-            "file", path, f"cannot be written ({why})", "free space or mend permissions"
-        ) from problem
+    except BaseException as problem:
+        with contextlib.suppress(OSError):  # whatever stopped it, nothing half-written stays if it can be helped
+            beside.unlink()
+        if isinstance(problem, RuntimeError) and isinstance(problem.__context__, OSError):
+            raise problem.__context__ from problem
+        if isinstance(problem, RuntimeError) and re.search("unexpected pos|StreamWriter", str(problem)):
+            raise OSError(errno.EIO, str(problem).splitlines()[0]) from problem  # torch's words for a short write
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,12 +1,15 @@
 """How a command ends: one line on stderr, an exit code, the traceback kept in the run's error.log."""
 
-import errno
 import json
 import os
+import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
+from util import signals
+from util.disk import REMEDIES
 from util.errors import EnvironmentFault, Stopped, UserError, printable
 
 
@@ -15,6 +18,7 @@ class Report:
 
     exit_json: Path | None = None
     error_log: Path | None = None
+    stands: Callable[[], str] | None = None  # tells what is saved so far
     debug = False
 
     def ended(self, code: int, line: str, trace: str = "") -> None:
@@ -36,13 +40,15 @@ def guarded(main, argv: list[str]) -> int:
     """Run `main(argv, report)` and turn however it ends into an exit code and at most one line on stderr."""
     report = Report()
     report.debug = "--debug" in argv
+    signals.end_at_once()
     try:
         main(argv, report)
         code, line, trace = 0, "", ""
     except Stopped as stop:
         code, line, trace = stop.code, str(stop), ""
     except KeyboardInterrupt:
-        code, line, trace = 130, "stopped by Ctrl-C; what was saved before stays as it was", ""
+        safe = report.stands() if report.stands else "what was saved before stays as it was"
+        code, line, trace = 130, f"stopped by Ctrl-C; {safe}", ""
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more
         code, line, trace = 0, "", ""  # only what prints outside training gets here: --help | head is no error
@@ -55,9 +61,6 @@ def guarded(main, argv: list[str]) -> int:
 
 def explain(problem: Exception) -> tuple[int, str]:
     """Return (exit code, the `error:` line) for any exception."""
-    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
-        fault = EnvironmentFault("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf")
-        return fault.code, f"error: {fault}"
     chain: list[BaseException] = [problem]
     while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(before)
@@ -68,20 +71,28 @@ def explain(problem: Exception) -> tuple[int, str]:
         remedy = "run make, then .venv/bin/python or source .venv/bin/activate"
         fault = EnvironmentFault("package", problem.name, "is not installed in this Python", remedy)
         return fault.code, f"error: {fault}"
+    for cause in chain:
+        no_memory = isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
+        text = "out of memory. Tried" if no_memory else str(cause)
+        for said_so, words in _SAID:
+            if re.search(said_so, text, re.DOTALL):
+                fault = EnvironmentFault(*words)
+                return fault.code, f"error: {fault}"
     for cause in chain:  # torch hides a full disk behind its own errors
-        if isinstance(cause, OSError) and cause.errno in _DISK:
-            fault = EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), _DISK[cause.errno])
+        if isinstance(cause, OSError) and cause.errno in REMEDIES:
+            fault = EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), REMEDIES[cause.errno])
             return fault.code, f"error: {fault}"
     text = printable(str(problem).strip().split("\n")[0])[:300]
     return 1, f"error: bug '{type(problem).__name__}': {text}; see error.log or add --debug, and please report it"
 
 
 _PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml")
-_DISK = {
-    errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
-    errno.EDQUOT: "free space within your quota or choose another --checkpoints_dir",
-    errno.EACCES: "check its permissions",
-    errno.EPERM: "check its permissions",
-    errno.EROFS: "choose a folder that can be written to",
-    errno.EIO: "check the disk",
-}
+_SAID = (  # how torch and the system put it: (thing, name, why, remedy)
+    (r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory\.? Tried",
+     ("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf")),
+    (r"DataLoader worker .*Bus error|unable to \w+ (?:shared memory|.*/torch_)|<.*/torch_.*>.*No space left",
+     ("shared memory", "/dev/shm", "is too small to hand over pictures",
+      "start the container with a larger --shm-size, or use --num_threads 0")),
+    (r"DataLoader worker .*(?:killed by signal|exited unexpectedly)",
+     ("worker", "that loads pictures", "died (killed; out of memory?)", "lower --num_threads")),
+)  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from util import checkpoint, schedule, seeding
+from util import checkpoint, disk, schedule, seeding
 from util.divergence import Guard
 from util.errors import CheckpointError, DataError
 from util.init_from import init_from
@@ -36,12 +36,29 @@ class Run:
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
         self.at.epoch_size, self.at.last_epoch = epoch_size, o.n_epochs + o.n_epochs_decay
-        self.guard = Guard(o.on_nan, lambda: max(checkpoint.state_files(folder), default=None), self._go_back)
+        self.guard = Guard(o.on_nan, self._last_saved, self._go_back)
         self.saved_at = time.monotonic()
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks that are trained, by name: those that are exported."""
         return in_phases(self.model, self.phases)
+
+    def check_room(self, reclaimed: int) -> None:
+        """Raise EnvironmentFault if the disk has no room for what this run keeps, beside the bytes reclaimed.
+
+        Pictures in pools and on pages are not counted. Numbered weights that will not all fit are a note.
+        """
+        weights, exports = (disk.size_of(part.state_dict()) for part in (self.model, nn.ModuleDict(self.networks())))
+        trained = disk.size_of([group["params"] for group in self.optimizers.param_groups()])
+        state, there = weights + 2 * trained, len(checkpoint.state_files(self.folder))  # Adam keeps two moments
+        number = 1 if there > self.o.keep_last else self.o.keep_last + 1 - there  # the newest is written beside the old
+        needed = number * state + (0 if there else exports)
+        parts = f"{number} x {disk.in_units(state)} of state, {disk.in_units(exports)} of weights"
+        disk.check_room(self.folder, needed, parts, reclaimed)
+        times = self.at.last_epoch // self.o.save_epoch_freq - (self.at.epoch - 1) // self.o.save_epoch_freq
+        if needed + times * exports > disk.free(self.folder) + reclaimed:
+            size = disk.in_units(times * exports)
+            self.notes.append(f"note: {times} numbered weights of {size} in all will not fit: raise --save_epoch_freq")
 
     def begin_epoch(self) -> float:
         """Set the epoch's learning rates; return the factor on --lr."""
@@ -78,10 +95,21 @@ class Run:
             "generators": seeding.generator_states(), "classes": list(self.classes),
             "options": {k: _kept(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
-        checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last)
+        for note in checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last):
+            if note not in self.notes:  # once is enough
+                self.notes.append(note)
+                print(note, flush=True)
         for prefix in prefixes:
             checkpoint.export(self.folder, prefix, self.networks())
         self.saved_at = time.monotonic()
+
+    def stands(self) -> str:
+        """Return which step's state is saved."""
+        step = self._last_saved()
+        return "no state was saved yet" if step is None else f"the state of step {step} is saved and whole"
+
+    def _last_saved(self) -> int | None:
+        return max(checkpoint.state_files(self.folder), default=None)
 
     def _go_back(self) -> None:
         """Take weights and optimisers from the newest state; position and draws go on."""

@@ -67,11 +67,17 @@ class RunFolder:
         """With --overwrite, remove what an earlier run left; to be called once nothing can be refused any more."""
         if not self.overwrite:
             return
-        for pattern in OURS:
-            for file in self.path.glob(pattern):
-                file.unlink()
+        for file in self._ours():
+            file.unlink()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / "web")
+
+    def reclaimed(self) -> int:
+        """Return the bytes that `begin` will free."""
+        return sum(file.stat().st_size for file in self._ours()) if self.overwrite else 0
+
+    def _ours(self) -> list[Path]:
+        return [file for pattern in OURS for file in self.path.glob(pattern)]
 
 
 def how_to_continue(o: Any) -> str:

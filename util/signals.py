@@ -1,8 +1,19 @@
 """Ctrl-C and the like: finish the step, save, then end; a second Ctrl-C ends at once."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import Any
+
+from util.errors import Stopped
+
+PATIENCE = 5.0  # seconds that a run asked to stop still waits for a batch
+
+
+class _NoBatch(Exception):
+    """Thrown into the waiting for a batch that does not come."""
 
 
 class StopRequest:
@@ -10,15 +21,56 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number = 0
+        self.stalled = False  # whether the wait for a batch was given up
+        self.waiting = False
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             # what nohup and shells set to be ignored stays ignored, but for Ctrl-C
             if hasattr(signal, name) and (name != "SIGHUP" or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN):
                 signal.signal(getattr(signal, name), self._asked)
+        self.timed = hasattr(signal, "setitimer")  # Windows has no such clock: there a run waits for its batch
+        if self.timed:
+            signal.signal(signal.SIGALRM, self._give_up)
+
+    def heed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches; after a signal, end if none comes for PATIENCE seconds (a disk that does not answer)."""
+        each = iter(batches)
+        with contextlib.suppress(_NoBatch):
+            while True:
+                self.waiting = True
+                if self.number:
+                    self._set_alarm()
+                batch = next(each, None)
+                self.waiting = False
+                if batch is None:
+                    return
+                yield batch
+        self.waiting, self.stalled = False, True
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        if self.waiting:
+            self._set_alarm()
         if number == signal.SIGINT:
             # print is not safe in a handler
             os.write(1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n")
+
+    def _set_alarm(self) -> None:
+        if self.timed:
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+
+    def _give_up(self, number: int, frame: FrameType | None) -> None:
+        if self.waiting:
+            raise _NoBatch
+
+
+def end_at_once() -> None:
+    """Have SIGTERM and SIGHUP end this process in an orderly way (Stopped) until a StopRequest takes over."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number, f"stopped by {signal.Signals(number).name}; what was saved before stays as it was")

@@ -1,0 +1,89 @@
+"""Room on a disk: judged before training, waited for once when it runs out, told in words when it stays out."""
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from util.errors import EnvironmentFault
+
+WAIT = 5.0  # seconds after which a write to a full disk is tried once more
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REMEDIES = {
+    errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
+    errno.EDQUOT: "free space within your quota or choose another --checkpoints_dir",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EIO: "check the disk",
+    errno.ETIMEDOUT: "check the network drive",
+    errno.ESTALE: "check the network drive",
+    errno.EMFILE: "raise the limit of open files (ulimit -n) or lower --num_threads",
+    errno.ENFILE: "close other programs or lower --num_threads",
+}
+
+
+def twice(write: Callable[[], None], path: Path) -> None:
+    """Call write(); on a full disk say so, wait, and call it once more. Raises what the last call raises."""
+    try:
+        write()
+    except OSError as problem:
+        if problem.errno not in FULL:
+            raise
+        print(f"note: {path.name} cannot be written ({problem.strerror}); trying again in {WAIT:g} s", flush=True)
+        time.sleep(WAIT)
+        write()
+
+
+def fault(path: Path, problem: OSError, needed: int = 0) -> EnvironmentFault:
+    """Return the error for a file that could not be written; on a full disk with the bytes needed and free."""
+    why = f"cannot be written ({problem.strerror or problem})"
+    if problem.errno in FULL and needed:
+        why += f": it needs {in_units(needed)}, {in_units(free(path.parent))} are free"
+    gone = problem.errno in (errno.ENOENT, errno.ENOTDIR)
+    remedy = "bring its folder back" if gone else REMEDIES.get(problem.errno or 0, "check the disk")
+    return EnvironmentFault("file", path, why, remedy)
+
+
+def check_room(folder: Path, needed: int, parts: str, reclaimed: int = 0) -> None:
+    """Raise EnvironmentFault if a folder's disk has not that many bytes free, beside those reclaimed."""
+    there = free(folder) + reclaimed
+    if needed > there:
+        why = f"has too little room: the run needs {in_units(needed)} ({parts}), {in_units(there)} are free"
+        remedy = "free space, lower --keep_last or choose another --checkpoints_dir"
+        raise EnvironmentFault("folder", folder, why, remedy)
+
+
+def free(folder: Path) -> int:
+    """Return the free bytes of a folder's disk; 0 if the folder is gone."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
+
+
+def size_of(thing: Any) -> int:
+    """Return the bytes of all tensors in nested dictionaries, lists and tuples, each storage once."""
+    sizes: dict[int, int] = {}
+    left = [thing]
+    while left:
+        one = left.pop()
+        if hasattr(one, "untyped_storage"):  # a tensor; this file must not import torch, for --help's sake
+            storage = one.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(one, Mapping):
+            left += one.values()
+        elif isinstance(one, (list, tuple)):
+            left += one
+    return sum(sizes.values())
+
+
+def in_units(size: float) -> str:
+    """Return a number of bytes as people read it: 912 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if size < 100 else f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
