@@ -105,8 +105,7 @@ def train(run, loader, display, stop):
 
         if not at.epoch_done:  # asked to stop, after a step or while no batch came
             run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
-            if stop.stalled:
-                loader.abandon()
+            loader.abandon()
             raise Stopped(stop.number, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
         display.epoch(at, run.means.epoch(), time.monotonic() - epoch_start, o.lr * share)
         sheets = training_grid(run.model, run.classes, o.seed) if at.epoch % o.sample_epoch_freq == 0 else {}

@@ -28,6 +28,7 @@ class Loader:
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
+        self.workers: set[Any] = set()  # their processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
         self.loader = DataLoader(
             Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=workers, collate_fn=collate,
@@ -48,7 +49,10 @@ class Loader:
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield batches; raise DataError, naming the file, for a sample that could not be made."""
         self.order.epoch, self.order.skip = epoch, skip
-        for batch in self.loader:
+        others = set(multiprocessing.active_children())
+        batches = iter(self.loader)
+        self.workers |= set(multiprocessing.active_children()) - others
+        for batch in batches:
             if isinstance(batch, DataError):
                 try:
                     raise batch
@@ -57,10 +61,15 @@ class Loader:
             yield batch
 
     def abandon(self) -> None:
-        """Kill workers that hang, on a disk that does not answer; nothing can be loaded any more."""
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise at their death
-        for worker in multiprocessing.active_children():
+        """End all workers now, also those that hang on a disk that does not answer; nothing more can be loaded."""
+        on_death = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, "SIGCHLD") else None
+        for worker in self.workers:
             worker.kill()
+        for worker in self.workers:
+            worker.join(1)
+        del self.loader  # it would hear of their deaths through torch's handler, which raises
+        if on_death is not None:
+            signal.signal(signal.SIGCHLD, on_death)
 
 
 class Order(torch.utils.data.Sampler[list[Key]]):

@@ -68,22 +68,23 @@ class Started:
 
         with suppress(BrokenPipeError):
             self.stdin.close()
-        threads = [
-            threading.Thread(target=drain, args=(n, getattr(self, n)), daemon=True) for n in ("stdout", "stderr")
-        ]
+        ends = ("stdout", self.stdout), ("stderr", self.stderr)
+        threads = [threading.Thread(target=drain, args=end, daemon=True) for end in ends]
         for thread in threads:
             thread.start()
         try:
             self.wait(timeout)
         finally:
-            for thread in threads:
-                thread.join(30)  # a worker that outlives its process would hold the pipe
-            for file in (self.stdout, self.stderr):
+            for thread, (name, file) in zip(threads, ends, strict=True):
+                thread.join(30)
+                if thread.is_alive():
+                    raise AssertionError(f"some process outlived its parent and holds {name}")
                 file.close()
         return read["stdout"], read["stderr"]
 
 
 _context: list = []
+_usual = multiprocessing.get_all_start_methods()[0]  # the system's own
 
 
 def _server():
@@ -107,6 +108,7 @@ def _server():
 
 
 def _child(words, cwd, env, pipes, before) -> None:
+    multiprocessing.set_start_method(_usual, force=True)  # for its workers, as in a process of its own
     os.setsid()  # a group of its own, as a terminal gives
     os.chdir(cwd)
     os.environ.clear()

@@ -432,7 +432,7 @@ def test_a_run_continued_from_another_state_ends_otherwise(command, straight, co
         assert unequal(weights(folder), weights(straight(model)), "weights") or mutate is mutate_latest
 
 
-PIECES = ["model", "optimizers", "position", "means", "history", "generators", "classes", "options"]
+PIECES = ["model", "optimizers", "position", "means", "history", "generators", "classes", "exports", "options"]
 
 
 @pytest.mark.parametrize("piece", PIECES)

@@ -189,6 +189,17 @@ def export(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None
         write_atomically(folder / f"{prefix}_net_{name}.pth", state)
 
 
+def is_exported(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> bool:
+    """Whether PREFIX_net_NAME.pth holds each network as it is now."""
+    for name, net in networks.items():
+        path, own = folder / f"{prefix}_net_{name}.pth", net.state_dict()
+        held = read(path) if path.is_file() else {}
+        tensors = {key: value for key, value in own.items() if isinstance(value, Tensor)}
+        if held.keys() != tensors.keys() or not all(torch.equal(held[k], v.cpu()) for k, v in tensors.items()):
+            return False
+    return True
+
+
 def prefix(epoch: str, load_iter: int) -> str:
     """Return how files of an epoch, or of iter_N, begin."""
     return f"iter_{load_iter}" if load_iter else epoch

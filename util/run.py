@@ -92,7 +92,7 @@ class Run:
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
             "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
-            "generators": seeding.generator_states(), "classes": list(self.classes),
+            "generators": seeding.generator_states(), "classes": list(self.classes), "exports": list(prefixes),
             "options": {k: _kept(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
         for note in checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last):
@@ -124,6 +124,7 @@ class Run:
         state, self.notes = checkpoint.load_state(self.folder) if which == "latest" else (None, [])
         if state is not None:
             self._take(state)
+            self._export_again(state["exports"])
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
             checkpoint.load_networks(self.folder, which, self.networks())
             if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
@@ -134,6 +135,14 @@ class Run:
             self.notes.append(f"nothing to continue in {self.folder}: starting afresh")
             return False
         return True
+
+    def _export_again(self, prefixes: list[str]) -> None:
+        """Write weights that belong to the state but are missing: the run was killed between the two."""
+        lacking = [p for p in prefixes if not checkpoint.is_exported(self.folder, p, self.networks())]
+        for prefix in lacking:
+            checkpoint.export(self.folder, prefix, self.networks())
+        if lacking:
+            self.notes.append(f"weights written again, the run was killed before they were: {', '.join(lacking)}")
 
     def _take(self, state: dict[str, Any]) -> None:
         try:
@@ -147,7 +156,7 @@ class Run:
             self.means.load_state_dict(state["means"])
             self.history = list(state["history"])
             seeding.restore_generators(state["generators"])
-            before = dict(state["options"])
+            before, _ = dict(state["options"]), list(state["exports"])
         except DataError:
             raise
         except (KeyError, ValueError, RuntimeError, TypeError) as problem:

@@ -21,7 +21,6 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number = 0
-        self.stalled = False  # whether the wait for a batch was given up
         self.waiting = False
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             # what nohup and shells set to be ignored stays ignored, but for Ctrl-C
@@ -44,7 +43,7 @@ class StopRequest:
                 if batch is None:
                     return
                 yield batch
-        self.waiting, self.stalled = False, True
+        self.waiting = False
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.number == signal.SIGINT:

@@ -1,0 +1,170 @@
+"""Faults done to a process from within, before train.py starts in it: kills, full disks, limits, announcements.
+
+Each function here is given as `before=partial(function, ...)` to the fixtures `start` and `process`.
+"""
+
+import ctypes
+import errno
+import io
+import json
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+SAVING = "saving\n"
+STARTED = "started\n"
+
+
+def announce(*, start: bool = False, saves: bool = False, patience: float | None = None) -> None:
+    """Print a line as soon as signals are answered, and whenever a save begins; shorten the wait for a batch."""
+    from util import run, signals
+
+    if start:
+        end_at_once = signals.end_at_once
+
+        def announced() -> None:
+            end_at_once()
+            os.write(1, STARTED.encode())
+
+        signals.end_at_once = announced
+    if saves:
+        save = run.Run.save
+
+        def saying(self, *prefixes):
+            os.write(1, SAVING.encode())
+            save(self, *prefixes)
+
+        run.Run.save = saying
+    if patience is not None:
+        signals.PATIENCE = patience
+
+
+def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: int = errno.EIO) -> None:
+    """At the `at`-th file-system call of the `number`-th save, kill -9 this process or fail the call with `code`.
+
+    Calls are opens, writes, closes, fsyncs, renames, removals and the folder's handle. Each is noted in `journal`, one
+    JSON list a line, before it is done. at 0: only the journal.
+    """
+    from util import checkpoint, run
+
+    calls = {"saves": 0, "seen": 0, "armed": False}
+
+    def reached(name: str, *paths: object) -> None:
+        if not calls["armed"]:
+            return
+        calls["seen"] += 1
+        with open(journal, "a", encoding="utf-8") as file:
+            file.write(json.dumps([name, *map(str, paths)]) + "\n")
+        if calls["seen"] == at:
+            if what == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError(code, os.strerror(code))
+
+    class Counted(io.FileIO):
+        def write(self, data):
+            reached("write", self.name)
+            return super().write(data)
+
+        def close(self):
+            if not self.closed:
+                try:
+                    reached("close", self.name)
+                finally:
+                    super().close()
+
+    def counted_open(path, mode="r", *args, **kwargs):
+        if mode != "wb" or not calls["armed"]:
+            return open(path, mode, *args, **kwargs)
+        reached("open", path)
+        return io.BufferedWriter(Counted(path, "w"))  # as open() makes it
+
+    checkpoint.open = counted_open
+    fsync, replace, unlink = os.fsync, os.replace, os.unlink
+    os.fsync = lambda handle: (reached("fsync", os.readlink(f"/proc/self/fd/{handle}")), fsync(handle))[1]
+    os.replace = lambda old, new: (reached("replace", old, new), _keep(new, journal), replace(old, new))[2]
+    os.unlink = lambda path, **more: (reached("unlink", path), unlink(path, **more))[1]
+    save = run.Run.save
+
+    def armed(self, *prefixes):
+        calls["saves"] += 1
+        calls["armed"] = calls["saves"] == number
+        try:
+            save(self, *prefixes)
+        finally:
+            calls["armed"] = False
+
+    run.Run.save = armed
+
+
+def _keep(path, journal: str) -> None:
+    """Keep what a rename is about to replace, for a power cut that undoes it."""
+    Path(journal + ".kept").write_bytes(Path(path).read_bytes() if Path(path).exists() else b"")
+
+
+def journalled(journal: Path) -> list[list[str]]:
+    """Return the calls that a process noted, the last one not done."""
+    return [json.loads(line) for line in journal.read_text().splitlines()] if journal.is_file() else []
+
+
+def cut_power(journal: Path, cwd: Path) -> list[str]:
+    """Undo, as a power cut may, what a killed process did not flush: cut files short, take a rename back.
+
+    The last call of the journal was not done. Returns what was undone.
+    """
+    written: set[str] = set()
+    renamed: list[str] = []
+    undone = []
+    for name, *paths in journalled(journal)[:-1]:
+        if name in ("open", "write"):
+            written.add(paths[0])
+        elif name == "fsync":
+            written = {path for path in written if (cwd / path).resolve() != Path(paths[0]).resolve()}
+            renamed = [] if Path(paths[0]).is_dir() else renamed
+        elif name == "replace":
+            written = {paths[1] if path == paths[0] else path for path in written}
+            renamed = paths
+    for path in (cwd / path for path in written):
+        if path.exists():
+            os.truncate(path, path.stat().st_size // 2)
+            undone.append(f"{path.name} cut in half")
+    if renamed:
+        old, new = (cwd / path for path in renamed)
+        os.replace(new, old)
+        kept = Path(f"{journal}.kept")
+        if kept.stat().st_size:
+            os.replace(kept, new)
+        undone.append(f"rename of {new.name} taken back")
+    return undone
+
+
+def limit(name: str, value: int, beyond: bool = False) -> None:
+    """Set a resource limit (RLIMIT_...); beyond: on top of the memory this process has mapped now."""
+    if beyond:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        value += pages * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def nobody() -> None:
+    """Give up root's rights, which no permission stops."""
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+def small_shared_memory(size: str) -> None:
+    """Give this process a /dev/shm of its own, as small as Docker's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mounts, private = 0x00020000, 0x44000
+    for done in (libc.unshare(new_mounts), libc.mount(b"none", b"/", None, private, None),
+                 libc.mount(b"none", b"/dev/shm", b"tmpfs", 0, f"size={size}".encode())):  # fmt: skip
+        if done != 0:
+            raise OSError(ctypes.get_errno(), "no mounts of its own for this process")
+
+
+def clock(shift: float) -> None:
+    """Set this process's clock forward or back by so many seconds."""
+    now = time.time
+    time.time = lambda: now() + shift
