@@ -56,6 +56,9 @@ class Optimizers:
             optimizer = self.by_phase[phases[0].name]
             told = [{key: group[key] for key in ("base_lr", "betas")} for group in optimizer.param_groups]
             optimizer.load_state_dict(state[phases[0].name])
+            for parameter, values in optimizer.state.items():
+                if any(torch.is_tensor(v) and v.dim() and v.shape != parameter.shape for v in values.values()):
+                    raise ValueError("an optimiser's moments are of other shapes than its parameters")
             for group, own in zip(optimizer.param_groups, told, strict=True):
                 group.update(own)  # rates and momenta are options: what they are now counts
 
