@@ -274,6 +274,12 @@ def overlapping(content: bytearray) -> None:
     struct.pack_into("<L", content, second + 42, 0)
 
 
+def deflated_by_name(content: bytearray) -> None:
+    """Say of a stored member, in both its headers, that it is deflated."""
+    for which, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        struct.pack_into("<H", content, content.index(which) + place, 8)
+
+
 def saved(thing: Callable[[], object], old=False) -> Callable[[Path], None]:
     return lambda path: torch.save(thing(), path, _use_new_zipfile_serialization=not old)
 
@@ -318,6 +324,9 @@ ARCHIVES: dict[str, Callable[[Path], None]] = {
     "only an end": lambda p: p.write_bytes(b"PK\5\6" + bytes(18)),
     "a path outside": lambda p: zipped(p, weights(), more=(("data/../../evil", b"x"),)),
     "a second folder": lambda p: zipped(p, weights(), more=(("../archive2/data/9", b"x"),)),
+    "two data.pkl, both sound": lambda p: zipped(p, weights(), more=(("data.pkl", weights()),)),
+    "DATA.PKL beside, sound": lambda p: zipped(p, weights(), more=(("DATA.PKL", weights()),)),
+    "deflated to the same size": lambda p: patched(p, lambda q: zipped(q, weights()), deflated_by_name),
     "a file of another name": lambda p: zipped(p, weights(), more=(("run.sh", b"x"),)),
     "data nobody names": lambda p: zipped(p, weights(), {"data/0": FLOATS, "data/1": FLOATS}),
     "data that is not there": lambda p: zipped(p, weights(), {}),
