@@ -19,9 +19,9 @@ def infer_generator(state: Weights) -> dict[str, Any]:
     is on with batch norm, as the reference's pix2pix trains.
     """
     state = renamed(state)
-    if "model.model.0.weight" in state:
+    if _convolutions(state, "model.model.0.weight", "model.model.3.weight"):
         return _unet(state)
-    if "model.1.weight" in state and any(".conv_block." in key for key in state):
+    if _convolutions(state, "model.1.weight") and any(".conv_block." in key for key in state):
         return _resnet(state)
     return {}
 
@@ -32,7 +32,7 @@ def infer_discriminator(state: Weights) -> dict[str, Any]:
     {} where the keys are those of no discriminator of the reference.
     """
     state = renamed(state)
-    found = _pixel(state) if "net.0.weight" in state else _patch(state)
+    found = _pixel(state) or _patch(state)
     return found if all(key.startswith(("net.", "model.")) for key in state) else {}
 
 
@@ -40,7 +40,9 @@ def infer_class_network(state: Weights) -> dict[str, Any]:
     """Return the flags that fit the weights of a network of cgan: with "ndf" of its discriminator, else {}."""
     state = renamed(state)
     shapes = {key: value.shape for key, value in state.items()}
-    layers = sorted((int(m[1]), s) for key, s in shapes.items() if (m := re.fullmatch(r"model\.(\d+)\.weight", key)))
+    layers = sorted(
+        (int(m[1]), s) for key, s in shapes.items() if (m := re.fullmatch(r"model\.(\d{1,6})\.weight", key))
+    )
     layers = [(n, shape) for n, shape in layers if len(shape) == 4]
     embedding = shapes.get("embedding.weight", ())
     if len(layers) < 2 or layers[0][0] != 0 or len(embedding) != 2:
@@ -112,8 +114,20 @@ class Known(nn.Module):
         return explain(self.state_dict(), theirs)
 
 
+def _convolutions(state: Weights, *keys: str) -> bool:
+    """Whether these are there, with four dimensions and something in them."""
+    return all(key in state and state[key].dim() == 4 and state[key].numel() for key in keys)
+
+
+def _plausible(state: Weights, inner: int) -> bool:
+    """Whether a network whose inner layers have so many weights may be of these: one small tensor claims no giant."""
+    return inner <= 8 * sum(value.numel() for value in state.values()) + 1_000_000
+
+
 def _pixel(state: Weights) -> dict[str, Any]:
-    if not {"net.2.weight", "net.5.weight"} <= state.keys() or state["net.0.weight"].shape[2:] != (1, 1):
+    if not _convolutions(state, "net.0.weight", "net.2.weight", "net.5.weight"):
+        return {}
+    if state["net.0.weight"].shape[2:] != (1, 1):
         return {}
     ndf, channels = state["net.0.weight"].shape[:2]
     return {"netD": "pixel", "ndf": ndf, "norm": _norm(state, "net.2", "net.3"), "channels": channels}
@@ -144,10 +158,12 @@ def _unet(state: Weights) -> dict[str, Any]:
     while f"{prefix}.{1 if depth == 1 else 3}.model.1.weight" in state:
         prefix += f".{1 if depth == 1 else 3}.model"
         depth += 1
-    if depth not in DEPTHS or "model.model.3.weight" not in state:
+    if depth not in DEPTHS:
         return {}
     norm = _norm(state, "model.model.1.model.1", "model.model.1.model.2")
     ngf, input_nc = state["model.model.0.weight"].shape[:2]
+    if not _plausible(state, 16 * (8 * ngf) ** 2 * 3 * (depth - 4)):
+        return {}
     return {
         "netG": DEPTHS[depth], "ngf": ngf, "norm": norm, "no_dropout": norm != "batch",
         "input_nc": input_nc, "output_nc": state["model.model.3.weight"].shape[1],
@@ -155,14 +171,15 @@ def _unet(state: Weights) -> dict[str, Any]:
 
 
 def _resnet(state: Weights) -> dict[str, Any]:
-    blocks = {int(m[1]) for key in state if (m := re.match(r"model\.(\d+)\.conv_block\.", key))}
+    blocks = {int(m[1]) for key in state if (m := re.match(r"model\.(\d{1,6})\.conv_block\.", key))}
     n, last = len(blocks), f"model.{17 + len(blocks)}.weight"
-    if blocks != set(range(10, 10 + n)) or last not in state:
+    ngf, input_nc = state["model.1.weight"].shape[:2]
+    known = blocks == set(range(10, 10 + n)) and _convolutions(state, last)
+    if not known or not _plausible(state, 9 * (4 * ngf) ** 2 * 2 * n):
         return {}
     padded = "model.10.conv_block.0.weight" not in state  # a padding layer has no weights
     second = f"model.10.conv_block.{6 if padded else 4}.weight"
     dropout = second in state and state[second].dim() == 4
-    ngf, input_nc = state["model.1.weight"].shape[:2]
     return {
         "netG": f"resnet_{n}blocks", "ngf": ngf, "norm": _norm(state, "model.1", "model.2"), "no_dropout": not dropout,
         "input_nc": input_nc, "output_nc": state[last].shape[0], "padding": "reflect" if padded else "zero",

@@ -377,3 +377,52 @@ def test_f055_what_torch_writes_of_plain_things_is_read(legacy, tmp_path):
     for ours, theirs in zip(*tensors, strict=True):
         assert ours.dtype == theirs.dtype and torch.equal(ours, theirs) and ours.stride() == theirs.stride()
     assert isinstance(found["parameter"], nn.Parameter) and found["long"] == thing["long"]
+
+
+# --- F58: shapes that nobody's network has
+
+
+STRANGE = [(), (0,), (5,), (3, 3), (2, 3, 4), (0, 3, 7, 7), (3, 0, 1, 1), (1, 1, 1, 1), (3, 3, 3, 3, 3)]
+
+
+def known_networks():
+    """The weights of one network of every kind whose architecture is read from keys and shapes."""
+    return [
+        build(norm="batch"),
+        build(netG="unet_32"),
+        build(padding="zero", no_dropout=False),
+        judge(),
+        judge(netD="pixel"),
+        judge(netD="n_layers", n_layers_D=1),
+        ClassGenerator(5, 3, 16, 9, 8, ngf=2),
+        ClassDiscriminator(5, 3, 16, ndf=2),
+    ]
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_f058_a_known_key_of_any_shape_is_no_crash(number):
+    """A known network's keys, each in turn of no, one to five or empty dimensions, or absent: it fits or is refused."""
+    net = known_networks()[number]
+    whole = dict(net.state_dict())
+    for key in whole:
+        for shape in (*STRANGE, None):
+            state = whole | ({} if shape is None else {key: torch.zeros(shape)})
+            if shape is None:
+                del state[key]
+            assert isinstance(kind(state), str) and isinstance(explain(whole, state), str)
+            assert isinstance(explain(state, whole), str)
+            if shape is not None and tuple(whole[key].shape) != shape:
+                assert key in misfit(net, state)
+    assert kind(whole | {"model." + "9" * 5000 + ".conv_block.1.weight": torch.ones(1)}) in ("", kind(whole))
+
+
+@pytest.mark.parametrize("key", ["model.1.weight", "model.model.0.weight"])
+def test_f058_one_tensor_that_claims_a_giant_network_builds_none(command, tmp_path, key):
+    """A bare .pth whose first layer says a million channels, 4 MB of it: test.py builds no such network, exit 4."""
+    net = build(norm="batch") if key == "model.1.weight" else build(netG="unet_32")
+    published(tmp_path, net)
+    path = tmp_path / "checkpoints/published/latest_net_G.pth"
+    torch.save(dict(net.state_dict()) | {key: torch.zeros(1_000_000, 1, 1, 1)}, path)
+    ended = command("test", "--name", "published", "--dataroot", "demo", *CPU)
+    assert ended.code == 4 and ended.err.count("\n") == 1, ended.err
+    assert "has the keys of no generator known here" in ended.last
