@@ -99,7 +99,7 @@ def test_f051_a_missing_file_or_folder_is_answered_with_those_there(tmp_path):
 
 def test_f051_init_from_suggests_what_is_meant(command, run, tmp_path):
     """--init_from of a misspelt run or file, a state, or relative to --checkpoints_dir: exit 4 naming the right one."""
-    folder, state = run
+    _, state = run
     argv = [*TRAIN, "--name", "new"]
     for given, answer in {
         "rum": "did you mean run?", "run/latest_net_G.pth": "did you mean checkpoints/run/latest_net_G.pth?",

@@ -400,11 +400,11 @@ def known_networks():
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_f058_a_known_key_of_any_shape_is_no_crash(number):
+def test_f058_a_known_key_of_any_shape_is_no_crash(number, full):
     """A known network's keys, each in turn of no, one to five or empty dimensions, or absent: it fits or is refused."""
     net = known_networks()[number]
     whole = dict(net.state_dict())
-    for key in whole:
+    for key in whole if full else [*list(whole)[:3], *list(whole)[3::7], list(whole)[-1]]:
         for shape in (*STRANGE, None):
             state = whole | ({} if shape is None else {key: torch.zeros(shape)})
             if shape is None:
