@@ -89,17 +89,18 @@ def set_mode(model, evaluate):
 
 def read_architecture(o, folder, which):
     """Set the flags of a folder without options.json from its generator's weights; what the user gave stays."""
-    from networks.infer import infer_generator
+    from networks.infer import infer_generator, kind
     from util import checkpoint
 
     name = "G" + getattr(o, "model_suffix", "")
     path = folder / f"{which}_net_{name}.pth"
     if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
         path = folder / f"{which}_net_G_A.pth"
-    found = infer_generator(checkpoint.weights(checkpoint.existing(path)))
+    weights = checkpoint.weights(checkpoint.existing(path))
+    found = infer_generator(weights)
     if not found and "netG" not in o.given:
-        raise CheckpointError("file", path, "has the keys of no generator known here",
-                              "name its network with --netG, of a --plugin if need be")  # fmt: skip
+        why = f"holds the weights of {of}" if (of := kind(weights)) else "has the keys of no generator known here"
+        raise CheckpointError("file", path, why, "name its network with --netG, of a --plugin if need be")
     told = {flag: value for flag, value in found.items() if flag not in o.given}
     for flag, value in told.items():
         setattr(o, flag, value)

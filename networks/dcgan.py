@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from networks.infer import Known
 from networks.norm import norm_layer
 from util.errors import OptionError
 
@@ -20,7 +21,7 @@ def doublings(size: int) -> int:
     return int(times)
 
 
-class ClassGenerator(nn.Module):
+class ClassGenerator(Known):
     """z (N, latent_dim) and labels (N,) -> pictures (N, output_nc, size, size) in [-1, 1].
 
     The label's embedding is joined to z; transposed convolutions double 4x4 up to `size`. The embedding starts small:
@@ -47,7 +48,7 @@ class ClassGenerator(nn.Module):
         return self.model(torch.cat([z, self.embedding(label)], 1)[:, :, None, None])
 
 
-class ClassDiscriminator(nn.Module):
+class ClassDiscriminator(Known):
     """Pictures (N, input_nc, size, size) and labels (N,) -> (N, 1) unbounded: real and of that class, or not.
 
     cond "concat": the label's embedding is one more channel (Mirza & Osindero 2014). "projection": its inner product

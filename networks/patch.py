@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from networks.infer import Known
 from networks.norm import norm_layer
 from networks.sizes import unfit
 
 
-class PatchDiscriminator(nn.Module):
+class PatchDiscriminator(Known):
     """(N, input_nc, H, W) -> (N, 1, h, w) unbounded; each output sees one patch, 70x70 with three layers.
 
     Raises DataError for pictures too small to leave an output (`check_size`).
@@ -37,7 +38,7 @@ class PatchDiscriminator(nn.Module):
         return self.model(x)
 
 
-class PixelDiscriminator(nn.Module):
+class PixelDiscriminator(Known):
     """(N, input_nc, H, W) -> (N, 1, H, W) unbounded; each pixel is judged alone."""
 
     def __init__(self, input_nc: int, ndf: int = 64, norm: str = "instance"):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from networks.infer import Known
 from networks.norm import Norm, norm_layer
 from networks.sizes import unfit
 
@@ -36,7 +37,7 @@ class ResnetBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-class Resnet(nn.Module):
+class Resnet(Known):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; H and W at least 8, else DataError.
 
     Sides that are no multiples of 4 are padded by reflection and cut back. Keys are those of the reference's resnets.

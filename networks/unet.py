@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from networks.infer import Known
 from networks.norm import norm_layer
 from networks.sizes import unfit
 
@@ -39,7 +40,7 @@ class UnetBlock(nn.Module):
         return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
 
 
-class Unet(nn.Module):
+class Unet(Known):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; H and W multiples of 2**depth.
 
     Raises DataError for other sizes (`check_size`). Keys are those of the reference's U-Nets: depth 8 is unet_256.

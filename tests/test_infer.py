@@ -1,7 +1,5 @@
-"""Somebody's bare .pth: its architecture is read from keys and shapes, old quirks load, others are refused."""
+"""Somebody's bare .pth: its architecture is read from keys and shapes, and pictures are its own."""
 
-import argparse
-import copy
 import json
 from types import SimpleNamespace
 
@@ -17,7 +15,6 @@ from data.transforms import to_tensor
 from networks import discriminator, generator
 from networks.infer import infer_generator
 from util import checkpoint
-from util.errors import CheckpointError
 from util.pixels import to_pixels
 from util.registry import entries
 
@@ -88,7 +85,7 @@ def test_an_old_instance_norms_statistics_do_not_make_it_a_batch_norm():
         assert infer_generator(with_instance_statistics(build(netG=netG)))["norm"] == "instance"
 
 
-# --- quirks of published files --------------------------------------------------------------------------------------
+# --- published files -----------------------------------------------------------------------------------------------
 
 
 def with_instance_statistics(net):
@@ -99,74 +96,6 @@ def with_instance_statistics(net):
     for name in norms:
         state |= {f"{name}.running_mean": torch.zeros(4), f"{name}.running_var": torch.ones(4)}
     return state
-
-
-def prefixed(prefix):
-    return lambda net: {prefix + key: value for key, value in net.state_dict().items()}
-
-
-def without_counters(net):
-    return {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
-
-
-QUIRKS = {  # name: (norm of the network, what of it was saved)
-    "plain": ("instance", lambda net: net.state_dict()),
-    "a plain dict, no _metadata": ("instance", lambda net: dict(net.state_dict())),
-    "instance norm statistics": ("instance", with_instance_statistics),
-    "DataParallel": ("batch", prefixed("module.")),
-    "compiled": ("batch", prefixed("_orig_mod.")),
-    "DataParallel of compiled": ("batch", prefixed("module._orig_mod.")),
-    "compiled DataParallel": ("instance", prefixed("_orig_mod.module.")),
-    "no num_batches_tracked": ("batch", without_counters),
-    "inside a training state": ("batch", lambda net: {"epoch": 3, "state_dict": net.state_dict()}),
-    "half precision": ("batch", lambda net: copy.deepcopy(net).half().state_dict()),
-}
-
-
-@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-@pytest.mark.parametrize("quirk", QUIRKS)
-def test_weights_with_old_quirks_load(quirk, legacy, tmp_path):
-    norm, change = QUIRKS[quirk]
-    torch.manual_seed(1)
-    source = build(norm=norm)
-    source(torch.rand(2, 3, 8, 8))  # a batch norm has seen something
-    path = tmp_path / "latest_net_G.pth"
-    torch.save(change(source), path, _use_new_zipfile_serialization=not legacy)
-    torch.manual_seed(2)
-    target = build(norm=norm)
-    state = checkpoint.weights(path)
-    found = infer_generator(state)
-    assert (found["netG"], found["norm"], found["ngf"]) == ("resnet_4blocks", norm, 4)
-    checkpoint.fit(target, state, path)
-    x = torch.rand(1, 3, 8, 8)
-    exact = 1e-3 if quirk == "half precision" else 0
-    assert torch.allclose(source.eval()(x), target.eval()(x), rtol=0, atol=exact)
-    assert all(p.dtype == torch.float32 for p in target.parameters())
-
-
-def test_metadata_and_missing_counters_together_load(tmp_path):
-    """Strictly, torch itself takes such a file only without its _metadata."""
-    source = build(norm="batch")
-    state = source.state_dict()
-    for key in [key for key in state if key.endswith("num_batches_tracked")]:
-        del state[key]
-    assert hasattr(state, "_metadata")
-    torch.save(state, tmp_path / "x.pth")
-    target = build(norm="batch")
-    checkpoint.fit(target, checkpoint.weights(tmp_path / "x.pth"), tmp_path / "x.pth")
-    for key, value in source.state_dict().items():
-        assert torch.equal(target.state_dict()[key], value)
-
-
-@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_weights_that_were_saved_on_a_gpu_load_on_the_cpu(legacy, tmp_path, monkeypatch):
-    source = build()
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")
-        torch.save(source.state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
-    state = checkpoint.weights(tmp_path / "x.pth")
-    assert {value.device.type for value in state.values()} == {"cpu"}
-    assert all(torch.equal(state[key], value) for key, value in source.state_dict().items())
 
 
 def published(tmp_path, net, name="latest_net_G.pth", folder="published"):
@@ -213,101 +142,6 @@ def test_a_given_flag_beats_the_one_read_from_the_file(command, tmp_path):
     assert ended.code == 4
     assert "'model.1.weight' is 4x3x7x7 in the file and 6x3x7x7 in the network" in ended.last
     assert ended.last.endswith("leave out --ngf")
-
-
-# --- what does not fit ----------------------------------------------------------------------------------------------
-
-WRONG = {  # what the file was made with: what the first difference from USUAL is
-    "ngf": (dict(ngf=6), "'model.1.weight' is 6x3x7x7 in the file and 4x3x7x7 in the network"),
-    "channels": (dict(input_nc=1), "'model.1.weight' is 4x1x7x7 in the file and 4x3x7x7 in the network"),
-    "output channels": (dict(output_nc=1), "'model.21.weight' is 1x4x7x7 in the file and 3x4x7x7 in the network"),
-    "norm": (dict(norm="batch"), "'model.1.bias' is absent in the file and 4 in the network"),
-    "dropout": (dict(no_dropout=False), "'model.10.conv_block.5.weight' is absent in the file and 16x16x3x3 in the"),
-    "fewer blocks": (
-        dict(netG="resnet_6blocks"),
-        "'model.14.weight' is absent in the file and 16x8x3x3 in the network",
-    ),
-    "another": (dict(netG="unet_32"), "'model.1.weight' is absent in the file and 4x3x7x7 in the network"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_a_file_that_does_not_fit_is_named_with_the_first_differing_key_and_both_shapes(case, tmp_path):
-    how, difference = WRONG[case]
-    path = tmp_path / "x.pth"
-    torch.save(build(**how).state_dict(), path)
-    net = build()
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.fit(net, checkpoint.weights(path), path)
-    text = str(caught.value)
-    assert text.startswith(f"file '{path}': does not fit this network: {difference}")
-    assert text.endswith("check --netG, --ngf, --norm and --no_dropout")
-    assert "\n" not in text
-    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items()), "nothing was half loaded"
-
-
-def test_a_surplus_key_is_named_too(tmp_path):
-    state = build().state_dict() | {"model.99.weight": torch.zeros(2, 3), "model.99.count": torch.tensor(1)}
-    with pytest.raises(CheckpointError, match=r"'model\.99.weight' is 2x3 in the file and absent in the network"):
-        checkpoint.fit(build(), dict(state), tmp_path / "x.pth")
-
-
-def poisoned(key, value):
-    state = dict(build().state_dict())
-    state[key] = value
-    return state
-
-
-CONTENTS = {
-    "NaN": (poisoned("model.4.weight", torch.full((8, 4, 3, 3), float("nan"))), "'model.4.weight' holds NaN or Inf"),
-    "Inf": (poisoned("model.4.bias", torch.full((8,), float("inf"))), "'model.4.bias' holds NaN or Inf"),
-    "sparse": (poisoned("model.4.bias", torch.ones(8).to_sparse()), "'model.4.bias' is no dense tensor"),
-    "a tensor": (torch.zeros(3), "holds no state_dict"),
-    "nothing": ({}, "holds no state_dict"),
-    "a list": ([torch.zeros(3)], "holds no state_dict"),
-    "numbers": ({"a": 1}, "holds no state_dict"),
-    "objects": ({"opt": argparse.Namespace(a=1)}, "holds Python objects (argparse.Namespace)"),
-    "a whole network": (nn.Sequential(nn.Conv2d(3, 3, 3)), "holds Python objects ("),
-}
-
-
-@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
-@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-@pytest.mark.parametrize("case", CONTENTS)
-def test_a_file_of_something_else_is_refused_in_one_line(case, legacy, tmp_path):
-    content, why = CONTENTS[case]
-    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.weights(tmp_path / "x.pth")
-    text = str(caught.value)
-    assert why in text
-    assert text.startswith(f"file '{tmp_path / 'x.pth'}': ")
-    assert "\n" not in text
-    assert "weights_only" not in text
-
-
-@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_a_file_cut_short_is_refused_wherever_it_was_cut(legacy, tmp_path):
-    path = tmp_path / "x.pth"
-    torch.save(build().state_dict(), path, _use_new_zipfile_serialization=not legacy)
-    whole = path.read_bytes()
-    for share in (0, 0.001, 0.1, 0.5, 0.9, 0.999):
-        path.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(CheckpointError) as caught:
-            checkpoint.weights(path)
-        assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file_says_which_there_are(tmp_path):
-    folder = published(tmp_path, build(ngf=1), "latest_net_G_A.pth").parent
-    published(tmp_path, build(ngf=1), "5_net_G_A.pth")
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.existing(folder / "7_net_G_A.pth")
-    assert "5_net_G_A.pth, latest_net_G_A.pth" in str(caught.value)
-    assert "--epoch" in str(caught.value)
-    with pytest.raises(CheckpointError, match=r"latest_net_G_A.pth.*choose another --model"):
-        checkpoint.existing(folder / "latest_net_G.pth")
 
 
 # --- real ones ------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ REFUSED = {  # file: what the line says
     "other/jee_sketch_cyclegan_generator.pth": "has the keys of no generator known here",
     "other/wenchang_mnist_cgan_discriminator_cuda.pth": "has the keys of no generator known here",
     "other/wenchang_mnist_cgan_generator_cuda.pth": "has the keys of no generator known here",
-    "refuse/argparse_namespace_opt.pkl": "holds no weights that are safe to read",
+    "refuse/argparse_namespace_opt.pkl": "holds Python objects (argparse.Namespace), not just weights",
     "refuse/lfs_pointer_latest_net_G.pth": "Git LFS",
     "gan_compression_horse2zebra/latest_net_G.pth": "'model.7.weight' is 128x32x3x3 in the file and 64x32x3x3 in the "
     "network; it is no resnet_9blocks as known here; give its own network with --plugin and --netG",

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from util import disk
-from util.errors import CheckpointError, EnvironmentFault
-from util.reading import is_whole, read
+from util import disk, misfit
+from util.errors import CheckpointError, EnvironmentFault, printable
+from util.reading import check, read
 
 FORMAT = 1
 
@@ -28,8 +28,11 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> lis
     """
     path = folder / f"state_{step:09d}.pt"
     write_atomically(path, {"format": FORMAT, **state})
-    if not is_whole(path):
-        raise EnvironmentFault("file", path, "reads back damaged", "check the disk")
+    try:
+        check(path)
+    except CheckpointError as problem:
+        why = f"reads back otherwise than it was written: {problem.args[2]}"
+        raise EnvironmentFault("file", path, why, "check the disk, and what plug-ins keep in their state") from problem
     files = state_files(folder)
     kept = sorted(number for number in files if number <= step)[-keep:]
     notes = []
@@ -99,11 +102,13 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
         except CheckpointError as problem:
             notes.append(f"note: {path.name} cannot be used ({problem}); falling back to the one before")
             continue
-        if not isinstance(state, dict) or "format" not in state:
+        if not isinstance(state, dict) or type(state.get("format")) is not int or not _has_the_form(state):
             notes.append(f"note: {path.name} holds no state of a run; falling back to the one before")
         elif state["format"] > FORMAT:
             why = f"was written by a newer version (format {state['format']}, this one knows {FORMAT})"
             raise CheckpointError("state", path, why, "upgrade")
+        elif bad := not_finite({part: state.get(part) for part in ("model", "optimizers")}):
+            notes.append(f"note: {path.name} holds NaN or Inf in '{bad}'; falling back to the one before")
         else:
             return state, notes
     if notes:
@@ -112,9 +117,24 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     return None, []
 
 
+PARTS: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
+                         "generators": dict, "classes": list, "options": dict}  # fmt: skip
+
+
+def _has_the_form(state: dict[str, Any]) -> bool:
+    """Whether the parts of a state that are there are of the right kind."""
+    right = all(isinstance(state[part], kind) for part, kind in PARTS.items() if part in state)
+    numbers = [*state.get("history", []), *state.get("position", {}).values()] if right else [None]
+    texts = [*state.get("classes", []), *state.get("options", {})] if right else []
+    return all(type(n) in (int, float) for n in numbers) and all(type(text) is str for text in texts)
+
+
 def weights(path: Path) -> dict[str, Tensor]:
     """Return a network's weights from a file of anybody's: {key: dense finite tensor}, as they are called there."""
     loaded = read(path)
+    if isinstance(loaded, Mapping) and "format" in loaded and "position" in loaded:
+        remedy = "give its folder or its name, or an exported *_net_*.pth"
+        raise CheckpointError("file", path, "is the state of a whole run", remedy)
     if isinstance(loaded, Mapping) and loaded and not any(isinstance(v, Tensor) for v in loaded.values()):
         inner = [
             v for k, v in loaded.items() if k in ("state_dict", "model", "generator", "G") and isinstance(v, Mapping)
@@ -122,18 +142,26 @@ def weights(path: Path) -> dict[str, Tensor]:
         loaded = inner[0] if len(inner) == 1 else loaded
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise CheckpointError("file", path, "holds no state_dict", "save the network's state_dict()")
-    state = {}
-    for key, value in loaded.items():
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise CheckpointError("file", path, f"its '{key}' is no dense tensor", "save plain tensors")
-        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-            raise CheckpointError(
-                "file", path, f"its '{key}' claims more values than the file holds", "save plain tensors"
-            )
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CheckpointError("file", path, f"its '{key}' holds NaN or Inf", "use weights from before it diverged")
-        state[str(key)] = value
-    return state
+    if bad := not_finite(loaded):
+        raise CheckpointError("file", path, f"its '{bad}' holds NaN or Inf", "use weights from before it diverged")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def not_finite(thing: Any) -> str:
+    """Return where in containers of tensors there is a NaN or Inf, as in "G.model.1.weight"; "" if nowhere."""
+    waiting, seen = [("", thing)], set()  # what is there twice is looked at once
+    while waiting:
+        name, part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, Tensor) and (part.is_floating_point() or part.is_complex()):
+            if not bool(torch.isfinite(part).all()):
+                return printable(name)[:100]
+        elif isinstance(part, Mapping | list | tuple):
+            inside = part.items() if isinstance(part, Mapping) else enumerate(part)
+            waiting += [(f"{name}.{key}" if name else str(key), value) for key, value in inside]
+    return ""
 
 
 def renamed(state: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
@@ -153,7 +181,8 @@ def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") ->
     """Load weights into a network of exactly their keys and shapes.
 
     Statistics that old instance norms left are dropped; a missing num_batches_tracked is filled in. Raises
-    CheckpointError with the first differing key, both shapes, and `hint`.
+    CheckpointError with the first differing key, both shapes, the flags that would fit if the network knows
+    (`explain_misfit`), and `hint`.
     """
     own = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
     state = renamed(state, own)
@@ -165,16 +194,15 @@ def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") ->
                     state.pop(key, None)
                 elif statistic == "num_batches_tracked":
                     state.setdefault(key, own[key])
-    for key in [*own, *(key for key in state if key not in own)]:
-        have, want = (tuple(s[key].shape) if key in s else None for s in (state, own))
-        if have != want:
-            why = f"does not fit this network: '{key}' is {_shape(have)} in the file and {_shape(want)} in the network"
-            raise CheckpointError("file", path, why, hint or "check --netG, --ngf, --norm and --no_dropout")
+    if differs := misfit.difference(own, state):
+        told = "; ".join(text for text in (misfit.explained(net, state), hint) if text)
+        remedy = told or "check --netG, --ngf, --norm and --no_dropout"
+        raise CheckpointError("file", path, f"does not fit this network: {differs}", remedy)
+    for key, value in state.items():
+        if misfit.too_large(own[key], value):
+            why = f"its '{key}' holds values too large for {str(own[key].dtype).removeprefix('torch.')}"
+            raise CheckpointError("file", path, why, "use weights from before it diverged")
     net.load_state_dict(state, strict=False)  # all keys were compared; extra state stays as it is
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape)) or "one number"
 
 
 def export(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:

@@ -50,12 +50,24 @@ class Optimizers:
         """Return the state of each optimiser, under the name of its first phase."""
         return {phases[0].name: self.by_phase[phases[0].name].state_dict() for phases in self.groups}
 
+    def moments(self) -> dict[str, torch.Tensor]:
+        """Return the tensors the optimisers keep, under names for messages: `exp_avg of phase G's parameter 3`."""
+        return {
+            f"{name} of phase {phase}'s parameter {number}": value
+            for phase, state in self.state_dict().items()
+            for number, kept in state["state"].items()
+            for name, value in kept.items() if isinstance(value, torch.Tensor)
+        }  # fmt: skip
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what state_dict returned; KeyError or ValueError if the phases are others."""
         for phases in self.groups:
             optimizer = self.by_phase[phases[0].name]
             told = [{key: group[key] for key in ("base_lr", "betas")} for group in optimizer.param_groups]
             optimizer.load_state_dict(state[phases[0].name])
+            for parameter, values in optimizer.state.items():
+                if any(torch.is_tensor(v) and v.dim() and v.shape != parameter.shape for v in values.values()):
+                    raise ValueError("an optimiser's moments are of other shapes than its parameters")
             for group, own in zip(optimizer.param_groups, told, strict=True):
                 group.update(own)  # rates and momenta are options: what they are now counts
 

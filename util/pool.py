@@ -37,5 +37,8 @@ class ImagePool(nn.Module):
         return {"images": [image.cpu() for image in self.images]}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take stored images back; those beyond the pool's size are dropped."""
-        self.images = list(state["images"])[: self.size]
+        """Take stored images back, those beyond the pool's size dropped; ValueError if they are none."""
+        images = list(state["images"])[: self.size]
+        if not all(isinstance(image, Tensor) and image.dim() == 3 for image in images):
+            raise ValueError("the stored images of a pool are none")
+        self.images = images

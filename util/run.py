@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from util import checkpoint, disk, schedule, seeding
+from util import checkpoint, disk, misfit, schedule, seeding
 from util.divergence import Guard
 from util.errors import CheckpointError, DataError
 from util.init_from import init_from
@@ -88,7 +88,7 @@ class Run:
 
     def save(self, *prefixes: str) -> None:
         """Write the state to continue from, then the networks' weights under each prefix; never NaN (Diverged)."""
-        self.guard.check_weights(self.model.state_dict(), self.at)
+        self.guard.check_weights(self.model.state_dict() | self.optimizers.moments(), self.at)
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
             "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
@@ -150,6 +150,8 @@ class Run:
             if trained != now:
                 why = f"it was trained with the classes {trained}; the data set's are {now}"
                 raise DataError("run", self.folder, why, "use the folders it was trained with, or start afresh")
+            if differs := misfit.difference(self.model.state_dict(), state["model"]):
+                raise ValueError(differs)
             self.model.load_state_dict(state["model"])
             self.optimizers.load_state_dict(state["optimizers"])
             self.at = Position(**state["position"])
@@ -159,9 +161,9 @@ class Run:
             before, _ = dict(state["options"]), list(state["exports"])
         except DataError:
             raise
-        except (KeyError, ValueError, RuntimeError, TypeError) as problem:
-            why = f"its state does not fit these options ({str(problem).splitlines()[0]})"
-            remedy = "repeat the options it was started with, or start afresh with --overwrite"
+        except (LookupError, ValueError, RuntimeError, TypeError, AttributeError, ArithmeticError) as problem:
+            why = f"its state does not fit these options ({(str(problem).splitlines() or ['damaged'])[0]})"
+            remedy = misfit.leave_out(self.o, state.get("options", {}))
             raise CheckpointError("run", self.folder, why, remedy) from problem
         self.notes.append(f"continuing at epoch {self.at.epoch}, image {self.at.seen} of it, step {self.at.step}")
         changed = [

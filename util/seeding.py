@@ -56,10 +56,14 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
-    """Put every generator where `generator_states` found it."""
+    """Put every generator where `generator_states` found it; ValueError for states that no generator can be in."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
+    *_, spare = states["random"]
+    kind, keys, place, *rest = states["numpy"]
+    sound = type(place) is int and 0 <= place <= keys.numel() and (spare is None or type(spare) is float)
+    if not sound or not all(type(number) in (int, float) for number in rest):  # what random and numpy do not look at
+        raise ValueError("the state of a random generator is damaged")
     random.setstate(states["random"])
-    kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), place, *rest))

@@ -199,8 +199,8 @@ def test_f015_a_folder_that_cannot_be_written(process, mounted, tmp_path, how):
 
 @pytest.mark.parametrize("becomes", ["nothing", "a file", "another folder"])
 def test_f016_the_run_folder_goes_in_mid_run(start, again, tmp_path, becomes):
-    """The run's folder is moved away in mid-run, or something else takes its place: exit 5 naming it, and it is not made
-    again elsewhere; what was moved is whole."""
+    """The run's folder is moved away in mid-run, or something else takes its place: exit 5 naming it, and it is not
+    made again elsewhere; what was moved is whole."""
     folder = again()
     before = committed(folder)
     running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="waiting")
@@ -231,7 +231,8 @@ def test_f017_a_disk_that_fails_at_any_call_of_a_save(
     process, again, straight, truth, tmp_path, full, record_property, name
 ):
     """EIO, EROFS, EDQUOT or ETIMEDOUT in any open, write, fsync, close, rename or removal of a save: exit 5 naming the
-    file (a removal that fails is only told), the states stay whole, and afterwards the run ends like the unbroken one."""
+    file (a removal that fails is only told), the states stay whole, and afterwards the run ends like the unbroken
+    one."""
     calls, tried = calls_of_a_save(process, again, tmp_path), 0
     for at in chosen(calls, full)[:: 1 if full else 3]:
         folder, journal = again(), tmp_path / f"journal_{at}.json"
@@ -283,7 +284,7 @@ def test_f019_states_go_only_after_the_new_one_was_read_back(tmp_path, monkeypat
         Path(new).write_bytes(raw)
 
     monkeypatch.setattr(os, "replace", damaging)
-    with pytest.raises(disk.EnvironmentFault, match="damaged"):
+    with pytest.raises(disk.EnvironmentFault, match="reads back otherwise"):
         checkpoint.save_state(tmp_path, {"step": 3, "t": torch.arange(3000)}, 3, 1)
     assert {1, 2} <= set(checkpoint.state_files(tmp_path))
 
@@ -298,10 +299,7 @@ def test_f019_the_number_of_the_step_decides_and_not_the_clock(tmp_path):
     assert checkpoint.load_state(tmp_path)[0]["step"] == 15
     checkpoint.save_state(tmp_path, {"step": 7}, 7, 2)
     assert sorted(checkpoint.state_files(tmp_path)) == [7]
-    assert {p.name for p in tmp_path.glob("*.superseded")} == {
-        "state_000000010.superseded",
-        "state_000000015.superseded",
-    }
+    assert sorted(p.stem for p in tmp_path.glob("*.superseded")) == ["state_000000010", "state_000000015"]
 
 
 def test_f020_an_old_state_that_cannot_be_removed(command, tmp_path, monkeypatch):

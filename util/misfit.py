@@ -1,0 +1,65 @@
+"""Where weights and a network, or a state and the options of today, differ, and what would make them fit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SHAPING = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "padding", "input_nc",
+           "output_nc", "crop_size")  # fmt: skip
+
+
+def difference(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Return the first key in which weights differ, with what each side has of it; "" if they fit."""
+    for key in [*own, *(key for key in theirs if key not in own)]:
+        have, want = (_about(state[key]) if key in state else ("absent", "") for state in (theirs, own))
+        if have != want:
+            which = 0 if have[0] != want[0] else 1  # the shape, else the kind of numbers
+            return f"'{str(key)[:100]}' is {have[which]} in the file and {want[which]} in the network"
+    return ""
+
+
+def same_kind(own: Tensor, theirs: Tensor) -> bool:
+    """Whether a tensor can take another's values: of one shape, and both whole numbers, or fractions, or complex."""
+    return own.shape == theirs.shape and _numbers(own) == _numbers(theirs)
+
+
+def too_large(own: Tensor, theirs: Tensor) -> bool:
+    """Whether finite values become Inf in a tensor of smaller range."""
+    if not (own.is_floating_point() and theirs.is_floating_point() and theirs.numel()):
+        return False
+    limit = torch.finfo(own.dtype).max
+    return torch.finfo(theirs.dtype).max > limit and bool(theirs.abs().max() > limit)
+
+
+def explained(net: nn.Module, theirs: Mapping[str, Tensor]) -> str:
+    """Return why weights do not fit a network, in the network's own words (`explain_misfit`); "" if it has none."""
+    explain = getattr(net, "explain_misfit", None)
+    return explain(theirs) if callable(explain) else ""
+
+
+def leave_out(o: Any, saved: Mapping[str, Any]) -> str:
+    """Return the remedy for a state that does not fit: which of the flags given to leave out."""
+    changed = [
+        name for name in saved
+        if name in o.given and not o.flags[name].meta["momentary"] and _plain(getattr(o, name)) != _plain(saved[name])
+    ]  # fmt: skip
+    shaping = [name for name in changed if name in SHAPING or o.flags[name].owner == o.model]
+    flags = ", ".join(f"--{name}" for name in shaping or changed)
+    remedy = f"leave out {flags}" if flags else "repeat the options it was started with"
+    return f"{remedy}, or start afresh with --overwrite"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _about(value: Any) -> tuple[str, str]:
+    if not isinstance(value, Tensor):
+        return ("no tensor", "")
+    return ("x".join(map(str, value.shape)) or "one number", _numbers(value))
+
+
+def _numbers(value: Tensor) -> str:
+    return "complex" if value.is_complex() else "fractions" if value.is_floating_point() else "whole numbers"
