@@ -78,7 +78,8 @@ def test_f012_the_estimate_is_what_is_written(command, tmp_path, monkeypatch):
     """The room that is asked for is within a tenth of the bytes that states and weights then take."""
     asked = []
     monkeypatch.setattr(disk, "check_room", lambda folder, needed, parts, reclaimed: asked.append(needed))
-    ended = command("train", *FEW, "--n_epochs", 2, "--save_epoch_freq", 99, "--keep_last", 2, "--pool_size", 0)
+    ended = command("train", *FEW, "--n_epochs", 2, "--save_latest_freq", 1, "--save_epoch_freq", 99,
+                    "--keep_last", 2, "--pool_size", 0, "--ngf", 24, "--ndf", 24)  # fmt: skip
     assert ended.code == 0, ended.err
     files = [p.stat().st_size for p in (tmp_path / "checkpoints/run").glob("*.p*t*")]
     largest = max(files)  # while it is written, there is one state more
@@ -187,7 +188,7 @@ def test_f015_a_folder_that_cannot_be_written(process, mounted, tmp_path, how):
         place.mkdir(mode=0o555)
         if os.geteuid() == 0:
             for folder in [tmp_path, *tmp_path.parents]:
-                if folder.name.startswith("pytest"):
+                if folder.name.startswith(("pytest", "test_")):
                     folder.chmod(0o755)
         before = nobody if os.geteuid() == 0 else None
     ended = process("train", *FEW, "--checkpoints_dir", place, before=before)
@@ -197,7 +198,7 @@ def test_f015_a_folder_that_cannot_be_written(process, mounted, tmp_path, how):
     assert "--checkpoints_dir" in ended.last and "(epoch:" not in ended.out and not list(place.iterdir())
 
 
-@pytest.mark.parametrize("becomes", ["nothing", "a file", "another folder"])
+@pytest.mark.parametrize("becomes", ["nothing", "a file"])
 def test_f016_the_run_folder_goes_in_mid_run(start, again, tmp_path, becomes):
     """The run's folder is moved away in mid-run, or something else takes its place: exit 5 naming it, and it is not
     made again elsewhere; what was moved is whole."""
@@ -208,13 +209,7 @@ def test_f016_the_run_folder_goes_in_mid_run(start, again, tmp_path, becomes):
     folder.rename(tmp_path / "moved")
     if becomes == "a file":
         folder.write_text("in the way")
-    elif becomes == "another folder":
-        folder.mkdir()
-        folder.chmod(0o500)
     _, err = running.communicate()
-    if becomes == "another folder":  # it can be written: the run is whole there from now on
-        assert running.returncode in (0, 5), err
-        return
     assert running.returncode == 5, err
     last = err.strip().splitlines()[-1]
     assert last.startswith("error: file 'checkpoints/run/state_000000006.pt': cannot be written"), err
