@@ -7,6 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from util import blame, plugins
 from util.errors import EnvironmentFault, Stopped, UserError, printable
 
 
@@ -46,6 +47,11 @@ def guarded(main, argv: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more
         code, line, trace = 0, "", ""  # only what prints outside training gets here: --help | head is no error
+    except SystemExit as ended:  # of --help and --list; a plug-in may not end a command unseen
+        if blame.place(ended) is None:
+            raise
+        code, line = explain(ended)
+        trace = traceback.format_exc()
     except Exception as problem:  # the outermost frame: every failure becomes a line, a code and a log
         code, line = explain(problem)
         trace = traceback.format_exc()
@@ -53,7 +59,7 @@ def guarded(main, argv: list[str]) -> int:
     return code
 
 
-def explain(problem: Exception) -> tuple[int, str]:
+def explain(problem: BaseException) -> tuple[int, str]:
     """Return (exit code, the `error:` line) for any exception."""
     if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
         fault = EnvironmentFault("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf")
@@ -72,8 +78,13 @@ def explain(problem: Exception) -> tuple[int, str]:
         if isinstance(cause, OSError) and cause.errno in _DISK:
             fault = EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), _DISK[cause.errno])
             return fault.code, f"error: {fault}"
+    culprit = blame.blamed(chain)
+    if culprit is not None:
+        return culprit.code, f"error: {culprit}"
     text = printable(str(problem).strip().split("\n")[0])[:300]
-    return 1, f"error: bug '{type(problem).__name__}': {text}; see error.log or add --debug, and please report it"
+    others = " if it happens without plug-in " + " and ".join(plugins.in_use()) + " too" if plugins.in_use() else ""
+    remedy = f"see error.log or add --debug, and please report it{others}"
+    return 1, f"error: bug '{type(problem).__name__}': {text}; {remedy}"
 
 
 _PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml")
