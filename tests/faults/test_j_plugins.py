@@ -912,6 +912,9 @@ def test_f096_plug_ins_given_now_join_those_remembered(command, write, tmp_path)
     (tmp_path / "tiny.py").rename(tmp_path / "new" / "tiny.py")
     ended = command("test", "--name", "t", "--plugin", "new/tiny.py")
     assert ended.code == 0, ended.err
+    (tmp_path / "tiny.py").write_text((tmp_path / "new" / "tiny.py").read_text())  # the one given now counts
+    ended = command("test", "--name", "t", "--plugin", "new/tiny.py")
+    assert ended.code == 0, ended.err
 
 
 @pytest.mark.parametrize("at", [0, 3])
