@@ -15,9 +15,10 @@ def main(argv, report):
     from data.loader import Loader
     from options import store
     from util import checkpoint, device, seeding
+    from util.optim import needed
     from util.registry import find
     from util.results import Results
-    from util.sheets import can_generate
+    from util.sheets import can_generate, unused
 
     folder = Path(o.checkpoints_dir) / o.name
     if folder.is_dir():
@@ -35,6 +36,8 @@ def main(argv, report):
     set_mode(model.to(where), o.eval)
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
+    for note in unused(o.given, generates=dataset is None):
+        print(note)
     if dataset is None:
         generate_sheets(o, model, results, tuple(spec["classes"]))
     else:
@@ -69,14 +72,6 @@ def generate_sheets(o, model, results, classes):
         made = generate(model, Request(kind, wanted, number, o.seed))
         rows = f"from top to bottom: {', '.join(wanted)}" if kind == "grid" and wanted else ""
         results.add_sheets(kind, made, min(number, COLUMNS), rows)
-
-
-def needed(model):
-    """Return the networks to load: those the model names as averaged, else those it trains, else all."""
-    from util.optim import in_phases
-
-    every = model.networks()
-    return {name: every[name] for name in model.averaged} or in_phases(model, model.phases()) or every
 
 
 def set_mode(model, evaluate):

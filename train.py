@@ -4,6 +4,7 @@ import sys
 import time
 
 from options.parse import parse
+from util.blame import during
 from util.errors import OptionError, Stopped
 from util.report import guarded
 
@@ -28,7 +29,7 @@ def main(argv, report):
         train(run, loader, display, stop)
     finally:
         display.close()
-    page = "" if o.no_html else f"see {folder.path}/web/index.html, then "
+    page = "" if o.no_html else folder.see_page()
     print(f"done: {run.at.last_epoch} epochs; {page}python test.py {which_run(o)}")
 
 
@@ -44,8 +45,8 @@ def build(o, pin=False):
     spec = dataset.spec()
     seeding.seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
     model = find("model", o.model)(o, spec)
-    if not model.phases():
-        why = f"{o.model} only translates, it cannot be trained"
+    if model.phases() == []:
+        why = f"{o.model} only translates, it cannot be trained: it has no phases()"
         raise OptionError("option", "--model", why, "use it with test.py")
     check_sizes(model.networks().values(), spec.height, spec.width)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=pin)
@@ -128,18 +129,20 @@ def train_step(model, phases, optimizers, gates, batch, step, admits=lambda term
     refuses (NaN) end the step.
     """
     gates.open_all()
-    out = model(batch)
+    with during("forward", model):
+        out = model(batch)
     losses = {}
     for phase in phases:
         if step % phase.every:
             continue
         gates.open_only(phase.name)
         optimizers[phase.name].zero_grad(set_to_none=True)
-        terms = phase.loss(batch, out)
-        if not admits(terms, batch):
-            break
-        (phase.weight * sum(terms.values())).backward()
-        optimizers[phase.name].step()
+        with during(f"phase {phase.name}", model, phase.loss):  # what torch raises there does not say which
+            terms = phase.loss(batch, out)
+            if not admits(terms, batch):
+                break
+            (phase.weight * sum(terms.values())).backward()
+            optimizers[phase.name].step()
         losses[phase.name] = terms
     return out, losses
 

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from data.images import is_readable, list_images, open_image
 from data.transforms import Preprocess
+from util.contract import check_length, check_sample, lacking
 from util.errors import DataError
 from util.seeding import seeded
 
@@ -45,15 +46,18 @@ class BaseDataset(Dataset):
         self.channels = (o.input_nc, o.output_nc) if o.direction == "AtoB" else (o.output_nc, o.input_nc)
 
     def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__} must define __len__()")
+        raise lacking(self, "__len__(self)")
 
     def __getitem__(self, index: int) -> Sample:
-        raise NotImplementedError(f"{type(self).__name__} must define __getitem__(index)")
+        raise lacking(self, "__getitem__(self, index)")
 
     def spec(self) -> Spec:
         """Return the channels and the size of its images, read off the first sample."""
+        check_length(self)
         with seeded(0):  # whatever it draws, the run's own generators stay untouched
-            height, width = self[0]["A"].shape[1:]
+            sample = self[0]
+        check_sample(self, sample)
+        height, width = sample["A"].shape[1:]
         return Spec(self.o.input_nc, self.o.output_nc, height, width)
 
     def files(self, *parts: str) -> list[str]:

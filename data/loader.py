@@ -9,11 +9,11 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from data.base import BaseDataset, Sample
-from util import plugins
-from util.errors import DataError
+from util import blame, plugins
+from util.errors import DataError, UserError
 from util.seeding import mixed, seeded
 
 Key = tuple[int, int]  # (epoch, index)
@@ -40,11 +40,15 @@ class Loader:
         return len(self.order)
 
     def sample(self) -> dict[str, Any]:
-        """Return the first sample as a batch of one, made in this process."""
+        """Return the first sample, repeated, as a batch of the epoch's first batch's size, made in this process."""
         batch = collate([self.loader.dataset[(1, 0)]])
-        if isinstance(batch, DataError):
+        if isinstance(batch, UserError):
             raise batch
-        return batch
+        n = min(self.order.batch_size, self.order.length)
+        return {
+            k: v.expand(n, *v.shape[1:]) if torch.is_tensor(v) else v * n if isinstance(v, list) else v
+            for k, v in batch.items()
+        }
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield batches; raise DataError, naming the file, for a sample that could not be made."""
@@ -53,7 +57,7 @@ class Loader:
         batches = iter(self.loader)
         self.workers |= set(multiprocessing.active_children()) - others
         for batch in batches:
-            if isinstance(batch, DataError):
+            if isinstance(batch, UserError):
                 try:
                     raise batch
                 finally:
@@ -107,13 +111,18 @@ class Seeded(Dataset):
     def __init__(self, dataset: BaseDataset, seed: int):
         self.dataset, self.seed = dataset, seed
 
-    def __getitem__(self, key: Key) -> Sample | DataError:
+    def __getitem__(self, key: Key) -> Sample | UserError:
         epoch, index = key
         with seeded(mixed(self.seed, epoch, index)):
             try:
                 return self.dataset[index]
             except DataError as problem:  # returned, not raised: a worker would bury it under its own traceback
                 return problem
+            except (Exception, SystemExit) as problem:  # likewise, and one that cannot travel would hang the run
+                culprit = blame.from_worker(problem) if get_worker_info() else None
+                if culprit is None:
+                    raise
+                return culprit
 
     def __reduce__(self):
         return _revived, (_PluginPaths(), self.dataset, self.seed)
@@ -130,10 +139,10 @@ def _revived(_: None, dataset: BaseDataset, seed: int) -> Seeded:
     return Seeded(dataset, seed)
 
 
-def collate(samples: list[Any]) -> dict[str, Any] | DataError:
+def collate(samples: list[Any]) -> dict[str, Any] | UserError:
     """Return samples as one batch, or the first error among them, or an error if their sizes differ."""
     for sample in samples:
-        if isinstance(sample, DataError):
+        if isinstance(sample, UserError):
             return sample
     for name, first in samples[0].items():
         if isinstance(first, torch.Tensor):

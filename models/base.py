@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from util.contract import check_phase, lacking
+
 Batch = dict[str, Any]  # "A", "B": (N, C, H, W) in [-1, 1]; "label": (N,); "path_A", "path_B": N file names
 Images = dict[str, Tensor]
 
@@ -25,6 +27,10 @@ class Phase:
     weight: float = 1.0
     lr: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raise TypeError or ValueError, in words for the author of a plug-in, for what no phase can be made of."""
+        check_phase(self.name, self.nets, self.loss, self.every, self.weight, self.lr)
+
 
 class BaseModel(nn.Module):
     """A GAN. Subclasses define __init__(o, spec), phases, forward and the losses; docs/design.md tells the contract."""
@@ -42,7 +48,7 @@ class BaseModel(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Return what one batch becomes: pictures (N, C, H, W) in [-1, 1] to show, and whatever the losses need."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(batch)")
+        raise lacking(self, "forward(self, batch)")
 
     def show(self, out: dict[str, Any]) -> Images:
         """Return what people see of `out`: every 4-D tensor of 1 or 3 channels, in order."""

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from util.registry import Table, find
+from util.contract import check_network
+from util.registry import Table, entry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,12 +48,19 @@ OBJECTIVES = Table("objective", {
 
 def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
     """Build and initialise the generator that --netG names: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
-    return initialised(find("generator", o.netG)(o, input_nc, output_nc), o)
+    return initialised(_built("generator", o.netG, o, input_nc, output_nc), o)
 
 
 def discriminator(o: Any, input_nc: int) -> "nn.Module":
     """Build and initialise the discriminator that --netD names: (N, input_nc, H, W) -> (N, 1, h, w) unbounded."""
-    return initialised(find("discriminator", o.netD)(o, input_nc), o)
+    return initialised(_built("discriminator", o.netD, o, input_nc), o)
+
+
+def _built(kind: str, name: str, *args: Any) -> "nn.Module":
+    found = entry(kind, name)
+    net = found.load()(*args)
+    check_network(net, kind, found.name, found.origin)
+    return net
 
 
 def initialised(net: "nn.Module", o: Any) -> "nn.Module":

@@ -13,7 +13,7 @@ from options.fields import Flag, Options, flags_of
 from options.test import Test
 from options.train import Train
 from util import plugins
-from util.errors import CheckpointError, OptionError
+from util.errors import CheckpointError, OptionError, UnknownName
 from util.registry import find, plain
 
 BASE = {"train": (Common, Train), "test": (Common, Test)}
@@ -94,6 +94,10 @@ class _Layers:
             )
         self.flags, self.owner = self.base + own, model_name
 
+    def by_name(self, name: str) -> Flag:
+        """Return a flag of all runs."""
+        return next(flag for flag in self.base if flag.name == name)
+
     def elsewhere(self) -> dict[str, str]:
         """Return {flag: owner} of flags that this command does not have but train.py does."""
         return {flag.name: "train.py" for flag in self.silent}
@@ -119,7 +123,8 @@ class _Layers:
         values = {}
         for name, flag in flags.items():
             values[name] = flag.default
-            if name in saved and (self.phase == "train" or flag.meta["of_run"] or name not in mine):
+            told_now = name in given or name in config
+            if name in saved and not told_now and (self.phase == "train" or flag.meta["of_run"] or name not in mine):
                 with _blaming(self.folder):
                     values[name] = flag.check(saved[name])
             if name in config:
@@ -172,8 +177,9 @@ def _saved(where: dict[str, Any], asked: dict[str, Any], layers: _Layers) -> dic
     saved = store.load(folder)
     flags = {flag.name: flag for flag in layers.silent + layers.base if flag.name in saved and flag.name not in asked}
     with _blaming(folder):
-        paths = flags.pop("plugin").check(saved["plugin"]) if "plugin" in flags else ()
-    plugins.use(paths)
+        flags.pop("plugin", None)
+        paths = layers.by_name("plugin").check(saved.get("plugin", ()))
+    plugins.remember(paths, _as_tuple(asked.get("plugin", ())), folder / store.FILE)
     with _blaming(folder):
         return saved | {name: flag.check(saved[name]) for name, flag in flags.items()}
 
@@ -183,9 +189,23 @@ def _blaming(folder: Path):
     """Turn what is wrong with remembered options into an error about their file: nobody typed them."""
     try:
         yield
+    except UnknownName as problem:
+        if not plugins.remembered():
+            raise CheckpointError("file", folder / store.FILE, *_unknown(problem)) from problem
+        raise OptionError("file", folder / store.FILE, *_unknown(problem)) from problem
     except OptionError as problem:
         why = f"its option {problem.args[1]} is damaged: {problem.args[2]}"
         raise CheckpointError("file", folder / store.FILE, why, "restore it or delete it") from problem
+
+
+def _unknown(problem: UnknownName) -> tuple[str, str]:
+    """Return (why, remedy) for a remembered name of a part that nothing here defines: a plug-in renamed, or damage."""
+    flag, why = problem.args[1], problem.args[2]
+    files = plugins.remembered()
+    if not files:
+        return f"its option {flag} is damaged: {why}", f"restore it, or give what defines it with --plugin, or {flag}"
+    why += f" any more: no plug-in that the run remembers defines it ({', '.join(files)})"
+    return why, f"give the plug-in that defines it now with --plugin, or its new name with {flag}"
 
 
 def _refuse_doubles(base: list[Flag], own: list[Flag]) -> None:

@@ -141,44 +141,6 @@ def test_a_full_disk_in_mid_run_keeps_what_was_saved(command, tmp_path, monkeypa
     assert [row["epoch"] for row in rows(folder)[1]] == [1, 2]
 
 
-ODD = '''
-"""A model whose own state is no tensor and no plain value."""
-import numpy as np
-from torch import nn
-
-from models.base import BaseModel, Phase
-
-
-class Odd(BaseModel):
-    dataset_mode = "aligned"
-
-    def __init__(self, o, spec):
-        super().__init__()
-        self.G = nn.Conv2d(3, 3, 1)
-
-    def phases(self):
-        return [Phase("G", [self.G], lambda batch, out: {"G": out["fake_B"].square().mean()})]
-
-    def forward(self, batch):
-        return {"fake_B": self.G(batch["A"])}
-
-    def get_extra_state(self):
-        return {"curve": np.zeros(3)}
-
-    def set_extra_state(self, state):
-        pass
-'''
-
-
-def test_state_that_could_not_be_read_again_is_refused_before_training(command, tmp_path):
-    """Not at the next --continue_train, when hours of training would be lost."""
-    (tmp_path / "odd.py").write_text(ODD)
-    ended = command("train", *FEW, "--plugin", "odd.py", "--model", "odd")
-    assert ended.code == 2, ended.err
-    assert "odd" in ended.last and "state" in ended.last and ended.err.count("\n") == 1
-    assert not list(tmp_path.rglob("state_*.pt"))
-
-
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_only_the_newest_states_are_kept(tmp_path, keep):
     for step in (5, 10, 15, 20):

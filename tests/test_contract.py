@@ -94,34 +94,6 @@ def test_tiny_is_the_designs(shared):
     assert TINY in blocks
 
 
-SHEETS = {
-    "raises": "raise RuntimeError('no sheets today')",
-    "bare": "return torch.zeros(2, 3, 8, 8)",
-    "flat": "return {'x': (torch.zeros(2, 3), torch.zeros(2))}",
-}
-
-
-@pytest.mark.parametrize("how", SHEETS)
-def test_sheets_that_would_fail_epochs_from_now_are_refused_before_training(command, tmp_path, paired, how):
-    text = TINY + f"\n    def sheets(self, request):\n        {SHEETS[how]}\n"
-    (tmp_path / "drawing.py").write_text(text)
-    small = ["--gpu_ids", "-1", "--ngf", "2", "--ndf", "2", "--load_size", "128", "--crop_size", "128"]
-    ended = command("train", "--plugin", "drawing.py", "--model", "drawing", *small, *SHORT, "--dataroot", paired)
-    assert ended.code == 2, ended.err
-    assert re.match(r"error: plug-in 'drawing': its sheets\(request\) of kind 'grid' ", ended.last), ended.last
-    assert not (tmp_path / "checkpoints").exists()
-
-
-def test_a_show_that_raises_costs_the_pictures_not_the_run(command, tmp_path, paired):
-    text = TINY + "\n    def show(self, out):\n        raise RuntimeError('nothing to see')\n"
-    (tmp_path / "hiding.py").write_text(text)
-    small = ["--gpu_ids", "-1", "--ngf", "2", "--ndf", "2", "--load_size", "128", "--crop_size", "128"]
-    argv = [*small, *SHORT, "--dataroot", paired, "--displays", "console,html", "--max_dataset_size", "2"]
-    ended = command("train", "--plugin", "hiding.py", "--model", "hiding", *argv, "--name", "x")
-    assert ended.code == 0, ended.err
-    assert ended.out.count("no pictures are shown from here on (RuntimeError: nothing to see)") == 1
-
-
 def test_tiny_trains_resumes_and_tests(command, plug_in, paired, tmp_path, monkeypatch):
     argv = ["--plugin", "mine/tiny.py", "--model", "tiny", "--dataset_mode", "aligned"]
     small = ["--gpu_ids", "-1", "--ngf", "2", "--ndf", "2", "--load_size", "128", "--crop_size", "128"]

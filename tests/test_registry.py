@@ -130,17 +130,6 @@ def test_a_misspelt_name_is_answered_with_the_nearest_and_the_list(kind, name):
     assert all(e.name in line.partition("choose one of")[2] for e in registry.entries(kind))
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k != "metric"])
-@pytest.mark.parametrize("name", ["zzz", "../../evil", "os", "torch.nn:Conv2d", "data.single:Single"])
-def test_a_name_is_matched_never_imported(command, kind, name):
-    command("train", "--dataroot", "missing")  # imports what a command needs
-    before = set(sys.modules)
-    line = last_line(command, registry.FLAGS[kind], name)
-    assert set(sys.modules) == before
-    assert f"'{name}'" in line
-    assert "choose one of" in line
-
-
 def test_a_file_is_found_by_its_name(write):
     path = write("my_gan.py", EMPTY_MODEL.format("Anything"))
     plugins.use([path])
@@ -148,39 +137,6 @@ def test_a_file_is_found_by_its_name(write):
     assert registry.entry("model", "my_gan").origin == str(path)
     plugins.forget()
     assert "no model is called 'my_gan'" in refused("model", "my_gan")
-
-
-def test_a_folder_is_imported_only_as_far_as_it_is_asked_for(write, command, tmp_path):
-    folder = write("folder/good.py", EMPTY_MODEL.format("Good")).parent
-    write("folder/broken.py", "def (")
-    write("folder/raising.py", EMPTY_MODEL.format("Raising") + "raise RuntimeError('no luck')\n")
-    write("folder/leaving.py", EMPTY_MODEL.format("Leaving") + "import sys\nsys.exit(0)\n")
-    write("folder/touching.py", f"from pathlib import Path\nPath({str(tmp_path / 'touched')!r}).touch()\n"
-          + EMPTY_MODEL.format("Touching") + "GENERATORS['never'] = None\n")  # fmt: skip
-    write("folder/_private.py", EMPTY_MODEL.format("Private"))
-    listed = command("train", "--list", "--plugin", folder)
-    assert listed.code == 0
-    for name in ("good", "broken", "raising", "leaving", "touching"):
-        assert f"  {name:<24} {folder / name}.py\n" in listed.out
-    assert f"  {'never':<24} {folder / 'touching'}.py\n" in listed.out.partition("generator:")[2]
-    assert "_private" not in listed.out
-    assert command("train", "--help", "--plugin", folder).code == 0
-    ended = command("train", "--plugin", folder, "--model", "good", "--help")
-    assert (ended.code, ended.err) == (0, "")
-    assert not (tmp_path / "touched").exists()
-    for name, why in (("broken", "SyntaxError"), ("raising", "RuntimeError: no luck"), ("leaving", "SystemExit: 0")):
-        assert f"plug-in '{folder / name}.py': {why}" in last_line(command, "--plugin", folder, "--model", name)
-        assert command("train", "--plugin", folder, "--model", "pix2pix", "--help").code == 0
-
-
-@pytest.mark.parametrize(("text", "promised"), [
-    ("raise ValueError('odd')", "ValueError: odd"), ("import sys\nsys.exit(3)", "SystemExit: 3"), ("x =", "Syntax"),
-    ("import missing_thing.deep", "ModuleNotFoundError: No module named 'missing_thing'; pip install missing_thing"),
-    ("from models.base import NoSuchThing", "ImportError: "), ("raise KeyError", "KeyError"),
-])  # fmt: skip
-def test_a_plug_in_that_cannot_be_imported_is_named(command, write, text, promised):
-    path = write("bad.py", text)
-    assert f"error: plug-in '{path}': {promised}" in last_line(command, "--plugin", path, "--model", "bad")
 
 
 def test_a_plug_in_that_failed_is_tried_anew(write):
@@ -218,36 +174,13 @@ def test_a_file_may_build_on_other_models_and_on_its_neighbours(write):
     assert [registry.find("model", name).__name__ for name in "abcd"] == list("ABCD")
 
 
-@pytest.mark.parametrize("second", ["two/mine.py", "two/Mine.py", "folder"])
-def test_two_plug_ins_of_one_name_are_both_named(command, write, second):
-    one = write("one/mine.py", EMPTY_MODEL.format("One"))
-    two = write("folder/MINE.py" if second == "folder" else second, EMPTY_MODEL.format("Two"))
-    for order in ([one, two], [two, one]):
-        paths = [path.parent if path.parent.name == "folder" else path for path in order]
-        argv = ["--plugin", paths[0], "--plugin", paths[1]]
-        line = last_line(command, *argv, "--model", "mine")
-        assert all(str(path) in line for path in (one, two))
-        assert command("train", *argv, "--model", "pix2pix", "--help").code == 0
+PART = """class Mine:
+    marker = {0!r}
+    real = fake = generator = print
 
-
-@pytest.mark.parametrize("name", ["pix2pix", "Pix2Pix", "pix_2_pix"])
-def test_a_built_in_name_is_not_taken_over(command, write, name):
-    path = write(f"{name}.py", EMPTY_MODEL.format("Mine"))
-    line = last_line(command, "--plugin", path, "--model", "pix2pix")
-    assert all(name in line for name in (str(path), "models/pix2pix.py"))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_line_in_a_table_that_is_taken_names_both_places(command, write, kind):
-    module, table, _ = registry.HOMES[kind]
-    taken = registry.entries(kind)[0].name
-    path = write("taker.py", f"from {module} import {table}\n{table}[{taken.upper()!r}] = object\n")
-    line = last_line(command, "--plugin", path)
-    assert f"error: {kind} '{taken.upper()}': is defined twice" in line
-    assert str(path) in line
-    two = [write(name, f"from {module} import {table}\n{table}['new'] = object\n") for name in ("one.py", "two.py")]
-    line = last_line(command, "--plugin", two[0], "--plugin", two[1])
-    assert all(str(path) in line for path in two)
+    def __init__(self, *args):
+        pass
+"""
 
 
 @pytest.mark.parametrize("value", ["Mine", "'own:Mine'", "'neighbour:Mine'"])
@@ -255,8 +188,8 @@ def test_a_line_in_a_table_that_is_taken_names_both_places(command, write, kind)
 @pytest.mark.parametrize("as_folder", [False, True])
 def test_a_plug_in_extends_a_table_with_one_line(write, kind, value, as_folder):
     module, table, _ = registry.HOMES[kind]
-    write("plug/neighbour.py", "class Mine:\n    marker = 'neighbour'\n")
-    path = write("plug/own.py", f"from {module} import {table}\n\n\nclass Mine:\n    marker = 'own'\n\n\n"
+    write("plug/neighbour.py", PART.format("neighbour"))
+    path = write("plug/own.py", f"from {module} import {table}\n\n\n{PART.format('own')}\n\n"
                  f"{table}['mine'] = {value}\n")  # fmt: skip
     plugins.use([path.parent if as_folder else path])
     assert [e.name for e in registry.entries(kind)].count("mine") == 1
@@ -330,15 +263,6 @@ def test_a_data_set_and_a_model_may_live_in_one_file(write, command):
     assert {"--strength", "--shade"} <= set(out.split())
 
 
-@pytest.mark.parametrize(("flag", "owner"), [("lr", "training"), ("name", "all runs"), ("no_dropout", "all runs"),
-    ("dropout", "all runs"), ("no_verbose", "all runs"), ("help", ""), ("list", ""), ("isTrain", "")])  # fmt: skip
-def test_a_flag_that_exists_already_is_refused_naming_its_owner(command, write, flag, owner):
-    write("taking.py", SMALLEST.replace("strength: float", f"{flag}: float").replace("self.o.strength", "1"))
-    for argv in ([], ["--help"]):
-        line = last_line(command, "--plugin", "taking.py", "--model", "taking", *argv)
-        assert re.search(f"plug-in 'taking': .*--{flag} .*{owner}", line), line
-
-
 def test_a_data_set_may_not_take_its_models_flag(command, write):
     write("smallest.py", SMALLEST)
     write("plain.py", PLAIN.replace("shade", "strength"))
@@ -380,13 +304,6 @@ def test_entry_points_are_listed_unimported_and_found(package):
     assert registry.find("model", "Small").__name__ == "Smallest"
     assert registry.find("generator", "wide")(None, 3, 3) == "wide"
     assert "plug-in 'entry point raising of extra-gans': RuntimeError: no luck" in refused("model", "raising")
-
-
-def test_an_entry_point_and_a_file_of_one_name_are_both_named(package, write):
-    path = write("small.py", EMPTY_MODEL.format("Small"))
-    plugins.use([path])
-    line = refused("model", "small")
-    assert all(name in line for name in ("entry point small of extra-gans", str(path)))
 
 
 def test_an_installed_model_trains_and_tests(package, command, paired, interpreter, monkeypatch):

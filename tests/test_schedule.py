@@ -107,7 +107,7 @@ def test_a_run_sets_every_optimizer_to_the_epochs_rate(policy, tmp_path):
             self.G, self.D = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
 
         def phases(self):
-            return [Phase("D", [self.D], None, lr=0.5), Phase("G", [self.G], None)]
+            return [Phase("D", [self.D], dict, lr=0.5), Phase("G", [self.G], dict)]
 
     flags = ("--lr_policy", policy, "--lr", "0.25", "--n_epochs", "3", "--n_epochs_decay", "4", "--lr_decay_iters", "2")
     o = options(*flags, "--checkpoints_dir", str(tmp_path))
@@ -135,7 +135,7 @@ def test_plateau_follows_the_generators_mean_loss(tmp_path):
             self.G, self.D = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
 
         def phases(self):
-            return [Phase("D", [self.D], None), Phase("G", [self.G], None)]
+            return [Phase("D", [self.D], dict), Phase("G", [self.G], dict)]
 
     o = options("--lr_policy", "plateau", "--checkpoints_dir", str(tmp_path))
     run = Run(o, tmp_path, Two(), torch.device("cpu"), 2)

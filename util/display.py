@@ -14,7 +14,8 @@ from typing import Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from util.errors import EnvironmentFault
+from util.blame import place
+from util.errors import EnvironmentFault, printable
 from util.files import replace_text
 from util.html import Row, write_page
 from util.metrics import finite
@@ -95,7 +96,7 @@ class Display:
             except Exception as problem:  # a plug-in's show(): the run goes on without pictures
                 for sink in wanting:
                     sink.image_freq = 0
-                self.say(f"note: no pictures are shown from here on ({type(problem).__name__}: {problem})")
+                self.say(f"note: no pictures are shown from here on ({_what(problem)})")
                 return
             self._each("images", at, shown, among=wanting)
 
@@ -134,7 +135,13 @@ class Display:
                 self._off(type(sink).__name__.lower(), problem)
 
     def _off(self, name: str, problem: Exception) -> None:
-        self.say(f"note: display {name} is off from here on ({type(problem).__name__}: {problem})")
+        self.say(f"note: display {name} is off from here on ({_what(problem)})")
+
+
+def _what(problem: Exception) -> str:
+    """Return an error in one line, with the plug-in's line it comes from."""
+    where = place(problem)
+    return printable(f"{type(problem).__name__}: {problem}" + (f" at {where}" if where else ""))
 
 
 class Log(Sink):

@@ -25,6 +25,10 @@ class OptionError(UserError):
     code = 2
 
 
+class UnknownName(OptionError):
+    """A name of a part (a model, a generator, ...) that nothing here defines."""
+
+
 class DataError(UserError):
     """A missing folder, an unreadable image, an impossible size."""
 

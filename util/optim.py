@@ -106,6 +106,16 @@ def in_phases(model: Any, phases: list[Any]) -> dict[str, nn.Module]:
     return {n: net for n, net in model.networks().items() if any(id(p) in trained for p in net.parameters())}
 
 
+def needed(model: Any) -> dict[str, nn.Module]:
+    """Return the networks that make pictures: those the model names as averaged, else those it trains, else all."""
+    every = model.networks()
+    for name in model.averaged:
+        if name not in every:
+            why = f"its averaged names '{name}', which is none of its networks ({', '.join(every)})"
+            raise OptionError("plug-in", type(model).__name__, why, "name the networks that test.py is to load")
+    return {name: every[name] for name in model.averaged} or in_phases(model, model.phases()) or every
+
+
 def _share(one: Any, other: Any) -> bool:
     return bool(_parameters(one) & _parameters(other))
 

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -31,6 +32,8 @@ class Found:
 
 _paths: list[Path] = []  # what --plugin named, in order
 _loading: list[str] = []  # origins of the plug-ins being imported, innermost last
+_remembered: list[str] = []  # what the run at hand was started with
+_loaded: dict[str, tuple[str, Path]] = {}  # module: (what people call it, its file), of those asked for
 
 
 def use(paths) -> None:
@@ -56,6 +59,76 @@ def paths() -> list[str]:
 def forget() -> None:
     """Drop all paths in use (several runs in one process)."""
     _paths.clear()
+    _loaded.clear()
+    _remembered.clear()
+
+
+def remember(paths, given, file: Path) -> None:
+    """Make the plug-ins known that a run remembers in `file`; those `given` now take the place of their namesakes.
+
+    Raises OptionError for a file that is not there any more, unless others are given: one of them may have its place.
+    """
+    stems = {Path(path).stem for path in given}
+    _remembered.extend(map(str, paths))
+    for path in (Path(p) for p in paths):
+        if path.exists() and path.stem not in stems:
+            use([path])
+        elif not given:
+            why = f"there is no such file any more; the run remembers this path ({file})"
+            raise OptionError("plug-in", path, why, "give its new place with --plugin NEW, or put it back")
+
+
+def remembered() -> list[str]:
+    """Return the paths that the run at hand remembers."""
+    return list(_remembered)
+
+
+def loaded_name(module: str) -> str | None:
+    """Return what people call the plug-in that was imported as this module; None if it is none."""
+    return _loaded[module][0] if module in _loaded else None
+
+
+def called(origin: str) -> str:
+    """Return what people call the plug-in of an origin: a file's name without .py, an entry point as it is."""
+    return Path(origin).stem if origin.endswith(".py") else origin
+
+
+def in_use() -> list[str]:
+    """Return the names of the plug-ins that were asked for and imported."""
+    return [name for name, _ in _loaded.values()]
+
+
+def owner(source: str) -> str | None:
+    """Return the name of the plug-in that a source file belongs to: its own file, or what it has beside it.
+
+    None for GANvas's own files, Python's and those of other installed packages.
+    """
+    path = Path(source)
+    if not path.is_absolute():  # <string>, <frozen importlib._bootstrap>
+        return None
+    path = path.resolve()
+    files = {file: name for name, file in _loaded.values()}
+    if path in files:
+        return files[path]
+    homes = {file.parent: name for file, name in files.items() if file.parent.name not in _SITES}
+    home = next((folder for folder in path.parents if folder in homes), None)
+    if home is None or _is_ours(path) or path.is_relative_to(sysconfig.get_paths()["stdlib"]):
+        return None
+    return None if set(path.relative_to(home).parts) & set(_SITES) else homes[home]
+
+
+_SITES = ("site-packages", "dist-packages")
+_ROOT = Path(__file__).resolve().parent.parent
+_OURS = ("benchmarks", "data", "models", "networks", "options", "scripts", "tests", "util", "train.py", "test.py")
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_relative_to(_ROOT) and path.relative_to(_ROOT).parts[0] in _OURS
+
+
+def is_there(module: str) -> bool:
+    """Whether a module of this name could be imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 def loading() -> str:
@@ -98,6 +171,9 @@ def absolute(thing):
 def load(found: Found) -> ModuleType:
     """Import a plug-in once; any failure becomes an OptionError that names it."""
     name = found.module or module_name(Path(found.path))
+    file = Path(found.path) if found.path else _source(found.module)
+    if file is not None:
+        _loaded[name] = (found.name, file.resolve())
     if name in sys.modules:
         return sys.modules[name]
     _loading.append(found.origin)
@@ -107,9 +183,12 @@ def load(found: Found) -> ModuleType:
         sys.modules.pop(name, None)
         if isinstance(problem, OptionError):
             raise
+        from util import blame  # it asks this module whose a file is
+
         missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
-        remedy = f"pip install {missing}" if missing else "mend it or leave it out"
-        why = f"{type(problem).__name__}: {problem}"
+        where = None if isinstance(problem, SyntaxError) or missing else blame.place(problem)
+        why = f"{type(problem).__name__}: {problem}" + (f" ({where})" if where else "")
+        remedy = blame.install(missing) if missing else "mend it or leave it out"
         raise OptionError("plug-in", found.origin, why, remedy) from problem
     finally:
         _loading.pop()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from util import plugins
-from util.errors import OptionError
+from util import contract, plugins
+from util.errors import OptionError, UnknownName
 from util.kinds import FLAGS, HOMES
 
 
@@ -46,12 +46,13 @@ class Entry:
 
     def load(self) -> Any:
         """Import and return the class or function; raise OptionError if its file does not hold it."""
-        if self.found is None:
-            return resolve(self.kind, table(self.kind)[self.name])
-        module = plugins.load(self.found)
-        if HOMES[self.kind][2] is None:
-            return resolve(self.kind, table(self.kind)[self.name])
-        return only_class(self.kind, module)
+        if self.found is not None:
+            module = plugins.load(self.found)
+            if HOMES[self.kind][2] is not None:
+                return contract.check_class(self.kind, only_class(self.kind, module), self.name)
+        thing = resolve(self.kind, table(self.kind)[self.name])
+        origin = table(self.kind).origin(self.name)
+        return thing if origin == "built in" else contract.check_part(self.kind, thing, self.name, origin)
 
 
 def plain(name: str) -> str:
@@ -112,8 +113,8 @@ def entry(kind: str, name: str, flag: str = "") -> Entry:
         _check_files_called(kind, name)
         names = sorted({e.name for e in every})
         near = nearest(name, names)
-        raise OptionError(
-            "option", flag or FLAGS[kind], f"no {kind} is called '{name}'",
+        raise UnknownName(
+            "option", flag or FLAGS[kind], f"no {kind} is called '{name[:80]}'",
             (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names),
         )  # fmt: skip
     return found[0]
@@ -131,8 +132,8 @@ def find(kind: str, name: str) -> Any:
     return entry(kind, name).load()
 
 
-def nearest(name: str, names: list[str]) -> str | None:
-    """Return the most similar of some names, the first of equals, or None if none is similar."""
+def nearest(name: str, names: list[str], alike: float = 0.5) -> str | None:
+    """Return the most similar of some names, the first of equals, or None if none is `alike` (0 to 1)."""
 
     def likeness(other: str) -> float:
         ratio = difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
@@ -140,7 +141,7 @@ def nearest(name: str, names: list[str]) -> str | None:
 
     scored = [(likeness(other), other) for other in names if name]
     best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
-    return best[1] if best[0] >= 0.5 else None
+    return best[1] if best[0] >= alike else None
 
 
 def place(kind: str, name: str, origin: str) -> str:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from util import signals
+from util import blame, plugins, signals
 from util.disk import REMEDIES
 from util.errors import EnvironmentFault, Stopped, UserError, printable
 
@@ -52,6 +52,11 @@ def guarded(main, argv: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more
         code, line, trace = 0, "", ""  # only what prints outside training gets here: --help | head is no error
+    except SystemExit as ended:  # of --help and --list; a plug-in may not end a command unseen
+        if blame.place(ended) is None:
+            raise
+        code, line = explain(ended)
+        trace = traceback.format_exc()
     except Exception as problem:  # the outermost frame: every failure becomes a line, a code and a log
         code, line = explain(problem)
         trace = traceback.format_exc()
@@ -59,7 +64,7 @@ def guarded(main, argv: list[str]) -> int:
     return code
 
 
-def explain(problem: Exception) -> tuple[int, str]:
+def explain(problem: BaseException) -> tuple[int, str]:
     """Return (exit code, the `error:` line) for any exception."""
     chain: list[BaseException] = [problem]
     while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
@@ -82,8 +87,13 @@ def explain(problem: Exception) -> tuple[int, str]:
         if isinstance(cause, OSError) and cause.errno in REMEDIES:
             fault = EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), REMEDIES[cause.errno])
             return fault.code, f"error: {fault}"
+    culprit = blame.blamed(chain)
+    if culprit is not None:
+        return culprit.code, f"error: {culprit}"
     text = printable(str(problem).strip().split("\n")[0])[:300]
-    return 1, f"error: bug '{type(problem).__name__}': {text}; see error.log or add --debug, and please report it"
+    others = " if it happens without plug-in " + " and ".join(plugins.in_use()) + " too" if plugins.in_use() else ""
+    remedy = f"see error.log or add --debug, and please report it{others}"
+    return 1, f"error: bug '{type(problem).__name__}': {text}; {remedy}"
 
 
 _PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml")

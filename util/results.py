@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from util.errors import EnvironmentFault
+from util.errors import EnvironmentFault, OptionError
 from util.files import replace_text
 from util.html import Row, write_page
 from util.metrics import finite
@@ -40,7 +40,7 @@ class Results:
         self.taken: set[str] = set()
         self.next_page = FIRST_PAGE
         self.figures: dict[str, dict[str, float]] = {}
-        self.metrics = {e.name: e.load() for e in entries("metric")} if compare else {}
+        self.metrics = _metrics() if compare else {}
         try:
             (self.folder / "images").mkdir(parents=True, exist_ok=True)
         except OSError as problem:
@@ -126,6 +126,17 @@ class Results:
         tables = {"mean": finite(means), "images": {name: finite(f) for name, f in self.figures.items()}}
         replace_text(self.folder / "metrics.json", json.dumps(tables, indent=1) + "\n")
         print("mean over the images: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
+
+
+def _metrics() -> dict[str, Any]:
+    """Return every metric by name; one of a plug-in that is broken is named and left out, for nobody asked for it."""
+    found = {}
+    for known in entries("metric"):
+        try:
+            found[known.name] = known.load()
+        except OptionError as problem:
+            print(f"note: metric {known.name} is left out ({problem})")
+    return found
 
 
 def _short(name: str) -> str:

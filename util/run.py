@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from util import checkpoint, disk, misfit, schedule, seeding
+from util.contract import check_layout, check_state, layout
 from util.divergence import Guard
 from util.errors import CheckpointError, DataError
 from util.init_from import init_from
@@ -23,6 +24,7 @@ class Run:
                  classes: tuple[str, ...] = ()):  # fmt: skip
         self.o, self.folder, self.device, self.classes = o, folder, device, classes
         self.model = model.to(device).train()
+        self.layout = layout(self.model)  # what a state can be loaded into
         self.phases = model.phases()
         self.optimizers = Optimizers(self.phases, o)
         self.gates = Gates(self.phases)
@@ -36,6 +38,9 @@ class Run:
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
         self.at.epoch_size, self.at.last_epoch = epoch_size, o.n_epochs + o.n_epochs_decay
+        if epoch_size < o.batch_size:
+            why = f"{epoch_size} images make one batch of {epoch_size}, less than --batch_size {o.batch_size}"
+            self.notes.append(f"note: {why}: an epoch is one step")
         self.guard = Guard(o.on_nan, self._last_saved, self._go_back)
         self.saved_at = time.monotonic()
 
@@ -88,6 +93,8 @@ class Run:
 
     def save(self, *prefixes: str) -> None:
         """Write the state to continue from, then the networks' weights under each prefix; never NaN (Diverged)."""
+        check_state(self.model, self.o.model)
+        check_layout(self.model, self.o.model, self.layout)
         self.guard.check_weights(self.model.state_dict() | self.optimizers.moments(), self.at)
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),

@@ -63,6 +63,11 @@ class RunFolder:
         file.flush()
         return file
 
+    def see_page(self) -> str:
+        """Return "see PAGE, then " for the run's page of pictures, "" if none was written."""
+        page = self.path / "web" / "index.html"
+        return f"see {page}, then " if page.is_file() else ""
+
     def begin(self) -> None:
         """With --overwrite, remove what an earlier run left; to be called once nothing can be refused any more."""
         if not self.overwrite:

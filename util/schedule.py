@@ -1,8 +1,10 @@
 """Learning-rate policies: the share of --lr that an epoch trains at, a pure function of the past."""
 
 import math
+from numbers import Real
 from typing import Any
 
+from util.errors import OptionError
 from util.registry import Table, find
 
 LR_POLICIES = Table("lr_policy", {  # called as (epoch, o, history): epoch from 1, history one figure per finished epoch
@@ -15,7 +17,11 @@ LR_POLICIES = Table("lr_policy", {  # called as (epoch, o, history): epoch from 
 
 def share(epoch: int, o: Any, history: list[float]) -> float:
     """Return the factor on the learning rate for an epoch, constant within it."""
-    return find("lr_policy", o.lr_policy)(epoch, o, history)
+    found = find("lr_policy", o.lr_policy)(epoch, o, history)
+    if not isinstance(found, Real) or not math.isfinite(found) or found < 0:
+        why = f"policy '{o.lr_policy}' gives {found!r} for epoch {epoch}"
+        raise OptionError("option", "--lr_policy", why, "let it return a number of at least 0, the factor on --lr")
+    return float(found)
 
 
 def linear(epoch: int, o: Any, history: list[float]) -> float:

@@ -30,6 +30,13 @@ def can_generate(model: Any) -> bool:
     return callable(getattr(model, "sheets", None))
 
 
+def unused(given: set[str], generates: bool) -> list[str]:
+    """Return notes on flags that were given to test.py and say nothing to a model of this sort."""
+    flags = ("num_test",) if generates else ("num_samples",)
+    why = "this model needs no input pictures" if generates else "this model draws none of its own"
+    return [f"note: --{name} is without effect: {why}" for name in flags if name in given]
+
+
 def generate(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
     """Return {sheet: pictures (H, W, C) uint8}, made by the networks as they are, without gradients."""
     with torch.inference_mode():
