@@ -59,7 +59,7 @@ def build(o, pin=False):
 
 def set_up(o, folder, where, loader, spec, model):
     """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
-    from networks.summary import one_line, summarize
+    from networks.summary import describe
     from options import store
     from util.display import make_display
     from util.run import Run
@@ -71,8 +71,7 @@ def set_up(o, folder, where, loader, spec, model):
     folder.begin()
     if going_on:  # a run with nothing left to do keeps the options it was trained with
         store.save(o, folder.path, "train", spec)
-    for name, net in model.networks().items():
-        print(summarize(name, net, spec.height, spec.width) if o.verbose else one_line(name, net))
+    print(describe(model.networks(), spec.height, spec.width, o.verbose))
     size = f"{run.at.epoch_size} images, {len(loader)} steps an epoch"
     print(f"run {o.name}: {size}, on {run.device}, files in {run.folder}", *run.notes, sep="\n")
     return run, make_display(o, run.folder)

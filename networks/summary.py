@@ -17,6 +17,13 @@ def receptive_field(net: nn.Module) -> int:
     return field
 
 
+def describe(networks: dict[str, nn.Module], height: int, width: int, verbose: bool) -> str:
+    """Return a line for each network, or if verbose a table of its layers."""
+    return "\n".join(
+        summarize(name, net, height, width) if verbose else one_line(name, net) for name, net in networks.items()
+    )
+
+
 def one_line(name: str, net: nn.Module) -> str:
     """Return a network's name and its number of parameters, in millions, as the reference prints them."""
     return f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"

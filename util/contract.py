@@ -277,6 +277,8 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
     """
     import torch
 
+    from util import reading
+
     parts = {f"{prefix}._extra_state".lstrip("."): part for prefix, part in model.named_modules()}
     extra = {}
     for key, part in parts.items():
@@ -289,8 +291,7 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
     file = io.BytesIO()
     try:
         torch.save({key: _emptied(value) for key, value in extra.items()}, file)
-        file.seek(0)
-        torch.load(file, weights_only=True)
+        reading.inspect(file)
     except Exception as problem:  # whatever saving or reading says of it, the plug-in has to change
         first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         why = f"the state of {', '.join(extra)} could not be read again ({first})"

@@ -20,7 +20,7 @@ class Means:
         """Add one step; a phase that did not run keeps its last values and its mean."""
         for phase, terms in losses.items():
             for name, value in terms.items():
-                value = value.detach() if is_tensor(value) else value
+                value = value.detach() if is_tensor(value) else float(value)
                 self.latest[name], self.phase_of[name] = value, phase
                 self.sums[name] = self.sums.get(name, 0.0) + value
                 self.counts[name] = self.counts.get(name, 0) + 1

@@ -1,4 +1,4 @@
-"""A. Killed and interrupted: whatever ends a run, the next start goes on from a whole state, to the same bits."""
+"""A, killed and interrupted: whatever ends a run, the next start goes on from a whole state, to the same bits."""
 
 import contextlib
 import json

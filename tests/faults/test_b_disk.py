@@ -1,4 +1,4 @@
-"""B. Disks that are full, broken, read-only or gone: one line with the path, and nothing committed is ever damaged."""
+"""B, disks that are full, broken, read-only or gone: one line with the path, and nothing committed is ever damaged."""
 
 import contextlib
 import errno
@@ -188,7 +188,7 @@ def test_f015_a_folder_that_cannot_be_written(process, mounted, tmp_path, how):
         place.mkdir(mode=0o555)
         if os.geteuid() == 0:
             for folder in [tmp_path, *tmp_path.parents]:
-                if folder.name.startswith(("pytest", "test_")):
+                if str(folder) not in ("/", "/tmp"):
                     folder.chmod(0o755)
         before = nobody if os.geteuid() == 0 else None
     ended = process("train", *FEW, "--checkpoints_dir", place, before=before)
