@@ -41,7 +41,11 @@ def main(argv, report):
     if dataset is None:
         generate_sheets(o, model, results, tuple(spec["classes"]))
     else:
-        translate(o, model, results, Loader(dataset, o, shuffle=False).epoch(0), where)
+        loader = Loader(dataset, o, shuffle=False)
+        try:
+            translate(o, model, results, loader.epoch(0), where)
+        finally:
+            loader.close()
     results.close()
     print(f"{results.count} images -> {results.page}")
 

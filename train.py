@@ -29,6 +29,7 @@ def main(argv, report):
         train(run, loader, display, stop)
     finally:
         display.close()
+        loader.close()
     page = "" if o.no_html else folder.see_page()
     print(f"done: {run.at.last_epoch} epochs; {page}python test.py {which_run(o)}")
 
@@ -105,7 +106,6 @@ def train(run, loader, display, stop):
 
         if not at.epoch_done:  # asked to stop, after a step or while no batch came
             run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
-            loader.abandon()
             raise Stopped(stop.number, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
         display.epoch(at, run.means.epoch(), time.monotonic() - epoch_start, o.lr * share)
         sheets = training_grid(run.model, run.classes, o.seed) if at.epoch % o.sample_epoch_freq == 0 else {}

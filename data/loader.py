@@ -30,7 +30,7 @@ class Loader:
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
         self.workers: set[Any] = set()  # their processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
-        self.loader = DataLoader(
+        self.loader: Any = DataLoader(
             Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=workers, collate_fn=collate,
             persistent_workers=workers > 0, pin_memory=pin, worker_init_fn=_quiet_worker,
             generator=torch.Generator(),  # its own: the global one belongs to the training step
@@ -64,14 +64,15 @@ class Loader:
                     del batch  # else error, traceback and this frame would hold each other, and the workers
             yield batch
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """End all workers now, also those that hang on a disk that does not answer; nothing more can be loaded."""
         on_death = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, "SIGCHLD") else None
         for worker in self.workers:
             worker.kill()
         for worker in self.workers:
             worker.join(1)
-        del self.loader  # it would hear of their deaths through torch's handler, which raises
+        self.workers.clear()
+        self.loader = None  # it would hear of their deaths through torch's handler, which raises
         if on_death is not None:
             signal.signal(signal.SIGCHLD, on_death)
 

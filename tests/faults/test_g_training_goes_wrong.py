@@ -2,13 +2,17 @@
 
 import json
 import re
+import subprocess
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import SMALL
-from test_train import rows
+from injecting import limit, small_shared_memory
+from PIL import Image
+from test_train import DEMO, rows
 
 from util import checkpoint, watchdog
 from util.divergence import RETURNS, ROW, Guard
@@ -159,3 +163,89 @@ def test_a_run_that_freezes_says_where(capfd, monkeypatch):
     assert len(said.text) == 1
     assert "note: nothing has moved for 0.03 s after step 7 of epoch 2; it stands in threading.py" in said.text[0]
     assert "frozen_here" in said.text[0]
+
+
+@pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
+@pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
+def test_f072_pictures_of_one_colour(command, tmp_path, model, norm):
+    """Pictures of a single colour, whose deviation in a norm is 0: losses and weights stay finite."""
+    for folder, size in (("train", (64, 32)), ("trainA", (32, 32)), ("trainB", (32, 32))):
+        (tmp_path / "flat" / folder).mkdir(parents=True)
+        for n, colour in enumerate(((0, 0, 0), (255, 255, 255), (90, 90, 90))):
+            Image.new("RGB", size, colour).save(tmp_path / "flat" / folder / f"{n}.png")
+    ended = command("train", *SMALL, "--model", model, "--netG", "resnet_4blocks", "--norm", norm, "--dataroot", "flat",
+                    "--n_epochs", 2, "--n_epochs_decay", 0, "--print_freq", 1, "--name", "x")  # fmt: skip
+    assert ended.code == 0, ended.err
+    logged, _ = rows(tmp_path / "checkpoints/x")
+    assert len(logged) == 6 and all(v is not None for row in logged for v in row["losses"].values())
+    for path in (tmp_path / "checkpoints/x").glob("latest_net_*.pth"):
+        checkpoint.weights(path)  # refuses what is not finite
+
+
+DYING = '''
+"""Pairs, of which the fourth kills the process that loads it."""
+import os
+import signal
+import sys
+
+from data.aligned import Aligned
+
+
+class Dying(Aligned):
+    def __getitem__(self, index):
+        if index == 3 and os.environ["DIES"]:
+            how = os.environ["DIES"]
+            os._exit(3) if how == "exit" else os.kill(os.getpid(), getattr(signal, how))
+        return super().__getitem__(index)
+'''
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV", "SIGABRT", "exit"])
+def test_f074_a_worker_that_dies(process, tmp_path, how):
+    """A loader worker is killed, crashes or exits: exit 5 in one line that names --num_threads, nothing hangs, what was
+    saved before stays, and the run goes on from it."""
+    (tmp_path / "dying.py").write_text(DYING)
+    argv = [*SMALL, *DEMO, "--plugin", "dying.py", "--dataset_mode", "dying", "--model", "pix2pix", "--netG",
+            "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "x"]  # fmt: skip
+    assert process("train", *argv, DIES="").code == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
+    more = ["--name", "x", "--continue_train", "--n_epochs", 2, "--num_threads", 2]
+    ended = process("train", *more, timeout=90, DIES=how)
+    assert ended.code == 5, ended.err
+    line = "error: worker 'that loads pictures': died (killed; out of memory?); lower --num_threads"
+    said = ended.err.replace("\0", "").strip().splitlines()  # torch's own word of a crash ends in a zero byte
+    assert [row for row in said if row.startswith("error")] == [line] and said[-1] == line
+    assert {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")} == before
+    again = process("train", *more, DIES="")
+    assert again.code == 0, again.err
+
+
+def test_f075_shared_memory_as_small_as_a_containers(process, tmp_path):
+    """/dev/shm of 64 kB: exit 5 naming shared memory, --shm-size and --num_threads 0, which then works."""
+    can = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+    if not can:
+        pytest.skip("a /dev/shm of its own needs root's rights")
+    argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0,
+            "--max_dataset_size", 4, "--crop_size", 128, "--load_size", 128, "--batch_size", 2]  # fmt: skip
+    small = partial(small_shared_memory, "64k")
+    ended = process("train", *argv, "--num_threads", 2, "--name", "x", before=small, timeout=90)
+    assert ended.code == 5, ended.err
+    assert ended.last.startswith("error: shared memory '/dev/shm': "), ended.err
+    assert "--shm-size" in ended.last and "--num_threads 0" in ended.last
+    assert process("train", *argv, "--num_threads", 0, "--name", "y", before=small).code == 0
+
+
+def test_f076_too_few_open_files(process, tmp_path):
+    """A limit of open files that the workers exceed: exit 5 naming ulimit and --num_threads."""
+    argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--name", "x", "--num_threads", 16]
+    codes = set()
+    for files in (16, 20, 24, 28):  # it runs out in another place each time
+        limited = partial(limit, "RLIMIT_NOFILE", files)
+        ended = process(
+            "train", *argv, "--overwrite", "--n_epochs", 1, "--n_epochs_decay", 0, before=limited, timeout=90
+        )
+        codes.add(ended.code)
+        if ended.code:
+            assert ended.code == 5, ended.err
+            assert "Too many open files" in ended.last and "ulimit -n" in ended.last, ended.err
+    assert 5 in codes
