@@ -14,7 +14,7 @@ def main(argv, report):
     from data.base import Spec
     from data.loader import Loader
     from options import store
-    from util import checkpoint, device, seeding
+    from util import checkpoint, device, exports, seeding
     from util.optim import needed
     from util.registry import find
     from util.results import Results
@@ -32,7 +32,7 @@ def main(argv, report):
     model_class = find("model", o.model)
     dataset = None if spec and can_generate(model_class) else find("dataset", o.dataset_mode)(o)
     model = model_class(o, dataset.spec() if dataset else Spec(**spec | {"classes": tuple(spec["classes"])}))
-    checkpoint.load_networks(folder, which, needed(model), hint(o))
+    exports.load(folder, which, needed(model), hint(o))
     set_mode(model.to(where), o.eval)
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)

@@ -22,8 +22,7 @@ def main(argv, report):
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     run, display = set_up(o, folder, where, loader, spec, model)
     report.stands = run.stands
-    if run.at.epoch > run.at.last_epoch:
-        print(f"run {o.name} is done: {run.at.epoch - 1} epochs are trained; give a larger --n_epochs to go on")
+    if run.done:
         return
     try:
         train(run, loader, display, stop)
@@ -64,16 +63,17 @@ def set_up(o, folder, where, loader, spec, model):
     from util.display import make_display
     from util.run import Run
 
-    run = Run(o, folder.path, model, where, loader.order.images(), spec.classes)
-    going_on = run.at.epoch <= run.at.last_epoch
-    if going_on:
+    run = Run(o, folder.path, model, where, loader.order.images(), spec.classes, loader.inventory)
+    if run.done:  # it keeps the options it was trained with
+        said = f"run {o.name} is done: {run.at.epoch - 1} epochs are trained; give a larger --n_epochs to go on"
+    else:
         run.check_room(folder.reclaimed())
-    folder.begin()
-    if going_on:  # a run with nothing left to do keeps the options it was trained with
+        folder.begin()
         store.save(o, folder.path, "train", spec)
-    print(describe(model.networks(), spec.height, spec.width, o.verbose))
-    size = f"{run.at.epoch_size} images, {len(loader)} steps an epoch"
-    print(f"run {o.name}: {size}, on {run.device}, files in {run.folder}", *run.notes, sep="\n")
+        print(describe(model.networks(), spec.height, spec.width, o.verbose))
+        size = f"{run.at.epoch_size} images, {len(loader)} steps an epoch"
+        said = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
+    print(said, *run.notes, sep="\n")
     return run, make_display(o, run.folder)
 
 

@@ -1,15 +1,17 @@
 """The contract of a data set: numbered samples, each a pure function of (seed, epoch, index)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
-from data.images import is_readable, list_images, open_image
+from data.images import is_readable, list_files, open_image
 from data.transforms import Preprocess
 from util.contract import check_length, check_sample, lacking
 from util.errors import DataError
+from util.inventory import Inventory
 from util.seeding import seeded
 
 Sample = dict[str, Any]  # "A", "B": (C, H, W) float in [-1, 1]; "path_A", "path_B": file names; "label": int
@@ -63,11 +65,22 @@ class BaseDataset(Dataset):
     def files(self, *parts: str) -> list[str]:
         """Return the sorted image files under dataroot/parts; DataError if there is no folder or no image in it."""
         folder = str(Path(self.o.dataroot, *parts))
-        found = list_images(folder)
+        found = self.listed(folder)
         if not found:
             raise DataError("folder", folder, *_what_is_there(folder, self.o.dataroot, "/".join(parts)))
         limit = self.o.max_dataset_size
         return found if limit >= len(found) else found[: int(limit)]
+
+    def listed(self, folder: str) -> list[str]:
+        """Return the sorted image files under a folder, and take them into the inventory."""
+        found, sizes = list_files(folder)
+        self.inventory.add(found, sizes, self.o.dataroot)
+        return found
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """The files it listed, by which a continued run knows that they are still the same."""
+        return Inventory()
 
     def read(self, path: str, channels: int):
         """Return the picture in a file as a PIL image of 1 (grey) or 3 (RGB) channels, upright."""

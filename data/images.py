@@ -2,6 +2,8 @@
 
 import os
 import stat
+from array import array
+from operator import itemgetter
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,14 +22,20 @@ def is_readable(name: str) -> bool:
 
 
 def list_images(folder: str) -> list[str]:
-    """Return the paths of all pictures under a folder, sorted, sub-folders included, each real file once.
+    """Return the paths of all pictures under a folder: see list_files."""
+    return list_files(folder)[0]
 
-    Links are followed once; pipes and devices are left out. [] if the folder does not exist. The folders of `demo`
+
+def list_files(folder: str) -> tuple[list[str], array]:
+    """Return the paths of all pictures under a folder, sorted, sub-folders included, each real file once; their sizes.
+
+    Links are followed once; pipes and devices are left out. Empty if the folder does not exist. The folders of `demo`
     exist without files, unless there is a real one of that name.
     """
     if demo.is_demo(folder):
-        return demo.names(folder)
-    found: dict[object, str] = {}  # each real file once, by its own name where it is among them
+        names = demo.names(folder)
+        return names, array("q", [0] * len(names))
+    found: dict[tuple, str] = {}  # each real file once, by its own name where it is among them; keys end in the size
     seen = set()
     for root, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         here = os.stat(root)
@@ -36,16 +44,17 @@ def list_images(folder: str) -> list[str]:
             continue
         seen.add((here.st_dev, here.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in filter(is_readable, names):
+        for name in sorted(filter(is_readable, names)):  # which link of several is kept is no matter of chance
             path = os.path.join(root, name)
             try:
                 state = os.stat(path)
             except OSError:  # a dangling link
                 continue
-            key = (state.st_dev, state.st_ino) if state.st_nlink == 1 else path
+            key = (state.st_dev, state.st_ino, state.st_size) if state.st_nlink == 1 else (path, state.st_size)
             if stat.S_ISREG(state.st_mode) and (key not in found or os.path.islink(found[key])):
                 found[key] = path
-    return sorted(found.values())
+    rows = sorted(found.items(), key=itemgetter(1))
+    return [path for _, path in rows], array("q", (key[-1] for key, _ in rows))
 
 
 def list_folders(folder: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from data.base import BaseDataset, Sample, Spec
-from data.images import in_channels, list_folders, list_images
+from data.images import in_channels, list_folders
 from util.classes import chosen
 from util.errors import DataError
 
@@ -43,11 +43,11 @@ class Labeled(BaseDataset):
             self.files()  # says what is wrong with dataroot itself
             why = f"has no folder for each class (it has {', '.join(names) or 'no folders'})"
             raise DataError("folder", root, why, "put the pictures in CLASS/NAME.png, or name a --phase that is there")
-        return {name: list_images(str(Path(root, name))) for name in names}
+        return {name: self.listed(str(Path(root, name))) for name in chosen(self.o.classes, names)}
 
     def _idx(self) -> dict[str, list[np.ndarray]]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
-            images, labels = (_read_idx(Path(self.o.dataroot), stem, n) for n in (3, 1))
+            images, labels = (self._read_idx(stem, n) for n in (3, 1))
             if (images is None) != (labels is None):
                 there, gone = ("images", "labels") if labels is None else ("labels", "images")
                 raise DataError("folder", self.o.dataroot, f"has {stem}-{there}-idx but no {stem}-{gone}-idx", "add it")
@@ -57,6 +57,16 @@ class Labeled(BaseDataset):
                     raise DataError("folder", self.o.dataroot, why, "copy both files again")
                 return {str(c): list(images[labels == c]) for c in np.unique(labels)}
         return {}
+
+    def _read_idx(self, stem: str, dimensions: int) -> np.ndarray | None:
+        """Return the array in an idx file of bytes, or None if there is no such file; DataError if it is malformed."""
+        kind, folder = ("images" if dimensions == 3 else "labels"), Path(self.o.dataroot)
+        for name in (f"{stem}-{kind}-idx{dimensions}-ubyte", f"{stem}-{kind}.idx{dimensions}-ubyte"):
+            for path in (folder / name, folder / (name + ".gz")):
+                if path.is_file():
+                    self.inventory.add([str(path)], [path.stat().st_size], self.o.dataroot)
+                    return _parse_idx(path, dimensions)
+        return None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -74,16 +84,6 @@ class Labeled(BaseDataset):
         """Return the images' channels and size and the names of the classes."""
         plain = super().spec()
         return Spec(self.nc, self.nc, plain.height, plain.width, self.classes)
-
-
-def _read_idx(folder: Path, stem: str, dimensions: int) -> np.ndarray | None:
-    """Return the array in an idx file of bytes, or None if there is no such file; DataError if it is malformed."""
-    kind = "images" if dimensions == 3 else "labels"
-    for name in (f"{stem}-{kind}-idx{dimensions}-ubyte", f"{stem}-{kind}.idx{dimensions}-ubyte"):
-        for path in (folder / name, folder / (name + ".gz")):
-            if path.is_file():
-                return _parse_idx(path, dimensions)
-    return None
 
 
 def _parse_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -28,6 +28,8 @@ class Loader:
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
+        self.inventory = dataset.inventory
+        self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # their processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
         self.loader = DataLoader(

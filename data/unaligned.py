@@ -1,8 +1,10 @@
 """unaligned: two folders, dataroot/phaseA and dataroot/phaseB, without pairs."""
 
 import random
+from pathlib import Path
 
 from data.base import BaseDataset, Sample
+from util.errors import OptionError
 
 
 class Unaligned(BaseDataset):
@@ -13,10 +15,18 @@ class Unaligned(BaseDataset):
 
     def __init__(self, o):
         super().__init__(o)
+        self._refuse_pairs()
         sides = [(self.files(o.phase + side), nc) for side, nc in zip("AB", self.channels, strict=True)]
         source, target = sides if o.direction == "AtoB" else sides[::-1]
         self.paths_A, self.nc_A = source
         self.paths_B, self.nc_B = target
+
+    def _refuse_pairs(self) -> None:
+        """Raise OptionError where dataroot has the one folder of pairs, dataroot/phase, and neither of the two."""
+        phase, root = self.o.phase, self.o.dataroot
+        if [name for name in (phase, phase + "A", phase + "B") if Path(root, name).is_dir()] == [phase]:
+            why = f"{self.o.dataset_mode} reads {phase}A and {phase}B, but --dataroot {root} has {phase}, as of pairs"
+            raise OptionError("option", "--dataset_mode", why, "use --dataset_mode aligned, or --model pix2pix")
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))

@@ -26,6 +26,9 @@ def check(o: Options, phase: str) -> None:
     if phase == "train":
         _check_training(o)
     else:  # as the reference does: in order, unmirrored
+        if ".." in Path(o.results_dir).parts or "{" in o.results_dir:
+            raise OptionError("option", "--results_dir", f"'{o.results_dir}' climbs with .. or has fields in braces",
+                              "give its whole path, or a folder below this one")  # fmt: skip
         o.serial_batches, o.no_flip = True, True
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
 

@@ -10,32 +10,39 @@ class Common:
     """all runs"""
 
     dataroot: str = option(
-        "demo", "folder of images (test: the run's own); 'demo' needs no files: pictures are generated", of_run=True
+        "demo",
+        "folder of images (test: the run's own); 'demo' needs no files: pictures are generated",
+        of_run=True,
+        aside=True,
     )
-    name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir")
+    name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir", aside=True)
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best there is")
-    checkpoints_dir: str = option("./checkpoints", "where runs are kept")
+    checkpoints_dir: str = option("./checkpoints", "where runs are kept", aside=True)
     model: str = option(
-        "cycle_gan", "the GAN: a name from --list, or from a --plugin file", choices="model", of_run=True
+        "cycle_gan", "the GAN: a name from --list, or from a --plugin file", choices="model", of_run=True, fixed=True
     )
     input_nc: int = option(3, "channels of input images: 3 RGB, 1 grey", at_least=1, of_run=True)
     output_nc: int = option(3, "channels of output images: 3 RGB, 1 grey", at_least=1, of_run=True)
     ngf: int = option(64, "generator filters in the last convolution", at_least=1, of_run=True)
     ndf: int = option(64, "discriminator filters in the first convolution", at_least=1, of_run=True)
-    netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN", choices="discriminator", of_run=True)
-    netG: str = option("resnet_9blocks", "generator", choices="generator", of_run=True)
+    netD: str = option(
+        "basic", "discriminator: basic is the 70x70 PatchGAN", choices="discriminator", of_run=True, fixed=True
+    )
+    netG: str = option("resnet_9blocks", "generator", choices="generator", of_run=True, fixed=True)
     n_layers_D: int = option(3, "convolutions of --netD n_layers", at_least=1, at_most=8, of_run=True)
-    norm: str = option("instance", "normalisation layers", choices="norm", of_run=True)
-    init_type: str = option("normal", "how weights are drawn", choices="initialiser", of_run=True)
-    init_gain: float = option(0.02, "scale of the drawn weights", above=0, of_run=True)
+    norm: str = option("instance", "normalisation layers", choices="norm", of_run=True, fixed=True)
+    init_type: str = option("normal", "how weights are drawn", choices="initialiser", of_run=True, aside=True)
+    init_gain: float = option(0.02, "scale of the drawn weights", above=0, of_run=True, aside=True)
     no_dropout: bool = option(False, "no dropout in the generator (--dropout undoes it)", of_run=True)
     padding: str = option(
-        "reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"), of_run=True
+        "reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"), of_run=True, fixed=True
     )
-    dataset_mode: str = option("unaligned", "how files become pictures", choices="dataset", of_run=True)
-    direction: str = option("AtoB", "which side is the input", choices=("AtoB", "BtoA"), of_run=True)
+    dataset_mode: str = option("unaligned", "how files become pictures", choices="dataset", of_run=True, fixed=True)
+    direction: str = option("AtoB", "which side is the input", choices=("AtoB", "BtoA"), of_run=True, fixed=True)
     serial_batches: bool = option(False, "take images in order instead of shuffled")
-    num_threads: int = option(4, "processes that load images; 0: none beside the main one", at_least=0, at_most=256)
+    num_threads: int = option(
+        4, "processes that load images; 0: none beside the main one", at_least=0, at_most=256, aside=True
+    )
     batch_size: int = option(1, "images per step", at_least=1, at_most=100_000)
     load_size: int = option(286, "scale images to this size (test: the crop size)", at_least=1, at_most=65_536)
     crop_size: int = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
@@ -47,14 +54,16 @@ class Common:
     )
     classes: str = option("", "only these classes of labelled pictures, comma-separated; default: all")
     no_flip: bool = option(False, "do not mirror images at random")
-    display_winsize: int = option(256, "width of a picture on pages and in visdom, in pixels", at_least=1)
+    display_winsize: int = option(256, "width of a picture on pages and in visdom, in pixels", at_least=1, aside=True)
     epoch: str = option("latest", "which weights to load: an epoch's number or latest", momentary=True)
     load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)
-    suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}")
-    use_wandb: bool = option(False, "accepted for the reference's command lines; Weights & Biases is not built in")
-    wandb_project_name: str = option("CycleGAN-and-pix2pix", "project for --use_wandb")
-    plugin: tuple[str, ...] = option((), "a .py file or folder with plug-ins; may be repeated", of_run=True)
+    suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}", aside=True)
+    use_wandb: bool = option(
+        False, "accepted for the reference's command lines; Weights & Biases is not built in", aside=True
+    )
+    wandb_project_name: str = option("CycleGAN-and-pix2pix", "project for --use_wandb", aside=True)
+    plugin: tuple[str, ...] = option((), "a .py file or folder with plug-ins; may be repeated", of_run=True, aside=True)
     config: str = option("", "YAML or JSON file of options, below the command line in rank", momentary=True)
     seed: int = option(0, "where all random draws start", at_least=0, at_most=2**63 - 1)
     deterministic: bool = option(False, "only reproducible operations, at some cost on GPUs")

@@ -22,16 +22,21 @@ def option(
     of_run: bool = False,
     endless: bool = False,
     momentary: bool = False,
+    aside: bool = False,
+    fixed: bool = False,
 ) -> Any:
     """Declare a flag inside a dataclass; its type is the field's annotation.
 
     at_least, at_most are inclusive bounds, above, below exclusive ones; `choices` is a tuple of words or the name of
     a registry kind ("generator"). `of_run`: it shapes networks or pictures, so test.py takes it from the run.
     `endless` admits inf. `momentary`: it says how one command is run, so a run does not remember it.
+    `aside`: it says how a run is shown, kept or made fast, so that another value leaves the numbers as they are.
+    `fixed`: trained weights mean something under its value alone, so a run is not continued with another.
     Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable).
     """
     kept = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
-    return field(default=default, metadata=kept | {"of_run": of_run, "endless": endless, "momentary": momentary})
+    kinds = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed)
+    return field(default=default, metadata=kept | kinds)
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,14 @@ class Flag:
 
     def _typed(self, value: Any) -> Any:
         wanted = self.type
+        listed = isinstance(value, (list, tuple))
+        scalars = listed and all(isinstance(one, (str, int, float)) for one in value)
+        if isinstance(value, (dict, set, bytes)) or listed != scalars:
+            raise _Refused("is a table, a list of lists or bytes", "write one value, or a list of values")
         if typing.get_origin(wanted) is tuple:
-            if not isinstance(value, (str, list, tuple)):
-                raise _Refused(f"'{value}' is no list of texts", "write a list")
-            return tuple(str(v) for v in ([value] if isinstance(value, str) else value))
+            if not isinstance(value, str) and not (listed and all(isinstance(one, str) for one in value)):
+                raise _Refused(f"'{_shown(value)}' is no list of texts", "write a list")
+            return tuple(_without_nul(one) for one in (value if listed else [value]))
         if typing.get_origin(wanted) in (types.UnionType, typing.Union):
             if value is None or str(value).lower() in ("none", "all", "auto", ""):
                 return None
@@ -78,25 +87,30 @@ class Flag:
         if wanted is bool:
             if isinstance(value, bool):
                 return value
-            raise _Refused(f"'{value}' is not true or false", "write true or false")
-        if isinstance(value, (dict, bool)) or value is None:
+            raise _Refused(f"'{_shown(value)}' is not true or false", "write true or false")
+        if isinstance(value, bool) or value is None:
             raise _Refused(f"'{value}' is not one value", f"give {_A[wanted]}{self._range()}")
-        if isinstance(value, list):
+        if listed:
             value = ",".join(map(str, value))
         try:
-            return wanted(value) if wanted is not int else int(str(value))
-        except ValueError:
-            raise _Refused(f"'{value}' is not {_A[wanted]}", f"give {_A[wanted]}{self._range()}") from None
+            return _without_nul(str(value)) if wanted is str else int(str(value)) if wanted is int else wanted(value)
+        except (ValueError, TypeError) as problem:  # TypeError: YAML knows dates, sets and bytes too
+            if isinstance(problem, _Refused):
+                raise
+            why = f"'{_shown(value)}' is not {_A[wanted]}"
+            raise _Refused(why, f"give {_A[wanted]}{self._range()}") from None
 
     def _in_range(self, value: Any) -> Any:
         m = self.meta
         for one in value if isinstance(value, tuple) else [value]:
             if isinstance(one, float) and not math.isfinite(one) and not (m["endless"] and one == math.inf):
                 raise _Refused(f"{one} is not a finite number", f"give a number{self._range()}")
+            if isinstance(one, int) and abs(one) >= 2**63:
+                raise _Refused(f"{_shown(one)} is out of range", "give a number of less than 19 digits")
             if isinstance(one, (int, float)) and not isinstance(one, bool) and not self._fits(one):
                 raise _Refused(f"{one} is out of range", f"give a number{self._range()}")
         if isinstance(m["choices"], tuple) and value not in m["choices"]:
-            raise _Refused(f"'{value}' is not a choice", "choose one of " + ", ".join(m["choices"]))
+            raise _Refused(f"'{_shown(value)}' is not a choice", "choose one of " + ", ".join(m["choices"]))
         if isinstance(m["choices"], str):
             return self._named(m["choices"], value)
         return value
@@ -125,6 +139,18 @@ class Flag:
 
 class _Refused(ValueError):
     """(why, remedy) of a value that does not fit its flag."""
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error names it, cut where it is long."""
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:  # no file, folder or name can have it
+        raise _Refused("holds a NUL character", "give a text without")
+    return text
 
 
 _A = {int: "a whole number", float: "a number", str: "a text"}

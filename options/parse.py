@@ -28,7 +28,7 @@ def parse(argv: list[str], phase: str) -> Options:
     base = _base(phase)
     first = _read(argv, base, known_only=True)
     wants_list, wants_help = first.pop("list"), first.pop("help")
-    config = store.read_config(first["config"]) if "config" in first else {}
+    config = store.read_config(first["config"], phase) if "config" in first else {}
     asked = config | first
     if wants_help and "model" not in asked and "plugin" not in asked:
         sys.exit(texts.print_help(phase, base))

@@ -13,6 +13,7 @@ from util.files import replace_text
 FILE = "options.json"
 MAX_BYTES = 1_000_000
 DEFAULT_NAME = "experiment_name"
+NO_NAME = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, no text at all
 
 
 def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
@@ -26,7 +27,8 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
         if phase == "train":
             tables = {"format": 1, "options": values, "spec": vars(spec) if spec else {}}
             replace_text(folder / FILE, json.dumps(tables, indent=1) + "\n")
-        replace_text(folder / f"{phase}_opt.txt", as_text(options))
+        # a --dataroot need not be UTF-8
+        replace_text(folder / f"{phase}_opt.txt", as_text(options), errors="backslashreplace")
     except OSError as problem:
         if phase == "train":
             raise EnvironmentFault("folder", folder, problem.strerror or str(problem), "make it writable") from problem
@@ -80,20 +82,29 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
         raise CheckpointError("file", path, f"cannot be read ({problem})", "restore it or delete it") from problem
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """Return the options in a YAML or JSON file; OptionError if it is missing, malformed or no table."""
+def read_config(path: str, phase: str) -> dict[str, Any]:
+    """Return the options in a YAML or JSON file; OptionError if it is missing, malformed or no table.
+
+    A run's own options.json gives train.py all that it was trained with, but for the suffix, which its name has
+    already; test.py is told by it which run is meant, and reads the rest there.
+    """
     import yaml
 
     try:
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise ValueError("it is too large")
         text = Path(path).read_text(encoding="utf-8")
         values = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except OSError as problem:
         raise OptionError("option", "--config", f"{path}: {problem.strerror}", "give a YAML or JSON file") from problem
-    except (ValueError, yaml.YAMLError) as problem:
+    except (ValueError, RecursionError, yaml.YAMLError) as problem:
         why = str(problem).replace("\n", " ")
         raise OptionError("option", "--config", f"{path}: {why}", "mend the file") from problem
     if values is None:
         return {}
+    if isinstance(values, dict) and isinstance(values.get("options"), dict) and "format" in values:
+        kept = set(values["options"]) - {"isTrain", "suffix"} if phase == "train" else {"name", "checkpoints_dir"}
+        values = {name: value for name, value in values["options"].items() if name in kept}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise OptionError("option", "--config", f"{path} is no table of names and values", "write `name: value` lines")
     return {name.lstrip("-"): value for name, value in values.items()}
@@ -108,7 +119,7 @@ def run_name(found: dict[str, Any], values: dict[str, Any], named: bool, phase: 
     name = found["name"]
     if found["suffix"]:
         name += "_" + _filled(found["suffix"], values)
-    bad = name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", name) or name.startswith("-")
+    bad = name in ("", ".", "..") or re.search(NO_NAME, name) or name.startswith("-")
     if bad or len(name.encode()) > 200:
         raise OptionError("option", "--name", f"'{name}' is no folder name", "use letters, digits, _ and -")
     if named or found["suffix"]:

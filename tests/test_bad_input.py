@@ -273,50 +273,6 @@ def test_a_file_of_no_known_generator(command, files):
     check(ended, 4, ["latest_net_G.pth", "--netG"])
 
 
-def set_option(name, value):
-    """Return what changes one value in a run's options.json."""
-
-    def edit(path):
-        kept = json.loads(path.read_text())
-        kept["options"][name] = value
-        path.write_text(json.dumps(kept))
-
-    return edit
-
-
-REMEMBERED = {
-    "cut": lambda p: p.write_text(p.read_text()[:100]),
-    "empty": lambda p: p.write_text(""),
-    "a list": lambda p: p.write_text("[]"),
-    "no options": lambda p: p.write_text('{"format": 1}'),
-    "options a list": lambda p: p.write_text('{"format": 1, "options": [1]}'),
-    "a megabyte": lambda p: p.write_text(json.dumps({"options": {"x": "y" * 2_000_000}})),
-    "deep": lambda p: p.write_text("[" * 100_000),
-    "not text": lambda p: p.write_bytes(b"\xff\xfe\x00{"),
-    "a wrong number": set_option("ngf", "many"),
-    "a wrong type": set_option("norm", {"a": 1}),
-    "a wrong name": set_option("netG", "resnet_5blocks"),
-}
-
-
-@pytest.mark.parametrize("case", REMEMBERED)
-@pytest.mark.parametrize("script", ["test", "train"])
-def test_remembered_options_that_were_spoilt(command, trained, script, case):
-    REMEMBERED[case](trained / "options.json")
-    before = (trained / "latest_net_G.pth").read_bytes()
-    flags = ["--dataroot", "paired"] if script == "test" else ["--continue_train"]
-    check(command(script, "--name", "run", *flags), 4, ["checkpoints/run/options.json"])
-    assert (trained / "latest_net_G.pth").read_bytes() == before
-
-
-def test_remembered_options_that_nobody_knows_are_no_obstacle(command, trained):
-    """A file of a later version, or with keys that mean something to Python."""
-    for name, value in (("__class__", "x"), ("__proto__", {"a": 1}), ("from_the_future", 3)):
-        set_option(name, value)(trained / "options.json")
-    ended = command("test", "--name", "run", "--dataroot", "paired")
-    assert ended.code == 0, ended.err
-
-
 # --- the machine: exit code 5
 
 

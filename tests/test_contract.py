@@ -116,7 +116,7 @@ def test_tiny_trains_resumes_and_tests(command, plug_in, paired, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     assert [(row["step"], row["epoch"]) for row in rows("t") if "losses" in row] == [(1, 1), (2, 1), (3, 2), (4, 2)]
     monkeypatch.chdir(plug_in)
-    tested = command("test", *elsewhere, "--dataroot", paired, "--results_dir", "../results")
+    tested = command("test", *elsewhere, "--dataroot", paired, "--results_dir", tmp_path / "results")
     assert tested.code == 0, tested.err
     found = sorted(p.name for p in (tmp_path / "results" / "t" / "test_latest" / "images").iterdir())
     assert found == sorted(f"{i}_{label}.png" for i in range(3) for label in ("real_A", "fake_B", "real_B"))

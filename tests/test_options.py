@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, options
+from conftest import ROOT, options
 
 from options import store
 from options.fields import Options
@@ -33,58 +33,6 @@ def refused(command, *argv: str, script: str = "train", code: int = 2) -> str:
     return ended.last
 
 
-@pytest.mark.parametrize(("script", "argv", "promised"), [
-    ("train", "--model pix2pix --lambda_cycle 3",
-     "--lambda_cycle is not a flag of pix2pix; did you mean --lambda_L1? (--lambda_A belongs to cycle_gan)"),
-    ("train", "--lamda_A 10", "--lamda_A is not a flag of cycle_gan; did you mean --lambda_A?"),
-    ("train", "--lamda_A=10", "did you mean --lambda_A?"),
-    ("train", "--lambda-A 10", "did you mean --lambda_A?"),
-    ("train", "--LR 0.1", "did you mean --lr?"),
-    ("train", "--model pix2pix --lambda_A 3", "--lambda_A is not a flag of pix2pix; it belongs to cycle_gan"),
-    ("train", "--lambda_L1 3", "--lambda_L1 is not a flag of cycle_gan; it belongs to pix2pix"),
-    ("train", "--dropuot", "did you mean --dropout?"),
-    ("test", "--n_epochs 3", "--n_epochs is not a flag of test; it belongs to train.py"),
-    ("test", "--num_tests 3", "did you mean --num_test?"),
-    ("test", "--noeval", "did you mean --no_eval?"),
-    ("train", "--zzzzzzzz 1", "--zzzzzzzz is not a flag of cycle_gan; see --help"),
-])  # fmt: skip
-def test_a_wrong_flag_is_answered_with_the_right_one(command, script, argv, promised):
-    line = refused(command, *argv.split(), script=script)
-    assert promised in line
-    assert "unknown" in line
-
-
-@pytest.mark.parametrize(("argv", "meant"), [("--n_ep 5", "--n_epochs"), ("--n_e 5", "--n_epochs"),
-    ("--max_data 3", "--max_dataset_size"), ("--lambda_i 1", "--lambda_identity"), ("--serial", "--serial_batches"),
-    ("--cont", "--continue_train")])  # fmt: skip
-def test_abbreviations_are_refused_with_the_whole_name(command, argv, meant):
-    assert f"did you mean {meant}?" in refused(command, *argv.split())
-
-
-RANGES = {"lr": "above 0", "batch_size": "at least 1 and of at most 100000", "n_epochs": "at least 0",
-          "pool_size": "at least 0", "num_threads": "at least 0", "beta1": "at least 0 and below 1",
-          "crop_size": "at least 1", "load_size": "at least 1", "lambda_A": "at least 0", "ngf": "at least 1",
-          "label_smoothing": "at least 0 and below 0.5", "seed": "at least 0", "max_dataset_size": "at least 1",
-          "print_freq": "at least 1", "n_layers_D": "at least 1 and of at most 8", "init_gain": "above 0",
-          "display_port": "at least 1 and of at most 65535"}  # fmt: skip
-
-
-@pytest.mark.parametrize(("flag", "value"), [
-    *[("lr", v) for v in ("nan", "inf", "-1", "0", "x", "1e400", "")], ("lambda_A", "-0.1"), ("lambda_A", "nan"),
-    *[("batch_size", v) for v in ("0", "-1", "1e9", "1000000000", "2.5", "nan", "x", "")], ("crop_size", "0"),
-    ("load_size", "0"), ("n_epochs", "-1"), ("n_epochs", "inf"), ("pool_size", "-1"), ("num_threads", "-1"),
-    ("beta1", "2"), ("beta1", "1"), ("beta1", "nan"), ("ngf", "0"), ("label_smoothing", "0.5"), ("seed", "-1"),
-    ("max_dataset_size", "0"), ("max_dataset_size", "nan"), ("max_dataset_size", "-inf"), ("print_freq", "0"),
-    ("n_layers_D", "9"), ("init_gain", "0"), ("display_port", "65536"), ("display_port", "1e9"),
-])  # fmt: skip
-def test_a_wrong_number_is_answered_with_option_value_and_range(command, flag, value):
-    line = refused(command, f"--{flag}={value}")
-    assert f"option '--{flag}'" in line
-    number = value if value in ("1e9", "2.5", "x", "") or flag in ("batch_size", "n_epochs") else str(float(value))
-    assert number in line or value in line
-    assert RANGES[flag] in line
-
-
 @pytest.mark.parametrize(("flag", "value", "words"), [
     ("direction", "AtoC", "AtoB, BtoA"), ("padding", "mirror", "reflect, replicate, zero"),
     ("preprocess", "resize_or_crop", "resize_and_crop, crop, scale_width, scale_width_and_crop, none"),
@@ -104,21 +52,6 @@ def test_flags_without_their_value_and_words_without_a_flag_are_refused(command,
     assert word.split("=")[0].split()[-1].strip("-") in refused(command, *word.split())
 
 
-@pytest.mark.parametrize(("argv", "words"), [
-    ("--load_size 64 --crop_size 128", "64 --crop_size 128"),
-    ("--load_size 64 --crop_size 128 --preprocess scale_width_and_crop", "64 --crop_size 128"),
-    ("--gan_mode hinge --label_smoothing 0.1", "--label_smoothing --gan_mode hinge"),
-    ("--gan_mode wgangp --label_smoothing 0.1", "--label_smoothing --gan_mode wgangp"),
-    ("--continue_train --overwrite", "--overwrite --continue_train"),
-    ("--n_epochs 0 --n_epochs_decay 0", "--n_epochs"),
-    ("--gpu_ids 0,1", "'0,1' torchrun --nproc_per_node=2 train.py"),
-    ("--gpu_ids 0,1,3,", "torchrun --nproc_per_node=3 train.py"),
-])  # fmt: skip
-def test_options_that_contradict_are_named_together(command, argv, words):
-    line = refused(command, *argv.split())
-    assert all(word in line for word in words.split()), line
-
-
 def test_options_that_agree_are_taken():
     for mode in ("crop", "scale_width", "none"):  # these do not cut a picture out of a smaller one
         assert options("--preprocess", mode, "--load_size", "64", "--crop_size", "128").load_size == 64
@@ -126,36 +59,6 @@ def test_options_that_agree_are_taken():
     assert parse(["--load_size", "300"], "test").load_size == 300
     assert options("--gpu_ids", "0,").gpu_ids == "0,"
     assert options("--label_smoothing", "0.1", "--gan_mode", "vanilla").label_smoothing == 0.1
-
-
-@pytest.mark.parametrize(("value", "code"), [("99", 5), ("first", 2), ("1.5", 2)])
-def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(command, tmp_path, value, code):
-    short = ["--netG", "resnet_4blocks", "--n_epochs", "1", "--n_epochs_decay", "0", "--max_dataset_size", "1"]
-    ended = command("train", *SMALL, *short, "--dataroot", "demo", f"--gpu_ids={value}")
-    assert (ended.code, list(tmp_path.iterdir())) == (code, []), ended.last
-    assert "option '--gpu_ids'" in ended.last
-    assert "-1" in ended.last.partition(";")[2]  # the way out
-
-
-NAMES = ["../x", "a/b", "", ".", "..", "x\0y", "x\ny", "n" * 300, "-x", "a\\b", "~/x/"]
-
-
-@pytest.mark.parametrize("script", ["train", "test"])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_leaves_its_folder_makes_nothing(command, tmp_path, name, script):
-    assert "'--name'" in refused(command, f"--name={name}", script=script)
-    assert "'--name'" in refused(command, "--name", str(tmp_path / "elsewhere"), script=script)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("flag", "value"), [
-    ("suffix", "../x"), ("suffix", "{__class__}"), ("suffix", "{model.__class__}"), ("suffix", "{model[0]}"),
-    ("suffix", "{nothing}"), ("suffix", "{"), ("suffix", "a{}b"), ("suffix", "{given}"), ("suffix", "{flags}"),
-    ("epoch", "../x"), ("epoch", "{__class__}"), ("load_iter", "../x"), ("load_iter", "{__class__}"),
-])  # fmt: skip
-def test_format_fields_and_paths_in_names_are_refused(command, tmp_path, flag, value):
-    assert refused(command, f"--{flag}", value, script="train").startswith("error: option '--")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_suffix_is_the_references():
@@ -249,40 +152,6 @@ def test_options_json_brings_every_option_back(extra):
     assert {"netG", "norm", "no_dropout", "direction", "crop_size", "preprocess", "input_nc", "model"} <= set(run)
     assert {name: getattr(told, name) for name in run} == {name: before[name] for name in run}
     assert parse(["--name", "r", "--norm", "none"], "test").norm == "none"  # the user has the last word
-
-
-BAD_JSON = {
-    "empty": "", "cut": '{"options": {"ngf": 4', "list": "[]", "no table": '{"options": [1]}', "not a table": "3",
-    "huge": '{"options": {"name": "' + "x" * 2_000_000 + '"}}', "deep": "[" * 500_000, "bytes": "\xff\xfe",
-    **{what: json.dumps({"format": 1, "options": values}) for what, values in {
-        "text for a number": {"ngf": "abc"}, "list for a number": {"ngf": [1, 2]}, "out of range": {"ngf": -4},
-        "code": {"ngf": "__import__('os').system('touch canary')"}, "table for a word": {"norm": {"a": 1}},
-        "null": {"norm": None}, "word for a boolean": {"no_dropout": "yes"}, "nan": {"lr": math.nan},
-        "unknown model": {"model": "__import__('os')"}, "number for a model": {"model": 5},
-        "number for paths": {"plugin": 5}, "model's flag": {"model": "pix2pix", "lambda_L1": "x"},
-    }.items()},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("script", ["train", "test"])
-@pytest.mark.parametrize("what", BAD_JSON)
-def test_a_damaged_options_json_is_a_damaged_run(command, tmp_path, what, script):
-    _remember("--model", "pix2pix")
-    Path("checkpoints/r/options.json").write_bytes(BAD_JSON[what].encode("latin-1"))
-    line = refused(command, "--name", "r", *(["--continue_train"] if script == "train" else []), script=script, code=4)
-    assert "options.json" in line
-    assert len(line) < 600
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoints"]  # nothing in it was run
-
-
-def test_keys_of_options_json_that_are_no_flags_change_nothing():
-    before = vars(_remember())
-    kept = json.loads(Path("checkpoints/r/options.json").read_text())
-    kept["options"] |= {"__proto__": {"lr": 1}, "__class__": "x", "__dict__": {}, "given": [], "isTrain": False}
-    Path("checkpoints/r/options.json").write_text(json.dumps(kept))
-    o = parse(["--name", "r", "--continue_train"], "train")
-    assert type(o) is Options
-    assert vars(o) == before | {"continue_train": True}
 
 
 def test_a_run_keeps_its_data_set_however_its_model_is_spelt():

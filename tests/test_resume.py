@@ -1,248 +1,38 @@
 """A run that was stopped and continued ends bit for bit like one that was not, and says what it continued from."""
 
-import hashlib
-import json
 import os
-import random
-import re
 import shlex
 import shutil
 import signal
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import SMALL
-from test_train import DEMO, TRAINABLE, plugin_files, rows, run_in, weights
+from resuming import (
+    STATISTICS,
+    STEPS,
+    copied,
+    differences,
+    flags,
+    newest,
+    plugins,
+    record,
+    state_of,
+    stopped,
+    stopping,  # fmt: skip
+    straight,
+    tree_hash,
+    unequal,
+)
+from test_train import DEMO, TRAINABLE, rows, weights
 
 from util import checkpoint
 
-# a display that lets a test stop the run after some step: by signals to itself, or by waiting for a byte on its stdin
-STOPPER = """
-import os, signal
-from util.display import DISPLAYS, Sink
+__all__ = ["copied", "plugins", "stopped", "stopping", "straight"]  # fixtures
 
-class Stopper(Sink):
-    loss_freq = 1
-    def __init__(self, o, folder):
-        pass
-    def losses(self, at, values):
-        if str(at.step) in os.environ.get("STOP_AFTER_STEP", "").split(","):
-            for name in os.environ["STOP_BY"].split(","):
-                os.read(0, 1) if name == "waiting" else signal.raise_signal(signal.Signals[name])
-
-DISPLAYS["stopper"] = Stopper
-"""
-
-# a model that draws from every generator there is, has a phase that rests every other step, and keeps a count
-NOISY = '''
-"""A model made of noise."""
-import random
-
-import numpy as np
-import torch
-from torch import nn
-
-from models.base import BaseModel, Phase
-
-
-class Noisy(BaseModel):
-    dataset_mode = "aligned"
-
-    def __init__(self, o, spec):
-        super().__init__()
-        self.G, self.D = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 1, 1)
-        self.count = 0
-
-    def phases(self):
-        return [Phase("G", [self.G], self.loss_g), Phase("D", [self.D], self.loss_d, every=2)]
-
-    def forward(self, batch):
-        self.count += 1
-        return {"real_A": batch["A"], "fake_B": self.G(batch["A"])}
-
-    def loss_g(self, batch, out):
-        scale = random.random() + np.random.rand() + torch.rand(()) + self.count
-        return {"G": scale * out["fake_B"].square().mean()}
-
-    def loss_d(self, batch, out):
-        return {"D": self.D(out["fake_B"].detach() + torch.randn_like(out["fake_B"])).square().mean()}
-
-    def get_extra_state(self):
-        return {"count": self.count}
-
-    def set_extra_state(self, state):
-        self.count = state["count"]
-'''
-
-MODELS = [*TRAINABLE, "noisy"]
-STEPS = 9  # three epochs of batches of 2, 2 and 1
-TIMES = {"time", "data", "seconds"}
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-
-
-def flags(model, plugins):
-    return [*SMALL, *DEMO, "--plugin", plugins, "--model", model, "--netG", "resnet_4blocks", "--print_freq", 1,
-            "--batch_size", 2, "--n_epochs", 1, "--n_epochs_decay", 2, "--save_epoch_freq", 1, "--pool_size", 3,
-            "--displays", "console,html,stopper", "--name", "run"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def plugins(tmp_path_factory):
-    """A folder of the two plug-ins above."""
-    with plugin_files(tmp_path_factory.mktemp("plugins"), stopper=STOPPER, noisy=NOISY) as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory, plugins):
-    """straight(model): the folder of a run of a model that nothing stopped; each trained once."""
-    done = {}
-
-    def folder(model):
-        if model not in done:
-            done[model] = tmp_path_factory.mktemp(model)
-            ended = run_in(done[model], "train", *flags(model, plugins))
-            assert ended.code == 0, ended.err
-        return done[model] / "checkpoints" / "run"
-
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory, plugins):
-    """stopped(model): the folder holding checkpoints/run, stopped in mid-epoch after step 5; each made once."""
-    done = {}
-
-    def folder(model):
-        if model not in done:
-            done[model] = tmp_path_factory.mktemp(model)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("STOP_AFTER_STEP", "5")
-                patch.setenv("STOP_BY", "SIGINT")
-                assert run_in(done[model], "train", *flags(model, plugins)).code == 130
-        return done[model]
-
-    return folder
-
-
-@pytest.fixture
-def copied(stopped, tmp_path, monkeypatch):
-    """copied(model): a copy of the stopped run in the empty folder of this test; returns its run folder."""
-    monkeypatch.setenv("STOP_AFTER_STEP", "0")
-
-    def folder(model):
-        shutil.copytree(stopped(model) / "checkpoints", tmp_path / "checkpoints")
-        return tmp_path / "checkpoints" / "run"
-
-    return folder
-
-
-def newest(folder):
-    return max(folder.glob("state_*.pt"))
-
-
-def state_of(folder):
-    """The newest state, without clock times and without how the command was given."""
-    state = torch.load(newest(folder), weights_only=True)
-    for name in ("seconds", "data_seconds"):
-        state["position"].pop(name)
-    for name in ("continue_train", "num_threads"):
-        state["options"].pop(name)
-    return state
-
-
-def unequal(one, other, place):
-    """The places at which two nested containers of tensors and numbers differ."""
-    if type(one) is not type(other):
-        return [place]
-    if isinstance(one, torch.Tensor):
-        return [] if one.dtype == other.dtype and torch.equal(one, other) else [place]
-    if isinstance(one, dict):
-        if one.keys() != other.keys():
-            return [f"{place}: {set(one) ^ set(other)}"]
-        return [spot for key in one for spot in unequal(one[key], other[key], f"{place}.{key}")]
-    if isinstance(one, (list, tuple)):
-        if len(one) != len(other):
-            return [f"{place}: {len(one)} and {len(other)}"]
-        pairs = zip(one, other, strict=True)
-        return [spot for i, (a, b) in enumerate(pairs) for spot in unequal(a, b, f"{place}[{i}]")]
-    return [] if one == other else [f"{place}: {one} and {other}"]
-
-
-def record(folder):
-    """What the two logs say, without clock times."""
-    events = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-    events = [{k: v for k, v in event.items() if k not in TIMES} for event in events]
-    lines = (folder / "loss_log.txt").read_text().splitlines()
-    return events, [re.sub(r"time: \S+ data: \S+\)", "", line) for line in lines if not line.startswith("=")]
-
-
-def differences(one, other):
-    """Everything in which two finished runs differ that should be the same."""
-    found = unequal(state_of(one), state_of(other), "state")
-    found += unequal(
-        *({p.name: torch.load(p, weights_only=True) for p in f.glob("*.pth")} for f in (one, other)), "pth"
-    )
-    found += unequal(*(list(record(f)) for f in (one, other)), "logs")
-    pictures = ({p.name: p.read_bytes() for p in (f / "web" / "images").iterdir()} for f in (one, other))
-    return found + unequal(*pictures, "pictures")
-
-
-def tree_hash(folder):
-    """A digest of every file under a folder and its name."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-@pytest.fixture
-def stopping(monkeypatch):
-    """stopping(step, *names of signals): the next run gets them after that step; stopping(0): it gets none."""
-
-    def at(step, *names):
-        monkeypatch.setenv("STOP_AFTER_STEP", str(step))
-        monkeypatch.setenv("STOP_BY", ",".join(names))
-
-    return at
-
-
-# --- bit-identity
-
-
-@pytest.mark.parametrize(("step", "workers"), [(3, 0), (5, 2)], ids=["epoch end", "mid-epoch with workers"])
-@pytest.mark.parametrize("model", MODELS)
-def test_stopped_and_continued_equals_straight(command, straight, stopping, plugins, tmp_path, model, step, workers):
-    """After step 3 an epoch ends, step 5 is the middle of the second; the straight run had no workers."""
-    stopping(step, "SIGINT")
-    ended = command("train", *flags(model, plugins), "--num_threads", workers)
-    assert ended.code == 130, ended.err
-    folder = tmp_path / "checkpoints" / "run"
-    assert newest(folder).name == f"state_{step:09d}.pt"
-    where = "after epoch 1" if step == 3 else "in epoch 2"
-    assert ended.last == f"stopped and saved {where}; continue with: python train.py --name run --continue_train"
-    assert json.loads((folder / "exit.json").read_text())["code"] == 130
-    stopping(0)
-    ended = command("train", "--name", "run", "--continue_train")
-    assert ended.code == 0, ended.err
-    assert f"continuing at epoch 2, image {0 if step == 3 else 4} of it, step {step}" in ended.out
-    assert "changed since" not in ended.out
-    assert differences(straight(model), folder) == []
-    assert json.loads((folder / "exit.json").read_text())["code"] == 0
-
-
-@pytest.mark.parametrize("model", TRAINABLE)
-def test_stopped_after_every_single_step_equals_straight(command, straight, stopping, plugins, tmp_path, model):
-    for step in range(1, STEPS):
-        stopping(step, "SIGTERM" if step % 2 else "SIGINT")
-        ended = command("train", *(flags(model, plugins) if step == 1 else ["--name", "run", "--continue_train"]))
-        assert ended.code == (143 if step % 2 else 130), ended.err
-    stopping(0)
-    assert command("train", "--name", "run", "--continue_train").code == 0
-    assert differences(straight(model), tmp_path / "checkpoints" / "run") == []
+# --- signals
 
 
 def stop_after_line(process, line_start, number):
@@ -335,117 +125,6 @@ def test_a_signal_in_the_last_step_ends_a_run_that_is_done(command, stopping, pl
     assert (ended.code, ended.err) == (0, "")
     stopping(0)
     assert "is done" in command("train", "--name", "run", "--continue_train").out
-
-
-def test_plateau_goes_on_waiting_where_it_stood(command, stopping, plugins, tmp_path):
-    """The rate falls in epoch 8, the first after more than five without progress: counted from before the stop."""
-    stopping(4, "SIGINT")
-    ended = command("train", *flags("pix2pix", plugins), "--max_dataset_size", 1, "--n_epochs", 9, "--n_epochs_decay",
-                    0, "--lr_policy", "plateau", "--lr", "1e-9")  # fmt: skip
-    assert ended.code == 130
-    stopping(0)
-    assert command("train", "--name", "run", "--continue_train").code == 0
-    shares = [row["lr"] / 1e-9 for row in rows(tmp_path / "checkpoints" / "run")[1]]
-    assert shares == pytest.approx([1] * 7 + [0.2] * 2)
-
-
-# --- the comparison above notices every piece of state
-
-
-def mutate_optimizers(state):
-    state["optimizers"] = {name: {**kept, "state": {}} for name, kept in state["optimizers"].items()}
-
-
-def mutate_one_moment(state):
-    next(iter(state["optimizers"].values()))["state"][0]["exp_avg"].zero_()
-
-
-def mutate_weights(state):
-    next(t for t in state["model"].values() if isinstance(t, torch.Tensor) and t.dim() == 4).view(-1)[0] += 1e-3
-
-
-def mutate_torch_generator(state):
-    state["generators"]["torch"] = torch.Generator().manual_seed(77).get_state()
-
-
-def mutate_random(state):
-    state["generators"]["random"] = random.Random(77).getstate()
-
-
-def mutate_numpy(state):
-    state["generators"]["numpy"][1][:] = torch.from_numpy(np.random.RandomState(77).get_state()[1].astype(np.int64))
-
-
-def mutate_extra_state(state):
-    kept = [value for key, value in state["model"].items() if key.endswith("_extra_state")]
-    assert kept
-    for value in kept:
-        value.update({"images": []} if "images" in value else {"count": 0})
-
-
-def mutate_seen(state):
-    state["position"]["seen"] -= 2
-
-
-def mutate_epoch(state):
-    state["position"]["epoch"] -= 1
-
-
-def mutate_step(state):
-    state["position"]["step"] -= 1
-
-
-def mutate_samples(state):
-    state["position"]["samples"] += 1
-
-
-def mutate_means(state):
-    state["means"]["sums"], state["means"]["counts"] = {}, {}
-
-
-def mutate_latest(state):
-    state["means"]["latest"] = {}
-
-
-def mutate_history(state):
-    state["history"] = []
-
-
-MUTATIONS = [
-    *((m, "pix2pix") for m in (mutate_optimizers, mutate_one_moment, mutate_weights, mutate_torch_generator,
-                               mutate_extra_state, mutate_seen, mutate_epoch, mutate_step, mutate_samples,
-                               mutate_means, mutate_history)),
-    *((m, "noisy") for m in (mutate_random, mutate_numpy, mutate_torch_generator, mutate_extra_state, mutate_latest)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("mutate", "model"), MUTATIONS, ids=lambda x: x if isinstance(x, str) else x.__name__[7:])
-def test_a_run_continued_from_another_state_ends_otherwise(command, straight, copied, mutate, model):
-    folder = copied(model)
-    state = torch.load(newest(folder), weights_only=True)
-    mutate(state)
-    torch.save(state, newest(folder))
-    ended = command("train", "--name", "run", "--continue_train")
-    assert ended.code == 0, ended.err
-    assert differences(straight(model), folder) != []
-    if model == "noisy":  # which draws from all generators: here it is not only the final state that differs
-        assert unequal(weights(folder), weights(straight(model)), "weights") or mutate is mutate_latest
-
-
-PIECES = ["model", "optimizers", "position", "means", "history", "generators", "classes", "exports", "options"]
-
-
-@pytest.mark.parametrize("piece", PIECES)
-def test_a_state_that_lacks_a_piece_is_refused(command, copied, piece):
-    folder = copied("pix2pix")
-    for path in folder.glob("state_*.pt"):
-        state = torch.load(path, weights_only=True)
-        assert set(state) == {*PIECES, "format"}
-        del state[piece]
-        torch.save(state, path)
-    ended = command("train", "--name", "run", "--continue_train")
-    assert ended.code == 4, ended.err
-    assert ended.last.startswith("error: ") and "Traceback" not in ended.err
 
 
 # --- what it says
@@ -596,17 +275,6 @@ def test_a_half_written_log_line_does_not_hinder(command, straight, copied):
 
 
 # --- names
-
-
-def test_a_name_that_holds_a_run_is_refused_and_nothing_is_touched(command, copied, plugins):
-    folder = copied("pix2pix")
-    before = tree_hash(folder)
-    ended = command("train", *flags("pix2pix", plugins))
-    assert ended.code == 2
-    assert ended.last == (
-        "error: option '--name': checkpoints/run already holds a run; use --continue_train or --overwrite"
-    )
-    assert tree_hash(folder) == before
 
 
 def test_overwrite_starts_afresh_and_leaves_what_is_not_ours(command, straight, copied, plugins):

@@ -135,7 +135,8 @@ def test_a_run_leaves_exactly_the_files_it_should(trained):
     labels = PICTURES.get(trained.model) or {p.stem[9:] for p in (trained.folder / "web" / "images").iterdir()}
     expected = {f"{prefix}_net_{name}.pth" for prefix in ("latest", "1", "2") for name in names}
     expected |= {f"web/images/epoch{n:03d}_{label}.png" for n in (1, 2) for label in labels}
-    expected |= {"train_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "web/index.html"}
+    expected |= {"train_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "web/index.html",
+                 "web/labels.json"}  # fmt: skip
     expected |= {"state_000000005.pt", "state_000000010.pt", ".lock"}
     found = {str(p.relative_to(trained.folder)) for p in trained.folder.rglob("*") if p.is_file()}
     assert found == expected

@@ -274,8 +274,13 @@ class Html(Sink):
         self.width, self.name = o.display_winsize, o.name
         self.page, self.pictures = folder / "web" / "index.html", folder / "web" / "images"
         self.pictures.mkdir(parents=True, exist_ok=True)
+        self.kept = folder / "web" / "labels.json"
         self.labels: list[str] = []  # as the model shows them
         self.sheet_labels: list[str] = []
+
+    def start(self, at: Position) -> None:
+        if at.step:  # a continued run goes on with the rows of its page
+            self.labels, self.sheet_labels = _labels(self.kept)
 
     def images(self, at: Position, pictures: Pictures) -> None:
         self._add(at.epoch, pictures, self.labels)
@@ -284,7 +289,9 @@ class Html(Sink):
         self._add(at.epoch, pictures, self.sheet_labels)
 
     def _add(self, newest: int, pictures: Pictures, known: list[str]) -> None:
-        known += [label for label in pictures if label not in known]
+        if new := [label for label in pictures if label not in known]:
+            known += new
+            replace_text(self.kept, json.dumps([self.labels, self.sheet_labels]) + "\n")
         for label, array in pictures.items():
             save_image(array, self.pictures / f"epoch{newest:03d}_{label}.png")
         rows: list[Row] = []
@@ -295,6 +302,15 @@ class Html(Sink):
                 if files:
                     rows.append(Row(f"epoch [{epoch}]", files, [], own_width))
         write_page(self.page, f"Experiment name = {self.name}", rows, self.width, refresh=10)
+
+
+def _labels(path: Path) -> tuple[list[str], list[str]]:
+    """Return the labels of pictures and of sheets that a page of the run has had; none where nobody wrote them down."""
+    try:
+        pictures, sheets = json.loads(path.read_text(encoding="utf-8"))
+        return [str(label) for label in pictures], [str(label) for label in sheets]
+    except (OSError, ValueError, TypeError):  # an earlier version's run, or a file spoilt: they come with the pictures
+        return [], []
 
 
 def make_display(o: Any, folder: Path) -> Display:

@@ -42,5 +42,7 @@ class Means:
         return {name: dict(value) for name, value in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what state_dict returned."""
-        vars(self).update({name: dict(value) for name, value in state.items()})
+        """Take back what state_dict returned; KeyError or ValueError if something of it is missing."""
+        vars(self).update({name: dict(state[name]) for name in vars(self)})
+        if self.sums.keys() != self.counts.keys() or not self.sums.keys() <= self.latest.keys() == self.phase_of.keys():
+            raise ValueError("its sums, counts and newest values are not of the same losses")

@@ -7,6 +7,8 @@ from torch import nn
 
 from util.errors import OptionError
 
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps of each parameter
+
 
 class Optimizers:
     """Adam (Kingma & Ba 2015) for every phase, betas (--beta1, 0.999), one parameter group a network.
@@ -63,13 +65,25 @@ class Optimizers:
         """Take back what state_dict returned; KeyError or ValueError if the phases are others."""
         for phases in self.groups:
             optimizer = self.by_phase[phases[0].name]
-            told = [{key: group[key] for key in ("base_lr", "betas")} for group in optimizer.param_groups]
+            told = [
+                {key: value for key, value in group.items() if key not in ("params", "lr")}
+                for group in optimizer.param_groups
+            ]
             optimizer.load_state_dict(state[phases[0].name])
-            for parameter, values in optimizer.state.items():
-                if any(torch.is_tensor(v) and v.dim() and v.shape != parameter.shape for v in values.values()):
-                    raise ValueError("an optimiser's moments are of other shapes than its parameters")
+            _check_moments(optimizer)
             for group, own in zip(optimizer.param_groups, told, strict=True):
-                group.update(own)  # rates and momenta are options: what they are now counts
+                group.update(own)  # rates, momenta and the like are options: what they are now counts
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError for moments that are incomplete or of other shapes, which torch would take as they are."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            kept = optimizer.state.get(p, {})  # empty for one that no step reached yet
+            if kept and (missing := MOMENTS - kept.keys()):
+                raise ValueError(f"an optimiser lacks the {', '.join(sorted(missing))} of a parameter")
+            if kept and any(kept[name].shape != p.shape for name in MOMENTS - {"step"}):
+                raise ValueError("an optimiser's moments are of other shapes than its parameters")
 
 
 class Gates:

@@ -20,9 +20,9 @@ class ImagePool(nn.Module):
     def forward(self, batch: Tensor) -> Tensor:
         if self.size == 0:
             return batch
-        return torch.stack([self._swap(image) for image in batch.detach()])
+        return torch.stack([self._swap(image, len(batch) == 1) for image in batch.detach()])
 
-    def _swap(self, image: Tensor) -> Tensor:
+    def _swap(self, image: Tensor, alone: bool) -> Tensor:
         if len(self.images) < self.size:
             self.images.append(image.clone())
             return image
@@ -30,7 +30,8 @@ class ImagePool(nn.Module):
             return image
         place = int(torch.randint(self.size, ()).item())
         stored, self.images[place] = self.images[place], image.clone()
-        return stored.to(image.device)
+        # one of another size (--crop_size was changed, --preprocess none) cannot stand in a batch beside others
+        return stored.to(image.device) if alone or stored.shape == image.shape else image
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the stored images, for the state file."""

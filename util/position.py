@@ -1,6 +1,7 @@
 """Where a run stands: epoch, steps and images done, and what is due."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass
@@ -16,6 +17,11 @@ class Position:
     last_epoch: int = 0  # the number of the run's last epoch
     seconds: float = 0.0  # compute time of the last batch, per image
     data_seconds: float = 0.0  # time waited for the last batch
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> "Position":
+        """Return the position that a dictionary of all fields tells; KeyError if it lacks one."""
+        return cls(**{field.name: state[field.name] for field in fields(cls)})
 
     def advance(self, batch: int, seconds: float, data_seconds: float) -> None:
         """Count one batch of so many images."""

@@ -41,6 +41,8 @@ def guarded(main, argv: list[str]) -> int:
     report = Report()
     report.debug = "--debug" in argv
     signals.end_at_once()
+    for stream in (sys.stdout, sys.stderr):  # a name that its encoding (LC_ALL=C) lacks is shown escaped
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
         main(argv, report)
         code, line, trace = 0, "", ""

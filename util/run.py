@@ -7,28 +7,32 @@ from typing import Any
 import torch
 from torch import nn
 
-from util import checkpoint, disk, misfit, schedule, seeding
+from util import checkpoint, disk, exports, misfit, schedule, seeding
 from util.contract import check_layout, check_state, layout
 from util.divergence import Guard
-from util.errors import CheckpointError, DataError
+from util.errors import CheckpointError, DataError, OptionError, UserError
 from util.init_from import init_from
+from util.inventory import Inventory
 from util.means import Means
 from util.optim import Gates, Optimizers, in_phases
 from util.position import Position
+from util.registry import entries, plain
 
 
 class Run:
     """Model, phases, optimisers, counters and history of one training run, in one folder."""
 
     def __init__(self, o: Any, folder: Path, model: Any, device: torch.device, epoch_size: int,
-                 classes: tuple[str, ...] = ()):  # fmt: skip
+                 classes: tuple[str, ...] = (), inventory: Inventory | None = None):  # fmt: skip
         self.o, self.folder, self.device, self.classes = o, folder, device, classes
+        self.inventory = inventory or Inventory()
         self.model = model.to(device).train()
         self.layout = layout(self.model)  # what a state can be loaded into
         self.phases = model.phases()
         self.optimizers = Optimizers(self.phases, o)
         self.gates = Gates(self.phases)
         self.at = Position(epoch=o.epoch_count)
+        self.last_epoch = o.n_epochs + o.n_epochs_decay
         self.means = Means()
         self.history: list[float] = []  # the generator's mean loss in each finished epoch: what plateau looks at
         self.notes: list[str] = []
@@ -37,12 +41,17 @@ class Run:
             self.notes.append("--init_from is without effect: the run continues with its own weights")
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
-        self.at.epoch_size, self.at.last_epoch = epoch_size, o.n_epochs + o.n_epochs_decay
-        if epoch_size < o.batch_size:
+        self.at.epoch_size, self.at.last_epoch = epoch_size, self.last_epoch
+        if epoch_size < o.batch_size and not self.done:
             why = f"{epoch_size} images make one batch of {epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step")
         self.guard = Guard(o.on_nan, self._last_saved, self._go_back)
         self.saved_at = time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        """Whether every epoch that was asked for is trained."""
+        return self.at.epoch > self.last_epoch
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks that are trained, by name: those that are exported."""
@@ -100,14 +109,14 @@ class Run:
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
             "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
             "generators": seeding.generator_states(), "classes": list(self.classes), "exports": list(prefixes),
-            "options": {k: _kept(v) for k, v in vars(self.o).items()},
+            "inventory": self.inventory.state_dict(), "options": {k: _kept(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
         for note in checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last):
             if note not in self.notes:  # once is enough
                 self.notes.append(note)
                 print(note, flush=True)
         for prefix in prefixes:
-            checkpoint.export(self.folder, prefix, self.networks())
+            exports.write(self.folder, prefix, self.networks())
         self.saved_at = time.monotonic()
 
     def stands(self) -> str:
@@ -147,11 +156,12 @@ class Run:
         """Write weights that belong to the state but are missing: the run was killed between the two."""
         lacking = [p for p in prefixes if not checkpoint.is_exported(self.folder, p, self.networks())]
         for prefix in lacking:
-            checkpoint.export(self.folder, prefix, self.networks())
+            exports.write(self.folder, prefix, self.networks())
         if lacking:
             self.notes.append(f"weights written again, the run was killed before they were: {', '.join(lacking)}")
 
     def _take(self, state: dict[str, Any]) -> None:
+        """Take everything from a state; refuse other classes, pictures or meanings than it was trained with."""
         try:
             trained, now = ", ".join(state["classes"]) or "none", ", ".join(self.classes) or "none"
             if trained != now:
@@ -161,25 +171,60 @@ class Run:
                 raise ValueError(differs)
             self.model.load_state_dict(state["model"])
             self.optimizers.load_state_dict(state["optimizers"])
-            self.at = Position(**state["position"])
+            self.at = Position.restored(state["position"])
             self.means.load_state_dict(state["means"])
             self.history = list(state["history"])
             seeding.restore_generators(state["generators"])
             before, _ = dict(state["options"]), list(state["exports"])
-        except DataError:
+            pictures = self.inventory.changes_since(state.get("inventory"))
+        except UserError:
             raise
         except (LookupError, ValueError, RuntimeError, TypeError, AttributeError, ArithmeticError) as problem:
             why = f"its state does not fit these options ({(str(problem).splitlines() or ['damaged'])[0]})"
             remedy = misfit.leave_out(self.o, state.get("options", {}))
             raise CheckpointError("run", self.folder, why, remedy) from problem
+        if self.done:  # then nothing that changed matters any more
+            return
         self.notes.append(f"continuing at epoch {self.at.epoch}, image {self.at.seen} of it, step {self.at.step}")
-        changed = [
-            f"--{name} {was} -> {_kept(getattr(self.o, name))}"
+        self._compare_pictures(pictures)
+        self._compare_options(before)
+
+    def _compare_pictures(self, changes: str) -> None:
+        """Refuse other pictures than the state knows, whose order would silently be another; or say so."""
+        if changes and not self.o.allow_data_change:
+            why = f"its pictures changed since it was saved: {changes}"
+            remedy = "restore them, or accept another order with --allow_data_change"
+            raise DataError("run", self.folder, why, remedy)
+        if changes:
+            self.notes.append(f"note: its pictures changed since it was saved: {changes} (--allow_data_change); their "
+                              "order is another one, and in this epoch some may come twice or not at all")  # fmt: skip
+
+    def _compare_options(self, before: dict[str, Any]) -> None:
+        """List options that are not what the state knows; refuse those under which its weights mean something else."""
+        changed = {
+            name: f"--{name} {was} -> {now}"
             for name, was in before.items()
-            if name in self.o.given and not self.o.flags[name].meta["momentary"] and was != _kept(getattr(self.o, name))
-        ]
+            if name in self.o.flags and not self.o.flags[name].meta["momentary"]
+            and was != (now := _kept(getattr(self.o, name)))
+        }  # fmt: skip
+        flags = self.o.flags
+        fixed = [n for n in changed if flags[n].meta["fixed"] and not _is_gone(flags[n].meta["choices"], before[n])]
+        if fixed and not self.o.allow_option_change:
+            why = "changed since the run was saved, and its weights mean something else then: "
+            why += ", ".join(changed[name] for name in fixed)
+            remedy = "go back to what it was, or go on all the same with --allow_option_change"
+            raise OptionError("option", f"--{fixed[0]}", why, remedy)
         if changed:
-            self.notes.append("changed since it was saved: " + ", ".join(changed))
+            self.notes.append("changed since it was saved: " + ", ".join(changed.values()))
+        counting = [f"--{name}" for name in changed if not self.o.flags[name].meta["aside"]]
+        if counting:
+            which = ", ".join(counting)
+            self.notes.append(f"from here on the numbers are no longer those of an unbroken run, by {which}")
+
+
+def _is_gone(kind: Any, name: Any) -> bool:
+    """Whether nothing of a registry's kind has this name any more: a plug-in's that was renamed means the same."""
+    return isinstance(kind, str) and isinstance(name, str) and plain(name) not in {plain(e.name) for e in entries(kind)}
 
 
 def _kept(value: Any) -> Any:

@@ -34,7 +34,7 @@ class RunFolder:
                 (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
                 print(f"note: removing {left_over.name}, left over by a run that was killed")
-                left_over.unlink()
+                left_over.unlink(missing_ok=True)  # a test.py may be writing here
         except OSError as problem:
             why = f"cannot be used ({problem.strerror})"
             raise EnvironmentFault("folder", self.path, why, "mend it or choose another --checkpoints_dir") from problem

@@ -1,0 +1,61 @@
+"""The weights of one save, a file for each network: marked as belonging together, and read together."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from util import checkpoint
+
+PATIENCE = 10.0  # seconds to wait for a training that is writing these very files
+
+
+def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
+    """Write PREFIX_net_NAME.pth for each network; files of one save get one time of change, its mark."""
+    checkpoint.export(folder, prefix, networks)
+    files = _files(folder, prefix, networks)
+    for path in files[1:]:
+        mark = files[0].stat().st_mtime_ns
+        try:
+            os.utime(path, ns=(mark, mark))
+        except OSError as problem:  # as some network drives have it: readers wait in vain, then take what there is
+            print(f"note: {path.name} cannot be marked as saved together with the others ({problem.strerror})")
+
+
+def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
+    """Load WHICH_net_NAME.pth into each network, all of one save even while a training replaces them.
+
+    They are read again until nothing was replaced meanwhile and all bear the mark of one save. Files without such
+    marks (copied, or the reference's) are taken as they are where no training is at work.
+    """
+    files = _files(folder, which, networks)
+    until = time.monotonic() + PATIENCE
+    while True:
+        before = _stamps(files)
+        checkpoint.load_networks(folder, which, networks, hint)
+        one_save = len({mark for mark, _ in before}) == 1
+        if before == _stamps(files) and (one_save or not _at_work(folder)):
+            return
+        if time.monotonic() > until:
+            names = ", ".join(path.name for path in files)
+            print(f"note: {names} may be of different steps: a training was killed while it saved them, or saves them "
+                  "all the time; when it is continued it writes them anew")  # fmt: skip
+            return
+        time.sleep(0.02)
+
+
+def _files(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> list[Path]:
+    return [folder / f"{prefix}_net_{name}.pth" for name in networks]
+
+
+def _stamps(files: list[Path]) -> list[tuple[int, int]]:
+    """Return the mark of each file and which file it is on its disk; (0, 0) for one that is missing."""
+    found = [path.stat() if path.is_file() else None for path in files]
+    return [(state.st_mtime_ns, state.st_ino) if state else (0, 0) for state in found]
+
+
+def _at_work(folder: Path) -> bool:
+    """Whether a training is writing here, or was killed: it removes exit.json when it starts, and leaves one."""
+    return (folder / ".lock").exists() and not (folder / "exit.json").exists()
