@@ -20,11 +20,11 @@ from util.files import replace_text
 PAGE = ROOT / "docs" / "reliability.md"
 HEAD = """# What survives what
 
-Each case is something that goes wrong, injected for real by tests in `tests/faults`: processes are killed, disks fill up,
-files are spoilt. `make faults` runs all of them in their long form and writes this page; `make test` runs a short form.
+Each case is something that goes wrong, injected for real by tests in `tests/faults`: processes are killed, disks fill
+up, files are spoilt. `make faults` runs all in their long form and writes this page; `make test` runs a short form.
 The promise behind it: **what was saved is never lost, a continued run ends like an unbroken one, nothing in a file is
-run, and what is wrong is said in one line** (`error: <thing> '<name>': <why>; <remedy>`; exit codes 0 done, 2 options, 3
-data, 4 weights, 5 machine, 6 diverged, 130 and 143 stopped, 1 a bug of ours).
+run, and what is wrong is said in one line** (`error: <thing> '<name>': <why>; <remedy>`; exit codes 0 done, 2 options,
+3 data, 4 weights, 5 machine, 6 diverged, 130 and 143 stopped, 1 a bug of ours).
 
 Not defended against: whoever may already run programs as you, among them plug-ins that you install or name.
 """
@@ -75,7 +75,8 @@ def results(xml: Path) -> tuple[str, int, int, list[str]]:
     reasons = sorted({(s.get("message") or "").removeprefix("Skipped: ") for s in skipped if s is not None})
     import torch
 
-    where = f"{platform.system()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}, torch {torch.__version__}"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    where = f"{platform.system()}, {os.cpu_count()} CPU cores, {versions}"
     lines = ["## Figures", "", f"{len(cases)} cases, {passed} passed, on {time.strftime('%F')} ({where}).", ""]
     lines += [f"Skipped: {reason}." for reason in reasons] + ([""] if reasons else [])
     lines += ["| tried | result |", "|---|---|"]

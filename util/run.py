@@ -16,6 +16,7 @@ from util.inventory import Inventory
 from util.means import Means
 from util.optim import Gates, Optimizers, in_phases
 from util.position import Position
+from util.registry import entries, plain
 
 
 class Run:
@@ -206,7 +207,8 @@ class Run:
             if name in self.o.flags and not self.o.flags[name].meta["momentary"]
             and was != (now := _kept(getattr(self.o, name)))
         }  # fmt: skip
-        fixed = [name for name in changed if self.o.flags[name].meta["fixed"]]
+        flags = self.o.flags
+        fixed = [n for n in changed if flags[n].meta["fixed"] and not _is_gone(flags[n].meta["choices"], before[n])]
         if fixed and not self.o.allow_option_change:
             why = "changed since the run was saved, and its weights mean something else then: "
             why += ", ".join(changed[name] for name in fixed)
@@ -218,6 +220,11 @@ class Run:
         if counting:
             which = ", ".join(counting)
             self.notes.append(f"from here on the numbers are no longer those of an unbroken run, by {which}")
+
+
+def _is_gone(kind: Any, name: Any) -> bool:
+    """Whether nothing of a registry's kind has this name any more: a plug-in's that was renamed means the same."""
+    return isinstance(kind, str) and isinstance(name, str) and plain(name) not in {plain(e.name) for e in entries(kind)}
 
 
 def _kept(value: Any) -> Any:

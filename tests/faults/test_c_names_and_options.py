@@ -402,7 +402,7 @@ BAD_JSON = {
         "null": {"norm": None}, "word for a boolean": {"no_dropout": "yes"}, "nan": {"lr": math.nan},
         "unknown model": {"model": "__import__('os')"}, "number for a model": {"model": 5},
         "number for paths": {"plugin": 5}, "unknown network": {"netG": "resnet_5blocks"},
-        "a date": {"lr": "2020-01-01"}, "a long number": {"ngf": 10**4000}, "NUL": {"dataroot": "a\0b"},
+        "a date": {"lr": "2020-01-01"}, "a long number": {"ngf": 10**4000}, "NUL": {"classes": "a\0b"},
         "lists of lists": {"ngf": [[[1]]]},
         "model's flag": {"model": "pix2pix", "lambda_L1": "x"},
     }.items()},

@@ -97,6 +97,7 @@ def test_f070_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word
 
 
 def test_f070_before_anything_was_saved_it_says_so(train):
+    """A loss of NaN in the first step: exit 6, and the line says that no state was saved before."""
     ended = train(NAN_AT="1")
     assert (ended.code, "no state was saved before" in ended.last) == (6, True), ended.last
 
@@ -112,6 +113,7 @@ def test_f070_weights_that_are_no_numbers_are_never_saved(train, tmp_path):
 
 
 def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path):
+    """Losses of NaN in two steps with --on_nan skip: those batches are left out and told, the run ends well."""
     ended = train("--on_nan", "skip", NAN_AT="2,5")
     assert ended.code == 0, ended.err
     assert ended.out.count("batch left out (1 in a row)") == 2
@@ -123,11 +125,13 @@ def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path):
 
 
 def test_f070_skip_gives_up_when_nothing_else_comes(train):
+    """Nothing but NaN with --on_nan skip: exit 6 after a row of batches, not an endless loop."""
     ended = train("--on_nan", "skip", "--n_epochs", ROW, NAN_AT=",".join(map(str, range(4, 4 + 2 * ROW))))
     assert (ended.code, ended.out.count("batch left out")) == (6, ROW), ended.err
 
 
 def test_f070_rollback_goes_back_to_the_last_good_weights_and_on(train, tmp_path):
+    """Spoilt weights with --on_nan rollback: the last saved weights and optimisers return, the run ends well."""
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, SLOPE_AT="5")
     assert ended.code == 0, ended.err
     assert "weights and optimisers are those of step 3 again" in ended.out
@@ -136,6 +140,7 @@ def test_f070_rollback_goes_back_to_the_last_good_weights_and_on(train, tmp_path
 
 
 def test_f070_rollback_gives_up_when_it_only_comes_back(train):
+    """NaN again and again with --on_nan rollback: exit 6 after three returns, not an endless loop."""
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, NAN_AT=",".join(map(str, range(4, 40))))
     assert (ended.code, ended.out.count("are those of step 3 again")) == (6, RETURNS), ended.err
 
