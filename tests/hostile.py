@@ -14,11 +14,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from util import reading
+from util.errors import CheckpointError
+
 MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 LEGACY = MAGIC + b"\x80\x02M\xe9\x03." + pickle.dumps(
     {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}, protocol=2
 )  # fmt: skip
 FLOATS = struct.pack("<4f", 1, 2, 3, 4)
+
+
+def is_accepted(path: Path) -> bool:
+    """Whether the look through a file finds nothing against it."""
+    try:
+        reading.check(path)
+    except CheckpointError:
+        return False
+    return True
+
 
 # --- opcodes
 

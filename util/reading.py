@@ -48,15 +48,6 @@ def check(path: Path) -> None:
     _through(path, load=False)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether `read` would take the file."""
-    try:
-        check(path)
-    except CheckpointError:
-        return False
-    return True
-
-
 def _through(path: Path, load: bool) -> Any:
     try:
         if re.match(r"\w+:/+\w", str(path)):

@@ -12,7 +12,7 @@ from conftest import SMALL
 from test_infer import build, published
 from test_train import DEMO, rows
 
-from util import checkpoint, reading
+from util import checkpoint
 from util.errors import CheckpointError
 
 CPU = ("--gpu_ids", -1, "--num_threads", 0)
@@ -195,7 +195,7 @@ def test_f053_a_flipped_bit_in_a_state_lets_the_one_before_be_taken(run, command
     raw = bytearray(newest.read_bytes())
     raw[len(raw) // 2] ^= 1
     newest.write_bytes(raw)
-    assert not reading.is_whole(newest)
+    assert not hostile.is_accepted(newest)
     ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 3)
     assert ended.code == 0 and "its checksums do not fit" in ended.out and "continuing at epoch 2" in ended.out
 
