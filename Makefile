@@ -42,6 +42,7 @@ replay: $(STAMP)  ## replay the reference's recorded traces: make replay DIRS="d
 	$(BIN)/python benchmarks/replay.py $(DIRS)
 
 faults: $(STAMP)  ## everything that may go wrong, in its long form; writes docs/reliability.md (about an hour)
+	@rm -f .faults.xml
 	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/faults --full --junitxml=.faults.xml $(ARGS)
 	@$(BIN)/python scripts/reliability.py --xml .faults.xml
 

@@ -119,7 +119,7 @@ class Seeded(Dataset):
         with seeded(mixed(self.seed, epoch, index)):
             try:
                 return self.dataset[index]
-            except DataError as problem:  # returned, not raised: a worker would bury it under its own traceback
+            except UserError as problem:  # returned, not raised: a worker would bury it under its own traceback
                 return problem
             except (Exception, SystemExit) as problem:  # likewise, and one that cannot travel would hang the run
                 culprit = blame.from_worker(problem) if get_worker_info() else None

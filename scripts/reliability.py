@@ -65,8 +65,8 @@ def escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def results(xml: Path) -> tuple[str, int, int, list[str]]:
-    """Return (the section of figures, cases run, cases passed, reasons of those skipped) of a run of pytest."""
+def results(xml: Path) -> tuple[str, int, int, int, list[str]]:
+    """Return (the section of figures, cases run, passed and failed, reasons of those skipped) of a run of pytest."""
     cases = ElementTree.parse(xml).getroot().findall(".//testcase")
     skipped = [case.find("skipped") for case in cases]
     bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
@@ -81,7 +81,7 @@ def results(xml: Path) -> tuple[str, int, int, list[str]]:
     lines += [f"Skipped: {reason}." for reason in reasons] + ([""] if reasons else [])
     lines += ["| tried | result |", "|---|---|"]
     lines += [f"| {escaped(str(name))} | {escaped(str(value))} |" for name, value in sorted(figures.items())]
-    return "\n".join(lines) + "\n", len(cases), passed, reasons
+    return "\n".join(lines) + "\n", len(cases), passed, len(bad), reasons
 
 
 def written_figures() -> str:
@@ -96,12 +96,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--xml", type=Path, help="what pytest --junitxml wrote")
     given = parser.parse_args()
-    figures, ran, passed, reasons = results(given.xml) if given.xml else (written_figures(), 0, 0, [])
+    figures, ran, passed, failed, reasons = results(given.xml) if given.xml else (written_figures(), 0, 0, 0, [])
     replace_text(PAGE, "\n".join([HEAD, figures, table()]))
     if given.xml:
         print(*(f"skipped: {reason}" for reason in reasons), sep="\n", end="\n" if reasons else "")
         print(f"{ran} cases, {passed} passed")
-    return 0 if ran == passed else 1
+    return 0 if not given.xml or (ran and not failed) else 1
 
 
 if __name__ == "__main__":

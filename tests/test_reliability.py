@@ -40,6 +40,6 @@ XML = """<testsuites><testsuite>
 
 def test_figures_count_what_failed_and_what_was_skipped(tmp_path):
     (tmp_path / "x.xml").write_text(XML)
-    text, ran, passed, reasons = reliability.results(tmp_path / "x.xml")
-    assert (ran, passed, reasons) == (4, 1, ["no strace"])
+    text, ran, passed, failed, reasons = reliability.results(tmp_path / "x.xml")
+    assert (ran, passed, failed, reasons) == (4, 1, 2, ["no strace"])
     assert "4 cases, 1 passed" in text and "| kills | 3 of 3 \\| whole |" in text and ROOT.name not in text

@@ -27,12 +27,7 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> lis
     line for each old state that could not be removed; EnvironmentFault if the new one cannot be written.
     """
     path = folder / f"state_{step:09d}.pt"
-    write_atomically(path, {"format": FORMAT, **state})
-    try:
-        check(path)
-    except CheckpointError as problem:
-        why = f"reads back otherwise than it was written: {problem.args[2]}"
-        raise EnvironmentFault("file", path, why, "check the disk, and what plug-ins keep in their state") from problem
+    write_atomically(path, {"format": FORMAT, **state}, read_back=True)
     files = state_files(folder)
     kept = sorted(number for number in files if number <= step)[-keep:]
     notes = []
@@ -47,21 +42,29 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> lis
     return notes
 
 
-def write_atomically(path: Path, thing: Any) -> None:
-    """torch.save beside the target, flush to the disk, then rename onto it; EnvironmentFault if that fails twice."""
+def write_atomically(path: Path, thing: Any, read_back: bool = False) -> None:
+    """torch.save beside the target, flush to the disk, then rename onto it; EnvironmentFault if that fails twice.
+
+    read_back: look through what was written before it takes the target's place.
+    """
     try:
-        disk.twice(partial(_write_and_flush, path, thing), path)
+        disk.twice(partial(_write_and_flush, path, thing, read_back), path)
+    except CheckpointError as problem:
+        why = f"reads back otherwise than it was written: {problem.args[2]}"
+        raise EnvironmentFault("file", path, why, "check the disk, and what plug-ins keep in their state") from problem
     except OSError as problem:
         raise disk.fault(path, problem, disk.size_of(thing)) from problem
 
 
-def _write_and_flush(path: Path, thing: Any) -> None:
+def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
     beside = path.with_name(path.name + ".tmp")
     try:
         with open(beside, "wb") as file:  # a file object keeps the errno of a full disk, a path loses it
             torch.save(thing, file)
             file.flush()
             os.fsync(file.fileno())
+        if read_back:
+            check(beside)
         os.replace(beside, path)
         _sync_folder(path.parent)
     except BaseException as problem:
@@ -80,6 +83,9 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as problem:
+        if problem.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives do not flush folders
+            raise
     finally:
         os.close(handle)
 
@@ -221,9 +227,14 @@ def is_exported(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) ->
     """Whether PREFIX_net_NAME.pth holds each network as it is now."""
     for name, net in networks.items():
         path, own = folder / f"{prefix}_net_{name}.pth", net.state_dict()
-        held = read(path) if path.is_file() else {}
+        try:
+            held = read(path) if path.is_file() else {}
+        except CheckpointError:
+            return False
         tensors = {key: value for key, value in own.items() if isinstance(value, Tensor)}
-        if held.keys() != tensors.keys() or not all(torch.equal(held[k], v.cpu()) for k, v in tensors.items()):
+        if not isinstance(held, dict) or held.keys() != tensors.keys():
+            return False
+        if not all(isinstance(held[k], Tensor) and torch.equal(held[k], v.cpu()) for k, v in tensors.items()):
             return False
     return True
 

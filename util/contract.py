@@ -4,7 +4,7 @@ import inspect
 import io
 import math
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from util import plugins
@@ -203,6 +203,9 @@ def lacking(plug_in: Any, method: str) -> OptionError:
 
 def check_sample(dataset: Any, sample: Any) -> None:
     """Raise OptionError if a data set's sample is no dictionary with a picture A and its file name."""
+    import numpy
+    import torch
+
     name = plugins.loaded_name(type(dataset).__module__) or type(dataset).__name__
     remedy = 'return {"A": picture (C, H, W), "path_A": file name} from __getitem__, and "B", "path_B" if there are'
     if not isinstance(sample, Mapping):
@@ -211,18 +214,19 @@ def check_sample(dataset: Any, sample: Any) -> None:
     if lacking:
         why = f"its __getitem__(index) returns {', '.join(map(str, sample)) or 'nothing'}, but no {lacking[0]}"
         raise broken(name, why, remedy)
-    for key in ("A", "B"):
-        value: Any = sample.get(key)
-        if key in sample and not (_is_tensor(value) and value.dim() == 3 and value.is_floating_point()):
-            what = f"a tensor of {_shape(value)}, {value.dtype}" if _is_tensor(value) else _a(value)
-            raise broken(name, f"its sample's {key} is {what}, no picture", remedy + "; values are in [-1, 1]")
+    value: Any = sample["A"]
+    if isinstance(value, numpy.ndarray):  # batches are made of tensors all the same
+        value = torch.from_numpy(value)
+    if not (_is_tensor(value) and value.dim() == 3 and value.is_floating_point()):
+        what = f"a tensor of {_shape(value)}, {value.dtype}" if _is_tensor(value) else _a(value)
+        raise broken(name, f"its sample's A is {what}, no picture", remedy + "; values are in [-1, 1]")
 
 
 def check_length(dataset: Any) -> None:
     """Raise OptionError unless a data set has a length of at least 1."""
     name = plugins.loaded_name(type(dataset).__module__) or type(dataset).__name__
     length = type(dataset).__len__(dataset)
-    if not isinstance(length, int) or length < 1:
+    if not isinstance(length, Integral) or length < 1:
         raise broken(name, f"its __len__() returns {length!r}", "return how many samples there are, 1 or more")
 
 
@@ -281,6 +285,10 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
 
     parts = {f"{prefix}._extra_state".lstrip("."): part for prefix, part in model.named_modules()}
     extra = {}
+    for key, value in model.state_dict(keep_vars=True).items():
+        if _is_tensor(value) and not value.is_meta and value.numel() > 1 and 0 in value.stride():
+            why = f"its '{key}' repeats values without holding them (expand), so that no state could be loaded into it"
+            raise broken(name, why, "add .clone() or .contiguous()")
     for key, part in parts.items():
         if type(part).get_extra_state is torch.nn.Module.get_extra_state:
             continue

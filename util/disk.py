@@ -40,8 +40,9 @@ def twice(write: Callable[[], None], path: Path) -> None:
 def fault(path: Path, problem: OSError, needed: int = 0) -> EnvironmentFault:
     """Return the error for a file that could not be written; on a full disk with the bytes needed and free."""
     why = f"cannot be written ({problem.strerror or problem})"
-    if problem.errno in FULL and needed:
-        why += f": it needs {in_units(needed)}, {in_units(free(path.parent))} are free"
+    there = free(path.parent)
+    if problem.errno in FULL and needed and there is not None:
+        why += f": it needs {in_units(needed)}, {in_units(there)} are free"
     gone = problem.errno in (errno.ENOENT, errno.ENOTDIR)
     remedy = "bring its folder back" if gone else REMEDIES.get(problem.errno or 0, "check the disk")
     return EnvironmentFault("file", path, why, remedy)
@@ -49,19 +50,26 @@ def fault(path: Path, problem: OSError, needed: int = 0) -> EnvironmentFault:
 
 def check_room(folder: Path, needed: int, parts: str, reclaimed: int = 0) -> None:
     """Raise EnvironmentFault if a folder's disk has not that many bytes free, beside those reclaimed."""
-    there = free(folder) + reclaimed
-    if needed > there:
-        why = f"has too little room: the run needs {in_units(needed)} ({parts}), {in_units(there)} are free"
+    if lacks(folder, needed, reclaimed):
+        there = in_units((free(folder) or 0) + reclaimed)
+        why = f"has too little room: the run needs {in_units(needed)} ({parts}), {there} are free"
         remedy = "free space, lower --keep_last or choose another --checkpoints_dir"
         raise EnvironmentFault("folder", folder, why, remedy)
 
 
-def free(folder: Path) -> int:
-    """Return the free bytes of a folder's disk; 0 if the folder is gone."""
+def lacks(folder: Path, needed: int, reclaimed: int) -> bool:
+    """Whether a folder's disk is known to have fewer bytes free than are needed, beside those reclaimed."""
+    there = free(folder)
+    return there is not None and needed > there + reclaimed
+
+
+def free(folder: Path) -> int | None:
+    """Return the free bytes of a folder's disk; None if it does not tell, as some network drives."""
     try:
-        return shutil.disk_usage(folder).free
+        usage = shutil.disk_usage(folder)
     except OSError:
-        return 0
+        return None
+    return usage.free if usage.total else None
 
 
 def size_of(thing: Any) -> int:

@@ -53,8 +53,11 @@ class Diverged(UserError):
     code = 6
 
 
-class Stopped(Exception):
-    """The run was asked to stop by a signal and has saved; code is 128 + the signal's number."""
+class Stopped(BaseException):
+    """The run was asked to stop by a signal and has saved; code is 128 + the signal's number.
+
+    Like KeyboardInterrupt it is no Exception: nothing that answers errors on the way may take it for one.
+    """
 
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)

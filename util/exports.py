@@ -9,6 +9,11 @@ from torch import nn
 
 from util import checkpoint
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 PATIENCE = 10.0  # seconds to wait for a training that is writing these very files
 
 
@@ -22,6 +27,11 @@ def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
             os.utime(path, ns=(mark, mark))
         except OSError as problem:  # as some network drives have it: readers wait in vain, then take what there is
             print(f"note: {path.name} cannot be marked as saved together with the others ({problem.strerror})")
+
+
+def newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], than: int) -> bool:
+    """Whether all files of a save are there, none changed before a time in nanoseconds."""
+    return all(mark >= than for mark, _ in _stamps(_files(folder, prefix, networks)))
 
 
 def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
@@ -40,8 +50,7 @@ def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str 
             return
         if time.monotonic() > until:
             names = ", ".join(path.name for path in files)
-            print(f"note: {names} may be of different steps: a training was killed while it saved them, or saves them "
-                  "all the time; when it is continued it writes them anew")  # fmt: skip
+            print(f"note: {names} may be of different steps: a training saves them all the time")
             return
         time.sleep(0.02)
 
@@ -57,5 +66,12 @@ def _stamps(files: list[Path]) -> list[tuple[int, int]]:
 
 
 def _at_work(folder: Path) -> bool:
-    """Whether a training is writing here, or was killed: it removes exit.json when it starts, and leaves one."""
-    return (folder / ".lock").exists() and not (folder / "exit.json").exists()
+    """Whether a training is writing here: it holds the folder's lock, which the kernel frees however it ends."""
+    if fcntl is None or not (folder / ".lock").exists():  # Windows: there is no lock of this kind
+        return (folder / ".lock").exists() and not (folder / "exit.json").exists()
+    with open(folder / ".lock", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

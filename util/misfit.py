@@ -43,15 +43,16 @@ def leave_out(o: Any, saved: Mapping[str, Any]) -> str:
     """Return the remedy for a state that does not fit: which of the flags given to leave out."""
     changed = [
         name for name in saved
-        if name in o.given and not o.flags[name].meta["momentary"] and _plain(getattr(o, name)) != _plain(saved[name])
+        if name in o.given and not o.flags[name].meta["momentary"] and plain(getattr(o, name)) != plain(saved[name])
     ]  # fmt: skip
     shaping = [name for name in changed if name in SHAPING or o.flags[name].owner == o.model]
-    flags = ", ".join(f"--{name}" for name in shaping or changed)
+    flags = ", ".join(f"--{name}" for name in shaping)
     remedy = f"leave out {flags}" if flags else "repeat the options it was started with"
     return f"{remedy}, or start afresh with --overwrite"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return an option's value as a state keeps it."""
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -74,16 +74,16 @@ def _step(twin: Any, name: str, batch: dict[str, Any]) -> list[str]:
     """Do what train_step does, with each check on the way; return notes."""
     phases, start = twin.phases(), contract.layout(twin)
     gates, terms_of = Gates(phases), dict[str, str]()
-    notes = []
+    notes, watched = [], _Watched(batch, "batch")
     with blame.during("forward", twin):
-        out = twin(_Watched(batch, "batch"))
+        out = twin(watched)
     contract.check_out(out, name)
     if type(out) is dict:
         out = _Watched(out, "out")
     for phase in phases:
         gates.open_only(phase.name)
         with blame.during(f"phase {phase.name}", twin, phase.loss):
-            terms = phase.loss(_Watched(batch, "batch"), out)
+            terms = phase.loss(watched, out)
             contract.check_terms(terms, phase.name, name)
             (phase.weight * sum(terms.values())).backward()
         with torch.no_grad():

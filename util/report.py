@@ -1,5 +1,6 @@
 """How a command ends: one line on stderr, an exit code, the traceback kept in the run's error.log."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,10 +8,41 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from util import blame, plugins, signals
 from util.disk import REMEDIES
 from util.errors import EnvironmentFault, Stopped, UserError, printable
+
+
+class Unbreakable:
+    """A stream whose reader may go away (train.py | head): what is written then goes nowhere, and nothing stops."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, or let the stream go."""
+        try:
+            return self.stream.write(text)
+        except OSError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush what was written, or let the stream go."""
+        try:
+            self.stream.flush()
+        except OSError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Send this and all that follows to nowhere, also what the interpreter flushes at its end."""
+        with contextlib.suppress(OSError, ValueError):  # a stream without a file: then nothing flushes it either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class Report:
@@ -38,11 +70,21 @@ class Report:
 
 def guarded(main, argv: list[str]) -> int:
     """Run `main(argv, report)` and turn however it ends into an exit code and at most one line on stderr."""
+    kept = sys.stdout, sys.stderr
+    for stream in kept:  # a name that its encoding (LC_ALL=C) lacks is shown escaped
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    sys.stdout, sys.stderr = (stream and Unbreakable(stream) for stream in kept)
+    signals.end_at_once()
+    try:
+        return _ended(main, argv)
+    finally:
+        sys.stdout.flush() if sys.stdout else None
+        sys.stdout, sys.stderr = kept
+
+
+def _ended(main, argv: list[str]) -> int:
     report = Report()
     report.debug = "--debug" in argv
-    signals.end_at_once()
-    for stream in (sys.stdout, sys.stderr):  # a name that its encoding (LC_ALL=C) lacks is shown escaped
-        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
         main(argv, report)
         code, line, trace = 0, "", ""
@@ -51,9 +93,6 @@ def guarded(main, argv: list[str]) -> int:
     except KeyboardInterrupt:
         safe = report.stands() if report.stands else "what was saved before stays as it was"
         code, line, trace = 130, f"stopped by Ctrl-C; {safe}", ""
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more
-        code, line, trace = 0, "", ""  # only what prints outside training gets here: --help | head is no error
     except SystemExit as ended:  # of --help and --list; a plug-in may not end a command unseen
         if blame.place(ended) is None:
             raise

@@ -36,6 +36,7 @@ class Run:
         self.means = Means()
         self.history: list[float] = []  # the generator's mean loss in each finished epoch: what plateau looks at
         self.notes: list[str] = []
+        self.accepted = False  # whether other pictures or options were allowed, which the state does not know yet
         resumed = o.continue_train and self._resume()
         if o.init_from and resumed and "init_from" in o.given:
             self.notes.append("--init_from is without effect: the run continues with its own weights")
@@ -62,16 +63,16 @@ class Run:
 
         Pictures in pools and on pages are not counted. Numbered weights that will not all fit are a note.
         """
-        weights, exports = (disk.size_of(part.state_dict()) for part in (self.model, nn.ModuleDict(self.networks())))
+        weights, files = (disk.size_of(part.state_dict()) for part in (self.model, nn.ModuleDict(self.networks())))
         trained = disk.size_of([group["params"] for group in self.optimizers.param_groups()])
         state, there = weights + 2 * trained, len(checkpoint.state_files(self.folder))  # Adam keeps two moments
         number = 1 if there > self.o.keep_last else self.o.keep_last + 1 - there  # the newest is written beside the old
-        needed = number * state + (0 if there else exports)
-        parts = f"{number} x {disk.in_units(state)} of state, {disk.in_units(exports)} of weights"
+        needed = number * state + (0 if there else files)
+        parts = f"{number} x {disk.in_units(state)} of state, {disk.in_units(files)} of weights"
         disk.check_room(self.folder, needed, parts, reclaimed)
         times = self.at.last_epoch // self.o.save_epoch_freq - (self.at.epoch - 1) // self.o.save_epoch_freq
-        if needed + times * exports > disk.free(self.folder) + reclaimed:
-            size = disk.in_units(times * exports)
+        if disk.lacks(self.folder, needed + times * files, reclaimed):
+            size = disk.in_units(times * files)
             self.notes.append(f"note: {times} numbered weights of {size} in all will not fit: raise --save_epoch_freq")
 
     def begin_epoch(self) -> float:
@@ -97,8 +98,9 @@ class Run:
 
     @property
     def overdue(self) -> bool:
-        """Whether the last save is --save_minutes ago."""
-        return bool(self.o.save_minutes) and time.monotonic() - self.saved_at > 60 * self.o.save_minutes
+        """Whether the last save is --save_minutes ago, or is of before a change that had to be allowed."""
+        late = time.monotonic() - self.saved_at > 60 * self.o.save_minutes
+        return self.accepted or (bool(self.o.save_minutes) and late)
 
     def save(self, *prefixes: str) -> None:
         """Write the state to continue from, then the networks' weights under each prefix; never NaN (Diverged)."""
@@ -109,7 +111,8 @@ class Run:
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
             "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
             "generators": seeding.generator_states(), "classes": list(self.classes), "exports": list(prefixes),
-            "inventory": self.inventory.state_dict(), "options": {k: _kept(v) for k, v in vars(self.o).items()},
+            "inventory": self.inventory.state_dict(),
+            "options": {k: misfit.plain(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
         for note in checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last):
             if note not in self.notes:  # once is enough
@@ -117,7 +120,7 @@ class Run:
                 print(note, flush=True)
         for prefix in prefixes:
             exports.write(self.folder, prefix, self.networks())
-        self.saved_at = time.monotonic()
+        self.saved_at, self.accepted = time.monotonic(), False
 
     def stands(self) -> str:
         """Return which step's state is saved."""
@@ -140,7 +143,7 @@ class Run:
         state, self.notes = checkpoint.load_state(self.folder) if which == "latest" else (None, [])
         if state is not None:
             self._take(state)
-            self._export_again(state["exports"])
+            self._export_again(state.get("exports", []))
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
             checkpoint.load_networks(self.folder, which, self.networks())
             if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
@@ -153,12 +156,18 @@ class Run:
         return True
 
     def _export_again(self, prefixes: list[str]) -> None:
-        """Write weights that belong to the state but are missing: the run was killed between the two."""
-        lacking = [p for p in prefixes if not checkpoint.is_exported(self.folder, p, self.networks())]
+        """Write weights that belong to the state but are missing or older: a kill came between the two.
+
+        Weights that somebody changed since then stay as they are.
+        """
+        path = checkpoint.state_files(self.folder).get(self.at.step)
+        saved = path.stat().st_mtime_ns if path else 0
+        stale = [p for p in prefixes if not exports.newer(self.folder, p, self.networks(), saved)]
+        lacking = [p for p in stale if not checkpoint.is_exported(self.folder, p, self.networks())]
         for prefix in lacking:
             exports.write(self.folder, prefix, self.networks())
         if lacking:
-            self.notes.append(f"weights written again, the run was killed before they were: {', '.join(lacking)}")
+            self.notes.append(f"weights written that were missing or older than the state: {', '.join(lacking)}")
 
     def _take(self, state: dict[str, Any]) -> None:
         """Take everything from a state; refuse other classes, pictures or meanings than it was trained with."""
@@ -175,7 +184,7 @@ class Run:
             self.means.load_state_dict(state["means"])
             self.history = list(state["history"])
             seeding.restore_generators(state["generators"])
-            before, _ = dict(state["options"]), list(state["exports"])
+            before = dict(state["options"])
             pictures = self.inventory.changes_since(state.get("inventory"))
         except UserError:
             raise
@@ -195,6 +204,7 @@ class Run:
             why = f"its pictures changed since it was saved: {changes}"
             remedy = "restore them, or accept another order with --allow_data_change"
             raise DataError("run", self.folder, why, remedy)
+        self.accepted |= bool(changes)
         if changes:
             self.notes.append(f"note: its pictures changed since it was saved: {changes} (--allow_data_change); their "
                               "order is another one, and in this epoch some may come twice or not at all")  # fmt: skip
@@ -205,7 +215,7 @@ class Run:
             name: f"--{name} {was} -> {now}"
             for name, was in before.items()
             if name in self.o.flags and not self.o.flags[name].meta["momentary"]
-            and was != (now := _kept(getattr(self.o, name)))
+            and was != (now := misfit.plain(getattr(self.o, name)))
         }  # fmt: skip
         flags = self.o.flags
         fixed = [n for n in changed if flags[n].meta["fixed"] and not _is_gone(flags[n].meta["choices"], before[n])]
@@ -216,6 +226,7 @@ class Run:
             raise OptionError("option", f"--{fixed[0]}", why, remedy)
         if changed:
             self.notes.append("changed since it was saved: " + ", ".join(changed.values()))
+        self.accepted |= bool(fixed)
         counting = [f"--{name}" for name in changed if not self.o.flags[name].meta["aside"]]
         if counting:
             which = ", ".join(counting)
@@ -225,7 +236,3 @@ class Run:
 def _is_gone(kind: Any, name: Any) -> bool:
     """Whether nothing of a registry's kind has this name any more: a plug-in's that was renamed means the same."""
     return isinstance(kind, str) and isinstance(name, str) and plain(name) not in {plain(e.name) for e in entries(kind)}
-
-
-def _kept(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
@@ -12,8 +13,8 @@ from util.errors import Stopped
 PATIENCE = 5.0  # seconds that a run asked to stop still waits for a batch
 
 
-class _NoBatch(Exception):
-    """Thrown into the waiting for a batch that does not come."""
+class _NoBatch(BaseException):
+    """Thrown into the waiting for a batch that does not come; no `except Exception` on the way may take it."""
 
 
 class StopRequest:
@@ -36,14 +37,15 @@ class StopRequest:
         with contextlib.suppress(_NoBatch):
             while True:
                 self.waiting = True
-                if self.number:
-                    self._set_alarm()
-                batch = next(each, None)
-                self.waiting = False
+                try:
+                    if self.number:
+                        self._set_alarm()
+                    batch = next(each, None)
+                finally:
+                    self.waiting = False
                 if batch is None:
                     return
                 yield batch
-        self.waiting = False
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.number == signal.SIGINT:
@@ -52,8 +54,9 @@ class StopRequest:
         if self.waiting:
             self._set_alarm()
         if number == signal.SIGINT:
-            # print is not safe in a handler
-            os.write(1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n")
+            with contextlib.suppress(OSError):  # nobody may be reading: tee gets the same Ctrl-C
+                if sys.stdout is not None:  # print is not safe in a handler
+                    os.write(1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n")
 
     def _set_alarm(self) -> None:
         if self.timed:

@@ -977,3 +977,72 @@ def test_f096_a_flag_of_test_py_that_says_nothing_to_a_model_is_noted(train, com
     ended = command("test", "--name", "t", "--num_samples", 3)
     assert ended.code == 0, ended.err
     assert ended.out.count("note: --num_samples is without effect: this model draws none of its own\n") == 1
+
+
+UNUSUAL = '''
+"""Unusual, and sound: arrays as pictures, a length of NumPy's, a batch that the model adds to."""
+import numpy as np
+import torch
+from torch import nn
+
+from data.base import BaseDataset, Spec
+from models.base import BaseModel, Phase
+
+
+class Arrays(BaseDataset):
+    def __len__(self):
+        return np.int64(4)
+
+    def __getitem__(self, index):
+        picture = np.random.rand(3, 8, 8).astype(np.float32)
+        return {"A": picture, "path_A": str(index), "B": np.arange(5), "attributes": np.ones(3)}
+
+    def spec(self):
+        return Spec(3, 3, 8, 8)
+'''
+ADDING = '''
+"""Adds to its batch."""
+import torch
+from torch import nn
+
+from models.base import BaseModel, Phase
+
+
+class Adding(BaseModel):
+    dataset_mode = "unusual"
+
+    def __init__(self, o, spec):
+        super().__init__()
+        self.G = nn.Conv2d(3, 3, 1)
+        self.register_buffer("grid", torch.ones(1)EXPANDED)
+
+    def phases(self):
+        return [Phase("G", [self.G], self.loss)]
+
+    def forward(self, batch):
+        batch["noise"] = torch.randn(len(batch["A"]), 3, 8, 8)
+        return {"fake_B": self.G(batch["A"] + batch["noise"])}
+
+    def loss(self, batch, out):
+        return {"G": (out["fake_B"] - batch["noise"]).square().mean()}
+'''
+
+
+def test_f096_what_is_unusual_and_works_is_not_refused(command, tmp_path):
+    """Arrays of NumPy as samples and lengths, a batch that forward adds to: they train."""
+    (tmp_path / "unusual.py").write_text(UNUSUAL)
+    (tmp_path / "adding.py").write_text(ADDING.replace("EXPANDED", ""))
+    argv = ["--gpu_ids", -1, "--plugin", "unusual.py", "--plugin", "adding.py", "--model", "adding", "--name", "x",
+            "--n_epochs", 1, "--n_epochs_decay", 0, "--displays", "console", "--num_threads", 0]  # fmt: skip
+    ended = command("train", *argv)
+    assert ended.code == 0, ended.err
+
+
+def test_f098_a_buffer_that_repeats_its_values(command, tmp_path):
+    """A buffer made by expand(), into which no state could be loaded: exit 2 before the first step, naming it."""
+    (tmp_path / "unusual.py").write_text(UNUSUAL)
+    (tmp_path / "adding.py").write_text(ADDING.replace("EXPANDED", ".expand(64)"))
+    argv = ["--gpu_ids", -1, "--plugin", "unusual.py", "--plugin", "adding.py", "--model", "adding", "--name", "x"]
+    ended = command("train", *argv)
+    assert ended.code == 2, ended.err
+    assert "'grid' repeats values" in ended.last and "add .clone()" in ended.last and "(epoch" not in ended.out
