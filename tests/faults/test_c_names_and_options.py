@@ -1,5 +1,6 @@
 """C: two runs of one name, names and options: what is wrong is answered before anything is made."""
 
+import fcntl
 import json
 import math
 import os
@@ -118,9 +119,16 @@ class Pair(torch.nn.Module):
                 p.fill_(step)
 
 
-def test_f022_networks_are_read_from_one_save(tmp_path):
+@pytest.fixture
+def at_work(tmp_path):
+    """A training's lock on the test's folder."""
+    with open(tmp_path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_f022_networks_are_read_from_one_save(tmp_path, at_work):
     """Two networks read, many times, while a writer replaces them: their weights are of one step every time."""
-    (tmp_path / ".lock").touch()  # as while a training is at work
     ours, theirs, ended = Pair(), Pair(), threading.Event()
     ours.set(-1)
     exports.write(tmp_path, "latest", dict(ours.named_children()))
@@ -140,17 +148,31 @@ def test_f022_networks_are_read_from_one_save(tmp_path):
     assert [pair for pair in read if pair[0] != pair[1]] == []
 
 
-@pytest.mark.parametrize("finished", [True, False])
-def test_f022_files_of_two_saves_are_taken_as_they_are(tmp_path, capsys, monkeypatch, finished):
-    """Weights copied together by somebody: read at once; of a run killed between two of them: read, with a note."""
+def files_of_two_saves(tmp_path):
+    """Return two networks, and write their files with times of two saves."""
     pair = Pair()
     exports.write(tmp_path, "latest", dict(pair.named_children()))
     os.utime(tmp_path / "latest_net_G_B.pth", (1, 1))
+    return pair
+
+
+def test_f022_files_of_two_saves_while_a_training_holds_the_folder(tmp_path, capsys, monkeypatch, at_work):
+    """Weights of two saves in the folder of a training that goes on: read again for a while, then with a note."""
+    pair = files_of_two_saves(tmp_path)
     monkeypatch.setattr(exports, "PATIENCE", 0.0)
-    if not finished:
-        (tmp_path / ".lock").touch()
     exports.load(tmp_path, "latest", dict(pair.named_children()))
-    assert ("may be of different steps" in capsys.readouterr().out) is not finished
+    assert "may be of different steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lock", [True, False], ids=["a copied or killed run", "somebody's files"])
+def test_f022_files_of_two_saves_where_nobody_trains(tmp_path, capsys, monkeypatch, lock):
+    """Weights copied together by somebody, or a folder copied with its lock file: read at once, without a word."""
+    pair = files_of_two_saves(tmp_path)
+    if lock:
+        (tmp_path / ".lock").touch()
+    monkeypatch.setattr(exports.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    exports.load(tmp_path, "latest", dict(pair.named_children()))
+    assert capsys.readouterr().out == ""
 
 
 def test_f023_a_name_that_holds_a_run(command, copied, plugins):

@@ -335,12 +335,12 @@ BAD_DATA = {
     "nothing returned": (("return {", "x = {"), r"its __getitem__\(index\) returns nothing \(None\), no dictionary"),
     "no A": (('"A": A,', '"a": A,'), r"its __getitem__\(index\) returns a, B, path_A, path_B, but no A"),
     "no path": (('"path_A": f', '"path": f'), r"its __getitem__\(index\) returns .*, but no path_A"),
-    "a picture that is none": (('"A": A,', '"A": A.numpy(),'), "its sample's A is a ndarray, no picture"),
+    "a picture that is none": (('"A": A,', '"A": A.tolist(),'), "its sample's A is a list, no picture"),
     "bytes": (
         ('"A": A,', '"A": A.byte(),'),
         r"its sample's A is a tensor of shape \(3, 8, 8\), torch.uint8, no picture",
     ),
-    "a flat B": (('"B": -A,', '"B": -A[0],'), r"its sample's B is a tensor of shape \(8, 8\), .*, no picture"),
+    "a flat A": (('"A": A,', '"A": A[0],'), r"its sample's A is a tensor of shape \(8, 8\), .*, no picture"),
 }
 
 
