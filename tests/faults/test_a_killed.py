@@ -113,7 +113,7 @@ def test_f001_f011_a_kill_at_every_file_system_call_of_a_save(
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: it injects kills into system calls")
 @pytest.mark.parametrize("call", ["openat", "write", "fsync", "rename", "close", "unlink"])
 def test_f001_a_kill_at_a_system_call_of_a_save(start, process, again, truth, straight, full, record_property, call):
-    """kill -9 by the kernel at the k-th system call of each kind in a save, k = 1, 2, ...: likewise."""
+    """kill -9 by the kernel at the k-th system call of each kind in a save, k = 1, 3, 5, ...: likewise."""
     killed = 0
     for at in range(1, 60, 2 if full else 12):  # a save has fewer of each; later ones hit the page
         folder = again()
@@ -133,7 +133,7 @@ def test_f001_a_kill_at_a_system_call_of_a_save(start, process, again, truth, st
         assert whole(folder, truth) in (5, 6, 9)
         run_to_its_end(process, folder, straight)
     assert killed
-    record_property(f"kill -9 at each {call} of a save", f"{killed} of {killed} states whole")
+    record_property(f"kill -9 at every other system call {call} of a save", f"{killed} of {killed} states whole")
 
 
 def test_f001_kills_at_random_moments_of_saves(start, process, tmp_path, plugins, straight, truth, full,

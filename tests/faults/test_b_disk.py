@@ -246,7 +246,7 @@ def test_f017_a_disk_that_fails_at_any_call_of_a_save(
         assert whole(folder, truth) in (5, 6, 9)
         if ended.code:
             run_to_its_end(process, folder, straight)
-    record_property(f"{name} at each file-system call of a save", f"{tried} of {tried} states whole")
+    record_property(f"{name} at file-system calls of a save", f"{tried} of {tried} states whole")
 
 
 def both(*functions):
