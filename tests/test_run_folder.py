@@ -4,7 +4,7 @@ import os
 
 import torch
 from conftest import SMALL
-from test_resume import plugins, straight
+from resuming import plugins, straight
 from test_train import DEMO
 
 __all__ = ["plugins", "straight"]  # fixtures

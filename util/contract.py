@@ -195,9 +195,13 @@ def check_shown(shown: Any, name: str) -> None:
             raise broken(name, f"its show(out) returns {what} as {label!r}, no pictures", remedy)
 
 
+def _name_of(plug_in: Any) -> str:
+    return plugins.loaded_name(type(plug_in).__module__) or type(plug_in).__name__
+
+
 def lacking(plug_in: Any, method: str) -> OptionError:
     """Return the error for a model or data set without a method that it must have."""
-    name = plugins.loaded_name(type(plug_in).__module__) or type(plug_in).__name__
+    name = _name_of(plug_in)
     return broken(name, f"has no method {method}", "define it; docs/plugins.md shows one")
 
 
@@ -206,7 +210,7 @@ def check_sample(dataset: Any, sample: Any) -> None:
     import numpy
     import torch
 
-    name = plugins.loaded_name(type(dataset).__module__) or type(dataset).__name__
+    name = _name_of(dataset)
     remedy = 'return {"A": picture (C, H, W), "path_A": file name} from __getitem__, and "B", "path_B" if there are'
     if not isinstance(sample, Mapping):
         raise broken(name, f"its __getitem__(index) returns {_a(sample)}, no dictionary", remedy)
@@ -224,7 +228,7 @@ def check_sample(dataset: Any, sample: Any) -> None:
 
 def check_length(dataset: Any) -> None:
     """Raise OptionError unless a data set has a length of at least 1."""
-    name = plugins.loaded_name(type(dataset).__module__) or type(dataset).__name__
+    name = _name_of(dataset)
     length = type(dataset).__len__(dataset)
     if not isinstance(length, Integral) or length < 1:
         raise broken(name, f"its __len__() returns {length!r}", "return how many samples there are, 1 or more")
@@ -274,6 +278,11 @@ def check_layout(model: Any, name: str, start: dict[str, tuple[int, ...]]) -> No
             raise broken(name, why, "build it in __init__ in its final size, or keep it in get_extra_state")
 
 
+def parts_by_key(model: Any) -> dict[str, Any]:
+    """Return each part of a model under the key that its extra state has in the model's state_dict."""
+    return {f"{prefix}._extra_state".lstrip("."): part for prefix, part in model.named_modules()}
+
+
 def check_state(model: Any, name: str) -> dict[str, Any]:
     """Return the model's state beside its tensors (get_extra_state); OptionError if it could not be read again.
 
@@ -283,13 +292,12 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
 
     from util import reading
 
-    parts = {f"{prefix}._extra_state".lstrip("."): part for prefix, part in model.named_modules()}
     extra = {}
     for key, value in model.state_dict(keep_vars=True).items():
         if _is_tensor(value) and not value.is_meta and value.numel() > 1 and 0 in value.stride():
             why = f"its '{key}' repeats values without holding them (expand), so that no state could be loaded into it"
             raise broken(name, why, "add .clone() or .contiguous()")
-    for key, part in parts.items():
+    for key, part in parts_by_key(model).items():
         if type(part).get_extra_state is torch.nn.Module.get_extra_state:
             continue
         if type(part).set_extra_state is torch.nn.Module.set_extra_state:

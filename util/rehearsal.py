@@ -103,7 +103,7 @@ def _step(twin: Any, name: str, batch: dict[str, Any]) -> list[str]:
 
 def _take_back(twin: Any, name: str, extra: dict[str, Any]) -> None:
     """Give each part of the model its own extra state, as a continued run does."""
-    parts = {f"{prefix}._extra_state".lstrip("."): part for prefix, part in twin.named_modules()}
+    parts = contract.parts_by_key(twin)
     for key, state in extra.items():
         with blame.during("set_extra_state", twin):
             parts[key].set_extra_state(state)

@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import time
 from pathlib import Path
 
 SAVING = "saving\n"
@@ -162,9 +161,3 @@ def small_shared_memory(size: str) -> None:
                  libc.mount(b"none", b"/dev/shm", b"tmpfs", 0, f"size={size}".encode())):  # fmt: skip
         if done != 0:
             raise OSError(ctypes.get_errno(), "no mounts of its own for this process")
-
-
-def clock(shift: float) -> None:
-    """Set this process's clock forward or back by so many seconds."""
-    now = time.time
-    time.time = lambda: now() + shift

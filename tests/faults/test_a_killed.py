@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import SMALL
 from injecting import SAVING, STARTED, announce, cut_power, fault_in_save, journalled, limit
-from test_resume import differences, flags, newest, plugins, stopped, straight, unequal
+from resuming import differences, flags, newest, plugins, stopped, straight, unequal
 from test_train import DEMO, weights
 
 from util import checkpoint

@@ -14,8 +14,8 @@ import pytest
 import torch
 from conftest import SMALL
 from injecting import fault_in_save, journalled, nobody
+from resuming import differences, flags, plugins, stopped, straight
 from test_a_killed import CONTINUE, again, calls_of_a_save, chosen, run_to_its_end, truth, whole
-from test_resume import differences, flags, plugins, stopped, straight
 from test_train import DEMO
 
 from util import checkpoint, disk
