@@ -14,10 +14,10 @@ def main(argv, report):
     from data.base import Spec
     from data.loader import Loader
     from options import store
+    from pages.results import Results
     from util import checkpoint, device, exports, seeding
     from util.optim import needed
     from util.registry import find
-    from util.results import Results
     from util.sheets import can_generate, unused
 
     folder = Path(o.checkpoints_dir) / o.name

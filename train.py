@@ -1,7 +1,6 @@
 """Train a GAN: python train.py --model cycle_gan --dataroot ./horse2zebra."""
 
 import sys
-import time
 
 from options.parse import parse
 from util.blame import during
@@ -13,11 +12,12 @@ def main(argv, report):
     """Set up a run from its command line, then train it to its last epoch."""
     o = parse(argv, "train")  # answers --help before the slow imports of what follows
     from util import device
+    from util.preview import Preview
     from util.run_folder import RunFolder, which_run
     from util.signals import StopRequest
 
     where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
-    loader, spec, model = build(o, pin=where.type == "cuda")
+    loader, spec, model, fixed = build(o, pin=where.type == "cuda")
     folder, stop = RunFolder(o), StopRequest()
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     run, display = set_up(o, folder, where, loader, spec, model)
@@ -25,7 +25,7 @@ def main(argv, report):
     if run.done:
         return
     try:
-        train(run, loader, display, stop)
+        train(run, loader, display, Preview(o, model, run.classes, fixed), stop)
     finally:
         display.close()
         loader.close()
@@ -34,7 +34,8 @@ def main(argv, report):
 
 
 def build(o, pin=False):
-    """Return the loader of batches, what the data set says of its images, and the model, with fresh weights."""
+    """Return the loader of batches, what the data set says of its images, a fresh model, and the fixed samples."""
+    from data.fixed import fixed_samples
     from data.loader import Loader
     from networks.sizes import check_sizes
     from util import seeding
@@ -54,7 +55,7 @@ def build(o, pin=False):
         why = f"leaves nothing: {len(dataset)} images make no batch of {o.batch_size}"
         raise OptionError("option", "--drop_last", why, "lower --batch_size or leave --drop_last out")
     rehearse(model, o.model, o.dataset_mode, loader.sample(), spec.classes)
-    return loader, spec, model
+    return loader, spec, model, fixed_samples(o)
 
 
 def set_up(o, folder, where, loader, spec, model):
@@ -78,45 +79,43 @@ def set_up(o, folder, where, loader, spec, model):
     return run, make_display(o, run.folder)
 
 
-def train(run, loader, display, stop):
+def train(run, loader, display, preview, stop):
     """Train from where the run stands to its last epoch; raise Stopped, saved, when a signal asks for it."""
     from util.device import move
     from util.pixels import first_pixels
     from util.run_folder import how_to_continue
-    from util.sheets import training_grid
+    from util.stopwatch import Stopwatch
 
     o, at = run.o, run.at
     display.start(at)
+    display.data(at, loader.sheet)
+    watch = Stopwatch()
     while at.epoch <= at.last_epoch:
         share = run.begin_epoch()
-        epoch_start = mark = time.monotonic()
         for batch in stop.heed(loader.epoch(at.epoch, skip=at.seen)):
             batch = move(batch, run.device)
-            loaded = time.monotonic()
+            waited = watch.lap("data")
             out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step, run.admits)
             run.means.add(losses)
-            at.advance(len(batch["A"]), time.monotonic() - loaded, loaded - mark)
+            at.advance(len(batch["A"]), watch.lap("compute"), waited)
             display.step(at, run.means.latest, lambda shown=out: first_pixels(run.model.show(shown)))
+            watch.lap("display")
             del out, losses  # their graph must not live beside the next one
             if stop.number:
                 break
             if not at.epoch_done and (at.due(o.save_latest_freq) or run.overdue):
-                run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
-            mark = time.monotonic()
+                run.save_latest()
+            watch.lap("save")
 
         if not at.epoch_done:  # asked to stop, after a step or while no batch came
-            run.save("latest", *([f"iter_{at.samples}"] if o.save_by_iter else []))
+            run.save_latest()
             raise Stopped(stop.number, f"stopped and saved in epoch {at.epoch}; {how_to_continue(o)}")
-        display.epoch(at, run.means.epoch(), time.monotonic() - epoch_start, o.lr * share)
-        sheets = training_grid(run.model, run.classes, o.seed) if at.epoch % o.sample_epoch_freq == 0 else {}
-        display.sheets(at, sheets)
-        latest_due, done = at.due(o.save_latest_freq), run.end_epoch()
-        numbered = [str(done)] if sheets or done % o.save_epoch_freq == 0 else []
-        if latest_due and o.save_by_iter:
-            numbered.append(f"iter_{at.samples}")
+        display.epoch(at, run.means.epoch(), watch.take(), o.lr * share)
+        sheets = display.preview(at, preview)
+        watch.lap("display")
         signal = stop.number
-        if numbered or latest_due or signal or done == at.last_epoch:
-            run.save("latest", *numbered)
+        done = run.end_epoch(keep=sheets, now=bool(signal))
+        watch.lap("save")
         if signal and done < at.last_epoch:
             raise Stopped(signal, f"stopped and saved after epoch {done}; {how_to_continue(o)}")
 

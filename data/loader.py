@@ -5,15 +5,18 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from itertools import islice
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from data.base import BaseDataset, Sample
 from util import blame, plugins
 from util.errors import DataError, UserError
+from util.pixels import grid, to_pixels
 from util.seeding import mixed, seeded
 
 Key = tuple[int, int]  # (epoch, index)
@@ -43,14 +46,20 @@ class Loader:
 
     def sample(self) -> dict[str, Any]:
         """Return the first sample, repeated, as a batch of the epoch's first batch's size, made in this process."""
-        batch = collate([self.loader.dataset[(1, 0)]])
-        if isinstance(batch, UserError):
-            raise batch
+        batch = one_batch(self.loader.dataset[1, 0])
         n = min(self.order.batch_size, self.order.length)
         return {
             k: v.expand(n, *v.shape[1:]) if torch.is_tensor(v) else v * n if isinstance(v, list) else v
             for k, v in batch.items()
         }
+
+    def sheet(self, epoch: int, number: int = 8) -> np.ndarray:
+        """Return an epoch's first samples as one picture (H, W, 3) uint8: A above, B below, where there is a B."""
+        self.order.epoch, self.order.skip = epoch, 0
+        keys = [key for batch in islice(self.order, number) for key in batch]
+        samples = [sound(self.loader.dataset[key]) for key in keys[:number]]
+        sides = [side for side in ("A", "B") if side in samples[0]]
+        return grid([to_pixels(sample[side]) for side in sides for sample in samples], len(samples))
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield batches; raise DataError, naming the file, for a sample that could not be made."""
@@ -156,6 +165,18 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
                     return DataError("image", path, f"cannot be batched: pictures of {sizes}",
                                      "use --batch_size 1, or a --preprocess that crops")  # fmt: skip
     return default_collate(samples)
+
+
+def sound(made: Any) -> Any:
+    """Return what was made of a sample or batch; raise it if it is the error that kept it from being made."""
+    if isinstance(made, UserError):
+        raise made
+    return made
+
+
+def one_batch(sample: Sample | UserError) -> dict[str, Any]:
+    """Return one sample as a batch."""
+    return sound(collate([sample]))
 
 
 def _quiet_worker(worker: int) -> None:

@@ -23,6 +23,10 @@ class Train:
     )
     update_html_freq: int = option(1000, "save pictures for the page every N images", at_least=1, aside=True)
     print_freq: int = option(100, "print losses every N images", at_least=1, aside=True)
+    fixed_samples: int = option(
+        8, "pictures whose translations the page shows at every epoch; 0: none", at_least=0, at_most=1000, aside=True
+    )
+    val_phase: str = option("val", "sub-folder of dataroot they are from; without it, that of --phase", aside=True)
     no_html: bool = option(False, "do not write the page web/index.html", aside=True)
     no_progress: bool = option(False, "plain lines instead of a progress bar", aside=True)
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1, aside=True)

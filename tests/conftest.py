@@ -1,5 +1,6 @@
 """Shared fixtures: small pictures, commands run in this process or in a new one, the optional shared data."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,6 +32,22 @@ def pytest_addoption(parser):
 def full(request):
     """Whether loops over faults run in their long form."""
     return request.config.getoption("--full")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real, headless Chromium, driven by Playwright; tests open `browser.new_page()`."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("there is no Chromium here to look at pages with (Debian's package: chromium)")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync", "--no-first-run"]  # fmt: skip
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=quiet)
+        yield chromium
+        chromium.close()
 
 
 @dataclass

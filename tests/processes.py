@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PRELOADED = ["train", "test", "torch", "torchvision.transforms.v2", "models.cycle_gan", "models.pix2pix",
              "models.cgan", "data.aligned", "data.unaligned", "data.loader", "util.run", "util.rehearsal",
-             "util.visdom_client", "networks.resnet", "networks.unet", "networks.patch", "util.results"]  # fmt: skip
+             "displays.visdom", "networks.resnet", "networks.unet", "networks.patch", "pages.results"]  # fmt: skip
 
 
 class Started:

@@ -73,7 +73,7 @@ class Noisy(BaseModel):
 
 MODELS = [*TRAINABLE, "wgan_gp", "noisy"]
 STEPS = 9  # three epochs of batches of 2, 2 and 1
-TIMES = {"time", "data", "seconds"}
+TIMES = {"time", "data", "seconds", "spent"}
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 

@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_train import DEMO, Page, plugin_files, rows
 
-from util.display import Display, Log, Sink, v24_line
-from util.html import Row, write_page
+from pages.document import Row, write_page
+from util.display import Display, Sink
+from util.log import Log, v24_line
 from util.position import Position
 
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2, "--n_epochs_decay", 0,
@@ -291,7 +292,7 @@ def test_the_log_forgets_what_will_be_done_again(tmp_path):
         for _ in range(2):
             at.advance(1, 0.1, 0.1)
             log.losses(at, {"G": float(at.step)})
-        log.epoch(at, {"G": 0.0}, 1.0, 0.1)
+        log.epoch(at, {"G": 0.0}, {"data": 0.25, "compute": 0.75}, 0.1)
     log.close()
     again = Log(SimpleNamespace(print_freq=1), tmp_path)
     again.start(Position(epoch=2, seen=1, step=3, samples=3, epoch_size=2))

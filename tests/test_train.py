@@ -257,8 +257,8 @@ def test_losses_are_printed_whenever_a_multiple_of_print_freq_was_passed(three_e
 
 @pytest.mark.parametrize(("every", "when"), [(4, {4, 9, 12}), (100, set())])
 def test_pictures_are_shown_when_due_and_once_an_epoch(three_epochs, monkeypatch, every, when):
-    from util.display import Html
-    from util.visdom_client import Sender, VisdomDisplay
+    from displays.html import Html
+    from displays.visdom import Sender, VisdomDisplay
 
     shown = {Html: [], VisdomDisplay: []}
     for sink, seen in shown.items():

@@ -24,9 +24,9 @@ from conftest import SMALL
 from PIL import Image
 from test_train import DEMO, rows
 
-from util import visdom_client
+from displays import visdom as visdom_client
+from displays.visdom import MAX_POINTS, Sender, VisdomDisplay, grid, picture, plot, table
 from util.position import Position
-from util.visdom_client import MAX_POINTS, Sender, VisdomDisplay, grid, picture, plot, table
 
 place = SMALL.index("--display_id")  # which turns visdom off
 FEW = [*SMALL[:place], *SMALL[place + 2 :], *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2,

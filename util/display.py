@@ -1,31 +1,24 @@
 """Who is shown losses and pictures while a run trains; nobody here can stop, fail or slow it."""
 
-import json
-import math
-import re
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from util.blame import place
-from util.errors import EnvironmentFault, printable
-from util.files import replace_text
-from util.html import Row, write_page
-from util.metrics import finite
-from util.pixels import save_image
+from util.errors import UserError, printable
 from util.position import Position
 from util.registry import Table, find
 
+if TYPE_CHECKING:
+    from util.preview import Preview  # it needs torch
+
 DISPLAYS = Table("display", {  # called as (o, folder); see Sink
-    "console": "util.display:Console",
-    "html": "util.display:Html",
-    "visdom": "util.visdom_client:VisdomDisplay",
+    "console": "displays.console:Console",
+    "html": "displays.html:Html",
+    "visdom": "displays.visdom:VisdomDisplay",
 })  # fmt: skip
 
 Pictures = dict[str, np.ndarray]  # name: (H, W, 3) or (H, W, 1) uint8
@@ -38,9 +31,13 @@ class Sink:
     """
 
     loss_freq = image_freq = 0
+    vital = False  # the log is no display: an error of it ends the run
 
     def start(self, at: Position) -> None:
         """Begin, at this position."""
+
+    def data(self, at: Position, sheet: np.ndarray) -> None:
+        """Before the first step, one sheet of pictures as the networks will see them."""
 
     def progress(self, at: Position) -> None:
         """After every step."""
@@ -54,8 +51,11 @@ class Sink:
     def sheets(self, at: Position, pictures: Pictures) -> None:
         """At the end of an epoch, what the model generates from the same noise every time."""
 
-    def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
-        """At the end of an epoch, with the mean of each loss over it."""
+    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
+        """At the end of an epoch, the same inputs every time, by file, as test.py would translate them."""
+
+    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        """At the end of an epoch, with the mean of each loss over it and the seconds spent on each part of the work."""
 
     def say(self, text: str) -> bool:
         """Show a line of text; return whether this was done."""
@@ -99,13 +99,36 @@ class Display:
                 return
             self._each("images", at, shown, among=wanting)
 
-    def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
-        self._each("epoch", at, means, seconds, lr)
+    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        self._each("epoch", at, means, spent, lr)
 
-    def sheets(self, at: Position, pictures: Pictures) -> None:
-        """Show generated sheets, if there are any."""
-        if pictures:
-            self._each("sheets", at, pictures)
+    def data(self, at: Position, make: Callable[[int], np.ndarray]) -> None:
+        """Show what the networks will see, if this is the run's start; make: draws it for an epoch."""
+        if at.step or not self._shows("data"):
+            return
+        try:
+            sheet = make(at.epoch)
+        except UserError:  # about a picture
+            raise
+        except Exception as problem:  # say a plug-in's pictures of other channels
+            self.say(f"note: no sheet of the data is shown ({_what(problem)})")
+            return
+        self._each("data", at, sheet)
+
+    def preview(self, at: Position, preview: "Preview") -> bool:
+        """Show generated sheets and fixed samples where they are due; return whether there were sheets."""
+        try:
+            sheets = preview.sheets(at)
+            samples = preview.samples(at) if self._shows("samples") else {}
+        except Exception as problem:  # a plug-in's: the run goes on without
+            preview.end()
+            self.say(f"note: no samples are shown from here on ({_what(problem)})")
+            return False
+        if sheets:
+            self._each("sheets", at, sheets)
+        if samples:
+            self._each("samples", at, samples)
+        return bool(sheets)
 
     def say(self, text: str) -> None:
         """Show a line on whichever sink prints, else plainly."""
@@ -120,13 +143,16 @@ class Display:
     def close(self) -> None:
         self._each("close")
 
+    def _shows(self, method: str) -> bool:
+        return any(getattr(type(sink), method) is not getattr(Sink, method) for sink in self.sinks)
+
     def _each(self, method: str, *args: Any, among: list[Sink] | None = None) -> None:
         for sink in list(self.sinks if among is None else among):
             try:
                 getattr(sink, method)(*args)
             except Exception as problem:  # likewise
-                if isinstance(sink, Log):
-                    raise  # it is the truth, not a display
+                if sink.vital:
+                    raise
                 self.sinks.remove(sink)
                 self._off(type(sink).__name__.lower(), problem)
 
@@ -140,186 +166,18 @@ def _what(problem: Exception) -> str:
     return printable(f"{type(problem).__name__}: {problem}" + (f" at {where}" if where else ""))
 
 
-class Log(Sink):
-    """loss_log.txt in v24's format and losses.jsonl; the lasting record, always on."""
-
-    def __init__(self, o: Any, folder: Path):
-        self.loss_freq = o.print_freq
-        self.text_path, self.json_path = folder / "loss_log.txt", folder / "losses.jsonl"
-        self.text: TextIO | None = None
-        self.json: TextIO | None = None
-
-    def start(self, at: Position) -> None:
-        self._forget_after(at)
-        self.text = open(self.text_path, "a", encoding="utf-8", buffering=1)
-        self.json = open(self.json_path, "a", encoding="utf-8", buffering=1)
-        self._append(self.text, f"================ Training Loss ({time.strftime('%c')}) ================")
-
-    def _append(self, file: TextIO | None, line: str) -> None:
-        assert file is not None
-        try:
-            file.write(line + "\n")
-        except OSError as problem:  # Python leaves the name out
-            remedy = "free space on that disk or choose another --checkpoints_dir"
-            raise EnvironmentFault("file", file.name, problem.strerror or "cannot be written", remedy) from problem
-
-    def _forget_after(self, at: Position) -> None:
-        """Drop rows of steps that a resumed run will do again."""
-        if not self.json_path.is_file():
-            return
-        rows = self.json_path.read_text(encoding="utf-8").splitlines()
-        kept = [row for row in rows if _is_before(row, at)]
-        if len(kept) < len(rows):
-            replace_text(self.json_path, "".join(row + "\n" for row in kept))
-        lines = self.text_path.read_text(encoding="utf-8").splitlines() if self.text_path.is_file() else []
-        past = [line for line in lines if not _is_after(line, at)]
-        if len(past) < len(lines):
-            replace_text(self.text_path, "".join(line + "\n" for line in past))
-
-    def losses(self, at: Position, values: dict[str, float]) -> None:
-        self._append(self.text, v24_line(at, values))
-        row = {"epoch": at.epoch, "iters": at.seen, "step": at.step, "samples": at.samples, "at": round(at.at, 6),
-               "time": round(at.seconds, 6), "data": round(at.data_seconds, 6), "losses": finite(values)}  # fmt: skip
-        self._append(self.json, json.dumps(row))
-
-    def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
-        row = {"epoch": at.epoch, "step": at.step, "samples": at.samples, "seconds": round(seconds, 3), "lr": lr,
-               "mean": finite(means)}  # fmt: skip
-        self._append(self.json, json.dumps(row))
-
-    def close(self) -> None:
-        for file in (self.text, self.json):
-            if file is not None:
-                file.close()
-
-
-def v24_line(at: Position, values: dict[str, float]) -> str:
-    """Return a line of losses as v24 of the reference writes it."""
-    head = f"(epoch: {at.epoch}, iters: {at.seen}, time: {at.seconds:.3f}, data: {at.data_seconds:.3f}) "
-    return head + "".join(f"{name}: {value:.3f} " for name, value in values.items())
-
-
-def _is_before(row: str, at: Position) -> bool:
-    """Whether a row of losses.jsonl lies before a position; a row cut short by a kill does not."""
-    try:
-        event = json.loads(row)
-        return (event["epoch"], event.get("iters", math.inf)) <= (at.epoch, at.seen)
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def _is_after(line: str, at: Position) -> bool:
-    match = re.match(r"\(epoch: (\d+), iters: (\d+),", line)
-    return match is not None and (int(match[1]), int(match[2])) > (at.epoch, at.seen)
-
-
-class Console(Sink):
-    """A progress bar with ETA and images/s on a terminal; v24's lines elsewhere."""
-
-    def __init__(self, o: Any, folder: Path):
-        self.loss_freq = o.print_freq
-        self.bar: tqdm | None = None
-        self.with_bar = sys.stderr.isatty() and not o.no_progress
-
-    def progress(self, at: Position) -> None:
-        if not self.with_bar:
-            return
-        if self.bar is None:
-            self.bar = tqdm(total=at.epoch_size, initial=at.seen - at.batch, unit="img", dynamic_ncols=True,
-                            desc=f"epoch {at.epoch}/{at.last_epoch}")  # fmt: skip
-        self.bar.update(at.batch)
-
-    def losses(self, at: Position, values: dict[str, float]) -> None:
-        if self.bar is not None:
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
-        else:
-            print(v24_line(at, values), flush=True)
-
-    def epoch(self, at: Position, means: dict[str, float], seconds: float, lr: float) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-        left = (at.last_epoch - at.epoch) * seconds
-        head = f"End of epoch {at.epoch} / {at.last_epoch} \t Time Taken: {seconds:.0f} sec"
-        rate = at.epoch_size / max(seconds, 1e-9)
-        print(f"{head}, {rate:.1f} images/s, {_clock(left)} to go, learning rate {lr:.7f}")
-        print("  mean " + " ".join(f"{name}: {value:.3f}" for name, value in means.items()), flush=True)
-
-    def say(self, text: str) -> bool:
-        if self.bar is not None:
-            tqdm.write(text)
-        else:
-            print(text, flush=True)
-        return True
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-class Html(Sink):
-    """web/index.html: the newest pictures of every epoch, the last epoch on top."""
-
-    def __init__(self, o: Any, folder: Path):
-        self.image_freq = o.update_html_freq
-        self.width, self.name = o.display_winsize, o.name
-        self.page, self.pictures = folder / "web" / "index.html", folder / "web" / "images"
-        self.pictures.mkdir(parents=True, exist_ok=True)
-        self.kept = folder / "web" / "labels.json"
-        self.labels: list[str] = []  # as the model shows them
-        self.sheet_labels: list[str] = []
-
-    def start(self, at: Position) -> None:
-        if at.step:  # a continued run goes on with the rows of its page
-            self.labels, self.sheet_labels = _labels(self.kept)
-
-    def images(self, at: Position, pictures: Pictures) -> None:
-        self._add(at.epoch, pictures, self.labels)
-
-    def sheets(self, at: Position, pictures: Pictures) -> None:
-        self._add(at.epoch, pictures, self.sheet_labels)
-
-    def _add(self, newest: int, pictures: Pictures, known: list[str]) -> None:
-        if new := [label for label in pictures if label not in known]:
-            known += new
-            replace_text(self.kept, json.dumps([self.labels, self.sheet_labels]) + "\n")
-        for label, array in pictures.items():
-            save_image(array, self.pictures / f"epoch{newest:03d}_{label}.png")
-        rows: list[Row] = []
-        for epoch in range(newest, 0, -1):
-            for labels, own_width in ((self.labels, False), (self.sheet_labels, True)):
-                files = [(label, f"epoch{epoch:03d}_{label}.png") for label in labels]
-                files = [(label, file) for label, file in files if (self.pictures / file).is_file()]
-                if files:
-                    rows.append(Row(f"epoch [{epoch}]", files, [], own_width))
-        write_page(self.page, f"Experiment name = {self.name}", rows, self.width, refresh=10)
-
-
-def _labels(path: Path) -> tuple[list[str], list[str]]:
-    """Return the labels of pictures and of sheets that a page of the run has had; none where nobody wrote them down."""
-    try:
-        pictures, sheets = json.loads(path.read_text(encoding="utf-8"))
-        return [str(label) for label in pictures], [str(label) for label in sheets]
-    except (OSError, ValueError, TypeError):  # an earlier version's run, or a file spoilt: they come with the pictures
-        return [], []
-
-
 def make_display(o: Any, folder: Path) -> Display:
     """Return the log and every sink of --displays, without those that --no_html and --display_id 0 turn off."""
     off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
     if o.use_wandb:
         print("note: --use_wandb is accepted, but Weights & Biases is not built in (docs/migration.md)")
+    from util.log import Log
+    from util.watchdog import Watchdog
+
     display = Display([Log(o, folder)])
     for name in o.displays:
         if name not in off:
             display.add(name, partial(find("display", name), o, folder))
     if o.watchdog:
-        from util.watchdog import Watchdog  # it is a Sink itself
-
         display.add("watchdog", partial(Watchdog, o, folder))
     return display

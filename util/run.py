@@ -81,13 +81,27 @@ class Run:
         self.optimizers.set_lr(share)
         return share
 
-    def end_epoch(self) -> int:
-        """Count the epoch as done and return its number."""
+    def end_epoch(self, keep: bool = False, now: bool = False) -> int:
+        """Count the epoch as done and return its number; save what is due.
+
+        keep: its weights are kept under its number though --save_epoch_freq does not ask for it; now: save in any case.
+        """
         drawing = next((p.name for p in self.phases if in_phases(self.model, [p]).keys() & self._drawing()), None)
         self.history.append(self.means.total(drawing) if drawing else 0.0)
         self.means.clear()
-        self.at.epoch, self.at.seen = self.at.epoch + 1, 0
-        return self.at.epoch - 1
+        latest_due, done = self.at.due(self.o.save_latest_freq), self.at.epoch
+        self.at.epoch, self.at.seen = done + 1, 0
+        numbered = [str(done)] if keep or done % self.o.save_epoch_freq == 0 else []
+        if numbered or latest_due or now or done == self.at.last_epoch:
+            self.save("latest", *numbered, *(self._by_iter() if latest_due else []))
+        return done
+
+    def save_latest(self) -> None:
+        """Save in mid-epoch."""
+        self.save("latest", *self._by_iter())
+
+    def _by_iter(self) -> list[str]:
+        return [f"iter_{self.at.samples}"] if self.o.save_by_iter else []
 
     def _drawing(self) -> set[str]:
         return set(self.model.averaged or self.model.networks())

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pages.document import Row, write_page
 from util.errors import EnvironmentFault, OptionError
 from util.files import replace_text
-from util.html import Row, write_page
 from util.metrics import finite
 from util.pixels import grid, save_image, to_pixels
 from util.registry import entries

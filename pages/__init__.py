@@ -1,0 +1,1 @@
+"""The web pages that GANvas writes: their layout, scripts and styles."""
