@@ -17,7 +17,7 @@ def main(argv, report):
     from util.signals import StopRequest
 
     where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
-    loader, spec, model, fixed = build(o, pin=where.type == "cuda")
+    loader, spec, model, shown = build(o, pin=where.type == "cuda")
     folder, stop = RunFolder(o), StopRequest()
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     run, display = set_up(o, folder, where, loader, spec, model)
@@ -25,7 +25,7 @@ def main(argv, report):
     if run.done:
         return
     try:
-        train(run, loader, display, Preview(o, model, run.classes, fixed), stop)
+        train(run, loader, display, Preview(o, model, run.classes, *shown), stop)
     finally:
         display.close()
         loader.close()
@@ -34,7 +34,7 @@ def main(argv, report):
 
 
 def build(o, pin=False):
-    """Return the loader of batches, what the data set says of its images, a fresh model, and the fixed samples."""
+    """Return the loader of batches, what the data set says of its images, a fresh model, and what Preview shows."""
     from data.fixed import fixed_samples
     from data.loader import Loader
     from networks.sizes import check_sizes
@@ -55,7 +55,7 @@ def build(o, pin=False):
         why = f"leaves nothing: {len(dataset)} images make no batch of {o.batch_size}"
         raise OptionError("option", "--drop_last", why, "lower --batch_size or leave --drop_last out")
     rehearse(model, o.model, o.dataset_mode, loader.sample(), spec.classes)
-    return loader, spec, model, fixed_samples(o)
+    return loader, spec, model, (loader.sheet(), fixed_samples(o))
 
 
 def set_up(o, folder, where, loader, spec, model):
@@ -87,8 +87,7 @@ def train(run, loader, display, preview, stop):
     from util.stopwatch import Stopwatch
 
     o, at = run.o, run.at
-    display.start(at)
-    display.data(at, loader.sheet)
+    display.start(at, preview.sheet)
     watch = Stopwatch()
     while at.epoch <= at.last_epoch:
         share = run.begin_epoch()

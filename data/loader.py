@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from data.base import BaseDataset, Sample
 from util import blame, plugins
 from util.errors import DataError, UserError
-from util.pixels import grid, to_pixels
+from util.pixels import grid, is_picture, to_pixels
 from util.seeding import mixed, seeded
 
 Key = tuple[int, int]  # (epoch, index)
@@ -53,13 +53,16 @@ class Loader:
             for k, v in batch.items()
         }
 
-    def sheet(self, epoch: int, number: int = 8) -> np.ndarray:
-        """Return an epoch's first samples as one picture (H, W, 3) uint8: A above, B below, where there is a B."""
-        self.order.epoch, self.order.skip = epoch, 0
+    def sheet(self, number: int = 8) -> np.ndarray | None:
+        """Return the first samples as one picture (H, W, 3) uint8: A above, B below, as far as they have its channels.
+
+        Raises DataError for a file that cannot be read.
+        """
+        self.order.epoch, self.order.skip = 1, 0
         keys = [key for batch in islice(self.order, number) for key in batch]
         samples = [sound(self.loader.dataset[key]) for key in keys[:number]]
-        sides = [side for side in ("A", "B") if side in samples[0]]
-        return grid([to_pixels(sample[side]) for side in sides for sample in samples], len(samples))
+        sides = [side for side in ("A", "B") if all(is_picture(sample.get(side)) for sample in samples)]
+        return grid([to_pixels(sample[side]) for side in sides for sample in samples], len(samples)) if sides else None
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield batches; raise DataError, naming the file, for a sample that could not be made."""

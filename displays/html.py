@@ -1,58 +1,159 @@
-"""The training page of a run, web/index.html."""
+"""The training page of a run, web/index.html: curves, fixed samples, the pictures of every epoch."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
-from pages.document import Row, write_page
+import numpy as np
+from PIL import Image
+
+from pages.training import write_training
+from util.curves import Curves
 from util.display import Pictures, Sink
-from util.files import replace_text
+from util.log import read_rows
 from util.pixels import save_image
 from util.position import Position
 
+INTERVAL = 5.0  # seconds between two updates for losses alone
+
 
 class Html(Sink):
-    """web/index.html: the newest pictures of every epoch, the last epoch on top."""
+    """Writes web/index.html and web/history.js; an open page follows without reloading."""
 
     def __init__(self, o: Any, folder: Path):
-        self.image_freq = o.update_html_freq
+        self.loss_freq, self.image_freq = o.print_freq, o.update_html_freq
         self.width, self.name = o.display_winsize, o.name
-        self.page, self.pictures = folder / "web" / "index.html", folder / "web" / "images"
+        self.options, self.given = {name: str(value) for name, value in vars(o).items() if name != "isTrain"}, o.given
+        self.log, self.web = folder / "losses.jsonl", folder / "web"
+        self.pictures = self.web / "images"
         self.pictures.mkdir(parents=True, exist_ok=True)
-        self.kept = folder / "web" / "labels.json"
-        self.labels: list[str] = []  # as the model shows them
-        self.sheet_labels: list[str] = []
+        (self.web / "samples").mkdir(exist_ok=True)
+        self.history, self.curves = History(), Curves()
+        self.at = Position()
+        self.written = 0.0
 
     def start(self, at: Position) -> None:
-        if at.step:  # a continued run goes on with the rows of its page
-            self.labels, self.sheet_labels = _labels(self.kept)
+        if at.step:  # a continued run goes on with the rows and curves of its page
+            self.history = History.read(self.web / "history.js", at.epoch)
+            for row in read_rows(self.log):
+                if "losses" in row:
+                    self.curves.add(row["at"], row["losses"])
+        self._write(at)
+
+    def data(self, at: Position, sheet: np.ndarray) -> None:
+        save_image(sheet, self.web / "data.png")
+        self._write(at)
+
+    def losses(self, at: Position, values: dict[str, float]) -> None:
+        self.curves.add(at.at, dict(values))
+        if time.monotonic() - self.written > INTERVAL:
+            self._write(at)
 
     def images(self, at: Position, pictures: Pictures) -> None:
-        self._add(at.epoch, pictures, self.labels)
+        self._rows(at, pictures, wide=False)
 
     def sheets(self, at: Position, pictures: Pictures) -> None:
-        self._add(at.epoch, pictures, self.sheet_labels)
+        self._rows(at, pictures, wide=True)
 
-    def _add(self, newest: int, pictures: Pictures, known: list[str]) -> None:
-        if new := [label for label in pictures if label not in known]:
-            known += new
-            replace_text(self.kept, json.dumps([self.labels, self.sheet_labels]) + "\n")
+    def _rows(self, at: Position, pictures: Pictures, wide: bool) -> None:
         for label, array in pictures.items():
-            save_image(array, self.pictures / f"epoch{newest:03d}_{label}.png")
-        rows: list[Row] = []
-        for epoch in range(newest, 0, -1):
-            for labels, own_width in ((self.labels, False), (self.sheet_labels, True)):
-                files = [(label, f"epoch{epoch:03d}_{label}.png") for label in labels]
-                files = [(label, file) for label, file in files if (self.pictures / file).is_file()]
-                if files:
-                    rows.append(Row(f"epoch [{epoch}]", files, [], own_width))
-        write_page(self.page, f"Experiment name = {self.name}", rows, self.width, refresh=10)
+            save_image(array, self.pictures / f"epoch{at.epoch:03d}_{label}.png")
+        self.history.add_row(at.epoch, list(pictures), wide)
+        self._write(at)
+
+    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
+        for label in next(iter(samples.values())):
+            arrays = [pictures[label] for pictures in samples.values()]
+            before = self.history.drawn.get(label)
+            if before and all(map(_holds, self._sample_files(before[-1], label, len(arrays)), arrays)):
+                continue  # an input: the page keeps showing the one it has
+            for array, file in zip(arrays, self._sample_files(at.epoch, label, len(arrays))):
+                save_image(array, file)
+            self.history.add_sample(at.epoch, label)
+        self.history.files = list(samples)
+        self.history.sampled.append(at.epoch)
+        self._write(at)
+
+    def _sample_files(self, epoch: int, label: str, number: int) -> list[Path]:
+        return [self.web / "samples" / f"epoch{epoch:03d}_{n}_{label}.png" for n in range(1, number + 1)]
+
+    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        self.history.spent, self.history.lr = spent, lr
+        self._write(at)
+
+    def close(self) -> None:
+        self._write(self.at, "stopped")
+
+    def _write(self, at: Position, state: str = "training") -> None:
+        self.at, self.written = at, time.monotonic()
+        state = "done" if at.epoch > at.last_epoch or (at.epoch == at.last_epoch and at.epoch_done) else state
+        told = self.history.plain(at, state) | {"curves": self.curves.plain(), "interval": INTERVAL}
+        write_training(self.web, self.name, self.options, self.given, self.width, told)
 
 
-def _labels(path: Path) -> tuple[list[str], list[str]]:
-    """Return the labels of pictures and of sheets that a page of the run has had; none where nobody wrote them down."""
+def _holds(file: Path, array: np.ndarray) -> bool:
+    """Whether a file holds just these pixels."""
     try:
-        pictures, sheets = json.loads(path.read_text(encoding="utf-8"))
-        return [str(label) for label in pictures], [str(label) for label in sheets]
-    except (OSError, ValueError, TypeError):  # an earlier version's run, or a file spoilt: they come with the pictures
-        return [], []
+        with Image.open(file) as image:
+            return np.array_equal(np.asarray(image).squeeze(), array.squeeze())
+    except OSError:
+        return False
+
+
+class History:
+    """What a page has of a run: which pictures there are, in space that does not grow with the number of epochs.
+
+    rows: [first epoch, last epoch, labels, whether they are sheets], for each span of epochs with equal labels.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[list[Any]] = []
+        self.files: list[str] = []  # of the fixed samples
+        self.sampled: list[int] = []  # epochs at which they were drawn
+        self.drawn: dict[str, list[int]] = {}  # of each label: the epochs at which it was another picture
+        self.notes: list[list[str]] = []
+        self.spent: dict[str, float] = {}  # seconds of the last epoch, by part
+        self.lr = 0.0
+
+    def add_row(self, epoch: int, labels: list[str], wide: bool) -> None:
+        """Note that an epoch has these pictures; sheets and others have spans of their own."""
+        last = next((row for row in reversed(self.rows) if row[3] == wide), None)
+        if last and last[2] == labels and last[1] in (epoch, epoch - 1):
+            last[1] = epoch
+        else:
+            self.rows.append([epoch, epoch, labels, wide])
+
+    def add_sample(self, epoch: int, label: str) -> None:
+        """Note that a label of the fixed samples was drawn anew."""
+        self.drawn.setdefault(label, []).append(epoch)
+
+    def plain(self, at: Position, state: str) -> dict[str, Any]:
+        """Return what the page's script is told."""
+        share = min(1.0, (at.epoch - 1 + at.seen / max(1, at.epoch_size)) / max(1, at.last_epoch))
+        seconds = sum(self.spent.values())
+        parts = ", ".join(f"{part} {100 * s / seconds:.0f} %" for part, s in self.spent.items() if seconds)
+        return {
+            "epoch": min(at.epoch, at.last_epoch), "last_epoch": at.last_epoch, "step": at.step,
+            "share": round(share, 5),
+            "state": state, "updated": round(time.time(), 3), "notes": self.notes, "rows": self.rows,
+            "left": round((1 - share) * at.last_epoch * seconds) if state == "training" else 0,
+            "lr": self.lr, "spent": parts and f"time: {parts}",
+            "samples": {"files": self.files, "epochs": self.sampled, "labels": self.drawn},
+        }  # fmt: skip
+
+    @classmethod
+    def read(cls, path: Path, epoch: int) -> "History":
+        """Return what an earlier part of the run left, up to this epoch; nothing where it is missing or damaged."""
+        kept = cls()
+        try:
+            told = json.loads(path.read_text(encoding="utf-8").partition("(")[2].rpartition(")")[0])
+            kept.rows = [[a, min(b, epoch), [str(label) for label in labels], bool(wide)]
+                         for a, b, labels, wide in told["rows"] if a <= epoch]  # fmt: skip
+            samples = told["samples"]
+            kept.files = [str(file) for file in samples["files"]]
+            kept.sampled = [e for e in samples["epochs"] if e < epoch]
+            kept.drawn = {str(label): [e for e in epochs if e < epoch] for label, epochs in samples["labels"].items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # another version's, or spoilt
+            return cls()
+        return kept

@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 import torch
 from conftest import ROOT, SMALL
-from test_train import DEMO, TRAINABLE, Page, plugin_files, run_in
+from test_train import DEMO, TRAINABLE, Page, history, plugin_files, run_in
 
 # a display that lets a test stop the run after some step: by signals to itself, or by waiting for a byte on its stdin
 STOPPER = """
@@ -183,9 +183,11 @@ def differences(one, other):
         *({p.name: torch.load(p, weights_only=True) for p in f.glob("*.pth")} for f in (one, other)), "pth"
     )
     found += unequal(*(list(record(f)) for f in (one, other)), "logs")
-    pictures = ({p.name: p.read_bytes() for p in (f / "web" / "images").iterdir()} for f in (one, other))
+    pictures = ({str(p): p.read_bytes() for p in (f / "web").rglob("*.png")} for f in (one, other))
+    pictures = ({name.rpartition("/web/")[2]: file for name, file in found.items()} for found in pictures)
     pages = ([page.texts, page.images] for page in (Page(f / "web" / "index.html") for f in (one, other)))
-    return found + unequal(*pictures, "pictures") + unequal(*pages, "pages")
+    told = (history(f) for f in (one, other))
+    return found + unequal(*pictures, "pictures") + unequal(*pages, "pages") + unequal(*told, "history")
 
 
 def tree_hash(folder):

@@ -23,8 +23,10 @@ from models.base import BaseModel
 from options.fields import flags_of
 from options.parse import BASE
 from util import plugins
+from util.pixels import PADDING
 from util.registry import HOMES, entries, table
 from util.report import guarded
+from util.sheets import can_generate
 
 EVERY = {e.name: e.load() for e in entries("model")}
 TRAINABLE = [name for name, model in EVERY.items() if model.phases is not BaseModel.phases]
@@ -82,6 +84,14 @@ def plugin_files(folder, **sources):
         sys.modules.pop(plugins.module_name((folder / f"{name}.py").resolve()), None)
 
 
+def history(folder):
+    """What a run's training page is told, without times."""
+    text = (folder / "web" / "history.js").read_text()
+    assert text.startswith("ganvas.take({") and text.endswith("});\n")
+    told = json.loads(text[len("ganvas.take(") : -len(");\n")])
+    return {name: value for name, value in told.items() if name not in ("updated", "left", "spent")}
+
+
 class Page(HTMLParser):
     """What a page holds: its title, headings, pictures and elements."""
 
@@ -125,8 +135,9 @@ def trained(request, tmp_path_factory):
         where, "train", *flags, "--name", "run", "--n_epochs", 1, "--n_epochs_decay", 1, "--save_epoch_freq", 1
     )
     assert ended.code == 0, ended.err
-    fresh = train.build(options(*flags, "--name", "fresh"))[2]
-    return SimpleNamespace(model=request.param, ended=ended, folder=where / "checkpoints" / "run", fresh=fresh)
+    loader, _, fresh, _ = train.build(options(*flags, "--name", "fresh"))
+    folder = where / "checkpoints" / "run"
+    return SimpleNamespace(model=request.param, ended=ended, folder=folder, fresh=fresh, batch=loader.sample())
 
 
 def test_a_run_leaves_exactly_the_files_it_should(trained):
@@ -136,7 +147,11 @@ def test_a_run_leaves_exactly_the_files_it_should(trained):
     expected = {f"{prefix}_net_{name}.pth" for prefix in ("latest", "1", "2") for name in names}
     expected |= {f"web/images/epoch{n:03d}_{label}.png" for n in (1, 2) for label in labels}
     expected |= {"train_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "web/index.html",
-                 "web/labels.json"}  # fmt: skip
+                 "web/history.js", "web/data.png"}  # fmt: skip
+    samples = history(trained.folder)["samples"]
+    expected |= {f"web/samples/epoch{epoch:03d}_{n}_{label}.png" for label, epochs in samples["labels"].items()
+                 for epoch in epochs for n in range(1, len(samples["files"]) + 1)}  # fmt: skip
+    assert samples["epochs"] == ([] if can_generate(trained.fresh) else [1, 2])
     expected |= {"state_000000005.pt", "state_000000010.pt", ".lock"}
     found = {str(p.relative_to(trained.folder)) for p in trained.folder.rglob("*") if p.is_file()}
     assert found == expected
@@ -197,10 +212,13 @@ def test_the_page_shows_the_epochs_newest_first(trained):
     page = Page(trained.folder / "web" / "index.html")
     assert page.texts["title"] == ["Experiment name = run"]
     assert page.texts["h3"] == ["epoch [2]", "epoch [1]"]
-    assert any(tag == "meta" and attrs.get("http-equiv") == "refresh" for tag, attrs in page.tags)
+    assert not any(attrs.get("http-equiv") == "refresh" for _, attrs in page.tags)
     web = trained.folder / "web"
-    assert all((web / src).is_file() and Image.open(web / src).size == (32, 32) for src in page.images)
-    assert len(page.images) == len(set(page.images)) == len(list((web / "images").iterdir()))
+    *pictures, data = page.images
+    sides = sum(side in trained.batch and trained.batch[side].shape[1] in (1, 3) for side in ("A", "B"))
+    assert data == "data.png" and Image.open(web / data).height == (32 + PADDING) * sides
+    assert all((web / src).is_file() and Image.open(web / src).size == (32, 32) for src in pictures)
+    assert len(pictures) == len(set(pictures)) == len(list((web / "images").iterdir()))
 
 
 def test_the_options_are_written_as_the_reference_prints_them(trained):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from util.blame import place
-from util.errors import UserError, printable
+from util.errors import printable
 from util.position import Position
 from util.registry import Table, find
 
@@ -78,8 +78,11 @@ class Display:
         except Exception as problem:  # whatever fails in showing must not fail the run
             self._off(name, problem)
 
-    def start(self, at: Position) -> None:
+    def start(self, at: Position, sheet: np.ndarray | None = None) -> None:
+        """Begin; sheet: pictures as the networks will see them."""
         self._each("start", at)
+        if sheet is not None:
+            self._each("data", at, sheet)
 
     def step(self, at: Position, losses: dict[str, Any], pictures: Callable[[], Pictures]) -> None:
         """Show one step where it is due; losses may be tensors, pictures are made only if somebody wants them."""
@@ -101,19 +104,6 @@ class Display:
 
     def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         self._each("epoch", at, means, spent, lr)
-
-    def data(self, at: Position, make: Callable[[int], np.ndarray]) -> None:
-        """Show what the networks will see, if this is the run's start; make: draws it for an epoch."""
-        if at.step or not self._shows("data"):
-            return
-        try:
-            sheet = make(at.epoch)
-        except UserError:  # about a picture
-            raise
-        except Exception as problem:  # say a plug-in's pictures of other channels
-            self.say(f"note: no sheet of the data is shown ({_what(problem)})")
-            return
-        self._each("data", at, sheet)
 
     def preview(self, at: Position, preview: "Preview") -> bool:
         """Show generated sheets and fixed samples where they are due; return whether there were sheets."""

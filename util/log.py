@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -67,6 +68,20 @@ class Log(Sink):
         for file in (self.text, self.json):
             if file is not None:
                 file.close()
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a losses.jsonl; none where there is no file, and none of lines that a kill cut short."""
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
 
 
 def v24_line(at: Position, values: dict[str, float]) -> str:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 PADDING = 2  # pixels between pictures of a grid
 
 
+def is_picture(image: "Tensor | None") -> bool:
+    """Whether this is a tensor (C, H, W) with as many channels as a picture that can be shown."""
+    return image is not None and image.dim() == 3 and image.shape[0] in (1, 3)
+
+
 def to_pixels(image: "Tensor") -> np.ndarray:
     """Return a tensor (C, H, W) in [-1, 1] as uint8 (H, W, C); values beyond are clamped, the rest rounded."""
     scaled = (image.detach().float().cpu().clamp(-1, 1) + 1) / 2 * 255

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from util.device import move
@@ -16,10 +17,13 @@ KEPT = 50  # epochs of which a run of any length shows fixed samples, about
 class Preview:
     """Draws fixed samples and generated sheets with a model in evaluation mode; draws of training stay untouched.
 
-    batches: the fixed samples, each a batch of one.
+    sheet: what the networks will see at first, (H, W, 3) uint8, or None. batches: the fixed samples, one in each.
     """
 
-    def __init__(self, o: Any, model: Any, classes: tuple[str, ...], batches: list[dict[str, Any]]):
+    def __init__(
+        self, o: Any, model: Any, classes: tuple[str, ...], sheet: np.ndarray | None, batches: list[dict[str, Any]]
+    ):
+        self.sheet = sheet
         self.model, self.classes, self.seed = model, classes, o.seed
         self.sheet_freq = o.sample_epoch_freq
         self.batches = [] if can_generate(model) else batches

@@ -21,7 +21,7 @@ class StopRequest:
     """Remembers a signal that asks the run to end; the loop looks at `number` after each step."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number = _early
         self.waiting = False
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             # what nohup and shells set to be ignored stays ignored, but for Ctrl-C
@@ -67,12 +67,22 @@ class StopRequest:
             raise _NoBatch
 
 
+_early = 0  # the signal that came before there was a StopRequest
+
+
 def end_at_once() -> None:
-    """Have SIGTERM and SIGHUP end this process in an orderly way (Stopped) until a StopRequest takes over."""
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+    """Have signals end this process in an orderly way (Stopped, KeyboardInterrupt) until a StopRequest takes over."""
+    global _early
+    _early = 0
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) in usual:
             signal.signal(getattr(signal, name), _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    global _early
+    _early = number  # what is raised may be swallowed: by a plug-in, or by C code that asks for a name
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise Stopped(number, f"stopped by {signal.Signals(number).name}; what was saved before stays as it was")

@@ -226,6 +226,31 @@ def test_f003_f005_f007_signals_at_random_moments_of_a_run(start, process, tmp_p
     record_property("signals at random moments of a run", f"{done} of {done} ended as asked, none lost a step")
 
 
+DEAF = """
+import os, signal
+from models.pix2pix import Pix2Pix
+
+class Deaf(Pix2Pix):
+    def __init__(self, o, spec):
+        super().__init__(o, spec)
+        try:
+            signal.raise_signal(signal.Signals[os.environ["DEAF_TO"]])
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_f003_a_signal_that_is_swallowed_at_the_start(process, tmp_path, name):
+    """A signal at start-up whose exception a plug-in (or a library) swallows: the run stops after its first step."""
+    (tmp_path / "deaf.py").write_text(DEAF)
+    ended = process("train", *FEW, "--max_dataset_size", 3, "--plugin", tmp_path / "deaf.py", "--model", "deaf",
+                    "--name", "run", DEAF_TO=name)  # fmt: skip
+    assert ended.code == ENDS[name], ended.err
+    assert ended.last.startswith("stopped and saved in epoch 1; continue with: python train.py --name run")
+    assert newest(tmp_path / "checkpoints" / "run").stem == "state_000000001"
+
+
 @pytest.mark.parametrize("name", ENDS)
 def test_f004_a_signal_while_it_saves(start, process, again, straight, truth, name):
     """SIGTERM, SIGINT or SIGHUP while a state is being written: the save is finished, then the run ends."""
@@ -261,7 +286,7 @@ from data.aligned import Aligned
 
 class Blocked(Aligned):
     def __getitem__(self, index):
-        if index == 3:
+        if index == 9:  # beyond what is read before the first step
             os.write(1, b"blocked\\n")
             self.read(os.environ["NEVER"], 3)
         return super().__getitem__(index)
@@ -277,10 +302,10 @@ def test_f006_a_signal_while_no_picture_comes(start, process, tmp_path, workers,
     (tmp_path / "blocked.py").write_text(BLOCKED)
     argv = [*SMALL, *DEMO, "--plugin", "blocked.py", "--dataset_mode", "blocked", "--model", "pix2pix", "--netG",
             "resnet_4blocks", "--serial_batches", "--name", "run", "--num_threads", workers,
-            "--print_freq", 1]  # fmt: skip
+            "--print_freq", 1, "--max_dataset_size", 12, "--fixed_samples", 0]  # fmt: skip
     impatient = partial(announce, patience=0.2)
     running = start("train", *argv, before=impatient, NEVER=str(tmp_path / "never"))
-    lines = {"blocked", "(epoch: 1, iters: 3,"}
+    lines = {"blocked", "(epoch: 1, iters: 9,"}
     for line in running.stdout:
         lines -= {seen for seen in lines if line.startswith(seen)}
         if not lines:
@@ -294,7 +319,7 @@ def test_f006_a_signal_while_no_picture_comes(start, process, tmp_path, workers,
     assert not [pid for pid in children if Path(f"/proc/{pid}/cmdline").exists()]
     assert not [p for p in Path("/dev/shm").glob("torch_*") if {str(c) for c in children} & set(p.name.split("_"))]
     state, _ = checkpoint.load_state(tmp_path / "checkpoints" / "run")
-    assert state["position"]["step"] == 3
+    assert state["position"]["step"] == 9
 
 
 def descendants(pid):

@@ -1,0 +1,102 @@
+"""The training page: what it holds before its script takes over, and the history that the script asks for."""
+
+from pathlib import Path
+from typing import Any
+
+from dominate import tags
+
+from pages.document import document, embedded, link, write
+from util.files import replace_text
+
+STATIC = 20  # epochs that the page shows without its script
+HIDDEN = ("lr",)  # lines that are off at first
+
+
+def write_training(
+    folder: Path, name: str, options: dict[str, str], given: set[str], width: int, history: dict[str, Any]
+) -> None:
+    """Write index.html and history.js, each in one step; their size does not grow with the epochs.
+
+    options: every flag and its value as text; given: those that the user set; history: what `displays.html.History`
+    returns.
+    """
+    replace_text(folder / "history.js", f"ganvas.take({embedded(history)});\n")
+    head = {"name": name, "width": width, "hidden": HIDDEN, "history": history}
+    page = document(f"Experiment name = {name}", ("training.css",), ("curves.js", "training.js"), head)
+    with page:
+        _head(name)
+        with tags.section(id="health", hidden=True):
+            tags.h2("Notes")
+            tags.ul(id="notes")
+        with tags.section():
+            tags.h2("Losses")
+            tags.div(id="curves")
+        _samples()
+        with tags.section(id="pictures"):
+            tags.h2("Every epoch")
+            with tags.div(id="rows"):
+                _rows(history["rows"], width)
+            with tags.div(id="pager", cls="tools", hidden=True):
+                tags.button("newer", id="newer", type="button")
+                tags.button("older", id="older", type="button")
+        if (folder / "data.png").is_file():
+            with tags.section():
+                tags.h2("The data as the networks see it")
+                tags.img(src="data.png", alt="A above, B below, after all preprocessing", loading="lazy")
+        _options(options, given)
+    write(folder / "index.html", page)
+
+
+def _head(name: str) -> None:
+    with tags.header():
+        tags.h1(f"Experiment name = {name}")
+        tags.div("", id="state")
+        tags.progress(id="progress", max="1", value="0", aria_label="share of the run that is done")
+        tags.div("", id="updated")
+        tags.noscript("Curves, the slider over epochs and older epochs need JavaScript; all pictures are in images/.")
+
+
+def _samples() -> None:
+    with tags.section(id="samples", hidden=True):
+        tags.h2("Fixed samples")
+        with tags.div(cls="tools"):
+            tags.button("play", id="play", type="button")
+            tags.input_(id="epoch", type="range", min="0", max="0", value="0", list="epochs", aria_label="epoch")
+            tags.output("", id="chosen")
+            tags.datalist(id="epochs")
+        with tags.div(cls="scroll"), tags.table():
+            tags.tbody(id="samplerows")
+
+
+def _rows(rows: list[Any], width: int) -> None:
+    """The newest epochs in the reference's layout, for whoever reads the page without running it."""
+    newest = max([row[1] for row in rows], default=0)
+    for epoch in range(newest, max(0, newest - STATIC), -1):
+        here = [row for row in rows if row[0] <= epoch <= row[1]]
+        if here:
+            tags.h3(f"epoch [{epoch}]")
+        for _, _, labels, wide in here:
+            with tags.div(cls="scroll"), tags.table(), tags.tr():
+                for label in labels:
+                    address = link(f"epoch{epoch:03d}_{label}.png")
+                    with tags.td():
+                        with tags.a(href=address):
+                            style = "" if wide else f"width:{width}px"
+                            tags.img(src=address, style=style, loading="lazy", alt=label)
+                        tags.p(label)
+
+
+def _options(options: dict[str, str], given: set[str]) -> None:
+    with tags.section():
+        tags.h2("Options")
+        _listed({name: value for name, value in options.items() if name in given})
+        with tags.details():
+            tags.summary("all options")
+            _listed(options)
+
+
+def _listed(options: dict[str, str]) -> None:
+    with tags.dl():
+        for name, value in options.items():
+            tags.dt(f"--{name}")
+            tags.dd(value)
