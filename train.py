@@ -27,8 +27,8 @@ def main(argv, report):
     try:
         train(run, loader, display, Preview(o, model, run.classes, *shown), stop)
     finally:
-        display.close()
         loader.close()
+        display.close()
     page = "" if o.no_html else folder.see_page()
     print(f"done: {run.at.last_epoch} epochs; {page}python test.py {which_run(o)}")
 

@@ -24,8 +24,8 @@ class Curves:
             return
         point = self._mean(self.waiting)
         self.waiting = []
-        for name in point[1].keys() - self.lines.keys():
-            self.lines[name] = [None] * len(self.x)
+        for name in point[1]:  # in the order they come
+            self.lines.setdefault(name, [None] * len(self.x))
         self.x.append(point[0])
         for name, line in self.lines.items():
             line.append(point[1].get(name))

@@ -1,0 +1,84 @@
+"""Make a few small runs and take pictures of every page as a browser shows it, light and dark, wide and narrow.
+
+python scripts/screenshots.py [--out screenshots]: needs Playwright (requirements-dev.txt) and Chromium; the picture of
+the live plots also needs visdom's server and its page scripts. Runs stay in OUT/runs.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ["--dataroot", "demo", "--gpu_ids", "-1", "--ngf", "12", "--ndf", "12", "--load_size", "72", "--crop_size",
+         "64", "--print_freq", "8", "--overwrite", "--no_progress", "--n_epochs_decay", "4"]  # fmt: skip
+RUNS = {  # name: flags of train.py
+    "balls": ["--model", "pix2pix", "--netG", "unet_64", "--n_epochs", "8"],
+    "balls_wgangp": ["--model", "pix2pix", "--netG", "unet_64", "--gan_mode", "wgangp", "--n_epochs", "8"],
+    "shapes": ["--model", "cgan", "--ngf", "24", "--ndf", "24", "--sample_epoch_freq", "4", "--n_epochs", "20"],
+}
+PAGES = {  # picture: page, from the folder of the runs
+    "training": "checkpoints/balls/web/index.html",
+    "results": "results/balls/test_latest/index.html",
+    "cgan": "results/shapes/test_latest/index.html",
+    "cgan_training": "checkpoints/shapes/web/index.html",
+    "compare": "results/compare/index.html",
+}
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]  # fmt: skip
+
+
+def run(folder, script, *argv):
+    """Run a script in a folder; end with its exit code if it fails."""
+    code = subprocess.call([sys.executable, str(ROOT / script), *argv], cwd=folder)
+    if code:
+        sys.exit(code)
+
+
+def make_runs(folder):
+    """Train and test everything that is looked at."""
+    for name, flags in RUNS.items():
+        live = ["--start_visdom", "--display_freq", "64"] if name == "balls" else ["--display_id", "0"]
+        run(folder, "train.py", *SMALL, *flags, "--name", name, *live)
+        run(folder, "test.py", "--name", name, *(["--num_samples", "40"] if name == "shapes" else []))
+    run(folder, "scripts/compare.py", "balls", "balls_wgangp", "--out", "results/compare")
+
+
+def look(browser, address, out, name):
+    """Take a picture of one address in every width and colour scheme; print what the page complained of."""
+    for scheme in ("light", "dark"):
+        for width in (1280, 390):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.on("console", lambda message: message.type == "error" and print(f"{name}: {message.text}"))
+            page.on("pageerror", lambda error: print(f"{name}: {error}"))
+            page.goto(address, wait_until="load")
+            page.wait_for_load_state("networkidle")
+            page.screenshot(path=out / f"{name}_{width}_{scheme}.png")
+            page.close()
+    print(f"{name}: {address}")
+
+
+def main():
+    """Make the runs, then the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="screenshots", help="folder of the pictures [screenshots]")
+    out = Path(parser.parse_args().out)
+    runs = out / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        sys.exit("error: browser 'chromium': is not installed; install it (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    make_runs(runs)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        for name, page in PAGES.items():
+            look(browser, (runs / page).resolve().as_uri(), out, name)
+        look(browser, "http://localhost:8097/env/main", out, "visdom")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
