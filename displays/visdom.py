@@ -117,7 +117,7 @@ def plot(title: str, x: list[float], lines: dict[str, list[float | None]]) -> di
 
 def literal(text: str) -> str:
     """Return a text as HTML whose tags, entities and formulas (MathJax follows links in them) are shown, not obeyed."""
-    return html.escape(text).translate(LOOKALIKES)
+    return html.escape(text, quote=False).translate(LOOKALIKES)
 
 
 def picture(title: str, array: np.ndarray, width: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ TIMEOUT = 3.0  # seconds for one message and its answer, and
 SLOWEST = 250_000  # bytes a second on top: a sheet of large pictures takes its time on a slow line
 RETRY = 10.0  # seconds of rest after a failure
 FAREWELL = 2.0  # seconds for what waits when the run ends
+PACE, LONGEST_PAUSE = 50, 3.0  # times what a message took of the processor, it rests: 2 % of it; at most seconds
 TOLD = 6  # lines about a server that comes and goes
 
 Make = Callable[[], dict[str, Any]]
@@ -67,6 +68,7 @@ class Sender:
                     return
                 window = next(iter(self.waiting))
                 make, last = self.waiting.pop(window), self.ending
+            began = time.thread_time()
             try:
                 data = self._body(window, make())
             except Exception as problem:  # one window's fault must not end the others
@@ -79,6 +81,9 @@ class Sender:
                 self._turned(worked, window)
             if not worked and (last or self._rests_in_vain(window, make)):
                 return
+            with self.changed:  # training has one Python interpreter with this thread, and maybe few cores
+                pause = min(LONGEST_PAUSE, PACE * (time.thread_time() - began))
+                self.changed.wait_for(lambda: self.ending, pause)
 
     def _rests_in_vain(self, window: str, make: Make) -> bool:
         """Let the server rest after a failure; return whether the run ended and asking again may take long."""

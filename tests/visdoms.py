@@ -186,6 +186,9 @@ def fakes():
     finally:
         for one in started:
             one.close()
+        for thread in threading.enumerate():  # nobody holds them any more; what they print belongs to this test
+            if thread.name == "visdom":
+                thread.join(5)
 
 
 def http(status, body, *headers):
