@@ -275,6 +275,7 @@ def test_f089_hostile_names_are_shown_as_they_are(browser, real, tmp_path, recor
     sink.sheets(at, dict.fromkeys(HOSTILE, picture))
     sink.close()
     page = browser.new_page()
+    page.set_default_timeout(120_000)
     alerts = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     page.goto(f"{real.address}/env/{environment(o.display_env)}")
