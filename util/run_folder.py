@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from util.errors import EnvironmentFault
 
 OURS = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt", "options.json",
-        "loss_log.txt", "losses.jsonl", "exit.json", "error.log")  # fmt: skip
+        "loss_log.txt", "losses.jsonl", "exit.json", "error.log", "visdom.log")  # fmt: skip
 
 
 class RunFolder:

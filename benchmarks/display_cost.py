@@ -1,0 +1,177 @@
+"""What live plots cost a run: time in display calls, whole steps, and the end of the run.
+
+A small pix2pix run on the generated demo pictures, in four ways that take turns: without visdom, with a real server,
+with nobody at the port, and with a tarpit that accepts and never answers. Losses go out at every fifth step, pictures
+at every twentieth, twenty times as often as by default. Medians over the rounds; ratios are to the run without visdom
+of the same round. Time on the processor, all threads together, is what a busy machine disturbs least.
+
+Usage: python benchmarks/display_cost.py [--rounds 7] [--steps 240]
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import multiprocessing
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+PRELOADED = ["torch", "train", "torchvision.transforms.v2", "models.pix2pix", "data.aligned", "data.loader", "util.run",
+             "util.rehearsal", "displays.visdom", "displays.html", "networks.resnet", "networks.patch"]  # fmt: skip
+RUN = ["--model", "pix2pix", "--dataroot", "demo", "--netG", "resnet_4blocks", "--ngf", "8", "--ndf", "8",
+       "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0", "--n_epochs_decay", "0",
+       "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress", "--fixed_samples", "0",
+       "--name", "run"]  # fmt: skip
+EPOCH = 60  # steps
+
+
+def main() -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each kind")
+    parser.add_argument("--steps", type=int, default=240, help="steps of a run, 60 an epoch")
+    given = parser.parse_args()
+    context = multiprocessing.get_context("forkserver")  # torch is imported once
+    context.set_forkserver_preload(PRELOADED)
+    found: dict[str, list[dict[str, float]]] = {}
+    with listening() as tarpit, visdom() as real:
+        ways = {"off": ["--display_id", "0"], "on": on(real), "dead port": on(free_port()), "tarpit": on(tarpit)}
+        for number in range(-1, given.rounds):  # the first is not counted
+            for way, flags in ways.items():
+                if way == "on" and real is None:
+                    continue
+                ours, theirs = context.Pipe(duplex=False)
+                argv = [*RUN, "--n_epochs", str(max(1, given.steps // EPOCH)), "--max_dataset_size", str(EPOCH), *flags]
+                child = context.Process(target=measured, args=(argv, theirs))
+                child.start()
+                theirs.close()
+                figures = ours.recv()
+                child.join()
+                if number >= 0:
+                    found.setdefault(way, []).append(figures)
+    tell(found)
+    if real is None:
+        print("no figures with a server: visdom is not installed (python scripts/install_visdom.py)")
+    return 0
+
+
+def on(port: int | None) -> list[str]:
+    """Return the flags that send plots to a port of this machine."""
+    return ["--display_server", "http://127.0.0.1", "--display_port", str(port)]
+
+
+def measured(argv: list[str], answer: Any) -> None:
+    """Train in this process and send the seconds in display calls a step, of a whole step, and of the display's end."""
+    import torch
+
+    import train
+    from util.display import Display
+    from util.report import guarded
+
+    torch.set_num_threads(1)
+    spent = dict.fromkeys(("calls", "loop", "processor", "end"), 0.0)
+    steps = 0
+
+    def timed(method: Any, what: str) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
+            before, processor = time.perf_counter(), time.process_time()
+            try:
+                return method(*args, **more)
+            finally:
+                spent[what] += time.perf_counter() - before
+                if what == "loop":
+                    spent["processor"] += time.process_time() - processor
+
+        return call
+
+    def counted(*args: Any) -> None:
+        nonlocal steps
+        steps += 1
+        step(*args)
+
+    step = timed(Display.step, "calls")
+    Display.step = counted  # type: ignore[method-assign, assignment]
+    Display.epoch = timed(Display.epoch, "calls")  # type: ignore[method-assign]
+    Display.close = timed(Display.close, "end")  # type: ignore[method-assign]
+    train.train = timed(train.train, "loop")
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        os.chdir(folder)
+        if guarded(train.main, argv):
+            raise SystemExit("a run failed")
+        os.chdir(ROOT)
+    answer.send({what: seconds / (1 if what == "end" else steps) for what, seconds in spent.items()})
+
+
+def tell(found: dict[str, list[dict[str, float]]]) -> None:
+    """Print the medians, and how whole steps compare with those of the same round without visdom."""
+    print("visdom      display calls   whole step   ratio   processor   ratio   end of the run   longest")
+    for way, runs in found.items():
+        calls, loop, processor, end = (statistics.median(run[what] for run in runs) for what in runs[0])
+        ratios = [
+            statistics.median(run[what] / off[what] for run, off in zip(runs, found["off"], strict=True))
+            for what in ("loop", "processor")
+        ]
+        longest = max(run["end"] for run in runs)
+        print(f"{way:<10} {1000 * calls:>11.3f} ms {1000 * loop:>9.2f} ms {ratios[0]:>7.3f} "
+              f"{1000 * processor:>8.2f} ms {ratios[1]:>7.3f} {end:>14.2f} s {longest:>7.2f} s")  # fmt: skip
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[int]:
+    """Give the port of a server that accepts every connection and says nothing."""
+    kept = []
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # closed: the end
+            while True:
+                kept.append(server.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def visdom() -> Iterator[int | None]:
+    """Give the port of a visdom server, None if there is no visdom."""
+    from displays.visdom_server import RUN as SERVE
+    from displays.visdom_server import answers
+
+    if importlib.util.find_spec("visdom") is None:
+        yield None
+        return
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-P", "-c", SERVE, "-port", str(port), "-bind_local", "-env_path", f"{folder}/"]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while not answers(f"http://127.0.0.1:{port}"):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.wait(0.1)
+                    raise SystemExit("visdom does not start")
+            yield port
+        finally:
+            server.kill()
+            server.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""A thread that sends windows to a visdom server, which may wait, fail or hang without the run noticing."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.client import HTTPException
+from typing import Any
+
+from displays.request import post
+from displays.visdom_server import LocalServer, NoServer
+
+TIMEOUT = 3.0  # seconds for one message and its answer, and
+SLOWEST = 250_000  # bytes a second on top: a sheet of large pictures takes its time on a slow line
+RETRY = 10.0  # seconds of rest after a failure
+FAREWELL = 2.0  # seconds for what waits when the run ends
+PACE, LONGEST_PAUSE = 50, 3.0  # times what a message took of the processor, it rests: 2 % of it; at most seconds
+TOLD = 6  # lines about a server that comes and goes
+
+Make = Callable[[], dict[str, Any]]
+
+
+class Sender:
+    """Posts the newest content of each window; holds at most one message per window, whatever the server does."""
+
+    def __init__(self, address: str, env: str, port: int, server: LocalServer | None = None):
+        self.address, self.env, self.port, self.server = address, env, port, server
+        self.waiting: dict[str, Make] = {}
+        self.newest: dict[str, Make] = {}  # of each window, for a server that lost them
+        self.changed = threading.Condition()
+        self.ending = False
+        self.reached: bool | None = None  # None: not tried yet
+        self.refused = False  # the last failure was one that costs no time
+        self.told = self.version = 0
+        self.thread = threading.Thread(target=self._run, name="visdom", daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def send(self, window: str, make: Make) -> None:
+        """Queue a window's content, to be made in the thread; returns at once."""
+        with self.changed:
+            self.waiting[window] = self.newest[window] = make
+            self.changed.notify()
+
+    def close(self) -> None:
+        """Send what waits if the server answers; give up after 2 seconds."""
+        with self.changed:
+            self.ending = True
+            self.changed.notify()
+        if self.thread.is_alive():
+            self.thread.join(FAREWELL)
+        if self.server is not None and not self.reached and self.server.abandon():
+            self._say("live plots off: the run ended before the visdom server that it started had shown anything")
+
+    def _run(self) -> None:
+        if self.server is not None:
+            try:
+                if not self.server.start(lambda: self.ending) and self.ending:
+                    return
+            except (NoServer, OSError, ValueError) as why:
+                self.reached = False
+                self._say(f"live plots off: {why}")
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting or self.ending)
+                if not self.waiting:
+                    return
+                window = next(iter(self.waiting))
+                make, last = self.waiting.pop(window), self.ending
+            began = time.thread_time()
+            try:
+                data = self._body(window, make())
+            except Exception as problem:  # one window's fault must not end the others
+                self._say(f"live plots: window {window} cannot be made ({type(problem).__name__}: {problem})")
+                with self.changed:
+                    self.newest.pop(window, None)
+                continue
+            worked = self._post(window, data)
+            if worked != self.reached:
+                self._turned(worked, window)
+            if not worked and (last or self._rests_in_vain(window, make)):
+                return
+            with self.changed:  # training has one Python interpreter with this thread, and maybe few cores
+                pause = min(LONGEST_PAUSE, PACE * (time.thread_time() - began))
+                self.changed.wait_for(lambda: self.ending, pause)
+
+    def _rests_in_vain(self, window: str, make: Make) -> bool:
+        """Let the server rest after a failure; return whether the run ended and asking again may take long."""
+        with self.changed:
+            self.waiting.setdefault(window, make)
+            return self.changed.wait_for(lambda: self.ending, RETRY) and not self.refused
+
+    def _body(self, window: str, content: dict[str, Any]) -> bytes:
+        self.version = max(self.version + 1, time.time_ns() // 1_000_000)  # 0.3.0 redraws only for one it has not seen
+        body = {"eid": self.env, "win": window, "version": self.version, **content}
+        return json.dumps(body, allow_nan=False).encode()
+
+    def _post(self, window: str, data: bytes) -> bool:
+        self.refused = False
+        try:
+            return post(self.address, "/events", data, TIMEOUT + len(data) / SLOWEST) == window
+        except (OSError, HTTPException, ValueError) as problem:  # refused, timed out, not HTTP, an address that is none
+            self.refused = isinstance(problem, ConnectionError)
+            return False
+
+    def _turned(self, worked: bool, window: str) -> None:
+        if worked:
+            self._say(f"live plots: {self.address}/env/{self.env}{self.server.note if self.server else ''}")
+            with self.changed:  # it may have been started anew, knowing nothing but this window
+                if self.reached is False:
+                    others = {name: make for name, make in self.newest.items() if name != window}
+                    self.waiting = others | self.waiting
+        else:
+            if self.server is not None:
+                self.server.reap()
+            again = "lost" if self.reached else "off"
+            start = f"visdom -port {self.port} -bind_local"
+            self._say(f"live plots {again}: no visdom server at {self.address}; start one with: {start}")
+        self.reached = worked
+
+    def _say(self, line: str) -> None:
+        """Print a line, unless the server comes and goes too often to be told."""
+        self.told += 1
+        if self.told <= TOLD:
+            print(line + ("; no more is said of this" if self.told == TOLD else ""), flush=True)

@@ -1,0 +1,130 @@
+"""Visdom servers: which addresses are this machine's, whether one answers, and starting one for --start_visdom."""
+
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPException
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from displays.request import post
+from util.errors import printable
+
+PATIENCE = 60.0  # seconds for a server to start; reading its packages from a slow disk takes most of them
+RUN = "from visdom.server.run_server import main; main()"  # the command `visdom` downloads scripts first, or dies
+
+
+class NoServer(Exception):
+    """Why no server was started, in a few words with the remedy."""
+
+
+def is_local(address: str) -> bool:
+    """Whether what is sent to an address stays on this machine; names are not looked up, for that may take long."""
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:  # no address: nothing is sent
+        return True
+    if host in ("", "localhost", socket.gethostname().lower()) or host.endswith(".localhost"):
+        return True
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return number.is_loopback or number.is_unspecified
+
+
+def answers(address: str, seconds: float = 1.0) -> bool:
+    """Whether a visdom server answers at an address."""
+    try:
+        return post(address, "/win_exists", b'{"win": "", "eid": "main"}', seconds) in ("true", "false")
+    except (OSError, HTTPException, ValueError):
+        return False
+
+
+class LocalServer:
+    """A visdom server on this machine, found or started; one that was started stays when the run is over.
+
+    It has a session of its own, so that Ctrl-C and a closed terminal do not reach it, writes into a log file, and
+    holds no pipe and no lock of the run.
+    """
+
+    def __init__(self, address: str, port: int, log: Path):
+        self.address, self.port, self.log = address, port, log
+        self.process: subprocess.Popen[bytes] | None = None
+        self.note = ""  # what is worth saying beside its address
+
+    def start(self, given_up: Callable[[], bool]) -> bool:
+        """Return whether a server answers, once it does or has had its time; raise NoServer if none will."""
+        parts = urlsplit(self.address)
+        if parts.scheme != "http" or parts.hostname not in ("localhost", "127.0.0.1"):
+            raise NoServer(f"--start_visdom starts a server on this machine, but --display_server is {self.address}")
+        if answers(self.address):
+            self.note = " (the server was running already)"
+            return True
+        if _taken(self.port):
+            raise NoServer(f"port {self.port} is taken by something else than visdom; choose another --display_port")
+        spec = find_spec("visdom")
+        if spec is None or spec.origin is None:
+            raise NoServer("visdom is not installed; install it with: python scripts/install_visdom.py")
+        self._launch()
+        assert self.process is not None
+        stop = f"taskkill /F /PID {self.process.pid}" if os.name == "nt" else f"kill {self.process.pid}"
+        self.note = f" (visdom was started and stays after the run; stop it with: {stop})"
+        if not Path(spec.origin).with_name("static").joinpath("js", "plotly-plotly.min.js").is_file():
+            self.note += "; its page stays empty without scripts, get them with: python scripts/visdom_scripts.py"
+        return self._await(given_up)
+
+    def _launch(self) -> None:
+        # -P: not a module that happens to lie in this folder. Warnings only: it logs a line for every message
+        command = [sys.executable, "-P", "-c", RUN, "-port", str(self.port), "-bind_local", "-logging_level", "WARNING"]
+        try:
+            with open(self.log, "ab") as log:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                )  # fmt: skip
+        except OSError as problem:
+            raise NoServer(f"the visdom server cannot be started ({problem})") from problem
+
+    def _await(self, given_up: Callable[[], bool]) -> bool:
+        assert self.process is not None
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and not given_up():
+            if answers(self.address):
+                return True
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.1)
+                lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+                last = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "without a word")
+                raise NoServer(f"the visdom server ended at once ({last[:200]}); see {self.log}")
+        return False
+
+    def abandon(self) -> bool:
+        """End a server that was started but has shown nothing; return whether there was one."""
+        if self.process is None or self.process.poll() is not None:
+            return False
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(0.5)
+        return True
+
+    def reap(self) -> None:
+        """Take note of the end of the process, if it ended, so that it does not stay a zombie until the run's."""
+        if self.process is not None:
+            self.process.poll()
+
+
+def _taken(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:  # full, or not answering: something is there
+        return True
+    return True

@@ -1,0 +1,157 @@
+"""Bring the scripts that visdom's page needs, through npm, so that its server starts and shows plots without internet.
+
+The command `visdom` downloads them from several hosts at its first start, and ends if it cannot. Each of them is in a
+package of npm's registry: this script has npm fetch those packages (npm knows its registry, mirrors and proxies, and
+compares checksums), takes the wanted files out of them, and notes that this was done (`version.built`), so that the
+command downloads nothing from then on. Run it with the Python that visdom is installed in; it needs nothing else.
+
+Usage: python scripts/visdom_scripts.py
+"""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+LARGEST = 16 * 2**20  # bytes of one script
+PATIENCE = 300  # seconds for npm
+BOOTSTRAP, BIN_PACKER = "bootstrap@3.3.7", "layout-bin-packer@1.4.0"
+ICONS = "glyphicons-halflings-regular"
+
+Wanted = dict[str, tuple[str, str]]  # file below visdom/static: (package, its file in there)
+
+BOTH: Wanted = {
+    "js/jquery.min.js": ("jquery@3.1.1", "dist/jquery.min.js"),
+    "js/bootstrap.min.js": (BOOTSTRAP, "dist/js/bootstrap.min.js"),
+    "js/react-react.min.js": ("react@16.2.0", "umd/react.production.min.js"),
+    "js/react-dom.min.js": ("react-dom@16.2.0", "umd/react-dom.production.min.js"),
+    "js/react-modal.min.js": ("react-modal@3.1.10", "dist/react-modal.min.js"),
+    "js/plotly-plotly.min.js": ("plotly.js-dist-min@2.11.1", "plotly.min.js"),
+    "js/sjcl.js": ("sjcl@1.0.7", "sjcl.js"),
+    "js/layout_bin_packer.js": (BIN_PACKER, "dist/layout-bin-packer.js"),
+    "js/layout-bin-packer.js.map": (BIN_PACKER, "dist/layout-bin-packer.js.map"),
+    "js/d3.v3.min.js": ("d3@3.5.17", "d3.min.js"),
+    "js/d3-selection-multi.v1.js": ("d3-selection-multi@1.0.1", "build/d3-selection-multi.js"),
+    "js/saveSvgAsPng.js": ("save-svg-as-png@1.4.17", "lib/saveSvgAsPng.js"),
+    "css/bootstrap.min.css": (BOOTSTRAP, "dist/css/bootstrap.min.css"),
+    "fonts/classnames": ("classnames@2.2.5", "index.js"),
+    **{f"fonts/{ICONS}.{kind}": (BOOTSTRAP, f"dist/fonts/{ICONS}.{kind}") for kind in ("eot", "woff2", "woff", "ttf")},
+    f"fonts/{ICONS}.svg#glyphicons_halflingsregular": (BOOTSTRAP, f"dist/fonts/{ICONS}.svg"),
+}
+MATHJAX_2 = ("MathJax.js", "config/Safe.js", "config/TeX-AMS-MML_HTMLorMML.js", "extensions/Safe.js",
+             "jax/output/SVG/jax.js", "jax/output/SVG/config.js", "jax/output/SVG/fonts/TeX/fontdata.js",
+             "jax/output/SVG/fonts/TeX/Size1/Regular/Main.js")  # fmt: skip
+UNTIL_02: Wanted = {
+    "css/react-resizable-styles.css": ("react-resizable@1.4.6", "css/styles.css"),
+    "css/react-grid-layout-styles.css": ("react-grid-layout@0.16.3", "css/styles.css"),
+    **{f"js/mathjax/2.7.5/{file}": ("mathjax@2.7.5", file) for file in MATHJAX_2},
+}
+SINCE_03: Wanted = {
+    "css/react-resizable-styles.css": ("react-resizable@3.1.3", "css/styles.css"),
+    "css/react-grid-layout-styles.css": ("react-grid-layout@2.2.3", "css/styles.css"),
+    "js/mathjax/3.2.2/es5/tex-mml-svg.js": ("mathjax@3.2.2", "es5/tex-mml-svg.js"),
+}
+
+
+class Missing(Exception):
+    """What stands in the way, in a few words."""
+
+
+def visdom_here() -> tuple[Path, str]:
+    """Return the folder of visdom's static files and its version, without importing it."""
+    spec = find_spec("visdom")
+    if spec is None or spec.origin is None:
+        raise Missing("visdom is not installed in this Python; python scripts/install_visdom.py installs it")
+    package = Path(spec.origin).parent
+    try:
+        return package / "static", (package / "VERSION").read_text(encoding="utf-8").strip()
+    except OSError as problem:
+        raise Missing(f"the version of visdom in {package} is unknown ({problem.strerror})") from problem
+
+
+def wanted(version: str) -> Wanted:
+    """Return the files that the page of a version of visdom needs."""
+    return BOTH | (UNTIL_02 if version.startswith(("0.1.", "0.2.")) else SINCE_03)
+
+
+def absent(static: Path, version: str) -> Wanted:
+    """Return the files that are still to be brought: all, if those there were made for another version."""
+    built = static / "version.built"
+    done = built.is_file() and built.read_text(encoding="utf-8").strip() == version
+    return {file: source for file, source in wanted(version).items() if not (done and (static / file).is_file())}
+
+
+def pack(packages: list[str], folder: Path) -> None:
+    """Have npm fetch packages into a folder, as it would for an installation, without running anything of theirs."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Missing("there is no npm here; install Node.js, or start `visdom` once where there is internet")
+    command = [npm, "pack", "--silent", "--ignore-scripts", *packages]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise Missing(f"npm gives no answer ({problem})") from problem
+    if done.returncode:
+        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        why = next(
+            (line for line in lines if "code" in line or "network" in line), lines[0] if lines else "no network?"
+        )
+        raise Missing(f"npm cannot fetch the packages ({why})")
+
+
+def take_out(archive: Path, files: dict[str, Path]) -> None:
+    """Copy files of a package to their places; nothing else in it is looked at, no name in it is ever a path here."""
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            found = {member.name.partition("/")[2]: member for member in tar if member.isreg()}
+            for file, place in files.items():
+                if file not in found or found[file].size > LARGEST:
+                    raise Missing(f"{archive.name} has no {file} that could be a script")
+                content = tar.extractfile(found[file])
+                assert content is not None  # it is a regular file
+                place.parent.mkdir(parents=True, exist_ok=True)
+                written = place.with_name(place.name + ".new")
+                written.write_bytes(content.read())
+                written.replace(place)
+    except (tarfile.TarError, EOFError, FileNotFoundError) as problem:
+        raise Missing(f"{archive.name} is no package ({problem})") from problem
+
+
+def bring() -> str:
+    """Bring what is missing; return what was done in a few words."""
+    static, version = visdom_here()
+    todo = absent(static, version)
+    if not todo:
+        return f"those of visdom {version} are there already"
+    packages = sorted({package for package, _ in todo.values()})
+    try:
+        static.mkdir(exist_ok=True)
+        (static / "version.built").unlink(missing_ok=True)  # also says early whether this folder may be written
+        with tempfile.TemporaryFile(dir=static), tempfile.TemporaryDirectory() as folder:
+            pack(packages, Path(folder))
+            for package in packages:
+                archive = Path(folder, package.replace("@", "-") + ".tgz")
+                take_out(archive, {file: static / place for place, (owner, file) in todo.items() if owner == package})
+        (static / "version.built").write_text(version, encoding="utf-8")
+    except OSError as problem:
+        raise Missing(f"{problem.filename or static} cannot be written ({problem.strerror})") from problem
+    return f"{len(todo)} files for visdom {version} are in {static}"
+
+
+def main() -> int:
+    """Bring the scripts, say in one line how it went, and return 0 if they are there."""
+    try:
+        print(f"visdom's page scripts: {bring()}")
+    except Missing as what:
+        print(f"visdom's page scripts: not there, so its page stays empty; {what}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
