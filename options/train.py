@@ -16,7 +16,7 @@ class Train:
     display_env: str = option("main", "visdom environment", aside=True)
     display_port: int = option(8097, "port of the visdom server", at_least=1, at_most=65_535, aside=True)
     displays: tuple[str, ...] = option(
-        ("console", "html", "visdom"),
+        ("console", "health", "html", "visdom"),
         "who is shown losses and pictures, comma-separated",
         choices="display",
         aside=True,
