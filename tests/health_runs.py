@@ -112,6 +112,73 @@ HEALTHY = {
     f"{model} {mode}": (["--model", model, "--gan_mode", mode, *flags], {}, set())
     for model, flags in MODELS.items() for mode in GAN_MODES
 }  # fmt: skip
+REAL, AT_64 = "../shared/data/", ["--crop_size", "64", "--load_size", "72", "--phase", "test"]
+HEALTHY |= {  # longer ones, of wider networks, of photographs
+    "cgan vanilla, wide": (
+        [
+            "--model",
+            "cgan",
+            *MODELS["cgan"],
+            "--ngf",
+            "16",
+            "--ndf",
+            "32",
+            "--n_epochs",
+            "60",
+            "--n_epochs_decay",
+            "40",
+        ],
+        {},
+        set(),
+    ),
+    "cgan wgangp, long": (
+        ["--model", "cgan", *MODELS["cgan"], "--gan_mode", "wgangp", "--n_epochs", "100", "--n_epochs_decay", "50"],
+        {},
+        set(),
+    ),
+    "facades": (
+        [
+            "--model",
+            "pix2pix",
+            "--netG",
+            "unet_64",
+            "--ngf",
+            "16",
+            "--ndf",
+            "32",
+            *AT_64,
+            "--n_epochs",
+            "30",
+            "--n_epochs_decay",
+            "20",
+            "--dataroot",
+            REAL + "facades",
+        ],
+        {},
+        set(),
+    ),
+    "apple2orange": (
+        [
+            "--model",
+            "cycle_gan",
+            "--netG",
+            "resnet_4blocks",
+            "--ndf",
+            "16",
+            *AT_64,
+            "--lambda_identity",
+            "0",
+            "--n_epochs",
+            "80",
+            "--n_epochs_decay",
+            "0",
+            "--dataroot",
+            REAL + "apple2orange",
+        ],
+        {},
+        set(),
+    ),
+}
 SICK = {
     "slow generator, vanilla": (["--model", "slow", *MODELS["pix2pix"]],
                                 {"slow": SLOW.format(file="pix2pix", base="Pix2Pix")}, {"discriminator winning"}),
@@ -138,7 +205,8 @@ def record(flags: list[str], files: dict[str, str]) -> dict:
             words += ["--plugin", f"{stem}.py"]
         epochs = [] if "--n_epochs" in flags else EPOCHS
         argv = [*words, "--displays", "recorder", "--name", "run", *SMALL, *epochs, *flags]
-        ended = subprocess.run([sys.executable, str(ROOT / "train.py"), *argv], cwd=folder, text=True, check=False,
+        there = [word.replace("../shared", str(ROOT.parent / "shared")) for word in argv]
+        ended = subprocess.run([sys.executable, str(ROOT / "train.py"), *there], cwd=folder, text=True, check=False,
                                capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
         run = Path(folder) / "checkpoints" / "run"
         rows = map(json.loads, (run / "losses.jsonl").read_text().splitlines())

@@ -35,13 +35,13 @@ def told(run, until=None):
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_run_gets_no_note_at_any_epoch(name):
     run = FACTS[name]
-    assert len(run["rows"]) == len(run["figures"]) == 40
+    assert len(run["rows"]) >= 40 and len(run["figures"]) >= 40 and run["code"] == 0
     assert {n: str(note) for n, (_, note) in told(run).items()} == {}
 
 
 def test_there_is_a_healthy_run_of_every_model_and_objective():
     modes = [entry.name for entry in entries("objective")]
-    assert set(HEALTHY) == {f"{model} {mode}" for model in TRAINABLE for mode in modes}
+    assert set(HEALTHY) >= {f"{model} {mode}" for model in TRAINABLE for mode in modes}
 
 
 @pytest.mark.parametrize("name", SICK)
@@ -110,6 +110,7 @@ WON = {"D_real": 0.001, "D_fake": 0.002, "G_GAN": 7.0}
     (rows(**{**WON, "G_GAN": lambda e: 9 - 0.4 * e}), "vanilla"),  # the generator makes way
     (rows(**{**WON, "D_real": lambda e: 0.3 if e == 8 else 0.001}), "vanilla"),  # once it was not sure
     (rows(**{**WON, "G_GAN": 0.8}), "vanilla"),  # it deceives somebody
+    (rows(D_A=0.001, G_A=0.6), "lsgan"),
     (rows(D_real=-8.0, D_fake=-9.0, G_GAN=7.0), "vanilla"),  # another objective under these names
     (rows(D_one=0.001, D_two=0.001, G_GAN=7.0), "vanilla"),  # names nobody knows
     (rows(D_A=0.001, G_B=7.0), "vanilla"),  # the discriminator of the other generator
@@ -134,6 +135,7 @@ def test_a_discriminator_that_has_won_is_named(history, gan_mode):
     (rows(G_L1=lambda e: 20.0 * 1.1**e), "vanilla", False),
     (rows(G_L1=lambda e: 3e5 if e == 12 else 20.0), "vanilla", False),  # one epoch
     (rows(G_L1=20.0, aux=lambda e: 0.0 if e < 3 else 500.0), "vanilla", False),  # begins late
+    (rows(G_L1=20.0, aux=lambda e: 0.001 if e < 9 else 5.0), "vanilla", False),
     (rows(2, D_real=5000.0, G_L1=20.0), "vanilla", True),  # from the first epoch on
     (rows(D_real=-9000.0, G_L1=20.0), "wgangp", False),
     (rows(D_gp=lambda e: 10.0**e), "wgangp", True),
@@ -163,7 +165,7 @@ def test_no_policy_here_is_taken_for_no_rate(policy, epochs):
     history = [
         {"epoch": e, "step": e, "lr": 2e-4 * share(e, o, [1.0] * 5), "mean": {}} for e in range(1, 2 * epochs + 1)
     ]
-    assert not any(names(history[: e + 1][-2:]) for e in range(len(history)))
+    assert not any(names([history[0], *history[max(1, e - 1) : e + 1]]) for e in range(len(history)))
 
 
 # --- pictures
@@ -202,6 +204,7 @@ def grey(a, *_):
 UNRELATED = pictures(100)
 CASES = {  # name: (samples, paired, the notes they get)
     "the truth": (samples(), True, []),
+    "the truth, which is the input's negative": (samples(rec=noisy), True, []),
     "its negative": (samples(lambda a, b: 255 - b), True, ["colours inverted"]),
     "nearly its negative": (samples(lambda a, b: noisy(255 - b)), True, ["colours inverted"]),
     "noise": (samples(lambda a, b: noisy(grey(a))), True, []),

@@ -29,7 +29,7 @@ ENOUGH = 500  # steps in which something should have happened
 IN_ROW, MATURE = 5, 1000  # samples in a row, and steps, before pictures are judged
 SOARED, GROWN = 400, 1000  # times EVEN, and times its own early level, that a loss does not reach by chance
 SAMPLES, PIXELS = 16, 96  # of the fixed samples at most so many are measured, with about so many pixels a side
-FLAT, VARIED = 1.0, 10.0  # of 255: differences nobody sees, and clear ones
+FLAT, VARIED = 0.5, 10.0  # of 255: differences nobody sees, and clear ones
 FADED = 1e-9  # share of the highest learning rate that moves nothing
 
 
