@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env help test lint demo replay faults weights visdom clean distclean
+.PHONY: env extras help test lint demo replay faults weights visdom clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -23,6 +23,9 @@ $(STAMP): requirements.txt requirements-dev.txt scripts/install_visdom.py | $(BI
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	@$(BIN)/python scripts/install_visdom.py
 	@touch $@
+
+extras: $(STAMP)  ## also install TensorBoard and Weights & Biases
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-10s %s\n", $$1, $$2}'

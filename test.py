@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from options.parse import parse
-from util.errors import CheckpointError
+from util.errors import CheckpointError, printable
 from util.report import guarded
 
 
@@ -37,7 +37,7 @@ def main(argv, report):
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
     for note in unused(o.given, generates=dataset is None):
-        print(note)
+        print(printable(note))
     if dataset is None:
         generate_sheets(o, model, results, tuple(spec["classes"]))
     else:
@@ -47,7 +47,7 @@ def main(argv, report):
         finally:
             loader.close()
     results.close()
-    print(f"{results.count} images -> {results.page}")
+    print(printable(f"{results.count} images -> {results.page}"))
 
 
 def translate(o, model, results, batches, where):
@@ -104,7 +104,7 @@ def read_architecture(o, folder, which):
     for flag, value in told.items():
         setattr(o, flag, value)
     if told:
-        print(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in told.items()))
+        print(printable(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in told.items())))
 
 
 def hint(o):

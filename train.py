@@ -4,7 +4,7 @@ import sys
 
 from options.parse import parse
 from util.blame import during
-from util.errors import OptionError, Stopped
+from util.errors import OptionError, Stopped, printable
 from util.report import guarded
 
 
@@ -75,7 +75,7 @@ def set_up(o, folder, where, loader, spec, model):
         print(describe(model.networks(), spec.height, spec.width, o.verbose))
         size = f"{run.at.epoch_size} images, {len(loader)} steps an epoch"
         said = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
-    print(said, *run.notes, sep="\n")
+    print(*map(printable, (said, *run.notes)), sep="\n")
     return run, make_display(o, run.folder)
 
 

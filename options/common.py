@@ -59,10 +59,8 @@ class Common:
     load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)
     suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}", aside=True)
-    use_wandb: bool = option(
-        False, "accepted for the reference's command lines; Weights & Biases is not built in", aside=True
-    )
-    wandb_project_name: str = option("CycleGAN-and-pix2pix", "project for --use_wandb", aside=True)
+    use_wandb: bool = option(False, "log the training to Weights & Biases, as --displays ...,wandb does", aside=True)
+    wandb_project_name: str = option("CycleGAN-and-pix2pix", "its project there", aside=True)
     plugin: tuple[str, ...] = option((), "a .py file or folder with plug-ins; may be repeated", of_run=True, aside=True)
     config: str = option("", "YAML or JSON file of options, below the command line in rank", momentary=True)
     seed: int = option(0, "where all random draws start", at_least=0, at_most=2**63 - 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from options.fields import Options
-from util.errors import CheckpointError, EnvironmentFault, OptionError
+from util.errors import CheckpointError, EnvironmentFault, OptionError, printable
 from util.files import replace_text
 
 FILE = "options.json"
@@ -32,7 +32,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
     except OSError as problem:
         if phase == "train":
             raise EnvironmentFault("folder", folder, problem.strerror or str(problem), "make it writable") from problem
-        print(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})")
+        print(printable(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})"))
 
 
 def as_text(options: Options) -> str:

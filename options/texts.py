@@ -5,7 +5,7 @@ from pathlib import Path
 
 from options.fields import Flag
 from util import plugins
-from util.errors import OptionError
+from util.errors import OptionError, printable
 from util.registry import HOMES, entries, nearest
 
 
@@ -47,7 +47,7 @@ def print_list() -> int:
     for kind in HOMES:
         print(f"{kind}:")
         for found in sorted(entries(kind), key=lambda e: e.name):
-            print(f"  {found.name:<24} {found.origin}")
+            print(printable(f"  {found.name:<24} {found.origin}"))
     return 0
 
 

@@ -20,7 +20,7 @@ class Train:
         False, "no warning that pictures leave this machine for --display_server", aside=True
     )
     displays: tuple[str, ...] = option(
-        ("console", "html", "visdom"),
+        ("console", "health", "html", "visdom"),
         "who is shown losses and pictures, comma-separated",
         choices="display",
         aside=True,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from util.errors import EnvironmentFault
+from util.errors import EnvironmentFault, printable
 
 WAIT = 5.0  # seconds after which a write to a full disk is tried once more
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -32,7 +32,8 @@ def twice(write: Callable[[], None], path: Path) -> None:
     except OSError as problem:
         if problem.errno not in FULL:
             raise
-        print(f"note: {path.name} cannot be written ({problem.strerror}); trying again in {WAIT:g} s", flush=True)
+        said = f"note: {path.name} cannot be written ({problem.strerror}); trying again in {WAIT:g} s"
+        print(printable(said), flush=True)
         time.sleep(WAIT)
         write()
 

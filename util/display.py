@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 DISPLAYS = Table("display", {  # called as (o, folder); see Sink
     "console": "displays.console:Console",
+    "health": "displays.health:HealthNotes",
     "html": "displays.html:Html",
+    "tensorboard": "displays.tensorboard:TensorBoard",
     "visdom": "displays.visdom:VisdomDisplay",
+    "wandb": "displays.wandb:Wandb",
 })  # fmt: skip
 
 Pictures = dict[str, np.ndarray]  # name: (H, W, 3) or (H, W, 1) uint8
@@ -121,7 +124,8 @@ class Display:
         return bool(sheets)
 
     def say(self, text: str) -> None:
-        """Show a line on whichever sink prints, else plainly."""
+        """Show a line on whichever sink prints, else plainly; names in it may hold anything."""
+        text = printable(text)
         for sink in self.sinks:
             try:
                 if sink.say(text):
@@ -157,15 +161,16 @@ def _what(problem: Exception) -> str:
 
 
 def make_display(o: Any, folder: Path) -> Display:
-    """Return the log and every sink of --displays, without those that --no_html and --display_id 0 turn off."""
+    """Return the log and every sink of --displays, without those that --no_html and --display_id 0 turn off.
+
+    --use_wandb is the reference's way of adding wandb.
+    """
     off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
-    if o.use_wandb:
-        print("note: --use_wandb is accepted, but Weights & Biases is not built in (docs/migration.md)")
     from util.log import Log
     from util.watchdog import Watchdog
 
     display = Display([Log(o, folder)])
-    for name in o.displays:
+    for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))):
         if name not in off:
             display.add(name, partial(find("display", name), o, folder))
     if o.watchdog:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from util.errors import Diverged
+from util.errors import Diverged, printable
 from util.position import Position
 
 ROW = 20  # batches in a row that --on_nan skip leaves out before it gives up
@@ -51,11 +51,12 @@ class Guard:
         stands = f"the last good state is that of step {good}" if good is not None else "no state was saved before"
         remedy = "lower --lr, or look at these images"
         if self.on_nan == "skip" and skips and self.in_row <= ROW:
-            print(f"note: {thing} {name!r} {why}: batch left out ({self.in_row} in a row)", flush=True)
+            print(printable(f"note: {thing} {name!r} {why}: batch left out ({self.in_row} in a row)"), flush=True)
         elif self.on_nan == "rollback" and good is not None and self._may_return(good):
             self.returns.append(good)
             self.go_back()
-            print(f"note: {thing} {name!r} {why}: weights and optimisers are those of step {good} again", flush=True)
+            again = f"weights and optimisers are those of step {good} again"
+            print(printable(f"note: {thing} {name!r} {why}: {again}"), flush=True)
         else:
             raise Diverged(thing, name, f"{why}; {stands}", remedy)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from util import checkpoint
+from util.errors import printable
 
 try:
     import fcntl
@@ -26,7 +27,8 @@ def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
         try:
             os.utime(path, ns=(mark, mark))
         except OSError as problem:  # as some network drives have it: readers wait in vain, then take what there is
-            print(f"note: {path.name} cannot be marked as saved together with the others ({problem.strerror})")
+            said = f"note: {path.name} cannot be marked as saved together with the others ({problem.strerror})"
+            print(printable(said))
 
 
 def newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], than: int) -> bool:
@@ -50,7 +52,7 @@ def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str 
             return
         if time.monotonic() > until:
             names = ", ".join(path.name for path in files)
-            print(f"note: {names} may be of different steps: a training saves them all the time")
+            print(printable(f"note: {names} may be of different steps: a training saves them all the time"))
             return
         time.sleep(0.02)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 PADDING = 2  # pixels between pictures of a grid
+COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
 def is_picture(image: "Tensor | None") -> bool:

@@ -7,7 +7,7 @@ import torch
 
 from util import blame, contract
 from util.contract import broken
-from util.errors import OptionError, UserError
+from util.errors import OptionError, UserError, printable
 from util.optim import Gates, trainable
 from util.registry import nearest
 from util.seeding import seeded
@@ -31,7 +31,7 @@ def rehearse(model: Any, name: str, dataset_mode: str, batch: dict[str, Any], cl
     shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
     problem, more = _tried(model, name, dataset_mode, shapes, extra)
     for note in notes + more:
-        print(note)
+        print(printable(note))
     if problem is None or blame.blamed([problem]) is None:
         return  # what fails here of our own models fails for lack of values
     if not _is_certain(problem):

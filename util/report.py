@@ -63,9 +63,9 @@ class Report:
                 if path is not None and text:
                     path.write_text(text, encoding="utf-8")
             except OSError as problem:  # the disk may be what failed: then the line on stderr has to do
-                print(f"note: {path} could not be written ({problem.strerror})", file=sys.stderr)
+                print(printable(f"note: {path} could not be written ({problem.strerror})"), file=sys.stderr)
         if line:
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def guarded(main, argv: list[str]) -> int:
@@ -137,7 +137,7 @@ def explain(problem: BaseException) -> tuple[int, str]:
     return 1, f"error: bug '{type(problem).__name__}': {text}; {remedy}"
 
 
-_PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml")
+_PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml", "matplotlib")
 _SAID = (  # how torch and the system put it: (thing, name, why, remedy)
     (r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory\.? Tried",
      ("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf")),

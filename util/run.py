@@ -10,7 +10,7 @@ from torch import nn
 from util import checkpoint, disk, exports, misfit, schedule, seeding
 from util.contract import check_layout, check_state, layout
 from util.divergence import Guard
-from util.errors import CheckpointError, DataError, OptionError, UserError
+from util.errors import CheckpointError, DataError, OptionError, UserError, printable
 from util.init_from import init_from
 from util.inventory import Inventory
 from util.means import Means
@@ -131,7 +131,7 @@ class Run:
         for note in checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last):
             if note not in self.notes:  # once is enough
                 self.notes.append(note)
-                print(note, flush=True)
+                print(printable(note), flush=True)
         for prefix in prefixes:
             exports.write(self.folder, prefix, self.networks())
         self.saved_at, self.accepted = time.monotonic(), False

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from util.errors import EnvironmentFault
+from util.errors import EnvironmentFault, printable
 
 OURS = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt", "options.json",
         "loss_log.txt", "losses.jsonl", "exit.json", "error.log", "visdom.log")  # fmt: skip
@@ -33,7 +33,7 @@ class RunFolder:
             for word in ("error.log", "exit.json"):  # an earlier attempt's
                 (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
-                print(f"note: removing {left_over.name}, left over by a run that was killed")
+                print(printable(f"note: removing {left_over.name}, left over by a run that was killed"))
                 left_over.unlink(missing_ok=True)  # a test.py may be writing here
         except OSError as problem:
             why = f"cannot be used ({problem.strerror})"
@@ -66,7 +66,7 @@ class RunFolder:
     def see_page(self) -> str:
         """Return "see PAGE, then " for the run's page of pictures, "" if none was written."""
         page = self.path / "web" / "index.html"
-        return f"see {page}, then " if page.is_file() else ""
+        return printable(f"see {page}, then ") if page.is_file() else ""
 
     def begin(self) -> None:
         """With --overwrite, remove what an earlier run left; to be called once nothing can be refused any more."""
@@ -93,7 +93,7 @@ def how_to_continue(o: Any) -> str:
 def which_run(o: Any) -> str:
     """Return the flags that name a run in another command."""
     folder = ["--checkpoints_dir", o.checkpoints_dir] if "checkpoints_dir" in o.given else []
-    return shlex.join(["--name", o.name, *folder])
+    return printable(shlex.join(["--name", o.name, *folder]))
 
 
 def _close(file: Callable[[], TextIO | None]) -> None:

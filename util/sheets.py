@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from util.pixels import grid, to_pixels
+from util.pixels import COLUMNS, grid, to_pixels
 
 STEPS = 10  # of an interpolation
-COLUMNS = 10  # pictures in a row of the training page's grid
 
 
 @dataclass(frozen=True)

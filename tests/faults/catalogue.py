@@ -42,6 +42,6 @@ ELSEWHERE = {
     71: "half precision is not built yet",
     73: PROCESSES,
     **{n: PROCESSES for n in range(77, 85)},
-    **{n: DISPLAYS for n in range(91, 94)},
+    92: DISPLAYS,
     **{n: DOWNLOADS for n in range(99, 104)},
 }

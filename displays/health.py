@@ -1,0 +1,43 @@
+"""Says once when a training looks as if it goes wrong, with the evidence and one piece of advice."""
+
+from pathlib import Path
+from typing import Any
+
+from util.display import Pictures, Sink
+from util.errors import printable
+from util.health import Health
+from util.log import epoch_rows
+from util.metrics import finite
+from util.position import Position
+
+
+class HealthNotes(Sink):
+    """Prints each kind of note of util/health.py when it first holds; `--displays` without `health` turns them off."""
+
+    def __init__(self, o: Any, folder: Path):
+        self.health = Health(o.gan_mode, o.dataset_mode)
+        self.history = folder / "losses.jsonl"
+        self.said: set[str] = set()
+
+    def start(self, at: Position) -> None:
+        """Take over the epochs of the run so far from its log."""
+        for row in epoch_rows(self.history):
+            self.health.row(row)
+
+    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        self.health.row({"epoch": at.epoch, "step": at.step, "lr": lr, "mean": finite(means)})
+        self._tell()
+
+    def sheets(self, at: Position, pictures: Pictures) -> None:
+        self.health.sheets(at.epoch, at.step, pictures)
+        self._tell()
+
+    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
+        self.health.samples(at.epoch, at.step, samples)
+        self._tell()
+
+    def _tell(self) -> None:
+        for note in self.health.notes():
+            if note.name not in self.said:
+                self.said.add(note.name)
+                print(printable(note), flush=True)

@@ -1,0 +1,69 @@
+"""TensorBoard event files of a run, in its folder `tensorboard`; look with: tensorboard --logdir RUN/tensorboard."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from util.display import Pictures, Sink
+from util.errors import EnvironmentFault
+from util.pixels import grid
+from util.position import Position
+
+
+class TensorBoard(Sink):
+    """Losses, means, learning rate and pictures over the images seen; a resumed run goes on where it stands.
+
+    Raises EnvironmentFault where the package tensorboard is not installed.
+    """
+
+    def __init__(self, o: Any, folder: Path):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as problem:
+            remedy = "pip install -r requirements-extras.txt"
+            raise EnvironmentFault("package", "tensorboard", "is not installed", remedy) from problem
+        self.make_writer = SummaryWriter
+        self.loss_freq, self.image_freq = o.print_freq, o.update_html_freq
+        self.folder = folder / "tensorboard"
+        self.writer: Any = None
+
+    def start(self, at: Position) -> None:
+        if not at.step:
+            for old in self.folder.glob("events.out.tfevents.*"):  # of a run that this one takes the place of
+                old.unlink()
+        # what an earlier process showed of steps that are done again is not shown any more
+        self.writer = self.make_writer(str(self.folder), purge_step=at.samples + 1 if at.step else None)
+
+    def losses(self, at: Position, values: dict[str, float]) -> None:
+        self._scalars(at, values)
+
+    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        times = {f"seconds/{part}": seconds for part, seconds in spent.items()}
+        self._scalars(at, {f"mean/{name}": mean for name, mean in means.items()} | {"lr": lr} | times)
+
+    def _scalars(self, at: Position, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, at.samples)
+        self.writer.flush()  # a kill must not take what the log has
+
+    def images(self, at: Position, pictures: Pictures) -> None:
+        for label, array in pictures.items():
+            self.writer.add_image(f"results/{label}", array, at.samples, dataformats="HWC")
+
+    def sheets(self, at: Position, pictures: Pictures) -> None:
+        for name, array in pictures.items():
+            self.writer.add_image(f"sheets/{name}", array, at.samples, dataformats="HWC")
+
+    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
+        """One picture for each label: the same files in the same places every time."""
+        labels = list(next(iter(samples.values()), {}))
+        for label in labels:
+            whole = grid([shown[label] for shown in samples.values() if label in shown], 4)
+            self.writer.add_image(f"samples/{label}", whole, at.samples, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what is left; a disk that does not answer is given up after two seconds."""
+        if self.writer is not None:
+            closing = threading.Thread(target=self.writer.close, daemon=True)
+            closing.start()
+            closing.join(1.9)

@@ -1,0 +1,170 @@
+"""Weights & Biases, in a process of its own that may wait, ask, hang or die without the run noticing."""
+
+import base64
+import importlib.util
+import io
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from util.display import Pictures, Sink
+from util.errors import EnvironmentFault, printable
+from util.files import replace_text
+from util.position import Position
+
+CHILD = Path(__file__).with_name("wandb_child.py")
+INIT = 10.0  # seconds for the server to answer before the run is logged to files
+LEAVE = 1.5  # seconds given to the process to finish when the run ends; it goes on alone after that
+
+Message = dict[str, Any]
+
+
+class Wandb(Sink):
+    """Losses as in losses.jsonl, pictures as `results/LABEL`, fixed samples; a continued run continues there.
+
+    Raises EnvironmentFault where the package wandb is not installed.
+    """
+
+    def __init__(self, o: Any, folder: Path):
+        if not _installed():
+            raise EnvironmentFault("package", "wandb", "is not installed", "pip install -r requirements-extras.txt")
+        self.loss_freq, self.image_freq = o.print_freq, o.display_freq
+        self.folder = folder.resolve()
+        self.run = {"project": o.wandb_project_name, "name": o.name, "dir": str(self.folder),
+                    "config": {k: v for k, v in vars(o).items() if k in o.flags}}  # fmt: skip
+        self.waiting: dict[str, Message] = {}  # by what it shows; the newest counts
+        self.changed = threading.Condition()
+        self.ending = False
+        self.process: subprocess.Popen | None = None
+        self.threads: list[threading.Thread] = []
+
+    def start(self, at: Position) -> None:
+        (self.folder / "wandb").mkdir(exist_ok=True)
+        settings = self.folder / "wandb" / "settings.json"
+        if "WANDB_RUN_ID" not in os.environ:
+            self.run["id"] = (at.step and _id_in(settings)) or secrets.token_hex(4)
+        words = {"run": self.run, "losses": str(self.folder / "losses.jsonl"), "init": INIT}
+        replace_text(settings, json.dumps(words, default=str) + "\n")
+        with open(self.folder / "wandb" / "output.log", "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", str(CHILD), str(settings)],  # -P: else displays/ would hide the package
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                bufsize=0,  # no buffer of ours that waits for a process which does not read
+                env={**os.environ, "WANDB_SILENT": "true"},
+            )  # fmt: skip
+        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._feed, self._listen)]
+        for thread in self.threads:
+            thread.start()
+
+    def losses(self, at: Position, values: dict[str, float]) -> None:
+        self._send("losses", {})  # the log has them
+
+    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        self._send("losses", {})
+
+    def images(self, at: Position, pictures: Pictures) -> None:
+        self._show("results", at, {f"results/{label}": {label: array} for label, array in pictures.items()})
+
+    def sheets(self, at: Position, pictures: Pictures) -> None:
+        self._show("sheets", at, {f"sheets/{name}": {name: array} for name, array in pictures.items()})
+
+    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
+        labels = next(iter(samples.values()), {})
+        self._show("samples", at, {
+            f"samples/{label}": {file: shown[label] for file, shown in samples.items() if label in shown}
+            for label in labels
+        })  # fmt: skip
+
+    def _show(self, kind: str, at: Position, pictures: dict[str, Pictures]) -> None:
+        self._send(kind, {"samples": at.samples, "pictures": pictures})
+
+    def _send(self, kind: str, message: Message) -> None:
+        with self.changed:
+            self.waiting[kind] = message
+            self.changed.notify()
+
+    def close(self) -> None:
+        """Let the process finish; after LEAVE seconds alone, with what the log on disk tells it."""
+        with self.changed:
+            self.ending = True
+            self.changed.notify()
+        if self.process is not None:
+            try:
+                self.process.wait(LEAVE)
+            except subprocess.TimeoutExpired:
+                return
+
+    def _feed(self) -> None:
+        """Write what waits to the process, as long as it takes it; close its stdin at the end."""
+        assert self.process is not None and self.process.stdin is not None
+        try:
+            while True:
+                with self.changed:
+                    self.changed.wait_for(lambda: self.waiting or self.ending)
+                    if not self.waiting:
+                        break
+                    message = self.waiting.pop(next(iter(self.waiting)))
+                line = memoryview(json.dumps(_as_json(message)).encode() + b"\n")
+                while line:
+                    line = line[self.process.stdin.write(line) :]
+            self.process.stdin.close()
+        except (OSError, ValueError):  # it is gone, and has said why
+            return
+
+    def _listen(self) -> None:
+        """Say what the process says, once each."""
+        assert self.process is not None and self.process.stdout is not None
+        for line in self.process.stdout:
+            said = json.loads(line)
+            if "offline" in said:
+                later = f"send it later with: wandb sync {self.folder / 'wandb'}/offline-run-*"
+                _say(f"note: Weights & Biases is logged to files ({said['offline']}); {later}")
+            elif "off" in said:
+                _say(f"note: Weights & Biases is off ({said['off']})")
+            elif said.get("ready"):
+                _say(f"Weights & Biases: {said['ready']}")
+
+
+def _say(text: str) -> None:
+    tqdm.write(printable(text))  # above a bar, if there is one
+
+
+def _installed() -> bool:
+    """Whether the package is there; a folder wandb/ of an earlier run is none."""
+    try:
+        spec = importlib.util.find_spec("wandb")
+    except ValueError:  # withheld
+        return False
+    return spec is not None and spec.origin is not None
+
+
+def _id_in(settings: Path) -> str | None:
+    """Return the id under which the run is known already."""
+    try:
+        return str(json.loads(settings.read_text(encoding="utf-8"))["run"]["id"])
+    except (OSError, ValueError, KeyError, TypeError):  # this run was not logged before
+        return None
+
+
+def _as_json(message: Message) -> Message:
+    """Return a message with its pictures as [caption, PNG in base 64]."""
+    pictures = {
+        key: [[caption, _png(array)] for caption, array in each.items()]
+        for key, each in message.get("pictures", {}).items()
+    }
+    return message | {"pictures": pictures} if pictures else message
+
+
+def _png(array: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,117 @@
+"""A process of its own that logs a run to Weights & Biases: python wandb_child.py SETTINGS.json, fed on stdin.
+
+Losses it reads from the run's losses.jsonl, whenever a line comes in; pictures come with the line, as JSON. It imports
+nothing of ours. Where the server cannot be used, it becomes a fresh process that logs to files: wandb, once it has
+tried to go online, cannot be trusted to change its mind. It never asks anything: it has no terminal.
+"""
+
+import base64
+import io
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+ENVIRONMENT = dict(os.environ)
+FEED, TALK = os.dup(0), os.dup(1)  # to the process that started this one; what wandb asks and says goes elsewhere
+FINISH = 60.0  # seconds for what is left to be sent once the training has ended
+
+
+def tell(**words: Any) -> None:
+    """Write a line of JSON to the process that started this one, if it still listens."""
+    try:
+        os.write(TALK, json.dumps(words).encode() + b"\n")
+    except OSError:  # it does not: then nobody needs to know
+        return
+
+
+def begun(settings: dict[str, Any]) -> Any:
+    """Return the run; where the server cannot be used, this process is replaced and nothing returns."""
+    init = settings["init"]
+    late = threading.Timer(1.5 * init, start_offline, [f"no answer within {1.5 * init:g} s"])
+    late.daemon = True
+    late.start()
+    try:
+        import wandb
+
+        quiet = wandb.Settings(init_timeout=init, login_timeout=init, console="off", silent=True, disable_git=True,
+                               save_code=False, x_disable_stats=True)  # fmt: skip
+        run = wandb.init(settings=quiet, resume="allow", **settings["run"])
+    except Exception as problem:  # whatever it is, the files remain
+        start_offline((str(problem).strip() or type(problem).__name__).splitlines()[0])
+    late.cancel()
+    return run
+
+
+def start_offline(why: str) -> None:
+    """Become a fresh process that asks no server; or, if this one was that already, end."""
+    if os.environ.get("WANDB_MODE") == "offline":
+        tell(off=why)
+        os._exit(1)
+    tell(offline=why)
+    os.dup2(FEED, 0)
+    os.dup2(TALK, 1)
+    fresh = ENVIRONMENT | {"WANDB_MODE": "offline"}  # not what wandb put there meanwhile
+    os.execve(sys.executable, [sys.executable, "-P", *sys.argv], fresh)
+
+
+class Losses:
+    """The rows of losses.jsonl that the run does not have yet."""
+
+    def __init__(self, path: str, run: Any):
+        self.path, self.run, self.place = path, run, 0
+        self.known = run.step  # what was logged before this process is not logged again
+
+    def log(self) -> None:
+        """Log the rows written since the last time."""
+        with open(self.path, "rb") as file:
+            file.seek(self.place)
+            for line in file:
+                if not line.endswith(b"\n"):  # being written
+                    return
+                self.place += len(line)
+                row = json.loads(line)
+                values = row.get("losses") or {f"mean/{name}": mean for name, mean in row["mean"].items()}
+                values |= {name: row[name] for name in ("lr",) if name in row}
+                values = {name: value for name, value in values.items() if value is not None}  # NaN
+                if row["samples"] >= self.known:
+                    self.run.log(values, step=row["samples"])
+
+
+def log_pictures(run: Any, pictures: dict[str, list[list[str]]], samples: int) -> None:
+    """Log {key: [[caption, PNG in base 64], ...]}."""
+    import wandb
+    from PIL import Image
+
+    made = {
+        key: [wandb.Image(Image.open(io.BytesIO(base64.b64decode(png))), caption=caption) for caption, png in each]
+        for key, each in pictures.items()
+    }
+    run.log(made, step=max(samples, run.step))
+
+
+def main() -> None:
+    """Log until stdin ends, then what is left."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    with open(sys.argv[1], encoding="utf-8") as file:
+        settings = json.load(file)
+    run = begun(settings)
+    tell(ready=str(run.url or ""))
+    losses = Losses(settings["losses"], run)
+    losses.log()
+    for line in open(FEED, encoding="utf-8"):
+        message = json.loads(line)
+        losses.log()
+        if "pictures" in message:
+            log_pictures(run, message["pictures"], message["samples"])
+    end = threading.Timer(FINISH, os._exit, [1])
+    end.daemon = True
+    end.start()
+    losses.log()
+    run.finish()
+
+
+if __name__ == "__main__":
+    main()
