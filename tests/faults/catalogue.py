@@ -42,6 +42,6 @@ ELSEWHERE = {
     71: "half precision is not built yet",
     73: PROCESSES,
     **{n: PROCESSES for n in range(77, 85)},
-    **{n: DISPLAYS for n in range(85, 94)},
+    **{n: DISPLAYS for n in range(85, 94) if n != 92},
     **{n: DOWNLOADS for n in range(99, 104)},
 }
