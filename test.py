@@ -74,8 +74,7 @@ def generate_sheets(o, model, results, classes):
     wanted = chosen(o.classes, classes)
     for kind, number in (("grid", min(COLUMNS, o.num_samples)), ("interpolation", STEPS), ("per_class", o.num_samples)):
         made = generate(model, Request(kind, wanted, number, o.seed))
-        rows = f"from top to bottom: {', '.join(wanted)}" if kind == "grid" and wanted else ""
-        results.add_sheets(kind, made, min(number, COLUMNS), rows)
+        results.add_sheets(kind, made, min(number, COLUMNS), wanted if kind == "grid" else ())
 
 
 def set_mode(model, evaluate):

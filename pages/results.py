@@ -1,26 +1,24 @@
-"""Results of test.py: a file for every picture, one page that shows them, figures where the truth is known."""
+"""Results of test.py: a file for every picture, pages that show them, figures where the truth is known."""
 
-import hashlib
 import json
 import math
-import os
-import re
-from itertools import chain, count
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from pages.document import Row, write_page
+from pages.gallery import Book, tile_pages, write_tiles
+from pages.gallery import page_name as numbered
+from pages.names import Names, file_name, label_parts, tails_of
+from pages.rows import Column, Picture, filled, means_html
 from util.errors import EnvironmentFault, OptionError
 from util.files import replace_text
-from util.metrics import finite
+from util.metrics import better, finite
 from util.pixels import grid, save_image, to_pixels
 from util.registry import entries
 
-LONGEST = 200  # bytes of a name before its label
-FIRST_PAGE = 100  # pictures after which the page is first written; then whenever their number has doubled
+FIRST_FEW = 8  # pictures of a class on the first page; all are on the class's own
 
 
 class Results:
@@ -34,13 +32,16 @@ class Results:
         epoch = o.epoch + (f"_iter{o.load_iter}" if o.load_iter else "")
         self.folder = Path(o.results_dir) / o.name / f"{o.phase}_{epoch}"
         self.title = f"Experiment = {o.name}, Phase = {o.phase}, Epoch = {epoch}"
-        self.width, self.aspect_ratio, self.compare = o.display_winsize, o.aspect_ratio, compare
-        self.rows: list[Row] = []
+        self.run, self.part = o.name, f"{o.phase}, {epoch}"
+        self.width, self.aspect_ratio = o.display_winsize, o.aspect_ratio
         self.count = 0  # inputs, or pictures generated without
-        self.taken: set[str] = set()
-        self.next_page = FIRST_PAGE
+        self.names = Names()
+        self.pages = Names()  # of classes
+        self.parts: dict[str, str] = {}  # what stands for each label in names of files
         self.figures: dict[str, dict[str, float]] = {}
         self.metrics = _metrics() if compare else {}
+        self.better = {name: better(name, measure) for name, measure in self.metrics.items()}
+        self.book: Book | None = None  # begun with the first pictures: only they tell whether there are figures
         try:
             (self.folder / "images").mkdir(parents=True, exist_ok=True)
         except OSError as problem:
@@ -49,80 +50,90 @@ class Results:
 
     @property
     def page(self) -> Path:
-        """The page's path."""
-        return self.folder / "index.html"
+        """The first page's path."""
+        return self.folder / numbered("index", 1)
 
     def add(self, images: dict[str, Tensor], paths: list[str]) -> None:
         """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the N inputs they come from."""
+        if not self.parts:
+            self.parts = label_parts(images)
+            self.names = Names(tails_of(self.parts.values()))
         for i, path in enumerate(paths):
-            name = self._free_name(PurePath(path))
-            files = []
+            name = self.names.of_input(PurePath(path))
+            pictures = []
             for label, batch in images.items():
-                file = f"{name}_{label}.png"
-                save_image(to_pixels(batch[i]), self._made(file), self.aspect_ratio)
-                files.append((label, file))
-            self.rows.append(Row(name, files, self._compared(name, images, i)))
+                tail = f"_{self.parts[label]}.png"
+                pictures.append(self._saved(to_pixels(batch[i]), name, label, tail))
+            figures = self._compared(name, images, i)
+            self._book(bool(figures)).add(name, pictures, figures)
             self.count += 1
-            if len(self.rows) >= self.next_page:
-                self._write()
-                self.next_page *= 2
 
-    def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int, note: str = "") -> None:
-        """Add generated pictures: each sheet as one file, but of kind "per_class" each picture as a file."""
+    def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int,
+                   classes: tuple[str, ...] = ()) -> None:  # fmt: skip
+        """Add generated pictures: each sheet as one file, but of kind "per_class" each picture as a file.
+
+        classes: those of the rows of a sheet that holds them all.
+        """
         for name, pictures in sheets.items():
-            safe = _file_name(name)
+            safe = file_name(name)
             stem = safe if name == kind else f"{safe}_{kind}"
-            stem = self._untaken([stem], stem)
-            files = [(name, f"{stem}.png")]
+            stem = self.names.first_free([stem], stem)
             if kind == "per_class":
-                own = stem.removesuffix("_per_class")
-                files = [(f"{name} {i}", f"{own}_{i:04d}_fake.png") for i in range(len(pictures))]
-                for (_, file), picture in zip(files, pictures):
-                    save_image(picture, self._made(file), self.aspect_ratio)
-            else:
-                save_image(grid(pictures, per_row), self._made(files[0][1]), self.aspect_ratio)
-            self.count += len(files)
+                self._add_class(name, stem.removesuffix("_per_class"), pictures)
+                continue
+            sheet = self._saved(grid(pictures, per_row), stem, name, ".png")
             heading = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
-            self.rows.append(Row(heading, files, [note] if note else [], own_width=kind != "per_class"))
+            extra: dict[str, Any] = {"wide": True}
+            if classes and len(pictures) == per_row * len(classes):
+                extra["side"] = classes
+            self._book().add(heading, [sheet], stem=stem, **extra)
+            self.count += 1
 
-    def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[str]:
+    def _add_class(self, name: str, stem: str, pictures: list[np.ndarray]) -> None:
+        """Save a class's pictures, write its own pages, and put the first few on the first page."""
+        tails = [f"_{i:04d}_fake.png" for i in range(len(pictures))]
+        saved = [self._saved(picture, stem, str(i), tails[i]) for i, picture in enumerate(pictures)]
+        self.count += len(saved)
+        tails_of_pages = [numbered("", n + 1) for n in range(tile_pages(len(saved)))]
+        page = self.pages.first_free([f"class_{stem}"], f"class_{stem}", tails_of_pages)
+        heading = filled('<p><a href="index.html">{0}</a></p><h1 dir="auto">{1}</h1><p class="quiet">{2}</p>',
+                         f"{self.run} ({self.part})", name, f"{len(saved)} pictures")  # fmt: skip
+        write_tiles(self.folder, page, f"{name}, {self.title}", heading, [(stem, p) for p in saved], self.width)
+        self._book().add(name, saved[:FIRST_FEW], stem=stem, page=f"{page}.html", said=f"all {len(saved)} pictures")
+
+    def _saved(self, array: np.ndarray, stem: str, label: str, tail: str) -> Picture:
+        path = self.folder / "images" / (stem + tail)
+        if "/" in stem:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return Picture(label, tail, *save_image(array, path, self.aspect_ratio))
+
+    def _book(self, figures: bool = False) -> Book:
+        if self.book is None:
+            columns = [Column(name, self.better[name]) for name in self.metrics] if figures else []
+            self.book = Book(self.folder, self.title, self._heading("still at work"), columns, self.width)
+        return self.book
+
+    def _heading(self, state: str) -> str:
+        return filled('<h1 dir="auto">{0}</h1><p class="quiet">{1}</p>', self.run, f"{self.part}; {state}")
+
+    def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[float]:
         label = next((shown for shown in images if shown.startswith("fake_B")), "")  # colorization's is fake_B_rgb
         true = label.replace("fake", "real", 1)
         if not self.metrics or not label or true not in images:
             return []
         fake, real = (images[shown][i].float().cpu() for shown in (label, true))
         self.figures[name] = {metric: measure(fake, real) for metric, measure in self.metrics.items()}
-        return [", ".join(f"{metric} {value:.4g}" for metric, value in self.figures[name].items())]
-
-    def _free_name(self, path: PurePath) -> str:
-        folder = [part for part in path.parts[:-1] if part not in ("/", "..", ".")]
-        candidates = [path.stem, path.name] + ["/".join([*folder[-n:], path.name]) for n in range(1, len(folder) + 1)]
-        if len(folder) > 0:
-            candidates.insert(1, f"{folder[-1]}/{path.stem}")
-        return self._untaken(candidates, path.name)
-
-    def _untaken(self, candidates: list[str], numbered: str) -> str:
-        """Return, and take, the first free one of some names, else `numbered` with the first free number from 2 on."""
-        every = chain(candidates, (f"{numbered}_{n}" for n in count(2)))
-        name = next(c for c in map(_short, every) if c.casefold() not in self.taken)
-        self.taken.add(name.casefold())  # some file systems know no case
-        return name
-
-    def _made(self, file: str) -> Path:
-        path = self.folder / "images" / file
-        if "/" in file:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def _write(self) -> None:
-        write_page(self.page, self.title, self.rows, self.width)
+        return list(self.figures[name].values())
 
     def close(self) -> None:
-        """Write the page and, where pictures were compared, metrics.json; print the means."""
-        self._write()
+        """Write the pages and, where pictures were compared, metrics.json; print the means."""
+        book = self._book()
+        means = {m: _mean([f[m] for f in self.figures.values()]) for m in self.metrics} if self.figures else {}
+        book.heading = self._heading(f"{self.count} images")
+        book.intro = means_html("mean over the images", means) if means else ""
+        book.close()
         if not self.figures:
             return
-        means = {m: _mean([f[m] for f in self.figures.values()]) for m in self.metrics}
         tables = {"mean": finite(means), "images": {name: finite(f) for name, f in self.figures.items()}}
         replace_text(self.folder / "metrics.json", json.dumps(tables, indent=1) + "\n")
         print("mean over the images: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
@@ -137,20 +148,6 @@ def _metrics() -> dict[str, Any]:
         except OptionError as problem:
             print(f"note: metric {known.name} is left out ({problem})")
     return found
-
-
-def _short(name: str) -> str:
-    """Return a name that leaves room for a label in a file system's 255 bytes; a cut one ends in its own hash."""
-    *folders, last = name.split("/")
-    if len(os.fsencode(last)) > LONGEST:
-        digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:8]
-        last = os.fsdecode(os.fsencode(last)[: LONGEST - 9]).encode(errors="ignore").decode() + "_" + digest
-    return "/".join([*folders, last])
-
-
-def _file_name(text: str) -> str:
-    """Return a text as one file name: no separators, no leading dot, not too long."""
-    return _short(re.sub(r"[/\\\x00-\x1f]|^\.", "_", text) or "_")
 
 
 def _mean(values: list[float]) -> float:

@@ -43,8 +43,8 @@ def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
     return sheet
 
 
-def save_image(array: np.ndarray, path: Path, aspect_ratio: float = 1.0) -> None:
-    """Write (H, W, 3) or (H, W, 1) uint8 to the file its extension names, in one step.
+def save_image(array: np.ndarray, path: Path, aspect_ratio: float = 1.0) -> tuple[int, int]:
+    """Write (H, W, 3) or (H, W, 1) uint8 to the file its extension names, in one step; return its width and height.
 
     aspect_ratio stretches the picture to that multiple of its width over its height.
     """
@@ -57,3 +57,4 @@ def save_image(array: np.ndarray, path: Path, aspect_ratio: float = 1.0) -> None
     beside = path.with_name(path.name + ".tmp")
     image.save(beside, format="PNG")
     os.replace(beside, path)
+    return image.size

@@ -2,7 +2,6 @@
 
 PICTURES = "pictures and folders: tests/test_images.py, test_data.py and test_bad_input.py hold what is checked today"
 PROCESSES = "training in several processes is not built yet"
-DISPLAYS = "displays: tests/test_visdom.py and test_display.py hold what is checked today"
 DOWNLOADS = "nothing is downloaded or unpacked yet"
 
 TITLES = {
@@ -42,6 +41,5 @@ ELSEWHERE = {
     71: "half precision is not built yet",
     73: PROCESSES,
     **{n: PROCESSES for n in range(77, 85)},
-    92: DISPLAYS,
     **{n: DOWNLOADS for n in range(99, 104)},
 }

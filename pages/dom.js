@@ -1,0 +1,90 @@
+// Elements of a gallery made from data, as rows.py writes them: names only ever become text and encoded addresses.
+"use strict";
+
+/** Return an element with attributes (false: left out, true: empty) and children (elements or texts). */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Return a name for people: what was no UTF-8 in it becomes a sign that says so. */
+function shown(name) {
+  return name.replace(/\p{Surrogate}/gu, "\ufffd");
+}
+
+/** Return a file's relative address; bytes that were no UTF-8 stand in names as U+DC80 to U+DCFF. */
+function address(base, file) {
+  let encoded = "";
+  for (const sign of file) {
+    const code = sign.codePointAt(0);
+    if (sign === "/") encoded += sign;
+    else if (code >= 0xdc80 && code <= 0xdcff) encoded += "%" + (code - 0xdc00).toString(16).toUpperCase();
+    else encoded += encodeURIComponent(sign).replace(/[!'()*]/g, (c) => "%" + c.charCodeAt(0).toString(16).toUpperCase());
+  }
+  return base + encoded;
+}
+
+/** Return a figure in four digits, as C's %.4g has it. */
+function brief(value) {
+  if (Number.isNaN(value)) return "-";
+  if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
+  const [digits, power] = value.toExponential(3).split("e");
+  if (value !== 0 && (power < -4 || power >= 4)) {
+    const short = digits.includes(".") ? digits.replace(/\.?0+$/, "") : digits;
+    return short + "e" + power[0] + power.slice(1).padStart(2, "0");
+  }
+  return Number(value.toPrecision(4)).toString();
+}
+
+/** Return the place of the one best value, -1 where nobody knows what is better or several are. */
+function bestOf(values, better) {
+  const known = values.filter((value) => !Number.isNaN(value));
+  if (!better || known.length < 2) return -1;
+  const best = better === "lower" ? Math.min(...known) : Math.max(...known);
+  return known.filter((value) => value === best).length === 1 ? values.indexOf(best) : -1;
+}
+
+/** Return the paragraphs that tell a row's figures. */
+function figuresOf(columns, figures) {
+  if (!columns.some((column) => column.run)) {
+    const text = columns.map((column, i) => `${column.metric} ${brief(figures[i])}`).join(", ");
+    return [make("p", { class: "figures" }, shown(text))];
+  }
+  return [...new Set(columns.map((column) => column.metric))].map((metric) => {
+    const mine = columns.map((column, i) => [column, figures[i]]).filter(([column]) => column.metric === metric);
+    const best = bestOf(mine.map(([, value]) => value), mine[0][0].better);
+    const cells = mine.map(([column, value], i) =>
+      make("span", { class: i === best ? "best" : "figure" },
+        make("span", { dir: "auto" }, shown(column.run)), " " + brief(value)));
+    return make("p", { class: "figures" }, make("b", {}, shown(metric)), ...cells);
+  });
+}
+
+/** Return one picture with its label, as a cell of a row. */
+function cellOf(source, width, height, label) {
+  const image = make("img", { src: source, width, height, loading: "lazy", decoding: "async", alt: shown(label) });
+  return make("td", {}, make("a", { class: "picture", href: source }, image),
+    make("span", { class: "label", dir: "auto" }, shown(label)));
+}
+
+/** Return a row of rows.js as an element. */
+function rowOf(table, [name, kind, size, figures, extra = {}]) {
+  const { stem = name, wide = false, side = [], page = "", said = "" } = extra;
+  const sizes = table.sizes[size];
+  const head = make("div", { class: "head" }, make("h3", { dir: "auto" }, shown(name)));
+  if (page) head.append(make("a", { class: "more", href: address("", page) }, shown(said)));
+  if (figures.length) head.append(...figuresOf(table.columns, figures));
+  const pictures = table.kinds[kind].map(([label, tail, base], i) =>
+    cellOf(address(base, stem + tail), sizes[2 * i], sizes[2 * i + 1], label));
+  if (pictures.length > 1) head.append(make("button", { type: "button", class: "compare js" }, "Compare"));
+  if (side.length) {
+    const names = side.map((text) => make("span", { dir: "auto" }, shown(text)));
+    pictures.unshift(make("td", { class: "side" }, make("div", {}, ...names)));
+  }
+  return make("section", { class: wide ? "row wide" : "row" }, head,
+    make("table", { role: "presentation" }, make("tbody", {}, make("tr", {}, ...pictures))));
+}

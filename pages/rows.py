@@ -1,0 +1,172 @@
+"""HTML of a gallery's parts: rows of pictures, figures, the bar of tools, links between pages; dom.js makes the same.
+
+What comes from names of files, labels, classes or runs goes through `filled`, which escapes it, and through `address`.
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+
+class Column(NamedTuple):
+    """A figure that rows have; better: "lower", "higher" or unknown; run: whose it is, where several are compared."""
+
+    metric: str
+    better: str = ""
+    run: str = ""
+
+
+class Picture(NamedTuple):
+    """One picture of a row: its label, what its file is called after the row's stem, its size, its folder's address."""
+
+    label: str
+    tail: str
+    width: int
+    height: int
+    base: str = "images/"
+
+
+_ROW = '<section class="row{0}"><div class="head"><h3 dir="auto">{1}</h3>'
+_COMPARE = '<button type="button" class="compare js">Compare</button>'
+_PICTURE = (
+    '<td><a class="picture" href="{0}"><img src="{0}" width="{1}" height="{2}" loading="lazy" decoding="async"'
+    ' alt="{3}"></a><span class="label" dir="auto">{3}</span></td>'
+)
+_TILE = (
+    '<figure class="row tile"><a class="picture" href="{0}"><img src="{0}" width="{1}" height="{2}" loading="lazy"'
+    ' decoding="async" alt="{3}"></a><figcaption class="label">{3}</figcaption></figure>'
+)
+
+
+def shown(text: object) -> str:
+    """Return a text for people: what is no UTF-8 in a name becomes a sign that says so."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", str(text))
+
+
+def filled(template: str, *values: object) -> str:
+    """Return a template with values in the places of {0}, {1}, ..., escaped for text and for attributes."""
+    return template.format(*(escape(shown(value)) for value in values))
+
+
+def address(base: str, file: str) -> str:
+    """Return the relative address of a file; base: its folder's, percent-encoded already. Names need not be UTF-8."""
+    return base + quote(os.fsencode(file))
+
+
+def row_html(name: str, stem: str, pictures: Sequence[Picture], columns: Sequence[Column],
+             figures: Sequence[float] = (), wide: bool = False, side: Sequence[str] = (), page: str = "",
+             said: str = "") -> str:  # fmt: skip
+    """Return one row: heading, figures, pictures with their labels.
+
+    wide: shown as large as it is; side: names beside a sheet's rows; page, said: a link to more and its words.
+    """
+    parts = [filled(_ROW, " wide" if wide else "", name)]
+    if page:
+        parts.append(filled('<a class="more" href="{0}">{1}</a>', address("", page), said))
+    if figures:
+        parts.append(figures_html(columns, figures))
+    parts += [_COMPARE if len(pictures) > 1 else "", '</div><table role="presentation"><tbody><tr>']
+    if side:
+        names = "".join(filled('<span dir="auto">{0}</span>', text) for text in side)
+        parts.append(f'<td class="side"><div>{names}</div></td>')
+    parts += [filled(_PICTURE, address(p.base, stem + p.tail), p.width, p.height, p.label) for p in pictures]
+    return "".join([*parts, "</tr></tbody></table></section>"])
+
+
+def tile_html(stem: str, picture: Picture) -> str:
+    """Return a picture that stands alone, with its label."""
+    return filled(_TILE, address(picture.base, stem + picture.tail), picture.width, picture.height, picture.label)
+
+
+def figures_html(columns: Sequence[Column], figures: Sequence[float]) -> str:
+    """Return figures as text; where runs are compared, a line for each metric, its best marked."""
+    if not any(column.run for column in columns):
+        text = ", ".join(f"{column.metric} {brief(value)}" for column, value in zip(columns, figures))
+        return filled('<p class="figures">{0}</p>', text)
+    lines = []
+    for metric in dict.fromkeys(column.metric for column in columns):
+        mine = [(column, value) for column, value in zip(columns, figures) if column.metric == metric]
+        best = best_of([value for _, value in mine], mine[0][0].better)
+        cells = "".join(
+            filled('<span class="{0}"><span dir="auto">{1}</span> {2}</span>', "best" if i == best else "figure",
+                   column.run, brief(value))
+            for i, (column, value) in enumerate(mine)
+        )  # fmt: skip
+        lines.append(filled('<p class="figures"><b>{0}</b>', metric) + cells + "</p>")
+    return "".join(lines)
+
+
+def best_of(values: Sequence[float], better: str) -> int:
+    """Return the place of the one best value; -1 where nobody knows what is better, or several are."""
+    known = [value for value in values if not math.isnan(value)]
+    if not better or not known:
+        return -1
+    best = min(known) if better == "lower" else max(known)
+    return values.index(best) if list(values).count(best) == 1 and len(known) > 1 else -1
+
+
+def brief(value: float) -> str:
+    """Return a figure in four digits."""
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def toolbar_html(columns: Sequence[Column], width: int, sizes_only: bool = False) -> str:
+    """Return the bar of tools, which only the script shows: search, order, size of pictures."""
+    largest = max(768, width)
+    size = f'<label>Size <input type="range" class="size" min="48" max="{largest}" step="8" value="{width}"></label>'
+    if sizes_only:
+        return f'<div class="toolbar js">{size}</div>'
+    orders = [("", "as tested"), ("name", "name, A to Z"), ("-name", "name, Z to A")]
+    for i, column in enumerate(columns):
+        title = column.metric + (f" of {column.run}" if column.run else "")
+        down, up = {"lower": ("best", "worst"), "higher": ("worst", "best")}.get(column.better, ("lowest", "highest"))
+        both = [(str(i), f"{title}, {down} first"), (f"-{i}", f"{title}, {up} first")]
+        orders += both[::-1] if column.better == "higher" else both
+    runs = list(dict.fromkeys(column.run for column in columns))
+    if len(runs) == 2:
+        for i, column in enumerate(columns):
+            for j, other in enumerate(columns):
+                if column.metric == other.metric and column.run != other.run and column.better:
+                    wins = f"{column.metric}: where {column.run} wins most"
+                    orders.append((f"{i}:{j}" if column.better == "lower" else f"{j}:{i}", wins))
+    options = "".join(filled('<option value="{0}">{1}</option>', *order) for order in orders)
+    return (
+        '<div class="toolbar js" role="search"><label>Search <input type="search" class="search" placeholder="a name"'
+        ' autocomplete="off" spellcheck="false"></label>'
+        f'<label>Order <select class="order">{options}</select></label>'
+        f"{size}"
+        '<span class="said" role="status" aria-live="polite"></span></div>'
+    )
+
+
+def pager_html(files: Sequence[str], number: int) -> str:
+    """Return links between numbered pages, which need no script; number: of the page they stand on, from 1 on."""
+    last = len(files)
+    if last == 1:
+        return ""
+    near = sorted({1, last, *range(max(1, number - 2), min(last, number + 2) + 1)})
+    parts = ['<nav class="pager" aria-label="Pages">']
+    parts.append(_step("prev", "Previous", files[number - 2] if number > 1 else ""))
+    for before, n in zip([0, *near], near):
+        if n > before + 1:
+            parts.append("<span>…</span>")
+        current = ' aria-current="page"' if n == number else ""
+        parts.append(filled('<a href="{0}"', address("", files[n - 1])) + f"{current}>{n}</a>")
+    parts.append(_step("next", "Next", files[number] if number < last else ""))
+    return "".join([*parts, "</nav>"])
+
+
+def _step(rel: str, word: str, file: str) -> str:
+    if not file:
+        return f'<span class="off">{word}</span>'
+    return filled(f'<a rel="{rel}" href="{{0}}">{word}</a>', address("", file))
+
+
+def means_html(caption: str, means: dict[str, Any]) -> str:
+    """Return means as a line of terms and figures."""
+    cells = "".join(filled("<div><dt>{0}</dt><dd>{1}</dd></div>", name, brief(v)) for name, v in means.items())
+    return filled('<p class="quiet">{0}</p>', caption) + f'<dl class="means">{cells}</dl>'

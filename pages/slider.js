@@ -1,0 +1,64 @@
+// The slider between two pictures of one size, one over the other: what lies left of the edge is the first one's.
+"use strict";
+
+/** Return a slider: its pane (put where pictures are shown), its bar of tools, and show(pictures, left, right). */
+function makeSlider() {
+  const under = make("img", { alt: "", class: "under", draggable: "false" });
+  const over = make("img", { alt: "", class: "over", draggable: "false" });
+  const edge = make("div", { class: "edge" });
+  const range = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, "aria-label": "Edge between the two" });
+  const chosen = [make("select", { "aria-label": "Left picture" }), make("select", { "aria-label": "Right picture" })];
+  const swap = make("button", { type: "button", "aria-label": "Swap left and right" }, "⇄");
+  const bar = make("div", { class: "slider" }, chosen[0], range, chosen[1], swap);
+  let pictures = [];
+
+  /** Put the edge at a share of the width, in per cent. */
+  function move(percent) {
+    range.value = Math.min(100, Math.max(0, percent));
+    over.style.clipPath = `inset(0 0 0 ${range.value}%)`;
+    edge.style.left = `${range.value}%`;
+    const [left, right] = labels();
+    range.setAttribute("aria-valuetext", `${Math.round(range.value)} % ${left}, the rest ${right}`);
+  }
+
+  function labels() {
+    return chosen.map((select) => pictures[select.value]?.label ?? "");
+  }
+
+  function update() {
+    [under, over].forEach((image, i) => {
+      const picture = pictures[chosen[i].value];
+      image.src = picture.source;
+      image.alt = picture.label;
+    });
+    move(Number(range.value));
+  }
+
+  /** Show two pictures of a row, given as places in a list of {label, source}. */
+  function show(list, left, right) {
+    pictures = list;
+    for (const select of chosen) {
+      select.replaceChildren(...list.map((picture, i) => make("option", { value: i }, picture.label)));
+    }
+    chosen[0].value = left;
+    chosen[1].value = right;
+    update();
+  }
+
+  range.addEventListener("input", () => move(Number(range.value)));
+  chosen.forEach((select) => select.addEventListener("change", update));
+  swap.addEventListener("click", () => show(pictures, chosen[1].value, chosen[0].value));
+  return { under, over, edge, bar, show, move, labels, at: () => Number(range.value) };
+}
+
+/** Return which two of a row's labels to hold against each other at first, as places. */
+function usualPair(labels, left, right) {
+  const place = (wanted, start, not) => {
+    const exact = labels.indexOf(wanted);
+    if (wanted && exact >= 0) return exact;
+    return labels.findIndex((label, i) => label.startsWith(start) && i !== not);
+  };
+  const first = Math.max(0, place(left, "real"));
+  const second = place(right, "fake", first);
+  return [first, second >= 0 && second !== first ? second : first === 0 ? Math.min(1, labels.length - 1) : 0];
+}

@@ -1,0 +1,237 @@
+// The viewer: one picture as large as the window, zoom, its neighbours by arrow keys, and the slider between two.
+"use strict";
+
+const viewer = (() => {
+  const LARGEST = 40; // screen pixels for one of the picture's,
+  const TIMES = 8; // or so many times what fits the window
+  const button = (words, text, act) => {
+    const made = make("button", { type: "button", "aria-label": words, title: words }, text);
+    made.addEventListener("click", act);
+    return made;
+  };
+  let dialog, stage, pane, slider, parts; // elements, made once
+  let link = null; // the picture on show, a link of the page
+  let opener = null; // what had the focus before
+  let comparing = false;
+  let view = { scale: 1, x: 0, y: 0 }; // against fitting the stage
+  const fingers = new Map(); // pointers that are down
+  let grip = null; // what dragging does
+
+  const rowOfLink = () => link.closest(".row");
+  const linksOf = (row) => [...row.querySelectorAll("a.picture")];
+  const rowsShown = () => [...document.querySelectorAll(".rows:not([hidden]) .row")];
+  const labelOf = (one) => one.querySelector("img").alt;
+  const nameOf = (row) => (row.querySelector("h3") ?? document.querySelector("h1")).textContent;
+  const natural = () => {
+    const image = link.querySelector("img");
+    return [Number(image.getAttribute("width")), Number(image.getAttribute("height"))];
+  };
+
+  function build() {
+    slider = makeSlider();
+    pane = make("div", { class: "pane" }, slider.under, slider.over, slider.edge);
+    stage = make("div", { class: "stage", tabindex: 0, "aria-label": "Picture; arrow keys show its neighbours" }, pane);
+    parts = {
+      name: make("strong", { dir: "auto" }),
+      what: make("span", { class: "quiet", "aria-live": "polite" }),
+      zoom: make("output", { "aria-label": "Zoom" }),
+      compare: button("Compare two pictures (c)", "Compare", () => setComparing(!comparing)),
+      labels: make("div", { class: "labels", role: "group", "aria-label": "Pictures of this row" }),
+      before: button("Row before (arrow up)", "↑", () => walkRows(-1)),
+      after: button("Row after (arrow down)", "↓", () => walkRows(1)),
+    };
+    const top = make("header", {}, make("div", { class: "what" }, parts.name, parts.what),
+      make("div", { class: "tools" },
+        button("Zoom out (-)", "−", () => zoomBy(1 / 1.5)), parts.zoom, button("Zoom in (+)", "+", () => zoomBy(1.5)),
+        button("Fit the window (0)", "Fit", fit), parts.compare, button("Close (Escape)", "✕", () => dialog.close())));
+    const bottom = make("footer", {}, parts.before, parts.after, parts.labels, slider.bar);
+    dialog = make("dialog", { class: "viewer", "aria-label": "Picture viewer" }, top, stage, bottom);
+    document.body.append(dialog);
+    dialog.addEventListener("close", closed);
+    dialog.addEventListener("keydown", pressed);
+    stage.addEventListener("wheel", wheeled, { passive: false });
+    for (const [name, act] of [["pointerdown", down], ["pointermove", dragged], ["pointerup", up], ["pointercancel", up]]) {
+      stage.addEventListener(name, act);
+    }
+    stage.addEventListener("dblclick", (event) => (view.scale > 1 ? fit() : zoomBy(3, event)));
+    window.addEventListener("resize", () => dialog.open && place());
+  }
+
+  /** Show a picture, given as its link on the page; compare: against another of its row. */
+  function open(one, compare = false, from = one) {
+    if (!dialog) build();
+    link = one;
+    opener = from;
+    dialog.showModal();
+    comparing = compare;
+    show();
+    stage.focus();
+  }
+
+  function closed() {
+    const row = rowOfLink();
+    const back = opener.isConnected && opener.closest(".row") === row && opener.matches("button") ? opener : link;
+    back.focus();
+    slider.under.removeAttribute("src");
+    slider.over.removeAttribute("src");
+  }
+
+  function show() {
+    const row = rowOfLink();
+    const links = linksOf(row);
+    const rows = rowsShown();
+    const at = rows.indexOf(row);
+    if (links.length < 2) comparing = false;
+    const pictures = links.map((one) => ({ label: labelOf(one), source: one.getAttribute("href") }));
+    const current = links.indexOf(link);
+    const gallery = document.querySelector("main.gallery").dataset;
+    const pair = usualPair(pictures.map((picture) => picture.label), gallery.left, gallery.right);
+    slider.show(pictures, ...(comparing ? pair : [current, current]));
+    dialog.classList.toggle("comparing", comparing);
+    parts.name.textContent = nameOf(row);
+    const [width, height] = natural();
+    parts.what.textContent = `${comparing ? "" : labelOf(link) + " · "}${width} × ${height} · ${at + 1} of ${rows.length}`;
+    parts.before.disabled = at <= 0;
+    parts.after.disabled = at >= rows.length - 1;
+    parts.compare.hidden = links.length < 2;
+    parts.compare.setAttribute("aria-pressed", comparing);
+    parts.labels.hidden = comparing;
+    showLabels(links);
+    fit();
+  }
+
+  function showLabels(links) {
+    const had = parts.labels.contains(document.activeElement);
+    parts.labels.replaceChildren(...links.map((one) => {
+      const made = make("button", { type: "button", "aria-pressed": String(one === link), dir: "auto" }, labelOf(one));
+      made.addEventListener("click", () => goTo(one));
+      return made;
+    }));
+    if (had) parts.labels.querySelector('[aria-pressed="true"]').focus();
+  }
+
+  function setComparing(wanted) {
+    comparing = wanted;
+    show();
+  }
+
+  function goTo(one) {
+    if (!one) return;
+    link = one;
+    show();
+  }
+
+  /** Go to the row before or after; the same label there, or the first. */
+  function walkRows(step) {
+    const rows = rowsShown();
+    const next = rows[rows.indexOf(rowOfLink()) + step];
+    if (!next) return;
+    const links = linksOf(next);
+    goTo(links.find((one) => labelOf(one) === labelOf(link)) ?? links[0]);
+    next.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Go to the picture before or after, beyond a row's end to the next row. */
+  function walkLabels(step) {
+    const all = rowsShown().flatMap(linksOf);
+    goTo(all[all.indexOf(link) + step]);
+  }
+
+  function pressed(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
+    const sideways = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (event.target.matches("input") && (sideways || event.key === "Home" || event.key === "End")) return; // its own
+    const acts = {
+      ArrowUp: () => walkRows(-1), ArrowDown: () => walkRows(1), "+": () => zoomBy(1.5), "=": () => zoomBy(1.5),
+      "-": () => zoomBy(1 / 1.5), 0: fit, c: () => !parts.compare.hidden && setComparing(!comparing),
+      Home: () => goTo(linksOf(rowsShown()[0])[0]), End: () => goTo(linksOf(rowsShown().at(-1))[0]),
+    };
+    const act = sideways
+      ? () => (comparing ? slider.move(slider.at() + 2 * sideways) : walkLabels(sideways))
+      : acts[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  /** Return how many screen pixels one of the picture's takes where it fits the stage. */
+  function fitting() {
+    const [width, height] = natural();
+    return Math.min(stage.clientWidth / width, stage.clientHeight / height);
+  }
+
+  function fit() {
+    view = { scale: 1, x: 0, y: 0 };
+    place();
+  }
+
+  function place() {
+    const [width, height] = natural();
+    const unit = fitting();
+    const limit = (size, whole) => Math.max(0, (size * unit * view.scale - whole) / 2);
+    const kept = (value, most) => Math.min(most, Math.max(-most, value));
+    view.x = kept(view.x, limit(width, stage.clientWidth));
+    view.y = kept(view.y, limit(height, stage.clientHeight));
+    pane.style.width = `${width * unit}px`;
+    pane.style.height = `${height * unit}px`;
+    pane.style.transform = `translate(-50%, -50%) translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
+    pane.style.setProperty("--thin", 1 / view.scale);
+    pane.classList.toggle("pixels", unit * view.scale >= 4);
+    parts.zoom.textContent = `${Math.round(unit * view.scale * 100)} %`;
+  }
+
+  /** Zoom by a factor, keeping what lies under a point of the window where it is. */
+  function zoomBy(factor, point = null) {
+    const box = stage.getBoundingClientRect();
+    const dx = point ? point.clientX - box.left - box.width / 2 : 0;
+    const dy = point ? point.clientY - box.top - box.height / 2 : 0;
+    const scale = Math.min(Math.max(TIMES, LARGEST / fitting()), Math.max(1, view.scale * factor));
+    const ratio = scale / view.scale;
+    view = { scale, x: dx - (dx - view.x) * ratio, y: dy - (dy - view.y) * ratio };
+    place();
+  }
+
+  function wheeled(event) {
+    event.preventDefault();
+    zoomBy(Math.exp(-event.deltaY * (event.deltaMode ? 0.03 : 0.0015)), event);
+  }
+
+  function down(event) {
+    if (event.button) return;
+    stage.setPointerCapture(event.pointerId);
+    fingers.set(event.pointerId, event);
+    const box = pane.getBoundingClientRect();
+    const off = Math.abs(event.clientX - box.left - (box.width * slider.at()) / 100);
+    grip = comparing && (view.scale === 1 || off < 24) ? "edge" : "pan";
+    if (grip === "edge") dragged(event);
+  }
+
+  function dragged(event) {
+    const before = fingers.get(event.pointerId);
+    if (!before) return;
+    fingers.set(event.pointerId, event);
+    if (fingers.size > 1) {
+      pinched(event, before);
+    } else if (grip === "edge") {
+      const box = pane.getBoundingClientRect();
+      slider.move(((event.clientX - box.left) / box.width) * 100);
+    } else {
+      view.x += event.clientX - before.clientX;
+      view.y += event.clientY - before.clientY;
+      place();
+    }
+  }
+
+  function pinched(event, before) {
+    const other = [...fingers.values()].find((one) => one.pointerId !== event.pointerId);
+    const apart = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
+    const middle = { clientX: (event.clientX + other.clientX) / 2, clientY: (event.clientY + other.clientY) / 2 };
+    zoomBy(apart(event) / Math.max(1, apart(before)), middle);
+  }
+
+  function up(event) {
+    fingers.delete(event.pointerId);
+  }
+
+  return { open };
+})();

@@ -1,0 +1,93 @@
+"""Put results of several runs side by side on one page: python scripts/compare.py RUN_A RUN_B."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pages.compare import losses, read_results, write_comparison
+from pages.names import file_name
+from util.errors import DataError, EnvironmentFault, OptionError
+from util.report import guarded
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose errors are one line like all others here."""
+
+    def error(self, message: str) -> NoReturn:
+        name, _, why = message.removeprefix("argument ").partition(": ")
+        raise OptionError("command line", " ".join(sys.argv[1:]), (why and f"{name}: {why}") or name, "see --help")
+
+
+def parser() -> Parser:
+    """Return what reads the command line."""
+    made = Parser("compare.py", description=__doc__, allow_abbrev=False)
+    made.add_argument("run", nargs="+", metavar="RUN", help="a run's name, or a folder that test.py wrote; two or more")
+    made.add_argument("--results_dir", default="./results/", help="where test.py wrote (default: %(default)s)")
+    made.add_argument("--checkpoints_dir", default="./checkpoints", help="where runs are kept, for their losses "
+                      "(default: %(default)s)")  # fmt: skip
+    made.add_argument("--phase", default="test", help="of which data (default: %(default)s)")
+    made.add_argument("--epoch", default="latest", help="of which epoch (default: %(default)s)")
+    made.add_argument("--output", help="folder of the page (default: compare/RUN_A_RUN_B in results_dir)")
+    made.add_argument("--display_winsize", type=int, default=256, help="width of a picture (default: %(default)s)")
+    made.add_argument("--debug", action="store_true", help="show tracebacks")
+    return made
+
+
+def results_of(run: str, o: argparse.Namespace) -> Path:
+    """Return the folder of a run's results, given by its name, its folder, or the folder itself."""
+    part = f"{o.phase}_{o.epoch}"
+    for folder in (Path(o.results_dir) / run / part, Path(run) / part, Path(run)):
+        if (folder / "images").is_dir():
+            return folder
+    there = sorted(p.parent.name for p in (Path(o.results_dir) / run).glob("*/images"))
+    if there:
+        why = f"has no results of phase {o.phase}, epoch {o.epoch}, but of {', '.join(there)}"
+        raise DataError("run", run, why, "choose with --phase and --epoch, or name the folder")
+    where = f"has no results in {Path(o.results_dir) / run}"
+    raise DataError("run", run, where, f"run python test.py --name {run}, or give --results_dir")
+
+
+def names_of(folders: list[Path]) -> list[str]:
+    """Return a short name for each folder of results, no two alike: its run's, with more of its path where needed."""
+    for parts in (slice(-2, -1), *(slice(-n, None) for n in range(2, 9))):
+        names = ["/".join(folder.parts[parts]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def main(argv, report):
+    """Read the runs' results, write the page, say where it is."""
+    o = parser().parse_args(argv)
+    if len(o.run) < 2:
+        raise OptionError("runs", o.run[0], "is only one", "name two or more")
+    if not 1 <= o.display_winsize <= 4096:
+        raise OptionError("option", "--display_winsize", f"{o.display_winsize} is no width", "give 1 to 4096")
+    folders = [results_of(run, o).resolve() for run in o.run]
+    if len(set(folders)) < len(folders):
+        raise OptionError("runs", " ".join(o.run), "are not all different", "name each once")
+    names = names_of(folders)
+    sides = [read_results(name, folder) for name, folder in zip(names, folders)]
+    curves = [losses(Path(o.checkpoints_dir) / folder.parent.name) for folder in folders]
+    output = Path(o.output or Path(o.results_dir) / "compare" / file_name("_".join(names)))
+    if output.resolve() in folders:
+        raise OptionError("option", "--output", f"{output} holds results", "choose another folder")
+    try:
+        missing = write_comparison(output.resolve(), sides, curves, o.display_winsize)
+    except PermissionError as problem:
+        raise EnvironmentFault("folder", output, problem.strerror or "cannot be written",
+                               "choose another --output") from problem  # fmt: skip
+    for line in missing[:10]:
+        print(f"not shown: {line}")
+    if len(missing) > 10:
+        print(f"not shown: {len(missing) - 10} more, see {output / 'unmatched.txt'}")
+    print(f"{len(sides)} runs -> {os.path.relpath(output / 'index.html')}")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))
