@@ -6,7 +6,7 @@ from typing import Any
 from util.display import Pictures, Sink
 from util.errors import printable
 from util.health import Health
-from util.log import epoch_rows
+from util.losses import epoch_rows
 from util.metrics import finite
 from util.position import Position
 

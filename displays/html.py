@@ -11,7 +11,9 @@ from PIL import Image
 from pages.training import write_training
 from util.curves import Curves
 from util.display import Pictures, Sink
-from util.log import read_rows
+from util.health import Health
+from util.losses import epoch_rows, step_rows
+from util.metrics import finite
 from util.pixels import save_image
 from util.position import Position
 
@@ -29,16 +31,17 @@ class Html(Sink):
         self.pictures = self.web / "images"
         self.pictures.mkdir(parents=True, exist_ok=True)
         (self.web / "samples").mkdir(exist_ok=True)
-        self.history, self.curves = History(), Curves()
+        self.history, self.curves, self.health = History(), Curves(), Health(o.gan_mode, o.dataset_mode)
         self.at = Position()
         self.written = 0.0
 
     def start(self, at: Position) -> None:
         if at.step:  # a continued run goes on with the rows and curves of its page
             self.history = History.read(self.web / "history.js", at.epoch)
-            for row in read_rows(self.log):
-                if "losses" in row:
-                    self.curves.add(row["at"], row["losses"])
+            for x, values in step_rows(self.log):
+                self.curves.add(x, values)
+        for row in epoch_rows(self.log):
+            self.health.row(row)
         self._write(at)
 
     def data(self, at: Position, sheet: np.ndarray) -> None:
@@ -54,6 +57,7 @@ class Html(Sink):
         self._rows(at, pictures, wide=False)
 
     def sheets(self, at: Position, pictures: Pictures) -> None:
+        self.health.sheets(at.epoch, at.step, pictures)
         self._rows(at, pictures, wide=True)
 
     def _rows(self, at: Position, pictures: Pictures, wide: bool) -> None:
@@ -73,6 +77,7 @@ class Html(Sink):
             self.history.add_sample(at.epoch, label)
         self.history.files = list(samples)
         self.history.sampled.append(at.epoch)
+        self.health.samples(at.epoch, at.step, samples)
         self._write(at)
 
     def _sample_files(self, epoch: int, label: str, number: int) -> list[Path]:
@@ -80,6 +85,7 @@ class Html(Sink):
 
     def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         self.history.spent, self.history.lr = spent, lr
+        self.health.row({"epoch": at.epoch, "step": at.step, "lr": lr, "mean": finite(means)})
         self._write(at)
 
     def close(self) -> None:
@@ -88,6 +94,7 @@ class Html(Sink):
     def _write(self, at: Position, state: str = "training") -> None:
         self.at, self.written = at, time.monotonic()
         state = "done" if at.epoch > at.last_epoch or (at.epoch == at.last_epoch and at.epoch_done) else state
+        self.history.notes = [[note.name, note.evidence, note.advice] for note in self.health.notes()]
         told = self.history.plain(at, state) | {"curves": self.curves.plain(), "interval": INTERVAL}
         write_training(self.web, self.name, self.options, self.given, self.width, told)
 

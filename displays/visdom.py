@@ -9,8 +9,6 @@ which a server could give orders, and of its answers only the window's name is l
 import base64
 import html
 import io
-import json
-import math
 import re
 from functools import partial
 from pathlib import Path
@@ -22,12 +20,13 @@ from PIL import Image
 
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local
+from util.curves import Curves
 from util.display import Pictures, Sink
 from util.errors import printable
+from util.losses import step_rows
 from util.pixels import grid
 from util.position import Position
 
-MAX_POINTS = 500  # of a line; every other one is dropped beyond twice that
 LONGEST = 100  # characters of an environment's name, which visdom makes a file's
 LOOKALIKES = {ord("$"): "\uff04", ord("\\"): "\uff3c"}  # of what begins a formula
 
@@ -43,8 +42,7 @@ class VisdomDisplay(Sink):
         self.id, self.ncols, self.name = o.display_id, o.display_ncols, o.name
         self.width = o.display_winsize
         self.history = folder / "losses.jsonl"
-        self.x: list[float] = []
-        self.lines: dict[str, list[float | None]] = {}
+        self.curves = Curves()
         address = f"{o.display_server.rstrip('/')}:{o.display_port}"
         self.leaves = not (o.display_allow_remote or is_local(address))
         server = LocalServer(address, o.display_port, folder / "visdom.log") if o.start_visdom else None
@@ -57,30 +55,14 @@ class VisdomDisplay(Sink):
             what = f"pictures and losses of this run leave this machine for the visdom server on {host}"
             how = "--display_allow_remote says that this is meant, --display_id 0 turns it off"
             print(f"warning: {what}; {how}", flush=True)
-        if self.history.is_file():
-            with open(self.history, encoding="utf-8") as rows:
-                for row in rows:
-                    event = json.loads(row)
-                    if "losses" in event:
-                        self._add(event["at"], event["losses"])
+        for x, values in step_rows(self.history):
+            self.curves.add(x, values)
         self.sender.start()
 
     def losses(self, at: Position, values: dict[str, float]) -> None:
-        self._add(at.at, values)
-        x, lines = list(self.x), {name: list(line) for name, line in self.lines.items()}
+        self.curves.add(at.at, values)
+        x, lines = self.curves.points()
         self.sender.send(str(self.id), lambda: plot(f"{self.name} loss over time", x, lines))
-
-    def _add(self, x: float, values: dict[str, float]) -> None:
-        for name in values:
-            self.lines.setdefault(name, [None] * len(self.x))
-        self.x.append(x)
-        for name, line in self.lines.items():
-            value = values.get(name)
-            line.append(value if value is not None and math.isfinite(value) else None)  # null is a gap
-        if len(self.x) > 2 * MAX_POINTS:
-            del self.x[1::2]
-            for line in self.lines.values():
-                del line[1::2]
 
     def images(self, at: Position, pictures: Pictures) -> None:
         if self.ncols <= 0:

@@ -15,8 +15,8 @@ from pages.rows import Column, Picture, address, best_of, brief, filled
 from util.errors import DataError, printable
 from util.files import replace_text
 
-POINTS = 1000  # of a line of losses
 NAMED = 300  # inputs that not all runs have, by name on the page; all are in unmatched.txt
+LOSSES = '<details id="losses" class="js"><summary>losses</summary><div id="curves"></div></details>'
 SHARED = "real"  # labels that begin so are inputs and truths: the same for all runs, shown once
 _LABELS = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_[AB](?:_rgb)?)?)\.png")
 
@@ -95,31 +95,6 @@ def _png_size(path: Path) -> tuple[int, int]:
     return struct.unpack(">II", head[16:24])
 
 
-def losses(folder: Path) -> dict[str, Any]:
-    """Return {"x": epochs, "lines": {loss: values}} of a run's losses.jsonl, at most POINTS each; {} without one.
-
-    x: the epoch, 2.5 in the middle of the second one; a value is the mean of its stretch of the log, or None.
-    """
-    steps, epochs = [], []
-    for line in _text(folder / "losses.jsonl").splitlines():
-        try:
-            row = json.loads(line)
-            if "losses" in row:
-                steps.append((float(row["at"]), dict(row["losses"])))
-            elif "mean" in row:
-                epochs.append((float(row["epoch"]), dict(row["mean"])))
-        except (ValueError, LookupError, TypeError):  # a line cut short by a kill
-            continue
-    points = steps if len(steps) > 1 else epochs
-    if not points:
-        return {}
-    width = -(-len(points) // POINTS)
-    parts = [points[i : i + width] for i in range(0, len(points), width)]
-    names = list(dict.fromkeys(name for _, values in points for name in values))
-    lines = {name: [_mean(values.get(name) for _, values in part) for part in parts] for name in names}
-    return {"x": [round(sum(x for x, _ in part) / len(part), 4) for part in parts], "lines": lines}
-
-
 def _mean(values: Any) -> float | None:
     known = [v for v in values if isinstance(v, int | float) and math.isfinite(v)]
     return float(f"{sum(known) / len(known):.6g}") if known else None
@@ -128,7 +103,7 @@ def _mean(values: Any) -> float | None:
 def write_comparison(folder: Path, sides: Sequence[Side], curves: Sequence[dict[str, Any]], width: int) -> list[str]:
     """Write the pages of a comparison; return, as lines of text, the inputs that not all runs have.
 
-    curves: what `losses` returned for each run. Raises DataError where the runs have no input in common.
+    curves: {"x", "lines"} of each run's losses (util.curves). Raises DataError where the runs have no input in common.
     """
     common = [name for name in sides[0].items if all(name in side.items for side in sides[1:])]
     if not common:
@@ -139,11 +114,14 @@ def write_comparison(folder: Path, sides: Sequence[Side], curves: Sequence[dict[
     title = " and ".join(side.name for side in sides)
     columns, missing = _columns(sides), _missing(sides, set(common))
     bases = [address("", os.path.relpath(side.folder, folder)) + "/" for side in sides]
-    runs = [{"name": side.name, **curve} for side, curve in zip(sides, curves) if curve]
+    runs = [{"name": side.name, **curve} for side, curve in zip(sides, curves) if curve["x"]]
     book = Book(folder, title, _heading(sides, bases, len(common)), columns, width, _pair(sides, common[0]),
-                frame(title, data={"runs": runs}))  # fmt: skip
+                frame(title, ("curves.css",), ("curves.js", "compare.js"), {"runs": runs}))  # fmt: skip
     figures = {name: _figures(name, sides, columns) for name in common}
-    book.intro = _means(columns, list(figures.values())) + '<section id="curves"></section>' + _listing(missing)
+    losses = (
+        '<details id="losses" class="js"><summary>losses</summary><div id="curves"></div></details>' if runs else ""
+    )
+    book.intro = _means(columns, list(figures.values())) + losses + _listing(missing)
     for name in common:
         pictures = _pictures(name, sides, bases)
         named = all(file.startswith(name) for _, file, *_ in pictures)

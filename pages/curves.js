@@ -1,17 +1,10 @@
-/* Curves of losses over epochs, of one run or several: hover values, smoothing, log scale, zoom, choice of losses. */
+// Curves of losses over epochs, of one run or several: hover values, smoothing, log scale, zoom, choice of losses.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
 const COLOURS = ["#1f77d0", "#e8590c", "#2b9348", "#c2255c", "#7048e8", "#b08900", "#0c8599", "#868e96", "#d6336c", "#5c7c0a"];
 const DASHES = ["", "6 3", "2 3", "8 3 2 3"];  // one for each run
 const EDGE = { left: 64, right: 12, top: 10, bottom: 28 };  // pixels around the plot
-
-function node(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
 
 function drawn(name, attributes) {
   const made = document.createElementNS(SVG, name);
@@ -46,12 +39,6 @@ function logTicks(low, high) {
   return found.length > 1 ? found : ticks(low, high, 4);
 }
 
-function short(value) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  return size >= 1e5 || size < 1e-3 ? value.toExponential(1) : String(Number(value.toPrecision(4)));
-}
-
 function nearest(sorted, wanted) {
   let low = 0, high = sorted.length - 1;
   while (high - low > 1) {
@@ -68,14 +55,14 @@ class Curves {
     this.runs = [];
     this.zoom = null;  // [from, to] in epochs
     this.svg = drawn("svg", { class: "plot", role: "img", tabindex: 0, "aria-label": "losses over epochs" });
-    this.told = node("div", { class: "told", hidden: "" });
-    this.legend = node("div", { class: "legend", role: "group", "aria-label": "losses shown" });
-    this.smooth = node("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: 0.6 });
-    this.log = node("input", { type: "checkbox" });
-    this.reset = node("button", { type: "button", hidden: "" }, "whole run");
-    const tools = node("div", { class: "tools" }, node("label", {}, "smoothing ", this.smooth),
-      node("label", {}, this.log, " log scale"), this.reset);
-    host.append(tools, node("div", { class: "plotbox" }, this.svg, this.told), this.legend);
+    this.told = make("div", { class: "told", hidden: "" });
+    this.legend = make("div", { class: "legend", role: "group", "aria-label": "losses shown" });
+    this.smooth = make("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: 0.6 });
+    this.log = make("input", { type: "checkbox" });
+    this.reset = make("button", { type: "button", hidden: "" }, "whole run");
+    const tools = make("div", { class: "tools" }, make("label", {}, "smoothing ", this.smooth),
+      make("label", {}, this.log, " log scale"), this.reset);
+    host.append(tools, make("div", { class: "plotbox" }, this.svg, this.told), this.legend);
     this.smooth.addEventListener("input", () => this.draw());
     this.log.addEventListener("change", () => this.draw());
     this.reset.addEventListener("click", () => { this.zoom = null; this.draw(); });
@@ -97,15 +84,15 @@ class Curves {
     if (this.listed === this.names.join("\n")) return;
     this.listed = this.names.join("\n");
     this.legend.replaceChildren(...this.names.map((name) => {
-      const box = node("input", { type: "checkbox" });
+      const box = make("input", { type: "checkbox" });
       box.checked = !this.hidden.has(name);
       box.addEventListener("change", () => { this.hidden[box.checked ? "delete" : "add"](name); this.draw(); });
-      const swatch = node("span", { class: "swatch" });
+      const swatch = make("span", { class: "swatch" });
       swatch.style.background = this.colour(name);
-      return node("label", {}, box, swatch, name);
+      return make("label", {}, box, swatch, name);
     }));
     if (this.runs.length > 1) {
-      this.legend.append(...this.runs.map((run, i) => node("span", { class: "run" }, `${["———", "– – –", "· · ·", "– · –"][i % 4]} ${run.name}`)));
+      this.legend.append(...this.runs.map((run, i) => make("span", { class: "run" }, `${["———", "– – –", "· · ·", "– · –"][i % 4]} ${run.name}`)));
     }
   }
 
@@ -175,11 +162,11 @@ class Curves {
     const label = (text, place) => { const t = drawn("text", place); t.textContent = text; found.push(t); };
     for (const v of log ? logTicks(at.low, at.high) : ticks(at.low, at.high, 5)) {
       found.push(drawn("line", { class: "grid", x1: EDGE.left, x2: EDGE.left + at.inner.width, y1: at.y(v), y2: at.y(v) }));
-      label(short(log ? 10 ** v : v), { x: EDGE.left - 8, y: at.y(v) + 4, "text-anchor": "end" });
+      label(brief(log ? 10 ** v : v), { x: EDGE.left - 8, y: at.y(v) + 4, "text-anchor": "end" });
     }
     for (const v of ticks(at.from, at.to, Math.max(2, at.inner.width / 90))) {
       found.push(drawn("line", { class: "grid", x1: at.x(v), x2: at.x(v), y1: EDGE.top, y2: EDGE.top + at.inner.height }));
-      label(short(v), { x: at.x(v), y: at.box.height - 8, "text-anchor": "middle" });
+      label(brief(v), { x: at.x(v), y: at.box.height - 8, "text-anchor": "middle" });
     }
     return found;
   }
@@ -223,13 +210,13 @@ class Curves {
     if (this.told.hidden) return;
     const rows = this.shown.map((line) => {
       const i = nearest(line.x, epoch), raw = this.runs[line.number].lines[line.name][i];
-      const swatch = node("span", { class: "swatch" });
+      const swatch = make("span", { class: "swatch" });
       swatch.style.background = this.colour(line.name);
       const run = this.runs.length > 1 ? `${this.runs[line.number].name} ` : "";
-      return node("div", {}, swatch, `${run}${line.name} `, node("b", {}, raw === null ? "no number" : short(raw)));
+      return make("div", {}, swatch, `${run}${line.name} `, make("b", {}, raw === null ? "no number" : brief(raw)));
     });
     const x = this.shown[0].x[nearest(this.shown[0].x, epoch)];
-    this.told.replaceChildren(node("div", {}, `epoch ${x.toFixed(2)}`), ...rows);
+    this.told.replaceChildren(make("div", {}, `epoch ${x.toFixed(2)}`), ...rows);
     this.cursor.setAttribute("x1", this.at.x(x));
     this.cursor.setAttribute("x2", this.at.x(x));
     const left = this.at.x(x) < this.at.box.width / 2;

@@ -1,4 +1,4 @@
-/* The training page: takes the newest history beside it every few seconds and shows it, without reloading. */
+// The training page: takes the newest history beside it every few seconds and shows it, without reloading.
 "use strict";
 
 const HEAD = JSON.parse(document.getElementById("data").textContent);
@@ -8,17 +8,16 @@ let told = HEAD.history;  // the newest that is known
 let chart, first = 0, chosen = null, playing = null;
 
 const byId = (id) => document.getElementById(id);
-const link = (folder, file) => `${folder}/${encodeURIComponent(file)}`;
 const epochName = (epoch) => String(epoch).padStart(3, "0");
 
-function picture(address, label, width) {
-  const image = node("img", { src: address, alt: label, loading: "lazy", decoding: "async" });
+function picture(source, label, width) {
+  const image = make("img", { src: source, alt: shown(label), loading: "lazy", decoding: "async" });
   if (width) image.style.width = `${width}px`;
-  return node("a", { href: address }, image);
+  return make("a", { href: source }, image);
 }
 
 function cell(file, label, width) {
-  return node("td", {}, picture(link("images", file), label, width), node("p", {}, label));
+  return make("td", {}, picture(address("images/", file), label, width), make("p", {}, shown(label)));
 }
 
 /* --- where the run stands */
@@ -31,10 +30,10 @@ function stands() {
   const state = quiet ? `no news for ${duration(ago)}: killed, or a long step` : WORDS[told.state];
   byId("state").textContent = `epoch ${told.epoch} of ${told.last_epoch}, step ${told.step.toLocaleString("en")}: ${state}`;
   byId("updated").textContent = [`updated ${new Date(told.updated * 1000).toLocaleString()}`, told.left && `about ${duration(told.left)} to go`,
-    told.lr && `learning rate ${short(told.lr)}`, told.spent].filter(Boolean).join(" · ");
+    told.lr && `learning rate ${brief(told.lr)}`, told.spent].filter(Boolean).join(" · ");
   byId("progress").value = told.share;
   byId("notes").replaceChildren(...told.notes.map(([name, evidence, advice]) =>
-    node("li", {}, node("b", {}, `${name} `), `${evidence} ${advice}`)));
+    make("li", {}, make("b", {}, `${name}: `), `${evidence}; ${advice}.`)));
   byId("health").hidden = !told.notes.length;
 }
 
@@ -53,7 +52,7 @@ function samples() {
   const follow = chosen === null || Number(slider.value) === Number(slider.max);
   slider.max = last;
   if (follow) { slider.value = last; chosen = epochs[last]; }
-  byId("epochs").replaceChildren(...epochs.map((e, i) => node("option", { value: i, label: e })));
+  byId("epochs").replaceChildren(...epochs.map((e, i) => make("option", { value: i, label: e })));
   fill();
 }
 
@@ -65,9 +64,9 @@ function drawnAt(epochs) {
 function fill() {
   byId("chosen").textContent = `epoch ${chosen}`;
   const labels = Object.entries(told.samples.labels), body = byId("samplerows");
-  const head = node("tr", {}, ...labels.map(([label]) => node("th", {}, label)));
-  const rows = told.samples.files.map((file, i) => node("tr", { title: file }, ...labels.map(([label, epochs]) =>
-    node("td", {}, picture(link("samples", `epoch${epochName(drawnAt(epochs))}_${i + 1}_${label}.png`), `${label} of ${file}`, Math.min(HEAD.width, SAMPLE))))));
+  const head = make("tr", {}, ...labels.map(([label]) => make("th", {}, label)));
+  const rows = told.samples.files.map((file, i) => make("tr", { title: file }, ...labels.map(([label, epochs]) =>
+    make("td", {}, picture(address("samples/", `epoch${epochName(drawnAt(epochs))}_${i + 1}_${label}.png`), `${label} of ${file}`, Math.min(HEAD.width, SAMPLE))))));
   const same = body.rows.length === rows.length + 1 && body.rows[0].cells.length === labels.length;
   if (!same) { body.replaceChildren(head, ...rows); return; }
   rows.forEach((row, i) => [...row.querySelectorAll("a")].forEach((a, j) => exchange(body.rows[i + 1].cells[j], a)));
@@ -115,8 +114,8 @@ function epochs() {
   for (let epoch = newest - first; epoch > Math.max(0, newest - first - PER_PAGE); epoch--) wanted.push(epoch);
   byId("rows").replaceChildren(...wanted.flatMap((epoch) => labelsOf(epoch).flatMap(([, , labels, wide], i) => {
     const cells = labels.map((label) => cell(`epoch${epochName(epoch)}_${label}.png`, label, wide ? 0 : HEAD.width));
-    const table = node("div", { class: "scroll" }, node("table", {}, node("tr", {}, ...cells)));
-    return i ? [table] : [node("h3", {}, `epoch [${epoch}]`), table];
+    const table = make("div", { class: "scroll" }, make("table", {}, make("tr", {}, ...cells)));
+    return i ? [table] : [make("h3", {}, `epoch [${epoch}]`), table];
   })));
   byId("newer").disabled = first === 0;
   byId("older").disabled = first + PER_PAGE >= newest;
@@ -148,7 +147,7 @@ window.ganvas = {
 };
 
 function ask() {
-  const script = node("script", { src: `history.js?${Date.now()}` });
+  const script = make("script", { src: `history.js?${Date.now()}` });
   script.onload = script.onerror = () => script.remove();
   document.head.append(script);
 }

@@ -8,6 +8,7 @@ from dominate import tags
 from pages.document import document, embedded, link, write
 from util.files import replace_text
 
+STYLES, SCRIPTS = ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js")
 STATIC = 20  # epochs that the page shows without its script
 HIDDEN = ("lr",)  # lines that are off at first
 
@@ -22,7 +23,9 @@ def write_training(
     """
     replace_text(folder / "history.js", f"ganvas.take({embedded(history)});\n")
     head = {"name": name, "width": width, "hidden": HIDDEN, "history": history}
-    page = document(f"Experiment name = {name}", ("training.css",), ("curves.js", "training.js"), head)
+    page = document(
+        f"Experiment name = {name}", ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js"), head
+    )
     with page:
         _head(name)
         with tags.section(id="health", hidden=True):

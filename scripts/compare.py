@@ -9,8 +9,9 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pages.compare import losses, read_results, write_comparison
+from pages.compare import read_results, write_comparison
 from pages.names import file_name
+from util.curves import of_run
 from util.errors import DataError, EnvironmentFault, OptionError
 from util.report import guarded
 
@@ -73,7 +74,7 @@ def main(argv, report):
         raise OptionError("runs", " ".join(o.run), "are not all different", "name each once")
     names = names_of(folders)
     sides = [read_results(name, folder) for name, folder in zip(names, folders)]
-    curves = [losses(Path(o.checkpoints_dir) / folder.parent.name) for folder in folders]
+    curves = [of_run(Path(o.checkpoints_dir, folder.parent.name, "losses.jsonl")) for folder in folders]
     output = Path(o.output or Path(o.results_dir) / "compare" / file_name("_".join(names)))
     if output.resolve() in folders:
         raise OptionError("option", "--output", f"{output} holds results", "choose another folder")

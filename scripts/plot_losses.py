@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from util.disk import REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, printable
-from util.log import Curves, Points, read_losses
+from util.losses import Losses, Points, read_losses
 from util.registry import nearest
 from util.report import guarded
 
@@ -102,7 +102,7 @@ def smoothed(points: Points, share: float) -> Points:
     return points[0], ys
 
 
-def draw(found: dict[str, Curves], names: list[str], o: argparse.Namespace):
+def draw(found: dict[str, Losses], names: list[str], o: argparse.Namespace):
     """Return a figure of the losses `names` of the runs {label: curves}."""
     import matplotlib
 
@@ -133,7 +133,7 @@ def draw(found: dict[str, Curves], names: list[str], o: argparse.Namespace):
     return figure
 
 
-def _draw_loss(axis, curves: Curves, name: str, o: argparse.Namespace, **look) -> None:
+def _draw_loss(axis, curves: Losses, name: str, o: argparse.Namespace, **look) -> None:
     """Draw what was logged, thinner and fainter beneath what is smoothed; and the means, or these alone."""
     points = curves.means.get(name) if o.mean_only or name not in curves.steps else curves.steps[name]
     if points is None:
@@ -154,7 +154,7 @@ def _scale(axis, logarithmic: bool) -> None:
         axis.set_yscale("log", nonpositive="mask")
 
 
-def _legends(figure, found: dict[str, Curves], names: list[str], palette, line) -> None:
+def _legends(figure, found: dict[str, Losses], names: list[str], palette, line) -> None:
     """Name the losses by colour and, of several runs, the runs by style."""
     colours = [line([], [], color=palette[i % len(palette)], label=_text(name)) for i, name in enumerate(names)]
     legends = [figure.legend(handles=colours, loc="outside right upper", frameon=False)] if colours else []

@@ -12,8 +12,8 @@ from conftest import ROOT, Ended
 from looking import check_gallery, make_book, opened, until
 from PIL import Image
 
-from pages.compare import POINTS, losses
 from scripts import compare
+from util.curves import LIMIT, of_run
 from util.report import guarded
 
 L1 = {"one": [0.1, 0.4, 0.3], "two": [0.2, 0.2, 0.2]}
@@ -168,7 +168,7 @@ def test_results_of_the_reference_are_read_by_their_names(compared, two, tmp_pat
         assert rows_of(page)[0][1] == ["real_A", "real_B", "fake_B · one", "fake_B · two"]
 
 
-def test_losses_of_the_runs_are_embedded(browser, compared, two, tmp_path):
+def test_losses_of_the_runs_are_drawn_into_one_plot(browser, compared, two, tmp_path):
     for run in ("one", "two"):
         (tmp_path / "checkpoints" / run).mkdir(parents=True)
         lines = [{"epoch": 1, "at": 1 + i / 5000, "losses": {"G": i, "D": None if i % 2 else 0.5}} for i in range(5000)]
@@ -177,18 +177,20 @@ def test_losses_of_the_runs_are_embedded(browser, compared, two, tmp_path):
     assert compared("one", "two").code == 0
     with opened(browser, two.page) as page:
         data = page.evaluate("JSON.parse(document.getElementById('data').textContent)")
-        assert page.locator("section#curves").count() == 1
+        page.locator("#losses summary").click()
+        page.wait_for_selector(".curve")
+        assert page.locator(".curve").count() == 4 and page.locator(".legend .run").count() == 2
     assert [run["name"] for run in data["runs"]] == ["one", "two"]
     run = data["runs"][0]
-    assert len(run["x"]) == len(run["lines"]["G"]) == len(run["lines"]["D"]) == POINTS
-    assert run["lines"]["G"][:2] == [2, 7] and set(run["lines"]["D"]) == {0.5}
-    assert losses(tmp_path) == {}
+    assert len(run["x"]) == len(run["lines"]["G"]) == len(run["lines"]["D"]) <= LIMIT
+    assert run["lines"]["G"][:2] == [3.5, 11.5] and set(run["lines"]["D"]) == {0.5}
+    assert of_run(tmp_path / "none") == {"x": [], "lines": {}}
 
 
 def test_losses_of_short_runs_are_means_of_epochs(tmp_path):
     rows = [{"epoch": e, "mean": {"G": e / 2, "D": None}} for e in (1, 2, 3)]
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert losses(tmp_path) == {"x": [1, 2, 3], "lines": {"G": [0.5, 1, 1.5], "D": [None, None, None]}}
+    assert of_run(tmp_path / "losses.jsonl") == {"x": [1, 2, 3], "lines": {"G": [0.5, 1, 1.5], "D": [None, None, None]}}
 
 
 HOSTILE = "</script><script>pwned()</script><img src=x onerror=pwned()>\"'#%20é"

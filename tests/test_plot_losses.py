@@ -15,7 +15,7 @@ from PIL import Image
 
 from util import plugins
 from util.errors import DataError
-from util.log import epoch_rows, read_losses
+from util.losses import epoch_rows, read_losses
 from util.report import guarded
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -143,7 +143,7 @@ def test_our_own_log_is_read_back(tmp_path):
     curves = read_losses(path)
     assert curves.steps["G"] == ([1.5, 2.0, 2.5, 3.0], [1.5, 2.0, 2.5, 3.0])
     assert curves.means["G"] == ([1.0, 2.0], [2.0, 3.0]) and all(map(math.isnan, curves.steps["D"][1]))
-    assert [row["epoch"] for row in epoch_rows(path)] == [1, 2] and epoch_rows(tmp_path / "none") == []
+    assert [row["epoch"] for row in epoch_rows(path)] == [1, 2] and list(epoch_rows(tmp_path / "none")) == []
 
 
 # --- the command

@@ -44,9 +44,10 @@ from visdoms import (
 
 from displays import visdom_sender, visdom_server
 from displays.request import MAX_ANSWER, post
-from displays.visdom import MAX_POINTS, VisdomDisplay, grid, picture, plot, table
+from displays.visdom import VisdomDisplay, grid, picture, plot, table
 from displays.visdom_sender import Sender
 from displays.visdom_server import is_local
+from util.curves import LIMIT
 from util.position import Position
 
 LABELS = ["real_A", "fake_B", "real_B"]
@@ -539,12 +540,13 @@ def test_values_that_are_no_numbers_are_gaps(tmp_path):
 
 def test_long_curves_are_thinned_and_keep_their_ends(tmp_path):
     sink, at = display(tmp_path), Position(epoch_size=10**6)
-    for _ in range(10 * MAX_POINTS + 1):
+    for _ in range(10 * LIMIT):
         at.advance(1, 0.1, 0.1)
-        sink._add(at.samples, {"G": float(at.samples)})
-        assert len(sink.x) == len(sink.lines["G"]) <= 2 * MAX_POINTS + 1
-    assert sink.x[0] == 1 and sink.x[-1] == 10 * MAX_POINTS + 1
-    assert sink.x == sink.lines["G"] == sorted(sink.x) and len(sink.x) >= MAX_POINTS
+        sink.losses(at, {"G": float(at.samples)})
+    (trace,) = content(sink, "1")["data"]
+    assert LIMIT / 2 <= len(trace["x"]) == len(trace["y"]) <= LIMIT and trace["y"] == sorted(trace["y"])
+    stride = sink.curves.stride
+    assert trace["y"][0] <= stride and trace["y"][-1] >= 10 * LIMIT - stride
 
 
 def test_a_message_is_what_it_was_when_it_was_sent(tmp_path):
@@ -601,8 +603,8 @@ def test_a_plot_has_a_legend_and_a_trace_for_each_loss():
 
 def test_lines_keep_the_order_and_so_the_colours_of_the_losses(tmp_path):
     sink = display(tmp_path)
-    sink._add(1.0, dict.fromkeys("ZYXWVUT", 0.0))
-    assert list(sink.lines) == list("ZYXWVUT")
+    sink.losses(Position(), dict.fromkeys("ZYXWVUT", 0.0))
+    assert [trace["name"] for trace in content(sink, "1")["data"]] == list("ZYXWVUT")
 
 
 HERE = [

@@ -35,6 +35,7 @@ from visdoms import (
 from displays import visdom_sender, visdom_server
 from displays.visdom import LONGEST, VisdomDisplay, environment
 from displays.visdom_server import NoServer
+from util.curves import LIMIT
 from util.position import Position
 
 # --- F85-F90: live plots (visdom)
@@ -182,7 +183,7 @@ def test_f087_what_waits_for_a_server_that_hangs_is_bounded(fake, tmp_path, full
         most = max(most, len(alive))
     assert one.hits.acquire(timeout=30)
     sink.close()
-    assert sink.sender.waiting.keys() <= {"1", "2", "3"} and len(sink.x) <= 1001
+    assert sink.sender.waiting.keys() <= {"1", "2", "3"} and len(sink.curves.x) <= LIMIT
     assert most <= 3
     record_property(f"pictures kept of {number:,} that a hanging visdom server was to show", most)
 
