@@ -152,7 +152,7 @@ def _pictures(name: str, sides: Sequence[Side], bases: Sequence[str]) -> list[tu
     found: dict[str, list[tuple[Side, tuple[str, int, int, str], int]]] = {}
     for side, base in zip(sides, bases):
         for label, file, width, height in side.items[name].pictures:
-            size = _bytes(side.folder / "images" / file)
+            size = _bytes(f"{side.folder}/images/{file}")
             if size is not None:
                 found.setdefault(label, []).append((side, (file, width, height, base + "images/"), size))
     shared = {label for label, mine in found.items() if label.startswith(SHARED) and _equal(mine)}
@@ -171,10 +171,10 @@ def own_label(label: str, run: str) -> str:
     return f"{label} · {run}"
 
 
-def _bytes(path: Path) -> int | None:
+def _bytes(path: str) -> int | None:
     """Return a file's size, by which pictures are held equal: reading all of them would take minutes."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except (OSError, ValueError):  # removed since, or a name that no file can have: not shown
         return None
 
