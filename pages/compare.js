@@ -1,8 +1,8 @@
 // The losses of compared runs, drawn when their section is opened.
 "use strict";
 
-(() => {
+document.addEventListener("DOMContentLoaded", () => {
   const { runs } = JSON.parse(document.getElementById("data").textContent);
-  const section = document.getElementById("losses");
-  section?.addEventListener("toggle", () => new Curves(document.getElementById("curves")).show(runs), { once: true });
-})();
+  const draw = () => new Curves(document.getElementById("curves")).show(runs);
+  document.getElementById("losses")?.addEventListener("toggle", draw, { once: true });
+});

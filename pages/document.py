@@ -47,7 +47,7 @@ def document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] 
         if data is not None:
             tags.script(raw(embedded(data)), type="application/json", id="data")
         for source in sources:
-            tags.script(raw(source), defer=True)
+            tags.script(raw(source))  # before the body: it waits for DOMContentLoaded
     return page
 
 
