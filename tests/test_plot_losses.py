@@ -90,9 +90,10 @@ def test_an_attempt_that_ended_in_its_first_epoch_counts_for_nothing(text):
 def test_cut_and_foreign_lines_are_left_out(text):
     whole = v24(1, 1, G=1)
     curves = text(HEAD, whole, v24(1, 2, G=2)[:-4] + HEAD, "Traceback:", v24(1, 3, G=3)[:30] + v24(1, 4, G=4), "G: 7",
+                  v24(1, 3, D=3) + v24(1, 5, G=5),
                   "", "(epoch: x, iters: 1, time: 1, data: 1) G: 3 ",
-                  "(epoch: 1, iters: 5, time: 0.2, data: 0.1) G: 0.6", cut=True)  # fmt: skip
-    assert curves.steps["G"] == ([1.25, 2.0], [1, 4])
+                  "(epoch: 1, iters: 8, time: 0.2, data: 0.1) G: 0.6", cut=True)  # fmt: skip
+    assert curves.steps == {"G": ([1.2, 1.8, 2.0], [1, 4, 5])}
 
 
 def test_values_that_are_no_numbers_are_gaps(text):
@@ -237,13 +238,13 @@ def test_smoothing_leaves_gaps_and_a_constant_alone():
 
 def test_hostile_names_are_drawn_as_they_are(plot, tmp_path):
     """Formulas, control characters, names that matplotlib would hide or fail on."""
-    name = "$\\frac_\x1b[2J<b>\n"
+    name = "$\\frac$_\x1b[2J<b>\n"
     own(tmp_path / "checkpoints" / "one", **{name: 1.0, "_hidden": 2.0, "é🍎": 3.0})
     ended = plot("one", "--out", "x.svg")
     assert ended.code == 0, ended.err
     assert ended.err == "" and "\x1b" not in ended.out and ended.out.count("\n") == 1
     texts = drawing(tmp_path / "x.svg")[0]
-    assert "$\\frac_\\x1b[2J&lt;b&gt;\\n" in texts and " _hidden" in texts
+    assert "$\\frac$_\\x1b[2J&lt;b&gt;\\n" in texts and " _hidden" in texts
     assert plot("one", "--split", "--out", "x.png").code == 0
 
 
