@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test lint demo replay faults weights visdom clean distclean
+.PHONY: env extras help test lint demo replay faults weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -55,6 +55,9 @@ weights: $(STAMP)  ## download a generator that others published (42 MB, from Py
 
 visdom: $(STAMP)  ## bring the scripts of visdom's page through npm, so that it starts without internet
 	$(BIN)/python scripts/visdom_scripts.py
+
+screenshots: $(STAMP)  ## train small runs and take pictures of every page, light and dark, wide and narrow
+	$(BIN)/python scripts/screenshots.py $(ARGS)
 
 clean:  ## delete caches; the environment, data and results stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

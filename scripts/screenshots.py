@@ -42,7 +42,7 @@ def make_runs(folder):
         live = ["--start_visdom", "--display_freq", "64"] if name == "balls" else ["--display_id", "0"]
         run(folder, "train.py", *SMALL, *flags, "--name", name, *live)
         run(folder, "test.py", "--name", name, *(["--num_samples", "40"] if name == "shapes" else []))
-    run(folder, "scripts/compare.py", "balls", "balls_wgangp", "--out", "results/compare")
+    run(folder, "scripts/compare.py", "balls", "balls_wgangp", "--output", "results/compare")
 
 
 def look(browser, address, out, name):
