@@ -1,11 +1,11 @@
-"""What all pages share: one self-contained document with a strict content policy, and rows of pictures."""
+"""What all pages share: one self-contained document with a strict content policy."""
 
 import base64
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import dominate
@@ -15,15 +15,6 @@ from dominate.util import raw
 from util.files import replace_text
 
 HERE = Path(__file__).parent
-
-
-class Row(NamedTuple):
-    """One group of pictures: [(label, file in images/)] under a heading, with notes under them."""
-
-    heading: str
-    pictures: list[tuple[str, str]]
-    notes: list[str]
-    own_width: bool = False  # sheets of many pictures are shown as wide as they are
 
 
 def document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), data: Any = None) -> Any:
@@ -68,33 +59,3 @@ def write(path: Path, page: Any) -> None:
 
 def _digest(source: str) -> str:
     return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-def write_page(path: Path, title: str, rows: list[Row], width: int, refresh: int = 0) -> None:
-    """Write a page of rows of pictures, replacing the old one in one step.
-
-    Pictures are files in `images/` beside the page, `width` pixels wide; refresh: reload every N seconds, 0 never.
-    Names are percent-encoded in links and escaped in text.
-    """
-    page = document(title)
-    with page.head:
-        if refresh:
-            tags.meta(http_equiv="refresh", content=str(refresh))
-    with page:
-        tags.h1(title)
-        for row in rows:
-            tags.h3(row.heading)
-            _table(row.pictures, "max-width:100%" if row.own_width else f"width:{width}px")
-            for note in row.notes:
-                tags.p(note)
-    write(path, page)
-
-
-def _table(pictures: list[tuple[str, str]], style: str) -> None:
-    with tags.table(border="1", style="table-layout: fixed;"), tags.tr():
-        for label, file in pictures:
-            with tags.td(style="word-wrap: break-word;", halign="center", valign="top"), tags.p():
-                with tags.a(href=link(file)):
-                    tags.img(src=link(file), style=style, loading="lazy", alt=label)
-                tags.br()
-                tags.p(label)
