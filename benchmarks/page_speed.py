@@ -1,7 +1,7 @@
 """How long pages take: 10,000 rows of results and 1,000 epochs of training, to write and to open in a browser.
 
-python benchmarks/page_speed.py [--rows 10000] [--epochs 1000]: pictures are links to one small file; opening needs Chromium
-and Playwright. Medians of 5.
+python benchmarks/page_speed.py [--rows 10000] [--epochs 1000]: pictures are links to one small file; opening needs
+Chromium and Playwright. Medians of 5.
 """
 
 import argparse
