@@ -173,21 +173,36 @@ def test_wrong_data_is_answered_before_anything_is_made(command, files, case):
     assert listing(files) == before
 
 
+def late_picture(folder):
+    """Put a cut picture into a folder, behind those that are shown before the first step; return its name."""
+    for i in range(5, 9):
+        shutil.copy(folder / "0.png", folder / f"{i}.png")
+    shutil.copy(folder / "0.png", folder / "late.png")
+    cut(folder / "late.png")
+    return "late.png"
+
+
+def test_a_picture_that_is_cut_short_among_the_first_ends_it_before_the_first_step(command, files):
+    cut(files / "paired" / "train" / "3.png")
+    check(command("train", *PIX2PIX), 3, ["image 'paired/train/3.png'", "cannot be read", "delete or replace it"])
+    assert not (files / "checkpoints").exists()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_picture_that_is_cut_short_ends_the_epoch_that_meets_it(command, files, workers):
-    """The first sample is fine, so that training begins; the line names the file, whoever read it."""
-    cut(files / "paired" / "train" / "3.png")
-    flags = [*PIX2PIX, "--num_threads", workers, "--serial_batches", "--print_freq", 1]
+    """What is shown of the data is fine, so that training begins; the line names the file, whoever read it."""
+    name = late_picture(files / "paired" / "train")
+    flags = [*PIX2PIX, "--num_threads", workers, "--serial_batches", "--print_freq", 1, "--fixed_samples", 0]
     ended = command("train", *flags)
-    check(ended, 3, ["image 'paired/train/3.png'", "cannot be read", "delete or replace it"])
+    check(ended, 3, [f"image 'paired/train/{name}'", "cannot be read", "delete or replace it"])
     assert [line[:20] for line in ended.out.splitlines() if line[:1] == "("] == [
-        f"(epoch: 1, iters: {i}," for i in (1, 2, 3)
+        f"(epoch: 1, iters: {i}," for i in range(1, 10)
     ]
     folder = files / "checkpoints" / "run"
     assert "Traceback" in (folder / "error.log").read_text() and "DataError" in (folder / "error.log").read_text()
     assert json.loads((folder / "exit.json").read_text()) == {"code": 3, "message": ended.last}
     ended = command("train", *flags, "--debug", "--overwrite")
-    check(ended, 3, ["paired/train/3.png"], debug=True)
+    check(ended, 3, [f"paired/train/{name}"], debug=True)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -353,11 +368,11 @@ def test_anything_else_is_one_line_too_and_the_traceback_is_kept(command, files,
 
 
 def test_the_log_of_an_error_goes_when_the_run_succeeds(command, files):
-    cut(files / "paired" / "train" / "3.png")
-    assert command("train", *PIX2PIX).code == 3
+    name = late_picture(files / "paired" / "train")
+    assert command("train", *PIX2PIX, "--fixed_samples", 0, "--serial_batches").code == 3
     folder = files / "checkpoints" / "run"
     assert (folder / "error.log").is_file()
-    (files / "paired" / "train" / "3.png").unlink()
+    (files / "paired" / "train" / name).unlink()
     assert command("train", *PIX2PIX).code == 0
     assert not (folder / "error.log").exists()
     assert json.loads((folder / "exit.json").read_text()) == {"code": 0, "message": ""}

@@ -188,17 +188,19 @@ def test_f072_pictures_of_one_colour(command, tmp_path, model, norm):
 
 
 DYING = '''
-"""Pairs, of which the fourth kills the process that loads it."""
+"""Pairs, of which the fourth kills the worker that loads it."""
 import os
 import signal
 import sys
+
+from torch.utils.data import get_worker_info
 
 from data.aligned import Aligned
 
 
 class Dying(Aligned):
     def __getitem__(self, index):
-        if index == 3 and os.environ["DIES"]:
+        if index == 3 and os.environ["DIES"] and get_worker_info():
             how = os.environ["DIES"]
             os._exit(3) if how == "exit" else os.kill(os.getpid(), getattr(signal, how))
         return super().__getitem__(index)
