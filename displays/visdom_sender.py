@@ -9,6 +9,7 @@ from typing import Any
 
 from displays.request import post
 from displays.visdom_server import LocalServer, NoServer
+from util.errors import printable
 
 TIMEOUT = 3.0  # seconds for one message and its answer, and
 SLOWEST = 250_000  # bytes a second on top: a sheet of large pictures takes its time on a slow line
@@ -123,4 +124,4 @@ class Sender:
         """Print a line, unless the server comes and goes too often to be told."""
         self.told += 1
         if self.told <= TOLD:
-            print(line + ("; no more is said of this" if self.told == TOLD else ""), flush=True)
+            print(printable(line) + ("; no more is said of this" if self.told == TOLD else ""), flush=True)

@@ -9,8 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import SMALL, picture
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from test_train import DEMO, TRAINABLE, Page, history, run_in, weights
 
@@ -24,9 +22,9 @@ TINY = [*SMALL, *DEMO, "--netG", "resnet_4blocks", "--print_freq", 1, "--name", 
 # --- curves
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5000))
-def test_thinned_curves_keep_their_mean_their_order_and_their_ends(values):
-    curves = Curves()
+@pytest.mark.parametrize("number", [1, 2, 999, 1000, 1001, 2500, 20_001])
+def test_thinned_curves_keep_their_mean_their_order_and_their_ends(number):
+    values, curves = list(np.random.default_rng(number).uniform(-10, 10, number)), Curves()
     for i, value in enumerate(values):
         curves.add(float(i), {"G": value})
     told = curves.plain()
@@ -34,9 +32,7 @@ def test_thinned_curves_keep_their_mean_their_order_and_their_ends(values):
     assert len(x) == len(y) <= LIMIT and x == sorted(x)
     assert x[0] <= curves.stride and x[-1] >= len(values) - 1 - curves.stride
     whole = len(values) // curves.stride * curves.stride
-    full = y[: whole // curves.stride]
-    scale = max(1.0, *(abs(v) for v in values))
-    assert np.mean(full) == pytest.approx(np.mean(values[:whole]), abs=1e-4 * scale) if full else True
+    assert np.mean(y[: whole // curves.stride]) == pytest.approx(np.mean(values[:whole]), abs=1e-4)
 
 
 def test_a_loss_that_begins_late_or_is_no_number_leaves_gaps():
