@@ -16,7 +16,20 @@ SMALL = ["--dataroot", "demo", "--gpu_ids", "-1", "--ngf", "12", "--ndf", "12", 
 RUNS = {  # name: flags of train.py
     "balls": ["--model", "pix2pix", "--netG", "unet_64", "--n_epochs", "8"],
     "balls_wgangp": ["--model", "pix2pix", "--netG", "unet_64", "--gan_mode", "wgangp", "--n_epochs", "8"],
-    "shapes": ["--model", "cgan", "--ngf", "24", "--ndf", "24", "--sample_epoch_freq", "4", "--n_epochs", "20"],
+    "shapes": [
+        "--model",
+        "cgan",
+        "--ngf",
+        "24",
+        "--ndf",
+        "24",
+        "--sample_epoch_freq",
+        "4",
+        "--batch_size",
+        "16",
+        "--n_epochs",
+        "36",
+    ],
 }
 PAGES = {  # picture: page, from the folder of the runs
     "training": "checkpoints/balls/web/index.html",
