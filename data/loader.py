@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from data.base import BaseDataset, Sample
 from util import blame, plugins
 from util.errors import DataError, UserError
-from util.pixels import grid, is_picture, to_pixels
+from util.pixels import first_pictures, grid
 from util.seeding import mixed, seeded
 
 Key = tuple[int, int]  # (epoch, index)
@@ -60,9 +60,9 @@ class Loader:
         """
         self.order.epoch, self.order.skip = 1, 0
         keys = [key for batch in islice(self.order, number) for key in batch]
-        samples = [sound(self.loader.dataset[key]) for key in keys[:number]]
-        sides = [side for side in ("A", "B") if all(is_picture(sample.get(side)) for sample in samples)]
-        return grid([to_pixels(sample[side]) for side in sides for sample in samples], len(samples)) if sides else None
+        shown = [first_pictures(one_batch(self.loader.dataset[key])) for key in keys[:number]]
+        sides = [side for side in ("A", "B") if all(side in pictures for pictures in shown)]
+        return grid([pictures[side] for side in sides for pictures in shown], len(shown)) if sides else None
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield batches; raise DataError, naming the file, for a sample that could not be made."""

@@ -4,6 +4,7 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -109,7 +110,8 @@ def _server():
 
 def _child(words, cwd, env, pipes, before) -> None:
     multiprocessing.set_start_method(_usual, force=True)  # for its workers, as in a process of its own
-    os.setsid()  # a group of its own, as a terminal gives
+    os.setsid()  # a group of its own, as a terminal gives; and Ctrl-C is heard, whatever this shell is told to ignore
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -98,7 +98,7 @@ class Display:
         if wanting:
             try:
                 shown = pictures()
-            except Exception as problem:  # a plug-in's show(): the run goes on without pictures
+            except (Exception, SystemExit) as problem:  # a plug-in's show(): the run goes on without pictures
                 for sink in wanting:
                     sink.image_freq = 0
                 self.say(f"note: no pictures are shown from here on ({_what(problem)})")
@@ -113,7 +113,7 @@ class Display:
         try:
             sheets = preview.sheets(at)
             samples = preview.samples(at) if self._shows("samples") else {}
-        except Exception as problem:  # a plug-in's: the run goes on without
+        except (Exception, SystemExit) as problem:  # a plug-in's: the run goes on without
             preview.end()
             self.say(f"note: no samples are shown from here on ({_what(problem)})")
             return False
@@ -154,7 +154,7 @@ class Display:
         self.say(f"note: display {name} is off from here on ({_what(problem)})")
 
 
-def _what(problem: Exception) -> str:
+def _what(problem: BaseException) -> str:
     """Return an error in one line, with the plug-in's line it comes from."""
     where = place(problem)
     return printable(f"{type(problem).__name__}: {problem}" + (f" at {where}" if where else ""))

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,11 +15,6 @@ PADDING = 2  # pixels between pictures of a grid
 COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
-def is_picture(image: "Tensor | None") -> bool:
-    """Whether this is a tensor (C, H, W) with as many channels as a picture that can be shown."""
-    return image is not None and image.dim() == 3 and image.shape[0] in (1, 3)
-
-
 def to_pixels(image: "Tensor") -> np.ndarray:
     """Return a tensor (C, H, W) in [-1, 1] as uint8 (H, W, C); values beyond are clamped, the rest rounded."""
     scaled = (image.detach().float().cpu().clamp(-1, 1) + 1) / 2 * 255
@@ -29,6 +24,12 @@ def to_pixels(image: "Tensor") -> np.ndarray:
 def first_pixels(images: "dict[str, Tensor]") -> dict[str, np.ndarray]:
     """Return the first picture of each batch (N, C, H, W) as uint8 (H, W, C)."""
     return {name: to_pixels(batch[0]) for name, batch in images.items()}
+
+
+def first_pictures(batch: "dict[str, Any]") -> dict[str, np.ndarray]:
+    """Return the first of each (N, C, H, W) in a batch that has as many channels as a picture, as uint8 (H, W, C)."""
+    pictures = {name: value for name, value in batch.items() if getattr(value, "ndim", 0) == 4}
+    return first_pixels({name: value for name, value in pictures.items() if value.shape[1] in (1, 3)})
 
 
 def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
