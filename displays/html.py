@@ -63,6 +63,7 @@ class Html(Sink):
     def _rows(self, at: Position, pictures: Pictures, wide: bool) -> None:
         for label, array in pictures.items():
             save_image(array, self.pictures / f"epoch{at.epoch:03d}_{label}.png")
+            self.history.sizes[label] = [array.shape[1], array.shape[0]]
         self.history.add_row(at.epoch, list(pictures), wide)
         self._write(at)
 
@@ -116,6 +117,7 @@ class History:
 
     def __init__(self) -> None:
         self.rows: list[list[Any]] = []
+        self.sizes: dict[str, list[int]] = {}  # of each label: width, height
         self.files: list[str] = []  # of the fixed samples
         self.sampled: list[int] = []  # epochs at which they were drawn
         self.drawn: dict[str, list[int]] = {}  # of each label: the epochs at which it was another picture
@@ -144,6 +146,7 @@ class History:
             "epoch": min(at.epoch, at.last_epoch), "last_epoch": at.last_epoch, "step": at.step,
             "share": round(share, 5),
             "state": state, "updated": round(time.time(), 3), "notes": self.notes, "rows": self.rows,
+            "sizes": self.sizes,
             "left": round((1 - share) * at.last_epoch * seconds) if state == "training" else 0,
             "lr": self.lr, "spent": parts and f"time: {parts}",
             "samples": {"files": self.files, "epochs": self.sampled, "labels": self.drawn},
@@ -157,6 +160,7 @@ class History:
             told = json.loads(path.read_text(encoding="utf-8").partition("(")[2].rpartition(")")[0])
             kept.rows = [[a, min(b, epoch), [str(label) for label in labels], bool(wide)]
                          for a, b, labels, wide in told["rows"] if a <= epoch]  # fmt: skip
+            kept.sizes = {str(label): [int(width), int(height)] for label, (width, height) in told["sizes"].items()}
             samples = told["samples"]
             kept.files = [str(file) for file in samples["files"]]
             kept.sampled = [e for e in samples["epochs"] if e < epoch]

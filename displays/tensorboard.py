@@ -1,11 +1,12 @@
 """TensorBoard event files of a run, in its folder `tensorboard`; look with: tensorboard --logdir RUN/tensorboard."""
 
+import shlex
 import threading
 from pathlib import Path
 from typing import Any
 
 from util.display import Pictures, Sink
-from util.errors import EnvironmentFault
+from util.errors import EnvironmentFault, printable
 from util.pixels import grid
 from util.position import Position
 
@@ -33,6 +34,8 @@ class TensorBoard(Sink):
                 old.unlink()
         # what an earlier process showed of steps that are done again is not shown any more
         self.writer = self.make_writer(str(self.folder), purge_step=at.samples + 1 if at.step else None)
+
+        print(printable(f"TensorBoard: tensorboard --logdir {shlex.quote(str(self.folder))}"), flush=True)
 
     def losses(self, at: Position, values: dict[str, float]) -> None:
         self._scalars(at, values)

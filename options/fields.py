@@ -118,7 +118,8 @@ class Flag:
     def _named(self, kind: str, value: Any) -> Any:
         """Return the registered spelling of a name, or of each of a comma-separated tuple of names."""
         if isinstance(value, tuple):
-            return tuple(entry(kind, word, "--" + self.name).name for one in value for word in one.split(",") if word)
+            words = (word.strip() for one in value for word in one.split(","))
+            return tuple(entry(kind, word, "--" + self.name).name for word in words if word)
         return entry(kind, value, "--" + self.name).name if value else value
 
     def _fits(self, number: float) -> bool:

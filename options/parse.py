@@ -99,8 +99,10 @@ class _Layers:
         return next(flag for flag in self.base if flag.name == name)
 
     def elsewhere(self) -> dict[str, str]:
-        """Return {flag: owner} of flags that this command does not have but train.py does."""
-        return {flag.name: "train.py" for flag in self.silent}
+        """Return {flag: owner} of flags that this command does not have but the other one does."""
+        other = {"train": "test", "test": "train"}[self.phase]
+        mine = {flag.name for flag in self.base}
+        return {flag.name: f"{other}.py" for flag in _base(other) if flag.name not in mine}
 
     def effective(self, flags: list[Flag]) -> dict[str, Flag]:
         """Return flags by name, with the defaults that model and data set set for them."""

@@ -10,14 +10,17 @@ let chart, first = 0, chosen = null, playing = null;
 const byId = (id) => document.getElementById(id);
 const epochName = (epoch) => String(epoch).padStart(3, "0");
 
-function picture(source, label, width) {
-  const image = make("img", { src: source, alt: shown(label), loading: "lazy", decoding: "async" });
+/* width: 0 for pictures that are shown as wide as they are. With both sides known nothing jumps while it loads. */
+function picture(source, text, label, width) {
+  const image = make("img", { src: source, alt: shown(text), loading: "lazy", decoding: "async" });
+  const [across, down] = told.sizes[label] ?? [0, 0];
+  if (across) { image.width = width || across; image.height = (down * (width || across)) / across; }
   if (width) image.style.width = `${width}px`;
   return make("a", { href: source }, image);
 }
 
-function cell(file, label, width) {
-  return make("td", {}, picture(address("images/", file), label, width), make("p", {}, shown(label)));
+function cell(source, label, width) {
+  return make("td", {}, picture(source, label, label, width), make("p", {}, shown(label)));
 }
 
 /* --- where the run stands */
@@ -66,7 +69,7 @@ function fill() {
   const labels = Object.entries(told.samples.labels), body = byId("samplerows");
   const head = make("tr", {}, ...labels.map(([label]) => make("th", {}, label)));
   const rows = told.samples.files.map((file, i) => make("tr", { title: file }, ...labels.map(([label, epochs]) =>
-    make("td", {}, picture(address("samples/", `epoch${epochName(drawnAt(epochs))}_${i + 1}_${label}.png`), `${label} of ${file}`, Math.min(HEAD.width, SAMPLE))))));
+    make("td", {}, picture(address("samples/", `epoch${epochName(drawnAt(epochs))}_${i + 1}_${label}.png`), `${label} of ${file}`, label, Math.min(HEAD.width, SAMPLE))))));
   const same = body.rows.length === rows.length + 1 && body.rows[0].cells.length === labels.length;
   if (!same) { body.replaceChildren(head, ...rows); return; }
   rows.forEach((row, i) => [...row.querySelectorAll("a")].forEach((a, j) => exchange(body.rows[i + 1].cells[j], a)));
@@ -107,16 +110,38 @@ function labelsOf(epoch) {
   return told.rows.filter(([from, to]) => from <= epoch && epoch <= to);
 }
 
+/* The newest epoch's files are replaced while it lasts: another address has the browser read them again. */
+function row(epoch, newest) {
+  const version = epoch === newest ? `?${told.updated}` : "";
+  const file = (label) => address("images/", `epoch${epochName(epoch)}_${label}.png`) + version;
+  const tables = labelsOf(epoch).map(([, , labels, wide]) => {
+    const cells = labels.map((label) => cell(file(label), label, wide ? 0 : HEAD.width));
+    return make("div", { class: "scroll" }, make("table", {}, make("tr", {}, ...cells)));
+  });
+  const kept = { "data-epoch": epoch, "data-tables": tables.length, "data-version": version };
+  return make("section", kept, make("h3", {}, `epoch [${epoch}]`), ...tables);
+}
+
+/* Rows that are there already stay the same elements, so that whoever reads them is not moved. */
 function epochs() {
-  const newest = Math.max(0, ...told.rows.map((row) => row[1]));
+  const newest = Math.max(0, ...told.rows.map((span) => span[1]));
   first = Math.min(first, Math.max(0, newest - 1));
-  const wanted = [];
-  for (let epoch = newest - first; epoch > Math.max(0, newest - first - PER_PAGE); epoch--) wanted.push(epoch);
-  byId("rows").replaceChildren(...wanted.flatMap((epoch) => labelsOf(epoch).flatMap(([, , labels, wide], i) => {
-    const cells = labels.map((label) => cell(`epoch${epochName(epoch)}_${label}.png`, label, wide ? 0 : HEAD.width));
-    const table = make("div", { class: "scroll" }, make("table", {}, make("tr", {}, ...cells)));
-    return i ? [table] : [make("h3", {}, `epoch [${epoch}]`), table];
-  })));
+  const body = byId("rows"), wanted = [];
+  for (let epoch = newest - first; epoch > Math.max(0, newest - first - PER_PAGE); epoch--) {
+    if (labelsOf(epoch).length) wanted.push(epoch);
+  }
+  const there = new Map([...body.children].map((section) => [Number(section.dataset.epoch), section]));
+  for (const [epoch, section] of there) {
+    const changed = epoch === newest ? section.dataset.version !== `?${told.updated}` : section.dataset.version;
+    const stale = !wanted.includes(epoch) || Number(section.dataset.tables) !== labelsOf(epoch).length || changed;
+    if (stale) { section.remove(); there.delete(epoch); }
+  }
+  let before = null;
+  for (const epoch of wanted.reverse()) {
+    const section = there.get(epoch) ?? row(epoch, newest);
+    if (section.nextSibling !== before || !section.parentNode) body.insertBefore(section, before);
+    before = section;
+  }
   byId("newer").disabled = first === 0;
   byId("older").disabled = first + PER_PAGE >= newest;
   byId("pager").hidden = newest <= PER_PAGE;

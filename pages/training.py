@@ -76,17 +76,23 @@ def _rows(rows: list[Any], width: int) -> None:
     newest = max([row[1] for row in rows], default=0)
     for epoch in range(newest, max(0, newest - STATIC), -1):
         here = [row for row in rows if row[0] <= epoch <= row[1]]
-        if here:
+        if not here:
+            continue
+        with tags.section(data_epoch=str(epoch), data_tables=str(len(here))):
             tags.h3(f"epoch [{epoch}]")
-        for _, _, labels, wide in here:
-            with tags.div(cls="scroll"), tags.table(), tags.tr():
-                for label in labels:
-                    address = link(f"epoch{epoch:03d}_{label}.png")
-                    with tags.td():
-                        with tags.a(href=address):
-                            style = "" if wide else f"width:{width}px"
-                            tags.img(src=address, style=style, loading="lazy", alt=label)
-                        tags.p(label)
+            _tables(epoch, here, width)
+
+
+def _tables(epoch: int, rows: list[Any], width: int) -> None:
+    for _, _, labels, wide in rows:
+        with tags.div(cls="scroll"), tags.table(), tags.tr():
+            for label in labels:
+                address = link(f"epoch{epoch:03d}_{label}.png")
+                with tags.td():
+                    with tags.a(href=address):
+                        style = "" if wide else f"width:{width}px"
+                        tags.img(src=address, style=style, loading="lazy", alt=label)
+                    tags.p(label)
 
 
 def _options(options: dict[str, str], given: set[str]) -> None:

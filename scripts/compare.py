@@ -14,6 +14,7 @@ from pages.names import file_name
 from util.curves import of_run
 from util.errors import DataError, EnvironmentFault, OptionError
 from util.report import guarded
+from util.runs import meant
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,7 +51,10 @@ def results_of(run: str, o: argparse.Namespace) -> Path:
         why = f"has no results of phase {o.phase}, epoch {o.epoch}, but of {', '.join(there)}"
         raise DataError("run", run, why, "choose with --phase and --epoch, or name the folder")
     where = f"has no results in {Path(o.results_dir) / run}"
-    raise DataError("run", run, where, f"run python test.py --name {run}, or give --results_dir")
+    if (Path(o.checkpoints_dir) / run).is_dir():
+        raise DataError("run", run, where, f"run python test.py --name {run}, or give --results_dir")
+    tested = sorted({path.parent.parent.name for path in Path(o.results_dir).glob("*/*/images")})
+    raise DataError("run", run, where, meant(run, tested) or "run test.py first, or give --results_dir")
 
 
 def names_of(folders: list[Path]) -> list[str]:

@@ -19,6 +19,7 @@ from util.errors import DataError, EnvironmentFault, OptionError, printable
 from util.losses import Losses, Points, read_losses
 from util.registry import nearest
 from util.report import guarded
+from util.runs import meant
 
 LOGS = ("losses.jsonl", "loss_log.txt")
 STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 3)), (0, (4, 1.2, 1, 1.2, 1, 1.2)))
@@ -69,8 +70,7 @@ def log_of(run: str, checkpoints_dir: str) -> Path:
         if place.is_dir():
             raise DataError("run", run, f"{place} holds no {' or '.join(LOGS)}", "give a run that has trained")
     known = sorted({path.parent.name for log in LOGS for path in Path(checkpoints_dir).glob(f"*/{log}")})
-    near = nearest(run, known)
-    remedy = f"did you mean {near}?" if near else f"there are: {', '.join(known[:20])}" if known else "train one first"
+    remedy = meant(run, known) or "train one first"
     raise DataError("run", run, f"there is no such run in {checkpoints_dir}, nor such a file or folder", remedy)
 
 

@@ -57,6 +57,7 @@ OPTIONS = {
     "beta1": (["--beta1", 2], ["--beta1", "below 1"]),
     "no whole number": (["--n_epochs", 1.5], ["--n_epochs", "whole number"]),
     "misspelt flag": (["--lamda_L1", 5], ["--lamda_L1", "did you mean --lambda_L1?"]),
+    "another command's flag": (["--num_test", 5], ["--num_test", "it belongs to test.py"]),
     "another model's flag": (["--lambda_A", 5], ["--lambda_A", "pix2pix", "cycle_gan"]),
     "abbreviated flag": (["--n_epoch", 5], ["--n_epoch", "did you mean --n_epochs?"]),
     "a stray word": (["stray"], ["'stray'"]),

@@ -220,7 +220,7 @@ def test_hostile_names_are_text(browser, compared, two):
         (
             ["one", "nobody"],
             3,
-            "error: run 'nobody': has no results in results/nobody; run python test.py --name nobody",
+            "error: run 'nobody': has no results in results/nobody; there are ",
         ),
         (["one", "two", "--epoch", "7"], 3, "has no results of phase test, epoch 7, but of test_latest; choose with"),
         (["one", "two", "--wrong", "7"], 2, "unrecognized arguments: --wrong"),

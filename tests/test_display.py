@@ -129,7 +129,7 @@ def test_only_the_displays_that_are_asked_for(command, tmp_path):
     folder = tmp_path / "checkpoints" / "run"
     assert (folder / "loss_log.txt").read_text().count("(epoch: ") == 6
     assert (folder / "web" / "index.html").is_file()
-    ended = command("train", *FEW, "--displays", "console", "--overwrite")
+    ended = command("train", *FEW, "--displays", " console, health", "--overwrite")
     assert ended.code == 0 and "(epoch: 2, iters: 3," in ended.out
     assert not (folder / "web").exists()
 

@@ -257,7 +257,7 @@ def test_more_losses_than_colours_and_runs_than_styles(plot, tmp_path):
 @pytest.mark.parametrize(("argv", "code", "words"), [
     (["on"], 3, ["run 'on'", "did you mean one?"]),
     (["checkpoints"], 3, ["holds no losses.jsonl or loss_log.txt"]),
-    (["zzzz"], 3, ["there is no such run in ./checkpoints", "there are: empty, one"]),
+    (["zzzz"], 3, ["there is no such run in ./checkpoints", "there are empty, one"]),
     (["empty"], 3, ["empty", "holds no"]),
     (["one", "--losses", "g"], 2, ["no run has a loss 'g'", "did you mean G?"]),
     (["one", "--smooth", "1"], 2, ["--smooth", "0.99"]),

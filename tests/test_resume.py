@@ -160,6 +160,15 @@ def test_changed_options_are_listed_and_used(command, copied):
     assert epochs[-1]["lr"] == pytest.approx(0.001 / 3)
 
 
+def test_nothing_to_continue_names_the_runs_there_are(command, copied):
+    copied("pix2pix")
+    ended = command("train", *SMALL, *DEMO, "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0,
+                    "--max_dataset_size", 1, "--name", "rum", "--continue_train")  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "nothing to continue in checkpoints/rum: starting afresh (did you mean run?)" in ended.out
+    assert "there is no such folder; did you mean run?" in command("test", "--name", "ruin").last
+
+
 def test_nothing_to_continue_starts_afresh_and_says_so(command, straight, plugins, tmp_path):
     ended = command("train", *flags("pix2pix", plugins), "--continue_train")
     assert ended.code == 0, ended.err

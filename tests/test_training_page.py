@@ -92,6 +92,7 @@ def a_thousand_epochs(folder, name="run", label="fake_B"):
         if epoch % 20 == 0:
             sink.history.sampled.append(epoch)
             sink.history.add_sample(epoch, label)
+    sink.history.sizes = {name: [64, 48] for name in ("real_A", label, "real_B")}
     sink.history.files = [f"picture {i}.png" for i in range(8)]
     del sink._write
     sink._write(at)
@@ -295,10 +296,30 @@ def test_an_open_page_follows_the_run_without_reloading(run, opened, tmp_path):
     assert page.eval_on_selector_all("#rows h3", "all => all.map(h => h.textContent)") == ["epoch [1]"]
     short = dict(drawn(page))
     script.write_text(f"ganvas.take({json.dumps(told)});\n")
-    page.wait_for_selector("#rows h3:nth-of-type(2)")
+    page.wait_for_selector("#rows section:nth-of-type(2)")
     assert page.evaluate("window.mark") == "the same page"
+    assert page.eval_on_selector_all("#rows h3", "all => all.map(h => h.textContent)") == ["epoch [2]", "epoch [1]"]
     assert all(len(path) > len(short[name]) for name, path in drawn(page))
     assert page.text_content("#state").endswith("done")
+
+
+def test_rows_that_come_do_not_move_what_is_read(browser, tmp_path):
+    """New epochs are put above the old ones while somebody looks at an old one: it stays where it is."""
+    page_file = a_thousand_epochs(tmp_path)
+    script = page_file.parent / "history.js"
+    told = json.loads(script.read_text()[len("ganvas.take(") : -len(");\n")])
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(page_file.as_uri())
+    old = page.locator("#rows section[data-epoch='990']")
+    old.scroll_into_view_if_needed()
+    before = old.bounding_box()["y"]
+    for more in (1, 2, 3):
+        told["rows"][0][1] = 1000 + more
+        script.write_text(f"ganvas.take({json.dumps(told | {'updated': told['updated'] + more})});\n")
+        page.evaluate("ask()")
+        page.wait_for_selector(f"#rows section[data-epoch='{1000 + more}']", state="attached")
+        assert abs(old.bounding_box()["y"] - before) < 2
+    page.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

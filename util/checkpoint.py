@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from util import disk, misfit
 from util.errors import CheckpointError, EnvironmentFault, printable
 from util.reading import check, read
+from util.runs import meant, there_are
 
 FORMAT = 1
 
@@ -257,7 +258,8 @@ def existing(path: Path) -> Path:
         return path
     folder = path.parent
     if not folder.is_dir():
-        raise CheckpointError("run", folder, "there is no such folder", "check --name and --checkpoints_dir")
+        remedy = meant(folder.name, there_are(folder.parent)) or "check --name and --checkpoints_dir"
+        raise CheckpointError("run", folder, "there is no such folder", remedy)
     name = path.stem.partition("_net_")[2]
     others = listing(folder, f"*_net_{name}.pth")
     remedy = (

@@ -30,7 +30,7 @@ class Preview:
 
     def sheets(self, at: Position) -> dict[str, Any]:
         """Return what a model generates without input, {name: (H, W, C) uint8}, where an epoch's is due."""
-        due = self.sheet_freq and at.epoch % self.sheet_freq == 0
+        due = self.sheet_freq and (at.epoch % self.sheet_freq == 0 or at.epoch == at.last_epoch)
         return training_grid(self.model, self.classes, self.seed) if due else {}
 
     def samples(self, at: Position) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from util.means import Means
 from util.optim import Gates, Optimizers, in_phases
 from util.position import Position
 from util.registry import entries, plain
+from util.runs import meant, there_are
 
 
 class Run:
@@ -165,7 +166,10 @@ class Run:
             self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {self.at.epoch} (--epoch_count)")
             self.notes.append("optimisers, image pools and random draws start anew: such files do not hold them")
         else:
-            self.notes.append(f"nothing to continue in {self.folder}: starting afresh")
+            others = meant(self.folder.name, there_are(self.folder.parent))
+            self.notes.append(
+                f"nothing to continue in {self.folder}: starting afresh" + (f" ({others})" if others else "")
+            )
             return False
         return True
 
