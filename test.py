@@ -69,7 +69,8 @@ def translate(o, model, results, batches, where):
 def generate_sheets(o, model, results, classes):
     """Have a model that needs no input draw every class (or --classes): a grid, interpolations, single pictures."""
     from util.classes import chosen
-    from util.sheets import COLUMNS, STEPS, Request, generate
+    from util.pixels import COLUMNS
+    from util.sheets import STEPS, Request, generate
 
     wanted = chosen(o.classes, classes)
     for kind, number in (("grid", min(COLUMNS, o.num_samples)), ("interpolation", STEPS), ("per_class", o.num_samples)):

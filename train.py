@@ -35,12 +35,13 @@ def main(argv, report):
 
 def build(o, pin=False):
     """Return the loader of batches, what the data set says of its images, a fresh model, and what Preview shows."""
-    from data.fixed import fixed_samples
+    from data.fixed import first_shown
     from data.loader import Loader
     from networks.sizes import check_sizes
     from util import seeding
     from util.registry import find
     from util.rehearsal import rehearse
+    from util.sheets import can_generate
 
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
@@ -55,7 +56,7 @@ def build(o, pin=False):
         why = f"leaves nothing: {len(dataset)} images make no batch of {o.batch_size}"
         raise OptionError("option", "--drop_last", why, "lower --batch_size or leave --drop_last out")
     rehearse(model, o.model, o.dataset_mode, loader.sample(), spec.classes)
-    return loader, spec, model, (loader.sheet(), fixed_samples(o))
+    return loader, spec, model, first_shown(o, loader, can_generate(model))
 
 
 def set_up(o, folder, where, loader, spec, model):

@@ -19,6 +19,7 @@ from util.errors import DataError, UserError
 from util.pixels import first_pictures, grid
 from util.seeding import mixed, seeded
 
+SHEET = 256  # pixels of a picture's longer side on the sheet, about
 Key = tuple[int, int]  # (epoch, index)
 
 
@@ -60,7 +61,7 @@ class Loader:
         """
         self.order.epoch, self.order.skip = 1, 0
         keys = [key for batch in islice(self.order, number) for key in batch]
-        shown = [first_pictures(one_batch(self.loader.dataset[key])) for key in keys[:number]]
+        shown = [first_pictures(one_batch(self.loader.dataset[key]), SHEET) for key in keys[:number]]
         sides = [side for side in ("A", "B") if all(side in pictures for pictures in shown)]
         return grid([pictures[side] for side in sides for pictures in shown], len(shown)) if sides else None
 

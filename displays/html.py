@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pages.names import label_parts
 from pages.training import write_training
 from util.curves import Curves
 from util.display import Pictures, Sink
@@ -32,7 +33,7 @@ class Html(Sink):
         self.pictures.mkdir(parents=True, exist_ok=True)
         (self.web / "samples").mkdir(exist_ok=True)
         self.history, self.curves, self.health = History(), Curves(), Health(o.gan_mode, o.dataset_mode)
-        self.at = Position()
+        self.at: Position | None = None  # None: not started
         self.written = 0.0
 
     def start(self, at: Position) -> None:
@@ -61,6 +62,8 @@ class Html(Sink):
         self._rows(at, pictures, wide=True)
 
     def _rows(self, at: Position, pictures: Pictures, wide: bool) -> None:
+        safe = label_parts(pictures)  # a plug-in's label may be no name of a file
+        pictures = {safe[label]: array for label, array in pictures.items()}
         for label, array in pictures.items():
             save_image(array, self.pictures / f"epoch{at.epoch:03d}_{label}.png")
             self.history.sizes[label] = [array.shape[1], array.shape[0]]
@@ -68,8 +71,9 @@ class Html(Sink):
         self._write(at)
 
     def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
-        for label in next(iter(samples.values())):
-            arrays = [pictures[label] for pictures in samples.values()]
+        common = [label for label in next(iter(samples.values())) if all(label in each for each in samples.values())]
+        for shown, label in label_parts(common).items():
+            arrays = [pictures[shown] for pictures in samples.values()]
             before = self.history.drawn.get(label)
             if before and all(map(_holds, self._sample_files(before[-1], label, len(arrays)), arrays)):
                 continue  # an input: the page keeps showing the one it has
@@ -90,7 +94,8 @@ class Html(Sink):
         self._write(at)
 
     def close(self) -> None:
-        self._write(self.at, "stopped")
+        if self.at is not None:
+            self._write(self.at, "stopped")
 
     def _write(self, at: Position, state: str = "training") -> None:
         self.at, self.written = at, time.monotonic()
@@ -112,7 +117,7 @@ def _holds(file: Path, array: np.ndarray) -> bool:
 class History:
     """What a page has of a run: which pictures there are, in space that does not grow with the number of epochs.
 
-    rows: [first epoch, last epoch, labels, whether they are sheets], for each span of epochs with equal labels.
+    rows: [first epoch, last epoch, labels, whether they are sheets, step], for each span of epochs with equal labels.
     """
 
     def __init__(self) -> None:
@@ -128,10 +133,12 @@ class History:
     def add_row(self, epoch: int, labels: list[str], wide: bool) -> None:
         """Note that an epoch has these pictures; sheets and others have spans of their own."""
         last = next((row for row in reversed(self.rows) if row[3] == wide), None)
-        if last and last[2] == labels and last[1] in (epoch, epoch - 1):
-            last[1] = epoch
+        if last and last[2] == labels and last[1] == epoch:
+            return
+        if last and last[2] == labels and (last[0] == last[1] or epoch - last[1] == last[4]):
+            last[1], last[4] = epoch, epoch - last[1]
         else:
-            self.rows.append([epoch, epoch, labels, wide])
+            self.rows.append([epoch, epoch, labels, wide, 1])
 
     def add_sample(self, epoch: int, label: str) -> None:
         """Note that a label of the fixed samples was drawn anew."""
@@ -158,8 +165,8 @@ class History:
         kept = cls()
         try:
             told = json.loads(path.read_text(encoding="utf-8").partition("(")[2].rpartition(")")[0])
-            kept.rows = [[a, min(b, epoch), [str(label) for label in labels], bool(wide)]
-                         for a, b, labels, wide in told["rows"] if a <= epoch]  # fmt: skip
+            kept.rows = [[a, b if b <= epoch else epoch - (epoch - a) % step, list(map(str, labels)), bool(wide), step]
+                         for a, b, labels, wide, step in told["rows"] if a <= epoch]  # fmt: skip
             kept.sizes = {str(label): [int(width), int(height)] for label, (width, height) in told["sizes"].items()}
             samples = told["samples"]
             kept.files = [str(file) for file in samples["files"]]

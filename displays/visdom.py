@@ -65,6 +65,8 @@ class VisdomDisplay(Sink):
         self.sender.send(str(self.id), lambda: plot(f"{self.name} loss over time", x, lines))
 
     def images(self, at: Position, pictures: Pictures) -> None:
+        if not pictures:  # of other channels than can be shown
+            return
         if self.ncols <= 0:
             for number, (label, array) in enumerate(pictures.items(), 1):
                 self.sender.send(str(self.id + number), partial(picture, label, array, self.width))

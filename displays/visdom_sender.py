@@ -14,7 +14,7 @@ from util.errors import printable
 TIMEOUT = 3.0  # seconds for one message and its answer, and
 SLOWEST = 250_000  # bytes a second on top: a sheet of large pictures takes its time on a slow line
 RETRY = 10.0  # seconds of rest after a failure
-FAREWELL = 2.0  # seconds for what waits when the run ends
+FAREWELL = 1.5  # seconds for what waits when the run ends
 PACE, LONGEST_PAUSE = 50, 3.0  # times what a message took of the processor, it rests: 2 % of it; at most seconds
 TOLD = 6  # lines about a server that comes and goes
 

@@ -102,6 +102,8 @@ def main() -> None:
     losses = Losses(settings["losses"], run)
     losses.log()
     for line in open(FEED, encoding="utf-8"):
+        if not line.endswith("\n"):  # cut off with the training: what it held is lost, the losses are not
+            break
         message = json.loads(line)
         losses.log()
         if "pictures" in message:

@@ -45,11 +45,11 @@ def read_results(name: str, folder: Path) -> Side:
     """
     items: dict[str, Item] = {}
     better: dict[str, str] = {}
-    text = _text(folder / "rows.js")
     try:
+        text = _text(folder / "rows.js")
         table = json.loads(text.removeprefix(ROWS_HEAD).removesuffix(ROWS_END)) if text else {}
         items, better = _items(table) if table else _listed(folder)
-    except (ValueError, LookupError, TypeError, AttributeError) as problem:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as problem:
         raise DataError("file", folder / "rows.js", "is damaged, or no file of ours", "run test.py again") from problem
     if not items:
         raise DataError("folder", folder, "holds no results", "run test.py, or name its PHASE_EPOCH folder")
@@ -118,10 +118,7 @@ def write_comparison(folder: Path, sides: Sequence[Side], curves: Sequence[dict[
     book = Book(folder, title, _heading(sides, bases, len(common)), columns, width, _pair(sides, common[0]),
                 frame(title, ("curves.css",), ("curves.js", "compare.js"), {"runs": runs}))  # fmt: skip
     figures = {name: _figures(name, sides, columns) for name in common}
-    losses = (
-        '<details id="losses" class="js"><summary>losses</summary><div id="curves"></div></details>' if runs else ""
-    )
-    book.intro = _means(columns, list(figures.values())) + losses + _listing(missing)
+    book.intro = _means(columns, list(figures.values())) + (LOSSES if runs else "") + _listing(missing)
     for name in common:
         pictures = _pictures(name, sides, bases)
         named = all(file.startswith(name) for _, file, *_ in pictures)

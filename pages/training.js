@@ -25,12 +25,10 @@ function cell(source, label, width) {
 
 /* --- where the run stands */
 
-const WORDS = { training: "training", done: "done", stopped: "stopped", saved: "stopped" };
-
 function stands() {
   const ago = Date.now() / 1000 - told.updated;
-  const quiet = told.state === "training" && ago > Math.max(120, 20 * told.interval);
-  const state = quiet ? `no news for ${duration(ago)}: killed, or a long step` : WORDS[told.state];
+  const quiet = told.state === "training" && ago > 120;
+  const state = quiet ? `no news for ${duration(ago)}: killed, or a long step` : told.state;
   byId("state").textContent = `epoch ${told.epoch} of ${told.last_epoch}, step ${told.step.toLocaleString("en")}: ${state}`;
   byId("updated").textContent = [`updated ${new Date(told.updated * 1000).toLocaleString()}`, told.left && `about ${duration(told.left)} to go`,
     told.lr && `learning rate ${brief(told.lr)}`, told.spent].filter(Boolean).join(" · ");
@@ -107,7 +105,7 @@ function play() {
 /* --- the pictures of every epoch, newest first */
 
 function labelsOf(epoch) {
-  return told.rows.filter(([from, to]) => from <= epoch && epoch <= to);
+  return told.rows.filter(([from, to, , , step]) => from <= epoch && epoch <= to && (epoch - from) % step === 0);
 }
 
 /* The newest epoch's files are replaced while it lasts: another address has the browser read them again. */
@@ -165,7 +163,7 @@ function show() {
 
 window.ganvas = {
   take(history) {
-    if (history.updated === told.updated) return;
+    if (history.updated === told.updated) { stands(); return; }
     told = history;
     show();
   },

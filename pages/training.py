@@ -23,9 +23,7 @@ def write_training(
     """
     replace_text(folder / "history.js", f"ganvas.take({embedded(history)});\n")
     head = {"name": name, "width": width, "hidden": HIDDEN, "history": history}
-    page = document(
-        f"Experiment name = {name}", ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js"), head
-    )
+    page = document(f"Experiment name = {name}", STYLES, SCRIPTS, head)
     with page:
         _head(name)
         with tags.section(id="health", hidden=True):
@@ -75,7 +73,7 @@ def _rows(rows: list[Any], width: int) -> None:
     """The newest epochs in the reference's layout, for whoever reads the page without running it."""
     newest = max([row[1] for row in rows], default=0)
     for epoch in range(newest, max(0, newest - STATIC), -1):
-        here = [row for row in rows if row[0] <= epoch <= row[1]]
+        here = [row for row in rows if row[0] <= epoch <= row[1] and (epoch - row[0]) % row[4] == 0]
         if not here:
             continue
         with tags.section(data_epoch=str(epoch), data_tables=str(len(here))):
@@ -84,7 +82,7 @@ def _rows(rows: list[Any], width: int) -> None:
 
 
 def _tables(epoch: int, rows: list[Any], width: int) -> None:
-    for _, _, labels, wide in rows:
+    for _, _, labels, wide, _ in rows:
         with tags.div(cls="scroll"), tags.table(), tags.tr():
             for label in labels:
                 address = link(f"epoch{epoch:03d}_{label}.png")

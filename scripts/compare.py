@@ -57,6 +57,12 @@ def results_of(run: str, o: argparse.Namespace) -> Path:
     raise DataError("run", run, where, meant(run, tested) or "run test.py first, or give --results_dir")
 
 
+def log_of(run: str, o: argparse.Namespace) -> Path:
+    """Return the losses of a run that is given by its name; of a folder of results nobody knows which run made it."""
+    named = (Path(o.results_dir) / run / f"{o.phase}_{o.epoch}").is_dir()
+    return Path(o.checkpoints_dir, run if named else "", "losses.jsonl")
+
+
 def names_of(folders: list[Path]) -> list[str]:
     """Return a short name for each folder of results, no two alike: its run's, with more of its path where needed."""
     for parts in (slice(-2, -1), *(slice(-n, None) for n in range(2, 9))):
@@ -78,7 +84,7 @@ def main(argv, report):
         raise OptionError("runs", " ".join(o.run), "are not all different", "name each once")
     names = names_of(folders)
     sides = [read_results(name, folder) for name, folder in zip(names, folders)]
-    curves = [of_run(Path(o.checkpoints_dir, folder.parent.name, "losses.jsonl")) for folder in folders]
+    curves = [of_run(log_of(run, o)) for run in o.run]
     output = Path(o.output or Path(o.results_dir) / "compare" / file_name("_".join(names)))
     if output.resolve() in folders:
         raise OptionError("option", "--output", f"{output} holds results", "choose another folder")

@@ -183,12 +183,6 @@ def late_picture(folder):
     return "late.png"
 
 
-def test_a_picture_that_is_cut_short_among_the_first_ends_it_before_the_first_step(command, files):
-    cut(files / "paired" / "train" / "3.png")
-    check(command("train", *PIX2PIX), 3, ["image 'paired/train/3.png'", "cannot be read", "delete or replace it"])
-    assert not (files / "checkpoints").exists()
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_picture_that_is_cut_short_ends_the_epoch_that_meets_it(command, files, workers):
     """What is shown of the data is fine, so that training begins; the line names the file, whoever read it."""

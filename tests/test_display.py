@@ -200,7 +200,7 @@ def test_no_progress_gives_lines_even_there(on_terminal):
 
 def test_a_note_in_mid_run_does_not_break_the_bar(on_terminal, broken):
     ended, text = on_terminal(*FEW, *broken, "--displays", "console,broken_losses")
-    assert "display brokenlosses is off" in ended.out + text
+    assert "display broken_losses is off" in ended.out + text
     assert re.search(r"epoch 2/2: 100%", text)
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import SMALL, picture
 from PIL import Image
 from test_train import DEMO, TRAINABLE, Page, history, run_in, weights
@@ -53,15 +54,14 @@ def test_spans_of_epochs_do_not_grow_with_their_number():
         kept.add_row(epoch, ["real_A", "fake_B"], False)  # twice in an epoch
         if epoch % 10 == 0:
             kept.add_row(epoch, ["grid"], True)
-    assert kept.rows[0] == [1, 1000, ["real_A", "fake_B"], False]
-    assert all(row[:2] == [e, e] for e, row in zip(range(10, 1001, 10), kept.rows[1:], strict=True))
+    assert kept.rows == [[1, 1000, ["real_A", "fake_B"], False, 1], [10, 1000, ["grid"], True, 10]]
 
 
 def test_other_labels_begin_another_span():
     kept = History()
     for epoch, labels in ((1, ["a"]), (2, ["a", "b"]), (3, ["a", "b"]), (5, ["a", "b"])):
         kept.add_row(epoch, labels, False)
-    assert kept.rows == [[1, 1, ["a"], False], [2, 3, ["a", "b"], False], [5, 5, ["a", "b"], False]]
+    assert kept.rows == [[1, 1, ["a"], False, 1], [2, 3, ["a", "b"], False, 1], [5, 5, ["a", "b"], False, 1]]
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,17 @@ def test_without_a_validation_phase_they_are_training_pictures(command, tmp_path
     assert [name.rpartition("/train/")[2] for name in files] == [f"{i}.png" for i in range(5)]
 
 
-def test_a_spoilt_validation_picture_is_said_before_the_first_step(command, tmp_path, with_val):
+FEW = ["--model", "pix2pix", "--netG", "unet_32", "--name", "run", "--n_epochs", 1, "--n_epochs_decay", 0]
+
+
+def test_a_spoilt_validation_picture_is_a_note_and_no_end(command, tmp_path, with_val):
     (with_val / "val" / "0.png").write_bytes(b"no picture")
-    ended = command("train", *SMALL, "--dataroot", with_val, "--model", "pix2pix", "--netG", "unet_32", "--name", "run")
-    assert ended.code == 3 and "val/0.png" in ended.last
-    assert not (tmp_path / "checkpoints").exists()
+    ended = command("train", *SMALL, "--dataroot", with_val, *FEW)
+    assert ended.code == 0, ended.err
+    (note,) = [line for line in ended.out.splitlines() if "fixed samples" in line]
+    assert note.startswith("note: no fixed samples can be shown (DataError: image ") and "val/0.png" in note
+    ended = command("train", *SMALL, "--dataroot", with_val, *FEW, "--overwrite", "--displays", "console")
+    assert ended.code == 0 and "fixed samples" not in ended.out  # nobody wants them, so nobody reads them
 
 
 @pytest.mark.parametrize("model", TRAINABLE)
@@ -171,6 +177,9 @@ def test_long_runs_keep_about_fifty_epochs_of_samples():
     from util.preview import Preview
 
     class Model:
+        def parameters(self):
+            return iter([torch.zeros(1)])
+
         def eval(self):
             pass
 
@@ -183,6 +192,60 @@ def test_long_runs_keep_about_fifty_epochs_of_samples():
     for last in (1, 7, 50, 51, 200, 999):
         drawn = [e for e in range(1, last + 1) if preview.samples(Position(epoch=e, last_epoch=last))]
         assert drawn[0] == 1 and drawn[-1] == last and (len(drawn) == last if last <= 50 else 25 < len(drawn) <= 52)
+
+
+SHOWN = """
+import torch
+from models.pix2pix import Pix2Pix
+
+class Shown(Pix2Pix):
+    def forward(self, batch):
+        n = len(batch["A"])
+        if getattr(self, "mask", None) is None or len(self.mask) != n:
+            self.mask = torch.ones(n, 1, 1, 1)  # kept from one step to the next
+        if not self.training:
+            torch.rand(3)
+        return super().forward(batch | {"A": batch["A"] * self.mask})
+
+    def show(self, out):
+        return {"real/A": out["real_A"], "x" * 300: out["fake_B"], "..": out["real_B"]}
+"""
+FAILING = """
+import torch
+from models.cgan import ClassGAN
+
+class Failing(ClassGAN):
+    def sheets(self, request):
+        if request.number > 2:  # more than the rehearsal asks for
+            raise MemoryError("too little")
+        return super().sheets(request)
+"""
+
+
+def test_what_a_model_keeps_of_being_shown_serves_training_and_labels_may_be_no_names(command, tmp_path):
+    """A tensor made while samples were drawn is used in the next step; labels with / and of 300 letters get files."""
+    (tmp_path / "shown.py").write_text(SHOWN)
+    ended = command("train", *TINY, "--plugin", "shown.py", "--model", "shown", "--n_epochs", 2, "--n_epochs_decay", 0)
+    assert ended.code == 0, ended.err
+    assert "is off from here on" not in ended.out
+    told = history(tmp_path / "checkpoints" / "run")
+    ((first, last, labels, _, _),) = told["rows"]
+    assert (first, last) == (1, 2) and labels[0] == "real_A" and len(labels[1]) == 40
+    web = tmp_path / "checkpoints" / "run" / "web"
+    assert len(list((web / "images").iterdir())) == 6 and told["samples"]["labels"].keys() == set(labels)
+
+
+def test_a_model_whose_sheets_fail_is_trained_on_as_before(command, tmp_path):
+    """In training mode: the weights are those of the same model that showed nothing."""
+    (tmp_path / "failing.py").write_text(FAILING)
+    found = []
+    for freq in (1, 99):
+        ended = command("train", *TINY, "--plugin", "failing.py", "--model", "failing", "--norm", "batch", "--n_epochs",
+                        3, "--n_epochs_decay", 0, "--sample_epoch_freq", freq, "--overwrite")  # fmt: skip
+        found.append((ended.code, ended.out.count("no samples are shown"), weights(tmp_path / "checkpoints" / "run")))
+    (code, notes, one), (_, _, other) = found
+    assert (code, notes) == (0, 1)
+    assert all(torch.equal(net[key], other[name][key]) for name, net in one.items() for key in net)
 
 
 # --- in a browser

@@ -35,6 +35,7 @@ class Sink:
 
     loss_freq = image_freq = 0
     vital = False  # the log is no display: an error of it ends the run
+    name = ""  # what --displays calls it
 
     def start(self, at: Position) -> None:
         """Begin, at this position."""
@@ -77,9 +78,12 @@ class Display:
     def add(self, name: str, make: Callable[[], Sink]) -> None:
         """Make one more sink; if that fails, say so and go on without it."""
         try:
-            self.sinks.append(make())
-        except Exception as problem:  # whatever fails in showing must not fail the run
+            sink = make()
+        except (Exception, SystemExit) as problem:  # whatever fails in showing must not fail the run
             self._off(name, problem)
+        else:
+            sink.name = name
+            self.sinks.append(sink)
 
     def start(self, at: Position, sheet: np.ndarray | None = None) -> None:
         """Begin; sheet: pictures as the networks will see them."""
@@ -101,7 +105,7 @@ class Display:
             except (Exception, SystemExit) as problem:  # a plug-in's show(): the run goes on without pictures
                 for sink in wanting:
                     sink.image_freq = 0
-                self.say(f"note: no pictures are shown from here on ({_what(problem)})")
+                self.say(f"note: no pictures are shown from here on ({in_one_line(problem)})")
                 return
             self._each("images", at, shown, among=wanting)
 
@@ -115,7 +119,7 @@ class Display:
             samples = preview.samples(at) if self._shows("samples") else {}
         except (Exception, SystemExit) as problem:  # a plug-in's: the run goes on without
             preview.end()
-            self.say(f"note: no samples are shown from here on ({_what(problem)})")
+            self.say(f"note: no samples are shown from here on ({in_one_line(problem)})")
             return False
         if sheets:
             self._each("sheets", at, sheets)
@@ -144,35 +148,48 @@ class Display:
         for sink in list(self.sinks if among is None else among):
             try:
                 getattr(sink, method)(*args)
-            except Exception as problem:  # likewise
+            except (Exception, SystemExit) as problem:  # likewise
                 if sink.vital:
                     raise
+                if sink not in self.sinks:  # it was closed for its error, and failed in that too
+                    continue
                 self.sinks.remove(sink)
-                self._off(type(sink).__name__.lower(), problem)
+                self._off(sink.name or type(sink).__name__.lower(), problem)
+                if method != "close":
+                    self._each("close", among=[sink])  # it may hold a thread, a process or a file
 
-    def _off(self, name: str, problem: Exception) -> None:
-        self.say(f"note: display {name} is off from here on ({_what(problem)})")
+    def _off(self, name: str, problem: BaseException) -> None:
+        self.say(f"note: display {name} is off from here on ({in_one_line(problem)})")
 
 
-def _what(problem: BaseException) -> str:
+def asked_for(o: Any) -> list[str]:
+    """Return the names in --displays, without those that --no_html and --display_id 0 turn off.
+
+    --use_wandb is the reference's way of adding wandb.
+    """
+    off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
+    return [name for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))) if name not in off]
+
+
+def shows(o: Any, method: str) -> bool:
+    """Whether any display that is asked for has one of Sink's optional methods of its own."""
+    return any(getattr(find("display", name), method, None) is not getattr(Sink, method) for name in asked_for(o))
+
+
+def in_one_line(problem: BaseException) -> str:
     """Return an error in one line, with the plug-in's line it comes from."""
     where = place(problem)
     return printable(f"{type(problem).__name__}: {problem}" + (f" at {where}" if where else ""))
 
 
 def make_display(o: Any, folder: Path) -> Display:
-    """Return the log and every sink of --displays, without those that --no_html and --display_id 0 turn off.
-
-    --use_wandb is the reference's way of adding wandb.
-    """
-    off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
+    """Return the log, every sink that is asked for, and the watchdog."""
     from util.log import Log
     from util.watchdog import Watchdog
 
     display = Display([Log(o, folder)])
-    for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))):
-        if name not in off:
-            display.add(name, partial(find("display", name), o, folder))
+    for name in asked_for(o):
+        display.add(name, partial(find("display", name), o, folder))
     if o.watchdog:
         display.add("watchdog", partial(Watchdog, o, folder))
     return display

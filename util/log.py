@@ -13,6 +13,8 @@ from util.files import replace_text
 from util.metrics import finite
 from util.position import Position
 
+KEEP = "surrogateescape"  # bytes that are no UTF-8, of another program or a damaged disk, stay as they are
+
 
 class Log(Sink):
     """loss_log.txt in v24's format and losses.jsonl; always on: resuming and curves rely on them."""
@@ -43,14 +45,15 @@ class Log(Sink):
         """Drop rows of steps that a resumed run will do again."""
         if not self.json_path.is_file():
             return
-        rows = self.json_path.read_text(encoding="utf-8").splitlines()
+        rows = self.json_path.read_text(encoding="utf-8", errors=KEEP).splitlines()
         kept = [row for row in rows if _is_before(row, at)]
         if len(kept) < len(rows):
-            replace_text(self.json_path, "".join(row + "\n" for row in kept))
-        lines = self.text_path.read_text(encoding="utf-8").splitlines() if self.text_path.is_file() else []
+            replace_text(self.json_path, "".join(row + "\n" for row in kept), KEEP)
+        there = self.text_path.is_file()
+        lines = self.text_path.read_text(encoding="utf-8", errors=KEEP).splitlines() if there else []
         past = [line for line in lines if not _is_after(line, at)]
         if len(past) < len(lines):
-            replace_text(self.text_path, "".join(line + "\n" for line in past))
+            replace_text(self.text_path, "".join(line + "\n" for line in past), KEEP)
 
     def losses(self, at: Position, values: dict[str, float]) -> None:
         self._append(self.text, v24_line(at, values))

@@ -92,6 +92,7 @@ def _of_json(file: Any) -> Losses:
     return curves
 
 
+LONGEST = 20_000  # characters of a line that can be one of losses
 _HEAD = re.compile(r"(?:\[Rank (\d+)\] )?\(epoch: (\d+),(?: total_iters: \d+,)? iters: (\d+),[^()]*\)")
 _VALUE = re.compile(r"([^\s:,]+): ([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf))(?=[\s,])", re.IGNORECASE)
 Line = tuple[int, int, dict[str, float]]  # epoch, iters, losses
@@ -103,7 +104,7 @@ def _of_text(file: Any) -> Losses:
     lines: list[Line] = []
     ranks: set[str | None] = set()
     for number, line in enumerate(file, 1):
-        heads = list(_HEAD.finditer(line))
+        heads = list(_HEAD.finditer(line)) if len(line) < LONGEST else []
         values = {name: float(value) for name, value in _VALUE.findall(line[heads[-1].end() :])} if heads else {}
         if not values:  # a header, or cut by a kill: what is whole of a line counts
             continue

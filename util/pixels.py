@@ -26,10 +26,15 @@ def first_pixels(images: "dict[str, Tensor]") -> dict[str, np.ndarray]:
     return {name: to_pixels(batch[0]) for name, batch in images.items()}
 
 
-def first_pictures(batch: "dict[str, Any]") -> dict[str, np.ndarray]:
-    """Return the first of each (N, C, H, W) in a batch that has as many channels as a picture, as uint8 (H, W, C)."""
+def first_pictures(batch: "dict[str, Any]", side: int) -> dict[str, np.ndarray]:
+    """Return the first of each (N, C, H, W) in a batch that has as many channels as a picture, as uint8 (H, W, C).
+
+    Of pictures with a longer side than `side` every second pixel is left out, or more.
+    """
     pictures = {name: value for name, value in batch.items() if getattr(value, "ndim", 0) == 4}
-    return first_pixels({name: value for name, value in pictures.items() if value.shape[1] in (1, 3)})
+    thin = {name: -(-max(value.shape[2:]) // side) for name, value in pictures.items()}
+    return first_pixels({name: value[:1, :, :: thin[name], :: thin[name]] for name, value in pictures.items()
+                         if value.shape[1] in (1, 3)})  # fmt: skip
 
 
 def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:

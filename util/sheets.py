@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from util.pixels import COLUMNS, grid, to_pixels
+from util.pixels import to_pixels
 
 STEPS = 10  # of an interpolation
 
@@ -38,16 +38,6 @@ def unused(given: set[str], generates: bool) -> list[str]:
 
 def generate(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
     """Return {sheet: pictures (H, W, C) uint8}, made by the networks as they are, without gradients."""
-    with torch.inference_mode():
+    with torch.no_grad():
         made = model.sheets(request)
     return {name: [to_pixels(image) for image in images] for name, (images, _) in made.items()}
-
-
-def training_grid(model: Any, classes: tuple[str, ...], seed: int) -> dict[str, np.ndarray]:
-    """Return the grid from the same noise at every call, in evaluation mode; {} for models that need input."""
-    if not can_generate(model):
-        return {}
-    model.eval()
-    made = generate(model, Request("grid", classes, COLUMNS, seed))
-    model.train()
-    return {name: grid(pictures, COLUMNS) for name, pictures in made.items()}
