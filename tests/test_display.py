@@ -300,3 +300,37 @@ def test_the_log_forgets_what_will_be_done_again(tmp_path):
     text = (tmp_path / "loss_log.txt").read_text()
     assert re.findall(r"epoch: (\d), iters: (\d),", text) == [("1", "1"), ("1", "2"), ("2", "1")]
     assert text.count("Training Loss") == 2  # a header for each start, as in the reference
+
+
+def test_a_byte_that_is_no_text_in_the_logs_hinders_no_resume_and_stays(tmp_path):
+    (tmp_path / "loss_log.txt").write_bytes(
+        b"(epoch: 1, iters: 1, ...) G: 1\n\xff\xfe\n(epoch: 9, iters: 1, ...) G: 1\n"
+    )
+    row = b'{"epoch": 1, "iters": 1, "losses": {"G": 1}}\n'
+    (tmp_path / "losses.jsonl").write_bytes(row + b"\xff\n" + row)
+    log = Log(SimpleNamespace(print_freq=1), tmp_path)
+    log.start(Position(epoch=2, seen=0, step=1, samples=1, epoch_size=2))
+    log.close()
+    text = (tmp_path / "loss_log.txt").read_bytes()
+    assert b"\xff\xfe\n" in text and b"epoch: 9" not in text and b"epoch: 1," in text
+    assert (tmp_path / "losses.jsonl").read_bytes() == 2 * row
+
+
+def test_a_display_that_is_left_out_is_closed():
+    """It may hold a thread, a process or a file."""
+    closed = []
+
+    class Failing(Sink):
+        def progress(self, at):
+            raise SystemExit(3)
+
+        def close(self):
+            closed.append(self)
+            raise OSError("that too")
+
+    display = Display([])
+    display.add("failing", Failing)
+    for _ in range(2):
+        display.step(Position(), {}, dict)
+    display.close()
+    assert len(closed) == 1 and display.sinks == []

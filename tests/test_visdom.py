@@ -549,6 +549,12 @@ def test_long_curves_are_thinned_and_keep_their_ends(tmp_path):
     assert trace["y"][0] <= stride and trace["y"][-1] >= 10 * LIMIT - stride
 
 
+def test_pictures_of_other_channels_send_nothing(tmp_path):
+    sink = display(tmp_path)
+    sink.images(Position(), {})
+    assert sink.sender.waiting == {}
+
+
 def test_a_message_is_what_it_was_when_it_was_sent(tmp_path):
     """It is made in another thread, while training goes on."""
     sink, at = display(tmp_path), Position(epoch_size=10)
