@@ -173,7 +173,9 @@ def _quiet_globals(monkeypatch):
     from util import disk, plugins
 
     monkeypatch.setattr(disk, "WAIT", 0)
-    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)}
+    kept = {
+        s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
+    }
     yield
     plugins.forget()
     for number, handler in kept.items():

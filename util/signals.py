@@ -41,6 +41,10 @@ class StopRequest:
                     if self.number:
                         self._set_alarm()
                     batch = next(each, None)
+                except RuntimeError:  # the same signal may have killed a worker that was just starting
+                    if not self.number:
+                        raise
+                    return
                 finally:
                     self.waiting = False
                 if batch is None:
@@ -51,6 +55,8 @@ class StopRequest:
         if number == signal.SIGINT and self.number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        if hasattr(signal, "SIGCHLD"):  # torch's handler would raise for a worker that this signal killed too
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self.waiting:
             self._set_alarm()
         if number == signal.SIGINT:

@@ -322,6 +322,36 @@ def test_f006_a_signal_while_no_picture_comes(start, process, tmp_path, workers,
     assert state["position"]["step"] == 9
 
 
+STRUCK = '''
+"""Pairs, of which the tenth has its worker pass on a signal and die of it."""
+import os
+import signal
+
+from data.aligned import Aligned
+
+
+class Struck(Aligned):
+    def __getitem__(self, index):
+        if index == 9:
+            os.kill(os.getppid(), signal.Signals[os.environ["STRUCK_BY"]])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+'''
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_f006_a_signal_that_kills_a_worker_too(process, tmp_path, name):
+    """A signal to the whole group, of which a loader worker dies at once: saved and ended as asked, not an error."""
+    (tmp_path / "struck.py").write_text(STRUCK)
+    ended = process("train", *FEW, "--plugin", "struck.py", "--dataset_mode", "struck", "--serial_batches", "--name",
+                    "run", "--num_threads", 2, "--max_dataset_size", 12, "--fixed_samples", 0,
+                    STRUCK_BY=name)  # fmt: skip
+    assert ended.code == ENDS[name], ended.err
+    assert ended.last.startswith("stopped and saved in epoch 1") and "error" not in ended.err
+    state, _ = checkpoint.load_state(tmp_path / "checkpoints" / "run")
+    assert 1 <= state["position"]["step"] <= 9
+
+
 def descendants(pid):
     """Return the processes below one, from /proc."""
     parents = {}
