@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from displays.visdom_server import answers
+
 SMALL = ["--dataroot", "demo", "--gpu_ids", "-1", "--ngf", "12", "--ndf", "12", "--load_size", "72", "--crop_size",
          "64", "--print_freq", "8", "--overwrite", "--no_progress", "--n_epochs_decay", "4"]  # fmt: skip
 RUNS = {  # name: flags of train.py
@@ -89,7 +93,10 @@ def main():
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         for name, page in PAGES.items():
             look(browser, (runs / page).resolve().as_uri(), out, name)
-        look(browser, "http://localhost:8097/env/main", out, "visdom")
+        if answers("http://localhost:8097"):
+            look(browser, "http://localhost:8097/env/main", out, "visdom")
+        else:
+            print("visdom: no server answers at port 8097, so no picture of it")
         browser.close()
 
 
