@@ -20,6 +20,7 @@ def main(argv, report):
     loader, spec, model, shown = build(o, pin=where.type == "cuda")
     folder, stop = RunFolder(o), StopRequest()
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
+    report.release = folder.release
     run, display = set_up(o, folder, where, loader, spec, model)
     report.stands = run.stands
     if run.done:

@@ -133,7 +133,7 @@ class Seeded(Dataset):
             try:
                 return self.dataset[index]
             except UserError as problem:  # returned, not raised: a worker would bury it under its own traceback
-                return problem
+                return _without_frames(problem)
             except (Exception, SystemExit) as problem:  # likewise, and one that cannot travel would hang the run
                 culprit = blame.from_worker(problem) if get_worker_info() else None
                 if culprit is None:
@@ -142,6 +142,14 @@ class Seeded(Dataset):
 
     def __reduce__(self):
         return _revived, (_PluginPaths(), self.dataset, self.seed)
+
+
+def _without_frames(problem: UserError) -> UserError:
+    """Return an error that holds no frames, among them those that are going to hold it, the run's lock and all else."""
+    each: BaseException | None = problem
+    while each is not None:
+        each.__traceback__, each = None, each.__cause__ or each.__context__
+    return problem
 
 
 class _PluginPaths:
@@ -171,16 +179,15 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
     return default_collate(samples)
 
 
-def sound(made: Any) -> Any:
-    """Return what was made of a sample or batch; raise it if it is the error that kept it from being made."""
-    if isinstance(made, UserError):
-        raise made
-    return made
-
-
 def one_batch(sample: Sample | UserError) -> dict[str, Any]:
-    """Return one sample as a batch."""
-    return sound(collate([sample]))
+    """Return one sample as a batch; raise it if it is the error that kept it from being made."""
+    batch = collate([sample])
+    try:
+        if isinstance(batch, UserError):
+            raise batch
+        return batch
+    finally:
+        del sample, batch  # else error, traceback and this frame would hold each other, and all frames below
 
 
 def _quiet_worker(worker: int) -> None:

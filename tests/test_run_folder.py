@@ -49,3 +49,15 @@ def test_links_as_folders_are_followed(command, tmp_path):
     assert ended.code == 0, ended.err
     assert (tmp_path / "elsewhere" / "run" / "latest_net_G.pth").is_file()
     assert (tmp_path / "checkpoints").is_symlink()
+
+
+def test_the_lock_goes_with_the_command_whoever_remembers_it(command, monkeypatch):
+    """Also if something of it, such as a traceback, is still in memory."""
+    from util.run_folder import RunFolder
+
+    kept, make = [], RunFolder.__init__
+    monkeypatch.setattr(RunFolder, "__init__", lambda self, o: (make(self, o), kept.append(self))[0])
+    for _ in range(2):
+        ended = command("train", *FEW, "--name", "run", "--overwrite")
+        assert ended.code == 0, ended.err
+    assert len(kept) == 2

@@ -35,7 +35,7 @@ class Sink:
 
     loss_freq = image_freq = 0
     vital = False  # the log is no display: an error of it ends the run
-    name = ""  # what --displays calls it
+    called = ""  # by --displays
 
     def start(self, at: Position) -> None:
         """Begin, at this position."""
@@ -82,7 +82,7 @@ class Display:
         except (Exception, SystemExit) as problem:  # whatever fails in showing must not fail the run
             self._off(name, problem)
         else:
-            sink.name = name
+            sink.called = name
             self.sinks.append(sink)
 
     def start(self, at: Position, sheet: np.ndarray | None = None) -> None:
@@ -154,7 +154,7 @@ class Display:
                 if sink not in self.sinks:  # it was closed for its error, and failed in that too
                     continue
                 self.sinks.remove(sink)
-                self._off(sink.name or type(sink).__name__.lower(), problem)
+                self._off(sink.called or type(sink).__name__.lower(), problem)
                 if method != "close":
                     self._each("close", among=[sink])  # it may hold a thread, a process or a file
 

@@ -51,6 +51,7 @@ class Report:
     exit_json: Path | None = None
     error_log: Path | None = None
     stands: Callable[[], str] | None = None  # tells what is saved so far
+    release: Callable[[], None] | None = None  # lets go of what the command held
     debug = False
 
     def ended(self, code: int, line: str, trace: str = "") -> None:
@@ -102,6 +103,8 @@ def _ended(main, argv: list[str]) -> int:
         code, line = explain(problem)
         trace = traceback.format_exc()
     report.ended(code, line, trace)
+    if report.release:
+        report.release()
     return code
 
 

@@ -77,6 +77,11 @@ class RunFolder:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / "web")
 
+    def release(self) -> None:
+        """Let go of the lock, whoever still holds this object: a traceback may, until it is collected."""
+        if self._lock is not None:
+            self._lock.close()
+
     def reclaimed(self) -> int:
         """Return the bytes that `begin` will free."""
         return sum(file.stat().st_size for file in self._ours()) if self.overwrite else 0
