@@ -80,7 +80,8 @@ class RunFolder:
     def release(self) -> None:
         """Let go of the lock, whoever still holds this object: a traceback may, until it is collected."""
         if self._lock is not None:
-            self._lock.close()
+            with contextlib.suppress(OSError):  # of a disk that fails; it is let go of all the same
+                self._lock.close()
 
     def reclaimed(self) -> int:
         """Return the bytes that `begin` will free."""
