@@ -3,10 +3,8 @@
 import base64
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import dominate
 from dominate import tags
@@ -45,11 +43,6 @@ def document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] 
 def embedded(data: Any) -> str:
     """Return JSON that is safe inside a script element and in a .js file, whatever texts it holds."""
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-
-
-def link(file: str) -> str:
-    """Return the address of a file in images/ beside the page: percent-encoded; names need not be UTF-8."""
-    return "images/" + quote(os.fsencode(file))
 
 
 def write(path: Path, page: Any) -> None:

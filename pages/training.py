@@ -5,7 +5,8 @@ from typing import Any
 
 from dominate import tags
 
-from pages.document import document, embedded, link, write
+from pages.document import document, embedded, write
+from pages.rows import address
 from util.files import replace_text
 
 STYLES, SCRIPTS = ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js")
@@ -85,11 +86,11 @@ def _tables(epoch: int, rows: list[Any], width: int) -> None:
     for _, _, labels, wide, _ in rows:
         with tags.div(cls="scroll"), tags.table(), tags.tr():
             for label in labels:
-                address = link(f"epoch{epoch:03d}_{label}.png")
+                source = address("images/", f"epoch{epoch:03d}_{label}.png")
                 with tags.td():
-                    with tags.a(href=address):
+                    with tags.a(href=source):
                         style = "" if wide else f"width:{width}px"
-                        tags.img(src=address, style=style, loading="lazy", alt=label)
+                        tags.img(src=source, style=style, loading="lazy", alt=label)
                     tags.p(label)
 
 

@@ -1,16 +1,11 @@
 """The console: one bar that keeps its place on any terminal, where the time goes, what holds it up."""
 
-import fcntl
-import os
-import pty
 import re
-import struct
 import sys
-import termios
-import threading
 from types import SimpleNamespace
 
 import pytest
+from test_display import Terminal
 
 from displays import console as module
 from displays.console import Console, bottleneck, fitting, shares
@@ -20,28 +15,11 @@ O = SimpleNamespace(print_freq=1, num_threads=0, no_progress=False)  # noqa: E74
 SPENT = {"data": 6.2, "compute": 3.0, "display": 0.5, "save": 0.3}
 
 
-class Screen:
+class Screen(Terminal):
     """A pseudo-terminal; `close` returns what was written to it."""
 
     def __init__(self, columns=80):
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        self.file, self.pieces = os.fdopen(slave, "w"), []
-        self.thread = threading.Thread(target=self._read)
-        self.thread.start()
-
-    def _read(self):
-        try:
-            while piece := os.read(self.master, 65536):
-                self.pieces.append(piece)
-        except OSError:  # the other side is closed
-            pass
-
-    def close(self):
-        self.file.close()
-        self.thread.join()
-        os.close(self.master)
-        return b"".join(self.pieces).decode()
+        super().__init__(columns)
 
     def train(self, sink, losses, epochs=2, size=30, batch=1):
         """Epochs as the loop shows them."""
@@ -59,8 +37,8 @@ class Screen:
 
 def console(monkeypatch, screen, request):
     """A Console on a screen, stdout being the same terminal."""
-    monkeypatch.setattr(sys, "stderr", screen.file)
-    monkeypatch.setattr(sys, "stdout", screen.file)
+    monkeypatch.setattr(sys, "stderr", screen.stderr)
+    monkeypatch.setattr(sys, "stdout", screen.stderr)
     monkeypatch.setattr(module, "tqdm", lambda *a, **k: TQDM(*a, **k, mininterval=0))
     module.tqdm.write, module.tqdm.format_meter = TQDM.write, TQDM.format_meter
     return Console(O, None)

@@ -138,11 +138,11 @@ def test_only_the_displays_that_are_asked_for(command, tmp_path):
 
 
 class Terminal:
-    """A pseudo-terminal of 150 columns in place of stderr; `text` is what was written to it once it is closed."""
+    """A pseudo-terminal in place of stderr; `text` is what was written to it once it is closed."""
 
-    def __init__(self):
+    def __init__(self, columns=150):
         self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.stderr = os.fdopen(slave, "w")
         self.pieces = []
         self.thread = threading.Thread(target=self._read)
@@ -160,6 +160,7 @@ class Terminal:
         self.thread.join()
         os.close(self.master)
         self.text = b"".join(self.pieces).decode()
+        return self.text
 
 
 @pytest.fixture
