@@ -7,6 +7,7 @@ from options.fields import Flag
 from util import plugins
 from util.errors import OptionError, printable
 from util.registry import HOMES, entries, nearest
+from util.size import Size
 
 
 def print_help(phase: str, flags: list[Flag]) -> int:
@@ -25,7 +26,7 @@ def print_help(phase: str, flags: list[Flag]) -> int:
 
 def _line(flag: Flag) -> str:
     default = {float("inf"): "no limit", None: "", "": "", (): ""}.get(flag.default, flag.default)
-    if isinstance(default, tuple):
+    if type(default) is tuple:
         default = ",".join(default)
     head = f"  --{flag.name}" + ("" if flag.type is bool else f" {_kind(flag)}")
     text = flag.meta["help"] + ("" if default is False or default == "" else f" [{default}]")
@@ -38,8 +39,11 @@ def _line(flag: Flag) -> str:
     return "\n".join([first, *(gap + line for line in body[1:])])
 
 
+_KINDS = {int: "N", int | None: "N", float: "X", float | None: "X", int | Size: "SIZE"}
+
+
 def _kind(flag: Flag) -> str:
-    return {int: "N", float: "X", str: "TEXT"}.get(flag.type, "N" if flag.type == (int | None) else "TEXT")
+    return _KINDS.get(flag.type, "TEXT")
 
 
 def print_list() -> int:
