@@ -23,7 +23,7 @@ class Data:
     max_dataset_size: float = option(float("inf"), "use at most this many images", at_least=1, endless=True)
     on_bad_image: str = option("stop", "a picture that cannot be read: stop, or take another and count it",
                                choices=("stop", "skip"))  # fmt: skip
-    max_image_pixels: int = option(178_956_970, "refuse pictures of more pixels", at_least=1, aside=True)
+    max_image_pixels: int = option(89_478_485, "refuse pictures of more pixels", at_least=1, aside=True)
     range: str = option(
         "",
         "values that become -1 and 1: LO,HI, auto (least and greatest of the data) or percentile (1 in 1,000 beyond);"

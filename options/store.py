@@ -61,10 +61,16 @@ def load_spec(folder: Path) -> dict[str, Any]:
     """Return what the run's data set said of its images: {input_nc, output_nc, height, width, classes}, or {}."""
     spec = _read(folder).get("spec", {})
     numbers, classes = [spec.get(k) for k in ("input_nc", "output_nc", "height", "width")], spec.get("classes")
-    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    ranges = [spec.pop(k, "") for k in ("range_A", "range_B")]  # which are options too
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in [*classes, *ranges])
     if spec and not (named and len(spec) == 5 and all(type(n) is int and n > 0 for n in numbers)):
         raise CheckpointError("file", folder / FILE, "its 'spec' is no description of pictures", "restore the file")
     return spec
+
+
+def adopt(o: Options, spec: Any) -> None:
+    """Make options of what the data set measured, if it did: the run remembers them, test.py reads them."""
+    o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from options.fields import Flag
+from options.fields import Flag, Options
 from util import plugins
 from util.errors import OptionError, printable
 from util.registry import HOMES, entries, nearest
@@ -82,3 +82,11 @@ def _model_files() -> list[tuple[str, Path]]:
         for e in entries("model")
         if e.found is None or e.found.path
     ]
+
+
+def hint(o: Options) -> str:
+    """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
+    flags = [f for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding") if f in o.given]
+    if flags:
+        return "leave out " + ", ".join(f"--{flag}" for flag in flags)
+    return "" if o.remembered else f"it is no {o.netG} as known here; give its own network with --plugin and --netG"
