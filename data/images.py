@@ -132,7 +132,7 @@ def _read(path: str, channels: int, how: Reading) -> Picture:
 
 
 def in_channels(image: Picture, channels: int, path: str, how: Reading = USUAL) -> Picture:
-    """Return a picture in as many channels; of a Pillow image: mode L for 1, RGB for 3, a Raster for 2 or 4, with alpha.
+    """Return a picture in as many channels; of a Pillow image: mode L for 1, RGB for 3, a Raster with alpha for 2 or 4.
 
     Raises DataError for a number that it cannot have.
     """

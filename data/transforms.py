@@ -121,9 +121,8 @@ def asked_ranges(o: Any) -> dict[str, str]:
 
 def to_tensor(picture: Picture, values: Values = USUAL) -> torch.Tensor:
     """Return a picture as float (C, H, W) in [-1, 1]: 2 v / 255 - 1 of 8 bits, or as `values` says."""
-    array = picture.array if isinstance(picture, Raster) else np.array(picture)
-    if not (values.usual and array.dtype == np.uint8):
-        array = values.scaled(array)
-    pixels = torch.from_numpy(np.ascontiguousarray(array))
+    array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
+    plain = values.usual and array.dtype == np.uint8
+    pixels = torch.from_numpy(np.array(array) if plain else values.scaled(array))
     pixels = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
-    return pixels if pixels.dtype == torch.float32 else pixels.float().div(255).sub(0.5).div(0.5)
+    return pixels.float().div(255).sub(0.5).div(0.5) if plain else pixels
