@@ -148,7 +148,8 @@ def _jpeg_without_its_end(path: str, cut: Image.Image) -> Image.Image:
     if cut.format not in ("JPEG", "MPO") or data.endswith(END_OF_JPEG):
         cut.load()  # raises again
     tries = [Image.open(BytesIO(data + end + END_OF_JPEG), formats=("JPEG",)) for end in (b"", b"\xaa" * 512)]
-    if not np.array_equal(*map(np.asarray, tries)):
+    plain, padded = (np.asarray(image) for image in tries)
+    if not np.array_equal(plain, padded):
         raise OSError("image file is truncated")
     return tries[0]
 
