@@ -1,24 +1,50 @@
-"""aligned: each file of dataroot/phase holds a pair, A on the left half and B on the right."""
+"""aligned: pairs, each in one file with A on the left half and B on the right, or in two files of one name."""
 
+from data import layouts
 from data.base import BaseDataset, Sample
 from data.images import in_channels
 from util.errors import DataError
 
 
 class Aligned(BaseDataset):
-    """{"A", "B", "path_A", "path_B"}; both halves get the same crop and flip."""
+    """{"A", "B", "path_A", "path_B"}; both sides get the same crop and flip."""
 
     paired = True
 
     def __init__(self, o):
         super().__init__(o)
-        self.paths = self.files(o.phase)
+        found = layouts.find(o, self.root, paired=True)
+        self.notes.append(found.said)
+        self.paths, *beside = self.taken(*found.paths)
+        self.partners = beside[0] if beside else None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
-        path = self.paths[index]
+        if self.partners is None:
+            path = other = self.paths[index]
+            left, right = self._halves(path)
+        else:
+            path, other = self.paths[index], self.partners[index]
+            left, right = self.read(path, 3), self.read(other, 3)
+            if left.size != right.size:
+                sizes = " and ".join(f"{side.size[0]}x{side.size[1]}" for side in (left, right))
+                raise DataError("image", path, f"and its partner {other} are of {sizes}", "bring both to one size")
+        geometry = self.preprocess.draw()
+        sides = [
+            self.preprocess(in_channels(side, channels, name), name, geometry, paired=True)
+            for side, channels, name in zip((left, right), self.channels, (path, other), strict=True)
+        ]
+        if sides[0].shape[1:] != sides[1].shape[1:]:
+            why = f"is {left.size[0] + right.size[0]} wide, so that its halves differ and are scaled to different sizes"
+            raise DataError("image", path, why, "give it an even width, or use --preprocess resize_and_crop")
+        if self.o.direction == "BtoA":
+            sides, path, other = sides[::-1], other, path
+        return {"A": sides[0], "B": sides[1], "path_A": path, "path_B": other}
+
+    def _halves(self, path: str):
+        """Return A and B of a file that holds both side by side."""
         pair = self.read(path, 3)
         width, height = pair.size
         if width < 2:
@@ -27,14 +53,4 @@ class Aligned(BaseDataset):
             )
         half = width // 2  # of an odd width the right half is one wider, and trimmed where positions must agree
         end = 2 * half if self.preprocess.places_differ else width
-        left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
-        geometry = self.preprocess.draw()
-        sides = [
-            self.preprocess(in_channels(side, channels, path), path, geometry, paired=True)
-            for side, channels in zip((left, right), self.channels, strict=True)
-        ]
-        if sides[0].shape[1:] != sides[1].shape[1:]:
-            why = f"is {width} wide, so that its halves differ and are scaled to different sizes"
-            raise DataError("image", path, why, "give it an even width, or use --preprocess resize_and_crop")
-        A, B = sides if self.o.direction == "AtoB" else reversed(sides)
-        return {"A": A, "B": B, "path_A": path, "path_B": path}
+        return pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
