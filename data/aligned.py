@@ -2,6 +2,7 @@
 
 from data import layouts
 from data.base import BaseDataset, Sample
+from data.checks import unlike
 from data.images import in_channels
 from util.errors import DataError
 
@@ -14,7 +15,7 @@ class Aligned(BaseDataset):
     def __init__(self, o):
         super().__init__(o)
         found = layouts.find(o, self.root, paired=True)
-        self.notes.append(found.said)
+        self.notes += found.notes
         self.paths, *beside = self.taken(*found.paths)
         self.partners = beside[0] if beside else None
 
@@ -29,8 +30,7 @@ class Aligned(BaseDataset):
             path, other = self.paths[index], self.partners[index]
             left, right = self.read(path, 3), self.read(other, 3)
             if left.size != right.size:
-                sizes = " and ".join(f"{side.size[0]}x{side.size[1]}" for side in (left, right))
-                raise DataError("image", path, f"and its partner {other} are of {sizes}", "bring both to one size")
+                raise DataError("image", path, unlike(left.size, other, right.size), "bring both to one size")
         geometry = self.preprocess.draw()
         sides = [
             self.preprocess(in_channels(side, channels, name), name, geometry, paired=True)

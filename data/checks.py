@@ -30,6 +30,11 @@ def too_many(bad: int, of: int) -> bool:
     return bad > max(HANDFUL, SHARE * of)
 
 
+def unlike(own: tuple[int, int], partner: str, other: tuple[int, int]) -> str:
+    """Return what is wrong with a picture whose partner is of another size."""
+    return f"is of {own[0]}x{own[1]}, its partner {partner} of {other[0]}x{other[1]}"
+
+
 def upright_size(path: str) -> tuple[int, int] | None:
     """Return (width, height) by a file's header, None if it cannot be told; DataError if the file is no picture."""
     if path.lower().endswith((".npy", ".npz")) or demo.is_demo(path):
@@ -149,10 +154,8 @@ class Check:
             sizes = [upright_size(path) for path in paths]
         except DataError as problem:
             return str(problem.args[1]), str(problem.args[2])
-        if len(set(sizes) - {None}) > 1:
-            said = " and ".join(f"{size[0]}x{size[1]}" for size in sizes if size)
-            return paths[0], f"and its partner {paths[1]} are of {said}"
-        return None
+        own, other = sizes[0], sizes[-1]
+        return (paths[0], unlike(own, paths[-1], other)) if own and other and own != other else None
 
     def _sorted(self) -> list[Problem]:
         return [problem for _, problem in sorted(self.problems)]

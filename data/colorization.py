@@ -1,5 +1,6 @@
 """colorization: colour pictures split into lightness (A) and colour (B), in CIE L*a*b*."""
 
+from data import layouts
 from data.base import BaseDataset, Sample
 from util.errors import OptionError
 from util.lab import rgb_to_lab
@@ -18,7 +19,9 @@ class Colorization(BaseDataset):
             raise OptionError("option", "--output_nc", why, "leave out --input_nc and --output_nc")
         if o.direction != "AtoB":
             raise OptionError("option", "--direction", "colorization only goes from A to B", "leave it out")
-        self.paths = self.files(o.phase)
+        found, notes = layouts.of_phase(o, self.root)
+        self.paths = self.taken(found)[0]
+        self.notes += notes
 
     def __len__(self) -> int:
         return len(self.paths)

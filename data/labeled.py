@@ -10,8 +10,9 @@ from PIL import Image
 
 from data import manifest
 from data.base import BaseDataset, Sample, Spec
-from data.files import is_folder, list_files, list_folders
+from data.files import is_folder, list_folders
 from data.images import in_channels
+from data.layouts import part, pictures
 from util.classes import chosen
 from util.errors import DataError
 from util.problems import refuse
@@ -63,7 +64,10 @@ class Labeled(BaseDataset):
             self.files()  # says what is wrong with dataroot itself
             why = f"has no folder for each class (it has {', '.join(names) or 'no folders'})"
             raise DataError("folder", root, why, "put the pictures in CLASS/NAME.png, or name a --phase that is there")
-        return {name: self.taken(list_files(str(Path(root, name))))[0] for name in chosen(self.o.classes, names)}
+        found = {name: pictures(str(Path(root, name)), self.o) for name in chosen(self.o.classes, names)}
+        if root == self.root and self.o.split is not None:
+            found = {name: part(paths, self.o) if paths else paths for name, paths in found.items()}
+        return {name: self.taken(paths)[0] for name, paths in found.items()}
 
     def _idx(self) -> dict[str, Sequence]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):

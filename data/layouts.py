@@ -19,10 +19,10 @@ KINDS = ("joined", "sides", "nested")
 
 @dataclass(frozen=True)
 class Sides:
-    """The files of A and of B, or those alone that hold both; `said` tells people what was found."""
+    """The files of A and of B, or those alone that hold both; `notes` tell people what was found, a line each."""
 
     paths: list[Paths]
-    said: str
+    notes: list[str]
 
 
 def find(o: Any, root: str, paired: bool) -> Sides:
@@ -54,12 +54,26 @@ def find(o: Any, root: str, paired: bool) -> Sides:
     said = _said(found, [os.path.relpath(folder, root) for folder in folders], paired)
     said += "" if divided else f", the part of {o.phase} (--split {o.split:g})"
     said += f" (--pairs {there[1]} would take others)" if len(there) > 1 else ""
-    return Sides(found, said)
+    return Sides(found, [said, *filter(None, map(_twins, found))])
+
+
+def of_phase(o: Any, root: str) -> tuple[Paths, list[str]]:
+    """Return the pictures of --phase, or of a root that is not divided the part that --split gives it; notes."""
+    folder = str(Path(root, o.phase))
+    if is_folder(folder) or o.split is None:
+        return listed(folder, root, o), []
+    found = part(listed(root, root, o), o)
+    return found, [f"{len(found)} pictures, the part of {o.phase} (--split {o.split:g})"]
+
+
+def pictures(folder: str, o: Any) -> Paths:
+    """Return the pictures under a folder; a continued run trusts no index of them, but looks what has changed."""
+    return list_files(folder, anew=o.isTrain and o.continue_train)
 
 
 def listed(folder: str, root: str, o: Any) -> Paths:
     """Return the pictures under a folder of root; DataError, saying what is there instead, if there are none."""
-    found = list_files(folder, anew=o.continue_train if o.isTrain else False)
+    found = pictures(folder, o)
     if not found:
         raise DataError("folder", folder, *what_is_there(folder, root, o.dataroot))
     return found
@@ -142,6 +156,15 @@ def _other_case(paths: Paths, lacking: np.ndarray, beside: Paths) -> dict[int, s
             if int(key) in folded}  # fmt: skip
 
 
+def _twins(paths: Paths) -> str:
+    """Return a note if names differ in capitals alone, "" if none do."""
+    if paths.names == paths.names.lower():
+        return ""
+    _, first, counts = np.unique(paths.keys(fold=True), return_index=True, return_counts=True)
+    twins = first[counts > np.unique(paths.keys(), return_counts=True)[1].max()]
+    return f"note: {paths[int(twins[0])]} and another one differ in capitals alone" if len(twins) else ""
+
+
 def _of_manifest(file: str, o: Any, root: str, paired: bool) -> Sides:
     table = manifest.read(file, root, o.phase)
     problems = list(table.problems)
@@ -160,13 +183,12 @@ def _of_manifest(file: str, o: Any, root: str, paired: bool) -> Sides:
         chosen = [_chosen(side, o) for side in sides]
         sides = [side.take(chosen[0] if paired else own) for side, own in zip(sides, chosen, strict=True)]
     every = "" if table.splits or o.split is not None else ", for every phase (it has no column split)"
-    return Sides(sides, _said(sides, [file], paired) + every)
+    return Sides(sides, [_said(sides, [file], paired) + every])
 
 
 def _said(found: list[Paths], names: list[str], paired: bool) -> str:
     if len(found) == 1:
         return f"pairs: {names[0]}, {len(found[0])} files of A|B"
     what = f"{len(found[0])} pairs" if paired else f"{len(found[0])} + {len(found[1])} pictures"
-    return f"{'pairs' if paired else 'unpaired'}: {' + '.join(names)}, {what}" + " by name" * (
-        paired and len(names) > 1
-    )
+    by_name = " by name" if paired and len(names) > 1 else ""
+    return f"{'pairs' if paired else 'unpaired'}: {' + '.join(names)}, {what}{by_name}"

@@ -5,10 +5,11 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 
 from data import zips
 from data.paths import Paths
-from util.errors import DataError
+from util.errors import DataError, OptionError
 from util.problems import Problem
 
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl")
@@ -34,7 +35,7 @@ def find(dataroot: str, how: str) -> str | None:
             if os.path.isfile(path):
                 return path
         why = "is neither joined, sides, nested nor the name of a file"
-        raise DataError("pairs", how, why, "give --pairs one of these, or a CSV or JSON file")
+        raise OptionError("option", "--pairs", f"{how!r} {why}", "give one of these, or a CSV or JSON file")
     if how != "auto":
         return None
     if is_manifest(dataroot):
@@ -116,8 +117,8 @@ def _finder(*roots: str) -> Callable[[str], str | None]:
     """Return what gives the path of a file named in a manifest, None if it lies in none of these folders."""
 
     def exists(name: str) -> str | None:
-        for root in dict.fromkeys(roots):
-            path = os.path.normpath(os.path.join(root, name.replace("\\", "/")))
+        for root, written in product(dict.fromkeys(roots), dict.fromkeys((name, name.replace("\\", "/")))):
+            path = os.path.normpath(os.path.join(root, written))
             inside = zips.split(path)
             if zips.holds(*inside) if inside else os.path.isfile(path):
                 return path

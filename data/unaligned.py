@@ -22,7 +22,7 @@ class Unaligned(BaseDataset):
         super().__init__(o)
         self._refuse_pairs()
         found = layouts.find(o, self.root, paired=False)
-        self.notes += [found.said, *_hint(*found.paths)]
+        self.notes += [*found.notes, *_hint(*found.paths)]
         sides = [(*self.taken(paths), nc) for paths, nc in zip(found.paths, self.channels, strict=True)]
         source, target = sides if o.direction == "AtoB" else sides[::-1]
         self.paths_A, self.nc_A = source
