@@ -22,7 +22,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from data.images import list_folders, list_images, open_image
+from data.files import list_files, list_folders
+from data.images import open_image
 from data.transforms import to_tensor
 
 
@@ -105,7 +106,7 @@ def main():
     parser.add_argument("flags", nargs="*", help="further flags of train.py, after --")
     args = parser.parse_args()
     classes = list_folders(args.dataroot)
-    files = [(f, c) for c, name in enumerate(classes) for f in list_images(str(Path(args.dataroot, name)))]
+    files = [(f, c) for c, name in enumerate(classes) for f in list_files(str(Path(args.dataroot, name)))]
     real, labels = load([f for f, _ in files], args.size, args.channels), torch.tensor([c for _, c in files])
     net, held_out = fit(real, labels, args.channels, len(classes), args.size, args.epochs)
     print(

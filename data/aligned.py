@@ -1,24 +1,50 @@
-"""aligned: each file of dataroot/phase holds a pair, A on the left half and B on the right."""
+"""aligned: pairs, each in one file with A on the left half and B on the right, or in two files of one name."""
 
+from data import layouts
 from data.base import BaseDataset, Sample
-from data.images import in_channels
+from data.checks import unlike
+from data.images import Picture, in_channels
 from util.errors import DataError
 
 
 class Aligned(BaseDataset):
-    """{"A", "B", "path_A", "path_B"}; both halves get the same crop and flip."""
+    """{"A", "B", "path_A", "path_B"}; both sides get the same crop and flip."""
 
     paired = True
 
     def __init__(self, o):
         super().__init__(o)
-        self.paths = self.files(o.phase)
+        found = layouts.find(o, self.root, paired=True)
+        self.notes += found.notes
+        self.paths, *beside = self.taken(*found.paths)
+        self.partners = beside[0] if beside else None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
+        other = self.partners[index] if self.partners else path
+        left, right = self.scaled((path, other), lambda: self._both(path, other))
+        geometry = self.preprocess.draw()
+        A, B = (
+            self.preprocess(picture, name, geometry, paired=True, side=side)
+            for picture, name, side in zip((left, right), (path, other), self.sides, strict=True)
+        )
+        if A.shape[1:] != B.shape[1:]:
+            why = f"is {left.size[0] + right.size[0]} wide, so that its halves differ and are scaled to different sizes"
+            raise DataError("image", path, why, "give it an even width, or use --preprocess resize_and_crop")
+        if self.o.direction == "BtoA":
+            A, B, path, other = B, A, other, path
+        return {"A": A, "B": B, "path_A": path, "path_B": other}
+
+    def _both(self, path: str, other: str) -> list[Picture]:
+        """Return A and B of two files, or of one that holds both side by side."""
+        if path != other:
+            left, right = (self.read(name, channels) for name, channels in zip((path, other), self.channels))
+            if left.size != right.size:
+                raise DataError("image", path, unlike(left.size, other, right.size), "bring both to one size")
+            return [left, right]
         pair = self.read(path, 3 if max(self.channels) <= 3 else max(self.channels))
         width, height = pair.size
         if width < 2:
@@ -27,14 +53,5 @@ class Aligned(BaseDataset):
             )
         half = width // 2  # of an odd width the right half is one wider, and trimmed where positions must agree
         end = 2 * half if self.preprocess.places_differ else width
-        left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
-        geometry = self.preprocess.draw()
-        sides = [
-            self.preprocess(in_channels(half, channels, path, self.reading), path, geometry, paired=True, side=side)
-            for half, channels, side in zip((left, right), self.channels, self.sides, strict=True)
-        ]
-        if sides[0].shape[1:] != sides[1].shape[1:]:
-            why = f"is {width} wide, so that its halves differ and are scaled to different sizes"
-            raise DataError("image", path, why, "give it an even width, or use --preprocess resize_and_crop")
-        A, B = sides if self.o.direction == "AtoB" else reversed(sides)
-        return {"A": A, "B": B, "path_A": path, "path_B": path}
+        halves = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
+        return [in_channels(side, channels, path, self.reading) for side, channels in zip(halves, self.channels)]

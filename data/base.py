@@ -1,5 +1,6 @@
 """The contract of a data set: numbered samples, each a pure function of (seed, epoch, index)."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,14 +8,22 @@ from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
-from data.images import Picture, Reading, is_readable, list_files, open_image
+from data.cache import Cache, Origin, open_cache
+from data.checks import Check
+from data.files import identity, start_of
+from data.images import Picture, Reading, open_image
+from data.layouts import listed
+from data.manifest import is_manifest
+from data.paths import Paths
 from data.ranges import find_ranges
+from data.raster import Raster, pixels
 from data.transforms import Preprocess
 from util.contract import check_length, check_sample, lacking
-from util.errors import DataError
+from util.errors import DataError, UserError
 from util.inventory import Inventory
 from util.seeding import seeded
 
+NEIGHBOURS = 100  # at most so many pictures are tried in place of one that cannot be used
 Sample = dict[str, Any]  # "A", "B": (C, H, W) float in [-1, 1]; "path_A", "path_B": file names; "label": int
 
 
@@ -60,27 +69,61 @@ class BaseDataset(Dataset):
     def spec(self) -> Spec:
         """Return the channels and the size of its images, read off the first sample, and the range of their values."""
         check_length(self)
+        self.look_through()
         ranges = find_ranges(self)
         with seeded(0):  # whatever it draws, the run's own generators stay untouched
-            sample = self[0]
+            sample, _ = usable(self, 0, NEIGHBOURS if self.o.on_bad_image == "skip" else 1)
+        if isinstance(sample, UserError):
+            raise sample
+        if self.o.isTrain:
+            recipe = (self.preprocess.words, self.preprocess.load, self.preprocess.crop, self.reading)
+            self.cache = open_cache(self.o, 2 * len(self), recipe)
         check_sample(self, sample)
         height, width = sample["A"].shape[1:]
         return Spec(self.o.input_nc, self.o.output_nc, height, width, (), *ranges)
 
-    def files(self, *parts: str) -> list[str]:
+    def files(self, *parts: str) -> Paths:
         """Return the sorted image files under dataroot/parts; DataError if there is no folder or no image in it."""
-        folder = str(Path(self.o.dataroot, *parts))
-        found = self.listed(folder)
-        if not found:
-            raise DataError("folder", folder, *_what_is_there(folder, self.o.dataroot, "/".join(parts)))
-        limit = self.o.max_dataset_size
-        return found if limit >= len(found) else found[: int(limit)]
+        return self.taken(listed(str(Path(self.root, *parts)), self.root, self.o))[0]
 
-    def listed(self, folder: str) -> list[str]:
-        """Return the sorted image files under a folder, and take them into the inventory."""
-        found, sizes = list_files(folder)
-        self.inventory.add(found, sizes, self.o.dataroot)
-        return found
+    def taken(self, *sides: Paths) -> list[Paths]:
+        """Return lists of files as far as --max_dataset_size goes; they join the inventory and the start-up check.
+
+        Several are sides of pairs, of one length.
+        """
+        for paths in sides:
+            self.inventory.add(paths, paths.sizes, self.root)
+        used = [paths[: int(min(len(paths), self.o.max_dataset_size))] for paths in sides]
+        self.checked.append(used)
+        return used
+
+    @cached_property
+    def root(self) -> str:
+        """The folder its folders lie in: dataroot, in a zip file the one folder that holds all, a manifest's folder."""
+        root = str(Path(self.o.dataroot))
+        return str(Path(root).parent) if is_manifest(root) else start_of(root)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What people should know of its files, a line each."""
+        return []
+
+    @cached_property
+    def checked(self) -> list[list[Paths]]:
+        """The files whose headers are looked at before the first step; sides of pairs together."""
+        return []
+
+    def look_through(self) -> None:
+        """Look at the headers of all files before a training, once; DataError for those that are no pictures."""
+        if self.check is None and self.o.isTrain:
+            self.check = Check(self.checked, self.root, self.o.on_bad_image == "skip", self.o.max_image_pixels)
+            self.check.begin()
+
+    check: Check | None = None
+    cache: Cache | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "check"}  # its threads stay here
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -91,20 +134,35 @@ class BaseDataset(Dataset):
         """Return the picture in a file, upright: a PIL image (L or RGB) if of 8 bits a channel, else a Raster."""
         return open_image(path, channels, self.reading)
 
+    def picture(self, path: str, channels: int) -> Picture:
+        """Return the picture in a file as `read` does, or, from a cache, already as large as before the crop."""
+        return self.scaled((path,), lambda: [self.read(path, channels)])[0]
 
-def _what_is_there(folder: str, dataroot: str, wanted: str) -> tuple[str, str]:
-    """Return (why, remedy) for a folder without images: what it holds, or what stands where it should be."""
-    root = Path(dataroot)
-    layout = f"expected images in {wanted or 'it'}; see --dataroot, --phase and --dataset_mode"
-    if not root.is_dir():
-        why = "is a file, not a folder" if root.exists() else "there is no such folder"
-        return (f"--dataroot {dataroot}: {why}" if str(root) != folder else why), "give --dataroot a folder of images"
-    if not Path(folder).is_dir():
-        beside = sorted(p.name for p in root.iterdir() if p.is_dir())[:8]
-        there = ", ".join(repr(name) for name in beside) or "no folders"
-        return f"there is no such folder ({dataroot} has {there})", layout
-    names = sorted(p.name for p in Path(folder).iterdir() if p.is_file())
-    if not names:
-        return "holds no files", layout
-    bad = [name for name in names if not is_readable(name)]
-    return f"holds no images, but {len(bad)} other files such as {bad[0]!r}", layout
+    def scaled(self, paths: Sequence[str], make: Callable[[], list[Picture]]) -> list[Picture]:
+        """Return the pictures that `make` reads, one from each path; with a --cache, as large as before the crop."""
+        if self.cache is None:
+            return make()
+        parts = [f"{i} of {len(paths)} in {self.channels}" for i in range(len(paths))]
+        origins = [Origin(path, part, *identity(path)) for path, part in zip(paths, parts, strict=True)]
+        kept = [array for origin in origins if (array := self.cache.get(origin)) is not None]
+        if len(kept) < len(paths):
+            kept = [pixels(self.preprocess.scaled(picture)) for picture in make()]
+            for origin, array in zip(origins, kept, strict=True):
+                self.cache.put(origin, array)
+        return [Raster(array) for array in kept]
+
+
+def usable(dataset: BaseDataset, index: int, tries: int = 1) -> tuple[Sample | UserError, list[UserError]]:
+    """Return sample `index`, or the error it ends with, and what kept earlier ones from being made.
+
+    A picture that cannot be used is replaced by the next one in order, up to so many tries.
+    """
+    bad: list[UserError] = []
+    for step in range(min(len(dataset), tries)):
+        try:
+            return dataset[(index + step) % len(dataset)], bad
+        except DataError as problem:
+            if problem.args[0] != "image":
+                return problem, bad
+            bad.append(problem)
+    return bad.pop(), bad

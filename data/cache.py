@@ -117,7 +117,7 @@ class Cache:
             return None
         array = np.frombuffer(self.pictures, dtype, count, start).reshape(height, width, channels)
         if key not in self.verified:
-            if zlib.crc32(array) != checksum:
+            if zlib.crc32(array.data) != checksum:
                 return None
             self.verified.add(key)
         return array
@@ -143,7 +143,7 @@ class Cache:
         _write_all(self.pictures_file, data, start)
         height, width, channels = data.shape
         place = PLACE.pack(origin.key, origin.size, origin.changed, start, height, width, channels,
-                           KINDS.index(data.dtype.name), zlib.crc32(data))  # fmt: skip
+                           KINDS.index(data.dtype.name), zlib.crc32(data.data))  # fmt: skip
         at = HEAD + slot * PLACE.size
         os.pwrite(self.places_file, bytes(8), at)  # of an earlier picture: not seen while it changes
         os.pwrite(self.places_file, place[8:], at + 8)
@@ -186,7 +186,7 @@ def _locked(file: int) -> Iterator[None]:
 
 
 def _write_all(file: int, data: np.ndarray, start: int) -> None:
-    rest = memoryview(data.reshape(-1).view(np.uint8))
+    rest = data.reshape(-1).view(np.uint8).data
     while rest:
         written = os.pwrite(file, rest, start)
         rest, start = rest[written:], start + written

@@ -1,5 +1,6 @@
 """colorization: colour pictures split into lightness (A) and colour (B), in CIE L*a*b*."""
 
+from data import layouts
 from data.base import BaseDataset, Sample
 from util.errors import OptionError
 from util.lab import rgb_to_lab
@@ -18,13 +19,15 @@ class Colorization(BaseDataset):
             raise OptionError("option", "--output_nc", why, "leave out --input_nc and --output_nc")
         if o.direction != "AtoB":
             raise OptionError("option", "--direction", "colorization only goes from A to B", "leave it out")
-        self.paths = self.files(o.phase)
+        found, notes = layouts.of_phase(o, self.root)
+        self.paths = self.taken(found)[0]
+        self.notes += notes
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        rgb = self.preprocess(self.read(path, 3), path, self.preprocess.draw())
+        rgb = self.preprocess(self.picture(path, 3), path, self.preprocess.draw())
         lab = rgb_to_lab((rgb[None] + 1) / 2)[0]
         return {"A": lab[:1] / 50 - 1, "B": lab[1:] / 110, "path_A": path, "path_B": path}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from data.files import binary, first_bytes
 from data.raster import Raster
 from util.errors import DataError
 
@@ -21,7 +22,7 @@ def read(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None
     if image.format == "PNG" and str(image.tile[0][3] if image.tile else "").endswith(";16B") and image.mode != "I;16":
         import imagecodecs
 
-        with open(path, "rb") as file:
+        with binary(path) as file:
             return Raster(imagecodecs.png_decode(file.read()))
     if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey; of PGM in 32 bits, spread to 0..65535
         return Raster(np.asarray(image).astype(np.uint16))
@@ -30,15 +31,14 @@ def read(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None
 
 def is_tiff(path: str) -> bool:
     """Whether a file begins as a TIFF does."""
-    with open(path, "rb") as file:
-        return file.read(4) in TIFF_STARTS
+    return first_bytes(path, 4) in TIFF_STARTS
 
 
 def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
     """Return the first picture of a TIFF, upright; its pages are channels where as many are asked for."""
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with binary(path) as opened, tifffile.TiffFile(opened) as file:
         series, page = file.series[0], file.pages.first
         whole = [n for n in series.shape if n != 1]
         stacked = len(whole) == 3 and channels in (whole[0], whole[2]) and len(series.pages) > 1
@@ -62,7 +62,7 @@ def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
 def read_numpy(path: str, channels: int, max_pixels: int) -> Raster:
     """Return the array (H, W), (H, W, C) or (C, H, W) of a .npy file, or of the one that a .npz holds."""
     if path.lower().endswith(".npz"):
-        with zipfile.ZipFile(path) as archive:
+        with binary(path) as opened, zipfile.ZipFile(opened) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             if len(names) != 1:
                 why = f"holds {len(names)} arrays ({', '.join(names[:5])})"
@@ -70,7 +70,7 @@ def read_numpy(path: str, channels: int, max_pixels: int) -> Raster:
             with archive.open(names[0]) as file:
                 array = _array(file, path, channels, max_pixels)
     else:
-        with open(path, "rb") as file:
+        with binary(path) as file:
             array = _array(file, path, channels, max_pixels)
     return Raster(_checked(channels_last(array, channels) if array.ndim == 3 else array, path))
 
@@ -127,8 +127,9 @@ def wrong_channels(path: str, have: int, wanted: int) -> DataError:
 def too_large(path: str, max_pixels: int, size: tuple[int, ...] = ()) -> DataError:
     """Return the error for a picture of more pixels than are accepted."""
     why = f"is {'x'.join(map(str, size))}, " if size else "has "
-    return DataError("image", path, f"{why}more than {max_pixels} pixels",
-                     "scale it down, cut it, or give a larger --max_image_pixels")  # fmt: skip
+    return DataError(
+        "image", path, f"{why}more pixels than --max_image_pixels {max_pixels}", "scale it down, or cut it"
+    )
 
 
 def _check_size(path: str, shape: tuple[int, ...], dtype: Any, channels: int, max_pixels: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data.loader import Loader, Seeded, one_batch
+from data.loader import Loader, Seeded, one_batch, tries
 from util.display import in_one_line, shows
 from util.errors import DataError
 from util.registry import find
@@ -44,9 +44,9 @@ def fixed_samples(o: Any) -> list[dict[str, Any]]:
         try:
             dataset = find("dataset", o.dataset_mode)(shown)
         except DataError as problem:
-            if problem.args[0] != "folder":
+            if problem.args[0] not in ("folder", "phase"):
                 raise
             shown.phase = o.phase
             dataset = find("dataset", o.dataset_mode)(shown)
-    samples, count = Seeded(dataset, o.seed), min(o.fixed_samples, len(dataset))
+    samples, count = Seeded(dataset, o.seed, tries(o)), min(o.fixed_samples, len(dataset))
     return [one_batch(samples[0, i * len(dataset) // count]) for i in range(count)]  # epoch 0: test.py's draws

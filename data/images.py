@@ -1,21 +1,17 @@
-"""Find and read picture files: upright, in sRGB, as many channels as are asked for."""
+"""Read picture files: upright, in sRGB, as many channels as are asked for."""
 
-import os
-import stat
 import warnings
-from array import array
 from io import BytesIO
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from data import deep, demo, profiles
+from data.files import binary, first_bytes, open_file
 from data.raster import Raster
 from util.errors import DataError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".npy", ".npz")
 # recognised by content; others (EPS!) are never opened; JPEG includes MPO
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 
@@ -23,61 +19,6 @@ Picture = Image.Image | Raster
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, by --max_image_pixels
 
 END_OF_JPEG = b"\xff\xd9"
-
-
-def is_readable(name: str) -> bool:
-    """Whether a file name is that of a picture, by its extension."""
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-
-
-def list_images(folder: str) -> list[str]:
-    """Return the paths of all pictures under a folder: see list_files."""
-    return list_files(folder)[0]
-
-
-def list_files(folder: str) -> tuple[list[str], array]:
-    """Return the paths of all pictures under a folder, sorted, sub-folders included, each real file once; their sizes.
-
-    Links are followed once; pipes and devices are left out. Empty if the folder does not exist. The folders of `demo`
-    exist without files, unless there is a real one of that name.
-    """
-    if demo.is_demo(folder):
-        names = demo.names(folder)
-        return names, array("q", [0] * len(names))
-    found: dict[tuple, str] = {}  # each real file once, by its own name where it is among them; keys end in the size
-    seen = set()
-    for root, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
-        here = os.stat(root)
-        if (here.st_dev, here.st_ino) in seen:  # a link back up: not again
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(filter(is_readable, names)):  # which link of several is kept is no matter of chance
-            path = os.path.join(root, name)
-            try:
-                state = os.stat(path)
-            except OSError:  # a dangling link
-                continue
-            key = (state.st_dev, state.st_ino, state.st_size) if state.st_nlink == 1 else (path, state.st_size)
-            if stat.S_ISREG(state.st_mode) and (key not in found or os.path.islink(found[key])):
-                found[key] = path
-    rows = sorted(found.items(), key=itemgetter(1))
-    return [path for _, path in rows], array("q", (key[-1] for key, _ in rows))
-
-
-def list_folders(folder: str) -> list[str]:
-    """Return the names of the folders directly in a folder, sorted, hidden ones left out; [] if it does not exist."""
-    if demo.is_demo(folder):
-        return demo.folders(folder)
-    if not os.path.isdir(folder):
-        return []
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
-
-
-def _unreadable(problem: OSError) -> None:
-    if not isinstance(problem, (FileNotFoundError, NotADirectoryError)):  # said better by who asked
-        raise DataError("folder", problem.filename, f"cannot be read ({problem.strerror})", "check its permissions")
 
 
 class Reading(NamedTuple):
@@ -111,22 +52,30 @@ def open_image(path: str, channels: int, how: Reading = USUAL) -> Picture:
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
-        raise DataError("image", path, _reason(path, problem), "delete or replace it") from problem
+        raise DataError("image", path, reason(path, problem), "delete or replace it") from problem
+
+
+def opened(path: str, max_pixels: int) -> Image.Image:
+    """Return a picture of which only the header has been read; DataError if it is too large, or what Pillow raises."""
+    Image.MAX_IMAGE_PIXELS = max(1, max_pixels // 2)  # Pillow refuses twice as many, also of a later frame
+    try:
+        image = Image.open(open_file(path), formats=FORMATS)
+    except Image.DecompressionBombError as problem:
+        raise deep.too_large(path, max_pixels) from problem  # of a size that it does not tell
+    if image.width * image.height > max_pixels:
+        image.close()
+        raise deep.too_large(path, max_pixels, image.size)
+    return image
 
 
 def _read(path: str, channels: int, how: Reading) -> Picture:
-    Image.MAX_IMAGE_PIXELS = max(1, how.max_pixels // 2)  # Pillow refuses twice as many, also of a later frame
     try:
-        image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError as problem:
-        raise deep.too_large(path, how.max_pixels) from problem  # of a size that it does not tell
+        image = opened(path, how.max_pixels)
     except UnidentifiedImageError:
         if not deep.is_tiff(path):
             raise
         return deep.in_channels(deep.read_tiff(path, channels, how.max_pixels), channels, path, how.background)
     with image:
-        if image.width * image.height > how.max_pixels:
-            raise deep.too_large(path, how.max_pixels, image.size)
         raster = deep.read(image, path, channels, how.max_pixels)
         if raster is not None:
             return deep.in_channels(raster, channels, path, how.background)
@@ -143,7 +92,7 @@ def _jpeg_without_its_end(path: str, cut: Image.Image) -> Image.Image:
 
     Whether pixels are missing too is seen by what follows in their place: of a whole picture it changes nothing.
     """
-    with open(path, "rb") as file:
+    with binary(path) as file:
         data = file.read().removesuffix(END_OF_JPEG[:1])
     if cut.format not in ("JPEG", "MPO") or data.endswith(END_OF_JPEG):
         cut.load()  # raises again
@@ -189,14 +138,13 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _reason(path: str, problem: Exception) -> str:
+def reason(path: str, problem: Exception) -> str:
+    """Return why a file cannot be read: what it is instead of a picture, else what its reader said."""
     try:
-        size = os.stat(path).st_size
-        with open(path, "rb") as file:
-            start = file.read(64)
+        start = first_bytes(path, 64)
     except OSError as unreadable:
         return f"cannot be read ({unreadable.strerror})"
-    if size == 0:
+    if not start:
         return "not an image (empty file)"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the image itself (git lfs pull fetches it)"

@@ -2,16 +2,21 @@
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from data import manifest
 from data.base import BaseDataset, Sample, Spec
-from data.images import in_channels, list_folders
+from data.files import is_folder, list_folders
+from data.images import in_channels
+from data.layouts import part, pictures
 from util.classes import chosen
 from util.errors import DataError
+from util.problems import refuse
 
 PHASES = {"train", "test", "val", "valid", "validation"}
 IDX = {3: 0x803, 1: 0x801}  # dimensions: magic number of a file of bytes
@@ -26,27 +31,46 @@ class Labeled(BaseDataset):
     def __init__(self, o):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey as soon as either says so
-        found = self._idx() or self._folders()
+        found = self._of_manifest() or self._idx() or self._folders()
         self.classes = tuple(sorted(chosen(o.classes, sorted(found))))
         empty = [name for name in self.classes if not len(found[name])]
         if empty:
             why = f"its folder '{empty[0]}' holds no images"
             raise DataError("folder", o.dataroot, why, "fill it, remove it, or name the other folders with --classes")
-        every = [(n, label, sample) for label, name in enumerate(self.classes) for n, sample in enumerate(found[name])]
-        fair = sorted(every, key=lambda row: row[:2])  # so that --max_dataset_size leaves something of each class
-        self.samples = [(sample, label) for _, label, sample in fair[: int(min(len(fair), o.max_dataset_size))]]
+        self.found = [found[name] for name in self.classes]
+        # one of each class after another, so that --max_dataset_size leaves something of each
+        number = np.concatenate([np.arange(len(each)) for each in self.found])
+        label = np.repeat(np.arange(len(self.found)), [len(each) for each in self.found])
+        fair = np.lexsort((label, number))[: int(min(len(number), o.max_dataset_size))]
+        self.rows = np.stack([number[fair], label[fair]], axis=1)
 
-    def _folders(self) -> dict[str, list[str]]:
-        inside = Path(self.o.dataroot, self.o.phase)
-        root = str(inside) if inside.is_dir() or list_folders(str(inside)) else self.o.dataroot
+    def _of_manifest(self) -> dict[str, Sequence]:
+        file = manifest.find(self.o.dataroot, self.o.pairs)
+        if not file:
+            return {}
+        table = manifest.read(file, self.root, self.o.phase)
+        problems = [*table.problems, *((a, f"has no label in {file}") for a, _, label in table.rows if not label)]
+        refuse("file", problems, f"in {file}", "mend the manifest, or take these rows out of it")
+        by_label: dict[str, set[str]] = {}
+        for a, _, label in table.rows:
+            by_label.setdefault(label, set()).add(a)
+        self.notes.append(f"labeled: {file}, {len(table.rows)} pictures of {len(by_label)} classes")
+        return {label: self.taken(manifest.sized(sorted(names)))[0] for label, names in by_label.items()}
+
+    def _folders(self) -> dict[str, Sequence]:
+        inside = str(Path(self.root, self.o.phase))
+        root = inside if is_folder(inside) else self.root
         names = list_folders(root)
-        if not names or (root == self.o.dataroot and set(names) <= PHASES):
+        if not names or (root == self.root and set(names) <= PHASES):
             self.files()  # says what is wrong with dataroot itself
             why = f"has no folder for each class (it has {', '.join(names) or 'no folders'})"
             raise DataError("folder", root, why, "put the pictures in CLASS/NAME.png, or name a --phase that is there")
-        return {name: self.listed(str(Path(root, name))) for name in chosen(self.o.classes, names)}
+        found = {name: pictures(str(Path(root, name)), self.o) for name in chosen(self.o.classes, names)}
+        if root == self.root and self.o.split is not None:
+            found = {name: part(paths, self.o) if paths else paths for name, paths in found.items()}
+        return {name: self.taken(paths)[0] for name, paths in found.items()}
 
-    def _idx(self) -> dict[str, list[np.ndarray]]:
+    def _idx(self) -> dict[str, Sequence]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
             images, labels = (self._read_idx(stem, n) for n in (3, 1))
             if (images is None) != (labels is None):
@@ -56,7 +80,7 @@ class Labeled(BaseDataset):
                 if len(images) != len(labels):
                     why = f"holds {len(images)} images and {len(labels)} labels of {stem}"
                     raise DataError("folder", self.o.dataroot, why, "copy both files again")
-                return {str(c): list(images[labels == c]) for c in np.unique(labels)}
+                return {str(c): images[labels == c] for c in np.unique(labels)}
         return {}
 
     def _read_idx(self, stem: str, dimensions: int) -> np.ndarray | None:
@@ -70,12 +94,13 @@ class Labeled(BaseDataset):
         return None
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        source, label = self.samples[index]
+        n, label = self.rows[index].tolist()
+        source = self.found[label][n]
         if isinstance(source, str):
-            image, path = self.read(source, self.nc), source
+            image, path = self.picture(source, self.nc), source
         else:
             path = f"{index:05d}.png"
             image = in_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.reading)

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from tqdm import tqdm
 
-from data.base import BaseDataset, Sample
+from data.base import NEIGHBOURS, BaseDataset, Sample, usable
+from data.checks import too_many
 from util import blame, plugins
-from util.errors import DataError, UserError
+from util.errors import DataError, UserError, printable
 from util.pixels import first_pictures, grid
+from util.problems import refuse, told
 from util.seeding import mixed, seeded
 
+SKIPPED = "skipped"  # in a sample and a batch: the errors of pictures that others stand in for
 SHEET = 256  # pixels of a picture's longer side on the sheet, about
 Key = tuple[int, int]  # (epoch, index)
 
@@ -32,12 +36,14 @@ class Loader:
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
-        self.inventory = dataset.inventory
+        for note in dataset.notes:
+            print(printable(note), flush=True)
+        self.dataset, self.inventory = dataset, dataset.inventory
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # their processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
         self.loader: Any = DataLoader(
-            Seeded(dataset, o.seed), batch_sampler=self.order, num_workers=workers, collate_fn=collate,
+            Seeded(dataset, o.seed, tries(o)), batch_sampler=self.order, num_workers=workers, collate_fn=collate,
             persistent_workers=workers > 0, pin_memory=pin, worker_init_fn=_quiet_worker,
             generator=torch.Generator(),  # its own: the global one belongs to the training step
         )  # fmt: skip
@@ -66,21 +72,36 @@ class Loader:
         return grid([pictures[side] for side in sides for pictures in shown], len(shown)) if sides else None
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
-        """Yield batches; raise DataError, naming the file, for a sample that could not be made."""
+        """Yield batches; raise DataError, naming the file, for a sample that could not be made.
+
+        With --on_bad_image skip, pictures that were replaced (in tests left out) are listed at the end; DataError if
+        they are more than a few.
+        """
         self.order.epoch, self.order.skip = epoch, skip
         others = set(multiprocessing.active_children())
         batches = iter(self.loader)
         self.workers |= set(multiprocessing.active_children()) - others
+        skipped: dict[str, str] = {}
         for batch in batches:
             if isinstance(batch, UserError):
                 try:
                     raise batch
                 finally:
                     del batch  # else error, traceback and this frame would hold each other, and the workers
-            yield batch
+            skipped |= {problem.args[1]: problem.args[2] for problem in batch.pop(SKIPPED, ())}
+            if too_many(len(skipped), self.order.length):
+                refuse("image", list(skipped.items()), f"of {self.order.length} pictures",
+                       "delete or replace them: --on_bad_image skip is for a few")  # fmt: skip
+            if batch:
+                yield batch
+        if skipped:
+            said = f"note: {len(skipped)} pictures could not be used in epoch {epoch}:"
+            tqdm.write("\n".join([said, *told(list(skipped.items()))]))
 
     def close(self) -> None:
         """End all workers now, also those that hang on a disk that does not answer; nothing more can be loaded."""
+        if self.dataset.check:
+            self.dataset.check.stop()
         on_death = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, "SIGCHLD") else None
         for worker in self.workers:
             worker.kill()
@@ -118,30 +139,43 @@ class Order(torch.utils.data.Sampler[list[Key]]):
             yield [(self.epoch, index) for index in indices[start : start + self.batch_size]]
 
 
+def tries(o: Any) -> int:
+    """Return how many pictures are tried for one sample: 1, or with --on_bad_image skip its neighbours too.
+
+    0 leaves a bad one out: a test shows each picture once.
+    """
+    return (NEIGHBOURS if o.isTrain else 0) if o.on_bad_image == "skip" else 1
+
+
 class Seeded(Dataset):
     """Another data set's samples by (epoch, index), each drawn with generators seeded for just that sample.
 
+    tries: see tries(); the errors of pictures that could not be used travel in the sample, as SKIPPED.
     Travels to spawned workers together with the plug-ins its data set may come from.
     """
 
-    def __init__(self, dataset: BaseDataset, seed: int):
-        self.dataset, self.seed = dataset, seed
+    def __init__(self, dataset: BaseDataset, seed: int, tries: int = 1):
+        self.dataset, self.seed, self.tries = dataset, seed, tries
 
     def __getitem__(self, key: Key) -> Sample | UserError:
         epoch, index = key
         with seeded(mixed(self.seed, epoch, index)):
             try:
-                return self.dataset[index]
-            except UserError as problem:  # returned, not raised: a worker would bury it under its own traceback
+                sample, bad = usable(self.dataset, index, max(1, self.tries))
+            except UserError as problem:
                 return _without_frames(problem)
-            except (Exception, SystemExit) as problem:  # likewise, and one that cannot travel would hang the run
+            except (Exception, SystemExit) as problem:  # one that cannot travel would hang the run
                 culprit = blame.from_worker(problem) if get_worker_info() else None
                 if culprit is None:
                     raise
                 return culprit
+        if isinstance(sample, UserError):  # returned, not raised: a worker would bury it under its own traceback
+            _without_frames(sample)
+            return {SKIPPED: [sample]} if not self.tries and sample.args[0] == "image" else sample
+        return sample | {SKIPPED: [_without_frames(problem) for problem in bad]} if bad else sample
 
     def __reduce__(self):
-        return _revived, (_PluginPaths(), self.dataset, self.seed)
+        return _revived, (_PluginPaths(), self.dataset, self.seed, self.tries)
 
 
 def _without_frames(problem: UserError) -> UserError:
@@ -159,8 +193,8 @@ class _PluginPaths:
         return plugins.use, (plugins.paths(),)
 
 
-def _revived(_: None, dataset: BaseDataset, seed: int) -> Seeded:
-    return Seeded(dataset, seed)
+def _revived(_: None, dataset: BaseDataset, seed: int, tries: int) -> Seeded:
+    return Seeded(dataset, seed, tries)
 
 
 def collate(samples: list[Any]) -> dict[str, Any] | UserError:
@@ -168,6 +202,10 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
+    skipped = {SKIPPED: bad} if (bad := [problem for sample in samples for problem in sample.get(SKIPPED, ())]) else {}
+    samples = [rest for sample in samples if (rest := {k: v for k, v in sample.items() if k != SKIPPED})]
+    if not samples:
+        return skipped
     for name, first in samples[0].items():
         if isinstance(first, torch.Tensor):
             for sample in samples:
@@ -176,7 +214,7 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
                     sizes = " and ".join("x".join(map(str, s[name].shape[:0:-1])) for s in (samples[0], sample))
                     return DataError("image", path, f"cannot be batched: pictures of {sizes}",
                                      "use --batch_size 1, or a --preprocess that crops")  # fmt: skip
-    return default_collate(samples)
+    return default_collate(samples) | skipped
 
 
 def one_batch(sample: Sample | UserError) -> dict[str, Any]:
@@ -185,6 +223,7 @@ def one_batch(sample: Sample | UserError) -> dict[str, Any]:
     try:
         if isinstance(batch, UserError):
             raise batch
+        batch.pop(SKIPPED, None)
         return batch
     finally:
         del sample, batch  # else error, traceback and this frame would hold each other, and all frames below

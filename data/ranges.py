@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from data.raster import Raster
+from data.raster import pixels
 from data.transforms import Picture, asked_ranges
 from util.seeding import seeded
 from util.values import FULL, measured, parse
@@ -60,7 +60,7 @@ class _Seen:
             dataset.preprocess.seen = usual
 
     def note(self, side: str, picture: Picture) -> None:
-        array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
+        array = pixels(picture)
         self.kinds.setdefault(side, array.dtype.name)
         self.extremes[side].append(np.array([array.min(), array.max()], dtype=np.float64))
         flat = array.reshape(-1)

@@ -4,6 +4,12 @@ import numpy as np
 from PIL import Image
 
 
+def pixels(picture: "Image.Image | Raster") -> np.ndarray:
+    """Return a picture as an array (H, W, C)."""
+    array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
 class Raster:
     """An array (H, W, C) with the few methods of a Pillow image that preprocessing calls, of the same meaning."""
 

@@ -15,5 +15,5 @@ class Single(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        A = self.preprocess(self.read(path, self.o.input_nc), path, self.preprocess.draw())
+        A = self.preprocess(self.picture(path, self.o.input_nc), path, self.preprocess.draw())
         return {"A": A, "path_A": path}

@@ -1,9 +1,14 @@
-"""unaligned: two folders, dataroot/phaseA and dataroot/phaseB, without pairs."""
+"""unaligned: pictures of two folders or of a manifest's two columns, without pairs."""
 
 import random
 from pathlib import Path
 
+import numpy as np
+
+from data import layouts
 from data.base import BaseDataset, Sample
+from data.files import is_folder
+from data.paths import Paths
 from util.errors import OptionError
 
 
@@ -16,17 +21,20 @@ class Unaligned(BaseDataset):
     def __init__(self, o):
         super().__init__(o)
         self._refuse_pairs()
-        sides = [(self.files(o.phase + side), nc) for side, nc in zip("AB", self.channels, strict=True)]
+        found = layouts.find(o, self.root, paired=False)
+        self.notes += [*found.notes, *_hint(*found.paths)]
+        sides = [(*self.taken(paths), nc) for paths, nc in zip(found.paths, self.channels, strict=True)]
         source, target = sides if o.direction == "AtoB" else sides[::-1]
         self.paths_A, self.nc_A = source
         self.paths_B, self.nc_B = target
 
     def _refuse_pairs(self) -> None:
         """Raise OptionError where dataroot has the one folder of pairs, dataroot/phase, and neither of the two."""
-        phase, root = self.o.phase, self.o.dataroot
-        if [name for name in (phase, phase + "A", phase + "B") if Path(root, name).is_dir()] == [phase]:
-            why = f"{self.o.dataset_mode} reads {phase}A and {phase}B, but --dataroot {root} has {phase}, as of pairs"
-            raise OptionError("option", "--dataset_mode", why, "use --dataset_mode aligned, or --model pix2pix")
+        names = [self.o.phase + side for side in ("", "A", "B")]
+        if self.o.pairs == "auto" and [n for n in names if is_folder(str(Path(self.root, n)))] == names[:1]:
+            why = f"{self.o.dataset_mode} reads {names[1]} and {names[2]}, but {self.o.dataroot} has {names[0]}"
+            remedy = "use --dataset_mode aligned, or --model pix2pix"
+            raise OptionError("option", "--dataset_mode", f"{why}, as of pairs", remedy)
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))
@@ -35,6 +43,13 @@ class Unaligned(BaseDataset):
         path_A = self.paths_A[index % len(self.paths_A)]
         other = index if self.o.serial_batches else random.randrange(len(self.paths_B))
         path_B = self.paths_B[other % len(self.paths_B)]
-        A = self.preprocess(self.read(path_A, self.nc_A), path_A, self.preprocess.draw())
-        B = self.preprocess(self.read(path_B, self.nc_B), path_B, self.preprocess.draw(), side="B")
+        A = self.preprocess(self.picture(path_A, self.nc_A), path_A, self.preprocess.draw())
+        B = self.preprocess(self.picture(path_B, self.nc_B), path_B, self.preprocess.draw(), side="B")
         return {"A": A, "B": B, "path_A": path_A, "path_B": path_B}
+
+
+def _hint(A: Paths, B: Paths) -> list[str]:
+    """Return a line if every picture of A has one of the same name in B, which may then be its partner."""
+    if len(A) != len(B) or not np.array_equal(np.sort(A.keys()), np.sort(B.keys())):
+        return []
+    return ["hint: every A has a B of the same name; --model pix2pix or --dataset_mode aligned would use the pairs"]

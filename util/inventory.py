@@ -22,7 +22,7 @@ class Inventory:
     def __init__(self) -> None:
         self.names, self.sizes, self.samples = array("q"), array("q"), 0
 
-    def add(self, paths: Sequence[str], sizes: Sequence[int], root: str) -> None:
+    def add(self, paths: Sequence[str], sizes: Sequence[int] | np.ndarray, root: str) -> None:
         """Add files under a root; the root itself does not count, so that a folder may move."""
         below = os.path.join(str(Path(root)), "")
         for path in paths:

@@ -86,7 +86,7 @@ def test_f035_the_limit_is_an_option(tmp_path):
     picture(0, 20, 20).save(tmp_path / "x.png")
     assert open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=400)).size == (20, 20)
     for limit in (399, 100):
-        with pytest.raises(DataError, match=rf"more than {limit} pixels; .*--max_image_pixels"):
+        with pytest.raises(DataError, match=rf"more pixels than --max_image_pixels {limit};"):
             open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=limit))
 
 
