@@ -1,0 +1,179 @@
+"""What preparing data sets needs to know of folders: which pictures, which pairs, of which sizes, in which part."""
+
+import argparse
+import hashlib
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from data import demo, exact, images
+from util.batchwork import Task, each, some
+from util.errors import DataError, OptionError
+
+
+class Pair(NamedTuple):
+    """Two pictures that belong together, and the name below a folder, without extension, that both go by."""
+
+    name: str
+    A: Path
+    B: Path
+
+
+def pictures(folder: str | Path) -> list[Path]:
+    """Return the pictures under a folder, sub-folders included, as paths below it; DataError if there are none."""
+    root = Path(folder)
+    if demo.is_demo(str(folder)) and not root.is_dir():
+        raise DataError("folder", folder, "has no files: its pictures are generated", "give a folder of pictures")
+    found = [Path(os.path.relpath(path, root)) for path in images.list_images(str(folder))]
+    if not found:
+        raise DataError("folder", folder, _instead(root), f"put pictures there: {', '.join(images.EXTENSIONS)}")
+    return found
+
+
+def _instead(root: Path) -> str:
+    """Return what is there where no pictures are."""
+    if root.is_file():
+        return "is a file, not a folder"
+    if not root.is_dir():
+        around = root.absolute().parent
+        beside = some(sorted(p.name for p in around.iterdir())) if around.is_dir() else ""
+        return f"there is no such folder (beside it: {beside or 'nothing'})"
+    names = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
+    return f"holds no pictures, only {some(names)}" if names else "is empty"
+
+
+def apart(o: argparse.Namespace, source: str, target: str) -> None:
+    """Raise OptionError if a folder to write, a flag's name in o, lies in one to read: it would be read next time."""
+    read, written = (Path(getattr(o, name)).resolve() for name in (source, target))
+    if written == read or read in written.parents:
+        where = "is" if written == read else "lies in"
+        raise OptionError("option", f"--{target}", f"{written} {where} the folder to read", "write elsewhere")
+
+
+def pairs(folder_A: str | Path, folder_B: str | Path, marked: bool = False, alone: bool = False) -> list[Pair]:
+    """Return the pairs of two folders: equal names below them, whatever their extensions, in order.
+
+    Names that end in _A and _B are equal without; so they are if all do, and with `marked` others are passed over.
+    Raises DataError naming pictures without a partner, unless `alone`, and names that stand for several pictures.
+    """
+    sides = [pictures(folder) for folder in (folder_A, folder_B)]
+    marks = [all(path.stem.endswith(mark) for path in side) for side, mark in zip(sides, ("_A", "_B"), strict=True)]
+    if marked or all(marks):
+        sides = [[path for path in side if path.stem.endswith(mark)]
+                 for side, mark in zip(sides, ("_A", "_B"), strict=True)]  # fmt: skip
+    cut = 2 if marked or all(marks) else 0
+    for side, mark, folder in zip(sides, ("_A", "_B"), (folder_A, folder_B), strict=True):
+        if not side:
+            raise DataError("folder", folder, f"no name of a picture ends in {mark}", "leave out --use_AB")
+    named_A, named_B = (_by_name(side, cut) for side in sides)
+    several = sorted(name for name in {**named_A, **named_B} if max(map(len, (named_A[name], named_B[name]))) > 1)
+    if several:
+        why = f"hold several pictures of one name: {some(several)}"
+        raise DataError("folders", f"{folder_A} and {folder_B}", why, "rename or remove all but one")
+    lonely = [sorted(mine.keys() - others.keys()) for mine, others in ((named_A, named_B), (named_B, named_A))]
+    both = sorted(named_A.keys() & named_B.keys())
+    if any(lonely) and not (alone and both):
+        why = "; ".join(f"{len(names)} of {len(side)} pictures of {where} have no partner: {some(names)}"
+                        for names, side, where in zip(lonely, sides, "AB", strict=True) if names)  # fmt: skip
+        remedy = "give partners equal names, or leave the others out with --allow_missing"
+        raise DataError("folders", f"{folder_A} and {folder_B}", why, remedy)
+    return [Pair(name, Path(folder_A, named_A[name][0]), Path(folder_B, named_B[name][0])) for name in both]
+
+
+def _by_name(side: list[Path], cut: int) -> dict[str, list[Path]]:
+    named: dict[str, list[Path]] = defaultdict(list)
+    for path in side:
+        name = path.with_suffix("").as_posix()
+        # one file system composes accents, another takes them apart
+        named[unicodedata.normalize("NFC", name[: len(name) - cut])].append(path)
+    return named
+
+
+Heads = dict[Path, exact.Head]
+
+
+def heads(paths: list[Path], o: argparse.Namespace) -> tuple[Heads, dict[Path, DataError]]:
+    """Return what files say of their pictures; and what is wrong with those that say nothing, if these are skipped."""
+    good, bad = {}, {}
+    for path, found in each(exact.head, paths, o.num_threads, "looking"):
+        if isinstance(found, DataError):
+            bad[path] = found
+        else:
+            good[path] = found
+    if bad and o.on_bad_image == "stop":
+        first = next(iter(bad.values()))
+        *start, remedy = first.args
+        others = f" ({len(bad) - 1} more cannot be read)" if len(bad) > 1 else ""
+        raise DataError(*start, f"{remedy}, or use --on_bad_image skip{others}")
+    return good, bad
+
+
+def join_tasks(
+    found: list[Pair], folder: Path, o: argparse.Namespace, name_of: Callable[[Pair], str]
+) -> tuple[list[Task], list[str]]:
+    """Return tasks that write pairs side by side to folder/name_of(pair).EXTENSION, and the pairs that cannot be read.
+
+    o: resize ("" or a filter for B, to A's size), format ("keep" or one), num_threads, on_bad_image. Raises DataError
+    listing pairs whose sizes differ.
+    """
+    known, bad = heads(list(dict.fromkeys(path for pair in found for path in (pair.A, pair.B))), o)
+    out = [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
+    whole = [pair for pair in found if pair.A in known and pair.B in known]
+    sizes = [(pair, *((head.width, head.height) for head in (known[pair.A], known[pair.B]))) for pair in whole]
+    unequal = [f"{pair.name} ({a[0]}x{a[1]} and {b[0]}x{b[1]})" for pair, a, b in sizes if a != b]
+    if unequal and not o.resize:
+        why = f"{len(unequal)} of {len(found)} differ in size: {some(unequal)}"
+        raise DataError("pairs", "A and B", why, "bring B to A's size with --resize, or crop them alike")
+    tasks = []
+    for pair in whole:
+        kind = pair_format(known[pair.A], known[pair.B], o.format)
+        kept = pair.A.suffix if kind == known[pair.A].format else exact.SUFFIXES[kind]
+        tasks.append(Task(folder / (name_of(pair) + kept), pair.A, _Join(pair, kind, o.resize)))
+    return tasks, out
+
+
+def pair_format(A: exact.Head, B: exact.Head, wanted: str) -> str:
+    """Return the format of a pair: as asked; "keep" is JPEG only where both are, TIFF for 32 bits, else PNG."""
+    if wanted != "keep":
+        return {"jpg": "JPEG", "png": "PNG", "tif": "TIFF"}[wanted]
+    wide = any(head.mode in ("I", "F") and head.format != "PPM" for head in (A, B))
+    return "JPEG" if A.format == B.format == "JPEG" else "TIFF" if wide else "PNG"
+
+
+class _Join(NamedTuple):
+    """Writes one pair side by side."""
+
+    pair: Pair
+    kind: str
+    resize: str
+
+    def __call__(self, path: Path) -> None:
+        A, B = exact.read(self.pair.A), exact.read(self.pair.B)
+        if self.resize:
+            B = exact.scaled(B, (A.values.shape[1], A.values.shape[0]), self.resize)
+        exact.write(exact.side_by_side(A, B, self.pair.name), path, self.kind)
+
+
+def add_joining_flags(command: argparse.ArgumentParser) -> None:
+    """Add the flags of join_tasks and pairs."""
+    command.add_argument("--use_AB", action="store_true", help="pair NAME_A with NAME_B, and pass over other names; "
+                         "needed only where there are others")  # fmt: skip
+    command.add_argument("--allow_missing", action="store_true", help="leave out pictures without a partner")
+    command.add_argument("--resize", nargs="?", const="bicubic", default="", choices=tuple(exact.FILTERS),
+                         help="scale B to A's size where it differs; nearest for label maps (alone: bicubic)")  # fmt: skip
+    command.add_argument("--format", choices=("keep", "png", "jpg", "tif"), default="keep", help="of the pairs; keep: "
+                         "JPEG (quality 95) where both are, else without loss: PNG, or TIFF for 32 bits")  # fmt: skip
+
+
+def share(name: str, seed: int) -> float:
+    """Return a number in [0, 1) that depends on a name and a seed alone, evenly spread over names."""
+    text = f"{seed}/{unicodedata.normalize('NFC', name)}".encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
+
+
+def top_folder(name: str) -> str:
+    """Return the first folder in a name below a folder; "" if it lies in none."""
+    return name.partition("/")[0] if "/" in name else ""
