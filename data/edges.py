@@ -4,17 +4,15 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 
-def edges(
-    photo: Image.Image, sigma: float = 1.5, low: float = 0.04, high: float = 0.1, min_length: int = 10
-) -> np.ndarray:
-    """Return where a photograph's edges are, one pixel wide: bool (H, W).
+def edges(photo: np.ndarray, sigma: float, low: float, high: float, min_length: int) -> np.ndarray:
+    """Return where the edges of a photograph, uint8 (H, W, 3), are, one pixel wide: bool (H, W).
 
     J. Canny, "A computational approach to edge detection", IEEE PAMI 8(6), 1986: blurred by a Gaussian of sigma
     pixels; the gradient of the channel that changes most (Sobel, in shares of white per pixel); kept where no neighbour
     across the edge is steeper, where it is above `low`, and where that line reaches `high` somewhere. Lines of fewer
     than min_length pixels are left out.
     """
-    blurred = np.asarray(photo.convert("RGB").filter(ImageFilter.GaussianBlur(sigma)), np.float32) / 255
+    blurred = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(sigma)), np.float32) / 255
     across, down = _sobel(blurred)
     steepest = np.hypot(across, down).argmax(axis=2)[..., None]
     across, down = (np.take_along_axis(one, steepest, axis=2)[..., 0] for one in (across, down))

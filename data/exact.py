@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data.images import FORMATS, open_image
+from data.profiles import to_srgb
 from util.errors import DataError
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -37,6 +38,11 @@ class Head:
     mode: str  # Pillow's, and "RGB;16" and the like for colours of 16 bits
     format: str
     frames: int
+
+    @property
+    def size(self) -> str:
+        """Width and height as people read them."""
+        return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,11 @@ def head(path: str | Path) -> Head:
         raise refusal(path, problem) from problem
 
 
-def read(path: str | Path, indexed: bool = False) -> Exact:
+def read(path: str | Path, indexed: bool = False, srgb: bool = False) -> Exact:
     """Return a file's picture, the first of several; DataError, naming the file, if it cannot be had without loss.
 
-    indexed: a palette stays one; otherwise its colours are looked up. CMYK, Lab and YCbCr become RGB, 1 bit 8.
+    indexed: a palette stays one; otherwise its colours are looked up. srgb: 8-bit colours of any profile become sRGB,
+    and bear none. CMYK, Lab and YCbCr always become RGB, and 1 bit becomes 8.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -91,7 +98,8 @@ def read(path: str | Path, indexed: bool = False) -> Exact:
             if image.mode == "P" and indexed and image.palette is not None and "transparency" not in image.info:
                 palette = image.palette.mode, image.palette.tobytes()
                 return Exact(_upright(np.asarray(image), turn), kind, profile, palette)
-            profile = None if image.mode in ("CMYK", "LAB", "YCbCr") else profile  # it was about those channels
+            if srgb or image.mode in ("CMYK", "LAB"):
+                return Exact(_upright(_values(to_srgb(image), kind), turn), kind)
             return Exact(_upright(_values(image, kind), turn), kind, profile)
     except (DataError, MemoryError):
         raise
@@ -121,6 +129,15 @@ def side_by_side(left: Exact, right: Exact, name: str) -> Exact:
     sides = [_widened(side.values, "uint16" in kinds, colour, alpha) for side in (left, right)]
     profile = left.profile if left.profile == right.profile else None
     return Exact(np.concatenate(sides, axis=1), left.format, profile)
+
+
+def eight_bits(picture: Exact, name: str | Path) -> np.ndarray:
+    """Return a picture as RGB of 8 bits, uint8 (H, W, 3), without alpha; DataError for 32-bit numbers."""
+    values = picture.values
+    if values.dtype not in (np.uint8, np.uint16):
+        raise DataError("image", name, f"holds {values.dtype}", "convert it to 8 or 16 bits a channel")
+    values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
+    return np.asarray(Image.fromarray(values).convert("RGBA").convert("RGB"))
 
 
 def scaled(picture: Exact, size: tuple[int, int], resample: str) -> Exact:

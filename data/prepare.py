@@ -6,11 +6,12 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from data import demo, exact, images
-from util.batchwork import Task, each, some
+from util.batchwork import Task, each, or_skip, some
 from util.errors import DataError, OptionError
 
 
@@ -97,17 +98,15 @@ Heads = dict[Path, exact.Head]
 
 def heads(paths: list[Path], o: argparse.Namespace) -> tuple[Heads, dict[Path, DataError]]:
     """Return what files say of their pictures; and what is wrong with those that say nothing, if these are skipped."""
-    good, bad = {}, {}
+    good: Heads = {}
+    bad: dict[Path, DataError] = {}
     for path, found in each(exact.head, paths, o.num_threads, "looking"):
         if isinstance(found, DataError):
             bad[path] = found
         else:
             good[path] = found
     if bad and o.on_bad_image == "stop":
-        first = next(iter(bad.values()))
-        *start, remedy = first.args
-        others = f" ({len(bad) - 1} more cannot be read)" if len(bad) > 1 else ""
-        raise DataError(*start, f"{remedy}, or use --on_bad_image skip{others}")
+        raise or_skip(next(iter(bad.values())), f"{len(bad)} of {len(paths)} files are bad; nothing was written")
     return good, bad
 
 
@@ -119,11 +118,11 @@ def join_tasks(
     o: resize ("" or a filter for B, to A's size), format ("keep" or one), num_threads, on_bad_image. Raises DataError
     listing pairs whose sizes differ.
     """
-    known, bad = heads(list(dict.fromkeys(path for pair in found for path in (pair.A, pair.B))), o)
+    known, bad = heads([path for pair in found for path in (pair.A, pair.B)], o)
     out = [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
     whole = [pair for pair in found if pair.A in known and pair.B in known]
-    sizes = [(pair, *((head.width, head.height) for head in (known[pair.A], known[pair.B]))) for pair in whole]
-    unequal = [f"{pair.name} ({a[0]}x{a[1]} and {b[0]}x{b[1]})" for pair, a, b in sizes if a != b]
+    sizes = [(pair.name, known[pair.A].size, known[pair.B].size) for pair in whole]
+    unequal = [f"{name} ({a} and {b})" for name, a, b in sizes if a != b]
     if unequal and not o.resize:
         why = f"{len(unequal)} of {len(found)} differ in size: {some(unequal)}"
         raise DataError("pairs", "A and B", why, "bring B to A's size with --resize, or crop them alike")
@@ -131,7 +130,8 @@ def join_tasks(
     for pair in whole:
         kind = pair_format(known[pair.A], known[pair.B], o.format)
         kept = pair.A.suffix if kind == known[pair.A].format else exact.SUFFIXES[kind]
-        tasks.append(Task(folder / (name_of(pair) + kept), pair.A, _Join(pair, kind, o.resize)))
+        write = partial(_join, pair, kind=kind, resize=o.resize)
+        tasks.append(Task(folder / (name_of(pair) + kept), pair.A, write))
     return tasks, out
 
 
@@ -143,18 +143,14 @@ def pair_format(A: exact.Head, B: exact.Head, wanted: str) -> str:
     return "JPEG" if A.format == B.format == "JPEG" else "TIFF" if wide else "PNG"
 
 
-class _Join(NamedTuple):
-    """Writes one pair side by side."""
-
-    pair: Pair
-    kind: str
-    resize: str
-
-    def __call__(self, path: Path) -> None:
-        A, B = exact.read(self.pair.A), exact.read(self.pair.B)
-        if self.resize:
-            B = exact.scaled(B, (A.values.shape[1], A.values.shape[0]), self.resize)
-        exact.write(exact.side_by_side(A, B, self.pair.name), path, self.kind)
+def _join(pair: Pair, path: Path, kind: str, resize: str) -> None:
+    """Write one pair side by side; where A and B have other colour profiles, in sRGB."""
+    A, B = exact.read(pair.A), exact.read(pair.B)
+    if A.profile != B.profile:
+        A, B = exact.read(pair.A, srgb=True), exact.read(pair.B, srgb=True)
+    if resize:
+        B = exact.scaled(B, (A.values.shape[1], A.values.shape[0]), resize)
+    exact.write(exact.side_by_side(A, B, pair.name), path, kind)
 
 
 def add_joining_flags(command: argparse.ArgumentParser) -> None:
@@ -163,7 +159,8 @@ def add_joining_flags(command: argparse.ArgumentParser) -> None:
                          "needed only where there are others")  # fmt: skip
     command.add_argument("--allow_missing", action="store_true", help="leave out pictures without a partner")
     command.add_argument("--resize", nargs="?", const="bicubic", default="", choices=tuple(exact.FILTERS),
-                         help="scale B to A's size where it differs; nearest for label maps (alone: bicubic)")  # fmt: skip
+                         metavar="FILTER", help="scale B to A's size where it differs, by bicubic (if none is named), "
+                         "lanczos, bilinear, box or nearest, which suits label maps")  # fmt: skip
     command.add_argument("--format", choices=("keep", "png", "jpg", "tif"), default="keep", help="of the pairs; keep: "
                          "JPEG (quality 95) where both are, else without loss: PNG, or TIFF for 32 bits")  # fmt: skip
 

@@ -34,7 +34,7 @@ def main(argv, report):
         o.num_threads = 1
     for side in ("fold_A", "fold_B"):
         apart(o, side, "fold_AB")
-    found, counts = [], Counter()
+    found, counts = [], Counter[str]()
     for pair in pairs(o.fold_A, o.fold_B, o.use_AB, o.allow_missing):
         if counts[top_folder(pair.name)] < o.num_imgs:
             counts[top_folder(pair.name)] += 1

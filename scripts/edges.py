@@ -7,18 +7,15 @@ things from their texture, and draws calmer lines. A network trained on those dr
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from data import exact
 from data.edges import drawn, edges
-from data.images import open_image
 from data.prepare import apart, pictures
 from util.batchwork import Task, carry_out
 from util.command import Command, positive
@@ -28,11 +25,12 @@ from util.report import guarded
 
 def draw(source: Path, path: Path, o) -> None:
     """Write the drawing of one photograph, beside it unless --only_edges."""
-    photo = open_image(str(source), 3)
-    mask = edges(photo, o.sigma, o.low, o.high, o.min_length)
-    lines = Image.fromarray(drawn(mask, o.line_width)).convert("L" if o.only_edges else "RGB")
-    values = np.asarray(lines) if o.only_edges else np.concatenate([lines, photo], axis=1)
-    exact.write(exact.Exact(values, o.format), path, o.format)
+    photo = exact.read(source)
+    mask = edges(exact.eight_bits(photo, source), o.sigma, o.low, o.high, o.min_length)
+    lines = exact.Exact(drawn(mask, o.line_width), o.format)
+    if not o.only_edges:  # black and white are the same under any profile
+        lines = exact.side_by_side(replace(lines, profile=photo.profile), photo, str(source))
+    exact.write(lines, path, o.format)
 
 
 def main(argv, report):
@@ -43,9 +41,9 @@ def main(argv, report):
     command.add_argument("--only_edges", action="store_true", help="write the drawings alone, grey")
     command.add_argument("--sigma", type=float, default=1.5, metavar="PIXELS", help="blur before: more draws less "
                          "texture (default: %(default)s)")  # fmt: skip
-    command.add_argument("--high", type=float, default=0.1, metavar="SLOPE", help="a line has to be this steep "
+    command.add_argument("--high", type=float, default=0.06, metavar="SLOPE", help="a line has to be this steep "
                          "somewhere, in shares of white per pixel; more draws less (default: %(default)s)")  # fmt: skip
-    command.add_argument("--low", type=float, default=0.04, metavar="SLOPE", help="and this steep everywhere "
+    command.add_argument("--low", type=float, default=0.03, metavar="SLOPE", help="and this steep everywhere "
                          "(default: %(default)s)")  # fmt: skip
     command.add_argument("--min_length", type=positive, default=10, metavar="PIXELS", help="leave out lines of fewer "
                          "pixels (default: %(default)s)")  # fmt: skip

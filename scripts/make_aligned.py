@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from data.prepare import Pair, add_joining_flags, join_tasks, pairs, pictures
-from util.batchwork import carry_out, some
+from util.batchwork import Task, carry_out, some
 from util.command import Command, say
 from util.errors import DataError
 from util.report import guarded
@@ -45,7 +45,9 @@ def main(argv, report):
         beside = some(sorted(path.name for path in root.iterdir())) if root.is_dir() else "no such folder"
         why = f"holds neither trainA nor testA ({beside or 'it is empty'})"
         raise DataError("folder", root, why, "give the folder above them, or use scripts/combine_A_and_B.py")
-    output, tasks, left_out = Path(o.output or root), [], []
+    output = Path(o.output or root)
+    tasks: list[Task] = []
+    left_out: list[str] = []
     for phase in phases:
         A, B = root / f"{phase}A", root / f"{phase}B"
         found = by_order(A, B) if o.by_order else pairs(A, B, o.use_AB, o.allow_missing)

@@ -50,9 +50,9 @@ def small(path: Path, o, resample: str) -> exact.Exact:
 
 def write(pair: Pair, path: Path, o, shows: str) -> None:
     """Write A, B, or both side by side."""
-    sides = [small(one, o, how) for one, how in ((pair.A, "bicubic"), (pair.B, o.resample_labels))]
-    picture = {"A": sides[0], "B": sides[1]}.get(shows) or exact.side_by_side(*sides, pair.name)
-    exact.write(picture, path, o.format, quality=100)
+    photo, labels = (partial(small, one, o, how) for one, how in ((pair.A, "bicubic"), (pair.B, o.resample_labels)))
+    made = {"A": photo, "B": labels}.get(shows) or (lambda: exact.side_by_side(photo(), labels(), pair.name))
+    exact.write(made(), path, o.format, quality=100)
 
 
 def main(argv, report):
@@ -62,8 +62,9 @@ def main(argv, report):
     command.add_argument("--leftImg8bit_dir", required=True, metavar="FOLDER", help="holds train and val, with photos")
     command.add_argument("--output_dir", required=True, metavar="FOLDER", help="where train, trainA, ... go")
     command.add_argument("--size", type=size, default=(256, 256), metavar="WxH", help="of each half (default: 256)")
-    command.add_argument("--resample_labels", choices=tuple(exact.FILTERS), default="bicubic", help="bicubic mixes "
-                         "colours at borders, as in published results; nearest does not (default: %(default)s)")  # fmt: skip
+    command.add_argument("--resample_labels", choices=tuple(exact.FILTERS), default="bicubic",
+                         help="bicubic mixes colours at borders, as in published results; nearest does not "
+                         "(default: %(default)s)")  # fmt: skip
     command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg is of quality 100 "
                          "(default: %(default)s)")  # fmt: skip
     command.add_batch_flags()

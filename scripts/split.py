@@ -69,14 +69,18 @@ def part_of(name: str, o) -> str:
     return "train" if at < o.train else "val" if at < o.train + o.val else "test"
 
 
-def _second_name(source: Path, path: Path) -> None:
+def _copy(source: Path, target: Path, path: Path) -> None:
+    shutil.copy2(source, path)
+
+
+def _second_name(source: Path, target: Path, path: Path) -> None:
     try:
-        os.link(source, path)
+        os.link(source, path)  # what is moved has two names until the first one goes
     except OSError:  # another disk, or one without hard links
         shutil.copy2(source, path)
 
 
-def _link(source: Path, path: Path, target: Path) -> None:
+def _link(source: Path, target: Path, path: Path) -> None:
     os.symlink(os.path.relpath(source.resolve(), target.parent.resolve()), path)
 
 
@@ -84,19 +88,18 @@ def main(argv, report):
     """Sort the pictures by their names' hashes, and copy, move or link them."""
     o = options(argv)
     found = pictures(o.input)
-    keys = {path: key(path, o.group) for path in found}
-    if None in keys.values():
-        lost = [path for path in found if keys[path] is None]
-        why = f"matches nothing in {len(lost)} of {len(found)} names, such as {lost[0]}"
+    keys = {path: name for path in found if (name := key(path, o.group)) is not None}
+    if len(keys) < len(found):
+        lost = next(path for path in found if path not in keys)
+        why = f"matches nothing in {len(found) - len(keys)} of {len(found)} names, such as {lost}"
         raise OptionError("option", "--group", why, "widen it")
-    counts, tasks = Counter(), []
+    counts: Counter[str] = Counter()
+    tasks = []
     for path in found:
         part, source = part_of(keys[path], o), Path(o.input, path)
         target = Path(o.output, part + o.suffix, path)
         counts[part] += 1
-        write = partial(_second_name if o.move else shutil.copy2, source)  # moved: until the first name goes
-        if o.link:
-            write = partial(_link, source, target=target)
+        write = partial(_link if o.link else _second_name if o.move else _copy, source, target)
         tasks.append(Task(target, source, write, moves=o.move))
     groups = f" in {len(set(keys.values()))} groups" if o.group.pattern else ""
     say(f"{len(found)} pictures{groups}: " + ", ".join(f"{part} {counts[part]}" for part in PARTS))

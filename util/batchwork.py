@@ -20,7 +20,8 @@ from util.disk import FULL, REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError
 
 SHOWN = 10  # names in a message
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ def each(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def or_skip(problem: DataError, more: str) -> DataError:
+    """Return an error of a bad picture that names --on_bad_image too, and says something more."""
+    thing, name, why, remedy = problem.args
+    return DataError(thing, name, why, f"{remedy}, or use --on_bad_image skip ({more})")
+
+
 def check_targets(tasks: list[Task]) -> None:
     """Raise DataError if two files would be of one name, OptionError if one would be written over a source."""
     sources = {os.path.realpath(task.source) for task in tasks}
@@ -97,8 +104,7 @@ def carry_out(tasks: list[Task], o: argparse.Namespace, folder: Path, left_out: 
         if problem is None:
             written += 1
         elif o.on_bad_image == "stop":
-            *start, remedy = problem.args
-            raise DataError(*start, f"{remedy}, or use --on_bad_image skip ({written} files were written before it)")
+            raise or_skip(problem, f"{written} files were written before it")
         else:
             bad.append(f"{task.source}: {problem.args[2]}")
     for line in bad[:SHOWN]:

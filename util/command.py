@@ -33,6 +33,10 @@ class Command(argparse.ArgumentParser):
         self.add_argument("--overwrite", action="store_true", help="write files anew that are there already")
         self.add_argument("--on_bad_image", choices=("stop", "skip"), default="stop",
                           help="what to do with a file that cannot be read (default: %(default)s)")  # fmt: skip
+        self.add_batch_threads()
+
+    def add_batch_threads(self) -> None:
+        """Add the flag for how many files are worked on at once."""
         self.add_argument("--num_threads", type=positive, default=min(8, os.cpu_count() or 1), metavar="N",
                           help="files worked on at once (default here: %(default)s)")  # fmt: skip
 
