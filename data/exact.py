@@ -25,7 +25,10 @@ HOLDS: dict[str, dict[str, tuple[int, ...]]] = {  # which values a file of a for
     "WEBP": {"uint8": (3, 4)},
     "GIF": {"uint8": GREY},
 }
-LOSSY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
+SAVED: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True, "exact": True},
+}
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("bicubic", "lanczos", "bilinear", "box", "nearest")}
 
 
@@ -67,10 +70,10 @@ def head(path: str | Path) -> Head:
     """Return what a file says of its picture; DataError, naming it, if it is none."""
     try:
         with Image.open(path, formats=FORMATS) as image:
+            deep = ";16" if _is_deep_colour(image) else ""  # asked first: a PNG's orientation may stand at its end
             width, height = image.size
             if _orientation(image) >= 5:
                 width, height = height, width
-            deep = ";16" if _is_deep_colour(image) else ""
             kind = _format(image)
             frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)  # MPO: a preview, not another picture
             return Head(width, height, image.mode + deep, kind, frames)
@@ -88,8 +91,9 @@ def read(path: str | Path, indexed: bool = False, srgb: bool = False) -> Exact:
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
+            deep = _is_deep_colour(image)
             turn, kind, profile = _orientation(image), _format(image), image.info.get("icc_profile")
-            if _is_deep_colour(image):
+            if deep:
                 if kind != "PNG":
                     why = f"is a {kind} file with 16 bits a colour, of which 8 would be lost"
                     raise DataError("image", path, why, "convert it to a PNG file of 16 bits")
@@ -163,8 +167,8 @@ def write(picture: Exact, path: Path, kind: str, quality: int | None = None) -> 
     if not holds(kind, picture):
         what = f"{picture.channels} channel{'s' * (picture.channels > 1)} of {values.dtype}"
         raise DataError("image", path, f"{what} cannot be kept in a {kind} file", "write another --format")
-    more: dict[str, Any] = {**LOSSY.get(kind, {}), **({"icc_profile": picture.profile} if picture.profile else {})}
-    if quality is not None and kind in LOSSY:
+    more: dict[str, Any] = {**SAVED.get(kind, {}), **({"icc_profile": picture.profile} if picture.profile else {})}
+    if quality is not None and kind == "JPEG":
         more["quality"] = quality
     if kind == "PNG" and values.dtype == np.uint16 and values.ndim == 3:
         path.write_bytes(_deep_png_bytes(values, picture.profile))
@@ -177,7 +181,7 @@ def write(picture: Exact, path: Path, kind: str, quality: int | None = None) -> 
 
 
 def holds(kind: str, picture: Exact) -> bool:
-    """Whether a format can hold a picture's channels and kind of numbers; JPEG and WEBP hold 8 bits nearly."""
+    """Whether a format can hold a picture's channels and kind of numbers; JPEG holds 8 bits nearly."""
     if picture.palette is not None:
         return kind in ("PNG", "GIF", "TIFF", "BMP")
     return picture.channels in HOLDS[kind].get(str(picture.values.dtype), ())
