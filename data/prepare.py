@@ -70,7 +70,7 @@ def pairs(folder_A: str | Path, folder_B: str | Path, marked: bool = False, alon
         if not side:
             raise DataError("folder", folder, f"no name of a picture ends in {mark}", "leave out --use_AB")
     named_A, named_B = (_by_name(side, cut) for side in sides)
-    several = sorted(name for name in {**named_A, **named_B} if max(map(len, (named_A[name], named_B[name]))) > 1)
+    several = sorted({name for side in (named_A, named_B) for name, paths in side.items() if len(paths) > 1})
     if several:
         why = f"hold several pictures of one name: {some(several)}"
         raise DataError("folders", f"{folder_A} and {folder_B}", why, "rename or remove all but one")

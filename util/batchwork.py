@@ -100,13 +100,13 @@ def carry_out(tasks: list[Task], o: argparse.Namespace, folder: Path, left_out: 
         if len(todo) > SHOWN:
             say(f"would write {len(todo) - SHOWN} more")
     written = 0
-    for task, problem in () if o.dry_run else each(_done, todo, o.num_threads, "writing"):
+    for _, problem in () if o.dry_run else each(_done, todo, o.num_threads, "writing"):
         if problem is None:
             written += 1
         elif o.on_bad_image == "stop":
             raise or_skip(problem, f"{written} files were written before it")
         else:
-            bad.append(f"{task.source}: {problem.args[2]}")
+            bad.append(f"{problem.args[1]}: {problem.args[2]}")
     for line in bad[:SHOWN]:
         say(f"left out: {line}")
     if bad and not written and not there and not o.dry_run:
