@@ -13,7 +13,7 @@ def main(argv, report):
     o = parse(argv, "test")  # answers --help before the slow imports of what follows
     from data.base import Spec
     from data.loader import Loader
-    from options import store
+    from options import store, texts
     from pages.results import Results
     from util import checkpoint, device, exports, seeding
     from util.optim import needed
@@ -28,18 +28,20 @@ def main(argv, report):
         read_architecture(o, folder, which)
     where = device.pick(o.gpu_ids)
     seeding.seed_everything(o.seed, o.deterministic)
-    spec = store.load_spec(folder)
+    known = store.load_spec(folder)
     model_class = find("model", o.model)
-    dataset = None if spec and can_generate(model_class) else find("dataset", o.dataset_mode)(o)
-    model = model_class(o, dataset.spec() if dataset else Spec(**spec | {"classes": tuple(spec["classes"])}))
-    exports.load(folder, which, needed(model), hint(o))
+    dataset = None if known and can_generate(model_class) else find("dataset", o.dataset_mode)(o)
+    spec = dataset.spec() if dataset else Spec(**known | {"classes": tuple(known["classes"])})
+    store.adopt(o, spec)
+    model = model_class(o, spec)
+    exports.load(folder, which, needed(model), texts.hint(o))
     set_mode(model.to(where), o.eval)
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
     for note in unused(o.given, generates=dataset is None):
         print(printable(note))
     if dataset is None:
-        generate_sheets(o, model, results, tuple(spec["classes"]))
+        generate_sheets(o, model, results, spec.classes)
     else:
         loader = Loader(dataset, o, shuffle=False)
         try:
@@ -55,13 +57,14 @@ def translate(o, model, results, batches, where):
     import torch
 
     from util.device import move
+    from util.pixels import pictures
 
     for batch in batches:
         batch = move(batch, where)
         with torch.inference_mode():
             out = model(batch)
         wanted = len(batch["A"]) if o.num_test is None else min(len(batch["A"]), o.num_test - results.count)
-        results.add(model.show(out), batch["path_A"][:wanted])
+        results.add(pictures(model, out, o), batch["path_A"][:wanted])
         if o.num_test is not None and results.count >= o.num_test:
             break
 
@@ -105,14 +108,6 @@ def read_architecture(o, folder, which):
         setattr(o, flag, value)
     if told:
         print(printable(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in told.items())))
-
-
-def hint(o):
-    """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
-    flags = [f for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding") if f in o.given]
-    if flags:
-        return "leave out " + ", ".join(f"--{flag}" for flag in flags)
-    return "" if o.remembered else f"it is no {o.netG} as known here; give its own network with --plugin and --netG"
 
 
 if __name__ == "__main__":

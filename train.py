@@ -39,6 +39,7 @@ def build(o, pin=False):
     from data.fixed import first_shown
     from data.loader import Loader
     from networks.sizes import check_sizes
+    from options import store
     from util import seeding
     from util.registry import find
     from util.rehearsal import rehearse
@@ -46,11 +47,9 @@ def build(o, pin=False):
 
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
+    store.adopt(o, spec)
     seeding.seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
     model = find("model", o.model)(o, spec)
-    if model.phases() == []:
-        why = f"{o.model} only translates, it cannot be trained: it has no phases()"
-        raise OptionError("option", "--model", why, "use it with test.py")
     check_sizes(model.networks().values(), spec.height, spec.width)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=pin)
     if not len(loader):
@@ -84,7 +83,7 @@ def set_up(o, folder, where, loader, spec, model):
 def train(run, loader, display, preview, stop):
     """Train from where the run stands to its last epoch; raise Stopped, saved, when a signal asks for it."""
     from util.device import move
-    from util.pixels import first_pixels
+    from util.pixels import first_pixels, pictures
     from util.run_folder import how_to_continue
     from util.stopwatch import Stopwatch
 
@@ -99,7 +98,7 @@ def train(run, loader, display, preview, stop):
             out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step, run.admits)
             run.means.add(losses)
             at.advance(len(batch["A"]), watch.lap("compute"), waited)
-            display.step(at, run.means.latest, lambda shown=out: first_pixels(run.model.show(shown)))
+            display.step(at, run.means.latest, lambda shown=out: first_pixels(pictures(run.model, shown, o)))
             watch.lap("display")
             del out, losses  # their graph must not live beside the next one
             if stop.number:

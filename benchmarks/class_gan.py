@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,7 +28,8 @@ from data.transforms import to_tensor
 
 def load(files, size, channels):
     """Return pictures (N, C, size, size) in [-1, 1]."""
-    return torch.stack([to_tensor(open_image(f, channels).resize((size, size))) for f in files])
+    scaled = (open_image(f, channels).resize((size, size), Image.Resampling.BICUBIC) for f in files)
+    return torch.stack([to_tensor(picture) for picture in scaled])
 
 
 def classifier(channels, classes, size):

@@ -19,7 +19,7 @@ class Aligned(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        pair = self.read(path, 3)
+        pair = self.read(path, 3 if max(self.channels) <= 3 else max(self.channels))
         width, height = pair.size
         if width < 2:
             raise DataError(
@@ -30,8 +30,8 @@ class Aligned(BaseDataset):
         left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
         geometry = self.preprocess.draw()
         sides = [
-            self.preprocess(in_channels(side, channels, path), path, geometry, paired=True)
-            for side, channels in zip((left, right), self.channels, strict=True)
+            self.preprocess(in_channels(half, channels, path, self.reading), path, geometry, paired=True, side=side)
+            for half, channels, side in zip((left, right), self.channels, self.sides, strict=True)
         ]
         if sides[0].shape[1:] != sides[1].shape[1:]:
             why = f"is {width} wide, so that its halves differ and are scaled to different sizes"

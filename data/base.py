@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
-from data.images import is_readable, list_files, open_image
+from data.images import Picture, Reading, is_readable, list_files, open_image
+from data.ranges import find_ranges
 from data.transforms import Preprocess
 from util.contract import check_length, check_sample, lacking
 from util.errors import DataError
@@ -26,6 +27,8 @@ class Spec:
     height: int
     width: int
     classes: tuple[str, ...] = ()
+    range_A: str = ""  # which numbers of its files become -1 and 1, as the flags of these names have it
+    range_B: str = ""
 
 
 class BaseDataset(Dataset):
@@ -43,8 +46,9 @@ class BaseDataset(Dataset):
 
     def __init__(self, o: Any):
         self.o = o
-        self.preprocess = Preprocess(o)
+        self.preprocess, self.reading = Preprocess(o), Reading.of(o)
         # channels of the folders' A and B sides, which --direction BtoA exchanges
+        self.sides = "AB" if o.direction == "AtoB" else "BA"  # what the folders' A and B are to the model
         self.channels = (o.input_nc, o.output_nc) if o.direction == "AtoB" else (o.output_nc, o.input_nc)
 
     def __len__(self) -> int:
@@ -54,13 +58,14 @@ class BaseDataset(Dataset):
         raise lacking(self, "__getitem__(self, index)")
 
     def spec(self) -> Spec:
-        """Return the channels and the size of its images, read off the first sample."""
+        """Return the channels and the size of its images, read off the first sample, and the range of their values."""
         check_length(self)
+        ranges = find_ranges(self)
         with seeded(0):  # whatever it draws, the run's own generators stay untouched
             sample = self[0]
         check_sample(self, sample)
         height, width = sample["A"].shape[1:]
-        return Spec(self.o.input_nc, self.o.output_nc, height, width)
+        return Spec(self.o.input_nc, self.o.output_nc, height, width, (), *ranges)
 
     def files(self, *parts: str) -> list[str]:
         """Return the sorted image files under dataroot/parts; DataError if there is no folder or no image in it."""
@@ -82,9 +87,9 @@ class BaseDataset(Dataset):
         """The files it listed, by which a continued run knows that they are still the same."""
         return Inventory()
 
-    def read(self, path: str, channels: int):
-        """Return the picture in a file as a PIL image of 1 (grey) or 3 (RGB) channels, upright."""
-        return open_image(path, channels)
+    def read(self, path: str, channels: int) -> Picture:
+        """Return the picture in a file, upright: a PIL image (L or RGB) if of 8 bits a channel, else a Raster."""
+        return open_image(path, channels, self.reading)
 
 
 def _what_is_there(folder: str, dataroot: str, wanted: str) -> tuple[str, str]:

@@ -1,19 +1,25 @@
-"""Find and read picture files: upright, 8 bits a channel, grey or RGB."""
+"""Find and read picture files: upright, in sRGB, as many channels as are asked for."""
 
 import os
 import stat
+import warnings
 from array import array
 from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
-from data import demo
+from data import deep, demo, profiles
+from data.raster import Raster
 from util.errors import DataError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".npy", ".npz")
 # recognised by content; others (EPS!) are never opened; JPEG includes MPO
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
+
+Picture = Image.Image | Raster
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, by --max_image_pixels
 
 
 def is_readable(name: str) -> bool:
@@ -71,31 +77,86 @@ def _unreadable(problem: OSError) -> None:
         raise DataError("folder", problem.filename, f"cannot be read ({problem.strerror})", "check its permissions")
 
 
-def open_image(path: str, channels: int) -> Image.Image:
-    """Return the picture in a file, upright (EXIF), as mode L for 1 channel, else RGB.
+class Reading(NamedTuple):
+    """How files become pictures; background: RGB behind transparent pixels, None to leave transparency out."""
 
-    16-bit grey keeps its upper 8 bits. Raises DataError, naming the file, for whatever cannot be read so.
+    background: tuple[int, int, int] | None = (255, 255, 255)
+    icc: bool = True
+    max_pixels: int = 89_478_485
+
+    @classmethod
+    def of(cls, o: Any) -> "Reading":
+        """Return what the options --background, --icc and --max_image_pixels say."""
+        return cls(colour(o.background), o.icc, o.max_image_pixels)
+
+
+USUAL = Reading()
+
+
+def open_image(path: str, channels: int, how: Reading = USUAL) -> Picture:
+    """Return the picture in a file, upright (EXIF), its colours in sRGB.
+
+    A Pillow image of mode L for 1 channel and RGB for 3 where the file has 8 bits a channel, else a Raster of as many
+    channels, which keeps the file's numbers. Raises DataError, naming the file, for whatever cannot be read so.
     """
     if demo.is_demo(path):
-        return in_channels(demo.draw(path), channels, path)
+        return in_channels(demo.draw(path), channels, path, how)
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            image.load()
-            return in_channels(_eight_bit(_upright(image), path, image.format), channels, path)
+        if path.lower().endswith((".npy", ".npz")):
+            return deep.in_channels(deep.read_numpy(path, channels, how.max_pixels), channels, path, how.background)
+        return _read(path, channels, how)
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
         raise DataError("image", path, _reason(path, problem), "delete or replace it") from problem
 
 
-def in_channels(image: Image.Image, channels: int, path: str) -> Image.Image:
-    """Return a picture as mode L for 1 channel, RGB for 3; DataError for other numbers."""
-    if channels not in (1, 3):
-        raise DataError("image", path, f"cannot become {channels} channels", "use --input_nc and --output_nc 1 or 3")
-    if image.mode == "P" and "transparency" in image.info:
+def _read(path: str, channels: int, how: Reading) -> Picture:
+    Image.MAX_IMAGE_PIXELS = max(1, how.max_pixels // 2)  # Pillow refuses twice as many, also of a later frame
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as problem:
+        raise deep.too_large(path, how.max_pixels) from problem
+    except UnidentifiedImageError:
+        if not deep.is_tiff(path):
+            raise
+        return deep.in_channels(deep.read_tiff(path, channels, how.max_pixels), channels, path, how.background)
+    with image:
+        if image.width * image.height > how.max_pixels:
+            raise deep.too_large(path, how.max_pixels, image.size)
+        raster = deep.read(image, path, channels, how.max_pixels)
+        if raster is not None:
+            return deep.in_channels(raster, channels, path, how.background)
+        image.load()
+        return in_channels(_upright(image), channels, path, how)
+
+
+def in_channels(image: Picture, channels: int, path: str, how: Reading = USUAL) -> Picture:
+    """Return a picture in as many channels; of a Pillow image: mode L for 1, RGB for 3, a Raster with alpha for 2 or 4.
+
+    Raises DataError for a number that it cannot have.
+    """
+    if isinstance(image, Raster):
+        return deep.in_channels(image, channels, path, how.background)
+    if channels not in (1, 2, 3, 4):
+        raise deep.wrong_channels(path, len(image.getbands()), channels)
+    if how.icc:
+        image = profiles.to_srgb(image)
+    if channels == (2 if image.mode in ("L", "LA") else 4) and image.has_transparency_data:
+        return Raster(np.asarray(image.convert("LA" if channels == 2 else "RGBA")))
+    if channels in (2, 4):
+        raise deep.wrong_channels(path, len(image.getbands()), channels)
+    if image.has_transparency_data:
         image = image.convert("RGBA")  # Pillow warns of going straight to RGB; the colours are the same
+        if how.background is not None:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*how.background, 255)), image)
     image = image.convert("RGB")
     return image.convert("L") if channels == 1 else image
+
+
+def colour(text: str) -> tuple[int, int, int] | None:
+    """Return RGB for a colour's name or #rrggbb, None for "none"; ValueError for no colour."""
+    return None if text == "none" else ImageColor.getrgb(text)[:3]
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -103,17 +164,6 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF, in any of the ways Pillow meets it: the picture itself is fine as it lies
         return image
-
-
-def _eight_bit(image: Image.Image, path: str, source_format: str | None) -> Image.Image:
-    """Return an image whose values fit 8 bits; PIL's own conversion would clip 16-bit pictures to white."""
-    if image.mode == "I" and source_format == "TIFF":
-        raise DataError("image", path, "holds 32-bit numbers", "convert it to 8 or 16 bits a channel")
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode == "F":
-        raise DataError("image", path, "holds 32-bit floats", "convert it to 8 or 16 bits a channel")
-    return image
 
 
 def _reason(path: str, problem: Exception) -> str:

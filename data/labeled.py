@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,12 @@ class Labeled(BaseDataset):
             image, path = self.read(source, self.nc), source
         else:
             path = f"{index:05d}.png"
-            image = in_channels(Image.fromarray(np.asarray(source)), self.nc, path)
+            image = in_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.reading)
         return {"A": self.preprocess(image, path, self.preprocess.draw()), "label": label, "path_A": path}
 
     def spec(self) -> Spec:
         """Return the images' channels and size and the names of the classes."""
-        plain = super().spec()
-        return Spec(self.nc, self.nc, plain.height, plain.width, self.classes)
+        return replace(super().spec(), input_nc=self.nc, output_nc=self.nc, classes=self.classes)
 
 
 def _parse_idx(path: Path, dimensions: int) -> np.ndarray:

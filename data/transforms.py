@@ -1,6 +1,7 @@
-"""The reference's five --preprocess modes, from a PIL image to a tensor."""
+"""The steps of --preprocess, from a picture to a tensor."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from data.raster import Raster
 from util.errors import DataError
+from util.size import sides
+from util.values import USUAL, Values, measured, of_type, parse
 
 BICUBIC = Image.Resampling.BICUBIC
+Picture = Image.Image | Raster
 
 
 @dataclass(frozen=True)
@@ -23,61 +28,101 @@ class Geometry:
 
 
 class Preprocess:
-    """PIL image -> float tensor (C, H, W) in [-1, 1], by --preprocess, --load_size, --crop_size and --no_flip.
+    """Picture -> float tensor (C, H, W) in [-1, 1], by --preprocess, --load_size, --crop_size, --no_flip and --range.
 
-    resize: to load_size x load_size. scale_width: width load_size, height in proportion but at least crop_size.
-    crop: crop_size x crop_size at a random place. none: each side to the nearest multiple of 4. Then a flip, p = 0.5.
-    Values are 2 v / 255 - 1; every scaling is bicubic.
+    resize: to load_size. scale_width: width load_size, height in proportion but at least crop_size. scale_shortside:
+    the shorter side load_size, the other in proportion. fixsize: to crop_size. crop: crop_size at a random place.
+    patch: crop_size at a random place of a grid of such cells (which is itself shifted at random). none: each side to
+    the nearest multiple of 4. native: as it is. Then a flip, p = 0.5. Every scaling is bicubic.
     """
 
     def __init__(self, o: Any):
         self.words = set(o.preprocess.split("_and_"))
-        self.load_size, self.crop_size, self.may_flip = o.load_size, o.crop_size, not o.no_flip
-        self.places_differ = "crop" in self.words and "resize" not in self.words  # between pictures of other sizes
+        self.load, self.crop, self.may_flip = sides(o.load_size), sides(o.crop_size), not o.no_flip
+        # between pictures of other sizes
+        self.places_differ = bool(self.words & {"crop", "patch"}) and not self.words & {"resize", "fixsize"}
+        self.values: dict[str, Values | None] = {
+            side: parse(text) if "," in text else None for side, text in asked_ranges(o).items()
+        }
+        self.seen: Callable[[str, Picture], None] = _ignored
 
     def draw(self) -> Geometry:
         """Draw crop position and flip; aligned pairs share one draw."""
         return Geometry(random.random(), random.random(), self.may_flip and random.random() < 0.5)
 
-    def __call__(self, image: Image.Image, path: str, geometry: Geometry, paired: bool = False) -> torch.Tensor:
-        """Return the tensor of one picture.
+    def __call__(
+        self, picture: Picture, path: str, geometry: Geometry, paired: bool = False, side: str = "A"
+    ) -> torch.Tensor:
+        """Return the tensor of one picture; side: "A" for input pictures, "B" for output pictures.
 
         Raises DataError if the crop is larger than the picture; a paired one no larger than the crop stays whole.
         """
-        image = self._scaled(image)
-        if "crop" in self.words:
-            image = self._cropped(image, path, geometry, paired)
+        self.seen(side, picture)
+        values = self.values[side]
+        if values is None and isinstance(picture, Raster):
+            values = of_type(picture.kind) or measured([picture.array], picture.kind)
+        picture = self._scaled(picture)
+        if self.words & {"crop", "patch"}:
+            picture = self._cropped(picture, path, geometry, paired)
         if geometry.flip:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return to_tensor(image)
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(picture, values or USUAL)
 
-    def _scaled(self, image: Image.Image) -> Image.Image:
-        width, height = image.size
+    def _scaled(self, picture: Picture) -> Picture:
+        width, height = picture.size
+        size: tuple[int, int] = picture.size
         if "resize" in self.words:
-            size = (self.load_size, self.load_size)
+            size = (self.load.width, self.load.height)
+        elif "fixsize" in self.words:
+            size = (self.crop.width, self.crop.height)
         elif "scale_width" in self.words:
-            tall = width == self.load_size and height >= self.crop_size
-            size = image.size if tall else (self.load_size, int(max(self.load_size * height / width, self.crop_size)))
+            if width != self.load.width or height < self.crop.height:
+                size = (self.load.width, int(max(self.load.width * height / width, self.crop.height)))
+        elif "scale_shortside" in self.words:
+            scale = min(self.load) / min(width, height)
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
         elif "none" in self.words:
             size = (max(4, round(width / 4) * 4), max(4, round(height / 4) * 4))
-        else:
-            return image
-        return image if size == image.size else image.resize(size, BICUBIC)
+        return picture if size == picture.size else picture.resize(size, BICUBIC)
 
-    def _cropped(self, image: Image.Image, path: str, geometry: Geometry, paired: bool) -> Image.Image:
-        width, height = image.size
-        if paired and max(width, height) <= self.crop_size:
-            return image
-        if min(width, height) < self.crop_size:
-            why = f"is {width}x{height} where it is cropped, smaller than --crop_size {self.crop_size}"
+    def _cropped(self, picture: Picture, path: str, geometry: Geometry, paired: bool) -> Picture:
+        width, height = picture.size
+        if paired and width <= self.crop.width and height <= self.crop.height:
+            return picture
+        if width < self.crop.width or height < self.crop.height:
+            wanted = self.crop if self.crop.width != self.crop.height else self.crop.width
+            why = f"is {width}x{height} where it is cropped, smaller than --crop_size {wanted}"
             raise DataError("image", path, why, "use a smaller --crop_size, or --preprocess resize_and_crop")
-        left = int(geometry.across * (width - self.crop_size + 1))
-        top = int(geometry.down * (height - self.crop_size + 1))
-        return image.crop((left, top, left + self.crop_size, top + self.crop_size))
+        place = _in_grid if "patch" in self.words else _anywhere
+        left = place(geometry.across, width, self.crop.width)
+        top = place(geometry.down, height, self.crop.height)
+        return picture.crop((left, top, left + self.crop.width, top + self.crop.height))
 
 
-def to_tensor(image: Image.Image) -> torch.Tensor:
-    """Return an 8-bit L or RGB image as float (C, H, W) in [-1, 1]."""
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
+def _ignored(side: str, picture: Picture) -> None:
+    """Leave a picture as it is: nobody measures."""
+
+
+def _anywhere(share: float, length: int, cut: int) -> int:
+    return int(share * (length - cut + 1))
+
+
+def _in_grid(share: float, length: int, cut: int) -> int:
+    """Return the start of a cell: the first digits of `share` choose it, the others how far the grid is shifted."""
+    cells = length // cut
+    cell = int(share * cells)
+    return cell * cut + int((share * cells - cell) * (length - cells * cut + 1))
+
+
+def asked_ranges(o: Any) -> dict[str, str]:
+    """Return what --range_A and --range_B say, else --range, by side."""
+    return {"A": o.range_A or o.range, "B": o.range_B or o.range}
+
+
+def to_tensor(picture: Picture, values: Values = USUAL) -> torch.Tensor:
+    """Return a picture as float (C, H, W) in [-1, 1]: 2 v / 255 - 1 of 8 bits, or as `values` says."""
+    array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
+    plain = values.usual and array.dtype == np.uint8
+    pixels = torch.from_numpy(np.array(array) if plain else values.scaled(array))
     pixels = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
-    return pixels.float().div(255).sub(0.5).div(0.5)
+    return pixels.float().div(255).sub(0.5).div(0.5) if plain else pixels

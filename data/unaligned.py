@@ -36,5 +36,5 @@ class Unaligned(BaseDataset):
         other = index if self.o.serial_batches else random.randrange(len(self.paths_B))
         path_B = self.paths_B[other % len(self.paths_B)]
         A = self.preprocess(self.read(path_A, self.nc_A), path_A, self.preprocess.draw())
-        B = self.preprocess(self.read(path_B, self.nc_B), path_B, self.preprocess.draw())
+        B = self.preprocess(self.read(path_B, self.nc_B), path_B, self.preprocess.draw(), side="B")
         return {"A": A, "B": B, "path_A": path_A, "path_B": path_B}

@@ -6,17 +6,18 @@ from pathlib import Path
 from options.fields import Options
 from options.store import holds_run
 from util.errors import OptionError
+from util.size import sides
+
+SCALING = ("resize", "scale_width", "scale_shortside", "fixsize")
+CUTTING = ("crop", "patch")
 
 
 def check(o: Options, phase: str) -> None:
     """Raise OptionError for flags that contradict each other; fill in what one flag decides for another."""
-    _check_preprocess(o)
     if phase == "test" and "load_size" not in o.given:
         o.load_size = o.crop_size
-    words = o.preprocess.split("_and_")
-    if "crop" in words and words[0] != "crop" and o.load_size < o.crop_size:
-        raise OptionError("option", "--load_size", f"{o.load_size} is smaller than --crop_size {o.crop_size}",
-                          f"give --load_size {o.crop_size} or more, or a smaller --crop_size")  # fmt: skip
+    _check_preprocess(o)
+    _check_pixels(o)
     if not re.fullmatch(r"latest|[0-9]{1,9}", o.epoch):
         raise OptionError("option", "--epoch", f"'{o.epoch}' is no epoch", "give a number or latest")
     if o.gpu_ids is not None and "," in o.gpu_ids.strip(","):
@@ -30,16 +31,45 @@ def check(o: Options, phase: str) -> None:
             raise OptionError("option", "--results_dir", f"'{o.results_dir}' climbs with .. or has fields in braces",
                               "give its whole path, or a folder below this one")  # fmt: skip
         o.serial_batches, o.no_flip = True, True
+        o.preprocess = "native" if o.native else o.preprocess
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
 
 
 def _check_preprocess(o: Options) -> None:
-    words = set(o.preprocess.split("_and_"))
-    if o.preprocess != "none" and (not words or not words <= {"resize", "crop", "scale_width"}):
+    words = o.preprocess.split("_and_")
+    if words not in (["none"], ["native"]) and not set(words) <= {*SCALING, *CUTTING}:
         raise OptionError("option", "--preprocess", f"'{o.preprocess}' is not a choice",
-                          "choose one of resize_and_crop, crop, scale_width, scale_width_and_crop, none")  # fmt: skip
-    if {"resize", "scale_width"} <= words:
-        raise OptionError("option", "--preprocess", "resize and scale_width contradict", "leave one out")
+                          "choose resize_and_crop, crop, scale_width, scale_width_and_crop, scale_shortside,"
+                          " scale_shortside_and_crop, patch, fixsize, resize or none")  # fmt: skip
+    for ways in (SCALING, CUTTING):
+        if len(both := [word for word in ways if word in words]) > 1:
+            raise OptionError("option", "--preprocess", f"{both[0]} and {both[1]} contradict", "leave one out")
+    load, crop = sides(o.load_size), sides(o.crop_size)
+    small = load.width < crop.width or (load.height < crop.height and "resize" in words)
+    if words[0] in ("resize", "scale_width") and set(CUTTING) & set(words) and small:
+        raise OptionError("option", "--load_size", f"{o.load_size} is smaller than --crop_size {o.crop_size}",
+                          f"give --load_size {o.crop_size} or more, or a smaller --crop_size")  # fmt: skip
+
+
+def _check_pixels(o: Options) -> None:
+    from PIL import ImageColor  # here, for --help needs neither this nor NumPy
+
+    from util.values import FULL, TO_BE_MEASURED, parse
+
+    for flag in ("range", "range_A", "range_B"):
+        text = vars(o)[flag]
+        try:
+            if text not in ("", *TO_BE_MEASURED, *FULL):
+                parse(text)
+        except ValueError as problem:
+            remedy = "give LO,HI with LO below HI, such as 0,4095, or auto, or percentile"
+            raise OptionError("option", f"--{flag}", str(problem), remedy) from None
+    try:
+        if o.background != "none":
+            ImageColor.getrgb(o.background)
+    except ValueError:
+        why = f"'{o.background}' is no colour"
+        raise OptionError("option", "--background", why, "give a name such as white, #rrggbb, or none") from None
 
 
 def _check_training(o: Options) -> None:

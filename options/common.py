@@ -44,17 +44,11 @@ class Common:
         4, "processes that load images; 0: none beside the main one", at_least=0, at_most=256, aside=True
     )
     batch_size: int = option(1, "images per step", at_least=1, at_most=100_000)
-    load_size: int = option(286, "scale images to this size (test: the crop size)", at_least=1, at_most=65_536)
-    crop_size: int = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
-    max_dataset_size: float = option(float("inf"), "use at most this many images", at_least=1, endless=True)
-    preprocess: str = option(
-        "resize_and_crop",
-        "resize_and_crop, crop, scale_width, scale_width_and_crop or none (each side to a multiple of 4)",
-        of_run=True,
-    )
     classes: str = option("", "only these classes of labelled pictures, comma-separated; default: all")
-    no_flip: bool = option(False, "do not mirror images at random")
     display_winsize: int = option(256, "width of a picture on pages and in visdom, in pixels", at_least=1, aside=True)
+    resize_conv: bool = option(
+        False, "upsample by resizing and convolving, against checkerboards", of_run=True, fixed=True
+    )
     epoch: str = option("latest", "which weights to load: an epoch's number or latest", momentary=True)
     load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)

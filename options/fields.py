@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from util.errors import OptionError
 from util.registry import entry
+from util.size import Size, parse
 
 
 def option(
@@ -32,7 +33,8 @@ def option(
     `endless` admits inf. `momentary`: it says how one command is run, so a run does not remember it.
     `aside`: it says how a run is shown, kept or made fast, so that another value leaves the numbers as they are.
     `fixed`: trained weights mean something under its value alone, so a run is not continued with another.
-    Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable).
+    Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or 512x256, whose
+    bounds are those of each side.
     """
     kept = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
     kinds = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed)
@@ -80,6 +82,8 @@ class Flag:
             if not isinstance(value, str) and not (listed and all(isinstance(one, str) for one in value)):
                 raise _Refused(f"'{_shown(value)}' is no list of texts", "write a list")
             return tuple(_without_nul(one) for one in (value if listed else [value]))
+        if wanted == int | Size:
+            return _size(value)
         if typing.get_origin(wanted) in (types.UnionType, typing.Union):
             if value is None or str(value).lower() in ("none", "all", "auto", ""):
                 return None
@@ -102,7 +106,7 @@ class Flag:
 
     def _in_range(self, value: Any) -> Any:
         m = self.meta
-        for one in value if isinstance(value, tuple) else [value]:
+        for one in value if isinstance(value, tuple) else [value]:  # several texts, or the sides of a size
             if isinstance(one, float) and not math.isfinite(one) and not (m["endless"] and one == math.inf):
                 raise _Refused(f"{one} is not a finite number", f"give a number{self._range()}")
             if isinstance(one, int) and abs(one) >= 2**63:
@@ -146,6 +150,13 @@ def _shown(value: Any) -> str:
     """Return a value as an error names it, cut where it is long."""
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _size(value: Any) -> int | Size:
+    try:
+        return parse("x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+    except ValueError:
+        raise _Refused(f"'{_shown(value)}' is no size", "give pixels, 256 or 512x256 (width x height)") from None
 
 
 def _without_nul(text: str) -> str:

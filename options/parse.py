@@ -9,14 +9,16 @@ from typing import Any
 
 from options import checks, store, texts
 from options.common import Common
+from options.data import Data
 from options.fields import Flag, Options, flags_of
 from options.test import Test
 from options.train import Train
 from util import plugins
 from util.errors import CheckpointError, OptionError, UnknownName
 from util.registry import find, plain
+from util.size import Size
 
-BASE = {"train": (Common, Train), "test": (Common, Test)}
+BASE = {"train": (Common, Data, Train), "test": (Common, Data, Test)}
 
 
 def parse(argv: list[str], phase: str) -> Options:
@@ -116,7 +118,7 @@ class _Layers:
 
     def _names_another(self, flag: Flag, told: Any) -> bool:
         """Whether a default is the name of another flag, whose value is then taken: {"load_size": "crop_size"}."""
-        return flag.type is int and told in {other.name for other in self.base}
+        return flag.type in (int, int | Size) and told in {other.name for other in self.base}
 
     def merge(self, saved, config, given, config_name) -> Options:
         """Return the options of all layers, each value checked against its flag."""

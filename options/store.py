@@ -9,6 +9,7 @@ from typing import Any
 from options.fields import Options
 from util.errors import CheckpointError, EnvironmentFault, OptionError, printable
 from util.files import replace_text
+from util.size import Size
 
 FILE = "options.json"
 MAX_BYTES = 1_000_000
@@ -22,7 +23,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
     spec: what the data set says of its images, remembered for models that are tested without a data set.
     """
     kept = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
-    values = {k: (str(v) if isinstance(v, float) and not math.isfinite(v) else v) for k, v in kept.items()}
+    values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in kept.items()}
     try:
         if phase == "train":
             tables = {"format": 1, "options": values, "spec": vars(spec) if spec else {}}
@@ -40,8 +41,7 @@ def as_text(options: Options) -> str:
     lines = ["----------------- Options ---------------"]
     for name, value in sorted(vars(options).items()):
         default = options.flags[name].default if name in options.flags else None
-        value = ",".join(value) if isinstance(value, tuple) else value
-        default = ",".join(default) if isinstance(default, tuple) else default
+        value, default = (",".join(v) if type(v) is tuple else v for v in (value, default))
         note = f"\t[default: {default}]" if value != default else ""
         lines.append(f"{name:>25}: {value!s:<30}{note}")
     return "\n".join([*lines, "----------------- End -------------------"]) + "\n"
@@ -61,10 +61,16 @@ def load_spec(folder: Path) -> dict[str, Any]:
     """Return what the run's data set said of its images: {input_nc, output_nc, height, width, classes}, or {}."""
     spec = _read(folder).get("spec", {})
     numbers, classes = [spec.get(k) for k in ("input_nc", "output_nc", "height", "width")], spec.get("classes")
-    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    ranges = [spec.pop(k, "") for k in ("range_A", "range_B")]  # which are options too
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in [*classes, *ranges])
     if spec and not (named and len(spec) == 5 and all(type(n) is int and n > 0 for n in numbers)):
         raise CheckpointError("file", folder / FILE, "its 'spec' is no description of pictures", "restore the file")
     return spec
+
+
+def adopt(o: Options, spec: Any) -> None:
+    """Make options of what the data set measured, if it did: the run remembers them, test.py reads them."""
+    o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:

@@ -3,10 +3,11 @@
 import textwrap
 from pathlib import Path
 
-from options.fields import Flag
+from options.fields import Flag, Options
 from util import plugins
 from util.errors import OptionError, printable
 from util.registry import HOMES, entries, nearest
+from util.size import Size
 
 
 def print_help(phase: str, flags: list[Flag]) -> int:
@@ -25,7 +26,7 @@ def print_help(phase: str, flags: list[Flag]) -> int:
 
 def _line(flag: Flag) -> str:
     default = {float("inf"): "no limit", None: "", "": "", (): ""}.get(flag.default, flag.default)
-    if isinstance(default, tuple):
+    if type(default) is tuple:
         default = ",".join(default)
     head = f"  --{flag.name}" + ("" if flag.type is bool else f" {_kind(flag)}")
     text = flag.meta["help"] + ("" if default is False or default == "" else f" [{default}]")
@@ -38,8 +39,11 @@ def _line(flag: Flag) -> str:
     return "\n".join([first, *(gap + line for line in body[1:])])
 
 
+_KINDS = {int: "N", int | None: "N", float: "X", float | None: "X", int | Size: "SIZE"}
+
+
 def _kind(flag: Flag) -> str:
-    return {int: "N", float: "X", str: "TEXT"}.get(flag.type, "N" if flag.type == (int | None) else "TEXT")
+    return _KINDS.get(flag.type, "TEXT")
 
 
 def print_list() -> int:
@@ -78,3 +82,11 @@ def _model_files() -> list[tuple[str, Path]]:
         for e in entries("model")
         if e.found is None or e.found.path
     ]
+
+
+def hint(o: Options) -> str:
+    """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
+    flags = [f for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding") if f in o.given]
+    if flags:
+        return "leave out " + ", ".join(f"--{flag}" for flag in flags)
+    return "" if o.remembered else f"it is no {o.netG} as known here; give its own network with --plugin and --netG"

@@ -15,8 +15,9 @@ from pages.rows import Column, Picture, filled, means_html
 from util.errors import EnvironmentFault, OptionError
 from util.files import replace_text
 from util.metrics import better, finite
-from util.pixels import grid, save_image, to_pixels
+from util.pixels import fits_png, grid, save_image, save_numbers, to_pixels
 from util.registry import entries
+from util.values import of_option, side
 
 FIRST_FEW = 8  # pictures of a class on the first page; all are on the class's own
 
@@ -34,6 +35,7 @@ class Results:
         self.title = f"Experiment = {o.name}, Phase = {o.phase}, Epoch = {epoch}"
         self.run, self.part = o.name, f"{o.phase}, {epoch}"
         self.width, self.aspect_ratio = o.display_winsize, o.aspect_ratio
+        self.values = {"A": of_option(o.range_A), "B": of_option(o.range_B or o.range_A)}
         self.count = 0  # inputs, or pictures generated without
         self.names = Names()
         self.pages = Names()  # of classes
@@ -62,8 +64,7 @@ class Results:
             name = self.names.of_input(PurePath(path))
             pictures = []
             for label, batch in images.items():
-                tail = f"_{self.parts[label]}.png"
-                pictures.append(self._saved(to_pixels(batch[i]), name, label, tail))
+                pictures.append(self._of_input(batch[i], name, label, PurePath(path).suffix.lower()))
             figures = self._compared(name, images, i)
             self._book(bool(figures)).add(name, pictures, figures)
             self.count += 1
@@ -100,6 +101,22 @@ class Results:
                          f"{self.run} ({self.part})", name, f"{len(saved)} pictures")  # fmt: skip
         write_tiles(self.folder, page, f"{name}, {self.title}", heading, [(stem, p) for p in saved], self.width)
         self._book().add(name, saved[:FIRST_FEW], stem=stem, page=f"{page}.html", said=f"all {len(saved)} pictures")
+
+    def _of_input(self, image: Tensor, name: str, label: str, suffix: str) -> Picture:
+        """Save a picture; what a PNG of 8 bits cannot hold goes to a file of its own, and the page shows it in 8 bits.
+
+        suffix: of the input's file, whose format is kept where it can hold the values.
+        """
+        values, tail = self.values[side(label)], f"_{self.parts[label]}"
+        if values.kind == "uint8" and len(image) in (1, 3):
+            array = to_pixels(image) if values.usual else values.restored(image)
+            return self._saved(array, name, label, f"{tail}.png")
+        suffix = {".npz": ".npy", ".pgm": ".png", ".ppm": ".png"}.get(suffix, suffix)
+        if suffix not in (".npy", ".png", ".tiff") or (suffix == ".png" and not fits_png(values.kind, len(image))):
+            suffix = ".tif"
+        preview = self._saved(to_pixels(image), name, label, f"{tail}{'_preview' * (suffix == '.png')}.png")
+        save_numbers(values.restored(image), self.folder / "images" / f"{name}{tail}{suffix}")
+        return preview
 
     def _saved(self, array: np.ndarray, stem: str, label: str, tail: str) -> Picture:
         path = self.folder / "images" / (stem + tail)

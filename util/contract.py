@@ -108,6 +108,9 @@ def _a(thing: Any) -> str:
 def check_phases(model: Any, name: str) -> list[Any]:
     """Return a model's phases; OptionError unless they are a list of Phase over trainable networks of the model."""
     phases = model.phases()
+    if phases == []:
+        why = f"{name} only translates, it cannot be trained: it has no phases()"
+        raise OptionError("option", "--model", why, "use it with test.py")
     remedy = "return [Phase(name, [networks], loss), ...] from phases()"
     if not isinstance(phases, list | tuple) or not phases:
         raise broken(name, f"its phases() returns {_a(phases) if phases != () else 'an empty tuple'}, no list", remedy)

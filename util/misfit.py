@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from util.size import Size
+
 SHAPING = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "padding", "input_nc",
            "output_nc", "crop_size")  # fmt: skip
 
@@ -53,7 +55,7 @@ def leave_out(o: Any, saved: Mapping[str, Any]) -> str:
 
 def plain(value: Any) -> Any:
     """Return an option's value as a state keeps it."""
-    return list(value) if isinstance(value, tuple) else value
+    return str(value) if isinstance(value, Size) else list(value) if isinstance(value, tuple) else value
 
 
 def _about(value: Any) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """From a network's values to a file of pixels."""
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,27 @@ PADDING = 2  # pixels between pictures of a grid
 COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
+def pictures(model: Any, out: "dict[str, Any]", o: Any) -> "dict[str, Tensor]":
+    """Return what a model shows of `out`, and its pictures of so many channels that it would leave them out.
+
+    These are the tensors (N, C, H, W) called real, fake, rec or idt of --input_nc or --output_nc channels.
+    """
+    many = {o.input_nc, o.output_nc} - {1, 3}
+    shown = model.show(out)
+    return shown | {name: value for name, value in out.items() if many and name not in shown and _is_picture(name)
+                    and getattr(value, "ndim", 0) == 4 and value.shape[1] in many}  # fmt: skip
+
+
+def _is_picture(name: str) -> bool:
+    return re.match(r"(real|fake|rec|idt)(_|$)", name) is not None
+
+
 def to_pixels(image: "Tensor") -> np.ndarray:
-    """Return a tensor (C, H, W) in [-1, 1] as uint8 (H, W, C); values beyond are clamped, the rest rounded."""
+    """Return a tensor (C, H, W) in [-1, 1] as uint8 (H, W, 1 or 3); values beyond are clamped, the rest rounded.
+
+    Of more than three channels the first three are shown, of two the first.
+    """
+    image = image[:3] if len(image) > 2 else image[:1]
     scaled = (image.detach().float().cpu().clamp(-1, 1) + 1) / 2 * 255
     return scaled.round().permute(1, 2, 0).contiguous().byte().numpy()
 
@@ -27,14 +47,14 @@ def first_pixels(images: "dict[str, Tensor]") -> dict[str, np.ndarray]:
 
 
 def first_pictures(batch: "dict[str, Any]", side: int) -> dict[str, np.ndarray]:
-    """Return the first of each (N, C, H, W) in a batch that has as many channels as a picture, as uint8 (H, W, C).
+    """Return the first of each (N, C, H, W) in a batch, but of 2 channels (as Lab's colours are), as uint8 (H, W, C).
 
     Of pictures with a longer side than `side` every second pixel is left out, or more.
     """
     pictures = {name: value for name, value in batch.items() if getattr(value, "ndim", 0) == 4}
     thin = {name: -(-max(value.shape[2:]) // side) for name, value in pictures.items()}
     return first_pixels({name: value[:1, :, :: thin[name], :: thin[name]] for name, value in pictures.items()
-                         if value.shape[1] in (1, 3)})  # fmt: skip
+                         if value.shape[1] != 2})  # fmt: skip
 
 
 def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
@@ -64,3 +84,28 @@ def save_image(array: np.ndarray, path: Path, aspect_ratio: float = 1.0) -> tupl
     image.save(beside, format="PNG")
     os.replace(beside, path)
     return image.size
+
+
+def fits_png(kind: str, channels: int) -> bool:
+    """Whether a PNG holds pictures of a type of number in so many channels."""
+    return kind in ("uint8", "uint16") and channels <= 4
+
+
+def save_numbers(array: np.ndarray, path: Path) -> None:
+    """Write (H, W, C) of any kind of number to a .png (see fits_png), .npy, .tif or .tiff file, without loss."""
+    array = array[:, :, 0] if array.shape[2] == 1 else array
+    beside = path.with_name(path.name + ".tmp")
+    with open(beside, "wb") as file:
+        if path.suffix == ".png":
+            import imagecodecs
+
+            file.write(imagecodecs.png_encode(array))
+        elif path.suffix == ".npy":
+            np.save(file, array)
+        else:
+            import tifffile
+
+            colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype.kind == "u" else "minisblack"
+            tifffile.imwrite(file, array, photometric=colour, planarconfig="contig" if array.ndim == 3 else None,
+                             compression="zlib", metadata=None)  # fmt: skip
+    os.replace(beside, path)

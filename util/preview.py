@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from util.device import move
-from util.pixels import COLUMNS, first_pixels, grid
+from util.pixels import COLUMNS, first_pixels, grid, pictures
 from util.position import Position
 from util.seeding import seeded
 from util.sheets import Request, can_generate, generate
@@ -26,7 +26,7 @@ class Preview:
         self, o: Any, model: Any, classes: tuple[str, ...], sheet: np.ndarray | None, batches: list[dict[str, Any]]
     ):
         self.sheet = sheet
-        self.model, self.classes, self.seed = model, classes, o.seed
+        self.o, self.model, self.classes, self.seed = o, model, classes, o.seed
         self.sheet_freq = o.sample_epoch_freq
         self.batches = batches
 
@@ -66,7 +66,7 @@ class Preview:
 
     def _translated(self, batch: dict[str, Any]) -> dict[str, Any]:
         device = next(self.model.parameters()).device
-        return first_pixels(self.model.show(self.model(move(batch, device))))
+        return first_pixels(pictures(self.model, self.model(move(batch, device)), self.o))
 
     def end(self) -> None:
         """Draw nothing any more."""

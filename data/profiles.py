@@ -1,0 +1,44 @@
+"""Colour profiles: pictures of any profile become sRGB."""
+
+from functools import lru_cache
+from io import BytesIO
+
+from PIL import Image, ImageCms
+
+MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "L", "LA": "L", "CMYK": "CMYK", "LAB": "LAB"}  # as Little CMS takes them
+LARGEST = 4 << 20  # bytes of a profile that is looked at
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Return a picture whose colours are sRGB: as it is where it has no other profile, or one that cannot be used.
+
+    Alpha stays as it is; CIE L*a*b* becomes RGB with or without a profile.
+    """
+    profile = image.info.get("icc_profile") or b""
+    if image.mode == "P" and profile:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode not in MODES or not (profile or image.mode == "LAB") or len(profile) > LARGEST:
+        return image
+    alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
+    colours = image.convert(MODES[image.mode].rstrip("A")) if alpha else image
+    change = _change(b"" if image.mode == "LAB" else profile, colours.mode)
+    if change is None:
+        return image
+    result = ImageCms.applyTransform(colours, change)
+    assert result is not None  # it would be, had it been asked to work in place
+    if alpha:
+        result.putalpha(alpha)
+    return result
+
+
+@lru_cache(maxsize=64)  # most folders hold pictures of a few cameras
+def _change(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return what takes a profile's colours (of none: CIE L*a*b*) to sRGB; None where nothing need be done, or can."""
+    try:
+        srgb = ImageCms.createProfile("sRGB")
+        source = ImageCms.ImageCmsProfile(BytesIO(profile) if profile else ImageCms.createProfile("LAB"))
+        if profile and ImageCms.getProfileDescription(source).strip().startswith("sRGB"):
+            return None
+        return ImageCms.buildTransform(source, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a damaged profile does not cost the picture
+        return None

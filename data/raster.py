@@ -1,0 +1,52 @@
+"""Pictures that Pillow has no mode for: any number of channels, any kind of number."""
+
+import numpy as np
+from PIL import Image
+
+
+class Raster:
+    """An array (H, W, C) with the few methods of a Pillow image that preprocessing calls, of the same meaning."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array[:, :, None] if array.ndim == 2 else array
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.array.shape[1], self.array.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        return self.array.shape[2]
+
+    @property
+    def kind(self) -> str:
+        """The type of its numbers: "uint8", "float32", ..."""
+        return self.array.dtype.name
+
+    def crop(self, box: tuple[int, int, int, int]) -> "Raster":
+        """Return the part between left, top, right and bottom."""
+        left, top, right, bottom = box
+        return Raster(self.array[top:bottom, left:right])
+
+    def transpose(self, method: Image.Transpose) -> "Raster":
+        """Return it mirrored left to right, the one way that preprocessing asks for."""
+        assert method is Image.Transpose.FLIP_LEFT_RIGHT
+        return Raster(self.array[:, ::-1])
+
+    def resize(self, size: tuple[int, int], resample: Image.Resampling) -> "Raster":
+        """Return it scaled, each channel by Pillow in 32-bit floats (8-bit ones in 8 bits, as RGB is).
+
+        Whole numbers are rounded and stay within their type.
+        """
+        mode = np.uint8 if self.array.dtype == np.uint8 else np.float32
+        planes = [
+            np.asarray(Image.fromarray(np.ascontiguousarray(plane, dtype=mode)).resize(size, resample))
+            for plane in np.moveaxis(self.array, 2, 0)
+        ]
+        scaled = np.stack(planes, axis=2)
+        if self.array.dtype.kind in "iu" and mode is np.float32:
+            limits = np.iinfo(self.array.dtype)
+            scaled = scaled.astype(np.float64).round().clip(limits.min, limits.max)
+        return Raster(scaled.astype(self.array.dtype))
