@@ -5,7 +5,6 @@ import hashlib
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,8 @@ from typing import NamedTuple
 from data import demo, exact, images
 from util.batchwork import Task, each, or_skip, some
 from util.errors import DataError, OptionError
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "npy": "NPY"}  # as flags call them
 
 
 class Pair(NamedTuple):
@@ -110,10 +111,8 @@ def heads(paths: list[Path], o: argparse.Namespace) -> tuple[Heads, dict[Path, D
     return good, bad
 
 
-def join_tasks(
-    found: list[Pair], folder: Path, o: argparse.Namespace, name_of: Callable[[Pair], str]
-) -> tuple[list[Task], list[str]]:
-    """Return tasks that write pairs side by side to folder/name_of(pair).EXTENSION, and the pairs that cannot be read.
+def join_tasks(found: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[list[Task], list[str]]:
+    """Return tasks that write pairs side by side to folder/NAME.EXTENSION, and what files cannot be read.
 
     o: resize ("" or a filter for B, to A's size), format ("keep" or one), num_threads, on_bad_image. Raises DataError
     listing pairs whose sizes differ.
@@ -129,18 +128,28 @@ def join_tasks(
     tasks = []
     for pair in whole:
         kind = pair_format(known[pair.A], known[pair.B], o.format)
-        kept = pair.A.suffix if kind == known[pair.A].format else exact.SUFFIXES[kind]
         write = partial(_join, pair, kind=kind, resize=o.resize)
-        tasks.append(Task(folder / (name_of(pair) + kept), pair.A, write))
+        tasks.append(Task(folder / (pair.name + suffix(pair.A, known[pair.A], kind, o.format)), pair.A, write))
     return tasks, out
 
 
+def suffix(path: Path, head: exact.Head, kind: str, wanted: str) -> str:
+    """Return the extension of what a file becomes in a format: its own if it keeps that, whatever it is called."""
+    return path.suffix if wanted == "keep" and kind == head.format else exact.SUFFIXES[kind]
+
+
 def pair_format(A: exact.Head, B: exact.Head, wanted: str) -> str:
-    """Return the format of a pair: as asked; "keep" is JPEG only where both are, TIFF for 32 bits, else PNG."""
+    """Return the format of a pair: as asked; "keep" is that of both where it holds all or is JPEG, else PNG or TIFF."""
     if wanted != "keep":
-        return {"jpg": "JPEG", "png": "PNG", "tif": "TIFF"}[wanted]
-    wide = any(head.mode in ("I", "F") and head.format != "PPM" for head in (A, B))
-    return "JPEG" if A.format == B.format == "JPEG" else "TIFF" if wide else "PNG"
+        return FORMATS[wanted]
+    if A.format == B.format and A.format in ("JPEG", "TIFF", "NPY"):
+        return A.format
+    return "PNG" if _fits_png(A) and _fits_png(B) else "TIFF"
+
+
+def _fits_png(head: exact.Head) -> bool:
+    sixteen_bits = head.mode.startswith("I;16") or (head.mode == "I" and head.format == "PPM")
+    return sixteen_bits or head.mode.removesuffix(";16") in exact.EIGHT_BITS
 
 
 def _join(pair: Pair, path: Path, kind: str, resize: str) -> None:
@@ -161,8 +170,9 @@ def add_joining_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resize", nargs="?", const="bicubic", default="", choices=tuple(exact.FILTERS),
                          metavar="FILTER", help="scale B to A's size where it differs, by bicubic (if none is named), "
                          "lanczos, bilinear, box or nearest, which suits label maps")  # fmt: skip
-    command.add_argument("--format", choices=("keep", "png", "jpg", "tif"), default="keep", help="of the pairs; keep: "
-                         "JPEG (quality 95) where both are, else without loss: PNG, or TIFF for 32 bits")  # fmt: skip
+    command.add_argument("--format", choices=("keep", *FORMATS), default="keep", help="of the pairs; keep: as "
+                         "both are if that is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for what no PNG "
+                         "holds")  # fmt: skip
 
 
 def share(name: str, seed: int) -> float:

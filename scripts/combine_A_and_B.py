@@ -1,8 +1,8 @@
 """Put pictures of two folders side by side, as pix2pix reads them: python scripts/combine_A_and_B.py --fold_A A --fold_B B --fold_AB AB.
 
 A/train/1.png and B/train/1.jpg become AB/train/1.png, A on the left; likewise for val, test, any sub-folders, or none.
-Partners have equal names, extensions aside, or end in _A and _B. Every bit is kept, unless both are JPEG: then the
-pair is one of quality 95 (--format png keeps those too). Then: python train.py --model pix2pix --dataroot AB
+Partners have equal names, extensions aside, or end in _A and _B. Every bit is kept, but of two JPEG files, which become
+one of quality 95 (--format png keeps these too). Then: python train.py --model pix2pix --dataroot AB
 """  # noqa: E501
 
 import sys
@@ -42,7 +42,7 @@ def main(argv, report):
     say(f"{len(found)} pairs: " + ", ".join(f"{count} in {top or 'no sub-folder'}" for top, count in counts.items()))
     if "" in counts:
         say("note: pix2pix reads a sub-folder, train; scripts/split.py makes train, val and test of one folder")
-    tasks, left_out = join_tasks(found, Path(o.fold_AB), o, lambda pair: pair.name)
+    tasks, left_out = join_tasks(found, Path(o.fold_AB), o)
     carry_out(tasks, o, Path(o.fold_AB), left_out)
 
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from data import exact
 from data.edges import drawn, edges
-from data.prepare import apart, pictures
+from data.prepare import FORMATS, apart, pictures
 from util.batchwork import Task, carry_out
 from util.command import Command, positive
 from util.errors import OptionError
@@ -56,7 +56,7 @@ def main(argv, report):
         why = f"{o.sigma:g}, {o.low:g} and {o.high:g} are out of range"
         raise OptionError("options", "--sigma, --low and --high", why, "give 0 < sigma <= 100, 0 <= low <= high <= 1")
     apart(o, "input", "output")
-    o.format = {"png": "PNG", "jpg": "JPEG"}[o.format]
+    o.format = FORMATS[o.format]
     tasks = []
     for path in pictures(o.input):
         target = Path(o.output, path).with_suffix(exact.SUFFIXES[o.format])

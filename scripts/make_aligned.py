@@ -52,7 +52,7 @@ def main(argv, report):
         A, B = root / f"{phase}A", root / f"{phase}B"
         found = by_order(A, B) if o.by_order else pairs(A, B, o.use_AB, o.allow_missing)
         say(f"{phase}: {len(found)} pairs, the first {found[0].A.name} and {found[0].B.name}")
-        made, bad = join_tasks(found, output / phase, o, lambda pair: pair.name)
+        made, bad = join_tasks(found, output / phase, o)
         tasks, left_out = tasks + made, left_out + bad
     carry_out(tasks, o, output, left_out)
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from data import exact
-from data.prepare import Pair
+from data.prepare import FORMATS, Pair
 from util.batchwork import Task, carry_out, some
 from util.command import Command, say, size
 from util.errors import DataError
@@ -69,7 +69,7 @@ def main(argv, report):
                          "(default: %(default)s)")  # fmt: skip
     command.add_batch_flags()
     o = command.read(argv)
-    o.format, suffix = {"jpg": ("JPEG", ".jpg"), "png": ("PNG", ".png")}[o.format]
+    o.format, suffix = FORMATS[o.format], "." + o.format
     tasks = []
     for phase, ours in PHASES.items():
         pairs = found(Path(o.leftImg8bit_dir), Path(o.gtFine_dir), phase)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from data import exact
-from data.prepare import apart, heads, pictures
+from data.prepare import FORMATS, apart, heads, pictures, suffix
 from util.batchwork import Task, carry_out
 from util.command import Command, positive, size
 from util.report import guarded
@@ -44,7 +44,7 @@ def main(argv, report):
     how.add_argument("--long_side", type=positive, metavar="N", help="the longer side, the other in proportion")
     command.add_argument("--resample", choices=tuple(exact.FILTERS), default="bicubic", help="(default: %(default)s)")
     command.add_argument("--only_shrink", action="store_true", help="with a side: leave smaller pictures their size")
-    command.add_argument("--format", choices=("keep", "png", "jpg", "tif"), default="keep",
+    command.add_argument("--format", choices=("keep", *FORMATS), default="keep",
                          help="of the new files (default: %(default)s)")  # fmt: skip
     command.add_batch_flags()
     o = command.read(argv)
@@ -52,9 +52,9 @@ def main(argv, report):
     known, bad = heads([Path(o.input, path) for path in pictures(o.input)], o)
     tasks = []
     for source, head in known.items():
-        kind = head.format if o.format == "keep" else {"jpg": "JPEG", "png": "PNG", "tif": "TIFF"}[o.format]
+        kind = head.format if o.format == "keep" else FORMATS[o.format]
         target = Path(o.output, source.relative_to(o.input))
-        target = target if kind == head.format else target.with_suffix(exact.SUFFIXES[kind])
+        target = target.with_suffix(suffix(source, head, kind, o.format))
         to = wanted(head.width, head.height, o)
         tasks.append(Task(target, source, partial(scale, source, kind=kind, to=to, resample=o.resample)))
     carry_out(tasks, o, Path(o.output), [f"{path}: {problem.args[2]}" for path, problem in bad.items()])

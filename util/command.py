@@ -5,6 +5,7 @@ import os
 
 from util.errors import OptionError, printable
 from util.registry import nearest
+from util.size import Size, parse, sides
 
 
 class Command(argparse.ArgumentParser):
@@ -49,12 +50,15 @@ def positive(text: str) -> int:
     return number
 
 
-def size(text: str) -> tuple[int, int]:
+def size(text: str) -> Size:
     """Return (width, height) from "256" or "512x256", for `type=`."""
-    words = text.lower().split("x")
-    if len(words) > 2 or not all(word.isdecimal() and 0 < int(word) <= 65_536 for word in words):
+    try:
+        both = sides(parse(text))
+    except ValueError:
+        both = Size(0, 0)
+    if not all(0 < side <= 65_536 for side in both):
         raise argparse.ArgumentTypeError(f"'{text}' is no size such as 256 or 512x256 (width x height)")
-    return int(words[0]), int(words[-1])
+    return both
 
 
 def say(text: str) -> None:
