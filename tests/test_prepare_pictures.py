@@ -56,7 +56,7 @@ def test_each_parameter_does_what_it_says():
     assert edges.connected(drawn(high=0.25)).max() == 1, "only the square is that steep"
     assert not drawn(min_length=500).any() and not drawn(low=1, high=1).any()
     weak_then_strong = np.full((40, 60, 3), 255, np.uint8)
-    weak_then_strong[20:, :30], weak_then_strong[20:, 30:] = 215, 0
+    weak_then_strong[20:] = np.linspace(235, 0, 60)[:, None]
     reached = edges.edges(weak_then_strong, 1.0, 0.02, 0.2, 5)
     assert reached[17:23, 2:20].any(), "a faint line that reaches a strong one stays"
     assert not edges.edges(weak_then_strong, 1.0, 0.15, 0.2, 5)[:, 2:20].any()
