@@ -63,7 +63,7 @@ def pairs(folder_A: str | Path, folder_B: str | Path, marked: bool = False, alon
     """
     sides = [pictures(folder) for folder in (folder_A, folder_B)]
     marks = [all(path.stem.endswith(mark) for path in side) for side, mark in zip(sides, ("_A", "_B"), strict=True)]
-    if marked or all(marks):
+    if marked:
         sides = [[path for path in side if path.stem.endswith(mark)]
                  for side, mark in zip(sides, ("_A", "_B"), strict=True)]  # fmt: skip
     cut = 2 if marked or all(marks) else 0

@@ -183,13 +183,14 @@ def test_every_bit_of_deep_pictures_is_kept(script, sources, mode):
 def test_other_profiles_become_srgb_and_equal_ones_are_kept(script, sources, shared):
     for side, name in (("a", "one"), ("a", "two"), ("b", "two")):
         Path(side).mkdir(exist_ok=True)
-        Path(side, f"{name}.jpg").write_bytes((shared / "data/odd_images/readable/rgb.jpg").read_bytes())
-    save("b", "one.png", width=100, height=100)
+        Path(side, f"{name}.jpg").write_bytes((shared / "data/odd_images/readable/icc_profile_big.jpg").read_bytes())
+    save("b", "one.png", width=425, height=250)
     ended = script("combine_A_and_B", "--fold_A", "a", "--fold_B", "b", "--fold_AB", "AB")
     assert ended.code == 0, ended.err
     one = exact.read("AB/one.png")
     assert one.profile is None
-    assert np.array_equal(one.values[:, :100], exact.read("a/one.jpg", srgb=True).values)
+    assert np.array_equal(one.values[:, :425], exact.read("a/one.jpg", srgb=True).values)
+    assert not np.array_equal(one.values[:, :425], exact.read("a/one.jpg").values)
     assert exact.read("AB/two.jpg").profile == exact.read("a/two.jpg").profile is not None
 
 
