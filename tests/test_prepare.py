@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -471,6 +472,39 @@ def test_two_files_of_one_name_and_sources_are_never_written_over(script, source
     assert ended.code == 2 and "is the folder to read" in ended.last
     ended = script("make_aligned", "--dataset-path", "set", "--output", "set")
     assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_leaves_whole_files_and_goes_on_when_given_again(script, sources, monkeypatch, number, code):
+    for side in "AB":  # many more than are begun at once
+        save(side, *(f"train/more{i}.png" for i in range(40)))
+    write, begun = exact.write, []
+
+    def stopped_at_the_third(*words, **flags):
+        begun.append(words)
+        if len(begun) == 3:
+            os.kill(os.getpid(), number)
+        write(*words, **flags)
+
+    monkeypatch.setattr(exact, "write", stopped_at_the_third)
+    ended = script(*COMBINE, "--num_threads", 2)
+    assert ended.code == code and ended.err.count("\n") == 1
+    left = files("AB")
+    assert 3 <= len(left) < 51 and all(name.endswith(".png") for name in left)
+    ended = script(*COMBINE)
+    assert ended.code == 0 and ended.out.endswith(
+        f"{51 - len(left)} written to AB, {len(left)} were there already (--overwrite makes them anew)\n")  # fmt: skip
+    assert all(exact.read(Path("AB", name)).values.shape == (40, 96, 3) for name in files("A"))
+
+
+def test_odd_names_are_kept_and_told_in_one_line(script, tmp_path):
+    names = ["a\nb.png", "ü %20#?.png", "x" * 251 + ".png", "-n.png", "\udcff.png"]
+    save("A", *names)
+    save("B", *names, start=9)
+    ended = script(*COMBINE, "--dry_run")
+    assert ended.code == 0 and len(ended.out.splitlines()) == 2 + 5 + 1, ended.err
+    ended = script(*COMBINE)
+    assert ended.code == 0 and files("AB") == sorted(names), ended.err
 
 
 def test_work_is_bounded_ordered_and_ends_with_the_first_error():
