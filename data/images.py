@@ -4,6 +4,7 @@ import os
 import stat
 import warnings
 from array import array
+from io import BytesIO
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 
 Picture = Image.Image | Raster
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, by --max_image_pixels
+
+END_OF_JPEG = b"\xff\xd9"
 
 
 def is_readable(name: str) -> bool:
@@ -116,7 +119,7 @@ def _read(path: str, channels: int, how: Reading) -> Picture:
     try:
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as problem:
-        raise deep.too_large(path, how.max_pixels) from problem
+        raise deep.too_large(path, how.max_pixels) from problem  # of a size that it does not tell
     except UnidentifiedImageError:
         if not deep.is_tiff(path):
             raise
@@ -127,8 +130,28 @@ def _read(path: str, channels: int, how: Reading) -> Picture:
         raster = deep.read(image, path, channels, how.max_pixels)
         if raster is not None:
             return deep.in_channels(raster, channels, path, how.background)
-        image.load()
-        return in_channels(_upright(image), channels, path, how)
+        try:
+            image.load()
+            whole: Image.Image = image
+        except OSError:
+            whole = _jpeg_without_its_end(path, image)
+        return in_channels(_upright(whole), channels, path, how)
+
+
+def _jpeg_without_its_end(path: str, cut: Image.Image) -> Image.Image:
+    """Return the picture of a JPEG that lacks bytes after its last pixel; raise what it raised for any other file.
+
+    Whether pixels are missing too is seen by what follows in their place: of a whole picture it changes nothing.
+    """
+    with open(path, "rb") as file:
+        data = file.read().removesuffix(END_OF_JPEG[:1])
+    if cut.format not in ("JPEG", "MPO") or data.endswith(END_OF_JPEG):
+        cut.load()  # raises again
+    tries = [Image.open(BytesIO(data + end + END_OF_JPEG), formats=("JPEG",)) for end in (b"", b"\xaa" * 512)]
+    plain, padded = (np.asarray(image) for image in tries)
+    if not np.array_equal(plain, padded):
+        raise OSError("image file is truncated")
+    return tries[0]
 
 
 def in_channels(image: Picture, channels: int, path: str, how: Reading = USUAL) -> Picture:

@@ -61,14 +61,15 @@ class Preprocess:
         values = self.values[side]
         if values is None and isinstance(picture, Raster):
             values = of_type(picture.kind) or measured([picture.array], picture.kind)
-        picture = self._scaled(picture)
+        picture = self.scaled(picture)
         if self.words & {"crop", "patch"}:
             picture = self._cropped(picture, path, geometry, paired)
         if geometry.flip:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return to_tensor(picture, values or USUAL)
 
-    def _scaled(self, picture: Picture) -> Picture:
+    def scaled(self, picture: Picture) -> Picture:
+        """Return a picture in its size before the crop; one that has it already as it is."""
         width, height = picture.size
         size: tuple[int, int] = picture.size
         if "resize" in self.words:

@@ -39,8 +39,8 @@ def _check_preprocess(o: Options) -> None:
     words = o.preprocess.split("_and_")
     if words not in (["none"], ["native"]) and not set(words) <= {*SCALING, *CUTTING}:
         raise OptionError("option", "--preprocess", f"'{o.preprocess}' is not a choice",
-                          "choose resize_and_crop, crop, scale_width, scale_width_and_crop, scale_shortside,"
-                          " scale_shortside_and_crop, patch, fixsize, resize or none")  # fmt: skip
+                          "choose one of resize_and_crop, crop, scale_width, scale_width_and_crop, none; or resize,"
+                          " scale_shortside, fixsize, patch, or two of these joined by _and_")  # fmt: skip
     for ways in (SCALING, CUTTING):
         if len(both := [word for word in ways if word in words]) > 1:
             raise OptionError("option", "--preprocess", f"{both[0]} and {both[1]} contradict", "leave one out")

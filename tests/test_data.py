@@ -118,6 +118,17 @@ MODES = {
     "none, fitting": ((40, 24), "--preprocess none", None, None),
     "none, tiny": ((1, 3), "--preprocess none", (4, 4), None),
     "resize": ((37, 23), "--preprocess resize --load_size 20 --crop_size 16", (20, 20), None),
+    "resize_and_crop, oblong": (
+        (37, 23), "--preprocess resize_and_crop --load_size 30x20 --crop_size 24x16", (30, 20), (24, 16)),
+    "crop, oblong": ((37, 23), "--preprocess crop --crop_size 10x20", None, (10, 20)),
+    "scale_width, oblong": ((40, 10), "--preprocess scale_width --load_size 20x9 --crop_size 8x7", (20, 7), None),
+    "scale_shortside, landscape": ((40, 30), "--preprocess scale_shortside --load_size 20", (27, 20), None),
+    "scale_shortside, portrait": ((15, 45), "--preprocess scale_shortside --load_size 20", (20, 60), None),
+    "scale_shortside_and_crop": (
+        (40, 30), "--preprocess scale_shortside_and_crop --load_size 20 --crop_size 16", (27, 20), 16),
+    "fixsize": ((37, 23), "--preprocess fixsize --crop_size 20x12", (20, 12), None),
+    "patch": ((37, 23), "--preprocess patch --crop_size 8", None, 8),
+    "resize_and_patch": ((37, 23), "--preprocess resize_and_patch --load_size 30 --crop_size 8", (30, 30), 8),
 }  # fmt: skip
 
 
@@ -144,7 +155,8 @@ def test_preprocessing_is_pillows_to_the_pixel(case, mode, channels, tmp_path):
             image = sides[side].convert("L" if channels == 1 else "RGB")
             expected = channels_first(whole(image, scaled))
             values = pixels(got[side])
-            assert values.shape == (channels, *((crop, crop) if crop else expected.shape[1:]))
+            cut = (crop, crop) if isinstance(crop, int) else crop and crop[::-1]
+            assert values.shape == (channels, *(cut or expected.shape[1:]))
             found = places(expected, values)
             assert found, f"side {side} is no part of the scaled picture"
             seen |= {flip for _, _, flip in found}
@@ -170,6 +182,29 @@ def test_crops_reach_every_place_and_no_flip_mirrors_none(mode, tmp_path):
         assert max(abs(n - 50) for n in counts.values()) < 4 * (600 / 12 * 11 / 12) ** 0.5
         mirrored = sum(flip for [(_, _, flip)] in found)
         assert abs(mirrored - 300) < 4 * 150**0.5 if not no_flip else mirrored == 0
+
+
+def test_patches_are_cells_of_a_grid_that_is_shifted_at_random(tmp_path):
+    """Of 19 x 9 pixels in cells of 8: two cells, one row, shifted by up to 3 and 1."""
+    save(noisy(0, 19, 9), tmp_path / "x.png")
+    dataset = make("single", tmp_path, "--preprocess", "patch", "--crop_size", 8, "--no_flip")
+    found = [places(channels_first(noisy(0, 19, 9)), pixels(sample(dataset, draw=n)["A"])) for n in range(400)]
+    spots = [(x, y) for [(x, y, _)] in found]
+    assert set(spots) == {(x, y) for x in (0, 1, 2, 3, 8, 9, 10, 11) for y in (0, 1)}
+    assert abs(sum(x < 8 for x, _ in spots) - 200) < 4 * 100**0.5
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ("--preprocess resize_and_fixsize", "resize and fixsize contradict"), ("--preprocess crop_and_patch", "contradict"),
+    ("--preprocess zoom", "'zoom' is not a choice"), ("--load_size 30x10 --crop_size 20", "30x10 is smaller"),
+    ("--load_size 20 --crop_size 16x24", "20 is smaller than --crop_size 16x24"),
+    ("--preprocess resize_and_patch --load_size 20 --crop_size 24", "is smaller"), ("--load_size 12x", "is no size"),
+    ("--crop_size 1x2x3", "is no size"), ("--crop_size 0x9", "out of range"), ("--load_size 9x70000", "out of range"),
+])  # fmt: skip
+def test_sizes_and_steps_that_cannot_be_are_refused(words, said, command):
+    ended = command("train", *words.split())
+    assert ended.code == 2
+    assert said in ended.last
 
 
 def test_values_are_the_full_range_of_minus_one_to_one(tmp_path):

@@ -1,0 +1,199 @@
+"""What is inside picture files: bombs, cut files, colour modes, orientation, metadata."""
+
+import io
+import itertools
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from conftest import SMALL, picture
+from PIL import Image, ImageFile, PngImagePlugin
+
+from data.images import Reading, open_image
+from data.raster import Raster
+from util.errors import DataError
+
+TRAIN = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--netD", "pixel", "--n_epochs", 1,
+         "--n_epochs_decay", 0, "--no_html"]  # fmt: skip
+RNG = np.random.default_rng(38)
+COLOURS = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
+ALPHA = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
+DEEP = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
+
+
+# --- F34, F35 -------------------------------------------------------------------------------------------------------
+
+
+def test_f034_a_jpeg_that_lacks_its_last_bytes_is_taken(tmp_path):
+    """A JPEG without its end, which decodes: it is accepted; one of which pixels are missing is not."""
+    for size, progressive in itertools.product(((64, 48), (320, 200)), (False, True)):
+        stored = io.BytesIO()
+        picture(0, *size).save(stored, "JPEG", progressive=progressive)
+        data = stored.getvalue()
+        for lacking in (1, 2):  # of the marker of its end
+            (tmp_path / "x.jpg").write_bytes(data[:-lacking])
+            assert (np.asarray(open_image(str(tmp_path / "x.jpg"), 3)) == np.asarray(Image.open(stored))).all()
+        for lacking in (20, 60, len(data) // 2):
+            (tmp_path / "x.jpg").write_bytes(data[:-lacking])
+            with pytest.raises(DataError, match=r"x\.jpg.*[Tt]runcated"):
+                open_image(str(tmp_path / "x.jpg"), 3)
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def png(width, height, *chunks):
+    """Return a PNG that claims a size, with hardly any pixels."""
+    every = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), *chunks, (b"IDAT", zlib.compress(b"\0")),
+             (b"IEND", b""))  # fmt: skip
+    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in every)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def gif_with_a_large_frame():
+    """Return a GIF of 2x2 pixels whose frame is 60,000 x 60,000."""
+    stored = io.BytesIO()
+    Image.new("P", (2, 2)).save(stored, "GIF")
+    data = bytearray(stored.getvalue())
+    place = data.index(b"\x2c", 13)
+    data[place + 5 : place + 9] = struct.pack("<HH", 60_000, 60_000)
+    return bytes(data)
+
+
+BOMBS = {
+    "60000x60000.png": png(60_000, 60_000),
+    "10000x10000.png": png(10_000, 10_000),  # of which Pillow itself only warns
+    "frame.gif": gif_with_a_large_frame(),
+    "text.png": png(4, 4, (b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 200_000_000, 9))),
+    "profile.png": png(4, 4, (b"iCCP", b"x\0\0" + zlib.compress(b"x" * 200_000_000, 9))),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_f035_bombs_end_in_one_line_and_little_memory(name, process, paired, record_property):
+    """Pictures of billions of pixels, GIF frames, text and profiles that unpack to much: exit 3, little memory."""
+    for path in (paired / "train").iterdir():
+        path.unlink()
+    (paired / "train" / name).write_bytes(BOMBS[name])
+    ended = process("train", *TRAIN, "--dataroot", paired, "--name", "x", PEAK="1")
+    assert ended.code == 3, ended.err
+    assert name in ended.last
+    if name.startswith(("6", "1")):
+        assert "--max_image_pixels" in ended.last
+
+
+def test_f035_the_limit_is_an_option(tmp_path):
+    picture(0, 20, 20).save(tmp_path / "x.png")
+    assert open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=400)).size == (20, 20)
+    for limit in (399, 100):
+        with pytest.raises(DataError, match=rf"more than {limit} pixels; .*--max_image_pixels"):
+            open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=limit))
+
+
+# --- F38, F39 -------------------------------------------------------------------------------------------------------
+
+
+def cmyk(rgb):
+    return Image.fromarray(255 - np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)]), "CMYK")
+
+
+def with_alpha(colours, alpha):
+    image = Image.fromarray(colours)
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+def over_white(colours, alpha):
+    share = alpha[..., None] / 255
+    return colours * share + 255 * (1 - share)
+
+
+def palette(transparent=False):
+    image = Image.fromarray(GREY // 16, "P")
+    image.putpalette([int(n) for i in range(16) for n in (i * 15, 255 - i * 15, i * 37 % 256)])
+    return image
+
+
+def looked_up(indices):
+    return np.stack([indices * 15, 255 - indices * 15, indices * 37 % 256], axis=2)
+
+
+def three(grey):
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+KEY = int(GREY[2, 3]) // 16
+MODES = {  # how a file is made, and the RGB that it is
+    "1.png": (lambda: Image.fromarray(GREY > 127), three((GREY > 127) * 255)),
+    "L.png": (lambda: Image.fromarray(GREY), three(GREY)),
+    "LA.png": (lambda: with_alpha(GREY, ALPHA), over_white(three(GREY), ALPHA)),
+    "P.png": (palette, looked_up(GREY.astype(int) // 16)),
+    "P.gif": (palette, looked_up(GREY.astype(int) // 16)),
+    "P+tRNS.png": (palette, np.where((GREY // 16 == KEY)[..., None], 255, looked_up(GREY.astype(int) // 16))),
+    "RGB.png": (lambda: Image.fromarray(COLOURS), COLOURS),
+    "RGBA.png": (lambda: with_alpha(COLOURS, GREY), over_white(COLOURS, GREY)),
+    "CMYK.tif": (lambda: cmyk(COLOURS), COLOURS),
+    "I;16.png": (lambda: Image.fromarray(DEEP), three(DEEP)),
+    "I;16.tif": (lambda: Image.fromarray(DEEP), three(DEEP)),
+    "I;16B.tif": (lambda: Image.frombytes("I;16B", DEEP.shape[::-1], DEEP.astype(">u2").tobytes()), three(DEEP)),
+    "I.tif": (lambda: Image.fromarray(DEEP.astype(np.int32) * 1000), three(DEEP.astype(np.int32) * 1000)),
+    "F.tif": (lambda: Image.fromarray(DEEP.astype(np.float32) / 7), three(DEEP.astype(np.float32) / 7)),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_f038_each_mode_gives_its_pixels(name, tmp_path):
+    """1, L, LA, P, P+tRNS, RGB, RGBA, CMYK, I;16, I;16B, I, F: the right pixels; alpha on white, deep numbers whole."""
+    make, expected = MODES[name]
+    make().save(tmp_path / name.replace(";", ""), **({"transparency": KEY} if "tRNS" in name else {}))
+    got = open_image(str(tmp_path / name.replace(";", "")), 3)
+    array = got.array if isinstance(got, Raster) else np.asarray(got)
+    assert array.shape == expected.shape
+    assert np.abs(array.astype(float) - expected).max() <= ("A" in name)
+
+
+def test_f038_jpegs_in_cmyk_give_their_colours(tmp_path):
+    """A JPEG in CMYK as Adobe writes it, inverted: the colours, not their negative."""
+    flat = np.full((16, 16, 3), (200, 40, 90), np.uint8)
+    cmyk(flat).save(tmp_path / "x.jpg", quality=100)
+    assert b"Adobe" in (tmp_path / "x.jpg").read_bytes()
+    got = np.asarray(open_image(str(tmp_path / "x.jpg"), 3)).astype(int)
+    assert np.abs(got - (200, 40, 90)).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_f039_all_orientations_are_one_picture_for_both_of_a_pair(orientation, tmp_path, command):
+    """A pair whose file lies in each of EXIF's eight ways: the very same two halves as of an upright one."""
+    upright = RNG.integers(0, 256, (16, 40, 3), dtype=np.uint8)
+    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
+              6: np.rot90(upright), 7: np.rot90(upright, 2).swapaxes(0, 1), 8: np.rot90(upright, -1)}  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored[orientation])).save(tmp_path / "x.png", exif=exif)
+    assert (np.asarray(open_image(str(tmp_path / "x.png"), 3)) == upright).all()
+
+
+# --- F50 ------------------------------------------------------------------------------------------------------------
+
+
+def test_f050_what_pictures_say_of_their_owners_does_not_reach_results(command, paired):
+    """GPS and text in pictures' metadata: not in the files of results, nor in their pages."""
+    exif = Image.Exif()
+    exif[0x010E] = "secret <script>alert(1)</script>"
+    exif.get_ifd(0x8825)[1] = "N"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Author", "secret person")
+    for path in (paired / "test").iterdir():
+        with Image.open(path) as image:
+            image.load()
+            image.save(path, exif=exif, pnginfo=text)
+    assert command("train", *TRAIN, "--dataroot", paired, "--name", "x").code == 0
+    assert command("test", "--dataroot", paired, "--name", "x", "--gpu_ids", -1).code == 0
+    made = [path for path in (paired.parent / "results").rglob("*") if path.is_file()]
+    assert len([path for path in made if path.suffix == ".png"]) > 2
+    assert not [path for path in made if b"secret" in path.read_bytes()]
+    for path in made:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert not image.getexif()
+                assert not image.info.keys() & {"Author", "exif", "icc_profile"}
