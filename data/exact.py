@@ -115,8 +115,12 @@ def read(path: str | Path, indexed: bool = False, srgb: bool = False) -> Exact:
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # as above
-        if isinstance(problem, UnidentifiedImageError) and deep.is_tiff(str(path)):
+        if isinstance(problem, UnidentifiedImageError):
+            if not deep.is_tiff(str(path)):
+                raise refusal(path, problem) from problem
             return Exact(_squeezed(deep.read_tiff(str(path), 3, USUAL.max_pixels)), "TIFF")
+        if head(path).format == "JPEG":  # one that lacks no more than its end is whole to training
+            return Exact(np.asarray(open_image(str(path), 3, USUAL._replace(icc=srgb))), "JPEG")
         raise refusal(path, problem) from problem
 
 

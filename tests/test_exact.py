@@ -154,6 +154,16 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
         assert "\n" not in str(said.value)
 
 
+def test_a_jpeg_that_lacks_no_more_than_its_end_is_read_as_training_reads_it(tmp_path):
+    picture(1).save(tmp_path / "whole.jpg")
+    content = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[:-2])
+    assert np.array_equal(exact.read(tmp_path / "cut.jpg").values, exact.read(tmp_path / "whole.jpg").values)
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"cut.jpg': cannot be read \(OSError"):
+        exact.read(tmp_path / "cut.jpg")
+
+
 def test_a_picture_cut_off_is_refused_by_name(tmp_path):
     memory = io.BytesIO()
     picture(1).save(memory, "PNG")
