@@ -1,5 +1,6 @@
 """Shared fixtures: small pictures, commands run in this process or in a new one, the optional shared data."""
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -153,6 +154,25 @@ def interpreter(tmp_path):
             cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
         return Ended(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch, capsys):
+    """Run one of scripts/ in this process, in an empty folder: script("split", "--input", ...) -> Ended."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *argv: object) -> Ended:
+        from util.report import guarded
+
+        capsys.readouterr()
+        try:
+            code = guarded(importlib.import_module(f"scripts.{name}").main, [str(word) for word in argv])
+        except SystemExit as ended:  # --help
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
 
     return run
 

@@ -1,0 +1,50 @@
+"""Put pictures of two folders side by side, as pix2pix reads them: python scripts/combine_A_and_B.py --fold_A A --fold_B B --fold_AB AB.
+
+A/train/1.png and B/train/1.jpg become AB/train/1.png, A on the left; likewise for val, test, any sub-folders, or none.
+Partners have equal names, extensions aside, or end in _A and _B. Every bit is kept, but of two JPEG files, which become
+one of quality 95 (--format png keeps these too). Then: python train.py --model pix2pix --dataroot AB
+"""  # noqa: E501
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from data.prepare import add_joining_flags, apart, join_tasks, pairs, top_folder
+from util.batchwork import carry_out
+from util.command import Command, positive, say
+from util.report import guarded
+
+
+def main(argv, report):
+    """Find the pairs, check them, write them."""
+    command = Command(__file__, __doc__)
+    command.add_argument("--fold_A", required=True, metavar="FOLDER", help="pictures of A, in train, val, test or not")
+    command.add_argument("--fold_B", required=True, metavar="FOLDER", help="pictures of B, in the same sub-folders")
+    command.add_argument("--fold_AB", required=True, metavar="FOLDER", help="where the pairs go")
+    command.add_argument("--num_imgs", type=positive, default=1_000_000, metavar="N",
+                         help="at most so many pairs of each sub-folder (default: %(default)s)")  # fmt: skip
+    add_joining_flags(command)
+    command.add_batch_flags()
+    command.add_argument("--no_multiprocessing", action="store_true", help="one file after the other: --num_threads 1")
+    o = command.read(argv)
+    if o.no_multiprocessing:
+        o.num_threads = 1
+    for side in ("fold_A", "fold_B"):
+        apart(o, side, "fold_AB")
+    found, counts = [], Counter[str]()
+    for pair in pairs(o.fold_A, o.fold_B, o.use_AB, o.allow_missing):
+        if counts[top_folder(pair.name)] < o.num_imgs:
+            counts[top_folder(pair.name)] += 1
+            found.append(pair)
+    say(f"{len(found)} pairs: " + ", ".join(f"{count} in {top or 'no sub-folder'}" for top, count in counts.items()))
+    if "" in counts:
+        say("note: pix2pix reads a sub-folder, train; scripts/split.py makes train, val and test of one folder")
+    tasks, left_out = join_tasks(found, Path(o.fold_AB), o)
+    carry_out(tasks, o, Path(o.fold_AB), left_out)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""Draw the edges of photographs, for edges2photos: python scripts/edges.py --input PHOTOS --output PAIRS.
+
+Each photograph becomes a pair, black lines on white on the left, itself on the right; sub-folders are kept, so that
+PHOTOS/train becomes PAIRS/train and python train.py --model pix2pix --dataroot PAIRS trains. This is Canny's detector
+(1986), not HED, with which the edges of edges2shoes and edges2handbags were made: HED is a network, knows outlines of
+things from their texture, and draws calmer lines. A network trained on those drawings will do worse on these.
+"""
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from data import exact
+from data.edges import drawn, edges
+from data.prepare import FORMATS, apart, pictures
+from util.batchwork import Task, carry_out
+from util.command import Command, positive
+from util.errors import OptionError
+from util.report import guarded
+
+
+def draw(source: Path, path: Path, o) -> None:
+    """Write the drawing of one photograph, beside it unless --only_edges."""
+    photo = exact.read(source)
+    mask = edges(exact.eight_bits(photo, source), o.sigma, o.low, o.high, o.min_length)
+    lines = exact.Exact(drawn(mask, o.line_width), o.format)
+    if not o.only_edges:  # black and white are the same under any profile
+        lines = exact.side_by_side(replace(lines, profile=photo.profile), photo, str(source))
+    exact.write(lines, path, o.format)
+
+
+def main(argv, report):
+    """Find the photographs, draw them."""
+    command = Command(__file__, __doc__)
+    command.add_argument("--input", required=True, metavar="FOLDER", help="the photographs")
+    command.add_argument("--output", required=True, metavar="FOLDER", help="where the pairs go")
+    command.add_argument("--only_edges", action="store_true", help="write the drawings alone, grey")
+    command.add_argument("--sigma", type=float, default=1.5, metavar="PIXELS", help="blur before: more draws less "
+                         "texture (default: %(default)s)")  # fmt: skip
+    command.add_argument("--high", type=float, default=0.06, metavar="SLOPE", help="a line has to be this steep "
+                         "somewhere, in shares of white per pixel; more draws less (default: %(default)s)")  # fmt: skip
+    command.add_argument("--low", type=float, default=0.03, metavar="SLOPE", help="and this steep everywhere "
+                         "(default: %(default)s)")  # fmt: skip
+    command.add_argument("--min_length", type=positive, default=10, metavar="PIXELS", help="leave out lines of fewer "
+                         "pixels (default: %(default)s)")  # fmt: skip
+    command.add_argument("--line_width", type=positive, default=1, metavar="PIXELS", help="1, 3, 5, ... "
+                         "(default: %(default)s)")  # fmt: skip
+    command.add_argument("--format", choices=("png", "jpg"), default="png", help="(default: %(default)s)")
+    command.add_batch_flags()
+    o = command.read(argv)
+    if not (0 <= o.low <= o.high <= 1 and 0 < o.sigma <= 100):
+        why = f"{o.sigma:g}, {o.low:g} and {o.high:g} are out of range"
+        raise OptionError("options", "--sigma, --low and --high", why, "give 0 < sigma <= 100, 0 <= low <= high <= 1")
+    apart(o, "input", "output")
+    o.format = FORMATS[o.format]
+    tasks = []
+    for path in pictures(o.input):
+        target = Path(o.output, path).with_suffix(exact.SUFFIXES[o.format])
+        tasks.append(Task(target, Path(o.input, path), partial(draw, Path(o.input, path), o=o)))
+    carry_out(tasks, o, Path(o.output))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))

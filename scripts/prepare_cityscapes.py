@@ -1,0 +1,85 @@
+"""Make pairs of Cityscapes: python scripts/prepare_cityscapes.py --gtFine_dir gtFine --leftImg8bit_dir leftImg8bit --output_dir DATA.
+
+Cityscapes may not be passed on: get gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip from
+https://www.cityscapes-dataset.com after registering there, and unpack both. Its train becomes train (photograph on the
+left, colours of labels on the right), trainA (photographs) and trainB (labels); its val becomes test, testA and testB.
+Names are Cityscapes' own: CITY_SEQUENCE_FRAME.
+"""  # noqa: E501
+
+import sys
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from data import exact
+from data.prepare import FORMATS, Pair
+from util.batchwork import Task, carry_out, some
+from util.command import Command, say, size
+from util.errors import DataError
+from util.report import guarded
+
+PHASES = {"train": "train", "val": "test"}  # theirs: ours; the labels of their test are not public
+PHOTO, LABELS = "_leftImg8bit.png", "_gtFine_color.png"
+
+
+def found(photos: Path, labels: Path, phase: str) -> list[Pair]:
+    """Return the pairs of a phase of Cityscapes, in order of name; DataError naming what has no partner."""
+    sides = []
+    for root, ending in ((photos, PHOTO), (labels, LABELS)):
+        folder = root / phase
+        side = {path.name.removesuffix(ending): path for path in sorted(folder.glob("*/*" + ending))}
+        if not side:
+            inside = some(sorted(path.name for path in root.iterdir())) if root.is_dir() else "no such folder"
+            why = f"holds no CITY/*{ending} ({root} has {inside or 'nothing'})"
+            raise DataError("folder", folder, why, "unpack Cityscapes' zip files, and give the folders they made")
+        sides.append(side)
+    lonely = sorted(sides[0].keys() ^ sides[1].keys())
+    if lonely:
+        why = f"{len(lonely)} have a photograph or labels only: {some(lonely)}"
+        raise DataError("folders", f"{photos / phase} and {labels / phase}", why, "unpack both zip files again")
+    return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
+
+
+def small(path: Path, o, resample: str) -> exact.Exact:
+    """Return a picture at the size asked for, without alpha, which Cityscapes' labels have and nobody means."""
+    whole = exact.read(path)
+    return exact.scaled(exact.Exact(whole.values[..., :3], whole.format), o.size, resample)
+
+
+def write(pair: Pair, path: Path, o, shows: str) -> None:
+    """Write A, B, or both side by side."""
+    photo, labels = (partial(small, one, o, how) for one, how in ((pair.A, "bicubic"), (pair.B, o.resample_labels)))
+    made = {"A": photo, "B": labels}.get(shows) or (lambda: exact.side_by_side(photo(), labels(), pair.name))
+    exact.write(made(), path, o.format, quality=100)
+
+
+def main(argv, report):
+    """Find the pairs of both phases, check that none lacks its partner, write three pictures of each."""
+    command = Command(__file__, __doc__)
+    command.add_argument("--gtFine_dir", required=True, metavar="FOLDER", help="holds train and val, with labels")
+    command.add_argument("--leftImg8bit_dir", required=True, metavar="FOLDER", help="holds train and val, with photos")
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="where train, trainA, ... go")
+    command.add_argument("--size", type=size, default=(256, 256), metavar="WxH", help="of each half (default: 256)")
+    command.add_argument("--resample_labels", choices=tuple(exact.FILTERS), default="bicubic",
+                         help="bicubic mixes colours at borders, as in published results; nearest does not "
+                         "(default: %(default)s)")  # fmt: skip
+    command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg is of quality 100 "
+                         "(default: %(default)s)")  # fmt: skip
+    command.add_batch_flags()
+    o = command.read(argv)
+    o.format, suffix = FORMATS[o.format], "." + o.format
+    tasks = []
+    for phase, ours in PHASES.items():
+        pairs = found(Path(o.leftImg8bit_dir), Path(o.gtFine_dir), phase)
+        say(f"{phase}: {len(pairs)} pairs")
+        for pair in pairs:
+            for shows in ("", "A", "B"):
+                target = Path(o.output_dir, ours + shows, pair.name + suffix)
+                tasks.append(Task(target, pair.A, partial(write, pair, o=o, shows=shows)))
+    carry_out(tasks, o, Path(o.output_dir))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))
