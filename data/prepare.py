@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data import demo, exact, images
+from data import demo, exact
+from data.files import EXTENSIONS, list_files
 from util.batchwork import Task, each, or_skip, some
 from util.errors import DataError, OptionError
 
@@ -29,9 +30,9 @@ def pictures(folder: str | Path) -> list[Path]:
     root = Path(folder)
     if demo.is_demo(str(folder)) and not root.is_dir():
         raise DataError("folder", folder, "has no files: its pictures are generated", "give a folder of pictures")
-    found = [Path(os.path.relpath(path, root)) for path in images.list_images(str(folder))]
+    found = [Path(os.path.relpath(path, root)) for path in list_files(str(folder))]
     if not found:
-        raise DataError("folder", folder, _instead(root), f"put pictures there: {', '.join(images.EXTENSIONS)}")
+        raise DataError("folder", folder, _instead(root), f"put pictures there: {', '.join(EXTENSIONS)}")
     return found
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from data import exact
 from data.base import BaseDataset
+from data.files import is_folder, list_files
+from data.paths import Paths
 from util.batchwork import each, some
 from util.errors import DataError
 
@@ -52,9 +54,10 @@ class Survey:
         listed: dict[str, list[str]] = {}
 
         class Watched(kind):  # type: ignore[misc,valid-type]
-            def listed(self, folder: str) -> list[str]:
-                listed[folder] = super().listed(folder)
-                return listed[folder]
+            def taken(self, *sides: Paths) -> list[Paths]:
+                for paths in sides:
+                    listed.setdefault(paths.root, []).extend(paths)
+                return super().taken(*sides)
 
         dataset: BaseDataset
         try:
@@ -63,6 +66,8 @@ class Survey:
         except DataError as problem:
             self.problems.append(Problem("layout", f"{phase}: {problem}", True))
             dataset = BaseDataset(o)
+            for folder in (os.path.join(dataset.root, phase + side) for side in ("", "A", "B")):
+                listed |= {folder: list(list_files(folder))} if is_folder(folder) else {}
         self.phases[phase] = {path for paths in listed.values() for path in paths}
         for folder, paths in listed.items():
             self._read(dataset, os.path.relpath(folder, self.dataroot), paths)
