@@ -9,6 +9,7 @@ class Aligned(BaseDataset):
     """{"A", "B", "path_A", "path_B"}; both halves get the same crop and flip."""
 
     paired = True
+    sides = "AB"
 
     def __init__(self, o):
         super().__init__(o)
@@ -29,9 +30,10 @@ class Aligned(BaseDataset):
         end = 2 * half if self.preprocess.places_differ else width
         left, right = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
         geometry = self.preprocess.draw()
+        names = "AB" if self.o.direction == "AtoB" else "BA"
         sides = [
-            self.preprocess(in_channels(side, channels, path), path, geometry, paired=True)
-            for side, channels in zip((left, right), self.channels, strict=True)
+            self.preprocess(in_channels(side, channels, path), path, geometry, paired=True, side=name)
+            for side, channels, name in zip((left, right), self.channels, names, strict=True)
         ]
         if sides[0].shape[1:] != sides[1].shape[1:]:
             why = f"is {width} wide, so that its halves differ and are scaled to different sizes"

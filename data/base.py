@@ -37,13 +37,14 @@ class BaseDataset(Dataset):
 
     defaults: ClassVar[dict[str, Any]] = {}  # its own defaults for flags that others own
     paired: ClassVar[bool] = False  # whether B is the true translation of A, so that they can be compared
+    sides: ClassVar[str] = ""  # of A and B, those it hands to preprocess by name, for --augment_A and --augment_B
 
     class Options:
         """Its own flags; subclasses make this a dataclass of option() fields."""
 
     def __init__(self, o: Any):
         self.o = o
-        self.preprocess = Preprocess(o)
+        self.preprocess = Preprocess(o, self.paired, self.sides)
         # channels of the folders' A and B sides, which --direction BtoA exchanges
         self.channels = (o.input_nc, o.output_nc) if o.direction == "AtoB" else (o.output_nc, o.input_nc)
 

@@ -13,6 +13,8 @@ class Unaligned(BaseDataset):
     B is drawn at random, but in order with --serial_batches.
     """
 
+    sides = "AB"
+
     def __init__(self, o):
         super().__init__(o)
         self._refuse_pairs()
@@ -35,6 +37,6 @@ class Unaligned(BaseDataset):
         path_A = self.paths_A[index % len(self.paths_A)]
         other = index if self.o.serial_batches else random.randrange(len(self.paths_B))
         path_B = self.paths_B[other % len(self.paths_B)]
-        A = self.preprocess(self.read(path_A, self.nc_A), path_A, self.preprocess.draw())
-        B = self.preprocess(self.read(path_B, self.nc_B), path_B, self.preprocess.draw())
+        A = self.preprocess(self.read(path_A, self.nc_A), path_A, self.preprocess.draw(), side="A")
+        B = self.preprocess(self.read(path_B, self.nc_B), path_B, self.preprocess.draw(), side="B")
         return {"A": A, "B": B, "path_A": path_A, "path_B": path_B}
