@@ -1,6 +1,9 @@
-"""Data sets by name, one file per layout; importing this imports no torch."""
+"""Data sets by name, one file per layout, and augmentations; importing this imports no torch."""
 
+from data.augmentations import AUGMENTATIONS
 from util.registry import Table
+
+__all__ = ["AUGMENTATIONS", "DATASETS"]
 
 DATASETS = Table("dataset", {
     "aligned": "data.aligned:Aligned",

@@ -11,6 +11,7 @@ class Aligned(BaseDataset):
     """{"A", "B", "path_A", "path_B"}; both sides get the same crop and flip."""
 
     paired = True
+    sides = "AB"
 
     def __init__(self, o):
         super().__init__(o)
@@ -29,7 +30,7 @@ class Aligned(BaseDataset):
         geometry = self.preprocess.draw()
         A, B = (
             self.preprocess(picture, name, geometry, paired=True, side=side)
-            for picture, name, side in zip((left, right), (path, other), self.sides, strict=True)
+            for picture, name, side in zip((left, right), (path, other), self.order, strict=True)
         )
         if A.shape[1:] != B.shape[1:]:
             why = f"is {left.size[0] + right.size[0]} wide, so that its halves differ and are scaled to different sizes"

@@ -49,15 +49,16 @@ class BaseDataset(Dataset):
 
     defaults: ClassVar[dict[str, Any]] = {}  # its own defaults for flags that others own
     paired: ClassVar[bool] = False  # whether B is the true translation of A, so that they can be compared
+    sides: ClassVar[str] = ""  # of A and B, those it hands to preprocess by name, for --augment_A and --augment_B
 
     class Options:
         """Its own flags; subclasses make this a dataclass of option() fields."""
 
     def __init__(self, o: Any):
         self.o = o
-        self.preprocess, self.reading = Preprocess(o), Reading.of(o)
+        self.preprocess, self.reading = Preprocess(o, self.paired, self.sides), Reading.of(o)
         # channels of the folders' A and B sides, which --direction BtoA exchanges
-        self.sides = "AB" if o.direction == "AtoB" else "BA"  # what the folders' A and B are to the model
+        self.order = "AB" if o.direction == "AtoB" else "BA"  # what the folders' A and B are to the model
         self.channels = (o.input_nc, o.output_nc) if o.direction == "AtoB" else (o.output_nc, o.input_nc)
 
     def __len__(self) -> int:

@@ -28,6 +28,8 @@ class Labeled(BaseDataset):
     A dataroot with idx files (train-images-idx3-ubyte, t10k-..., also .gz) has the classes 0 to 9.
     """
 
+    sides = "A"
+
     def __init__(self, o):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey as soon as either says so
@@ -104,7 +106,8 @@ class Labeled(BaseDataset):
         else:
             path = f"{index:05d}.png"
             image = in_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.reading)
-        return {"A": self.preprocess(image, path, self.preprocess.draw()), "label": label, "path_A": path}
+        A = self.preprocess(image, path, self.preprocess.draw(), side="A")
+        return {"A": A, "label": label, "path_A": path}
 
     def spec(self) -> Spec:
         """Return the images' channels and size and the names of the classes."""

@@ -6,6 +6,8 @@ from data.base import BaseDataset, Sample
 class Single(BaseDataset):
     """{"A", "path_A"}."""
 
+    sides = "A"
+
     def __init__(self, o):
         super().__init__(o)
         self.paths = self.files()
@@ -15,5 +17,5 @@ class Single(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        A = self.preprocess(self.picture(path, self.o.input_nc), path, self.preprocess.draw())
+        A = self.preprocess(self.picture(path, self.o.input_nc), path, self.preprocess.draw(), side="A")
         return {"A": A, "path_A": path}

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from data.augment import asked_for
 from data.raster import Raster, pixels
 from util.errors import DataError
 from util.size import sides
 from util.values import USUAL, Values, measured, of_type, parse
 
+UNIT = Values(0.0, 1.0, "float32")
 BICUBIC = Image.Resampling.BICUBIC
 Picture = Image.Image | Raster
 
@@ -25,6 +27,7 @@ class Geometry:
     across: float  # position of the crop, as a share in [0, 1) of the room there is
     down: float
     flip: bool
+    seed: int = 0  # of what --augment and its like draw
 
 
 class Preprocess:
@@ -33,10 +36,12 @@ class Preprocess:
     resize: to load_size. scale_width: width load_size, height in proportion but at least crop_size. scale_shortside:
     the shorter side load_size, the other in proportion. fixsize: to crop_size. crop: crop_size at a random place.
     patch: crop_size at a random place of a grid of such cells (which is itself shifted at random). none: each side to
-    the nearest multiple of 4. native: as it is. Then a flip, p = 0.5. Every scaling is bicubic.
+    the nearest multiple of 4. native: as it is. Then a flip, p = 0.5. Every scaling is bicubic. Between
+    scaling and crop comes --augment, in training.
     """
 
-    def __init__(self, o: Any):
+    def __init__(self, o: Any, paired: bool = False, alone: str = ""):
+        self.augment = asked_for(o, paired, alone)
         self.words = set(o.preprocess.split("_and_"))
         self.load, self.crop, self.may_flip = sides(o.load_size), sides(o.crop_size), not o.no_flip
         # between pictures of other sizes
@@ -47,26 +52,29 @@ class Preprocess:
         self.seen: Callable[[str, Picture], None] = _ignored
 
     def draw(self) -> Geometry:
-        """Draw crop position and flip; aligned pairs share one draw."""
-        return Geometry(random.random(), random.random(), self.may_flip and random.random() < 0.5)
+        """Draw crop position, flip and the seed of augmentation; aligned pairs share one draw."""
+        across, down, flip = random.random(), random.random(), self.may_flip and random.random() < 0.5
+        return Geometry(across, down, flip, random.getrandbits(62) if self.augment else 0)
 
     def __call__(
-        self, picture: Picture, path: str, geometry: Geometry, paired: bool = False, side: str = "A"
+        self, picture: Picture, path: str, geometry: Geometry, paired: bool = False, side: str = ""
     ) -> torch.Tensor:
-        """Return the tensor of one picture; side: "A" for input pictures, "B" for output pictures.
+        """Return the tensor of one picture; side: "A" of input pictures, "B" of output pictures, "" of neither alone.
 
         Raises DataError if the crop is larger than the picture; a paired one no larger than the crop stays whole.
         """
-        self.seen(side, picture)
-        values = self.values[side]
-        if values is None and isinstance(picture, Raster):
-            values = of_type(picture.kind) or measured([picture.array], picture.kind)
-        picture = self.scaled(picture)
+        self.seen(side or "A", picture)
+        values = self.values[side or "A"]
+        if values is None:
+            values = USUAL
+            if isinstance(picture, Raster):
+                values = of_type(picture.kind) or measured([picture.array], picture.kind)
+        picture, values = self._augmented(self.scaled(picture), values, path, geometry, side)
         if self.words & {"crop", "patch"}:
             picture = self._cropped(picture, path, geometry, paired)
         if geometry.flip:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return to_tensor(picture, values or USUAL)
+        return to_tensor(picture, values)
 
     def scaled(self, picture: Picture) -> Picture:
         """Return a picture in its size before the crop; one that has it already as it is."""
@@ -86,6 +94,19 @@ class Preprocess:
             size = (max(4, round(width / 4) * 4), max(4, round(height / 4) * 4))
         return picture if size == picture.size else picture.resize(size, BICUBIC)
 
+    def _augmented(self, picture: Picture, values: Values, path: str, geometry: Geometry,
+                   side: str) -> tuple[Picture, Values]:  # fmt: skip
+        """Return a picture after --augment and its like, and what its numbers mean then."""
+        chosen = [(n, augment) for n, (which, augment) in enumerate(self.augment.items()) if which in ("", side)]
+        if not chosen:
+            return picture, values
+        array = pixels(picture).transpose(2, 0, 1)
+        plain = values.usual and array.dtype == np.uint8
+        tensor = torch.from_numpy(np.array(array if plain else (values.scaled(array) + 1) / 2, order="C"))
+        for number, augment in chosen:  # A and B alone do not draw alike
+            tensor = augment(tensor, geometry.seed + number, path)
+        return Raster(tensor.permute(1, 2, 0).numpy()), values if plain else UNIT
+
     def _cropped(self, picture: Picture, path: str, geometry: Geometry, paired: bool) -> Picture:
         width, height = picture.size
         if paired and width <= self.crop.width and height <= self.crop.height:
@@ -93,7 +114,8 @@ class Preprocess:
         if width < self.crop.width or height < self.crop.height:
             wanted = self.crop if self.crop.width != self.crop.height else self.crop.width
             why = f"is {width}x{height} where it is cropped, smaller than --crop_size {wanted}"
-            raise DataError("image", path, why, "use a smaller --crop_size, or --preprocess resize_and_crop")
+            remedy = "let --augment leave it larger" if self.augment else "--preprocess resize_and_crop"
+            raise DataError("image", path, why, f"use a smaller --crop_size, or {remedy}")
         place = _in_grid if "patch" in self.words else _anywhere
         left = place(geometry.across, width, self.crop.width)
         top = place(geometry.down, height, self.crop.height)

@@ -18,6 +18,8 @@ class Unaligned(BaseDataset):
     B is drawn at random, but in order with --serial_batches.
     """
 
+    sides = "AB"
+
     def __init__(self, o):
         super().__init__(o)
         self._refuse_pairs()
@@ -43,7 +45,7 @@ class Unaligned(BaseDataset):
         path_A = self.paths_A[index % len(self.paths_A)]
         other = index if self.o.serial_batches else random.randrange(len(self.paths_B))
         path_B = self.paths_B[other % len(self.paths_B)]
-        A = self.preprocess(self.picture(path_A, self.nc_A), path_A, self.preprocess.draw())
+        A = self.preprocess(self.picture(path_A, self.nc_A), path_A, self.preprocess.draw(), side="A")
         B = self.preprocess(self.picture(path_B, self.nc_B), path_B, self.preprocess.draw(), side="B")
         return {"A": A, "B": B, "path_A": path_A, "path_B": path_B}
 

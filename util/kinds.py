@@ -3,6 +3,7 @@
 HOMES = {  # kind: (module that holds its table, the table's name there, base class that marks a plug-in file of it)
     "model": ("models", "MODELS", "models.base:BaseModel"),
     "dataset": ("data", "DATASETS", "data.base:BaseDataset"),
+    "augmentation": ("data", "AUGMENTATIONS", None),
     "generator": ("networks", "GENERATORS", None),
     "discriminator": ("networks", "DISCRIMINATORS", None),
     "norm": ("networks", "NORMS", None),
@@ -12,6 +13,6 @@ HOMES = {  # kind: (module that holds its table, the table's name there, base cl
     "metric": ("util.metrics", "METRICS", None),
     "display": ("util.display", "DISPLAYS", None),
 }
-FLAGS = {"model": "--model", "dataset": "--dataset_mode", "generator": "--netG", "discriminator": "--netD",
-         "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode", "lr_policy": "--lr_policy",
-         "metric": "--metrics", "display": "--displays"}  # fmt: skip
+FLAGS = {"model": "--model", "dataset": "--dataset_mode", "augmentation": "--augment", "generator": "--netG",
+         "discriminator": "--netD", "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode",
+         "lr_policy": "--lr_policy", "metric": "--metrics", "display": "--displays"}  # fmt: skip

@@ -19,16 +19,14 @@ COLUMNS = 10  # pictures in a row of a sheet on the training page
 def pictures(model: Any, out: "dict[str, Any]", o: Any) -> "dict[str, Tensor]":
     """Return what a model shows of `out`, and its pictures of so many channels that it would leave them out.
 
-    These are the tensors (N, C, H, W) called real, fake, rec or idt of --input_nc or --output_nc channels.
+    These are the tensors (N, C, H, W) called real, fake, rec or idt of --input_nc or --output_nc channels, unless the
+    model shows them in another form (fake_B as fake_B_rgb).
     """
     many = {o.input_nc, o.output_nc} - {1, 3}
     shown = model.show(out)
-    return shown | {name: value for name, value in out.items() if many and name not in shown and _is_picture(name)
-                    and getattr(value, "ndim", 0) == 4 and value.shape[1] in many}  # fmt: skip
-
-
-def _is_picture(name: str) -> bool:
-    return re.match(r"(real|fake|rec|idt)(_|$)", name) is not None
+    return shown | {name: value for name, value in out.items() if many and getattr(value, "ndim", 0) == 4
+                    and value.shape[1] in many and re.match(r"(real|fake|rec|idt)(_|$)", name)
+                    and not any(label.startswith(name) for label in shown)}  # fmt: skip
 
 
 def to_pixels(image: "Tensor") -> np.ndarray:
