@@ -90,7 +90,7 @@ class BaseDataset(Dataset):
     def root(self) -> str:
         """The folder its folders lie in: dataroot, in a zip file the one folder that holds all, a manifest's folder."""
         root = str(Path(self.o.dataroot))
-        return str(Path(root).parent) if is_manifest(root) else start_of(root)
+        return str(Path(root).parent) if is_manifest(root) else start_of(root, self.o.phase)
 
     @cached_property
     def notes(self) -> list[str]:

@@ -14,7 +14,7 @@ from data import demo, index
 from data.files import open_file
 from data.images import FORMATS, reason
 from data.paths import Paths
-from util.errors import DataError
+from util.errors import DataError, printable
 from util.problems import Problem, refuse, told
 
 PATIENCE = 10.0  # seconds that training waits for it
@@ -72,7 +72,8 @@ class Check:
         self.groups, self.root, self.skips = groups, root, skips
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []
-        self.done, self.beside, self.stopped = threading.Event(), threading.Event(), threading.Event()
+        self.done, self.told = threading.Event(), threading.Event()  # all seen, and what was found late is said
+        self.beside, self.stopped = threading.Event(), threading.Event()
         self._numbers, self._left, self._lock = count(), 0, threading.Lock()
 
     def begin(self) -> None:
@@ -141,7 +142,8 @@ class Check:
         if beside and self.problems:
             found = self._sorted()
             named = ", ".join(f"{name} ({why})" for name, why in found[:3]) + (", ..." if len(found) > 3 else "")
-            tqdm.write(f"note: {len(found)} of {self.total} pictures cannot be read: {named}")
+            tqdm.write(printable(f"note: {len(found)} of {self.total} pictures cannot be read: {named}"))
+        self.told.set()
 
     def _look(self, place: int) -> Problem | None:
         """Return what is wrong with a file or pair, by its header."""
