@@ -1,6 +1,5 @@
 """The look at all headers before a training, and pictures that are left out instead of ending it."""
 
-import os
 import re
 import threading
 
@@ -39,22 +38,6 @@ def begun(folder, skips=False):
     check = Check([[list_files(str(folder))]], str(folder), skips)
     check.begin()
     return check
-
-
-def test_all_bad_files_are_told_at_once_before_anything_is_made(folder, command, tmp_path):
-    (folder / "03.png").write_bytes(b"")
-    (folder / "17.png").write_bytes(b"<html>404</html>")
-    (folder / "25.png").write_bytes(b"words")
-    ended = command("train", *PIX2PIX)
-    assert ended.code == 3
-    lines = ended.err.splitlines()
-    assert lines[:2] == ["data/train/03.png: not an image (empty file)", "data/train/17.png: not an image (a web page)"]
-    assert lines[2].startswith("data/train/25.png: cannot be read (UnidentifiedImageError")
-    assert lines[3:] == [
-        "error: image 'data/train/03.png': not an image (empty file) (and 2 more of 40 pictures); "
-        "delete or replace it, or use --on_bad_image skip"
-    ]
-    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_ten_are_named_and_the_rest_counted(folder, command):
@@ -177,21 +160,6 @@ def same(one, other):
     )
 
 
-@pytest.mark.parametrize("threads", [0, 2])
-def test_a_bad_picture_is_replaced_by_the_next_and_listed(folder, threads, capsys):
-    for number in (7, 8, 39):
-        cut(folder / f"{number:02d}.png")
-    dataset = make("aligned", folder.parent, "--on_bad_image", "skip")
-    got = epoch(dataset, threads)
-    paths = sorted(os.path.basename(path) for batch in got for path in batch["path_A"])
-    expected = [f"{n:02d}.png" for n in range(40) if n not in (7, 8, 39)] + ["09.png", "09.png", "00.png"]
-    assert paths == sorted(expected)
-    assert all("skipped" not in batch for batch in got), "models see nothing of it"
-    lines = capsys.readouterr().out.splitlines()
-    assert "note: 3 pictures could not be used in epoch 1:" in lines
-    assert sum(bool(re.match(r".*train/(07|08|39)\.png: cannot be read", line)) for line in lines) == 3
-
-
 def test_replacing_depends_on_nothing_but_files_seed_and_place(folder):
     """The same with workers, and after a resume in mid-epoch."""
     for number in (7, 8, 39):
@@ -201,16 +169,6 @@ def test_replacing_depends_on_nothing_but_files_seed_and_place(folder):
     assert same(whole, epoch(dataset, threads=2))
     assert same(whole[3:], epoch(dataset, skip=12))
     assert not same(whole, epoch(dataset, number=2))
-
-
-@pytest.mark.parametrize("threads", [0, 2])
-def test_more_than_a_few_end_the_run(folder, threads, capsys):
-    for number in range(20, 26):
-        cut(folder / f"{number:02d}.png")
-    dataset = make("aligned", folder.parent, "--on_bad_image", "skip")
-    with pytest.raises(DataError, match=r"\(and 5 more of 40 pictures\); .*skip is for a few"):
-        epoch(dataset, threads)
-    assert sum("cannot be read" in line for line in capsys.readouterr().err.splitlines()) == 6
 
 
 def test_how_many_are_too_many():
