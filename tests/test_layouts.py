@@ -166,6 +166,16 @@ def sides(tmp_path):
 PIX2PIX = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--dataroot", "data"]
 
 
+def test_partners_are_found_where_extensions_change_the_order(tmp_path):
+    """a.jpg comes before a.k.jpg, a.png after a.k.png."""
+    for side, end in (("A", "jpg"), ("B", "png")):
+        for name in ("a", "a.k"):
+            put(picture(1), tmp_path / f"train{side}" / f"{name}.{end}")
+    dataset = make("aligned", tmp_path)
+    assert [os.path.basename(path) for path in dataset.paths] == ["a.jpg", "a.k.jpg"]
+    assert [os.path.basename(path) for path in dataset.partners] == ["a.png", "a.k.png"]
+
+
 def test_two_files_of_one_name_are_no_pair(sides):
     put(picture(3), sides / "trainA" / "03.jpg")
     put(picture(3), sides / "trainB" / "03.jpg")
