@@ -71,9 +71,10 @@ class BaseDataset(Dataset):
         """Return the channels and the size of its images, read off the first sample, and the range of their values."""
         check_length(self)
         self.look_through()
-        ranges = find_ranges(self)
+        tries = NEIGHBOURS if self.o.on_bad_image == "skip" else 1
+        ranges = find_ranges(self, lambda index: usable(self, index, tries))
         with seeded(0):  # whatever it draws, the run's own generators stay untouched
-            sample, _ = usable(self, 0, NEIGHBOURS if self.o.on_bad_image == "skip" else 1)
+            sample, _ = usable(self, 0, tries)
         if isinstance(sample, UserError):
             raise sample
         if self.o.isTrain:
@@ -102,7 +103,7 @@ class BaseDataset(Dataset):
     def root(self) -> str:
         """The folder its folders lie in: dataroot, in a zip file the one folder that holds all, a manifest's folder."""
         root = str(Path(self.o.dataroot))
-        return str(Path(root).parent) if is_manifest(root) else start_of(root)
+        return str(Path(root).parent) if is_manifest(root) else start_of(root, self.o.phase)
 
     @cached_property
     def notes(self) -> list[str]:

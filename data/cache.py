@@ -21,6 +21,7 @@ import numpy as np
 import PIL
 
 from util.errors import printable
+from util.user_cache import cache_folder
 
 PLACE = struct.Struct("<QqqQIIHHI")  # key, size and time of the file, start, height, width, channels, kind, checksum
 KINDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -55,7 +56,7 @@ def open_cache(o: Any, entries: int, recipe: tuple[Any, ...]) -> "Cache | None":
     try:
         if o.cache == "ram":
             return Cache(capacity, entries)
-        folder = Path(o.cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ganvas")
+        folder = Path(o.cache_dir or cache_folder())
         folder.mkdir(parents=True, exist_ok=True)
         name = folder / hashlib.sha256(repr((VERSION, PIL.__version__, *recipe)).encode()).hexdigest()[:24]
         return Cache(capacity - _make_room(folder, name.name, capacity // 2), entries, name)

@@ -11,9 +11,9 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from data import demo, index
-from data.images import opened, reason
+from data.images import USUAL, opened, reason
 from data.paths import Paths
-from util.errors import DataError
+from util.errors import DataError, printable
 from util.problems import Problem, refuse, told
 
 PATIENCE = 10.0  # seconds that training waits for it
@@ -34,7 +34,7 @@ def unlike(own: tuple[int, int], partner: str, other: tuple[int, int]) -> str:
     return f"is of {own[0]}x{own[1]}, its partner {partner} of {other[0]}x{other[1]}"
 
 
-def upright_size(path: str, max_pixels: int) -> tuple[int, int] | None:
+def upright_size(path: str, max_pixels: int = USUAL.max_pixels) -> tuple[int, int] | None:
     """Return (width, height) by a file's header, None if it cannot be told; DataError if it is none, or too large."""
     if path.lower().endswith((".npy", ".npz")) or demo.is_demo(path):
         return None
@@ -67,11 +67,13 @@ class Check:
     groups: lists of files; several in one group are sides of pairs, which must be of one size.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skips: bool, max_pixels: int):
+    def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skips: bool,
+                 max_pixels: int = USUAL.max_pixels):  # fmt: skip
         self.groups, self.root, self.skips, self.max_pixels = groups, root, skips, max_pixels
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []
-        self.done, self.beside, self.stopped = threading.Event(), threading.Event(), threading.Event()
+        self.done, self.told = threading.Event(), threading.Event()  # all seen, and what was found late is said
+        self.beside, self.stopped = threading.Event(), threading.Event()
         self._numbers, self._left, self._lock = count(), 0, threading.Lock()
 
     def begin(self) -> None:
@@ -140,7 +142,8 @@ class Check:
         if beside and self.problems:
             found = self._sorted()
             named = ", ".join(f"{name} ({why})" for name, why in found[:3]) + (", ..." if len(found) > 3 else "")
-            tqdm.write(f"note: {len(found)} of {self.total} pictures cannot be read: {named}")
+            tqdm.write(printable(f"note: {len(found)} of {self.total} pictures cannot be read: {named}"))
+        self.told.set()
 
     def _look(self, place: int) -> Problem | None:
         """Return what is wrong with a file or pair, by its header."""

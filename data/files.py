@@ -14,6 +14,7 @@ from data.paths import Paths
 from util.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".npy", ".npz")
+PHASES = ("train", "test", "val", "valid", "validation")
 _ENDINGS = tuple(os.fsencode(end) for end in EXTENSIONS)
 
 
@@ -65,12 +66,17 @@ def is_folder(path: str) -> bool:
     return bool(zips.names(*inside)) if inside else os.path.isdir(path)
 
 
-def start_of(dataroot: str) -> str:
-    """Return the folder that a data set's folders lie in: dataroot, or in a zip file its one folder that holds all."""
+def start_of(dataroot: str, phase: str) -> str:
+    """Return the folder that a data set's folders lie in: dataroot, or in a zip file its one folder that holds all.
+
+    One that is called as a phase or side is already what a data set looks for.
+    """
     inside = zips.split(dataroot)
     if inside is None or inside[1]:
         return dataroot
-    return os.path.join(dataroot, zips.top_folder(inside[0])).rstrip("/")
+    top = zips.top_folder(inside[0])
+    own = top in ("", "A", "B") or top.rstrip("AB") in (*PHASES, phase)
+    return dataroot if own else os.path.join(dataroot, top)
 
 
 def open_file(path: str) -> str | io.BytesIO:

@@ -11,14 +11,13 @@ from PIL import Image
 
 from data import manifest
 from data.base import BaseDataset, Sample, Spec
-from data.files import is_folder, list_folders
+from data.files import PHASES, is_folder, list_folders
 from data.images import in_channels
 from data.layouts import part, pictures
 from util.classes import chosen
 from util.errors import DataError
 from util.problems import refuse
 
-PHASES = {"train", "test", "val", "valid", "validation"}
 IDX = {3: 0x803, 1: 0x801}  # dimensions: magic number of a file of bytes
 
 
@@ -63,7 +62,7 @@ class Labeled(BaseDataset):
         inside = str(Path(self.root, self.o.phase))
         root = inside if is_folder(inside) else self.root
         names = list_folders(root)
-        if not names or (root == self.root and set(names) <= PHASES):
+        if not names or (root == self.root and set(names) <= set(PHASES)):
             self.files()  # says what is wrong with dataroot itself
             why = f"has no folder for each class (it has {', '.join(names) or 'no folders'})"
             raise DataError("folder", root, why, "put the pictures in CLASS/NAME.png, or name a --phase that is there")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data import manifest
+from data import demo, manifest
 from data.files import is_folder, is_readable, list_files, list_folders
 from data.paths import Paths
 from util.errors import DataError, OptionError
@@ -53,7 +53,7 @@ def find(o: Any, root: str, paired: bool) -> Sides:
         found[1] = _partners(*found)
     said = _said(found, [os.path.relpath(folder, root) for folder in folders], paired)
     said += "" if divided else f", the part of {o.phase} (--split {o.split:g})"
-    said += f" (--pairs {there[1]} would take others)" if len(there) > 1 else ""
+    said += f" (--pairs {there[1]} would take others)" if len(there) > 1 and not demo.is_demo(root) else ""
     return Sides(found, [said, *filter(None, map(_twins, found))])
 
 

@@ -36,8 +36,6 @@ class Loader:
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
-        for note in dataset.notes:
-            print(printable(note), flush=True)
         self.dataset, self.inventory = dataset, dataset.inventory
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # their processes
@@ -77,6 +75,8 @@ class Loader:
         With --on_bad_image skip, pictures that were replaced (in tests left out) are listed at the end; DataError if
         they are more than a few.
         """
+        while self.dataset.notes:  # said once, when they begin to matter
+            tqdm.write(printable(self.dataset.notes.pop(0)))
         self.order.epoch, self.order.skip = epoch, skip
         others = set(multiprocessing.active_children())
         batches = iter(self.loader)

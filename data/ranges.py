@@ -1,5 +1,6 @@
 """Which numbers of a data set become -1 and 1, by --range, --range_A and --range_B."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ NUMBERS = 20_000  # of a picture that percentiles are taken of
 BEYOND = 0.001  # share of the numbers that percentile leaves below, and above
 
 
-def find_ranges(dataset: Any) -> tuple[str, str]:
+def find_ranges(dataset: Any, sample: Callable[[int], Any]) -> tuple[str, str]:
     """Return texts as --range_A and --range_B take them, measured where need be, and set the data set's values.
 
-    "LO,HI KIND" is a range; a KIND alone, the type of the files' numbers, stands for all that the type can hold; "" for
-    ordinary pictures of 8 bits.
+    sample: makes a sample, or tells what is wrong with it in its place. "LO,HI KIND" is a range; a KIND alone, the type
+    of the files' numbers, stands for all that the type can hold; "" for ordinary pictures of 8 bits.
     """
-    first = _Seen(dataset, [0])
+    first = _Seen(dataset, sample, [0])
     found, unknown = {}, {}
     for side, kind in first.kinds.items():
         asked = asked_ranges(dataset.o)[side]
@@ -32,7 +33,7 @@ def find_ranges(dataset: Any) -> tuple[str, str]:
             found[side] = (asked or kind).removeprefix("uint8")
     if unknown:
         step = max(1, -(-len(dataset) // SAMPLES))
-        every = _Seen(dataset, list(range(0, len(dataset), step)), list(unknown))
+        every = _Seen(dataset, sample, list(range(0, len(dataset), step)))
         for side, asked in unknown.items():
             beyond = BEYOND if asked == "percentile" else 0.0
             values = measured(every.numbers(side, asked), first.kinds[side], beyond)
@@ -46,7 +47,7 @@ def find_ranges(dataset: Any) -> tuple[str, str]:
 class _Seen:
     """What a data set's preprocessing is given for some samples, by side."""
 
-    def __init__(self, dataset: Any, indices: list[int], sides: list[str] | None = None):
+    def __init__(self, dataset: Any, sample: Callable[[int], Any], indices: list[int]):
         self.kinds: dict[str, str] = {}
         self.extremes: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
         self.some: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
@@ -55,7 +56,7 @@ class _Seen:
         try:
             for index in indices:
                 with seeded(index):  # whatever it draws, the run's own generators stay untouched
-                    dataset[index]
+                    sample(index)
         finally:
             dataset.preprocess.seen = usual
 

@@ -614,7 +614,7 @@ def test_a_missing_folder_is_named_with_what_is_there_instead(unpaired, tmp_path
     assert str(tmp_path / "nowhere") in text
     assert "--dataroot" in text
     assert "there is no such folder" in text
-    text = refused("aligned", unpaired)
+    text = refused("colorization", unpaired)
     assert text.startswith(f"folder '{unpaired / 'train'}': there is no such folder ")
     assert all(repr(name) in text for name in ("trainA", "trainB", "testA", "testB"))
     assert "--dataset_mode" in text
@@ -652,21 +652,6 @@ def test_channels_other_than_one_or_three_are_refused_naming_the_flags(unpaired)
     text = refused("unaligned", unpaired, "--input_nc", 4)
     assert "--input_nc" in text
     assert "has 3 channels, and cannot become 4" in text
-
-
-def test_a_pair_too_narrow_to_split_is_named(tmp_path):
-    save(picture(0, 1, 20), tmp_path / "train" / "x.png")
-    assert str(tmp_path / "train" / "x.png") in refused("aligned", tmp_path)
-
-
-def test_an_odd_pair_whose_halves_would_differ_in_size_is_named(tmp_path):
-    """18 and 19 columns: to the nearest multiple of 4 that is 16 and 20."""
-    save(picture(0, 37, 20), tmp_path / "train" / "x.png")
-    text = refused("aligned", tmp_path, "--preprocess", "none")
-    assert str(tmp_path / "train" / "x.png") in text
-    assert "37" in text
-    got = sample(make("aligned", tmp_path, "--load_size", 32))
-    assert got["A"].shape == got["B"].shape == (3, 32, 32)
 
 
 WRONG = {

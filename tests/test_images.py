@@ -3,7 +3,6 @@
 import io
 import os
 import struct
-import subprocess
 import zlib
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import picture
-from PIL import Image, ImageFile
+from PIL import Image
 
 from data.files import is_readable, list_files
 from data.images import Reading, colour, open_image
@@ -230,46 +229,6 @@ def test_the_content_counts_not_the_extension(tmp_path):
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
-def test_an_eps_named_png_is_refused_and_no_interpreter_is_started(tmp_path, monkeypatch):
-    """Pillow would hand it to Ghostscript."""
-
-    children = []
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: children.append(args))
-    file = io.BytesIO()
-    picture(0).save(file, "EPS")
-    (tmp_path / "x.png").write_bytes(file.getvalue())
-    assert Image.open(tmp_path / "x.png").format == "EPS", "without the list of formats it would be opened"
-    assert "cannot identify image file" in refused(tmp_path / "x.png")
-    assert children == []
-
-
-@pytest.mark.parametrize(("content", "why"), [
-    (b"", "not an image (empty file)"),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
-    (b"<!DOCTYPE html>\n<html><body>404</body></html>", "not an image (a web page)"),
-    (b"\n  <html><head>", "not an image (a web page)"),
-    (b"just some text", "cannot be read"),
-    (b"\x89PNG\r\n\x1a\n" + bytes(40), "cannot be read"),
-    (b"GIF89a", "cannot be read"),
-    (b"%PDF-1.4\n", "cannot be read"),
-    (b"8BPS\x00\x01" + bytes(40), "cannot be read"),
-])  # fmt: skip
-def test_a_file_that_is_no_picture_is_named_with_what_it_is(content, why, tmp_path):
-    (tmp_path / "x.png").write_bytes(content)
-    assert why in refused(tmp_path / "x.png")
-
-
-@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "tif", "webp", "ppm"])
-def test_a_truncated_file_is_named(kind, tmp_path):
-    """It opens; the end is missed only when it is decoded."""
-    file = io.BytesIO()
-    picture(0, 64, 64).save(file, Image.registered_extensions()["." + kind])
-    whole = file.getvalue()
-    (tmp_path / f"x.{kind}").write_bytes(whole[: len(whole) // 2])
-    assert "cannot be read" in refused(tmp_path / f"x.{kind}")
-    assert not ImageFile.LOAD_TRUNCATED_IMAGES
-
-
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path):
     head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
@@ -301,7 +260,19 @@ def test_names_with_control_characters_stay_on_one_line(tmp_path):
     assert str(caught.value).isprintable()
 
 
-ASKED = dict(preprocess="native", load_size=9, crop_size=9, no_flip=True, range="", range_A="", range_B="")
+ASKED = dict(
+    preprocess="native",
+    load_size=9,
+    crop_size=9,
+    no_flip=True,
+    range="",
+    range_A="",
+    range_B="",
+    isTrain=False,
+    augment="",
+    augment_A="",
+    augment_B="",
+)
 
 # --- real oddities --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-import unicodedata
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -168,94 +167,6 @@ def test_more_targets_than_sources_keep_a_row_each(tested, runs, tmp_path):
     done = tested("--name", "cyc", "--dataroot", tmp_path / "sides")
     assert len(pictures(done.images)) == 3 * 6
     check_page(done.page)
-
-
-HOSTILE = [
-    "a#b", "a%20b", "100%", "what?", "a&b;&lt;", "it's", 'say "hi"', "<script>alert(1)<", "<img src=x onerror=y>",
-    "new\nline", "tab\tbed", "\x1b[2Jclear", "  blanks  ", "-x", "--name", "back\\slash", "a.b.c", "CON", "real_A",
-    "javascript:alert(1)", "a+b=c,d;e", "$HOME `id`", "e\u0301", "ünïcödé 名前 🍎",
-]  # fmt: skip
-
-
-def test_hostile_file_names_train_test_and_show(tested, tmp_path):
-    """As many results as inputs, each under its own name, and every link on the page leads to its file."""
-    (tmp_path / "data").mkdir()
-    for i, name in enumerate(HOSTILE):
-        picture(i, 32, 32).save(tmp_path / "data" / f"{name}.png")
-    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data")
-    assert set(os.listdir(done.images)) == {f"{name}_{label}.png" for name in HOSTILE for label in ("real", "fake")}
-    page = check_page(done.page)
-    assert sorted(page.texts["h3"]) == sorted(name.strip() for name in HOSTILE)
-    assert "\x1b" not in done.out
-    for i, name in enumerate(HOSTILE):
-        assert np.array_equal(pixels(done.images / f"{name}_real.png"), np.asarray(picture(i, 32, 32)))
-
-
-def test_names_that_are_no_utf8_are_tested_too(tested, tmp_path):
-    (tmp_path / "data").mkdir()
-    picture(1, 32, 32).save(tmp_path / "ok.png")
-    try:
-        os.rename(tmp_path / "ok.png", os.fsencode(tmp_path / "data") + b"/caf\xe9.png")
-    except OSError:
-        pytest.skip("this file system takes no names that are not UTF-8")
-    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data")
-    assert len(list(done.images.iterdir())) == 2
-    assert len(Page(done.page).images) == 2
-
-
-def test_the_longest_names_are_tested_too(tested, tmp_path):
-    (tmp_path / "data").mkdir()
-    for name in ("a" * 251, "b" * 245, "é" * 125):
-        picture(1, 32, 32).save(tmp_path / "data" / f"{name}.png")
-    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data")
-    assert len(pictures(done.images)) == 6
-    check_page(done.page)
-
-
-COLLIDING = [
-    "1.png",
-    "1.bmp",
-    "a/1.png",
-    "b/1.png",
-    "b/1.bmp",
-    "b/c/1.png",
-    "c/b/1.png",
-    "b/1.tif",
-    "x/b/1.png",
-    "2.png",
-]
-
-
-def test_names_that_some_file_systems_hold_for_one_keep_a_file_each(tested, tmp_path):
-    """Other case, and the two ways of writing é: where the results lie, they may be one name."""
-    for i, (folder, name) in enumerate((("a", "\u00e9"), ("b", "e\u0301"), ("a", "Straße"), ("b", "STRASSE"))):
-        (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
-        picture(i, 32, 32).save(tmp_path / "data" / folder / f"{name}.png")
-    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data")
-    names = [unicodedata.normalize("NFC", name).casefold() for name in pictures(done.images)]
-    assert len(set(names)) == len(names) == 8
-    check_page(done.page)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_equal_stems_keep_a_file_each(tested, tmp_path, batch_size):
-    """In other folders or with other extensions; none replaces another, with any batch size."""
-    for i, name in enumerate(COLLIDING):
-        path = tmp_path / "data" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture(i, 32, 32).save(path)
-    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data",
-                  "--batch_size", batch_size)  # fmt: skip
-    found = pictures(done.images)
-    assert len(found) == 2 * len(COLLIDING)
-    page = check_page(done.page)
-    assert len(set(page.texts["h3"])) == len(COLLIDING)
-    real = [array.tobytes() for name, array in found.items() if name.endswith("_real.png")]
-    assert sorted(real) == sorted(np.asarray(picture(i, 32, 32)).tobytes() for i in range(len(COLLIDING)))
-    for name, fake in found.items():  # and each translation lies beside its own input
-        if name.endswith("_fake.png"):
-            assert not np.array_equal(fake, found[name.replace("_fake", "_real")])
-    assert f"{len(COLLIDING)} images" in done.out
 
 
 def test_a_second_test_replaces_the_first(tested, runs):
