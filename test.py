@@ -13,6 +13,7 @@ def main(argv, report):
     o = parse(argv, "test")  # answers --help before the slow imports of what follows
     from data.base import Spec
     from data.loader import Loader
+    from networks.tiles import tile
     from options import store
     from pages.results import Results
     from util import checkpoint, device, exports, seeding
@@ -32,6 +33,7 @@ def main(argv, report):
     model_class = find("model", o.model)
     dataset = None if spec and can_generate(model_class) else find("dataset", o.dataset_mode)(o)
     model = model_class(o, dataset.spec() if dataset else Spec(**spec | {"classes": tuple(spec["classes"])}))
+    tile(needed(model), o)
     exports.load(folder, which, needed(model), hint(o))
     set_mode(model.to(where), o.eval)
     store.save(o, folder, "test")
@@ -91,8 +93,7 @@ def read_architecture(o, folder, which):
     from networks.infer import infer_generator, kind
     from util import checkpoint
 
-    name = "G" + getattr(o, "model_suffix", "")
-    path = folder / f"{which}_net_{name}.pth"
+    path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"
     if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
         path = folder / f"{which}_net_G_A.pth"
     weights = checkpoint.weights(checkpoint.existing(path))
@@ -109,7 +110,11 @@ def read_architecture(o, folder, which):
 
 def hint(o):
     """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
-    flags = [f for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding") if f in o.given]
+    flags = [
+        f
+        for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding", "resize_conv")
+        if f in o.given
+    ]
     if flags:
         return "leave out " + ", ".join(f"--{flag}" for flag in flags)
     return "" if o.remembered else f"it is no {o.netG} as known here; give its own network with --plugin and --netG"
