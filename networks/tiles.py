@@ -95,12 +95,14 @@ def spans(side: int, tile: int, overlap: int, grain: int, ramp: int) -> list[Spa
 
     side, a multiple of grain; tile; overlap, less than half a tile: pixels. Two neighbours share their overlap evenly.
     """
-    tile = min(tile - tile % grain, side)
+    tile -= tile % grain
+    if side <= tile:
+        return [Span(0, side, 0, side, 0, 0)]
     while grain > 1 and grain > tile - 2 * overlap:  # a U-Net's tile may be hardly more than its multiple
         grain //= 2
     steps, step = (side - tile) // grain, (tile - 2 * overlap) // grain
     count = math.ceil(steps / step)
-    starts = [grain * (steps * n // count) for n in range(count + 1)] if count else [0]
+    starts = [grain * (steps * n // count) for n in range(count + 1)]
     edges = [0, *((a + tile + b) // 2 for a, b in pairwise(starts)), side]
     ramp = min([ramp, *((b - a) // 2 for a, b in pairwise(edges))]) if count > 1 else ramp
     return [
