@@ -96,8 +96,7 @@ def read_architecture(o, folder, which):
     path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"
     if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
         path = folder / f"{which}_net_G_A.pth"
-    weights = checkpoint.weights(checkpoint.existing(path))
-    found = infer_generator(weights)
+    found = infer_generator(weights := checkpoint.weights(checkpoint.existing(path)))
     if not found and "netG" not in o.given:
         why = f"holds the weights of {of}" if (of := kind(weights)) else "has the keys of no generator known here"
         raise CheckpointError("file", path, why, "name its network with --netG, of a --plugin if need be")
@@ -110,11 +109,8 @@ def read_architecture(o, folder, which):
 
 def hint(o):
     """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
-    flags = [
-        f
-        for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding", "resize_conv")
-        if f in o.given
-    ]
+    known = "netG ngf norm no_dropout resize_conv input_nc output_nc padding"
+    flags = [f for f in known.split() if f in o.given]
     if flags:
         return "leave out " + ", ".join(f"--{flag}" for flag in flags)
     return "" if o.remembered else f"it is no {o.netG} as known here; give its own network with --plugin and --netG"
