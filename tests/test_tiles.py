@@ -254,6 +254,18 @@ def test_half_precision_in_and_out_is_computed_in_the_networks_own():
     assert (made.float() - whole(net, x.half().float())).abs().max() < 1e-3
 
 
+def test_where_tiles_differ_they_fade_into_each_other():
+    """A network that paints a tile in its mean colour: from one to the next in a ramp of twice the overlap."""
+    net = Looks()
+    nn.init.zeros_(net.weight)
+    nn.init.zeros_(net.bias)
+    x = torch.linspace(-1, 1, 256).expand(1, 3, 40, 256)
+    for overlap, steepest in ((16, 0.06), (0, 1.0)):
+        made = tiled(net, x, 64, overlap)
+        assert made[..., -1].mean() - made[..., 0].mean() > 1
+        assert (made.diff(dim=3).max() < steepest) and (overlap or made.diff(dim=3).max() > 0.4)
+
+
 def seam(net, x, tile, overlap, shared):
     """Energy of differences across the borders of tiles over that at other places of one period, rows and columns."""
     seen, made, (energy, others) = field(net), tiled(net, x, tile, overlap, shared), ([], [])
