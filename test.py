@@ -13,6 +13,7 @@ def main(argv, report):
     o = parse(argv, "test")  # answers --help before the slow imports of what follows
     from data.base import Spec
     from data.loader import Loader
+    from networks.tiles import tile
     from options import store, texts
     from pages.results import Results
     from util import checkpoint, device, exports, seeding
@@ -34,6 +35,7 @@ def main(argv, report):
     spec = dataset.spec() if dataset else Spec(**known | {"classes": tuple(known["classes"])})
     store.adopt(o, spec)
     model = model_class(o, spec)
+    tile(needed(model), o)
     exports.load(folder, which, needed(model), texts.hint(o))
     set_mode(model.to(where), o.eval)
     store.save(o, folder, "test")
@@ -94,12 +96,10 @@ def read_architecture(o, folder, which):
     from networks.infer import infer_generator, kind
     from util import checkpoint
 
-    name = "G" + getattr(o, "model_suffix", "")
-    path = folder / f"{which}_net_{name}.pth"
+    path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"
     if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
         path = folder / f"{which}_net_G_A.pth"
-    weights = checkpoint.weights(checkpoint.existing(path))
-    found = infer_generator(weights)
+    found = infer_generator(weights := checkpoint.weights(checkpoint.existing(path)))
     if not found and "netG" not in o.given:
         why = f"holds the weights of {of}" if (of := kind(weights)) else "has the keys of no generator known here"
         raise CheckpointError("file", path, why, "name its network with --netG, of a --plugin if need be")

@@ -35,7 +35,8 @@ class ClassGAN(BaseModel):
             why = f"cgan needs square pictures with classes, not {spec.width}x{spec.height} and {len(spec.classes)}"
             raise OptionError("option", "--dataset_mode", why, "use labeled, and --preprocess resize_and_crop")
         self.o, self.classes, n = o, spec.classes, len(spec.classes)
-        G = ClassGenerator(n, spec.output_nc, spec.height, o.latent_dim, o.embedding_dim, o.ngf, o.norm)
+        widths = o.latent_dim, o.embedding_dim, o.ngf
+        G = ClassGenerator(n, spec.output_nc, spec.height, *widths, o.norm, o.resize_conv)
         self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
         per_picture = self.gan.objective.penalised and "batch" in o.norm  # as the penalty is, and batch norm is not
         norm_D = "instance" if per_picture else o.norm

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from networks.infer import Known
 from networks.norm import norm_layer
+from networks.upsample import doubling
 from util.errors import OptionError
 
 
@@ -24,12 +25,12 @@ def doublings(size: int) -> int:
 class ClassGenerator(Known):
     """z (N, latent_dim) and labels (N,) -> pictures (N, output_nc, size, size) in [-1, 1].
 
-    The label's embedding is joined to z; transposed convolutions double 4x4 up to `size`. The embedding starts small:
+    The label's embedding is joined to z; 4x4 is doubled up to `size`. The embedding starts small:
     as loud as z it alone is heard, and classes collapse to one picture each (Shahbazi et al. 2022).
     """
 
     def __init__(self, classes: int, output_nc: int, size: int, latent_dim: int = 100, embedding_dim: int = 100,
-                 ngf: int = 64, norm: str = "batch"):  # fmt: skip
+                 ngf: int = 64, norm: str = "batch", resize_conv: bool = False):  # fmt: skip
         super().__init__()
         layer, _ = norm_layer(norm)
         times = doublings(size)
@@ -39,9 +40,8 @@ class ClassGenerator(Known):
         start = nn.ConvTranspose2d(latent_dim + embedding_dim, widths[0], 4)
         layers: list[nn.Module] = [start, layer(widths[0]), nn.ReLU(inplace=True)]
         for before, after in pairwise(widths):
-            up = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
-            layers += [up, layer(after), nn.ReLU(inplace=True)]
-        last = nn.ConvTranspose2d(widths[-1], output_nc, 4, stride=2, padding=1)
+            layers += [doubling(before, after, 4, resize=resize_conv), layer(after), nn.ReLU(inplace=True)]
+        last = doubling(widths[-1], output_nc, 4, resize=resize_conv)
         self.model = nn.Sequential(*layers, last, nn.Tanh())
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:

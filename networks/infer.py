@@ -13,7 +13,7 @@ DEPTHS = {8: "unet_256", 7: "unet_128", 6: "unet_64", 5: "unet_32"}
 
 
 def infer_generator(state: Weights) -> dict[str, Any]:
-    """Return the flags {netG, ngf, norm, no_dropout, input_nc, output_nc, padding} that fit the weights.
+    """Return the flags {netG, ngf, norm, no_dropout, input_nc, output_nc, resize_conv, padding} that fit the weights.
 
     {} where the keys are those of no generator of the reference. Dropout of a U-Net leaves no trace in its keys: it
     is on with batch norm, as the reference's pix2pix trains.
@@ -51,9 +51,11 @@ def infer_class_network(state: Weights) -> dict[str, Any]:
     if "head.weight" in state:
         found = {"ndf": first[0], "cond": "projection" if embedding[1] == last[0] else "concat"}
         return found | {"crop_size": 4 * 2 ** len(layers), "classes": embedding[0]}
-    found = {"ngf": last[0], "latent_dim": first[0] - embedding[1], "embedding_dim": embedding[1]}
+    resized = last[2:] == (3, 3)  # instead of 4x4, and (out, in) instead of (in, out)
+    found = {"ngf": last[resized], "latent_dim": first[0] - embedding[1], "embedding_dim": embedding[1]}
     found |= {"norm": "none" if "model.1.weight" not in state and "model.1.bias" not in state else "batch"}
-    return found | {"output_nc": last[1], "crop_size": 4 * 2 ** (len(layers) - 1), "classes": embedding[0]}
+    found |= {"resize_conv": resized, "output_nc": last[not resized]}
+    return found | {"crop_size": 4 * 2 ** (len(layers) - 1), "classes": embedding[0]}
 
 
 KINDS = (  # what the weights are of, how to say it, what reads their flags
@@ -103,6 +105,8 @@ def _difference(made: dict[str, Any], wanted: dict[str, Any]) -> str:
 def _flag(name: str, value: Any) -> str:
     if name == "no_dropout":
         return "--no_dropout" if value else "--dropout"
+    if name == "resize_conv":
+        return "--resize_conv" if value else "--no_resize_conv"
     return f"--{name} {value}"
 
 
@@ -164,17 +168,19 @@ def _unet(state: Weights) -> dict[str, Any]:
     ngf, input_nc = state["model.model.0.weight"].shape[:2]
     if not _plausible(state, 16 * (8 * ngf) ** 2 * 3 * (depth - 4)):
         return {}
+    last = state["model.model.3.weight"].shape
+    resized = last[2:] == (3, 3)  # instead of 4x4, and (out, in) instead of (in, out)
     return {
         "netG": DEPTHS[depth], "ngf": ngf, "norm": norm, "no_dropout": norm != "batch",
-        "input_nc": input_nc, "output_nc": state["model.model.3.weight"].shape[1],
+        "input_nc": input_nc, "output_nc": last[not resized], "resize_conv": resized,
     }  # fmt: skip
 
 
 def _resnet(state: Weights) -> dict[str, Any]:
     blocks = {int(m[1]) for key in state if (m := re.match(r"model\.(\d{1,6})\.conv_block\.", key))}
-    n, last = len(blocks), f"model.{17 + len(blocks)}.weight"
+    n, up, last = len(blocks), f"model.{10 + len(blocks)}.weight", f"model.{17 + len(blocks)}.weight"
     ngf, input_nc = state["model.1.weight"].shape[:2]
-    known = blocks == set(range(10, 10 + n)) and _convolutions(state, last)
+    known = blocks == set(range(10, 10 + n)) and _convolutions(state, up, last)
     if not known or not _plausible(state, 9 * (4 * ngf) ** 2 * 2 * n):
         return {}
     padded = "model.10.conv_block.0.weight" not in state  # a padding layer has no weights
@@ -183,4 +189,5 @@ def _resnet(state: Weights) -> dict[str, Any]:
     return {
         "netG": f"resnet_{n}blocks", "ngf": ngf, "norm": _norm(state, "model.1", "model.2"), "no_dropout": not dropout,
         "input_nc": input_nc, "output_nc": state[last].shape[0], "padding": "reflect" if padded else "zero",
+        "resize_conv": state[up].shape[0] < state[up].shape[1],  # (out, in), not (in, out)
     }  # fmt: skip

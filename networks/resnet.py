@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from networks.infer import Known
 from networks.norm import Norm, norm_layer
-from networks.sizes import unfit
+from networks.sizes import any_size
+from networks.upsample import doubling
 
 PADS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
 
@@ -38,13 +38,13 @@ class ResnetBlock(nn.Module):
 
 
 class Resnet(Known):
-    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; H and W at least 8, else DataError.
+    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1] for any H and W.
 
-    Sides that are no multiples of 4 are padded by reflection and cut back. Keys are those of the reference's resnets.
+    Inside, sides are multiples of 4, and 8 or more (`any_size`). Keys are those of the reference's resnets.
     """
 
     def __init__(self, input_nc: int, output_nc: int, n_blocks: int, ngf: int = 64, norm: str = "instance",
-                 dropout: bool = False, padding: str = "reflect"):  # fmt: skip
+                 dropout: bool = False, padding: str = "reflect", resize_conv: bool = False):  # fmt: skip
         super().__init__()
         layer, bias = norm_layer(norm)
         relu = partial(nn.ReLU, inplace=True)
@@ -53,26 +53,16 @@ class Resnet(Known):
             layers += [nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=bias), layer(2 * n), relu()]
         layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]
         for n in (4 * ngf, 2 * ngf):
-            up = nn.ConvTranspose2d(n, n // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
-            layers += [up, layer(n // 2), relu()]
+            layers += [doubling(n, n // 2, 3, bias, resize_conv), layer(n // 2), relu()]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
-    def check_size(self, height: int, width: int) -> None:
-        """Raise DataError for a size that is too small for the padding inside."""
-        if min(height, width) < 8:
-            raise unfit(height, width, "a resnet needs sides of at least 8")
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        height, width = x.shape[2:]
-        self.check_size(height, width)
-        if height % 4 or width % 4:
-            x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="reflect")
-        return self.model(x)[:, :, :height, :width]
+        return any_size(self.model, x, multiple=4, least=8)  # 2x2 inside: what reflection and instance norm need
 
 
 def _build(n_blocks: int, o: Any, input_nc: int, output_nc: int) -> Resnet:
-    return Resnet(input_nc, output_nc, n_blocks, o.ngf, o.norm, not o.no_dropout, o.padding)
+    return Resnet(input_nc, output_nc, n_blocks, o.ngf, o.norm, not o.no_dropout, o.padding, o.resize_conv)
 
 
 resnet_9blocks, resnet_6blocks, resnet_4blocks = (partial(_build, n) for n in (9, 6, 4))

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from networks.upsample import ResizeConv
+
 
 def parameter_count(net: nn.Module) -> int:
     """Return the number of trainable and frozen parameters."""
@@ -40,7 +42,7 @@ def summarize(name: str, net: nn.Module, height: int, width: int) -> str:
     for layer, module in leaves:
         count = parameter_count(module)
         lines.append(f"{layer:<60} {type(module).__name__:<18} {shapes.get(layer, ''):<18} {count or '':>11}")
-    if not any(isinstance(m, nn.ConvTranspose2d) for m in net.modules()):
+    if not any(isinstance(m, nn.ConvTranspose2d | ResizeConv) for m in net.modules()):
         lines.append(f"receptive field: {receptive_field(net)}x{receptive_field(net)} pixels")
     lines.append(f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M")
     return "\n".join(lines)

@@ -8,7 +8,8 @@ from torch import nn
 
 from networks.infer import Known
 from networks.norm import norm_layer
-from networks.sizes import unfit
+from networks.sizes import any_size
+from networks.upsample import doubling
 
 
 class UnetBlock(nn.Module):
@@ -18,13 +19,13 @@ class UnetBlock(nn.Module):
     """
 
     def __init__(self, outer: int, inner: int, input_nc: int, deeper: "UnetBlock | None", norm: str,
-                 outermost: bool = False, dropout: bool = False):  # fmt: skip
+                 outermost: bool = False, dropout: bool = False, resize_conv: bool = False):  # fmt: skip
         super().__init__()
         self.outermost = outermost
         layer, bias = norm_layer(norm)
         down = nn.Conv2d(input_nc, inner, 4, stride=2, padding=1, bias=bias)
         up_from = inner if deeper is None else 2 * inner
-        up = nn.ConvTranspose2d(up_from, outer, 4, stride=2, padding=1, bias=bias or outermost)
+        up = doubling(up_from, outer, 4, bias or outermost, resize_conv)
         leaky, relu = nn.LeakyReLU(0.2), nn.ReLU()
         if outermost:
             assert deeper is not None
@@ -41,36 +42,30 @@ class UnetBlock(nn.Module):
 
 
 class Unet(Known):
-    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]; H and W multiples of 2**depth.
+    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1] for any H and W.
 
-    Raises DataError for other sizes (`check_size`). Keys are those of the reference's U-Nets: depth 8 is unet_256.
+    Inside, sides are multiples of 2**depth (`any_size`), so that they halve down to a point. Keys are those of the
+    reference's U-Nets: depth 8 is unet_256.
     """
 
     def __init__(self, input_nc: int, output_nc: int, depth: int, ngf: int = 64, norm: str = "batch",
-                 dropout: bool = False):  # fmt: skip
+                 dropout: bool = False, resize_conv: bool = False):  # fmt: skip
         super().__init__()
         self.multiple = 2**depth
-        block = UnetBlock(8 * ngf, 8 * ngf, 8 * ngf, None, norm)
+        level = partial(UnetBlock, norm=norm, resize_conv=resize_conv)
+        block = level(8 * ngf, 8 * ngf, 8 * ngf, None)
         for _ in range(depth - 5):
-            block = UnetBlock(8 * ngf, 8 * ngf, 8 * ngf, block, norm, dropout=dropout)
+            block = level(8 * ngf, 8 * ngf, 8 * ngf, block, dropout=dropout)
         for n in (4 * ngf, 2 * ngf, ngf):
-            block = UnetBlock(n, 2 * n, n, block, norm)
-        self.model = UnetBlock(output_nc, ngf, input_nc, block, norm, outermost=True)
-
-    def check_size(self, height: int, width: int) -> None:
-        """Raise DataError for a size that cannot be halved down to one point."""
-        if height % self.multiple or width % self.multiple:
-            times = self.multiple.bit_length() - 1
-            why = f"unet_{self.multiple} halves {times} times: it needs sides that are multiples of {self.multiple}"
-            raise unfit(height, width, why)
+            block = level(n, 2 * n, n, block)
+        self.model = level(output_nc, ngf, input_nc, block, outermost=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.check_size(*x.shape[2:])
-        return self.model(x)
+        return any_size(self.model, x, self.multiple)
 
 
 def _build(depth: int, o: Any, input_nc: int, output_nc: int) -> Unet:
-    return Unet(input_nc, output_nc, depth, o.ngf, o.norm, not o.no_dropout)
+    return Unet(input_nc, output_nc, depth, o.ngf, o.norm, not o.no_dropout, o.resize_conv)
 
 
 unet_256, unet_128, unet_64, unet_32 = (partial(_build, depth) for depth in (8, 7, 6, 5))

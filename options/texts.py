@@ -86,7 +86,8 @@ def _model_files() -> list[tuple[str, Path]]:
 
 def hint(o: Options) -> str:
     """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
-    flags = [f for f in ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "padding") if f in o.given]
+    known = ("netG", "ngf", "norm", "no_dropout", "resize_conv", "input_nc", "output_nc", "padding")
+    flags = [f for f in known if f in o.given]
     if flags:
         return "leave out " + ", ".join(f"--{flag}" for flag in flags)
     return "" if o.remembered else f"it is no {o.netG} as known here; give its own network with --plugin and --netG"

@@ -43,7 +43,6 @@ def check(ended, code, said, debug=False):
 
 OPTIONS = {
     "crop larger than load": (["--crop_size", 64], ["--load_size", "--crop_size 64"]),
-    "unet of another size": (["--netG", "unet_64"], ["--crop_size", "32x32", "multiples of 64"]),
     "too small for D": (["--crop_size", 20], ["--crop_size", "20x20", "at least 24"]),
     "too small for a deeper D": (["--netD", "n_layers", "--n_layers_D", 5], ["--crop_size", "at least 96"]),
     "no epochs": (["--n_epochs", 0], ["--n_epochs", "no epoch"]),

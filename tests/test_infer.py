@@ -21,7 +21,8 @@ from util.registry import entries
 RESNETS = ["resnet_9blocks", "resnet_6blocks", "resnet_4blocks"]
 UNETS = ["unet_256", "unet_128", "unet_64", "unet_32"]
 USUAL = dict(netG="resnet_4blocks", netD="basic", ngf=4, ndf=4, n_layers_D=3, norm="instance", no_dropout=True,
-             padding="reflect", init_type="normal", init_gain=0.02, input_nc=3, output_nc=3)  # fmt: skip
+             padding="reflect", init_type="normal", init_gain=0.02, input_nc=3, output_nc=3,
+             resize_conv=False)  # fmt: skip
 
 
 def build(**changed):

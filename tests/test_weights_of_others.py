@@ -67,7 +67,8 @@ def test_a_generator_of_the_reference_translates(path, run, tmp_path):
     ended = run(path, "--crop_size", size)
     assert ended.code == 0, ended.err
     recorded = json.loads((path.parent / "trace.json").read_text())["options"]
-    net = generator(SimpleNamespace(padding="reflect", init_type="normal", init_gain=0.02, **recorded), 3, 3).eval()
+    o = SimpleNamespace(padding="reflect", init_type="normal", init_gain=0.02, resize_conv=False, **recorded)
+    net = generator(o, 3, 3).eval()
     net.load_state_dict(torch.load(path, weights_only=True))
     for number in range(2):
         source = to_tensor(Image.open(tmp_path / "pictures" / f"{number}.png").resize((size, size), Image.BICUBIC))

@@ -1,0 +1,133 @@
+"""Measure tiles: against the whole picture, at their borders, and in memory.
+
+python benchmarks/tiles.py [--run CHECKPOINTS/NAME] [--unet CHECKPOINTS/NAME] [--side 8192] [--tile 512]
+--run: a trained run of a resnet, --unet of a U-Net; without them small ones are trained on generated pictures, for some
+minutes. Prints the largest difference of tiles to the whole at 1024x1024, the gradient energy at a U-Net's borders
+relative to elsewhere, and peak memory (of a test.py of its own, by the kernel's count) and time at --side.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data.transforms import to_tensor
+from networks import generator
+from networks.field import field
+from networks.tiles import Tiled, spans
+from options.parse import parse
+from util import checkpoint
+from util.size import Size
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINING = ["--model", "pix2pix", "--norm", "instance", "--ngf", "8", "--ndf", "8", "--no_dropout", "--gpu_ids", "-1",
+            "--n_epochs", "12", "--n_epochs_decay", "4", "--num_threads", "0", "--displays", "console"]  # fmt: skip
+
+
+def trained(folder, netG, side):
+    """Train a small generator on generated pictures; return its run's folder."""
+    argv = ["--netG", netG, "--name", netG, "--checkpoints_dir", str(folder), "--load_size", str(side)]
+    argv += ["--crop_size", str(side), *TRAINING]
+    subprocess.run([sys.executable, ROOT / "train.py", *argv], check=True, stdout=subprocess.DEVNULL)
+    return folder / netG
+
+
+def load(run):
+    """Return a run's generator, G or G_A, with its weights, in evaluation mode."""
+    o = parse(["--name", run.name, "--checkpoints_dir", str(run.parent)], "test")
+    path = next(p for p in (run / "latest_net_G.pth", run / "latest_net_G_A.pth") if p.is_file())
+    net = generator(o, o.input_nc, o.output_nc)
+    checkpoint.fit(net, checkpoint.weights(path), path)
+    return net.eval()
+
+
+def scene(side):
+    """Return a generated picture with large and small shapes, darker on one side than on the other."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
+    for step in range(0, side, 1024):  # by strips: a huge one is not to need more memory here than its pixels
+        strip = np.asarray(coarse.crop((step, 0, min(step + 1024, side), side))).astype(np.int16)
+        strip = strip * 3 // 4 + rng.integers(0, 24, strip.shape, dtype=np.int16) + 40 * step // side
+        coarse.paste(Image.fromarray(strip.astype(np.uint8)), (step, 0))
+    return coarse
+
+
+def difference(net, tile):
+    """Return the largest difference of tiles to the whole at 1024x1024, in steps of 1/255 of the range, and seconds."""
+    x, seen = to_tensor(scene(1024))[None], field(net)
+    assert seen is not None, "a generator makes a picture of its input's size"
+    with torch.inference_mode():
+        whole = net(x)
+        began = time.perf_counter()
+        made = Tiled(net, Size(tile, tile), int(np.ceil(seen.radius)), seen, shared=True)(x)
+    return (made - whole).abs().max().item() / 2 * 255, time.perf_counter() - began
+
+
+def seam(net, tile, overlap):
+    """Return the energy of differences across borders of tiles over that at other places of its period, and noise."""
+    x, seen = to_tensor(scene(1024))[None], field(net)
+    assert seen is not None, "a generator makes a picture of its input's size"
+    with torch.inference_mode():
+        made = Tiled(net, Size(tile, tile), overlap, seen, shared=True)(x)
+    energy: list[float] = []
+    others: list[float] = []
+    for dim in (2, 3):
+        steps = made.diff(dim=dim).square().mean([d for d in range(4) if d != dim])
+        edges = {s.first - 1 for s in spans(1024, tile, overlap, seen.multiple, overlap)[1:]}
+        energy += [steps[edge].item() for edge in edges]
+        others += [steps[n].item() for n in range(31, len(steps), 32) if n not in edges]
+    return float(np.mean(energy) / np.mean(others)), float(np.std(others) / np.mean(others) / len(energy) ** 0.5)
+
+
+def huge(run, side, tile, folder):
+    """Translate a picture of side x side by test.py; return peak memory in MB and seconds."""
+    (folder / "huge").mkdir()
+    scene(side).save(folder / "huge" / "0.png", compress_level=1)
+    argv = ["--name", run.name, "--checkpoints_dir", str(run.parent), "--results_dir", str(folder), "--model", "test"]
+    argv += ["--dataset_mode", "single", "--dataroot", str(folder / "huge"), "--preprocess", "none", "--gpu_ids", "-1"]
+    began = time.perf_counter()
+    subprocess.run([sys.executable, ROOT / "test.py", *argv, "--tile", str(tile)], check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6  # the largest of all children
+    return peak, time.perf_counter() - began
+
+
+def main():
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--unet", type=Path)
+    parser.add_argument("--side", type=int, default=8192, help="0: without this part")
+    parser.add_argument("--tile", type=int, default=512)
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        run = a.run or trained(folder, "resnet_9blocks", 64)
+        unet = a.unet or trained(folder, "unet_64", 64)
+        far, seconds = difference(load(run), a.tile)
+        print(
+            f"resnet, tiles of {a.tile} against the whole at 1024: {far:.5f}/255 at most, {seconds:.0f} s", flush=True
+        )
+        for overlap in (a.tile // 4, 0):
+            ratio, noise = seam(load(unet), a.tile // 2, overlap // 2)
+            print(
+                f"U-Net, energy at borders, overlap {overlap // 2}: {ratio:.3f} of elsewhere, noise {noise:.3f}",
+                flush=True,
+            )
+        if a.side:
+            peak, seconds = huge(run, a.side, a.tile, folder)
+            print(f"test.py at {a.side}x{a.side}: peak {peak:.0f} MB, {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""How far a network sees, and of what its sides are multiples, read from the operations that a picture meets in it."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+CONV = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
+TRANSPOSED = "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"
+RESIZED = {"nearest": 0.5, "nearest-exact": 0.5, "area": 0.5, "bilinear": 1.0, "bicubic": 2.0}  # in pixels of the input
+
+
+class Field(NamedTuple):
+    """What an output pixel depends on: input pixels up to `radius` away; sides are multiples of `multiple` inside."""
+
+    radius: float
+    multiple: int
+
+
+def field(net: nn.Module) -> Field | None:
+    """Return the field of a network that makes a picture of its input's size, None for any other.
+
+    Every operation adds its kernel's half width in pixels of the input; branches are added up as if they stood in a
+    row, so that the radius may be too large and never too small. It is infinite for what pools the whole picture.
+    Statistics of norms do not count, and attention is not seen. Nothing is computed: tensors have shapes alone, where
+    the network can do with that, and else a small picture is tried.
+    """
+    for device, side in (("meta", 1024), (None, 256)):
+        try:
+            return _watched(net, device, side)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it wants other inputs, or values
+            continue
+    return None
+
+
+def _watched(net: nn.Module, device: str | None, side: int) -> Field | None:
+    first = next((m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d)), 3)
+    state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    state = {name: value.detach().to(device or value.device, copy=True) for name, value in state.items()}
+    kind = next((value for value in state.values() if value.is_floating_point()), torch.zeros(0))
+    picture = torch.zeros(1, first, side, side, device=device or kind.device, dtype=kind.dtype)
+    with torch.no_grad(), torch.random.fork_rng(), _Watch(side) as seen:
+        out = functional_call(net, state, (picture,))
+    if not isinstance(out, Tensor) or out.dim() != 4 or out.shape[2:] != picture.shape[2:]:
+        return None
+    return Field(seen.radius, seen.multiple)
+
+
+class _Watch(TorchFunctionMode):
+    """Adds up what the operations reach, whoever calls them: layers or a forward of its own."""
+
+    def __init__(self, side: int):
+        super().__init__()
+        self.side, self.radius, self.multiple = side, 0.0, 1
+
+    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in ("conv2d", "conv_transpose2d"):
+            given = dict(zip(TRANSPOSED if "transpose" in name else CONV, args)) | (kwargs or {})
+            reach = max(_pair(given.get("dilation", 1))[i] * (given["weight"].shape[2 + i] - 1) / 2 for i in (0, 1))
+            self._add(reach, out if "transpose" in name else given["input"])
+            self._add(0, out)
+        elif name in ("max_pool2d", "avg_pool2d", "max_pool2d_with_indices"):
+            given = dict(zip(("input", "kernel_size"), args)) | (kwargs or {})
+            self._add((max(_pair(given["kernel_size"])) - 1) / 2, given["input"])
+        elif name == "interpolate":
+            given = inspect.signature(func).bind(*args, **(kwargs or {})).arguments
+            self._add(RESIZED.get(given.get("mode", "nearest"), 2.0), given["input"])
+        elif name.startswith("adaptive_"):
+            self.radius = math.inf
+        return out
+
+    def _add(self, reach: float, x: Tensor) -> None:
+        """Add a reach in pixels of x, whose share of the picture's size says how large these are."""
+        if x.shape[-1] == 1:  # one value for the whole picture
+            self.radius = math.inf
+            return
+        pixel = self.side / x.shape[-1]
+        pixel = round(pixel) if pixel > 0.75 else pixel  # a map may have been padded
+        self.radius += reach * pixel
+        self.multiple = max(self.multiple, round(pixel))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return tuple(value) * (2 // len(value)) if isinstance(value, tuple | list) else (value, value)
