@@ -280,7 +280,7 @@ def test_icons_become_pairs_that_train(run, command, packages):
     assert os.path.exists("icons/val") and "7 pairs" in ended.out
     phase = found["1F600"].parent.name
     trained = command("train", *SMALL, "--model", "pix2pix", "--dataroot", "icons", "--phase", phase, "--netG",
-                      "unet_32", "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 1, "--name", "icons")  # fmt: skip
+                      "unet_32", "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 1)  # fmt: skip
     assert trained.code == 0, trained.err
 
 

@@ -81,12 +81,18 @@ class Part:
 
     def become(self, path: Path) -> None:
         """Give it a name of its own."""
+        self._let_go_on_windows()
         os.replace(self.path, path)
         self._note.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove it, and what was noted of it."""
+        self._let_go_on_windows()
         forget(self._target)
+
+    def _let_go_on_windows(self) -> None:
+        if os.name == "nt":  # where an open file keeps its name; elsewhere the lock is kept to the end
+            self._file.close()
 
     def close(self) -> None:
         """Let go of the lock; a file without a byte is taken away."""
