@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         self.web.asked.append((self.path, dict(self.headers)))
         try:
             self.web.pages.get(self.path, status(404))(self)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:  # the client has gone: it may at any moment
             self.close_connection = True
 
     def log_message(self, *args):
