@@ -24,7 +24,7 @@ $(STAMP): requirements.txt requirements-dev.txt scripts/install_visdom.py | $(BI
 	@$(BIN)/python scripts/install_visdom.py
 	@touch $@
 
-extras: $(STAMP)  ## also install TensorBoard and Weights & Biases
+extras: $(STAMP)  ## also install what is optional: TensorBoard, Weights & Biases, icons
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 
 help:  ## list these targets

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from util import disk, misfit
 from util.errors import CheckpointError, EnvironmentFault, printable
+from util.files import sync_folder
 from util.reading import check, read
 from util.runs import meant, there_are
 
@@ -67,7 +68,7 @@ def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
         if read_back:
             check(beside)
         os.replace(beside, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as problem:
         with contextlib.suppress(OSError):  # whatever stopped it, nothing half-written stays if it can be helped
             beside.unlink()
@@ -76,19 +77,6 @@ def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
         if isinstance(problem, RuntimeError) and re.search("unexpected pos|StreamWriter", str(problem)):
             raise OSError(errno.EIO, str(problem).splitlines()[0]) from problem  # torch's words for a short write
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no handle of a folder to flush
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as problem:
-        if problem.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives do not flush folders
-            raise
-    finally:
-        os.close(handle)
 
 
 def state_files(folder: Path) -> dict[int, Path]:

@@ -1,5 +1,6 @@
 """Replace a file in one step: whoever reads it sees the old text or the new, never a half."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,3 +10,17 @@ def replace_text(path: Path, text: str, errors: str = "strict") -> None:
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(text, encoding="utf-8", errors=errors)
     os.replace(beside, path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    if os.name == "nt":  # Windows has no handle of a folder to flush
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as problem:
+        if problem.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives do not flush folders
+            raise
+    finally:
+        os.close(handle)

@@ -1,7 +1,6 @@
 """The folder of a run: made, locked against a second run, cleared by --overwrite."""
 
 import contextlib
-import errno
 import os
 import shlex
 import shutil
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from util import lock
 from util.errors import EnvironmentFault, printable
 
 OURS = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt", "options.json",
@@ -39,25 +39,19 @@ class RunFolder:
             why = f"cannot be used ({problem.strerror})"
             raise EnvironmentFault("folder", self.path, why, "mend it or choose another --checkpoints_dir") from problem
 
-    def _locked(self) -> TextIO | None:
+    def _locked(self) -> TextIO:
         file = open(self.path / ".lock", "a+", encoding="utf-8")
         try:
-            import fcntl
-        except ImportError:  # Windows: there is no lock of this kind
-            return file
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, however this process ends
-            os.register_at_fork(after_in_child=partial(_close, weakref.ref(file)))
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            if not lock.hold(file, "a second run in this folder"):
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise EnvironmentFault("run", self.path.name, f"is in use by {holder}",
+                                       "use another --name or stop that run")  # fmt: skip
+        except BaseException:
             file.close()
-            raise EnvironmentFault("run", self.path.name, f"is in use by {holder}",
-                                   "use another --name or stop that run") from None  # fmt: skip
-        except OSError as problem:
-            if problem.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-                raise
-            print("note: this file system has no locks, so a second run in this folder would not be noticed")
+            raise
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(_close, weakref.ref(file)))
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
         file.flush()
@@ -79,9 +73,8 @@ class RunFolder:
 
     def release(self) -> None:
         """Let go of the lock, whoever still holds this object: a traceback may, until it is collected."""
-        if self._lock is not None:
-            with contextlib.suppress(OSError):  # of a disk that fails; it is let go of all the same
-                self._lock.close()
+        with contextlib.suppress(OSError):  # of a disk that fails; it is let go of all the same
+            self._lock.close()
 
     def reclaimed(self) -> int:
         """Return the bytes that `begin` will free."""

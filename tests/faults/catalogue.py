@@ -2,7 +2,6 @@
 
 PICTURES = "tests/test_images.py holds what is checked today"
 PROCESSES = "training in several processes is not built yet"
-DOWNLOADS = "nothing is downloaded or unpacked yet"
 
 TITLES = {
     1: "killed while it saves", 2: "killed at any moment", 3: "SIGTERM in a step", 4: "SIGTERM while it saves",
@@ -41,5 +40,4 @@ ELSEWHERE = {
     71: "half precision is not built yet",
     73: PROCESSES,
     **{n: PROCESSES for n in range(77, 85)},
-    **{n: DOWNLOADS for n in range(99, 104)},
 }
