@@ -122,7 +122,7 @@ def in_channels(image: Picture, channels: int, path: str, how: Reading = USUAL) 
         image = image.convert("RGBA")  # Pillow warns of going straight to RGB; the colours are the same
         if how.background is not None:
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*how.background, 255)), image)
-    image = image.convert("RGB")
+    image = image if image.mode == "RGB" else image.convert("RGB")
     return image.convert("L") if channels == 1 else image
 
 

@@ -214,6 +214,9 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
                     sizes = " and ".join("x".join(map(str, s[name].shape[:0:-1])) for s in (samples[0], sample))
                     return DataError("image", path, f"cannot be batched: pictures of {sizes}",
                                      "use --batch_size 1, or a --preprocess that crops")  # fmt: skip
+    if len(samples) == 1:  # no copy of what may be huge
+        one = {k: v[None] if isinstance(v, torch.Tensor) else default_collate([v]) for k, v in samples[0].items()}
+        return one | skipped
     return default_collate(samples) | skipped
 
 

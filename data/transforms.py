@@ -16,6 +16,8 @@ from util.size import sides
 from util.values import USUAL, Values, measured, of_type, parse
 
 UNIT = Values(0.0, 1.0, "float32")
+HUGE = 1 << 25  # numbers of a picture that is brought from type to type in strips of rows
+STRIP = 64  # rows
 BICUBIC = Image.Resampling.BICUBIC
 Picture = Image.Image | Raster
 
@@ -49,6 +51,7 @@ class Preprocess:
         self.values: dict[str, Values | None] = {
             side: parse(text) if "," in text else None for side, text in asked_ranges(o).items()
         }
+        self.halve = bool(getattr(o, "tile", 0))  # the networks then see tiles of it, in their own precision
         self.seen: Callable[[str, Picture], None] = _ignored
 
     def draw(self) -> Geometry:
@@ -74,7 +77,7 @@ class Preprocess:
             picture = self._cropped(picture, path, geometry, paired)
         if geometry.flip:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return to_tensor(picture, values)
+        return to_tensor(picture, values, self.halve)
 
     def scaled(self, picture: Picture) -> Picture:
         """Return a picture in its size before the crop; one that has it already as it is."""
@@ -142,9 +145,22 @@ def asked_ranges(o: Any) -> dict[str, str]:
     return {"A": o.range_A or o.range, "B": o.range_B or o.range}
 
 
-def to_tensor(picture: Picture, values: Values = USUAL) -> torch.Tensor:
-    """Return a picture as float (C, H, W) in [-1, 1]: 2 v / 255 - 1 of 8 bits, or as `values` says."""
+def to_tensor(picture: Picture, values: Values = USUAL, halve: bool = False) -> torch.Tensor:
+    """Return a picture as float (C, H, W) in [-1, 1]: 2 v / 255 - 1 of 8 bits, or as `values` says.
+
+    halve: a huge one of 8 bits in half precision, which is ample for it.
+    """
     array = pixels(picture).transpose(2, 0, 1)
+    if array.size <= HUGE:
+        return _as_float(array, values)
+    half = halve and values.usual and array.dtype == np.uint8
+    tensor = torch.empty(array.shape, dtype=torch.float16 if half else torch.float32)
+    for top in range(0, array.shape[1], STRIP):  # nothing else of it is there as a whole
+        tensor[:, top : top + STRIP] = _as_float(array[:, top : top + STRIP], values)
+    return tensor
+
+
+def _as_float(array: np.ndarray, values: Values) -> torch.Tensor:
     if values.usual and array.dtype == np.uint8:
         tensor = torch.from_numpy(np.array(array, order="C")).float()
         return tensor.div_(255).sub_(0.5).div_(0.5)  # in place: a third of the time

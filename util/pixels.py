@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 PADDING = 2  # pixels between pictures of a grid
+STRIP = 256  # rows that are brought from one type to another at a time
 COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
@@ -34,9 +35,12 @@ def to_pixels(image: "Tensor") -> np.ndarray:
 
     Of more than three channels the first three are shown, of two the first.
     """
-    image = image[:3] if len(image) > 2 else image[:1]
-    scaled = (image.detach().float().cpu().clamp(-1, 1) + 1) / 2 * 255
-    return scaled.round().permute(1, 2, 0).contiguous().byte().numpy()
+    image = (image[:3] if len(image) > 2 else image[:1]).detach()
+    array = np.empty((*image.shape[1:], len(image)), np.uint8)
+    for top in range(0, len(array), STRIP):  # of a huge picture nothing else is there as a whole
+        strip = (image[:, top : top + STRIP].float().cpu().clamp(-1, 1) + 1) / 2 * 255
+        array[top : top + STRIP] = strip.round().permute(1, 2, 0).byte().numpy()
+    return array
 
 
 def first_pixels(images: "dict[str, Tensor]") -> dict[str, np.ndarray]:
