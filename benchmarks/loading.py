@@ -1,0 +1,137 @@
+"""Measure how fast pairs are loaded: beside Pillow as the reference uses it, uncached, and from the cache.
+
+python benchmarks/loading.py [--dataroot FOLDER] [--rounds 5] [--pairs 200] [--workers 0,2]
+Pictures are scaled to 286 and cropped to 256; without --dataroot 512x256 JPEG files are generated. All ways take turns,
+so that a busy machine is busy for each of them; printed are medians of pairs a second and ratios to the plain way, and
+that the pixels are the same.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from data import demo
+from data.files import list_files
+from data.loader import Loader
+from options.parse import parse
+from util.registry import find
+
+LOAD, CROP = 286, 256
+
+
+class Plain(Dataset):
+    """A|B files through Pillow and torchvision, a step at a time: decode, cut, scale, crop, mirror, to floats."""
+
+    def __init__(self, folder, count):
+        self.paths = list(list_files(str(Path(folder, "train"))))[:count]
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        pair = Image.open(self.paths[index]).convert("RGB")
+        width, height = pair.size
+        halves = pair.crop((0, 0, width // 2, height)), pair.crop((width // 2, 0, width, height))
+        place, flip = (random.randint(0, LOAD - CROP), random.randint(0, LOAD - CROP)), random.random() > 0.5
+        A, B = (prepared(half, place, flip) for half in halves)
+        return {"A": A, "B": B, "A_paths": self.paths[index], "B_paths": self.paths[index]}
+
+
+def prepared(image, place, flip):
+    """Return an image as the reference's transforms make it."""
+    steps = [
+        transforms.Resize([LOAD, LOAD], transforms.InterpolationMode.BICUBIC),
+        transforms.Lambda(lambda i: i.crop((*place, place[0] + CROP, place[1] + CROP))),
+        transforms.Lambda(lambda i: i.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else i),
+        transforms.ToTensor(),
+        transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ]
+    return transforms.Compose(steps)(image)
+
+
+def generate(folder, count):
+    """Write pairs of generated scenes, enlarged to 512x256, as JPEG files."""
+    (folder / "train").mkdir()
+    names = demo.names("demo/train")
+    for number in range(count):
+        image = demo.draw(names[number % len(names)]).resize((512, 256), Image.Resampling.BICUBIC)
+        image.save(folder / "train" / f"{number:04d}.jpg", quality=90)
+
+
+def ours(folder, count, workers, cache):
+    """Return a loader of the very data set that train.py uses."""
+    o = parse(["--model", "pix2pix", "--dataroot", str(folder), "--name", "loading", "--num_threads", str(workers),
+               "--cache", cache, "--max_dataset_size", str(count), "--overwrite"], "train")  # fmt: skip
+    dataset = find("dataset", "aligned")(o)
+    dataset.spec()
+    return Loader(dataset, o, shuffle=True)
+
+
+def rate(batches):
+    """Return batches a second, the first, which starts the workers, aside."""
+    next(batches)
+    began, number = time.perf_counter(), 0
+    for _ in batches:
+        number += 1
+    return number / (time.perf_counter() - began)
+
+
+def same_pixels(folder):
+    """Return whether a picture of ours is one of the plain way's, to the bit, cached ones too."""
+    plain, kept = (ours(folder, 8, 0, cache) for cache in ("off", "ram"))
+    for epoch in (1, 2):
+        for one, other in zip(plain.epoch(epoch), kept.epoch(epoch), strict=True):
+            if not (torch.equal(one["A"], other["A"]) and torch.equal(one["B"], other["B"])):
+                return False
+    batch = next(plain.epoch(1))
+    pair = Image.open(batch["path_A"][0]).convert("RGB")
+    half = pair.crop((0, 0, pair.width // 2, pair.height))
+    every = (prepared(half, (x, y), flip) for x in range(LOAD - CROP + 1) for y in range(LOAD - CROP + 1)
+             for flip in (False, True))  # fmt: skip
+    return any(torch.equal(batch["A"][0], one) for one in every)
+
+
+def main():
+    """Print a line for each way and number of workers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataroot", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--workers", default="0,2")
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = a.dataroot or Path(scratch)
+        if not a.dataroot:
+            generate(folder, a.pairs)
+        print(f"pixels the same as the plain way's, cached or not: {same_pixels(folder)}")
+        for workers in map(int, a.workers.split(",")):
+            loaders = {cache: ours(folder, a.pairs, workers, cache) for cache in ("off", "ram")}
+            rates: dict[str, list[float]] = {"plain": [], "off": [], "ram": []}
+            for _ in loaders["ram"].epoch(1):
+                pass  # fills the cache
+            for number in range(a.rounds):
+                plain = DataLoader(Plain(folder, a.pairs), batch_size=1, shuffle=True, num_workers=workers)
+                rates["plain"].append(rate(iter(plain)))
+                for cache, loader in loaders.items():
+                    rates[cache].append(rate(loader.epoch(2 + number)))
+            for way, words in (("plain", "Pillow, plainly"), ("off", "uncached"), ("ram", "from the cache")):
+                median = statistics.median(rates[way])
+                ratio = statistics.median(x / y for x, y in zip(rates[way], rates["plain"], strict=True))
+                print(f"{workers} workers, {words:<16} {median:7.0f} pairs/s   {ratio:5.2f}x", flush=True)
+            for loader in loaders.values():
+                loader.close()
+
+
+if __name__ == "__main__":
+    main()
