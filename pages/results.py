@@ -15,7 +15,7 @@ from pages.rows import Column, Picture, filled, means_html
 from util.errors import EnvironmentFault, OptionError
 from util.files import replace_text
 from util.metrics import better, finite
-from util.pixels import fits_png, grid, save_image, save_numbers, to_pixels
+from util.pixels import as_image, fits_png, grid, save_numbers, save_png, to_pixels
 from util.registry import entries
 from util.values import of_option, side
 
@@ -109,8 +109,9 @@ class Results:
         """
         values, tail = self.values[side(label)], f"_{self.parts[label]}"
         if values.kind == "uint8" and len(image) in (1, 3):
-            array = to_pixels(image) if values.usual else values.restored(image)
-            return self._saved(array, name, label, f"{tail}.png")
+            if values.usual:
+                return self._saved(to_pixels(image), name, label, f"{tail}.png")
+            return self._saved(values.restored(image), name, label, f"{tail}.png")
         suffix = {".npz": ".npy", ".pgm": ".png", ".ppm": ".png"}.get(suffix, suffix)
         if suffix not in (".npy", ".png", ".tiff") or (suffix == ".png" and not fits_png(values.kind, len(image))):
             suffix = ".tif"
@@ -122,7 +123,9 @@ class Results:
         path = self.folder / "images" / (stem + tail)
         if "/" in stem:
             path.parent.mkdir(parents=True, exist_ok=True)
-        return Picture(label, tail, *save_image(array, path, self.aspect_ratio))
+        image = as_image(array)
+        del array  # of a huge picture the memory counts
+        return Picture(label, tail, *save_png(image, path, self.aspect_ratio))
 
     def _book(self, figures: bool = False) -> Book:
         if self.book is None:

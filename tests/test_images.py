@@ -16,7 +16,7 @@ from data.files import is_readable, list_files
 from data.images import Reading, colour, open_image
 from data.transforms import Preprocess, to_tensor
 from util.errors import DataError
-from util.pixels import save_image, to_pixels
+from util.pixels import as_image, save_image, save_png, to_pixels
 
 
 def scene(width=11, height=7):
@@ -344,7 +344,7 @@ def test_values_beyond_the_range_are_clamped_and_those_within_rounded():
 def test_aspect_ratio_stretches_width_over_height(ratio, size, tmp_path):
     """Widened above 1, heightened below, never shrunk; bicubic."""
     array = np.asarray(picture(0, 20, 10))
-    save_image(array, tmp_path / "x.png", ratio)
+    save_png(as_image(array), tmp_path / "x.png", ratio)
     image = Image.open(tmp_path / "x.png")
     assert image.size == size
     expected = Image.fromarray(array).resize(size, Image.Resampling.BICUBIC) if ratio != 1 else array

@@ -71,12 +71,21 @@ def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
     return sheet
 
 
-def save_image(array: np.ndarray, path: Path, aspect_ratio: float = 1.0) -> tuple[int, int]:
-    """Write (H, W, 3) or (H, W, 1) uint8 to the file its extension names, in one step; return its width and height.
+def save_image(array: np.ndarray, path: Path) -> None:
+    """Write (H, W, 3) or (H, W, 1) uint8 as a PNG file, in one step."""
+    save_png(as_image(array), path)
+
+
+def as_image(array: np.ndarray) -> Image.Image:
+    """Return (H, W, 3) or (H, W, 1) uint8 as a Pillow image."""
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple[int, int]:
+    """Write an image as a PNG file, in one step; return its width and height.
 
     aspect_ratio stretches the picture to that multiple of its width over its height.
     """
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
     width, height = image.size
     if aspect_ratio > 1:
         image = image.resize((round(width * aspect_ratio), height), Image.Resampling.BICUBIC)
