@@ -335,3 +335,27 @@ def test_a_display_that_is_left_out_is_closed():
         display.step(Position(), {}, dict)
     display.close()
     assert len(closed) == 1 and display.sinks == []
+
+
+def test_displays_that_take_leave_do_so_at_once():
+    """Each waits for the other one's end: one after another they would wait for ever, and be given up."""
+    both, left = threading.Barrier(2), []
+
+    class Slow(Sink):
+        def close(self):
+            both.wait(60)
+            left.append(self)
+
+    Display([Slow(), Slow()]).close()
+    assert len(left) == 2
+
+
+def test_a_display_that_never_ends_is_left_behind():
+    hangs = threading.Event()
+
+    class Hanging(Sink):
+        def close(self):
+            hangs.wait()
+
+    Display([Hanging()]).close()
+    hangs.set()
