@@ -218,7 +218,7 @@ def _entry(word: Word, flag: str) -> Entry:
             raise word.wrong(flag, f"torchvision's {name} {why}")
     near = [name for name in names if len(wanted) > 2 and wanted in plain(name)] or [nearest(word.name, names) or ""]
     hint = f"did you mean {' or '.join(near[:5])}? " if near[0] else ""
-    raise word.wrong(flag, "no augmentation has this name", f"{hint}--list shows all")
+    raise word.wrong(flag, f"no augmentation is called '{word.name}'", f"{hint}choose one of {', '.join(names)}")
 
 
 def _made(thing: Callable[..., Any], word: Word, flag: str, origin: str, *before: Any) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from pages.gallery import Book, tile_pages, write_tiles
@@ -15,7 +16,7 @@ from pages.rows import Column, Picture, filled, means_html
 from util.errors import EnvironmentFault, OptionError
 from util.files import replace_text
 from util.metrics import better, finite
-from util.pixels import as_image, fits_png, grid, save_numbers, save_png, to_pixels
+from util.pixels import as_image, fits_png, grid, save_numbers, save_png, to_image
 from util.registry import entries
 from util.values import of_option, side
 
@@ -82,7 +83,7 @@ class Results:
             if kind == "per_class":
                 self._add_class(name, stem.removesuffix("_per_class"), pictures)
                 continue
-            sheet = self._saved(grid(pictures, per_row), stem, name, ".png")
+            sheet = self._saved(as_image(grid(pictures, per_row)), stem, name, ".png")
             heading = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
             extra: dict[str, Any] = {"wide": True}
             if classes and len(pictures) == per_row * len(classes):
@@ -93,7 +94,7 @@ class Results:
     def _add_class(self, name: str, stem: str, pictures: list[np.ndarray]) -> None:
         """Save a class's pictures, write its own pages, and put the first few on the first page."""
         tails = [f"_{i:04d}_fake.png" for i in range(len(pictures))]
-        saved = [self._saved(picture, stem, str(i), tails[i]) for i, picture in enumerate(pictures)]
+        saved = [self._saved(as_image(picture), stem, str(i), tails[i]) for i, picture in enumerate(pictures)]
         self.count += len(saved)
         tails_of_pages = [numbered("", n + 1) for n in range(tile_pages(len(saved)))]
         page = self.pages.first_free([f"class_{stem}"], f"class_{stem}", tails_of_pages)
@@ -110,21 +111,19 @@ class Results:
         values, tail = self.values[side(label)], f"_{self.parts[label]}"
         if values.kind == "uint8" and len(image) in (1, 3):
             if values.usual:
-                return self._saved(to_pixels(image), name, label, f"{tail}.png")
-            return self._saved(values.restored(image), name, label, f"{tail}.png")
+                return self._saved(to_image(image), name, label, f"{tail}.png")
+            return self._saved(as_image(values.restored(image)), name, label, f"{tail}.png")
         suffix = {".npz": ".npy", ".pgm": ".png", ".ppm": ".png"}.get(suffix, suffix)
         if suffix not in (".npy", ".png", ".tiff") or (suffix == ".png" and not fits_png(values.kind, len(image))):
             suffix = ".tif"
-        preview = self._saved(to_pixels(image), name, label, f"{tail}{'_preview' * (suffix == '.png')}.png")
+        preview = self._saved(to_image(image), name, label, f"{tail}{'_preview' * (suffix == '.png')}.png")
         save_numbers(values.restored(image), self.folder / "images" / f"{name}{tail}{suffix}")
         return preview
 
-    def _saved(self, array: np.ndarray, stem: str, label: str, tail: str) -> Picture:
+    def _saved(self, image: Image.Image, stem: str, label: str, tail: str) -> Picture:
         path = self.folder / "images" / (stem + tail)
         if "/" in stem:
             path.parent.mkdir(parents=True, exist_ok=True)
-        image = as_image(array)
-        del array  # of a huge picture the memory counts
         return Picture(label, tail, *save_png(image, path, self.aspect_ratio))
 
     def _book(self, figures: bool = False) -> Book:

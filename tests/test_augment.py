@@ -290,8 +290,8 @@ def test_containers_apply_choose_and_order():
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("rotatoin(10)", "'rotatoin(10)' at character 1: no augmentation has this name; did you mean random_rotation?"),
-        ("invert colour_jitter(1)", "'colour_jitter(1)' at character 8: no augmentation has this name;"),
+        ("rotatoin(10)", "at character 1: no augmentation is called 'rotatoin'; did you mean random_rotation?"),
+        ("invert colour_jitter(1)", "'colour_jitter(1)' at character 8: no augmentation is called"),
         ("flip", "did you mean random_horizontal_flip or random_vertical_flip?"),
         ("invert rotation(degres=3)", "'rotation(degres=3)' at character 8: it takes no 'degres'; did you mean degrees"
          "? it is called as rotation(degrees, interpolation='nearest', expand=False, center=None, fill=0)"),
@@ -601,7 +601,7 @@ def test_a_smaller_picture_later_on_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--augment", "rotatoin(10)"), "'rotatoin(10)' at character 1: no augmentation has this name"),
+        (("--augment", "rotatoin(10)"), "'rotatoin(10)' at character 1: no augmentation is called"),
         (("--augment_B", "rotation(10)"), "'rotation(10)' at character 1: moves pixels"),
         (("--augment", "apply(0.001: random_crop(99))"), "'random_crop(99)' at character 14: cannot be applied"),
     ],

@@ -156,9 +156,9 @@ DATA = {
     "no A": (CYCLE, "unpaired/trainA", shutil.rmtree, ["unpaired/trainA", "'trainB'"]),
     "no B": (CYCLE, "unpaired/trainB", shutil.rmtree, ["unpaired/trainB", "'trainA'"]),
     "B empty": (CYCLE, "unpaired/trainB", empty, ["unpaired/trainB", "holds no files"]),
-    "channels of pairs": ([*PIX2PIX, "--input_nc", "7"], "paired", lambda p: None, ["7 channels", "--input_nc"]),
+    "channels of pairs": ([*PIX2PIX, "--input_nc", "7"], "paired", lambda p: None, ["cannot become 7", "--input_nc"]),
     "channels": ([*CYCLE, "--input_nc", "7", "--output_nc", "7"], "paired", lambda p: None,
-                 ["7 channels", "--input_nc"]),
+                 ["3 channels, and cannot become 7", "--input_nc"]),
     "too small a picture": ([*PIX2PIX, "--preprocess", "crop", "--crop_size", "44"], "paired", lambda p: None,
                             ["paired/train/0.png", "48x40", "--crop_size 44"]),
 }  # fmt: skip

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -478,15 +480,21 @@ def test_two_files_of_one_name_and_sources_are_never_written_over(script, source
 def test_a_stopped_command_leaves_whole_files_and_goes_on_when_given_again(script, sources, monkeypatch, number, code):
     for side in "AB":  # many more than are begun at once
         save(side, *(f"train/more{i}.png" for i in range(40)))
-    write, begun = exact.write, []
+    write, begun, shutdown, heard = exact.write, [], ThreadPoolExecutor.shutdown, threading.Event()
 
     def stopped_at_the_third(*words, **flags):
         begun.append(words)
         if len(begun) == 3:
             os.kill(os.getpid(), number)
+            assert heard.wait(60)
         write(*words, **flags)
 
+    def ending(*words, **flags):
+        heard.set()
+        shutdown(*words, **flags)
+
     monkeypatch.setattr(exact, "write", stopped_at_the_third)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", ending)
     ended = script(*COMBINE, "--num_threads", 2)
     assert ended.code == code and ended.err.count("\n") == 1
     left = files("AB")

@@ -35,12 +35,18 @@ def to_pixels(image: "Tensor") -> np.ndarray:
 
     Of more than three channels the first three are shown, of two the first.
     """
-    image = (image[:3] if len(image) > 2 else image[:1]).detach()
-    array = np.empty((*image.shape[1:], len(image)), np.uint8)
-    for top in range(0, len(array), STRIP):  # of a huge picture nothing else is there as a whole
-        strip = (image[:, top : top + STRIP].float().cpu().clamp(-1, 1) + 1) / 2 * 255
-        array[top : top + STRIP] = strip.round().permute(1, 2, 0).byte().numpy()
-    return array
+    image = image[:3] if len(image) > 2 else image[:1]
+    scaled = (image.detach().float().cpu().clamp(-1, 1) + 1) / 2 * 255
+    return scaled.round().permute(1, 2, 0).contiguous().byte().numpy()
+
+
+def to_image(image: "Tensor") -> Image.Image:
+    """Return the pixels of a tensor as a Pillow image; of a huge picture nothing else is there as a whole."""
+    _, height, width = image.shape
+    whole = Image.new("RGB" if len(image) > 2 else "L", (width, height))
+    for top in range(0, height, STRIP):
+        whole.paste(as_image(to_pixels(image[:, top : top + STRIP])), (0, top))
+    return whole
 
 
 def first_pixels(images: "dict[str, Tensor]") -> dict[str, np.ndarray]:

@@ -379,7 +379,7 @@ def test_f028_pairs_for_an_unpaired_model(command, tmp_path):
     (tmp_path / "pairs" / "train").mkdir(parents=True)
     picture(1, 96, 40).save(tmp_path / "pairs" / "train" / "1.png")
     line = refused(command, *SMALL, "--model", "cycle_gan", "--dataroot", "pairs")
-    assert line.startswith("error: option '--dataset_mode': unaligned reads trainA and trainB, but --dataroot pairs ")
+    assert line.startswith("error: option '--dataset_mode': unaligned reads trainA and trainB, but pairs has train")
     assert "--dataset_mode aligned" in line and "--model pix2pix" in line
 
 

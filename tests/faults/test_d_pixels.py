@@ -83,6 +83,7 @@ def test_f035_bombs_end_in_one_line_and_little_memory(name, process, paired, rec
 
 
 def test_f035_the_limit_is_an_option(tmp_path):
+    """A picture of one pixel more than --max_image_pixels, or of four times as many: refused, the option named."""
     picture(0, 20, 20).save(tmp_path / "x.png")
     assert open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=400)).size == (20, 20)
     for limit in (399, 100):
