@@ -110,6 +110,7 @@ def test_a_full_cache_keeps_what_it_has():
     for name in "abcde":
         cache.put(origin(name), array)
     assert [cache.get(origin(name)) is not None for name in "abcde"] == [True, True, True, False, False]
+    assert os.fstat(cache.pictures_file).st_size == cache.capacity
 
 
 def test_processes_share_it_and_one_that_is_killed_takes_nothing_along(tmp_path):
