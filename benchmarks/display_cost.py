@@ -1,7 +1,8 @@
 """What live plots cost a run: time in display calls, whole steps, and the end of the run.
 
-A small pix2pix run on the generated demo pictures, in four ways that take turns: without visdom, with a real server,
-with nobody at the port, and with a tarpit that accepts and never answers. Losses go out at every fifth step, pictures
+A small pix2pix run on the generated demo pictures, in five ways that take turns: without visdom, with a real server,
+with nobody at the port, with a tarpit that accepts and never answers, and with the training page and its eight fixed
+samples instead. Losses go out at every fifth step, pictures
 at every twentieth, twenty times as often as by default. Medians over the rounds; ratios are to the run without visdom
 of the same round. Time on the processor, all threads together, is what a busy machine disturbs least.
 
@@ -46,7 +47,8 @@ def main() -> int:
     context.set_forkserver_preload(PRELOADED)
     found: dict[str, list[dict[str, float]]] = {}
     with listening() as tarpit, visdom() as real:
-        ways = {"off": ["--display_id", "0"], "on": on(real), "dead port": on(free_port()), "tarpit": on(tarpit)}
+        ways = {"off": ["--display_id", "0"], "on": on(real), "dead port": on(free_port()), "tarpit": on(tarpit),
+                "page": ["--display_id", "0", "--html", "--fixed_samples", "8"]}  # fmt: skip
         for number in range(-1, given.rounds):  # the first is not counted
             for way, flags in ways.items():
                 if way == "on" and real is None:
@@ -103,6 +105,7 @@ def measured(argv: list[str], answer: Any) -> None:
     step = timed(Display.step, "calls")
     Display.step = counted  # type: ignore[method-assign, assignment]
     Display.epoch = timed(Display.epoch, "calls")  # type: ignore[method-assign]
+    Display.preview = timed(Display.preview, "calls")  # type: ignore[method-assign]
     Display.close = timed(Display.close, "end")  # type: ignore[method-assign]
     train.train = timed(train.train, "loop")
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
