@@ -15,7 +15,7 @@ from data.images import Picture, Reading, open_image
 from data.layouts import listed
 from data.manifest import is_manifest
 from data.paths import Paths
-from data.ranges import find_ranges
+from data.ranges import Seen, find_ranges
 from data.raster import Raster, pixels
 from data.transforms import Preprocess
 from util.contract import check_length, check_sample, lacking
@@ -72,11 +72,11 @@ class BaseDataset(Dataset):
         check_length(self)
         self.look_through()
         tries = NEIGHBOURS if self.o.on_bad_image == "skip" else 1
-        ranges = find_ranges(self, lambda index: usable(self, index, tries))
-        with seeded(0):  # whatever it draws, the run's own generators stay untouched
+        with Seen(self.preprocess) as first, seeded(0):  # whatever it draws, the run's own generators stay untouched
             sample, _ = usable(self, 0, tries)
         if isinstance(sample, UserError):
             raise sample
+        ranges = find_ranges(self, first, lambda index: usable(self, index, tries))
         if self.o.isTrain:
             recipe = (self.preprocess.words, self.preprocess.load, self.preprocess.crop, self.reading)
             self.cache = open_cache(self.o, 2 * len(self), recipe)
