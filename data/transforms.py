@@ -16,7 +16,7 @@ from util.size import sides
 from util.values import USUAL, Values, measured, of_type, parse
 
 UNIT = Values(0.0, 1.0, "float32")
-HUGE = 1 << 25  # numbers of a picture that is brought from type to type in strips of rows
+HUGE = 1 << 24  # pixels from which on a picture is brought from type to type in strips of rows
 STRIP = 64  # rows
 BICUBIC = Image.Resampling.BICUBIC
 Picture = Image.Image | Raster
@@ -150,17 +150,22 @@ def to_tensor(picture: Picture, values: Values = USUAL, halve: bool = False) -> 
 
     halve: a huge one of 8 bits in half precision, which is ample for it.
     """
-    array = pixels(picture).transpose(2, 0, 1)
-    if array.size <= HUGE:
-        return _as_float(array, values)
-    half = halve and values.usual and array.dtype == np.uint8
-    tensor = torch.empty(array.shape, dtype=torch.float16 if half else torch.float32)
-    for top in range(0, array.shape[1], STRIP):  # nothing else of it is there as a whole
-        tensor[:, top : top + STRIP] = _as_float(array[:, top : top + STRIP], values)
+    width, height = picture.size
+    if width * height <= HUGE:
+        return _as_float(picture, values)
+    tensor = None
+    for top in range(0, height, STRIP):  # nothing else of it is there as a whole
+        strip = _as_float(picture.crop((0, top, width, min(top + STRIP, height))), values)
+        if tensor is None:
+            half = halve and values.usual and not isinstance(picture, Raster)
+            tensor = torch.empty(len(strip), height, width, dtype=torch.float16 if half else strip.dtype)
+        tensor[:, top : top + STRIP] = strip
+    assert tensor is not None
     return tensor
 
 
-def _as_float(array: np.ndarray, values: Values) -> torch.Tensor:
+def _as_float(picture: Picture, values: Values) -> torch.Tensor:
+    array = pixels(picture).transpose(2, 0, 1)
     if values.usual and array.dtype == np.uint8:
         tensor = torch.from_numpy(np.array(array, order="C")).float()
         return tensor.div_(255).sub_(0.5).div_(0.5)  # in place: a third of the time

@@ -17,7 +17,8 @@ RNG = np.random.default_rng(8)
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strips_give_the_tensor_of_the_whole(channels, monkeypatch):
-    colours = Raster(RNG.integers(0, 256, (301, 7, channels), dtype=np.uint8))
+    array = RNG.integers(0, 256, (301, 7, channels), dtype=np.uint8)
+    colours = pixels.as_image(array)
     deep, values = Raster(RNG.integers(0, 65536, (301, 7, channels), dtype=np.uint16)), Values(0, 65535, "uint16")
     whole = to_tensor(colours), to_tensor(deep, values)
     monkeypatch.setattr(transforms, "HUGE", 100)
@@ -26,7 +27,7 @@ def test_strips_give_the_tensor_of_the_whole(channels, monkeypatch):
     halved = to_tensor(colours, halve=True)
     assert halved.dtype == torch.float16
     assert torch.equal(halved, whole[0].half())
-    assert (pixels.to_pixels(halved) == colours.array).all(), "half precision tells all 256 values apart"
+    assert (pixels.to_pixels(halved) == array).all(), "half precision tells all 256 values apart"
     assert to_tensor(deep, values, halve=True).dtype == torch.float32, "but not 65,536"
 
 
