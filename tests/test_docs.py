@@ -26,7 +26,7 @@ def test_every_flag_named_in_the_documents_exists():
         assert named - known - elsewhere == set(), page
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/plugins.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/plugins.md", "docs/data.md", "CONTRIBUTING.md"])
 def test_files_named_in_the_documents_exist(page):
     text = (ROOT / page).read_text()
     named = set(re.findall(r"\b((?:models|networks|data|options|util|tests|benchmarks|scripts|docs)/\w+\.\w+)", text))
