@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from data import demo, index
+from data import deep, demo, index
 from data.images import USUAL, opened, reason
 from data.paths import Paths
 from util.errors import DataError, printable
@@ -41,13 +41,13 @@ def upright_size(path: str, max_pixels: int = USUAL.max_pixels) -> tuple[int, in
     try:
         with opened(path, max_pixels) as image:
             return image.size[::-1] if image.format != "TIFF" and _is_turned(image) else image.size
-    except (DataError, MemoryError):
+    except DataError:
         raise
-    except UnidentifiedImageError as problem:
-        if path.lower().endswith((".tif", ".tiff")) and os.path.isfile(path) and os.path.getsize(path):
-            return None  # kinds of TIFF that Pillow does not know
-        raise DataError("image", path, reason(path, problem), "delete or replace it") from problem
+    except MemoryError:  # whoever reads it will see
+        return None
     except Exception as problem:  # whatever Pillow raises
+        if isinstance(problem, UnidentifiedImageError) and deep.is_tiff(path):  # of a kind that Pillow does not know
+            return None
         raise DataError("image", path, reason(path, problem), "delete or replace it") from problem
 
 
