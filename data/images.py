@@ -1,5 +1,6 @@
 """Read picture files: upright, in sRGB, as many channels as are asked for."""
 
+import logging
 import warnings
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 
 Picture = Image.Image | Raster
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, by --max_image_pixels
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, which costs nothing
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it cannot read, it also raises
 
 END_OF_JPEG = b"\xff\xd9"
 
