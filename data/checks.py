@@ -5,13 +5,15 @@ import os
 import threading
 from collections.abc import Sequence
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from data import demo, index
+from data import deep, demo, index
 from data.images import USUAL, opened, reason
+from data.orientation import SIDEWAYS, orientation
 from data.paths import Paths
 from util.errors import DataError, printable
 from util.problems import Problem, refuse, told
@@ -21,7 +23,7 @@ THREADS = 8  # disks and network drives answer several at once
 CHUNK = 16  # files looked at before a thread looks up
 REST = 0.05  # seconds between two chunks beside the training, which needs the processor more
 HANDFUL, SHARE = 5, 0.01  # pictures that may be skipped at most, whichever is more
-EXIF_ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
+NEW_SUBFILE_TYPE, REDUCED = 254, 1  # a tag of TIFF, and its bit for smaller copies of another page
 
 
 def too_many(bad: int, of: int) -> bool:
@@ -34,31 +36,46 @@ def unlike(own: tuple[int, int], partner: str, other: tuple[int, int]) -> str:
     return f"is of {own[0]}x{own[1]}, its partner {partner} of {other[0]}x{other[1]}"
 
 
-def upright_size(path: str, max_pixels: int = USUAL.max_pixels) -> tuple[int, int] | None:
-    """Return (width, height) by a file's header, None if it cannot be told; DataError if it is none, or too large."""
+class Header(NamedTuple):
+    """What a file says of its picture before its pixels are read; size None: it does not tell."""
+
+    size: tuple[int, int] | None = None  # width and height of the upright picture
+    frames: int = 1  # of which the first is used
+
+
+def header(path: str, max_pixels: int = USUAL.max_pixels, whole: bool = False) -> Header:
+    """Return what a file says of its picture; DataError if it is none, or too large.
+
+    whole: also what a PNG says after its pixels, which are decoded for it.
+    """
     if path.lower().endswith((".npy", ".npz")) or demo.is_demo(path):
-        return None
+        return Header()
     try:
         with opened(path, max_pixels) as image:
-            return image.size[::-1] if image.format != "TIFF" and _is_turned(image) else image.size
-    except (DataError, MemoryError):
+            sideways = orientation(image, whole) in SIDEWAYS
+            return Header(image.size[::-1] if sideways else image.size, _frames(image))
+    except DataError:
         raise
-    except UnidentifiedImageError as problem:
-        if path.lower().endswith((".tif", ".tiff")) and os.path.isfile(path) and os.path.getsize(path):
-            return None  # kinds of TIFF that Pillow does not know
-        raise DataError("image", path, reason(path, problem), "delete or replace it") from problem
+    except MemoryError:  # whoever reads it will see
+        return Header()
     except Exception as problem:  # whatever Pillow raises
+        if isinstance(problem, UnidentifiedImageError) and deep.is_tiff(path):  # of a kind that Pillow does not know
+            return Header()
         raise DataError("image", path, reason(path, problem), "delete or replace it") from problem
 
 
-def _is_turned(image: Image.Image) -> bool:
-    """Whether EXIF says that width and height are exchanged; getexif() would decode a whole PNG for it."""
-    exif = Image.Exif()
+def _frames(image: Image.Image) -> int:
+    """Return how many pictures an opened file holds; a preview (MPO) or a smaller copy (TIFF) is none."""
     try:
-        exif.load(image.info.get("exif", b""))
-        return exif.get(EXIF_ORIENTATION) in TURNED
-    except Exception:  # damaged EXIF, in any of the ways Pillow meets it: the picture itself is fine as it lies
-        return False
+        if image.format in ("MPO", "JPEG") or not getattr(image, "is_animated", False):
+            return 1
+        if image.format == "TIFF":
+            image.seek(1)
+            if image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & REDUCED:  # type: ignore[attr-defined]
+                return 1
+        return image.n_frames  # type: ignore[attr-defined]
+    except Exception:  # what follows the first picture is damaged, in any of the ways Pillow meets it: nobody needs it
+        return 1
 
 
 class Check:
@@ -72,6 +89,7 @@ class Check:
         self.groups, self.root, self.skips, self.max_pixels = groups, root, skips, max_pixels
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []
+        self.moving: dict[str, int] = {}  # files of several frames: how many
         self.done, self.told = threading.Event(), threading.Event()  # all seen, and what was found late is said
         self.beside, self.stopped = threading.Event(), threading.Event()
         self._numbers, self._left, self._lock = count(), 0, threading.Lock()
@@ -95,8 +113,10 @@ class Check:
         self.done.wait(PATIENCE)
         with self._lock:  # from here on, whoever sees the last file tells what was found
             self.beside.set()
-            found = self._sorted()
+            found, seen = self._sorted(), self.done.is_set()
         self._judge(found)
+        if seen and self.moving:
+            print(self._several(), flush=True)
 
     def stop(self) -> None:
         """End it soon, without waiting for a disk that may not answer."""
@@ -139,6 +159,8 @@ class Check:
         with self._lock:
             self.done.set()
             beside = self.beside.is_set()
+        if beside and self.moving:
+            tqdm.write(self._several())
         if beside and self.problems:
             found = self._sorted()
             named = ", ".join(f"{name} ({why})" for name, why in found[:3]) + (", ..." if len(found) > 3 else "")
@@ -153,11 +175,21 @@ class Check:
             place -= len(sides[0])
         paths = [side[place] for side in sides]
         try:
-            sizes = [upright_size(path, self.max_pixels) for path in paths]
+            found = [header(path, self.max_pixels) for path in paths]
+            if len({each.size for each in found}) > 1:  # before it is said: more exactly
+                found = [header(path, self.max_pixels, whole=True) for path in paths]
         except DataError as problem:
             return str(problem.args[1]), str(problem.args[2])
-        own, other = sizes[0], sizes[-1]
+        self.moving |= {path: each.frames for path, each in zip(paths, found, strict=True) if each.frames > 1}
+        own, other = found[0].size, found[-1].size
         return (paths[0], unlike(own, paths[-1], other)) if own and other and own != other else None
+
+    def _several(self) -> str:
+        """Return the line on files that hold more than one picture."""
+        path = min(self.moving)
+        files = sum(len(side) for sides in self.groups for side in sides)
+        return printable(f"note: {len(self.moving)} of {files} pictures hold several frames, such as '{path}' "
+                         f"({self.moving[path]}): the first is used")  # fmt: skip
 
     def _sorted(self) -> list[Problem]:
         return [problem for _, problem in sorted(self.problems)]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from data.files import binary, first_bytes
+from data.orientation import UPRIGHT, orientation, turned
 from data.raster import Raster
 from util.errors import DataError
 
@@ -15,7 +16,7 @@ FEW = 4  # channels that an array of unknown order has at most, unless it is ask
 
 
 def read(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None:
-    """Return an opened file's numbers if it has more than 8 bits a channel, else None: Pillow reads it without loss."""
+    """Return an opened file's numbers, upright, if it has more than 8 bits a channel; else None: Pillow loses nothing."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))
         return None if max(bits) <= 8 else read_tiff(path, channels, max_pixels)
@@ -23,9 +24,11 @@ def read(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None
         import imagecodecs
 
         with binary(path) as file:
-            return Raster(imagecodecs.png_decode(file.read()))
+            data = file.read()
+        said_later = any(name in data for name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"))  # else only known by decoding
+        return Raster(turned(imagecodecs.png_decode(data), orientation(image, said_later)))
     if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey; of PGM in 32 bits, spread to 0..65535
-        return Raster(np.asarray(image).astype(np.uint16))
+        return Raster(turned(np.asarray(image).astype(np.uint16), orientation(image)))
     return Raster(np.asarray(image)) if image.mode == "F" else None
 
 
@@ -56,7 +59,7 @@ def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
     array = _checked(array, path)
     if inverted and array.dtype.kind == "u":
         array = np.iinfo(array.dtype).max - array
-    return Raster(_turned(array, tag.value if tag else 1))
+    return Raster(turned(array, tag.value if tag else UPRIGHT))
 
 
 def read_numpy(path: str, channels: int, max_pixels: int) -> Raster:
@@ -133,7 +136,7 @@ def too_large(path: str, max_pixels: int, size: tuple[int, ...] = ()) -> DataErr
 
 
 def _check_size(path: str, shape: tuple[int, ...], dtype: Any, channels: int, max_pixels: int) -> None:
-    if len(shape) < 2 or 0 in shape:
+    if len(shape) < 2 or min(shape) < 1:
         raise DataError("image", path, f"holds an array of shape {tuple(shape)}", "give (height, width, channels)")
     if np.prod([float(n) for n in shape]) > max_pixels * max(channels, FEW):
         raise too_large(path, max_pixels, tuple(shape))
@@ -172,14 +175,3 @@ def _greatest(dtype: np.dtype) -> float:
 
 def _as(dtype: np.dtype, array: np.ndarray) -> np.ndarray:
     return (array.round() if dtype.kind in "iu" else array).astype(dtype)
-
-
-def _turned(array: np.ndarray, orientation: Any) -> np.ndarray:
-    """Return a picture upright that lies as TIFF's tag 274 says (TIFF 6.0, Orientation)."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return array

@@ -9,11 +9,11 @@ from PIL import Image, UnidentifiedImageError
 
 from data import deep
 from data.images import FORMATS, USUAL, open_image
+from data.orientation import SIDEWAYS, orientation, turned
 from data.profiles import to_srgb
 from data.raster import Raster
 from util.errors import DataError
 
-ORIENTATION = 0x0112  # the EXIF tag
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "NPY": ".npy", "PPM": ".ppm", "BMP": ".bmp",
             "WEBP": ".webp", "GIF": ".gif"}  # fmt: skip
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes
@@ -76,7 +76,7 @@ def head(path: str | Path) -> Head:
             coloured = not image.mode.startswith(("I", "F"))
             sixteen = coloured and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             width, height = image.size
-            if _orientation(image) >= 5:
+            if orientation(image) in SIDEWAYS:
                 width, height = height, width
             kind = _format(image)
             frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)  # MPO: a preview, not another picture
@@ -102,16 +102,16 @@ def read(path: str | Path, indexed: bool = False, srgb: bool = False) -> Exact:
         with Image.open(path, formats=FORMATS) as image:
             kind, profile = _format(image), image.info.get("icc_profile")
             raster = deep.read(image, str(path), 3, USUAL.max_pixels)
-            if raster is not None:  # a TIFF comes upright
-                return Exact(_upright(_squeezed(raster), 1 if kind == "TIFF" else _orientation(image)), kind)
-            turn = _orientation(image)
+            if raster is not None:
+                return Exact(_squeezed(raster), kind)
+            turn = orientation(image)
             image.load()
             if image.mode == "P" and indexed and image.palette is not None and "transparency" not in image.info:
                 palette = image.palette.mode, image.palette.tobytes()
-                return Exact(_upright(np.asarray(image), turn), kind, profile, palette)
+                return Exact(turned(np.asarray(image), turn), kind, profile, palette)
             if srgb or image.mode in ("CMYK", "LAB"):
-                return Exact(_upright(_values(to_srgb(image)), turn), kind)
-            return Exact(_upright(_values(image), turn), kind, profile)
+                return Exact(turned(_values(to_srgb(image)), turn), kind)
+            return Exact(turned(_values(image), turn), kind, profile)
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # as above
@@ -224,22 +224,6 @@ def holds(kind: str, picture: Exact) -> bool:
 
 def _format(image: Image.Image) -> str:
     return "JPEG" if image.format == "MPO" else str(image.format)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged EXIF, in any of the ways Pillow meets it: the picture itself is fine as it lies
-        return 1
-
-
-def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Return a picture turned as its EXIF orientation, 2 to 8, says; any other leaves it."""
-    if orientation in (5, 7):
-        values = values.swapaxes(0, 1)
-    turns = {3: 2, 6: 3, 7: 2, 8: 1}.get(orientation, 0)
-    values = np.rot90(values, turns)
-    return values[:, ::-1] if orientation == 2 else values[::-1] if orientation == 4 else values
 
 
 def _values(image: Image.Image) -> np.ndarray:

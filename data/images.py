@@ -1,5 +1,6 @@
 """Read picture files: upright, in sRGB, as many channels as are asked for."""
 
+import logging
 import warnings
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -10,13 +11,15 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from data import deep, demo, profiles
 from data.files import binary, first_bytes, open_file
 from data.raster import Raster
-from util.errors import DataError
+from util.errors import DataError, EnvironmentFault
 
 # recognised by content; others (EPS!) are never opened; JPEG includes MPO
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 
 Picture = Image.Image | Raster
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, by --max_image_pixels
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, which costs nothing
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it cannot read, it also raises
 
 END_OF_JPEG = b"\xff\xd9"
 
@@ -41,7 +44,8 @@ def open_image(path: str, channels: int, how: Reading = USUAL) -> Picture:
     """Return the picture in a file, upright (EXIF), its colours in sRGB.
 
     A Pillow image of mode L for 1 channel and RGB for 3 where the file has 8 bits a channel, else a Raster of as many
-    channels, which keeps the file's numbers. Raises DataError, naming the file, for whatever cannot be read so.
+    channels, which keeps the file's numbers. Raises DataError, naming the file, for whatever cannot be read so, and
+    EnvironmentFault where memory does not suffice.
     """
     if demo.is_demo(path):
         return in_channels(demo.draw(path), channels, path, how)
@@ -49,8 +53,11 @@ def open_image(path: str, channels: int, how: Reading = USUAL) -> Picture:
         if path.lower().endswith((".npy", ".npz")):
             return deep.in_channels(deep.read_numpy(path, channels, how.max_pixels), channels, path, how.background)
         return _read(path, channels, how)
-    except (DataError, MemoryError):
+    except DataError:
         raise
+    except MemoryError as problem:
+        remedy = "lower --num_threads, --batch_size or --max_image_pixels"
+        raise EnvironmentFault("image", path, "needs more memory than there is", remedy) from problem
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
         raise DataError("image", path, reason(path, problem), "delete or replace it") from problem
 

@@ -3,7 +3,6 @@
 import io
 import os
 import zipfile
-import zlib
 from functools import lru_cache
 
 from util.errors import DataError
@@ -66,7 +65,9 @@ def member(path: str, zip_file: str, inside: str) -> io.BytesIO:
         raise DataError("image", path, why, "take it out of the zip file")
     try:
         return io.BytesIO(archive.read(info))  # never more than it says
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as problem:
+    except MemoryError:
+        raise
+    except Exception as problem:  # zipfile raises its own, OSError, EOFError, ValueError, RuntimeError, zlib.error, ...
         why = f"cannot be unpacked from {zip_file} ({type(problem).__name__}: {problem})"
         raise DataError("image", path, why, "download or make the zip file again") from problem
 
@@ -79,6 +80,8 @@ def _archive(zip_file: str) -> zipfile.ZipFile:
         if key not in _open:
             _open.setdefault(key, zipfile.ZipFile(zip_file))  # two threads may open it twice, neither waits
         return _open[key]
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeDecodeError) as problem:
+    except MemoryError:
+        raise
+    except Exception as problem:  # as above
         why = f"is no whole zip file ({problem})"
         raise DataError("file", zip_file, why, "download or make it again") from problem
