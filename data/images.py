@@ -139,10 +139,12 @@ def colour(text: str) -> tuple[int, int, int] | None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as EXIF says, the same one where nothing is to be turned: a copy may be huge."""
     try:
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # damaged EXIF, in any of the ways Pillow meets it: the picture itself is fine as it lies
         return image
+    return image
 
 
 def reason(path: str, problem: Exception) -> str:
