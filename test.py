@@ -62,11 +62,12 @@ def translate(o, model, results, batches, where):
     from util.pixels import pictures
 
     for batch in batches:
-        batch = move(batch, where)
+        paths = batch["path_A"]
+        wanted = len(paths) if o.num_test is None else min(len(paths), o.num_test - results.count)
         with torch.inference_mode():
-            out = model(batch)
-        wanted = len(batch["A"]) if o.num_test is None else min(len(batch["A"]), o.num_test - results.count)
-        results.add(pictures(model, out, o), batch["path_A"][:wanted])
+            shown = pictures(model, model(move(batch, where)), o)
+        del batch
+        results.add(shown, paths[:wanted])
         if o.num_test is not None and results.count >= o.num_test:
             break
 

@@ -93,7 +93,9 @@ class Loader:
                 refuse("image", list(skipped.items()), f"of {self.order.length} pictures",
                        "delete or replace them: --on_bad_image skip is for a few")  # fmt: skip
             if batch:
-                yield batch
+                held = [batch]
+                del batch
+                yield held.pop()  # a huge picture is the caller's alone
         if skipped:
             said = f"note: {len(skipped)} pictures could not be used in epoch {epoch}:"
             tqdm.write("\n".join([said, *told(list(skipped.items()))]))

@@ -57,16 +57,17 @@ class Results:
         return self.folder / numbered("index", 1)
 
     def add(self, images: dict[str, Tensor], paths: list[str]) -> None:
-        """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the N inputs they come from."""
+        """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the N inputs they come from; `images` is emptied."""
         if not self.parts:
             self.parts = label_parts(images)
             self.names = Names(tails_of(self.parts.values()))
         for i, path in enumerate(paths):
             name = self.names.of_input(PurePath(path))
-            pictures = []
-            for label, batch in images.items():
-                pictures.append(self._of_input(batch[i], name, label, PurePath(path).suffix.lower()))
             figures = self._compared(name, images, i)
+            pictures, last = [], i + 1 == len(paths)
+            for label in list(images):
+                image = (images.pop(label) if last else images[label])[i]  # a huge one goes when it is saved
+                pictures.append(self._of_input(image, name, label, PurePath(path).suffix.lower()))
             self._book(bool(figures)).add(name, pictures, figures)
             self.count += 1
 
