@@ -75,7 +75,9 @@ def ours(folder, count, workers, cache):
                "--cache", cache, "--max_dataset_size", str(count), "--overwrite"], "train")  # fmt: skip
     dataset = find("dataset", "aligned")(o)
     dataset.spec()
-    return Loader(dataset, o, shuffle=True)
+    loader = Loader(dataset, o, shuffle=True)
+    loader.sample()  # as train.py does, which rehearses a step with it
+    return loader
 
 
 def rate(batches):

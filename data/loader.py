@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from data.base import NEIGHBOURS, BaseDataset, Sample, usable
 from data.checks import too_many
+from data.shelf import Shelf
 from util import blame, plugins
 from util.errors import DataError, UserError, printable
 from util.pixels import first_pictures, grid
@@ -40,8 +41,10 @@ class Loader:
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # their processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
+        # of pinned batches DataLoader has a thread, which knows no shelf
+        self.sender = Sender(0 if pin else workers)
         self.loader: Any = DataLoader(
-            Seeded(dataset, o.seed, tries(o)), batch_sampler=self.order, num_workers=workers, collate_fn=collate,
+            Seeded(dataset, o.seed, tries(o)), batch_sampler=self.order, num_workers=workers, collate_fn=self.sender,
             persistent_workers=workers > 0, pin_memory=pin, worker_init_fn=_quiet_worker,
             generator=torch.Generator(),  # its own: the global one belongs to the training step
         )  # fmt: skip
@@ -53,10 +56,13 @@ class Loader:
         """Return the first sample, repeated, as a batch of the epoch's first batch's size, made in this process."""
         batch = one_batch(self.loader.dataset[1, 0])
         n = min(self.order.batch_size, self.order.length)
-        return {
+        batch = {
             k: v.expand(n, *v.shape[1:]) if torch.is_tensor(v) else v * n if isinstance(v, list) else v
             for k, v in batch.items()
         }
+        if not self.workers:
+            self.sender.make_room(batch)
+        return batch
 
     def sheet(self, number: int = 8) -> np.ndarray | None:
         """Return the first samples as one picture (H, W, 3) uint8: A above, B below, as far as they have its channels.
@@ -82,7 +88,9 @@ class Loader:
         batches = iter(self.loader)
         self.workers |= set(multiprocessing.active_children()) - others
         skipped: dict[str, str] = {}
-        for batch in batches:
+        for sent in batches:
+            batch = self.sender.shelf.take(sent)
+            del sent
             if isinstance(batch, UserError):
                 try:
                     raise batch
@@ -220,6 +228,22 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
         one = {k: v[None] if isinstance(v, torch.Tensor) else default_collate([v]) for k, v in samples[0].items()}
         return one | skipped
     return default_collate(samples) | skipped
+
+
+class Sender:
+    """Makes batches of samples; workers hand theirs over by a shelf as soon as it is known how large they are."""
+
+    def __init__(self, workers: int):
+        self.workers, self.shelf = workers, Shelf(0, {})
+
+    def make_room(self, batch: dict[str, Any]) -> None:
+        """Set up the shelf for batches as large as this one; before the workers are forked."""
+        self.shelf = Shelf(self.workers, batch)
+
+    def __call__(self, samples: list[Any]) -> Any:
+        """Return a batch, what stands for it on its way from a worker, or the first error among the samples."""
+        batch = collate(samples)
+        return batch if isinstance(batch, UserError) else self.shelf.lay(batch)
 
 
 def one_batch(sample: Sample | UserError) -> dict[str, Any]:

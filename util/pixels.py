@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 PADDING = 2  # pixels between pictures of a grid
-STRIP = 256  # rows that are brought from one type to another at a time
+STRIP = 32  # rows that are brought from one type to another at a time
 COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
