@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from tqdm import tqdm
 
 from data.base import NEIGHBOURS, BaseDataset, Sample, usable
-from data.checks import too_many
+from data.checks import frames_of, too_many
 from util import blame, plugins
 from util.errors import DataError, UserError, printable
 from util.pixels import first_pictures, grid
@@ -37,6 +37,7 @@ class Loader:
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
         self.dataset, self.inventory = dataset, dataset.inventory
+        self.looks = not o.isTrain  # a training has looked at all headers before
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # their processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
@@ -93,10 +94,21 @@ class Loader:
                 refuse("image", list(skipped.items()), f"of {self.order.length} pictures",
                        "delete or replace them: --on_bad_image skip is for a few")  # fmt: skip
             if batch:
+                self._tell_of_frames(batch.get("path_A", ()))
                 yield batch
         if skipped:
             said = f"note: {len(skipped)} pictures could not be used in epoch {epoch}:"
             tqdm.write("\n".join([said, *told(list(skipped.items()))]))
+
+    def _tell_of_frames(self, paths: Sequence[str]) -> None:
+        """Say in a test, once, that of several pictures in a file the first is used."""
+        for path in paths if self.looks else ():
+            frames = frames_of(path)
+            if frames > 1:
+                self.looks = False
+                said = f"note: '{path}' holds {frames} frames: of it, and of others like it, the first is used"
+                tqdm.write(printable(said))
+                return
 
     def close(self) -> None:
         """End all workers now, also those that hang on a disk that does not answer; nothing more can be loaded."""

@@ -35,6 +35,10 @@ def find_ranges(dataset: Any, sample: Callable[[int], Any]) -> tuple[str, str]:
         step = max(1, -(-len(dataset) // SAMPLES))
         every = _Seen(dataset, sample, list(range(0, len(dataset), step)))
         for side, asked in unknown.items():
+            if not asked and len(every.every[side]) > 1:
+                print(f"range of {side}: each file's own, for they hold {', '.join(sorted(every.every[side]))}")
+                found[side] = ""
+                continue
             beyond = BEYOND if asked == "percentile" else 0.0
             values = measured(every.numbers(side, asked), first.kinds[side], beyond)
             extent = f"{values.lo:g} to {values.hi:g}, measured on {every.count} of {len(dataset)} samples"
@@ -48,7 +52,8 @@ class _Seen:
     """What a data set's preprocessing is given for some samples, by side."""
 
     def __init__(self, dataset: Any, sample: Callable[[int], Any], indices: list[int]):
-        self.kinds: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}  # of the first picture
+        self.every: dict[str, set[str]] = {side: set() for side in "AB"}
         self.extremes: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
         self.some: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
         self.count = len(indices)
@@ -63,6 +68,7 @@ class _Seen:
     def note(self, side: str, picture: Picture) -> None:
         array = pixels(picture)
         self.kinds.setdefault(side, array.dtype.name)
+        self.every[side].add(array.dtype.name)
         self.extremes[side].append(np.array([array.min(), array.max()], dtype=np.float64))
         flat = array.reshape(-1)
         self.some[side].append(flat[:: max(1, flat.size // NUMBERS)].astype(np.float64))
