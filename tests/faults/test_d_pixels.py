@@ -91,11 +91,36 @@ def test_f035_bombs_end_in_one_line_and_little_memory(name, process, paired, rec
 
 
 def test_f035_the_limit_is_an_option(tmp_path):
+    """A picture of more pixels than --max_image_pixels is refused naming the option; one of as many is read."""
     picture(0, 20, 20).save(tmp_path / "x.png")
     assert open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=400)).size == (20, 20)
     for most in (399, 100):
         with pytest.raises(DataError, match=rf"more pixels than --max_image_pixels {most};"):
             open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=most))
+
+
+@pytest.mark.parametrize("shape", [(-(2**63), 128), (-1, 5), (4, -3), (-2, -3), (2**40, 2**40)])
+def test_f035_arrays_that_lie_about_their_shape(shape, tmp_path):
+    """A .npy file whose shape is negative or overflows when multiplied: one line that names the file."""
+    header_text = repr({"descr": "<u2", "fortran_order": False, "shape": shape}).encode()
+    data = b"\x93NUMPY\1\0" + struct.pack("<H", len(header_text)) + header_text + bytes(60)
+    (tmp_path / "x.npy").write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.npy': (holds an array of shape|is .* more pixels)"):
+        open_image(str(tmp_path / "x.npy"), 1)
+
+
+def test_f035_no_more_pages_are_looked_for_than_channels(tmp_path, monkeypatch):
+    """A TIFF of 40 pages (a damaged one goes on for millions): five are parsed to see that they are no 4 channels."""
+    with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+        for _ in range(40):
+            file.write(DEEP, metadata=None)
+    parsed, parse = [], tifffile.TiffPage.__init__
+    monkeypatch.setattr(
+        tifffile.TiffPage, "__init__", lambda *args, **more: (parsed.append(1), parse(*args, **more))[1]
+    )
+    with pytest.raises(DataError, match="has 1 channels, and cannot become 4"):
+        open_image(str(tmp_path / "x.tif"), 4)
+    assert len(parsed) <= 5
 
 
 # --- F38, F39 -------------------------------------------------------------------------------------------------------
