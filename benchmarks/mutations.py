@@ -316,7 +316,6 @@ def tiffs(colour: Image.Image) -> list[bytes]:
         (scene(channels=4, kind=np.uint8).transpose(2, 0, 1), {"photometric": "minisblack", "compression": "packbits"}),
         (scene(kind=np.float64, channels=1)[..., 0], {"byteorder": ">", "photometric": "minisblack"}),
         (scene(kind=np.uint16, channels=1)[..., 0], {"compression": "jpeg2000"}),
-        (scene(), {"compression": "webp", "photometric": "rgb"}),
     ]
     for array, how in more:
         file = BytesIO()
@@ -342,7 +341,7 @@ def sources() -> dict[str, list[tuple[str, bytes]]]:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     deep = [imagecodecs.png_encode(scene(channels=n, kind=np.uint16)) for n in (3, 4)]
     grey16 = saved(Image.fromarray(scene(channels=1, kind=np.uint16)[..., 0]), "PNG")
-    files = {
+    files: dict[str, list[Any]] = {
         "JPEG": [saved(colour, "JPEG"), saved(colour, "JPEG", progressive=True, exif=turned(6)),
                  saved(colour.convert("CMYK"), "JPEG"), saved(colour.convert("L"), "JPEG", icc_profile=profile),
                  saved(colour, "JPEG", quality=100, subsampling=0)],

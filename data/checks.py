@@ -64,6 +64,14 @@ def header(path: str, max_pixels: int = USUAL.max_pixels, whole: bool = False) -
         raise DataError("image", path, reason(path, problem), "delete or replace it") from problem
 
 
+def frames_of(path: str) -> int:
+    """Return how many pictures a file holds; 1 of what cannot be told."""
+    try:
+        return header(path).frames
+    except DataError:  # a data set may name what is no file
+        return 1
+
+
 def _frames(image: Image.Image) -> int:
     """Return how many pictures an opened file holds; a preview (MPO) or a smaller copy (TIFF) is none."""
     try:

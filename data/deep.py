@@ -16,7 +16,7 @@ FEW = 4  # channels that an array of unknown order has at most, unless it is ask
 
 
 def read(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None:
-    """Return an opened file's numbers, upright, if it has more than 8 bits a channel; else None: Pillow loses nothing."""
+    """Return an opened file's numbers, upright, if it has more than 8 bits a channel, else None: Pillow can."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))
         return None if max(bits) <= 8 else read_tiff(path, channels, max_pixels)
@@ -42,12 +42,11 @@ def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
     import tifffile
 
     with binary(path) as opened, tifffile.TiffFile(opened) as file:
-        series, page = file.series[0], file.pages.first
-        whole = [n for n in series.shape if n != 1]
-        stacked = len(whole) == 3 and channels in (whole[0], whole[2]) and len(series.pages) > 1
-        shape, axes = (series.shape, series.axes) if stacked else (page.shape, page.axes)
-        _check_size(path, shape, series.dtype, channels, max_pixels)
-        array = series.asarray() if stacked else page.asarray()
+        page = file.pages.first
+        stack = _stack(file, channels)
+        shape, axes = ((channels, *page.shape), "C" + page.axes) if stack else (page.shape, page.axes)
+        _check_size(path, shape, page.dtype, channels, max_pixels)
+        array = np.stack([each.asarray() for each in stack]) if stack else page.asarray()
         kept = [i for i, n in enumerate(shape) if n != 1 or axes[i] in "YX"]
         array, axes = array.reshape([shape[i] for i in kept]), "".join(axes[i] for i in kept)
         tag = page.tags.get(274)
@@ -60,6 +59,23 @@ def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
     if inverted and array.dtype.kind == "u":
         array = np.iinfo(array.dtype).max - array
     return Raster(turned(array, tag.value if tag else UPRIGHT))
+
+
+def _stack(file: Any, channels: int) -> list[Any]:
+    """Return the pages of a TIFF if they are as many as the channels asked for, alike, and of one channel; else [].
+
+    No more are looked for: a damaged file may go on for millions.
+    """
+    pages = [file.pages.first]
+    if channels == 1 or sum(n != 1 for n in pages[0].shape) != 2:
+        return []
+    while len(pages) <= channels:
+        try:
+            pages.append(file.pages[len(pages)])
+        except IndexError:
+            break
+    alike = len({(page.shape, page.axes, page.dtype) for page in pages}) == 1
+    return pages if len(pages) == channels and alike else []
 
 
 def read_numpy(path: str, channels: int, max_pixels: int) -> Raster:

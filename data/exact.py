@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data import deep
-from data.images import FORMATS, USUAL, open_image
+from data.images import USUAL, open_image, opened
 from data.orientation import SIDEWAYS, orientation, turned
 from data.profiles import to_srgb
 from data.raster import Raster
@@ -71,7 +71,7 @@ class Exact:
 def head(path: str | Path) -> Head:
     """Return what a file says of its picture; DataError, naming it, if it is none."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with opened(str(path), USUAL.max_pixels) as image:
             # asked first: a PNG's orientation may stand at its end, and then all is read
             coloured = not image.mode.startswith(("I", "F"))
             sixteen = coloured and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
@@ -99,7 +99,7 @@ def read(path: str | Path, indexed: bool = False, srgb: bool = False) -> Exact:
     try:
         if str(path).lower().endswith((".npy", ".npz")):
             return Exact(_squeezed(deep.read_numpy(str(path), 3, USUAL.max_pixels)), "NPY")
-        with Image.open(path, formats=FORMATS) as image:
+        with opened(str(path), USUAL.max_pixels) as image:
             kind, profile = _format(image), image.info.get("icc_profile")
             raster = deep.read(image, str(path), 3, USUAL.max_pixels)
             if raster is not None:

@@ -13,7 +13,8 @@ from data import demo, index, zips
 from data.paths import Paths
 from util.errors import DataError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".npy", ".npz")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".apng",
+              ".mpo", ".npy", ".npz")  # fmt: skip
 PHASES = ("train", "test", "val", "valid", "validation")
 _ENDINGS = tuple(os.fsencode(end) for end in EXTENSIONS)
 

@@ -72,6 +72,8 @@ def opened(path: str, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
         image.close()
         raise deep.too_large(path, max_pixels, image.size)
+    # else Pillow may map the file into memory: a TIFF on its side comes out wrong, one cut meanwhile ends the process
+    image.filename = ""  # type: ignore[attr-defined]
     return image
 
 
@@ -90,18 +92,20 @@ def _read(path: str, channels: int, how: Reading) -> Picture:
             image.load()
             whole: Image.Image = image
         except OSError:
+            if image.format not in ("JPEG", "MPO"):
+                raise
             whole = _jpeg_without_its_end(path, image)
         return in_channels(_upright(whole), channels, path, how)
 
 
 def _jpeg_without_its_end(path: str, cut: Image.Image) -> Image.Image:
-    """Return the picture of a JPEG that lacks bytes after its last pixel; raise what it raised for any other file.
+    """Return the picture of a JPEG that lacks bytes after its last pixel; raise what it raised if it lacks others.
 
     Whether pixels are missing too is seen by what follows in their place: of a whole picture it changes nothing.
     """
     with binary(path) as file:
         data = file.read().removesuffix(END_OF_JPEG[:1])
-    if cut.format not in ("JPEG", "MPO") or data.endswith(END_OF_JPEG):
+    if data.endswith(END_OF_JPEG):
         cut.load()  # raises again
     tries = [Image.open(BytesIO(data + end + END_OF_JPEG), formats=("JPEG",)) for end in (b"", b"\xaa" * 512)]
     plain, padded = (np.asarray(image) for image in tries)

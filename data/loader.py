@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from tqdm import tqdm
 
 from data.base import NEIGHBOURS, BaseDataset, Sample, usable
-from data.checks import too_many
-from data.shelf import Shelf
+from data.checks import frames_of, too_many
+from data.shelf import Laid, Shelf
 from util import blame, plugins
 from util.errors import DataError, UserError, printable
 from util.pixels import first_pictures, grid
@@ -38,6 +38,7 @@ class Loader:
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
         self.dataset, self.inventory = dataset, dataset.inventory
+        self.looks = not o.isTrain  # a training has looked at all headers before
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # their processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
@@ -101,12 +102,23 @@ class Loader:
                 refuse("image", list(skipped.items()), f"of {self.order.length} pictures",
                        "delete or replace them: --on_bad_image skip is for a few")  # fmt: skip
             if batch:
+                self._tell_of_frames(batch.get("path_A", ()))
                 held = [batch]
                 del batch
                 yield held.pop()  # a huge picture is the caller's alone
         if skipped:
             said = f"note: {len(skipped)} pictures could not be used in epoch {epoch}:"
             tqdm.write("\n".join([said, *told(list(skipped.items()))]))
+
+    def _tell_of_frames(self, paths: Sequence[str]) -> None:
+        """Say in a test, once, that of several pictures in a file the first is used."""
+        for path in paths if self.looks else ():
+            frames = frames_of(path)
+            if frames > 1:
+                self.looks = False
+                said = f"note: '{path}' holds {frames} frames: of it, and of others like it, the first is used"
+                tqdm.write(printable(said))
+                return
 
     def close(self) -> None:
         """End all workers now, also those that hang on a disk that does not answer; nothing more can be loaded."""
@@ -224,10 +236,13 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
                     sizes = " and ".join("x".join(map(str, s[name].shape[:0:-1])) for s in (samples[0], sample))
                     return DataError("image", path, f"cannot be batched: pictures of {sizes}",
                                      "use --batch_size 1, or a --preprocess that crops")  # fmt: skip
-    if len(samples) == 1:  # no copy of what may be huge
-        one = {k: v[None] if isinstance(v, torch.Tensor) else default_collate([v]) for k, v in samples[0].items()}
-        return one | skipped
-    return default_collate(samples) | skipped
+    return {name: _joined([sample[name] for sample in samples]) for name in samples[0]} | skipped
+
+
+def _joined(values: list[Any]) -> Any:
+    if not isinstance(values[0], torch.Tensor):
+        return default_collate(values)
+    return values[0][None] if len(values) == 1 else torch.stack(values)  # no copy of one picture, which may be huge
 
 
 class Sender:
@@ -243,7 +258,14 @@ class Sender:
     def __call__(self, samples: list[Any]) -> Any:
         """Return a batch, what stands for it on its way from a worker, or the first error among the samples."""
         batch = collate(samples)
-        return batch if isinstance(batch, UserError) else self.shelf.lay(batch)
+        if isinstance(batch, UserError):
+            return batch
+        sent = self.shelf.lay(batch)
+        if get_worker_info() and not isinstance(sent, Laid):
+            for value in batch.values():
+                if isinstance(value, torch.Tensor):
+                    value.share_memory_()  # here, where its failure is heard: in the thread that sends it would be lost
+        return sent
 
 
 def one_batch(sample: Sample | UserError) -> dict[str, Any]:

@@ -11,7 +11,7 @@ UPRIGHT = 1
 
 
 def orientation(image: Image.Image, whole: bool = True) -> int:
-    """Return how a file opened by Pillow lies, 1 to 8; 1 where nothing says so, and of a TIFF, which Pillow itself turns.
+    """Return how a file opened by Pillow lies, 1 to 8; 1 if nothing says so, or of a TIFF, which Pillow itself turns.
 
     A PNG may say it after its pixels: not `whole`, what is said there is not looked for.
     """

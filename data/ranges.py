@@ -20,7 +20,8 @@ class Seen:
 
     def __init__(self, preprocess: Preprocess):
         self.preprocess = preprocess
-        self.kinds: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}  # of the first picture
+        self.every: dict[str, set[str]] = {side: set() for side in "AB"}
         self.extremes: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
         self.some: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
 
@@ -34,6 +35,7 @@ class Seen:
     def _note(self, side: str, picture: Picture) -> None:
         array = pixels(picture)
         self.kinds.setdefault(side, array.dtype.name)
+        self.every[side].add(array.dtype.name)
         self.extremes[side].append(np.array([array.min(), array.max()], dtype=np.float64))
         flat = array.reshape(-1)
         self.some[side].append(flat[:: max(1, flat.size // NUMBERS)].astype(np.float64))
@@ -68,6 +70,10 @@ def find_ranges(dataset: Any, first: Seen, sample: Callable[[int], Any]) -> tupl
                 with seeded(index):  # whatever it draws, the run's own generators stay untouched
                     sample(index)
         for side, asked in unknown.items():
+            if not asked and len(every.every[side]) > 1:
+                print(f"range of {side}: each file's own, for they hold {', '.join(sorted(every.every[side]))}")
+                found[side] = ""
+                continue
             values = every.values(side, asked)
             said = f"range of {side}: {values.lo:g} to {values.hi:g}"
             print(f"{said}, measured on {len(indices)} of {len(dataset)} samples")

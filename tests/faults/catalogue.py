@@ -1,6 +1,5 @@
 """What may go wrong, by number: 103 cases, and why some have no test in this folder."""
 
-PICTURES = "tests/test_images.py holds what is checked today"
 PROCESSES = "training in several processes is not built yet"
 
 TITLES = {
@@ -36,7 +35,6 @@ TITLES = {
 }  # fmt: skip
 
 ELSEWHERE = {
-    **dict.fromkeys((34, 35, 37, 38, 39, 49, 50), PICTURES),
     71: "half precision is not built yet",
     73: PROCESSES,
     **{n: PROCESSES for n in range(77, 85)},

@@ -2,17 +2,25 @@
 
 import io
 import itertools
+import os
 import struct
+import subprocess
 import zlib
+from functools import partial
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from conftest import SMALL, picture
+from injecting import limit, small_shared_memory
 from PIL import Image, ImageFile, PngImagePlugin
 
+from data import exact
+from data.checks import header
 from data.images import Reading, open_image
-from data.raster import Raster
-from util.errors import DataError
+from data.raster import Raster, pixels
+from util.errors import DataError, EnvironmentFault
 
 TRAIN = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--netD", "pixel", "--n_epochs", 1,
          "--n_epochs_decay", 0, "--no_html"]  # fmt: skip
@@ -83,12 +91,36 @@ def test_f035_bombs_end_in_one_line_and_little_memory(name, process, paired, rec
 
 
 def test_f035_the_limit_is_an_option(tmp_path):
-    """A picture of one pixel more than --max_image_pixels, or of four times as many: refused, the option named."""
+    """A picture of more pixels than --max_image_pixels is refused naming the option; one of as many is read."""
     picture(0, 20, 20).save(tmp_path / "x.png")
     assert open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=400)).size == (20, 20)
-    for limit in (399, 100):
-        with pytest.raises(DataError, match=rf"more pixels than --max_image_pixels {limit};"):
-            open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=limit))
+    for most in (399, 100):
+        with pytest.raises(DataError, match=rf"more pixels than --max_image_pixels {most};"):
+            open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=most))
+
+
+@pytest.mark.parametrize("shape", [(-(2**63), 128), (-1, 5), (4, -3), (-2, -3), (2**40, 2**40)])
+def test_f035_arrays_that_lie_about_their_shape(shape, tmp_path):
+    """A .npy file whose shape is negative or overflows when multiplied: one line that names the file."""
+    header_text = repr({"descr": "<u2", "fortran_order": False, "shape": shape}).encode()
+    data = b"\x93NUMPY\1\0" + struct.pack("<H", len(header_text)) + header_text + bytes(60)
+    (tmp_path / "x.npy").write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.npy': (holds an array of shape|is .* more pixels)"):
+        open_image(str(tmp_path / "x.npy"), 1)
+
+
+def test_f035_no_more_pages_are_looked_for_than_channels(tmp_path, monkeypatch):
+    """A TIFF of 40 pages (a damaged one goes on for millions): five are parsed to see that they are no 4 channels."""
+    with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+        for _ in range(40):
+            file.write(DEEP, metadata=None)
+    parsed, parse = [], tifffile.TiffPage.__init__
+    monkeypatch.setattr(
+        tifffile.TiffPage, "__init__", lambda *args, **more: (parsed.append(1), parse(*args, **more))[1]
+    )
+    with pytest.raises(DataError, match="has 1 channels, and cannot become 4"):
+        open_image(str(tmp_path / "x.tif"), 4)
+    assert len(parsed) <= 5
 
 
 # --- F38, F39 -------------------------------------------------------------------------------------------------------
@@ -172,6 +204,150 @@ def test_f039_all_orientations_are_one_picture_for_both_of_a_pair(orientation, t
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored[orientation])).save(tmp_path / "x.png", exif=exif)
     assert (np.asarray(open_image(str(tmp_path / "x.png"), 3)) == upright).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_f039_pictures_of_16_bits_are_turned_alike(late, orientation, tmp_path):
+    """A 16-bit PNG in each of EXIF's eight ways, said before or after its pixels: one picture for each reader."""
+    upright = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
+              6: np.rot90(upright), 7: np.rot90(upright, 2).swapaxes(0, 1), 8: np.rot90(upright, -1)}  # fmt: skip
+    exif = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + b"\0\0\0\0"
+    for channels in (1, 3):
+        data = imagecodecs.png_encode(np.ascontiguousarray(stored[orientation][:, :, :channels].squeeze()))
+        chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+        place = len(data) - 12 if late else 33  # before IEND, or after IHDR
+        (tmp_path / "x.png").write_bytes(data[:place] + chunk + data[place:])
+        got = open_image(str(tmp_path / "x.png"), channels)
+        assert isinstance(got, Raster) and (got.array == upright[:, :, :channels]).all()
+        assert (exact.read(tmp_path / "x.png").values == upright[:, :, :channels].squeeze()).all()
+        assert header(str(tmp_path / "x.png"), whole=True).size == (9, 6)
+
+
+def test_f039_a_tiff_is_turned_once_by_each_reader(tmp_path):
+    """A TIFF of 8 or 16 bits that lies on its side: upright, as large as it is said to be, in training and scripts."""
+    for kind in (np.uint8, np.uint16):
+        values = RNG.integers(0, 256, (6, 9), dtype=np.uint8).astype(kind)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(np.ascontiguousarray(np.rot90(values))).save(tmp_path / "x.tif", exif=exif)
+        got = open_image(str(tmp_path / "x.tif"), 1)
+        assert got.size == header(str(tmp_path / "x.tif")).size == (9, 6)
+        assert (pixels(got)[..., 0] == values).all() and (exact.read(tmp_path / "x.tif").values == values).all()
+        assert (exact.head(tmp_path / "x.tif").width, exact.head(tmp_path / "x.tif").height) == (9, 6)
+
+
+def test_f039_pairs_that_say_late_how_they_lie_are_not_refused(tmp_path, command):
+    """A lies upright; B on its side, which its PNG says after its pixels: no complaint about their sizes."""
+    for number in range(2):
+        for side, turn in (("A", 1), ("B", 6)):
+            (tmp_path / "d" / f"train{side}").mkdir(parents=True, exist_ok=True)
+            exif = Image.Exif()
+            exif[0x0112] = turn
+            file = io.BytesIO()
+            image = picture(number, 40, 36)
+            (image.transpose(Image.Transpose.ROTATE_90) if turn == 6 else image).save(file, "PNG")
+            said = exif.tobytes().removeprefix(b"Exif\0\0")
+            chunk = struct.pack(">I", len(said)) + b"eXIf" + said + struct.pack(">I", zlib.crc32(b"eXIf" + said))
+            data = file.getvalue()
+            (tmp_path / "d" / f"train{side}" / f"{number}.png").write_bytes(data[:-12] + chunk + data[-12:])
+    ended = command("train", *TRAIN, "--dataroot", tmp_path / "d", "--name", "x")
+    assert ended.code == 0, ended.err
+
+
+# --- F37 ------------------------------------------------------------------------------------------------------------
+
+
+def moving(folder, frames=3):
+    """Write a GIF, WebP, APNG and TIFF of some frames, and a TIFF with a smaller copy; return the first frame."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = Image.fromarray(np.repeat(np.repeat(COLOURS // 64 * 64, 6, axis=0), 6, axis=1)).quantize(64).convert("RGB")
+    others = [Image.eval(first, lambda v, n=n: (255 - v) // (n + 1)) for n in range(frames - 1)]
+    for name, extra in (("a.gif", {}), ("b.webp", {"lossless": True}), ("c.png", {}), ("d.tif", {})):
+        first.save(folder / name, save_all=True, append_images=others, **extra)
+    with tifffile.TiffWriter(folder / "e.tif") as file:
+        file.write(np.asarray(first), photometric="rgb", metadata=None)
+        file.write(np.asarray(first)[::2, ::2].copy(), photometric="rgb", subfiletype=1, metadata=None)
+    picture(3, 54, 36).save(folder / "f.mpo", save_all=True, append_images=[picture(4, 54, 36)])
+    (folder / "f.mpo").rename(folder / "f.jpg")
+    return np.asarray(first)
+
+
+def test_f037_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command):
+    """GIF, WebP, APNG, TIFF of several frames: the first, in training, tests and scripts; one line with the count."""
+    first = moving(tmp_path / "d" / "trainA")
+    for name in ("a.gif", "b.webp", "c.png", "d.tif", "e.tif"):
+        path = tmp_path / "d" / "trainA" / name
+        assert (np.asarray(open_image(str(path), 3)) == first).all(), name
+        assert (exact.read(path).values == first).all(), name
+        assert header(str(path)).frames == (1 if name == "e.tif" else 3), name
+    assert header(str(tmp_path / "d" / "trainA" / "f.jpg")).frames == 1, "a preview is no frame"
+    (tmp_path / "d" / "trainB").mkdir()
+    for number in range(2):
+        picture(number).save(tmp_path / "d" / "trainB" / f"{number}.png")
+    argv = [*SMALL, "--model", "cycle_gan", "--netG", "resnet_4blocks", "--netD", "pixel", "--n_epochs", 1,
+            "--n_epochs_decay", 0, "--no_html"]  # fmt: skip
+    ended = command("train", *argv, "--dataroot", tmp_path / "d", "--name", "x")
+    assert ended.code == 0, ended.err
+    notes = [line for line in ended.out.splitlines() if "frames" in line]
+    assert notes == [f"note: 4 of 8 pictures hold several frames, such as '{tmp_path}/d/trainA/a.gif' (3): "
+                     "the first is used"]  # fmt: skip
+    few = [*argv, "--dataroot", tmp_path / "d" / "trainB", "--dataset_mode", "single", "--model", "pix2pix"]
+    assert "frames" not in command("train", *few, "--name", "y").out
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_f037_a_test_says_it_once_too(threads, tmp_path, command):
+    """test.py on animations, with and without workers: the first frame's results, and one line."""
+    argv = ["train", *TRAIN, "--dataroot", "demo", "--max_dataset_size", 2, "--name", "x", "--overwrite"]
+    assert command(*argv).code == 0
+    first = moving(tmp_path / "d")
+    ended = command("test", "--name", "x", "--gpu_ids", -1, "--model", "test", "--dataset_mode", "single",
+                    "--dataroot", tmp_path / "d", "--native", "--num_threads", threads)  # fmt: skip
+    assert ended.code == 0, ended.err
+    notes = [line for line in (ended.out + ended.err).splitlines() if "frames" in line]
+    assert notes == [f"note: '{tmp_path}/d/a.gif' holds 3 frames: of it, and of others like it, the first is used"]
+    for name in "abcd":
+        assert (np.asarray(Image.open(next((tmp_path / "results").rglob(f"{name}_real.png")))) == first).all()
+
+
+# --- F49 ------------------------------------------------------------------------------------------------------------
+
+
+def test_f049_large_pictures_through_a_small_shared_memory(process, tmp_path, full):
+    """Pictures of 8000x8000, 8 workers, a container's 64 MB of /dev/shm: exit 5, --shm-size or --num_threads 0."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a /dev/shm of its own needs root's rights")
+    side = 8000 if full else 3000  # as floats 768 MB or 108 MB
+    (tmp_path / "d").mkdir()
+    for number in range(2):
+        Image.new("RGB", (side, side), (9 * number, 90, 200)).save(tmp_path / "d" / f"{number}.png", compress_level=1)
+    assert process("train", *TRAIN, "--dataroot", "demo", "--max_dataset_size", 2, "--name", "x").code == 0
+    ended = process("test", "--name", "x", "--gpu_ids", -1, "--model", "test", "--dataset_mode", "single",
+                    "--dataroot", tmp_path / "d", "--native", "--num_threads", 8,
+                    before=partial(small_shared_memory, "64m"))  # fmt: skip
+    assert ended.code == 5, ended.err
+    assert ended.last.startswith("error: shared memory '/dev/shm': is too small"), ended.err
+    assert "--shm-size" in ended.last and "--num_threads 0" in ended.last
+
+
+def test_f049_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
+    """Too little memory for a picture of 8000x8000: the error names the file, --num_threads and --max_image_pixels."""
+    Image.new("RGB", (8000, 8000)).save(tmp_path / "x.png", compress_level=1)
+    child = os.fork()
+    if not child:
+        limit("RLIMIT_AS", 100 << 20, beyond=True)
+        try:
+            open_image(str(tmp_path / "x.png"), 3)
+        except EnvironmentFault as problem:
+            (tmp_path / "said").write_text(str(problem))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / "said").read_text() == (
+        f"image '{tmp_path}/x.png': needs more memory than there is; lower --num_threads, --batch_size or "
+        "--max_image_pixels"
+    )
 
 
 # --- F50 ------------------------------------------------------------------------------------------------------------
