@@ -8,6 +8,7 @@ import mmap
 import multiprocessing
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
@@ -59,10 +60,15 @@ class Shelf:
         """Return a batch that was laid, copied; anything else as it is."""
         if not isinstance(sent, Laid):
             return sent
-        return sent.rest | {
-            name: self._view(at, dtype, shape).clone() if shape.numel() else torch.empty(shape, dtype=dtype)
-            for name, (at, dtype, shape) in sent.where.items()
-        }
+        return sent.rest | {name: self._copy(at, dtype, shape) for name, (at, dtype, shape) in sent.where.items()}
+
+    def _copy(self, at: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
+        """Return what lies somewhere; not by torch, whose threads would take the cores that workers need."""
+        if not shape.numel():
+            return torch.empty(shape, dtype=dtype)
+        assert self.room is not None
+        data = np.frombuffer(self.room, np.uint8, shape.numel() * dtype.itemsize, at).copy()
+        return torch.from_numpy(data).view(dtype).reshape(shape)
 
     def _view(self, at: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
         assert self.room is not None

@@ -167,6 +167,9 @@ def to_tensor(picture: Picture, values: Values = USUAL, halve: bool = False) -> 
 def _as_float(picture: Picture, values: Values) -> torch.Tensor:
     array = pixels(picture).transpose(2, 0, 1)
     if values.usual and array.dtype == np.uint8:
-        tensor = torch.from_numpy(np.array(array, order="C")).float()
-        return tensor.div_(255).sub_(0.5).div_(0.5)  # in place: a third of the time
+        floats = np.ascontiguousarray(array).astype(np.float32)
+        floats /= 255  # step by step, in place: a third of the time, and no threads of torch's, which workers lack
+        floats -= 0.5
+        floats /= 0.5
+        return torch.from_numpy(floats)
     return torch.from_numpy(np.ascontiguousarray(values.scaled(array)))
