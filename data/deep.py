@@ -12,6 +12,7 @@ from util.errors import DataError
 
 WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in luminance (ITU-R BT.601), as Pillow's
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ASSOCIATED = 1  # TIFF 6.0, ExtraSamples: colours are multiplied by alpha
 FEW = 4  # channels that an array of unknown order has at most, unless it is asked for more
 
 
@@ -51,6 +52,7 @@ def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
         array, axes = array.reshape([shape[i] for i in kept]), "".join(axes[i] for i in kept)
         tag = page.tags.get(274)
         inverted = getattr(page.photometric, "name", "") == "MINISWHITE"
+        multiplied = tuple(page.extrasamples)[:1] == (ASSOCIATED,) and not stack
     if axes[:1] in "SC" and array.ndim == 3:
         array = np.moveaxis(array, 0, 2)
     elif array.ndim == 3 and axes[2] not in "SC":
@@ -58,6 +60,8 @@ def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
     array = _checked(array, path)
     if inverted and array.dtype.kind == "u":
         array = np.iinfo(array.dtype).max - array
+    if multiplied and array.ndim == 3 and array.shape[2] in (2, 4):
+        array = _divided(array)
     return Raster(turned(array, tag.value if tag else UPRIGHT))
 
 
@@ -183,6 +187,13 @@ def _composited(array: np.ndarray, background: tuple[int, int, int] | None) -> n
     behind = np.array(background if colours.shape[2] == 3 else [np.dot(background, WEIGHTS)]) / 255 * greatest
     alpha = array[:, :, -1:] / greatest
     return _as(array.dtype, colours * alpha + behind * (1 - alpha))
+
+
+def _divided(array: np.ndarray) -> np.ndarray:
+    """Return colours as they are, of such as are stored multiplied by their alpha, the last channel."""
+    alpha = array[:, :, -1:] / _greatest(array.dtype)
+    colours = np.divide(array[:, :, :-1], alpha, out=np.zeros(array[:, :, :-1].shape), where=alpha > 0)
+    return np.concatenate([_as(array.dtype, colours.clip(0, _greatest(array.dtype))), array[:, :, -1:]], axis=2)
 
 
 def _greatest(dtype: np.dtype) -> float:

@@ -8,10 +8,11 @@ import numpy as np
 from data.raster import pixels
 from data.transforms import Picture, Preprocess, asked_ranges
 from util.seeding import seeded
-from util.values import FULL, TO_BE_MEASURED, Values, measured, parse
+from util.values import FULL, TO_BE_MEASURED, Values, measured, of_type, parse
 
 SAMPLES = 1000  # that are measured at most, evenly spread
 NUMBERS = 20_000  # of a picture that percentiles are taken of
+LITTLE = 0.1  # share of a range below which people are told
 BEYOND = 0.001  # share of the numbers that percentile leaves below, and above
 
 
@@ -76,7 +77,21 @@ def find_ranges(dataset: Any, first: Seen, sample: Callable[[int], Any]) -> tupl
                 continue
             values = every.values(side, asked)
             said = f"range of {side}: {values.lo:g} to {values.hi:g}"
-            print(f"{said}, measured on {len(indices)} of {len(dataset)} samples")
+            kinds = ", ".join(sorted(every.every[side]))
+            mixed = f"; one range for files of {kinds}" if len(every.every[side]) > 1 else ""
+            print(f"{said}, measured on {len(indices)} of {len(dataset)} samples{mixed}")
             found[side] = str(values)
+    for side, text in found.items():
+        _hint(side, first, parse(text) if "," in text else of_type(text))
     dataset.preprocess.values |= {side: parse(text) if "," in text else None for side, text in found.items()}
     return found.get("A", ""), found.get("B", "")
+
+
+def _hint(side: str, first: Seen, values: Values | None) -> None:
+    """Say so where the first picture uses little of a range, as 12 bits in files of 16 do: results would look good."""
+    if values is None or not first.extremes[side]:  # ordinary pictures of 8 bits may be dark
+        return
+    lo, hi = (float(n) for n in first.extremes[side][0])
+    if hi - lo < LITTLE * (values.hi - values.lo):
+        print(f"hint: the first picture of {side} holds {lo:g} to {hi:g}, a little of the range {values.lo:g} to "
+              f"{values.hi:g}; --range auto uses all of it")  # fmt: skip

@@ -1,6 +1,7 @@
 """Read the command line in two passes: first who is asked for (model, data set, plug-ins), then all their flags."""
 
 import argparse
+import re
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -244,7 +245,7 @@ def _read(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | N
             parser.add_argument("--" + flag.name, dest=flag.name, action="append")
         else:
             parser.add_argument("--" + flag.name, dest=flag.name)
-    found, rest = parser.parse_known_args(argv)
+    found, rest = parser.parse_known_args(_with_negatives(argv))
     values = vars(found)
     if known_only:  # values are checked in the second reading, when all plug-ins are known
         return values
@@ -256,6 +257,17 @@ def _read(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | N
         raise texts.unknown(word.lstrip("-").partition("=")[0], flags, layers.owner, layers.elsewhere())
     by_name = {flag.name: flag for flag in flags}
     return {name: by_name[name].check(value) if name in by_name else value for name, value in values.items()}
+
+
+def _with_negatives(argv: list[str]) -> list[str]:
+    """Return a command line with `--range -1000,2000` as one word: argparse would take the number for a flag."""
+    words: list[str] = []
+    for word in argv:
+        if re.match(r"-[\d.]", word) and words and re.fullmatch(r"--\w+", words[-1]):
+            words[-1] += "=" + word
+        else:
+            words.append(word)
+    return words
 
 
 def flags_for(model: str, phase: str = "train") -> list[Flag]:

@@ -152,8 +152,13 @@ def dim(tmp_path):
 
 
 def test_the_type_of_the_files_is_their_range_unless_another_is_asked_for(command, tmp_path, dim):
-    assert trained(command, tmp_path)[0] == "uint16"
-    assert trained(command, tmp_path, "--range", "0,4095")[0] == "0,4095 uint16"
+    text, ended = trained(command, tmp_path)
+    assert text == "uint16"
+    assert "hint: the first picture of A holds 100 to " in ended.out
+    text, ended = trained(command, tmp_path, "--range", "0,4095")
+    assert (text, "hint:" in ended.out) == ("0,4095 uint16", False)
+    text, ended = trained(command, tmp_path, "--range", "-1000,4095")
+    assert text == "-1000,4095 uint16"
     text, ended = trained(command, tmp_path, "--range", "auto")
     assert text == "100,4000 uint16"
     assert "range of A: 100 to 4000, measured on 3 of 3 samples" in ended.out
@@ -307,6 +312,18 @@ def test_deep_colours_become_grey_and_their_alpha_shows_what_is_behind(tmp_path)
     assert (arrays(tmp_path / "x.png", 4) == rgba).all()
     bare = open_image(str(tmp_path / "x.png"), 3, Reading(background=None))
     assert (bare.array == rgba[:, :, :3]).all()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_colours_that_are_stored_multiplied_by_their_alpha_are_divided_by_it(kind, tmp_path):
+    """Half transparent white is white, in 16 bits as in 8."""
+    top = np.iinfo(kind).max
+    array = np.full((4, 4, 4), top // 2, kind)
+    array[0] = 0
+    tifffile.imwrite(tmp_path / "x.tif", array, photometric="rgb", extrasamples=["assocalpha"])
+    assert np.abs(arrays(tmp_path / "x.tif", 3).astype(int) - top).max() <= 1
+    kept = arrays(tmp_path / "x.tif", 4)
+    assert (kept[:, :, 3] == array[:, :, 3]).all() and np.abs(kept[1:, :, :3].astype(int) - top).max() <= 2
 
 
 def spoilt(kind, path):
