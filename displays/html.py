@@ -95,10 +95,11 @@ class Html(Sink):
 
     def close(self) -> None:
         if self.at is not None:
-            self._write(self.at, "done" if self.at.epoch > self.at.last_epoch else "stopped")  # it is, once it is saved
+            self._write(self.at, "stopped")
 
     def _write(self, at: Position, state: str = "training") -> None:
         self.at, self.written = at, time.monotonic()
+        state = "done" if at.epoch > at.last_epoch or (at.epoch == at.last_epoch and at.epoch_done) else state
         self.history.notes = [[note.name, note.evidence, note.advice] for note in self.health.notes()]
         told = self.history.plain(at, state) | {"curves": self.curves.plain(), "interval": INTERVAL}
         write_training(self.web, self.name, self.options, self.given, self.width, told)
