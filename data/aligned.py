@@ -3,7 +3,8 @@
 from data import layouts
 from data.base import BaseDataset, Sample
 from data.checks import unlike
-from data.images import Picture, in_channels
+from data.images import in_channels
+from data.raster import Picture
 from util.errors import DataError
 
 

@@ -11,12 +11,12 @@ from torch.utils.data import Dataset
 from data.cache import Cache, Origin, open_cache
 from data.checks import Check
 from data.files import identity, start_of
-from data.images import Picture, Reading, open_image
+from data.images import Reading, open_image
 from data.layouts import listed
 from data.manifest import is_manifest
 from data.paths import Paths
 from data.ranges import Seen, find_ranges
-from data.raster import Raster, pixels
+from data.raster import Picture, Raster, pixels
 from data.transforms import Preprocess
 from util.contract import check_length, check_sample, lacking
 from util.errors import DataError, UserError

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL
 
+from data.paths import bits
 from util.errors import printable
 from util.user_cache import cache_folder
+from util.values import KINDS
 
 PLACE = struct.Struct("<QqqQIIHHI")  # key, size and time of the file, start, height, width, channels, kind, checksum
-KINDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 HEAD = 48  # bytes before the first place; the first eight say where the next picture goes
 VERSION = 1  # of all this
 LARGEST_TABLE = 1 << 22  # places
@@ -41,8 +42,7 @@ class Origin(NamedTuple):
     @property
     def key(self) -> int:
         """64 bits that stand for path and part; 0 is the key of an empty place."""
-        name = os.fsencode(f"{self.path}\0{self.part}")
-        return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") or 1
+        return bits(os.fsencode(f"{self.path}\0{self.part}")) or 1
 
 
 def open_cache(o: Any, entries: int, recipe: tuple[Any, ...]) -> "Cache | None":

@@ -1,6 +1,5 @@
 """A look at the headers of all pictures before a training, and beside it while they are many."""
 
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from data import deep, demo, index
 from data.images import USUAL, opened, reason
 from data.orientation import SIDEWAYS, orientation
-from data.paths import Paths
+from data.paths import Paths, bits
 from util.errors import DataError, printable
 from util.problems import Problem, refuse, told
 
@@ -212,6 +211,5 @@ def _keys(sides: Sequence[Paths]) -> np.ndarray:
     """Return (N,) uint64: 64 bits of the names and sizes of each file or pair."""
     found = np.empty(len(sides[0]), dtype=np.uint64)
     for i in range(len(found)):
-        told = b"/".join(b"%s %d" % (os.fsencode(side[i]), side.sizes[i]) for side in sides)
-        found[i] = int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
+        found[i] = bits(b"/".join(b"%s %d" % (os.fsencode(side[i]), side.sizes[i]) for side in sides))
     return found

@@ -13,6 +13,7 @@ from data.orientation import SIDEWAYS, orientation, turned
 from data.profiles import to_srgb
 from data.raster import Raster
 from util.errors import DataError
+from util.pixels import write_numbers
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "NPY": ".npy", "PPM": ".ppm", "BMP": ".bmp",
             "WEBP": ".webp", "GIF": ".gif"}  # fmt: skip
@@ -193,19 +194,9 @@ def write(picture: Exact, path: Path, kind: str, quality: int | None = None) -> 
     if not holds(kind, picture):
         what = f"{picture.channels} channel{'s' * (picture.channels > 1)} of {values.dtype}"
         raise DataError("image", path, f"{what} cannot be kept in a {kind} file", "write another --format")
-    if kind == "NPY":
+    if kind == "NPY" or (kind in ("PNG", "TIFF") and (values.dtype != np.uint8 or picture.channels > 4)):
         with open(path, "wb") as file:
-            np.save(file, values)
-    elif kind == "PNG" and values.dtype == np.uint16:
-        import imagecodecs  # Pillow writes no colours of 16 bits
-
-        path.write_bytes(imagecodecs.png_encode(values))
-    elif kind == "TIFF" and (values.dtype != np.uint8 or picture.channels > 4):
-        import tifffile
-
-        colour = "rgb" if picture.channels in (3, 4) and values.dtype.kind == "u" else "minisblack"
-        tifffile.imwrite(path, values, photometric=colour, planarconfig="contig" if values.ndim == 3 else None,
-                         compression="zlib", metadata=None)  # fmt: skip
+            write_numbers(values, file, kind)
     else:
         image = Image.fromarray(values)
         if picture.palette is not None:

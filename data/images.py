@@ -10,13 +10,12 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from data import deep, demo, profiles
 from data.files import binary, first_bytes, open_file
-from data.raster import Raster
+from data.raster import Picture, Raster
 from util.errors import DataError, EnvironmentFault
 
 # recognised by content; others (EPS!) are never opened; JPEG includes MPO
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 
-Picture = Image.Image | Raster
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, by --max_image_pixels
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, which costs nothing
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it cannot read, it also raises

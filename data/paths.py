@@ -8,6 +8,11 @@ from typing import Any, overload
 import numpy as np
 
 
+def bits(name: bytes) -> int:
+    """Return 64 bits that stand for a name."""
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
+
+
 class Paths(Sequence[str]):
     """Paths of files below a root, and the files' sizes in bytes.
 
@@ -67,7 +72,7 @@ class Paths(Sequence[str]):
         found = np.empty(len(self), dtype=np.uint64)
         for index in range(len(self)):
             name = os.path.splitext(names[self.offsets[index] : self.offsets[index + 1]])[0]
-            found[index] = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
+            found[index] = bits(name)
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from data.raster import pixels
-from data.transforms import Picture, Preprocess, asked_ranges
+from data.raster import Picture, pixels
+from data.transforms import Preprocess, asked_ranges
 from util.seeding import seeded
 from util.values import FULL, TO_BE_MEASURED, Values, measured, of_type, parse
 
@@ -17,10 +17,13 @@ BEYOND = 0.001  # share of the numbers that percentile leaves below, and above
 
 
 class Seen:
-    """What preprocessing is given while this is entered: kinds of numbers by side, their extremes, and some of them."""
+    """What preprocessing is given while this is entered: kinds of numbers by side, and their extremes.
 
-    def __init__(self, preprocess: Preprocess):
-        self.preprocess = preprocess
+    keeps: some of the numbers too, for percentiles.
+    """
+
+    def __init__(self, preprocess: Preprocess, keeps: bool = False):
+        self.preprocess, self.keeps = preprocess, keeps
         self.kinds: dict[str, str] = {}  # of the first picture
         self.every: dict[str, set[str]] = {side: set() for side in "AB"}
         self.extremes: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
@@ -38,8 +41,9 @@ class Seen:
         self.kinds.setdefault(side, array.dtype.name)
         self.every[side].add(array.dtype.name)
         self.extremes[side].append(np.array([array.min(), array.max()], dtype=np.float64))
-        flat = array.reshape(-1)
-        self.some[side].append(flat[:: max(1, flat.size // NUMBERS)].astype(np.float64))
+        if self.keeps:
+            flat = array.reshape(-1)
+            self.some[side].append(flat[:: max(1, flat.size // NUMBERS)].astype(np.float64))
 
     def values(self, side: str, asked: str) -> Values:
         """Return the range of what was seen, without the outermost thousandths for "percentile"."""
@@ -66,7 +70,7 @@ def find_ranges(dataset: Any, first: Seen, sample: Callable[[int], Any]) -> tupl
             found[side] = (asked or kind).removeprefix("uint8")
     if unknown:
         indices = range(0, len(dataset), max(1, -(-len(dataset) // SAMPLES)))
-        with Seen(dataset.preprocess) as every:
+        with Seen(dataset.preprocess, keeps="percentile" in unknown.values()) as every:
             for index in indices:
                 with seeded(index):  # whatever it draws, the run's own generators stay untouched
                     sample(index)

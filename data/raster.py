@@ -4,12 +4,6 @@ import numpy as np
 from PIL import Image
 
 
-def pixels(picture: "Image.Image | Raster") -> np.ndarray:
-    """Return a picture as an array (H, W, C)."""
-    array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
-    return array[:, :, None] if array.ndim == 2 else array
-
-
 class Raster:
     """An array (H, W, C) with the few methods of a Pillow image that preprocessing calls, of the same meaning."""
 
@@ -56,3 +50,12 @@ class Raster:
             limits = np.iinfo(self.array.dtype)
             scaled = scaled.astype(np.float64).round().clip(limits.min, limits.max)
         return Raster(scaled.astype(self.array.dtype))
+
+
+Picture = Image.Image | Raster  # of 8 bits in Pillow's modes L and RGB, and all others
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    """Return a picture as an array (H, W, C)."""
+    array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
+    return array[:, :, None] if array.ndim == 2 else array

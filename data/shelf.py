@@ -31,7 +31,7 @@ class Shelf:
 
     def __init__(self, workers: int, batch: dict[str, Any]):
         tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
-        self.size = sum(_aligned(tensor.numel() * tensor.element_size()) for tensor in tensors)
+        self.size = sum(_room(tensor) for tensor in tensors)
         self.filled = 0  # batches that this process has laid
         forks = multiprocessing.get_start_method() == "fork"
         self.room = mmap.mmap(-1, workers * PLACES * self.size) if forks and workers and self.size else None
@@ -43,7 +43,7 @@ class Shelf:
         """Return what stands for a batch on its way from a worker; elsewhere, and if there is no room, the batch."""
         worker = get_worker_info()
         tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        needed = sum(_aligned(tensor.numel() * tensor.element_size()) for tensor in tensors.values())
+        needed = sum(_room(tensor) for tensor in tensors.values())
         if worker is None or self.room is None or needed > self.size:
             return batch
         at = (worker.id * PLACES + self.filled % PLACES) * self.size
@@ -53,7 +53,7 @@ class Shelf:
             where[name] = (at, tensor.dtype, tensor.shape)
             if tensor.numel():
                 self._view(*where[name]).copy_(tensor)
-            at += _aligned(tensor.numel() * tensor.element_size())
+            at += _room(tensor)
         return Laid(where, {name: None if name in where else value for name, value in batch.items()})
 
     def take(self, sent: Any) -> Any:
@@ -79,5 +79,6 @@ def _without_room() -> Shelf:
     return Shelf(0, {})
 
 
-def _aligned(size: int) -> int:
-    return -(-size // LINE) * LINE
+def _room(tensor: torch.Tensor) -> int:
+    """Return the bytes that a tensor takes on a shelf."""
+    return -(-tensor.numel() * tensor.element_size() // LINE) * LINE

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from data.augment import asked_for
-from data.raster import Raster, pixels
+from data.raster import Picture, Raster, pixels
 from util.errors import DataError
 from util.size import sides
 from util.values import USUAL, Values, measured, of_type, parse
@@ -19,7 +19,6 @@ UNIT = Values(0.0, 1.0, "float32")
 HUGE = 1 << 24  # pixels from which on a picture is brought from type to type in strips of rows
 STRIP = 64  # rows
 BICUBIC = Image.Resampling.BICUBIC
-Picture = Image.Image | Raster
 
 
 @dataclass(frozen=True)
@@ -153,14 +152,12 @@ def to_tensor(picture: Picture, values: Values = USUAL, halve: bool = False) -> 
     width, height = picture.size
     if width * height <= HUGE:
         return _as_float(picture, values)
-    tensor = None
+    channels = picture.channels if isinstance(picture, Raster) else len(picture.getbands())
+    half = halve and values.usual and not isinstance(picture, Raster)
+    tensor = torch.empty(channels, height, width, dtype=torch.float16 if half else torch.float32)
     for top in range(0, height, STRIP):  # nothing else of it is there as a whole
-        strip = _as_float(picture.crop((0, top, width, min(top + STRIP, height))), values)
-        if tensor is None:
-            half = halve and values.usual and not isinstance(picture, Raster)
-            tensor = torch.empty(len(strip), height, width, dtype=torch.float16 if half else strip.dtype)
-        tensor[:, top : top + STRIP] = strip
-    assert tensor is not None
+        strip = picture.crop((0, top, width, min(top + STRIP, height)))
+        tensor[:, top : top + STRIP] = _as_float(strip, values)
     return tensor
 
 

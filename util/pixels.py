@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -110,19 +110,24 @@ def fits_png(kind: str, channels: int) -> bool:
 
 def save_numbers(array: np.ndarray, path: Path) -> None:
     """Write (H, W, C) of any kind of number to a .png (see fits_png), .npy, .tif or .tiff file, without loss."""
-    array = array[:, :, 0] if array.shape[2] == 1 else array
     beside = path.with_name(path.name + ".tmp")
     with open(beside, "wb") as file:
-        if path.suffix == ".png":
-            import imagecodecs
-
-            file.write(imagecodecs.png_encode(array))
-        elif path.suffix == ".npy":
-            np.save(file, array)
-        else:
-            import tifffile
-
-            colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype.kind == "u" else "minisblack"
-            tifffile.imwrite(file, array, photometric=colour, planarconfig="contig" if array.ndim == 3 else None,
-                             compression="zlib", metadata=None)  # fmt: skip
+        kind = {".png": "PNG", ".npy": "NPY"}.get(path.suffix, "TIFF")
+        write_numbers(array[:, :, 0] if array.shape[2] == 1 else array, file, kind)
     os.replace(beside, path)
+
+
+def write_numbers(array: np.ndarray, file: IO[bytes], kind: str) -> None:
+    """Write (H, W) or (H, W, C) of any kind of number as "PNG" (see fits_png), "NPY" or "TIFF", without loss."""
+    if kind == "PNG":
+        import imagecodecs  # Pillow writes no colours of 16 bits
+
+        file.write(imagecodecs.png_encode(array))
+    elif kind == "NPY":
+        np.save(file, array)
+    else:
+        import tifffile
+
+        colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype.kind == "u" else "minisblack"
+        tifffile.imwrite(file, array, photometric=colour, planarconfig="contig" if array.ndim == 3 else None,
+                         compression="zlib", metadata=None)  # fmt: skip
