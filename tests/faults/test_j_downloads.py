@@ -19,42 +19,20 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from conftest import Ended
 from web import ETAG, Web, honest, plain, status, tarred, zeros, zipped
 
 from scripts import download as script
 from util import disk, fetch, sources, unpack
 from util.errors import EnvironmentFault
-from util.report import guarded
 
 FILES = {f"mini/train{side}/{i}.jpg": os.urandom(30_000) for side in "AB" for i in range(4)}  # noise does not compress
 GOOD = zipped(FILES)
 
 
 @pytest.fixture
-def web(monkeypatch):
-    """A server, and no waiting between tries."""
-    monkeypatch.setattr(fetch, "PAUSE", 0)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    server = Web()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def get(tmp_path, monkeypatch, capsys):
+def get(script):
     """get("mini", "--url", ...) -> Ended of scripts/download.py, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*argv):
-        capsys.readouterr()
-        code = guarded(script.main, [str(word) for word in argv])
-        printed = capsys.readouterr()
-        return Ended(code, printed.out, printed.err)
-
-    return run
+    return partial(script, "download")
 
 
 def known(monkeypatch, content, digest=None):
