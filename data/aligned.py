@@ -27,7 +27,7 @@ class Aligned(BaseDataset):
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         other = self.partners[index] if self.partners else path
-        left, right = self.scaled((path, other), lambda: self._both(path, other))
+        left, right = self.scaled(list(zip((path, other), self.channels)), lambda: self._both(path, other))
         geometry = self.preprocess.draw()
         A, B = (
             self.preprocess(picture, name, geometry, paired=True, side=side)

@@ -138,16 +138,18 @@ class BaseDataset(Dataset):
 
     def picture(self, path: str, channels: int) -> Picture:
         """Return the picture in a file as `read` does, or, from a cache, already as large as before the crop."""
-        return self.scaled((path,), lambda: [self.read(path, channels)])[0]
+        return self.scaled([(path, channels)], lambda: [self.read(path, channels)])[0]
 
-    def scaled(self, paths: Sequence[str], make: Callable[[], list[Picture]]) -> list[Picture]:
-        """Return the pictures that `make` reads, one from each path; with a --cache, as large as before the crop."""
+    def scaled(self, wanted: Sequence[tuple[str, int]], make: Callable[[], list[Picture]]) -> list[Picture]:
+        """Return the pictures that `make` reads, one for each (path, channels); with a --cache, before the crop."""
         if self.cache is None:
             return make()
-        parts = [f"{i} of {len(paths)} in {self.channels}" for i in range(len(paths))]
-        origins = [Origin(path, part, *identity(path)) for path, part in zip(paths, parts, strict=True)]
+        origins = [
+            Origin(path, f"{i} of {len(wanted)} in {channels}", *identity(path))
+            for i, (path, channels) in enumerate(wanted)
+        ]
         kept = [array for origin in origins if (array := self.cache.get(origin)) is not None]
-        if len(kept) < len(paths):
+        if len(kept) < len(wanted):
             kept = [pixels(self.preprocess.scaled(picture)) for picture in make()]
             for origin, array in zip(origins, kept, strict=True):
                 self.cache.put(origin, array)

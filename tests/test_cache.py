@@ -56,6 +56,16 @@ def test_batches_are_the_same_with_and_without(mode, cache, workers, paired, unp
         plain.close(), kept.close()
 
 
+def test_one_picture_may_be_colour_on_one_side_and_grey_on_the_other(tmp_path):
+    """A manifest that names each file for A and for B: what is kept for one side does not stand in for the other."""
+    for number in range(4):
+        picture(number).save(tmp_path / f"{number}.png")
+    (tmp_path / "pairs.csv").write_text("a,b\n" + "".join(f"{n}.png,{n}.png\n" for n in range(4)))
+    flags = ["--input_nc", 3, "--output_nc", 1]
+    plain, kept = (loader(tmp_path, "unaligned", *flags, "--cache", cache)[0] for cache in ("off", "ram"))
+    alike(batches(plain, 1, 2), batches(kept, 1, 2))
+
+
 def test_what_is_cached_is_read_no_more(paired, monkeypatch):
     """In the second epoch no file is opened: those of the first may be gone by then, as far as reading goes."""
     made, dataset = loader(paired, "aligned", "--cache", "ram")
