@@ -52,7 +52,7 @@ def header(path: str, max_pixels: int = USUAL.max_pixels, whole: bool = False) -
     try:
         with opened(path, max_pixels) as image:
             sideways = orientation(image, whole) in SIDEWAYS
-            return Header(image.size[::-1] if sideways else image.size, _frames(image))
+            return Header(image.size[::-1] if sideways else image.size, frames(image))
     except DataError:
         raise
     except MemoryError:  # whoever reads it will see
@@ -71,7 +71,7 @@ def frames_of(path: str) -> int:
         return 1
 
 
-def _frames(image: Image.Image) -> int:
+def frames(image: Image.Image) -> int:
     """Return how many pictures an opened file holds; a preview (MPO) or a smaller copy (TIFF) is none."""
     try:
         if image.format in ("MPO", "JPEG") or not getattr(image, "is_animated", False):

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data import deep
+from data.checks import frames
 from data.images import USUAL, open_image, opened
 from data.orientation import SIDEWAYS, orientation, turned
 from data.profiles import to_srgb
@@ -80,8 +81,7 @@ def head(path: str | Path) -> Head:
             if orientation(image) in SIDEWAYS:
                 width, height = height, width
             kind = _format(image)
-            frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)  # MPO: a preview, not another picture
-            return Head(width, height, image.mode + ";16" * sixteen, kind, frames)
+            return Head(width, height, image.mode + ";16" * sixteen, kind, frames(image))
     except MemoryError:
         raise
     except UnidentifiedImageError:
