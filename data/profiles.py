@@ -39,6 +39,8 @@ def _change(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         source = ImageCms.ImageCmsProfile(BytesIO(profile) if profile else ImageCms.createProfile("LAB"))
         if profile and ImageCms.getProfileDescription(source).strip().startswith("sRGB"):
             return None
-        return ImageCms.buildTransform(source, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
+        # Little CMS would put a coarse grid in the place of tables and of L*a*b*: colours up to 15 levels beside theirs
+        exact = ImageCms.Flags.NONE if source.profile.is_matrix_shaper else ImageCms.Flags.NOOPTIMIZE
+        return ImageCms.buildTransform(source, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, exact)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a damaged profile does not cost the picture
         return None

@@ -202,6 +202,13 @@ def shared():
 
 
 @pytest.fixture(autouse=True)
+def _draws_of_its_own(request):
+    """Start a module's RNG anew for each test, so that its numbers depend on no test before it."""
+    if rng := getattr(request.module, "RNG", None):
+        rng.bit_generator.state = np.random.default_rng(list(request.node.name.encode())).bit_generator.state
+
+
+@pytest.fixture(autouse=True)
 def _quiet_globals(monkeypatch):
     """Leave plug-ins and signal handlers as they were; a write to a full disk is tried again without waiting."""
     import signal

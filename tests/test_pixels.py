@@ -395,13 +395,22 @@ def test_colours_with_a_profile_become_srgb(mode, tmp_path):
     assert (np.asarray(open_image(str(tmp_path / "odd.png"), 3, Reading(icc=False))) == rgb).all()
 
 
+def srgb_of_lab(lab):
+    """Return the sRGB colours of CIE L*a*b* (D50), of [0, 255], not rounded (formulas: ICC.1, IEC 61966-2-1)."""
+    y = (lab[..., 0] + 16) / 116
+    f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], -1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * (0.96422, 1, 0.82521)
+    red, green = (3.1338561, -1.6168667, -0.4906146), (-0.9787684, 1.9161415, 0.0334540)
+    linear = (xyz @ np.transpose((red, green, (0.0719453, -0.2289914, 1.4052427)))).clip(0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
 def test_lab_becomes_srgb(tmp_path):
-    rgb = Image.fromarray(RNG.integers(60, 190, (8, 8, 3), dtype=np.uint8))
-    lab = ImageCms.profileToProfile(
-        rgb, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
-    )
-    lab.save(tmp_path / "x.tif")
-    assert np.abs(arrays(tmp_path / "x.tif", 3).astype(int) - np.asarray(rgb)).max() <= 6
+    lightness, a, b = np.meshgrid(np.arange(0, 256, 15), np.arange(-126, 127, 18), np.arange(-126, 127, 18))
+    stored = np.stack([lightness, a, b], -1).reshape(18, -1, 3)  # lightness in 255 steps, a and b signed
+    Image.frombytes("LAB", stored.shape[1::-1], stored.astype(np.uint8).tobytes()).save(tmp_path / "x.tif")
+    expected = srgb_of_lab(stored * (100 / 255, 1, 1))
+    assert np.abs(arrays(tmp_path / "x.tif", 3) - expected).max() <= 1
 
 
 def test_a_continued_run_keeps_its_range(command, tmp_path, dim):
