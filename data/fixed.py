@@ -1,14 +1,16 @@
 """Fixed samples: a few pictures of the validation phase by which a run's progress is seen."""
 
+import os
 from collections.abc import Callable
 from copy import copy
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from data.loader import Loader, Seeded, one_batch, tries
 from util.display import in_one_line, shows
-from util.errors import DataError
+from util.errors import DataError, printable
 from util.registry import find
 from util.seeding import seeded
 
@@ -46,6 +48,8 @@ def fixed_samples(o: Any) -> list[dict[str, Any]]:
         except DataError as problem:
             if problem.args[0] not in ("folder", "phase"):
                 raise
+            if os.path.exists(problem.args[1]):
+                tqdm.write(printable(f"note: fixed samples are pictures of {o.phase} ({problem})"))
             shown.phase = o.phase
             dataset = find("dataset", o.dataset_mode)(shown)
     samples, count = Seeded(dataset, o.seed, tries(o)), min(o.fixed_samples, len(dataset))

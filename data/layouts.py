@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from data import demo, manifest
-from data.files import is_folder, is_readable, list_files, list_folders
+from data.files import is_folder, is_readable, list_files, list_folders, start_of
 from data.paths import Paths
 from util.errors import DataError, OptionError
 from util.problems import refuse
 
+USUAL_PHASES = ("train", "val", "test")
 KINDS = ("joined", "sides", "nested")
 
 
@@ -40,7 +41,7 @@ def find(o: Any, root: str, paired: bool) -> Sides:
             why = f"{o.dataset_mode} takes pictures of two folders, which need not be pairs"
             raise OptionError("option", "--pairs", why, "use --dataset_mode aligned, or --pairs sides or nested")
         kinds = (o.pairs,)
-    phased = {kind: _folders(root, o.phase, kind) for kind in kinds}
+    phased = {kind: folders_of(root, o.phase, kind) for kind in kinds}
     there = [kind for kind in kinds if all(map(is_folder, phased[kind]))]
     if len(there) > 1:  # an empty folder does not hide the others
         there.sort(key=lambda kind: not list_files(phased[kind][0]))
@@ -55,6 +56,12 @@ def find(o: Any, root: str, paired: bool) -> Sides:
     said += "" if divided else f", the part of {o.phase} (--split {o.split:g})"
     said += f" (--pairs {there[1]} would take others)" if len(there) > 1 and not demo.is_demo(root) else ""
     return Sides(found, [said, *filter(None, map(_twins, found))])
+
+
+def phases(dataroot: str, kinds: Sequence[str] = KINDS) -> list[str]:
+    """Return which of the phases train, val and test have folders in one of these layouts."""
+    return [phase for phase in USUAL_PHASES for root in [start_of(dataroot, phase)]
+            if any(is_folder(folder) for kind in kinds for folder in folders_of(root, phase, kind))]  # fmt: skip
 
 
 def of_phase(o: Any, root: str) -> tuple[Paths, list[str]]:
@@ -115,7 +122,8 @@ def what_is_there(folder: str, root: str, dataroot: str) -> tuple[str, str]:
     return f"holds no images, but {len(bad)} other files such as {bad[0]!r}", layout
 
 
-def _folders(root: str, phase: str, kind: str) -> list[str]:
+def folders_of(root: str, phase: str, kind: str) -> list[str]:
+    """Return where the files of a phase lie in a layout of KINDS: one folder of A|B, or those of A and of B."""
     inside = {"joined": [phase], "sides": [f"{phase}A", f"{phase}B"],
               "nested": [os.path.join("A", phase), os.path.join("B", phase)]}[kind]  # fmt: skip
     return [str(Path(root, name)) for name in inside]

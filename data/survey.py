@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from data import exact
+from data import exact, manifest
 from data.base import BaseDataset
-from data.files import is_folder, list_files
+from data.files import is_folder, list_files, list_folders, start_of
+from data.layouts import USUAL_PHASES, folders_of, phases
 from data.paths import Paths
 from util.batchwork import each, some
 from util.errors import DataError
@@ -34,6 +35,8 @@ class Look:
     size: str
     kind: str  # format and mode: "PNG RGB"
     content: str  # equal for equal pixels
+    least: float
+    greatest: float
     frames: int = 1
 
 
@@ -42,10 +45,12 @@ class Survey:
 
     def __init__(self, dataroot: str, threads: int):
         self.dataroot, self.threads = dataroot, threads
+        self.base = str(Path(dataroot).parent) if manifest.is_manifest(dataroot) else dataroot  # names begin there
         self.folders: dict[str, dict[str, Look]] = {}  # by name below dataroot, each good file's look by its path
         self.counts: dict[str, int] = {}  # of all files of a folder
         self.phases: dict[str, set[str]] = {}  # the files of each phase
         self.samples: dict[str, int] = {}
+        self.notes: list[str] = []  # what the data sets say of themselves
         self.problems: list[Problem] = []
         self.bad: set[str] = set()
 
@@ -63,6 +68,7 @@ class Survey:
         try:
             dataset = Watched(o)
             self.samples[phase] = len(dataset)
+            self.notes += [f"{phase}: {note}" for note in dataset.notes]
         except DataError as problem:
             self.problems.append(Problem("layout", f"{phase}: {problem}", True))
             dataset = BaseDataset(o)
@@ -70,7 +76,7 @@ class Survey:
                 listed |= {folder: list(list_files(folder))} if is_folder(folder) else {}
         self.phases[phase] = {path for paths in listed.values() for path in paths}
         for folder, paths in listed.items():
-            self._read(dataset, os.path.relpath(folder, self.dataroot), paths)
+            self._read(dataset, os.path.relpath(folder or ".", self.base), paths)
         if phase in self.samples:
             self._make(dataset, phase)
 
@@ -118,7 +124,7 @@ class Survey:
         for kind, found, what in (("leak", across, "in several phases, so that tests are of pictures trained on"),
                                   ("equal", within, "twice or more in one phase")):  # fmt: skip
             if found:
-                examples = some(" = ".join(os.path.relpath(path, self.dataroot) for path in paths) for paths in found)
+                examples = some(" = ".join(os.path.relpath(path, self.base) for path in paths) for paths in found)
                 files = [path for paths in found for path in paths]
                 self._note(kind, f"{len(found)} pictures are {what}: {examples}", files)
 
@@ -136,14 +142,6 @@ class Survey:
                 files = [path for group in several for path in group]
                 self._note(kind, f"{folder}: {len(files)} are {said}, such as {example}", files)
 
-    def hint_of_pairs(self, phase: str) -> None:
-        """Add that two folders, which are used as unpaired, hold pairs by their names."""
-        sides = [self.folders.get(phase + side, {}) for side in "AB"]
-        names = [{Path(path).stem.removesuffix(f"_{side}") for path in looks} for side, looks in zip("AB", sides)]
-        if names[0] and names[0] == names[1]:
-            self._note("pairs", f"{phase}A and {phase}B have equal names: if they are pairs, scripts/make_aligned.py "
-                       "makes what pix2pix reads", [])  # fmt: skip
-
     def _note(self, kind: str, said: str, files: list[str]) -> None:
         self.problems.append(Problem(kind, said, False, files))
 
@@ -154,11 +152,14 @@ class Survey:
                 "files": self.counts[name],
                 "sizes": dict(Counter(look.size for look in looks.values()).most_common()),
                 "kinds": dict(Counter(look.kind for look in looks.values()).most_common()),
+                "least": min((look.least for look in looks.values()), default=None),
+                "greatest": max((look.greatest for look in looks.values()), default=None),
             }
             for name, looks in self.folders.items()
         }
         problems = [asdict(problem) for problem in self.problems]
-        return {"dataroot": self.dataroot, "samples": self.samples, "folders": folders, "problems": problems}
+        return {"dataroot": self.dataroot, "samples": self.samples, "notes": self.notes, "folders": folders,
+                "problems": problems}  # fmt: skip
 
 
 def look_at(dataset: BaseDataset, path: str) -> Look:
@@ -167,23 +168,36 @@ def look_at(dataset: BaseDataset, path: str) -> Look:
     values = np.asarray(getattr(image, "array", image))
     digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16)
     digest.update(f"{values.shape} {values.dtype}".encode())
+    ends = values.min().item(), values.max().item()
     try:
         head = exact.head(path)
     except DataError:  # a picture that Pillow does not know, but training does
-        return Look(f"{values.shape[1]}x{values.shape[0]}", str(values.dtype), digest.hexdigest())
-    return Look(head.size, f"{head.format} {head.mode}", digest.hexdigest(), head.frames)
+        return Look(f"{values.shape[1]}x{values.shape[0]}", str(values.dtype), digest.hexdigest(), *ends)
+    return Look(head.size, f"{head.format} {head.mode}", digest.hexdigest(), *ends, head.frames)
+
+
+def phases_of(dataroot: str) -> list[str]:
+    """Return the phases that a folder, a zip file or a manifest has; where it is not divided, train."""
+    if file := manifest.find(dataroot, "auto"):
+        splits = manifest.read(file, dataroot, "train").splits
+        return [phase for phase in USUAL_PHASES if phase in splits] or ["train"]
+    return phases(dataroot) or ["train"]
 
 
 def guess_mode(dataroot: str, phase: str) -> str:
-    """Return the data set that a folder's layout looks like."""
-    root = Path(dataroot)
-    if (root / f"{phase}A").is_dir() or (root / f"{phase}B").is_dir():
+    """Return the data set that a folder, a zip file or a manifest looks like; DataError for a manifest that is none."""
+    if file := manifest.find(dataroot, "auto"):
+        rows = manifest.read(file, dataroot, phase).rows
+        if any(label for _, _, label in rows) and not any(b for _, b, _ in rows):
+            return "labeled"
+        return "aligned" if all(a and b for a, b, _ in rows) else "unaligned"
+    root = start_of(str(Path(dataroot)), phase)
+    sides = [folder for kind in ("sides", "nested") for folder in folders_of(root, phase, kind)]
+    if any(map(is_folder, sides)) or list_folders(root) == ["A", "B"]:
         return "unaligned"
-    inside = root / phase if (root / phase).is_dir() else root
-    entries = list(os.scandir(inside)) if inside.is_dir() else []
-    if any("-idx3-ubyte" in entry.name for entry in entries):
+    inside = str(Path(root, phase)) if is_folder(str(Path(root, phase))) else root
+    if os.path.isdir(inside) and any("-idx3-ubyte" in name for name in os.listdir(inside)):
         return "labeled"
-    loose = any(entry.is_file() and not entry.name.startswith(".") for entry in entries)
-    if inside == root:
-        return "single" if loose or not entries else "labeled"
-    return "aligned" if loose or not entries else "labeled"
+    if list_folders(inside) and not any(os.path.dirname(path) == inside for path in list_files(inside)):
+        return "labeled"
+    return "single" if inside == root else "aligned"

@@ -46,7 +46,7 @@ class Preprocess:
         self.words = set(o.preprocess.split("_and_"))
         self.load, self.crop, self.may_flip = sides(o.load_size), sides(o.crop_size), not o.no_flip
         # between pictures of other sizes
-        self.places_differ = bool(self.words & {"crop", "patch"}) and not self.words & {"resize", "fixsize"}
+        self.places_differ = bool(self.words & {"crop", "patch", "native"}) and not self.words & {"resize", "fixsize"}
         self.values: dict[str, Values | None] = {
             side: parse(text) if "," in text else None for side, text in asked_ranges(o).items()
         }

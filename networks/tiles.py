@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from networks.field import Field, field
 from networks.moments import Core, SharedNorms, Unknown
@@ -56,10 +57,11 @@ class Tiled:
         across = spans(columns, self.tile.width, self.overlap, self.seen.multiple, ramp)
         lines, rest = (places(*side, x.device) for side in ((height, top, rows), (width, left, columns)))
         norms, seed, out = SharedNorms(), torch.initial_seed(), x
-        learning = True
+        learning, turn, tiles = True, 0, list(product(down, across))
         while learning:
-            begun = False
-            for number, (row, column) in enumerate(product(down, across)):
+            begun, turn = False, turn + 1
+            bar = tqdm(tiles, desc=f"tiles, turn {turn}", unit="tile", disable=None, leave=False)
+            for number, (row, column) in enumerate(bar):
                 piece = x.index_select(2, lines[row.start : row.stop]).index_select(3, rest[column.start : column.stop])
                 made = self._made(piece, row, column, norms, mixed(seed, 0, number))
                 if made is None:

@@ -4,7 +4,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const COLOURS = ["#1f77d0", "#e8590c", "#2b9348", "#c2255c", "#7048e8", "#b08900", "#0c8599", "#868e96", "#d6336c", "#5c7c0a"];
 const DASHES = ["", "6 3", "2 3", "8 3 2 3"];  // one for each run
-const EDGE = { left: 64, right: 12, top: 10, bottom: 28 };  // pixels around the plot
+const EDGE = { left: 64, right: 20, top: 10, bottom: 28 };  // pixels around the plot
 
 function drawn(name, attributes) {
   const made = document.createElementNS(SVG, name);
@@ -168,6 +168,7 @@ class Curves {
       found.push(drawn("line", { class: "grid", x1: at.x(v), x2: at.x(v), y1: EDGE.top, y2: EDGE.top + at.inner.height }));
       label(brief(v), { x: at.x(v), y: at.box.height - 8, "text-anchor": "middle" });
     }
+    label("epoch", { class: "title", x: EDGE.left - 8, y: at.box.height - 8, "text-anchor": "end" });
     return found;
   }
 

@@ -23,51 +23,40 @@ from util.errors import DataError
 from util.files import replace_text
 from util.report import guarded
 
-PHASES = ("train", "val", "test")
-
-
-def phases_of(dataroot: str, wanted: str) -> list[str]:
-    """Return the phases asked for, else those that a folder has; without any, train."""
-    if wanted:
-        return [phase.strip() for phase in wanted.split(",") if phase.strip()]
-    root = Path(dataroot)
-    there = [phase for phase in PHASES if any((root / f"{phase}{side}").is_dir() for side in ("", "A", "B"))]
-    return there or [PHASES[0]]
-
 
 def survey(o, further):
     """Return what is seen of all phases, and in which way: as which data set."""
-    from data.survey import Survey, guess_mode
+    from data.survey import Survey, guess_mode, phases_of
     from options.parse import parse
     from util.registry import find
 
-    phases = phases_of(o.dataroot, o.phases)
+    named = [phase.strip() for phase in o.phases.split(",") if phase.strip()]
+    wanted = named or phases_of(o.dataroot)
     told = any(word.partition("=")[0] in ("--model", "--dataset_mode", "--config") for word in further)
-    guessed = [] if told else ["--dataset_mode", guess_mode(o.dataroot, phases[0])]
+    guessed = [] if told else ["--dataset_mode", guess_mode(o.dataroot, wanted[0])]
     options = parse(["--dataroot", o.dataroot, *guessed, *further], "train")
     options.serial_batches = True  # so that samples use every file
     seen = Survey(o.dataroot, o.num_threads)
-    for phase in phases:
+    for phase in wanted:
         of_phase = copy(options)
-        of_phase.phase, of_phase.isTrain = phase, phase == PHASES[0]
+        of_phase.phase, of_phase.isTrain = phase, phase == "train"
         seen.add(phase, find("dataset", options.dataset_mode), of_phase)
-        if options.dataset_mode == "unaligned":
-            seen.hint_of_pairs(phase)
     seen.conclude()
     return seen, options.dataset_mode
 
 
 def table(tables) -> list[str]:
-    """Return the lines of a short table: each folder's files, sizes and kinds."""
-    rows = [("folder", "files", "sizes", "kinds")]
+    """Return the lines of a short table: each folder's files, sizes, kinds, least and greatest number."""
+    rows = [("folder", "files", "sizes", "kinds", "numbers")]
     for name, folder in tables["folders"].items():
         sizes, kinds = (
             ", ".join(f"{word} ({count})" for word, count in Counter(folder[key]).most_common(3))
             + (f", {len(folder[key]) - 3} more" if len(folder[key]) > 3 else "")
             for key in ("sizes", "kinds")
         )
-        rows.append((name, str(folder["files"]), sizes, kinds))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        numbers = f"{folder['least']:g} to {folder['greatest']:g}" if folder["sizes"] else ""
+        rows.append((name, str(folder["files"]), sizes, kinds, numbers))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip() for row in rows]
 
 
@@ -86,7 +75,7 @@ def main(argv, report):
     tables = {"dataset_mode": mode, **seen.tables()}
     counts = ", ".join(f"{count} samples in {phase}" for phase, count in seen.samples.items())
     say(f"{o.dataroot} as {mode}: {counts or 'no samples'}")
-    for line in table(tables):
+    for line in [*table(tables), *seen.notes]:
         say(line)
     for stops, word in ((True, "stops training"), (False, "note")):
         told = [problem for problem in seen.problems if problem.stops == stops]
@@ -101,7 +90,7 @@ def main(argv, report):
             raise fault(Path(o.json), problem) from problem
     stopping = [problem for problem in seen.problems if problem.stops]
     if stopping:
-        files = [os.path.relpath(file, o.dataroot) for problem in stopping for file in problem.files]
+        files = [os.path.relpath(file, seen.base) for problem in stopping for file in problem.files]
         why = f"{len(stopping)} problem{'s' * (len(stopping) > 1)} would stop training"
         raise DataError("folder", o.dataroot, why + (f": {some(files)}" if files else ""), "see the lines above")
     say("nothing here would stop training")

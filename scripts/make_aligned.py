@@ -11,13 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from data.layouts import phases
 from data.prepare import Pair, add_joining_flags, join_tasks, pairs, pictures
 from util.batchwork import Task, carry_out, some
 from util.command import Command, say
 from util.errors import DataError
 from util.report import guarded
-
-PHASES = ("train", "val", "test")
 
 
 def by_order(A: Path, B: Path) -> list[Pair]:
@@ -40,15 +39,15 @@ def main(argv, report):
     command.add_batch_flags()
     o = command.read(argv)
     root = Path(o.dataroot)
-    phases = [phase for phase in PHASES if any((root / f"{phase}{side}").is_dir() for side in "AB")]
-    if not phases:
+    found_in = phases(str(root), ["sides"])
+    if not found_in:
         beside = some(sorted(path.name for path in root.iterdir())) if root.is_dir() else "no such folder"
         why = f"holds neither trainA nor testA ({beside or 'it is empty'})"
         raise DataError("folder", root, why, "give the folder above them, or use scripts/combine_A_and_B.py")
     output = Path(o.output or root)
     tasks: list[Task] = []
     left_out: list[str] = []
-    for phase in phases:
+    for phase in found_in:
         A, B = root / f"{phase}A", root / f"{phase}B"
         found = by_order(A, B) if o.by_order else pairs(A, B, o.use_AB, o.allow_missing)
         say(f"{phase}: {len(found)} pairs, the first {found[0].A.name} and {found[0].B.name}")

@@ -240,6 +240,14 @@ def test_pairs_share_crop_and_flip_for_any_size(width, height, extra, draw):
             assert (A == B).all(), f"A shows {A[:2, 0, 0]}, B {B[:2, 0, 0]}"
 
 
+@pytest.mark.parametrize("flags", [("--preprocess", "native"), ("--preprocess", "crop", "--crop_size", 16)])
+def test_the_halves_of_a_file_of_odd_width_become_one_size(flags, tmp_path):
+    """The column that B has more than A is left out, so that positions agree."""
+    save(Image.fromarray(np.concatenate([coded(20, 17), coded(21, 17)], axis=1)), tmp_path / "train" / "x.png")
+    got = sample(make("aligned", tmp_path, "--no_flip", *flags))
+    assert (pixels(got["A"]) == pixels(got["B"])).all()
+
+
 def test_pairs_share_crop_and_flip_after_scaling(paired):
     """B is the negative of A there: their sum stays flat, to the two roundings of the scaling."""
     dataset = make("aligned", paired, "--load_size", 40, "--crop_size", 24)

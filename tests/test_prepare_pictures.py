@@ -209,12 +209,14 @@ def test_sound_data(script, unpaired, paired, tmp_path):
     assert ended.code == 0 and not ended.err
     assert ended.out.splitlines() == [
         "unpaired as unaligned: 5 samples in train, 3 samples in test",
-        "folder  files  sizes      kinds", "trainA  5      48x40 (5)  PNG RGB (5)",
-        "trainB  4      48x40 (4)  PNG RGB (4)",
-        "testA   3      48x40 (3)  PNG RGB (3)", "testB   2      48x40 (2)  PNG RGB (2)",
+        "folder  files  sizes      kinds        numbers", "trainA  5      48x40 (5)  PNG RGB (5)  0 to 255",
+        "trainB  4      48x40 (4)  PNG RGB (4)  0 to 255",
+        "testA   3      48x40 (3)  PNG RGB (3)  0 to 255", "testB   2      48x40 (2)  PNG RGB (2)  0 to 255",
+        "train: unpaired: trainA + trainB, 5 + 4 pictures", "test: unpaired: testA + testB, 3 + 2 pictures",
         "nothing here would stop training"]  # fmt: skip
     assert seen["samples"] == {"train": 5, "test": 3} and not seen["problems"]
-    assert seen["folders"]["trainA"] == {"files": 5, "sizes": {"48x40": 5}, "kinds": {"PNG RGB": 5}}
+    assert seen["folders"]["trainA"] == {
+        "files": 5, "sizes": {"48x40": 5}, "kinds": {"PNG RGB": 5}, "least": 0, "greatest": 255}  # fmt: skip
     ended, seen = checked(script, "--dataroot", "paired", "--phases", "test")
     assert ended.code == 0 and seen["dataset_mode"] == "aligned" and seen["samples"] == {"test": 3}
 
@@ -268,19 +270,44 @@ def test_layouts_that_are_wrong(script, unpaired, tmp_path):
 def test_hint_of_pairs_in_unpaired_folders(script, unpaired, tmp_path):
     save("unpaired", "testB/2.png", start=77)
     ended, seen = checked(script, "--dataroot", "unpaired")
-    assert ended.code == 0 and kinds(seen) == ["pairs"]
-    assert "note: testA and testB have equal names: if they are pairs, scripts/make_aligned.py" in ended.out
+    assert ended.code == 0 and not seen["problems"]
+    hint = "test: hint: every A has a B of the same name; --model pix2pix or --dataset_mode aligned would use the pairs"
+    assert hint in seen["notes"] and hint in ended.out.splitlines()
 
 
 @pytest.mark.parametrize(("names", "mode"), [
     (("trainA/x.png", "trainB/x.png"), "unaligned"), (("trainB/x.png",), "unaligned"), (("train/x.png",), "aligned"),
     (("train/cat/x.png", "train/dog/x.png"), "labeled"), (("cat/x.png", "dog/x.png"), "labeled"),
-    (("x.png",), "single")])  # fmt: skip
+    (("x.png",), "single"), (("A/train/x.png", "B/train/x.png"), "unaligned"), (("A/x.png", "B/x.png"), "unaligned"),
+    (("train/x.png", "train/more/y.png"), "aligned"), (("readme.txt", "cat/x.png"), "labeled")])  # fmt: skip
 def test_the_layout_is_guessed(tmp_path, names, mode):
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     assert guess_mode(str(tmp_path), "train") == mode
+
+
+def test_zip_files_and_manifests_are_looked_at_as_they_are(script, unpaired, paired, tmp_path):
+    shutil.make_archive("packed", "zip", tmp_path, "unpaired")
+    ended, seen = checked(script, "--dataroot", "packed.zip")
+    assert ended.code == 0 and seen["dataset_mode"] == "unaligned", ended.err
+    assert seen["samples"] == {"train": 5, "test": 3}
+    rows = [
+        f"unpaired/{phase}A/{i}.png,unpaired/{phase}B/{i}.png,{phase}" for phase in ("train", "test") for i in (0, 1)
+    ]
+    Path("pairs.csv").write_text("\n".join(["a,b,split", *rows]) + "\n")
+    ended, seen = checked(script, "--dataroot", "pairs.csv")
+    assert ended.code == 0 and seen["dataset_mode"] == "aligned" and seen["samples"] == {"train": 2, "test": 2}
+    assert list(seen["folders"]) == ["."]
+    Path("unpaired/trainA/0.png").write_bytes(b"")
+    ended, seen = checked(script, "--dataroot", "pairs.csv")
+    assert ended.code == 3 and ended.last.startswith(
+        "error: folder 'pairs.csv': 1 problem would stop training: unpaired/trainA/0.png;"
+    )
+    shutil.copy("unpaired/trainA/2.png", "unpaired/trainA/0.png")
+    Path("pairs.csv").write_text("a,label\nunpaired/trainA/0.png,cat\nunpaired/trainA/1.png,dog\n")
+    ended, seen = checked(script, "--dataroot", "pairs.csv")
+    assert ended.code == 0 and seen["dataset_mode"] == "labeled" and seen["samples"] == {"train": 2}
 
 
 def test_labelled_single_and_colour_pictures(script, tmp_path):

@@ -150,6 +150,15 @@ def test_without_a_validation_phase_they_are_training_pictures(command, tmp_path
 FEW = ["--model", "pix2pix", "--netG", "unet_32", "--name", "run", "--n_epochs", 1, "--n_epochs_decay", 0]
 
 
+def test_a_validation_phase_without_pictures_is_told(command, tmp_path, with_val):
+    for path in (with_val / "val").iterdir():
+        path.rename(path.with_suffix(".txt"))
+    ended = command("train", *SMALL, "--dataroot", with_val, *FEW)
+    assert ended.code == 0, ended.err
+    assert "note: fixed samples are pictures of train (folder" in ended.err + ended.out
+    assert "holds no images, but 9 other files such as '0.txt'" in ended.err + ended.out
+
+
 def test_a_spoilt_validation_picture_is_a_note_and_no_end(command, tmp_path, with_val):
     (with_val / "val" / "0.png").write_bytes(b"no picture")
     ended = command("train", *SMALL, "--dataroot", with_val, *FEW)
@@ -326,6 +335,7 @@ def test_curves_tell_values_smooth_scale_and_zoom(run, opened):
     last = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()][-2]["losses"]
     told = page.text_content(".told")
     assert "epoch 3.00" in told and all(name in told for name in last)
+    assert page.locator(".plot text.title").text_content() == "epoch"
     before = dict(drawn(page))
     page.locator("label:has-text('log scale') input").check()
     logarithmic = dict(drawn(page))
