@@ -67,7 +67,13 @@ def is_folder(path: str) -> bool:
     return bool(zips.names(*inside)) if inside else os.path.isdir(path)
 
 
-def start_of(dataroot: str, phase: str) -> str:
+def is_file(path: str) -> bool:
+    """Whether there is a file at a path, on the disk or in a zip file."""
+    inside = zips.split(path)
+    return zips.holds(*inside) if inside else os.path.isfile(path)
+
+
+def start_of(dataroot: str, phase: str = "") -> str:
     """Return the folder that a data set's folders lie in: dataroot, or in a zip file its one folder that holds all.
 
     One that is called as a phase or side is already what a data set looks for.

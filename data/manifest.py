@@ -1,6 +1,7 @@
 """Tables of pictures: a CSV or JSON file whose columns a, b, label and split say what belongs together."""
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from data import zips
+from data.files import binary, is_file, start_of
 from data.paths import Paths
 from util.errors import DataError, OptionError
 from util.problems import Problem
@@ -31,8 +33,8 @@ class Table:
 def find(dataroot: str, how: str) -> str | None:
     """Return the manifest that --pairs or --dataroot names, or the one called pairs or manifest in dataroot."""
     if how not in ("auto", "joined", "sides", "nested"):
-        for path in (how, os.path.join(dataroot, how)):
-            if os.path.isfile(path):
+        for folder in ("", dataroot, start_of(dataroot)):
+            if is_file(path := os.path.join(folder, how)):
                 return path
         why = "is neither joined, sides, nested nor the name of a file"
         raise OptionError("option", "--pairs", f"{how!r} {why}", "give one of these, or a CSV or JSON file")
@@ -40,8 +42,8 @@ def find(dataroot: str, how: str) -> str | None:
         return None
     if is_manifest(dataroot):
         return dataroot
-    names = (stem + end for stem in ("pairs", "manifest") for end in ENDINGS)
-    return next((path for name in names if os.path.isfile(path := os.path.join(dataroot, name))), None)
+    names = product(dict.fromkeys((dataroot, start_of(dataroot))), ("pairs", "manifest"), ENDINGS)
+    return next((path for folder, stem, end in names if is_file(path := os.path.join(folder, stem + end))), None)
 
 
 def is_manifest(path: str) -> bool:
@@ -89,7 +91,7 @@ def sized(files: list[str]) -> Paths:
 def _rows(file: str) -> Iterator[Row]:
     """Yield the rows of a file, names of columns in small letters, texts without spaces around them."""
     try:
-        with open(file, encoding="utf-8-sig", newline="") as text:
+        with io.TextIOWrapper(binary(file), encoding="utf-8-sig", newline="") as text:
             each = _json_rows(text.read()) if file.lower().endswith((".json", ".jsonl")) else _csv_rows(text)
             for row in each:
                 if not isinstance(row, dict):
@@ -119,8 +121,7 @@ def _finder(*roots: str) -> Callable[[str], str | None]:
     def exists(name: str) -> str | None:
         for root, written in product(dict.fromkeys(roots), dict.fromkeys((name, name.replace("\\", "/")))):
             path = os.path.normpath(os.path.join(root, written))
-            inside = zips.split(path)
-            if zips.holds(*inside) if inside else os.path.isfile(path):
+            if is_file(path):
                 return path
         return None
 

@@ -1,5 +1,6 @@
 """Zip files as folders: the same pictures in the same order as unpacked, read in place, damage named in one line."""
 
+import json
 import os
 import shutil
 import struct
@@ -58,6 +59,21 @@ def test_a_zip_file_is_a_folder(mode, top, how, unpaired, paired, tmp_path):
         a, b = (sample(dataset, index) for dataset in (other, one))
         assert torch.equal(a["A"], b["A"])
     assert other.inventory.changes_since(one.inventory.state_dict()) == ""
+
+
+@pytest.mark.parametrize("top", ["", "maps"])
+@pytest.mark.parametrize(("how", "name"), [("auto", "pairs.csv"), ("rows.json", "rows.json")])
+def test_a_manifest_in_a_zip_file_is_one(top, how, name, unpaired, tmp_path):
+    rows = [{"a": f"trainA/{n}.png", "b": f"trainB/{3 - n}.png", "split": "train"} for n in range(4)]
+    csv = "\n".join(["a,b,split", *(",".join(row.values()) for row in rows)])
+    (unpaired / name).write_text(csv if name.endswith("csv") else json.dumps(rows))
+    packed = pack(unpaired, tmp_path / "all.zip", top)
+    one, other = (make("aligned", root, "--pairs", how) for root in (unpaired, packed))
+    assert len(other) == 4 and name in other.notes[0]
+    for index in range(4):
+        a, b = (sample(dataset, index) for dataset in (one, other))
+        assert torch.equal(a["A"], b["A"]) and torch.equal(a["B"], b["B"])
+        assert b["path_B"].endswith(f"trainB/{3 - index}.png")
 
 
 def sample(dataset, index):
