@@ -6,9 +6,12 @@ from torch.nn import functional as F
 
 from models.base import BaseModel, Phase
 from networks import GANLoss, discriminator, generator
+from networks.ahead import ahead
 from options.fields import option
 from util.errors import OptionError
 from util.pool import ImagePool
+
+SHOWN = ("real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A")
 
 
 class CycleGAN(BaseModel):
@@ -42,17 +45,17 @@ class CycleGAN(BaseModel):
         return [Phase("G", [self.G_A, self.G_B], self.loss_g), Phase("D", [self.D_A, self.D_B], self.loss_d)]
 
     def forward(self, batch):
-        real_A = batch["A"]
-        fake_B = self.G_A(real_A)
-        out = {"real_A": real_A, "fake_B": fake_B, "rec_A": self.G_B(fake_B)}
-        if "B" not in batch:  # one-sided test
-            return out
-        real_B = batch["B"]
-        fake_A = self.G_B(real_B)
-        back = {"real_B": real_B, "fake_A": fake_A, "rec_B": self.G_A(fake_A)}
-        if self.training and self.o.lambda_identity > 0:
-            return out | {"idt_B": self.G_B(real_A)} | back | {"idt_A": self.G_A(real_B)}
-        return out | back
+        real_A, real_B = batch["A"], batch.get("B")  # no B: one-sided test
+        identity = self.training and self.o.lambda_identity > 0
+        G_A, G_B = (ahead(G, real_A, real_B) if identity else G for G in (self.G_A, self.G_B))
+        fake_B = G_A(real_A)
+        out = {"real_A": real_A, "fake_B": fake_B, "rec_A": G_B(fake_B)}
+        if real_B is not None:
+            fake_A = G_B(real_B)
+            out |= {"real_B": real_B, "fake_A": fake_A, "rec_B": G_A(fake_A)}
+        if identity:
+            out |= {"idt_A": G_A(real_B), "idt_B": G_B(real_A)}
+        return {name: out[name] for name in SHOWN if name in out}
 
     def loss_g(self, batch, out):
         o = self.o
@@ -71,6 +74,7 @@ class CycleGAN(BaseModel):
         return terms_A | self._judge("D_B", self.D_B, out["real_A"], self.pool_A(out["fake_A"].detach()))
 
     def _judge(self, name, D, real, fake):
-        loss = self.gan.real(D(real)) + self.gan.fake(D(fake))
+        of = ahead(D, real, fake)
+        loss = self.gan.real(of(real)) + self.gan.fake(of(fake))
         penalty = self.gan.penalty(name + "_gp", D, real, fake)
         return {name: 0.5 * loss} | {key: 0.5 * value for key, value in penalty.items()}

@@ -349,6 +349,25 @@ def test_forward_runs_once_a_step(model, tmp_path):
     assert calls == [1]
 
 
+@pytest.mark.parametrize(("norm", "calls"), [("batch", (3, 3, 2)), ("instance", (2, 2, 1))])
+def test_cycle_gan_calls_its_networks_in_the_order_of_the_reference(norm, calls, tmp_path):
+    """Batch norm's running statistics depend on it; without them what is known at once is one batch."""
+    run = make_run(tmp_path, "cycle_gan", "--norm", norm, "--pool_size", 0)
+    seen = {name: [] for name in ("G_A", "G_B", "D_A")}
+    for name, inputs in seen.items():
+        net = run.model.networks()[name]
+        net.forward = lambda x, forward=net.forward, inputs=inputs: inputs.append(x.detach()) or forward(x)
+    batch = {"A": pictures(0).float(), "B": pictures(1).float(), "path_A": ["a", "b"]}
+    out = run.model(batch)
+    run.model.loss_d(batch, out)
+    assert tuple(map(len, seen.values())) == calls
+    order = {"G_A": ("real_A", "fake_A", "real_B"), "G_B": ("fake_B", "real_B", "real_A"), "D_A": ("real_B", "fake_B")}
+    if norm == "instance":
+        order["G_A"], order["G_B"] = ("real_A", "real_B", "fake_A"), ("real_A", "real_B", "fake_B")
+    for name, expected in order.items():
+        assert torch.equal(torch.cat(seen[name]), torch.cat([out[word] for word in expected])), name
+
+
 # --- what is shown, and one-sided batches ---------------------------------------------------------------------------
 
 

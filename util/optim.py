@@ -7,6 +7,7 @@ from torch import nn
 
 from util.errors import OptionError
 
+FUSED = ("cpu", "cuda", "mps")  # devices on which torch has a kernel for Adam's whole step
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps of each parameter
 
 
@@ -29,11 +30,10 @@ class Optimizers:
             self.groups = [g for g in self.groups if g not in touching] + [[p for g in touching for p in g] + [phase]]
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
         for group in self.groups:
-            params = [
-                {"params": parameters, "lr": lr, "base_lr": lr, "name": name}
-                for name, parameters, lr in _networks(group, o.lr)
-            ]
-            adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999))
+            networks = _networks(group, o.lr)
+            params = [{"params": own, "lr": lr, "base_lr": lr, "name": name} for name, own, lr in networks]
+            fused = all(p.device.type in FUSED for _, own, _ in networks for p in own)
+            adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999), fused=fused)
             self.by_phase |= {phase.name: adam for phase in group}
 
     def __getitem__(self, phase_name: str) -> torch.optim.Optimizer:
@@ -65,14 +65,15 @@ class Optimizers:
         """Take back what state_dict returned; KeyError or ValueError if the phases are others."""
         for phases in self.groups:
             optimizer = self.by_phase[phases[0].name]
-            told = [
-                {key: value for key, value in group.items() if key not in ("params", "lr")}
-                for group in optimizer.param_groups
+            saved = state[phases[0].name]
+            if len(saved["param_groups"]) != len(optimizer.param_groups):
+                raise ValueError(f"the optimiser of {phases[0].name} has another number of parameter groups")
+            told = [  # momenta, kernels and the like are options: what they are now counts
+                group | {key: value for key, value in own.items() if key not in ("params", "lr")}
+                for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
             ]
-            optimizer.load_state_dict(state[phases[0].name])
+            optimizer.load_state_dict(saved | {"param_groups": told})
             _check_moments(optimizer)
-            for group, own in zip(optimizer.param_groups, told, strict=True):
-                group.update(own)  # rates, momenta and the like are options: what they are now counts
 
 
 def _check_moments(optimizer: torch.optim.Optimizer) -> None:
