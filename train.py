@@ -4,7 +4,7 @@ import sys
 
 from options.parse import parse
 from util.blame import during
-from util.errors import OptionError, Stopped, printable
+from util.errors import Stopped, printable
 from util.report import guarded
 
 
@@ -13,7 +13,7 @@ def main(argv, report):
     o = parse(argv, "train")  # answers --help before the slow imports of what follows
     from util import device
     from util.preview import Preview
-    from util.run_folder import RunFolder, which_run
+    from util.run_folder import RunFolder
     from util.signals import StopRequest
 
     where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
@@ -30,8 +30,7 @@ def main(argv, report):
     finally:
         loader.close()
         display.close()
-    page = "" if o.no_html else folder.see_page()
-    print(f"done: {run.at.last_epoch} epochs; {page}python test.py {which_run(o)}")
+    print(f"done: {run.at.last_epoch} epochs; {folder.next_steps()}")
 
 
 def build(o, pin=False):
@@ -52,9 +51,6 @@ def build(o, pin=False):
     model = find("model", o.model)(o, spec)
     check_sizes(model.networks().values(), spec.height, spec.width)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=pin)
-    if not len(loader):
-        why = f"leaves nothing: {len(dataset)} images make no batch of {o.batch_size}"
-        raise OptionError("option", "--drop_last", why, "lower --batch_size or leave --drop_last out")
     rehearse(model, o.model, o.dataset_mode, loader.sample(), spec.classes)
     return loader, spec, model, first_shown(o, loader, can_generate(model))
 
@@ -62,10 +58,12 @@ def build(o, pin=False):
 def set_up(o, folder, where, loader, spec, model):
     """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
     from networks.summary import describe
+    from networks.tune import tune
     from options import store
     from util.display import make_display
     from util.run import Run
 
+    tune(model.networks(), o, where)
     run = Run(o, folder.path, model, where, loader.order.images(), spec.classes, loader.inventory)
     if run.done:  # it keeps the options it was trained with
         said = f"run {o.name} is done: {run.at.epoch - 1} epochs are trained; give a larger --n_epochs to go on"
@@ -95,7 +93,9 @@ def train(run, loader, display, preview, stop):
         for batch in stop.heed(loader.epoch(at.epoch, skip=at.seen)):
             batch = move(batch, run.device)
             waited = watch.lap("data")
-            out, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, at.step, run.admits)
+            out, losses = train_step(
+                run.model, run.phases, run.optimizers, run.gates, batch, at.step, run.admits, o.accumulate
+            )
             run.means.add(losses)
             at.advance(len(batch["A"]), watch.lap("compute"), waited)
             display.step(at, run.means.latest, lambda shown=out: first_pixels(pictures(run.model, shown, o)))
@@ -120,15 +120,17 @@ def train(run, loader, display, preview, stop):
             raise Stopped(signal, f"stopped and saved after epoch {done}; {how_to_continue(o)}")
 
 
-def train_step(model, phases, optimizers, gates, batch, step, admits=lambda terms, batch: True):
+def train_step(model, phases, optimizers, gates, batch, step, admits=lambda terms, batch: True, parts=1):
     """Run one batch, forward once, then each phase due at this step; return (out, {phase: {term: scalar}}).
 
     `gates` opens only the networks of the phase at hand, so that a loss reaches no others; losses that `admits`
-    refuses (NaN) end the step.
+    refuses (NaN) end the step. parts: of the batch, one after another (--accumulate).
     """
+    from util import passes
+
     gates.open_all()
     with during("forward", model):
-        out = model(batch)
+        work = passes.begin(model, batch, parts)
     losses = {}
     for phase in phases:
         if step % phase.every:
@@ -136,13 +138,12 @@ def train_step(model, phases, optimizers, gates, batch, step, admits=lambda term
         gates.open_only(phase.name)
         optimizers[phase.name].zero_grad(set_to_none=True)
         with during(f"phase {phase.name}", model, phase.loss):  # what torch raises there does not say which
-            terms = phase.loss(batch, out)
+            terms = work.backward(phase, optimizers.scaled)
             if not admits(terms, batch):
                 break
-            (phase.weight * sum(terms.values())).backward()
-            optimizers[phase.name].step()
+            optimizers.step(phase.name)
         losses[phase.name] = terms
-    return out, losses
+    return work.out, losses
 
 
 if __name__ == "__main__":

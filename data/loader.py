@@ -18,7 +18,7 @@ from data.base import NEIGHBOURS, BaseDataset, Sample, usable
 from data.checks import frames_of, too_many
 from data.shelf import Laid, Shelf
 from util import blame, plugins
-from util.errors import DataError, UserError, printable
+from util.errors import DataError, OptionError, UserError, printable
 from util.pixels import first_pictures, grid
 from util.problems import refuse, told
 from util.seeding import mixed, seeded
@@ -32,11 +32,14 @@ class Loader:
     """`loader.epoch(epoch, skip)` yields the batches of one epoch, without its first `skip` samples.
 
     Resuming is skipping: what a batch holds depends on nothing but (seed, epoch) and its place. pin: batches are made
-    ready for copying to a CUDA device.
+    ready for copying to a CUDA device. OptionError if --drop_last leaves no batch.
     """
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.order = Order(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
+        if not len(self.order):
+            why = f"leaves nothing: {len(dataset)} images make no batch of {o.batch_size}"
+            raise OptionError("option", "--drop_last", why, "lower --batch_size or leave --drop_last out")
         self.dataset, self.inventory = dataset, dataset.inventory
         self.looks = not o.isTrain  # a training has looked at all headers before
         self.inventory.samples = len(dataset)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from networks.precision import full_precision
 from util.registry import find
 
 
@@ -97,5 +98,6 @@ def gradient_penalty(D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) 
     """
     share = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
     between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
-    (slope,) = torch.autograd.grad(D(between).sum(), between, create_graph=True)
+    with full_precision():
+        (slope,) = torch.autograd.grad(D(between).sum(), between, create_graph=True)
     return (slope.flatten(1).norm(2, dim=1) - 1).square().mean()

@@ -73,4 +73,22 @@ class Train:
     allow_option_change: bool = option(
         False, "continue although weights mean something else under what changed", momentary=True
     )
+    accumulate: int = option(
+        1,
+        "parts of a batch that go through the networks one after another, to save memory",
+        at_least=1,
+        at_most=100_000,
+    )
+    amp: str = option("off", "mixed precision of the networks in training", choices=("off", "bf16", "fp16"))
+    grad_checkpoint: bool = option(
+        False, "compute activations again in the backward pass instead of keeping them: less memory, more time",
+        aside=True,
+    )  # fmt: skip
+    memory_format: str = option(
+        "auto", "how weights lie in memory", choices=("auto", "contiguous", "channels_last"), aside=True
+    )
+    compile: str = option(
+        "off", "have torch compile the networks", aside=True,
+        choices=("auto", "off", "default", "reduce-overhead", "max-autotune"),
+    )  # fmt: skip
     drop_last: bool = option(False, "leave out an epoch's last, smaller batch")

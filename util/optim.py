@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import increment_version
 
 from util.errors import OptionError
 
@@ -35,9 +36,22 @@ class Optimizers:
             fused = all(p.device.type in FUSED for _, own, _ in networks for p in own)
             adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999), fused=fused)
             self.by_phase |= {phase.name: adam for phase in group}
+        device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
+        self.scaler = torch.amp.GradScaler(device, enabled=getattr(o, "amp", "off") == "fp16")
 
     def __getitem__(self, phase_name: str) -> torch.optim.Optimizer:
         return self.by_phase[phase_name]
+
+    def scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return a loss as it goes backward: with --amp fp16 so large that small gradients do not become 0."""
+        return self.scaler.scale(loss)
+
+    def step(self, phase_name: str) -> None:
+        """Have a phase's optimiser step; with --amp fp16 one whose gradients have overflowed leaves it out."""
+        self.scaler.step(self[phase_name])
+        self.scaler.update()
+        # the fused kernel does not say that it changes weights: a graph that needs the old ones would go unnoticed
+        increment_version([p for group in self[phase_name].param_groups for p in group["params"]])
 
     def set_lr(self, share: float) -> None:
         """Set every learning rate to its initial value x share."""
@@ -61,8 +75,10 @@ class Optimizers:
             for name, value in kept.items() if isinstance(value, torch.Tensor)
         }  # fmt: skip
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what state_dict returned; KeyError or ValueError if the phases are others."""
+    def load_state_dict(self, state: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
+        """Take back what state_dict returned, and the scaler's; KeyError or ValueError if the phases are others."""
+        if scaler:
+            self.scaler.load_state_dict(scaler)
         for phases in self.groups:
             optimizer = self.by_phase[phases[0].name]
             saved = state[phases[0].name]

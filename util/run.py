@@ -124,6 +124,7 @@ class Run:
         self.guard.check_weights(self.model.state_dict() | self.optimizers.moments(), self.at)
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
+            "scaler": self.optimizers.scaler.state_dict(),
             "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
             "generators": seeding.generator_states(), "classes": list(self.classes), "exports": list(prefixes),
             "inventory": self.inventory.state_dict(),
@@ -197,7 +198,7 @@ class Run:
             if differs := misfit.difference(self.model.state_dict(), state["model"]):
                 raise ValueError(differs)
             self.model.load_state_dict(state["model"])
-            self.optimizers.load_state_dict(state["optimizers"])
+            self.optimizers.load_state_dict(state["optimizers"], state.get("scaler"))
             self.at = Position.restored(state["position"])
             self.means.load_state_dict(state["means"])
             self.history = list(state["history"])

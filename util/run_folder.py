@@ -26,7 +26,7 @@ class RunFolder:
     """
 
     def __init__(self, o: Any):
-        self.path, self.overwrite = Path(o.checkpoints_dir) / o.name, o.overwrite
+        self.o, self.path, self.overwrite = o, Path(o.checkpoints_dir) / o.name, o.overwrite
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
@@ -57,10 +57,11 @@ class RunFolder:
         file.flush()
         return file
 
-    def see_page(self) -> str:
-        """Return "see PAGE, then " for the run's page of pictures, "" if none was written."""
+    def next_steps(self) -> str:
+        """Return what to do with a run that is done: see its page of pictures, if there is one, and test it."""
         page = self.path / "web" / "index.html"
-        return printable(f"see {page}, then ") if page.is_file() else ""
+        see = f"see {page}, then " if page.is_file() and not self.o.no_html else ""
+        return printable(f"{see}python test.py ") + which_run(self.o)
 
     def begin(self) -> None:
         """With --overwrite, remove what an earlier run left; to be called once nothing can be refused any more."""

@@ -1,0 +1,46 @@
+"""Mixed precision: networks in training compute in 16 bits where that is safe, all around them stays in 32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_in_full = 0  # how many blocks of full_precision are open
+
+
+def lower(net: nn.Module, kind: str) -> None:
+    """Have a network compute in `kind` of KINDS in training, by torch.autocast; what it returns has 32 bits.
+
+    Weights keep 32 bits. In evaluation nothing changes, so that samples on the page are what test.py gives.
+    """
+    forward = net.forward
+
+    def lowered(*args: Any, **named: Any) -> Any:
+        device = next((x.device.type for x in (*args, *named.values()) if isinstance(x, Tensor)), "cpu")
+        with torch.autocast(device, KINDS[kind], enabled=net.training and not _in_full):
+            return widened(forward(*args, **named))
+
+    net.forward = lowered  # type: ignore[method-assign]
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Have all networks compute in 32 bits inside the block: for what is differentiated twice."""
+    global _in_full
+    _in_full += 1
+    try:
+        yield
+    finally:
+        _in_full -= 1
+
+
+def widened(value: Any) -> Any:
+    """Return a tensor, or a list, tuple or dictionary of some, with 32 bits instead of 16; anything else as it is."""
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype in KINDS.values() else value
+    if isinstance(value, dict):
+        return {key: widened(each) for key, each in value.items()}
+    return type(value)(map(widened, value)) if type(value) in (list, tuple) else value

@@ -1,0 +1,67 @@
+"""Gradient checkpointing: activations are computed again in the backward pass instead of being kept."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from util.replay import Buffers
+
+HEAVY = 0.5  # share of a Sequential's parameters from which on one layer is divided itself: a U-Net's deeper levels
+
+
+def recompute(net: nn.Module) -> None:
+    """Have a network's Sequentials keep the activations between runs of layers only.
+
+    These are about sqrt(n) runs of n layers (Chen et al. 2016). Numbers, draws and running statistics stay the same.
+    """
+    if not isinstance(net, nn.Sequential):
+        for child in net.children():
+            recompute(child)
+        return
+    steps: list[Callable[[Tensor], Tensor]] = []
+    run: list[nn.Module] = []
+    for layer in [*net, None]:
+        heavy = layer is not None and _size(layer) > HEAVY * _size(net) and any(layer.children())
+        full = len(run) >= math.sqrt(len(net)) and not getattr(layer, "inplace", False)  # it would spoil what is kept
+        if run and (layer is None or heavy or full):
+            steps.append(_Run(*run))
+            run = []
+        if heavy:
+            recompute(layer)
+            steps.append(layer)
+        elif layer is not None:
+            run.append(layer)
+
+    def forward(x: Tensor) -> Tensor:
+        for step in steps:
+            x = step(x)
+        return x
+
+    net.forward = forward  # type: ignore[method-assign]
+
+
+class _Run(nn.Sequential):
+    """Layers of which only input and output are kept."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return checkpoint(super().__call__, x, use_reentrant=False, context_fn=self._contexts)
+
+    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        return nullcontext(), _as_it_was(self, Buffers(self))
+
+
+@contextmanager
+def _as_it_was(module: nn.Module, then: Buffers) -> Iterator[None]:
+    now = Buffers(module)
+    then.put_back()
+    try:
+        yield
+    finally:
+        now.put_back()
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
