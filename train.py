@@ -12,12 +12,15 @@ def main(argv, report):
     """Set up a run from its command line, then train it to its last epoch."""
     o = parse(argv, "train")  # answers --help before the slow imports of what follows
     from util import device
+    from util.dry_run import dry_run
     from util.preview import Preview
     from util.run_folder import RunFolder
     from util.signals import StopRequest
 
     where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
-    loader, spec, model, shown = build(o, pin=where.type == "cuda")
+    loader, spec, model, shown = build(o, where)
+    if o.dry_run:
+        return print(dry_run(o, model, loader, where, train_step))
     folder, stop = RunFolder(o), StopRequest()
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     report.release = folder.release
@@ -33,11 +36,12 @@ def main(argv, report):
     print(f"done: {run.at.last_epoch} epochs; {folder.next_steps()}")
 
 
-def build(o, pin=False):
+def build(o, where):
     """Return the loader of batches, what the data set says of its images, a fresh model, and what Preview shows."""
     from data.fixed import first_shown
     from data.loader import Loader
     from networks.sizes import check_sizes
+    from networks.tune import tune
     from options import store
     from util import seeding
     from util.registry import find
@@ -50,20 +54,19 @@ def build(o, pin=False):
     seeding.seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
     model = find("model", o.model)(o, spec)
     check_sizes(model.networks().values(), spec.height, spec.width)
-    loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=pin)
+    loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=where.type == "cuda")
     rehearse(model, o.model, o.dataset_mode, loader.sample(), spec.classes)
+    tune(model.networks(), o, where)
     return loader, spec, model, first_shown(o, loader, can_generate(model))
 
 
 def set_up(o, folder, where, loader, spec, model):
     """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
     from networks.summary import describe
-    from networks.tune import tune
     from options import store
     from util.display import make_display
     from util.run import Run
 
-    tune(model.networks(), o, where)
     run = Run(o, folder.path, model, where, loader.order.images(), spec.classes, loader.inventory)
     if run.done:  # it keeps the options it was trained with
         said = f"run {o.name} is done: {run.at.epoch - 1} epochs are trained; give a larger --n_epochs to go on"
@@ -93,9 +96,7 @@ def train(run, loader, display, preview, stop):
         for batch in stop.heed(loader.epoch(at.epoch, skip=at.seen)):
             batch = move(batch, run.device)
             waited = watch.lap("data")
-            out, losses = train_step(
-                run.model, run.phases, run.optimizers, run.gates, batch, at.step, run.admits, o.accumulate
-            )
+            out, losses = train_step(**run.trained, batch=batch, step=at.step, admits=run.admits, parts=o.accumulate)
             run.means.add(losses)
             at.advance(len(batch["A"]), watch.lap("compute"), waited)
             display.step(at, run.means.latest, lambda shown=out: first_pixels(pictures(run.model, shown, o)))
@@ -129,8 +130,7 @@ def train_step(model, phases, optimizers, gates, batch, step, admits=lambda term
     from util import passes
 
     gates.open_all()
-    with during("forward", model):
-        work = passes.begin(model, batch, parts)
+    work = passes.begin(model, batch, parts)
     losses = {}
     for phase in phases:
         if step % phase.every:

@@ -20,6 +20,8 @@ def lower(net: nn.Module, kind: str) -> None:
 
     def lowered(*args: Any, **named: Any) -> Any:
         device = next((x.device.type for x in (*args, *named.values()) if isinstance(x, Tensor)), "cpu")
+        if device == "meta":  # which has no such thing
+            return forward(*args, **named)
         with torch.autocast(device, KINDS[kind], enabled=net.training and not _in_full):
             return widened(forward(*args, **named))
 

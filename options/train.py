@@ -84,6 +84,9 @@ class Train:
         False, "compute activations again in the backward pass instead of keeping them: less memory, more time",
         aside=True,
     )  # fmt: skip
+    dry_run: bool = option(
+        False, "train two steps, tell parameters, operations, memory and time, write nothing", momentary=True
+    )
     memory_format: str = option(
         "auto", "how weights lie in memory", choices=("auto", "contiguous", "channels_last"), aside=True
     )

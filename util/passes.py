@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from util.blame import during
 from util.replay import Moment
 
 Batch = dict[str, Any]
@@ -15,7 +16,8 @@ Scaled = Callable[[Tensor], Tensor]  # a loss -> that times the gradient scaler'
 
 def begin(model: Any, batch: Batch, parts: int) -> "Whole | Parts":
     """Return how a step goes through a batch, forward done."""
-    return Parts(model, batch, parts) if parts > 1 else Whole(model, batch)
+    with during("forward", model):
+        return Parts(model, batch, parts) if parts > 1 else Whole(model, batch)
 
 
 class Whole:

@@ -32,6 +32,8 @@ class Run:
         self.phases = model.phases()
         self.optimizers = Optimizers(self.phases, o)
         self.gates = Gates(self.phases)
+        self.trained: dict[str, Any] = {"model": self.model, "phases": self.phases, "optimizers": self.optimizers,
+                                        "gates": self.gates}  # what a step works on  # fmt: skip
         self.at = Position(epoch=o.epoch_count)
         self.last_epoch = o.n_epochs + o.n_epochs_decay
         self.means = Means()

@@ -1,0 +1,63 @@
+"""--dry_run tells what a training takes, and leaves nothing behind."""
+
+import re
+
+import pytest
+import torch
+from conftest import options
+from test_models import MODELS, TINY
+from torch import nn
+
+from data.base import Spec
+from models.base import BaseModel, Phase
+from networks.tune import tune
+from util.dry_run import counted
+from util.registry import find
+
+TRAINED = [name for name, kind in MODELS.items() if kind.phases is not BaseModel.phases]
+
+
+@pytest.mark.parametrize("flags", [(), ("--accumulate", 2), ("--grad_checkpoint",), ("--amp", "bf16")])
+@pytest.mark.parametrize("model", TRAINED)
+def test_every_model_tells_its_numbers_and_writes_nothing(model, flags, command, tmp_path):
+    ended = command("train", "--dataroot", "demo", "--model", model, *TINY, "--load_size", 32, "--crop_size", 32,
+                    "--batch_size", 2, "--gpu_ids", -1, "--dry_run", *flags)  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert re.search(r"^2 images a step, \d+ steps an epoch, 200 epochs$", ended.out, re.MULTILINE)
+    assert re.search(r"^\d\.\d{3} M parameters; [\d.]+ [kMG]B with", ended.out, re.MULTILINE)
+    assert re.search(r"^[\d.]+ GFLOP a step; activations of [\d.]+ [kMG]B are kept", ended.out, re.MULTILINE), ended.out
+    assert not (tmp_path / "checkpoints").exists()
+
+
+class Layered(BaseModel):
+    """Two convolutions, of which everything is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.G = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(8, 3, 1, bias=False))
+
+    def phases(self):
+        return [Phase("G", [self.G], lambda batch, out: {"G": out["fake_B"].mean()})]
+
+    def forward(self, batch):
+        return {"fake_B": self.G(batch["A"])}
+
+
+def test_operations_and_activations_are_those_of_the_layers():
+    n, side = 2, 16
+    flops, kept = counted(Layered().train(), {"A": torch.rand(n, 3, side, side)}, parts=1)
+    pixels = n * side * side
+    first, second = 2 * pixels * 3 * 8 * 9, 2 * pixels * 8 * 3
+    assert flops == 2 * first + 3 * second  # nobody needs the gradient of the input
+    assert kept == 4 * pixels * (3 + 8)  # the input, and what ReLU gives
+
+
+def test_parts_and_recomputing_keep_less():
+    kept = {}
+    for name, flags in {"plain": (), "parts": ("--accumulate", "4"), "again": ("--grad_checkpoint",)}.items():
+        o = options("--model", "pix2pix", "--netG", "unet_64", "--ngf", "4", "--ndf", "4", *flags)
+        model = find("model", "pix2pix")(o, Spec(3, 3, 64, 64)).train()
+        tune(model.networks(), o, torch.device("cpu"))
+        batch = {"A": torch.rand(4, 3, 64, 64), "B": torch.rand(4, 3, 64, 64), "path_A": list("abcd")}
+        kept[name] = counted(model, batch, o.accumulate)[1]
+    assert kept["parts"] < 0.4 * kept["plain"] and kept["again"] < 0.7 * kept["plain"]
