@@ -49,7 +49,7 @@ class Run:
         if epoch_size < o.batch_size and not self.done:
             why = f"{epoch_size} images make one batch of {epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step")
-        self.guard = Guard(o.on_nan, self._last_saved, self._go_back)
+        self.guard = Guard(o.on_nan, self._last_saved, self._go_back, later=device.type == "cuda")
         self.saved_at = time.monotonic()
 
     @property

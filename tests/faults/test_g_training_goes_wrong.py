@@ -76,8 +76,15 @@ def train(command, tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture(params=[False, True], ids=["judged at once", "judged a step later"])
+def judged_later(request, monkeypatch):
+    """Have losses judged as on a CPU, or as on a GPU."""
+    monkeypatch.setattr("util.run.Guard", lambda *args, later: Guard(*args, later=request.param))
+    return request.param
+
+
 @pytest.mark.parametrize(("fault", "word"), [("NAN_AT", "nan"), ("INF_AT", "inf")])
-def test_f070_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word):
+def test_f070_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word, judged_later):
     """Exit 6, naming loss, step, images and the last good state, which stays as it was."""
     assert train("--n_epochs", 1).code == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
@@ -102,7 +109,7 @@ def test_f070_before_anything_was_saved_it_says_so(train):
     assert (ended.code, "no state was saved before" in ended.last) == (6, True), ended.last
 
 
-def test_f070_weights_that_are_no_numbers_are_never_saved(train, tmp_path):
+def test_f070_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judged_later):
     """The loss is finite, its slope is not: the weights are spoilt at the last step before the epoch's save."""
     ended = train("--save_epoch_freq", 1, SLOPE_AT="6")
     assert ended.code == 6, ended.err
@@ -112,7 +119,7 @@ def test_f070_weights_that_are_no_numbers_are_never_saved(train, tmp_path):
         assert all(torch.isfinite(v).all() for v in checkpoint.weights(path).values())
 
 
-def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path):
+def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_later):
     """Losses of NaN in two steps with --on_nan skip: those batches are left out and told, the run ends well."""
     ended = train("--on_nan", "skip", NAN_AT="2,5")
     assert ended.code == 0, ended.err
@@ -139,10 +146,27 @@ def test_f070_rollback_goes_back_to_the_last_good_weights_and_on(train, tmp_path
     assert all(torch.isfinite(v).all() for v in net.values())
 
 
-def test_f070_rollback_gives_up_when_it_only_comes_back(train):
+def test_f070_rollback_gives_up_when_it_only_comes_back(train, judged_later):
     """NaN again and again with --on_nan rollback: exit 6 after three returns, not an endless loop."""
-    ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, NAN_AT=",".join(map(str, range(4, 40))))
-    assert (ended.code, ended.out.count("are those of step 3 again")) == (6, RETURNS), ended.err
+    bad = ",".join(map(str, range(4, 40)))
+    ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, "--n_epochs", 12, NAN_AT=bad)
+    assert ended.code == 6 and ended.out.count("weights and optimisers are those of step") == RETURNS, ended.err
+    assert judged_later or ended.out.count("are those of step 3 again") == RETURNS
+
+
+def test_a_loss_of_the_last_step_is_judged_before_it_is_saved(train, tmp_path, judged_later):
+    """Nine steps: the ninth is bad, and no tenth comes that would notice."""
+    ended = train("--save_epoch_freq", 1, NAN_AT="9")
+    assert ended.code == 6 and "in epoch 3, step 9 (" in ended.last and "that of step 6;" in ended.last, ended.err
+
+
+def test_losses_are_judged_in_the_next_step_at_the_latest():
+    guard, at = Guard("stop", lambda: None, lambda: None, later=True), Position()
+    assert guard.admits({"a": torch.tensor(float("nan"))}, {}, at)
+    assert guard.admits({"b": torch.tensor(1.0)}, {}, at), "its second phase"
+    at.step += 1
+    with pytest.raises(Diverged, match="'a': is nan in epoch 1, step 1"):
+        guard.admits({"a": torch.tensor(1.0)}, {}, at)
 
 
 def test_a_sum_that_is_no_number_is_told_by_its_terms():
