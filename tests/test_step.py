@@ -15,6 +15,7 @@ from networks.precision import lower, widened
 from networks.recompute import recompute
 from networks.tune import tune
 from train import train_step
+from util.checkpoint import export, weights
 from util.passes import divided
 from util.registry import find
 from util.run import Run
@@ -180,3 +181,29 @@ def test_channels_last_changes_nothing_but_the_layout(model):
     assert far(plain, last)[0] < 1e-3
     weights = [p for p in last[0].model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
     assert weights and all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+
+
+def test_weights_are_shared_as_they_always_lie(tmp_path):
+    run, *_ = trained("pix2pix", "--memory_format", "channels_last", steps=1)
+    export(tmp_path, "latest", run.networks())
+    for name, net in run.networks().items():
+        held = weights(tmp_path / f"latest_net_{name}.pth")
+        assert all(value.is_contiguous() for value in held.values())
+        assert all(torch.equal(value, net.state_dict()[key]) for key, value in held.items())
+
+
+def test_compiled_networks_are_the_networks(capsys):
+    plain, fast = (trained("pix2pix", "--compile", mode, steps=1) for mode in ("off", "default"))
+    assert far(plain, fast)[0] < 1e-3
+    assert "is not compiled" not in capsys.readouterr().out
+
+
+def test_without_a_compiler_training_goes_on_as_it_was(capsys, monkeypatch, tmp_path):
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/no/compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    torch._dynamo.reset()
+    plain, other = (trained("pix2pix", "--compile", mode, steps=2) for mode in ("off", "default"))
+    assert far(plain, other) == (0, 0)
+    assert capsys.readouterr().out.count("note: network G is not compiled (") == 1

@@ -206,7 +206,7 @@ def export(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None
         state = net.state_dict()
         for key, value in list(state.items()):
             if isinstance(value, Tensor):
-                state[key] = value.detach().cpu()
+                state[key] = value.detach().cpu().contiguous()  # whatever --memory_format it has here
             else:
                 del state[key]  # extra state is for the state file; these files hold weights alone
         write_atomically(folder / f"{prefix}_net_{name}.pth", state)
