@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from util import blame, plugins, signals
+from util import blame, plugins, signals, threads
 from util.disk import REMEDIES
 from util.errors import EnvironmentFault, Stopped, UserError, printable
 
@@ -76,6 +76,7 @@ def guarded(main, argv: list[str]) -> int:
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     sys.stdout, sys.stderr = (stream and Unbreakable(stream) for stream in kept)
     signals.end_at_once()
+    threads.share_cores()
     try:
         return _ended(main, argv)
     finally:

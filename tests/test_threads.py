@@ -1,0 +1,34 @@
+"""Threads of torch leave their core to others soon, as far as the user has not said otherwise."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from util import threads
+
+LOOK = """import os, sys
+import util.report
+def main(argv, report):
+    assert "torch" not in sys.modules, "it would read the environment too early"
+    import torch
+    maps = open("/proc/self/maps").read()
+    print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in maps)
+sys.exit(util.report.guarded(main, []))
+"""
+
+
+@pytest.mark.parametrize(("given", "then"), [
+    ({}, threads.SPINS), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, "None")])  # fmt: skip
+def test_the_environment_says_it_before_torch_is_loaded(given, then):
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    ended = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, env=clean | given, capture_output=True, text=True)
+    assert ended.stdout.split() == [then, "True"], ended.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "test"])
+def test_commands_load_no_torch_before(command):
+    code = f"import sys, {command}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
