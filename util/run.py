@@ -126,12 +126,13 @@ class Run:
         self.guard.check_weights(self.model.state_dict() | self.optimizers.moments(), self.at)
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
-            "scaler": self.optimizers.scaler.state_dict(),
             "position": dict(vars(self.at)), "means": self.means.state_dict(), "history": list(self.history),
             "generators": seeding.generator_states(), "classes": list(self.classes), "exports": list(prefixes),
             "inventory": self.inventory.state_dict(),
             "options": {k: misfit.plain(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
+        if scaler := self.optimizers.scaler.state_dict():  # empty but with --amp fp16
+            state["scaler"] = scaler
         for note in checkpoint.save_state(self.folder, state, self.at.step, self.o.keep_last):
             if note not in self.notes:  # once is enough
                 self.notes.append(note)

@@ -59,6 +59,23 @@ def test_f063_stopped_and_continued_equals_unbroken(command, straight, stopping,
     assert json.loads((folder / "exit.json").read_text())["code"] == 0
 
 
+@pytest.mark.parametrize("how", [
+    ("--amp", "fp16"), ("--amp", "bf16", "--memory_format", "channels_last"), ("--accumulate", 2, "--grad_checkpoint")
+], ids=lambda how: " ".join(map(str, how)))  # fmt: skip
+def test_f063_however_networks_compute(command, stopping, plugins, tmp_path, tmp_path_factory, how):
+    """Mixed precision with its scaler, another memory format, a batch in parts: stopped and continued, equal bits."""
+    unbroken = tmp_path_factory.mktemp("unbroken")
+    assert run_in(unbroken, "train", *flags("pix2pix", plugins), *how).code == 0
+    stopping(5, "SIGINT")
+    assert command("train", *flags("pix2pix", plugins), *how).code == 130
+    stopping(0)
+    ended = command("train", *AGAIN)
+    assert ended.code == 0 and "changed since" not in ended.out, ended.err
+    assert differences(unbroken / "checkpoints" / "run", tmp_path / "checkpoints" / "run") == []
+    state = torch.load(newest(tmp_path / "checkpoints" / "run"), weights_only=True)
+    assert ("scaler" in state) == ("fp16" in how)
+
+
 @pytest.mark.parametrize("model", TRAINABLE)
 def test_f063_stopped_after_every_single_step(command, straight, stopping, plugins, tmp_path, model):
     """A run stopped after each of its steps, by SIGINT and SIGTERM in turn, and continued each time: equal bits."""

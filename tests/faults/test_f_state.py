@@ -130,7 +130,7 @@ NO_MATTER = {
     r"options\.isTrain": "no flag",
 }
 MOMENTARY = {"epoch", "load_iter", "verbose", "config", "debug", "continue_train", "overwrite", "allow_data_change",
-             "allow_option_change"}  # fmt: skip
+             "allow_option_change", "dry_run"}  # fmt: skip
 
 
 def places(thing, path=()):
