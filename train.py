@@ -33,7 +33,7 @@ def main(argv, report):
     finally:
         loader.close()
         display.close()
-    print(f"done: {run.at.last_epoch} epochs; {folder.next_steps()}")
+    print(printable(f"done: {run.at.last_epoch} epochs; {folder.next_steps()}"))
 
 
 def build(o, where):

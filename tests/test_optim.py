@@ -255,7 +255,7 @@ def test_the_weight_scales_what_is_minimised_and_not_what_is_logged():
 
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_every_model_optimises_each_of_its_parameters_once(name):
-    model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"))[2]
+    model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"), torch.device("cpu"))[2]
     found = Optimizers(model.phases(), SimpleNamespace(lr=1e-3, beta1=0.5))
     held = [id(p) for group in found.param_groups() for p in group["params"]]
     assert len(held) == len(set(held))

@@ -135,7 +135,7 @@ def trained(request, tmp_path_factory):
         where, "train", *flags, "--name", "run", "--n_epochs", 1, "--n_epochs_decay", 1, "--save_epoch_freq", 1
     )
     assert ended.code == 0, ended.err
-    loader, _, fresh, _ = train.build(options(*flags, "--name", "fresh"))
+    loader, _, fresh, _ = train.build(options(*flags, "--name", "fresh"), torch.device("cpu"))
     folder = where / "checkpoints" / "run"
     return SimpleNamespace(model=request.param, ended=ended, folder=folder, fresh=fresh, batch=loader.sample())
 

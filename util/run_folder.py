@@ -61,7 +61,7 @@ class RunFolder:
         """Return what to do with a run that is done: see its page of pictures, if there is one, and test it."""
         page = self.path / "web" / "index.html"
         see = f"see {page}, then " if page.is_file() and not self.o.no_html else ""
-        return printable(f"{see}python test.py ") + which_run(self.o)
+        return f"{see}python test.py {which_run(self.o)}"
 
     def begin(self) -> None:
         """With --overwrite, remove what an earlier run left; to be called once nothing can be refused any more."""

@@ -410,9 +410,10 @@ def test_f009_out_of_memory_in_a_step(process, tmp_path):
     ended = process("train", *CONTINUE, "--n_epochs", 2, "--batch_size", 8, "--load_size", 1024, "--crop_size", 1024,
                     before=partial(limit, "RLIMIT_AS", 400_000_000, beyond=True))  # fmt: skip
     assert ended.code == 5, ended.err
-    assert ended.last == ("error: memory 'RAM or GPU': ran out; lower --batch_size, --crop_size, --ngf or --ndf"), (
-        ended.err
-    )
+    assert ended.last == (
+        "error: memory 'RAM or GPU': ran out; lower --batch_size, --crop_size, --ngf or --ndf, "
+        "or try --grad_checkpoint, --accumulate or --amp; with test.py --tile"
+    ), ended.err
     assert {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/run").glob("*.p*t*")} == before
 
 
