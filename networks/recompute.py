@@ -1,8 +1,8 @@
 """Gradient checkpointing: activations are computed again in the backward pass instead of being kept."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -50,17 +50,7 @@ class _Run(nn.Sequential):
         return checkpoint(super().__call__, x, use_reentrant=False, context_fn=self._contexts)
 
     def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), _as_it_was(self, Buffers(self))
-
-
-@contextmanager
-def _as_it_was(module: nn.Module, then: Buffers) -> Iterator[None]:
-    now = Buffers(module)
-    then.put_back()
-    try:
-        yield
-    finally:
-        now.put_back()
+        return nullcontext(), Buffers(self).again()
 
 
 def _size(module: nn.Module) -> int:

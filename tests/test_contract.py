@@ -310,7 +310,7 @@ class Toy(BaseModel):
 def stepped(*phases: tuple, steps: int = 1, share: float = 1.0, lr: float = 0.01) -> tuple[Toy, Optimizers, list]:
     """Train a Toy for some steps; return it, its optimisers, and what each step reported."""
     toy = Toy(*phases)
-    optimizers, gates = Optimizers(toy.phases(), SimpleNamespace(lr=lr, beta1=0.5)), Gates(toy.phases())
+    optimizers, gates = Optimizers(toy.phases(), SimpleNamespace(lr=lr, beta1=0.5, amp="off")), Gates(toy.phases())
     optimizers.set_lr(share)
     return toy, optimizers, [train_step(toy, toy.phases(), optimizers, gates, {}, step)[1] for step in range(steps)]
 
@@ -335,7 +335,7 @@ def test_phases_that_share_a_network_share_its_optimiser():
 
 def test_a_phase_that_shares_an_optimiser_still_trains_its_own_networks_alone():
     toy = Toy(("D", "x", {}), ("both", "xy", {"every": 2}))
-    optimizers, gates = Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5)), Gates(toy.phases())
+    optimizers, gates = Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off")), Gates(toy.phases())
     train_step(toy, toy.phases(), optimizers, gates, {}, 0)  # both: y has a gradient and Adam a momentum for it
     before = snapshot(toy)
     train_step(toy, toy.phases(), optimizers, gates, {}, 1)  # D alone
@@ -348,7 +348,7 @@ def test_a_phase_has_its_own_learning_rate_times_the_schedules_share(share):
     def moved(*phases):
         toy = Toy(*phases)
         before = snapshot(toy)
-        optimizers = Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5))
+        optimizers = Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))
         optimizers.set_lr(share)
         train_step(toy, toy.phases(), optimizers, Gates(toy.phases()), {}, 0)
         return [float(before[f"{n}.weight"][0] - toy.get_submodule(n).weight.detach()) / share for n in "xyz"]
@@ -379,7 +379,7 @@ def test_what_a_plug_in_froze_stays_frozen():
     toy = Toy(("G", "xy", {}))
     toy.y.weight.requires_grad_(False)
     before = snapshot(toy)
-    gates, optimizers = Gates(toy.phases()), Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5))
+    gates, optimizers = Gates(toy.phases()), Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))
     for step in range(2):
         train_step(toy, toy.phases(), optimizers, gates, {}, step)
     assert [bool(before[f"{n}.weight"][0] != toy.get_submodule(n).weight) for n in "xyz"] == [True, False, False]

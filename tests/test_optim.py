@@ -13,7 +13,7 @@ from models.base import Phase
 from util.errors import OptionError
 from util.optim import Gates, Optimizers, trainable
 
-FLAGS = SimpleNamespace(lr=0.1, beta1=0.5)
+FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, amp="off")
 
 
 def nets(*names):
@@ -103,7 +103,7 @@ def test_two_phases_of_one_name_are_refused():
 def test_adam_steps_as_the_paper_says():
     """Two steps by hand, betas (beta1, 0.999), eps 1e-8 (Kingma & Ba 2015, algorithm 1)."""
     net = nn.Linear(1, 1, bias=False).double()
-    adam = Optimizers([phase("G", net)], SimpleNamespace(lr=0.01, beta1=0.5))["G"]
+    adam = Optimizers([phase("G", net)], SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))["G"]
     x, m, v = net.weight.item(), 0.0, 0.0
     for t, gradient in enumerate((3.0, -0.2), 1):
         net.weight.grad = torch.full_like(net.weight, gradient)
@@ -256,7 +256,7 @@ def test_the_weight_scales_what_is_minimised_and_not_what_is_logged():
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_every_model_optimises_each_of_its_parameters_once(name):
     model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"), torch.device("cpu"))[2]
-    found = Optimizers(model.phases(), SimpleNamespace(lr=1e-3, beta1=0.5))
+    found = Optimizers(model.phases(), SimpleNamespace(lr=1e-3, beta1=0.5, amp="off"))
     held = [id(p) for group in found.param_groups() for p in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in model.parameters() if p.requires_grad}

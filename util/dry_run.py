@@ -1,6 +1,5 @@
 """What a training would take, told without training: parameters, operations, memory, time (--dry_run)."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -8,13 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from util import passes
 from util.device import move
 from util.disk import in_units
 from util.optim import Gates, Optimizers
 from util.seeding import seeded
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 KEPT = 4  # times the weights: weights, gradients, two moments
 
@@ -44,13 +47,13 @@ def dry_run(o: Any, model: Any, loader: Any, device: torch.device, step: Callabl
         counts = f"{flops / 1e9:.1f} GFLOP a step; activations of {in_units(kept)} are kept for backward passes"
     except Exception as problem:  # a model may need values; the two steps have told what they can
         counts = f"operations and activations are not known: this model needs values ({type(problem).__name__})"
-    where = "the GPU" if device.type == "cuda" else "this process"
+    peak, where = _peak(device), "the GPU" if device.type == "cuda" else "this process"
     return "\n".join([
         f"{len(batch['A'])} images a step, {len(loader)} steps an epoch, {epochs} epochs",
         f"{number / 1e6:.3f} M parameters; {in_units(KEPT * weights)} with their gradients and Adam's moments",
         counts,
         f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second: {whole:.1f} h for all, without loading",
-        f"at most {in_units(_peak(device))} of memory of {where}",
+        f"at most {in_units(peak)} of memory of {where}" if peak else "how much memory is not known here",
     ])  # fmt: skip
 
 
@@ -60,6 +63,8 @@ def counted(model: Any, batch: dict[str, Any], parts: int) -> tuple[int, int]:
     Activations are what is kept for backward passes at the moment when it is most, each storage once, weights not.
     The model loses its values.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # trainings have no use for it
+
     model.to("meta")
     shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
     phases, kept = model.phases(), _Kept(model)
@@ -111,8 +116,10 @@ def _storage(x: Tensor) -> int:
 
 
 def _peak(device: torch.device) -> int:
-    """Return the most memory that was in use so far, in bytes."""
+    """Return the most memory that was in use so far, in bytes; 0 where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if resource is None:
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

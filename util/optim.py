@@ -37,7 +37,7 @@ class Optimizers:
             adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999), fused=fused)
             self.by_phase |= {phase.name: adam for phase in group}
         device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
-        self.scaler = torch.amp.GradScaler(device, enabled=getattr(o, "amp", "off") == "fp16")
+        self.scaler = torch.amp.GradScaler(device, enabled=o.amp == "fp16")
 
     def __getitem__(self, phase_name: str) -> torch.optim.Optimizer:
         return self.by_phase[phase_name]

@@ -12,10 +12,20 @@ class Buffers:
     """The buffers of a module at one moment, such as running statistics, which a forward pass changes."""
 
     def __init__(self, module: nn.Module):
+        self.module = module
         self.of = [(buffer, buffer.clone()) for buffer in module.buffers()]
 
-    def put_back(self) -> None:
-        """Give the module's buffers these values again."""
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Give the module's buffers these values inside the block, and afterwards those that they had."""
+        now = Buffers(self.module)
+        self._put_back()
+        try:
+            yield
+        finally:
+            now._put_back()
+
+    def _put_back(self) -> None:
         for buffer, value in self.of:
             buffer.data.copy_(value)
 
@@ -24,18 +34,15 @@ class Moment:
     """The draws to come and a model's buffers at one moment."""
 
     def __init__(self, model: nn.Module):
-        self.model, self.generators, self.buffers = model, generator_states(), Buffers(model)
+        self.generators, self.buffers = generator_states(), Buffers(model)
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """Go back to this moment inside the block, and afterwards to where it began."""
-        now = Moment(self.model)
-        self._return()
-        try:
-            yield
-        finally:
-            now._return()
-
-    def _return(self) -> None:
+        now = generator_states()
         restore_generators(self.generators)
-        self.buffers.put_back()
+        try:
+            with self.buffers.again():
+                yield
+        finally:
+            restore_generators(now)
