@@ -1,6 +1,7 @@
 """Translate or generate pictures with a trained run: python test.py --dataroot ./horse2zebra --name NAME."""
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 from options.parse import parse
@@ -56,20 +57,13 @@ def main(argv, report):
 
 def translate(o, model, results, batches, where):
     """Send batches through the model until the data set or --num_test ends."""
-    import torch
+    from util.translation import Translator
 
-    from util.device import move
-    from util.pixels import pictures
-
-    for batch in batches:
-        paths = batch["path_A"]
-        wanted = len(paths) if o.num_test is None else min(len(paths), o.num_test - results.count)
-        with torch.inference_mode():
-            shown = pictures(model, model(move(batch, where)), o)
-        del batch
-        results.add(shown, paths[:wanted])
-        if o.num_test is not None and results.count >= o.num_test:
-            break
+    with results.writer:  # whose threads make the files of earlier pictures meanwhile
+        for shown, paths in Translator(o, model, where)(islice(batches, o.num_test)):
+            results.add(shown, paths if o.num_test is None else paths[: o.num_test - results.count])
+            if results.count == o.num_test:
+                break
 
 
 def generate_sheets(o, model, results, classes):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,7 +20,9 @@ from util.metrics import better, finite
 from util.pixels import as_image, fits_png, grid, save_numbers, save_png, to_image
 from util.registry import entries
 from util.values import of_option, side
+from util.writer import Writer
 
+WAITING = 64e6  # bytes of pictures that wait for their files; a larger one waits for no thread
 FIRST_FEW = 8  # pictures of a class on the first page; all are on the class's own
 
 
@@ -27,7 +30,8 @@ class Results:
     """results_dir/name/PHASE_EPOCH/: images/STEM_LABEL.png, index.html, and metrics.json where pictures are compared.
 
     compare: whether real_B is the true translation that fake_B can be held against. Files stay flat; inputs of one
-    stem get their folder or their extension into the name, so that none replaces another.
+    stem get their folder or their extension into the name, so that none replaces another. Threads make the files: add
+    pictures in a `with` of `writer`.
     """
 
     def __init__(self, o: Any, which: str, compare: bool):
@@ -42,6 +46,7 @@ class Results:
         self.pages = Names()  # of classes
         self.parts: dict[str, str] = {}  # what stands for each label in names of files
         self.figures: dict[str, dict[str, float]] = {}
+        self.writer = Writer(WAITING)
         self.metrics = _metrics() if compare else {}
         self.better = {name: better(name, measure) for name, measure in self.metrics.items()}
         self.book: Book | None = None  # begun with the first pictures: only they tell whether there are figures
@@ -61,15 +66,24 @@ class Results:
         if not self.parts:
             self.parts = label_parts(images)
             self.names = Names(tails_of(self.parts.values()))
+        for label, image in images.items():
+            images[label] = image.cpu()
         for i, path in enumerate(paths):
             name = self.names.of_input(PurePath(path))
             figures = self._compared(name, images, i)
-            pictures, last = [], i + 1 == len(paths)
-            for label in list(images):
-                image = (images.pop(label) if last else images[label])[i]  # a huge one goes when it is saved
-                pictures.append(self._of_input(image, name, label, PurePath(path).suffix.lower()))
-            self._book(bool(figures)).add(name, pictures, figures)
+            last = i + 1 == len(paths)
+            own = {label: (images.pop(label) if last else images[label])[i] for label in list(images)}
+            weight = sum(image.nbytes for image in own.values())
+            make = partial(self._files, own, name, PurePath(path).suffix.lower())
+            self.writer.put(weight, make, partial(self._row, name, figures))
             self.count += 1
+
+    def _files(self, images: dict[str, Tensor], name: str, suffix: str) -> list[Picture]:
+        """Save an input's pictures; `images` is emptied, so that each goes when it is saved."""
+        return [self._of_input(images.pop(label), name, label, suffix) for label in list(images)]
+
+    def _row(self, name: str, figures: list[float], pictures: list[Picture]) -> None:
+        self._book(bool(figures)).add(name, pictures, figures)
 
     def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int,
                    classes: tuple[str, ...] = ()) -> None:  # fmt: skip
@@ -147,6 +161,7 @@ class Results:
 
     def close(self) -> None:
         """Write the pages and, where pictures were compared, metrics.json; print the means."""
+        self.writer.finish()
         book = self._book()
         means = {m: _mean([f[m] for f in self.figures.values()]) for m in self.metrics} if self.figures else {}
         book.heading = self._heading(f"{self.count} images")

@@ -32,8 +32,9 @@ def test_strips_give_the_tensor_of_the_whole(channels, monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
-def test_strips_give_the_image_of_the_whole(channels):
-    tensor = torch.rand(channels, 2 * pixels.STRIP + 9, 5) * 2.2 - 1.1
+def test_strips_give_the_image_of_the_whole(channels, monkeypatch):
+    monkeypatch.setattr(pixels, "STRIP", 32 * 5)
+    tensor = torch.rand(channels, 73, 5) * 2.2 - 1.1
     shown = pixels.to_image(tensor)
     assert isinstance(shown, Image.Image)
     assert shown.mode == ("RGB" if channels > 2 else "L")

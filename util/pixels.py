@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 PADDING = 2  # pixels between pictures of a grid
-STRIP = 32  # rows that are brought from one type to another at a time
+STRIP = 1 << 18  # pixels that are brought from one type to another at a time
+COMPRESSION = 2  # of PNG: three times as fast as Pillow's usual 6, an eighth larger
 COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
@@ -36,16 +37,21 @@ def to_pixels(image: "Tensor") -> np.ndarray:
     Of more than three channels the first three are shown, of two the first.
     """
     image = image[:3] if len(image) > 2 else image[:1]
-    scaled = (image.detach().float().cpu().clamp(-1, 1) + 1) / 2 * 255
-    return scaled.round().permute(1, 2, 0).contiguous().byte().numpy()
+    scaled = image.detach().float().cpu().numpy().clip(-1, 1)
+    scaled += 1  # step by step, in place, and no threads of torch's: this may be a thread itself
+    scaled /= 2
+    scaled *= 255
+    with np.errstate(invalid="ignore"):  # NaN
+        return np.ascontiguousarray(np.rint(scaled, out=scaled).astype(np.uint8).transpose(1, 2, 0))
 
 
 def to_image(image: "Tensor") -> Image.Image:
     """Return the pixels of a tensor as a Pillow image; of a huge picture nothing else is there as a whole."""
     _, height, width = image.shape
     whole = Image.new("RGB" if len(image) > 2 else "L", (width, height))
-    for top in range(0, height, STRIP):
-        whole.paste(as_image(to_pixels(image[:, top : top + STRIP])), (0, top))
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        whole.paste(as_image(to_pixels(image[:, top : top + rows])), (0, top))
     return whole
 
 
@@ -98,7 +104,7 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
     elif aspect_ratio < 1:
         image = image.resize((width, round(height / aspect_ratio)), Image.Resampling.BICUBIC)
     beside = path.with_name(path.name + ".tmp")
-    image.save(beside, format="PNG")
+    image.save(beside, format="PNG", compress_level=COMPRESSION)
     os.replace(beside, path)
     return image.size
 
