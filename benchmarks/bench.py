@@ -1,10 +1,10 @@
 """Measure GANvas: python benchmarks/bench.py [--reference DIR] [--cases NAME ...] [--scaling] [--neighbour].
 
-Every case runs in a process of its own, which stays warm; the two sides of a case (GANvas, and with --reference a checkout
-of junyanz/pytorch-CycleGAN-and-pix2pix of yours) take turns, never at once, so that a busy machine is busy for both.
-Times are medians of rounds, ratios medians of each round's ratio. Where both sides train, their first steps start from the
-same weights and pictures and their losses have to agree to 1e-4; otherwise no ratio is given. A step's utilisation is
-the FLOPs that torch counts for it over the FLOP/s of the fastest convolution, measured in turns with it.
+Every case runs in a process of its own, which stays warm; the two sides of a case (GANvas, and with --reference a
+checkout of junyanz/pytorch-CycleGAN-and-pix2pix of yours) take turns, never at once, so that a busy machine is busy for
+both. Times are medians of rounds, ratios medians of each round's ratio. Where both sides train, their first steps start
+from the same weights and pictures and their losses have to agree to 1e-4; otherwise no ratio is given. A step's
+utilisation is the FLOPs that torch counts for it over the FLOP/s of the fastest convolution, measured in turns with it.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ sys.path[0] = str(ROOT)
 
 from benchmarks import figures
 from benchmarks.plan import Case, plan
-from benchmarks.sides import OURS, THEIRS, Side, in_turns, open_all
+from benchmarks.sides import OURS, THEIRS, in_turns, open_all
 from util.command import Command, positive, say
 from util.errors import DataError, OptionError
 from util.registry import nearest

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.sides import OURS
+from util.registry import entries
 
-SMALL = ["--netG", "resnet_4blocks", "--ngf", "8", "--ndf", "8", "--load_size", "64", "--crop_size", "64"]
+SMALL = ["--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8", "--load_size", "64", "--crop_size", "64"]
+TINY = ["--netG", "resnet_6blocks", "--ngf", "2", "--ndf", "2", "--load_size", "32", "--crop_size", "32"]
 CYCLE = ["--model", "cycle_gan", "--netG", "resnet_9blocks", "--load_size", "128", "--crop_size", "128"]
 
 
@@ -41,7 +43,7 @@ def plan(quick: bool) -> dict[str, Case]:
     cases["save"] = Case("saving CycleGAN, ngf 32", "cases:Save", {"argv": big}, times=2)
     cases["resume"] = Case("reading it back", "cases:Resume", {"argv": big}, times=2)
     cases["results_page"] = Case("a row of a results page", "cases:ResultsPage", {"rows": rows}, shares=False)
-    cases["training_page"] = Case("an update of a training page", "cases:TrainingPage", {"epochs": epochs}, shares=False)
+    cases["training_page"] = Case("an epoch of a training page", "cases:TrainingPage", {"epochs": epochs}, shares=False)
     cases["test"] = _translation(pictures, ngf)
     cases["import_torch"] = Case("import torch", "cases:Command", {"argv": ["-c", "import torch"]})
     cases["help"] = Case("train.py --help", "cases:Command", {"argv": ["{home}/train.py", "--help"]}, "cases:Command")
@@ -51,17 +53,15 @@ def plan(quick: bool) -> dict[str, Case]:
 def _steps(quick: bool) -> dict[str, Case]:
     """Return a training step of every model that trains, small, and of those that are compared, as large as usual."""
     cases = {}
-    for model in ("pix2pix", "cycle_gan", "colorization", "cgan"):
-        size = _sized(2) + ["--load_size", "32", "--crop_size", "32"] if quick else []
-        argv = ["--model", model, *SMALL, *size, "--dataroot", "demo"]
-        if model == "cgan":
-            argv = ["--model", model, "--dataroot", "demo", *(["--ngf", "4", "--ndf", "4", "--batch_size", "4"] * quick)]
+    for model in sorted(entry.name for entry in entries("model") if entry.name != "test"):  # which trains nothing
+        argv = ["--model", model, *(TINY if quick else SMALL), "--dataroot", "demo"]
+        if model == "cgan":  # it has a generator and a size of its own
+            argv = ["--model", model, "--dataroot", "demo", *([*_sized(4), "--batch_size", "4"] if quick else [])]
         theirs = "theirs:Step" if model in ("pix2pix", "cycle_gan") else ""
         cases[f"step_{model}"] = _step(f"step of {model}, small", argv, theirs, times=5)
     for ngf in (32, 64):
-        argv = [*CYCLE, *(_sized(2) if quick else _sized(ngf)), "--dataroot", "demo"]
-        if quick:
-            argv += ["--load_size", "32", "--crop_size", "32"]
+        argv = ["--model", "cycle_gan", *TINY] if quick else [*CYCLE, *_sized(ngf)]
+        argv += ["--dataroot", "demo"]
         cases[f"step_cycle_gan_{ngf}"] = _step(f"step of CycleGAN, 128x128, ngf {ngf}", argv, "theirs:Step")
     argv = ["--model", "pix2pix", "--dataroot", "demo", *(_sized(2) if quick else [])]
     cases["step_pix2pix_256"] = _step("step of pix2pix at its defaults", argv, "theirs:Step", times=2)
@@ -78,8 +78,8 @@ def _sized(ngf: int) -> list[str]:
 
 
 def _translation(pictures: int, ngf: int) -> Case:
-    argv = ["{home}/test.py", "--model", "test", "--dataset_mode", "single", "--dataroot", "{shared}/pictures", "--name",
-            "bench", "--checkpoints_dir", "{shared}", "--results_dir", "{shared}/results", "--gpu_ids", "-1",
+    argv = ["{home}/test.py", "--model", "test", "--dataset_mode", "single", "--dataroot", "{shared}/pictures",
+            "--name", "bench", "--checkpoints_dir", "{shared}", "--results_dir", "{shared}/results", "--gpu_ids", "-1",
             "--ngf", str(ngf), "--no_dropout", "--num_test", str(pictures)]  # fmt: skip
     title, made_of = f"a picture of test.py, {pictures} at 256x256", {"argv": argv, "items": pictures, "ngf": ngf}
     return Case(title, "cases:Translate", made_of, "theirs:Translate", within=0.02)

@@ -14,7 +14,7 @@ from benchmarks import figures, many_files
 from benchmarks.sides import Side
 from util.errors import OptionError
 
-STEP = ["--model", "cycle_gan", "--netG", "resnet_4blocks", "--dataroot", "demo"]
+STEP = ["--model", "cycle_gan", "--netG", "resnet_6blocks", "--dataroot", "demo"]
 Sides = Callable[[float, Path], tuple[str, dict[str, Any]]]
 
 
@@ -44,7 +44,8 @@ def curves(quick: bool) -> dict[str, Curve]:
 
     side, width, pairs = (32, 2, 4) if quick else (128, 16, 100)
     return {
-        "batch": Curve("pictures a batch", some(1, 2, 4, 8), step(lambda n: [*shape(side, width), "--batch_size", str(n)])),
+        "batch": Curve("pictures a batch", some(1, 2, 4, 8),
+                       step(lambda n: [*shape(side, width), "--batch_size", str(n)])),
         "size": Curve("side of a picture", some(64, 128, 256, 512), step(lambda n: shape(n, width // 2))),
         "ngf": Curve("ngf and ndf", some(8, 16, 32, 64), step(lambda n: shape(side, n))),
         "files": Curve("files, listed and looked at first", some(100, 1000, 10_000, 100_000, 1_000_000), list_files),
@@ -68,10 +69,9 @@ class Listing:
     def __init__(self, home: str, folder: str):
         self.folder = folder
         self.facts = {"items": 1}
-        import data.loader  # noqa: F401  (what is imported is not timed)
         from util.registry import find
 
-        find("dataset", "unaligned")
+        find("dataset", "unaligned")  # imports are not timed
 
     def once(self) -> None:
         """List the folder with an empty cache, and look at the first headers."""
@@ -99,7 +99,8 @@ def point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
         maker, settings = curve.at(x, folder)
         with Side(maker, settings) as side:
             side.times(1)
-            began, seconds = time.monotonic(), []
+            began = time.monotonic()
+            seconds: list[float] = []
             while len(seconds) < rounds and (len(seconds) < 2 or time.monotonic() - began < 20):
                 seconds += side.times(1)[0]
             items = side.facts["items"] if curve.per_item else 1
@@ -134,12 +135,10 @@ class Nothing:
     """What there is before anything is computed."""
 
     def __init__(self, home: str, folder: str):
-        import torch  # noqa: F401
+        import train
+        from util.run import Run
 
-        import data.loader
-        import models.cycle_gan
-        import util.run  # noqa: F401
-
+        assert train.train_step and Run
         self.facts: dict[str, Any] = {}
 
 
@@ -155,5 +154,6 @@ def line(title: str, found: dict[str, Any]) -> list[str]:
     """Return a curve's line of the table."""
     points = found["points"]
     return [title, ", ".join(f"{p['x']:,}" for p in points),
-            ", ".join(figures.in_time(p["seconds"]) for p in points), f"{found['time']:.2f}", f"{found['time_last']:.2f}",
+            ", ".join(figures.in_time(p["seconds"]) for p in points),
+            f"{found['time']:.2f}", f"{found['time_last']:.2f}",
             ", ".join(f"{p['peak_mb']:.0f}" for p in points), f"{found['memory']:.2f}"]  # fmt: skip

@@ -1,7 +1,7 @@
 """The process of one side of a measurement: makes a case, then does it as often as it reads on its standard input.
 
-Started by benchmarks/sides.py: serve.py MODULE:CLASS HOME SETTINGS. It answers in lines of JSON: first what the case says
-of itself, then the seconds of each time it did it; "peak" is answered by the most memory there was.
+Started by benchmarks/sides.py: serve.py MODULE:CLASS HOME SETTINGS. It answers in lines of JSON: first what the case
+says of itself, then the seconds of each time it did it; "peak" is answered by the most memory there was.
 """
 
 import importlib

@@ -13,6 +13,7 @@ from typing import Any
 from util.errors import DataError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+SERVE = ROOT / "benchmarks" / "serve.py"
 OURS, THEIRS = "GANvas", "reference"
 
 
@@ -32,7 +33,7 @@ class Side:
     def __post_init__(self) -> None:
         self.said = tempfile.TemporaryFile("w+")  # whatever the code prints
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "benchmarks" / "serve.py"), self.maker, str(self.home), json.dumps(self.settings)],
+            [sys.executable, str(SERVE), self.maker, str(self.home), json.dumps(self.settings)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, env=os.environ | self.env,
         )  # fmt: skip
         self.facts = self.answer()
@@ -46,7 +47,8 @@ class Side:
         code = self.process.wait()
         self.said.seek(0)
         why = (self.said.read().strip().splitlines() or ["without a word"])[-1]
-        raise DataError(self.name, self.home, f"{self.maker} ended with {code}: {why}", "look whether it runs by itself")
+        why = f"{self.maker} ended with {code}: {why}"
+        raise DataError(self.name, self.home, why, "see whether it runs by itself")
 
     def ask(self, request: str) -> dict[str, Any]:
         """Return the answer to a request."""

@@ -72,9 +72,9 @@ class Load:
         argv = ["--model", "pix2pix", "--dataroot", str(Path(shared, "pairs")), "--num_threads", str(workers)]
         opt = options(home, argv, shared)
         opt.num_threads = workers
-        from data import create_dataset
+        from data import create_dataset  # type: ignore[attr-defined]
 
-        self.loader = create_dataset(opt)  # type: ignore[attr-defined]
+        self.loader = create_dataset(opt)
         self.facts = {"items": pairs}
         self.once()
 
