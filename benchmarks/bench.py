@@ -20,7 +20,7 @@ sys.path[0] = str(ROOT)
 
 from benchmarks import figures
 from benchmarks.plan import Case, plan
-from benchmarks.sides import OURS, THEIRS, in_turns, open_all
+from benchmarks.sides import OURS, THEIRS, Side, in_turns, open_all
 from util.command import Command, positive, say
 from util.errors import DataError, OptionError
 from util.registry import nearest
@@ -30,15 +30,13 @@ PAGE = ROOT / "docs" / "performance.md"
 HEADS = ["case", "time", "reference", "ratio", "peak MB", "reference MB", "GFLOP", "GFLOP/s", "of the peak", "others"]
 
 
-def measure(case: Case, reference: Path | None, rounds: int) -> dict[str, Any]:
-    """Return the figures of a case, in seconds an item, MB and FLOP/s."""
+def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict[str, Any]:
+    """Return the figures of a case, in seconds an item, MB and FLOP/s; `peak` has its turns where FLOPs are counted."""
     with tempfile.TemporaryDirectory() as shared, contextlib.ExitStack() as stack:
         makers = [(case.maker, case.settings(shared, OURS), OURS, ROOT)]
         if reference and case.theirs:
             makers.append((case.theirs, case.settings(shared, THEIRS), THEIRS, reference))
-        if case.computes:
-            makers.append(("cases:Peak", {}, "peak", ROOT))
-        sides = [stack.enter_context(side) for side in open_all(makers)]
+        sides = [stack.enter_context(side) for side in open_all(makers)] + [peak] * case.computes
         taken = in_turns(sides, rounds, case.times)
         facts = {side.name: side.facts for side in sides}
         items = facts[OURS]["items"]
@@ -142,9 +140,10 @@ def main(argv, report):
     else:
         mark, found = "cases", {}
         cases = chosen(o.cases, o.quick)
-        for name, case in cases.items():
-            found[name] = measure(case, o.reference, rounds)
-            say(" ".join(filter(None, row(name, found[name]))))
+        with Side("cases:Peak", {}, "peak") as peak:
+            for name, case in cases.items():
+                found[name] = measure(case, o.reference, rounds, peak)
+                say(" ".join(filter(None, row(name, found[name]))))
         text = figures.table(HEADS, [row(cases[name].title, figure) for name, figure in found.items()])
     text = f"{figures.headline(of)}\n\n{text}"
     print(f"\n{text}")

@@ -138,6 +138,7 @@ class Resume(Save):
         from util.run import Run
 
         run = self.of.run
+        run.gates.open_all()  # as a new model is
         Run(run.o, run.folder, run.model, run.device, 1, run.classes)
 
 
