@@ -27,6 +27,7 @@ from util.registry import nearest
 from util.report import guarded
 
 PAGE = ROOT / "docs" / "performance.md"
+NEEDED = ["train.py", "test.py", "models/base_model.py", "options/train_options.py", "data/__init__.py"]
 HEADS = ["case", "time", "reference", "ratio", "peak MB", "reference MB", "GFLOP", "GFLOP/s", "of the peak", "others"]
 
 
@@ -78,6 +79,14 @@ def used(facts: dict[str, Any], seconds: float, peak: list[tuple[list[float], fl
             "utilisation": rate / best}  # fmt: skip
 
 
+def check_reference(home: Path) -> None:
+    """Raise OptionError if a folder is no checkout of the reference."""
+    missing = [name for name in NEEDED if not (home / name).is_file()]
+    if missing:
+        why = f"is no checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no {missing[0]}"
+        raise OptionError("option", f"--reference {home}", why, "name the folder that holds its train.py")
+
+
 def row(title: str, found: dict[str, Any]) -> list[str]:
     """Return a case's line of the table."""
 
@@ -124,9 +133,7 @@ def main(argv, report):
     report.debug = o.debug
     rounds = o.rounds or (2 if o.quick else 7)
     if o.reference:
-        from benchmarks import theirs
-
-        theirs.check(o.reference)
+        check_reference(o.reference)
         o.reference = o.reference.resolve()
     of = figures.machine()
     if o.scaling:

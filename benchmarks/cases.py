@@ -55,7 +55,8 @@ class Step:
     def losses(self, seed: int) -> dict[str, float]:
         """Return the losses of a step with draws from a seed."""
         torch.manual_seed(seed)
-        return {name: float(value) for terms in self.once().values() for name, value in terms.items()}
+        terms = {name: value for phase in self.once().values() for name, value in phase.items()}
+        return {name: float(torch.as_tensor(value).detach()) for name, value in terms.items()}
 
 
 class Peak:
