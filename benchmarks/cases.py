@@ -190,18 +190,19 @@ class Translate(Command):
 
     def __init__(self, home: str, argv: list[str], shared: str, items: int, ngf: int):
         prepare_translation(Path(shared), items, ngf)
-        super().__init__(home, argv, shared, items)
+        results = Path(shared, f"results_of_{Path(home).name}")
+        super().__init__(home, [word.replace("{results}", str(results)) for word in argv], shared, items)
         self.once()
-        self.facts["numbers"] = [first_picture(Path(shared, "results"))]
+        self.facts["numbers"] = [first_picture(results)]
 
 
 def prepare_translation(shared: Path, number: int, ngf: int) -> None:
     """Write pictures and the weights of a generator, unless they are there: both sides use the same."""
-    from data import demo
-    from networks.resnet import Resnet
-
     if (shared / "pictures").is_dir():
         return
+    from data import demo  # of ours: the reference's side finds its files there
+    from networks.resnet import Resnet
+
     (shared / "pictures").mkdir()
     (shared / "bench").mkdir()
     names = demo.names("demo/train")

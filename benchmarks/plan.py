@@ -79,7 +79,7 @@ def _sized(ngf: int) -> list[str]:
 
 def _translation(pictures: int, ngf: int) -> Case:
     argv = ["{home}/test.py", "--model", "test", "--dataset_mode", "single", "--dataroot", "{shared}/pictures",
-            "--name", "bench", "--checkpoints_dir", "{shared}", "--results_dir", "{shared}/results", "--gpu_ids", "-1",
+            "--name", "bench", "--checkpoints_dir", "{shared}", "--results_dir", "{results}", "--gpu_ids", "-1",
             "--ngf", str(ngf), "--no_dropout", "--num_test", str(pictures)]  # fmt: skip
     title, made_of = f"a picture of test.py, {pictures} at 256x256", {"argv": argv, "items": pictures, "ngf": ngf}
     return Case(title, "cases:Translate", made_of, "theirs:Translate", within=0.02)
