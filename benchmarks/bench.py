@@ -1,0 +1,168 @@
+"""Measure GANvas: python benchmarks/bench.py [--reference DIR] [--cases NAME ...] [--scaling] [--neighbour].
+
+Every case runs in a process of its own, which stays warm; the two sides of a case (GANvas, and with --reference a
+checkout of junyanz/pytorch-CycleGAN-and-pix2pix of yours) take turns, never at once, so that a busy machine is busy for
+both. Times are medians of rounds, ratios medians of each round's ratio. Where both sides train, their first steps start
+from the same weights and pictures and their losses have to agree to 1e-4; otherwise no ratio is given. A step's
+utilisation is the FLOPs that torch counts for it over the FLOP/s of the fastest convolution, measured in turns with it.
+"""
+
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from benchmarks import figures
+from benchmarks.plan import Case, plan
+from benchmarks.sides import OURS, THEIRS, Side, in_turns, open_all
+from util.command import Command, positive, say
+from util.errors import DataError, OptionError
+from util.registry import nearest
+from util.report import guarded
+
+PAGE = ROOT / "docs" / "performance.md"
+NEEDED = ["train.py", "test.py", "models/base_model.py", "options/train_options.py", "data/__init__.py"]
+HEADS = ["case", "time", "reference", "ratio", "peak MB", "reference MB", "GFLOP", "GFLOP/s", "of the peak", "others"]
+
+
+def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict[str, Any]:
+    """Return the figures of a case, in seconds an item, MB and FLOP/s; `peak` has its turns where FLOPs are counted."""
+    with tempfile.TemporaryDirectory() as shared, contextlib.ExitStack() as stack:
+        makers = [(case.maker, case.settings(shared, OURS), OURS, ROOT)]
+        if reference and case.theirs:
+            makers.append((case.theirs, case.settings(shared, THEIRS), THEIRS, reference))
+        sides = [stack.enter_context(side) for side in open_all(makers)] + [peak] * case.computes
+        taken = in_turns(sides, rounds, case.times)
+        facts = {side.name: side.facts for side in sides}
+        items = facts[OURS]["items"]
+        medians = {name: [statistics.median(seconds) for seconds, _ in turns] for name, turns in taken.items()}
+        found: dict[str, Any] = {"seconds": statistics.median(medians[OURS]) / items, "peak_mb": sides[0].peak(),
+                                 "items": items, "rounds": rounds}  # fmt: skip
+        found["others"] = statistics.median(others for turns in taken.values() for _, others in turns)
+        if THEIRS in facts:
+            found |= beside(facts, medians, items, case.within) | {"reference_peak_mb": sides[1].peak()}
+        if case.computes:
+            found |= used(facts, found["seconds"] * items, taken["peak"])
+    return found
+
+
+def beside(facts: dict[str, Any], medians: dict[str, list[float]], items: int, within: float) -> dict[str, Any]:
+    """Return the reference's time, the ratio to ours, and how far the numbers differ; no ratio if they do."""
+    far = difference(facts[OURS].get("numbers", []), facts[THEIRS].get("numbers", []))
+    ratio = statistics.median(theirs / ours for ours, theirs in zip(medians[OURS], medians[THEIRS]))
+    return {"reference_seconds": statistics.median(medians[THEIRS]) / items, "difference": far, "equal": far <= within,
+            "ratio": ratio if far <= within else None}  # fmt: skip
+
+
+def difference(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> float:
+    """Return the largest relative difference between numbers of the same name; infinite if one is missing."""
+    far = 0.0
+    for one, other in zip(ours, theirs, strict=True):
+        for name, value in other.items():
+            got = one.get(name, float("nan"))
+            apart = abs(got - value) / max(abs(value), 1e-6)
+            far = max(far, apart if apart == apart else float("inf"))
+    return far
+
+
+def used(facts: dict[str, Any], seconds: float, peak: list[tuple[list[float], float]]) -> dict[str, float]:
+    """Return the FLOPs of a step, its FLOP/s, and what share of the fastest convolution's that is."""
+    best = facts["peak"]["flops"] / min(second for seconds, _ in peak for second in seconds)
+    rate = facts[OURS]["flops"] / seconds
+    return {"flops": facts[OURS]["flops"], "flops_per_second": rate, "peak_flops_per_second": best,
+            "utilisation": rate / best}  # fmt: skip
+
+
+def check_reference(home: Path) -> None:
+    """Raise OptionError if a folder is no checkout of the reference."""
+    missing = [name for name in NEEDED if not (home / name).is_file()]
+    if missing:
+        why = f"is no checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no {missing[0]}"
+        raise OptionError("option", f"--reference {home}", why, "name the folder that holds its train.py")
+
+
+def row(title: str, found: dict[str, Any]) -> list[str]:
+    """Return a case's line of the table."""
+
+    def shown(name: str, how: Any) -> str:
+        return how(found[name]) if found.get(name) is not None else ""
+
+    ratio = shown("ratio", lambda r: f"{r:.2f}x")
+    if found.get("equal") is False:
+        ratio = f"numbers differ by {found['difference']:.1g}"
+    return [title, figures.in_time(found["seconds"]), shown("reference_seconds", figures.in_time), ratio,
+            shown("peak_mb", "{:.0f}".format), shown("reference_peak_mb", "{:.0f}".format),
+            shown("flops", lambda n: f"{n / 1e9:.3g}"), shown("flops_per_second", lambda n: f"{n / 1e9:.1f}"),
+            shown("utilisation", "{:.0%}".format), f"{found['others']:.2f}"]  # fmt: skip
+
+
+def chosen(names: list[str], quick: bool) -> dict[str, Case]:
+    """Return the cases that were asked for; OptionError for a name that is none."""
+    every = plan(quick)
+    for name in names:
+        if name not in every:
+            near = nearest(name, list(every))
+            raise OptionError("option", f"--cases {name}", "is no case",
+                              f"did you mean {near}?" if near else "see --help")  # fmt: skip
+    return {name: every[name] for name in names or every}
+
+
+def flags() -> Command:
+    """Return the command line."""
+    command = Command(__file__, __doc__)
+    command.add_argument("--cases", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(plan(False))}")
+    command.add_argument("--quick", action="store_true", help="tiny sizes and two rounds: whether it runs, no figures")
+    command.add_argument("--rounds", type=positive, help="how often the sides take turns (default: 7)")
+    command.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference, measured beside")
+    command.add_argument("--scaling", action="store_true", help="instead: how time and memory grow, with exponents")
+    command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that wants a core")
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
+    command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PAGE.name}")
+    return command
+
+
+def main(argv, report):
+    """Measure what was asked for; print, and write, its table."""
+    o = flags().read(argv)
+    report.debug = o.debug
+    rounds = o.rounds or (2 if o.quick else 7)
+    if o.reference:
+        check_reference(o.reference)
+        o.reference = o.reference.resolve()
+    of = figures.machine()
+    if o.scaling:
+        from benchmarks import scaling
+
+        mark, found, text = "scaling", *scaling.measured(o.cases, o.quick, rounds)
+    elif o.neighbour:
+        from benchmarks import neighbour
+
+        mark, found, text = "neighbour", *neighbour.measured(o.quick, rounds)
+    else:
+        mark, found = "cases", {}
+        cases = chosen(o.cases, o.quick)
+        with Side("cases:Peak", {}, "peak") as peak:
+            for name, case in cases.items():
+                found[name] = measure(case, o.reference, rounds, peak)
+                say(" ".join(filter(None, row(name, found[name]))))
+        text = figures.table(HEADS, [row(cases[name].title, figure) for name, figure in found.items()])
+    text = f"{figures.headline(of)}\n\n{text}"
+    print(f"\n{text}")
+    if o.json:
+        o.json.write_text(json.dumps({"machine": of, mark: found}, indent=1) + "\n", encoding="utf-8")
+    if o.write:
+        figures.write_between(PAGE, mark, text)
+    differing = [name for name, figure in found.items() if mark == "cases" and figure.get("equal") is False]
+    if differing:
+        raise DataError("reference", o.reference, f"computes other numbers in {', '.join(differing)}",
+                        "take a checkout of the released version, without changes")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -1,0 +1,223 @@
+"""What is measured: each class is one case, made in a process of its own; `once()` is what is timed.
+
+`facts` is what a case says of itself: losses of its first steps, FLOPs, how many `items` one time handles.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+CPU = ["--gpu_ids", "-1", "--num_threads", "0", "--displays", "console"]
+CHECKED = 3  # so many first steps are compared with the reference's
+SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # pictures, channels, side
+
+
+class Step:
+    """A training step on one batch, with what train.py does for each."""
+
+    def __init__(self, home: str, argv: list[str], shared: str, checked: bool = False):
+        from options.parse import parse
+        from train import build
+        from util.run import Run
+
+        o = parse([*argv, *CPU, "--name", "bench", "--checkpoints_dir", shared, "--overwrite"], "train")
+        loader, spec, model, _ = build(o)
+        self.batch = next(loader.epoch(1))
+        loader.close()
+        self.run = Run(o, Path(shared), model, torch.device("cpu"), 1, spec.classes)
+        self.run.begin_epoch()
+        self.step = 0
+        if checked:  # where the other side starts
+            weights = {name: net.state_dict() for name, net in self.run.networks().items()}
+            torch.save({"weights": weights, "A": self.batch["A"], "B": self.batch["B"]}, Path(shared, "start.pt"))
+        losses = [self.losses(number) for number in range(CHECKED if checked else 1)]
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self.once()
+        self.facts = {"numbers": losses, "flops": counter.get_total_flops(), "items": len(self.batch["A"])}
+
+    def once(self) -> dict[str, Any]:
+        """Do a step."""
+        from train import train_step
+
+        run = self.run
+        _, losses = train_step(run.model, run.phases, run.optimizers, run.gates, self.batch, self.step, run.admits)
+        run.means.add(losses)
+        self.step += 1
+        return losses
+
+    def losses(self, seed: int) -> dict[str, float]:
+        """Return the losses of a step with draws from a seed."""
+        torch.manual_seed(seed)
+        terms = {name: value for phase in self.once().values() for name, value in phase.items()}
+        return {name: float(torch.as_tensor(value).detach()) for name, value in terms.items()}
+
+
+class Peak:
+    """The fastest of some convolutions, forward alone: what this machine can do."""
+
+    def __init__(self, home: str):
+        self.ways = []
+        for number, channels, side in SHAPES:
+            conv = torch.nn.Conv2d(channels, channels, 3, padding=1)
+            x = torch.randn(number, channels, side, side)
+            flops = 2 * 9 * channels**2 * number * side**2
+            for layout in (torch.contiguous_format, torch.channels_last):
+                ours, put = conv.to(memory_format=layout), x.to(memory_format=layout)
+                self.ways.append((self.rate(ours, put, flops), flops, ours, put))
+        _, flops, self.conv, self.x = max(self.ways, key=lambda way: way[0])
+        self.repeats = max(1, round(2e10 / flops))
+        self.facts = {"flops": flops * self.repeats, "shape": list(self.x.shape)}
+
+    def rate(self, conv: Any, x: torch.Tensor, flops: int) -> float:
+        """Return the best FLOP/s of a few calls."""
+        best = 0.0
+        with torch.inference_mode():
+            for _ in range(6):
+                began = time.perf_counter()
+                conv(x)
+                best = max(best, flops / (time.perf_counter() - began))
+        return best
+
+    def once(self) -> None:
+        """Convolve about 20 GFLOP."""
+        with torch.inference_mode():
+            for _ in range(self.repeats):
+                self.conv(self.x)
+
+
+class Load:
+    """An epoch of pairs from JPEG files, through the loader that train.py uses."""
+
+    def __init__(self, home: str, shared: str, pairs: int, workers: int = 0, cache: str = "off"):
+        from benchmarks import loading
+
+        folder = Path(shared, "pairs")
+        if not folder.is_dir():
+            folder.mkdir()
+            loading.generate(folder, pairs)
+        self.loader, self.epoch = loading.ours(folder, pairs, workers, cache), 0
+        self.facts = {"items": pairs}
+        self.once()
+
+    def once(self) -> None:
+        """Read all pairs once."""
+        self.epoch += 1
+        for _ in self.loader.epoch(self.epoch):
+            pass
+
+
+class Save:
+    """Writing the whole state and the networks' files of a run."""
+
+    def __init__(self, home: str, argv: list[str], shared: str):
+        self.of = Step(home, argv, shared)
+        self.facts = {"items": 1}
+
+    def once(self) -> None:
+        """Save as training does."""
+        self.of.run.at.step += 1
+        self.of.run.save_latest()
+
+
+class Resume(Save):
+    """Reading it back, as --continue_train does."""
+
+    def __init__(self, home: str, argv: list[str], shared: str):
+        super().__init__(home, argv, shared)
+        super().once()
+        self.of.run.o.continue_train = True
+
+    def once(self) -> None:
+        """Make the run anew from its folder."""
+        from util.run import Run
+
+        run = self.of.run
+        run.gates.open_all()  # as a new model is
+        Run(run.o, run.folder, run.model, run.device, 1, run.classes)
+
+
+class ResultsPage:
+    """Writing the pages of a number of results."""
+
+    def __init__(self, home: str, rows: int):
+        self.rows, self.facts = rows, {"items": rows}
+
+    def once(self) -> None:
+        """Write them."""
+        from benchmarks import page_speed
+
+        with tempfile.TemporaryDirectory() as folder:
+            page_speed.results(Path(folder, "results"), self.rows)
+
+
+class TrainingPage:
+    """Writing the training page at the end of each of a number of epochs."""
+
+    def __init__(self, home: str, epochs: int):
+        self.epochs, self.facts = epochs, {"items": epochs}
+
+    def once(self) -> None:
+        """Write it after every epoch."""
+        from benchmarks import page_speed
+
+        with tempfile.TemporaryDirectory() as folder:
+            page_speed.training(Path(folder), self.epochs)
+
+
+class Command:
+    """A command from its start to its end; argv may name {home} (the checkout) and {shared}."""
+
+    def __init__(self, home: str, argv: list[str], shared: str = "", items: int = 1):
+        self.argv = [sys.executable, *(word.format(home=home, shared=shared) for word in argv)]
+        self.facts: dict[str, Any] = {"items": items}
+
+    def once(self) -> None:
+        """Run it."""
+        done = subprocess.run(self.argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{self.argv[1]} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+
+
+class Translate(Command):
+    """test.py over a folder of pictures with a small generator, from start to end."""
+
+    def __init__(self, home: str, argv: list[str], shared: str, items: int, ngf: int):
+        prepare_translation(Path(shared), items, ngf)
+        results = Path(shared, f"results_of_{Path(home).name}")
+        super().__init__(home, [word.replace("{results}", str(results)) for word in argv], shared, items)
+        self.once()
+        self.facts["numbers"] = [first_picture(results)]
+
+
+def prepare_translation(shared: Path, number: int, ngf: int) -> None:
+    """Write pictures and the weights of a generator, unless they are there: both sides use the same."""
+    if (shared / "pictures").is_dir():
+        return
+    from data import demo  # of ours: the reference's side finds its files there
+    from networks.resnet import Resnet
+
+    (shared / "pictures").mkdir()
+    (shared / "bench").mkdir()
+    names = demo.names("demo/train")
+    for count in range(number):
+        picture = demo.draw(names[count % len(names)]).resize((256, 256))
+        picture.save(shared / "pictures" / f"{count:04d}.jpg", quality=90)
+    torch.manual_seed(0)
+    net = Resnet(3, 3, 9, ngf)
+    torch.save(net.state_dict(), shared / "bench" / "latest_net_G.pth")
+
+
+def first_picture(results: Path) -> dict[str, float]:
+    """Return mean and spread of the first translated picture, out of 255."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(next(results.rglob("0000_fake*.png")))).astype(float) / 255
+    return {"mean": float(pixels.mean()), "spread": float(pixels.std())}

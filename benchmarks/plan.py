@@ -1,0 +1,85 @@
+"""The table of cases: what each is called, which class does it on either side, and with what settings."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.sides import OURS
+from util.registry import entries
+
+SMALL = ["--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8", "--load_size", "64", "--crop_size", "64"]
+TINY = ["--netG", "resnet_6blocks", "--ngf", "2", "--ndf", "2", "--load_size", "32", "--crop_size", "32"]
+CYCLE = ["--model", "cycle_gan", "--netG", "resnet_9blocks", "--load_size", "128", "--crop_size", "128"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table. maker and theirs: "module:class" below benchmarks/; times: how often a turn does it."""
+
+    title: str
+    maker: str
+    made_of: dict[str, Any] = field(default_factory=dict)
+    theirs: str = ""
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings of one side alone
+    times: int = 1
+    computes: bool = False  # whether FLOPs are counted
+    within: float = 1e-4  # how far the two sides' numbers may differ
+    shares: bool = True  # whether it is given a folder that both sides see
+
+    def settings(self, shared: str, side: str) -> dict[str, Any]:
+        """Return what the class of a side is made of."""
+        more = {"shared": shared} if self.shares else {}
+        return self.made_of | self.own.get(side, {}) | more
+
+
+def plan(quick: bool) -> dict[str, Case]:
+    """Return all cases by name; quick: with sizes that take seconds."""
+    cases = _steps(quick)
+    pairs, pictures, ngf, rows, epochs = (4, 2, 2, 20, 3) if quick else (100, 106, 8, 1000, 100)
+    for workers in (0, 2):
+        title = f"a pair 286 -> 256, {workers} workers"
+        cases[f"load_{workers}"] = Case(title, "cases:Load", {"pairs": pairs, "workers": workers}, "theirs:Load")
+    cases["load_cached"] = Case("a pair, from the cache", "cases:Load", {"pairs": pairs, "cache": "ram"})
+    big = [*CYCLE, *_sized(4 if quick else 32), "--dataroot", "demo"]
+    cases["save"] = Case("saving CycleGAN, ngf 32", "cases:Save", {"argv": big}, times=2)
+    cases["resume"] = Case("reading it back", "cases:Resume", {"argv": big}, times=2)
+    cases["results_page"] = Case("a row of a results page", "cases:ResultsPage", {"rows": rows}, shares=False)
+    cases["training_page"] = Case("an epoch of a training page", "cases:TrainingPage", {"epochs": epochs}, shares=False)
+    cases["test"] = _translation(pictures, ngf)
+    cases["import_torch"] = Case("import torch", "cases:Command", {"argv": ["-c", "import torch"]})
+    cases["help"] = Case("train.py --help", "cases:Command", {"argv": ["{home}/train.py", "--help"]}, "cases:Command")
+    return cases
+
+
+def _steps(quick: bool) -> dict[str, Case]:
+    """Return a training step of every model that trains, small, and of those that are compared, as large as usual."""
+    cases = {}
+    for model in sorted(entry.name for entry in entries("model") if entry.name != "test"):  # which trains nothing
+        argv = ["--model", model, *(TINY if quick else SMALL), "--dataroot", "demo"]
+        if model == "cgan":  # it has a generator and a size of its own
+            argv = ["--model", model, "--dataroot", "demo", *([*_sized(4), "--batch_size", "4"] if quick else [])]
+        theirs = "theirs:Step" if model in ("pix2pix", "cycle_gan") else ""
+        cases[f"step_{model}"] = _step(f"step of {model}, small", argv, theirs, times=5)
+    for ngf in (32, 64):
+        argv = ["--model", "cycle_gan", *TINY] if quick else [*CYCLE, *_sized(ngf)]
+        argv += ["--dataroot", "demo"]
+        cases[f"step_cycle_gan_{ngf}"] = _step(f"step of CycleGAN, 128x128, ngf {ngf}", argv, "theirs:Step")
+    argv = ["--model", "pix2pix", "--dataroot", "demo", *(_sized(2) if quick else [])]
+    cases["step_pix2pix_256"] = _step("step of pix2pix at its defaults", argv, "theirs:Step", times=2)
+    return cases
+
+
+def _step(title: str, argv: list[str], theirs: str, times: int = 1) -> Case:
+    own = {OURS: {"checked": True}} if theirs else {}
+    return Case(title, "cases:Step", {"argv": argv}, theirs, own, times, computes=True)
+
+
+def _sized(ngf: int) -> list[str]:
+    return ["--ngf", str(ngf), "--ndf", str(ngf)]
+
+
+def _translation(pictures: int, ngf: int) -> Case:
+    argv = ["{home}/test.py", "--model", "test", "--dataset_mode", "single", "--dataroot", "{shared}/pictures",
+            "--name", "bench", "--checkpoints_dir", "{shared}", "--results_dir", "{results}", "--gpu_ids", "-1",
+            "--ngf", str(ngf), "--no_dropout", "--num_test", str(pictures)]  # fmt: skip
+    title, made_of = f"a picture of test.py, {pictures} at 256x256", {"argv": argv, "items": pictures, "ngf": ngf}
+    return Case(title, "cases:Translate", made_of, "theirs:Translate", within=0.02)

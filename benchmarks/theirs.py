@@ -1,0 +1,77 @@
+"""The reference's side of a measurement: its own classes, imported from the checkout a user names.
+
+Nothing of ours is imported here but benchmarks/cases.py: packages of equal names would hide each other.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.cases import CHECKED, CPU, Translate
+
+
+def options(home: str, argv: list[str], shared: str) -> Any:
+    """Return its options, read by its own parser."""
+    used = CPU[: CPU.index("--displays")]
+    sys.argv = ["train.py", *argv, *used, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs"))]
+    from options.train_options import TrainOptions  # type: ignore[attr-defined]
+
+    import models
+
+    assert models.__file__ is not None
+    if not Path(models.__file__).resolve().is_relative_to(Path(home).resolve()):
+        raise SystemExit(f"models was found in {models.__file__}")
+    opt = TrainOptions().parse()
+    opt.device = torch.device("cpu")  # newer checkouts take it from there
+    return opt
+
+
+class Step:
+    """A training step from the weights and on the batch that our side left."""
+
+    def __init__(self, home: str, argv: list[str], shared: str, checked: bool = True):
+        opt = options(home, argv, shared)
+        from models import create_model  # type: ignore[attr-defined]
+
+        start = torch.load(Path(shared, "start.pt"), weights_only=True)
+        self.model = create_model(opt)
+        for name, weights in start["weights"].items():
+            getattr(self.model, f"net{name}").load_state_dict(weights)
+        self.batch = {"A": start["A"], "B": start["B"], "A_paths": ["A"], "B_paths": ["B"]}
+        self.facts = {"numbers": [self.losses(seed) for seed in range(CHECKED)], "items": len(start["A"])}
+        self.once()
+
+    def once(self) -> None:
+        """Do a step."""
+        self.model.set_input(self.batch)
+        self.model.optimize_parameters()
+
+    def losses(self, seed: int) -> dict[str, float]:
+        """Return the losses of a step with draws from a seed."""
+        torch.manual_seed(seed)
+        self.once()
+        return dict(self.model.get_current_losses())
+
+
+class Load:
+    """An epoch of pairs from the JPEG files that our side left, through its own loader."""
+
+    def __init__(self, home: str, shared: str, pairs: int, workers: int = 0):
+        argv = ["--model", "pix2pix", "--dataroot", str(Path(shared, "pairs")), "--num_threads", str(workers)]
+        opt = options(home, argv, shared)
+        opt.num_threads = workers
+        from data import create_dataset  # type: ignore[attr-defined]
+
+        self.loader = create_dataset(opt)
+        self.facts = {"items": pairs}
+        self.once()
+
+    def once(self) -> None:
+        """Read all pairs once."""
+        for _ in self.loader:
+            pass
+
+
+__all__ = ["Load", "Step", "Translate"]
