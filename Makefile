@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test lint demo replay faults fuzz bench bench-data weights visdom screenshots clean distclean
+.PHONY: env extras help test lint demo replay faults fuzz bench bench-data bench-gpu soak weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -54,6 +54,12 @@ fuzz: $(STAMP)  ## read 10,000 spoilt pictures of 12 formats; more with ARGS="--
 
 bench: $(STAMP)  ## measure all of it: steps, loading, saving, pages, start; beside the reference with ARGS="--reference DIR"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-gpu: $(STAMP)  ## training steps on a CUDA device in each precision, format and compilation, in eight minutes
+	$(BIN)/python benchmarks/bench.py --ways 0 $(ARGS)
+
+soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 bench-data: $(STAMP)  ## how fast pairs are loaded, beside Pillow used plainly: uncached and from the cache
 	$(BIN)/python benchmarks/loading.py $(ARGS)

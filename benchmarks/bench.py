@@ -1,4 +1,4 @@
-"""Measure GANvas: python benchmarks/bench.py [--reference DIR] [--cases NAME ...] [--scaling] [--neighbour].
+"""Measure GANvas: python benchmarks/bench.py [--reference DIR] [--cases NAME ...], or --scaling, --neighbour, --ways ID.
 
 Every case runs in a process of its own, which stays warm; the two sides of a case (GANvas, and with --reference a
 checkout of junyanz/pytorch-CycleGAN-and-pix2pix of yours) take turns, never at once, so that a busy machine is busy for
@@ -41,12 +41,12 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
         taken = in_turns(sides, rounds, case.times)
         facts = {side.name: side.facts for side in sides}
         items = facts[OURS]["items"]
-        medians = {name: [statistics.median(seconds) for seconds, _ in turns] for name, turns in taken.items()}
-        found: dict[str, Any] = {"seconds": statistics.median(medians[OURS]) / items, "peak_mb": sides[0].peak(),
-                                 "items": items, "rounds": rounds}  # fmt: skip
+        medians = figures.medians(taken)
+        found: dict[str, Any] = {"seconds": statistics.median(medians[OURS]) / items, "items": items, "rounds": rounds,
+                                 "peak_mb": sides[0].peak()["host"]}  # fmt: skip
         found["others"] = statistics.median(others for turns in taken.values() for _, others in turns)
         if THEIRS in facts:
-            found |= beside(facts, medians, items, case.within) | {"reference_peak_mb": sides[1].peak()}
+            found |= beside(facts, medians, items, case.within) | {"reference_peak_mb": sides[1].peak()["host"]}
         if case.computes:
             found |= used(facts, found["seconds"] * items, taken["peak"])
     return found
@@ -55,7 +55,7 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
 def beside(facts: dict[str, Any], medians: dict[str, list[float]], items: int, within: float) -> dict[str, Any]:
     """Return the reference's time, the ratio to ours, and how far the numbers differ; no ratio if they do."""
     far = difference(facts[OURS].get("numbers", []), facts[THEIRS].get("numbers", []))
-    ratio = statistics.median(theirs / ours for ours, theirs in zip(medians[OURS], medians[THEIRS]))
+    ratio = figures.ratio(medians[THEIRS], medians[OURS])
     return {"reference_seconds": statistics.median(medians[THEIRS]) / items, "difference": far, "equal": far <= within,
             "ratio": ratio if far <= within else None}  # fmt: skip
 
@@ -122,6 +122,13 @@ def flags() -> Command:
     command.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference, measured beside")
     command.add_argument("--scaling", action="store_true", help="instead: how time and memory grow, with exponents")
     command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that wants a core")
+    command.add_argument(
+        "--ways",
+        type=int,
+        metavar="ID",
+        help="instead: what flags for less time and memory do on this "
+        "CUDA device, within eight minutes; -1: on the CPU",
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PAGE.name}")
     return command
@@ -140,6 +147,10 @@ def main(argv, report):
         from benchmarks import scaling
 
         mark, found, text = "scaling", *scaling.measured(o.cases, o.quick, rounds)
+    elif o.ways is not None:
+        from benchmarks import ways
+
+        mark, found, text = "gpu" if o.ways >= 0 else "ways", *ways.measured(o.ways, o.quick, rounds)
     elif o.neighbour:
         from benchmarks import neighbour
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-CPU = ["--gpu_ids", "-1", "--num_threads", "0", "--displays", "console"]
+CPU = ["--gpu_ids", "-1", "--num_threads", "0"]
 CHECKED = 3  # so many first steps are compared with the reference's
 SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # pictures, channels, side
 
@@ -21,16 +21,19 @@ SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)] 
 class Step:
     """A training step on one batch, with what train.py does for each."""
 
-    def __init__(self, home: str, argv: list[str], shared: str, checked: bool = False):
+    def __init__(self, home: str, argv: list[str], shared: str, checked: bool = False, device: int = -1):
         from options.parse import parse
         from train import build
+        from util.device import move, pick
         from util.run import Run
 
-        o = parse([*argv, *CPU, "--name", "bench", "--checkpoints_dir", shared, "--overwrite"], "train")
-        loader, spec, model, _ = build(o)
-        self.batch = next(loader.epoch(1))
+        flags = [*argv, *CPU, "--displays", "console", "--name", "bench", "--checkpoints_dir", shared, "--overwrite"]
+        o = parse([*flags, "--gpu_ids", str(device)], "train")
+        self.where = pick(o.gpu_ids)
+        loader, spec, model, _ = build(o, self.where)
+        self.batch = move(next(loader.epoch(1)), self.where)
         loader.close()
-        self.run = Run(o, Path(shared), model, torch.device("cpu"), 1, spec.classes)
+        self.run = Run(o, Path(shared), model, self.where, 1, spec.classes)
         self.run.begin_epoch()
         self.step = 0
         if checked:  # where the other side starts
@@ -47,9 +50,12 @@ class Step:
         from train import train_step
 
         run = self.run
-        _, losses = train_step(run.model, run.phases, run.optimizers, run.gates, self.batch, self.step, run.admits)
+        _, losses = train_step(**run.trained, batch=self.batch, step=self.step, admits=run.admits,
+                               parts=run.o.accumulate)  # fmt: skip
         run.means.add(losses)
         self.step += 1
+        if self.where.type == "cuda":
+            torch.cuda.synchronize()
         return losses
 
     def losses(self, seed: int) -> dict[str, float]:
@@ -65,11 +71,11 @@ class Peak:
     def __init__(self, home: str):
         self.ways = []
         for number, channels, side in SHAPES:
-            conv = torch.nn.Conv2d(channels, channels, 3, padding=1)
             x = torch.randn(number, channels, side, side)
             flops = 2 * 9 * channels**2 * number * side**2
             for layout in (torch.contiguous_format, torch.channels_last):
-                ours, put = conv.to(memory_format=layout), x.to(memory_format=layout)
+                ours = torch.nn.Conv2d(channels, channels, 3, padding=1).to(memory_format=layout)
+                put = x.to(memory_format=layout)
                 self.ways.append((self.rate(ours, put, flops), flops, ours, put))
         _, flops, self.conv, self.x = max(self.ways, key=lambda way: way[0])
         self.repeats = max(1, round(2e10 / flops))

@@ -104,7 +104,7 @@ def point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
             while len(seconds) < rounds and (len(seconds) < 2 or time.monotonic() - began < 20):
                 seconds += side.times(1)[0]
             items = side.facts["items"] if curve.per_item else 1
-            return {"x": x, "seconds": statistics.median(seconds) / items, "peak_mb": side.peak()}
+            return {"x": x, "seconds": statistics.median(seconds) / items, "peak_mb": side.peak()["host"]}
 
 
 def measured(names: list[str], quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
@@ -128,7 +128,7 @@ def measured(names: list[str], quick: bool, rounds: int) -> tuple[dict[str, Any]
 def bare_memory() -> float:
     """Return the MB that a process with torch loaded has before anything is computed: no part of the growth."""
     with place() as folder, Side("scaling:Nothing", {"folder": str(folder)}) as side:
-        return side.peak()
+        return side.peak()["host"]
 
 
 class Nothing:

@@ -28,7 +28,7 @@ def main() -> None:
     print(json.dumps(case.facts), file=answers, flush=True)
     for line in sys.stdin:
         if line.strip() == "peak":
-            print(json.dumps({"peak": peak()}), file=answers, flush=True)
+            print(json.dumps(peak()), file=answers, flush=True)
             continue
         seconds = []
         for _ in range(int(line)):
@@ -38,11 +38,13 @@ def main() -> None:
         print(json.dumps({"seconds": seconds}), file=answers, flush=True)
 
 
-def peak() -> float:
-    """Return the most memory this process or one of its children had, in MB."""
+def peak() -> dict[str, float]:
+    """Return the most memory this process or one of its children had, and its tensors on a GPU, in MB."""
     rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     own = next(int(row.split()[1]) for row in rows if row.startswith("VmHWM"))
-    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.max_memory_allocated() if torch and torch.cuda.is_initialized() else 0
+    return {"host": max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024, "gpu": gpu / 1e6}
 
 
 if __name__ == "__main__":

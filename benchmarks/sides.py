@@ -66,9 +66,9 @@ class Side:
         others = all_busy() - all_before - (sum(map(processor, own)) - own_before)
         return seconds, max(0.0, others / took)
 
-    def peak(self) -> float:
-        """Return the most memory it and its children had, in MB, by the kernel's count."""
-        return self.ask("peak")["peak"]
+    def peak(self) -> dict[str, float]:
+        """Return the most memory there was, in MB: "host", by the kernel's count, its children too; "gpu", by torch's."""
+        return self.ask("peak")
 
     def close(self) -> None:
         """End the process."""

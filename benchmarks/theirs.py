@@ -14,8 +14,7 @@ from benchmarks.cases import CHECKED, CPU, Translate
 
 def options(home: str, argv: list[str], shared: str) -> Any:
     """Return its options, read by its own parser."""
-    used = CPU[: CPU.index("--displays")]
-    sys.argv = ["train.py", *argv, *used, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs"))]
+    sys.argv = ["train.py", *argv, *CPU, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs"))]
     from options.train_options import TrainOptions  # type: ignore[attr-defined]
 
     import models
@@ -38,7 +37,7 @@ class Step:
         start = torch.load(Path(shared, "start.pt"), weights_only=True)
         self.model = create_model(opt)
         for name, weights in start["weights"].items():
-            getattr(self.model, f"net{name}").load_state_dict(weights)
+            vars(self.model)[f"net{name}"].load_state_dict(weights)
         self.batch = {"A": start["A"], "B": start["B"], "A_paths": ["A"], "B_paths": ["B"]}
         self.facts = {"numbers": [self.losses(seed) for seed in range(CHECKED)], "items": len(start["A"])}
         self.once()

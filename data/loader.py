@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from data.base import NEIGHBOURS, BaseDataset, Sample, usable
 from data.checks import frames_of, too_many
-from data.shelf import Laid, Shelf
+from data.shelf import Laid, Parcels, Shelf
 from util import blame, plugins
 from util.errors import DataError, OptionError, UserError, printable
 from util.pixels import first_pictures, grid
@@ -46,9 +46,10 @@ class Loader:
         self.workers: set[Any] = set()  # their processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
         # of pinned batches DataLoader has a thread, which knows no shelf
-        self.sender = Sender(0 if pin else workers)
+        self.sender = Sender(0 if pin else workers, o.batch_size)
+        self.parcels = Parcels(self.order, workers)
         self.loader: Any = DataLoader(
-            Seeded(dataset, o.seed, tries(o)), batch_sampler=self.order, num_workers=workers, collate_fn=self.sender,
+            Seeded(dataset, o.seed, tries(o)), batch_sampler=self.parcels, num_workers=workers, collate_fn=self.sender,
             persistent_workers=workers > 0, pin_memory=pin, worker_init_fn=_quiet_worker,
             generator=torch.Generator(),  # its own: the global one belongs to the training step
         )  # fmt: skip
@@ -65,7 +66,7 @@ class Loader:
             for k, v in batch.items()
         }
         if not self.workers:
-            self.sender.make_room(batch)
+            self.parcels.most = self.sender.make_room(batch)
         return batch
 
     def sheet(self, number: int = 8) -> np.ndarray | None:
@@ -92,7 +93,7 @@ class Loader:
         batches = iter(self.loader)
         self.workers |= set(multiprocessing.active_children()) - others
         skipped: dict[str, str] = {}
-        for sent in batches:
+        for sent in (parcel.pop(0) for parcel in batches for _ in range(len(parcel))):
             batch = self.sender.shelf.take(sent)
             del sent
             if isinstance(batch, UserError):
@@ -251,14 +252,19 @@ def _joined(values: list[Any]) -> Any:
 class Sender:
     """Makes batches of samples; workers hand theirs over by a shelf as soon as it is known how large they are."""
 
-    def __init__(self, workers: int):
-        self.workers, self.shelf = workers, Shelf(0, {})
+    def __init__(self, workers: int, batch_size: int):
+        self.workers, self.batch_size, self.shelf = workers, batch_size, Shelf(0, {})
 
-    def make_room(self, batch: dict[str, Any]) -> None:
-        """Set up the shelf for batches as large as this one; before the workers are forked."""
+    def make_room(self, batch: dict[str, Any]) -> int:
+        """Set up the shelf for batches as large as this one, before workers are forked; return how many make a parcel."""
         self.shelf = Shelf(self.workers, batch)
+        return self.shelf.together
 
-    def __call__(self, samples: list[Any]) -> Any:
+    def __call__(self, samples: list[Any]) -> list[Any]:
+        """Return a parcel of batches, each as `sent` makes it."""
+        return [self.sent(samples[at : at + self.batch_size]) for at in range(0, len(samples), self.batch_size)]
+
+    def sent(self, samples: list[Any]) -> Any:
         """Return a batch, what stands for it on its way from a worker, or the first error among the samples."""
         batch = collate(samples)
         if isinstance(batch, UserError):

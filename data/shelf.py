@@ -1,18 +1,23 @@
-"""How batches come from workers: laid into memory that was shared before they were forked.
+"""How batches come from workers: laid into memory shared before they were forked, small ones several at a time.
 
 torch's own way opens, hands over and maps a piece of shared memory for every tensor, which takes longer than to make a
-small batch. Here every worker has a few places of a batch's size in turn, and only says which one is filled.
+small batch. Here every worker has a few places of a batch's size in turn, and only says which ones are filled. To ask
+and to answer wakes four threads, which takes as long as to make a batch from a cache: one parcel holds several.
 """
 
 import mmap
 import multiprocessing
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import Sampler, get_worker_info
 
-PLACES = 4  # of a worker: two batches that wait (DataLoader's prefetch_factor), one that is taken out, and one to fill
+MOST = 8  # batches of a parcel
+WEIGHT = 8e6  # bytes of a parcel, about; a batch that is larger has its own
+PARCELS = 4  # of a worker: two that wait (DataLoader's prefetch_factor), one that is taken out, and one to fill
 LINE = 64  # bytes to which tensors are aligned
 
 
@@ -34,7 +39,10 @@ class Shelf:
         self.size = sum(_room(tensor) for tensor in tensors)
         self.filled = 0  # batches that this process has laid
         forks = multiprocessing.get_start_method() == "fork"
-        self.room = mmap.mmap(-1, workers * PLACES * self.size) if forks and workers and self.size else None
+        here = forks and workers > 0 and self.size > 0
+        self.together = max(1, min(MOST, int(WEIGHT // self.size))) if here else 1  # batches of a parcel
+        self.places = PARCELS * self.together  # of a worker
+        self.room = mmap.mmap(-1, workers * self.places * self.size) if here else None
 
     def __reduce__(self):  # another process cannot have this memory
         return _without_room, ()
@@ -46,7 +54,7 @@ class Shelf:
         needed = sum(_room(tensor) for tensor in tensors.values())
         if worker is None or self.room is None or needed > self.size:
             return batch
-        at = (worker.id * PLACES + self.filled % PLACES) * self.size
+        at = (worker.id * self.places + self.filled % self.places) * self.size
         self.filled += 1
         where = {}
         for name, tensor in tensors.items():
@@ -73,6 +81,23 @@ class Shelf:
     def _view(self, at: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
         assert self.room is not None
         return torch.frombuffer(self.room, dtype=dtype, count=shape.numel(), offset=at).reshape(shape)
+
+
+class Parcels(Sampler[list[Any]]):
+    """The keys of several batches at a time: what a worker is asked for, makes and hands over at once.
+
+    batches: what yields the keys of each batch. The first parcels hold one batch each, so that none waits for others.
+    """
+
+    def __init__(self, batches: Iterable[list[Any]], workers: int):
+        self.batches, self.workers = batches, max(1, workers)
+        self.most = 1  # batches of a parcel
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        rest, asked = iter(self.batches), 0
+        while parcel := list(islice(rest, min(self.most, 1 + asked // (2 * self.workers)))):
+            yield [key for keys in parcel for key in keys]
+            asked += 1
 
 
 def _without_room() -> Shelf:

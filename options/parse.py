@@ -16,8 +16,9 @@ from options.test import Test
 from options.train import Train
 from util import plugins
 from util.errors import CheckpointError, OptionError, UnknownName
-from util.registry import find, plain
+from util.registry import entry, find, plain
 from util.size import Size
+from util.startup import load_torch
 
 BASE = {"train": (Common, Data, Train), "test": (Common, Data, Test)}
 
@@ -80,7 +81,9 @@ class _Layers:
         by_name = {flag.name: flag for flag in self.base}
         usual = by_name["model"].default if self.phase == "train" else store.usual_test_model(where)
         model_name = by_name["model"].check(asked.get("model", usual))
-        model = find("model", model_name)
+        known = entry("model", model_name)
+        load_torch()
+        model = known.load()
         self.defaults = {"model": model_name, **_defaults(model)}
         if getattr(model, "dataset_mode", None):
             self.defaults.setdefault("dataset_mode", model.dataset_mode)

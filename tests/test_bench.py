@@ -153,7 +153,7 @@ def imitation(folder: Path, step: str) -> Path:
         "from types import SimpleNamespace\nclass TrainOptions:\n    def parse(self): return SimpleNamespace()\n"
     )
     (folder / "models" / "__init__.py").write_text(
-        "import torch\nclass Any:\n    def __getattr__(self, name): return torch.nn.Module()\n"
+        "import torch\nclass Any:\n    def __init__(self): self.netG = self.netD = torch.nn.Module()\n"
         f"    def set_input(self, batch): print('read')\n    def optimize_parameters(self): {step}\n"
         "    def get_current_losses(self): return {'G_L1': 12345.0}\ndef create_model(opt): return Any()\n"
     )

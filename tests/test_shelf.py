@@ -9,7 +9,8 @@ import torch
 from conftest import options, picture
 
 from data.loader import Loader
-from data.shelf import PLACES, Laid, Shelf
+from data.shelf import MOST, Laid, Parcels, Shelf
+from util.errors import DataError
 from util.registry import find
 
 BATCH = {"A": torch.rand(2, 3, 5, 7), "label": torch.tensor([3, 9]), "path_A": ["x", "y"], "none": torch.empty(2, 0)}
@@ -31,7 +32,7 @@ def as_worker(monkeypatch, number):
 def test_a_batch_is_taken_as_it_was_laid(monkeypatch):
     shelf = Shelf(2, BATCH)
     as_worker(monkeypatch, 1)
-    for _ in range(2 * PLACES + 1):
+    for _ in range(2 * shelf.places + 1):
         batch = BATCH | {"A": torch.rand(2, 3, 5, 7)}
         sent = shelf.lay(batch)
         assert isinstance(sent, Laid)
@@ -45,7 +46,7 @@ def test_batches_that_wait_do_not_touch_each_other(monkeypatch):
     for number in range(3):
         as_worker(monkeypatch, number)
         shelf.filled = 0
-        for _ in range(PLACES):
+        for _ in range(shelf.places):
             batches.append(BATCH | {"A": torch.rand(2, 3, 5, 7)})
             sent.append(shelf.lay(batches[-1]))
     taken = [shelf.take(one) for one in sent]
@@ -83,6 +84,7 @@ def test_batches_of_workers_are_those_of_the_main_process(sizes, tmp_path):
             made[workers] = [batch for epoch in (2, 3) for batch in loader.epoch(epoch)]
         finally:
             loader.close()
+    assert loader.parcels.most > 1
     assert len(made[0]) == 32
     assert all(equal(one, other) for one, other in zip(made[0], made[2], strict=True))
 
@@ -107,3 +109,39 @@ def test_workers_lay_their_batches_on_the_shelf(tmp_path, monkeypatch):
         assert {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("torch")} == set()
     finally:
         loader.close()
+
+
+@pytest.mark.parametrize(("pixels", "most"), [(8, MOST), (256 * 256, MOST), (1024 * 1024, 1)])
+def test_parcels_are_bounded_in_number_and_weight(pixels, most):
+    batch = {"A": torch.empty(1, 3, pixels), "path_A": ["x"]}
+    assert Shelf(2, batch).together == (most if multiprocessing.get_start_method() == "fork" else 1)
+    assert Shelf(0, batch).together == 1
+
+
+def test_parcels_hold_all_keys_in_order_and_the_first_one_batch_each():
+    batches = [[(1, 2 * n), (1, 2 * n + 1)] for n in range(30)]
+    parcels = Parcels(batches, workers=2)
+    assert list(parcels) == batches, "until it is known how large they are"
+    parcels.most = 4
+    made = list(parcels)
+    assert [len(keys) // 2 for keys in made] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 2]
+    assert [key for keys in made for key in keys] == [key for keys in batches for key in keys]
+
+
+def test_an_error_within_a_parcel_comes_after_the_batches_before_it(tmp_path):
+    """As without workers: whoever trains sees every batch that could be made."""
+    for number in range(40):
+        picture(number).save(tmp_path / f"{number:02d}.png")
+    o = options("--dataroot", str(tmp_path), "--dataset_mode", "single", "--num_threads", "2")
+    dataset = find("dataset", "single")(o)
+    dataset.spec()
+    loader = Loader(dataset, o, shuffle=False)
+    loader.sample()
+    (tmp_path / "33.png").write_bytes(b"no picture")
+    seen = []
+    try:
+        with pytest.raises(DataError, match=r"33\.png"):
+            seen.extend(batch["path_A"][0][-6:] for batch in loader.epoch(1))
+    finally:
+        loader.close()
+    assert seen == [f"{number:02d}.png" for number in range(33)]

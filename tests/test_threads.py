@@ -28,6 +28,18 @@ def test_the_environment_says_it_before_torch_is_loaded(given, then):
     assert ended.stdout.split() == [then, "True"], ended.stderr
 
 
+def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out():
+    code = ("import gc, sys; from options.parse import parse\n"
+            "class Watch:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        name == 'torch' and print(gc.isenabled())\n"
+            "sys.meta_path.insert(0, Watch())\n"
+            "parse(['--model', 'pix2pix', '--dataroot', 'demo'], 'train')\n"
+            "print(gc.isenabled(), gc.get_freeze_count() > 100_000)")  # fmt: skip
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.split() == ["False", "True", "True"], ended.stderr
+
+
 @pytest.mark.parametrize("command", ["train", "test"])
 def test_commands_load_no_torch_before(command):
     code = f"import sys, {command}; sys.exit('torch' in sys.modules)"

@@ -1,6 +1,5 @@
 """Send pictures through a model, small ones several at a time where that changes nothing."""
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from util.seeding import generator_states, restore_generators
 
 TOGETHER = 4 * 256 * 256  # pixels of A that are translated at a time; a larger picture goes alone
 MOST = 16  # pictures at a time
-SLOW = 5e-7  # seconds a pixel on one core, about three times as long as to make its files
 ALIKE = 1e-3  # between values in [-1, 1]: an eighth of the step from one of 256 greys to the next
 Batch = dict[str, Any]
 Shown = dict[str, Tensor]
@@ -23,14 +21,12 @@ class Translator:
     """Calls a model with batches from a loader, and yields what it shows of them, in order.
 
     Neighbours of one size are translated together if the first of them comes out as it does alone: not by networks
-    that draw, or look at the whole batch, nor where a --batch_size, --no_eval or --tile asks for another way. A network
-    that is quick on one core leaves the others to the threads that make files: torch's own would wait busily for them.
+    that draw, or look at the whole batch, nor where a --batch_size, --no_eval or --tile asks for another way.
     """
 
     def __init__(self, o: Any, model: Any, where: torch.device):
         self.o, self.model, self.where = o, model, where
         self.together = bool(o.eval and o.batch_size == 1 and not o.tile)
-        self.calls, self.threads = 0, torch.get_num_threads()
         self.tried = False  # whether that was seen to change nothing
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Shown, list[str]]]:
@@ -56,17 +52,6 @@ class Translator:
         )
 
     def _shown(self, batch: Batch) -> Shown:
-        self.calls += 1
-        pixels = batch["A"][:, 0].numel()
-        if self.where.type == "cpu" and self.calls == 2 and pixels <= TOGETHER:
-            torch.set_num_threads(1)
-        begun = time.thread_time()  # unlike the clock, it does not count what others do with the core
-        shown = self._made(batch)
-        if self.calls == 3 and time.thread_time() - begun > SLOW * pixels:  # the second one has things to set up
-            torch.set_num_threads(self.threads)
-        return shown
-
-    def _made(self, batch: Batch) -> Shown:
         with torch.inference_mode():
             return pictures(self.model, self.model(move(batch, self.where)), self.o)
 
