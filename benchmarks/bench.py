@@ -1,4 +1,4 @@
-"""Measure GANvas: python benchmarks/bench.py [--reference DIR] [--cases NAME ...], or --scaling, --neighbour, --ways ID.
+"""Measure GANvas: python benchmarks/bench.py [--reference DIR] [--cases NAME ...]; others: see --help.
 
 Every case runs in a process of its own, which stays warm; the two sides of a case (GANvas, and with --reference a
 checkout of junyanz/pytorch-CycleGAN-and-pix2pix of yours) take turns, never at once, so that a busy machine is busy for
@@ -122,13 +122,8 @@ def flags() -> Command:
     command.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference, measured beside")
     command.add_argument("--scaling", action="store_true", help="instead: how time and memory grow, with exponents")
     command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that wants a core")
-    command.add_argument(
-        "--ways",
-        type=int,
-        metavar="ID",
-        help="instead: what flags for less time and memory do on this "
-        "CUDA device, within eight minutes; -1: on the CPU",
-    )
+    command.add_argument("--ways", type=int, metavar="ID",
+                         help="instead: what flags do for time and memory on this CUDA device; -1: the CPU")  # fmt: skip
     command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PAGE.name}")
     return command

@@ -67,7 +67,7 @@ class Side:
         return seconds, max(0.0, others / took)
 
     def peak(self) -> dict[str, float]:
-        """Return the most memory there was, in MB: "host", by the kernel's count, its children too; "gpu", by torch's."""
+        """Return the most memory there was, in MB: "host" by the kernel's count, children too; "gpu" by torch's."""
         return self.ask("peak")
 
     def close(self) -> None:
