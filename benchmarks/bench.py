@@ -123,7 +123,7 @@ def flags() -> Command:
     command.add_argument("--scaling", action="store_true", help="instead: how time and memory grow, with exponents")
     command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that wants a core")
     command.add_argument("--ways", type=int, metavar="ID",
-                         help="instead: what flags do for time and memory on this CUDA device; -1: the CPU")  # fmt: skip
+                         help="instead: what flags do for time and memory on a CUDA device; -1: the CPU")  # fmt: skip
     command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PAGE.name}")
     return command

@@ -256,7 +256,7 @@ class Sender:
         self.workers, self.batch_size, self.shelf = workers, batch_size, Shelf(0, {})
 
     def make_room(self, batch: dict[str, Any]) -> int:
-        """Set up the shelf for batches as large as this one, before workers are forked; return how many make a parcel."""
+        """Set up the shelf for batches of this size, before workers are forked; return how many make a parcel."""
         self.shelf = Shelf(self.workers, batch)
         return self.shelf.together
 
