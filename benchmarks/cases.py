@@ -3,6 +3,8 @@
 `facts` is what a case says of itself: losses of its first steps, FLOPs, how many `items` one time handles.
 """
 
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -184,22 +186,73 @@ class Command:
         self.argv = [sys.executable, *(word.format(home=home, shared=shared) for word in argv)]
         self.facts: dict[str, Any] = {"items": items}
 
-    def once(self) -> None:
-        """Run it."""
+    def once(self) -> float | None:
+        """Run it; return its seconds where not all of them count."""
         done = subprocess.run(self.argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{self.argv[1]} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+        return None
+
+
+class Until(Command):
+    """A command from its start until it has printed a line that matches, or made a file that does; then it is ended."""
+
+    def __init__(self, home: str, argv: list[str], shared: str, line: str = "", file: str = ""):
+        self.line, self.folder, self.file = line, Path(shared, "made"), file
+        super().__init__(home, [word.replace("{made}", str(self.folder)) for word in argv], shared)
+        if file:
+            prepare_translation(Path(shared), 4, 8)
+
+    def once(self) -> None:
+        """Start it and wait for what it is to bring."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with subprocess.Popen(self.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            try:
+                came = appears(process, self.folder, self.file) if self.file else printed(process, self.line)
+            finally:
+                process.kill()
+        if not came:
+            raise SystemExit(
+                f"{self.argv[1]} ended with {process.returncode} before there was {self.line or self.file}"
+            )
+
+
+def printed(process: subprocess.Popen[str], line: str) -> bool:
+    """Wait until a process prints what a pattern finds; return whether it did before it ended."""
+    assert process.stdout is not None
+    return any(re.search(line, said) for said in process.stdout)
+
+
+def appears(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool:
+    """Wait until there is a file of this pattern below a folder; return whether there is before the process ended."""
+    while process.poll() is None and not any(folder.rglob(pattern)):
+        time.sleep(0.005)
+    return any(folder.rglob(pattern))
 
 
 class Translate(Command):
-    """test.py over a folder of pictures with a small generator, from start to end."""
+    """test.py over a folder of pictures, from its first result to its end: start-up aside."""
 
     def __init__(self, home: str, argv: list[str], shared: str, items: int, ngf: int):
         prepare_translation(Path(shared), items, ngf)
-        results = Path(shared, f"results_of_{Path(home).name}")
-        super().__init__(home, [word.replace("{results}", str(results)) for word in argv], shared, items)
+        self.results = Path(shared, f"results_of_{Path(home).name}")
+        super().__init__(home, [word.replace("{results}", str(self.results)) for word in argv], shared, items - 1)
         self.once()
-        self.facts["numbers"] = [first_picture(results)]
+        self.facts["numbers"] = [first_picture(self.results)]
+
+    def once(self) -> float:
+        """Return the seconds that all pictures but the first one took."""
+        shutil.rmtree(self.results, ignore_errors=True)
+        with tempfile.TemporaryFile("w+") as said:
+            process = subprocess.Popen(self.argv, stdout=said, stderr=said, text=True)
+            appears(process, self.results, "*_fake*.png")
+            began = time.perf_counter()
+            code = process.wait()
+            took = time.perf_counter() - began
+            said.seek(0)
+            if code:
+                raise SystemExit(f"{self.argv[1]} ended with {code}: {said.read().strip()[-300:]}")
+        return took
 
 
 def prepare_translation(shared: Path, number: int, ngf: int) -> None:

@@ -11,6 +11,12 @@ TINY = ["--netG", "resnet_6blocks", "--ngf", "2", "--ndf", "2", "--load_size", "
 CYCLE = ["--model", "cycle_gan", "--netG", "resnet_9blocks", "--load_size", "128", "--crop_size", "128"]
 
 
+FIRST_STEP = ["{home}/train.py", "--model", "pix2pix", "--dataroot", "demo", *TINY, "--name", "first", "--overwrite",
+              "--checkpoints_dir", "{shared}", "--print_freq", "1", "--gpu_ids", "-1"]  # fmt: skip
+TRANSLATE = ["{home}/test.py", "--model", "test", "--dataset_mode", "single", "--dataroot", "{shared}/pictures",
+             "--name", "bench", "--checkpoints_dir", "{shared}", "--gpu_ids", "-1", "--no_dropout"]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Case:
     """One line of the table. maker and theirs: "module:class" below benchmarks/; times: how often a turn does it."""
@@ -44,9 +50,15 @@ def plan(quick: bool) -> dict[str, Case]:
     cases["resume"] = Case("reading it back", "cases:Resume", {"argv": big}, times=2)
     cases["results_page"] = Case("a row of a results page", "cases:ResultsPage", {"rows": rows}, shares=False)
     cases["training_page"] = Case("an epoch of a training page", "cases:TrainingPage", {"epochs": epochs}, shares=False)
-    cases["test"] = _translation(pictures, ngf)
+    cases["test_tiny"] = _translation(pictures, ngf)
+    cases["test_large"] = _translation(pictures // 10 or 2, 4 if quick else 64)
     cases["import_torch"] = Case("import torch", "cases:Command", {"argv": ["-c", "import torch"]})
     cases["help"] = Case("train.py --help", "cases:Command", {"argv": ["{home}/train.py", "--help"]}, "cases:Command")
+    cases["first_step"] = Case(
+        "command to first training step", "cases:Until", {"argv": FIRST_STEP, "line": "iters: 1,"}
+    )
+    argv = [*TRANSLATE, "--ngf", "8", "--results_dir", "{made}"]
+    cases["first_picture"] = Case("command to first picture", "cases:Until", {"argv": argv, "file": "*_fake.png"})
     return cases
 
 
@@ -78,8 +90,6 @@ def _sized(ngf: int) -> list[str]:
 
 
 def _translation(pictures: int, ngf: int) -> Case:
-    argv = ["{home}/test.py", "--model", "test", "--dataset_mode", "single", "--dataroot", "{shared}/pictures",
-            "--name", "bench", "--checkpoints_dir", "{shared}", "--results_dir", "{results}", "--gpu_ids", "-1",
-            "--ngf", str(ngf), "--no_dropout", "--num_test", str(pictures)]  # fmt: skip
-    title, made_of = f"a picture of test.py, {pictures} at 256x256", {"argv": argv, "items": pictures, "ngf": ngf}
+    argv = [*TRANSLATE, "--results_dir", "{results}", "--ngf", str(ngf), "--num_test", str(pictures)]
+    title, made_of = f"a picture of test.py, 256x256, ngf {ngf}", {"argv": argv, "items": pictures, "ngf": ngf}
     return Case(title, "cases:Translate", made_of, "theirs:Translate", within=0.02)

@@ -33,8 +33,8 @@ def main() -> None:
         seconds = []
         for _ in range(int(line)):
             began = time.perf_counter()
-            case.once()
-            seconds.append(time.perf_counter() - began)
+            told = case.once()  # the seconds themselves, where not all it does counts
+            seconds.append(told if isinstance(told, float) else time.perf_counter() - began)
         print(json.dumps({"seconds": seconds}), file=answers, flush=True)
 
 
