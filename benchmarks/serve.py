@@ -21,7 +21,11 @@ def main() -> None:
     os.dup2(2, 1)  # what anybody prints is no answer
     maker, home, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     sys.path[0] = str(ROOT)
-    if home != str(ROOT):  # a checkout's packages have the names of ours: its own come first
+    if home == str(ROOT):
+        from util.threads import share_cores  # as every command of ours does
+
+        share_cores()
+    else:  # a checkout's packages have the names of ours: its own come first
         sys.path.insert(0, home)
     module, _, name = maker.partition(":")
     case = getattr(importlib.import_module(f"benchmarks.{module}"), name)(home=home, **settings)

@@ -214,7 +214,7 @@ def test_a_busy_neighbour_is_beside_every_setting(bench_command, tmp_path):
     done = bench_command("--neighbour", "--quick", "--rounds", "1", "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
     (found,) = json.loads((tmp_path / "all.json").read_text())["neighbour"].values()
-    assert list(found) == list(neighbour.SETTINGS)[:2] and found["default"]["of_default"] == 1
+    assert list(found) == list(neighbour.SETTINGS)[:2] and found[neighbour.DEFAULT]["of_default"] == 1
     for figure in found.values():
         assert figure["ratio"] == pytest.approx(figure["beside"] / figure["alone"])
     with neighbour.busy() as process:
