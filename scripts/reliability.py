@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -66,19 +67,22 @@ def escaped(text: str) -> str:
 
 
 def results(xml: Path) -> tuple[str, int, int, int, list[str]]:
-    """Return (the section of figures, cases run, passed and failed, reasons of those skipped) of a run of pytest."""
-    cases = ElementTree.parse(xml).getroot().findall(".//testcase")
-    skipped = [case.find("skipped") for case in cases]
+    """Return (the section of figures, cases run, passed and failed, how many were not run and why) of a run of pytest."""
+    every = ElementTree.parse(xml).getroot().findall(".//testcase")
+    skips = Counter(
+        skip.get("message", "").removeprefix("Skipped: ") for case in every for skip in case.iter("skipped")
+    )
+    reasons = [f"{number} not run: {why}" for why, number in sorted(skips.items())]
+    cases = [case for case in every if case.find("skipped") is None]
     bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
-    passed = len(cases) - len(bad) - sum(s is not None for s in skipped)
+    passed = len(cases) - len(bad)
     figures = {p.get("name"): p.get("value") for case in cases for p in case.findall(".//property")}
-    reasons = sorted({(s.get("message") or "").removeprefix("Skipped: ") for s in skipped if s is not None})
     import torch
 
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     where = f"{platform.system()}, {os.cpu_count()} CPU cores, {versions}"
     lines = ["## Figures", "", f"{len(cases)} cases, {passed} passed, on {time.strftime('%F')} ({where}).", ""]
-    lines += [f"Skipped: {reason}." for reason in reasons] + ([""] if reasons else [])
+    lines += [f"{reason}." for reason in reasons] + ([""] if reasons else [])
     lines += ["| tried | result |", "|---|---|"]
     lines += [f"| {escaped(str(name))} | {escaped(str(value))} |" for name, value in sorted(figures.items())]
     return "\n".join(lines) + "\n", len(cases), passed, len(bad), reasons
@@ -99,7 +103,7 @@ def main() -> int:
     figures, ran, passed, failed, reasons = results(given.xml) if given.xml else (written_figures(), 0, 0, 0, [])
     replace_text(PAGE, "\n".join([HEAD, figures, table()]))
     if given.xml:
-        print(*(f"skipped: {reason}" for reason in reasons), sep="\n", end="\n" if reasons else "")
+        print(*reasons, sep="\n", end="\n" if reasons else "")
         print(f"{ran} cases, {passed} passed")
     return 0 if not given.xml or (ran and not failed) else 1
 
