@@ -67,12 +67,10 @@ def escaped(text: str) -> str:
 
 
 def results(xml: Path) -> tuple[str, int, int, int, list[str]]:
-    """Return (the section of figures, cases run, passed and failed, how many were not run and why) of a run of pytest."""
+    """Return (the section of figures, cases run, passed and failed, what was not run) of a run of pytest."""
     every = ElementTree.parse(xml).getroot().findall(".//testcase")
-    skips = Counter(
-        skip.get("message", "").removeprefix("Skipped: ") for case in every for skip in case.iter("skipped")
-    )
-    reasons = [f"{number} not run: {why}" for why, number in sorted(skips.items())]
+    skips = Counter(skip.get("message", "") for case in every for skip in case.iter("skipped"))
+    reasons = [f"{number} not run: {why.removeprefix('Skipped: ')}" for why, number in sorted(skips.items())]
     cases = [case for case in every if case.find("skipped") is None]
     bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
     passed = len(cases) - len(bad)
