@@ -2,7 +2,7 @@
 
 import os
 
-SPINS = "700"  # times GNU OpenMP looks at a barrier before its thread sleeps; its own default is 300,000
+SPINS = "1000"  # times GNU OpenMP looks at a barrier before its thread sleeps; its own default is 300,000
 
 
 def share_cores() -> None:
