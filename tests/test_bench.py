@@ -195,7 +195,7 @@ def test_tables_are_written_between_their_marks(tmp_path):
     assert page.read_text() == "before\n<!-- cases -->\nnewer\n<!-- /cases -->\nafter\n"
     with pytest.raises(DataError, match="no marks"):
         figures.write_between(page, "scaling", "x")
-    for mark in ("cases", "scaling", "neighbour"):
+    for mark in ("cases", "ways", "scaling", "neighbour", "gpu"):
         assert f"<!-- {mark} -->" in bench.PAGE.read_text() and f"<!-- /{mark} -->" in bench.PAGE.read_text()
 
 
