@@ -3,7 +3,7 @@
 Every case runs in a process of its own, which stays warm; the two sides of a case (GANvas, and with --reference a
 checkout of junyanz/pytorch-CycleGAN-and-pix2pix of yours) take turns, never at once, so that a busy machine is busy for
 both. Times are medians of rounds, ratios medians of each round's ratio. Where both sides train, their first steps start
-from the same weights and pictures and their losses have to agree to 1e-4; otherwise no ratio is given. A step's
+from the same weights and pictures and their losses in 64 bits have to agree to 1e-6, or no ratio is given. A step's
 utilisation is the FLOPs that torch counts for it over the FLOP/s of the fastest convolution, measured in turns with it.
 """
 
@@ -34,12 +34,13 @@ HEADS = ["case", "time", "reference", "ratio", "peak MB", "reference MB", "GFLOP
 def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict[str, Any]:
     """Return the figures of a case, in seconds an item, MB and FLOP/s; `peak` has its turns where FLOPs are counted."""
     with tempfile.TemporaryDirectory() as shared, contextlib.ExitStack() as stack:
-        makers = [(case.maker, case.settings(shared, OURS), OURS, ROOT)]
+        makers = [(case.maker, case.settings(shared), OURS, ROOT)]
         if reference and case.theirs:
-            makers.append((case.theirs, case.settings(shared, THEIRS), THEIRS, reference))
+            makers.append((case.theirs, case.settings(shared), THEIRS, reference))
+        numbers = told(case, shared, reference) if len(makers) == 2 and case.numbers else {}
         sides = [stack.enter_context(side) for side in open_all(makers)] + [peak] * case.computes
         taken = in_turns(sides, rounds, case.times)
-        facts = {side.name: side.facts for side in sides}
+        facts = {side.name: side.facts | numbers.get(side.name, {}) for side in sides}
         items = facts[OURS]["items"]
         medians = figures.medians(taken)
         found: dict[str, Any] = {"seconds": statistics.median(medians[OURS]) / items, "items": items, "rounds": rounds,
@@ -49,6 +50,15 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
             found |= beside(facts, medians, items, case.within) | {"reference_peak_mb": sides[1].peak()["host"]}
         if case.computes:
             found |= used(facts, found["seconds"] * items, taken["peak"])
+    return found
+
+
+def told(case: Case, shared: str, reference: Path | None) -> dict[str, dict[str, Any]]:
+    """Return the numbers of both sides, each from a process of its own, whose memory is not that of what is timed."""
+    found = {}
+    for module, name, home in (("cases", OURS, ROOT), ("theirs", THEIRS, reference or ROOT)):
+        with Side(f"{module}:{case.numbers}", case.settings(shared), name, home) as side:
+            found[name] = side.facts
     return found
 
 

@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 CPU = ["--gpu_ids", "-1", "--num_threads", "0"]
+START = "start.pt"
 CHECKED = 3  # so many first steps are compared with the reference's
 SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # pictures, channels, side
 
@@ -23,7 +24,16 @@ SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)] 
 class Step:
     """A training step on one batch, with what train.py does for each."""
 
-    def __init__(self, home: str, argv: list[str], shared: str, checked: bool = False, device: int = -1):
+    def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
+        self._make(argv, shared, device)
+        self.once()
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self.once()
+        self.facts: dict[str, Any] = {"flops": counter.get_total_flops(), "items": len(self.batch["A"])}
+
+    def _make(self, argv: list[str], shared: str, device: int = -1) -> None:
+        """Build the model and read the first batch, as train.py does."""
         from options.parse import parse
         from train import build
         from util.device import move, pick
@@ -38,14 +48,6 @@ class Step:
         self.run = Run(o, Path(shared), model, self.where, 1, spec.classes)
         self.run.begin_epoch()
         self.step = 0
-        if checked:  # where the other side starts
-            weights = {name: net.state_dict() for name, net in self.run.networks().items()}
-            torch.save({"weights": weights, "A": self.batch["A"], "B": self.batch["B"]}, Path(shared, "start.pt"))
-        losses = [self.losses(number) for number in range(CHECKED if checked else 1)]
-        counter = FlopCounterMode(display=False)
-        with counter:
-            self.once()
-        self.facts = {"numbers": losses, "flops": counter.get_total_flops(), "items": len(self.batch["A"])}
 
     def once(self) -> dict[str, Any]:
         """Do a step."""
@@ -59,6 +61,18 @@ class Step:
         if self.where.type == "cuda":
             torch.cuda.synchronize()
         return losses
+
+
+class Numbers(Step):
+    """The losses of some first steps in 64 bits; where they begin is left for the other side."""
+
+    def __init__(self, home: str, argv: list[str], shared: str):
+        self._make(argv, shared)
+        weights = {name: net.state_dict() for name, net in self.run.networks().items()}
+        torch.save({"weights": weights, "A": self.batch["A"], "B": self.batch["B"]}, Path(shared, START))
+        self.run.model.double()
+        self.batch = {name: v.double() if torch.is_tensor(v) else v for name, v in self.batch.items()}
+        self.facts = {"numbers": [self.losses(number) for number in range(CHECKED)]}
 
     def losses(self, seed: int) -> dict[str, float]:
         """Return the losses of a step with draws from a seed."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import CHECKED, CPU, Translate
+from benchmarks.cases import CHECKED, CPU, START, Translate
 
 
 def options(home: str, argv: list[str], shared: str) -> Any:
@@ -30,22 +30,37 @@ def options(home: str, argv: list[str], shared: str) -> Any:
 class Step:
     """A training step from the weights and on the batch that our side left."""
 
-    def __init__(self, home: str, argv: list[str], shared: str, checked: bool = True):
+    dtype = torch.float32
+
+    def __init__(self, home: str, argv: list[str], shared: str):
         opt = options(home, argv, shared)
         from models import create_model  # type: ignore[attr-defined]
 
-        start = torch.load(Path(shared, "start.pt"), weights_only=True)
+        start = torch.load(Path(shared, START), weights_only=True)
         self.model = create_model(opt)
         for name, weights in start["weights"].items():
             vars(self.model)[f"net{name}"].load_state_dict(weights)
-        self.batch = {"A": start["A"], "B": start["B"], "A_paths": ["A"], "B_paths": ["B"]}
-        self.facts = {"numbers": [self.losses(seed) for seed in range(CHECKED)], "items": len(start["A"])}
-        self.once()
+        for part in vars(self.model).values():
+            if isinstance(part, torch.nn.Module):
+                part.to(self.dtype)
+        A, B = start["A"].to(self.dtype), start["B"].to(self.dtype)
+        self.batch = {"A": A, "B": B, "A_paths": ["A"], "B_paths": ["B"]}
+        self.facts: dict[str, Any] = {"items": len(A)}
 
     def once(self) -> None:
         """Do a step."""
         self.model.set_input(self.batch)
         self.model.optimize_parameters()
+
+
+class Numbers(Step):
+    """The losses of some first steps in 64 bits."""
+
+    dtype = torch.float64
+
+    def __init__(self, home: str, argv: list[str], shared: str):
+        super().__init__(home, argv, shared)
+        self.facts = {"numbers": [self.losses(seed) for seed in range(CHECKED)]}
 
     def losses(self, seed: int) -> dict[str, float]:
         """Return the losses of a step with draws from a seed."""
@@ -73,4 +88,4 @@ class Load:
             pass
 
 
-__all__ = ["Load", "Step", "Translate"]
+__all__ = ["Load", "Numbers", "Step", "Translate"]

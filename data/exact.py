@@ -30,7 +30,7 @@ HOLDS: dict[str, dict[str, tuple[int, ...]]] = {  # TIFF and NPY hold all
 }
 SAVED: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
-    "PNG": {"compress_level": COMPRESSION},
+    "PNG": COMPRESSION,
     "WEBP": {"lossless": True, "exact": True},
 }
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("bicubic", "lanczos", "bilinear", "box", "nearest")}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from data.base import NEIGHBOURS, BaseDataset, Sample, usable
 from data.checks import frames_of, too_many
 from data.shelf import Laid, Parcels, Shelf
-from util import blame, plugins
+from util import blame, memory, plugins
 from util.errors import DataError, OptionError, UserError, printable
 from util.pixels import first_pictures, grid
 from util.problems import refuse, told
@@ -292,6 +292,7 @@ def one_batch(sample: Sample | UserError) -> dict[str, Any]:
 def _quiet_worker(worker: int) -> None:
     """Leave signals that reach the whole process group to the main process, which finishes its step and saves."""
     torch.set_num_threads(1)
+    memory.give_back()
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

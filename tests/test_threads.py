@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from util import threads
+from util import memory, threads
 
 LOOK = """import os, sys
 import util.report
@@ -38,6 +38,22 @@ def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out(
             "print(gc.isenabled(), gc.get_freeze_count() > 100_000)")  # fmt: skip
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout.split() == ["False", "True", "True"], ended.stderr
+
+
+@pytest.mark.skipif(not memory.give_back(), reason="the C library is not GNU's")
+def test_memory_that_is_freed_is_kept_in_a_training_and_given_back_in_its_workers():
+    """By how many pages the system had to clear for the same large block, again and again."""
+    code = ("import ctypes, resource, sys\n"
+            "from util import memory\n"
+            "def cleared():\n"
+            "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            "    for _ in range(5): bytes(bytearray(64 << 20))\n"
+            "    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize()\n"
+            "usual = cleared(); memory.keep(); cleared(); kept = cleared(); memory.give_back()\n"
+            "print(usual >> 20, kept >> 20, cleared() >> 20)")  # fmt: skip
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    usual, kept, back = map(int, ended.stdout.split())
+    assert usual > 300 and kept < 10 and back > 300
 
 
 @pytest.mark.parametrize("command", ["train", "test"])

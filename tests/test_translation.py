@@ -26,35 +26,76 @@ def batches(sizes, broken=None):
         yield {"A": torch.full((1, 3, side, side), number / 100), "path_A": [f"{number}.png"]}
 
 
-class Model:
-    """Shows what `forward` makes of A, and counts how many it was given at a time."""
+class Model(torch.nn.Module):
+    """Shows what `made` makes of A, and counts how many it was given at a time; it remembers what it saw last."""
 
-    def __init__(self, forward=lambda x: x):
-        self.forward, self.numbers = forward, []
+    def __init__(self, made=lambda x: x):
+        super().__init__()
+        self.made, self.numbers = made, []
+        self.weight = torch.nn.Parameter(torch.ones(1))
 
-    def __call__(self, batch):
+    def __deepcopy__(self, memo):
+        copied = Model(self.made)
+        copied.numbers, copied.weight = self.numbers, memo[id(self.weight)]
+        return copied
+
+    def forward(self, batch):
         self.numbers.append(len(batch["A"]))
-        return {"real_A": batch["A"], "fake_B": self.forward(batch["A"])}
+        self.last = self.made(batch["A"]) * self.weight
+        return {"real_A": batch["A"]}
 
     def show(self, out):
-        return out
+        return out | {"fake_B": self.last}
 
 
-def run(model, sizes, **flags):
+WAYS = ("side_by_side", "together", "__call__")
+
+
+def run(model, sizes, way="__call__", **flags):
     o = SimpleNamespace(**{"eval": True, "batch_size": 1, "tile": 0, "input_nc": 3, "output_nc": 3} | flags)
-    made = list(Translator(o, model, CPU)(batches(sizes)))
+    made = list(getattr(Translator(o, model, CPU), way)(batches(sizes)))
     return [(path, shown["fake_B"][i]) for shown, paths in made for i, path in enumerate(paths)]
 
 
-def test_pictures_of_one_size_go_together_in_order_and_come_out_as_alone():
+@pytest.fixture
+def two_threads():
+    """As many as a machine with two cores has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("way", WAYS)
+def test_pictures_come_in_order_as_one_at_a_time_makes_them(way):
     sizes = [8] * 40 + [16, 8, 8]
-    together, alone = Model(torch.sin), Model(torch.sin)
-    made, expected = run(together, sizes), run(alone, sizes, batch_size=2)  # as it comes
+    several, alone = Model(torch.sin), Model(torch.sin)
+    made, expected = run(several, sizes, way), run(alone, sizes, batch_size=2)  # as it comes
     assert [path for path, _ in made] == [f"{n}.png" for n in range(43)]
     assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(made, expected, strict=True))
     # the first at once, one for the trial, which is a batch, and then each once
-    assert together.numbers == [1, 1, 16, 16, 16, 7, 1, 2]
+    assert several.numbers == ([1, 1, 16, 16, 16, 7, 1, 2] if way == "together" else [1] * 43)
     assert alone.numbers == [1] * 43
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_pictures_side_by_side_are_each_in_a_thread_with_a_copy_of_the_model(monkeypatch):
+    """Two at a time: neither goes on before the other has begun."""
+    both, names = threading.Barrier(2, timeout=60), []
+
+    def wait(x):
+        name = threading.current_thread().name
+        if name.startswith("translator"):
+            names.append((name, torch.get_num_threads()))
+            both.wait()
+        return x
+
+    made = run(Model(wait), [8] * 9, "side_by_side")
+    assert [path for path, _ in made] == [f"{n}.png" for n in range(9)]
+    assert len({name for name, _ in names}) == 2 and {threads for _, threads in names} == {1}
+    assert torch.get_num_threads() == 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("translator")]
 
 
 def draws(x):
@@ -65,20 +106,42 @@ def mixes(x):
     return x + x.sum(0, keepdim=True) - x
 
 
-@pytest.mark.parametrize("forward", [draws, mixes])
-def test_a_network_that_draws_or_looks_at_the_batch_gets_one_at_a_time(forward):
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("made", [draws, mixes])
+def test_a_network_that_draws_or_looks_at_the_batch_gets_one_at_a_time(made, way):
     torch.manual_seed(3)
-    made = run(Model(forward), [8] * 9)
+    got = run(Model(made), [8] * 9, way)
     torch.manual_seed(3)
-    expected = run(Model(forward), [8] * 9, batch_size=2)
-    assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(made, expected, strict=True))
+    expected = run(Model(made), [8] * 9, batch_size=2)
+    assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(got, expected, strict=True))
 
 
 @pytest.mark.parametrize("flags", [{"eval": False}, {"tile": 64}, {"batch_size": 2}], ids=str)
 def test_other_ways_that_were_asked_for_stay(flags):
-    model = Model()
+    model = Model(lambda x: x if threading.current_thread() is threading.main_thread() else 1 / 0)
     run(model, [8] * 5, **flags)
-    assert model.numbers == [1] * 5
+    run(model, [8] * 5, **flags)
+    assert model.numbers == [1] * 10
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_comes_after_the_pictures_before_it_in_every_way(way):
+    o = SimpleNamespace(eval=True, batch_size=1, tile=0, input_nc=3, output_nc=3)
+    seen = []
+    with pytest.raises(ValueError, match="broken"):
+        seen.extend(
+            path for _, paths in getattr(Translator(o, Model(), CPU), way)(batches([8] * 9, 5)) for path in paths
+        )
+    assert seen == [f"{n}.png" for n in range(5)]
+
+
+def test_a_model_that_cannot_be_copied_goes_one_by_one():
+    assert len(translation.copies_of(torch.nn.Conv2d(1, 1, 1), 2)) == 2
+    bare = torch.nn.Conv2d(1, 1, 1)
+    bare.lock = threading.Lock()
+    assert translation.copies_of(bare, 2) == []
 
 
 def test_only_small_pictures_go_together():
@@ -157,7 +220,7 @@ def trained(command, tmp_path):
 
 def test_results_of_pictures_together_are_those_of_one_at_a_time(command, trained, tmp_path, monkeypatch):
     told, files = [], []
-    for results, pixels in (("together", translation.TOGETHER), ("alone", 0)):
+    for results, pixels in (("several", translation.TOGETHER), ("alone", 0)):
         monkeypatch.setattr(translation, "TOGETHER", pixels)
         done = command("test", "--dataroot", trained, "--name", "run", "--results_dir", tmp_path / results)
         assert done.code == 0, done.err

