@@ -15,10 +15,9 @@ def main(argv, report):
     from data.base import Spec
     from data.loader import Loader
     from networks.tiles import tile
-    from networks.tune import tune_for_test
     from options import store, texts
     from pages.results import Results
-    from util import checkpoint, device, exports, seeding
+    from util import checkpoint, device, exports, memory, seeding
     from util.optim import needed
     from util.registry import find
     from util.sheets import can_generate, unused
@@ -40,7 +39,8 @@ def main(argv, report):
     tile(needed(model), o)
     exports.load(folder, which, needed(model), texts.hint(o))
     set_mode(model.to(where), o.eval)
-    tune_for_test(needed(model), o, where)
+    if where.type == "cpu" and not o.tile:  # with --tile, for huge pictures, memory is what is short
+        memory.keep()
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
     for note in unused(o.given, generates=dataset is None):

@@ -1,11 +1,10 @@
-"""How networks compute, as flags ask and devices need: formats, precision, compilation."""
+"""How networks compute in training, as flags ask and devices need: formats, precision, compilation."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from networks.infer import Known
 from networks.precision import lower
 from networks.recompute import recompute
 from util import memory
@@ -14,18 +13,6 @@ from util.errors import printable
 # by kind of device: what --memory_format auto and --compile auto mean; those of GPUs have not been measured
 FORMATS = {"cuda": "channels_last"}  # CPU: 0.83 to 1.0 times the speed of contiguous; where precision is low only
 MODES = {"cuda": "default"}  # CPU: some minutes of compiling for 1.05 to 1.1 times the speed
-
-
-def tune_for_test(networks: dict[str, nn.Module], o: Any, device: torch.device) -> None:
-    """Have networks of this package translate quickly on a CPU: channels last, in memory that is kept.
-
-    With --tile, for huge pictures, memory is what is short: there it is given back.
-    """
-    if device.type == "cpu" and not o.tile:
-        memory.keep()
-        for net in networks.values():
-            if isinstance(net, Known):  # others may look at their activations in ways that need them contiguous
-                net.to(memory_format=torch.channels_last)
 
 
 def tune(networks: dict[str, nn.Module], o: Any, device: torch.device) -> None:

@@ -147,7 +147,7 @@ def imitation(folder: Path, step: str) -> Path:
     for name in bench.NEEDED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    for package in ("options", "models", "util"):
+    for package in ("options", "models"):
         (folder / package / "__init__.py").touch()
     (folder / "options" / "train_options.py").write_text(
         "from types import SimpleNamespace\nclass TrainOptions:\n    def parse(self): return SimpleNamespace()\n"
@@ -164,7 +164,7 @@ def test_a_reference_that_fails_is_one_line_with_its_reason(bench_command, tmp_p
     home = imitation(tmp_path / "ref", "raise ValueError('no such layer')")
     done = bench_command("--quick", "--rounds", "1", "--cases", "step_pix2pix", "--reference", home)
     assert done.code == 3 and len(done.err.splitlines()) == 1
-    assert str(home) in done.last and "theirs:Step ended with 1" in done.last
+    assert str(home) in done.last and "theirs:Numbers ended with 1" in done.last
 
 
 def test_the_reference_gets_our_weights_or_the_case_ends(bench_command, tmp_path):
