@@ -66,7 +66,7 @@ class Loader:
             for k, v in batch.items()
         }
         if not self.workers:
-            self.parcels.most = self.sender.make_room(batch)
+            self.parcels.most = self.sender.make_room(batch, quick=self.dataset.cache is not None)
         return batch
 
     def sheet(self, number: int = 8) -> np.ndarray | None:
@@ -255,9 +255,9 @@ class Sender:
     def __init__(self, workers: int, batch_size: int):
         self.workers, self.batch_size, self.shelf = workers, batch_size, Shelf(0, {})
 
-    def make_room(self, batch: dict[str, Any]) -> int:
+    def make_room(self, batch: dict[str, Any], quick: bool) -> int:
         """Set up the shelf for batches of this size, before workers are forked; return how many make a parcel."""
-        self.shelf = Shelf(self.workers, batch)
+        self.shelf = Shelf(self.workers, batch, quick)
         return self.shelf.together
 
     def __call__(self, samples: list[Any]) -> list[Any]:

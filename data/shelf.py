@@ -1,8 +1,8 @@
-"""How batches come from workers: laid into memory shared before they were forked, small ones several at a time.
+"""How batches come from workers: laid into memory shared before they were forked.
 
 torch's own way opens, hands over and maps a piece of shared memory for every tensor, which takes longer than to make a
 small batch. Here every worker has a few places of a batch's size in turn, and only says which ones are filled. To ask
-and to answer wakes four threads, which takes as long as to make a batch from a cache: one parcel holds several.
+and to answer wakes four threads, which takes as long as to make a batch from a cache: of those a parcel holds several.
 """
 
 import mmap
@@ -31,16 +31,17 @@ class Laid(NamedTuple):
 class Shelf:
     """Room for the batches of forked workers; what does not fit, or comes from others, goes torch's way.
 
-    The memory has no name: nothing is left of it, however its processes end.
+    quick: whether batches are made so soon that several may wait for each other. The memory has no name: nothing is
+    left of it, however its processes end.
     """
 
-    def __init__(self, workers: int, batch: dict[str, Any]):
+    def __init__(self, workers: int, batch: dict[str, Any], quick: bool = False):
         tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
         self.size = sum(_room(tensor) for tensor in tensors)
         self.filled = 0  # batches that this process has laid
         forks = multiprocessing.get_start_method() == "fork"
         here = forks and workers > 0 and self.size > 0
-        self.together = max(1, min(MOST, int(WEIGHT // self.size))) if here else 1  # batches of a parcel
+        self.together = max(1, min(MOST, int(WEIGHT // self.size))) if here and quick else 1  # batches of a parcel
         self.places = PARCELS * self.together  # of a worker
         self.room = mmap.mmap(-1, workers * self.places * self.size) if here else None
 

@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 from processes import Started
 
+from util import memory
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # tests never time
@@ -115,7 +117,8 @@ def command(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err)
 
-    return run
+    yield run
+    memory.give_back()  # a command has a process of its own; the tests after this one do not
 
 
 @pytest.fixture

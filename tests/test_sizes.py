@@ -127,8 +127,8 @@ def test_any_size_serves_a_network_of_a_plugin(process, paired, tmp_path):
 def checkerboard(net, side):
     """Share of a picture's energy that repeats with period 2: between the means of its four phases, borders left out.
 
-    The picture is what a network in evaluation mode makes of one colour with a grain of noise, which has nothing of that
-    period in it. Of a colour alone an exact instance norm leaves zeros.
+    The picture is what a network in evaluation mode makes of one colour with a grain of noise, which has nothing of
+    that period in it. Of a colour alone an exact instance norm leaves zeros.
     """
     grain = 1e-3 * torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     inner = slice(3 * side // 8, 5 * side // 8)
