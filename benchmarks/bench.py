@@ -37,7 +37,7 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
         makers = [(case.maker, case.settings(shared), OURS, ROOT)]
         if reference and case.theirs:
             makers.append((case.theirs, case.settings(shared), THEIRS, reference))
-        numbers = told(case, shared, reference) if len(makers) == 2 and case.numbers else {}
+        numbers = told(case, shared, reference) if reference and case.numbers else {}
         sides = [stack.enter_context(side) for side in open_all(makers)] + [peak] * case.computes
         taken = in_turns(sides, rounds, case.times)
         facts = {side.name: side.facts | numbers.get(side.name, {}) for side in sides}
@@ -53,10 +53,10 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
     return found
 
 
-def told(case: Case, shared: str, reference: Path | None) -> dict[str, dict[str, Any]]:
+def told(case: Case, shared: str, reference: Path) -> dict[str, dict[str, Any]]:
     """Return the numbers of both sides, each from a process of its own, whose memory is not that of what is timed."""
     found = {}
-    for module, name, home in (("cases", OURS, ROOT), ("theirs", THEIRS, reference or ROOT)):
+    for module, name, home in (("cases", OURS, ROOT), ("theirs", THEIRS, reference)):
         with Side(f"{module}:{case.numbers}", case.settings(shared), name, home) as side:
             found[name] = side.facts
     return found

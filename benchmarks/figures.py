@@ -23,11 +23,6 @@ def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
     return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v)) / sum((a - mean_u) ** 2 for a in u)
 
 
-def median(numbers: Sequence[float]) -> float:
-    """Return the median."""
-    return statistics.median(numbers)
-
-
 def medians(taken: dict[str, list[tuple[list[float], float]]]) -> dict[str, list[float]]:
     """Return the median of each round, by side, of what sides.in_turns returns."""
     return {name: [statistics.median(seconds) for seconds, _ in turns] for name, turns in taken.items()}

@@ -1,5 +1,6 @@
 """What the flags for less time and less memory do to a training step: each way in turns with the plain one."""
 
+import statistics
 import time
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -81,7 +82,7 @@ def _peak(side: Side) -> float:
 def _beside(plain: Side, side: Side, rounds: int, times: int) -> dict[str, float]:
     """Return the figures of a way, measured in turns with the plain one."""
     medians = figures.medians(in_turns([plain, side], rounds, times))
-    seconds = figures.median(medians[side.name])
+    seconds = statistics.median(medians[side.name])
     return {"seconds": seconds, "ratio": figures.ratio(medians["plain"], medians[side.name]), "peak_mb": _peak(side),
             "flops_per_second": side.facts["flops"] / seconds}  # fmt: skip
 

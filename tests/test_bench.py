@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Ended
 
-from benchmarks import bench, figures, neighbour, plan, scaling, sides
+from benchmarks import bench, figures, neighbour, plan, scaling, sides, soak
 from util.errors import DataError, OptionError
 
 
@@ -135,6 +135,7 @@ def test_numbers_that_differ_give_no_ratio():
     (["--reference", "nowhere"], 2, "no checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no train.py"),
     (["--cases", "stepp_cgan"], 2, "did you mean step_cgan?"),
     (["--scaling", "--cases", "batches"], 2, "choose from batch, size"),
+    (["--ways", "999"], 5, "GPU '999': is not there; run this where torch.cuda.is_available()"),
     (["--refrence", "x"], 2, "did you mean --reference?"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(bench_command, argv, code, words):
@@ -220,6 +221,16 @@ def test_a_busy_neighbour_is_beside_every_setting(bench_command, tmp_path):
     with neighbour.busy() as process:
         assert process.poll() is None
     assert process.returncode is not None
+
+
+def test_growth_is_of_the_last_tenth_against_the_first_settled_one():
+    seen = [
+        soak.Seen(step, 50.0 if step < 200 else 100.0 + (step >= 900), 9 + (step == 960), 3)
+        for step in range(0, 1000, 10)
+    ]
+    assert soak.growth(seen, 200) == {"rss": pytest.approx(0.01), "from_mb": 100.0, "files": 0, "names": 0}
+    more = [*seen[:-10], *(one._replace(files=11, names=4) for one in seen[-10:])]
+    assert soak.growth(more, 200)["files"] == 2 and soak.growth(more, 200)["names"] == 1
 
 
 def test_help_needs_no_torch():

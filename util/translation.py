@@ -43,18 +43,9 @@ class Translator:
         The copies share all weights; what a forward pass leaves in the model stays in its copy. The first picture goes
         alone, for somebody waits for it, and to see whether the model draws; large ones do too.
         """
-        source, drawn = Source(batches), generator_states()
-        copies: list[nn.Module] = []
-        for batch in source:
-            held, paths = [self._shown(batch)], batch["path_A"]
-            del batch  # a huge picture is the caller's alone
-            yield held.pop(), paths
-            if same(drawn, generator_states()):
-                copies = copies_of(self.model, torch.get_num_threads())
-            break
+        source, drawn, most = Source(batches), generator_states(), torch.get_num_threads()
+        copies: list[nn.Module] | None = None  # not known before the first picture
         free: SimpleQueue[nn.Module] = SimpleQueue()
-        for model in copies:
-            free.put(model)
 
         def shown(batch: Batch) -> Shown:
             model = free.get()
@@ -64,19 +55,23 @@ class Translator:
                 free.put(model)
 
         waiting: deque[tuple[Future[Shown], list[str]]] = deque()
-        with ThreadPoolExecutor(max(1, len(copies)), "translator", torch.set_num_threads, (1,)) as threads:
+        with ThreadPoolExecutor(most, "translator", torch.set_num_threads, (1,)) as threads:
             for batch in source:
                 alone = not copies or batch["A"][:, 0].numel() > TOGETHER
-                while waiting and (alone or len(waiting) > len(copies)):
+                while waiting and (alone or len(waiting) > most):
                     done, paths = waiting.popleft()
                     yield done.result(), paths
                 paths = batch["path_A"]
-                if alone:
-                    held = [self._shown(batch)]
-                    del batch
-                    yield held.pop(), paths
-                else:
+                if not alone:
                     waiting.append((threads.submit(shown, batch), paths))
+                    continue
+                held = [self._shown(batch)]
+                del batch  # a huge picture is the caller's alone
+                yield held.pop(), paths
+                if copies is None:
+                    copies = copies_of(self.model, most) if same(drawn, generator_states()) else []
+                    for model in copies:
+                        free.put(model)
             while waiting:
                 done, paths = waiting.popleft()
                 yield done.result(), paths
@@ -155,7 +150,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
-    return bool((one == other) if not hasattr(one, "shape") else (one == other).all())
+    return bool(one == other)
 
 
 def gathered(batches: Iterable[Batch], room: int) -> Iterator[list[Batch]]:
