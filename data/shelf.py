@@ -87,7 +87,8 @@ class Shelf:
 class Parcels(Sampler[list[Any]]):
     """The keys of several batches at a time: what a worker is asked for, makes and hands over at once.
 
-    batches: what yields the keys of each batch. The first parcels hold one batch each, so that none waits for others.
+    batches: what yields the keys of each batch. The first parcels hold one batch each, so that none waits for others,
+    the next ones two, four and so on.
     """
 
     def __init__(self, batches: Iterable[list[Any]], workers: int):
@@ -95,10 +96,12 @@ class Parcels(Sampler[list[Any]]):
         self.most = 1  # batches of a parcel
 
     def __iter__(self) -> Iterator[list[Any]]:
-        rest, asked = iter(self.batches), 0
-        while parcel := list(islice(rest, min(self.most, 1 + asked // (2 * self.workers)))):
+        rest, asked, number = iter(self.batches), 0, 1
+        while parcel := list(islice(rest, number)):
             yield [key for keys in parcel for key in keys]
             asked += 1
+            if asked % (2 * self.workers) == 0:
+                number = min(2 * number, self.most)
 
 
 def _without_room() -> Shelf:

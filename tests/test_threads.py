@@ -45,15 +45,17 @@ def test_memory_that_is_freed_is_kept_in_a_training_and_given_back_in_its_worker
     """By how many pages the system had to clear for the same large block, again and again."""
     code = ("import ctypes, resource, sys\n"
             "from util import memory\n"
-            "def cleared():\n"
+            "def cleared(size=64 << 20):\n"
             "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-            "    for _ in range(5): bytes(bytearray(64 << 20))\n"
+            "    for _ in range(5): bytes(bytearray(size))\n"
             "    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize()\n"
             "usual = cleared(); memory.keep(); cleared(); kept = cleared(); memory.give_back()\n"
-            "print(usual >> 20, kept >> 20, cleared() >> 20)")  # fmt: skip
+            "back = cleared(); cleared(1 << 20); small = cleared(1 << 20)\n"
+            "print(usual >> 20, kept >> 20, back >> 20, small >> 20)")  # fmt: skip
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    usual, kept, back = map(int, ended.stdout.split())
+    usual, kept, back, small = map(int, ended.stdout.split())
     assert usual > 300 and kept < 10 and back > 300
+    assert small < 2, "pictures as large as most are not cleared anew in workers either"
 
 
 @pytest.mark.parametrize("command", ["train", "test"])

@@ -3,9 +3,9 @@
 import ctypes
 import sys
 
-# of GNU's mallopt(3): its defaults, and never to give anything back
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-USUAL = {M_MMAP_MAX: 65_536, M_TRIM_THRESHOLD: 128 * 1024}
+# of GNU's mallopt(3): never to give anything back, and what its own adjustment, which any setting ends, arrives at
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+USUAL = {M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 64 << 20}
 KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
 
 
