@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test lint demo replay faults fuzz bench bench-data bench-gpu soak weights visdom screenshots clean distclean
+.PHONY: env extras help test lint demo replay faults fuzz bench bench-data bench-gpu test-gpu soak weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
@@ -55,8 +55,13 @@ fuzz: $(STAMP)  ## read 10,000 spoilt pictures of 12 formats; more with ARGS="--
 bench: $(STAMP)  ## measure all of it: steps, loading, saving, pages, start; beside the reference with ARGS="--reference DIR"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-bench-gpu: $(STAMP)  ## training steps on a CUDA device in each precision, format and compilation, in eight minutes
-	$(BIN)/python benchmarks/bench.py --ways 0 $(ARGS)
+# without `make` before: the python3 that has torch, for a machine with a GPU and no internet
+bench-gpu:  ## training steps on a CUDA device in each precision, format and compilation, in eight minutes
+	$(or $(wildcard $(BIN)/python),python3) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)
+	$(or $(wildcard $(BIN)/python),python3) benchmarks/bench.py --gpu_ids 0 --rounds 3 --ways $(ARGS)
+
+test-gpu:  ## the tests that need a CUDA device
+	$(or $(wildcard $(BIN)/python),python3) -m pytest -q tests -m gpu $(ARGS)
 
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
 	$(BIN)/python benchmarks/soak.py $(ARGS)

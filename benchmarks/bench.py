@@ -22,7 +22,7 @@ from benchmarks import figures
 from benchmarks.plan import Case, plan
 from benchmarks.sides import OURS, THEIRS, Side, in_turns, open_all
 from util.command import Command, positive, say
-from util.errors import DataError, OptionError
+from util.errors import DataError, EnvironmentFault, OptionError
 from util.registry import nearest
 from util.report import guarded
 
@@ -44,13 +44,19 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
         items = facts[OURS]["items"]
         medians = figures.medians(taken)
         found: dict[str, Any] = {"seconds": statistics.median(medians[OURS]) / items, "items": items, "rounds": rounds,
-                                 "peak_mb": sides[0].peak()["host"]}  # fmt: skip
+                                 "peak_mb": most(sides[0])}  # fmt: skip
         found["others"] = statistics.median(others for turns in taken.values() for _, others in turns)
         if THEIRS in facts:
-            found |= beside(facts, medians, items, case.within) | {"reference_peak_mb": sides[1].peak()["host"]}
+            found |= beside(facts, medians, items, case.within) | {"reference_peak_mb": most(sides[1])}
         if case.computes:
             found |= used(facts, found["seconds"] * items, taken["peak"])
     return found
+
+
+def most(side: Side) -> float:
+    """Return the most memory a side had, in MB: of the GPU, if it works there."""
+    found = side.peak()
+    return found["gpu"] or found["host"]
 
 
 def told(case: Case, shared: str, reference: Path) -> dict[str, dict[str, Any]]:
@@ -89,6 +95,15 @@ def used(facts: dict[str, Any], seconds: float, peak: list[tuple[list[float], fl
             "utilisation": rate / best}  # fmt: skip
 
 
+def gpu(device: int) -> str:
+    """Return the name of a CUDA device; EnvironmentFault if there is none of this number."""
+    import torch
+
+    if device >= torch.cuda.device_count():
+        raise EnvironmentFault("GPU", str(device), "is not there", "run this where torch.cuda.is_available()")
+    return torch.cuda.get_device_name(device)
+
+
 def check_reference(home: Path) -> None:
     """Raise OptionError if a folder is no checkout of the reference."""
     missing = [name for name in NEEDED if not (home / name).is_file()]
@@ -112,9 +127,9 @@ def row(title: str, found: dict[str, Any]) -> list[str]:
             shown("utilisation", "{:.0%}".format), f"{found['others']:.2f}"]  # fmt: skip
 
 
-def chosen(names: list[str], quick: bool) -> dict[str, Case]:
+def chosen(names: list[str], quick: bool, device: int = -1) -> dict[str, Case]:
     """Return the cases that were asked for; OptionError for a name that is none."""
-    every = plan(quick)
+    every = plan(quick, device)
     for name in names:
         if name not in every:
             near = nearest(name, list(every))
@@ -132,8 +147,9 @@ def flags() -> Command:
     command.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference, measured beside")
     command.add_argument("--scaling", action="store_true", help="instead: how time and memory grow, with exponents")
     command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that wants a core")
-    command.add_argument("--ways", type=int, metavar="ID",
-                         help="instead: what flags do for time and memory on a CUDA device; -1: the CPU")  # fmt: skip
+    command.add_argument("--ways", action="store_true", help="instead: what flags do for time and memory of a step")
+    command.add_argument("--gpu_ids", type=int, default=-1, metavar="ID",
+                         help="a CUDA device: training steps alone, there (default: the CPU)")  # fmt: skip
     command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PAGE.name}")
     return command
@@ -147,23 +163,25 @@ def main(argv, report):
     if o.reference:
         check_reference(o.reference)
         o.reference = o.reference.resolve()
-    of = figures.machine()
+    of, on = figures.machine(), ""
+    if o.gpu_ids >= 0:
+        of, on = of | {"gpu": gpu(o.gpu_ids)}, "gpu_"
     if o.scaling:
         from benchmarks import scaling
 
         mark, found, text = "scaling", *scaling.measured(o.cases, o.quick, rounds)
-    elif o.ways is not None:
+    elif o.ways:
         from benchmarks import ways
 
-        mark, found, text = "gpu" if o.ways >= 0 else "ways", *ways.measured(o.ways, o.quick, rounds)
+        mark, found, text = on + "ways", *ways.measured(o.gpu_ids, o.quick, rounds)
     elif o.neighbour:
         from benchmarks import neighbour
 
         mark, found, text = "neighbour", *neighbour.measured(o.quick, rounds)
     else:
-        mark, found = "cases", {}
-        cases = chosen(o.cases, o.quick)
-        with Side("cases:Peak", {}, "peak") as peak:
+        mark, found = on + "cases", {}
+        cases = chosen(o.cases, o.quick, o.gpu_ids)
+        with Side("cases:Peak", {"device": o.gpu_ids}, "peak") as peak:
             for name, case in cases.items():
                 found[name] = measure(case, o.reference, rounds, peak)
                 say(" ".join(filter(None, row(name, found[name]))))
@@ -174,7 +192,7 @@ def main(argv, report):
         o.json.write_text(json.dumps({"machine": of, mark: found}, indent=1) + "\n", encoding="utf-8")
     if o.write:
         figures.write_between(PAGE, mark, text)
-    differing = [name for name, figure in found.items() if mark == "cases" and figure.get("equal") is False]
+    differing = [name for name, figure in found.items() if figure.get("equal") is False]
     if differing:
         raise DataError("reference", o.reference, f"computes other numbers in {', '.join(differing)}",
                         "take a checkout of the released version, without changes")  # fmt: skip

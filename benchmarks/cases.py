@@ -19,6 +19,13 @@ CPU = ["--gpu_ids", "-1", "--num_threads", "0"]
 START = "start.pt"
 CHECKED = 3  # so many first steps are compared with the reference's
 SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # pictures, channels, side
+ON_GPU = [(16, 256, 64), (64, 256, 64), (16, 512, 32)]
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class Step:
@@ -58,16 +65,15 @@ class Step:
                                parts=run.o.accumulate)  # fmt: skip
         run.means.add(losses)
         self.step += 1
-        if self.where.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(self.where)
         return losses
 
 
 class Numbers(Step):
     """The losses of some first steps in 64 bits; where they begin is left for the other side."""
 
-    def __init__(self, home: str, argv: list[str], shared: str):
-        self._make(argv, shared)
+    def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
+        self._make(argv, shared, device)
         weights = {name: net.state_dict() for name, net in self.run.networks().items()}
         torch.save({"weights": weights, "A": self.batch["A"], "B": self.batch["B"]}, Path(shared, START))
         self.run.model.double()
@@ -82,19 +88,22 @@ class Numbers(Step):
 
 
 class Peak:
-    """The fastest of some convolutions, forward alone: what this machine can do."""
+    """The fastest of some convolutions, forward alone: what this machine, or a GPU, can do."""
 
-    def __init__(self, home: str):
-        self.ways = []
-        for number, channels, side in SHAPES:
-            x = torch.randn(number, channels, side, side)
+    def __init__(self, home: str, device: int = -1):
+        from util.device import pick
+
+        self.ways, self.where = [], pick(str(device))
+        torch.backends.cudnn.benchmark = True  # as train.py has it for pictures of one size
+        for number, channels, side in SHAPES if device < 0 else ON_GPU:
+            x = torch.randn(number, channels, side, side, device=self.where)
             flops = 2 * 9 * channels**2 * number * side**2
             for layout in (torch.contiguous_format, torch.channels_last):
-                ours = torch.nn.Conv2d(channels, channels, 3, padding=1).to(memory_format=layout)
+                ours = torch.nn.Conv2d(channels, channels, 3, padding=1).to(self.where).to(memory_format=layout)
                 put = x.to(memory_format=layout)
                 self.ways.append((self.rate(ours, put, flops), flops, ours, put))
         _, flops, self.conv, self.x = max(self.ways, key=lambda way: way[0])
-        self.repeats = max(1, round(2e10 / flops))
+        self.repeats = max(1, round((2e10 if device < 0 else 1e13) / flops))
         self.facts = {"flops": flops * self.repeats, "shape": list(self.x.shape)}
 
     def rate(self, conv: Any, x: torch.Tensor, flops: int) -> float:
@@ -104,14 +113,16 @@ class Peak:
             for _ in range(6):
                 began = time.perf_counter()
                 conv(x)
+                wait_for(self.where)
                 best = max(best, flops / (time.perf_counter() - began))
         return best
 
     def once(self) -> None:
-        """Convolve about 20 GFLOP."""
+        """Convolve about 20 GFLOP, on a GPU 10 TFLOP."""
         with torch.inference_mode():
             for _ in range(self.repeats):
                 self.conv(self.x)
+        wait_for(self.where)
 
 
 class Load:

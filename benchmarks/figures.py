@@ -51,8 +51,9 @@ def machine() -> dict[str, Any]:
 
 def headline(of: dict[str, Any]) -> str:
     """Return the line above a table that says where it was measured."""
-    return (f"Measured {of['date']} on {of['cores']} cores ({of['cpu']}, {of['memory_gb']} GB), Python {of['python']}, "
-            f"torch {of['torch']}, GANvas {of['GANvas']}.")  # fmt: skip
+    where = f"a GPU ({of['gpu']}) beside " if "gpu" in of else ""
+    return (f"Measured {of['date']} on {where}{of['cores']} cores ({of['cpu']}, {of['memory_gb']} GB), "
+            f"Python {of['python']}, torch {of['torch']}, GANvas {of['GANvas']}.")  # fmt: skip
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

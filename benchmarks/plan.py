@@ -7,6 +7,7 @@ from util.registry import entries
 
 SMALL = ["--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8", "--load_size", "64", "--crop_size", "64"]
 TINY = ["--netG", "resnet_6blocks", "--ngf", "2", "--ndf", "2", "--load_size", "32", "--crop_size", "32"]
+COMPARED = ("pix2pix", "cycle_gan")  # models of which the reference's steps are measured
 CYCLE = ["--model", "cycle_gan", "--netG", "resnet_9blocks", "--load_size", "128", "--crop_size", "128"]
 
 
@@ -35,8 +36,10 @@ class Case:
         return self.made_of | ({"shared": shared} if self.shares else {})
 
 
-def plan(quick: bool) -> dict[str, Case]:
-    """Return all cases by name; quick: with sizes that take seconds."""
+def plan(quick: bool, device: int = -1) -> dict[str, Case]:
+    """Return all cases by name; quick: with sizes that take seconds. Of a GPU, training steps alone."""
+    if device >= 0:
+        return _steps_on(device, quick)
     cases = _steps(quick)
     pairs, pictures, ngf, rows, epochs = (4, 2, 2, 20, 3) if quick else (100, 106, 8, 1000, 100)
     for workers in (0, 2):
@@ -60,14 +63,19 @@ def plan(quick: bool) -> dict[str, Case]:
     return cases
 
 
+def trained() -> list[str]:
+    """Return the models that train."""
+    return sorted(entry.name for entry in entries("model") if entry.name != "test")
+
+
 def _steps(quick: bool) -> dict[str, Case]:
     """Return a training step of every model that trains, small, and of those that are compared, as large as usual."""
     cases = {}
-    for model in sorted(entry.name for entry in entries("model") if entry.name != "test"):  # which trains nothing
+    for model in trained():
         argv = ["--model", model, *(TINY if quick else SMALL), "--dataroot", "demo"]
         if model == "cgan":  # it has a generator and a size of its own
             argv = ["--model", model, "--dataroot", "demo", *([*_sized(4), "--batch_size", "4"] if quick else [])]
-        theirs = "theirs:Step" if model in ("pix2pix", "cycle_gan") else ""
+        theirs = "theirs:Step" if model in COMPARED else ""
         cases[f"step_{model}"] = _step(f"step of {model}, small", argv, theirs, times=5)
     for ngf in (32, 64):
         argv = ["--model", "cycle_gan", *TINY] if quick else [*CYCLE, *_sized(ngf)]
@@ -78,9 +86,21 @@ def _steps(quick: bool) -> dict[str, Case]:
     return cases
 
 
-def _step(title: str, argv: list[str], theirs: str, times: int = 1) -> Case:
+def _steps_on(device: int, quick: bool) -> dict[str, Case]:
+    """Return a training step of every model with its defaults, on a GPU."""
+    cases = {}
+    for model in trained():
+        argv = ["--model", model, "--dataroot", "demo", *([] if not quick else _sized(4) if model == "cgan" else TINY)]
+        theirs = "theirs:Step" if model in COMPARED else ""
+        for batch in (1, 16):
+            title, sized = f"a picture of {model}'s step, batch {batch}", [*argv, "--batch_size", str(batch)]
+            cases[f"step_{model}_{batch}"] = _step(title, sized, theirs, times=10 if batch == 1 else 3, device=device)
+    return cases
+
+
+def _step(title: str, argv: list[str], theirs: str, times: int = 1, device: int = -1) -> Case:
     numbers = "Numbers" if theirs else ""
-    return Case(title, "cases:Step", {"argv": argv}, theirs, times, numbers, computes=True)
+    return Case(title, "cases:Step", {"argv": argv, "device": device}, theirs, times, numbers, computes=True)
 
 
 def _sized(ngf: int) -> list[str]:

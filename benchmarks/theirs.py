@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import CHECKED, CPU, START, Translate
+from benchmarks.cases import CHECKED, CPU, START, Translate, wait_for
 
 
-def options(home: str, argv: list[str], shared: str) -> Any:
+def options(home: str, argv: list[str], shared: str, device: int = -1) -> Any:
     """Return its options, read by its own parser."""
-    sys.argv = ["train.py", *argv, *CPU, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs"))]
+    sys.argv = ["train.py", *argv, *CPU, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs")),
+                "--gpu_ids", str(device)]  # fmt: skip
     from options.train_options import TrainOptions  # type: ignore[attr-defined]
 
     import models
@@ -23,7 +24,7 @@ def options(home: str, argv: list[str], shared: str) -> Any:
     if not Path(models.__file__).resolve().is_relative_to(Path(home).resolve()):
         raise SystemExit(f"models was found in {models.__file__}")
     opt = TrainOptions().parse()
-    opt.device = torch.device("cpu")  # newer checkouts take it from there
+    opt.device = torch.device("cpu" if device < 0 else f"cuda:{device}")  # newer checkouts take it from there
     return opt
 
 
@@ -32,14 +33,15 @@ class Step:
 
     dtype = torch.float32
 
-    def __init__(self, home: str, argv: list[str], shared: str):
-        opt = options(home, argv, shared)
+    def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
+        opt = options(home, argv, shared, device)
         from models import create_model  # type: ignore[attr-defined]
 
-        start = torch.load(Path(shared, START), weights_only=True)
+        start = torch.load(Path(shared, START), map_location="cpu", weights_only=True)
         self.model = create_model(opt)
         for name, weights in start["weights"].items():
-            vars(self.model)[f"net{name}"].load_state_dict(weights)
+            net = vars(self.model)[f"net{name}"]
+            getattr(net, "module", net).load_state_dict(weights)  # DataParallel on a GPU
         for part in vars(self.model).values():
             if isinstance(part, torch.nn.Module):
                 part.to(self.dtype)
@@ -51,6 +53,7 @@ class Step:
         """Do a step."""
         self.model.set_input(self.batch)
         self.model.optimize_parameters()
+        wait_for(self.model.device)
 
 
 class Numbers(Step):
@@ -58,8 +61,8 @@ class Numbers(Step):
 
     dtype = torch.float64
 
-    def __init__(self, home: str, argv: list[str], shared: str):
-        super().__init__(home, argv, shared)
+    def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
+        super().__init__(home, argv, shared, device)
         self.facts = {"numbers": [self.losses(seed) for seed in range(CHECKED)]}
 
     def losses(self, seed: int) -> dict[str, float]:

@@ -14,14 +14,16 @@ Norm = Callable[[int], nn.Module]
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance normalisation (Ulyanov et al. 2016), on a CPU as a group norm of one channel a group.
+    """Instance normalisation (Ulyanov et al. 2016), as a group norm of one channel a group.
 
-    That is the same mean and variance, in half the time: torch's instance norm goes by way of batch norm's kernel, and
-    returns a view, which an in-place ReLU after it has to copy back in the backward pass.
+    That is the same mean and variance: torch's instance norm goes by way of batch norm's kernel, on a CPU in twice the
+    time, and returns a view, which an in-place ReLU after it has to copy back in the backward pass. Autocast would
+    have 16 bits widened for a group norm, so these stay with torch's, as do devices where this was never tried.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not input.is_cpu or self.track_running_stats or input.shape[2:].numel() < 2:
+        tried = input.is_cpu or (input.is_cuda and input.element_size() > 2)
+        if not tried or self.track_running_stats or input.shape[2:].numel() < 2:
             return super().forward(input)
         return F.group_norm(input, input.shape[1], self.weight, self.bias, self.eps)
 

@@ -17,6 +17,9 @@ def recompute(net: nn.Module) -> None:
 
     These are about sqrt(n) runs of n layers (Chen et al. 2016). Numbers, draws and running statistics stay the same.
     """
+    for layer in net.modules():
+        if getattr(layer, "inplace", False):
+            layer.inplace = False  # type: ignore[assignment]  # it would spoil the input of its run, which is what is kept
     if not isinstance(net, nn.Sequential):
         for child in net.children():
             recompute(child)
@@ -25,7 +28,7 @@ def recompute(net: nn.Module) -> None:
     run: list[nn.Module] = []
     for layer in [*net, None]:
         heavy = layer is not None and _size(layer) > HEAVY * _size(net) and any(layer.children())
-        full = len(run) >= math.sqrt(len(net)) and not getattr(layer, "inplace", False)  # it would spoil what is kept
+        full = len(run) >= math.sqrt(len(net))
         if run and (layer is None or heavy or full):
             steps.append(_Run(*run))
             run = []

@@ -135,7 +135,7 @@ def test_numbers_that_differ_give_no_ratio():
     (["--reference", "nowhere"], 2, "no checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no train.py"),
     (["--cases", "stepp_cgan"], 2, "did you mean step_cgan?"),
     (["--scaling", "--cases", "batches"], 2, "choose from batch, size"),
-    (["--ways", "999"], 5, "GPU '999': is not there; run this where torch.cuda.is_available()"),
+    (["--ways", "--gpu_ids", "999"], 5, "GPU '999': is not there; run this where torch.cuda.is_available()"),
     (["--refrence", "x"], 2, "did you mean --reference?"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(bench_command, argv, code, words):
@@ -196,7 +196,7 @@ def test_tables_are_written_between_their_marks(tmp_path):
     assert page.read_text() == "before\n<!-- cases -->\nnewer\n<!-- /cases -->\nafter\n"
     with pytest.raises(DataError, match="no marks"):
         figures.write_between(page, "scaling", "x")
-    for mark in ("cases", "ways", "scaling", "neighbour", "gpu"):
+    for mark in ("cases", "ways", "scaling", "neighbour", "gpu_cases", "gpu_ways"):
         assert f"<!-- {mark} -->" in bench.PAGE.read_text() and f"<!-- /{mark} -->" in bench.PAGE.read_text()
 
 

@@ -32,6 +32,25 @@ def pick(gpu_ids: str | None) -> torch.device:
     )
 
 
+def fetched(value: Any) -> Any:
+    """Return a scalar that is on its way to the CPU: float() waits until it is there, not for what a GPU does next."""
+    return _Fetched(value) if isinstance(value, torch.Tensor) and value.is_cuda else value
+
+
+class _Fetched:
+    """A copy of a scalar in pinned memory, behind an event; a plain copy would wait for all that was queued."""
+
+    def __init__(self, value: torch.Tensor):
+        self.copy = torch.empty((), dtype=value.dtype, pin_memory=True)
+        self.copy.copy_(value, non_blocking=True)
+        self.there = torch.cuda.Event()
+        self.there.record()
+
+    def __float__(self) -> float:
+        self.there.synchronize()
+        return float(self.copy)
+
+
 def move(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Return a batch with its tensors on a device."""
     return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from util.device import fetched
 from util.errors import Diverged, printable
 from util.position import Position
 
@@ -36,7 +37,7 @@ class Guard:
         """Whether an optimiser may step on these losses; if not, the step ends here. May raise Diverged."""
         values = {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
         images = [str(path) for key in ("path_A", "path_B") for path in batch.get(key, [])[:4]]
-        self.waiting.append(_Judged(values, sum(values.values()), images, at.epoch, at.step))
+        self.waiting.append(_Judged(values, fetched(sum(values.values())), images, at.epoch, at.step))
         return self._judge(before=at.step if self.later else at.step + 1)
 
     def _judge(self, before: int) -> bool:

@@ -146,6 +146,9 @@ _SAID = (  # how torch and the system put it: (thing, name, why, remedy)
     (r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory\.? Tried",
      ("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf, or try --grad_checkpoint, "
       "--accumulate or --amp; with test.py --tile")),
+    (r"compiled with non-empty donated buffers|does not currently support double backward",
+     ("option", "--compile", "gives networks without second derivatives, which this model asks for",
+      "train without --compile")),
     (r"DataLoader worker .*Bus error|unable to \w+ (?:shared memory|.*/torch_)|<.*/torch_.*>.*No space left",
      ("shared memory", "/dev/shm", "is too small to hand over pictures",
       "start the container with a larger --shm-size, or use --num_threads 0")),

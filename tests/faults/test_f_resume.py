@@ -242,10 +242,10 @@ def test_f066_twice_from_one_state_is_the_same_twice(process, copied, plugins, t
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
-@pytest.mark.parametrize("deterministic", [True, False], ids=["deterministic", "free"])
-def test_f067_on_a_gpu(process, plugins, tmp_path, deterministic, record_property):
+@pytest.mark.parametrize(("model", "deterministic"), [("pix2pix", True), ("noisy", True), ("pix2pix", False)])
+def test_f067_on_a_gpu(process, plugins, tmp_path, model, deterministic, record_property):
     """A run on a GPU with --deterministic, stopped and continued: equal bits; without, weights within 1e-3."""
-    argv = [*flags("pix2pix", plugins), "--gpu_ids", 0, "--padding", "zero", *["--deterministic"][: int(deterministic)]]
+    argv = [*flags(model, plugins), "--gpu_ids", 0, "--padding", "zero", *["--deterministic"][: int(deterministic)]]
     assert process("train", *argv).code == 0
     (tmp_path / "checkpoints").rename(tmp_path / "one")
     assert process("train", *argv, STOP_AFTER_STEP="5", STOP_BY="SIGINT").code == 130
@@ -256,7 +256,9 @@ def test_f067_on_a_gpu(process, plugins, tmp_path, deterministic, record_propert
         assert differences(one, other) == []
     pairs = [(a[k], b[k]) for a, b in zip(weights(one).values(), weights(other).values(), strict=True) for k in a]
     most = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
-    record_property(f"resume on a GPU{', deterministic' if deterministic else ''}", f"weights differ by {most:.1e}")
+    record_property(
+        f"resume on a GPU, {model}{', deterministic' if deterministic else ''}", f"weights differ by {most:.1e}"
+    )
     assert most < 1e-3
 
 

@@ -516,7 +516,7 @@ def test_f102_no_network(get, web, monkeypatch):
     assert is_whole()
 
 
-@pytest.mark.parametrize("hand", [GOOD[:999], zip_member("../x")])
+@pytest.mark.parametrize("hand", [GOOD[:999], zip_member("../x")], ids=["cut", "harmful"])
 def test_f102_what_was_fetched_by_hand_is_checked_too(get, hand):
     """The file that was put there by hand is cut or harmful: exit 5, the user's file stays."""
     Path("datasets").mkdir()
