@@ -81,6 +81,8 @@ def _steps(quick: bool) -> dict[str, Case]:
         argv = ["--model", "cycle_gan", *TINY] if quick else [*CYCLE, *_sized(ngf)]
         argv += ["--dataroot", "demo"]
         cases[f"step_cycle_gan_{ngf}"] = _step(f"step of CycleGAN, 128x128, ngf {ngf}", argv, "theirs:Step")
+    argv = ["--model", "cycle_gan", "--dataroot", "demo", *(TINY if quick else [])]
+    cases["step_cycle_gan_256"] = _step("step of CycleGAN at its defaults", argv, "theirs:Step")
     argv = ["--model", "pix2pix", "--dataroot", "demo", *(_sized(2) if quick else [])]
     cases["step_pix2pix_256"] = _step("step of pix2pix at its defaults", argv, "theirs:Step", times=2)
     return cases

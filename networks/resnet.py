@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from networks.infer import Known
+from networks.narrow import NarrowConv2d
 from networks.norm import Norm, norm_layer
 from networks.sizes import any_size
 from networks.upsample import doubling
@@ -54,7 +55,7 @@ class Resnet(Known):
         layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]
         for n in (4 * ngf, 2 * ngf):
             layers += [doubling(n, n // 2, 3, bias, resize_conv), layer(n // 2), relu()]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(3), NarrowConv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from PIL import Image
 from data.files import is_readable, list_files
 from data.images import Reading, colour, open_image
 from data.transforms import Preprocess, to_tensor
+from util import pixels
 from util.errors import DataError
 from util.pixels import as_image, save_image, save_png, to_pixels
 
@@ -349,6 +350,19 @@ def test_aspect_ratio_stretches_width_over_height(ratio, size, tmp_path):
     assert image.size == size
     expected = Image.fromarray(array).resize(size, Image.Resampling.BICUBIC) if ratio != 1 else array
     assert (np.asarray(image) == np.asarray(expected)).all()
+
+
+@pytest.mark.parametrize("at_once", [0, 1 << 22], ids=["by strips", "at once"])
+@pytest.mark.parametrize(("mode", "sides"), [("RGB", (20, 10)), ("L", (20, 10)), ("RGB", (1, 1)), ("L", (1, 7))])
+def test_a_picture_is_written_as_it_is(mode, sides, at_once, tmp_path, monkeypatch):
+    """Small ones by a coder in memory, larger ones as they are coded."""
+    monkeypatch.setattr(pixels, "AT_ONCE", at_once)
+    image = picture(3, *sides, mode=mode)
+    assert save_png(image, tmp_path / "x.png") == sides
+    with Image.open(tmp_path / "x.png") as found:
+        assert (found.format, found.mode, found.size) == ("PNG", mode, sides)
+        assert (np.asarray(found) == np.asarray(image)).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
 def test_a_picture_is_replaced_in_one_step(tmp_path):

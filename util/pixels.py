@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 PADDING = 2  # pixels between pictures of a grid
 STRIP = 1 << 18  # pixels that are brought from one type to another at a time
-# of PNG: runs of what its filters leave (zlib's Z_RLE), four times as fast as Pillow's usual level 6 and no larger
+# of PNG: runs of what its filters leave (zlib's Z_RLE), several times as fast as Pillow's usual level 6, hardly larger
 COMPRESSION = {"compress_level": 1, "compress_type": 3}
+AT_ONCE = 1 << 22  # pixels up to which a file is made in memory, by a faster coder, with Paeth's filter in all rows
+FASTER = {"level": 1, "strategy": 3, "filter": 0x80}
 COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
@@ -105,7 +107,12 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
     elif aspect_ratio < 1:
         image = image.resize((width, round(height / aspect_ratio)), Image.Resampling.BICUBIC)
     beside = path.with_name(path.name + ".tmp")
-    image.save(beside, format="PNG", **COMPRESSION)
+    if image.width * image.height > AT_ONCE:
+        image.save(beside, format="PNG", **COMPRESSION)
+    else:
+        import imagecodecs
+
+        beside.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image), **FASTER))
     os.replace(beside, path)
     return image.size
 

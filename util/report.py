@@ -141,7 +141,7 @@ def explain(problem: BaseException) -> tuple[int, str]:
     return 1, f"error: bug '{type(problem).__name__}': {text}; {remedy}"
 
 
-_PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml", "matplotlib")
+_PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml", "matplotlib", "imagecodecs", "tifffile")
 _SAID = (  # how torch and the system put it: (thing, name, why, remedy)
     (r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory\.? Tried",
      ("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf, or try --grad_checkpoint, "

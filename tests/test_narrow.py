@@ -1,0 +1,64 @@
+"""A convolution to few channels, row by row: the values, gradients and keys of the one it stands for."""
+
+import pytest
+import torch
+from torch import nn
+
+from networks import narrow
+from networks.narrow import NarrowConv2d
+from networks.resnet import Resnet
+
+
+def pair(before, after, side):
+    """Return one and the plain convolution of the same weights, in 64 bits."""
+    torch.manual_seed(0)
+    plain, ours = nn.Conv2d(before, after, side).double(), NarrowConv2d(before, after, side).double()
+    ours.load_state_dict(plain.state_dict())
+    return ours, plain
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+@pytest.mark.parametrize(("after", "side"), [(1, 7), (2, 7), (3, 7), (3, 3), (4, 5), (20, 3)])
+def test_values_and_gradients_are_those_of_a_plain_convolution(after, side, last):
+    ours, plain = pair(6, after, side)
+    x = torch.randn(2, 6, 15, 12, dtype=torch.double)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    found = []
+    for conv in (ours, plain):
+        of = x.clone().requires_grad_()
+        made = conv(of)
+        slopes = torch.autograd.grad(made.square().sum(), [of, *conv.parameters()], create_graph=True)
+        second = torch.autograd.grad(sum(s.square().sum() for s in slopes), [of, *conv.parameters()])
+        found.append([made, *slopes, *second])
+    assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-9) for a, b in zip(*found, strict=True))
+
+
+def shapes(monkeypatch, conv, x):
+    """Return the shapes of the weights that are convolved with."""
+    seen = []
+    real = narrow.F.conv2d
+    monkeypatch.setattr(narrow.F, "conv2d", lambda x, w, *more: seen.append(tuple(w.shape)) or real(x, w, *more))
+    conv(x)
+    return seen
+
+
+def test_rows_become_channels_where_that_pays(monkeypatch):
+    x = torch.randn(1, 6, 15, 12)
+    assert shapes(monkeypatch, NarrowConv2d(6, 3, 7), x) == [(21, 6, 1, 7)]
+    assert shapes(monkeypatch, NarrowConv2d(6, 16, 7), x) == [(16, 6, 7, 7)]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert shapes(monkeypatch, NarrowConv2d(6, 3, 7), x) == [(3, 6, 7, 7)]
+    assert shapes(monkeypatch, NarrowConv2d(6, 3, 7).to("meta"), x.to("meta")) == [(3, 6, 7, 7)]
+
+
+def test_a_generator_ends_with_one_under_the_usual_keys():
+    net = Resnet(3, 3, 4, 2)
+    assert isinstance(net.model[-2], NarrowConv2d)
+    last = f"model.{len(net.model) - 2}."
+    assert [key for key in net.state_dict() if key.startswith(last)] == [f"{last}weight", f"{last}bias"]
+
+
+def test_compiled_it_is_the_same():
+    ours, plain = pair(6, 3, 7)
+    x = torch.randn(2, 6, 15, 12, dtype=torch.double)
+    assert torch.allclose(torch.compile(ours)(x), plain(x), rtol=1e-10, atol=1e-9)
