@@ -55,13 +55,14 @@ fuzz: $(STAMP)  ## read 10,000 spoilt pictures of 12 formats; more with ARGS="--
 bench: $(STAMP)  ## measure all of it: steps, loading, saving, pages, start; beside the reference with ARGS="--reference DIR"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-# without `make` before: the python3 that has torch, for a machine with a GPU and no internet
+# Of a machine with a GPU and no internet: the python3 there that has torch, if `make` was not run
+TORCH := $(or $(wildcard $(BIN)/python),python3)
+
 bench-gpu:  ## training steps on a CUDA device in each precision, format and compilation, in eight minutes
-	$(or $(wildcard $(BIN)/python),python3) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)
-	$(or $(wildcard $(BIN)/python),python3) benchmarks/bench.py --gpu_ids 0 --rounds 3 --ways $(ARGS)
+	$(TORCH) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)
 
 test-gpu:  ## the tests that need a CUDA device
-	$(or $(wildcard $(BIN)/python),python3) -m pytest -q tests -m gpu $(ARGS)
+	$(TORCH) -m pytest -q tests -m gpu $(ARGS)
 
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
 	$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from options.parse import parse
 from util.errors import CheckpointError, printable
 from util.report import guarded
+from util.startup import end_quickly
 
 
 def main(argv, report):
@@ -108,4 +109,6 @@ def read_architecture(o, folder, which):
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    ended = end_quickly()
+    ended.append(guarded(main, sys.argv[1:]))
+    sys.exit(ended[0])

@@ -44,19 +44,13 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
         items = facts[OURS]["items"]
         medians = figures.medians(taken)
         found: dict[str, Any] = {"seconds": statistics.median(medians[OURS]) / items, "items": items, "rounds": rounds,
-                                 "peak_mb": most(sides[0])}  # fmt: skip
+                                 "peak_mb": sides[0].most()}  # fmt: skip
         found["others"] = statistics.median(others for turns in taken.values() for _, others in turns)
         if THEIRS in facts:
-            found |= beside(facts, medians, items, case.within) | {"reference_peak_mb": most(sides[1])}
+            found |= beside(facts, medians, items, case.within) | {"reference_peak_mb": sides[1].most()}
         if case.computes:
             found |= used(facts, found["seconds"] * items, taken["peak"])
     return found
-
-
-def most(side: Side) -> float:
-    """Return the most memory a side had, in MB: of the GPU, if it works there."""
-    found = side.peak()
-    return found["gpu"] or found["host"]
 
 
 def told(case: Case, shared: str, reference: Path) -> dict[str, dict[str, Any]]:
@@ -88,11 +82,11 @@ def difference(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> 
 
 
 def used(facts: dict[str, Any], seconds: float, peak: list[tuple[list[float], float]]) -> dict[str, float]:
-    """Return the FLOPs of a step, its FLOP/s, and what share of the fastest convolution's that is."""
+    """Return the FLOPs of a picture in a step, its FLOP/s, and what share of the fastest convolution's that is."""
     best = facts["peak"]["flops"] / min(second for seconds, _ in peak for second in seconds)
     rate = facts[OURS]["flops"] / seconds
-    return {"flops": facts[OURS]["flops"], "flops_per_second": rate, "peak_flops_per_second": best,
-            "utilisation": rate / best}  # fmt: skip
+    return {"flops": facts[OURS]["flops"] / facts[OURS]["items"], "flops_per_second": rate,
+            "peak_flops_per_second": best, "utilisation": rate / best}  # fmt: skip
 
 
 def gpu(device: int) -> str:
@@ -149,10 +143,20 @@ def flags() -> Command:
     command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that wants a core")
     command.add_argument("--ways", action="store_true", help="instead: what flags do for time and memory of a step")
     command.add_argument("--gpu_ids", type=int, default=-1, metavar="ID",
-                         help="a CUDA device: training steps alone, there (default: the CPU)")  # fmt: skip
+                         help="a CUDA device: steps of training alone, and --ways too (default: the CPU)")  # fmt: skip
     command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PAGE.name}")
     return command
+
+
+def compared(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
+    """Return the figures of the cases that were asked for, and their table."""
+    cases, found = chosen(o.cases, o.quick, o.gpu_ids), {}
+    with Side("cases:Peak", {"device": o.gpu_ids}, "peak") as peak:
+        for name, case in cases.items():
+            found[name] = measure(case, o.reference, rounds, peak)
+            say(" ".join(filter(None, row(name, found[name]))))
+    return found, figures.table(HEADS, [row(cases[name].title, figure) for name, figure in found.items()])
 
 
 def main(argv, report):
@@ -164,34 +168,37 @@ def main(argv, report):
         check_reference(o.reference)
         o.reference = o.reference.resolve()
     of, on = figures.machine(), ""
+    if o.gpu_ids >= 0 and (o.scaling or o.neighbour):
+        raise OptionError("option", "--gpu_ids", "goes with training steps and --ways", "leave it out")
+    if o.ways and (o.cases or o.reference):
+        raise OptionError(
+            "option", "--ways", "goes without --cases and --reference", "measure them one after the other"
+        )
     if o.gpu_ids >= 0:
         of, on = of | {"gpu": gpu(o.gpu_ids)}, "gpu_"
     if o.scaling:
         from benchmarks import scaling
 
-        mark, found, text = "scaling", *scaling.measured(o.cases, o.quick, rounds)
-    elif o.ways:
-        from benchmarks import ways
-
-        mark, found, text = on + "ways", *ways.measured(o.gpu_ids, o.quick, rounds)
+        done = {"scaling": scaling.measured(o.cases, o.quick, rounds)}
     elif o.neighbour:
         from benchmarks import neighbour
 
-        mark, found, text = "neighbour", *neighbour.measured(o.quick, rounds)
+        done = {"neighbour": neighbour.measured(o.quick, rounds)}
     else:
-        mark, found = on + "cases", {}
-        cases = chosen(o.cases, o.quick, o.gpu_ids)
-        with Side("cases:Peak", {"device": o.gpu_ids}, "peak") as peak:
-            for name, case in cases.items():
-                found[name] = measure(case, o.reference, rounds, peak)
-                say(" ".join(filter(None, row(name, found[name]))))
-        text = figures.table(HEADS, [row(cases[name].title, figure) for name, figure in found.items()])
-    text = f"{figures.headline(of)}\n\n{text}"
-    print(f"\n{text}")
+        done = {} if o.ways else {f"{on}cases": compared(o, rounds)}
+        if o.ways or (o.gpu_ids >= 0 and not o.cases):
+            from benchmarks import ways
+
+            done[f"{on}ways"] = ways.measured(o.gpu_ids, o.quick, rounds)
+    for mark, (_, text) in done.items():
+        text = f"{figures.headline(of)}\n\n{text}"
+        print(f"\n{text}")
+        if o.write:
+            figures.write_between(PAGE, mark, text)
     if o.json:
-        o.json.write_text(json.dumps({"machine": of, mark: found}, indent=1) + "\n", encoding="utf-8")
-    if o.write:
-        figures.write_between(PAGE, mark, text)
+        told = {mark: found for mark, (found, _) in done.items()}
+        o.json.write_text(json.dumps({"machine": of, **told}, indent=1) + "\n", encoding="utf-8")
+    found = {name: figure for figures_of, _ in done.values() for name, figure in figures_of.items()}
     differing = [name for name, figure in found.items() if figure.get("equal") is False]
     if differing:
         raise DataError("reference", o.reference, f"computes other numbers in {', '.join(differing)}",

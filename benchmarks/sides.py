@@ -6,15 +6,33 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from util.errors import DataError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = ROOT / "benchmarks" / "serve.py"
 OURS, THEIRS = "GANvas", "reference"
+
+
+class Warm(Protocol):
+    """What takes turns: a case that is ready in a process of its own (Side), or in this one (ways.Here)."""
+
+    name: str
+    facts: dict[str, Any]
+
+    def times(self, number: int) -> tuple[list[float], float]:
+        """Return the seconds of doing it so often, and how many cores other processes took meanwhile."""
+
+    def most(self) -> float:
+        """Return the most memory there was, in MB: of the GPU, if it works there."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 @dataclass
@@ -70,6 +88,11 @@ class Side:
         """Return the most memory there was, in MB: "host" by the kernel's count, children too; "gpu" by torch's."""
         return self.ask("peak")
 
+    def most(self) -> float:
+        """Return the most memory there was, in MB: of the GPU, if it works there."""
+        found = self.peak()
+        return found["gpu"] or found["host"]
+
     def close(self) -> None:
         """End the process."""
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -101,7 +124,7 @@ def processor(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def in_turns(sides: list[Side], rounds: int, times: int) -> dict[str, list[tuple[list[float], float]]]:
+def in_turns(sides: Sequence[Warm], rounds: int, times: int) -> dict[str, list[tuple[list[float], float]]]:
     """Let the sides take turns, A B A B, never two at once; return what each took in every round."""
     taken: dict[str, list[tuple[list[float], float]]] = {side.name: [] for side in sides}
     for _ in range(rounds):

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import figures
 from benchmarks.plan import CYCLE, TINY
-from benchmarks.sides import Side, in_turns
+from benchmarks.sides import Side, Warm, in_turns
 
 LIMIT = 230  # seconds after which no further way is begun on a GPU: with the cases it stays within eight minutes
 TURN = 0.5  # seconds that a turn takes at least
@@ -22,7 +22,7 @@ ON_GPU = {  # model and batch: its ways; what compiles comes late, for it takes 
     ("pix2pix", 1): [LAST, LOW, BOTH, "--compile reduce-overhead"],
     ("cycle_gan", 1): [LAST, LOW, BOTH, "--compile reduce-overhead", COMPILED],
 }
-HEADS = ["training", "with", "time of a step", "of the plain one's speed", "peak MB", "GFLOP/s"]
+HEADS = ["training", "with", "time of a step", "plain", "ratio", "peak MB", "plain", "GFLOP/s"]
 
 
 def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]]:
@@ -37,30 +37,27 @@ def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]
 
 
 def measured(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
-    """Return the figures of each training and way, and their table."""
+    """Return the figures of each training and way, and their table; a way that fails is told there."""
     began, found, rows = time.monotonic(), {}, []
     for title, (argv, ways) in trainings(device, quick).items():
-        with TemporaryDirectory() as folder, _side([*argv, *PLAIN], device, folder, "plain") as plain:
-            (once,), _ = plain.times(1)
-            times = max(1, round(TURN / once))
+        with TemporaryDirectory() as folder, opened([*argv, *PLAIN], device, folder, "plain") as plain:
+            times = max(1, round(TURN / plain.times(1)[0][0]))
             for way in ways:
                 if time.monotonic() - began > LIMIT and device >= 0:
-                    rows.append([title, f"`{way}`", "not measured: out of time", "", "", ""])
+                    rows.append([title, f"`{way}`", "not measured: out of time", *[""] * 5])
                     continue
+                flags = [*argv, *PLAIN, *way.split()]
                 try:
-                    with (
-                        TemporaryDirectory() as other,
-                        _side([*argv, *PLAIN, *way.split()], device, other, way) as side,
-                    ):
-                        figure = _beside(plain, side, rounds, times)
+                    with TemporaryDirectory() as other, opened(flags, device, other, way) as side:
+                        figure = beside(plain, side, rounds, times)
                 except Exception as problem:  # the other ways are to be known all the same
-                    rows.append([title, f"`{way}`", f"fails: {str(problem).splitlines()[0][:60]}", "", "", ""])
+                    said = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+                    rows.append([title, f"`{way}`", f"fails: {said[:60]}", *[""] * 5])
                     continue
                 found[f"{title}, {way}"] = figure
-                rows.append(_row(title, f"`{way}`", figure))
+                rows.append([title, f"`{way}`", *row(figure)])
                 print(" | ".join(rows[-1]), flush=True)
-            rows.append([title, "nothing", figures.in_time(once), "", f"{_peak(plain):.0f}", ""])
-    return found, f"Above 1 is faster than in 32 bits, contiguous, without flags.\n\n{figures.table(HEADS, rows)}"
+    return found, f"Plain is 32 bits, contiguous, without flags; both take turns.\n\n{figures.table(HEADS, rows)}"
 
 
 class Here:
@@ -75,7 +72,7 @@ class Here:
         self.step = Step("", argv, folder, device)
         torch.cuda.reset_peak_memory_stats(device)  # cuDNN's search took room of its own
         self.times(2)
-        self.most, self.facts = (torch.cuda.max_memory_allocated(device) - before) / 1e6, self.step.facts
+        self.memory, self.facts = (torch.cuda.max_memory_allocated(device) - before) / 1e6, self.step.facts
 
     def times(self, number: int) -> tuple[list[float], float]:
         """Return the seconds of so many steps."""
@@ -86,9 +83,9 @@ class Here:
             seconds.append(time.perf_counter() - began)
         return seconds, 0.0
 
-    def peak(self) -> dict[str, float]:
-        """Return the most memory there was, in MB."""
-        return {"gpu": self.most}
+    def most(self) -> float:
+        """Return the most memory it had on the GPU, in MB."""
+        return self.memory
 
     def __enter__(self) -> "Here":
         return self
@@ -102,26 +99,25 @@ class Here:
         torch.cuda.empty_cache()
 
 
-def _side(argv: list[str], device: int, folder: str, name: str) -> Any:
+def opened(argv: list[str], device: int, folder: str, name: str) -> Warm:
+    """Return a training's step with these flags, warm."""
     argv = [*argv, "--dataroot", "demo"]
     if device >= 0:
         return Here(argv, device, folder, name)
     return Side("cases:Step", {"argv": argv, "shared": folder}, name)
 
 
-def _peak(side: Any) -> float:
-    found = side.peak()
-    return found.get("gpu") or found["host"]
-
-
-def _beside(plain: Any, side: Any, rounds: int, times: int) -> dict[str, float]:
+def beside(plain: Warm, side: Warm, rounds: int, times: int) -> dict[str, float]:
     """Return the figures of a way, measured in turns with the plain one."""
     medians = figures.medians(in_turns([plain, side], rounds, times))
     seconds = statistics.median(medians[side.name])
-    return {"seconds": seconds, "ratio": figures.ratio(medians["plain"], medians[side.name]), "peak_mb": _peak(side),
-            "flops_per_second": side.facts["flops"] / seconds}  # fmt: skip
+    return {"seconds": seconds, "plain_seconds": statistics.median(medians["plain"]),
+            "ratio": figures.ratio(medians["plain"], medians[side.name]), "peak_mb": side.most(),
+            "plain_peak_mb": plain.most(), "flops_per_second": side.facts["flops"] / seconds}  # fmt: skip
 
 
-def _row(title: str, way: str, figure: dict[str, float]) -> list[str]:
-    return [title, way, figures.in_time(figure["seconds"]), f"{figure['ratio']:.2f}x", f"{figure['peak_mb']:.0f}",
+def row(figure: dict[str, float]) -> list[str]:
+    """Return what a line of the table says of a way."""
+    return [figures.in_time(figure["seconds"]), figures.in_time(figure["plain_seconds"]), f"{figure['ratio']:.2f}x",
+            f"{figure['peak_mb']:.0f}", f"{figure['plain_peak_mb']:.0f}",
             f"{figure['flops_per_second'] / 1e9:.0f}"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Networks compiled by torch in training, so that nothing its compiler cannot do ever ends one."""
+"""Networks compiled by torch in training, each tried forward and backward before a step relies on it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from util.errors import printable
-from util.passes import as_begun
+from util.passes import at_step_begin
 from util.replay import Moment
 
 
@@ -18,29 +18,31 @@ def compiled(name: str, net: nn.Module, mode: str, graphs: bool = False) -> None
     mode: torch.compile's. graphs: whether that means CUDA graphs, whose results lie in memory that they use again
     from the next step on; where it begins they cannot see. In evaluation nothing changes.
     """
-    if graphs and torch.compiler.cudagraph_mark_step_begin not in as_begun:
-        as_begun.append(torch.compiler.cudagraph_mark_step_begin)
+    if graphs and torch.compiler.cudagraph_mark_step_begin not in at_step_begin:
+        at_step_begin.append(torch.compiler.cudagraph_mark_step_begin)
     plain, ways = net.forward, _ways(net.forward, mode)
     fast, tried = next(ways), set()
 
     def forward(*args: Any, **named: Any) -> Any:
         nonlocal fast
-        kind = _differentiated(net, args)
-        if not net.training or any(kind and x.is_leaf for kind, x in zip(kind, args)):
+        wanted = _differentiated(net, args)
+        if not net.training or any(needed and x.is_leaf for needed, x in zip(wanted, args)):
             return plain(*args, **named)  # a leaf: for a penalty on gradients, of which compiled networks have none
+        kind = wanted, *(x.shape for x in args if isinstance(x, Tensor))
         while fast:
             try:
-                if any(kind) and kind not in tried:
+                if any(wanted) and kind not in tried:
                     _try_backward(net, fast, args, named)
                     tried.add(kind)
                 return tree_map(_copy, fast(*args, **named)) if graphs else fast(*args, **named)
             except torch.OutOfMemoryError:
                 raise
             except Exception as problem:  # compilers fail with whatever they please
-                said = str(problem).strip().splitlines()[0]
                 fast = next(ways, None)
-        print(printable(f"note: network {name} is not compiled ({said})"), flush=True)
-        net.forward = plain  # type: ignore[method-assign]
+                tried.clear()
+                if not fast:
+                    said = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+                    print(printable(f"note: network {name} is not compiled ({said})"), flush=True)
         return plain(*args, **named)
 
     net.forward = forward  # type: ignore[method-assign]

@@ -8,7 +8,7 @@ LANES = 16  # channels that a CPU's kernels compute at a time, however few there
 
 
 class NarrowConv2d(nn.Conv2d):
-    """Conv2d of stride 1 without padding, under its keys, that makes few channels of many in a third of the time.
+    """Conv2d of stride 1 without padding, under its keys, that makes few channels of many 2.6 times as fast.
 
     On a CPU each row of its kernel becomes channels of a convolution of one row, and what these make is added along
     the diagonal: 7x7 to three channels is 1x7 to 21. The same numbers but for the order of the sums.
@@ -19,8 +19,9 @@ class NarrowConv2d(nn.Conv2d):
         self.pays = 2 * -(-side * after // LANES) <= side * -(-after // LANES)
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.pays or not input.is_cpu or torch.is_autocast_enabled("cpu"):
-            return super().forward(input)  # in 16 bits each part of the sum would be rounded
+        rounds = torch.is_autocast_enabled("cpu")  # each part of a sum, to 16 bits
+        if not self.pays or not input.is_cpu or input.dim() != 4 or rounds:
+            return super().forward(input)
         assert self.bias is not None
         rows, channels = self.kernel_size[0], self.out_channels
         weight = self.weight.permute(2, 0, 1, 3).reshape(rows * channels, self.in_channels, 1, -1)

@@ -20,9 +20,13 @@ def recompute(net: nn.Module) -> None:
     for layer in net.modules():
         if getattr(layer, "inplace", False):
             layer.inplace = False  # type: ignore[assignment]  # it would spoil the input of its run, which is what is kept
+    _divide(net)
+
+
+def _divide(net: nn.Module) -> None:
     if not isinstance(net, nn.Sequential):
         for child in net.children():
-            recompute(child)
+            _divide(child)
         return
     steps: list[Callable[[Tensor], Tensor]] = []
     run: list[nn.Module] = []
@@ -33,7 +37,7 @@ def recompute(net: nn.Module) -> None:
             steps.append(_Run(*run))
             run = []
         if heavy:
-            recompute(layer)
+            _divide(layer)
             steps.append(layer)
         elif layer is not None:
             run.append(layer)

@@ -11,7 +11,7 @@ from networks.recompute import recompute
 from util import memory
 
 # What --memory_format auto and --compile auto mean. Measured was a CPU, where channels_last has 0.83 to 1.0 times the
-# speed and minutes of compiling bring 1.05 to 1.1 times, and an H100 (docs/performance.md): 0.77 to 1.04 times, and 0.9
+# speed and minutes of compiling bring 1.01 to 1.1 times, and an H100 (docs/performance.md), where neither paid
 AUTO_FORMAT, AUTO_MODE = "contiguous", "off"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Ended
 
-from benchmarks import bench, figures, neighbour, plan, scaling, sides, soak
+from benchmarks import bench, figures, neighbour, plan, scaling, sides, soak, ways
 from util.errors import DataError, OptionError
 
 
@@ -47,7 +47,7 @@ def test_every_case_runs_and_tells_its_figures(bench_command, tmp_path, kind):
         assert set(found) == wanted, name
         assert found["seconds"] > 0 and found["peak_mb"] > 10, name
         if kind == "step":
-            rate = found["flops"] / (found["seconds"] * found["items"])
+            rate = found["flops"] / found["seconds"]
             assert found["flops_per_second"] == pytest.approx(rate)
             assert found["utilisation"] == pytest.approx(rate / found["peak_flops_per_second"])
     table = done.out.split("\n\n")[-1].splitlines()
@@ -135,6 +135,8 @@ def test_numbers_that_differ_give_no_ratio():
     (["--reference", "nowhere"], 2, "no checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no train.py"),
     (["--cases", "stepp_cgan"], 2, "did you mean step_cgan?"),
     (["--scaling", "--cases", "batches"], 2, "choose from batch, size"),
+    (["--gpu_ids", "0", "--scaling"], 2, "goes with training steps and --ways"),
+    (["--ways", "--cases", "help"], 2, "goes without --cases and --reference"),
     (["--ways", "--gpu_ids", "999"], 5, "GPU '999': is not there; run this where torch.cuda.is_available()"),
     (["--refrence", "x"], 2, "did you mean --reference?"),
 ])  # fmt: skip
@@ -231,6 +233,58 @@ def test_growth_is_of_the_last_tenth_against_the_first_settled_one():
     assert soak.growth(seen, 200) == {"rss": pytest.approx(0.01), "from_mb": 100.0, "files": 0, "names": 0}
     more = [*seen[:-10], *(one._replace(files=11, names=4) for one in seen[-10:])]
     assert soak.growth(more, 200)["files"] == 2 and soak.growth(more, 200)["names"] == 1
+
+
+class Pretended:
+    """A way that takes so many seconds a step."""
+
+    def __init__(self, argv, name, seconds):
+        self.argv, self.name, self.seconds, self.facts = argv, name, seconds, {"flops": 8e9}
+
+    def times(self, number):
+        return [self.seconds] * number, 0.0
+
+    def most(self):
+        return 100 * self.seconds
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_every_way_is_beside_the_plain_one_and_one_that_fails_is_told(monkeypatch):
+    def opened(argv, device, folder, name):
+        if "--grad_checkpoint" in argv:
+            raise NotImplementedError
+        return Pretended(argv, name, 4.0 if name == "plain" else 2.0)
+
+    monkeypatch.setattr(ways, "opened", opened)
+    found, table = ways.measured(0, False, 3)
+    asked = sum(len(each) for each in ways.ON_GPU.values()) - 1
+    assert len(found) == asked and table.count("2.00x") == asked
+    assert "fails: NotImplementedError" in table
+    first = next(iter(found.values()))
+    assert first == {"seconds": 2, "plain_seconds": 4, "ratio": 2, "peak_mb": 200, "plain_peak_mb": 400,
+                     "flops_per_second": 4e9}  # fmt: skip
+
+
+@pytest.mark.parametrize("device", [-1, 0])
+def test_every_way_is_one_that_training_takes(device):
+    from options.parse import parse
+
+    for argv, of in ways.trainings(device, False).values():
+        for way in of:
+            o = parse([*argv, *ways.PLAIN, *way.split(), "--dataroot", "demo"], "train")
+            told = dict(flag.split() if " " in flag else (flag, "True") for flag in way.removeprefix("--").split(" --"))
+            assert {name: str(getattr(o, name)) for name in told} == told
+
+
+def test_on_a_gpu_every_model_is_measured_alone_and_in_batches():
+    cases = plan.plan(False, 0)
+    assert set(cases) == {f"step_{name}_{batch}" for name in plan.trained() for batch in (1, 16)}
+    assert all(case.made_of["device"] == 0 and case.computes for case in cases.values())
 
 
 def test_help_needs_no_torch():

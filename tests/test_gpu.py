@@ -91,7 +91,7 @@ def test_a_flag_leaves_the_losses(model, flag, value, bound, exact, capsys):
     torch._dynamo.reset()
     plain = trained(model, *flags, steps=1, device=GPU)
     other = trained(model, *flags, flag, *filter(None, [value]), steps=1, device=GPU)
-    assert far(plain, other)[0] < bound
+    assert (flag == "--amp") <= (far(plain, other)[0] > 0) and far(plain, other)[0] < bound
     assert "is not compiled" not in capsys.readouterr().out
 
 

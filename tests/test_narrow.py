@@ -6,6 +6,7 @@ from torch import nn
 
 from networks import narrow
 from networks.narrow import NarrowConv2d
+from networks.norm import InstanceNorm
 from networks.resnet import Resnet
 
 
@@ -31,6 +32,13 @@ def test_values_and_gradients_are_those_of_a_plain_convolution(after, side, last
         second = torch.autograd.grad(sum(s.square().sum() for s in slopes), [of, *conv.parameters()])
         found.append([made, *slopes, *second])
     assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-9) for a, b in zip(*found, strict=True))
+
+
+def test_a_picture_without_a_batch_is_taken_too():
+    ours, plain = pair(6, 3, 7)
+    x = torch.randn(6, 15, 12, dtype=torch.double)
+    assert torch.equal(ours(x), plain(x))
+    assert torch.equal(InstanceNorm(6)(x), nn.InstanceNorm2d(6)(x))
 
 
 def shapes(monkeypatch, conv, x):

@@ -226,9 +226,47 @@ def test_a_compiled_backward_that_fails_is_found_before_a_step(capsys, monkeypat
     plain, other = (trained("pix2pix", "--compile", mode, steps=2) for mode in ("off", "default"))
     assert far(plain, other) == (0, 0)
     notes = [line for line in capsys.readouterr().out.splitlines() if "is not compiled" in line]
-    assert notes == [
-        f"note: network {name} is not compiled (expected size 8==8, stride 16==1 at dim=1)" for name in "GD"
-    ]
+    why = "expected size 8==8, stride 16==1 at dim=1"
+    assert notes == [f"note: network {name} is not compiled ({why})" for name in "GD"]
+
+
+def silent(*_args):
+    raise NotImplementedError
+
+
+def test_a_network_that_is_not_compiled_keeps_its_precision(capsys, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda plain, **how: silent)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    kinds = []
+    net[0].register_forward_hook(lambda layer, given, made: kinds.append(made.dtype))
+    compiled("G", net, "default")
+    lower(net, "bf16")
+    for _ in range(3):
+        net(torch.rand(1, 3, 8, 8))
+    assert kinds == [torch.bfloat16] * 3
+    assert capsys.readouterr().out == "note: network G is not compiled (NotImplementedError)\n"
+
+
+def test_another_way_of_compiling_is_tried_with_what_the_first_could_do(capsys, monkeypatch):
+    """The first way cannot differentiate by the input; the second not by the weights, which the first could."""
+
+    def compile(plain, mode=None, options=None):
+        def fast(x):
+            blocked = x.requires_grad if mode else not x.requires_grad
+            return Stubborn.apply(plain(x)) if blocked and torch.is_grad_enabled() else plain(x)
+
+        return fast
+
+    monkeypatch.setattr(torch, "compile", compile)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    compiled("D", net, "default")
+    x = torch.rand(1, 3, 8, 8)
+    net(x).sum().backward()
+    net[0].requires_grad_(False)
+    net(x.requires_grad_() * 1).sum().backward()
+    net[0].requires_grad_(True)
+    net(x.detach()).sum().backward()
+    assert capsys.readouterr().out.startswith("note: network D is not compiled (expected size")
 
 
 def test_second_derivatives_of_what_is_compiled_are_refused_in_one_line():
@@ -247,9 +285,9 @@ def test_second_derivatives_of_what_is_compiled_are_refused_in_one_line():
 def test_without_a_compiler_training_goes_on_as_it_was(capsys, monkeypatch, tmp_path):
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("/no/compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     torch._dynamo.reset()
-    plain, other = (trained("pix2pix", "--compile", mode, steps=2) for mode in ("off", "default"))
+    with config.patch({"cpp.cxx": ("/no/compiler",)}):
+        plain, other = (trained("pix2pix", "--compile", mode, steps=2) for mode in ("off", "default"))
     assert far(plain, other) == (0, 0)
     assert capsys.readouterr().out.count("note: network G is not compiled (") == 1

@@ -12,12 +12,12 @@ from util.replay import Moment
 
 Batch = dict[str, Any]
 Scaled = Callable[[Tensor], Tensor]  # a loss -> that times the gradient scaler's factor
-as_begun: list[Callable[[], None]] = []  # what is called as each step begins
+at_step_begin: list[Callable[[], None]] = []  # called by `begin`; networks/compiled.py adds to it, once and for all
 
 
 def begin(model: Any, batch: Batch, parts: int) -> "Whole | Parts":
     """Return how a step goes through a batch, forward done."""
-    for call in as_begun:
+    for call in at_step_begin:
         call()
     with during("forward", model):
         return Parts(model, batch, parts) if parts > 1 else Whole(model, batch)
