@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from benchmarks import figures
+from benchmarks import figures, ways
 from benchmarks.plan import Case, plan
 from benchmarks.sides import OURS, THEIRS, Side, in_turns, open_all
 from util.command import Command, positive, say
@@ -150,13 +150,20 @@ def flags() -> Command:
 
 
 def compared(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
-    """Return the figures of the cases that were asked for, and their table."""
-    cases, found = chosen(o.cases, o.quick, o.gpu_ids), {}
+    """Return the figures of the cases that were asked for, and their table; on a GPU what fails is told there."""
+    cases, found, rows = chosen(o.cases, o.quick, o.gpu_ids), {}, []
     with Side("cases:Peak", {"device": o.gpu_ids}, "peak") as peak:
         for name, case in cases.items():
-            found[name] = measure(case, o.reference, rounds, peak)
-            say(" ".join(filter(None, row(name, found[name]))))
-    return found, figures.table(HEADS, [row(cases[name].title, figure) for name, figure in found.items()])
+            try:
+                found[name] = measure(case, o.reference, rounds, peak)
+            except DataError as problem:
+                if o.gpu_ids < 0:
+                    raise
+                rows.append([case.title, ways.failed(problem), *[""] * (len(HEADS) - 2)])  # for want of memory
+                continue
+            rows.append(row(case.title, found[name]))
+            say(" ".join(filter(None, [name, *rows[-1][1:]])))
+    return found, figures.table(HEADS, rows)
 
 
 def main(argv, report):
@@ -187,8 +194,6 @@ def main(argv, report):
     else:
         done = {} if o.ways else {f"{on}cases": compared(o, rounds)}
         if o.ways or (o.gpu_ids >= 0 and not o.cases):
-            from benchmarks import ways
-
             done[f"{on}ways"] = ways.measured(o.gpu_ids, o.quick, rounds)
     for mark, (_, text) in done.items():
         text = f"{figures.headline(of)}\n\n{text}"

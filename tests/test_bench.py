@@ -254,6 +254,10 @@ class Pretended:
         pass
 
 
+def short_of_memory():
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB\nand more")
+
+
 def test_every_way_is_beside_the_plain_one_and_one_that_fails_is_told(monkeypatch):
     def opened(argv, device, folder, name):
         if "--grad_checkpoint" in argv:
@@ -268,6 +272,9 @@ def test_every_way_is_beside_the_plain_one_and_one_that_fails_is_told(monkeypatc
     first = next(iter(found.values()))
     assert first == {"seconds": 2, "plain_seconds": 4, "ratio": 2, "peak_mb": 200, "plain_peak_mb": 400,
                      "flops_per_second": 4e9}  # fmt: skip
+    monkeypatch.setattr(ways, "opened", lambda argv, device, folder, name: short_of_memory())
+    found, table = ways.measured(0, False, 3)
+    assert not found and table.count("`plain`") == table.count("fails: CUDA out of memory") == len(ways.ON_GPU)
 
 
 @pytest.mark.parametrize("device", [-1, 0])
