@@ -442,11 +442,8 @@ print(json.dumps(measured("unaligned", sys.argv[2], "[]")))
 
 def test_f045_a_million_files(full, tmp_path, record_property):
     """A million pictures (short form: 20,000): under 200 bytes of memory more for each, workers do not grow."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from many_files import write
-    finally:
-        sys.path.pop(0)
+    from benchmarks.many_files import write
+
     number = 1_000_000 if full else 20_000
     found = {}
     for count in (10, number):
