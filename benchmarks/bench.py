@@ -159,7 +159,7 @@ def compared(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
             except DataError as problem:
                 if o.gpu_ids < 0:
                     raise
-                rows.append([case.title, ways.failed(problem), *[""] * (len(HEADS) - 2)])  # for want of memory
+                rows.append([case.title, figures.failed(problem), *[""] * (len(HEADS) - 2)])  # for want of memory
                 continue
             rows.append(row(case.title, found[name]))
             say(" ".join(filter(None, [name, *rows[-1][1:]])))
@@ -201,10 +201,9 @@ def main(argv, report):
         if o.write:
             figures.write_between(PAGE, mark, text)
     if o.json:
-        told = {mark: found for mark, (found, _) in done.items()}
-        o.json.write_text(json.dumps({"machine": of, **told}, indent=1) + "\n", encoding="utf-8")
-    found = {name: figure for figures_of, _ in done.values() for name, figure in figures_of.items()}
-    differing = [name for name, figure in found.items() if figure.get("equal") is False]
+        every = {"machine": of} | {mark: found for mark, (found, _) in done.items()}
+        o.json.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
+    differing = [name for found, _ in done.values() for name, one in found.items() if one.get("equal") is False]
     if differing:
         raise DataError("reference", o.reference, f"computes other numbers in {', '.join(differing)}",
                         "take a checkout of the released version, without changes")  # fmt: skip

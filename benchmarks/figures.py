@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from util.errors import DataError
+from util.errors import DataError, first_line
 
 ROOT = Path(__file__).resolve().parent.parent
+SHOWN = 70  # characters of what went wrong
 
 
 def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -61,6 +62,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths)) + " |" for line in lines)
+
+
+def failed(problem: Exception) -> str:
+    """Return in a few words how something failed, for a cell of a table."""
+    said = first_line(problem)
+    return f"fails: {said if len(said) <= SHOWN else said[: SHOWN - 1] + '…'}"
 
 
 def in_time(seconds: float) -> str:

@@ -75,16 +75,15 @@ def _steps(quick: bool) -> dict[str, Case]:
         argv = ["--model", model, *(TINY if quick else SMALL), "--dataroot", "demo"]
         if model == "cgan":  # it has a generator and a size of its own
             argv = ["--model", model, "--dataroot", "demo", *([*_sized(4), "--batch_size", "4"] if quick else [])]
-        theirs = "theirs:Step" if model in COMPARED else ""
-        cases[f"step_{model}"] = _step(f"step of {model}, small", argv, theirs, times=5)
+        cases[f"step_{model}"] = _step(f"step of {model}, small", argv, times=5)
     for ngf in (32, 64):
         argv = ["--model", "cycle_gan", *TINY] if quick else [*CYCLE, *_sized(ngf)]
         argv += ["--dataroot", "demo"]
-        cases[f"step_cycle_gan_{ngf}"] = _step(f"step of CycleGAN, 128x128, ngf {ngf}", argv, "theirs:Step")
+        cases[f"step_cycle_gan_{ngf}"] = _step(f"step of CycleGAN, 128x128, ngf {ngf}", argv)
     argv = ["--model", "cycle_gan", "--dataroot", "demo", *(TINY if quick else [])]
-    cases["step_cycle_gan_256"] = _step("step of CycleGAN at its defaults", argv, "theirs:Step")
+    cases["step_cycle_gan_256"] = _step("step of CycleGAN at its defaults", argv)
     argv = ["--model", "pix2pix", "--dataroot", "demo", *(_sized(2) if quick else [])]
-    cases["step_pix2pix_256"] = _step("step of pix2pix at its defaults", argv, "theirs:Step", times=2)
+    cases["step_pix2pix_256"] = _step("step of pix2pix at its defaults", argv, times=2)
     return cases
 
 
@@ -93,15 +92,15 @@ def _steps_on(device: int, quick: bool) -> dict[str, Case]:
     cases = {}
     for model in trained():
         argv = ["--model", model, "--dataroot", "demo", *([] if not quick else _sized(4) if model == "cgan" else TINY)]
-        theirs = "theirs:Step" if model in COMPARED else ""
         for batch in (1, 16):
             title, sized = f"a picture of {model}'s step, batch {batch}", [*argv, "--batch_size", str(batch)]
-            cases[f"step_{model}_{batch}"] = _step(title, sized, theirs, times=10 if batch == 1 else 3, device=device)
+            cases[f"step_{model}_{batch}"] = _step(title, sized, times=10 if batch == 1 else 3, device=device)
     return cases
 
 
-def _step(title: str, argv: list[str], theirs: str, times: int = 1, device: int = -1) -> Case:
-    numbers = "Numbers" if theirs else ""
+def _step(title: str, argv: list[str], times: int = 1, device: int = -1) -> Case:
+    compared = argv[argv.index("--model") + 1] in COMPARED
+    theirs, numbers = ("theirs:Step", "Numbers") if compared else ("", "")
     return Case(title, "cases:Step", {"argv": argv, "device": device}, theirs, times, numbers, computes=True)
 
 

@@ -12,7 +12,6 @@ from benchmarks.sides import Side, Warm, in_turns
 
 LIMIT = 200  # seconds after which no further way is begun on a GPU: with the cases it stays within eight minutes
 TURN = 0.5  # seconds that a turn takes at least
-SHOWN = 70  # characters of what went wrong
 PLAIN = ["--amp", "off", "--memory_format", "contiguous", "--compile", "off"]
 LAST, LOW, BOTH = "--memory_format channels_last", "--amp bf16", "--amp bf16 --memory_format channels_last"
 LESS, COMPILED = ["--grad_checkpoint", "--accumulate 4"], "--compile default"
@@ -52,25 +51,19 @@ def measured(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str
                     try:
                         figure = beside(plain, [*argv, *PLAIN, *way.split()], device, way, rounds, times)
                     except Exception as problem:  # the other ways are to be known all the same
-                        rows.append(told(title, way, failed(problem)))
+                        rows.append(told(title, way, figures.failed(problem)))
                         continue
                     found[f"{title}, {way}"] = figure
                     rows.append([title, f"`{way}`", *row(figure)])
                     print(" | ".join(rows[-1]), flush=True)
         except Exception as problem:  # and the other trainings
-            rows.append(told(title, way, failed(problem)))
+            rows.append(told(title, way, figures.failed(problem)))
     return found, f"Plain is 32 bits, contiguous, without flags; both take turns.\n\n{figures.table(HEADS, rows)}"
 
 
 def told(title: str, way: str, why: str) -> list[str]:
     """Return the line of a way that has no figures."""
     return [title, f"`{way}`", why, *[""] * (len(HEADS) - 3)]
-
-
-def failed(problem: Exception) -> str:
-    """Return in a few words how something failed."""
-    said = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-    return f"fails: {said if len(said) <= SHOWN else said[: SHOWN - 1] + '…'}"
 
 
 class Here:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from util.errors import printable
+from util.errors import first_line, printable
 from util.passes import at_step_begin
 from util.replay import Moment
 
@@ -41,8 +41,7 @@ def compiled(name: str, net: nn.Module, mode: str, graphs: bool = False) -> None
                 fast = next(ways, None)
                 tried.clear()
                 if not fast:
-                    said = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-                    print(printable(f"note: network {name} is not compiled ({said})"), flush=True)
+                    print(printable(f"note: network {name} is not compiled ({first_line(problem)})"), flush=True)
         return plain(*args, **named)
 
     net.forward = forward  # type: ignore[method-assign]

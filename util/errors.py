@@ -6,6 +6,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def first_line(problem: BaseException) -> str:
+    """Return the first line of what an exception says, or its name if it says nothing."""
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]
+
+
 class UserError(ValueError):
     """Something the user can mend: `thing 'name': why; remedy`."""
 
