@@ -45,7 +45,7 @@ def to_pixels(image: "Tensor") -> np.ndarray:
     scaled /= 2
     scaled *= 255
     with np.errstate(invalid="ignore"):  # NaN
-        return np.ascontiguousarray(np.rint(scaled, out=scaled).astype(np.uint8).transpose(1, 2, 0))
+        return np.dstack(list(np.rint(scaled, out=scaled).astype(np.uint8)))
 
 
 def to_image(image: "Tensor") -> Image.Image:

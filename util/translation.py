@@ -38,10 +38,10 @@ class Translator:
         yield from self.side_by_side(batches) if self.where.type == "cpu" and self.may else self.together(batches)
 
     def side_by_side(self, batches: Iterable[Batch]) -> Iterator[tuple[Shown, list[str]]]:
-        """Translate as many small pictures at a time as there are threads, each of which has a copy of the model.
+        """Translate as many small pictures at a time as there are threads, one with the model, each other with a copy.
 
-        The copies share all weights; what a forward pass leaves in the model stays in its copy. The first picture goes
-        alone, for somebody waits for it, and to see whether the model draws; large ones do too.
+        The copies share all weights; what a forward pass leaves in a model stays there. The first picture goes alone,
+        for somebody waits for it, and to see whether the model draws; large ones do too.
         """
         source, drawn, most = Source(batches), generator_states(), torch.get_num_threads()
         copies: list[nn.Module] | None = None  # not known before the first picture
@@ -132,12 +132,12 @@ class Source:
 
 
 def copies_of(model: nn.Module, number: int) -> list[nn.Module]:
-    """Return copies of a model that share its tensors; none if they would be of no use, or it cannot be copied."""
+    """Return a model and copies that share its tensors; none if they would be of no use, or it cannot be copied."""
     if number < 2:
         return []
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     try:
-        return [copy.deepcopy(model, dict(shared)) for _ in range(number)]
+        return [model, *(copy.deepcopy(model, dict(shared)) for _ in range(number - 1))]
     except Exception:  # a plug-in's model may hold anything
         return []
 
