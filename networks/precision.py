@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _in_full = 0  # how many blocks of full_precision are open
@@ -23,7 +24,7 @@ def lower(net: nn.Module, kind: str) -> None:
         if device == "meta":  # which has no such thing
             return forward(*args, **named)
         with torch.autocast(device, KINDS[kind], enabled=net.training and not _in_full):
-            return widened(forward(*args, **named))
+            return tree_map(_widened, forward(*args, **named))
 
     net.forward = lowered  # type: ignore[method-assign]
 
@@ -39,10 +40,5 @@ def full_precision() -> Iterator[None]:
         _in_full -= 1
 
 
-def widened(value: Any) -> Any:
-    """Return a tensor, or a list, tuple or dictionary of some, with 32 bits instead of 16; anything else as it is."""
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype in KINDS.values() else value
-    if isinstance(value, dict):
-        return {key: widened(each) for key, each in value.items()}
-    return type(value)(map(widened, value)) if type(value) in (list, tuple) else value
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in KINDS.values() else value

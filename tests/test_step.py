@@ -1,6 +1,7 @@
 """A training step in parts, with activations computed again, in 16 bits, compiled: the step that it stands for."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from data.loader import Loader
 from models.base import BaseModel
 from networks.compiled import compiled
 from networks.objectives import gradient_penalty
-from networks.precision import lower, widened
+from networks.precision import lower
 from networks.recompute import recompute
 from networks.tune import tune
 from train import train_step
@@ -176,10 +177,31 @@ def _penalty(net, x, y):
     return gradient_penalty(net, x, y)
 
 
-def test_what_comes_out_in_16_bits_is_widened():
-    half = torch.ones(2, dtype=torch.bfloat16)
-    found = widened({"a": [half, (half, "x")], "b": torch.ones(1, dtype=torch.float64)})
-    assert found["a"][0].dtype == found["a"][1][0].dtype == torch.float32 and found["b"].dtype == torch.float64
+class Heads(NamedTuple):
+    """What a network of two heads may return."""
+
+    coarse: torch.Tensor
+    fine: torch.Tensor
+
+
+class Nested(nn.Linear):
+    """A network that returns more than a tensor."""
+
+    def forward(self, x):
+        made = super().forward(x)
+        return {"a": [made, (made, "x")], "b": x.double(), "heads": Heads(made, made)}
+
+
+def test_what_comes_out_in_16_bits_is_widened_however_it_is_nested():
+    net = Nested(4, 4)
+    assert net(torch.rand(1, 4))["heads"].fine.dtype == torch.float32
+    lower(net, "bf16")
+    x = torch.rand(1, 4)
+    found = net(x)
+    assert found["a"][0].dtype == found["a"][1][0].dtype == torch.float32 and found["a"][1][1] == "x"
+    assert isinstance(found["heads"], Heads) and {each.dtype for each in found["heads"]} == {torch.float32}
+    assert found["b"].dtype == torch.float64 and torch.equal(found["b"], x.double())
+    assert not torch.equal(found["a"][0], nn.functional.linear(x, net.weight, net.bias)), "16 bits were used"
 
 
 @pytest.mark.parametrize("model", TRAINED)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from util.blame import during
 from util.replay import Moment
@@ -62,7 +63,7 @@ class Parts:
             if took_part:
                 with moment.again():
                     anew = self.model(part)
-                took_part = any(isinstance(x, Tensor) and x.requires_grad for x in flat(anew))
+                took_part = any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(anew))
                 out = anew if took_part else out
             terms = phase.loss(part, out)
             scaled(share * phase.weight * sum(terms.values())).backward()
@@ -86,10 +87,3 @@ def _of_samples(value: Any, samples: int) -> bool:
     if isinstance(value, Tensor):
         return value.dim() > 0 and len(value) == samples
     return isinstance(value, list | tuple) and len(value) == samples
-
-
-def flat(value: Any) -> list[Any]:
-    """Return what a nest of lists, tuples and dictionaries holds, in order."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [each for item in value for each in flat(item)] if isinstance(value, list | tuple) else [value]
