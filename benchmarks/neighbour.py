@@ -9,14 +9,13 @@ from typing import Any
 from benchmarks import figures
 from benchmarks.plan import CYCLE, SMALL
 from benchmarks.sides import Side
-from util.threads import SPINS
 
 DEFAULT = "GNU OpenMP's default"
 SETTINGS: dict[str, dict[str, str]] = {
     DEFAULT: {"GOMP_SPINCOUNT": "300000"},
-    f"GANvas ({SPINS})": {},
+    "GANvas": {},
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
-    **{f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)} for n in (0, 500, 2000)},
+    **{f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)} for n in (0, 1000, 2000)},
     "OMP_NUM_THREADS=1": {"OMP_NUM_THREADS": "1"},
 }
 HEADS = ["setting", "alone", "of the default", "beside", "ratio"]

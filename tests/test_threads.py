@@ -9,23 +9,63 @@ from conftest import ROOT
 
 from util import memory, threads
 
-LOOK = """import os, sys
+LOOK = """import os, sys, threading
 import util.report
 def main(argv, report):
     assert "torch" not in sys.modules, "it would read the environment too early"
     import torch
     maps = open("/proc/self/maps").read()
-    print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in maps)
+    names = [thread.name for thread in threading.enumerate()]
+    print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in maps, "neighbours" in names)
 sys.exit(util.report.guarded(main, []))
 """
 
 
+TOLD = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+CLEAN = {name: value for name, value in os.environ.items() if name not in TOLD}
+watched = pytest.mark.skipif(threads.waited() is None, reason="the system does not say who waits for a core")
+
+
 @pytest.mark.parametrize(("given", "then"), [
-    ({}, threads.SPINS), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, "None")])  # fmt: skip
-def test_the_environment_says_it_before_torch_is_loaded(given, then):
-    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    ended = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, env=clean | given, capture_output=True, text=True)
-    assert ended.stdout.split() == [then, "True"], ended.stderr
+    pytest.param({}, ["None", "True", "True"], marks=watched), ({"GOMP_SPINCOUNT": "5"}, ["5", "True", "False"]),
+    ({"OMP_WAIT_POLICY": "active"}, ["None", "True", "False"])])  # fmt: skip
+def test_what_the_users_environment_says_stays(given, then):
+    ended = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, env=CLEAN | given, capture_output=True, text=True)
+    assert ended.stdout.split() == then, ended.stderr
+
+
+def test_threads_sleep_soon_where_nobody_can_tell_who_wants_a_core(monkeypatch, tmp_path):
+    for name in TOLD:
+        monkeypatch.setenv(name, "")  # or it would not be undone
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(threads, "TASKS", tmp_path / "task")
+    monkeypatch.setattr(threads, "_watching", False)
+    threads.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == threads.SPINS and not threads._watching
+
+
+BUSY = """import os, subprocess, sys, threading
+from util import threads
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # so that there is one core to be had, for both
+threads.share_cores()
+import torch
+torch.set_num_threads(2)
+def until(number):
+    while len([each for each in threading.enumerate() if each.name == "crowd"]) != number:
+        torch.rand(300, 300) @ torch.rand(300, 300)
+    return len(os.listdir("/proc/self/task"))
+with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+    crowded = until(1)
+    busy.kill()
+torch.set_num_threads(1)  # else these two would want the one core
+print(crowded - until(0) > 0)
+"""
+
+
+@watched
+def test_a_crowd_comes_with_a_busy_process_and_goes_with_it():
+    ended = subprocess.run([sys.executable, "-c", BUSY], cwd=ROOT, env=CLEAN, capture_output=True, text=True)
+    assert ended.stdout.split() == ["True"], ended.stderr
 
 
 def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out():

@@ -1,15 +1,87 @@
-"""How torch's threads wait for each other: to be said before torch is loaded."""
+"""How torch's threads wait for each other, and how they notice that others want their cores."""
 
+import contextlib
 import os
+import sys
+import threading
+import time
+from pathlib import Path
 
-SPINS = "1000"  # times GNU OpenMP looks at a barrier before its thread sleeps; its own default is 300,000
+SPINS = "1000"  # times a thread looks at a barrier before it sleeps, where nobody can tell whether others want its core
+EVERY = 0.1  # seconds between looks,
+REST = 500  # or so many times what a look takes, where there are many threads to look at
+WANTED, FREE = 0.2, 0.1  # seconds a second of waiting for a core: more says that others want it, less that none does
+TASKS = Path("/proc/self/task")
+
+_watching = False
 
 
 def share_cores() -> None:
-    """Have threads that wait leave their core to others soon, unless the user's environment says how they wait.
+    """Have threads that wait leave their core to others that want it, unless the user's environment says how they wait.
 
-    With the default a step beside one busy process takes three to ten times as long, since threads turn round at
-    barriers on cores that the others need.
+    GNU OpenMP's threads look at a barrier 300,000 times before they sleep. Beside one busy process a step then takes
+    three to ten times as long, since they turn round on cores that others need; where they always sleep soon, a step
+    without neighbours takes up to an eighth longer. So it is watched which of the two is right. To be called before
+    torch is loaded.
     """
-    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+    global _watching
+    if _watching or os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        return
+    if waited() is None:
         os.environ["GOMP_SPINCOUNT"] = SPINS
+        return
+    _watching = True
+    threading.Thread(target=_watch, name="neighbours", daemon=True).start()
+
+
+def waited() -> float | None:
+    """Return for how many seconds threads of this process were ready and had no core; None if the system does not say.
+
+    It is the second number of Linux's /proc/PID/task/TID/schedstat, in nanoseconds.
+    """
+    try:
+        tasks = list(TASKS.iterdir())
+        total = int((TASKS.parent / "schedstat").read_text().split()[1])
+    except OSError:
+        return None
+    for task in tasks:
+        if task.name != str(os.getpid()):  # which is the first one
+            with contextlib.suppress(OSError):  # it has ended
+                total += int((task / "schedstat").read_text().split()[1])
+    return total / 1e9
+
+
+def _watch() -> None:
+    """Keep a crowd while others want our cores."""
+    crowd, then, before = None, time.perf_counter(), waited()
+    looked = 0.0  # seconds that a look took
+    while before is not None:
+        time.sleep(max(EVERY, REST * looked))
+        now, after = time.perf_counter(), waited()
+        looked = time.perf_counter() - now
+        share = ((after or 0) - before) / (now - then)
+        if share > WANTED and crowd is None and "torch" in sys.modules:
+            crowd = Crowd()
+        elif share < FREE and crowd is not None:
+            crowd.leave.set()
+            crowd = None
+        then, before = now, after
+
+
+class Crowd(threading.Thread):
+    """A second team of torch's threads, which does nothing until it is to leave.
+
+    While there are more of its threads than cores, GNU OpenMP has all that wait look a hundred times only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="crowd", daemon=True)
+        self.leave = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Have a team made, as any larger operation in a thread does, and wait."""
+        import torch  # waits until it is there as a whole
+
+        torch.zeros(1 << 18).add_(1)
+        self.leave.wait()
