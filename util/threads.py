@@ -54,9 +54,9 @@ def waited() -> float | None:
 def _watch() -> None:
     """Keep a crowd while others want our cores."""
     crowd, then, before = None, time.perf_counter(), waited()
-    looked = 0.0  # seconds that a look took
+    looked, ended = 0.0, threading.Event()  # seconds that a look took; with the process, so that nobody sets it
     while before is not None:
-        time.sleep(max(EVERY, REST * looked))
+        ended.wait(max(EVERY, REST * looked))
         now, after = time.perf_counter(), waited()
         looked = time.perf_counter() - now
         share = ((after or 0) - before) / (now - then)
