@@ -105,6 +105,12 @@ def until(page, condition: str) -> None:
     assert page.evaluate(waiting), f"waited in vain for {condition}"
 
 
+def search(page, text: str) -> None:
+    """Type into the search, and wait for the rows found."""
+    page.fill(".search", text)
+    page.wait_for_selector(".found .row")
+
+
 METRICS = [Column("L1", "lower"), Column("PSNR", "higher")]
 LABELS = ("real_A", "fake_B", "real_B")
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, Ended
-from looking import check_gallery, make_book, opened, until
+from looking import check_gallery, make_book, opened, search, until
 from PIL import Image
 
 from scripts import compare
@@ -205,8 +205,7 @@ def test_hostile_names_are_text(browser, compared, two):
     (folder,) = (two.results / "compare").iterdir()
     check_gallery(folder)
     with opened(browser, folder / "index.html") as page:
-        page.fill(".search", "PWNED")
-        page.wait_for_selector(".found .row")
+        search(page, "PWNED")
         assert [row[0] for row in rows_of(page)] == [name]
         page.locator(".found button.compare").click()
         assert page.evaluate("[typeof pwned, document.querySelectorAll('[onerror]').length]") == ["undefined", 0]

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from conftest import ROOT
-from looking import LABELS, METRICS, check_gallery, make_book, opened, until
+from looking import LABELS, METRICS, check_gallery, make_book, opened, search, until
 from PIL import Image
 
 from pages import gallery, rows
@@ -57,11 +57,6 @@ def focus_comes_to(page, what):
     """Wait for it: a dialog tells that it was closed after it has gone."""
     script = "document.activeElement.getAttribute('href') ?? document.activeElement.className"
     until(page, f"({script}) === {json.dumps(what)}")
-
-
-def search(page, text):
-    page.fill(".search", text)
-    page.wait_for_selector(".found .row")
 
 
 def place(page):

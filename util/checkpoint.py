@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from util import disk, misfit
-from util.errors import CheckpointError, EnvironmentFault, printable
+from util.errors import CheckpointError, EnvironmentFault, first_line, printable
 from util.files import sync_folder
 from util.reading import check, read
 from util.runs import meant, there_are
@@ -75,7 +75,7 @@ def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
         if isinstance(problem, RuntimeError) and isinstance(problem.__context__, OSError):
             raise problem.__context__ from problem
         if isinstance(problem, RuntimeError) and re.search("unexpected pos|StreamWriter", str(problem)):
-            raise OSError(errno.EIO, str(problem).splitlines()[0]) from problem  # torch's words for a short write
+            raise OSError(errno.EIO, first_line(problem)) from problem  # torch's words for a short write
         raise
 
 

@@ -39,27 +39,23 @@ def waited() -> float | None:
 
     It is the second number of Linux's /proc/PID/task/TID/schedstat, in nanoseconds.
     """
-    try:
-        tasks = list(TASKS.iterdir())
-        total = int((TASKS.parent / "schedstat").read_text().split()[1])
-    except OSError:
-        return None
-    for task in tasks:
-        if task.name != str(os.getpid()):  # which is the first one
-            with contextlib.suppress(OSError):  # it has ended
-                total += int((task / "schedstat").read_text().split()[1])
-    return total / 1e9
+    waits = []
+    with contextlib.suppress(OSError):  # there is no such folder
+        for task in TASKS.iterdir():
+            with contextlib.suppress(OSError):  # it has ended, or there is no such file
+                waits.append(int((task / "schedstat").read_text().split()[1]))
+    return sum(waits) / 1e9 if waits else None
 
 
 def _watch() -> None:
     """Keep a crowd while others want our cores."""
-    crowd, then, before = None, time.perf_counter(), waited()
+    crowd, then, before = None, time.perf_counter(), waited() or 0.0
     looked, ended = 0.0, threading.Event()  # seconds that a look took; with the process, so that nobody sets it
-    while before is not None:
+    while True:
         ended.wait(max(EVERY, REST * looked))
-        now, after = time.perf_counter(), waited()
+        now, after = time.perf_counter(), waited() or 0.0
         looked = time.perf_counter() - now
-        share = ((after or 0) - before) / (now - then)
+        share = (after - before) / (now - then)
         if share > WANTED and crowd is None and "torch" in sys.modules:
             crowd = Crowd()
         elif share < FREE and crowd is not None:

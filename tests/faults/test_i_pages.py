@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from looking import check_gallery, opened, until
+from looking import check_gallery, opened, search, until
 
 from pages.gallery import Book
 from pages.results import Results
@@ -63,8 +63,7 @@ def used(page, names: list[str], rng: random.Random) -> dict:
     page.fill(".search", "pwned")
     page.wait_for_selector(".found")
     page.select_option(".order", "name")
-    page.fill(".search", "")
-    page.wait_for_selector(".found .row")
+    search(page, "")
     headings = page.eval_on_selector_all(".found h3", "found => found.map(one => one.textContent)")
     assert sorted(headings) == sorted(map(shown, names))
     page.evaluate("document.querySelectorAll('.found img').forEach((image) => { image.loading = 'eager'; })")
