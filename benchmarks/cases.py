@@ -3,6 +3,7 @@
 `facts` is what a case says of itself: losses of its first steps, FLOPs, how many `items` one time handles.
 """
 
+import copy
 import re
 import shutil
 import subprocess
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 CPU = ["--gpu_ids", "-1", "--num_threads", "0"]
 START = "start.pt"
@@ -32,12 +32,12 @@ class Step:
     """A training step on one batch, with what train.py does for each."""
 
     def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
+        from util.dry_run import counted
+
         self._make(argv, shared, device)
+        flops, _ = counted(copy.deepcopy(self.run.model), self.batch, self.run.o.accumulate)
+        self.facts: dict[str, Any] = {"flops": flops, "items": len(self.batch["A"])}
         self.once()
-        counter = FlopCounterMode(display=False)
-        with counter:
-            self.once()
-        self.facts: dict[str, Any] = {"flops": counter.get_total_flops(), "items": len(self.batch["A"])}
 
     def _make(self, argv: list[str], shared: str, device: int = -1) -> None:
         """Build the model and read the first batch, as train.py does."""

@@ -8,6 +8,7 @@ from torch import nn
 from networks.infer import Known
 from networks.norm import norm_layer
 from networks.sizes import unfit
+from networks.winograd import WinogradConv2d
 
 
 class PatchDiscriminator(Known):
@@ -23,7 +24,7 @@ class PatchDiscriminator(Known):
         strides = [2] * (layers - 1) + [1]
         blocks: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for before, after, stride in zip(widths, widths[1:], strides, strict=False):
-            conv = nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=bias)
+            conv = WinogradConv2d(before, after, 4, stride=stride, padding=1, bias=bias)
             blocks += [conv, layer(after), nn.LeakyReLU(0.2, inplace=True)]
         self.model = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 4, padding=1))
         self.smallest = 3 * 2**layers  # leaves 2x2 before the last layer, what instance norm needs

@@ -11,6 +11,7 @@ from networks.narrow import NarrowConv2d
 from networks.norm import Norm, norm_layer
 from networks.sizes import any_size
 from networks.upsample import doubling
+from networks.winograd import WinogradConv2d
 
 PADS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
 
@@ -28,7 +29,7 @@ class ResnetBlock(nn.Module):
         inside = 0 if pad else 1
 
         def conv():
-            return [*pad, nn.Conv2d(channels, channels, 3, padding=inside, bias=bias), norm(channels)]
+            return [*pad, WinogradConv2d(channels, channels, 3, padding=inside, bias=bias), norm(channels)]
 
         self.conv_block = nn.Sequential(
             *conv(), nn.ReLU(inplace=True), *([nn.Dropout(0.5)] if dropout else []), *conv()

@@ -4,8 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from networks.winograd import WinogradConv2d
 
-class ResizeConv(nn.Conv2d):
+
+class ResizeConv(WinogradConv2d):
     """(N, C, H, W) -> (N, out, 2H, 2W): each pixel doubled, then a 3x3 convolution (Odena et al. 2016).
 
     Every output pixel has as many inputs as its neighbours, so that nothing draws a checkerboard by itself. It stands

@@ -1,0 +1,155 @@
+"""A convolution with half the multiplications: the values, gradients and keys of the one it stands for."""
+
+import pytest
+import torch
+from torch import nn
+
+from networks import winograd
+from networks.patch import PatchDiscriminator
+from networks.resnet import Resnet
+from networks.upsample import ResizeConv
+from networks.winograd import WinogradConv2d
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Have it done however small the layers are."""
+    for name in ("CHANNELS", "TAPS", "MULTIPLICATIONS"):
+        monkeypatch.setattr(winograd, name, 1)
+
+
+def pair(*shape, **settings):
+    """Return one and the plain convolution of the same weights, in 64 bits."""
+    torch.manual_seed(0)
+    plain, ours = nn.Conv2d(*shape, **settings).double(), WinogradConv2d(*shape, **settings).double()
+    ours.load_state_dict(plain.state_dict())
+    return ours, plain
+
+
+def found(conv, x, **how):
+    """Return values and gradients."""
+    x = x.clone().requires_grad_()
+    made = conv(x)
+    return made, *torch.autograd.grad(made.square().sum(), [x, *conv.parameters()], **how)
+
+
+@pytest.mark.parametrize("height", [6, 13, 16], ids=lambda height: f"{height} rows")
+@pytest.mark.parametrize("padding", [0, 1, (2, 0)], ids=str)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("side", [3, 4, (3, 1), (4, 7)], ids=str)
+def test_values_and_gradients_are_those_of_a_plain_convolution(always, side, bias, padding, height):
+    ours, plain = pair(5, 6, side, bias=bias, padding=padding)
+    x = torch.randn(2, 5, height, 9, dtype=torch.double)
+    assert ours.pays(x)
+    for a, b in zip(found(ours, x), found(plain, x), strict=True):
+        assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_gradients_of_gradients_are_too(always):
+    x = torch.randn(2, 5, 12, 9, dtype=torch.double)
+    seconds = []
+    for conv in pair(5, 6, 3):
+        slopes = found(conv, x, create_graph=True)[1:]
+        seconds.append(torch.autograd.grad(sum(s.square().sum() for s in slopes), list(conv.parameters())))
+    assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-10) for a, b in zip(*seconds, strict=True))
+
+
+@pytest.mark.parametrize("kept", ["x", "weight", "bias"])
+def test_only_gradients_that_are_needed_are_made(always, kept):
+    ours, plain = pair(5, 6, 3, padding=1)
+    x = torch.randn(1, 5, 8, 8, dtype=torch.double)
+    slopes = []
+    for conv in (ours, plain):
+        of = {"x": x.clone(), "weight": conv.weight, "bias": conv.bias}
+        for name, value in of.items():
+            value.requires_grad_(name == kept)
+        conv(of["x"]).square().sum().backward()
+        assert [name for name, value in of.items() if value.grad is not None] == [kept]
+        slopes.append(of[kept].grad)
+    assert torch.allclose(*slopes, rtol=1e-11, atol=1e-11)
+
+
+def test_rounding_in_32_bits_is_two_to_three_times_a_plain_convolutions():
+    torch.manual_seed(0)
+    ours, plain = pair(128, 128, 3, padding=1)
+    x = torch.randn(1, 128, 64, 64)
+    exact = plain(x.double())
+    off = [(conv.float()(x) - exact).abs().mean() for conv in (ours, plain)]
+    assert ours.pays(x)
+    assert off[1] < off[0] < 3 * off[1]  # that it is larger at all shows that both ways were gone
+
+
+LARGE = torch.zeros(1, 128, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("conv", "x", "halved"),
+    [
+        (WinogradConv2d(128, 128, 3), LARGE, True),
+        (WinogradConv2d(128, 128, (4, 3), padding=1), LARGE, True),
+        (WinogradConv2d(128, 128, 3).double(), LARGE.double(), True),
+        (WinogradConv2d(128, 128, 3), LARGE[:, :, :32, :32].contiguous(), False),
+        (WinogradConv2d(128, 32, 3), LARGE, False),
+        (WinogradConv2d(512, 512, 3), torch.zeros(1, 512, 16, 16), False),
+        (WinogradConv2d(128, 128, 3, stride=2), LARGE, False),
+        (WinogradConv2d(128, 128, 3, dilation=2), LARGE, False),
+        (WinogradConv2d(128, 128, 3, groups=2), LARGE, False),
+        (WinogradConv2d(128, 128, 3, padding="same"), LARGE, False),
+        (WinogradConv2d(128, 128, 3, padding=1, padding_mode="reflect"), LARGE, False),
+        (WinogradConv2d(128, 128, 5), LARGE, False),
+        (WinogradConv2d(128, 128, 3), LARGE.contiguous(memory_format=torch.channels_last), False),
+        (WinogradConv2d(128, 128, 3), LARGE[0], False),
+    ],
+    ids=["3x3", "4x3", "64 bits", "small", "narrow", "few pixels", "stride", "dilation", "groups", "same", "reflect",
+         "5x5", "channels last", "no batch"],
+)  # fmt: skip
+def test_it_is_done_where_it_pays(monkeypatch, conv, x, halved):
+    groups = []
+    real = winograd._Convolution.apply
+    monkeypatch.setattr(winograd._Convolution, "apply", lambda *given: groups.append(6) or real(*given))
+    with torch.no_grad():
+        made = conv(x)
+        plain = nn.Conv2d.forward(conv, x)
+    assert groups == [6] * halved
+    assert torch.allclose(made, plain, rtol=1e-3, atol=1e-5)
+
+
+def test_networks_for_16_bits_and_counted_ones_do_it_plainly(monkeypatch):
+    monkeypatch.setattr(winograd._Convolution, "apply", None)
+    conv = WinogradConv2d(128, 128, 3)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert conv(LARGE).dtype is torch.bfloat16
+    assert conv.to("meta")(LARGE.to("meta")).shape == (1, 128, 62, 62)
+
+
+def test_networks_have_it_under_the_usual_keys():
+    resnet, judge = Resnet(3, 3, 4, 2), PatchDiscriminator(3, 2)
+    assert sum(isinstance(m, WinogradConv2d) for m in resnet.modules()) == 2 * 4
+    assert "model.10.conv_block.1.weight" in resnet.state_dict()
+    assert isinstance(judge.model[8], WinogradConv2d)
+    assert isinstance(ResizeConv(4, 2), WinogradConv2d)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_generator_trains_as_with_plain_ones(monkeypatch, batch):
+    """Its residual blocks have 64 channels of 32x32: as if that were enough."""
+    torch.manual_seed(0)
+    net, x = Resnet(3, 3, 2, 16).double(), torch.rand(batch, 3, 128, 128, dtype=torch.double)
+    monkeypatch.setattr(winograd, "MULTIPLICATIONS", 1)
+    times = []
+    real = winograd._Convolution.apply
+    monkeypatch.setattr(winograd._Convolution, "apply", lambda *given: times.append(1) or real(*given))
+    ours = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
+    assert len(times) == 4
+    monkeypatch.setattr(winograd, "CHANNELS", 65)
+    plain = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
+    assert len(times) == 4
+    assert all(torch.allclose(a, b, rtol=1e-7, atol=1e-12) for a, b in zip(ours, plain, strict=True))
+
+
+def test_compiled_it_is_the_same():
+    conv = WinogradConv2d(64, 64, 3, padding=1).double()
+    x = torch.randn(2, 64, 128, 64, dtype=torch.double)
+    assert conv.pays(x)
+    with torch.no_grad():
+        assert torch.allclose(torch.compile(conv)(x), conv(x), rtol=1e-9, atol=1e-9)
