@@ -50,7 +50,7 @@ class Resnet(Known):
         super().__init__()
         layer, bias = norm_layer(norm)
         relu = partial(nn.ReLU, inplace=True)
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias), layer(ngf), relu()]
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), NarrowConv2d(input_nc, ngf, 7, bias), layer(ngf), relu()]
         for n in (ngf, 2 * ngf):
             layers += [nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=bias), layer(2 * n), relu()]
         layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]

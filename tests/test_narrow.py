@@ -1,4 +1,4 @@
-"""A convolution to few channels, row by row: the values, gradients and keys of the one it stands for."""
+"""A convolution to few channels by rows or columns: the values, gradients and keys of the one it stands for."""
 
 import pytest
 import torch
@@ -10,19 +10,23 @@ from networks.norm import InstanceNorm
 from networks.resnet import Resnet
 
 
-def pair(before, after, side):
+def pair(before, after, side, bias=True):
     """Return one and the plain convolution of the same weights, in 64 bits."""
     torch.manual_seed(0)
-    plain, ours = nn.Conv2d(before, after, side).double(), NarrowConv2d(before, after, side).double()
+    plain = nn.Conv2d(before, after, side, bias=bias).double()
+    ours = NarrowConv2d(before, after, side, bias).double()
     ours.load_state_dict(plain.state_dict())
     return ours, plain
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
-@pytest.mark.parametrize(("after", "side"), [(1, 7), (2, 7), (3, 7), (3, 3), (4, 5), (20, 3)])
-def test_values_and_gradients_are_those_of_a_plain_convolution(after, side, last):
-    ours, plain = pair(6, after, side)
-    x = torch.randn(2, 6, 15, 12, dtype=torch.double)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("width", [12, 13])
+@pytest.mark.parametrize("before", [3, 10])
+@pytest.mark.parametrize(("after", "side"), [(1, 7), (2, 7), (3, 7), (3, 3), (4, 5), (8, 7), (20, 3)])
+def test_values_and_gradients_are_those_of_a_plain_convolution(after, side, before, width, bias, last):
+    ours, plain = pair(before, after, side, bias)
+    x = torch.randn(2, before, 15, width, dtype=torch.double)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     found = []
     for conv in (ours, plain):
@@ -45,28 +49,41 @@ def shapes(monkeypatch, conv, x):
     """Return the shapes of the weights that are convolved with."""
     seen = []
     real = narrow.F.conv2d
-    monkeypatch.setattr(narrow.F, "conv2d", lambda x, w, *more: seen.append(tuple(w.shape)) or real(x, w, *more))
+    monkeypatch.setattr(
+        narrow.F, "conv2d", lambda x, w, *more, **how: seen.append(tuple(w.shape)) or real(x, w, *more, **how)
+    )
     conv(x)
     return seen
 
 
 def test_rows_become_channels_where_that_pays(monkeypatch):
-    x = torch.randn(1, 6, 15, 12)
-    assert shapes(monkeypatch, NarrowConv2d(6, 3, 7), x) == [(21, 6, 1, 7)]
-    assert shapes(monkeypatch, NarrowConv2d(6, 16, 7), x) == [(16, 6, 7, 7)]
+    x = torch.randn(1, 10, 15, 12)
+    assert shapes(monkeypatch, NarrowConv2d(10, 3, 7), x) == [(21, 10, 1, 7)]
+    assert shapes(monkeypatch, NarrowConv2d(10, 16, 7), x) == [(16, 10, 7, 7)]
     with torch.autocast("cpu", torch.bfloat16):
-        assert shapes(monkeypatch, NarrowConv2d(6, 3, 7), x) == [(3, 6, 7, 7)]
-    assert shapes(monkeypatch, NarrowConv2d(6, 3, 7).to("meta"), x.to("meta")) == [(3, 6, 7, 7)]
+        assert shapes(monkeypatch, NarrowConv2d(10, 3, 7), x) == [(3, 10, 7, 7)]
+    assert shapes(monkeypatch, NarrowConv2d(10, 3, 7).to("meta"), x.to("meta")) == [(3, 10, 7, 7)]
 
 
-def test_a_generator_ends_with_one_under_the_usual_keys():
+def test_columns_become_channels_from_few_to_few(monkeypatch):
+    x = torch.randn(1, 8, 15, 12)
+    assert shapes(monkeypatch, NarrowConv2d(8, 3, 7), x) == [(15, 8, 7, 11)]
+    assert shapes(monkeypatch, NarrowConv2d(3, 8, 7), x[:, :3]) == [(16, 3, 7, 8)]
+    assert shapes(monkeypatch, NarrowConv2d(3, 9, 7), x[:, :3]) == [(9, 3, 7, 7)]
+    assert shapes(monkeypatch, NarrowConv2d(8, 3, 7).to("meta"), x.to("meta")) == [(3, 8, 7, 7)]
+
+
+def test_a_generator_begins_and_ends_with_one_under_the_usual_keys():
     net = Resnet(3, 3, 4, 2)
+    assert isinstance(net.model[1], NarrowConv2d)
     assert isinstance(net.model[-2], NarrowConv2d)
+    assert [key for key in net.state_dict() if key.startswith("model.1.")] == ["model.1.weight", "model.1.bias"]
     last = f"model.{len(net.model) - 2}."
     assert [key for key in net.state_dict() if key.startswith(last)] == [f"{last}weight", f"{last}bias"]
 
 
-def test_compiled_it_is_the_same():
-    ours, plain = pair(6, 3, 7)
-    x = torch.randn(2, 6, 15, 12, dtype=torch.double)
+@pytest.mark.parametrize("before", [6, 10])
+def test_compiled_it_is_the_same(before):
+    ours, plain = pair(before, 3, 7)
+    x = torch.randn(2, before, 15, 12, dtype=torch.double)
     assert torch.allclose(torch.compile(ours)(x), plain(x), rtol=1e-10, atol=1e-9)
