@@ -68,6 +68,26 @@ def test_a_crowd_comes_with_a_busy_process_and_goes_with_it():
     assert ended.stdout.split() == ["True"], ended.stderr
 
 
+END = """import threading
+from util import threads
+threads.share_cores()
+import torch
+real = torch.zeros
+torch.zeros = lambda size: [real(size).add_(1) for _ in range(300)][0]  # so that a crowd is at it for a while
+threads.WANTED, threads.FREE = -1, -2  # others want the cores always
+while not any(each.name == "crowd" for each in threading.enumerate()):
+    pass
+"""
+
+
+@watched
+def test_a_process_may_end_while_a_crowd_gathers():
+    """Three times, since whether a thread is in torch when Python ends those that are left is a matter of luck."""
+    for _ in range(3):
+        ended = subprocess.run([sys.executable, "-c", END], cwd=ROOT, env=CLEAN, capture_output=True, text=True)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out():
     code = ("import gc, sys; from options.parse import parse\n"
             "class Watch:\n"

@@ -31,7 +31,7 @@ def share_cores() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPINS
         return
     _watching = True
-    threading.Thread(target=_watch, name="neighbours", daemon=True).start()
+    threading.Thread(target=_watch, name="neighbours", daemon=False).start()
 
 
 def waited() -> float | None:
@@ -48,20 +48,32 @@ def waited() -> float | None:
 
 
 def _watch() -> None:
-    """Keep a crowd while others want our cores."""
+    """Keep a crowd while others want our cores, until the process ends.
+
+    Neither thread is a daemon: Python ends those by force, and what is in torch then takes the whole process along.
+    """
     crowd, then, before = None, time.perf_counter(), waited() or 0.0
-    looked, ended = 0.0, threading.Event()  # seconds that a look took; with the process, so that nobody sets it
+    looked, main = 0.0, threading.main_thread()  # seconds that a look took
     while True:
-        ended.wait(max(EVERY, REST * looked))
+        main.join(max(EVERY, REST * looked))
+        if not main.is_alive():
+            break
         now, after = time.perf_counter(), waited() or 0.0
         looked = time.perf_counter() - now
         share = (after - before) / (now - then)
-        if share > WANTED and crowd is None and "torch" in sys.modules:
+        if share > WANTED and crowd is None and _loaded("torch"):
             crowd = Crowd()
         elif share < FREE and crowd is not None:
             crowd.leave.set()
             crowd = None
         then, before = now, after
+    if crowd is not None:
+        crowd.leave.set()
+
+
+def _loaded(name: str) -> bool:
+    """Whether a module is there, as a whole."""
+    return name in sys.modules and not getattr(sys.modules[name].__spec__, "_initializing", False)
 
 
 class Crowd(threading.Thread):
@@ -71,13 +83,13 @@ class Crowd(threading.Thread):
     """
 
     def __init__(self) -> None:
-        super().__init__(name="crowd", daemon=True)
+        super().__init__(name="crowd")
         self.leave = threading.Event()
         self.start()
 
     def run(self) -> None:
         """Have a team made, as any larger operation in a thread does, and wait."""
-        import torch  # waits until it is there as a whole
+        import torch
 
         torch.zeros(1 << 18).add_(1)
         self.leave.wait()
