@@ -3,7 +3,6 @@
 `facts` is what a case says of itself: losses of its first steps, FLOPs, how many `items` one time handles.
 """
 
-import copy
 import re
 import shutil
 import subprocess
@@ -35,7 +34,8 @@ class Step:
         from util.dry_run import counted
 
         self._make(argv, shared, device)
-        flops, _ = counted(copy.deepcopy(self.run.model), self.batch, self.run.o.accumulate)
+        flops, _ = counted(self.run.model, self.batch, self.run.o.accumulate)  # which leaves it without values
+        self._make(argv, shared, device)
         self.facts: dict[str, Any] = {"flops": flops, "items": len(self.batch["A"])}
         self.once()
 
