@@ -16,7 +16,8 @@ def compiled(name: str, net: nn.Module, mode: str, graphs: bool = False) -> None
     """Have a network compute in training as torch compiles it; if that fails, it goes on as it was, with a note.
 
     mode: torch.compile's. graphs: whether that means CUDA graphs, whose results lie in memory that they use again
-    from the next step on; where it begins they cannot see. In evaluation nothing changes.
+    from the next step on; where it begins they cannot see. In evaluation, and for tensors without values, nothing
+    changes.
     """
     if graphs and torch.compiler.cudagraph_mark_step_begin not in at_step_begin:
         at_step_begin.append(torch.compiler.cudagraph_mark_step_begin)
@@ -26,7 +27,8 @@ def compiled(name: str, net: nn.Module, mode: str, graphs: bool = False) -> None
     def forward(*args: Any, **named: Any) -> Any:
         nonlocal fast
         wanted = _differentiated(net, args)
-        if not net.training or any(needed and x.is_leaf for needed, x in zip(wanted, args)):
+        counted = any(isinstance(x, Tensor) and x.is_meta for x in args)
+        if counted or not net.training or any(needed and x.is_leaf for needed, x in zip(wanted, args)):
             return plain(*args, **named)  # a leaf: for a penalty on gradients, of which compiled networks have none
         kind = wanted, *(x.shape for x in args if isinstance(x, Tensor))
         while fast:

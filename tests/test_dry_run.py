@@ -52,12 +52,18 @@ def test_operations_and_activations_are_those_of_the_layers():
     assert kept == 4 * pixels * (3 + 8)  # the input, and what ReLU gives
 
 
+def counted_with(*flags):
+    o = options("--model", "pix2pix", "--netG", "unet_64", "--ngf", "4", "--ndf", "4", *flags)
+    model = find("model", "pix2pix")(o, Spec(3, 3, 64, 64)).train()
+    tune(model.networks(), o, torch.device("cpu"))
+    batch = {"A": torch.rand(4, 3, 64, 64), "B": torch.rand(4, 3, 64, 64), "path_A": list("abcd")}
+    return counted(model, batch, o.accumulate)
+
+
 def test_parts_and_recomputing_keep_less():
-    kept = {}
-    for name, flags in {"plain": (), "parts": ("--accumulate", "4"), "again": ("--grad_checkpoint",)}.items():
-        o = options("--model", "pix2pix", "--netG", "unet_64", "--ngf", "4", "--ndf", "4", *flags)
-        model = find("model", "pix2pix")(o, Spec(3, 3, 64, 64)).train()
-        tune(model.networks(), o, torch.device("cpu"))
-        batch = {"A": torch.rand(4, 3, 64, 64), "B": torch.rand(4, 3, 64, 64), "path_A": list("abcd")}
-        kept[name] = counted(model, batch, o.accumulate)[1]
-    assert kept["parts"] < 0.4 * kept["plain"] and kept["again"] < 0.7 * kept["plain"]
+    plain, parts, again = (counted_with(*flags)[1] for flags in [(), ("--accumulate", "4"), ("--grad_checkpoint",)])
+    assert parts < 0.4 * plain and again < 0.7 * plain
+
+
+def test_compiled_networks_are_counted_as_plain_ones():
+    assert counted_with("--compile", "default") == counted_with()

@@ -70,7 +70,7 @@ def counted(model: Any, batch: dict[str, Any], parts: int) -> tuple[int, int]:
     phases, kept = model.phases(), _Kept(model)
     gates = Gates(phases)
     counter, hooks = FlopCounterMode(display=False), torch.autograd.graph.saved_tensors_hooks(kept.add, _taken)
-    with seeded(0), torch.compiler.set_stance("force_eager"), counter, hooks:
+    with seeded(0), counter, hooks:
         gates.open_all()
         work = passes.begin(model, shapes, parts)
         for phase in phases:
