@@ -91,6 +91,20 @@ def test_flops_are_those_of_the_mathematics(tmp_path):
     assert step.facts["flops"] == generator + 2 * judge + counted(to_pictures)
 
 
+@pytest.mark.parametrize("flags", [way for way in ways.ON_CPU if way != ways.COMPILED])  # which compiles for long
+def test_steps_with_flags_for_speed_run_and_are_counted(flags, tmp_path):
+    from benchmarks.cases import Step
+
+    argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY, "--batch_size", "4"]
+    plain, step = Step("", argv, str(tmp_path)), Step("", [*argv, *flags.split()], str(tmp_path))
+    assert all(math.isfinite(loss.detach()) for losses in step.once().values() for loss in losses.values())
+    more = step.facts["flops"] / plain.facts["flops"]
+    if flags in ways.LESS:  # which compute forward again
+        assert 1.2 < more < 1.5
+    else:
+        assert more == 1
+
+
 class Counted:
     """A side that notes when it is asked."""
 
