@@ -23,9 +23,13 @@ class NarrowConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         rounds = torch.is_autocast_enabled("cpu")  # each part of a sum, to 16 bits
-        if not (self.rows_pay or self.columns_pay) or not input.is_cpu or input.dim() != 4 or rounds:
+        if not (self.rows_pay or self.columns_pay) or not input.is_cpu or rounds or not self._fits(input):
             return super().forward(input)
         return self._by_columns(input) if self.columns_pay else self._by_rows(input)
+
+    def _fits(self, x: Tensor) -> bool:
+        """Return whether x is (N, C, H, W) of this layer; otherwise this may be an error, which a plain one tells."""
+        return x.dim() == 4 and x.shape[1] == self.in_channels and min(x.shape[2:]) >= self.kernel_size[0]
 
     def _by_rows(self, x: Tensor) -> Tensor:
         rows, channels = self.kernel_size[0], self.out_channels

@@ -43,11 +43,14 @@ class WinogradConv2d(nn.Conv2d):
         plain = (self.stride, self.dilation, self.groups, self.padding_mode) == PLAIN
         if not plain or rows not in (3, 4) or isinstance(self.padding, str) or min(before, after) < CHANNELS:
             return False
+        if x.shape[1] != before or any(side < taps for side, taps in zip(x.shape[2:], self.kernel_size)):
+            return False  # this may be an error, which a plain one tells
         taps = rows * x.numel() // before
         if taps < TAPS or taps * before * after < MULTIPLICATIONS:
             return False
-        otherwise = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()  # which fuse plain ones
-        return x.is_cpu and x.is_contiguous() and x.dtype in (torch.float32, torch.float64) and not otherwise
+        fused = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()  # plain ones are
+        mapped = torch._C._are_functorch_transforms_active()  # torch.func knows how to map plain ones
+        return x.is_cpu and x.is_contiguous() and x.dtype in (torch.float32, torch.float64) and not (fused or mapped)
 
 
 class _Convolution(torch.autograd.Function):

@@ -99,9 +99,10 @@ LARGE = torch.zeros(1, 128, 64, 64)
         (WinogradConv2d(128, 128, 5), LARGE, False),
         (WinogradConv2d(128, 128, 3), LARGE.contiguous(memory_format=torch.channels_last), False),
         (WinogradConv2d(128, 128, 3), LARGE[0], False),
+        (WinogradConv2d(128, 128, 3, padding=1), torch.zeros(1, 128, 2, 2048), False),
     ],
     ids=["3x3", "4x3", "64 bits", "small", "narrow", "few pixels", "stride", "dilation", "groups", "same", "reflect",
-         "5x5", "channels last", "no batch"],
+         "5x5", "channels last", "no batch", "low"],
 )  # fmt: skip
 def test_it_is_done_where_it_pays(monkeypatch, conv, x, halved):
     groups = []
@@ -120,6 +121,25 @@ def test_networks_for_16_bits_and_counted_ones_do_it_plainly(monkeypatch):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert conv(LARGE).dtype is torch.bfloat16
     assert conv.to("meta")(LARGE.to("meta")).shape == (1, 128, 62, 62)
+
+
+def test_what_does_not_fit_is_told_as_by_a_plain_one(always):
+    ours, plain = pair(5, 6, 3)
+    for shape in [(2, 4, 9, 9), (2, 5, 2, 9), (2, 5, 9, 2)]:
+        told = []
+        for conv in (ours, plain):
+            with pytest.raises(RuntimeError) as problem:
+                conv(torch.zeros(shape, dtype=torch.double))
+            told.append(str(problem.value))
+        assert told[0] == told[1]
+
+
+def test_it_is_mapped_and_differentiated_forward_by_torch_func(always):
+    ours, plain = pair(5, 6, 3, padding=1)
+    x = torch.randn(3, 2, 5, 9, 9, dtype=torch.double)
+    assert torch.allclose(torch.vmap(ours)(x), torch.stack([plain(one) for one in x]))
+    along, towards = ours(x[0]), torch.func.jvp(ours, (x[0],), (x[1],))[1]
+    assert torch.allclose(towards, plain(x[0] + x[1]) - along)
 
 
 def test_networks_have_it_under_the_usual_keys():
