@@ -22,6 +22,8 @@ ON_GPU = {  # model and batch: its ways; what compiles comes late, for it takes 
     ("pix2pix", 1): [LAST, LOW, BOTH, "--compile reduce-overhead"],
     ("cycle_gan", 1): [LAST, LOW, BOTH, "--compile reduce-overhead", COMPILED],
 }
+NOTE = """Plain is 32 bits, contiguous, without flags; both take turns. GFLOP/s count what is computed, so what
+`--grad_checkpoint` and `--accumulate` compute twice counts twice."""
 HEADS = ["training", "with", "time of a step", "plain", "ratio", "peak MB", "plain", "GFLOP/s"]
 
 
@@ -58,7 +60,7 @@ def measured(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str
                     print(" | ".join(rows[-1]), flush=True)
         except Exception as problem:  # and the other trainings
             rows.append(told(title, way, figures.failed(problem)))
-    return found, f"Plain is 32 bits, contiguous, without flags; both take turns.\n\n{figures.table(HEADS, rows)}"
+    return found, f"{NOTE}\n\n{figures.table(HEADS, rows)}"
 
 
 def told(title: str, way: str, why: str) -> list[str]:

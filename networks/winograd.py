@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CHANNELS, TAPS, MULTIPLICATIONS = 64, 3_000, 120_000_000  # from which on it pays: the least, for each channel, in all
+from networks import own_way
+
+# From which on it pays: channels on either side; pixels times rows of the kernel; that times both sides' channels
+CHANNELS, ROWS, WORK = 64, 3_000, 120_000_000
 PLAIN = (1, 1), (1, 1), 1, "zeros"  # stride, dilation, groups, mode of padding
 
 # Rows and taps are taken as polynomials, which are multiplied value by value at these points and at infinity.
@@ -33,7 +36,7 @@ class WinogradConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.dim() == 4 and self.pays(input):
+        if self.pays(input):
             return _Convolution.apply(input, self.weight, self.bias, *self.padding)
         return super().forward(input)
 
@@ -43,14 +46,11 @@ class WinogradConv2d(nn.Conv2d):
         plain = (self.stride, self.dilation, self.groups, self.padding_mode) == PLAIN
         if not plain or rows not in (3, 4) or isinstance(self.padding, str) or min(before, after) < CHANNELS:
             return False
-        if x.shape[1] != before or any(side < taps for side, taps in zip(x.shape[2:], self.kernel_size)):
-            return False  # this may be an error, which a plain one tells
-        taps = rows * x.numel() // before
-        if taps < TAPS or taps * before * after < MULTIPLICATIONS:
+        mapped = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+        if mapped or torch.compiler.is_compiling() or not own_way.allowed(self, x):  # the first two know plain ones
             return False
-        fused = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()  # plain ones are
-        mapped = torch._C._are_functorch_transforms_active()  # torch.func knows how to map plain ones
-        return x.is_cpu and x.is_contiguous() and x.dtype in (torch.float32, torch.float64) and not (fused or mapped)
+        in_all = x.numel() // before * rows
+        return in_all >= ROWS and in_all * before * after >= WORK and x.is_contiguous()
 
 
 class _Convolution(torch.autograd.Function):
@@ -73,19 +73,21 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, slopes: Tensor) -> Any:
         (x, weight), (high, wide) = ctx.saved_tensors, ctx.padding
         wanted, (after, before, taps, width) = ctx.needs_input_grad[:3], weight.shape
-        if torch.is_grad_enabled():  # what is found here is differentiated in its turn
+        many = torch._C._functorch.is_legacy_batchedtensor(slopes)  # several at a time, as for Jacobians
+        if torch.is_grad_enabled() or many:  # what is found here is differentiated in its turn
             return *_slopes(slopes, x, weight, (high, wide), 1, wanted), None, None
         step, rows = _step(weight), slopes.shape[2]
         of = _split(_values(step), _padded(slopes, 0, -rows % step), step)
         given = _given(x, high, rows, step)
-        dx, dw, db = _slopes(of, given, _weights(weight), (0, wide), PRODUCTS, wanted)
-        if wanted[0]:
-            dx = _join(_turned(BT), dx, step)[:, :, high : high + x.shape[2]]
-        if wanted[1]:
-            G = dw.new_tensor(_values(taps, SCALES))
-            dw = (G.T @ dw.view(PRODUCTS, -1)).view(taps, after, before, width).permute(1, 2, 0, 3)
-        if wanted[2]:
-            db = db[after : 2 * after]
+        with torch.autocast("cpu", enabled=False):  # as forward had it
+            dx, dw, db = _slopes(of, given, _weights(weight), (0, wide), PRODUCTS, wanted)
+            if wanted[0]:
+                dx = _join(_turned(BT), dx, step)[:, :, high : high + x.shape[2]]
+            if wanted[1]:
+                G = dw.new_tensor(_values(taps, SCALES))
+                dw = (G.T @ dw.view(PRODUCTS, -1)).view(taps, after, before, width).permute(1, 2, 0, 3)
+            if wanted[2]:
+                db = db[after : 2 * after]
         return dx, dw, db, None, None
 
 

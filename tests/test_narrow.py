@@ -57,6 +57,20 @@ def test_a_picture_without_a_batch_is_taken_too():
     assert torch.equal(InstanceNorm(6)(x), nn.InstanceNorm2d(6)(x))
 
 
+@pytest.mark.parametrize("before", [6, 10])
+def test_a_weight_that_is_made_anew_at_each_look_is_looked_at_once(before):
+    """Spectral norm goes a step further at each look, in training."""
+    torch.manual_seed(0)
+    ours, plain = pair(before, 3, 7)
+    torch.manual_seed(0)
+    ours = nn.utils.parametrizations.spectral_norm(ours)
+    torch.manual_seed(0)
+    plain = nn.utils.parametrizations.spectral_norm(plain)
+    x = torch.randn(1, before, 12, 12, dtype=torch.double)
+    for _ in range(3):
+        assert torch.allclose(ours(x), plain(x), rtol=1e-12, atol=1e-12)
+
+
 def shapes(monkeypatch, conv, x):
     """Return the shapes of the weights that are convolved with."""
     seen = []
@@ -74,6 +88,7 @@ def test_rows_become_channels_where_that_pays(monkeypatch):
     assert shapes(monkeypatch, NarrowConv2d(10, 16, 7), x) == [(16, 10, 7, 7)]
     with torch.autocast("cpu", torch.bfloat16):
         assert shapes(monkeypatch, NarrowConv2d(10, 3, 7), x) == [(3, 10, 7, 7)]
+    assert shapes(monkeypatch, NarrowConv2d(10, 3, 7).bfloat16(), x.bfloat16()) == [(3, 10, 7, 7)]
     assert shapes(monkeypatch, NarrowConv2d(10, 3, 7).to("meta"), x.to("meta")) == [(3, 10, 7, 7)]
 
 

@@ -23,7 +23,7 @@ sys.exit(util.report.guarded(main, []))
 
 TOLD = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 CLEAN = {name: value for name, value in os.environ.items() if name not in TOLD}
-watched = pytest.mark.skipif(threads.waited() is None, reason="the system does not say who waits for a core")
+watched = pytest.mark.skipif(not threads.waits(), reason="the system does not say who waits for a core")
 
 
 @pytest.mark.parametrize(("given", "then"), [
@@ -34,14 +34,55 @@ def test_what_the_users_environment_says_stays(given, then):
     assert ended.stdout.split() == then, ended.stderr
 
 
-def test_threads_sleep_soon_where_nobody_can_tell_who_wants_a_core(monkeypatch, tmp_path):
+@pytest.fixture
+def untold(monkeypatch):
+    """An environment that says nothing of threads, and a process that does not look yet."""
     for name in TOLD:
         monkeypatch.setenv(name, "")  # or it would not be undone
         monkeypatch.delenv(name)
-    monkeypatch.setattr(threads, "TASKS", tmp_path / "task")
     monkeypatch.setattr(threads, "_watching", False)
+
+
+@pytest.fixture
+def tasks(monkeypatch, tmp_path):
+    """Have the system tell of threads what a test says: run, waited, slices."""
+    monkeypatch.setattr(threads, "TASKS", tmp_path)
+
+    def told(**numbers):
+        for name, text in numbers.items():
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "schedstat").write_text(text)
+
+    return told
+
+
+@pytest.mark.parametrize("told", [{}, {"t1": "0 0 0\n", "t2": "0 0 0\n"}], ids=["nothing", "what it did not count"])
+def test_threads_sleep_soon_where_nobody_can_tell_who_wants_a_core(told, untold, tasks):
+    tasks(**told)
     threads.share_cores()
     assert os.environ["GOMP_SPINCOUNT"] == threads.SPINS and not threads._watching
+
+
+def test_threads_sleep_soon_where_there_may_be_no_more_of_them(untold, tasks, monkeypatch):
+    tasks(t1="5 1 1\n")
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads.threading.Thread, "start", start)
+    threads.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == threads.SPINS and not threads._watching
+
+
+def test_how_long_each_thread_waited_is_read_in_seconds(tasks):
+    tasks(t1="5 2500000000 1\n", t2="0 1000000 1\n")
+    assert threads.waits() == {"t1": 2.5, "t2": 0.001}
+
+
+def run(code):
+    """Run it to its end, which a fault may keep from coming."""
+    argv = [sys.executable, "-c", code]
+    return subprocess.run(argv, cwd=ROOT, env=CLEAN, capture_output=True, text=True, timeout=300)
 
 
 BUSY = """import os, subprocess, sys, threading
@@ -52,19 +93,19 @@ import torch
 torch.set_num_threads(2)
 def until(number):
     while len([each for each in threading.enumerate() if each.name == "crowd"]) != number:
-        torch.rand(300, 300) @ torch.rand(300, 300)
+        sum(range(10_000))  # of one thread: it has the core to itself but for the busy one
     return len(os.listdir("/proc/self/task"))
-with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+spin = f"import os\\nwhile os.getppid() == {os.getpid()}: pass"
+with subprocess.Popen([sys.executable, "-c", spin]) as busy:
     crowded = until(1)
     busy.kill()
-torch.set_num_threads(1)  # else these two would want the one core
 print(crowded - until(0) > 0)
 """
 
 
 @watched
 def test_a_crowd_comes_with_a_busy_process_and_goes_with_it():
-    ended = subprocess.run([sys.executable, "-c", BUSY], cwd=ROOT, env=CLEAN, capture_output=True, text=True)
+    ended = run(BUSY)
     assert ended.stdout.split() == ["True"], ended.stderr
 
 
@@ -84,7 +125,7 @@ while not any(each.name == "crowd" for each in threading.enumerate()):
 def test_a_process_may_end_while_a_crowd_gathers():
     """Three times, since whether a thread is in torch when Python ends those that are left is a matter of luck."""
     for _ in range(3):
-        ended = subprocess.run([sys.executable, "-c", END], cwd=ROOT, env=CLEAN, capture_output=True, text=True)
+        ended = run(END)
         assert (ended.returncode, ended.stderr) == (0, "")
 
 

@@ -20,31 +20,34 @@ def share_cores() -> None:
     """Have threads that wait leave their core to others that want it, unless the user's environment says how they wait.
 
     GNU OpenMP's threads look at a barrier 300,000 times before they sleep. Beside one busy process a step then takes
-    three to ten times as long, since they turn round on cores that others need; where they always sleep soon, a step
-    without neighbours takes up to an eighth longer. So it is watched which of the two is right. To be called before
+    three to ten times as long, since they turn round on cores that others need; where they sleep at once, a step
+    without neighbours takes up to a fifth longer. So it is watched which of the two is right. To be called before
     torch is loaded.
     """
     global _watching
     if _watching or os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         return
-    if waited() is None:
-        os.environ["GOMP_SPINCOUNT"] = SPINS
-        return
-    _watching = True
-    threading.Thread(target=_watch, name="neighbours", daemon=False).start()
+    if waits():
+        with contextlib.suppress(RuntimeError):  # this user may have no more threads
+            threading.Thread(target=_watch, name="neighbours", daemon=False).start()
+            _watching = True
+            return
+    os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
-def waited() -> float | None:
-    """Return for how many seconds threads of this process were ready and had no core; None if the system does not say.
+def waits() -> dict[str, float]:
+    """Return for how many seconds each thread of this process was ready and had no core; {} if the system does not say.
 
-    It is the second number of Linux's /proc/PID/task/TID/schedstat, in nanoseconds.
+    It is the second number of Linux's /proc/PID/task/TID/schedstat, in nanoseconds; the first is how long it had one,
+    which is 0 for all threads where Linux was told not to count.
     """
-    waits = []
+    had, found = 0, dict[str, float]()
     with contextlib.suppress(OSError):  # there is no such folder
         for task in TASKS.iterdir():
             with contextlib.suppress(OSError):  # it has ended, or there is no such file
-                waits.append(int((task / "schedstat").read_text().split()[1]))
-    return sum(waits) / 1e9 if waits else None
+                ran, waited = (int(number) for number in (task / "schedstat").read_text().split()[:2])
+                had, found[task.name] = had + ran, waited / 1e9
+    return found if had else {}
 
 
 def _watch() -> None:
@@ -52,17 +55,18 @@ def _watch() -> None:
 
     Neither thread is a daemon: Python ends those by force, and what is in torch then takes the whole process along.
     """
-    crowd, then, before = None, time.perf_counter(), waited() or 0.0
+    crowd, then, before = None, time.perf_counter(), waits()
     looked, main = 0.0, threading.main_thread()  # seconds that a look took
     while True:
         main.join(max(EVERY, REST * looked))
         if not main.is_alive():
             break
-        now, after = time.perf_counter(), waited() or 0.0
+        now, after = time.perf_counter(), waits()
         looked = time.perf_counter() - now
-        share = (after - before) / (now - then)
+        share = sum(waited - before.get(thread, 0) for thread, waited in after.items()) / (now - then)
         if share > WANTED and crowd is None and _loaded("torch"):
-            crowd = Crowd()
+            with contextlib.suppress(RuntimeError):  # this user may have no more threads
+                crowd = Crowd()
         elif share < FREE and crowd is not None:
             crowd.leave.set()
             crowd = None

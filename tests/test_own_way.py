@@ -1,0 +1,74 @@
+"""Layers that compute in a way of their own are torch's to whoever writes them down or looks at them."""
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from networks import winograd
+from networks.field import field
+from networks.narrow import NarrowConv2d
+from networks.resnet import Resnet
+from networks.winograd import WinogradConv2d
+
+
+@pytest.fixture(params=[4, 16], ids=["columns", "rows"])
+def net(request, monkeypatch):
+    """A generator whose layers go their own ways however small they are."""
+    for name in ("CHANNELS", "ROWS", "WORK"):
+        monkeypatch.setattr(winograd, name, 1)
+    torch.manual_seed(0)
+    return Resnet(3, 3, 1, request.param).double().eval()
+
+
+def as_plain(net, x):
+    """Return what the network makes with convolutions of torch's."""
+    own = [m for m in net.modules() if isinstance(m, NarrowConv2d | WinogradConv2d)]
+    kinds = [type(m) for m in own]
+    for m in own:
+        m.__class__ = nn.Conv2d
+    with torch.no_grad():
+        made = net(x)
+    for m, kind in zip(own, kinds, strict=True):
+        m.__class__ = kind
+    return made
+
+
+def picture(height, width):
+    return torch.rand(1, 3, height, width, dtype=torch.double)
+
+
+def test_networks_that_are_traced_take_other_sizes_and_can_be_saved(net):
+    with torch.no_grad():
+        traced = torch.jit.trace(net, picture(64, 64))
+    saved = io.BytesIO()
+    torch.jit.save(traced, saved)
+    saved.seek(0)
+    x = picture(96, 80)
+    assert torch.allclose(torch.jit.load(saved)(x), as_plain(net, x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("conv", [NarrowConv2d(6, 3, 7), NarrowConv2d(10, 3, 7), WinogradConv2d(64, 64, 3)],
+                         ids=["columns", "rows", "halved"])  # fmt: skip
+def test_layers_that_are_exported_take_other_sizes(conv):
+    height, width = torch.export.Dim("height", min=8, max=512), torch.export.Dim("width", min=8, max=512)
+    given = torch.rand(1, conv.in_channels, 96, 128)
+    made = torch.export.export(conv, (given,), dynamic_shapes=({2: height, 3: width},))
+    x = torch.rand(1, conv.in_channels, 50, 31)
+    assert torch.allclose(made.module()(x), nn.Conv2d.forward(conv, x), rtol=1e-3, atol=1e-5)
+
+
+class Wanting(nn.Module):
+    """A network that cannot do with shapes alone."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x + float(x.mean()))
+
+
+def test_how_far_a_network_sees_does_not_depend_on_the_way(net):
+    assert field(Wanting(net)) == field(net)
