@@ -3,6 +3,7 @@
 `facts` is what a case says of itself: losses of its first steps, FLOPs, how many `items` one time handles.
 """
 
+import gc
 import re
 import shutil
 import subprocess
@@ -35,6 +36,8 @@ class Step:
 
         self._make(argv, shared, device)
         flops, _ = counted(self.run.model, self.batch, self.run.o.accumulate)  # which leaves it without values
+        del self.run  # its optimizers have them still
+        gc.collect()
         self._make(argv, shared, device)
         self.facts: dict[str, Any] = {"flops": flops, "items": len(self.batch["A"])}
         self.once()
