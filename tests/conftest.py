@@ -233,3 +233,12 @@ def options(*argv: str):
     from options.parse import parse
 
     return parse([*SMALL, *argv], "train")
+
+
+@pytest.fixture
+def always_halved(monkeypatch):
+    """Have convolutions multiply half as often however small they are."""
+    from networks import winograd
+
+    for name in ("CHANNELS", "ROWS", "WORK"):
+        monkeypatch.setattr(winograd, name, 1)

@@ -1,12 +1,12 @@
 """Layers that compute in a way of their own are torch's to whoever writes them down or looks at them."""
 
 import io
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from networks import winograd
 from networks.field import field
 from networks.narrow import NarrowConv2d
 from networks.resnet import Resnet
@@ -14,10 +14,8 @@ from networks.winograd import WinogradConv2d
 
 
 @pytest.fixture(params=[4, 16], ids=["columns", "rows"])
-def net(request, monkeypatch):
+def net(request, always_halved):
     """A generator whose layers go their own ways however small they are."""
-    for name in ("CHANNELS", "ROWS", "WORK"):
-        monkeypatch.setattr(winograd, name, 1)
     torch.manual_seed(0)
     return Resnet(3, 3, 1, request.param).double().eval()
 
@@ -57,6 +55,19 @@ def test_layers_that_are_exported_take_other_sizes(conv):
     made = torch.export.export(conv, (given,), dynamic_shapes=({2: height, 3: width},))
     x = torch.rand(1, conv.in_channels, 50, 31)
     assert torch.allclose(made.module()(x), nn.Conv2d.forward(conv, x), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("conv", [NarrowConv2d(6, 3, 7), NarrowConv2d(10, 3, 7), WinogradConv2d(5, 6, 3)],
+                         ids=["columns", "rows", "halved"])  # fmt: skip
+def test_what_does_not_fit_is_told_as_by_a_plain_one(conv, always_halved):
+    before, side = conv.in_channels, conv.kernel_size[0]
+    for shape in [(2, before - 1, 9, 9), (2, before + 1, 9, 9), (2, before, side - 1, 9), (2, before, 9, side - 1)]:
+        told = []
+        for way in (conv, partial(nn.Conv2d.forward, conv)):
+            with pytest.raises(RuntimeError) as problem:
+                way(torch.zeros(shape))
+            told.append(str(problem.value))
+        assert told[0] == told[1]
 
 
 class Wanting(nn.Module):

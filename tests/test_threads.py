@@ -26,11 +26,17 @@ CLEAN = {name: value for name, value in os.environ.items() if name not in TOLD}
 watched = pytest.mark.skipif(not threads.waits(), reason="the system does not say who waits for a core")
 
 
+def run(code, **told):
+    """Run it to its end, which a fault may keep from coming, in an environment that tells only this of threads."""
+    argv = [sys.executable, "-c", code]
+    return subprocess.run(argv, cwd=ROOT, env=CLEAN | told, capture_output=True, text=True, timeout=300)
+
+
 @pytest.mark.parametrize(("given", "then"), [
     pytest.param({}, ["None", "True", "True"], marks=watched), ({"GOMP_SPINCOUNT": "5"}, ["5", "True", "False"]),
     ({"OMP_WAIT_POLICY": "active"}, ["None", "True", "False"])])  # fmt: skip
 def test_what_the_users_environment_says_stays(given, then):
-    ended = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, env=CLEAN | given, capture_output=True, text=True)
+    ended = run(LOOK, **given)
     assert ended.stdout.split() == then, ended.stderr
 
 
@@ -77,12 +83,6 @@ def test_threads_sleep_soon_where_there_may_be_no_more_of_them(untold, tasks, mo
 def test_how_long_each_thread_waited_is_read_in_seconds(tasks):
     tasks(t1="5 2500000000 1\n", t2="0 1000000 1\n")
     assert threads.waits() == {"t1": 2.5, "t2": 0.001}
-
-
-def run(code):
-    """Run it to its end, which a fault may keep from coming."""
-    argv = [sys.executable, "-c", code]
-    return subprocess.run(argv, cwd=ROOT, env=CLEAN, capture_output=True, text=True, timeout=300)
 
 
 BUSY = """import os, subprocess, sys, threading
@@ -137,7 +137,7 @@ def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out(
             "sys.meta_path.insert(0, Watch())\n"
             "parse(['--model', 'pix2pix', '--dataroot', 'demo'], 'train')\n"
             "print(gc.isenabled(), gc.get_freeze_count() > 100_000)")  # fmt: skip
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    ended = run(code)
     assert ended.stdout.split() == ["False", "True", "True"], ended.stderr
 
 
@@ -153,7 +153,7 @@ def test_memory_that_is_freed_is_kept_in_a_training_and_given_back_in_its_worker
             "usual = cleared(); memory.keep(); cleared(); kept = cleared(); memory.give_back()\n"
             "back = cleared(); cleared(1 << 20); small = cleared(1 << 20)\n"
             "print(usual >> 20, kept >> 20, back >> 20, small >> 20)")  # fmt: skip
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    ended = run(code)
     usual, kept, back, small = map(int, ended.stdout.split())
     assert usual > 300 and kept < 10 and back > 300
     assert small < 2, "pictures as large as most are not cleared anew in workers either"
@@ -162,4 +162,5 @@ def test_memory_that_is_freed_is_kept_in_a_training_and_given_back_in_its_worker
 @pytest.mark.parametrize("command", ["train", "test"])
 def test_commands_load_no_torch_before(command):
     code = f"import sys, {command}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    ended = run(code)
+    assert ended.returncode == 0, ended.stderr

@@ -13,13 +13,6 @@ from networks.upsample import ResizeConv
 from networks.winograd import WinogradConv2d
 
 
-@pytest.fixture
-def always(monkeypatch):
-    """Have it done however small the layers are."""
-    for name in ("CHANNELS", "ROWS", "WORK"):
-        monkeypatch.setattr(winograd, name, 1)
-
-
 def pair(*shape, **settings):
     """Return one and the plain convolution of the same weights, in 64 bits."""
     torch.manual_seed(0)
@@ -39,7 +32,7 @@ def found(conv, x, **how):
 @pytest.mark.parametrize("padding", [0, 1, (2, 0)], ids=str)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("side", [3, 4, (3, 1), (4, 7)], ids=str)
-def test_values_and_gradients_are_those_of_a_plain_convolution(always, side, bias, padding, height):
+def test_values_and_gradients_are_those_of_a_plain_convolution(always_halved, side, bias, padding, height):
     ours, plain = pair(5, 6, side, bias=bias, padding=padding)
     x = torch.randn(2, 5, height, 9, dtype=torch.double)
     assert ours.pays(x)
@@ -47,7 +40,7 @@ def test_values_and_gradients_are_those_of_a_plain_convolution(always, side, bia
         assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
-def test_gradients_of_gradients_are_too(always):
+def test_gradients_of_gradients_are_too(always_halved):
     x = torch.randn(2, 5, 12, 9, dtype=torch.double)
     seconds = []
     for conv in pair(5, 6, 3):
@@ -57,7 +50,7 @@ def test_gradients_of_gradients_are_too(always):
 
 
 @pytest.mark.parametrize("kept", ["x", "weight", "bias"])
-def test_only_gradients_that_are_needed_are_made(always, kept):
+def test_only_gradients_that_are_needed_are_made(always_halved, kept):
     ours, plain = pair(5, 6, 3, padding=1)
     x = torch.randn(1, 5, 8, 8, dtype=torch.double)
     slopes = []
@@ -118,7 +111,7 @@ def test_it_is_done_where_it_pays(monkeypatch, conv, x, halved):
     assert torch.allclose(made, plain, rtol=1e-3, atol=1e-5)
 
 
-def test_any_slopes_and_recomputing_give_the_same_gradients(always):
+def test_any_slopes_and_recomputing_give_the_same_gradients(always_halved):
     ours, plain = pair(5, 6, 3, padding=1)
     x = torch.randn(2, 5, 9, 9, dtype=torch.double)
     given = torch.randn(2, 6, 9, 9, dtype=torch.double).contiguous(memory_format=torch.channels_last)
@@ -131,7 +124,7 @@ def test_any_slopes_and_recomputing_give_the_same_gradients(always):
         assert all(torch.allclose(a, b, rtol=1e-11, atol=1e-11) for a, b in zip(*made, strict=True))
 
 
-def test_backward_within_autocast_is_as_exact_as_without(always):
+def test_backward_within_autocast_is_as_exact_as_without(always_halved):
     ours, _ = pair(5, 6, 3, padding=1)
     made = ours.float()(torch.randn(1, 5, 9, 9)).square().sum()
     without = torch.autograd.grad(made, ours.weight, retain_graph=True)[0]
@@ -139,13 +132,13 @@ def test_backward_within_autocast_is_as_exact_as_without(always):
         assert torch.equal(torch.autograd.grad(made, ours.weight)[0], without)
 
 
-def test_jacobians_are_those_of_a_plain_convolution(always):
+def test_jacobians_are_those_of_a_plain_convolution(always_halved):
     x = torch.randn(1, 5, 4, 4, dtype=torch.double)
     made = [torch.autograd.functional.jacobian(conv, x, vectorize=True) for conv in pair(5, 6, 3)]
     assert torch.allclose(*made)
 
 
-def test_weights_changed_before_the_backward_pass_are_an_error(always):
+def test_weights_changed_before_the_backward_pass_are_an_error(always_halved):
     ours, _ = pair(5, 6, 3)
     made = ours(torch.randn(1, 5, 9, 9, dtype=torch.double).requires_grad_())
     with torch.no_grad():
@@ -163,18 +156,7 @@ def test_networks_for_16_bits_and_counted_ones_do_it_plainly(monkeypatch):
     assert conv.to("meta")(LARGE.to("meta")).shape == (1, 128, 62, 62)
 
 
-def test_what_does_not_fit_is_told_as_by_a_plain_one(always):
-    ours, plain = pair(5, 6, 3)
-    for shape in [(2, 4, 9, 9), (2, 5, 2, 9), (2, 5, 9, 2)]:
-        told = []
-        for conv in (ours, plain):
-            with pytest.raises(RuntimeError) as problem:
-                conv(torch.zeros(shape, dtype=torch.double))
-            told.append(str(problem.value))
-        assert told[0] == told[1]
-
-
-def test_it_is_mapped_and_differentiated_forward_by_torch_func(always):
+def test_it_is_mapped_and_differentiated_forward_by_torch_func(always_halved):
     ours, plain = pair(5, 6, 3, padding=1)
     x = torch.randn(3, 2, 5, 9, 9, dtype=torch.double)
     assert torch.allclose(torch.vmap(ours)(x), torch.stack([plain(one) for one in x]))
