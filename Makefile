@@ -42,7 +42,7 @@ demo: $(STAMP)  ## train a small model on generated pictures and write its resul
 	$(BIN)/python scripts/demo.py $(ARGS)
 
 replay: $(STAMP)  ## replay the reference's recorded traces: make replay DIRS="dir ..."
-	$(BIN)/python benchmarks/replay.py $(DIRS)
+	$(BIN)/python tests/parity/replay.py $(DIRS)
 
 faults: $(STAMP)  ## everything that may go wrong, in its long form; writes docs/reliability.md (about an hour)
 	@rm -f .faults.xml
@@ -50,7 +50,7 @@ faults: $(STAMP)  ## everything that may go wrong, in its long form; writes docs
 	@$(BIN)/python scripts/reliability.py --xml .faults.xml
 
 fuzz: $(STAMP)  ## read 10,000 spoilt pictures of 12 formats; more with ARGS="--number 1000000"
-	$(BIN)/python benchmarks/fuzz.py $(ARGS)
+	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 bench: $(STAMP)  ## measure all of it: steps, loading, saving, pages, start; beside the reference with ARGS="--reference DIR"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -65,7 +65,7 @@ test-gpu:  ## the tests that need a CUDA device
 	$(TORCH) -m pytest -q tests -m gpu $(ARGS)
 
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
-	$(BIN)/python benchmarks/soak.py $(ARGS)
+	$(BIN)/python tests/soak/soak.py $(ARGS)
 
 bench-data: $(STAMP)  ## how fast pairs are loaded, beside Pillow used plainly: uncached and from the cache
 	$(BIN)/python benchmarks/loading.py $(ARGS)

@@ -4,29 +4,30 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+from cli.main import guarded
+from cli.startup import end_quickly
 from options.parse import parse
 from util.errors import CheckpointError, printable
-from util.report import guarded
-from util.startup import end_quickly
 
 
 def main(argv, report):
     """Load a run's networks, send every picture of the data set through them, write the results page."""
     o = parse(argv, "test")  # answers --help before the slow imports of what follows
     from data.base import Spec
-    from data.loader import Loader
-    from networks.tiles import tile
+    from data.loading.loader import Loader
+    from inference.sampling import can_generate, unused
+    from inference.tiling import tile
     from options import store, texts
     from pages.results import Results
-    from util import checkpoint, device, exports, memory, seeding
-    from util.optim import needed
-    from util.registry import find
-    from util.sheets import can_generate, unused
+    from registry.lookup import find
+    from serialization import export, weight_files
+    from training.optim import needed
+    from util import device, malloc, seeding
 
     folder = Path(o.checkpoints_dir) / o.name
     if folder.is_dir():
         report.error_log = folder / "error.log"
-    which = checkpoint.prefix(o.epoch, o.load_iter)
+    which = weight_files.prefix(o.epoch, o.load_iter)
     if not o.remembered:
         read_architecture(o, folder, which)
     where = device.pick(o.gpu_ids)
@@ -38,10 +39,10 @@ def main(argv, report):
     store.adopt(o, spec)
     model = model_class(o, spec)
     tile(needed(model), o)
-    exports.load(folder, which, needed(model), texts.hint(o))
+    export.load(folder, which, needed(model), texts.hint(o))
     set_mode(model.to(where), o.eval)
     if where.type == "cpu" and not o.tile:  # with --tile, for huge pictures, memory is what is short
-        memory.keep()
+        malloc.keep()
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
     for note in unused(o.given, generates=dataset is None):
@@ -60,7 +61,7 @@ def main(argv, report):
 
 def translate(o, model, results, batches, where):
     """Send batches through the model until the data set or --num_test ends."""
-    from util.translation import Translator
+    from inference.translator import Translator
 
     with results.writer:  # whose threads make the files of earlier pictures meanwhile
         for shown, paths in Translator(o, model, where)(islice(batches, o.num_test)):
@@ -71,9 +72,9 @@ def translate(o, model, results, batches, where):
 
 def generate_sheets(o, model, results, classes):
     """Have a model that needs no input draw every class (or --classes): a grid, interpolations, single pictures."""
-    from util.classes import chosen
-    from util.pixels import COLUMNS
-    from util.sheets import STEPS, Request, generate
+    from inference.sampling import STEPS, Request, generate
+    from util.class_names import chosen
+    from util.image_io import COLUMNS
 
     wanted = chosen(o.classes, classes)
     for kind, number in (("grid", min(COLUMNS, o.num_samples)), ("interpolation", STEPS), ("per_class", o.num_samples)):
@@ -92,12 +93,12 @@ def set_mode(model, evaluate):
 def read_architecture(o, folder, which):
     """Set the flags of a folder without options.json from its generator's weights; what the user gave stays."""
     from networks.infer import infer_generator, kind
-    from util import checkpoint
+    from serialization import weight_files
 
     path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"
     if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
         path = folder / f"{which}_net_G_A.pth"
-    found = infer_generator(weights := checkpoint.weights(checkpoint.existing(path)))
+    found = infer_generator(weights := weight_files.weights(weight_files.existing(path)))
     if not found and "netG" not in o.given:
         why = f"holds the weights of {of}" if (of := kind(weights)) else "has the keys of no generator known here"
         raise CheckpointError("file", path, why, "name its network with --netG, of a --plugin if need be")

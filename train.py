@@ -2,20 +2,20 @@
 
 import sys
 
+from cli.main import guarded
 from options.parse import parse
-from util.blame import during
+from registry.attribution import during
 from util.errors import Stopped, printable
-from util.report import guarded
 
 
 def main(argv, report):
     """Set up a run from its command line, then train it to its last epoch."""
     o = parse(argv, "train")  # answers --help before the slow imports of what follows
+    from cli.signals import StopRequest
+    from training.dry_run import dry_run
+    from training.preview import Preview
+    from training.run_folder import RunFolder
     from util import device
-    from util.dry_run import dry_run
-    from util.preview import Preview
-    from util.run_folder import RunFolder
-    from util.signals import StopRequest
 
     where = device.pick(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
     loader, spec, model, shown = build(o, where)
@@ -38,15 +38,15 @@ def main(argv, report):
 
 def build(o, where):
     """Return the loader of batches, what the data set says of its images, a fresh model, and what Preview shows."""
-    from data.fixed import first_shown
-    from data.loader import Loader
-    from networks.sizes import check_sizes
-    from networks.tune import tune
+    from data.loading.loader import Loader
+    from inference.sampling import can_generate
+    from networks.padding import check_sizes
+    from networks.runtime.apply import tune
     from options import store
+    from registry.lookup import find
+    from training.fixed_samples import first_shown
+    from training.preflight import rehearse
     from util import seeding
-    from util.registry import find
-    from util.rehearsal import rehearse
-    from util.sheets import can_generate
 
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
@@ -62,10 +62,10 @@ def build(o, where):
 
 def set_up(o, folder, where, loader, spec, model):
     """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
+    from displays.group import make_display
     from networks.summary import describe
     from options import store
-    from util.display import make_display
-    from util.run import Run
+    from training.run import Run
 
     run = Run(o, folder.path, model, where, loader.order.images(), spec.classes, loader.inventory)
     if run.done:  # it keeps the options it was trained with
@@ -83,10 +83,10 @@ def set_up(o, folder, where, loader, spec, model):
 
 def train(run, loader, display, preview, stop):
     """Train from where the run stands to its last epoch; raise Stopped, saved, when a signal asks for it."""
+    from training.run_folder import how_to_continue
+    from training.timer import Stopwatch
     from util.device import move
-    from util.pixels import first_pixels, pictures
-    from util.run_folder import how_to_continue
-    from util.stopwatch import Stopwatch
+    from util.image_io import first_pixels, pictures
 
     o, at = run.o, run.at
     display.start(at, preview.sheet)
@@ -127,10 +127,10 @@ def train_step(model, phases, optimizers, gates, batch, step, admits=lambda term
     `gates` opens only the networks of the phase at hand, so that a loss reaches no others; losses that `admits`
     refuses (NaN) end the step. parts: of the batch, one after another (--accumulate).
     """
-    from util import passes
+    from training import accumulation
 
     gates.open_all()
-    work = passes.begin(model, batch, parts)
+    work = accumulation.begin(model, batch, parts)
     losses = {}
     for phase in phases:
         if step % phase.every:

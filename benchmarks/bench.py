@@ -18,13 +18,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from benchmarks import figures, ways
-from benchmarks.plan import Case, plan
-from benchmarks.sides import OURS, THEIRS, Side, in_turns, open_all
-from util.command import Command, positive, say
-from util.errors import DataError, EnvironmentFault, OptionError
-from util.registry import nearest
-from util.report import guarded
+from benchmarks import variants
+from benchmarks.case_table import Case, plan
+from benchmarks.harness import stats
+from benchmarks.harness.process import OURS, THEIRS, Side, in_turns, open_all
+from cli.main import guarded
+from cli.script import Command, positive
+from util.errors import DataError, EnvironmentFault, OptionError, say
+from util.spelling import nearest
 
 PAGE = ROOT / "docs" / "performance.md"
 NEEDED = ["train.py", "test.py", "models/base_model.py", "options/train_options.py", "data/__init__.py"]
@@ -42,7 +43,7 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
         taken = in_turns(sides, rounds, case.times)
         facts = {side.name: side.facts | numbers.get(side.name, {}) for side in sides}
         items = facts[OURS]["items"]
-        medians = figures.medians(taken)
+        medians = stats.medians(taken)
         found: dict[str, Any] = {"seconds": statistics.median(medians[OURS]) / items, "items": items, "rounds": rounds,
                                  "peak_mb": sides[0].most()}  # fmt: skip
         found["others"] = statistics.median(others for turns in taken.values() for _, others in turns)
@@ -56,7 +57,7 @@ def measure(case: Case, reference: Path | None, rounds: int, peak: Side) -> dict
 def told(case: Case, shared: str, reference: Path) -> dict[str, dict[str, Any]]:
     """Return the numbers of both sides, each from a process of its own, whose memory is not that of what is timed."""
     found = {}
-    for module, name, home in (("cases", OURS, ROOT), ("theirs", THEIRS, reference)):
+    for module, name, home in (("our_cases", OURS, ROOT), ("reference_cases", THEIRS, reference)):
         with Side(f"{module}:{case.numbers}", case.settings(shared), name, home) as side:
             found[name] = side.facts
     return found
@@ -65,7 +66,7 @@ def told(case: Case, shared: str, reference: Path) -> dict[str, dict[str, Any]]:
 def beside(facts: dict[str, Any], medians: dict[str, list[float]], items: int, within: float) -> dict[str, Any]:
     """Return the reference's time, the ratio to ours, and how far the numbers differ; no ratio if they do."""
     far = difference(facts[OURS].get("numbers", []), facts[THEIRS].get("numbers", []))
-    ratio = figures.ratio(medians[THEIRS], medians[OURS])
+    ratio = stats.ratio(medians[THEIRS], medians[OURS])
     return {"reference_seconds": statistics.median(medians[THEIRS]) / items, "difference": far, "equal": far <= within,
             "ratio": ratio if far <= within else None}  # fmt: skip
 
@@ -115,7 +116,7 @@ def row(title: str, found: dict[str, Any]) -> list[str]:
     ratio = shown("ratio", lambda r: f"{r:.2f}x")
     if found.get("equal") is False:
         ratio = f"numbers differ by {found['difference']:.1g}"
-    return [title, figures.in_time(found["seconds"]), shown("reference_seconds", figures.in_time), ratio,
+    return [title, stats.in_time(found["seconds"]), shown("reference_seconds", stats.in_time), ratio,
             shown("peak_mb", "{:.0f}".format), shown("reference_peak_mb", "{:.0f}".format),
             shown("flops", lambda n: f"{n / 1e9:.3g}"), shown("flops_per_second", lambda n: f"{n / 1e9:.1f}"),
             shown("utilisation", "{:.0%}".format), f"{found['others']:.2f}"]  # fmt: skip
@@ -152,18 +153,18 @@ def flags() -> Command:
 def compared(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
     """Return the figures of the cases that were asked for, and their table; on a GPU what fails is told there."""
     cases, found, rows = chosen(o.cases, o.quick, o.gpu_ids), {}, []
-    with Side("cases:Peak", {"device": o.gpu_ids}, "peak") as peak:
+    with Side("our_cases:Peak", {"device": o.gpu_ids}, "peak") as peak:
         for name, case in cases.items():
             try:
                 found[name] = measure(case, o.reference, rounds, peak)
             except DataError as problem:
                 if o.gpu_ids < 0:
                     raise
-                rows.append([case.title, figures.failed(problem), *[""] * (len(HEADS) - 2)])  # for want of memory
+                rows.append([case.title, stats.failed(problem), *[""] * (len(HEADS) - 2)])  # for want of memory
                 continue
             rows.append(row(case.title, found[name]))
             say(" ".join(filter(None, [name, *rows[-1][1:]])))
-    return found, figures.table(HEADS, rows)
+    return found, stats.table(HEADS, rows)
 
 
 def main(argv, report):
@@ -174,7 +175,7 @@ def main(argv, report):
     if o.reference:
         check_reference(o.reference)
         o.reference = o.reference.resolve()
-    of, on = figures.machine(), ""
+    of, on = stats.machine(), ""
     if o.gpu_ids >= 0 and (o.scaling or o.neighbour):
         raise OptionError("option", "--gpu_ids", "goes with training steps and --ways", "leave it out")
     if o.ways and (o.cases or o.reference):
@@ -188,18 +189,18 @@ def main(argv, report):
 
         done = {"scaling": scaling.measured(o.cases, o.quick, rounds)}
     elif o.neighbour:
-        from benchmarks import neighbour
+        from benchmarks import busy_neighbour
 
-        done = {"neighbour": neighbour.measured(o.quick, rounds)}
+        done = {"neighbour": busy_neighbour.measured(o.quick, rounds)}
     else:
         done = {} if o.ways else {f"{on}cases": compared(o, rounds)}
         if o.ways or (o.gpu_ids >= 0 and not o.cases):
-            done[f"{on}ways"] = ways.measured(o.gpu_ids, o.quick, rounds)
+            done[f"{on}ways"] = variants.measured(o.gpu_ids, o.quick, rounds)
     for mark, (_, text) in done.items():
-        text = f"{figures.headline(of)}\n\n{text}"
+        text = f"{stats.headline(of)}\n\n{text}"
         print(f"\n{text}")
         if o.write:
-            figures.write_between(PAGE, mark, text)
+            stats.write_between(PAGE, mark, text)
     if o.json:
         every = {"machine": of} | {mark: found for mark, (found, _) in done.items()}
         o.json.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")

@@ -22,8 +22,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from data.files import list_files, list_folders
-from data.images import open_image
+from data.decoding.images import open_image
+from data.listing.files import list_files, list_folders
 from data.transforms import to_tensor
 
 

@@ -28,8 +28,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-PRELOADED = ["torch", "train", "torchvision.transforms.v2", "models.pix2pix", "data.aligned", "data.loader", "util.run",
-             "util.rehearsal", "displays.visdom", "displays.html", "networks.resnet", "networks.patch"]  # fmt: skip
+PRELOADED = ["torch", "train", "torchvision.transforms.v2", "models.pix2pix", "data.aligned", "data.loading.loader",
+             "training.run", "training.preflight", "displays.visdom", "displays.html",
+             "networks.architectures.resnet", "networks.architectures.patchgan"]  # fmt: skip
 RUN = ["--model", "pix2pix", "--dataroot", "demo", "--netG", "resnet_4blocks", "--ngf", "8", "--ndf", "8",
        "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0", "--n_epochs_decay", "0",
        "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress", "--fixed_samples", "0",
@@ -78,8 +79,8 @@ def measured(argv: list[str], answer: Any) -> None:
     import torch
 
     import train
-    from util.display import Display
-    from util.report import guarded
+    from cli.main import guarded
+    from displays.group import Display
 
     torch.set_num_threads(1)
     spent = dict.fromkeys(("calls", "loop", "processor", "end"), 0.0)

@@ -21,11 +21,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from data import demo
-from data.files import list_files
-from data.loader import Loader
+from data.listing import demo
+from data.listing.files import list_files
+from data.loading.loader import Loader
 from options.parse import parse
-from util.registry import find
+from registry.lookup import find
 
 LOAD, CROP = 286, 256
 

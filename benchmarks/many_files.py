@@ -90,9 +90,9 @@ def ask(way: str, root: Path, files: int, env: dict[str, str]) -> dict[str, floa
 
 def measured(way: str, dataroot: str, flags: str) -> dict[str, float]:
     """Return seconds and MB of making a data set and loading four batches with two workers, in this process."""
-    from data.loader import Loader
+    from data.loading.loader import Loader
     from options.parse import parse
-    from util.registry import find
+    from registry.lookup import find
 
     name = way.partition(",")[0]
     argv = ["--model", "pix2pix", "--dataset_mode", name, "--dataroot", dataroot, "--load_size", "8", "--crop_size",

@@ -20,8 +20,8 @@ import numpy as np
 from displays.html import Html
 from pages.gallery import Book
 from pages.rows import Column, Picture
-from util.pixels import save_image
-from util.position import Position
+from util.image_io import save_image
+from util.progress import Position
 
 LABELS = ("real_A", "fake_B", "real_B")
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures, many_files
-from benchmarks.sides import Side
+from benchmarks import many_files
+from benchmarks.harness import stats
+from benchmarks.harness.process import Side
 from util.errors import OptionError
 
 STEP = ["--model", "cycle_gan", "--netG", "resnet_6blocks", "--dataroot", "demo"]
@@ -30,7 +31,7 @@ class Curve:
 
 def step(flags: Callable[[int], list[str]]) -> Sides:
     """Return how a training step with these flags is made."""
-    return lambda x, folder: ("cases:Step", {"argv": [*STEP, *flags(int(x))], "shared": str(folder)})
+    return lambda x, folder: ("our_cases:Step", {"argv": [*STEP, *flags(int(x))], "shared": str(folder)})
 
 
 def curves(quick: bool) -> dict[str, Curve]:
@@ -50,9 +51,9 @@ def curves(quick: bool) -> dict[str, Curve]:
         "ngf": Curve("ngf and ndf", some(8, 16, 32, 64), step(lambda n: shape(side, n))),
         "files": Curve("files, listed and looked at first", some(100, 1000, 10_000, 100_000, 1_000_000), list_files),
         "epochs": Curve("epochs on the training page, an update", some(10, 30, 100, 300, 1000),
-                        lambda n, _: ("cases:TrainingPage", {"epochs": int(n)}), per_item=True),
+                        lambda n, _: ("our_cases:TrainingPage", {"epochs": int(n)}), per_item=True),
         "workers": Curve("workers, a pair", some(1, 2, 4), lambda n, folder: (
-            "cases:Load", {"shared": str(folder), "pairs": pairs, "workers": int(n)}), per_item=True),
+            "our_cases:Load", {"shared": str(folder), "pairs": pairs, "workers": int(n)}), per_item=True),
     }  # fmt: skip
 
 
@@ -69,14 +70,14 @@ class Listing:
     def __init__(self, home: str, folder: str):
         self.folder = folder
         self.facts = {"items": 1}
-        from util.registry import find
+        from registry.lookup import find
 
         find("dataset", "unaligned")  # imports are not timed
 
     def once(self) -> None:
         """List the folder with an empty cache, and look at the first headers."""
         from options.parse import parse
-        from util.registry import find
+        from registry.lookup import find
 
         with tempfile.TemporaryDirectory() as cache:
             os.environ["XDG_CACHE_HOME"] = cache
@@ -122,7 +123,7 @@ def measured(names: list[str], quick: bool, rounds: int) -> tuple[dict[str, Any]
         print(name, found[name], flush=True)
         rows.append(line(curve.title, found[name]))
     heads = ["grows with", "measured at", "time", "exponent", "last step", "peak MB", "exponent"]
-    return found, figures.table(heads, rows)
+    return found, stats.table(heads, rows)
 
 
 def bare_memory() -> float:
@@ -136,7 +137,7 @@ class Nothing:
 
     def __init__(self, home: str, folder: str):
         import train
-        from util.run import Run
+        from training.run import Run
 
         self.used = train.train_step, Run
         self.facts: dict[str, Any] = {}
@@ -146,14 +147,14 @@ def exponents(points: list[dict[str, float]], bare: float) -> dict[str, float]:
     """Return the exponents of time, of time between the last two points, and of memory beyond a bare process."""
     xs = [p["x"] for p in points]
     times, more = [p["seconds"] for p in points], [max(1.0, p["peak_mb"] - bare) for p in points]
-    return {"time": figures.exponent(xs, times), "time_last": figures.exponent(xs[-2:], times[-2:]),
-            "memory": figures.exponent(xs, more), "bare_mb": bare}  # fmt: skip
+    return {"time": stats.exponent(xs, times), "time_last": stats.exponent(xs[-2:], times[-2:]),
+            "memory": stats.exponent(xs, more), "bare_mb": bare}  # fmt: skip
 
 
 def line(title: str, found: dict[str, Any]) -> list[str]:
     """Return a curve's line of the table."""
     points = found["points"]
     return [title, ", ".join(f"{p['x']:,}" for p in points),
-            ", ".join(figures.in_time(p["seconds"]) for p in points),
+            ", ".join(stats.in_time(p["seconds"]) for p in points),
             f"{found['time']:.2f}", f"{found['time_last']:.2f}",
             ", ".join(f"{p['peak_mb']:.0f}" for p in points), f"{found['memory']:.2f}"]  # fmt: skip

@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 
 from data.transforms import to_tensor
+from inference.receptive_field import field
+from inference.tiling import Tiled, spans
 from networks import generator
-from networks.field import field
-from networks.tiles import Tiled, spans
 from options.parse import parse
-from util import checkpoint
+from serialization import weight_files
 from util.size import Size
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +46,7 @@ def load(run):
     o = parse(["--name", run.name, "--checkpoints_dir", str(run.parent)], "test")
     path = next(p for p in (run / "latest_net_G.pth", run / "latest_net_G_A.pth") if p.is_file())
     net = generator(o, o.input_nc, o.output_nc)
-    checkpoint.fit(net, checkpoint.weights(path), path)
+    weight_files.fit(net, weight_files.weights(path), path)
     return net.eval()
 
 

@@ -1,7 +1,7 @@
 """Data sets by name, one file per layout, and augmentations; importing this imports no torch."""
 
-from data.augmentations import AUGMENTATIONS
-from util.registry import Table
+from data.augment.table import AUGMENTATIONS
+from registry.lookup import Table
 
 __all__ = ["AUGMENTATIONS", "DATASETS"]
 

@@ -1,10 +1,10 @@
 """aligned: pairs, each in one file with A on the left half and B on the right, or in two files of one name."""
 
-from data import layouts
 from data.base import BaseDataset, Sample
-from data.checks import unlike
-from data.images import in_channels
-from data.raster import Picture
+from data.decoding.header_check import unlike
+from data.decoding.images import in_channels
+from data.decoding.raster import Picture
+from data.listing import layouts
 from util.errors import DataError
 
 

@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
-from data.cache import Cache, Origin, open_cache
-from data.checks import Check
-from data.files import identity, start_of
-from data.images import Reading, open_image
-from data.layouts import listed
-from data.manifest import is_manifest
-from data.paths import Paths
+from data.decoding.cache import Cache, Origin, open_cache
+from data.decoding.header_check import Check
+from data.decoding.images import Reading, open_image
+from data.decoding.raster import Picture, Raster, pixels
+from data.fingerprint import Inventory
+from data.listing.files import identity, start_of
+from data.listing.layouts import listed
+from data.listing.manifest import is_manifest
+from data.listing.paths import Paths
 from data.ranges import Seen, find_ranges
-from data.raster import Picture, Raster, pixels
 from data.transforms import Preprocess
-from util.contract import check_length, check_sample, lacking
+from registry.contract import check_length, check_sample, lacking
 from util.errors import DataError, UserError
-from util.inventory import Inventory
 from util.seeding import seeded
 
 NEIGHBOURS = 100  # at most so many pictures are tried in place of one that cannot be used

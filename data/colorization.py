@@ -1,9 +1,9 @@
 """colorization: colour pictures split into lightness (A) and colour (B), in CIE L*a*b*."""
 
-from data import layouts
 from data.base import BaseDataset, Sample
+from data.listing import layouts
+from util.cielab import rgb_to_lab
 from util.errors import OptionError
-from util.lab import rgb_to_lab
 
 
 class Colorization(BaseDataset):

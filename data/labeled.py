@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data import manifest
 from data.base import BaseDataset, Sample, Spec
-from data.files import PHASES, is_folder, list_folders
-from data.images import in_channels
-from data.layouts import part, pictures
-from util.classes import chosen
-from util.errors import DataError
-from util.problems import refuse
+from data.decoding.images import in_channels
+from data.listing import manifest
+from data.listing.files import PHASES, is_folder, list_folders
+from data.listing.layouts import part, pictures
+from util.class_names import chosen
+from util.errors import DataError, refuse
 
 IDX = {3: 0x803, 1: 0x801}  # dimensions: magic number of a file of bytes
 

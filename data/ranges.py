@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from data.raster import Picture, pixels
+from data.decoding.raster import Picture, pixels
 from data.transforms import Preprocess, asked_ranges
 from util.seeding import seeded
-from util.values import FULL, TO_BE_MEASURED, Values, measured, of_type, parse
+from util.value_range import FULL, TO_BE_MEASURED, Values, measured, of_type, parse
 
 SAMPLES = 1000  # that are measured at most, evenly spread
 NUMBERS = 20_000  # of a picture that percentiles are taken of

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.augment import asked_for
-from data.raster import Picture, Raster, pixels
+from data.augment.pipeline import asked_for
+from data.decoding.raster import Picture, Raster, pixels
 from util.errors import DataError
 from util.size import sides
-from util.values import USUAL, Values, measured, of_type, parse
+from util.value_range import USUAL, Values, measured, of_type, parse
 
 UNIT = Values(0.0, 1.0, "float32")
 HUGE = 1 << 24  # pixels from which on a picture is brought from type to type in strips of rows

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data import layouts
 from data.base import BaseDataset, Sample
-from data.files import is_folder
-from data.paths import Paths
+from data.listing import layouts
+from data.listing.files import is_folder
+from data.listing.paths import Paths
 from util.errors import OptionError
 
 

@@ -1,1 +1,1 @@
-"""Ways of showing a run while it trains, one a file; util/display.py holds their contract and table."""
+"""Ways of showing a run while it trains, one a file; displays/base.py holds their contract and table."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from util.display import Sink
+from displays.base import Sink
+from displays.loss_log import v24_line
 from util.errors import printable
-from util.log import v24_line
-from util.position import Position
+from util.progress import Position
 
 WIDE = 100  # columns from which the bar also tells how much of the time is waiting for data
 CLEAR = {"data": 0.4, "display": 0.3, "save": 0.3}  # shares of an epoch above which a part holds up the others

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from util.display import Pictures, Sink
+from displays.base import Pictures, Sink
+from displays.health_rules import Health
+from displays.loss_history import epoch_rows
+from metrics import finite
 from util.errors import printable
-from util.health import Health
-from util.losses import epoch_rows
-from util.metrics import finite
-from util.position import Position
+from util.progress import Position
 
 
 class HealthNotes(Sink):
-    """Prints each kind of note of util/health.py when it first holds; `--displays` without `health` turns them off."""
+    """Prints each kind of note of displays/health_rules.py when it first holds; off without `health` in --displays."""
 
     def __init__(self, o: Any, folder: Path):
         self.health = Health(o.gan_mode, o.dataset_mode)

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from displays.base import Pictures, Sink
+from displays.curves import Curves
+from displays.health_rules import Health
+from displays.loss_history import epoch_rows, step_rows
+from metrics import finite
 from pages.names import label_parts
 from pages.training import write_training
-from util.curves import Curves
-from util.display import Pictures, Sink
-from util.health import Health
-from util.losses import epoch_rows, step_rows
-from util.metrics import finite
-from util.pixels import save_image
-from util.position import Position
+from util.image_io import save_image
+from util.progress import Position
 
 INTERVAL = 5.0  # seconds between two updates for losses alone
 

@@ -5,7 +5,7 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-from util.timed import TimedAnswer
+from util.http_deadline import TimedAnswer
 
 MAX_ANSWER = 4096  # bytes read of an answer
 

@@ -5,10 +5,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from util.display import Pictures, Sink
+from displays.base import Pictures, Sink
 from util.errors import EnvironmentFault, printable
-from util.pixels import grid
-from util.position import Position
+from util.image_io import grid
+from util.progress import Position
 
 
 class TensorBoard(Sink):

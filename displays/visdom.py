@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+from displays.base import Pictures, Sink
+from displays.curves import Curves
+from displays.loss_history import step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local
-from util.curves import Curves
-from util.display import Pictures, Sink
 from util.errors import printable
-from util.losses import step_rows
-from util.pixels import grid
-from util.position import Position
+from util.image_io import grid
+from util.progress import Position
 
 LONGEST = 100  # characters of an environment's name, which visdom makes a file's
 LOOKALIKES = {ord("$"): "\uff04", ord("\\"): "\uff3c"}  # of what begins a formula

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from util.display import Pictures, Sink
+from displays.base import Pictures, Sink
+from util.atomic_write import replace_text
 from util.errors import EnvironmentFault, printable
-from util.files import replace_text
-from util.position import Position
+from util.progress import Position
 
 CHILD = Path(__file__).with_name("wandb_child.py")
 INIT = 10.0  # seconds for the server to answer before the run is logged to files

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from util.registry import Table
+from registry.lookup import Table
 
 MODELS = Table("model", {
     file.stem: f"models.{file.stem}"

@@ -7,7 +7,7 @@ import torch
 
 from models.base import BaseModel, Phase
 from networks import GANLoss, initialised
-from networks.dcgan import ClassDiscriminator, ClassGenerator
+from networks.architectures.dcgan import ClassDiscriminator, ClassGenerator
 from options.fields import option
 from util.errors import OptionError
 from util.seeding import mixed

@@ -3,7 +3,7 @@
 import torch
 
 from models.pix2pix import Pix2Pix
-from util.lab import lab_to_rgb
+from util.cielab import lab_to_rgb
 
 
 class Colorization(Pix2Pix):

@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 from models.base import BaseModel, Phase
 from networks import GANLoss, discriminator, generator
-from networks.ahead import ahead
+from networks.batched import ahead
 from options.fields import option
 from util.errors import OptionError
-from util.pool import ImagePool
+from util.image_pool import ImagePool
 
 SHOWN = ("real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A")
 

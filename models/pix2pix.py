@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from models.base import BaseModel, Phase
 from networks import GANLoss, discriminator, generator
 from options.fields import option
-from util.pool import ImagePool
+from util.image_pool import ImagePool
 
 
 class Pix2Pix(BaseModel):

@@ -2,28 +2,28 @@
 
 from typing import TYPE_CHECKING, Any
 
-from util.contract import check_network
-from util.registry import Table, entry
+from registry.contract import check_network
+from registry.lookup import Table, entry
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from networks.objectives import GANLoss
+    from networks.gan_loss import GANLoss
 
 # a generator is called as (o, input_nc, output_nc), a discriminator as (o, input_nc); o holds all flags
 GENERATORS = Table("generator", {
-    "resnet_9blocks": "networks.resnet:resnet_9blocks",
-    "resnet_6blocks": "networks.resnet:resnet_6blocks",
-    "resnet_4blocks": "networks.resnet:resnet_4blocks",
-    "unet_256": "networks.unet:unet_256",
-    "unet_128": "networks.unet:unet_128",
-    "unet_64": "networks.unet:unet_64",
-    "unet_32": "networks.unet:unet_32",
+    "resnet_9blocks": "networks.architectures.resnet:resnet_9blocks",
+    "resnet_6blocks": "networks.architectures.resnet:resnet_6blocks",
+    "resnet_4blocks": "networks.architectures.resnet:resnet_4blocks",
+    "unet_256": "networks.architectures.unet:unet_256",
+    "unet_128": "networks.architectures.unet:unet_128",
+    "unet_64": "networks.architectures.unet:unet_64",
+    "unet_32": "networks.architectures.unet:unet_32",
 })  # fmt: skip
 DISCRIMINATORS = Table("discriminator", {
-    "basic": "networks.patch:basic",
-    "n_layers": "networks.patch:n_layers",
-    "pixel": "networks.patch:pixel",
+    "basic": "networks.architectures.patchgan:basic",
+    "n_layers": "networks.architectures.patchgan:n_layers",
+    "pixel": "networks.architectures.patchgan:pixel",
 })  # fmt: skip
 NORMS = Table("norm", {  # called as (channels)
     "instance": "networks.norm:instance",
@@ -39,10 +39,10 @@ INITIALISERS = Table("initialiser", {  # called as (weight, gain)
     "orthogonal": "networks.init:orthogonal",
 })  # fmt: skip
 OBJECTIVES = Table("objective", {
-    "lsgan": "networks.objectives:LSGAN",
-    "vanilla": "networks.objectives:VANILLA",
-    "wgangp": "networks.objectives:WGANGP",
-    "hinge": "networks.objectives:HINGE",
+    "lsgan": "networks.gan_loss:LSGAN",
+    "vanilla": "networks.gan_loss:VANILLA",
+    "wgangp": "networks.gan_loss:WGANGP",
+    "hinge": "networks.gan_loss:HINGE",
 })  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def initialised(net: "nn.Module", o: Any) -> "nn.Module":
 
 def __getattr__(name: str) -> Any:  # `from networks import GANLoss` imports torch, `import networks` does not
     if name == "GANLoss":
-        from networks.objectives import GANLoss
+        from networks.gan_loss import GANLoss
 
         return GANLoss
     raise AttributeError(f"module 'networks' has no attribute '{name}'")

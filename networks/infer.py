@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from util.checkpoint import renamed
+from serialization.weight_files import renamed
 
 Weights = Mapping[str, Tensor]
 DEPTHS = {8: "unet_256", 7: "unet_128", 6: "unet_64", 5: "unet_32"}

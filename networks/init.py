@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import init
 
-from util.registry import find
+from registry.lookup import find
 
 
 def normal(weight: Tensor, gain: float) -> Tensor:

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from util.registry import find
+from registry.lookup import find
 
 Norm = Callable[[int], nn.Module]
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from networks.winograd import WinogradConv2d
+from networks.cpu.winograd_conv import WinogradConv2d
 
 
 class ResizeConv(WinogradConv2d):

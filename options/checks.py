@@ -54,7 +54,7 @@ def _check_preprocess(o: Options) -> None:
 def _check_pixels(o: Options) -> None:
     from PIL import ImageColor  # here, for --help needs neither this nor NumPy
 
-    from util.values import FULL, TO_BE_MEASURED, parse
+    from util.value_range import FULL, TO_BE_MEASURED, parse
 
     for flag in ("range", "range_A", "range_B"):
         text = vars(o)[flag]

@@ -6,8 +6,8 @@ import typing
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from registry.lookup import entry
 from util.errors import OptionError
-from util.registry import entry
 from util.size import Size, parse
 
 

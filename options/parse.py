@@ -8,17 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cli.startup import load_torch
 from options import checks, store, texts
 from options.common import Common
 from options.data import Data
 from options.fields import Flag, Options, flags_of
 from options.test import Test
 from options.train import Train
-from util import plugins
+from registry import discovery
+from registry.lookup import entry, find
 from util.errors import CheckpointError, OptionError, UnknownName
-from util.registry import entry, find, plain
 from util.size import Size
-from util.startup import load_torch
+from util.spelling import plain
 
 BASE = {"train": (Common, Data, Train), "test": (Common, Data, Test)}
 
@@ -36,7 +37,7 @@ def parse(argv: list[str], phase: str) -> Options:
     asked = config | first
     if wants_help and "model" not in asked and "plugin" not in asked:
         sys.exit(texts.print_help(phase, base))
-    plugins.use(_as_tuple(asked.get("plugin", ())))
+    discovery.use(_as_tuple(asked.get("plugin", ())))
     if wants_list:
         sys.exit(texts.print_list())
 
@@ -53,7 +54,7 @@ def parse(argv: list[str], phase: str) -> Options:
         if name not in {flag.name for flag in layers.flags}:
             raise texts.unknown(name, layers.flags, layers.owner, layers.elsewhere(), Path(first["config"]).name)
     options = layers.merge(saved, config, given, Path(first.get("config", "")).name)
-    options.plugin = tuple(plugins.paths())
+    options.plugin = tuple(discovery.paths())
     options.name = where["name"]
     options.remembered = bool(saved)
     checks.check(options, phase)
@@ -187,7 +188,7 @@ def _saved(where: dict[str, Any], asked: dict[str, Any], layers: _Layers) -> dic
     with _blaming(folder):
         flags.pop("plugin", None)
         paths = layers.by_name("plugin").check(saved.get("plugin", ()))
-    plugins.remember(paths, _as_tuple(asked.get("plugin", ())), folder / store.FILE)
+    discovery.remember(paths, _as_tuple(asked.get("plugin", ())), folder / store.FILE)
     with _blaming(folder):
         return saved | {name: flag.check(saved[name]) for name, flag in flags.items()}
 
@@ -198,7 +199,7 @@ def _blaming(folder: Path):
     try:
         yield
     except UnknownName as problem:
-        if not plugins.remembered():
+        if not discovery.remembered():
             raise CheckpointError("file", folder / store.FILE, *_unknown(problem)) from problem
         raise OptionError("file", folder / store.FILE, *_unknown(problem)) from problem
     except OptionError as problem:
@@ -209,7 +210,7 @@ def _blaming(folder: Path):
 def _unknown(problem: UnknownName) -> tuple[str, str]:
     """Return (why, remedy) for a remembered name of a part that nothing here defines: a plug-in renamed, or damage."""
     flag, why = problem.args[1], problem.args[2]
-    files = plugins.remembered()
+    files = discovery.remembered()
     if not files:
         return f"its option {flag} is damaged: {why}", f"restore it, or give what defines it with --plugin, or {flag}"
     why += f" any more: no plug-in that the run remembers defines it ({', '.join(files)})"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from options.fields import Options
+from util.atomic_write import replace_text
 from util.errors import CheckpointError, EnvironmentFault, OptionError, printable
-from util.files import replace_text
 from util.size import Size
 
 FILE = "options.json"

@@ -4,10 +4,11 @@ import textwrap
 from pathlib import Path
 
 from options.fields import Flag, Options
-from util import plugins
+from registry import discovery
+from registry.lookup import HOMES, entries
 from util.errors import OptionError, printable
-from util.registry import HOMES, entries, nearest
 from util.size import Size
+from util.spelling import nearest
 
 
 def print_help(phase: str, flags: list[Flag]) -> int:
@@ -62,7 +63,7 @@ def unknown(name: str, flags: list[Flag], owner: str, elsewhere: dict[str, str],
     names = [n for flag in ordered for n in flag.names]
     near = nearest(name, names)
     others = elsewhere | {
-        n: model for model, source in _model_files() if model != owner for n in plugins.option_names(source)
+        n: model for model, source in _model_files() if model != owner for n in discovery.option_names(source)
     }
     if name in others:
         remedy = f"it belongs to {others[name]}"

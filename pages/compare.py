@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from pages.gallery import ROWS_END, ROWS_HEAD, Book, frame
 from pages.rows import Column, Picture, address, best_of, brief, filled
+from util.atomic_write import replace_text
 from util.errors import DataError, printable
-from util.files import replace_text
 
 NAMED = 300  # inputs that not all runs have, by name on the page; all are in unmatched.txt
 LOSSES = '<details id="losses" class="js"><summary>losses</summary><div id="curves"></div></details>'
@@ -103,7 +103,8 @@ def _mean(values: Any) -> float | None:
 def write_comparison(folder: Path, sides: Sequence[Side], curves: Sequence[dict[str, Any]], width: int) -> list[str]:
     """Write the pages of a comparison; return, as lines of text, the inputs that not all runs have.
 
-    curves: {"x", "lines"} of each run's losses (util.curves). Raises DataError where the runs have no input in common.
+    curves: {"x", "lines"} of each run's losses (displays.curves). Raises DataError where the runs have
+    no input in common.
     """
     common = [name for name in sides[0].items if all(name in side.items for side in sides[1:])]
     if not common:

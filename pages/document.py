@@ -10,7 +10,7 @@ import dominate
 from dominate import tags
 from dominate.util import raw
 
-from util.files import replace_text
+from util.atomic_write import replace_text
 
 HERE = Path(__file__).parent
 

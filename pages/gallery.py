@@ -12,7 +12,7 @@ from dominate.util import raw
 from pages import rows
 from pages.document import document, embedded
 from pages.rows import Column, Picture, filled
-from util.files import replace_text
+from util.atomic_write import replace_text
 
 PER_PAGE = 100  # rows
 TILES = 250  # pictures on a page without rows

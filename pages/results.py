@@ -10,17 +10,17 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from metrics import better, finite
+from pages.async_writer import Writer
 from pages.gallery import Book, tile_pages, write_tiles
 from pages.gallery import page_name as numbered
 from pages.names import Names, file_name, label_parts, tails_of
 from pages.rows import Column, Picture, filled, means_html
+from registry.lookup import entries
+from util.atomic_write import replace_text
 from util.errors import EnvironmentFault, OptionError
-from util.files import replace_text
-from util.metrics import better, finite
-from util.pixels import as_image, fits_png, grid, save_numbers, save_png, to_image
-from util.registry import entries
-from util.values import of_option, side
-from util.writer import Writer
+from util.image_io import as_image, fits_png, grid, save_numbers, save_png, to_image
+from util.value_range import of_option, side
 
 WAITING = 64e6  # bytes of pictures that wait for their files; a larger one waits for no thread
 FIRST_FEW = 8  # pictures of a class on the first page; all are on the class's own

@@ -7,7 +7,7 @@ from dominate import tags
 
 from pages.document import document, embedded, write
 from pages.rows import address
-from util.files import replace_text
+from util.atomic_write import replace_text
 
 STYLES, SCRIPTS = ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js")
 STATIC = 20  # epochs that the page shows without its script

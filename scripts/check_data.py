@@ -16,19 +16,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from util.batchwork import SHOWN, some
-from util.command import Command, say
-from util.disk import fault
-from util.errors import DataError
-from util.files import replace_text
-from util.report import guarded
+from cli.main import guarded
+from cli.script import Command
+from data.prepare.batch import SHOWN, some
+from util.atomic_write import replace_text
+from util.disk_space import fault
+from util.errors import DataError, say
 
 
 def survey(o, further):
     """Return what is seen of all phases, and in which way: as which data set."""
-    from data.survey import Survey, guess_mode, phases_of
+    from data.prepare.survey import Survey, guess_mode, phases_of
     from options.parse import parse
-    from util.registry import find
+    from registry.lookup import find
 
     named = [phase.strip() for phase in o.phases.split(",") if phase.strip()]
     wanted = named or phases_of(o.dataroot)

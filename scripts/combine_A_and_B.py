@@ -12,10 +12,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data.prepare import add_joining_flags, apart, join_tasks, pairs, top_folder
-from util.batchwork import carry_out
-from util.command import Command, positive, say
-from util.report import guarded
+from cli.main import guarded
+from cli.script import Command, positive
+from data.prepare.batch import carry_out
+from data.prepare.pairs import add_joining_flags, apart, join_tasks, pairs, top_folder
+from util.errors import say
 
 
 def main(argv, report):

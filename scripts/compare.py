@@ -9,12 +9,12 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from cli.main import guarded
+from displays.curves import of_run
 from pages.compare import read_results, write_comparison
 from pages.names import file_name
-from util.curves import of_run
+from serialization.run_names import meant
 from util.errors import DataError, EnvironmentFault, OptionError
-from util.report import guarded
-from util.runs import meant
 
 
 class Parser(argparse.ArgumentParser):

@@ -20,15 +20,16 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm import tqdm
 
-from util import disk, lock, sources
-from util.command import Command
+from cli.main import guarded
+from cli.script import Command
+from data.download import catalog
+from data.download.catalog import Source
+from data.download.fetch import Wish, fetch
+from data.download.partial import Part, forget, sha256, unwritable
+from data.download.unpack import Broken, Refused, being_unpacked, unpack
+from util import disk_space, file_lock
+from util.atomic_write import replace_text
 from util.errors import CheckpointError, EnvironmentFault, OptionError, printable
-from util.fetch import Wish, fetch
-from util.files import replace_text
-from util.part import Part, forget, sha256, unwritable
-from util.report import guarded
-from util.sources import Source
-from util.unpack import Broken, Refused, being_unpacked, unpack
 
 RECORDS = "downloads.json"  # in --to: {"files": {key: {"sha256", "bytes", "from"}}, "folders": {folder: key}}
 WEIGHTS = "latest_net_G.pth"
@@ -65,7 +66,7 @@ class Progress:
         self.bar.update(done - self.bar.n)
         if self.bar.disable and total and done * 10 // total > self.tenth:
             self.tenth = done * 10 // total
-            print(printable(f"{self.what}: {self.tenth}0 % of {disk.in_units(total)}"), flush=True)
+            print(printable(f"{self.what}: {self.tenth}0 % of {disk_space.in_units(total)}"), flush=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -97,7 +98,7 @@ class Records:
 
     def add(self, source: Source, digest: str, size: int, address: str) -> None:
         """Note what is about to get its name."""
-        with lock.opened(self.path, "a second download", wait=True) or contextlib.nullcontext():
+        with file_lock.opened(self.path, "a second download", wait=True) or contextlib.nullcontext():
             found = self.read()
             found["files"][source.key] = {"sha256": digest, "bytes": size, "from": address}
             found["folders"][source.folder] = source.key
@@ -187,7 +188,7 @@ def check_sum(source: Source, to: Path, digest: str) -> None:
 
 def check_weights(file: Path) -> None:
     """Raise Broken for a file that holds no weights that can be used."""
-    from util.checkpoint import weights  # imports torch, which data sets do not need
+    from serialization.weight_files import weights  # imports torch, which data sets do not need
 
     try:
         weights(file)
@@ -210,14 +211,14 @@ def main(argv, report):
     """Answer --list and --dry_run, or download."""
     o = parser().read(argv)
     if o.list:
-        print(sources.listing())
+        print(catalog.listing())
         return
     if not o.name:
         raise OptionError("command", "download.py", "names nothing to download", "give a NAME; --list prints all")
-    source = sources.find(o.name, o.family, o.model)
+    source = catalog.find(o.name, o.family, o.model)
     if o.url:
-        sources.check_address(o.url, "--url")
-    mirrors = sources.read_mirrors(o.mirrors) if o.mirrors else {}
+        catalog.check_address(o.url, "--url")
+    mirrors = catalog.read_mirrors(o.mirrors) if o.mirrors else {}
     addresses = [o.url] if o.url else source.addresses(mirrors)
     to = Path(o.to or ("checkpoints" if source.model else "datasets"))
     if o.dry_run:
@@ -241,14 +242,14 @@ def say_there(source: Source, to: Path) -> None:
 def plan(source: Source, to: Path, addresses: list[str]) -> list[str]:
     """Return what a download would do, in lines."""
     existing = next(folder for folder in (to, *to.resolve().parents) if folder.is_dir())
-    there = disk.free(existing)
+    there = disk_space.free(existing)
     rows = {
         "file": source.file,
         "address": ", or ".join(addresses),
-        "size": sources.size_in_words(source),
+        "size": catalog.size_in_words(source),
         "sha256": source.sha256 or Records(to).first_sum(source) or "not known; noted at the first download",
         "becomes": f"{place_of(source, to)}" + (" (is there already)" if os.path.lexists(place_of(source, to)) else ""),
-        "free": f"{disk.in_units(there) if there is not None else 'unknown'} in {existing}",
+        "free": f"{disk_space.in_units(there) if there is not None else 'unknown'} in {existing}",
     }
     return [f"{name:8} {text}" for name, text in rows.items()]
 

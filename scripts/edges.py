@@ -14,23 +14,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data import exact
-from data.edges import drawn, edges
-from data.prepare import FORMATS, apart, pictures
-from util.batchwork import Task, carry_out
-from util.command import Command, positive
+from cli.main import guarded
+from cli.script import Command, positive
+from data.prepare import lossless
+from data.prepare.batch import Task, carry_out
+from data.prepare.canny import drawn, edges
+from data.prepare.pairs import FORMATS, apart, pictures
 from util.errors import OptionError
-from util.report import guarded
 
 
 def draw(source: Path, path: Path, o) -> None:
     """Write the drawing of one photograph, beside it unless --only_edges."""
-    photo = exact.read(source)
-    mask = edges(exact.eight_bits(photo, source), o.sigma, o.low, o.high, o.min_length)
-    lines = exact.Exact(drawn(mask, o.line_width), o.format)
+    photo = lossless.read(source)
+    mask = edges(lossless.eight_bits(photo, source), o.sigma, o.low, o.high, o.min_length)
+    lines = lossless.Exact(drawn(mask, o.line_width), o.format)
     if not o.only_edges:  # black and white are the same under any profile
-        lines = exact.side_by_side(replace(lines, profile=photo.profile), photo, str(source))
-    exact.write(lines, path, o.format)
+        lines = lossless.side_by_side(replace(lines, profile=photo.profile), photo, str(source))
+    lossless.write(lines, path, o.format)
 
 
 def main(argv, report):
@@ -59,7 +59,7 @@ def main(argv, report):
     o.format = FORMATS[o.format]
     tasks = []
     for path in pictures(o.input):
-        target = Path(o.output, path).with_suffix(exact.SUFFIXES[o.format])
+        target = Path(o.output, path).with_suffix(lossless.SUFFIXES[o.format])
         tasks.append(Task(target, Path(o.input, path), partial(draw, Path(o.input, path), o=o)))
     carry_out(tasks, o, Path(o.output))
 

@@ -11,12 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data.layouts import phases
-from data.prepare import Pair, add_joining_flags, join_tasks, pairs, pictures
-from util.batchwork import Task, carry_out, some
-from util.command import Command, say
-from util.errors import DataError
-from util.report import guarded
+from cli.main import guarded
+from cli.script import Command
+from data.listing.layouts import phases
+from data.prepare.batch import Task, carry_out, some
+from data.prepare.pairs import Pair, add_joining_flags, join_tasks, pairs, pictures
+from util.errors import DataError, say
 
 
 def by_order(A: Path, B: Path) -> list[Pair]:

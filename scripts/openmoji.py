@@ -22,10 +22,10 @@ sys.path.insert(0, str(ROOT))
 from PIL import Image
 from tqdm import tqdm
 
-from util.command import Command, positive
+from cli.main import guarded
+from cli.script import Command, positive
+from data.download.partial import unwritable
 from util.errors import EnvironmentFault, OptionError, printable
-from util.part import unwritable
-from util.report import guarded
 
 COLOURED = ("color", "color-foreground", "skin", "skin-shadow", "hair")  # groups of an icon that are no lines
 SKIN_TONES = re.compile("1F3F[B-F]")

@@ -14,13 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from util.command import Command
-from util.disk import REMEDIES
+from cli.main import guarded
+from cli.script import Command
+from displays.loss_history import Losses, Points, read_losses
+from serialization.run_names import meant
+from util.disk_space import REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, printable
-from util.losses import Losses, Points, read_losses
-from util.registry import nearest
-from util.report import guarded
-from util.runs import meant
+from util.spelling import nearest
 
 LOGS = ("losses.jsonl", "loss_log.txt")
 STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 3)), (0, (4, 1.2, 1, 1.2, 1, 1.2)))

@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data import exact
-from data.prepare import FORMATS, Pair
-from util.batchwork import Task, carry_out, some
-from util.command import Command, say, size
-from util.errors import DataError
-from util.report import guarded
+from cli.main import guarded
+from cli.script import Command, size
+from data.prepare import lossless
+from data.prepare.batch import Task, carry_out, some
+from data.prepare.pairs import FORMATS, Pair
+from util.errors import DataError, say
 
 PHASES = {"train": "train", "val": "test"}  # theirs: ours; the labels of their test are not public
 PHOTO, LABELS = "_leftImg8bit.png", "_gtFine_color.png"
@@ -42,17 +42,17 @@ def found(photos: Path, labels: Path, phase: str) -> list[Pair]:
     return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
 
 
-def small(path: Path, o, resample: str) -> exact.Exact:
+def small(path: Path, o, resample: str) -> lossless.Exact:
     """Return a picture at the size asked for, without alpha, which Cityscapes' labels have and nobody means."""
-    whole = exact.read(path)
-    return exact.scaled(exact.Exact(whole.values[..., :3], whole.format), o.size, resample)
+    whole = lossless.read(path)
+    return lossless.scaled(lossless.Exact(whole.values[..., :3], whole.format), o.size, resample)
 
 
 def write(pair: Pair, path: Path, o, shows: str) -> None:
     """Write A, B, or both side by side."""
     photo, labels = (partial(small, one, o, how) for one, how in ((pair.A, "bicubic"), (pair.B, o.resample_labels)))
-    made = {"A": photo, "B": labels}.get(shows) or (lambda: exact.side_by_side(photo(), labels(), pair.name))
-    exact.write(made(), path, o.format, quality=100)
+    made = {"A": photo, "B": labels}.get(shows) or (lambda: lossless.side_by_side(photo(), labels(), pair.name))
+    lossless.write(made(), path, o.format, quality=100)
 
 
 def main(argv, report):
@@ -62,7 +62,7 @@ def main(argv, report):
     command.add_argument("--leftImg8bit_dir", required=True, metavar="FOLDER", help="holds train and val, with photos")
     command.add_argument("--output_dir", required=True, metavar="FOLDER", help="where train, trainA, ... go")
     command.add_argument("--size", type=size, default=(256, 256), metavar="WxH", help="of each half (default: 256)")
-    command.add_argument("--resample_labels", choices=tuple(exact.FILTERS), default="bicubic",
+    command.add_argument("--resample_labels", choices=tuple(lossless.FILTERS), default="bicubic",
                          help="bicubic mixes colours at borders, as in published results; nearest does not "
                          "(default: %(default)s)")  # fmt: skip
     command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg is of quality 100 "

@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults")]
 
 from catalogue import ELSEWHERE, TITLES
 
-from util.files import replace_text
+from util.atomic_write import replace_text
 
 PAGE = ROOT / "docs" / "reliability.md"
 HEAD = """# What survives what

@@ -11,11 +11,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data import exact
-from data.prepare import FORMATS, apart, heads, pictures, suffix
-from util.batchwork import Task, carry_out
-from util.command import Command, positive, size
-from util.report import guarded
+from cli.main import guarded
+from cli.script import Command, positive, size
+from data.prepare import lossless
+from data.prepare.batch import Task, carry_out
+from data.prepare.pairs import FORMATS, apart, heads, pictures, suffix
 
 
 def wanted(width: int, height: int, o) -> tuple[int, int]:
@@ -30,7 +30,7 @@ def wanted(width: int, height: int, o) -> tuple[int, int]:
 
 def scale(source: Path, path: Path, kind: str, to: tuple[int, int], resample: str) -> None:
     """Write one picture at its new size."""
-    exact.write(exact.scaled(exact.read(source, indexed=resample == "nearest"), to, resample), path, kind)
+    lossless.write(lossless.scaled(lossless.read(source, indexed=resample == "nearest"), to, resample), path, kind)
 
 
 def main(argv, report):
@@ -42,7 +42,9 @@ def main(argv, report):
     how.add_argument("--size", type=size, metavar="WxH", help="256 or 512x256 (width x height), whatever the shape was")
     how.add_argument("--short_side", type=positive, metavar="N", help="the shorter side, the other in proportion")
     how.add_argument("--long_side", type=positive, metavar="N", help="the longer side, the other in proportion")
-    command.add_argument("--resample", choices=tuple(exact.FILTERS), default="bicubic", help="(default: %(default)s)")
+    command.add_argument(
+        "--resample", choices=tuple(lossless.FILTERS), default="bicubic", help="(default: %(default)s)"
+    )
     command.add_argument("--only_shrink", action="store_true", help="with a side: leave smaller pictures their size")
     command.add_argument("--format", choices=("keep", *FORMATS), default="keep",
                          help="of the new files (default: %(default)s)")  # fmt: skip

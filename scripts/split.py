@@ -15,11 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data.prepare import apart, pictures, share
-from util.batchwork import Task, carry_out
-from util.command import Command, say
-from util.errors import DataError, OptionError
-from util.report import guarded
+from cli.main import guarded
+from cli.script import Command
+from data.prepare.batch import Task, carry_out
+from data.prepare.pairs import apart, pictures, share
+from util.errors import DataError, OptionError, say
 
 PARTS = ("train", "val", "test")
 

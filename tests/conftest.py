@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 from processes import Started
 
-from util import memory
+from util import malloc
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -104,10 +104,10 @@ def command(tmp_path, monkeypatch, capsys):
     def run(script: str, *argv: object) -> Ended:
         import test as test_script
         import train as train_script
-        from util import plugins
-        from util.report import guarded
+        from cli.main import guarded
+        from registry import discovery
 
-        plugins.forget()
+        discovery.forget()
         capsys.readouterr()
         module = {"train": train_script, "test": test_script}[script]
         try:
@@ -118,7 +118,7 @@ def command(tmp_path, monkeypatch, capsys):
         return Ended(code, printed.out, printed.err)
 
     yield run
-    memory.give_back()  # a command has a process of its own; the tests after this one do not
+    malloc.give_back()  # a command has a process of its own; the tests after this one do not
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def script(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, *argv: object) -> Ended:
-        from util.report import guarded
+        from cli.main import guarded
 
         capsys.readouterr()
         try:
@@ -185,7 +185,7 @@ def web(monkeypatch):
     """A web server on this machine (tests/web.py), no proxies, and no waiting between tries."""
     from web import Web
 
-    from util import fetch
+    from data.download import fetch
 
     monkeypatch.setattr(fetch, "PAUSE", 0)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
@@ -216,14 +216,15 @@ def _quiet_globals(monkeypatch):
     """Leave plug-ins and signal handlers as they were; a write to a full disk is tried again without waiting."""
     import signal
 
-    from util import disk, plugins
+    from registry import discovery
+    from util import disk_space
 
-    monkeypatch.setattr(disk, "WAIT", 0)
+    monkeypatch.setattr(disk_space, "WAIT", 0)
     kept = {
         s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
     }
     yield
-    plugins.forget()
+    discovery.forget()
     for number, handler in kept.items():
         signal.signal(number, handler)
 
@@ -238,7 +239,7 @@ def options(*argv: str):
 @pytest.fixture
 def always_halved(monkeypatch):
     """Have convolutions multiply half as often however small they are."""
-    from networks import winograd
+    from networks.cpu import winograd_conv
 
     for name in ("CHANNELS", "ROWS", "WORK"):
-        monkeypatch.setattr(winograd, name, 1)
+        monkeypatch.setattr(winograd_conv, name, 1)

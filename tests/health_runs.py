@@ -28,7 +28,7 @@ RECORDER = '''"""recorder: a display that keeps the measures of the fixed sample
 import json
 
 from util import health
-from util.display import DISPLAYS, Sink
+from displays.base import DISPLAYS, Sink
 
 
 class Recorder(Sink):
@@ -99,7 +99,7 @@ class Turned(CycleGAN):
         return super().loss_g(batch, out) | {"pull": 10 * pulled}
 '''
 TIRED = '''"""A learning rate that ends after three epochs."""
-from util.schedule import LR_POLICIES
+from training.lr_schedule import LR_POLICIES
 
 LR_POLICIES["tired"] = lambda epoch, o, history: float(epoch <= 3)
 '''

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from util import reading
+from serialization import safe_load
 from util.errors import CheckpointError
 
 MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
@@ -27,7 +27,7 @@ FLOATS = struct.pack("<4f", 1, 2, 3, 4)
 def is_accepted(path: Path) -> bool:
     """Whether the look through a file finds nothing against it."""
     try:
-        reading.check(path)
+        safe_load.check(path)
     except CheckpointError:
         return False
     return True

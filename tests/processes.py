@@ -14,8 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PRELOADED = ["train", "test", "torch", "torchvision.transforms.v2", "models.cycle_gan", "models.pix2pix",
-             "models.cgan", "data.aligned", "data.unaligned", "data.loader", "util.run", "util.rehearsal",
-             "displays.visdom", "networks.resnet", "networks.unet", "networks.patch", "pages.results"]  # fmt: skip
+             "models.cgan", "data.aligned", "data.unaligned", "data.loading.loader", "training.run",
+             "training.preflight", "displays.visdom", "networks.architectures.resnet", "networks.architectures.unet",
+             "networks.architectures.patchgan", "pages.results"]  # fmt: skip
 
 
 class Started:

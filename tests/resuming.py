@@ -16,7 +16,7 @@ from test_train import DEMO, TRAINABLE, Page, history, plugin_files, run_in
 # a display that lets a test stop the run after some step: by signals to itself, or by waiting for a byte on its stdin
 STOPPER = """
 import os, signal
-from util.display import DISPLAYS, Sink
+from displays.base import DISPLAYS, Sink
 
 class Stopper(Sink):
     loss_freq = 1

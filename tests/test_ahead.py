@@ -6,7 +6,7 @@ from test_networks import NAMES, flags
 from torch import nn
 
 from networks import discriminator, generator
-from networks.ahead import ahead, treats_samples_alone
+from networks.batched import ahead, treats_samples_alone
 
 NETS = [("generator", name) for name in NAMES["generator"]] + [
     ("discriminator", name) for name in NAMES["discriminator"]

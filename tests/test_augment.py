@@ -20,17 +20,18 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from data import AUGMENTATIONS, augmentations
-from data.augment import Augment, as_type
-from data.augment_spec import read_spec
-from data.augmentations import CONTAINERS, LEFT_OUT, PHOTOMETRIC, snake_case
-from data.loader import Loader
-from data.raster import Raster
+from data import AUGMENTATIONS
+from data.augment import table
+from data.augment.grammar import read_spec
+from data.augment.pipeline import Augment, as_type
+from data.augment.table import CONTAINERS, LEFT_OUT, PHOTOMETRIC, snake_case
+from data.decoding.raster import Raster
+from data.loading.loader import Loader
 from data.transforms import Preprocess
 from options.parse import parse
-from util import plugins
+from registry import discovery
+from registry.lookup import find
 from util.errors import OptionError, UserError
-from util.registry import find
 from util.seeding import seeded
 
 NAMES = list(AUGMENTATIONS)
@@ -88,10 +89,10 @@ def test_a_class_that_torchvision_adds_is_there_by_itself(tmp_path, monkeypatch)
     (tmp_path / "transforms" / "v2").mkdir(parents=True)
     source = "from . import functional\nfrom ._new import RandomFogOfWar, helper\nfrom ._color import ColorJitter\n"
     (tmp_path / "transforms" / "v2" / "__init__.py").write_text(source)
-    monkeypatch.setattr(augmentations, "find_spec", lambda _: SimpleNamespace(submodule_search_locations=[tmp_path]))
-    assert augmentations._classes() == ["RandomFogOfWar", "ColorJitter"]
-    monkeypatch.setattr(augmentations, "find_spec", lambda _: None)
-    assert augmentations._classes() == []
+    monkeypatch.setattr(table, "find_spec", lambda _: SimpleNamespace(submodule_search_locations=[tmp_path]))
+    assert table._classes() == ["RandomFogOfWar", "ColorJitter"]
+    monkeypatch.setattr(table, "find_spec", lambda _: None)
+    assert table._classes() == []
 
 
 @pytest.mark.parametrize(
@@ -376,10 +377,10 @@ def test_any_text_is_read_or_refused(text):
 def _as_it_was(tmp_path, monkeypatch):
     """Work in an empty folder; forget what a test's plug-ins put into the table."""
     monkeypatch.chdir(tmp_path)
-    plugins.forget()
+    discovery.forget()
     kept = dict(AUGMENTATIONS), dict(AUGMENTATIONS.origins)
     yield
-    plugins.forget()
+    discovery.forget()
     AUGMENTATIONS.clear()
     dict.update(AUGMENTATIONS, kept[0])
     AUGMENTATIONS.origins = kept[1]
@@ -400,7 +401,7 @@ def test_without_augmentation_nothing_more_is_drawn_and_torchvision_is_not_impor
     code = """
 import random, sys
 from options.parse import parse
-from util.registry import find
+from registry.lookup import find
 data = find("dataset", "aligned")(parse(["--model", "pix2pix"], "train"))
 random.seed(3)
 geometry = data.preprocess.draw()
@@ -701,7 +702,7 @@ def test_the_page_names_every_augmentation_and_its_examples_work(tmp_path):
     assert set(re.findall(r"`(\w+)`", places)) == PHOTOMETRIC
     ((name, source),) = re.findall(r"```python file=(\S+)\n(.*?)```", page, re.DOTALL)
     (tmp_path / name).write_text(source)
-    plugins.use([name])
+    discovery.use([name])
     commands = [shlex.split(line) for line in page.splitlines() if line.startswith("python train.py --")]
     specs = [words[i : i + 2] for words in commands for i, word in enumerate(words) if word.startswith("--augment")]
     held = (

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, SMALL, picture
 
-from util.registry import FLAGS, HOMES, entries
+from registry.lookup import FLAGS, HOMES, entries
 
 PIX2PIX = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--dataroot", "paired", "--n_epochs", "2",
            "--n_epochs_decay", "0", "--name", "run"]  # fmt: skip
@@ -311,7 +311,7 @@ def test_a_device_that_is_not_there(command, files):
 
 def third_time(monkeypatch, problem):
     """Let a part of ours fail in the third step."""
-    from util.means import Means
+    from training.loss_meter import Means
 
     add, calls = Means.add, []
 
@@ -363,7 +363,7 @@ from dataclasses import dataclass
 from models.pix2pix import Pix2Pix
 from networks import generator
 from options.fields import option
-from util.pool import ImagePool
+from util.image_pool import ImagePool
 
 
 class Choosy(Pix2Pix):

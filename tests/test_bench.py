@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Ended
 
-from benchmarks import bench, figures, neighbour, plan, scaling, sides, soak, ways
+from benchmarks import bench, busy_neighbour, scaling, variants
+from benchmarks import case_table as plan
+from benchmarks.harness import process as sides
+from benchmarks.harness import stats
+from tests.soak import soak
 from util.errors import DataError, OptionError
 
 
@@ -20,7 +24,7 @@ def bench_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def run(*argv: object) -> Ended:
-        from util.report import guarded
+        from cli.main import guarded
 
         code = guarded(bench.main, [str(word) for word in argv])
         printed = capsys.readouterr()
@@ -55,7 +59,7 @@ def test_every_case_runs_and_tells_its_figures(bench_command, tmp_path, kind):
 
 
 def test_every_model_that_trains_has_a_step():
-    from util.registry import entries
+    from registry.lookup import entries
 
     models = {entry.name for entry in entries("model") if entry.origin == "built in"} - {"test"}
     assert {f"step_{name}" for name in models} <= set(plan.plan(False))
@@ -66,7 +70,7 @@ def test_flops_are_those_of_the_mathematics(tmp_path):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmarks.cases import Step
+    from benchmarks.our_cases import Step
 
     argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY]
     step = Step("", argv, str(tmp_path))
@@ -91,15 +95,17 @@ def test_flops_are_those_of_the_mathematics(tmp_path):
     assert step.facts["flops"] == generator + 2 * judge + counted(to_pictures)
 
 
-@pytest.mark.parametrize("flags", [way for way in ways.ON_CPU if way != ways.COMPILED])  # which compiles for long
+@pytest.mark.parametrize(
+    "flags", [way for way in variants.ON_CPU if way != variants.COMPILED]
+)  # which compiles for long
 def test_steps_with_flags_for_speed_run_and_are_counted(flags, tmp_path):
-    from benchmarks.cases import Step
+    from benchmarks.our_cases import Step
 
     argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY, "--batch_size", "4"]
     plain, step = Step("", argv, str(tmp_path)), Step("", [*argv, *flags.split()], str(tmp_path))
     assert all(math.isfinite(loss.detach()) for losses in step.once().values() for loss in losses.values())
     more = step.facts["flops"] / plain.facts["flops"]
-    if flags in ways.LESS:  # which compute forward again
+    if flags in variants.LESS:  # which compute forward again
         assert 1.2 < more < 1.5
     else:
         assert more == 1
@@ -126,12 +132,12 @@ def test_sides_take_turns():
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0, -1.0])
 def test_exponents_of_known_curves(power):
     xs = [1, 2, 4, 8, 100]
-    assert figures.exponent(xs, [3 * x**power for x in xs]) == pytest.approx(power)
+    assert stats.exponent(xs, [3 * x**power for x in xs]) == pytest.approx(power)
 
 
 def test_exponent_of_a_disturbed_curve_is_the_least_squares_one():
     xs = [1.0, 2.0, 4.0]
-    assert figures.exponent(xs, [1, 2 * math.e, 4]) == pytest.approx(1.0)  # the middle one pulls neither way
+    assert stats.exponent(xs, [1, 2 * math.e, 4]) == pytest.approx(1.0)  # the middle one pulls neither way
 
 
 def test_numbers_that_differ_give_no_ratio():
@@ -181,7 +187,7 @@ def test_a_reference_that_fails_is_one_line_with_its_reason(bench_command, tmp_p
     home = imitation(tmp_path / "ref", "raise ValueError('no such layer')")
     done = bench_command("--quick", "--rounds", "1", "--cases", "step_pix2pix", "--reference", home)
     assert done.code == 3 and len(done.err.splitlines()) == 1
-    assert str(home) in done.last and "theirs:Numbers ended with 1" in done.last
+    assert str(home) in done.last and "reference_cases:Numbers ended with 1" in done.last
 
 
 def test_the_reference_gets_our_weights_or_the_case_ends(bench_command, tmp_path):
@@ -193,12 +199,12 @@ def test_the_reference_gets_our_weights_or_the_case_ends(bench_command, tmp_path
 
 def test_a_side_that_dies_is_said():
     broken = {"argv": ["-c", "raise SystemExit('broken')"]}
-    with sides.Side("cases:Command", broken) as side, pytest.raises(DataError, match="broken"):
+    with sides.Side("our_cases:Command", broken) as side, pytest.raises(DataError, match="broken"):
         side.times(1)
 
 
 def test_processes_of_a_case_end_with_it():
-    with sides.Side("cases:Command", {"argv": ["-c", ""]}) as side:
+    with sides.Side("our_cases:Command", {"argv": ["-c", ""]}) as side:
         pid = side.process.pid
         assert Path(f"/proc/{pid}").exists() and len(side.times(2)[0]) == 2
     assert side.process.returncode == 0
@@ -207,11 +213,11 @@ def test_processes_of_a_case_end_with_it():
 def test_tables_are_written_between_their_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- cases -->\nold\n<!-- /cases -->\nafter\n")
-    figures.write_between(page, "cases", "new")
-    figures.write_between(page, "cases", "newer")
+    stats.write_between(page, "cases", "new")
+    stats.write_between(page, "cases", "newer")
     assert page.read_text() == "before\n<!-- cases -->\nnewer\n<!-- /cases -->\nafter\n"
     with pytest.raises(DataError, match="no marks"):
-        figures.write_between(page, "scaling", "x")
+        stats.write_between(page, "scaling", "x")
     for mark in ("cases", "ways", "scaling", "neighbour", "gpu_cases", "gpu_ways"):
         assert f"<!-- {mark} -->" in bench.PAGE.read_text() and f"<!-- /{mark} -->" in bench.PAGE.read_text()
 
@@ -223,7 +229,7 @@ def test_curves_have_exponents(bench_command, tmp_path):
     assert list(found) == list(scaling.curves(False))
     for curve in found.values():
         xs, ys = ([p[what] for p in curve["points"]] for what in ("x", "seconds"))
-        assert curve["time"] == pytest.approx(figures.exponent(xs, ys))
+        assert curve["time"] == pytest.approx(stats.exponent(xs, ys))
         assert {"time_last", "memory", "bare_mb"} <= set(curve) and len(xs) == 2
 
 
@@ -231,10 +237,10 @@ def test_a_busy_neighbour_is_beside_every_setting(bench_command, tmp_path):
     done = bench_command("--neighbour", "--quick", "--rounds", "1", "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
     (found,) = json.loads((tmp_path / "all.json").read_text())["neighbour"].values()
-    assert list(found) == list(neighbour.SETTINGS)[:2] and found[neighbour.DEFAULT]["of_default"] == 1
+    assert list(found) == list(busy_neighbour.SETTINGS)[:2] and found[busy_neighbour.DEFAULT]["of_default"] == 1
     for figure in found.values():
         assert figure["ratio"] == pytest.approx(figure["beside"] / figure["alone"])
-    with neighbour.busy() as process:
+    with busy_neighbour.busy() as process:
         assert process.poll() is None
     assert process.returncode is not None
 
@@ -278,26 +284,26 @@ def test_every_way_is_beside_the_plain_one_and_one_that_fails_is_told(monkeypatc
             raise NotImplementedError
         return Pretended(argv, name, 4.0 if name == "plain" else 2.0)
 
-    monkeypatch.setattr(ways, "opened", opened)
-    found, table = ways.measured(0, False, 3)
-    asked = sum(len(each) for each in ways.ON_GPU.values()) - 1
+    monkeypatch.setattr(variants, "opened", opened)
+    found, table = variants.measured(0, False, 3)
+    asked = sum(len(each) for each in variants.ON_GPU.values()) - 1
     assert len(found) == asked and table.count("2.00x") == asked
     assert "fails: NotImplementedError" in table
     first = next(iter(found.values()))
     assert first == {"seconds": 2, "plain_seconds": 4, "ratio": 2, "peak_mb": 200, "plain_peak_mb": 400,
                      "flops_per_second": 4e9}  # fmt: skip
-    monkeypatch.setattr(ways, "opened", lambda argv, device, folder, name: short_of_memory())
-    found, table = ways.measured(0, False, 3)
-    assert not found and table.count("`plain`") == table.count("fails: CUDA out of memory") == len(ways.ON_GPU)
+    monkeypatch.setattr(variants, "opened", lambda argv, device, folder, name: short_of_memory())
+    found, table = variants.measured(0, False, 3)
+    assert not found and table.count("`plain`") == table.count("fails: CUDA out of memory") == len(variants.ON_GPU)
 
 
 @pytest.mark.parametrize("device", [-1, 0])
 def test_every_way_is_one_that_training_takes(device):
     from options.parse import parse
 
-    for argv, of in ways.trainings(device, False).values():
+    for argv, of in variants.trainings(device, False).values():
         for way in of:
-            o = parse([*argv, *ways.PLAIN, *way.split(), "--dataroot", "demo"], "train")
+            o = parse([*argv, *variants.PLAIN, *way.split(), "--dataroot", "demo"], "train")
             told = dict(flag.split() if " " in flag else (flag, "True") for flag in way.removeprefix("--").split(" --"))
             assert {name: str(getattr(o, name)) for name in told} == told
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import SMALL, options, picture
 
-from data.cache import Cache, Origin
-from data.loader import Loader
-from util.registry import find
+from data.decoding.cache import Cache, Origin
+from data.loading.loader import Loader
+from registry.lookup import find
 
 RNG = np.random.default_rng(2)
 
@@ -159,7 +159,7 @@ def test_a_full_disk_ends_the_caching_not_the_training(command, paired, tmp_path
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("data.cache._write_all", full)
+    monkeypatch.setattr("data.decoding.cache._write_all", full)
     ended = command("train", *SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--netD", "pixel", "--dataroot",
                     paired, "--n_epochs", 1, "--n_epochs_decay", 0, "--no_html", "--cache", "disk", "--cache_dir",
                     tmp_path / "kept", "--name", "x")  # fmt: skip

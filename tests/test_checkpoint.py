@@ -11,7 +11,7 @@ from conftest import SMALL, options
 from test_train import DEMO, TRAINABLE, rows
 
 import train
-from util import checkpoint
+from serialization import atomic_save, checkpoint, weight_files
 from util.errors import EnvironmentFault
 
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", "1", "--n_epochs_decay", "0",
@@ -48,27 +48,27 @@ def raising(problem, after=b""):
     ids=["torch", "full", "broken"],
 )  # fmt: skip
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(path, monkeypatch, problem):
-    checkpoint.write_atomically(path, {"a": torch.ones(3)})
+    atomic_save.write_atomically(path, {"a": torch.ones(3)})
     old = path.read_bytes()
     monkeypatch.setattr(torch, "save", raising(problem, b"half of it"))
     with pytest.raises(EnvironmentFault) as fault:
-        checkpoint.write_atomically(path, {"a": torch.zeros(3)})
+        atomic_save.write_atomically(path, {"a": torch.zeros(3)})
     assert str(path) in str(fault.value) and (getattr(problem, "strerror", None) or str(problem)) in str(fault.value)
     assert fault.value.code == 5
     assert path.read_bytes() == old and os.listdir(path.parent) == [path.name]
 
 
 def test_a_thing_that_cannot_be_saved_leaves_the_old_file_and_no_other(path):
-    checkpoint.write_atomically(path, {"a": torch.ones(3)})
+    atomic_save.write_atomically(path, {"a": torch.ones(3)})
     old = path.read_bytes()
     with pytest.raises(Exception, match="cannot be saved"):
-        checkpoint.write_atomically(path, {"a": _Unsavable()})
+        atomic_save.write_atomically(path, {"a": _Unsavable()})
     assert path.read_bytes() == old and os.listdir(path.parent) == [path.name]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_full_disk_at_the_last_moment_leaves_the_old_file(path, monkeypatch, step):
-    checkpoint.write_atomically(path, {"a": torch.ones(3)})
+    atomic_save.write_atomically(path, {"a": torch.ones(3)})
     old = path.read_bytes()
 
     def full(*args):
@@ -76,7 +76,7 @@ def test_a_full_disk_at_the_last_moment_leaves_the_old_file(path, monkeypatch, s
 
     monkeypatch.setattr(os, step, full)
     with pytest.raises(EnvironmentFault, match="No space left on device"):
-        checkpoint.write_atomically(path, {"a": torch.zeros(3)})
+        atomic_save.write_atomically(path, {"a": torch.zeros(3)})
     assert path.read_bytes() == old and os.listdir(path.parent) == [path.name]
 
 
@@ -94,7 +94,7 @@ def test_the_file_is_flushed_to_the_disk_before_it_gets_its_name_and_the_folder_
 
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "replace", watched_replace)
-    checkpoint.write_atomically(path, {"a": torch.ones(3)})
+    atomic_save.write_atomically(path, {"a": torch.ones(3)})
     assert happened == ["file", "rename", "folder"]
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
 
@@ -167,7 +167,7 @@ def test_other_files_are_no_states(tmp_path):
 def test_exports_are_plain_tensors_on_the_cpu_that_any_torch_reads(tmp_path, name):
     """An OrderedDict of tensors, as the reference writes; read with nothing but torch."""
     model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"), torch.device("cpu"))[2]
-    checkpoint.export(tmp_path, "7", model.networks())
+    weight_files.export(tmp_path, "7", model.networks())
     for net_name, network in model.networks().items():
         found = torch.load(tmp_path / f"7_net_{net_name}.pth", weights_only=True)
         assert type(found) is OrderedDict

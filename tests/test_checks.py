@@ -9,9 +9,10 @@ import torch
 from conftest import SMALL, picture
 from test_data import load, make
 
-from data import checks, index
-from data.checks import Check, header, too_many
-from data.files import list_files
+from data.decoding import header_check
+from data.decoding.header_check import Check, header, too_many
+from data.listing import index
+from data.listing.files import list_files
 from util.errors import DataError
 
 
@@ -74,8 +75,8 @@ def test_training_waits_no_longer_than_it_must_and_the_rest_goes_on_beside_it(fo
     go = threading.Event()
     look = Check._look
     monkeypatch.setattr(Check, "_look", lambda self, place: (go.wait(60), look(self, place))[1])
-    monkeypatch.setattr(checks, "PATIENCE", 0)
-    monkeypatch.setattr(checks, "REST", 0)
+    monkeypatch.setattr(header_check, "PATIENCE", 0)
+    monkeypatch.setattr(header_check, "REST", 0)
     check = begun(folder)
     assert not check.done.is_set() and capsys.readouterr().out == ""
     go.set()
@@ -90,7 +91,7 @@ def test_training_waits_no_longer_than_it_must_and_the_rest_goes_on_beside_it(fo
 def test_a_disk_that_does_not_answer_holds_nothing_up(folder, monkeypatch):
     never = threading.Event()
     monkeypatch.setattr(Check, "_look", lambda self, place: never.wait(60) and None)
-    monkeypatch.setattr(checks, "PATIENCE", 0)
+    monkeypatch.setattr(header_check, "PATIENCE", 0)
     check = begun(folder)
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "check")
     check.stop()
@@ -102,7 +103,7 @@ def test_a_disk_that_does_not_answer_holds_nothing_up(folder, monkeypatch):
 
 
 def test_the_look_ends_with_the_run(folder, monkeypatch):
-    monkeypatch.setattr(checks, "PATIENCE", 0)
+    monkeypatch.setattr(header_check, "PATIENCE", 0)
     dataset = make("aligned", folder.parent)
     dataset.spec()
     loader = load(dataset)
@@ -132,7 +133,7 @@ def test_what_was_found_sound_is_not_looked_at_again(folder, monkeypatch):
     looked.clear()
     begun(folder)
     assert looked == []
-    [file] = (checks.index.cache_folder() / "sound").iterdir()
+    [file] = (header_check.index.cache_folder() / "sound").iterdir()
     file.write_bytes(file.read_bytes()[:-200])
     begun(folder)
     assert sorted(looked) == list(range(41)), "damaged, it is as if there were none"

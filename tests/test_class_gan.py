@@ -13,9 +13,9 @@ from conftest import options, picture
 from PIL import Image
 
 from data.base import Spec
+from inference.sampling import Request, generate
+from registry.lookup import find
 from util.errors import DataError, OptionError
-from util.registry import find
-from util.sheets import Request, generate
 
 CLASSES = ("bird", "cat", "dog")
 TINY = ["--gpu_ids", "-1", "--ngf", "4", "--ndf", "4", "--crop_size", "16", "--num_threads", "0", "--display_id", "0",

@@ -8,9 +8,9 @@ import torch
 from conftest import SMALL, options
 from PIL import Image
 
+from registry.lookup import find
+from util.cielab import lab_to_rgb, rgb_to_lab
 from util.errors import OptionError
-from util.lab import lab_to_rgb, rgb_to_lab
-from util.registry import find
 
 # CIE values of sRGB colours (D65), as printed in colour science tables
 KNOWN = {(1, 1, 1): (100, 0, 0), (0, 0, 0): (0, 0, 0), (1, 0, 0): (53.24, 80.09, 67.20),

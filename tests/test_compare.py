@@ -12,9 +12,9 @@ from conftest import ROOT, Ended
 from looking import check_gallery, make_book, opened, search, until
 from PIL import Image
 
+from cli.main import guarded
+from displays.curves import LIMIT, of_run
 from scripts import compare
-from util.curves import LIMIT, of_run
-from util.report import guarded
 
 L1 = {"one": [0.1, 0.4, 0.3], "two": [0.2, 0.2, 0.2]}
 PSNR = {"one": [20, 10, math.inf], "two": [15, 15, 15]}

@@ -9,7 +9,7 @@ from test_display import Terminal
 
 from displays import console as module
 from displays.console import Console, bottleneck, fitting, shares
-from util.position import Position
+from util.progress import Position
 
 O = SimpleNamespace(print_freq=1, num_threads=0, no_progress=False)  # noqa: E741
 SPENT = {"data": 6.2, "compute": 3.0, "display": 0.5, "save": 0.3}

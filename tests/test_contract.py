@@ -14,11 +14,11 @@ from PIL import Image
 from torch import nn
 
 from models.base import BaseModel, Phase
+from registry import lookup
 from train import train_step
-from util import registry
-from util.means import Means
-from util.optim import Gates, Optimizers
-from util.run import Run
+from training.loss_meter import Means
+from training.optim import Gates, Optimizers
+from training.run import Run
 
 TINY = '''"""A small paired GAN, to show the contract."""
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ LAZY = LAZY.replace('netG": "unet_128"', 'netG": "unet_32"').replace("class Tiny
     def show(self, out):
         return {"negative": -out["fake_B"]}
 '''  # fmt: skip
-TRAINABLE = [e.name for e in registry.entries("model") if e.load().phases is not BaseModel.phases]
+TRAINABLE = [e.name for e in lookup.entries("model") if e.load().phases is not BaseModel.phases]
 SHORT = ["--n_epochs", "1", "--n_epochs_decay", "0", "--print_freq", "1"]
 
 
@@ -174,12 +174,12 @@ def test_a_lazy_phase_keeps_its_last_value_and_show_says_what_is_seen(command, p
 
 def prepared(name: str, folder: Path) -> tuple[Run, dict]:
     """Return a run of a registered model on generated pictures, and one batch."""
-    from data.loader import Loader
+    from data.loading.loader import Loader
 
     o = options("--model", name, "--dataroot", "demo", "--netG", "resnet_4blocks", "--batch_size", "2")
-    dataset = registry.find("dataset", o.dataset_mode)(o)
+    dataset = lookup.find("dataset", o.dataset_mode)(o)
     torch.manual_seed(0)
-    run = Run(o, folder, registry.find("model", name)(o, dataset.spec()), torch.device("cpu"), len(dataset))
+    run = Run(o, folder, lookup.find("model", name)(o, dataset.spec()), torch.device("cpu"), len(dataset))
     return run, next(iter(Loader(dataset, o, shuffle=True).epoch(1)))
 
 
@@ -249,7 +249,7 @@ def test_shown_by_default_is_every_4d_tensor_of_1_or_3_channels():
 def test_the_averaged_networks_are_what_test_loads(command, name):
     argv = [*SMALL, *SHORT, "--dataroot", "demo", "--netG", "resnet_4blocks", "--max_dataset_size", "1", "--name", "x"]
     assert command("train", "--model", name, *argv).code == 0
-    averaged = registry.find("model", name).averaged
+    averaged = lookup.find("model", name).averaged
     assert averaged
     files = {path.stem.removeprefix("latest_net_"): path for path in Path("checkpoints/x").glob("latest_net_*.pth")}
     assert set(averaged) < set(files)

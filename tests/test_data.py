@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.base import BaseDataset
-from data.loader import Loader, collate
+from data.loading.collate import collate
+from data.loading.loader import Loader
 from options.parse import parse
-from util import plugins
+from registry import discovery
+from registry.lookup import entries, find
 from util.errors import DataError
-from util.registry import entries, find
 from util.seeding import seeded
 
 DATASETS = [e.name for e in entries("dataset")]
@@ -540,7 +541,7 @@ class Numbers(BaseDataset):
 def test_spawned_workers_give_the_same_batches_also_of_a_plugin(tmp_path):
     """Workers that inherit nothing: they import the plug-in anew, from the path that travels with the data set."""
     (tmp_path / "numbers_from_outside.py").write_text(PLUGIN)
-    plugins.use([tmp_path / "numbers_from_outside.py"])
+    discovery.use([tmp_path / "numbers_from_outside.py"])
     dataset = make("numbers_from_outside", "unused", "--batch_size", 2)
     expected = digest(load(dataset, shuffle=True).epoch(1))
     loader = load(dataset, shuffle=True, num_threads=2)

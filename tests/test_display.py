@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_train import DEMO, Page, plugin_files, rows
 
-from util.display import Display, Sink
-from util.log import Log, v24_line
-from util.position import Position
+from displays.base import Sink
+from displays.group import Display
+from displays.loss_log import Log, v24_line
+from util.progress import Position
 
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2, "--n_epochs_decay", 0,
        "--max_dataset_size", 3, "--print_freq", 1, "--name", "run"]  # fmt: skip
@@ -28,7 +29,7 @@ FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epo
 # displays that fail, each in one of the ways there are
 BROKEN = """
 import shutil
-from util.display import DISPLAYS, Sink
+from displays.base import DISPLAYS, Sink
 
 def breaking(method):
     def fail(self, *args):

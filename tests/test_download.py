@@ -13,9 +13,9 @@ from conftest import SMALL
 from PIL import Image
 from web import honest, plain, tarred, zipped
 
-from networks.resnet import resnet_9blocks
+from data.download import catalog
+from networks.architectures.resnet import resnet_9blocks
 from scripts import download, openmoji
-from util import sources
 from util.errors import OptionError
 
 # names
@@ -34,7 +34,7 @@ THEIR_SCRIPTS = {  # the names that the reference's four scripts take
 @pytest.mark.parametrize(("family", "model"), THEIR_SCRIPTS)
 def test_every_name_of_the_reference_is_known(family, model):
     for name in THEIR_SCRIPTS[family, model].split():
-        source = sources.find(name, family, model)
+        source = catalog.find(name, family, model)
         assert (source.name, source.family, source.model) == (name, family, model)
         where = {False: "datasets", True: "pretrained_models" if family == "cyclegan" else "models-pytorch"}[model]
         suffix = ".pth" if model else {"cyclegan": ".zip", "pix2pix": ".tar.gz"}[family]
@@ -45,15 +45,15 @@ def test_every_line_of_the_list_is_a_command_that_means_one_thing(script):
     listed = script("download", "--list").out.splitlines()[1:-1]
     asked = [line.split("  ")[0].split() for line in listed]
     options = [download.parser().read(words) for words in asked]
-    found = [sources.find(o.name, o.family, o.model) for o in options]
-    assert found == sources.all_sources() and len({source.key for source in found}) == len(found)
+    found = [catalog.find(o.name, o.family, o.model) for o in options]
+    assert found == catalog.all_sources() and len({source.key for source in found}) == len(found)
     assert listed[3].split() == ["horse2zebra", "117", "MB", "a74d9d39", "horses", "and", "zebras"]
 
 
 def test_checksums_are_those_of_the_recorded_list(shared):
     text = (shared / "reference" / "ECOSYSTEM.md").read_text()
     rows = [line.split() for line in text.splitlines() if len(line.split()) == 3 and len(line.split()[2]) == 64]
-    known = {s.name: (s.size, s.sha256) for s in sources.all_sources() if s.sha256}
+    known = {s.name: (s.size, s.sha256) for s in catalog.all_sources() if s.sha256}
     assert len(known) == 10  # that of Cityscapes may not be passed on
     assert {name: (int(size), digest) for name, size, digest in rows if name != "cityscapes"} == known
 
@@ -88,8 +88,8 @@ def test_wrong_words_are_answered_in_a_line(script, argv, said):
 
 
 def test_the_name_of_the_run_means_the_generator():
-    assert sources.find("horse2zebra_pretrained") == sources.find("horse2zebra", model=True)
-    assert sources.find("horse2zebra").model is False and sources.find("style_monet").model is True
+    assert catalog.find("horse2zebra_pretrained") == catalog.find("horse2zebra", model=True)
+    assert catalog.find("horse2zebra").model is False and catalog.find("style_monet").model is True
 
 
 # mirrors
@@ -108,13 +108,13 @@ def test_mirrors_replace_the_beginning_of_an_address(tmp_path):
         "people.eecs.berkeley.edu/": ["http://2/", "http://3/"],
     }
     (tmp_path / "m.json").write_text(json.dumps(given))
-    mirrors = sources.read_mirrors(str(tmp_path / "m.json"))
+    mirrors = catalog.read_mirrors(str(tmp_path / "m.json"))
     path = "~taesung_park/CycleGAN/datasets/mini.zip"
     found = ["http://one/cyclegan/datasets/mini.zip", f"http://2/{path}", f"http://3/{path}"]
-    assert sources.find("mini").addresses(mirrors) == found
-    assert len(sources.find("mini").addresses({"elsewhere.org": ["http://x"]})) == 2
+    assert catalog.find("mini").addresses(mirrors) == found
+    assert len(catalog.find("mini").addresses({"elsewhere.org": ["http://x"]})) == 2
     with pytest.raises(OptionError):
-        sources.read_mirrors(str(tmp_path))
+        catalog.read_mirrors(str(tmp_path))
 
 
 # doing, or only saying

@@ -10,9 +10,9 @@ from torch import nn
 
 from data.base import Spec
 from models.base import BaseModel, Phase
-from networks.tune import tune
-from util.dry_run import counted
-from util.registry import find
+from networks.runtime.apply import tune
+from registry.lookup import find
+from training.dry_run import counted
 
 TRAINED = [name for name, kind in MODELS.items() if kind.phases is not BaseModel.phases]
 

@@ -6,9 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from data import files, index
-from data.files import list_files, list_folders
-from data.paths import Paths
+from data.listing import files, index
+from data.listing.files import list_files, list_folders
+from data.listing.paths import Paths
 
 # --- what lies in a folder ------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from options.parse import parse
-from util import registry
+from registry import lookup
 
 FACTS = Path(__file__).parent / "facts"
 FORCED = {"num_threads": "0", "batch_size": "1", "serial_batches": "True", "no_flip": "True"}  # by v24's test.py
@@ -55,7 +55,7 @@ def owner_words(owner: str) -> tuple[str, str]:
 
 def is_here(owner: str) -> bool:
     kind, name = owner_words(owner)
-    return not name or name in {e.name for e in registry.entries(kind)}
+    return not name or name in {e.name for e in lookup.entries(kind)}
 
 
 def chosen_by(owner: str) -> list[str]:

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import fuzz
-from benchmarks.mutations import mutated, sources
-from data.images import open_image
+from data.decoding.images import open_image
+from tests.fuzz import fuzz
+from tests.fuzz.mutations import mutated, sources
 from util.errors import DataError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processor time and memory are read from Linux' /proc")
@@ -108,7 +108,7 @@ def test_a_broken_reader_is_found_out_and_the_file_kept(reader, said, tmp_path, 
     assert sum(seen.outcomes.values()) == 12
     _, ending, data = mutated(ZERO + 5)
     assert (tmp_path / "kept" / f"{ZERO + 5}{ending}").read_bytes() == data
-    assert f"python benchmarks/fuzz.py --only {ZERO + 5}" in capsys.readouterr().out
+    assert f"python tests/fuzz/fuzz.py --only {ZERO + 5}" in capsys.readouterr().out
 
 
 def test_memory_that_is_never_given_back_shows(tmp_path, monkeypatch):

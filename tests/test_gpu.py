@@ -9,13 +9,13 @@ from conftest import SMALL, options
 from PIL import Image
 from test_step import ALONE, MODELS, TRAINED, far, trained
 
-from data.loader import Loader
+from data.loading.loader import Loader
+from inference.translator import ALIKE
 from networks.norm import InstanceNorm
-from networks.precision import lower
+from networks.runtime.amp import lower
+from registry.lookup import find
 from train import train_step
 from util.device import move
-from util.registry import find
-from util.translation import ALIKE
 
 if not torch.cuda.is_available():
     pytest.skip("there is no CUDA device here", allow_module_level=True)

@@ -12,12 +12,12 @@ from conftest import picture
 from health_runs import HEALTHY, SICK
 from test_train import TRAINABLE
 
+from displays import health_rules
 from displays.health import HealthNotes
-from util import health
-from util.health import PAIRED, Health, measured, notes
-from util.pixels import grid
-from util.position import Position
-from util.registry import entries
+from displays.health_rules import PAIRED, Health, measured, notes
+from registry.lookup import entries
+from util.image_io import grid
+from util.progress import Position
 
 FACTS = health_runs.facts()
 
@@ -81,7 +81,10 @@ def test_memory_does_not_grow_with_the_run():
         kept.row({"epoch": epoch, "step": epoch, "lr": 0.1, "mean": {"G_L1": 1.0}})
         if epoch <= 20:
             kept.samples(epoch, epoch, samples())
-    assert (len(kept.first) + len(kept.newest), len(kept.figures)) == (health.EARLY + health.LONG, health.IN_ROW)
+    assert (len(kept.first) + len(kept.newest), len(kept.figures)) == (
+        health_rules.EARLY + health_rules.LONG,
+        health_rules.IN_ROW,
+    )
 
 
 # --- losses
@@ -160,7 +163,7 @@ def test_a_learning_rate_of_nothing_is_named_unless_it_is_one_epochs(rates, flag
 @pytest.mark.parametrize("policy", [entry.name for entry in entries("lr_policy")])
 @pytest.mark.parametrize("epochs", [1, 10, 2000])
 def test_no_policy_here_is_taken_for_no_rate(policy, epochs):
-    from util.schedule import share
+    from training.lr_schedule import share
 
     o = SimpleNamespace(lr_policy=policy, n_epochs=epochs, n_epochs_decay=epochs, lr_decay_iters=epochs)
     history = [
@@ -194,7 +197,7 @@ def noisy(a):
     return np.clip(a + CURRENT.normal(0, 12, a.shape), 0, 255).astype(np.uint8)
 
 
-def of(shown, step=5000, epochs=health.IN_ROW):
+def of(shown, step=5000, epochs=health_rules.IN_ROW):
     return [measured(e, step, shown) for e in range(1, epochs + 1)]
 
 
@@ -262,7 +265,7 @@ def test_generated_sheets_are_judged_row_by_row():
 def test_large_pictures_cost_little():
     """What is measured of a picture is at most about 200 pixels wide."""
     wide = np.random.default_rng(0).integers(0, 256, (1024, 2048, 3), dtype=np.uint8)
-    assert max(health._small(wide).shape) <= 2 * 2 * health.PIXELS
+    assert max(health_rules._small(wide).shape) <= 2 * 2 * health_rules.PIXELS
 
 
 # --- in a run

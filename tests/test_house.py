@@ -208,9 +208,9 @@ MANY = "\n".join(["    x = 1"] * 60)
 CASES: list[tuple[Checker, str, str]] = [  # rule, path, a source that breaks it
     (import_directions, "util/html.py", "import networks"),
     (import_directions, "util/html.py", "def f():\n    from options.fields import option"),
-    (import_directions, "networks/unet.py", "from data.base import Spec"),
-    (import_directions, "networks/unet.py", "from options import fields"),
-    (import_directions, "networks/unet.py", "from models.base import Phase"),
+    (import_directions, "networks/architectures/unet.py", "from data.base import Spec"),
+    (import_directions, "networks/architectures/unet.py", "from options import fields"),
+    (import_directions, "networks/architectures/unet.py", "from models.base import Phase"),
     (import_directions, "data/single.py", "import models.base"),
     (import_directions, "data/single.py", "from options.parse import parse"),
     (import_directions, "models/pix2pix.py", "from data.aligned import Aligned"),

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from data import transforms
-from data.loader import collate
-from data.raster import Raster
+from data.decoding.raster import Raster
+from data.loading.collate import collate
 from data.transforms import to_tensor
-from util import pixels
-from util.values import Values
+from util import image_io
+from util.value_range import Values
 
 RNG = np.random.default_rng(8)
 
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(8)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strips_give_the_tensor_of_the_whole(channels, monkeypatch):
     array = RNG.integers(0, 256, (301, 7, channels), dtype=np.uint8)
-    colours = pixels.as_image(array)
+    colours = image_io.as_image(array)
     deep, values = Raster(RNG.integers(0, 65536, (301, 7, channels), dtype=np.uint16)), Values(0, 65535, "uint16")
     whole = to_tensor(colours), to_tensor(deep, values)
     monkeypatch.setattr(transforms, "HUGE", 100)
@@ -27,18 +27,18 @@ def test_strips_give_the_tensor_of_the_whole(channels, monkeypatch):
     halved = to_tensor(colours, halve=True)
     assert halved.dtype == torch.float16
     assert torch.equal(halved, whole[0].half())
-    assert (pixels.to_pixels(halved) == array).all(), "half precision tells all 256 values apart"
+    assert (image_io.to_pixels(halved) == array).all(), "half precision tells all 256 values apart"
     assert to_tensor(deep, values, halve=True).dtype == torch.float32, "but not 65,536"
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_strips_give_the_image_of_the_whole(channels, monkeypatch):
-    monkeypatch.setattr(pixels, "STRIP", 32 * 5)
+    monkeypatch.setattr(image_io, "STRIP", 32 * 5)
     tensor = torch.rand(channels, 73, 5) * 2.2 - 1.1
-    shown = pixels.to_image(tensor)
+    shown = image_io.to_image(tensor)
     assert isinstance(shown, Image.Image)
     assert shown.mode == ("RGB" if channels > 2 else "L")
-    assert (np.asarray(shown).reshape(*tensor.shape[1:], -1) == pixels.to_pixels(tensor)).all()
+    assert (np.asarray(shown).reshape(*tensor.shape[1:], -1) == image_io.to_pixels(tensor)).all()
 
 
 def test_one_picture_is_a_batch_without_a_copy():

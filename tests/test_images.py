@@ -12,12 +12,12 @@ import torch
 from conftest import picture
 from PIL import Image
 
-from data.files import is_readable, list_files
-from data.images import Reading, colour, open_image
+from data.decoding.images import Reading, colour, open_image
+from data.listing.files import is_readable, list_files
 from data.transforms import Preprocess, to_tensor
-from util import pixels
+from util import image_io
 from util.errors import DataError
-from util.pixels import as_image, save_image, save_png, to_pixels
+from util.image_io import as_image, save_image, save_png, to_pixels
 
 
 def scene(width=11, height=7):
@@ -356,7 +356,7 @@ def test_aspect_ratio_stretches_width_over_height(ratio, size, tmp_path):
 @pytest.mark.parametrize(("mode", "sides"), [("RGB", (20, 10)), ("L", (20, 10)), ("RGB", (1, 1)), ("L", (1, 7))])
 def test_a_picture_is_written_as_it_is(mode, sides, at_once, tmp_path, monkeypatch):
     """Small ones by a coder in memory, larger ones as they are coded."""
-    monkeypatch.setattr(pixels, "AT_ONCE", at_once)
+    monkeypatch.setattr(image_io, "AT_ONCE", at_once)
     image = picture(3, *sides, mode=mode)
     assert save_png(image, tmp_path / "x.png") == sides
     with Image.open(tmp_path / "x.png") as found:

@@ -10,13 +10,13 @@ from conftest import picture
 from PIL import Image
 from torch import nn
 
-from data.images import open_image
+from data.decoding.images import open_image
 from data.transforms import to_tensor
 from networks import discriminator, generator
 from networks.infer import infer_generator
-from util import checkpoint
-from util.pixels import to_pixels
-from util.registry import entries
+from registry.lookup import entries
+from serialization import weight_files
+from util.image_io import to_pixels
 
 RESNETS = ["resnet_9blocks", "resnet_6blocks", "resnet_4blocks"]
 UNETS = ["unet_256", "unet_128", "unet_64", "unet_32"]
@@ -154,10 +154,10 @@ def test_the_references_own_files_are_read(shared):
     assert len(files) >= 5
     for path in files:
         recorded = json.loads((path.parent / "trace.json").read_text())["options"]
-        state = checkpoint.weights(path)
+        state = weight_files.weights(path)
         found = infer_generator(state)
         for flag in ("netG", "ngf", "norm", "input_nc", "output_nc"):
             assert found[flag] == recorded[flag], (path, flag)
         net = build(**found)
-        checkpoint.fit(net, state, path)
+        weight_files.fit(net, state, path)
         assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items())

@@ -6,7 +6,7 @@ from conftest import SMALL, options
 from torch import nn
 
 from networks import generator
-from util import checkpoint
+from serialization import atomic_save, weight_files
 
 FEW = [*SMALL, "--netG", "resnet_4blocks", "--max_dataset_size", "1", "--n_epochs", "1",
        "--n_epochs_decay", "0", "--lr", "1e-12"]  # fmt: skip
@@ -17,7 +17,7 @@ def lone(tmp_path):
     """Somebody's latest_net_G.pth."""
     torch.manual_seed(7)
     net = generator(options("--netG", "resnet_4blocks"), 3, 3)
-    checkpoint.write_atomically(tmp_path / "latest_net_G.pth", net.state_dict())
+    atomic_save.write_atomically(tmp_path / "latest_net_G.pth", net.state_dict())
     return tmp_path / "latest_net_G.pth", net.state_dict()
 
 
@@ -50,7 +50,7 @@ def test_what_does_not_exist_or_fit_is_refused(command, lone, tmp_path):
     missing = command("train", *FEW, "--model", "cycle_gan", "--init_from", "nobody", "--name", "x")
     assert (missing.code, "no such file and no such run" in missing.last) == (4, True)
     other = nn.Linear(2, 2).state_dict()
-    checkpoint.write_atomically(tmp_path / "other.pth", other)
+    atomic_save.write_atomically(tmp_path / "other.pth", other)
     wrong = command("train", *FEW, "--model", "cycle_gan", "--init_from", "other.pth", "--name", "y")
     assert (wrong.code, "nothing in it fits" in wrong.last) == (4, True)
 
@@ -59,7 +59,7 @@ def test_what_does_not_exist_or_fit_is_refused(command, lone, tmp_path):
 def test_a_refused_source_leaves_the_old_run_whole(command, tmp_path, source):
     argv = [*FEW, "--model", "cycle_gan", "--name", "x"]
     assert command("train", *argv).code == 0
-    checkpoint.write_atomically(tmp_path / "other.pth", nn.Linear(2, 2).state_dict())
+    atomic_save.write_atomically(tmp_path / "other.pth", nn.Linear(2, 2).state_dict())
     before = {p: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
     assert len(before) >= 5
     assert command("train", *argv, "--overwrite", "--init_from", source).code == 4
@@ -93,7 +93,7 @@ def test_layers_called_block_and_module_keep_their_names():
         return whole
 
     source, target = network(), network()
-    checkpoint.fit(target, source.state_dict(), "x.pth")
+    weight_files.fit(target, source.state_dict(), "x.pth")
     assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
 
 

@@ -9,13 +9,13 @@ from conftest import options
 from torch.nn import functional as F
 
 from data.base import Spec
-from data.loader import Loader
+from data.loading.loader import Loader
 from models.base import BaseModel
 from options.parse import parse
+from registry.lookup import entries, find
 from train import train_step
+from training.run import Run
 from util.errors import OptionError
-from util.registry import entries, find
-from util.run import Run
 
 MODELS = {e.name: e.load() for e in entries("model")}
 # models between pictures; one that generates from classes has a file of its own

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from networks import narrow
-from networks.narrow import NarrowConv2d
+from networks.architectures.resnet import Resnet
+from networks.cpu import narrow_conv
+from networks.cpu.narrow_conv import NarrowConv2d
 from networks.norm import InstanceNorm
-from networks.resnet import Resnet
 
 
 def pair(before, after, side, bias=True):
@@ -62,9 +62,9 @@ def test_a_weight_that_is_made_anew_at_each_look_is_looked_at_once(before):
 def shapes(monkeypatch, conv, x):
     """Return the shapes of the weights that are convolved with."""
     seen = []
-    real = narrow.F.conv2d
+    real = narrow_conv.F.conv2d
     monkeypatch.setattr(
-        narrow.F, "conv2d", lambda x, w, *more, **how: seen.append(tuple(w.shape)) or real(x, w, *more, **how)
+        narrow_conv.F, "conv2d", lambda x, w, *more, **how: seen.append(tuple(w.shape)) or real(x, w, *more, **how)
     )
     conv(x)
     return seen

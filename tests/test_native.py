@@ -6,11 +6,13 @@ from conftest import SMALL, picture
 from PIL import Image
 from test_sizes import SIDES
 
-from data.images import open_image
-from data.raster import Raster, pixels
-from util.registry import entries
+from data.decoding.images import open_image
+from data.decoding.raster import Raster, pixels
+from registry.lookup import entries
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest shows what data/images.py leaves out
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning:PIL"
+)  # pytest shows what data/decoding/images.py leaves out
 RATIOS = ((1, 1), (1, 50), (50, 1), (20, 180), (64, 16))  # width, height
 GENERATORS = [e.name for e in entries("generator")]
 

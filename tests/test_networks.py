@@ -10,13 +10,13 @@ from conftest import options
 from torch import nn
 
 from networks import discriminator, generator
+from networks.architectures.patchgan import PatchDiscriminator, PixelDiscriminator
 from networks.init import init_weights
 from networks.norm import SyncBatchNorm, batch
-from networks.patch import PatchDiscriminator, PixelDiscriminator
-from networks.sizes import check_sizes
+from networks.padding import check_sizes
 from networks.summary import parameter_count, receptive_field, summarize
+from registry.lookup import entries
 from util.errors import DataError, OptionError
-from util.registry import entries
 
 NAMES = {kind: [e.name for e in entries(kind)] for kind in ("generator", "discriminator", "norm", "initialiser")}
 USUAL = dict(netG="resnet_9blocks", netD="basic", ngf=64, ndf=64, n_layers_D=3, norm="instance", no_dropout=True,
@@ -231,7 +231,7 @@ def test_padding_changes_nothing_in_a_unet(netG):
 @pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
 def test_padding_pads_residual_blocks_as_it_says(padding):
     """A block of one averaging convolution shows at its border what lies beyond it."""
-    from networks.resnet import ResnetBlock
+    from networks.architectures.resnet import ResnetBlock
 
     torch.manual_seed(0)
     block = ResnetBlock(1, lambda channels: nn.Identity(), False, False, padding)

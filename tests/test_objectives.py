@@ -7,9 +7,9 @@ from conftest import options
 from torch import nn
 
 from networks import GANLoss, discriminator
-from networks.objectives import gradient_penalty
+from networks.gan_loss import gradient_penalty
+from registry.lookup import entries, find
 from util.errors import OptionError
-from util.registry import entries, find
 
 NAMES = [e.name for e in entries("objective")]
 PREDICTIONS = np.array([-250.0, -3.0, -1.25, -0.5, 0.0, 0.25, 0.75, 1.5, 2.0, 40.0]).reshape(2, 1, 1, 5)

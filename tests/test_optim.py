@@ -10,8 +10,8 @@ from torch import nn
 
 import train
 from models.base import Phase
+from training.optim import Gates, Optimizers, trainable
 from util.errors import OptionError
-from util.optim import Gates, Optimizers, trainable
 
 FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, amp="off")
 

@@ -13,10 +13,10 @@ from conftest import ROOT, options
 from options import store
 from options.fields import Options
 from options.parse import BASE, flags_for, parse
-from util import registry
+from registry import lookup
 from util.errors import CheckpointError, OptionError
 
-MODELS = [e.name for e in registry.entries("model")]
+MODELS = [e.name for e in lookup.entries("model")]
 
 
 @pytest.fixture(autouse=True)
@@ -211,12 +211,12 @@ def test_help_of_a_model_groups_flags_by_owner_and_shows_its_defaults(command):
     assert shown == {"norm": "batch", "netG": "unet_256", "dataset_mode": "aligned"}
 
 
-@pytest.mark.parametrize("kind", list(registry.HOMES))
+@pytest.mark.parametrize("kind", list(lookup.HOMES))
 def test_list_shows_every_name_of_every_kind_with_its_origin(command, kind):
     ended = command("train", "--list")
     assert ended.code == 0
     block = re.search(rf"^{kind}:\n((?:  .*\n)+)", ended.out, re.MULTILINE)[1]
-    assert re.findall(r"^  (\S+)", block, re.MULTILINE) == sorted(e.name for e in registry.entries(kind))
+    assert re.findall(r"^  (\S+)", block, re.MULTILINE) == sorted(e.name for e in lookup.entries(kind))
     assert all(len(line.split(maxsplit=1)) == 2 for line in block.splitlines())
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from networks.field import field
-from networks.narrow import NarrowConv2d
-from networks.resnet import Resnet
-from networks.winograd import WinogradConv2d
+from inference.receptive_field import field
+from networks.architectures.resnet import Resnet
+from networks.cpu.narrow_conv import NarrowConv2d
+from networks.cpu.winograd_conv import WinogradConv2d
 
 
 @pytest.fixture(params=[4, 16], ids=["columns", "rows"])

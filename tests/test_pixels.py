@@ -8,11 +8,11 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from data.images import Reading, open_image
-from data.raster import Raster
+from data.decoding.images import Reading, open_image
+from data.decoding.raster import Raster
 from data.transforms import to_tensor
 from util.errors import DataError
-from util.values import USUAL, Values, measured, of_option, parse, side
+from util.value_range import USUAL, Values, measured, of_option, parse, side
 
 IDENTITY = """
 import torch

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from util import plugins
+from cli.main import guarded
+from displays.loss_history import epoch_rows, read_losses
+from registry import discovery
 from util.errors import DataError
-from util.losses import epoch_rows, read_losses
-from util.report import guarded
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import plot_losses
@@ -156,7 +156,7 @@ def plot(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*argv):
-        plugins.forget()
+        discovery.forget()
         code = guarded(plot_losses.main, [str(word) for word in argv])
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err)

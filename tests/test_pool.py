@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from util.pool import ImagePool
+from util.image_pool import ImagePool
 
 
 def numbered(*numbers):

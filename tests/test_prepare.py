@@ -15,10 +15,9 @@ import torch
 from conftest import ROOT, options, picture
 from PIL import Image
 
-from data import exact
 from data.aligned import Aligned
+from data.prepare import batch, lossless
 from data.transforms import to_tensor
-from util import batchwork
 
 COMBINE = ("combine_A_and_B", "--fold_A", "A", "--fold_B", "B", "--fold_AB", "AB")
 BATCH = {  # the least command line of every script that writes files, and what it writes
@@ -175,12 +174,12 @@ def test_every_bit_of_deep_pictures_is_kept(script, sources, mode):
         values = values if mode == "RGB;16" else values[..., 0] if mode == "I;16" else values[..., 0] / np.float32(7)
         Path(side).mkdir()
         kind = "TIFF" if mode == "F" else "PNG"
-        exact.write(exact.Exact(values, kind), Path(side, f"x{exact.SUFFIXES[kind]}"), kind)
+        lossless.write(lossless.Exact(values, kind), Path(side, f"x{lossless.SUFFIXES[kind]}"), kind)
     ended = script("combine_A_and_B", "--fold_A", "a", "--fold_B", "b", "--fold_AB", "AB")
     assert ended.code == 0, ended.err
     (name,) = files("AB")
-    sides = [exact.read(Path(side, name)).values for side in "ab"]
-    assert np.array_equal(exact.read(Path("AB", name)).values, np.hstack(sides))
+    sides = [lossless.read(Path(side, name)).values for side in "ab"]
+    assert np.array_equal(lossless.read(Path("AB", name)).values, np.hstack(sides))
 
 
 def test_other_profiles_become_srgb_and_equal_ones_are_kept(script, sources, shared):
@@ -190,11 +189,11 @@ def test_other_profiles_become_srgb_and_equal_ones_are_kept(script, sources, sha
     save("b", "one.png", width=425, height=250)
     ended = script("combine_A_and_B", "--fold_A", "a", "--fold_B", "b", "--fold_AB", "AB")
     assert ended.code == 0, ended.err
-    one = exact.read("AB/one.png")
+    one = lossless.read("AB/one.png")
     assert one.profile is None
-    assert np.array_equal(one.values[:, :425], exact.read("a/one.jpg", srgb=True).values)
-    assert not np.array_equal(one.values[:, :425], exact.read("a/one.jpg").values)
-    assert exact.read("AB/two.jpg").profile == exact.read("a/two.jpg").profile is not None
+    assert np.array_equal(one.values[:, :425], lossless.read("a/one.jpg", srgb=True).values)
+    assert not np.array_equal(one.values[:, :425], lossless.read("a/one.jpg").values)
+    assert lossless.read("AB/two.jpg").profile == lossless.read("a/two.jpg").profile is not None
 
 
 # make_aligned
@@ -453,7 +452,7 @@ def test_a_disk_that_refuses_is_one_line_and_leaves_no_halves(script, sources, m
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exact.Image.Image, "save", full)
+    monkeypatch.setattr(lossless.Image.Image, "save", full)
     ended = script(*COMBINE)
     assert ended.code == 5 and "cannot be written (No space left on device); free space there" in ended.last
     assert files("AB") == []
@@ -480,7 +479,7 @@ def test_two_files_of_one_name_and_sources_are_never_written_over(script, source
 def test_a_stopped_command_leaves_whole_files_and_goes_on_when_given_again(script, sources, monkeypatch, number, code):
     for side in "AB":  # many more than are begun at once
         save(side, *(f"train/more{i}.png" for i in range(40)))
-    write, begun, shutdown, heard = exact.write, [], ThreadPoolExecutor.shutdown, threading.Event()
+    write, begun, shutdown, heard = lossless.write, [], ThreadPoolExecutor.shutdown, threading.Event()
 
     def stopped_at_the_third(*words, **flags):
         begun.append(words)
@@ -493,7 +492,7 @@ def test_a_stopped_command_leaves_whole_files_and_goes_on_when_given_again(scrip
         heard.set()
         shutdown(*words, **flags)
 
-    monkeypatch.setattr(exact, "write", stopped_at_the_third)
+    monkeypatch.setattr(lossless, "write", stopped_at_the_third)
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", ending)
     before = signal.signal(number, signal.SIG_DFL)  # as in a fresh process: an earlier training may have left its own
     try:
@@ -506,7 +505,7 @@ def test_a_stopped_command_leaves_whole_files_and_goes_on_when_given_again(scrip
     ended = script(*COMBINE)
     assert ended.code == 0 and ended.out.endswith(
         f"{51 - len(left)} written to AB, {len(left)} were there already (--overwrite makes them anew)\n")  # fmt: skip
-    assert all(exact.read(Path("AB", name)).values.shape == (40, 96, 3) for name in files("A"))
+    assert all(lossless.read(Path("AB", name)).values.shape == (40, 96, 3) for name in files("A"))
 
 
 def test_odd_names_are_kept_and_told_in_one_line(script, tmp_path):
@@ -528,7 +527,7 @@ def test_work_is_bounded_ordered_and_ends_with_the_first_error():
             raise RuntimeError("at twenty")
         return number
 
-    results = batchwork.each(work, list(range(1000)), 2, "x")
+    results = batch.each(work, list(range(1000)), 2, "x")
     for number in range(20):
         assert next(results) == (number, number)
         assert max(begun) <= number + 8, "it does not run ahead of who takes the results"
@@ -538,7 +537,7 @@ def test_work_is_bounded_ordered_and_ends_with_the_first_error():
 
 
 def test_progress_is_plain_lines_without_a_terminal(capsys):
-    assert len(list(batchwork.each(str, list(range(2000)), 2, "writing"))) == 2000
+    assert len(list(batch.each(str, list(range(2000)), 2, "writing"))) == 2000
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [f"writing: {n} of 2000" for n in range(200, 2001, 200)] and not printed.err
 

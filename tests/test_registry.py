@@ -11,11 +11,11 @@ import torch
 from conftest import ROOT, SMALL
 
 from options.parse import parse
-from util import plugins, registry
+from registry import discovery, lookup
 from util.errors import OptionError
 
-KINDS = list(registry.HOMES)
-NAMES = [(kind, e.name) for kind in KINDS for e in registry.entries(kind)]
+KINDS = list(lookup.HOMES)
+NAMES = [(kind, e.name) for kind in KINDS for e in lookup.entries(kind)]
 EMPTY_MODEL = "from models.base import BaseModel\n\n\nclass {0}(BaseModel):\n    dataset_mode = 'aligned'\n"
 SMALLEST = '''"""The smallest model that trains."""
 from dataclasses import dataclass
@@ -61,10 +61,10 @@ class Plain(BaseDataset):
 def _as_it_was(tmp_path, monkeypatch):
     """Forget what a test's plug-ins put into tables, modules and paths."""
     monkeypatch.chdir(tmp_path)
-    tables = [registry.table(kind) for kind in KINDS]
+    tables = [lookup.table(kind) for kind in KINDS]
     kept = [(dict(table), dict(table.origins)) for table in tables]
     modules, paths = set(sys.modules), list(sys.path)
-    plugins.installed.cache_clear()
+    discovery.installed.cache_clear()
     yield
     for table, (entries, origins) in zip(tables, kept, strict=True):
         table.clear()
@@ -74,7 +74,7 @@ def _as_it_was(tmp_path, monkeypatch):
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
     sys.path[:] = paths
-    plugins.installed.cache_clear()
+    discovery.installed.cache_clear()
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def write(tmp_path):
 def refused(kind: str, name: str) -> str:
     """Ask for what cannot be had; return the error's text, which leads to exit code 2."""
     with pytest.raises(OptionError) as caught:
-        registry.find(kind, name)
+        lookup.find(kind, name)
     assert caught.value.code == 2
     return str(caught.value)
 
@@ -112,9 +112,9 @@ def spellings(name: str) -> set[str]:
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_every_spelling_of_a_name_finds_the_same_thing(kind, name):
-    found = {id(registry.find(kind, word)) for word in spellings(name)}
+    found = {id(lookup.find(kind, word)) for word in spellings(name)}
     assert len(found) == 1
-    assert registry.entry(kind, name.replace("_", "-")).name == name
+    assert lookup.entry(kind, name.replace("_", "-")).name == name
 
 
 @pytest.mark.parametrize("word", ["cycle_gan", "cyclegan", "CycleGAN", "cycle-gan"])
@@ -125,27 +125,27 @@ def test_the_command_line_takes_every_spelling_and_keeps_one(word):
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_a_misspelt_name_is_answered_with_the_nearest_and_the_list(kind, name):
     line = refused(kind, name + name[-1])
-    assert f"'{registry.FLAGS[kind]}'" in line
+    assert f"'{lookup.FLAGS[kind]}'" in line
     assert f"did you mean {name}?" in line
-    assert all(e.name in line.partition("choose one of")[2] for e in registry.entries(kind))
+    assert all(e.name in line.partition("choose one of")[2] for e in lookup.entries(kind))
 
 
 def test_a_file_is_found_by_its_name(write):
     path = write("my_gan.py", EMPTY_MODEL.format("Anything"))
-    plugins.use([path])
-    assert {registry.find("model", word).__name__ for word in spellings("my_gan")} == {"Anything"}
-    assert registry.entry("model", "my_gan").origin == str(path)
-    plugins.forget()
+    discovery.use([path])
+    assert {lookup.find("model", word).__name__ for word in spellings("my_gan")} == {"Anything"}
+    assert lookup.entry("model", "my_gan").origin == str(path)
+    discovery.forget()
     assert "no model is called 'my_gan'" in refused("model", "my_gan")
 
 
 def test_a_plug_in_that_failed_is_tried_anew(write):
     path = write("late.py", "import not_there_yet\n" + EMPTY_MODEL.format("Late"))
     with pytest.raises(OptionError):
-        plugins.use([path])
+        discovery.use([path])
     write("not_there_yet.py", "")
-    plugins.use([path])
-    assert registry.find("model", "late").__name__ == "Late"
+    discovery.use([path])
+    assert lookup.find("model", "late").__name__ == "Late"
 
 
 @pytest.mark.parametrize(("name", "why"), [("gone.py", "no such"), ("a.txt", "is not a .py file"), ("gone", "no such")])
@@ -165,13 +165,13 @@ def test_a_file_must_define_one_model(command, write):
 
 def test_a_file_may_build_on_other_models_and_on_its_neighbours(write):
     write("common_part.py", EMPTY_MODEL.format("CommonPart"))
-    plugins.use([
+    discovery.use([
         write("a.py", "from models.pix2pix import Pix2Pix\nclass A(Pix2Pix):\n    pass\n"),
         write("b.py", "import models.base as base\nclass B(base.BaseModel):\n    pass\n"),
         write("c.py", "from models.base import BaseModel as Base\nclass C(Base):\n    pass\n"),
         write("d.py", "from common_part import CommonPart\nclass D(CommonPart):\n    pass\n"),
     ])  # fmt: skip
-    assert [registry.find("model", name).__name__ for name in "abcd"] == list("ABCD")
+    assert [lookup.find("model", name).__name__ for name in "abcd"] == list("ABCD")
 
 
 PART = """class Mine:
@@ -187,15 +187,15 @@ PART = """class Mine:
 @pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("model", "dataset")])
 @pytest.mark.parametrize("as_folder", [False, True])
 def test_a_plug_in_extends_a_table_with_one_line(write, kind, value, as_folder):
-    module, table, _ = registry.HOMES[kind]
+    module, table, _ = lookup.HOMES[kind]
     write("plug/neighbour.py", PART.format("neighbour"))
     path = write("plug/own.py", f"from {module} import {table}\n\n\n{PART.format('own')}\n\n"
                  f"{table}['mine'] = {value}\n")  # fmt: skip
-    plugins.use([path.parent if as_folder else path])
-    assert [e.name for e in registry.entries(kind)].count("mine") == 1
-    assert registry.find(kind, "mine").marker == ("neighbour" if "neighbour" in value else "own")
-    assert registry.entry(kind, "MINE").origin == str(path)
-    assert [e.name for e in registry.entries(kind)].count("mine") == 1
+    discovery.use([path.parent if as_folder else path])
+    assert [e.name for e in lookup.entries(kind)].count("mine") == 1
+    assert lookup.find(kind, "mine").marker == ("neighbour" if "neighbour" in value else "own")
+    assert lookup.entry(kind, "MINE").origin == str(path)
+    assert [e.name for e in lookup.entries(kind)].count("mine") == 1
 
 
 def test_a_generator_objective_and_policy_from_a_file_train(write, command, paired):
@@ -203,8 +203,8 @@ def test_a_generator_objective_and_policy_from_a_file_train(write, command, pair
     write("extra.py", """
 from torch import nn
 from networks import GENERATORS, INITIALISERS, OBJECTIVES
-from networks.objectives import LSGAN
-from util.schedule import LR_POLICIES
+from networks.gan_loss import LSGAN
+from training.lr_schedule import LR_POLICIES
 
 def one(o, input_nc, output_nc):
     return nn.Sequential(nn.Conv2d(input_nc, output_nc, 1), nn.Tanh())
@@ -234,7 +234,7 @@ if __name__ == "__main__":
     multiprocessing.set_start_method("spawn")
     sys.path.insert(0, sys.argv.pop(1))
     import train
-    from util.report import guarded
+    from cli.main import guarded
 
     sys.exit(guarded(train.main, sys.argv[1:]))
 """
@@ -295,14 +295,14 @@ def package(write, monkeypatch):
 
 
 def test_entry_points_are_listed_unimported_and_found(package):
-    listed = {(e.kind, e.name): e.origin for kind in KINDS for e in registry.entries(kind)}
+    listed = {(e.kind, e.name): e.origin for kind in KINDS for e in lookup.entries(kind)}
     assert listed["model", "small"] == "entry point small of extra-gans"
     assert listed["model", "raising"] == "entry point raising of extra-gans"
     assert listed["generator", "wide"] == "entry point nets of extra-gans"
     assert not {name for _, name in listed} & {"other", "nets"}
     assert "extra_gans" not in sys.modules
-    assert registry.find("model", "Small").__name__ == "Smallest"
-    assert registry.find("generator", "wide")(None, 3, 3) == "wide"
+    assert lookup.find("model", "Small").__name__ == "Smallest"
+    assert lookup.find("generator", "wide")(None, 3, 3) == "wide"
     assert "plug-in 'entry point raising of extra-gans': RuntimeError: no luck" in refused("model", "raising")
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/replay.py passes for traces of the right equations and fails for any other number, weight or option."""
+"""tests/parity/replay.py passes for traces of the right equations and fails for any other number, weight or option."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import torch
 from conftest import ROOT, options
 from test_models import BY_HAND
 
-from benchmarks.replay import main, relative, replay
 from data.base import Spec
-from util.registry import find
+from registry.lookup import find
+from tests.parity.replay import main, relative, replay
 
 STEPS = 3
 USUAL = {"lambda_A": 10.0, "lambda_B": 10.0, "lambda_identity": 0.5, "lambda_L1": 100.0, "input_nc": 3, "output_nc": 3,

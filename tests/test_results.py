@@ -15,12 +15,12 @@ from looking import check_gallery
 from PIL import Image
 from test_train import Page, run_in
 
-from data.images import open_image
+from data.decoding.images import open_image
 from data.transforms import to_tensor
 from networks import generator
 from options.parse import parse
-from util import checkpoint
-from util.registry import entries
+from registry.lookup import entries
+from serialization import weight_files
 
 GENERATORS = [e.name for e in entries("generator")]
 NORMS = [e.name for e in entries("norm")]
@@ -317,7 +317,7 @@ def make_run(folder, name, *flags):
         parameter.data.mul_(4)
     (folder / name).mkdir(parents=True)
     store.save(o, folder / name, "train")
-    checkpoint.export(folder / name, "latest", {"G": G})
+    weight_files.export(folder / name, "latest", {"G": G})
     return G.eval()
 
 

@@ -28,7 +28,7 @@ from resuming import (
 )
 from test_train import DEMO, TRAINABLE, rows, weights
 
-from util import checkpoint
+from serialization import checkpoint
 
 __all__ = ["copied", "plugins", "stopped", "stopping", "straight"]  # fixtures
 

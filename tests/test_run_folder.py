@@ -53,7 +53,7 @@ def test_links_as_folders_are_followed(command, tmp_path):
 
 def test_the_lock_goes_with_the_command_whoever_remembers_it(command, monkeypatch):
     """Also if something of it, such as a traceback, is still in memory."""
-    from util.run_folder import RunFolder
+    from training.run_folder import RunFolder
 
     kept, make = [], RunFolder.__init__
     monkeypatch.setattr(RunFolder, "__init__", lambda self, o: (make(self, o), kept.append(self))[0])

@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import options
 
-from util.registry import entries
-from util.run import Run
-from util.schedule import share
+from registry.lookup import entries
+from training.lr_schedule import share
+from training.run import Run
 
 NAMES = [e.name for e in entries("lr_policy")]
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import options, picture
 
-from data.loader import Loader
-from data.shelf import MOST, Laid, Parcels, Shelf
+from data.loading.loader import Loader
+from data.loading.shared_memory import MOST, Laid, Parcels, Shelf
+from registry.lookup import find
 from util.errors import DataError
-from util.registry import find
 
 BATCH = {"A": torch.rand(2, 3, 5, 7), "label": torch.tensor([3, 9]), "path_A": ["x", "y"], "none": torch.empty(2, 0)}
 
@@ -26,7 +26,7 @@ def as_worker(monkeypatch, number):
     class Info:
         id = number
 
-    monkeypatch.setattr("data.shelf.get_worker_info", lambda: Info)
+    monkeypatch.setattr("data.loading.shared_memory.get_worker_info", lambda: Info)
 
 
 def test_a_batch_is_taken_as_it_was_laid(monkeypatch):

@@ -15,7 +15,7 @@ from PIL import Image
 from test_train import DEMO, rows
 
 import displays.wandb
-from util.display import DISPLAYS, Sink
+from displays.base import DISPLAYS, Sink
 
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2, "--n_epochs_decay", 0,
        "--max_dataset_size", 3, "--print_freq", 1, "--fixed_samples", 2, "--name", "run"]  # fmt: skip

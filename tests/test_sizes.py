@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from networks import generator
-from networks.dcgan import ClassGenerator
+from networks.architectures.dcgan import ClassGenerator
 from networks.infer import infer_class_network, infer_generator
-from networks.sizes import any_size, around, places, reflected
+from networks.padding import any_size, around, places, reflected
 from networks.upsample import ResizeConv
-from util.registry import entries
+from registry.lookup import entries
 
 GENERATORS = [e.name for e in entries("generator")]
 USUAL = dict(ngf=1, norm="instance", no_dropout=True, padding="reflect", init_type="normal", init_gain=0.1,
@@ -107,7 +107,7 @@ def test_pixels_go_on_both_sides_alike_and_one_more_behind():
 def test_any_size_serves_a_network_of_a_plugin(process, paired, tmp_path):
     """A generator that raises for odd sides trains and tests on them once its forward is wrapped."""
     (tmp_path / "odd.py").write_text(
-        "from torch import nn\nfrom networks import GENERATORS\nfrom networks.sizes import any_size\n\n\n"
+        "from torch import nn\nfrom networks import GENERATORS\nfrom networks.padding import any_size\n\n\n"
         "class Shuffled(nn.Module):\n    def __init__(self, o, input_nc, output_nc):\n        super().__init__()\n"
         "        self.model = nn.Sequential(nn.PixelUnshuffle(8), nn.Conv2d(64 * input_nc, 64 * output_nc, 1),\n"
         "                                   nn.PixelShuffle(8), nn.Tanh())\n\n"

@@ -9,7 +9,7 @@ from conftest import ROOT
 SCRIPT = """
 import atexit, os, sys, threading
 sys.path.insert(0, {root!r})
-from util.startup import end_quickly
+from cli.startup import end_quickly
 ended = end_quickly()
 def say(text):  # in one piece: two threads do
     os.write(1, text.encode() + b"\\n")

@@ -9,19 +9,19 @@ from conftest import options
 from test_models import MODELS, TINY
 from torch import nn
 
-from data.loader import Loader
+from data.loading.loader import Loader
 from models.base import BaseModel
-from networks.compiled import compiled
-from networks.objectives import gradient_penalty
-from networks.precision import lower
-from networks.recompute import recompute
-from networks.tune import tune
+from networks.gan_loss import gradient_penalty
+from networks.runtime.amp import lower
+from networks.runtime.apply import tune
+from networks.runtime.compiled import compiled
+from networks.runtime.grad_checkpoint import recompute
+from registry.lookup import find
+from serialization.weight_files import export, weights
 from train import train_step
-from util.checkpoint import export, weights
+from training.accumulation import divided
+from training.run import Run
 from util.device import move
-from util.passes import divided
-from util.registry import find
-from util.run import Run
 
 TRAINED = [name for name, kind in MODELS.items() if kind.phases is not BaseModel.phases]
 CPU = torch.device("cpu")
@@ -292,7 +292,7 @@ def test_another_way_of_compiling_is_tried_with_what_the_first_could_do(capsys, 
 
 
 def test_second_derivatives_of_what_is_compiled_are_refused_in_one_line():
-    from util.report import explain
+    from cli.main import explain
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 1, 3))
     x = (torch.rand(1, 3, 8, 8, requires_grad=True) * 2).cos()  # no leaf, so that it is not known beforehand

@@ -7,23 +7,24 @@ import sys
 import pytest
 from conftest import ROOT
 
-from util import memory, threads
+from cli import openmp
+from util import malloc
 
 LOOK = """import os, sys, threading
-import util.report
+import cli.main
 def main(argv, report):
     assert "torch" not in sys.modules, "it would read the environment too early"
     import torch
     maps = open("/proc/self/maps").read()
     names = [thread.name for thread in threading.enumerate()]
     print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in maps, "neighbours" in names)
-sys.exit(util.report.guarded(main, []))
+sys.exit(cli.main.guarded(main, []))
 """
 
 
 TOLD = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 CLEAN = {name: value for name, value in os.environ.items() if name not in TOLD}
-watched = pytest.mark.skipif(not threads.waits(), reason="the system does not say who waits for a core")
+watched = pytest.mark.skipif(not openmp.waits(), reason="the system does not say who waits for a core")
 
 
 def run(code, **told):
@@ -46,13 +47,13 @@ def untold(monkeypatch):
     for name in TOLD:
         monkeypatch.setenv(name, "")  # or it would not be undone
         monkeypatch.delenv(name)
-    monkeypatch.setattr(threads, "_watching", False)
+    monkeypatch.setattr(openmp, "_watching", False)
 
 
 @pytest.fixture
 def tasks(monkeypatch, tmp_path):
     """Have the system tell of threads what a test says: run, waited, slices."""
-    monkeypatch.setattr(threads, "TASKS", tmp_path)
+    monkeypatch.setattr(openmp, "TASKS", tmp_path)
 
     def told(**numbers):
         for name, text in numbers.items():
@@ -65,8 +66,8 @@ def tasks(monkeypatch, tmp_path):
 @pytest.mark.parametrize("told", [{}, {"t1": "0 0 0\n", "t2": "0 0 0\n"}], ids=["nothing", "what it did not count"])
 def test_threads_sleep_soon_where_nobody_can_tell_who_wants_a_core(told, untold, tasks):
     tasks(**told)
-    threads.share_cores()
-    assert os.environ["GOMP_SPINCOUNT"] == threads.SPINS and not threads._watching
+    openmp.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == openmp.SPINS and not openmp._watching
 
 
 def test_threads_sleep_soon_where_there_may_be_no_more_of_them(untold, tasks, monkeypatch):
@@ -75,14 +76,14 @@ def test_threads_sleep_soon_where_there_may_be_no_more_of_them(untold, tasks, mo
     def start(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threads.threading.Thread, "start", start)
-    threads.share_cores()
-    assert os.environ["GOMP_SPINCOUNT"] == threads.SPINS and not threads._watching
+    monkeypatch.setattr(openmp.threading.Thread, "start", start)
+    openmp.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == openmp.SPINS and not openmp._watching
 
 
 def test_how_long_each_thread_waited_is_read_in_seconds(tasks):
     tasks(t1="5 2500000000 1\n", t2="0 1000000 1\n")
-    assert threads.waits() == {"t1": 2.5, "t2": 0.001}
+    assert openmp.waits() == {"t1": 2.5, "t2": 0.001}
 
 
 BUSY = """import os, subprocess, sys, threading
@@ -141,7 +142,7 @@ def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out(
     assert ended.stdout.split() == ["False", "True", "True"], ended.stderr
 
 
-@pytest.mark.skipif(not memory.give_back(), reason="the C library is not GNU's")
+@pytest.mark.skipif(not malloc.give_back(), reason="the C library is not GNU's")
 def test_memory_that_is_freed_is_kept_in_a_training_and_given_back_in_its_workers():
     """By how many pages the system had to clear for the same large block, again and again."""
     code = ("import ctypes, resource, sys\n"

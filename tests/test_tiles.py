@@ -11,12 +11,12 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from inference.receptive_field import Field, field
+from inference.tile_norm import Core, Moments
+from inference.tiling import Tiled, put, spans
 from networks import generator
-from networks.field import Field, field
-from networks.moments import Core, Moments
-from networks.resnet import Resnet
-from networks.tiles import Tiled, put, spans
-from networks.unet import Unet
+from networks.architectures.resnet import Resnet
+from networks.architectures.unet import Unet
 from util.size import Size
 
 RUN = ["--gpu_ids", -1, "--num_threads", 0]

@@ -19,14 +19,14 @@ from PIL import Image
 
 import test as test_script
 import train
+from cli.main import guarded
+from inference.sampling import can_generate
 from models.base import BaseModel
 from options.fields import flags_of
 from options.parse import BASE
-from util import plugins
-from util.pixels import PADDING
-from util.registry import HOMES, entries, table
-from util.report import guarded
-from util.sheets import can_generate
+from registry import discovery
+from registry.lookup import HOMES, entries, table
+from util.image_io import PADDING
 
 EVERY = {e.name: e.load() for e in entries("model")}
 TRAINABLE = [name for name, model in EVERY.items() if model.phases is not BaseModel.phases]
@@ -81,7 +81,7 @@ def plugin_files(folder, **sources):
         dict.update(t, entries_before)
         t.origins = origins
     for name in sources:
-        sys.modules.pop(plugins.module_name((folder / f"{name}.py").resolve()), None)
+        sys.modules.pop(discovery.module_name((folder / f"{name}.py").resolve()), None)
 
 
 def history(folder):
@@ -118,7 +118,7 @@ def run_in(folder, script, *argv):
     """Run train.py or test.py in this process and in a folder, for fixtures that outlive one test."""
     out, err = io.StringIO(), io.StringIO()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    plugins.forget()
+    discovery.forget()
     main = {"train": train.main, "test": test_script.main}[script]
     with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = guarded(main, [str(word) for word in argv])

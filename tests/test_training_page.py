@@ -13,9 +13,9 @@ from conftest import SMALL, picture
 from PIL import Image
 from test_train import DEMO, TRAINABLE, Page, history, run_in, weights
 
+from displays.curves import LIMIT, Curves
 from displays.html import History, Html
-from util.curves import LIMIT, Curves
-from util.position import Position
+from util.progress import Position
 
 TINY = [*SMALL, *DEMO, "--netG", "resnet_4blocks", "--print_freq", 1, "--name", "run"]
 
@@ -183,7 +183,7 @@ def test_what_is_shown_does_not_change_what_is_trained(tmp_path_factory, model):
 
 
 def test_long_runs_keep_about_fifty_epochs_of_samples():
-    from util.preview import Preview
+    from training.preview import Preview
 
     class Model:
         def parameters(self):

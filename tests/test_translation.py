@@ -11,9 +11,9 @@ import torch
 from conftest import SMALL
 from PIL import Image
 
-from util import translation
-from util.translation import Translator, gathered
-from util.writer import Writer
+from inference import translator
+from inference.translator import Translator, gathered
+from pages.async_writer import Writer
 
 CPU = torch.device("cpu")
 
@@ -138,21 +138,21 @@ def test_an_error_comes_after_the_pictures_before_it_in_every_way(way):
 
 
 def test_a_model_that_cannot_be_copied_goes_one_by_one():
-    assert len(translation.copies_of(torch.nn.Conv2d(1, 1, 1), 2)) == 2
+    assert len(translator.copies_of(torch.nn.Conv2d(1, 1, 1), 2)) == 2
     bare = torch.nn.Conv2d(1, 1, 1)
     bare.lock = threading.Lock()
-    assert translation.copies_of(bare, 2) == []
+    assert translator.copies_of(bare, 2) == []
 
 
 def test_only_small_pictures_go_together():
-    groups = gathered(batches([256] * 9 + [600, 600]), translation.TOGETHER)
+    groups = gathered(batches([256] * 9 + [600, 600]), translator.TOGETHER)
     assert [len(group) for group in groups] == [1, 4, 4, 1, 1]
 
 
 def test_an_error_comes_after_the_pictures_before_it():
     seen = []
     with pytest.raises(ValueError, match="broken"):
-        seen.extend(len(group) for group in gathered(batches([8] * 9, broken=5), translation.TOGETHER))
+        seen.extend(len(group) for group in gathered(batches([8] * 9, broken=5), translator.TOGETHER))
     assert seen == [1, 4]
 
 
@@ -220,8 +220,8 @@ def trained(command, tmp_path):
 
 def test_results_of_pictures_together_are_those_of_one_at_a_time(command, trained, tmp_path, monkeypatch):
     told, files = [], []
-    for results, pixels in (("several", translation.TOGETHER), ("alone", 0)):
-        monkeypatch.setattr(translation, "TOGETHER", pixels)
+    for results, pixels in (("several", translator.TOGETHER), ("alone", 0)):
+        monkeypatch.setattr(translator, "TOGETHER", pixels)
         done = command("test", "--dataroot", trained, "--name", "run", "--results_dir", tmp_path / results)
         assert done.code == 0, done.err
         told.append(done.out.replace(results, ""))

@@ -43,12 +43,12 @@ from visdoms import (
 )
 
 from displays import visdom_sender, visdom_server
+from displays.curves import LIMIT
 from displays.request import MAX_ANSWER, post
 from displays.visdom import VisdomDisplay, grid, picture, plot, table
 from displays.visdom_sender import Sender
 from displays.visdom_server import is_local
-from util.curves import LIMIT
-from util.position import Position
+from util.progress import Position
 
 LABELS = ["real_A", "fake_B", "real_B"]
 FLAGS = {"print_freq": 1, "display_freq": 1, "display_id": 1, "display_ncols": 4, "name": "run", "display_winsize": 64,

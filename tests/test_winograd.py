@@ -6,11 +6,11 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from networks import winograd
-from networks.patch import PatchDiscriminator
-from networks.resnet import Resnet
+from networks.architectures.patchgan import PatchDiscriminator
+from networks.architectures.resnet import Resnet
+from networks.cpu import winograd_conv
+from networks.cpu.winograd_conv import WinogradConv2d
 from networks.upsample import ResizeConv
-from networks.winograd import WinogradConv2d
 
 
 def pair(*shape, **settings):
@@ -102,8 +102,8 @@ LARGE = torch.randn(1, 128, 64, 64)
 )  # fmt: skip
 def test_it_is_done_where_it_pays(monkeypatch, conv, x, halved):
     groups = []
-    real = winograd._Convolution.apply
-    monkeypatch.setattr(winograd._Convolution, "apply", lambda *given: groups.append(6) or real(*given))
+    real = winograd_conv._Convolution.apply
+    monkeypatch.setattr(winograd_conv._Convolution, "apply", lambda *given: groups.append(6) or real(*given))
     with torch.no_grad():
         made = conv(x)
         plain = nn.Conv2d.forward(conv, x)
@@ -148,7 +148,7 @@ def test_weights_changed_before_the_backward_pass_are_an_error(always_halved):
 
 
 def test_networks_for_16_bits_and_counted_ones_do_it_plainly(monkeypatch):
-    monkeypatch.setattr(winograd._Convolution, "apply", None)
+    monkeypatch.setattr(winograd_conv._Convolution, "apply", None)
     conv = WinogradConv2d(128, 128, 3)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert conv(LARGE).dtype is torch.bfloat16
@@ -180,13 +180,13 @@ def test_a_generator_trains_as_with_plain_ones(monkeypatch, batch):
     """Its residual blocks have 64 channels of 32x32: as if that were enough."""
     torch.manual_seed(0)
     net, x = Resnet(3, 3, 2, 16).double(), torch.rand(batch, 3, 128, 128, dtype=torch.double)
-    monkeypatch.setattr(winograd, "WORK", 1)
+    monkeypatch.setattr(winograd_conv, "WORK", 1)
     times = []
-    real = winograd._Convolution.apply
-    monkeypatch.setattr(winograd._Convolution, "apply", lambda *given: times.append(1) or real(*given))
+    real = winograd_conv._Convolution.apply
+    monkeypatch.setattr(winograd_conv._Convolution, "apply", lambda *given: times.append(1) or real(*given))
     ours = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
     assert len(times) == 4
-    monkeypatch.setattr(winograd, "CHANNELS", 65)
+    monkeypatch.setattr(winograd_conv, "CHANNELS", 65)
     plain = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
     assert len(times) == 4
     assert all(torch.allclose(a, b, rtol=1e-7, atol=1e-12) for a, b in zip(ours, plain, strict=True))

@@ -11,9 +11,9 @@ import torch
 from conftest import SMALL, picture
 from test_data import load, make
 
-from data import zips
-from data.files import is_folder, list_files, list_folders, open_file, start_of
-from data.images import open_image
+from data.decoding.images import open_image
+from data.listing import zips
+from data.listing.files import is_folder, list_files, list_folders, open_file, start_of
 from util.errors import DataError
 
 

@@ -1,1 +1,1 @@
-"""Tools with no knowledge of GANs, data or options: one noun per file."""
+"""What Python, the operating system and arrays lack; nothing here knows a flag, a GAN or a run."""

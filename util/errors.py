@@ -1,5 +1,11 @@
 """Errors a user can act on: each is one line that names the thing, why, and the remedy, with its exit code."""
 
+import sys
+from collections.abc import Sequence
+
+SHOWN = 10  # problems of a list that are shown
+Problem = tuple[str, str]  # the file's name, what is wrong with it
+
 
 def printable(text: object) -> str:
     """Return text with control characters shown as escapes, safe for one line of a terminal."""
@@ -9,6 +15,11 @@ def printable(text: object) -> str:
 def first_line(problem: BaseException) -> str:
     """Return the first line of what an exception says, or its name if it says nothing."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
+
+
+def say(text: str) -> None:
+    """Print a line now, also where stdout is a file; control characters in names are shown escaped."""
+    print(printable(text), flush=True)
 
 
 class UserError(ValueError):
@@ -67,3 +78,20 @@ class Stopped(BaseException):
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)
         self.code = 128 + signal_number
+
+
+def told(problems: Sequence[Problem]) -> list[str]:
+    """Return the first problems, a line each, and how many more there are."""
+    more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return [printable(line) for line in (*(f"{name}: {why}" for name, why in problems[:SHOWN]), *more)]
+
+
+def refuse(thing: str, problems: Sequence[Problem], among: str, remedy: str) -> None:
+    """Raise DataError for the first problem, if there is any; if there are several, they are printed before."""
+    if not problems:
+        return
+    (name, why), others = problems[0], len(problems) - 1
+    if others:
+        print(*told(problems), sep="\n", file=sys.stderr, flush=True)
+        why += f" (and {others} more {among})"
+    raise DataError(thing, name, why, remedy)

@@ -18,7 +18,8 @@ STARTED = "started\n"
 
 def announce(*, start: bool = False, saves: bool = False, patience: float | None = None) -> None:
     """Print a line as soon as signals are answered, and whenever a save begins; shorten the wait for a batch."""
-    from util import run, signals
+    from cli import signals
+    from training import run
 
     if start:
         end_at_once = signals.end_at_once
@@ -46,7 +47,8 @@ def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: 
     Calls are opens, writes, closes, fsyncs, renames, removals and the folder's handle. Each is noted in `journal`, one
     JSON list a line, before it is done. at 0: only the journal.
     """
-    from util import checkpoint, run
+    from serialization import checkpoint
+    from training import run
 
     calls = {"saves": 0, "seen": 0, "armed": False}
 

@@ -17,7 +17,7 @@ from injecting import SAVING, STARTED, announce, cut_power, fault_in_save, journ
 from resuming import differences, flags, newest, plugins, stopped, straight, unequal
 from test_train import DEMO, weights
 
-from util import checkpoint
+from serialization import checkpoint
 from util.errors import Stopped
 
 __all__ = ["plugins", "stopped", "straight"]  # fixtures
@@ -452,6 +452,6 @@ def test_f001_weights_that_a_kill_left_out_are_written_on_resume_and_others_stay
 
 def test_f004_a_stop_is_no_error_that_anybody_answers():
     """A signal's exception, thrown into whatever runs: no `except Exception` on the way takes it for a damaged file."""
-    from util.signals import _NoBatch
+    from cli.signals import _NoBatch
 
     assert not issubclass(Stopped, Exception) and not issubclass(_NoBatch, Exception)

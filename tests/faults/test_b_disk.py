@@ -18,7 +18,8 @@ from resuming import differences, flags, plugins, stopped, straight
 from test_a_killed import CONTINUE, again, calls_of_a_save, chosen, run_to_its_end, truth, whole
 from test_train import DEMO
 
-from util import checkpoint, disk
+from serialization import checkpoint
+from util import disk_space
 
 __all__ = ["again", "plugins", "stopped", "straight", "truth"]  # fixtures
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0,
@@ -77,7 +78,7 @@ def test_f012_a_disk_too_small_for_the_states(command, mounted, tmp_path, resume
 def test_f012_the_estimate_is_what_is_written(command, tmp_path, monkeypatch):
     """The room that is asked for is within a tenth of the bytes that states and weights then take."""
     asked = []
-    monkeypatch.setattr(disk, "check_room", lambda folder, needed, parts, reclaimed: asked.append(needed))
+    monkeypatch.setattr(disk_space, "check_room", lambda folder, needed, parts, reclaimed: asked.append(needed))
     ended = command("train", *FEW, "--n_epochs", 2, "--save_latest_freq", 1, "--save_epoch_freq", 99,
                     "--keep_last", 2, "--pool_size", 0, "--ngf", 24, "--ndf", 24)  # fmt: skip
     assert ended.code == 0, ended.err
@@ -117,7 +118,7 @@ def test_f013_a_disk_that_is_full_at_any_byte_of_a_save(
         running = start("train", *CONTINUE, before=no_wait, STOP_AFTER_STEP="6", STOP_BY="waiting")
         assert any(line.startswith("(epoch: 2, iters: 5,") for line in running.stdout), running.stderr.read()
         filler = small / "filler"
-        filler.write_bytes(bytes(max(0, disk.free(small) - free)))
+        filler.write_bytes(bytes(max(0, disk_space.free(small) - free)))
         out, err = running.communicate()
         if running.returncode == 0:
             break
@@ -138,7 +139,7 @@ def test_f013_a_disk_that_is_full_at_any_byte_of_a_save(
 
 def no_wait():
     """Try a write to a full disk again at once."""
-    disk.WAIT = 0
+    disk_space.WAIT = 0
 
 
 def freed_meanwhile():
@@ -149,7 +150,7 @@ def freed_meanwhile():
         os.write(1, b"waiting\n")
         os.read(0, 1)
 
-    disk.time.sleep = wait
+    disk_space.time.sleep = wait
 
 
 def test_f014_a_full_disk_that_frees_again(start, mounted, stopped, straight, tmp_path):
@@ -160,7 +161,7 @@ def test_f014_a_full_disk_that_frees_again(start, mounted, stopped, straight, tm
     running = start("train", *CONTINUE, before=freed_meanwhile, STOP_AFTER_STEP="6", STOP_BY="waiting")
     assert any(line.startswith("(epoch: 2, iters: 5,") for line in running.stdout)
     filler = small / "filler"
-    filler.write_bytes(bytes(max(0, disk.free(small) - 100_000)))
+    filler.write_bytes(bytes(max(0, disk_space.free(small) - 100_000)))
     running.stdin.write("\n")
     said = []
     for line in running.stdout:
@@ -280,7 +281,7 @@ def test_f019_states_go_only_after_the_new_one_was_read_back(tmp_path, monkeypat
 
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     monkeypatch.setattr(os, "fsync", damaging)
-    with pytest.raises(disk.EnvironmentFault, match="reads back otherwise"):
+    with pytest.raises(disk_space.EnvironmentFault, match="reads back otherwise"):
         checkpoint.save_state(tmp_path, {"step": 3, "t": torch.arange(3000)}, 3, 1)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

@@ -20,7 +20,7 @@ from test_train import DEMO, rows
 from options import store
 from options.fields import Options
 from options.parse import flags_for, parse
-from util import exports
+from serialization import export
 from util.errors import UserError
 
 __all__ = ["copied", "plugins", "stopped", "straight"]  # fixtures
@@ -131,18 +131,18 @@ def test_f022_networks_are_read_from_one_save(tmp_path, at_work):
     """Two networks read, many times, while a writer replaces them: their weights are of one step every time."""
     ours, theirs, ended = Pair(), Pair(), threading.Event()
     ours.set(-1)
-    exports.write(tmp_path, "latest", dict(ours.named_children()))
+    export.write(tmp_path, "latest", dict(ours.named_children()))
 
     def train():
         for step in range(150):
             ours.set(step)
-            exports.write(tmp_path, "latest", dict(ours.named_children()))
+            export.write(tmp_path, "latest", dict(ours.named_children()))
         ended.set()
 
     writer, read = threading.Thread(target=train), []
     writer.start()
     while not ended.is_set():
-        exports.load(tmp_path, "latest", dict(theirs.named_children()))
+        export.load(tmp_path, "latest", dict(theirs.named_children()))
         read.append((theirs.G_A.weight.detach().item(), theirs.G_B.weight.detach()[0, 0].item()))
     writer.join()
     assert [pair for pair in read if pair[0] != pair[1]] == []
@@ -151,7 +151,7 @@ def test_f022_networks_are_read_from_one_save(tmp_path, at_work):
 def files_of_two_saves(tmp_path):
     """Return two networks, and write their files with times of two saves."""
     pair = Pair()
-    exports.write(tmp_path, "latest", dict(pair.named_children()))
+    export.write(tmp_path, "latest", dict(pair.named_children()))
     os.utime(tmp_path / "latest_net_G_B.pth", (1, 1))
     return pair
 
@@ -159,8 +159,8 @@ def files_of_two_saves(tmp_path):
 def test_f022_files_of_two_saves_while_a_training_holds_the_folder(tmp_path, capsys, monkeypatch, at_work):
     """Weights of two saves in the folder of a training that goes on: read again for a while, then with a note."""
     pair = files_of_two_saves(tmp_path)
-    monkeypatch.setattr(exports, "PATIENCE", 0.0)
-    exports.load(tmp_path, "latest", dict(pair.named_children()))
+    monkeypatch.setattr(export, "PATIENCE", 0.0)
+    export.load(tmp_path, "latest", dict(pair.named_children()))
     assert "may be of different steps" in capsys.readouterr().out
 
 
@@ -170,8 +170,8 @@ def test_f022_files_of_two_saves_where_nobody_trains(tmp_path, capsys, monkeypat
     pair = files_of_two_saves(tmp_path)
     if lock:
         (tmp_path / ".lock").touch()
-    monkeypatch.setattr(exports.time, "sleep", lambda seconds: pytest.fail("it waited"))
-    exports.load(tmp_path, "latest", dict(pair.named_children()))
+    monkeypatch.setattr(export.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    export.load(tmp_path, "latest", dict(pair.named_children()))
     assert capsys.readouterr().out == ""
 
 

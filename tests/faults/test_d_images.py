@@ -28,7 +28,7 @@ from test_layouts import put, sides
 from test_results import check_page, pictures, pixels, runs, tested
 from test_train import Page
 
-from data.files import list_files
+from data.listing.files import list_files
 from util.errors import DataError
 
 __all__ = ["files", "folder", "joined", "runs", "sides", "tested"]  # fixtures

@@ -16,10 +16,10 @@ from conftest import SMALL, picture
 from injecting import limit, small_shared_memory
 from PIL import Image, ImageFile, PngImagePlugin
 
-from data import exact
-from data.checks import header
-from data.images import Reading, open_image
-from data.raster import Raster, pixels
+from data.decoding.header_check import header
+from data.decoding.images import Reading, open_image
+from data.decoding.raster import Raster, pixels
+from data.prepare import lossless
 from util.errors import DataError, EnvironmentFault
 
 TRAIN = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--netD", "pixel", "--n_epochs", 1,
@@ -221,7 +221,7 @@ def test_f039_pictures_of_16_bits_are_turned_alike(late, orientation, tmp_path):
         (tmp_path / "x.png").write_bytes(data[:place] + chunk + data[place:])
         got = open_image(str(tmp_path / "x.png"), channels)
         assert isinstance(got, Raster) and (got.array == upright[:, :, :channels]).all()
-        assert (exact.read(tmp_path / "x.png").values == upright[:, :, :channels].squeeze()).all()
+        assert (lossless.read(tmp_path / "x.png").values == upright[:, :, :channels].squeeze()).all()
         assert header(str(tmp_path / "x.png"), whole=True).size == (9, 6)
 
 
@@ -234,8 +234,8 @@ def test_f039_a_tiff_is_turned_once_by_each_reader(tmp_path):
         Image.fromarray(np.ascontiguousarray(np.rot90(values))).save(tmp_path / "x.tif", exif=exif)
         got = open_image(str(tmp_path / "x.tif"), 1)
         assert got.size == header(str(tmp_path / "x.tif")).size == (9, 6)
-        assert (pixels(got)[..., 0] == values).all() and (exact.read(tmp_path / "x.tif").values == values).all()
-        assert (exact.head(tmp_path / "x.tif").width, exact.head(tmp_path / "x.tif").height) == (9, 6)
+        assert (pixels(got)[..., 0] == values).all() and (lossless.read(tmp_path / "x.tif").values == values).all()
+        assert (lossless.head(tmp_path / "x.tif").width, lossless.head(tmp_path / "x.tif").height) == (9, 6)
 
 
 def test_f039_pairs_that_say_late_how_they_lie_are_not_refused(tmp_path, command):
@@ -280,7 +280,7 @@ def test_f037_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command
     for name in ("a.gif", "b.webp", "c.png", "d.tif", "e.tif"):
         path = tmp_path / "d" / "trainA" / name
         assert (np.asarray(open_image(str(path), 3)) == first).all(), name
-        assert (exact.read(path).values == first).all(), name
+        assert (lossless.read(path).values == first).all(), name
         assert header(str(path)).frames == (1 if name == "e.tif" else 3), name
     assert header(str(tmp_path / "d" / "trainA" / "f.jpg")).frames == 1, "a preview is no frame"
     (tmp_path / "d" / "trainB").mkdir()

@@ -12,7 +12,7 @@ from conftest import SMALL
 from test_infer import build, published
 from test_train import DEMO, rows
 
-from util import checkpoint
+from serialization import checkpoint, weight_files
 from util.errors import CheckpointError
 
 CPU = ("--gpu_ids", -1, "--num_threads", 0)
@@ -24,7 +24,7 @@ FIXTURE = Path(__file__).resolve().parent.parent / "facts" / "format_1"
 def refusal(path):
     """The one line with which a file is refused."""
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.weights(path)
+        weight_files.weights(path)
     assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
     assert str(caught.value).startswith(f"file '{path}': ")
     return str(caught.value)
@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
     import os
 
     import train
-    from util.report import guarded
+    from cli.main import guarded
 
     folder, before = tmp_path_factory.mktemp("trained"), Path.cwd()
     os.chdir(folder)
@@ -83,7 +83,7 @@ def test_f051_a_missing_file_or_folder_is_answered_with_those_there(tmp_path):
 
     def missing(folder, which, network):
         with pytest.raises(CheckpointError) as caught:
-            checkpoint.load_networks(folder, which, {network: build()})
+            weight_files.load_networks(folder, which, {network: build()})
         return str(caught.value)
 
     text = missing(tmp_path, "7", "G")
@@ -178,7 +178,7 @@ def test_f053_a_flipped_bit_is_refused_or_without_effect(tmp_path, full, record_
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         try:
-            found = checkpoint.weights(path)
+            found = weight_files.weights(path)
         except CheckpointError:
             refused += 1
         else:
@@ -321,7 +321,7 @@ def test_f061_urls_are_not_followed(url, command, tmp_path):
     assert ended.code == 4 and ended.err.count("\n") == 1
     assert ended.last == f"error: option --init_from '{url}': is a URL, not a file; download it, and give the file"
     with pytest.raises(CheckpointError, match="is a URL, not a file; download it, and give the file"):
-        checkpoint.weights(Path(url))
+        weight_files.weights(Path(url))
 
 
 # --- what else is no file of weights
@@ -361,5 +361,5 @@ def test_f052_the_line_stays_one_line_whatever_the_file_calls_things(tmp_path):
             assert line.isprintable() and len(line) < 1000, line[:200]
         torch.save({key: torch.ones(2)}, tmp_path / "x.pth")
         with pytest.raises(CheckpointError) as caught:
-            checkpoint.fit(torch.nn.Identity(), checkpoint.weights(tmp_path / "x.pth"), tmp_path / "x.pth")
+            weight_files.fit(torch.nn.Identity(), weight_files.weights(tmp_path / "x.pth"), tmp_path / "x.pth")
         assert str(caught.value).isprintable() and len(str(caught.value)) < 1000

@@ -16,9 +16,9 @@ from test_train import DEMO
 from torch import nn
 
 from networks import discriminator
-from networks.dcgan import ClassDiscriminator, ClassGenerator
+from networks.architectures.dcgan import ClassDiscriminator, ClassGenerator
 from networks.infer import explain, infer_class_network, infer_discriminator, infer_generator, kind
-from util import checkpoint
+from serialization import checkpoint, weight_files
 from util.errors import CheckpointError
 
 CPU = ("--gpu_ids", -1, "--num_threads", 0)
@@ -34,7 +34,7 @@ def misfit(net, state, path="x.pth", hint=""):
     """The line with which weights that do not fit are refused; nothing of them is loaded."""
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.fit(net, dict(state), path, hint)
+        weight_files.fit(net, dict(state), path, hint)
     after = net.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items()), "nothing was half loaded"
     assert "\n" not in str(caught.value)
@@ -71,7 +71,7 @@ def test_f054_another_generator_names_key_shapes_and_flags(case, tmp_path):
     just the flags that would fit; nothing is half loaded."""
     how, difference, flags = WRONG[case]
     torch.save(build(**how).state_dict(), tmp_path / "x.pth")
-    line = misfit(build(), checkpoint.weights(tmp_path / "x.pth"), tmp_path / "x.pth")
+    line = misfit(build(), weight_files.weights(tmp_path / "x.pth"), tmp_path / "x.pth")
     assert line == f"file '{tmp_path / 'x.pth'}': does not fit this network: {difference}; it was made with {flags}"
 
 
@@ -139,7 +139,7 @@ def test_f054_numbers_of_another_kind_or_range_do_not_fit():
         build(), own | {"model.4.bias": torch.full((8,), 1e300, dtype=torch.float64)}
     )
     fine = build()
-    checkpoint.fit(fine, own | {"model.4.bias": torch.full((8,), 0.5).double()}, "x.pth")
+    weight_files.fit(fine, own | {"model.4.bias": torch.full((8,), 0.5).double()}, "x.pth")
     assert fine.state_dict()["model.4.bias"].tolist() == [0.5] * 8
 
 
@@ -299,10 +299,10 @@ def test_f055_weights_with_old_quirks_load(quirk, legacy, tmp_path):
     torch.save(change(source), path, _use_new_zipfile_serialization=not legacy)
     torch.manual_seed(2)
     target = build(norm=norm)
-    state = checkpoint.weights(path)
+    state = weight_files.weights(path)
     found = infer_generator(state)
     assert (found["netG"], found["norm"], found["ngf"]) == ("resnet_4blocks", norm, 4)
-    checkpoint.fit(target, state, path)
+    weight_files.fit(target, state, path)
     x = torch.rand(1, 3, 8, 8)
     exact = {"half precision": 1e-3, "bfloat16": 5e-2}.get(quirk, 0)
     assert torch.allclose(source.eval()(x), target.eval()(x), rtol=0, atol=exact)
@@ -318,7 +318,7 @@ def old_quirks_of_norms():
 def test_f055_old_quirks_of_norms_are_no_difference():
     """Old files count no batches, and hold statistics of instance norms that have none."""
     state, target = old_quirks_of_norms(), tiny()
-    checkpoint.fit(target, state, "x.pth")
+    weight_files.fit(target, state, "x.pth")
     assert torch.equal(target[0].weight, state["0.weight"])
     assert target[1].num_batches_tracked == 0
     assert "2.running_mean" in state  # the caller's weights stay as they were
@@ -344,7 +344,7 @@ def test_f055_a_file_of_2017_written_by_python_2_loads(tmp_path):
     pickled = b"\x80\x02" + call("collections.OrderedDict", pairs) + b"."
     path = tmp_path / "latest_net_G.pth"
     hostile.legacy(path, pickled, keys=b"\x80\x02](" + short("140") + b"e.")
-    found = checkpoint.weights(path)
+    found = weight_files.weights(path)
     assert list(found) == ["model.0.weight", "model.0.bias"]
     assert found["model.0.weight"].tolist() == [[1, 2], [3, 4]] and found["model.0.bias"].tolist() == [2, 3]
 
@@ -354,7 +354,7 @@ def test_f055_a_zip_of_torch_1_6_loads(tmp_path):
     key = "94350234771568"
     pickled = b"\x80\x02}" + text("weight") + hostile.tensor(where=storage(key)) + b"s."
     hostile.zipped(tmp_path / "x.pth", pickled, {f"data/{key}": hostile.FLOATS})
-    assert checkpoint.weights(tmp_path / "x.pth")["weight"].tolist() == [1, 2, 3, 4]
+    assert weight_files.weights(tmp_path / "x.pth")["weight"].tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])

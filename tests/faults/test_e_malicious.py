@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT, SMALL
 from test_train import DEMO
 
-from util import checkpoint
+from serialization import weight_files
 from util.errors import CheckpointError
 
 TRAIN = [*SMALL, *DEMO, "--model", "cycle_gan", "--netG", "resnet_4blocks", "--max_dataset_size", 2, "--n_epochs", 1,
@@ -42,7 +42,7 @@ def forced(request, monkeypatch):
 def refusal(path):
     """The one line with which a file is refused."""
     with pytest.raises(CheckpointError) as refused:
-        checkpoint.weights(path)
+        weight_files.weights(path)
     text = str(refused.value)
     assert text.startswith(f"file '{path}': ") and "; " in text
     assert "\n" not in text and "weights_only" not in text and "pickle_module" not in text
@@ -118,7 +118,7 @@ PARTS = {  # where in a run's state the object hides
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run folder of one short training, to copy."""
-    from util.report import guarded
+    from cli.main import guarded
 
     folder, before = tmp_path_factory.mktemp("trained"), Path.cwd()
     os.chdir(folder)
@@ -318,7 +318,7 @@ def read_apart(paths, answers):
             resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30), used + (3 << 30)))
             before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
             try:
-                checkpoint.weights(Path(path))
+                weight_files.weights(Path(path))
                 end = "loaded"
             except CheckpointError as problem:
                 end = str(problem)

@@ -14,7 +14,7 @@ from conftest import SMALL, picture
 from resuming import differences, flags, newest, plugins, stopping, straight, tree_hash
 from test_train import plugin_files, rows
 
-from util.inventory import Inventory
+from data.fingerprint import Inventory
 
 __all__ = ["plugins", "stopping", "straight"]  # fixtures
 AGAIN = ["--name", "run", "--continue_train"]

@@ -26,8 +26,8 @@ from resuming import (
 )
 from test_train import DEMO, TRAINABLE, plugin_files, rows, run_in, weights
 
-from data import demo
-from data.loader import Order
+from data.listing import demo
+from data.loading.sample_order import Order
 
 __all__ = ["copied", "plugins", "stopped", "stopping", "straight"]  # fixtures
 AGAIN = ["--name", "run", "--continue_train"]

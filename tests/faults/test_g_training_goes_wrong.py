@@ -14,10 +14,11 @@ from injecting import limit, small_shared_memory
 from PIL import Image
 from test_train import DEMO, rows
 
-from util import checkpoint, watchdog
-from util.divergence import RETURNS, ROW, Guard
+from displays import watchdog
+from serialization import weight_files
+from training.nan_guard import RETURNS, ROW, Guard
 from util.errors import Diverged
-from util.position import Position
+from util.progress import Position
 
 # a model whose loss is not finite at the steps named, and whose weights an infinite slope spoils at another
 FAULTY = '''
@@ -79,7 +80,7 @@ def train(command, tmp_path, monkeypatch):
 @pytest.fixture(params=[False, True], ids=["judged at once", "judged a step later"])
 def judged_later(request, monkeypatch):
     """Have losses judged as on a CPU, or as on a GPU."""
-    monkeypatch.setattr("util.run.Guard", lambda *args, later: Guard(*args, later=request.param))
+    monkeypatch.setattr("training.run.Guard", lambda *args, later: Guard(*args, later=request.param))
     return request.param
 
 
@@ -116,7 +117,7 @@ def test_f070_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judge
     assert re.match(r"error: weights 'G\..*': hold NaN or Inf in epoch \d, after step 6; the last good", ended.last)
     assert "state is that of step 3;" in ended.last
     for path in (tmp_path / "checkpoints/x").glob("*_net_*.pth"):
-        assert all(torch.isfinite(v).all() for v in checkpoint.weights(path).values())
+        assert all(torch.isfinite(v).all() for v in weight_files.weights(path).values())
 
 
 def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_later):
@@ -127,7 +128,7 @@ def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_late
     assert "loss 'G_bad' is nan in epoch 2, step 5" in ended.out
     logged, _ = rows(tmp_path / "checkpoints/x")
     assert all(v is not None for row in logged for v in row["losses"].values())
-    net = checkpoint.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
+    net = weight_files.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
     assert all(torch.isfinite(v).all() for v in net.values())
 
 
@@ -142,7 +143,7 @@ def test_f070_rollback_goes_back_to_the_last_good_weights_and_on(train, tmp_path
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, SLOPE_AT="5")
     assert ended.code == 0, ended.err
     assert "weights and optimisers are those of step 3 again" in ended.out
-    net = checkpoint.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
+    net = weight_files.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
     assert all(torch.isfinite(v).all() for v in net.values())
 
 
@@ -208,7 +209,7 @@ def test_f072_pictures_of_one_colour(command, tmp_path, model, norm):
     logged, _ = rows(tmp_path / "checkpoints/x")
     assert len(logged) == 6 and all(v is not None for row in logged for v in row["losses"].values())
     for path in (tmp_path / "checkpoints/x").glob("latest_net_*.pth"):
-        checkpoint.weights(path)  # refuses what is not finite
+        weight_files.weights(path)  # refuses what is not finite
 
 
 DYING = '''

@@ -33,10 +33,10 @@ from visdoms import (
 )
 
 from displays import visdom_sender, visdom_server
+from displays.curves import LIMIT
 from displays.visdom import LONGEST, VisdomDisplay, environment
 from displays.visdom_server import NoServer
-from util.curves import LIMIT
-from util.position import Position
+from util.progress import Position
 
 # --- F85-F90: live plots (visdom)
 

@@ -15,7 +15,7 @@ from test_sinks import history, needs, offline_runs
 from test_train import DEMO, rows
 
 import displays.wandb
-from util.display import Display
+from displays.group import Display
 
 # --- F91: Weights & Biases
 

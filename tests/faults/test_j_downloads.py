@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 from web import ETAG, Web, honest, plain, status, tarred, zeros, zipped
 
+from data.download import catalog, fetch, unpack
 from scripts import download as script
-from util import disk, fetch, sources, unpack
+from util import disk_space
 from util.errors import EnvironmentFault
 
 FILES = {f"mini/train{side}/{i}.jpg": os.urandom(30_000) for side in "AB" for i in range(4)}  # noise does not compress
@@ -38,7 +39,7 @@ def get(script):
 def known(monkeypatch, content, digest=None):
     """Let `mini` be a file whose checksum is known."""
     row = (len(content), digest or sha256(content).hexdigest(), "noise")
-    monkeypatch.setitem(sources._DATA["cyclegan"], "mini", row)
+    monkeypatch.setitem(catalog._DATA["cyclegan"], "mini", row)
 
 
 def tree(folder):
@@ -618,12 +619,12 @@ def test_f102_a_proxy(get, web, monkeypatch, kind):
 def test_f102_a_disk_too_small_from_the_start(get, web, monkeypatch):
     """The disk has less room than the archive and its files need: exit 5 with both numbers, before a byte is asked for,
     or, if the size is not known, once the server tells it."""
-    monkeypatch.setattr(disk, "free", lambda folder: 300_000)
+    monkeypatch.setattr(disk_space, "free", lambda folder: 300_000)
     url = web.at("/x", honest(GOOD))
     refused(get("mini", "--url", url), "has too little room", "(the archive, and what is in it), 300 kB are free")
     assert len(web.asked) == 1 and os.listdir("datasets") == []
     known(monkeypatch, GOOD)
-    refused(get("mini", "--url", url), f"{disk.in_units(2 * len(GOOD))} are needed")
+    refused(get("mini", "--url", url), f"{disk_space.in_units(2 * len(GOOD))} are needed")
     assert len(web.asked) == 1 and os.listdir("datasets") == []
 
 
@@ -649,7 +650,7 @@ def full_disk(where):
     """Let the disk be full after some bytes of a download, or of its files."""
     import errno
 
-    from util import part
+    from data.download import partial as part
 
     if where == "the download":
         add, real = part.Part.add, os.strerror(errno.ENOSPC)

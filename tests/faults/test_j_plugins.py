@@ -12,7 +12,7 @@ from conftest import SMALL
 from test_registry import EMPTY_MODEL, KINDS, SMALLEST, _as_it_was, last_line, package, refused, write  # noqa: F401
 from test_train import history
 
-from util import plugins, registry
+from registry import discovery, lookup
 
 TINY = '''"""The smallest GAN, to be spoilt."""
 import sys
@@ -160,7 +160,7 @@ def test_f096_a_slip_that_is_met_in_the_third_step_is_told_likewise(train, comma
     folder = tmp_path / "checkpoints" / "t"
     assert max(folder.glob("state_*.pt")).name == "state_000000002.pt"
     assert "Traceback" in (folder / "error.log").read_text()
-    sys.modules.pop(plugins.module_name(tmp_path / "tiny.py"))
+    sys.modules.pop(discovery.module_name(tmp_path / "tiny.py"))
     (tmp_path / "tiny.py").write_text(TINY)
     again = command("train", "--name", "t", "--continue_train")
     assert again.code == 0, again.err
@@ -224,11 +224,11 @@ PARTS = {
     "generator": "import torch\nfrom torch import nn\nfrom networks import GENERATORS\n\n\nclass Wide(nn.Conv2d):\n"
     "    def __init__(self, o, input_nc, output_nc):\n        super().__init__(input_nc, output_nc, 1)\n\n"
     "    def forward(self, x):\n        return undefined_thing\n\n\nGENERATORS['wide'] = Wide\n",
-    "objective": "from networks import OBJECTIVES\nfrom networks.objectives import Objective\n\n\n"
+    "objective": "from networks import OBJECTIVES\nfrom networks.gan_loss import Objective\n\n\n"
     "def f(*p):\n    return undefined_thing\n\n\nOBJECTIVES['wide'] = Objective(f, f, f)\n",
     "initialiser": "from networks import INITIALISERS\nINITIALISERS['wide'] = lambda weight, gain: undefined_thing\n",
     "norm": "from networks import NORMS\nNORMS['wide'] = lambda channels: undefined_thing\n",
-    "lr_policy": "from util.schedule import LR_POLICIES\n"
+    "lr_policy": "from training.lr_schedule import LR_POLICIES\n"
     "LR_POLICIES['wide'] = lambda epoch, o, history: undefined_thing\n",
 }  # fmt: skip
 
@@ -237,7 +237,7 @@ PARTS = {
 def test_f096_a_slip_in_a_part_is_its_own_plug_ins(command, write, tmp_path, kind):
     """A generator, an objective, a norm, ... of a plug-in fails inside a model here: exit 2 naming the plug-in."""
     path = write("parts.py", PARTS[kind])
-    flags = ["--model", "pix2pix", "--netG", "unet_32", registry.FLAGS[kind], "wide", "--dataroot", "demo"]
+    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.FLAGS[kind], "wide", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags, "--max_dataset_size", 2))
     place = f"{path}, line {line_of(PARTS[kind], 'undefined_thing')}, in "
     assert line.startswith("error: plug-in 'parts': NameError: name 'undefined_thing' is not defined (" + place), line
@@ -261,9 +261,9 @@ BAD_PARTS = {
 def test_f096_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write, tmp_path, kind):
     """A generator, a norm, a policy, ... with other arguments: exit 2 naming the plug-in, the part and what it gets."""
     thing, why = BAD_PARTS[kind]
-    module, table, _ = registry.HOMES[kind]
+    module, table, _ = lookup.HOMES[kind]
     path = write("parts.py", f"from {module} import {table}\n{table}['bad'] = {thing}\n")
-    flags = ["--model", "pix2pix", "--netG", "unet_32", registry.FLAGS[kind], "bad", "--dataroot", "demo"]
+    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.FLAGS[kind], "bad", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags, "--max_dataset_size", 2))
     assert re.match(rf"error: plug-in 'parts': {why}", line), line
 
@@ -275,7 +275,7 @@ def test_f096_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write
 def test_f096_a_part_that_returns_no_network_is_refused(command, write, kind, text, why):
     """A generator that returns None (a forgotten return): exit 2 naming the plug-in."""
     path = write("parts.py", f"from networks import DISCRIMINATORS, GENERATORS\n{text}\n")
-    flags = ["--model", "pix2pix", "--netG", "unet_32", registry.FLAGS[kind], "bad", "--dataroot", "demo"]
+    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.FLAGS[kind], "bad", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags))
     assert line.startswith(f"error: plug-in 'parts': {why}"), line
 
@@ -283,7 +283,8 @@ def test_f096_a_part_that_returns_no_network_is_refused(command, write, kind, te
 def test_f096_a_policy_that_gives_no_number_is_named(command, write):
     """A learning-rate policy that returns None: exit 2 naming it and the epoch."""
     path = write(
-        "parts.py", "from util.schedule import LR_POLICIES\nLR_POLICIES['bad'] = lambda epoch, o, history: None\n"
+        "parts.py",
+        "from training.lr_schedule import LR_POLICIES\nLR_POLICIES['bad'] = lambda epoch, o, history: None\n",
     )
     line = said(
         command("train", *RUN, "--model", "pix2pix", "--netG", "unet_32", "--plugin", path, "--lr_policy", "bad")
@@ -378,7 +379,7 @@ def test_f096_a_method_with_other_arguments_is_refused_with_those_expected(train
         if method == "loss":  # it is never called there
             return
         assert train(TINY).code == 0
-        sys.modules.pop(plugins.module_name(tmp_path / "tiny.py"))
+        sys.modules.pop(discovery.module_name(tmp_path / "tiny.py"))
         (tmp_path / "tiny.py").write_text(text)
         line = said(command("test", "--name", "t"))
     else:
@@ -492,12 +493,12 @@ GRADIENTS = {
 @pytest.mark.parametrize("moment", ["before", "later"])
 def test_f096_gradients_that_cannot_be_had_are_told_in_plain_words(train, tmp_path, monkeypatch, case, moment):
     """A loss that reaches another phase's graph, or none: exit 2 before training, in plain words with the phase."""
-    from util import rehearsal
+    from training import preflight
 
     pairs, phase, why, remedy = GRADIENTS[case]
     text = changed(*pairs)
     if moment == "later":
-        monkeypatch.setattr(rehearsal, "_tried", lambda *_: (None, []))
+        monkeypatch.setattr(preflight, "_tried", lambda *_: (None, []))
     line = said(train(text))
     start = line_of(text, "def loss_g") - (case == "no_grad")
     place = f"({tmp_path / 'tiny.py'}, line {start}, in loss_g, {phase})"
@@ -569,7 +570,7 @@ def test_f096_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
     ended = train(changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1)\n        self.D = nn"))
     assert ended.code == 0, ended.err
     assert ended.out.count("note: network E is in no phase: it stays as it starts and is not saved as a .pth\n") == 1
-    sys.modules.pop(plugins.module_name(tmp_path / "tiny.py"))
+    sys.modules.pop(discovery.module_name(tmp_path / "tiny.py"))
     frozen = train(changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1).requires_grad_(False)\n        self.D = nn"),
                    "--overwrite")  # fmt: skip
     assert "note: network" not in frozen.out
@@ -641,8 +642,8 @@ def test_f095_a_built_in_name_is_not_taken_over(command, write, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_f095_a_line_in_a_table_that_is_taken_names_both_places(command, write, kind):
     """A line in a table that takes a name there is, of every kind of part: exit 2 naming both places."""
-    module, table, _ = registry.HOMES[kind]
-    taken = registry.entries(kind)[0].name
+    module, table, _ = lookup.HOMES[kind]
+    taken = lookup.entries(kind)[0].name
     path = write("taker.py", f"from {module} import {table}\n{table}[{taken.upper()!r}] = object\n")
     line = last_line(command, "--plugin", path)
     assert f"error: {kind} '{taken.upper()}': is defined twice" in line
@@ -655,7 +656,7 @@ def test_f095_a_line_in_a_table_that_is_taken_names_both_places(command, write, 
 def test_f095_an_entry_point_and_a_file_of_one_name_are_both_named(package, write):
     """An installed plug-in and a file of one name: refused naming both."""
     path = write("small.py", EMPTY_MODEL.format("Small"))
-    plugins.use([path])
+    discovery.use([path])
     line = refused("model", "small")
     assert all(name in line for name in ("entry point small of extra-gans", str(path)))
 
@@ -674,9 +675,9 @@ def test_f096_a_flag_that_exists_already_is_refused_naming_its_owner(command, wr
 @pytest.mark.parametrize("name", ["zzz", "../../evil", "os", "torch.nn:Conv2d", "data.single:Single"])
 def test_f097_a_name_is_matched_never_imported(command, kind, name):
     """A name such as ../../evil, os, foo;x, __init__, a path, for any kind of part: exit 2, and nothing is imported."""
-    last_line(command, registry.FLAGS[kind], "another")  # imports what a command and its suggestions need
+    last_line(command, lookup.FLAGS[kind], "another")  # imports what a command and its suggestions need
     before = set(sys.modules)
-    line = last_line(command, registry.FLAGS[kind], name)
+    line = last_line(command, lookup.FLAGS[kind], name)
     assert set(sys.modules) == before
     if kind == "augmentation" and not name.isidentifier():  # which is no word of --augment's language
         assert "'--augment'" in line and "expected the name of an augmentation" in line
@@ -781,7 +782,7 @@ def test_f094_an_installed_package_that_is_broken_disturbs_nobody(package, comma
 def test_f094_an_installed_metric_that_is_broken_is_left_out(package, command, write):
     """An installed metric raises on import: test.py says so in one line and goes on with the others."""
     site = package
-    (site / "extra_gans" / "nets.py").write_text("from util.metrics import METRICS\n1 / 0\nMETRICS['odd'] = print\n")
+    (site / "extra_gans" / "nets.py").write_text("from metrics import METRICS\n1 / 0\nMETRICS['odd'] = print\n")
     write("tiny.py", TINY)
     assert command("train", "--plugin", "tiny.py", *RUN).code == 0
     tested = command("test", "--name", "t")
@@ -797,7 +798,7 @@ def test_f095_two_installed_plug_ins_of_one_name_are_both_named(package, command
         write(f"site/more{number}/gan.py", EMPTY_MODEL.format("Gan"))
         write(f"site/more{number}-1.dist-info/METADATA", f"Metadata-Version: 2.1\nName: more{number}\nVersion: 1\n")
         write(f"site/more{number}-1.dist-info/entry_points.txt", f"[ganvas.plugins]\nsame = more{number}.gan\n")
-    plugins.installed.cache_clear()
+    discovery.installed.cache_clear()
     line = said(command("train", "--model", "same"))
     assert all(f"entry point same of more{number}" in line for number in (1, 2))
     assert command("train", "--model", "pix2pix", "--help").code == 0
@@ -942,7 +943,7 @@ def test_f096_a_show_that_fails_in_mid_run_costs_the_pictures_not_the_run(train,
 
 def test_f096_a_bug_of_ours_stays_one(train, monkeypatch):
     """Our own code fails while a plug-in is in use: exit 1, to be reported if it happens without the plug-in too."""
-    from util.means import Means
+    from training.loss_meter import Means
 
     monkeypatch.setattr(Means, "add", lambda self, losses: [][0])
     ended = train(TINY)

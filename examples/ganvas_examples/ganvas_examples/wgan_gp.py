@@ -7,7 +7,7 @@ from torch import nn
 
 from models.base import BaseModel, Phase
 from networks import GANLoss, initialised
-from networks.dcgan import doublings
+from networks.architectures.dcgan import doublings
 from options.fields import option
 
 

@@ -1,0 +1,85 @@
+"""Medians, exponents, what the machine is, and tables in a document between two marks."""
+
+import datetime
+import math
+import os
+import platform
+import statistics
+import tomllib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from util.errors import DataError, first_line
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOWN = 70  # characters of what went wrong
+
+
+def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Return p of the power law y = c x^p that fits best: least squares of the logarithms."""
+    u, v = [math.log(x) for x in xs], [math.log(y) for y in ys]
+    mean_u, mean_v = statistics.fmean(u), statistics.fmean(v)
+    return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v)) / sum((a - mean_u) ** 2 for a in u)
+
+
+def medians(taken: dict[str, list[tuple[list[float], float]]]) -> dict[str, list[float]]:
+    """Return the median of each round, by side, of what sides.in_turns returns."""
+    return {name: [statistics.median(seconds) for seconds, _ in turns] for name, turns in taken.items()}
+
+
+def ratio(base: Sequence[float], other: Sequence[float]) -> float:
+    """Return how many times as fast another side is: the median of the rounds' ratios."""
+    return statistics.median(one / two for one, two in zip(base, other))
+
+
+def machine() -> dict[str, Any]:
+    """Return when and on what is measured; no names of hosts."""
+    rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    model = next((row.partition(":")[2].strip() for row in rows if row.startswith("model name")), platform.machine())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": model,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "GANvas": project["version"],
+    }
+
+
+def headline(of: dict[str, Any]) -> str:
+    """Return the line above a table that says where it was measured."""
+    where = f"a GPU ({of['gpu']}) beside " if "gpu" in of else ""
+    return (f"Measured {of['date']} on {where}{of['cores']} cores ({of['cpu']}, {of['memory_gb']} GB), "
+            f"Python {of['python']}, torch {of['torch']}, GANvas {of['GANvas']}.")  # fmt: skip
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, its columns as wide as their texts."""
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return "\n".join("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths)) + " |" for line in lines)
+
+
+def failed(problem: Exception) -> str:
+    """Return in a few words how something failed, for a cell of a table."""
+    said = first_line(problem)
+    return f"fails: {said if len(said) <= SHOWN else said[: SHOWN - 1] + '…'}"
+
+
+def in_time(seconds: float) -> str:
+    """Return seconds in a unit that reads well."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def write_between(path: Path, mark: str, text: str) -> None:
+    """Replace what stands between <!-- mark --> and <!-- /mark --> of a document; DataError without these."""
+    first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, found, rest = path.read_text(encoding="utf-8").partition(first)
+    _, ends, after = rest.partition(last)
+    if not (found and ends):
+        raise DataError("document", path, f"has no marks {first} and {last}", "put them where the table belongs")
+    path.write_text(f"{before}{first}\n{text}\n{last}{after}", encoding="utf-8")

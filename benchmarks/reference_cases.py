@@ -1,0 +1,94 @@
+"""The reference's side of a measurement: its own classes, imported from the checkout a user names.
+
+Nothing of ours is imported here but benchmarks/our_cases.py: packages of equal names would hide each other.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.our_cases import CHECKED, CPU, START, Translate, wait_for
+
+
+def options(home: str, argv: list[str], shared: str, device: int = -1) -> Any:
+    """Return its options, read by its own parser."""
+    sys.argv = ["train.py", *argv, *CPU, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs")),
+                "--gpu_ids", str(device)]  # fmt: skip
+    from options.train_options import TrainOptions  # type: ignore[attr-defined]
+
+    import models
+
+    assert models.__file__ is not None
+    if not Path(models.__file__).resolve().is_relative_to(Path(home).resolve()):
+        raise SystemExit(f"models was found in {models.__file__}")
+    opt = TrainOptions().parse()
+    opt.device = torch.device("cpu" if device < 0 else f"cuda:{device}")  # newer checkouts take it from there
+    return opt
+
+
+class Step:
+    """A training step from the weights and on the batch that our side left."""
+
+    dtype = torch.float32
+
+    def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
+        opt = options(home, argv, shared, device)
+        from models import create_model  # type: ignore[attr-defined]
+
+        start = torch.load(Path(shared, START), map_location="cpu", weights_only=True)
+        self.model = create_model(opt)
+        for name, weights in start["weights"].items():
+            net = vars(self.model)[f"net{name}"]
+            getattr(net, "module", net).load_state_dict(weights)  # DataParallel on a GPU
+        for part in vars(self.model).values():
+            if isinstance(part, torch.nn.Module):
+                part.to(self.dtype)
+        A, B = start["A"].to(self.dtype), start["B"].to(self.dtype)
+        self.batch = {"A": A, "B": B, "A_paths": ["A"], "B_paths": ["B"]}
+        self.facts: dict[str, Any] = {"items": len(A)}
+
+    def once(self) -> None:
+        """Do a step."""
+        self.model.set_input(self.batch)
+        self.model.optimize_parameters()
+        wait_for(self.model.device)
+
+
+class Numbers(Step):
+    """The losses of some first steps in 64 bits."""
+
+    dtype = torch.float64
+
+    def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
+        super().__init__(home, argv, shared, device)
+        self.facts = {"numbers": [self.losses(seed) for seed in range(CHECKED)]}
+
+    def losses(self, seed: int) -> dict[str, float]:
+        """Return the losses of a step with draws from a seed."""
+        torch.manual_seed(seed)
+        self.once()
+        return dict(self.model.get_current_losses())
+
+
+class Load:
+    """An epoch of pairs from the JPEG files that our side left, through its own loader."""
+
+    def __init__(self, home: str, shared: str, pairs: int, workers: int = 0):
+        argv = ["--model", "pix2pix", "--dataroot", str(Path(shared, "pairs")), "--num_threads", str(workers)]
+        opt = options(home, argv, shared)
+        opt.num_threads = workers
+        from data import create_dataset  # type: ignore[attr-defined]
+
+        self.loader = create_dataset(opt)
+        self.facts = {"items": pairs}
+        self.once()
+
+    def once(self) -> None:
+        """Read all pairs once."""
+        for _ in self.loader:
+            pass
+
+
+__all__ = ["Load", "Numbers", "Step", "Translate"]

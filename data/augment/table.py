@@ -1,0 +1,68 @@
+"""Augmentations by name: the single-image classes of torchvision.transforms.v2 and our own; this imports no torch."""
+
+import ast
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from registry.lookup import Table
+
+V2 = "torchvision.transforms.v2"
+CONTAINERS = {"apply": "RandomApply", "choice": "RandomChoice", "order": "RandomOrder"}  # word of a spec: class of v2
+_BOXES, _TYPE = "changes boxes or key points, not pictures", "changes the type of a picture, which is dealt with here"
+LEFT_OUT = {  # classes of v2 that are no augmentation of a single picture, and why
+    "RandomApply": "is written apply(p=0.5: ...)",
+    "RandomChoice": "is written choice(... | ...)",
+    "RandomOrder": "is written order(... | ...)",
+    "Compose": "is what a spec is: augmentations one after another",
+    "Transform": "is the others' base",
+    "CutMix": "mixes the pictures of a batch, and their labels",
+    "MixUp": "mixes the pictures of a batch, and their labels",
+    "RandomIoUCrop": "crops around boxes",
+    "ClampBoundingBoxes": _BOXES,
+    "ClampKeyPoints": _BOXES,
+    "ConvertBoundingBoxFormat": _BOXES,
+    "SanitizeBoundingBoxes": _BOXES,
+    "SanitizeKeyPoints": _BOXES,
+    "SetClampingMode": _BOXES,
+    "UniformTemporalSubsample": "chooses pictures of a video",
+    "ConvertImageDtype": _TYPE,
+    "PILToTensor": _TYPE,
+    "ToDtype": _TYPE,
+    "ToImage": _TYPE,
+    "ToPILImage": _TYPE,
+    "ToPureTensor": _TYPE,
+    "ToTensor": _TYPE,
+    "Lambda": "takes code; write a class in a plug-in instead",
+    "LinearTransformation": "takes a matrix of (C H W) x (C H W) numbers",
+    "AutoAugmentPolicy": "is a choice of auto_augment: auto_augment(policy=cifar10)",
+    "InterpolationMode": "is a choice of others: rotation(10, interpolation=bilinear)",
+}
+PHOTOMETRIC = {  # those that leave every pixel where it is; others are done to both sides of a pair, or to neither
+    "color_jitter", "gaussian_blur", "gaussian_noise", "grayscale", "identity", "jpeg", "normalize", "pepper",
+    "random_adjust_sharpness", "random_autocontrast", "random_channel_permutation", "random_equalize", "random_erasing",
+    "random_grayscale", "random_invert", "random_photometric_distort", "random_posterize", "random_solarize", "rgb",
+    "salt_and_pepper",
+}  # fmt: skip
+
+
+def snake_case(name: str) -> str:
+    """Return the snake_case name of a class: random_resized_crop for RandomResizedCrop, jpeg for JPEG."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _classes() -> list[str]:
+    """Return the classes that torchvision.transforms.v2 offers, read from its source; [] without torchvision."""
+    spec = find_spec("torchvision")
+    files = [Path(root, "transforms", "v2", "__init__.py") for root in (spec and spec.submodule_search_locations) or ()]
+    sources = [file.read_bytes() for file in files if file.is_file()]
+    lines = [line for source in sources for line in ast.parse(source).body if isinstance(line, ast.ImportFrom)]
+    return [a.name for line in lines for a in line.names if a.name[:1].isupper()]
+
+
+# called with the arguments of a spec; makes what takes and returns a (C, H, W) tensor
+AUGMENTATIONS = Table(
+    "augmentation",
+    {snake_case(name): f"{V2}:{name}" for name in _classes() if name not in LEFT_OUT}
+    | {"pepper": "data.augment.pipeline:Pepper", "salt_and_pepper": "data.augment.pipeline:Pepper"},
+)

@@ -1,0 +1,1 @@
+"""Download data sets and weights; nothing here is used while training."""

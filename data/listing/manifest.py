@@ -1,0 +1,127 @@
+"""Tables of pictures: a CSV or JSON file whose columns a, b, label and split say what belongs together."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+
+from data.listing import zips
+from data.listing.files import binary, is_file, start_of
+from data.listing.paths import Paths
+from util.errors import DataError, OptionError, Problem
+
+ENDINGS = (".csv", ".tsv", ".json", ".jsonl")
+SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+Row = dict[str, str]
+
+
+@dataclass
+class Table:
+    """The rows of a manifest that belong to a phase: paths below `root`, or whole ones, and labels, "" where empty."""
+
+    file: str
+    root: str
+    rows: list[tuple[str, str, str]] = field(default_factory=list)  # a, b, label
+    problems: list[Problem] = field(default_factory=list)
+    splits: set[str] = field(default_factory=set)
+
+
+def find(dataroot: str, how: str) -> str | None:
+    """Return the manifest that --pairs or --dataroot names, or the one called pairs or manifest in dataroot."""
+    if how not in ("auto", "joined", "sides", "nested"):
+        for folder in ("", dataroot, start_of(dataroot)):
+            if is_file(path := os.path.join(folder, how)):
+                return path
+        why = "is neither joined, sides, nested nor the name of a file"
+        raise OptionError("option", "--pairs", f"{how!r} {why}", "give one of these, or a CSV or JSON file")
+    if how != "auto":
+        return None
+    if is_manifest(dataroot):
+        return dataroot
+    names = product(dict.fromkeys((dataroot, start_of(dataroot))), ("pairs", "manifest"), ENDINGS)
+    return next((path for folder, stem, end in names if is_file(path := os.path.join(folder, stem + end))), None)
+
+
+def is_manifest(path: str) -> bool:
+    """Whether a path is that of a table of pictures, by its extension."""
+    return path.lower().endswith(ENDINGS) and os.path.isfile(path)
+
+
+def read(file: str, dataroot: str, phase: str) -> Table:
+    """Return the rows of a phase, all rows where there is no column split; DataError for a file that is no table.
+
+    Paths count from the manifest's folder, or where that has no such file from dataroot.
+    """
+    table, here = Table(file, os.path.dirname(file)), None
+    exists = _finder(table.root, dataroot if os.path.isdir(dataroot) or zips.split(dataroot) else table.root)
+    for number, row in enumerate(_rows(file), 1):
+        here = here or set(row)
+        split = row.get("split", "").lower()
+        split = SPLITS.get(split, split)
+        table.splits |= {split} - {""}
+        if split not in ("", phase):
+            continue
+        paths = []
+        for side in ("a", "b"):
+            path = exists(row.get(side, "")) if row.get(side) else ""
+            if path is None:
+                table.problems.append((row[side], f"is not there (row {number} of {file})"))
+            paths.append(path or "")
+        if not row.get("a") and not row.get("b"):
+            table.problems.append((file, f"names no file in row {number}"))
+        table.rows.append((paths[0], paths[1], row.get("label", "")))
+    if not here or not here & {"a", "b"}:
+        why = f"has no column a and no column b (it has {', '.join(sorted(here or ())) or 'no rows'})"
+        raise DataError("file", file, why, "name its columns a, b, label, split")
+    if not table.rows:
+        why = f"{file} has no rows of it (its column split has {', '.join(sorted(table.splits))})"
+        raise DataError("phase", phase, why, "name one that is there with --phase, or leave the column split out")
+    return table
+
+
+def sized(files: list[str]) -> Paths:
+    """Return files named in a manifest with their sizes; those in zip files count as of size 0."""
+    return Paths.of(files, [os.path.getsize(name) if os.path.isfile(name) else 0 for name in files])
+
+
+def _rows(file: str) -> Iterator[Row]:
+    """Yield the rows of a file, names of columns in small letters, texts without spaces around them."""
+    try:
+        with io.TextIOWrapper(binary(file), encoding="utf-8-sig", newline="") as text:
+            each = _json_rows(text.read()) if file.lower().endswith((".json", ".jsonl")) else _csv_rows(text)
+            for row in each:
+                if not isinstance(row, dict):
+                    raise ValueError(f"{str(row)[:40]!r} is no row of named columns")
+                yield {str(k).strip().lower(): "" if v is None else str(v).strip() for k, v in row.items()}
+    except (OSError, ValueError, csv.Error, RecursionError) as problem:
+        why = f"cannot be read as a table ({problem})"
+        raise DataError("file", file, why, "give a CSV file, a JSON list of objects, or one object a line") from problem
+
+
+def _csv_rows(text) -> Iterator[dict]:
+    head = text.readline()
+    text.seek(0)
+    delimiter = max(",;\t", key=head.count)
+    return iter(csv.DictReader(text, delimiter=delimiter, restkey=""))
+
+
+def _json_rows(text: str) -> Iterator[object]:
+    if text.lstrip().startswith("["):
+        return iter(json.loads(text))
+    return (json.loads(line) for line in text.splitlines() if line.strip())
+
+
+def _finder(*roots: str) -> Callable[[str], str | None]:
+    """Return what gives the path of a file named in a manifest, None if it lies in none of these folders."""
+
+    def exists(name: str) -> str | None:
+        for root, written in product(dict.fromkeys(roots), dict.fromkeys((name, name.replace("\\", "/")))):
+            path = os.path.normpath(os.path.join(root, written))
+            if is_file(path):
+                return path
+        return None
+
+    return exists

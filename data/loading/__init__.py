@@ -1,0 +1,1 @@
+"""From samples to batches, in any number of worker processes."""

@@ -1,0 +1,1 @@
+"""Prepare a data set on disk; nothing here is used while training."""

@@ -1,0 +1,152 @@
+"""All displays of a run as one: a display that fails is switched off, and the run goes on."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from displays.base import Pictures, Sink
+from registry.attribution import place
+from registry.lookup import find
+from util.errors import printable
+from util.progress import Position
+
+FAREWELL = 2.0  # seconds that the end of a run waits for all of them together
+
+
+class Display:
+    """All sinks of a run. A sink that raises is named once and left out from then on."""
+
+    def __init__(self, sinks: list[Sink]):
+        self.sinks = sinks
+
+    def add(self, name: str, make: Callable[[], Sink]) -> None:
+        """Make one more sink; if that fails, say so and go on without it."""
+        try:
+            sink = make()
+        except (Exception, SystemExit) as problem:  # whatever fails in showing must not fail the run
+            self._off(name, problem)
+        else:
+            sink.called = name
+            self.sinks.append(sink)
+
+    def start(self, at: Position, sheet: np.ndarray | None = None) -> None:
+        """Begin; sheet: pictures as the networks will see them."""
+        self._each("start", at)
+        if sheet is not None:
+            self._each("data", at, sheet)
+
+    def step(self, at: Position, losses: dict[str, Any], pictures: Callable[[], Pictures]) -> None:
+        """Show one step where it is due; losses may be tensors, pictures are made only if somebody wants them."""
+        self._each("progress", at)
+        wanting = [s for s in self.sinks if s.loss_freq and at.due(s.loss_freq)]
+        if wanting:
+            values = {name: float(value) for name, value in losses.items()}
+            self._each("losses", at, values, among=wanting)
+        wanting = [s for s in self.sinks if s.image_freq and (at.due(s.image_freq) or at.epoch_done)]
+        if wanting:
+            try:
+                shown = pictures()
+            except (Exception, SystemExit) as problem:  # a plug-in's show(): the run goes on without pictures
+                for sink in wanting:
+                    sink.image_freq = 0
+                self.say(f"note: no pictures are shown from here on ({in_one_line(problem)})")
+                return
+            self._each("images", at, shown, among=wanting)
+
+    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        self._each("epoch", at, means, spent, lr)
+
+    def preview(self, at: Position, preview: Any) -> bool:
+        """Show generated sheets and fixed samples where they are due; return whether there were sheets."""
+        try:
+            sheets = preview.sheets(at)
+            samples = preview.samples(at) if self._shows("samples") else {}
+        except (Exception, SystemExit) as problem:  # a plug-in's: the run goes on without
+            preview.end()
+            self.say(f"note: no samples are shown from here on ({in_one_line(problem)})")
+            return False
+        if sheets:
+            self._each("sheets", at, sheets)
+        if samples:
+            self._each("samples", at, samples)
+        return bool(sheets)
+
+    def say(self, text: str) -> None:
+        """Show a line on whichever sink prints, else plainly; names in it may hold anything."""
+        text = printable(text)
+        for sink in self.sinks:
+            try:
+                if sink.say(text):
+                    return
+            except Exception:  # a sink that cannot even say a line: the next one, or print, does
+                continue
+        print(text, flush=True)
+
+    def close(self) -> None:
+        """End all sinks at once, so that what several of them wait for does not add up."""
+        ends = [threading.Thread(target=self._each, args=("close",), kwargs={"among": [sink]}, daemon=True)
+                for sink in self.sinks if not sink.vital]  # fmt: skip
+        for end in ends:
+            end.start()
+        self._each("close", among=[sink for sink in self.sinks if sink.vital])
+        last = time.monotonic() + FAREWELL
+        for end in ends:
+            end.join(max(0.0, last - time.monotonic()))
+
+    def _shows(self, method: str) -> bool:
+        return any(getattr(type(sink), method) is not getattr(Sink, method) for sink in self.sinks)
+
+    def _each(self, method: str, *args: Any, among: list[Sink] | None = None) -> None:
+        for sink in list(self.sinks if among is None else among):
+            try:
+                getattr(sink, method)(*args)
+            except (Exception, SystemExit) as problem:  # likewise
+                if sink.vital:
+                    raise
+                if sink not in self.sinks:  # it was closed for its error, and failed in that too
+                    continue
+                self.sinks.remove(sink)
+                self._off(sink.called or type(sink).__name__.lower(), problem)
+                if method != "close":
+                    self._each("close", among=[sink])  # it may hold a thread, a process or a file
+
+    def _off(self, name: str, problem: BaseException) -> None:
+        self.say(f"note: display {name} is off from here on ({in_one_line(problem)})")
+
+
+def asked_for(o: Any) -> list[str]:
+    """Return the names in --displays, without those that --no_html and --display_id 0 turn off.
+
+    --use_wandb is the reference's way of adding wandb.
+    """
+    off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
+    return [name for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))) if name not in off]
+
+
+def shows(o: Any, method: str) -> bool:
+    """Whether any display that is asked for has one of Sink's optional methods of its own."""
+    return any(getattr(find("display", name), method, None) is not getattr(Sink, method) for name in asked_for(o))
+
+
+def in_one_line(problem: BaseException) -> str:
+    """Return an error in one line, with the plug-in's line it comes from."""
+    where = place(problem)
+    return printable(f"{type(problem).__name__}: {problem}" + (f" at {where}" if where else ""))
+
+
+def make_display(o: Any, folder: Path) -> Display:
+    """Return the log, every sink that is asked for, and the watchdog."""
+    from displays.loss_log import Log
+    from displays.watchdog import Watchdog
+
+    display = Display([Log(o, folder)])
+    for name in asked_for(o):
+        display.add(name, partial(find("display", name), o, folder))
+    if o.watchdog:
+        display.add("watchdog", partial(Watchdog, o, folder))
+    return display

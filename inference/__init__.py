@@ -1,0 +1,1 @@
+"""A trained model applied: batches of images, tiles, samples."""

@@ -1,0 +1,70 @@
+"""Discriminators that judge patches (Isola et al. 2017, PatchGAN) or single pixels."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from networks.cpu.winograd_conv import WinogradConv2d
+from networks.infer import Known
+from networks.norm import norm_layer
+from networks.padding import unfit
+
+
+class PatchDiscriminator(Known):
+    """(N, input_nc, H, W) -> (N, 1, h, w) unbounded; each output sees one patch, 70x70 with three layers.
+
+    Raises DataError for pictures too small to leave an output (`check_size`).
+    """
+
+    def __init__(self, input_nc: int, ndf: int = 64, layers: int = 3, norm: str = "instance"):
+        super().__init__()
+        layer, bias = norm_layer(norm)
+        widths = [ndf * min(2**n, 8) for n in range(layers + 1)]
+        strides = [2] * (layers - 1) + [1]
+        blocks: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        for before, after, stride in zip(widths, widths[1:], strides, strict=False):
+            conv = WinogradConv2d(before, after, 4, stride=stride, padding=1, bias=bias)
+            blocks += [conv, layer(after), nn.LeakyReLU(0.2, inplace=True)]
+        self.model = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 4, padding=1))
+        self.smallest = 3 * 2**layers  # leaves 2x2 before the last layer, what instance norm needs
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise DataError for pictures that would shrink to nothing."""
+        if min(height, width) < self.smallest:
+            raise unfit(height, width, f"this discriminator needs sides of at least {self.smallest}")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.check_size(*x.shape[2:])
+        return self.model(x)
+
+
+class PixelDiscriminator(Known):
+    """(N, input_nc, H, W) -> (N, 1, H, W) unbounded; each pixel is judged alone."""
+
+    def __init__(self, input_nc: int, ndf: int = 64, norm: str = "instance"):
+        super().__init__()
+        layer, bias = norm_layer(norm)
+        self.net = nn.Sequential(
+            nn.Conv2d(input_nc, ndf, 1), nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(ndf, 2 * ndf, 1, bias=bias), layer(2 * ndf), nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(2 * ndf, 1, 1, bias=bias),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+def basic(o: Any, input_nc: int) -> nn.Module:
+    """Build the 70x70 PatchGAN."""
+    return PatchDiscriminator(input_nc, o.ndf, 3, o.norm)
+
+
+def n_layers(o: Any, input_nc: int) -> nn.Module:
+    """Build a PatchGAN of --n_layers_D layers."""
+    return PatchDiscriminator(input_nc, o.ndf, o.n_layers_D, o.norm)
+
+
+def pixel(o: Any, input_nc: int) -> nn.Module:
+    """Build the 1x1 PixelGAN."""
+    return PixelDiscriminator(input_nc, o.ndf, o.norm)

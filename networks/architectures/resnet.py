@@ -1,0 +1,70 @@
+"""The generator of Johnson et al. 2016: two halvings, residual blocks, two doublings."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from networks.cpu.narrow_conv import NarrowConv2d
+from networks.cpu.winograd_conv import WinogradConv2d
+from networks.infer import Known
+from networks.norm import Norm, norm_layer
+from networks.padding import any_size
+from networks.upsample import doubling
+
+PADS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
+
+
+class ResnetBlock(nn.Module):
+    """x + f(x), f two 3x3 convolutions (He et al. 2015).
+
+    The names and places of its layers are those of the reference: `conv_block.1` and `.5`, or `.6` with dropout;
+    with zero padding there is no padding layer and they move up.
+    """
+
+    def __init__(self, channels: int, norm: Norm, bias: bool, dropout: bool, padding: str):
+        super().__init__()
+        pad = [PADS[padding](1)] if padding in PADS else []
+        inside = 0 if pad else 1
+
+        def conv():
+            return [*pad, WinogradConv2d(channels, channels, 3, padding=inside, bias=bias), norm(channels)]
+
+        self.conv_block = nn.Sequential(
+            *conv(), nn.ReLU(inplace=True), *([nn.Dropout(0.5)] if dropout else []), *conv()
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv_block(x)
+
+
+class Resnet(Known):
+    """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1] for any H and W.
+
+    Inside, sides are multiples of 4, and 8 or more (`any_size`). Keys are those of the reference's resnets.
+    """
+
+    def __init__(self, input_nc: int, output_nc: int, n_blocks: int, ngf: int = 64, norm: str = "instance",
+                 dropout: bool = False, padding: str = "reflect", resize_conv: bool = False):  # fmt: skip
+        super().__init__()
+        layer, bias = norm_layer(norm)
+        relu = partial(nn.ReLU, inplace=True)
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), NarrowConv2d(input_nc, ngf, 7, bias), layer(ngf), relu()]
+        for n in (ngf, 2 * ngf):
+            layers += [nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=bias), layer(2 * n), relu()]
+        layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]
+        for n in (4 * ngf, 2 * ngf):
+            layers += [doubling(n, n // 2, 3, bias, resize_conv), layer(n // 2), relu()]
+        layers += [nn.ReflectionPad2d(3), NarrowConv2d(ngf, output_nc, 7), nn.Tanh()]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return any_size(self.model, x, multiple=4, least=8)  # 2x2 inside: what reflection and instance norm need
+
+
+def _build(n_blocks: int, o: Any, input_nc: int, output_nc: int) -> Resnet:
+    return Resnet(input_nc, output_nc, n_blocks, o.ngf, o.norm, not o.no_dropout, o.padding, o.resize_conv)
+
+
+resnet_9blocks, resnet_6blocks, resnet_4blocks = (partial(_build, n) for n in (9, 6, 4))

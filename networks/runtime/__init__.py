@@ -1,0 +1,1 @@
+"""How networks compute in training: mixed precision, compilation, checkpointing."""

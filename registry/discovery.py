@@ -1,0 +1,238 @@
+"""Plug-ins outside the tree: files and folders given with --plugin, and installed entry points."""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from registry import loaded
+from registry.kinds import HOMES
+from util.errors import OptionError
+
+GROUP = "ganvas.plugins"
+TABLE_KINDS = {table: kind for kind, (_, table, _) in HOMES.items()}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A name that a plug-in declares, read from its source without running it."""
+
+    kind: str
+    name: str
+    origin: str  # the file, or "entry point NAME of PACKAGE"
+    path: str = ""  # the file to import, or
+    module: str = ""  # the installed module to import
+
+
+_paths: list[Path] = []  # what --plugin named, in order
+_remembered: list[str] = []  # what the run at hand was started with
+
+
+def use(paths) -> None:
+    """Make the files and folders given with --plugin known; a file is imported now, a folder when a name is asked for.
+
+    Raises OptionError for a path that does not exist or is no Python file or folder.
+    """
+    for path in (Path(p).expanduser().resolve() for p in paths):
+        if not path.is_dir() and not (path.is_file() and path.suffix == ".py"):
+            why = "is not a .py file or a folder" if path.exists() else "there is no such file"
+            raise OptionError("plug-in", path, why, "give --plugin the path of a .py file or of a folder of them")
+        if path not in _paths:
+            _paths.append(path)
+        if path.is_file():
+            load(Found("file", path.stem, str(path), path=str(path)))
+
+
+def paths() -> list[str]:
+    """Return the absolute paths in use, to hand to another process or to remember in a run."""
+    return [str(path) for path in _paths]
+
+
+def forget() -> None:
+    """Drop all paths in use (several runs in one process)."""
+    _paths.clear()
+    loaded.imported.clear()
+    _remembered.clear()
+
+
+def remember(paths, given, file: Path) -> None:
+    """Make the plug-ins known that a run remembers in `file`; those `given` now take the place of their namesakes.
+
+    Raises OptionError for a file that is not there any more, unless others are given: one of them may have its place.
+    """
+    stems = {Path(path).stem for path in given}
+    _remembered.extend(map(str, paths))
+    for path in (Path(p) for p in paths):
+        if path.exists() and path.stem not in stems:
+            use([path])
+        elif not given:
+            why = f"there is no such file any more; the run remembers this path ({file})"
+            raise OptionError("plug-in", path, why, "give its new place with --plugin NEW, or put it back")
+
+
+def remembered() -> list[str]:
+    """Return the paths that the run at hand remembers."""
+    return list(_remembered)
+
+
+def declared() -> list[Found]:
+    """Return every name that the plug-ins in use and the installed ones declare."""
+    found = []
+    for path in _paths:
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            if not file.name.startswith("_"):
+                found += [Found(kind, name, str(file), path=str(file)) for kind, name in declarations(file)]
+    return found + list(installed())
+
+
+@lru_cache(maxsize=1)
+def installed() -> tuple[Found, ...]:
+    """Return what installed packages declare in the entry-point group `ganvas.plugins`."""
+    found = []
+    for point in metadata.entry_points(group=GROUP):
+        package = point.dist.name if point.dist else point.module
+        origin = f"entry point {point.name} of {package}"
+        source = _source(point.module)
+        kinds = {kind for kind, _ in declarations(source)} if source else {"model"}
+        rows = [(kind, point.name) for kind in sorted(kinds & {"model", "dataset"})]
+        rows += [row for row in (declarations(source) if source else []) if row[0] not in ("model", "dataset")]
+        found += [Found(kind, name, origin, module=point.module) for kind, name in rows]
+    return tuple(found)
+
+
+def absolute(thing):
+    """Return a table's value with "FILE:object", as a plug-in file calls itself, made importable."""
+    if loaded.importing and isinstance(thing, str) and Path(loaded.importing[-1]).stem == thing.partition(":")[0]:
+        return module_name(Path(loaded.importing[-1])) + ":" + thing.partition(":")[2]
+    return thing
+
+
+def load(found: Found) -> ModuleType:
+    """Import a plug-in once; any failure becomes an OptionError that names it."""
+    name = found.module or module_name(Path(found.path))
+    file = Path(found.path) if found.path else _source(found.module)
+    if file is not None:
+        loaded.imported[name] = (found.name, file.resolve())
+    if name in sys.modules:
+        return sys.modules[name]
+    loaded.importing.append(found.origin)
+    try:
+        return importlib.import_module(name) if found.module else _import_file(name, Path(found.path))
+    except (Exception, SystemExit) as problem:  # whatever a plug-in does at import, the user is told which one did it
+        sys.modules.pop(name, None)
+        if isinstance(problem, OptionError):
+            raise
+        from registry import attribution  # it asks this module whose a file is
+
+        missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
+        where = None if isinstance(problem, SyntaxError) or missing else attribution.place(problem)
+        why = f"{type(problem).__name__}: {problem}" + (f" ({where})" if where else "")
+        remedy = attribution.install(missing) if missing else "mend it or leave it out"
+        raise OptionError("plug-in", found.origin, why, remedy) from problem
+    finally:
+        loaded.importing.pop()
+
+
+def module_name(path: Path) -> str:
+    """Return the name a plug-in file is imported under: stable over processes, in nobody's way."""
+    return f"ganvas_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _import_file(name: str, path: Path) -> ModuleType:
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # last, so that a plug-in may import its neighbours but shadows nothing
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _source(module: str) -> Path | None:
+    """Return the file of an installed module without importing it or its parents."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for root in spec.submodule_search_locations or []:
+        base = Path(root).joinpath(*rest)
+        for file in (base.with_suffix(".py"), base / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def declarations(file: Path) -> list[tuple[str, str]]:
+    """Return the (kind, name) pairs a source file declares: its model, its data set, its lines in tables."""
+    return list(_declarations(file, file.stat().st_mtime_ns if file.is_file() else 0))
+
+
+@lru_cache(maxsize=1024)
+def _declarations(file: Path, changed: int) -> list[tuple[str, str]]:
+    tree = _parse(file)
+    if tree is None:
+        return [("model", file.stem)]  # broken: whoever asks for it gets the error
+    own = {kind for name, kind in _classes(file, tree, ()).items() if name in _defined(tree)}
+    lines = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    return [(kind, file.stem) for kind in sorted(own)] + [row for target in lines for row in _table_line(target)]
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dict[str, str]:
+    """Return {class: kind} of the models and data sets that a file defines or imports, by what they extend."""
+    homes = {"BaseModel": "model", "BaseDataset": "dataset"}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            top, neighbour = node.module.split(".")[0], file.parent / (node.module.replace(".", "/") + ".py")
+            kinds: dict[str, str] = {}
+            if top in ("models", "data"):
+                kinds = {a.name: "model" if top == "models" else "dataset" for a in node.names if a.name[:1].isupper()}
+            elif neighbour.is_file() and neighbour not in seen and (inner := _parse(neighbour)):
+                kinds = _classes(neighbour, inner, (*seen, file))
+            homes |= {a.asname or a.name: kinds[a.name] for a in node.names if a.name in kinds}
+        elif isinstance(node, ast.ClassDef):
+            known = [homes[base] for base in map(_last_name, node.bases) if base in homes]
+            homes |= {node.name: known[0]} if known else {}
+    return homes
+
+
+def option_names(file: Path) -> list[str]:
+    """Return the flags that the class `Options` inside a plug-in's class declares, read from its source."""
+    tree = _parse(file)
+    classes = (
+        [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Options"] if tree else []
+    )
+    lines = [line for c in classes for line in c.body if isinstance(line, ast.AnnAssign)]
+    return [line.target.id for line in lines if isinstance(line.target, ast.Name)]
+
+
+def _parse(file: Path) -> ast.Module | None:
+    try:
+        return ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _table_line(target: ast.expr) -> list[tuple[str, str]]:
+    """Return [(kind, name)] for a line like GENERATORS["mine"] = ..., else []."""
+    if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+        kind = TABLE_KINDS.get(_last_name(target.value))
+        if kind and isinstance(target.slice.value, str):
+            return [(kind, target.slice.value)]
+    return []

@@ -1,0 +1,138 @@
+"""Find models, data sets, networks and every other named part: tables, plug-in files, entry points."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry import contract, discovery, loaded
+from registry.kinds import FLAGS, HOMES
+from util.errors import OptionError, UnknownName
+from util.spelling import nearest, plain
+
+
+class Table(dict):
+    """Named parts of one kind: `name: object` or `name: "module:object"`.
+
+    A plug-in adds its own with one line, `GENERATORS["mine"] = Mine`; a name that is taken raises OptionError.
+    """
+
+    def __init__(self, kind: str, entries: dict[str, Any]):
+        super().__init__(entries)
+        self.kind = kind
+        self.origins: dict[str, str] = {}
+
+    def __setitem__(self, name: str, thing: Any) -> None:
+        origin = loaded.loading() or "built in"
+        for other in self:
+            if plain(other) == plain(name) and self.origin(other) != origin:
+                raise clash(self.kind, name, [place(self.kind, other, self.origin(other)), origin])
+        super().__setitem__(name, discovery.absolute(thing))
+        self.origins[name] = origin
+
+    def origin(self, name: str) -> str:
+        """Return the file that added the name, or "built in"."""
+        return self.origins.get(name, "built in")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that can be asked for by name; nothing is imported until `load` is called."""
+
+    kind: str
+    name: str
+    origin: str  # "built in", or the plug-in's file or entry point
+    found: discovery.Found | None = None  # where a plug-in declares it
+
+    def load(self) -> Any:
+        """Import and return the class or function; raise OptionError if its file does not hold it."""
+        if self.found is not None:
+            module = discovery.load(self.found)
+            if HOMES[self.kind][2] is not None:
+                return contract.check_class(self.kind, only_class(self.kind, module), self.name)
+        thing = resolve(self.kind, table(self.kind)[self.name])
+        origin = table(self.kind).origin(self.name)
+        return thing if origin == "built in" else contract.check_part(self.kind, thing, self.name, origin)
+
+
+def table(kind: str) -> Table:
+    """Return the visible table of a kind."""
+    module, name, _ = HOMES[kind]
+    return getattr(importlib.import_module(module), name)
+
+
+def resolve(kind: str, thing: Any) -> Any:
+    """Return the object behind a table's value: itself, "module:object", or a module's only class of the kind."""
+    if not isinstance(thing, str):
+        return thing
+    module_name, _, attribute = thing.partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute) if attribute else only_class(kind, module)
+
+
+def only_class(kind: str, module: Any) -> type:
+    """Return the one class of a kind that a module defines; raise OptionError if there are none or several."""
+    base = resolve(kind, HOMES[kind][2])
+    found = [
+        thing for thing in vars(module).values()
+        if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == module.__name__
+    ]  # fmt: skip
+    if len(found) != 1:
+        names = ", ".join(c.__name__ for c in found) or "none"
+        raise OptionError(
+            "plug-in", module.__file__, f"must define exactly one {base.__name__} subclass, has {names}",
+            "keep one class per file",
+        )  # fmt: skip
+    return found[0]
+
+
+def entries(kind: str) -> list[Entry]:
+    """Return everything of a kind that can be asked for, importing no plug-in and no torch."""
+    own = table(kind)
+    listed = [Entry(kind, name, own.origin(name)) for name in own]
+    known = {(e.name, e.origin) for e in listed}
+    declared = [Entry(kind, f.name, f.origin, f) for f in discovery.declared() if f.kind == kind]
+    return listed + [e for e in declared if (e.name, e.origin) not in known]
+
+
+def entry(kind: str, name: str, flag: str = "") -> Entry:
+    """Return the entry of that name; OptionError (nearest names) if none, or (both files) if two have it.
+
+    flag: the one that asked, where it is not the kind's usual one.
+    """
+    every = entries(kind)
+    found = [e for e in every if plain(e.name) == plain(name)]
+    if len(found) > 1:
+        raise clash(kind, name, [place(kind, e.name, e.origin) for e in found])
+    if not found:
+        _check_files_called(kind, name)
+        names = sorted({e.name for e in every})
+        near = nearest(name, names)
+        raise UnknownName(
+            "option", flag or FLAGS[kind], f"no {kind} is called '{name[:80]}'",
+            (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names),
+        )  # fmt: skip
+    return found[0]
+
+
+def _check_files_called(kind: str, name: str) -> None:
+    """Raise OptionError for a plug-in file of this name that does not define what was asked for."""
+    for path in map(Path, discovery.paths()):
+        if HOMES[kind][2] and path.is_file() and plain(path.stem) == plain(name):
+            only_class(kind, discovery.load(discovery.Found(kind, path.stem, str(path), path=str(path))))
+
+
+def find(kind: str, name: str) -> Any:
+    """Return the class or function called `name`, importing only its own file."""
+    return entry(kind, name).load()
+
+
+def place(kind: str, name: str, origin: str) -> str:
+    """Return the file that defines a name: the plug-in's, or for what is built in the one its table points to."""
+    value = table(kind)[name] if origin == "built in" else None
+    return value.partition(":")[0].replace(".", "/") + ".py" if isinstance(value, str) else origin
+
+
+def clash(kind: str, name: str, origins: list[str]) -> OptionError:
+    """Return the error for two things of one name."""
+    return OptionError(kind, name, "is defined twice, in " + " and in ".join(origins), "rename or remove one of them")

@@ -1,0 +1,1 @@
+"""How weights and states are read and written."""

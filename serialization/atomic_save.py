@@ -1,0 +1,51 @@
+"""torch.save to a temporary file, flushed to the disk, then renamed onto the target."""
+
+import contextlib
+import errno
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from serialization.safe_load import check
+from util import disk_space
+from util.atomic_write import sync_folder
+from util.errors import CheckpointError, EnvironmentFault, first_line
+
+
+def write_atomically(path: Path, thing: Any, read_back: bool = False) -> None:
+    """torch.save beside the target, flush to the disk, then rename onto it; EnvironmentFault if that fails twice.
+
+    read_back: look through what was written before it takes the target's place.
+    """
+    try:
+        disk_space.twice(partial(_write_and_flush, path, thing, read_back), path)
+    except CheckpointError as problem:
+        why = f"reads back otherwise than it was written: {problem.args[2]}"
+        raise EnvironmentFault("file", path, why, "check the disk, and what plug-ins keep in their state") from problem
+    except OSError as problem:
+        raise disk_space.fault(path, problem, disk_space.size_of(thing)) from problem
+
+
+def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with open(beside, "wb") as file:  # a file object keeps the errno of a full disk, a path loses it
+            torch.save(thing, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if read_back:
+            check(beside)
+        os.replace(beside, path)
+        sync_folder(path.parent)
+    except BaseException as problem:
+        with contextlib.suppress(OSError):  # whatever stopped it, nothing half-written stays if it can be helped
+            beside.unlink()
+        if isinstance(problem, RuntimeError) and isinstance(problem.__context__, OSError):
+            raise problem.__context__ from problem
+        if isinstance(problem, RuntimeError) and re.search("unexpected pos|StreamWriter", str(problem)):
+            raise OSError(errno.EIO, first_line(problem)) from problem  # torch's words for a short write
+        raise

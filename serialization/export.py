@@ -1,0 +1,79 @@
+"""The weights of one save, a file for each network: marked as belonging together, and read together."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from serialization import weight_files
+from util.errors import printable
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+PATIENCE = 10.0  # seconds to wait for a training that is writing these very files
+
+
+def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
+    """Write PREFIX_net_NAME.pth for each network; files of one save get one time of change, its mark."""
+    weight_files.export(folder, prefix, networks)
+    files = _files(folder, prefix, networks)
+    for path in files[1:]:
+        mark = files[0].stat().st_mtime_ns
+        try:
+            os.utime(path, ns=(mark, mark))
+        except OSError as problem:  # as some network drives have it: readers wait in vain, then take what there is
+            said = f"note: {path.name} cannot be marked as saved together with the others ({problem.strerror})"
+            print(printable(said))
+
+
+def newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], than: int) -> bool:
+    """Whether all files of a save are there, none changed before a time in nanoseconds."""
+    return all(mark >= than for mark, _ in _stamps(_files(folder, prefix, networks)))
+
+
+def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
+    """Load WHICH_net_NAME.pth into each network, all of one save even while a training replaces them.
+
+    They are read again until nothing was replaced meanwhile and all bear the mark of one save. Files without such
+    marks (copied, or the reference's) are taken as they are where no training is at work.
+    """
+    files = _files(folder, which, networks)
+    until = time.monotonic() + PATIENCE
+    while True:
+        before = _stamps(files)
+        weight_files.load_networks(folder, which, networks, hint)
+        one_save = len({mark for mark, _ in before}) == 1
+        if before == _stamps(files) and (one_save or not _at_work(folder)):
+            return
+        if time.monotonic() > until:
+            names = ", ".join(path.name for path in files)
+            print(printable(f"note: {names} may be of different steps: a training saves them all the time"))
+            return
+        time.sleep(0.02)
+
+
+def _files(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> list[Path]:
+    return [folder / f"{prefix}_net_{name}.pth" for name in networks]
+
+
+def _stamps(files: list[Path]) -> list[tuple[int, int]]:
+    """Return the mark of each file and which file it is on its disk; (0, 0) for one that is missing."""
+    found = [path.stat() if path.is_file() else None for path in files]
+    return [(state.st_mtime_ns, state.st_ino) if state else (0, 0) for state in found]
+
+
+def _at_work(folder: Path) -> bool:
+    """Whether a training is writing here: it holds the folder's lock, which the kernel frees however it ends."""
+    if fcntl is None or not (folder / ".lock").exists():  # Windows: there is no lock of this kind
+        return (folder / ".lock").exists() and not (folder / "exit.json").exists()
+    with open(folder / ".lock", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,23 @@
+"""Which runs there are, and which one is meant by a name that there is not."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from util.spelling import nearest
+
+MARKS = ("options.json", "loss_log.txt", "losses.jsonl", "*.pth", "state_*.pt")  # of a folder that holds a run
+
+
+def there_are(checkpoints_dir: Path) -> list[str]:
+    """Return the names of all runs in a folder, in order."""
+    folders = (path for path in checkpoints_dir.glob("*") if path.is_dir())
+    return sorted(folder.name for folder in folders if any(any(folder.glob(mark)) for mark in MARKS))
+
+
+def meant(name: str, there: Iterable[str]) -> str:
+    """Return "did you mean NAME?", or which names there are; "" if there are none."""
+    known = list(there)
+    near = nearest(name, known)
+    if near and near != name:
+        return f"did you mean {near}?"
+    return f"there are {', '.join(known[:20])}" if known else ""

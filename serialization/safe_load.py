@@ -1,0 +1,207 @@
+"""Read files of weights and state that anybody may have made: looked through first, and nothing in them is run.
+
+Two formats are read, both torch.save's: the zip file of today and the sequence of pickles before torch 1.6. Safetensors
+files and URLs are not: convert or download them, and give the file.
+"""
+
+import io
+import pickle
+import re
+import stat
+import struct
+import tarfile
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from serialization.pickle_scan import LARGEST, Outline
+from serialization.pickle_types import SAVE, Refused
+from serialization.zip_scan import SMALL, Member, check_sums, members
+from util.errors import CheckpointError
+
+LARGEST_FILE = 16 << 30  # bytes; the largest image GANs have 4 GB of weights
+MAGIC, PROTOCOL = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"\x80\x02M\xe9\x03."
+FOREIGN = (  # how other files begin
+    (rb"version https://git-lfs", "is a Git LFS pointer, not the weights", "fetch it with git lfs pull"),
+    (rb"\s*<(!doctype|html|\?xml)", "is a web page, not the weights", "download it again"),
+    (rb".{8}\{\"", "is a safetensors file, which is not read here", "load it and torch.save its tensors"),
+    (rb"\x89HDF", "is an HDF5 file (Keras), not weights of torch", "convert it to a state_dict()"),
+    (rb"\x08.{1,3}(pytorch|onnx|.{0,8}pytorch)", "is an ONNX file, not weights", "give the .pth it was made from"),
+    (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "is compressed", "unpack it, and give the .pth file"),
+    (rb"\x93NUMPY", "is a file of NumPy arrays, not weights", "save a state_dict() with torch.save"),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF", "is a picture, not weights", "give a .pth file"),
+)
+
+
+def read(path: Path) -> Any:
+    """Return what a .pth or .pt file holds, on the CPU; only tensors and plain containers are ever built.
+
+    Raises CheckpointError, in one line, for a missing, empty, foreign or unsafe file.
+    """
+    return _through(path, load=True)
+
+
+def check(path: Path) -> None:
+    """Look through a file as `read` does, checksums included, without building anything. Raises CheckpointError."""
+    _through(path, load=False)
+
+
+def _through(path: Path, load: bool) -> Any:
+    try:
+        if re.match(r"\w+:/+\w", str(path)):
+            raise Refused("is a URL, not a file", "download it, and give the file")
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for ever
+            raise Refused("is a directory" if path.is_dir() else "is no regular file", "give a .pth file")
+        with open(path, "rb") as file:
+            inspect(file)
+            file.seek(0)
+            return _load(file) if load else None
+    except (CheckpointError, MemoryError):
+        raise
+    except Refused as refused:
+        raise CheckpointError("file", path, *refused.args) from refused
+    except pickle.UnpicklingError as problem:
+        raise CheckpointError("file", path, "holds no weights that are safe to read", SAVE) from problem
+    except OSError as problem:
+        raise CheckpointError("file", path, problem.strerror or "cannot be read", "check the path") from problem
+    except Exception as problem:  # torch raises RuntimeError, EOFError, ValueError, KeyError and more on damage
+        if "can't allocate memory" in str(problem) or "not enough memory" in str(problem):
+            raise MemoryError from problem
+        why = f"is damaged or no file of weights ({type(problem).__name__})"
+        raise CheckpointError("file", path, why, "copy it again") from problem
+
+
+def _load(file: BinaryIO) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what cannot be read raises
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def inspect(file: BinaryIO) -> Outline:
+    """Return what an open file would make, following its pickle without running it.
+
+    Refused for whatever is no plain container of dense tensors that lie in the file, whole and uncompressed. No memory
+    is taken but for names and numbers.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(512)
+    if not start:
+        raise Refused("is empty")
+    for pattern, why, remedy in FOREIGN:
+        if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
+            raise Refused(why, remedy)
+    if size > LARGEST_FILE:
+        raise Refused(f"is far too large for weights ({size >> 30} GB)", "save the state_dict() alone")
+    if start.startswith(b"PK"):
+        return _zipped(file, size)
+    if _is_tar(start):
+        raise Refused("is a tar archive", "unpack it, or save the state_dict() again with today's torch")
+    file.seek(0)
+    if not start.startswith(MAGIC):
+        raise _no_weights(file)
+    return _legacy(file, size)
+
+
+def _zipped(file: BinaryIO, size: int) -> Outline:
+    try:
+        found = members(file, size)
+    except Refused as refused:
+        raise _cut_short(file, size) or refused from None
+    if found["data.pkl"].size > LARGEST or any(found[name].size > 64 for name in SMALL if name in found):
+        raise Refused("holds far more than the names and shapes of weights", "save the state_dict() alone")
+    check_sums(file, found)
+    texts = {name: _bytes(file, found[name]) for name in ("data.pkl", *SMALL) if name in found}
+    if (
+        texts.get("byteorder", b"little") not in (b"little", b"big")
+        or not texts.get(".storage_alignment", b"1").isdigit()
+    ):
+        raise Refused("is damaged (its byte order or alignment is)")
+    stream = io.BytesIO(texts["data.pkl"])
+    outline = Outline(stream)
+    if stream.read(1):
+        raise Refused("has something behind its pickle", SAVE)
+    stored = {name[5:]: member.size for name, member in found.items() if name.startswith("data/")}
+    if stored != {key: storage.size * storage.numel for key, storage in outline.storages.items()}:
+        raise Refused("claims other numbers of values than it holds", "save plain tensors")
+    return outline
+
+
+def _bytes(file: BinaryIO, member: Member) -> bytes:
+    file.seek(member.start)
+    return file.read(member.size)
+
+
+def _cut_short(file: BinaryIO, size: int) -> Refused | None:
+    """Say how much of a zip file without an end is there, if the list of its tensors is: it comes first."""
+    file.seek(0)
+    header = file.read(30)
+    if len(header) < 30 or header[:4] != b"PK\3\4" or header[8:10] != b"\0\0":
+        return None
+    name, extra = struct.unpack("<2H", header[26:30])
+    if not file.read(name).endswith(b"/data.pkl"):
+        return None
+    file.seek(extra, io.SEEK_CUR)
+    try:
+        whole = Outline(io.BytesIO(file.read(LARGEST))).nbytes
+    except (ValueError, LookupError, TypeError):  # then nothing can be said
+        return None
+    if whole <= size:
+        return None
+    return Refused(f"is cut short: {_megabytes(size)} of at least {_megabytes(whole)} MB are there")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}" if size >= 100_000 else f"{size / 1e6:.4f}"
+
+
+def _legacy(file: BinaryIO, size: int) -> Outline:
+    """Look through a file from before torch 1.6: five pickles, then each storage, its count of values before it."""
+    stream = io.BytesIO(file.read(LARGEST))
+    stream.seek(len(MAGIC))
+    if stream.read(len(PROTOCOL)) != PROTOCOL:
+        raise Refused("is of a format that torch does not write")
+    expected = b"\x80\x02}"  # sys_info: a dictionary of numbers
+    if not stream.getvalue().startswith(expected, stream.tell()) or Outline(stream).storages:
+        raise Refused("is of a format that torch does not write")
+    outline = Outline(stream, legacy=True)
+    listed = Outline(stream).root
+    keys = list(listed.parts) if getattr(listed, "kind", "") == "list" else []
+    if not all(type(key) is str for key in keys) or sorted(keys) != sorted(outline.storages):
+        raise Refused("claims other tensors than it holds", "save plain tensors")
+    at = stream.tell()
+    whole = at + outline.nbytes + 8 * len(keys)
+    if size != whole:
+        cut = f"is cut short: {_megabytes(size)} of {_megabytes(whole)} MB are there"
+        raise Refused(cut if size < whole else "has something behind its tensors")
+    for key in keys:
+        file.seek(at)
+        if struct.unpack("<q", file.read(8))[0] != outline.storages[key].numel:
+            raise Refused("claims other numbers of values than it holds", "save plain tensors")
+        at += 8 + outline.storages[key].numel * outline.storages[key].size
+    return outline
+
+
+def _is_tar(start: bytes) -> bool:
+    """Whether torch would take a file for a tar archive, whatever else it looks like."""
+    try:
+        tarfile.TarInfo.frombuf(start, "utf-8", "replace")
+    except tarfile.TarError:
+        return False
+    return True
+
+
+def _no_weights(file: BinaryIO) -> Refused:
+    """Return why a file of another kind is none of weights: a pickle names the object it would make."""
+    stream = io.BytesIO(file.read(LARGEST))
+    if stream.getvalue()[:1] in (b"\x80", b"(", b"]", b"}", b"c"):
+        try:
+            Outline(stream)
+        except Refused as refused:
+            return refused
+        except (ValueError, LookupError, TypeError, struct.error):
+            return Refused("is damaged or no file of weights")
+        return Refused("is a pickle, no file of weights", "save the network's state_dict() with torch.save")
+    return Refused("is damaged or no file of weights")

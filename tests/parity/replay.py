@@ -1,0 +1,108 @@
+"""Replay a recorded trace of the reference through the real plug-in and the real training step, in float64.
+
+python tests/parity/replay.py DIR [DIR ...]: a trace is trace.json, inputs.npz, latest_net_*.pth, outputs_after.npz.
+Prints the largest relative differences; exit code 0 if losses and weight sums agree to 1e-6 and outputs to 1e-5.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+
+from data.base import Spec
+from options.parse import flags_for, parse
+from registry.lookup import find
+from serialization import weight_files
+from train import train_step
+from training.run import Run
+
+LIMITS = {"losses": 1e-6, "weight sums": 1e-6, "outputs": 1e-5}
+
+
+def options_of(trace, folder):
+    """Return the trace's options as train.py would read them; those of other models are left out."""
+    own = {flag.name: flag for flag in flags_for(trace["model"])}
+    given = {"lambda_gp": 0.0} | trace["options"]  # the reference has no gradient penalty
+    argv = ["--model", trace["model"], "--name", "replay", "--checkpoints_dir", str(folder), "--gpu_ids", "-1"]
+    for name, value in given.items():
+        if name in own:
+            flag = own[name]
+            if flag.type is bool:
+                argv.append("--" + (flag.name if value else flag.opposite))
+            else:
+                argv += ["--" + name, str(value)]
+    return parse(argv, "train")
+
+
+def replay(folder):
+    """Return {"losses": d, "weight sums": d, "outputs": d}, the largest differences from the trace in DIR."""
+    trace = json.loads((folder / "trace.json").read_text())
+    inputs = np.load(folder / "inputs.npz")
+    height, width = inputs["A"].shape[-2:]
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        o = options_of(trace, scratch)
+    model = find("model", o.model)(o, Spec(o.input_nc, o.output_nc, height, width))
+    for name, net in model.networks().items():
+        path = folder / f"latest_net_{name}.pth"
+        weight_files.fit(net, weight_files.weights(path), path)
+    run = Run(o, folder, model.double(), torch.device("cpu"), epoch_size=1)
+
+    worst = 0.0
+    for step, expected in enumerate(trace["losses"]):
+        batch = batch_of(inputs, step, o.direction)
+        _, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, step)
+        got = {
+            name: float(value.detach() if torch.is_tensor(value) else value)
+            for terms in losses.values()
+            for name, value in terms.items()
+        }
+        missing = set(expected) - set(got)
+        if missing:
+            raise SystemExit(f"{folder}: the plug-in reports no {', '.join(sorted(missing))}")
+        worst = max([worst, *(relative(got[name], value) for name, value in expected.items())])
+
+    sums = {
+        name: sum(p.abs().sum().item() for p in net.parameters()) for name, net in run.networks().items()
+    }  # fmt: skip
+    weights = max(relative(sums[name], value) for name, value in trace["abs_weight_sum_after"].items())
+    with torch.no_grad():
+        out = run.model(batch_of(inputs, len(trace["losses"]) - 1, o.direction))
+    expected_out = np.load(folder / "outputs_after.npz")
+    outputs = max(np.abs(out[name].numpy() - expected_out[name]).max() for name in expected_out.files)
+    return {"losses": worst, "weight sums": weights, "outputs": float(outputs)}
+
+
+def batch_of(inputs, step, direction):
+    """Return a step's batch with A as the source; the trace holds the data set's A and B."""
+    source, target = ("A", "B") if direction == "AtoB" else ("B", "A")
+    return {to: torch.from_numpy(inputs[side][step]).double() for to, side in (("A", source), ("B", target))}
+
+
+def relative(got, expected):
+    """Return |got - expected| / |expected|, or |got| where 0 is expected."""
+    difference = abs(got - expected) / abs(expected) if expected else abs(got)
+    return difference if difference == difference else float("inf")  # NaN must not pass for equal
+
+
+def main(folders):
+    """Replay each trace; return the exit code."""
+    failed = not folders
+    for folder in map(Path, folders):
+        differences = replay(folder)
+        good = all(differences[what] <= limit for what, limit in LIMITS.items())
+        failed |= not good
+        figures = "  ".join(f"{what} {value:.2e}" for what, value in differences.items())
+        print(f"{'ok  ' if good else 'FAIL'} {folder.name:<40} {figures}", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        raise SystemExit(__doc__)
+    sys.exit(main(sys.argv[1:]))
