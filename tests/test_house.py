@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+from tests.support.runs import ROOT
 
 HOUSES = ("util", "networks", "data", "models", "pages", "displays", "options")
 ENTRANCES = ("train", "test", "scripts", "benchmarks", "tests", "examples")

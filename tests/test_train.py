@@ -1,36 +1,24 @@
 """Training through the command: the files it leaves, what its logs say, and that every event happens when it should."""
 
-import contextlib
-import io
 import json
 import re
-import signal
 import socket
-import sys
 import time
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, Ended, options
 from PIL import Image
 
-import test as test_script
 import train
-from cli.main import guarded
 from inference.sampling import can_generate
-from models.base import BaseModel
 from options.fields import flags_of
 from options.parse import BASE
-from registry import discovery
-from registry.lookup import HOMES, entries, table
+from tests.support.runs import SMALL, options
+from tests.support.training_runs import DEMO, EVERY, TRAINABLE, Page, history, rows, run_in, weights
 from util.image_io import PADDING
 
-EVERY = {e.name: e.load() for e in entries("model")}
-TRAINABLE = [name for name, model in EVERY.items() if model.phases is not BaseModel.phases]
-DEMO = ["--dataroot", "demo", "--max_dataset_size", "5"]  # generated pictures, for any layout of data
 TINY = [*SMALL, "--netG", "resnet_4blocks", "--print_freq", "1", "--batch_size", "1"]
 # models between pictures of any channels; the others say themselves what they take
 ANY_CHANNELS = [name for name in TRAINABLE if EVERY[name].dataset_mode in ("aligned", "unaligned")]
@@ -47,18 +35,6 @@ PICTURES = {
 LINE = re.compile(r"\(epoch: (\d+), iters: (\d+), time: \d+\.\d{3}, data: \d+\.\d{3}\) ((?:\S+: -?\d+\.\d{3} )+)")
 
 
-def rows(folder):
-    """The (step, epoch) rows of losses.jsonl."""
-    every = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-    return [r for r in every if "losses" in r], [r for r in every if "mean" in r]
-
-
-def weights(folder, prefix="latest"):
-    """{network: state_dict} of the exported files."""
-    files = sorted(folder.glob(f"{prefix}_net_*.pth"))
-    return {f.stem.split("_net_")[1]: torch.load(f, map_location="cpu", weights_only=True) for f in files}
-
-
 def equal(one, other):
     """Whether two sets of exported weights are the same bits."""
     assert one.keys() == other.keys() and one
@@ -66,65 +42,6 @@ def equal(one, other):
         a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
         for a, b in zip(one.values(), (other[name] for name in one), strict=True)
     )
-
-
-@contextlib.contextmanager
-def plugin_files(folder, **sources):
-    """A folder with plug-in files; what they added to this process's tables is gone afterwards."""
-    for name, source in sources.items():
-        (folder / f"{name}.py").write_text(source)
-    tables = [table(kind) for kind in HOMES]
-    kept = [(dict(t), dict(t.origins)) for t in tables]
-    yield folder
-    for t, (entries_before, origins) in zip(tables, kept, strict=True):
-        dict.clear(t)
-        dict.update(t, entries_before)
-        t.origins = origins
-    for name in sources:
-        sys.modules.pop(discovery.module_name((folder / f"{name}.py").resolve()), None)
-
-
-def history(folder):
-    """What a run's training page is told, without times."""
-    text = (folder / "web" / "history.js").read_text()
-    assert text.startswith("ganvas.take({") and text.endswith("});\n")
-    told = json.loads(text[len("ganvas.take(") : -len(");\n")])
-    return {name: value for name, value in told.items() if name not in ("updated", "left", "spent")}
-
-
-class Page(HTMLParser):
-    """What a page holds: its title, headings, pictures and elements."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.images, self.texts, self._in = [], [], {"title": [], "h3": [], "p": []}, None
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._in = tag
-        if tag == "img":
-            self.images.append(dict(attrs)["src"])
-
-    def handle_endtag(self, tag):
-        self._in = None
-
-    def handle_data(self, data):
-        if self._in in self.texts and data.strip():
-            self.texts[self._in].append(data.strip())
-
-
-def run_in(folder, script, *argv):
-    """Run train.py or test.py in this process and in a folder, for fixtures that outlive one test."""
-    out, err = io.StringIO(), io.StringIO()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    discovery.forget()
-    main = {"train": train.main, "test": test_script.main}[script]
-    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = guarded(main, [str(word) for word in argv])
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    return Ended(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module", params=TRAINABLE)

@@ -1,0 +1,167 @@
+"""Threads of torch leave their core to others soon, as far as the user has not said otherwise."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cli import openmp
+from tests.support.runs import ROOT
+from util import malloc
+
+LOOK = """import os, sys, threading
+import cli.main
+def main(argv, report):
+    assert "torch" not in sys.modules, "it would read the environment too early"
+    import torch
+    maps = open("/proc/self/maps").read()
+    names = [thread.name for thread in threading.enumerate()]
+    print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in maps, "neighbours" in names)
+sys.exit(cli.main.guarded(main, []))
+"""
+
+
+TOLD = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+CLEAN = {name: value for name, value in os.environ.items() if name not in TOLD}
+watched = pytest.mark.skipif(not openmp.waits(), reason="the system does not say who waits for a core")
+
+
+def run(code, **told):
+    """Run it to its end, which a fault may keep from coming, in an environment that tells only this of threads."""
+    argv = [sys.executable, "-c", code]
+    return subprocess.run(argv, cwd=ROOT, env=CLEAN | told, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(("given", "then"), [
+    pytest.param({}, ["None", "True", "True"], marks=watched), ({"GOMP_SPINCOUNT": "5"}, ["5", "True", "False"]),
+    ({"OMP_WAIT_POLICY": "active"}, ["None", "True", "False"])])  # fmt: skip
+def test_what_the_users_environment_says_stays(given, then):
+    ended = run(LOOK, **given)
+    assert ended.stdout.split() == then, ended.stderr
+
+
+@pytest.fixture
+def untold(monkeypatch):
+    """An environment that says nothing of threads, and a process that does not look yet."""
+    for name in TOLD:
+        monkeypatch.setenv(name, "")  # or it would not be undone
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(openmp, "_watching", False)
+
+
+@pytest.fixture
+def tasks(monkeypatch, tmp_path):
+    """Have the system tell of threads what a test says: run, waited, slices."""
+    monkeypatch.setattr(openmp, "TASKS", tmp_path)
+
+    def told(**numbers):
+        for name, text in numbers.items():
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "schedstat").write_text(text)
+
+    return told
+
+
+@pytest.mark.parametrize("told", [{}, {"t1": "0 0 0\n", "t2": "0 0 0\n"}], ids=["nothing", "what it did not count"])
+def test_threads_sleep_soon_where_nobody_can_tell_who_wants_a_core(told, untold, tasks):
+    tasks(**told)
+    openmp.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == openmp.SPINS and not openmp._watching
+
+
+def test_threads_sleep_soon_where_there_may_be_no_more_of_them(untold, tasks, monkeypatch):
+    tasks(t1="5 1 1\n")
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(openmp.threading.Thread, "start", start)
+    openmp.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == openmp.SPINS and not openmp._watching
+
+
+def test_how_long_each_thread_waited_is_read_in_seconds(tasks):
+    tasks(t1="5 2500000000 1\n", t2="0 1000000 1\n")
+    assert openmp.waits() == {"t1": 2.5, "t2": 0.001}
+
+
+BUSY = """import os, subprocess, sys, threading
+from util import threads
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # so that there is one core to be had, for both
+threads.share_cores()
+import torch
+torch.set_num_threads(2)
+def until(number):
+    while len([each for each in threading.enumerate() if each.name == "crowd"]) != number:
+        sum(range(10_000))  # of one thread: it has the core to itself but for the busy one
+    return len(os.listdir("/proc/self/task"))
+spin = f"import os\\nwhile os.getppid() == {os.getpid()}: pass"
+with subprocess.Popen([sys.executable, "-c", spin]) as busy:
+    crowded = until(1)
+    busy.kill()
+print(crowded - until(0) > 0)
+"""
+
+
+@watched
+def test_a_crowd_comes_with_a_busy_process_and_goes_with_it():
+    ended = run(BUSY)
+    assert ended.stdout.split() == ["True"], ended.stderr
+
+
+END = """import threading
+from util import threads
+threads.share_cores()
+import torch
+real = torch.zeros
+torch.zeros = lambda size: [real(size).add_(1) for _ in range(300)][0]  # so that a crowd is at it for a while
+threads.WANTED, threads.FREE = -1, -2  # others want the cores always
+while not any(each.name == "crowd" for each in threading.enumerate()):
+    pass
+"""
+
+
+@watched
+def test_a_process_may_end_while_a_crowd_gathers():
+    """Three times, since whether a thread is in torch when Python ends those that are left is a matter of luck."""
+    for _ in range(3):
+        ended = run(END)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out():
+    code = ("import gc, sys; from options.parse import parse\n"
+            "class Watch:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        name == 'torch' and print(gc.isenabled())\n"
+            "sys.meta_path.insert(0, Watch())\n"
+            "parse(['--model', 'pix2pix', '--dataroot', 'demo'], 'train')\n"
+            "print(gc.isenabled(), gc.get_freeze_count() > 100_000)")  # fmt: skip
+    ended = run(code)
+    assert ended.stdout.split() == ["False", "True", "True"], ended.stderr
+
+
+@pytest.mark.skipif(not malloc.give_back(), reason="the C library is not GNU's")
+def test_memory_that_is_freed_is_kept_in_a_training_and_given_back_in_its_workers():
+    """By how many pages the system had to clear for the same large block, again and again."""
+    code = ("import ctypes, resource, sys\n"
+            "from util import memory\n"
+            "def cleared(size=64 << 20):\n"
+            "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            "    for _ in range(5): bytes(bytearray(size))\n"
+            "    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize()\n"
+            "usual = cleared(); memory.keep(); cleared(); kept = cleared(); memory.give_back()\n"
+            "back = cleared(); cleared(1 << 20); small = cleared(1 << 20)\n"
+            "print(usual >> 20, kept >> 20, back >> 20, small >> 20)")  # fmt: skip
+    ended = run(code)
+    usual, kept, back, small = map(int, ended.stdout.split())
+    assert usual > 300 and kept < 10 and back > 300
+    assert small < 2, "pictures as large as most are not cleared anew in workers either"
+
+
+@pytest.mark.parametrize("command", ["train", "test"])
+def test_commands_load_no_torch_before(command):
+    code = f"import sys, {command}; sys.exit('torch' in sys.modules)"
+    ended = run(code)
+    assert ended.returncode == 0, ended.stderr

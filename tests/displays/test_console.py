@@ -1,0 +1,160 @@
+"""The console: one bar that keeps its place on any terminal, where the time goes, what holds it up."""
+
+import re
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from displays import console as module
+from displays.console import Console, bottleneck, fitting, shares
+from tests.displays.test_group import Terminal
+from util.progress import Position
+
+O = SimpleNamespace(print_freq=1, num_threads=0, no_progress=False)  # noqa: E741
+SPENT = {"data": 6.2, "compute": 3.0, "display": 0.5, "save": 0.3}
+
+
+class Screen(Terminal):
+    """A pseudo-terminal; `close` returns what was written to it."""
+
+    def __init__(self, columns=80):
+        super().__init__(columns)
+
+    def train(self, sink, losses, epochs=2, size=30, batch=1):
+        """Epochs as the loop shows them."""
+        at = Position(epoch_size=size, last_epoch=epochs)
+        sink.start(at)
+        for epoch in range(1, epochs + 1):
+            at.epoch, at.seen = epoch, 0
+            while not at.epoch_done:
+                at.advance(batch, 0.03, 0.01)
+                sink.progress(at)
+                sink.losses(at, losses)
+            sink.epoch(at, losses, SPENT, 2e-4)
+        sink.close()
+
+
+def console(monkeypatch, screen, request):
+    """A Console on a screen, stdout being the same terminal."""
+    monkeypatch.setattr(sys, "stderr", screen.stderr)
+    monkeypatch.setattr(sys, "stdout", screen.stderr)
+    monkeypatch.setattr(module, "tqdm", lambda *a, **k: TQDM(*a, **k, mininterval=0))
+    module.tqdm.write, module.tqdm.format_meter = TQDM.write, TQDM.format_meter
+    return Console(O, None)
+
+
+TQDM = module.tqdm
+LOSSES = {name: 0.12345 for name in ("G_A", "G_B", "cycle_A", "cycle_B", "idt_A", "idt_B", "D_A", "D_B")}
+
+
+def redraws(text):
+    """What was drawn in one place, one after the other."""
+    return [piece for piece in re.split(r"[\r\n]+", text) if piece.startswith("epoch ")]
+
+
+@pytest.mark.parametrize("columns", [200, 150, 120, 80, 60, 40, 20])
+def test_a_bar_keeps_to_one_line_and_is_not_pushed_away(monkeypatch, request, columns):
+    screen = Screen(columns)
+    screen.train(console(monkeypatch, screen, request), LOSSES, size=1200, batch=50)
+    bars = redraws(screen.close())
+    assert len(bars) > 20
+    assert max(map(len, bars)) <= columns
+    if columns >= 80:
+        assert all(len(re.search(r"\|(.*)\|", bar)[1]) >= 8 for bar in bars), bars[-1]
+        assert re.search(r"1200/1200 \[\d\d:\d\d<\d\d:\d\d, .*img/s", bars[-1])
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(220, 8), (150, 4), (120, 1)])
+def test_as_many_losses_as_there_is_room_for(monkeypatch, request, columns, shown):
+    screen = Screen(columns)
+    screen.train(console(monkeypatch, screen, request), LOSSES)
+    last = redraws(screen.close())[-1]
+    assert last.count("=0.123") >= shown and ("..]" in last) == (last.count("=0.123") < 8)
+    assert "data 25%" in last
+
+
+@pytest.mark.parametrize("no_color", ["1", ""])
+def test_no_escape_codes_whether_or_not_colours_are_wanted(monkeypatch, request, no_color):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    screen = Screen(120)
+    screen.train(console(monkeypatch, screen, request), LOSSES)
+    text = screen.close()
+    assert "\x1b" not in text and "End of epoch 2 / 2" in text
+
+
+def test_a_note_gets_a_line_of_its_own_and_the_bar_goes_on(monkeypatch, request):
+    screen = Screen(100)
+    sink = console(monkeypatch, screen, request)
+    at = Position(epoch_size=3, last_epoch=1)
+    for number in range(3):
+        at.advance(1, 0.1, 0.1)
+        sink.progress(at)
+        if number == 1:
+            assert sink.say("note: something")
+    sink.close()
+    text = screen.close()
+    assert re.search(r"\r *\rnote: something\r\n", text) and "3/3" in redraws(text)[-1]
+
+
+def lines(capsys, *epochs, size=100, last=10):
+    """The lines of epochs given as (images, seconds of each part)."""
+    sink = Console(O, None)
+    for number, (images, spent) in enumerate(epochs, 1):
+        at = Position(epoch=number, epoch_size=size, last_epoch=last, seen=size - images)
+        for _ in range(images):
+            at.advance(1, 0.1, 0.1)
+            sink.progress(at)
+        sink.epoch(at, {"G": 0.5}, spent, 2e-4)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_end_of_an_epoch_says_where_the_time_went(capsys):
+    assert lines(capsys, (100, SPENT)) == [
+        "End of epoch 1 / 10 \t Time Taken: 10 sec, 10.0 images/s, 0:01:30 to go, learning rate 0.0002000",
+        "  time data 62 %, compute 30 %, display 5 %, save 3 %; data holds it up: raise --num_threads (now 0)",
+        "  mean G: 0.500",
+    ]
+
+
+def test_the_time_to_go_is_told_by_all_epochs_of_this_command(capsys):
+    """A first epoch that was resumed in its middle counts as what it did; a slow one is smoothed by the others."""
+    seconds = lambda s: {"data": 0.0, "compute": s, "display": 0.0, "save": 0.0}  # noqa: E731
+    out = [line for line in lines(capsys, (50, seconds(50)), (100, seconds(250))) if "to go" in line]
+    assert ", 1.0 images/s, 0:15:00 to go" in out[0]  # 900 images at a second each
+    assert ", 0.4 images/s, 0:26:40 to go" in out[1]  # 800 images at 300 / 150 seconds each
+
+
+def test_without_epochs_or_seconds_nothing_is_divided_by_nothing(capsys):
+    assert "0:00:00 to go" in lines(capsys, (0, dict.fromkeys(SPENT, 0.0)), last=1)[0]
+
+
+@pytest.mark.parametrize(("spent", "threads", "advice"), [
+    ({"data": 62, "compute": 38, "display": 0, "save": 0}, 0, "; data holds it up: raise --num_threads (now 0)"),
+    ({"data": 62, "compute": 38, "display": 0, "save": 0}, 999,
+     "; data holds it up: keep smaller pictures, on a faster disk"),
+    ({"data": 30, "compute": 70, "display": 0, "save": 0}, 0, ""),
+    ({"data": 1, "compute": 99, "display": 0, "save": 0}, 0, ""),
+    ({"data": 10, "compute": 30, "display": 55, "save": 5}, 0,
+     "; display holds it up: raise --update_html_freq, or lower --fixed_samples"),
+    ({"data": 10, "compute": 30, "display": 5, "save": 55}, 0,
+     "; save holds it up: raise --save_latest_freq and --save_epoch_freq"),
+    ({"data": 3.0, "compute": 1.0, "display": 0, "save": 0}, 0, ""),  # too short to tell
+    ({"data": 30, "compute": 29, "display": 21, "save": 20}, 0, ""),  # nothing clear
+    ({}, 0, ""),
+])  # fmt: skip
+def test_one_piece_of_advice_where_one_thing_clearly_holds_it_up(spent, threads, advice):
+    assert bottleneck(spent, threads) == advice
+
+
+def test_shares_are_of_the_whole():
+    assert shares({"data": 1.0, "compute": 3.0}) == "data 25 %, compute 75 %"
+    assert shares(dict.fromkeys(SPENT, 0.0)) == "data 0 %, compute 0 %, display 0 %, save 0 %"
+
+
+@pytest.mark.parametrize(("room", "text"), [
+    (30, "a=1, bb=2, ccc=3"), (16, "a=1, bb=2, ccc=3"), (15, "a=1, bb=2, .."), (13, "a=1, bb=2, .."), (12, "a=1, .."),
+    (6, ""), (0, ""), (-5, ""),
+])  # fmt: skip
+def test_what_fits_is_shown_and_dots_for_the_rest(room, text):
+    assert fitting(["a=1", "bb=2", "ccc=3"], room) == text

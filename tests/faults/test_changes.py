@@ -1,0 +1,355 @@
+"""D and F: a run continued with other pictures, or with other options, than it was stopped with."""
+
+import gzip
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.fingerprint import Inventory
+from tests.support.images import picture
+from tests.support.resuming import differences, flags, newest, plugins, stopping, straight, tree_hash
+from tests.support.runs import SMALL
+from tests.support.training_runs import plugin_files, rows
+
+__all__ = ["plugins", "stopping", "straight"]  # fixtures
+AGAIN = ["--name", "run", "--continue_train"]
+FEW = ["--netG", "resnet_4blocks", "--n_epochs", 2, "--n_epochs_decay", 0, "--batch_size", 2, "--print_freq", 1,
+       "--displays", "console,stopper", "--name", "run"]  # fmt: skip
+UNIMPORTANT = (".lock", "exit.json", "error.log")  # who was here last, and how that ended
+KINDS = {"pix2pix": ["--dataset_mode", "aligned"], "cycle_gan": [], "cgan": [], "colorization": []}
+
+
+def place(folder, number, mode="RGB"):
+    """Write one more picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture(500 + number, 96, 40).convert(mode).save(folder / f"{number}.png")
+
+
+def make_data(root, model):
+    """Five pictures in the layout of a model; returns the folder whose files the tests change."""
+    for side in {"cycle_gan": ("trainA", "trainB"), "cgan": ("one", "two")}.get(model, ("train",)):
+        for number in range(5):
+            place(root / side, number)
+    return root / {"cycle_gan": "trainB", "cgan": "one"}.get(model, "train")
+
+
+@pytest.fixture
+def interrupted(command, plugins, stopping, tmp_path):
+    """interrupted(model) stops a run in its second step; returns the folder of its pictures."""
+
+    def run(model, *more):
+        files = make_data(tmp_path / "data", model)
+        stopping(2, "SIGTERM")
+        ended = command("train", *SMALL, *FEW, "--plugin", plugins, "--model", model, "--dataroot", "data", *more)
+        assert ended.code == 143, ended.err
+        stopping(0)
+        return files
+
+    return run
+
+
+def one_more(files):
+    place(files, 7)
+
+
+def two_more_one_gone(files):
+    place(files, 7)
+    place(files, 8)
+    (files / "1.png").unlink()
+
+
+def renamed(files):
+    (files / "1.png").rename(files / "9.png")
+
+
+def three_replaced(files):
+    for number in range(3):
+        path = files / f"{number}.png"
+        path.write_bytes(path.read_bytes() + b"\0")  # the same picture, as a file of another size
+
+
+def all_at_once(files):
+    two_more_one_gone(files)
+    (files / "2.png").write_bytes((files / "3.png").read_bytes() + b"\0\0")
+
+
+CHANGES = {one_more: "1 added", two_more_one_gone: "2 added, 1 removed", renamed: "1 added, 1 removed",
+           three_replaced: "3 replaced", all_at_once: "2 added, 1 removed, 1 replaced"}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("model", KINDS)
+def test_f048_pictures_that_changed_while_a_run_was_stopped(command, interrupted, tmp_path, model, change):
+    """Files added, removed, renamed or replaced while a run was stopped: exit 3, or with --allow_data_change a note.
+
+    Both say how many; nothing of the run is touched by the refusal.
+    """
+    files = interrupted(model)
+    change(files)
+    folder = tmp_path / "checkpoints" / "run"
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in UNIMPORTANT}
+    ended = command("train", *AGAIN)
+    assert ended.code == 3 and ended.err.count("\n") == 1
+    assert ended.last == (
+        f"error: run 'checkpoints/run': its pictures changed since it was saved: {CHANGES[change]}; "
+        "restore them, or accept another order with --allow_data_change"
+    )
+    assert {p: p.read_bytes() for p in before} == before
+    ended = command("train", *AGAIN, "--allow_data_change")
+    assert ended.code == 0, ended.err
+    assert f"note: its pictures changed since it was saved: {CHANGES[change]} (--allow_data_change)" in ended.out
+    assert "--allow_data_change" not in (folder / "options.json").read_text()
+    more = command("train", *AGAIN, "--n_epochs", 3)  # they are the run's pictures from now on
+    assert more.code == 0 and "its pictures changed" not in more.out, more.err
+
+
+def test_f048_pictures_put_back_are_no_change(command, interrupted, tmp_path):
+    """A changed folder that was restored, files touched but not changed, and files that are no pictures: continued."""
+    files = interrupted("pix2pix")
+    kept = (files / "1.png").read_bytes()
+    (files / "1.png").unlink()
+    assert command("train", *AGAIN).code == 3
+    (files / "1.png").write_bytes(kept)
+    os.utime(files / "2.png", (1, 1))
+    (files / "notes.txt").write_text("mine")
+    (files / ".hidden.png").write_bytes(b"x")
+    ended = command("train", *AGAIN)
+    assert ended.code == 0, ended.err
+    assert "note: its pictures" not in ended.out
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_f048_a_data_folder_that_moved_is_no_change(command, interrupted, tmp_path, model):
+    """The whole folder moved, a new --dataroot given, as a link or by its whole path: continued, no word of change."""
+    interrupted(model)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data").rename(tmp_path / "elsewhere" / "pictures")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    ended = command("train", *AGAIN, "--dataroot", "link/pictures/")
+    assert ended.code == 0, ended.err
+    assert "its pictures" not in ended.out and "no longer those" not in ended.out
+    ended = command("train", *AGAIN, "--dataroot", tmp_path / "elsewhere" / "pictures", "--n_epochs", 3)
+    assert ended.code == 0, ended.err
+
+
+def test_f048_a_class_that_was_added(command, interrupted, tmp_path):
+    """A new class of labelled pictures: exit 3 with the classes of then and now, also with --allow_data_change."""
+    files = interrupted("cgan")
+    place(files.parent / "three", 1)
+    for more in ([], ["--allow_data_change"]):
+        ended = command("train", *AGAIN, *more)
+        assert ended.code == 3
+        assert "trained with the classes one, two; the data set's are one, three, two" in ended.last
+    ended = command("train", *AGAIN, "--classes", "one,two")  # those of then: the same pictures, in the same order
+    assert ended.code == 0, ended.err
+
+
+def write_idx(folder, count):
+    pixels = np.arange(count * 36, dtype=np.uint32).reshape(count, 6, 6).astype(np.uint8)
+    for name, array, magic in (("images-idx3", pixels, 0x803), ("labels-idx1", np.arange(count) % 2, 0x801)):
+        head = np.array([magic, *array.shape], dtype=">u4").tobytes()
+        with gzip.open(folder / f"train-{name}-ubyte.gz", "wb") as file:
+            file.write(head + array.astype(np.uint8).tobytes())
+
+
+def test_f048_idx_files_that_changed(command, plugins, stopping, tmp_path):
+    """MNIST's files replaced by others while a run was stopped: exit 3."""
+    (tmp_path / "digits").mkdir()
+    write_idx(tmp_path / "digits", 6)
+    stopping(2, "SIGTERM")
+    ended = command(
+        "train", *SMALL, *FEW, "--plugin", plugins, "--model", "cgan", "--dataroot", "digits", "--input_nc", 1
+    )
+    assert ended.code == 143, ended.err
+    stopping(0)
+    write_idx(tmp_path / "digits", 8)
+    ended = command("train", *AGAIN)
+    assert ended.code == 3 and re.search("changed since it was saved: [12] replaced;", ended.last)
+
+
+LENGTH_ONLY = """
+import os
+import torch
+from data.base import BaseDataset
+
+class Numbers(BaseDataset):
+    def __len__(self):
+        return int(os.environ["HOW_MANY"])
+    def __getitem__(self, index):
+        picture = torch.full((3, 32, 32), index / 10)
+        return {"A": picture, "B": -picture, "path_A": f"{index}.png", "path_B": f"{index}.png"}
+"""
+
+
+def test_f048_a_data_set_that_lists_no_files(command, plugins, stopping, tmp_path, monkeypatch):
+    """A plug-in's data set without files that has become longer: exit 3 with both lengths."""
+    (tmp_path / "p").mkdir()
+    monkeypatch.setenv("HOW_MANY", "5")
+    with plugin_files(tmp_path / "p", numbers=LENGTH_ONLY):
+        stopping(2, "SIGTERM")
+        argv = [*SMALL, *FEW, "--plugin", plugins, "--plugin", "p", "--model", "pix2pix", "--dataset_mode", "numbers"]
+        assert command("train", *argv).code == 143
+        stopping(0)
+        monkeypatch.setenv("HOW_MANY", "7")
+        ended = command("train", *AGAIN)
+        assert ended.code == 3 and "changed since it was saved: 5 samples -> 7;" in ended.last
+        monkeypatch.setenv("HOW_MANY", "5")
+        assert command("train", *AGAIN).code == 0
+
+
+def test_f048_a_state_of_before_there_was_an_inventory_is_taken(command, interrupted, tmp_path):
+    """A state saved by a version that did not look at the pictures: continued."""
+    interrupted("pix2pix")
+    path = newest(tmp_path / "checkpoints" / "run")
+    state = torch.load(path, weights_only=True)
+    assert len(state.pop("inventory")["names"]) == 5
+    torch.save(state, path)
+    assert command("train", *AGAIN).code == 0
+
+
+def test_f048_another_order_of_the_same_files_is_noticed():
+    """The same files listed in another order: told apart from no change at all."""
+    one, other = Inventory(), Inventory()
+    one.add(["d/a.png", "d/b.png"], [1, 2], "d")
+    other.add(["e/b.png", "e/a.png"], [2, 1], "e")
+    assert other.changes_since(one.state_dict()) == "the same ones in another order"
+    assert one.changes_since(one.state_dict()) == one.changes_since(None) == ""
+
+
+def test_f048_an_inventory_of_many_files_is_small(full, record_property):
+    """A million files (short form: 20,000) take 16 bytes each, and a comparison counts every change among them."""
+    number = 1_000_000 if full else 20_000
+    paths = [f"data/trainA/{n:07d}.jpg" for n in range(number)]
+    one, other = Inventory(), Inventory()
+    began = time.monotonic()
+    one.add(paths, [7] * number, "data")
+    record_property(
+        "seconds to take a million files into an inventory", f"{(time.monotonic() - began) * 1e6 / number:.1f}"
+    )
+    other.add([*paths[:-3], "data/x.jpg"], [8, *[7] * (number - 3)], "data")
+    kept = one.state_dict()
+    assert sum(t.numel() * t.element_size() for t in (kept["names"], kept["sizes"])) == 16 * number
+    assert len(set(one.names)) == number
+    assert other.changes_since(kept) == "1 added, 3 removed, 1 replaced"
+
+
+# --- options
+
+
+@pytest.mark.parametrize(("argv", "said", "counts"), [
+    (["--num_threads", 2], "--num_threads 0 -> 2", ""),
+    (["--num_threads", 1, "--print_freq", 5], "--num_threads 0 -> 1", ""),
+    (["--batch_size", 1], "--batch_size 2 -> 1", "--batch_size"),
+    (["--batch_size", 3, "--num_threads", 2, "--lr", 0.001], "--batch_size 2 -> 3", "--batch_size, --lr"),
+    (["--save_latest_freq", 2, "--keep_last", 5, "--save_epoch_freq", 2], "--keep_last 2 -> 5", ""),
+    (["--crop_size", 24], "--crop_size 32 -> 24", "--crop_size"),
+    (["--lambda_L1", 50], "--lambda_L1 100.0 -> 50.0", "--lambda_L1"),
+])  # fmt: skip
+def test_f062_continued_with_other_options(command, straight, plugins, stopping, tmp_path, argv, said, counts):
+    """A run continued with other --num_threads, --batch_size and the like: works, and says which end bit-exactness."""
+    stopping(5, "SIGTERM")
+    assert command("train", *flags("pix2pix", plugins)).code == 143
+    stopping(0)
+    ended = command("train", *AGAIN, *argv)
+    assert ended.code == 0, ended.err
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("changed since it was saved: ")]
+    assert said in line
+    word = "from here on the numbers are no longer those of an unbroken run, by "
+    assert [line.removeprefix(word) for line in ended.out.splitlines() if word in line] == ([counts] if counts else [])
+    folder = tmp_path / "checkpoints" / "run"
+    ours, theirs = rows(folder)[0][-1]["losses"], rows(straight("pix2pix"))[0][-1]["losses"]
+    if "--print_freq" not in argv:
+        assert (ours == theirs) is (not counts)
+
+
+@pytest.fixture
+def halted(command, plugins, stopping, tmp_path):
+    """A pix2pix run of unnormalised networks with dropout, stopped after its fifth step; returns its folder."""
+    stopping(5, "SIGTERM")
+    assert command("train", *flags("pix2pix", plugins), "--netG", "unet_32", "--padding", "reflect").code == 143
+    stopping(0)
+    return tmp_path / "checkpoints" / "run"
+
+
+HARMFUL = {
+    "direction": (["--direction", "BtoA"], "--direction AtoB -> BtoA"),
+    "gan_mode": (["--gan_mode", "hinge"], "--gan_mode vanilla -> hinge"),
+    "dataset_mode": (["--dataset_mode", "pairs_too"], "--dataset_mode aligned -> pairs_too"),
+    "model": (["--model", "twin"], "--model pix2pix -> twin"),
+    "padding": (["--padding", "zero"], "--padding reflect -> zero"),
+    "two": (["--gan_mode", "lsgan", "--direction", "BtoA"], "--direction AtoB -> BtoA, --gan_mode vanilla -> lsgan"),
+}
+TWINS = {
+    "twin": "from models.pix2pix import Pix2Pix\n\nclass Twin(Pix2Pix):\n    defaults = {'netG': 'unet_32'}\n",
+    "pairs_too": "from data.aligned import Aligned\n\nclass PairsToo(Aligned):\n    pass\n",
+}
+
+
+@pytest.mark.parametrize("case", HARMFUL)
+def test_an_option_under_which_weights_mean_something_else_is_refused(command, halted, tmp_path, case):
+    """Another --direction, --gan_mode, --model of the same shapes...: exit 2 with was -> is; --allow_option_change."""
+    argv, said = HARMFUL[case]
+    (tmp_path / "p").mkdir()
+    with plugin_files(tmp_path / "p", **TWINS):
+        before = {p: p.read_bytes() for p in halted.rglob("*") if p.is_file() and p.name not in UNIMPORTANT}
+        ended = command("train", *AGAIN, "--plugin", "p", *argv)
+        assert ended.code == 2 and ended.err.count("\n") == 1
+        assert (
+            ended.last.startswith(f"error: option '{said.split()[0]}': changed since the run was saved")
+            and said in ended.last
+        )
+        assert ended.last.endswith("or go on all the same with --allow_option_change")
+        assert {p: p.read_bytes() for p in before} == before
+        ended = command("train", *AGAIN, "--plugin", "p", *argv, "--allow_option_change")
+        assert ended.code == 0, ended.err
+        (line,) = [line for line in ended.out.splitlines() if line.startswith("changed since it was saved: ")]
+        assert all(part in line for part in said.split(", "))
+        again = command("train", *AGAIN, "--n_epochs", 2)  # it is the run's own from now on
+        assert again.code == 0, again.err
+
+
+def test_options_that_somebody_edited_in_the_run_are_noticed_too(command, halted):
+    """options.json with another direction: refused like the flag, since nobody asked for it."""
+    path = halted / "options.json"
+    path.write_text(path.read_text().replace('"AtoB"', '"BtoA"'))
+    ended = command("train", *AGAIN)
+    assert ended.code == 2 and "--direction AtoB -> BtoA" in ended.last
+
+
+def test_networks_that_do_not_fit_are_a_matter_of_the_state(command, halted):
+    """Another number of filters cannot be gone on with, whatever is allowed: exit 4."""
+    for more in ([], ["--allow_option_change"]):
+        ended = command("train", *AGAIN, "--ngf", 6, *more)
+        assert ended.code == 4, ended.last
+
+
+def test_a_finished_run_with_less_to_do_only_says_that_it_is_done(command, straight, tmp_path):
+    """--n_epochs below what is trained, other options and no pictures changed: one line, and nothing is touched."""
+    shutil.copytree(straight("pix2pix"), tmp_path / "checkpoints" / "run")
+    before = tree_hash(tmp_path / "checkpoints" / "run" / "web")
+    for more in ([], ["--n_epochs", 1, "--n_epochs_decay", 1], ["--direction", "BtoA", "--lr", 1]):
+        ended = command("train", *AGAIN, *more)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out == "run run is done: 3 epochs are trained; give a larger --n_epochs to go on\n"
+    assert tree_hash(tmp_path / "checkpoints" / "run" / "web") == before
+    assert differences(straight("pix2pix"), tmp_path / "checkpoints" / "run") == []
+
+
+def test_a_runs_own_options_are_a_config_file(command, straight, plugins, tmp_path):
+    """--config with the options.json of another run: the same training under another name, to the bit."""
+    config = straight("pix2pix") / "options.json"
+    ended = command("train", "--config", config)
+    assert ended.code == 0, ended.err  # checkpoints/run, in this test's folder
+    found = differences(straight("pix2pix"), tmp_path / "checkpoints" / "run")
+    assert [place for place in found if not place.startswith("state.options.config")] == []
+    assert command("train", "--config", config).code == 2  # it is there now
+    assert command("train", "--config", config, "--name", "other", "--max_dataset_size", 1).code == 0
+    ended = command("test", "--config", tmp_path / "checkpoints" / "other" / "options.json", "--num_test", 1)
+    assert ended.code == 0, ended.err
+    assert os.listdir("results") == ["other"] and Path("results/other/test_latest/index.html").is_file()

@@ -1,0 +1,821 @@
+"""J: downloads from servers that misbehave, and archives that were made to do harm."""
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import signal
+import socket
+import ssl
+import stat
+import struct
+import subprocess
+import tarfile
+import threading
+import zipfile
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from data.download import catalog, fetch, unpack
+from scripts import download as script
+from tests.support.bad_http_server import ETAG, Web, honest, plain, status, tarred, zeros, zipped
+from util import disk_space
+from util.errors import EnvironmentFault
+
+FILES = {f"mini/train{side}/{i}.jpg": os.urandom(30_000) for side in "AB" for i in range(4)}  # noise does not compress
+GOOD = zipped(FILES)
+
+
+@pytest.fixture
+def get(script):
+    """get("mini", "--url", ...) -> Ended of scripts/download.py, in an empty folder."""
+    return partial(script, "download")
+
+
+def known(monkeypatch, content, digest=None):
+    """Let `mini` be a file whose checksum is known."""
+    row = (len(content), digest or sha256(content).hexdigest(), "noise")
+    monkeypatch.setitem(catalog._DATA["cyclegan"], "mini", row)
+
+
+def tree(folder):
+    """Return {path below folder: bytes} of all files, and of folders None."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def is_whole(to=Path("datasets")):
+    """Whether the data set is there, exactly, and nothing else but the record."""
+    there = {name: content for name, content in tree(to).items() if content is not None}
+    record = there.pop("downloads.json", b"")
+    assert there == FILES
+    assert json.loads(record)["folders"] == {"mini": "cyclegan/datasets/mini.zip"}
+    return True
+
+
+def refused(ended, *words):
+    """Hold a command to: exit 5, one line, these words in it, no data set."""
+    assert ended.code == 5, ended
+    assert ended.last.startswith("error: ") and "Traceback" not in ended.err
+    for word in words:
+        assert word in ended.last, ended.last
+    assert not os.path.lexists("datasets/mini")
+
+
+# F99: archives
+
+
+def zip_member(name, content=b"bad", mode=0, **more):
+    """Return a zip of one good picture and one member, with the given attributes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("mini/trainA/1.jpg", b"good")
+        info = zipfile.ZipInfo("mini/x")
+        info.filename, info.external_attr, info.create_system = name, mode << 16, 3
+        for key, value in more.items():
+            setattr(info, key, value)
+        archive.writestr(info, content)
+    return out.getvalue()
+
+
+def zip_twice(first, second):
+    """Return a zip of two members, which zipfile would warn of."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in (first, "mini/trainA/z.jpg"):
+            archive.writestr(name, b"good")
+        archive.writestr("replace.me", b"bad")
+        archive.filelist[-1].filename = second
+        archive.filelist[-1].orig_filename = second
+    raw = out.getvalue()
+    return raw.replace(b"replace.me", second.encode()) if len(second.encode()) == 10 else raw
+
+
+def zip_bomb(declared=None, packed=3):
+    """Return a zip whose one member is gigabytes of zeros, and says how many it likes."""
+    import zlib
+
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = (packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)) * (1000 * packed) + packer.flush()
+    size, name = declared or min(packed * 1000 << 20, 0xFFFFFFFE), b"mini/a.jpg"
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(body), size, len(name), 0) + name + body
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 8, 0, 0, 0, len(body), size, len(name), 0, 0, 0, 0, 0, 0)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(entry) + len(name), len(local), 0)
+    return local + entry + name + end
+
+
+def overlapping():
+    """Return a zip whose entries all share one body."""
+    one = zip_bomb(declared=900 << 20, packed=1)
+    at = one.index(b"PK\1\2")
+    entry, name = one[at : at + 46], b"mini/a.jpg"
+    entries = b"".join(entry + name[:-5] + bytes([98 + i]) + name[-4:] for i in range(20))
+    return one[:at] + entries + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 20, 20, len(entries), at, 0)
+
+
+def many(count):
+    """Return a zip with a huge list of members, of names only."""
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0)
+    listed = b"".join(entry + b"%09d" % i for i in range(count))
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 9, 0) + b"000000000"
+    locator = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(listed), len(local))
+    locator += struct.pack("<4sIQI", b"PK\6\7", 0, len(local) + len(listed), 1)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return local + listed + locator + end
+
+
+def headed(*extra):
+    """Return a tar.gz of a good picture and members made by hand."""
+    return tarred(plain("mini/trainA/1.jpg"), *extra)
+
+
+def link(name, target, kind=tarfile.SYMTYPE):
+    return plain(name, b"", type=kind, linkname=target)
+
+
+def pax(name, value):
+    return tarred(plain("mini/trainA/1.jpg"), plain("mini/x.jpg", b"bad", pax_headers={name: value}))
+
+
+def long_chain():
+    """Return links through links, deep enough that a resolved path grows beyond PATH_MAX, then one that climbs out."""
+    part, made, here = "d" * 200, [], "mini"
+    for letter in "abcdefghijklmnop":
+        made += [plain(f"{here}/{part}", b"", type=tarfile.DIRTYPE), link(f"{here}/{letter}", part)]
+        here += f"/{part}"
+    climb = link("mini/" + "/".join("abcdefghijklmnop") + "/" + "l" * 200, "../" * 16)
+    return tarred(*made, climb, plain("mini/escape", b"bad"), form=tarfile.GNU_FORMAT)
+
+
+def huge_header():
+    """Return a tar.gz whose first header is a pax header of 10 GB."""
+    info = tarfile.TarInfo("mini/h")
+    info.type, info.size = tarfile.XHDTYPE, 10 << 30
+    return zeros(1000, info.tobuf(tarfile.GNU_FORMAT))
+
+
+def gigabytes():
+    """Return a tar.gz of one picture of 10 GB of zeros."""
+    info = tarfile.TarInfo("mini/trainA/1.jpg")
+    info.size = 10 << 30
+    return zeros(10 << 10, info.tobuf(tarfile.GNU_FORMAT))
+
+
+def nested():
+    """Return a zip of zips of zips, as 42.zip is."""
+    inner = zipped({"0.bin": bytes(1 << 20)})
+    return zipped({f"lib {i}.zip": zipped({f"book {j}.zip": inner for j in range(3)}) for i in range(3)})
+
+
+def encrypted():
+    raw = bytearray(zip_member("mini/secret.jpg"))
+    at = raw.rindex(b"PK\1\2")
+    raw[at + 8] |= 1
+    return bytes(raw)
+
+
+DEEP = "mini/" + "d/" * 40 + "x.jpg"
+HARMFUL = {  # name: (the archive, words of the error)
+    "zip: climbs": (lambda: zip_member("../../outside"), "'../../outside': leads out"),
+    "zip: climbs in the middle": (lambda: zip_member("mini/../../outside"), "leads out"),
+    "zip: absolute": (lambda: zip_member("/tmp/outside-of-all"), "is no path below"),
+    "zip: drive": (lambda: zip_member("C:outside"), "is no path below"),
+    "zip: drive and backslash": (lambda: zip_member("C:\\outside"), "is no path below"),
+    "zip: backslashes": (lambda: zip_member("mini\\..\\..\\outside"), "is no path below"),
+    "zip: network path": (lambda: zip_member("\\\\server\\share\\x"), "is no path below"),
+    "zip: symbolic link": (lambda: zip_member("mini/l", b"/", stat.S_IFLNK | 0o777), "is no plain file"),
+    "zip: link as a folder": (lambda: zip_member("mini/l/", b"", stat.S_IFLNK | 0o777), "is no plain file"),
+    "zip: device": (lambda: zip_member("mini/d", b"", stat.S_IFBLK | 0o600), "is no plain file"),
+    "zip: FIFO": (lambda: zip_member("mini/f", b"", stat.S_IFIFO | 0o600), "is no plain file"),
+    "zip: setuid": (lambda: zip_member("mini/s", b"x", stat.S_IFREG | 0o4755), "setuid"),
+    "zip: same name twice": (lambda: zip_twice("mini/a.jpg", "mini/a.jpg"), "is there twice"),
+    "zip: case clash": (lambda: zip_twice("mini/a.jpg", "MINI/A.JPG"), "clashes with 'mini'"),
+    "zip: NUL": (lambda: zip_member("mini/a.jpg").replace(b"mini/a.jpg", b"mini/a\0jpg"), "no name should have"),
+    "zip: encrypted": (encrypted, "encrypted"),
+    "zip: LZMA": (lambda: zip_member("mini/a", b"x" * 99, compress_type=zipfile.ZIP_LZMA), "in an unusual way"),
+    "zip: 42.zip": (nested, "archive in the archive"),
+    "zip: gigabytes of zeros": (zip_bomb, "more than"),
+    "zip: zeros that say they are few": (lambda: zip_bomb(declared=100), "CRC"),
+    "zip: overlapping entries": (overlapping, "more than|[Oo]verlap|File name"),
+    "zip: a million members": (lambda: many(1_000_000), "lists more members"),
+    "zip: nothing in it": (lambda: zipped({}), "another kind of file"),
+    "zip: only folders": (lambda: zipped({"mini/": b""}), "holds no files"),
+    "zip: cut short": (lambda: GOOD[:-500], "is damaged or not whole"),
+    "zip: a byte flipped": (lambda: GOOD[:9000] + bytes([GOOD[9000] ^ 1]) + GOOD[9001:], "CRC"),
+    "tar: climbs": (lambda: headed(plain("../outside")), "'../outside': leads out"),
+    "tar: absolute": (lambda: headed(plain("/tmp/outside-of-all")), "is no path below"),
+    "tar: drive": (lambda: headed(plain("C:/outside")), "is no path below"),
+    "tar: symbolic link out": (lambda: headed(link("mini/l", "/")), "'mini/l': is no plain file"),
+    "tar: symbolic link in": (lambda: headed(link("mini/l", "trainA")), "'mini/l': is no plain file"),
+    "tar: file through a link": (lambda: headed(link("mini/l", "/tmp"), plain("mini/l/outside-of-all")), "'mini/l'"),
+    "tar: hard link out": (lambda: headed(link("mini/h", "/etc/passwd", tarfile.LNKTYPE)), "is no plain file"),
+    "tar: deep chain of links": (long_chain, "is no plain file"),
+    "tar: link to a link's parent": (lambda: headed(link("mini/a", "."), link("mini/a/b", "..")), "is no plain file"),
+    "tar: block device": (lambda: headed(plain("mini/d", b"", type=tarfile.BLKTYPE)), "is no plain file"),
+    "tar: character device": (lambda: headed(plain("mini/d", b"", type=tarfile.CHRTYPE)), "is no plain file"),
+    "tar: FIFO": (lambda: headed(plain("mini/f", b"", type=tarfile.FIFOTYPE)), "is no plain file"),
+    "tar: unknown kind": (lambda: headed(plain("mini/u", b"", type=b"Z")), "is no plain file"),
+    "tar: setuid": (lambda: headed(plain("mini/s", mode=0o4755)), "setuid"),
+    "tar: setgid": (lambda: headed(plain("mini/s", mode=0o2755)), "setgid"),
+    "tar: same name twice": (lambda: headed(plain("mini/trainA/1.jpg", b"other")), "is there twice"),
+    "tar: case clash": (lambda: headed(plain("mini/traina/2.jpg")), "clashes with 'mini/trainA'"),
+    "tar: accents written in two ways": (lambda: headed(plain("mini/\u00e9"), plain("mini/e\u0301")), "clashes"),
+    "tar: folder where a file is": (lambda: headed(plain("mini/trainA/1.jpg/x")), "clashes"),
+    "tar: file where a folder is": (lambda: headed(plain("mini/trainA")), "clashes"),
+    "tar: NUL in a pax path": (lambda: pax("path", "mini/a\0b.jpg"), "no name should have"),
+    "tar: climbing pax path": (lambda: pax("path", "../../outside"), "leads out"),
+    "tar: control characters": (lambda: headed(plain("mini/\x1b[2Jx.jpg")), "no name should have"),
+    "tar: too deep": (lambda: headed(plain(DEEP)), "too long or too deep"),
+    "tar: name of 300 bytes": (lambda: headed(plain("mini/" + "n" * 300)), "too long or too deep"),
+    "tar: 10 GB of zeros": (gigabytes, "more than"),
+    "tar: header of 10 GB": (huge_header, "header of a member is too large"),
+    "tar: sparse": (lambda: pax("GNU.sparse.size", "99999999999"), "plain file|damaged"),
+    "tar: zeros behind its end": (lambda: headed() + gzip.compress(bytes(1 << 22)), "header of a member is too large"),
+    "tar: cut short": (lambda: headed(plain("mini/2.jpg", os.urandom(9999)))[:-4000], "is damaged or not whole"),
+    "tar: checksum of gzip": (lambda: headed()[:-8] + bytes(8), "is damaged or not whole"),
+    "tar: no tar": (lambda: gzip.compress(b"no tar at all" * 99), "is damaged or not whole"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HARMFUL)
+def test_f099_harmful_archives(get, web, tmp_path, kind, record_property):
+    """Archives made to write elsewhere, link, exhaust disk or memory, or clash, and damaged ones: exit 5 names the
+    member or what is wrong, 0 bytes lie outside, nothing but the archive itself (as .bad) is left."""
+    build, words = HARMFUL[kind]
+    content = build()
+    before = tree(tmp_path)
+    name = ("facades", "--pix2pix") if kind.startswith("tar") else ("mini",)
+    ended = get(*name, "--url", web.at("/x", honest(content)))
+    refused(ended)
+    assert any(word in ended.last for word in words.split("|")), ended.last
+    bad = "datasets/facades.tar.gz.bad" if kind.startswith("tar") else "datasets/mini.zip.bad"
+    left = {path for path in tree(tmp_path) if path not in before} - {"datasets"}
+    assert left == ({bad} if Path(bad).exists() else set())
+    assert "another kind of file" in words or sha256(Path(bad).read_bytes()).digest() == sha256(content).digest()
+    assert not Path("/tmp/outside-of-all").exists()
+    record_property("malicious and damaged archives", f"{len(HARMFUL)} refused, 0 bytes outside")
+
+
+def test_f099_more_members_than_any_data_set(get, web, monkeypatch, full):
+    """A tar.gz with 10^6 members (in the short form fewer, under a lower limit): exit 5, nothing left but the .bad."""
+    count = 1_000_000 if full else 3_000
+    if not full:
+        monkeypatch.setattr(unpack, "ENTRIES", 2_000)
+    out = io.BytesIO()
+    header = bytearray(tarfile.TarInfo("mini/0000000.jpg").tobuf(tarfile.USTAR_FORMAT))
+    rest = sum(header) - sum(header[148:156]) + 8 * 32
+    with gzip.open(out, "wb", compresslevel=1) as packed:
+        for number in range(count):
+            digits = b"%07d" % number
+            header[5:12] = digits
+            header[148:156] = b"%06o\0 " % (rest + sum(digits) - 7 * 48)
+            packed.write(header)
+    ended = get("facades", "--pix2pix", "--url", web.at("/x", honest(out.getvalue())))
+    refused(ended, f"it has more than {unpack.ENTRIES:,} members")
+    assert os.listdir("datasets") == ["facades.tar.gz.bad"]
+
+
+GOOD_ARCHIVES = {
+    "a folder around, with rights of a group": tarred(
+        plain("./", b"", type=tarfile.DIRTYPE), plain("./facades", b"", type=tarfile.DIRTYPE, mode=0o42775),
+        plain("./facades/train", b"", type=tarfile.DIRTYPE), plain("./facades/train/1.jpg", b"one"),
+        plain("./facades/train/2.jpg", b"two")),
+    "no folder around": tarred(plain("train/1.jpg", b"one"), plain("train/2.jpg", b"two")),
+    "another name, GNU": tarred(plain("set/train/1.jpg", b"one"), plain("set/train/2.jpg", b"two"),
+                                form=tarfile.GNU_FORMAT),
+    "notes of a Mac": tarred(plain("facades/train/1.jpg", b"one"), plain("facades/train/._1.jpg", b"Mac"),
+                             plain("facades/train/2.jpg", b"two"), plain("__MACOSX/facades/._x", b"Mac")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GOOD_ARCHIVES)
+def test_f099_what_is_not_refused(get, web, kind):
+    """Harmless archives as people make them (./ before names, setgid folders, no folder around): unpacked alike."""
+    ended = get("facades", "--pix2pix", "--url", web.at("/x", honest(GOOD_ARCHIVES[kind])))
+    assert ended.code == 0, ended.err
+    assert tree(Path("datasets/facades")) == {"train": None, "train/1.jpg": b"one", "train/2.jpg": b"two"}
+    assert sorted(os.listdir("datasets")) == ["downloads.json", "facades"]
+    assert "(2 files)" in ended.out
+
+
+# F100: checksums
+
+
+def test_f100_a_wrong_checksum(get, web, monkeypatch):
+    """A file whose SHA-256 is known comes with other bytes: exit 5 with expected and got, kept as .bad, not unpacked,
+    not asked for again, neither there nor on the next mirror."""
+    known(monkeypatch, GOOD)
+    other = zipped({"mini/trainA/1.jpg": b"other" * 9})
+    mirror = web.at("/", status(404))
+    web.at("/cyclegan/datasets/mini.zip", honest(other))
+    Path("mirrors.json").write_text(json.dumps({"https://efrosgans.eecs.berkeley.edu/": [mirror, mirror + "two/"]}))
+    ended = get("mini", "--mirrors", "mirrors.json")
+    refused(ended, f"expected SHA-256 {sha256(GOOD).hexdigest()}, got {sha256(other).hexdigest()}")
+    assert Path("datasets/mini.zip.bad").read_bytes() == other and os.listdir("datasets") == ["mini.zip.bad"]
+    assert [path for path, _ in web.asked] == ["/cyclegan/datasets/mini.zip"]
+    web.at("/cyclegan/datasets/mini.zip", honest(GOOD))
+    assert get("mini", "--mirrors", "mirrors.json").code == 0 and tree(Path("datasets/mini/trainA"))
+
+
+def test_f100_the_first_download_is_remembered(get, web, tmp_path):
+    """A file without a known SHA-256 changes on its server after the first download: the second is refused, whatever
+    address it comes from, until the record is removed; an unchanged one is taken."""
+    url = web.at("/mini.zip", honest(GOOD))
+    ended = get("mini", "--url", url)
+    digest = sha256(GOOD).hexdigest()
+    assert ended.code == 0 and f"noted for the next time in datasets/downloads.json: {digest}" in ended.out
+    record = json.loads(Path("datasets/downloads.json").read_text())
+    assert record["files"] == {"cyclegan/datasets/mini.zip": {"sha256": digest, "bytes": len(GOOD), "from": url}}
+    Path("datasets/mini").rename("elsewhere")
+    other = zipped({"mini/trainA/1.jpg": b"other"})
+    refused(get("mini", "--url", web.at("/other.zip", honest(other))), f"expected SHA-256 {digest}, as noted in "
+            "downloads.json when it was first downloaded, got", "datasets/mini.zip.bad")  # fmt: skip
+    assert get("mini", "--url", url).code == 0
+    Path("datasets/mini.zip.bad").unlink()
+    assert is_whole()
+
+
+# F101: cut, resumed, changed, lied about
+
+
+def test_f101_cut_and_resumed(get, web):
+    """The connection breaks after every tenth of the file: each new request asks with Range and If-Range for the rest,
+    and the file is right."""
+    step = len(GOOD) // 10
+    ended = get("mini", "--url", web.at("/x", honest(GOOD, cut_at=lambda start: start + step)))
+    assert ended.code == 0 and is_whole()
+    ranges = [headers.get("Range") for _, headers in web.asked]
+    assert ranges[0] is None and len(ranges) >= 10 and len(set(ranges)) == len(ranges)
+    assert all(headers["If-Range"] == ETAG for _, headers in web.asked[1:])
+
+
+@pytest.mark.parametrize("percent", [0, 1, 50, 99])
+def test_f101_given_up_and_taken_up_later(get, web, percent):
+    """A server that always breaks off at x %: after five times without progress exit 5, the .part stays and is not
+    taken for the whole; the next call asks for the rest only, and ends right."""
+    at = len(GOOD) * percent // 100
+    url = web.at("/x", honest(GOOD, cut_at=lambda start: max(at, start)))
+    refused(get("mini", "--url", url), "broke", "5 times", "fetch it by hand and save it as datasets/mini.zip")
+    part = Path("datasets/mini.zip.part")
+    assert (part.read_bytes() if at else b"") == GOOD[:at] and part.exists() == bool(at)
+    web.asked.clear()
+    web.at("/x", honest(GOOD))
+    assert get("mini", "--url", url).code == 0 and is_whole()
+    assert [headers.get("Range") for _, headers in web.asked] == [f"bytes={at}-" if at else None]
+
+
+def half(get, web, url):
+    """Leave a .part of half of GOOD."""
+    web.pages["/x"] = honest(GOOD, cut_at=lambda start: len(GOOD) // 2)
+    assert get("mini", "--url", url).code == 5
+    web.asked.clear()
+
+
+CHANGED = {name: os.urandom(30_000) for name in FILES}
+NEW = zipped(CHANGED)  # as long as GOOD
+LIES = {  # what the server does once half of another file is there: (how it answers, whether the old bytes may be used)
+    "ignores Range": lambda h: h.send(200, GOOD, ETag=ETAG),
+    "ignores Range, without ETag": lambda h: h.send(200, GOOD),
+    "gives 416 to any Range": lambda h: h.send(416) if h.start else h.send(200, GOOD, ETag=ETAG),
+    "another part than asked for": lambda h: h.send(206, GOOD[9:], ETag=ETAG, Content_Range=f"bytes 9-{len(GOOD) - 1}/"
+                                                    f"{len(GOOD)}") if h.start else h.send(200, GOOD, ETag=ETAG),
+    "a part without saying which": lambda h: h.send(206, GOOD[h.start :]) if h.start else h.send(200, GOOD, ETag=ETAG),
+    "sends it in chunks": lambda h: chunked(h, GOOD),
+    "tells no length": lambda h: h.send(200, GOOD, Content_Length=None),
+    "errors, three times": lambda h: h.send(503) if len(h.web.asked) < 4 else honest(GOOD)(h),
+    "resets, three times": lambda h: h.cut() if len(h.web.asked) < 4 else honest(GOOD)(h),
+    "hides its length in a redirection": lambda h: h.send(302, Location="/y"),
+}  # fmt: skip
+
+
+def chunked(handler, content):
+    """Send content in chunks, over HTTP/1.1."""
+    handler.protocol_version = "HTTP/1.1"
+    handler.begin(200, Transfer_Encoding="chunked", Connection="close")
+    for at in range(0, len(content), 50_000):
+        piece = content[at : at + 50_000]
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+    handler.wfile.write(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("how", LIES)
+def test_f101_servers_that_do_not_resume_as_asked(get, web, how):
+    """Half is there and the server ignores Range, answers 416, sends another part, tells no length, errs a few times:
+    the file is right in the end, begun anew where it must be."""
+    url = web.at("/x", status(404))
+    half(get, web, url)
+    web.pages |= {"/x": LIES[how], "/y": honest(GOOD)}
+    ended = get("mini", "--url", url)
+    assert ended.code == 0, ended.err
+    assert is_whole()
+
+
+@pytest.mark.parametrize("how", ["If-Range is obeyed", "If-Range is ignored", "no ETag was ever given"])
+def test_f101_the_file_changes_between_two_parts(get, web, how):
+    """Half is there, then the server has another file (a new ETag), and minds If-Range or not: the new file whole,
+    never a mixture; bytes whose server gave neither ETag nor date are never continued."""
+    url = web.at("/x", status(404))
+    if how == "no ETag was ever given":
+        web.pages["/x"] = honest(GOOD, etag=None, cut_at=lambda start: len(GOOD) // 2)
+        assert get("mini", "--url", url).code == 5
+        web.asked.clear()
+    else:
+        half(get, web, url)
+
+    def careless(handler):
+        where = f"bytes {handler.start}-{len(NEW) - 1}/{len(NEW)}"
+        if handler.start:
+            handler.send(206, NEW[handler.start :], ETag='"two"', Content_Range=where)
+        else:
+            handler.send(200, NEW, ETag='"two"')
+
+    web.pages["/x"] = careless if how == "If-Range is ignored" else honest(NEW, etag='"two"')
+    ended = get("mini", "--url", url)
+    assert ended.code == 0, ended.err
+    found = {f"mini/{name}": content for name, content in tree(Path("datasets/mini")).items() if content is not None}
+    assert found == CHANGED and len(NEW) == len(GOOD)
+    assert (web.asked[0][1].get("Range") is None) == (how == "no ETag was ever given")
+
+
+@pytest.mark.parametrize("claimed", [10, len(GOOD) - 50, len(GOOD) + 50, None])
+@pytest.mark.parametrize("sum_known", [True, False])
+def test_f101_lies_about_its_length(get, web, monkeypatch, claimed, sum_known):
+    """Content-Length is too small, too large, or missing while the connection breaks: never a cut file as the whole;
+    exit 5, and right when the server is."""
+    if sum_known:
+        known(monkeypatch, GOOD)
+    body = GOOD[: len(GOOD) // 2] if claimed is None else GOOD
+    url = web.at("/x", lambda h: (h.send(200, body, Content_Length=claimed), h.cut()))
+    refused(get("mini", "--url", url))
+    for left in Path("datasets").glob("*.bad"):
+        left.unlink()
+    web.at("/x", honest(GOOD))
+    assert get("mini", "--url", url).code == 0 and is_whole()
+
+
+def test_f101_an_endless_answer(get, web, monkeypatch):
+    """A server sends bytes without end: it is left when there are more than the file may have; exit 5."""
+    known(monkeypatch, GOOD)
+
+    def flood(handler):
+        handler.begin(200)
+        while not handler.web.closing.is_set():
+            handler.wfile.write(GOOD)
+
+    refused(get("mini", "--url", web.at("/x", flood)), f"sends more than {len(GOOD)} bytes")
+
+
+@pytest.mark.parametrize("when", ["in its headers", "at once", "in the middle"])
+def test_f101_a_server_that_drips_or_falls_silent(get, web, monkeypatch, when):
+    """Bytes come one at a time, slower than any file could be fetched, in the headers or in the body: the server is
+    left after a stated time instead of being listened to for ever; exit 5."""
+    monkeypatch.setattr(fetch, "PATIENCE", 0.15)
+    monkeypatch.setattr(fetch, "TRIES", 2)
+
+    def drip(handler):
+        if when == "in its headers":
+            handler.wfile.write(b"HTTP/1.0 200 OK\r\nX-Drip: ")
+        else:
+            honest(GOOD, cut_at=lambda start: max(start, 100_000 if when == "in the middle" else 0), cut=False)(handler)
+        while not handler.web.closing.wait(0.03):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+
+    refused(get("mini", "--url", web.at("/x", drip)), "in 0.15 s" if when != "in its headers" else "no answer")
+
+
+# F102: no network, other networks, full disks, kills
+
+
+def closed_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_f102_no_network(get, web, monkeypatch):
+    """Names cannot be resolved (DNS), or nothing listens: exit 5, one line with every address and where to save the
+    file that was fetched by hand; that file is then used."""
+
+    def unknown(*args, **more):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", unknown)
+        ended = get("mini")
+    refused(ended, "address 'https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/mini.zip'", "is there a network?",
+            "https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets/mini.zip: ", "fetch it by hand and save "
+            "it as datasets/mini.zip, then run this again")  # fmt: skip
+    refused(get("mini", "--url", f"http://127.0.0.1:{closed_port()}/mini.zip"), "Connection refused", "/mini.zip")
+    assert os.listdir("datasets") == []
+    Path("datasets/mini.zip").write_bytes(GOOD)
+    assert get("mini").code == 0
+    Path("datasets/mini.zip").unlink()
+    assert is_whole()
+
+
+@pytest.mark.parametrize("hand", [GOOD[:999], zip_member("../x")], ids=["cut", "harmful"])
+def test_f102_what_was_fetched_by_hand_is_checked_too(get, hand):
+    """The file that was put there by hand is cut or harmful: exit 5, the user's file stays."""
+    Path("datasets").mkdir()
+    Path("datasets/mini.zip").write_bytes(hand)
+    refused(get("mini"), "datasets/mini.zip")
+    assert os.listdir("datasets") == ["mini.zip"] and Path("datasets/mini.zip").read_bytes() == hand
+
+
+PAGE = b"<!DOCTYPE html><html><body>Please sign in to the hotel's network</body></html>"
+OTHERS = {
+    "a login page": (status(200, PAGE, Content_Type="text/html"), "sends a web page"),
+    "a login page called a zip": (status(200, PAGE, Content_Type="application/zip"), "sends a web page"),
+    "nothing": (status(200), "sends nothing"),
+    "another kind of file": (status(200, b"\x89PNG..."), "sends another kind of file"),
+    "404": (status(404), "the server answers 404 (Not Found)"),
+    "403": (status(403), "the server answers 403 (Forbidden)"),
+    "503 for ever": (status(503), "the server answers 503 (Service Unavailable), 5 times"),
+    "a circle": (status(302, Location="/x"), "it leads in circles"),
+    "no web": (status(302, Location="file:///etc/passwd"), "it leads nowhere on the web"),
+    "ftp": (status(302, Location="ftp://127.0.0.1/x"), "it leads to ftp://127.0.0.1/x, which is not"),
+    "no HTTP": (lambda h: h.wfile.write(b"SSH-2.0-OpenSSH_9\r\n"), "no answer"),
+    "nothing at all": (lambda h: h.cut(), "no answer"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_f102_something_else_is_sent(get, web, kind):
+    """A captive portal's page with status 200, errors, circles of redirections, no HTTP: exit 5 naming the address;
+    half a file that was there before is not harmed."""
+    answer, words = OTHERS[kind]
+    url = web.at("/x", status(404))
+    refused(get("mini", "--url", web.at("/x", answer)), words, f"address '{url}'")
+    assert os.listdir("datasets") == []
+    half(get, web, url)
+    refused(get("mini", "--url", web.at("/x", answer)), words)
+    assert Path("datasets/mini.zip.part").read_bytes() == GOOD[: len(GOOD) // 2]
+
+
+def test_f102_the_second_mirror_serves(get, web):
+    """The first mirror answers 404, the second a login page, the third is right: said, and the third is taken."""
+    web.at("/two/mini.zip", status(200, PAGE))
+    good = web.at("/three/mini.zip", honest(GOOD))
+    base = good.removesuffix("three/mini.zip")
+    mirrors = {
+        "http://efrosgans.eecs.berkeley.edu/cyclegan/datasets/": [base + f"{n}/" for n in ("one", "two", "three")]
+    }
+    Path("mirrors.json").write_text(json.dumps(mirrors))
+    ended = get("mini", "--mirrors", "mirrors.json")
+    assert ended.code == 0 and is_whole()
+    assert f"note: {base}one/mini.zip: the server answers 404 (Not Found); trying {base}two/mini.zip" in ended.out
+    assert f"note: {base}two/mini.zip: sends a web page" in ended.out
+
+
+def test_f102_tls_that_cannot_be_trusted(get, web, tmp_path):
+    """The server's certificate is self-signed, or what answers is no TLS at all: exit 5, no byte is taken and
+    nothing is asked by http instead."""
+    if subprocess.run(["openssl", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("there is no openssl here to make a certificate with")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "k.pem", "-out", "c.pem",
+                    "-days", "2", "-subj", "/CN=localhost"], check=True, capture_output=True)  # fmt: skip
+    plain_url = web.at("/mini.zip", honest(GOOD))
+    refused(get("mini", "--url", plain_url.replace("http:", "https:")), "no secure connection")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain("c.pem", "k.pem")
+    secure = Web()
+    secure.server.socket = context.wrap_socket(secure.server.socket, server_side=True)
+    try:
+        url = secure.at("/mini.zip", honest(GOOD)).replace("http:", "https:")
+        refused(get("mini", "--url", url), "its certificate is not valid")
+    finally:
+        secure.close()
+    assert web.asked == [] and secure.asked == []
+
+
+def test_f102_no_way_from_a_secure_address_to_another(web):
+    """A secure address leads to one that is not: the redirection is not followed."""
+    handler = fetch._Redirect()
+    request = fetch.urllib.request.Request("https://example.org/mini.zip")
+    with pytest.raises(fetch.urllib.error.URLError, match="which is not secure"):
+        handler.redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://example.org/x")
+
+
+@pytest.mark.parametrize("kind", ["works", "dead", "refuses"])
+def test_f102_a_proxy(get, web, monkeypatch, kind):
+    """The environment names a proxy that works, is dead, or wants a password: used; or exit 5 with a line that names
+    it, without the password in its address."""
+    address = f"127.0.0.1:{web.port if kind != 'dead' else closed_port()}"
+    monkeypatch.setenv("http_proxy", f"http://me:secret@{address}")
+    web.at("http://data.example/mini.zip", honest(GOOD) if kind == "works" else status(407))
+    ended = get("mini", "--url", "http://data.example/mini.zip")
+    if kind == "works":
+        assert ended.code == 0 and is_whole() and "Proxy-Authorization" in web.asked[0][1]
+    else:
+        words = f"through the proxy http://{address}, as http_proxy says" if kind == "dead" else "answers 407"
+        refused(ended, words, "http://data.example/mini.zip")
+        assert "secret" not in ended.err
+
+
+def test_f102_a_disk_too_small_from_the_start(get, web, monkeypatch):
+    """The disk has less room than the archive and its files need: exit 5 with both numbers, before a byte is asked for,
+    or, if the size is not known, once the server tells it."""
+    monkeypatch.setattr(disk_space, "free", lambda folder: 300_000)
+    url = web.at("/x", honest(GOOD))
+    refused(get("mini", "--url", url), "has too little room", "(the archive, and what is in it), 300 kB are free")
+    assert len(web.asked) == 1 and os.listdir("datasets") == []
+    known(monkeypatch, GOOD)
+    refused(get("mini", "--url", url), f"{disk_space.in_units(2 * len(GOOD))} are needed")
+    assert len(web.asked) == 1 and os.listdir("datasets") == []
+
+
+@pytest.mark.parametrize("where", ["the download", "the files"])
+def test_f102_a_disk_that_gets_full(process, web, tmp_path, where):
+    """No space is left while the file is written, or while it is unpacked: exit 5 with the path and --to; what came
+    stays as .part, no half data set; with room again the same command ends right, asking only for the rest."""
+    url = web.at("/x", honest(GOOD))
+    ended = process("scripts/download", "mini", "--url", url, before=partial(full_disk, where))
+    assert ended.code == 5, ended.err
+    assert "No space left on device" in ended.last and "choose another --to" in ended.last
+    os.chdir(tmp_path)
+    assert not Path("datasets/mini").exists() and not Path("datasets/.mini.unpacking").exists()
+    kept = Path("datasets/mini.zip.part").stat().st_size
+    assert 0 < kept < len(GOOD) if where == "the download" else kept == len(GOOD)
+    web.asked.clear()
+    ended = process("scripts/download", "mini", "--url", url)
+    assert ended.code == 0 and is_whole()
+    assert [h.get("Range") for _, h in web.asked] == ([f"bytes={kept}-"] if where == "the download" else [])
+
+
+def full_disk(where):
+    """Let the disk be full after some bytes of a download, or of its files."""
+    import errno
+
+    from data.download import partial as part
+
+    if where == "the download":
+        add, real = part.Part.add, os.strerror(errno.ENOSPC)
+
+        class Full:
+            def __init__(self, file):
+                self.file = file
+
+            def __getattr__(self, name):
+                return getattr(self.file, name)
+
+            def write(self, data):
+                if os.fstat(self.file.fileno()).st_size > 100_000:
+                    raise OSError(errno.ENOSPC, real)
+                return self.file.write(data)
+
+        def limited(self, data):
+            self._file = self._file if isinstance(self._file, Full) else Full(self._file)
+            add(self, data)
+
+        part.Part.add = limited
+    else:
+        opened = []
+
+        def counted(path, mode="r", *more, **named):
+            if "x" in mode:
+                opened.append(path)
+                if len(opened) > 3:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return open(path, mode, *more, **named)
+
+        unpack.open = counted
+
+
+def kill_at(name, number):
+    """Kill this process at the number-th call of a function that a download ends with."""
+    import pathlib
+
+    calls = []
+    owner = {"_read": unpack, "unlink": pathlib.Path}.get(name, os)
+    real = getattr(owner, name)
+
+    def counted(*args, **more):
+        calls.append(name)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **more)
+
+    setattr(owner, name, counted)
+
+
+MOMENTS = [("_read", 1), ("_read", 2), ("_read", 9), ("fsync", 1), ("fsync", 2), ("fsync", 5), ("replace", 1),
+           ("replace", 2), ("rename", 1), ("fsync", 14), ("unlink", 1), ("unlink", 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "number"), MOMENTS)
+def test_f102_killed_while_it_unpacks(process, web, tmp_path, monkeypatch, call, number):
+    """kill -9 at chosen calls between the first byte and the last clean-up: the data set is whole or not there at all;
+    the same command again ends right, and nothing of the first is left."""
+    monkeypatch.chdir(tmp_path)
+    url = web.at("/x", honest(GOOD))
+    ended = process("scripts/download", "mini", "--url", url, before=partial(kill_at, call, number))
+    assert ended.code == -signal.SIGKILL
+    assert not Path("datasets/mini").exists() or tree(Path("datasets/mini")).keys() >= {"trainA/3.jpg", "trainB/3.jpg"}
+    ended = process("scripts/download", "mini", "--url", url)
+    assert ended.code == 0, ended.err
+    assert is_whole() and sorted(os.listdir("datasets")) == ["downloads.json", "mini"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_f102_stopped_by_a_signal(start, process, web, tmp_path, monkeypatch, number):
+    """Ctrl-C or SIGTERM in mid-download: exit 130 or 143, the .part stays, and the same command goes on from it."""
+    monkeypatch.chdir(tmp_path)
+    sent = threading.Event()
+
+    def stall(handler):
+        handler.begin(200, Content_Length=len(GOOD), ETag=ETAG)
+        handler.wfile.write(GOOD[:140_000])
+        handler.wfile.flush()
+        sent.set()
+        handler.web.closing.wait()
+
+    url = web.at("/x", stall)
+    begun = start("scripts/download", "mini", "--url", url)
+    assert sent.wait(60)
+    os.kill(begun.pid, number)
+    _, err = begun.communicate()
+    assert begun.returncode == 128 + number and "stopped by" in err.splitlines()[-1] and "Traceback" not in err
+    web.at("/x", honest(GOOD))
+    assert process("scripts/download", "mini", "--url", url).code == 0 and is_whole()
+
+
+def test_f102_two_downloads_of_one_name(start, process, web, tmp_path, monkeypatch):
+    """The same name is downloaded by two processes at once: the second says so and ends with 5, the first is not
+    disturbed; two different names do not mind each other."""
+    monkeypatch.chdir(tmp_path)
+    asked, go = threading.Event(), threading.Event()
+
+    def slow(handler):
+        asked.set()
+        go.wait(60)
+        honest(GOOD)(handler)
+
+    url, other = web.at("/x", slow), web.at("/y", honest(GOOD_ARCHIVES["no folder around"]))
+    first = start("scripts/download", "mini", "--url", url)
+    assert asked.wait(60)
+    second = process("scripts/download", "mini", "--url", url)
+    assert second.code == 5 and "is being downloaded by another process" in second.last
+    assert process("scripts/download", "facades", "--pix2pix", "--url", other).code == 0
+    go.set()
+    _, err = first.communicate()
+    assert first.returncode == 0, err
+    record = json.loads(Path("datasets/downloads.json").read_text())
+    assert len(record["files"]) == 2 and sorted(os.listdir("datasets")) == ["downloads.json", "facades", "mini"]
+
+
+# F103: what is there already
+
+
+def test_f103_what_is_there_is_not_overwritten(get, web):
+    """The data set's folder exists: made by this command, exit 0 and said; made by anybody else, even an empty one or a
+    file or a dangling link, exit 5 and said; no byte is asked for or changed."""
+    url = web.at("/x", honest(GOOD))
+    assert get("mini", "--url", url).code == 0
+    Path("datasets/mini/trainA/0.jpg").write_bytes(b"the user's own")
+    web.asked.clear()
+    ended = get("mini", "--url", url)
+    assert ended.code == 0 and "datasets/mini is there already" in ended.out and "not overwritten" in ended.out
+    assert Path("datasets/mini/trainA/0.jpg").read_bytes() == b"the user's own"
+    Path("others").mkdir()
+    for make in (lambda p: p.mkdir(), lambda p: p.write_bytes(b"x"), lambda p: p.symlink_to("nowhere")):
+        make(Path("others/mini"))
+        kept = os.lstat("others/mini")
+        ended = get("mini", "--url", url, "--to", "others")
+        assert ended.code == 5 and "is there already, from elsewhere, and is not overwritten" in ended.last
+        assert os.lstat("others/mini") == kept and os.listdir("others") == ["mini"]
+        with contextlib.suppress(IsADirectoryError):
+            Path("others/mini").unlink()
+        if Path("others/mini").is_dir():
+            Path("others/mini").rmdir()
+    assert web.asked == []
+
+
+def test_f103_one_name_of_two_kinds(get, web):
+    """facades of CycleGAN is there and facades of pix2pix is asked for (and back): exit 5, not the wrong pictures."""
+    url = web.at("/x", honest(GOOD_ARCHIVES["no folder around"]))
+    assert get("facades", "--pix2pix", "--url", url).code == 0
+    ended = get("facades", "--cyclegan", "--url", url)
+    assert ended.code == 5 and "folder 'datasets/facades': is there already" in ended.last
+
+
+def test_f103_a_generator_is_not_overwritten(get, web):
+    """checkpoints/NAME_pretrained holds weights of the user's own: exit 5, the file stays as it was."""
+    place = Path("checkpoints/horse2zebra_pretrained/latest_net_G.pth")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"mine")
+    ended = get("horse2zebra", "--model", "--url", web.at("/x", honest(GOOD)))
+    assert ended.code == 5 and "is there already" in ended.last and place.read_bytes() == b"mine" and web.asked == []
+
+
+def test_f102_a_record_that_is_spoilt(get, web):
+    """downloads.json was damaged: exit 5 names it, nothing is put in place on a guess."""
+    Path("datasets").mkdir()
+    Path("datasets/downloads.json").write_text("[1, 2")
+    ended = get("mini", "--url", web.at("/x", honest(GOOD)))
+    assert ended.code == 5 and "file 'datasets/downloads.json': cannot be read" in ended.last
+    with pytest.raises(EnvironmentFault):
+        script.Records(Path("datasets")).read()

@@ -1,0 +1,477 @@
+"""D: pictures and folders: what cannot be used is named in one line, what can be is found once and in order."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import unicodedata
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from data.listing.files import list_files
+from tests.cli.test_bad_input import PIX2PIX, check, files, late_picture
+from tests.data.test_datasets import make, sample, save
+from tests.data.test_datasets import refused as refused_data
+from tests.data.test_files import folder, names
+from tests.data.test_header_check import PIX2PIX as FORTY
+from tests.data.test_header_check import cut as halve
+from tests.data.test_header_check import epoch
+from tests.data.test_header_check import folder as joined
+from tests.data.test_images import refused
+from tests.data.test_layouts import PIX2PIX as SIDES
+from tests.data.test_layouts import put, sides
+from tests.pages.test_results import check_page, pictures, pixels, runs, tested
+from tests.support.images import picture
+from tests.support.runs import ROOT, SMALL
+from tests.support.training_runs import Page
+from util.errors import DataError
+
+__all__ = ["files", "folder", "joined", "runs", "sides", "tested"]  # fixtures
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_f032_files_that_are_no_pictures(joined, command, tmp_path):
+    """An empty file, a web page and text among the pictures: all told at once, exit 3, before anything is made."""
+    (joined / "03.png").write_bytes(b"")
+    (joined / "17.png").write_bytes(b"<html>404</html>")
+    (joined / "25.png").write_bytes(b"words")
+    ended = command("train", *FORTY)
+    assert ended.code == 3
+    lines = ended.err.splitlines()
+    assert lines[:2] == ["data/train/03.png: not an image (empty file)", "data/train/17.png: not an image (a web page)"]
+    assert lines[2].startswith("data/train/25.png: cannot be read (UnidentifiedImageError")
+    assert lines[3:] == [
+        "error: image 'data/train/03.png': not an image (empty file) (and 2 more of 40 pictures); "
+        "delete or replace it, or use --on_bad_image skip"
+    ]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("content", "why"), [
+    (b"", "not an image (empty file)"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
+    (b"<!DOCTYPE html>\n<html><body>404</body></html>", "not an image (a web page)"),
+    (b"\n  <html><head>", "not an image (a web page)"),
+    (b"just some text", "cannot be read"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(40), "cannot be read"),
+    (b"GIF89a", "cannot be read"),
+    (b"%PDF-1.4\n", "cannot be read"),
+    (b"8BPS\x00\x01" + bytes(40), "cannot be read"),
+])  # fmt: skip
+def test_f032_a_file_is_named_with_what_it_is_instead(content, why, tmp_path):
+    """Empty, a Git LFS pointer, a web page, text, a cut header, a document, called x.png: one line says which."""
+    (tmp_path / "x.png").write_bytes(content)
+    assert why in refused(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "tif", "webp", "ppm"])
+def test_f033_a_truncated_picture_opens_and_is_refused(kind, tmp_path):
+    """Half a file of each kind, which opens: refused by its name, and no reader is told to put up with it."""
+    file = io.BytesIO()
+    picture(0, 64, 64).save(file, Image.registered_extensions()["." + kind])
+    whole = file.getvalue()
+    (tmp_path / f"x.{kind}").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in refused(tmp_path / f"x.{kind}")
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_f033_a_truncated_picture_met_in_mid_epoch(command, files, workers):
+    """A sound header and not all pixels, with and without workers: training begins; then one line names the file."""
+    name = late_picture(files / "paired" / "train")
+    flags = [*PIX2PIX, "--num_threads", workers, "--serial_batches", "--print_freq", 1, "--fixed_samples", 0]
+    ended = command("train", *flags)
+    check(ended, 3, [f"image 'paired/train/{name}'", "cannot be read", "delete or replace it"])
+    assert [line[:20] for line in ended.out.splitlines() if line[:1] == "("] == [
+        f"(epoch: 1, iters: {i}," for i in range(1, 10)
+    ]
+    folder = files / "checkpoints" / "run"
+    assert "Traceback" in (folder / "error.log").read_text() and "DataError" in (folder / "error.log").read_text()
+    assert json.loads((folder / "exit.json").read_text()) == {"code": 3, "message": ended.last}
+    ended = command("train", *flags, "--debug", "--overwrite")
+    check(ended, 3, [f"paired/train/{name}"], debug=True)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_f033_skipped_pictures_are_replaced_by_the_next_and_listed(joined, threads, capsys):
+    """Three truncated pictures, --on_bad_image skip, with and without workers: the next ones stand in, all listed."""
+    for number in (7, 8, 39):
+        halve(joined / f"{number:02d}.png")
+    dataset = make("aligned", joined.parent, "--on_bad_image", "skip")
+    got = epoch(dataset, threads)
+    paths = sorted(os.path.basename(path) for batch in got for path in batch["path_A"])
+    expected = [f"{n:02d}.png" for n in range(40) if n not in (7, 8, 39)] + ["09.png", "09.png", "00.png"]
+    assert paths == sorted(expected)
+    assert all("skipped" not in batch for batch in got), "models see nothing of it"
+    lines = capsys.readouterr().out.splitlines()
+    assert "note: 3 pictures could not be used in epoch 1:" in lines
+    assert sum(bool(re.match(r".*train/(07|08|39)\.png: cannot be read", line)) for line in lines) == 3
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_f033_more_than_a_few_skipped_pictures_end_the_run(joined, threads, capsys):
+    """Six of 40 pictures truncated (more than 1 % and than a handful) with --on_bad_image skip: exit 3, naming them."""
+    for number in range(20, 26):
+        halve(joined / f"{number:02d}.png")
+    dataset = make("aligned", joined.parent, "--on_bad_image", "skip")
+    with pytest.raises(DataError, match=r"\(and 5 more of 40 pictures\); .*skip is for a few"):
+        epoch(dataset, threads)
+    assert sum("cannot be read" in line for line in capsys.readouterr().err.splitlines()) == 6
+
+
+def test_f036_an_eps_named_png_is_refused_and_no_interpreter_is_started(tmp_path, monkeypatch):
+    """An EPS file called x.png, which Pillow would hand to Ghostscript: refused, and no process is started."""
+    children = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: children.append(args))
+    file = io.BytesIO()
+    picture(0).save(file, "EPS")
+    (tmp_path / "x.png").write_bytes(file.getvalue())
+    assert Image.open(tmp_path / "x.png").format == "EPS", "without the list of formats it would be opened"
+    assert "cannot identify image file" in refused(tmp_path / "x.png")
+    assert children == []
+
+
+def test_f040_a_picture_too_small_for_the_crop(command, files):
+    """A pair smaller than the crop, met in mid-epoch: exit 3 with the file, its size and --crop_size."""
+    picture(1, 70, 30).save(files / "paired" / "train" / "4.png")
+    ended = command("train", *PIX2PIX, "--preprocess", "crop", "--crop_size", 32, "--serial_batches")
+    check(ended, 3, ["image 'paired/train/4.png'", "35x30", "--crop_size 32"])
+
+
+def test_f040_a_pair_of_one_pixel(tmp_path):
+    """A file of A|B one pixel wide: refused by its name."""
+    save(picture(0, 1, 20), tmp_path / "train" / "x.png")
+    assert str(tmp_path / "train" / "x.png") in refused_data("aligned", tmp_path)
+
+
+def test_f040_an_odd_width_of_a_pair(tmp_path):
+    """A pair 37 wide, whose halves round to 16 and 20: refused by file and width; taken where scaled alike."""
+    save(picture(0, 37, 20), tmp_path / "train" / "x.png")
+    text = refused_data("aligned", tmp_path, "--preprocess", "none")
+    assert str(tmp_path / "train" / "x.png") in text
+    assert "37" in text
+    got = sample(make("aligned", tmp_path, "--load_size", 32))
+    assert got["A"].shape == got["B"].shape == (3, 32, 32)
+
+
+def test_f040_partners_of_other_sizes(sides, command, tmp_path):
+    """Two pairs whose partners differ in size: listed with both files and sizes, exit 3, before anything is made."""
+    for number in (4, 17):
+        put(picture(number, 52, 40), sides / "trainB" / f"{number:02d}.png")
+    ended = command("train", *SIDES)
+    assert ended.code == 3
+    assert ended.err.splitlines() == [
+        "data/trainA/04.png: is of 48x40, its partner data/trainB/04.png of 52x40",
+        "data/trainA/17.png: is of 48x40, its partner data/trainB/17.png of 52x40",
+        "error: image 'data/trainA/04.png': is of 48x40, its partner data/trainB/04.png of 52x40 (and 1 more of 30 "
+        "pictures); delete or replace it, or use --on_bad_image skip",
+    ]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_f042_pairs_without_partner(sides, command, tmp_path):
+    """Fourteen pictures of trainA and trainB without a partner: the first ten listed, the rest counted, exit 3."""
+    for number in range(12):
+        (sides / "trainB" / f"{number:02d}.png").unlink()
+    (sides / "trainA" / "29.png").rename(sides / "trainA" / "x.png")
+    ended = command("train", *SIDES)
+    assert ended.code == 3
+    lines = ended.err.splitlines()
+    assert lines[:10] == [f"data/trainA/{n:02d}.png: has no partner in data/trainB" for n in range(10)]
+    assert lines[10] == "... and 4 more"
+    assert lines[11:] == [
+        "error: pair 'data/trainA/00.png': has no partner in data/trainB (and 13 more among 30 + 18 pictures); "
+        "give both sides pictures of the same names, or use --dataset_mode unaligned"
+    ]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_f042_partners_in_other_capitals(sides):
+    """X7.png and x7.PNG: no pair, and the line says that there is the other."""
+    (sides / "trainB" / "07.png").rename(sides / "trainB" / "x7.PNG")
+    (sides / "trainA" / "07.png").rename(sides / "trainA" / "X7.png")
+    with pytest.raises(DataError, match=r"trainA/X7.png.*no partner in .*trainB \(there is .*x7.PNG\)"):
+        make("aligned", sides)
+
+
+def test_f043_f044_pipes_and_links_to_nowhere(folder):
+    """A pipe, a dangling link and a link to itself, called pictures: left out at once, never opened."""
+    os.mkfifo(folder / "pipe.png")
+    (folder / "dangling.png").symlink_to(folder / "gone.png")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    assert names(folder) == ["a.JPG", "b.png", "sub/deep/c.tif"]
+
+
+def test_f043_a_folder_that_may_not_be_read(folder, monkeypatch):
+    """A folder that the system does not let be listed: refused by its name and the system's reason."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if path.endswith(b"sub/"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"folder '.*/data/sub': cannot be read \(Permission denied\); check"):
+        list_files(str(folder))
+
+
+def test_f043_files_that_go_while_they_are_listed(folder, monkeypatch):
+    """A file removed between the look at its folder and at itself: left out."""
+    lstat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: (os.unlink(path) if path[-5:] == b"b.png" else 0, lstat(path))[1])
+    assert names(folder) == ["a.JPG", "sub/deep/c.tif"]
+
+
+def test_f044_links_back_up_and_across(folder, tmp_path):
+    """Links to the folder itself, to a sub-folder and twice to another folder: each real file once."""
+    (folder / "sub" / "up").symlink_to(folder)
+    (folder / "sub" / "deep" / "here").symlink_to(folder / "sub" / "deep")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "d.png").write_bytes(b"x")
+    (folder / "one").symlink_to(tmp_path / "outside")
+    (folder / "two").symlink_to(tmp_path / "outside")
+    found = list_files(str(folder))
+    assert sorted(os.path.basename(path) for path in found) == ["a.JPG", "b.png", "c.tif", "d.png"]
+    assert len({os.path.realpath(path) for path in found}) == 4
+
+
+def test_f044_three_links_back_up(folder, monkeypatch):
+    """Three links to their own parent, 3^40 ways to go round: each folder and each link is looked into once."""
+    looked, scandir = [], os.scandir
+    for n in range(3):
+        (folder / "sub" / f"up{n}").symlink_to(folder)
+
+    def counted(path):
+        looked.append(path)
+        assert len(looked) < 100
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    assert names(folder) == ["a.JPG", "b.png", "sub/deep/c.tif"]
+    assert len(looked) <= 4 + 3, "each folder, and each link once"
+
+
+def test_f044_a_file_linked_beside_itself(folder):
+    """A link to a picture in the same folder: one picture."""
+    (folder / "again.png").symlink_to(folder / "b.png")
+    assert len({os.path.realpath(path) for path in list_files(str(folder))}) == len(list_files(str(folder))) == 3
+
+
+HOSTILE = [
+    "a#b", "a%20b", "100%", "what?", "a&b;&lt;", "it's", 'say "hi"', "<script>alert(1)<", "<img src=x onerror=y>",
+    "new\nline", "tab\tbed", "\x1b[2Jclear", "  blanks  ", "-x", "--name", "back\\slash", "a.b.c", "CON", "real_A",
+    "javascript:alert(1)", "a+b=c,d;e", "$HOME `id`", "e\u0301", "ünïcödé 名前 🍎",
+]  # fmt: skip
+
+
+def test_f046_hostile_file_names(tested, tmp_path):
+    """Names with #, %, ?, quotes, tags, line breaks, escapes: as many results as inputs, links that lead to them."""
+    (tmp_path / "data").mkdir()
+    for i, name in enumerate(HOSTILE):
+        picture(i, 32, 32).save(tmp_path / "data" / f"{name}.png")
+    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data")
+    assert set(os.listdir(done.images)) == {f"{name}_{label}.png" for name in HOSTILE for label in ("real", "fake")}
+    page = check_page(done.page)
+    assert sorted(page.texts["h3"]) == sorted(name.strip() for name in HOSTILE)
+    assert "\x1b" not in done.out
+    for i, name in enumerate(HOSTILE):
+        assert np.array_equal(pixels(done.images / f"{name}_real.png"), np.asarray(picture(i, 32, 32)))
+
+
+def test_f046_names_that_are_no_utf8(tested, tmp_path):
+    """A name of bytes that are no UTF-8: tested and shown."""
+    (tmp_path / "data").mkdir()
+    picture(1, 32, 32).save(tmp_path / "ok.png")
+    try:
+        os.rename(tmp_path / "ok.png", os.fsencode(tmp_path / "data") + b"/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes no names that are not UTF-8")
+    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data")
+    assert len(list(done.images.iterdir())) == 2
+    assert len(Page(done.page).images) == 2
+
+
+def test_f046_the_longest_names(tested, tmp_path):
+    """Names of 255 bytes, to which results add their label: shortened, none lost."""
+    (tmp_path / "data").mkdir()
+    for name in ("a" * 251, "b" * 245, "é" * 125):
+        picture(1, 32, 32).save(tmp_path / "data" / f"{name}.png")
+    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data")
+    assert len(pictures(done.images)) == 6
+    check_page(done.page)
+
+
+def test_f046_f047_names_that_some_file_systems_hold_for_one(tested, tmp_path):
+    """Names that differ only in capitals or in how an accent is written: a result each, whose names differ more."""
+    for i, (place, name) in enumerate((("a", "\u00e9"), ("b", "e\u0301"), ("a", "Straße"), ("b", "STRASSE"))):
+        (tmp_path / "data" / place).mkdir(parents=True, exist_ok=True)
+        picture(i, 32, 32).save(tmp_path / "data" / place / f"{name}.png")
+    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data")
+    names = [unicodedata.normalize("NFC", name).casefold() for name in pictures(done.images)]
+    assert len(set(names)) == len(names) == 8
+    check_page(done.page)
+
+
+COLLIDING = [
+    "1.png",
+    "1.bmp",
+    "a/1.png",
+    "b/1.png",
+    "b/1.bmp",
+    "b/c/1.png",
+    "c/b/1.png",
+    "b/1.tif",
+    "x/b/1.png",
+    "2.png",
+]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_f047_equal_stems(tested, tmp_path, batch_size):
+    """1.png, 1.bmp, a/1.png, b/1.png, ...: as many results as inputs with any batch size, none replaces another."""
+    for i, name in enumerate(COLLIDING):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(i, 32, 32).save(path)
+    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data",
+                  "--batch_size", batch_size)  # fmt: skip
+    found = pictures(done.images)
+    assert len(found) == 2 * len(COLLIDING)
+    page = check_page(done.page)
+    assert len(set(page.texts["h3"])) == len(COLLIDING)
+    real = [array.tobytes() for name, array in found.items() if name.endswith("_real.png")]
+    assert sorted(real) == sorted(np.asarray(picture(i, 32, 32)).tobytes() for i in range(len(COLLIDING)))
+    for name, fake in found.items():  # and each translation lies beside its own input
+        if name.endswith("_fake.png"):
+            assert not np.array_equal(fake, found[name.replace("_fake", "_real")])
+    assert f"{len(COLLIDING)} images" in done.out
+
+
+FOLDERS = {  # what is done to data/trainA, what is said of it
+    "empty": (lambda p: None, "holds no files; expected images in trainA"),
+    "missing": (lambda p: p.rmdir(), "there is no such folder (data has 'trainB'); expected images in trainA"),
+    "no pictures": (lambda p: (p / "a.txt").touch(), "holds no images, but 1 other files such as 'a.txt'; expected"),
+    "hidden files": (lambda p: (p / ".a.png").touch(), "holds no images, but 1 other files such as '.a.png'; expected"),
+    "a space": (lambda p: p.rename(str(p) + " "), "there is no such folder (data has 'trainA ', 'trainB'); expected"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_f041_folders_without_pictures(case, command, tmp_path):
+    """trainA empty, missing, with other or hidden files, called 'trainA ': exit 3, what is there and expected."""
+    for side in "AB":
+        (tmp_path / "data" / f"train{side}").mkdir(parents=True)
+    picture(1).save(tmp_path / "data" / "trainB" / "1.png")
+    spoil, said = FOLDERS[case]
+    spoil(tmp_path / "data" / "trainA")
+    ended = command("train", *SMALL, "--model", "cycle_gan", "--dataroot", "data")
+    assert ended.code == 3 and ended.err.count("\n") == 1
+    assert ended.last.startswith(f"error: folder 'data/trainA': {said}")
+    assert "see --dataroot, --phase and --dataset_mode" in ended.last and not (tmp_path / "checkpoints").exists()
+
+
+def test_f042_unpaired_sides_of_unequal_number(unpaired):
+    """Five pictures of A and four of B, unpaired: allowed, said in one line; an epoch is the larger number."""
+    dataset = make("unaligned", unpaired)
+    assert dataset.notes == ["unpaired: trainA + trainB, 5 + 4 pictures"] and len(dataset) == 5
+
+
+def test_f042_names_that_differ_in_capitals_alone_are_flagged(unpaired):
+    """X.png and x.png in one folder: a note, for elsewhere they are one file."""
+    for name in ("X.png", "x.png"):
+        picture(1).save(unpaired / "trainA" / name)
+    notes = make("unaligned", unpaired).notes
+    assert len(notes) == 2 and notes[1].endswith("trainA/X.png and another one differ in capitals alone")
+
+
+def test_f043_a_file_that_goes_after_it_was_listed(joined, command):
+    """A picture removed between listing and training, and one that is unreadable: named in one line, no hang."""
+    dataset = make("aligned", joined.parent)
+    (joined / "07.png").unlink()
+    with pytest.raises(DataError, match=r"image '.*07\.png': cannot be read \(No such file or directory\); delete"):
+        epoch(dataset)
+    with pytest.raises(DataError, match=r"image '.*07\.png': cannot be read \(No such file or directory\)"):
+        dataset.spec()
+
+
+def test_f043_a_disk_that_answers_with_errors(joined, monkeypatch):
+    """Reads that fail with EIO and ESTALE: the picture is named with the system's words."""
+    dataset = make("aligned", joined.parent)
+    opened = Image.open
+    for number, code in ((3, 5), (4, 116)):
+
+        def failing(path, *args, code=code, number=number, **more):
+            if str(path).endswith(f"{number:02d}.png"):
+                raise OSError(code, os.strerror(code), path)
+            return opened(path, *args, **more)
+
+        monkeypatch.setattr(Image, "open", failing)
+        with pytest.raises(DataError, match=rf"{number:02d}\.png': cannot be read \(.*{os.strerror(code)}"):
+            epoch(dataset)
+
+
+def test_f044_a_link_to_a_large_tree_is_followed_once(tmp_path):
+    """A ring of folders that link to each other, at two depths: each file once, in bounded time."""
+    for name in "abc":
+        (tmp_path / "d" / name / "deep").mkdir(parents=True)
+        (tmp_path / "d" / name / "deep" / f"{name}.png").write_bytes(b"x")
+    for one, other in ("ab", "bc", "ca"):
+        (tmp_path / "d" / one / "deep" / "next").symlink_to(tmp_path / "d" / other)
+    assert sorted(os.path.basename(path) for path in list_files(str(tmp_path / "d"))) == ["a.png", "b.png", "c.png"]
+
+
+MEASURE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from benchmarks.many_files import measured
+print(json.dumps(measured("unaligned", sys.argv[2], "[]")))
+"""
+
+
+def test_f045_a_million_files(full, tmp_path, record_property):
+    """A million pictures (short form: 20,000): under 200 bytes of memory more for each, workers do not grow."""
+    from benchmarks.many_files import write
+
+    number = 1_000_000 if full else 20_000
+    found = {}
+    for count in (10, number):
+        write(tmp_path / str(count), count)
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", MEASURE, str(ROOT), str(tmp_path / str(count) / "train")],
+                              capture_output=True, text=True, check=True)  # fmt: skip
+        found[count] = json.loads(done.stdout.splitlines()[-1]) | {"whole": time.monotonic() - began}
+    shutil.rmtree(tmp_path / str(number))
+    more = {name: found[number][name] - found[10][name] for name in found[10]}
+    record_property(f"seconds until the first batch of {number} files", f"{found[number]['whole']:.0f}")
+    record_property(f"MB more than for ten files, of {number}", f"{more['peak']:.0f}")
+    assert more["peak"] < (200 if full else 20), "16 MB of it are threads' and allocators' own"
+    assert more["worker"] < 2
+
+
+def test_f045_many_nested_folders(full, tmp_path):
+    """10,000 folders (short form: 1,000), one in another as deep as a path can be, names of 255 bytes: all found."""
+    for number in range(10_000 if full else 1_000):
+        (tmp_path / "wide" / f"{number:05d}").mkdir(parents=True)
+        (tmp_path / "wide" / f"{number:05d}" / "1.png").write_bytes(b"x")
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    while len(str(deep)) < 3_500:
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / ("n" * 251 + ".png")).write_bytes(b"x")
+    found = list_files(str(tmp_path))
+    assert len(found) == (10_001 if full else 1_001)
+    assert os.path.isfile(found[0]) and list(found) == sorted(found)
+    subprocess.run(["rm", "-r", tmp_path / "deep"], check=True)  # Python's own way fails at such a depth

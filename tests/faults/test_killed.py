@@ -1,0 +1,457 @@
+"""A, killed and interrupted: whatever ends a run, the next start goes on from a whole state, to the same bits."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from serialization import checkpoint
+from tests.support.fault_injection import SAVING, STARTED, announce, cut_power, fault_in_save, journalled, limit
+from tests.support.resuming import differences, flags, newest, plugins, stopped, straight, unequal
+from tests.support.runs import SMALL
+from tests.support.training_runs import DEMO, weights
+from util.errors import Stopped
+
+__all__ = ["plugins", "stopped", "straight"]  # fixtures
+CONTINUE = ["--name", "run", "--continue_train"]
+FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0,
+       "--max_dataset_size", 1]  # fmt: skip
+
+
+@pytest.fixture
+def again(stopped, tmp_path):
+    """again(): a fresh copy of the run that was stopped in mid-epoch after step 5; returns its folder."""
+
+    def copy():
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        shutil.copytree(stopped("pix2pix") / "checkpoints", tmp_path / "checkpoints")
+        return tmp_path / "checkpoints" / "run"
+
+    return copy
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory, plugins):
+    """truth[step]: the weights of an unbroken run after each of its steps."""
+    from tests.support.training_runs import run_in
+
+    folder = tmp_path_factory.mktemp("truth")
+    ended = run_in(folder, "train", *flags("pix2pix", plugins), "--save_latest_freq", 1, "--keep_last", 99)
+    assert ended.code == 0, ended.err
+    files = checkpoint.state_files(folder / "checkpoints" / "run")
+    return {step: torch.load(path, weights_only=True)["model"] for step, path in files.items()}
+
+
+def whole(folder, truth):
+    """Return the step of a run's newest state, whose networks must all be those of that step; 0 without a state."""
+    state, notes = checkpoint.load_state(folder)
+    assert notes == [] or "falling back" in notes[0]
+    if state is None:
+        return 0
+    step = state["position"]["step"]
+    assert unequal(state["model"], truth[step], "model") == []
+    return step
+
+
+def run_to_its_end(process, folder, straight, *flags):
+    """Continue a run and hold it against the unbroken one, bit for bit, but for the flags given."""
+    ended = process("train", *CONTINUE, *flags)
+    assert ended.code == 0, ended.err
+    named = {str(flag).removeprefix("--") for flag in flags}
+    found = differences(straight("pix2pix"), folder)
+    assert [d for d in found if d.partition(":")[0].removeprefix("state.options.") not in named] == []
+    assert not list(folder.glob("*.tmp"))
+
+
+def calls_of_a_save(process, again, tmp_path):
+    """Return the file-system calls of the first save of the continued run."""
+    again()
+    journal = tmp_path / "calls.json"
+    ended = process("train", *CONTINUE, before=partial(fault_in_save, 1, 0, str(journal)))
+    assert ended.code == 0, ended.err
+    return [name for name, *_ in journalled(journal)]
+
+
+def chosen(calls, full):
+    """Return the numbers of calls to fail at: all, or in the short form one of each run of equal calls."""
+    if full:
+        return list(range(1, len(calls) + 1))
+    return [n for n, call in enumerate(calls, 1) if call != "write" or calls[n - 2] != "write"][::2]
+
+
+@pytest.mark.parametrize("power", [True, False], ids=["power cut", "kill -9"])
+def test_f001_f011_a_kill_at_every_file_system_call_of_a_save(
+    process, again, straight, truth, tmp_path, full, record_property, power
+):
+    """kill -9, or a cut of power that loses all that was not flushed, at each file-system call of a save: the newest
+    state is the one before or the new one, whole; continued, the run ends like the unbroken one."""
+    calls = calls_of_a_save(process, again, tmp_path)
+    assert {"open", "write", "fsync", "replace", "close"} <= set(calls)
+    points = chosen(calls, full)
+    undone = 0
+    for at in points:
+        folder, journal = again(), tmp_path / f"journal_{at}.json"
+        ended = process("train", *CONTINUE, before=partial(fault_in_save, 1, at, str(journal)))
+        assert ended.code == -signal.SIGKILL
+        if power:
+            undone += len(cut_power(journal, tmp_path))
+        assert whole(folder, truth) in (5, 6)
+        run_to_its_end(process, folder, straight)
+    assert undone or not power
+    what = "power cuts" if power else "kill -9"
+    record_property(f"{what} at each file-system call of a save", f"{len(points)} of {len(points)} states whole")
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: it injects kills into system calls")
+@pytest.mark.parametrize("call", ["openat", "write", "fsync", "rename", "close", "unlink"])
+def test_f001_a_kill_at_a_system_call_of_a_save(start, process, again, truth, straight, full, record_property, call):
+    """kill -9 by the kernel at the k-th system call of each kind in a save, k = 1, 3, 5, ...: likewise."""
+    killed = 0
+    for at in range(1, 60, 2 if full else 12):  # a save has fewer of each; later ones hit the page
+        folder = again()
+        running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="waiting")
+        assert any(line.startswith("(epoch: 2, iters: 5,") for line in running.stdout), running.stderr.read()
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-p", str(running.pid), "-e", f"trace={call}",
+             "-e", f"inject={call}:signal=KILL:when={at}"], stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert "attached" in tracer.stderr.readline()
+        _, err = running.communicate()
+        tracer.communicate()
+        if running.returncode == 0:  # there are no more such calls
+            break
+        assert running.returncode == -signal.SIGKILL, err
+        killed += 1
+        assert whole(folder, truth) in (5, 6, 9)
+        run_to_its_end(process, folder, straight)
+    assert killed
+    record_property(f"kill -9 at every other system call {call} of a save", f"{killed} of {killed} states whole")
+
+
+def test_f001_kills_at_random_moments_of_saves(start, process, tmp_path, plugins, straight, truth, full,
+                                               record_property):  # fmt: skip
+    """kill -9 at random moments of saves, one run that saves at every step and is killed again and again: the newest
+    state is always whole, and at last the run ends like the unbroken one."""
+    draw, kills, folder = random.Random(1), 0, tmp_path / "checkpoints" / "run"
+    wanted = 200 if full else 12
+    while kills < wanted:
+        begin = CONTINUE if (folder / "options.json").exists() else flags("pix2pix", plugins)
+        running = start("train", *begin, "--save_latest_freq", 1, before=partial(announce, saves=True))
+        saves = draw.randint(1, 3)
+        for line in running.stdout:
+            saves -= line == SAVING
+            if not saves:
+                break
+        _pause(draw.random() * 0.03)  # somewhere within the save
+        running.kill()
+        code = running.wait()
+        if code == -signal.SIGKILL:
+            kills += 1
+            stands = whole(folder, truth) if folder.exists() else 0
+        if code == 0 or stands >= 8:  # nearly done: another run
+            run_to_its_end(process, folder, straight, "--save_latest_freq", 1)
+            shutil.rmtree(tmp_path / "checkpoints")
+    record_property("kill -9 at random moments of saves", f"{kills} of {wanted} states whole")
+
+
+def _pause(seconds):
+    """Let a random time pass: the moment of the fault is what is drawn."""
+    import threading
+
+    threading.Event().wait(seconds)
+
+
+def test_f002_kills_at_random_moments_of_a_run(start, process, tmp_path, plugins, straight, full, record_property):
+    """kill -9 at random moments of a pix2pix run, from its start-up on, then --continue_train: weights, optimisers,
+    logs and pictures end like the unbroken run's."""
+    draw, wanted, restarts, longest = random.Random(2), 50 if full else 4, 0, 1.5
+    folder = tmp_path / "checkpoints" / "run"
+    for _ in range(wanted):
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        for _ in range(3):  # killed up to three times before it is left alone
+            begin = CONTINUE if (folder / "options.json").exists() else [*flags("pix2pix", plugins), "--overwrite"]
+            running = start("train", *begin, "--save_latest_freq", 2, before=partial(announce, start=True))
+            assert running.stdout.readline() == STARTED
+            _pause(draw.random() * longest)
+            running.kill()
+            restarts += running.wait() == -signal.SIGKILL
+        begin = CONTINUE if (folder / "options.json").exists() else [*flags("pix2pix", plugins), "--overwrite"]
+        ended = process("train", *begin, "--save_latest_freq", 2)
+        assert ended.code == 0, ended.err
+        found = differences(straight("pix2pix"), folder)
+        assert [d for d in found if "save_latest_freq" not in d and "overwrite" not in d] == []
+    assert restarts
+    record_property("pix2pix runs killed at random moments", f"{wanted} of {wanted} end bit-equal ({restarts} kills)")
+
+
+ENDS = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129}
+
+
+def test_f003_f005_f007_signals_at_random_moments_of_a_run(start, process, tmp_path, plugins, straight, full,
+                                                           record_property):  # fmt: skip
+    """SIGTERM, SIGINT or SIGHUP at random moments, start-up and saves among them: exit 143, 130 or 129 with one line,
+    no step is lost, and continued the run ends like the unbroken one."""
+    draw, wanted, done = random.Random(3), 200 if full else 9, 0
+    folder = tmp_path / "checkpoints" / "run"
+    for number in range(wanted):
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        name = list(ENDS)[number % 3]
+        running = start("train", *flags("pix2pix", plugins), "--num_threads", number % 2 * 2,
+                        before=partial(announce, start=True), STOP_AFTER_STEP="8", STOP_BY="waiting")  # fmt: skip
+        assert running.stdout.readline() == STARTED
+        _pause(draw.random() * 1.2)
+        os.killpg(running.pid, signal.Signals[name])  # it waits at its last step but one, if it came that far
+        _, err = running.communicate(timeout=60)
+        done += 1
+        assert running.returncode == ENDS[name], err
+        assert len(err.splitlines()) == 1 and err.startswith("stopped"), err
+        if "stopped and saved" not in err:
+            continue
+        (state,) = {path.stem for path in folder.glob("state_*.pt")} & {newest(folder).stem}
+        step = int(state.removeprefix("state_"))
+        logged = [json.loads(line)["step"] for line in (folder / "losses.jsonl").read_text().splitlines()]
+        assert step == max([*logged, 0])  # nothing that was done is lost
+        ended = process("train", *CONTINUE)
+        assert ended.code == 0, ended.err
+        assert differences(straight("pix2pix"), folder) == []
+    assert done
+    record_property("signals at random moments of a run", f"{done} of {done} ended as asked, none lost a step")
+
+
+DEAF = """
+import os, signal
+from models.pix2pix import Pix2Pix
+
+class Deaf(Pix2Pix):
+    def __init__(self, o, spec):
+        super().__init__(o, spec)
+        try:
+            signal.raise_signal(signal.Signals[os.environ["DEAF_TO"]])
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_f003_a_signal_that_is_swallowed_at_the_start(process, tmp_path, name):
+    """A signal at start-up whose exception a plug-in (or a library) swallows: the run stops after its first step."""
+    (tmp_path / "deaf.py").write_text(DEAF)
+    ended = process("train", *FEW, "--max_dataset_size", 3, "--plugin", tmp_path / "deaf.py", "--model", "deaf",
+                    "--name", "run", DEAF_TO=name)  # fmt: skip
+    assert ended.code == ENDS[name], ended.err
+    assert ended.last.startswith("stopped and saved in epoch 1; continue with: python train.py --name run")
+    assert newest(tmp_path / "checkpoints" / "run").stem == "state_000000001"
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_f004_a_signal_while_it_saves(start, process, again, straight, truth, name):
+    """SIGTERM, SIGINT or SIGHUP while a state is being written: the save is finished, then the run ends."""
+    folder = again()
+    running = start("train", *CONTINUE, "--save_latest_freq", 1, before=partial(announce, saves=True))
+    assert any(line == SAVING for line in running.stdout)
+    os.kill(running.pid, signal.Signals[name])
+    _, err = running.communicate()
+    assert running.returncode == ENDS[name], err
+    whole(folder, truth)
+    ended = process("train", *CONTINUE, "--save_latest_freq", 5000)
+    assert ended.code == 0, ended.err
+    assert unequal(weights(folder), weights(straight("pix2pix")), "weights") == []
+
+
+def test_f005_a_second_ctrl_c_says_which_step_is_safe(start, again):
+    """SIGINT twice: it ends at once with 130, the states stay as they were, and the line says which step is saved."""
+    folder = again()
+    before = {p.name: p.read_bytes() for p in folder.glob("*.p*t*")}
+    running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="SIGINT,SIGINT")
+    _, err = running.communicate()
+    assert running.returncode == 130
+    assert err == "stopped by Ctrl-C; the state of step 5 is saved and whole\n"
+    assert {p.name: p.read_bytes() for p in folder.glob("*.p*t*")} == before
+
+
+BLOCKED = '''
+"""Pairs, of which one lies on a disk that does not answer."""
+import os
+
+from data.aligned import Aligned
+
+
+class Blocked(Aligned):
+    def __getitem__(self, index):
+        if index == 9:  # beyond what is read before the first step
+            os.write(1, b"blocked\\n")
+            self.read(os.environ["NEVER"], 3)
+        return super().__getitem__(index)
+'''
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_f006_a_signal_while_no_picture_comes(start, process, tmp_path, workers, name):
+    """A signal while loading hangs (a FIFO nobody writes to), with and without workers: saved and ended all the same,
+    no process and no shared memory is left, and nothing is lost."""
+    os.mkfifo(tmp_path / "never")
+    (tmp_path / "blocked.py").write_text(BLOCKED)
+    argv = [*SMALL, *DEMO, "--plugin", "blocked.py", "--dataset_mode", "blocked", "--model", "pix2pix", "--netG",
+            "resnet_4blocks", "--serial_batches", "--name", "run", "--num_threads", workers,
+            "--print_freq", 1, "--max_dataset_size", 12, "--fixed_samples", 0]  # fmt: skip
+    impatient = partial(announce, patience=0.2)
+    running = start("train", *argv, before=impatient, NEVER=str(tmp_path / "never"))
+    lines = {"blocked", "(epoch: 1, iters: 9,"}
+    for line in running.stdout:
+        lines -= {seen for seen in lines if line.startswith(seen)}
+        if not lines:
+            break
+    children = descendants(running.pid)
+    assert len(children) >= workers
+    os.killpg(running.pid, signal.Signals[name])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == ENDS[name], err
+    assert "stopped and saved in epoch 1" in err and err.count("\n") == 1
+    assert not [pid for pid in children if Path(f"/proc/{pid}/cmdline").exists()]
+    assert not [p for p in Path("/dev/shm").glob("torch_*") if {str(c) for c in children} & set(p.name.split("_"))]
+    state, _ = checkpoint.load_state(tmp_path / "checkpoints" / "run")
+    assert state["position"]["step"] == 9
+
+
+STRUCK = '''
+"""Pairs, of which the tenth has its worker pass on a signal and die of it."""
+import os
+import signal
+
+from data.aligned import Aligned
+
+
+class Struck(Aligned):
+    def __getitem__(self, index):
+        if index == 9:
+            os.kill(os.getppid(), signal.Signals[os.environ["STRUCK_BY"]])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+'''
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_f006_a_signal_that_kills_a_worker_too(process, tmp_path, name):
+    """A signal to the whole group, of which a loader worker dies at once: saved and ended as asked, not an error."""
+    (tmp_path / "struck.py").write_text(STRUCK)
+    ended = process("train", *FEW, "--plugin", "struck.py", "--dataset_mode", "struck", "--serial_batches", "--name",
+                    "run", "--num_threads", 2, "--max_dataset_size", 12, "--fixed_samples", 0,
+                    STRUCK_BY=name)  # fmt: skip
+    assert ended.code == ENDS[name], ended.err
+    assert ended.last.startswith("stopped and saved in epoch 1") and "error" not in ended.err
+    state, _ = checkpoint.load_state(tmp_path / "checkpoints" / "run")
+    assert 1 <= state["position"]["step"] <= 9
+
+
+def descendants(pid):
+    """Return the processes below one, from /proc."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+    found, todo = [], [pid]
+    while todo:
+        below = [child for child, parent in parents.items() if parent == todo[0]]
+        found, todo = found + below, todo[1:] + below
+    return found
+
+
+def test_f007_nobody_reads_its_output_any_more(start, plugins, straight, tmp_path):
+    """train.py | head -3: it trains on and ends like the run whose output was read."""
+    running = start("train", *flags("pix2pix", plugins))
+    for _ in range(3):
+        running.stdout.readline()
+    running.stdout.close()
+    err = running.stderr.read()
+    assert (running.wait(), err) == (0, "")
+    assert differences(straight("pix2pix"), tmp_path / "checkpoints" / "run") == []
+
+
+def test_f007_ctrl_c_that_ends_the_reader_too(start, plugins, straight, process, tmp_path):
+    """train.py | tee log, then Ctrl-C, which ends tee as well: the run is saved all the same, and exits with 130."""
+    running = start("train", *flags("pix2pix", plugins), STOP_AFTER_STEP="5", STOP_BY="waiting")
+    assert any(line.startswith("(epoch: 2, iters: 4,") for line in running.stdout)
+    running.stdout.close()
+    os.killpg(running.pid, signal.SIGINT)
+    running.stdin.close()
+    err = running.stderr.read()
+    assert (running.wait(), err.count("stopped and saved in epoch 2")) == (130, 1), err
+    run_to_its_end(process, tmp_path / "checkpoints" / "run", straight)
+
+
+def test_f008_halted_and_let_go_on(start, plugins, straight, tmp_path):
+    """SIGSTOP for longer than --watchdog, then SIGCONT: it goes on, and the watchdog does not bark."""
+    running = start("train", *flags("pix2pix", plugins), "--watchdog", 2, STOP_AFTER_STEP="4", STOP_BY="waiting")
+    assert any(line.startswith("(epoch: 2, iters: 2,") for line in running.stdout)
+    os.kill(running.pid, signal.SIGSTOP)
+    _pause(3)
+    os.kill(running.pid, signal.SIGCONT)
+    _, err = running.communicate()
+    assert (running.returncode, err) == (0, "")
+    found = differences(straight("pix2pix"), tmp_path / "checkpoints" / "run")
+    assert [d for d in found if "watchdog" not in d] == []
+
+
+def test_f009_out_of_memory_in_a_step(process, tmp_path):
+    """A limit of memory (RLIMIT_AS) that a step exceeds: exit 5 with the options that need less; states stay."""
+    few = ["--n_epochs_decay", 0, "--max_dataset_size", 8, "--name", "run"]
+    argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", *few]
+    assert process("train", *argv, "--n_epochs", 1).code == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/run").glob("*.p*t*")}
+    ended = process("train", *CONTINUE, "--n_epochs", 2, "--batch_size", 8, "--load_size", 1024, "--crop_size", 1024,
+                    before=partial(limit, "RLIMIT_AS", 400_000_000, beyond=True))  # fmt: skip
+    assert ended.code == 5, ended.err
+    assert ended.last == (
+        "error: memory 'RAM or GPU': ran out; lower --batch_size, --crop_size, --ngf or --ndf, "
+        "or try --grad_checkpoint, --accumulate or --amp; with test.py --tile"
+    ), ended.err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/run").glob("*.p*t*")} == before
+
+
+def test_f010_left_over_files_of_a_killed_save_are_removed_and_named(command, tmp_path):
+    """A half-written file of a killed save: named and removed at the next start, by whoever holds the lock."""
+    assert command("train", *FEW, "--name", "run").code == 0
+    folder = tmp_path / "checkpoints" / "run"
+    half = folder / "state_000000099.pt.tmp"
+    half.write_bytes(b"half")
+    ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 2)
+    assert ended.code == 0, ended.err
+    assert "note: removing state_000000099.pt.tmp, left over by a run that was killed" in ended.out
+    assert not half.exists() and sorted(checkpoint.state_files(folder)) == [1, 2]
+
+
+def test_f001_weights_that_a_kill_left_out_are_written_on_resume_and_others_stay(command, straight, tmp_path):
+    """Weights missing, cut short or older than their state when a run is continued: written from the state. Weights
+    that somebody put there since stay as they are."""
+    folder = tmp_path / "checkpoints" / "run"
+    shutil.copytree(straight("pix2pix"), folder)
+    state = newest(folder).stat().st_mtime_ns
+    whole_g, theirs = (folder / "latest_net_G.pth").read_bytes(), b"somebody's own"
+    for path in folder.glob("*.pth"):
+        os.utime(path, ns=(state + 1, state + 1))
+    (folder / "latest_net_G.pth").write_bytes(whole_g[:-50])
+    os.utime(folder / "latest_net_G.pth", ns=(state - 1, state - 1))
+    (folder / "3_net_D.pth").unlink()
+    ended = command("train", *CONTINUE)
+    assert ended.code == 0, ended.err
+    assert (folder / "latest_net_G.pth").read_bytes() == whole_g and (folder / "3_net_D.pth").is_file()
+    (folder / "latest_net_G.pth").write_bytes(theirs)
+    ended = command("train", *CONTINUE)
+    assert ended.code == 0, ended.err
+    assert (folder / "latest_net_G.pth").read_bytes() == theirs
+
+
+def test_f004_a_stop_is_no_error_that_anybody_answers():
+    """A signal's exception, thrown into whatever runs: no `except Exception` on the way takes it for a damaged file."""
+    from cli.signals import _NoBatch
+
+    assert not issubclass(Stopped, Exception) and not issubclass(_NoBatch, Exception)

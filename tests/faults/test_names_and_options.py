@@ -1,0 +1,519 @@
+"""C: two runs of one name, names and options: what is wrong is answered before anything is made."""
+
+import fcntl
+import json
+import math
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from options import store
+from options.fields import Options
+from options.parse import flags_for, parse
+from serialization import export
+from tests.support.images import picture
+from tests.support.resuming import copied, differences, flags, plugins, stopped, straight, tree_hash
+from tests.support.runs import SMALL, options
+from tests.support.training_runs import DEMO, rows
+from util.errors import UserError
+
+__all__ = ["copied", "plugins", "stopped", "straight"]  # fixtures
+FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0,
+       "--max_dataset_size", 1]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def listing(folder):
+    """Every path under a folder."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def refused(command, *argv, script="train", code=2):
+    """Run a command that must be refused, in one line, before anything is made; return the line."""
+    before = listing(Path())
+    ended = command(script, *argv)
+    assert ended.code == code, ended
+    assert len(ended.err.strip().splitlines()) == 1, ended.err
+    assert re.match(r"error: .+ '.*': .+; .+", ended.last), ended.last
+    assert "\x1b" not in ended.err and "\0" not in ended.err and len(ended.last) < 1500
+    assert listing(Path()) == before
+    return ended.last
+
+
+def test_f021_a_second_run_of_a_name(start, command, straight, plugins, tmp_path):
+    """A second train.py with the name of one at work: exit 5 with its pid, host and time; the first goes on unharmed.
+
+    It is then killed with -9: its lock dies with it, and the run is continued.
+    """
+    process = start("train", *flags("pix2pix", plugins), STOP_AFTER_STEP="1,5", STOP_BY="waiting")
+    try:
+        assert any(line.startswith("(epoch: 1, iters: 2,") for line in process.stdout), process.stderr.read()
+        folder = tmp_path / "checkpoints" / "run"
+        before = tree_hash(folder)
+        for more in ([], ["--overwrite"], ["--continue_train"]):
+            ended = command("train", *flags("pix2pix", plugins), *more)
+            assert ended.code == 5
+            assert ended.last.startswith(f"error: run 'run': is in use by pid {process.pid} on ")
+            assert "use another --name or stop that run" in ended.last and ended.err.count("\n") == 1
+            assert tree_hash(folder) == before
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert any(line.startswith("(epoch: 2, iters: 4,") for line in process.stdout), process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert [row["step"] for row in rows(folder)[0]] == [1, 2, 3, 4, 5]
+    ended = command("train", "--name", "run", "--continue_train")
+    assert ended.code == 0, ended.err
+    assert "continuing at epoch 2, image 0 of it, step 3" in ended.out  # what was saved before the kill
+    assert differences(straight("pix2pix"), folder) == []
+
+
+# ends once the trainer saved its second state and goes on saving: many real test.py beside it
+ENDLESS = ["--n_epochs", 10_000, "--save_latest_freq", 1, "--displays", "console"]
+
+
+@pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
+def test_f022_test_py_while_the_run_trains(start, process, tmp_path, model, full, record_property):
+    """test.py, many times, beside a training that saves every step: exit 0 each time, with weights of one save."""
+    argv = [*FEW, "--model", model, "--name", "run", "--print_freq", 1, *ENDLESS]
+    trainer = start("train", *argv)
+    number = 40 if full else 5
+    try:
+        lines = (line for line in trainer.stdout if line.startswith("(epoch: 3,"))
+        assert next(lines, None), trainer.stderr.read()
+        drain = threading.Thread(target=lambda: [None for _ in lines], daemon=True)
+        drain.start()
+        for _ in range(number):
+            ended = process("test", *DEMO, "--name", "run", "--num_test", 1, "--gpu_ids", -1)
+            assert ended.code == 0, ended.err
+            assert "may be of different steps" not in ended.out
+        assert trainer.returncode is None
+    finally:
+        trainer.kill()
+        trainer.wait()
+    record_property(f"test.py beside a training {model} that saves each step", f"{number} of {number}")
+
+
+class Pair(torch.nn.Module):
+    """Two networks whose weights tell their step."""
+
+    def __init__(self):
+        super().__init__()
+        self.G_A, self.G_B = torch.nn.Linear(1, 1), torch.nn.Linear(300, 300)
+
+    def set(self, step):
+        with torch.no_grad():
+            for p in self.parameters():
+                p.fill_(step)
+
+
+@pytest.fixture
+def at_work(tmp_path):
+    """A training's lock on the test's folder."""
+    with open(tmp_path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_f022_networks_are_read_from_one_save(tmp_path, at_work):
+    """Two networks read, many times, while a writer replaces them: their weights are of one step every time."""
+    ours, theirs, ended = Pair(), Pair(), threading.Event()
+    ours.set(-1)
+    export.write(tmp_path, "latest", dict(ours.named_children()))
+
+    def train():
+        for step in range(150):
+            ours.set(step)
+            export.write(tmp_path, "latest", dict(ours.named_children()))
+        ended.set()
+
+    writer, read = threading.Thread(target=train), []
+    writer.start()
+    while not ended.is_set():
+        export.load(tmp_path, "latest", dict(theirs.named_children()))
+        read.append((theirs.G_A.weight.detach().item(), theirs.G_B.weight.detach()[0, 0].item()))
+    writer.join()
+    assert [pair for pair in read if pair[0] != pair[1]] == []
+
+
+def files_of_two_saves(tmp_path):
+    """Return two networks, and write their files with times of two saves."""
+    pair = Pair()
+    export.write(tmp_path, "latest", dict(pair.named_children()))
+    os.utime(tmp_path / "latest_net_G_B.pth", (1, 1))
+    return pair
+
+
+def test_f022_files_of_two_saves_while_a_training_holds_the_folder(tmp_path, capsys, monkeypatch, at_work):
+    """Weights of two saves in the folder of a training that goes on: read again for a while, then with a note."""
+    pair = files_of_two_saves(tmp_path)
+    monkeypatch.setattr(export, "PATIENCE", 0.0)
+    export.load(tmp_path, "latest", dict(pair.named_children()))
+    assert "may be of different steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lock", [True, False], ids=["a copied or killed run", "somebody's files"])
+def test_f022_files_of_two_saves_where_nobody_trains(tmp_path, capsys, monkeypatch, lock):
+    """Weights copied together by somebody, or a folder copied with its lock file: read at once, without a word."""
+    pair = files_of_two_saves(tmp_path)
+    if lock:
+        (tmp_path / ".lock").touch()
+    monkeypatch.setattr(export.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    export.load(tmp_path, "latest", dict(pair.named_children()))
+    assert capsys.readouterr().out == ""
+
+
+def test_f023_a_name_that_holds_a_run(command, copied, plugins):
+    """A --name that holds a run, neither --continue_train nor --overwrite: exit 2 naming both; nothing is touched."""
+    folder = copied("pix2pix")
+    before = tree_hash(folder)
+    ended = command("train", *flags("pix2pix", plugins))
+    assert ended.code == 2
+    assert ended.last == (
+        "error: option '--name': checkpoints/run already holds a run; use --continue_train or --overwrite"
+    )
+    assert tree_hash(folder) == before
+
+
+NAMES = ["../x", "..", ".", "", "a/b", "/abs", "a\\b", "x\n", "x\0y", "x\ny", "\x1b[2J", "\x7f", "\x85", "\u2028",
+         "\udcff", "-x", "--", "x" * 300, "é" * 150, "../../x", "~/x/", "//", "./", "x/..", "\r"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("script", ["train", "test"])
+def test_f024_names_that_are_no_folder_names(command, tmp_path, script, name):
+    """--name ../x, /tmp/x, empty, ., a/b, with NUL, newline, escapes, 300 bytes, -x: exit 2; nothing is made."""
+    around = sorted(tmp_path.parent.iterdir())
+    assert "'--name'" in refused(command, *(FEW if script == "train" else []), f"--name={name}", script=script)
+    (tmp_path / "c.json").write_text(json.dumps({"name": name}))
+    assert "'--name'" in refused(command, *(FEW if script == "train" else []), "--config", "c.json", script=script)
+    assert sorted(tmp_path.parent.iterdir()) == around
+
+
+def test_f024_a_name_that_is_a_whole_path(command, tmp_path):
+    """--name with a path that could be made: exit 2; it is not."""
+    assert "'--name'" in refused(command, *FEW, "--name", tmp_path / "elsewhere")
+
+
+def tried(call, *args):
+    """Return (what a call returns, None), or (None, the error a user gets)."""
+    try:
+        return call(*args), None
+    except UserError as problem:
+        return None, problem
+
+
+@settings(max_examples=60)
+@given(name=st.text(max_size=40), suffix=st.sampled_from(["", "{ngf}", "../{model}", "/x"]))
+def test_f024_any_text_is_one_folder_or_refused(name, suffix):
+    """Any text as --name, with any --suffix: one folder directly inside --checkpoints_dir, or exit 2."""
+    o, problem = tried(parse, [f"--name={name}", f"--suffix={suffix}", "--checkpoints_dir", "runs"], "train")
+    if problem is not None:
+        assert problem.code == 2
+        return
+    assert Path("runs", o.name).parts == ("runs", o.name) and o.name not in ("", ".", "..")
+    assert o.name.startswith(name) and "\0" not in o.name and len(o.name.encode()) <= 200
+
+
+@pytest.mark.parametrize(
+    "name", ["two words", "ünïcödé 🍎", "a..b", "100%#?&'\"", "<script>alert(1)</script>"[:8], "$(x)"]
+)
+def test_f024_any_other_name_is_a_folder_and_train_and_test_find_it(command, tmp_path, name):
+    """Names with spaces, accents, emoji, quotes, %, #: one folder of that name, and both commands find it."""
+    ended = command("train", *FEW, "--name", name)
+    assert ended.code == 0, ended.err
+    assert os.listdir("checkpoints") == [name]
+    ended = command("test", "--name", name, "--num_test", 1)
+    assert ended.code == 0, ended.err
+    assert os.listdir("results") == [name]
+    assert listing(tmp_path / "results" / name)[:1] == ["test_latest"]
+
+
+@pytest.mark.parametrize("suffix", ["../x", "/etc/{model}", "{__class__}", "{model.__class__}", "{0}", "{name!r}",
+                                    "{ngf:1000000000}", "{model", "}", "{model[0]}",
+                                    "{nothing}", "{", "a{}b", "{given}", "{flags}", "a/b", "x\0"])  # fmt: skip
+def test_f025_a_suffix_is_filled_with_flags_and_nothing_else(command, suffix):
+    """--suffix with ../, /, format fields such as {__class__} or {model.__class__}: exit 2; nothing is made."""
+    line = refused(command, *FEW, "--name", "run", "--suffix", suffix)
+    assert line.startswith(("error: option '--suffix'", "error: option '--name'"))
+
+
+@pytest.mark.parametrize("argv", [
+    ["--epoch", "../../x"], ["--epoch", "1_net_G.pth\0"], ["--epoch", "{__class__}"], ["--epoch", ""],
+    ["--epoch", "-1"], ["--epoch", "1e3"], ["--epoch", "latest/../1"], ["--epoch", "٣"],
+    ["--load_iter", "../5"], ["--load_iter", "-5"],
+    ["--load_iter", "{__class__}"], ["--load_iter", "1e3"], ["--results_dir", "../x"], ["--results_dir", "a/../../x"],
+    ["--results_dir", "{__class__}"], ["--results_dir", "x\0"],
+])  # fmt: skip
+def test_f025_epochs_are_numbers_and_results_stay_below(command, argv):
+    """--epoch, --load_iter, --results_dir with ../ or format fields: exit 2 naming the option; nothing is made."""
+    assert refused(command, "--name", "run", *argv, script="test").startswith(f"error: option '{argv[0]}'")
+    if argv[0] != "--results_dir":
+        assert refused(command, *FEW, *argv).startswith(f"error: option '{argv[0]}'")
+
+
+@pytest.mark.parametrize(("script", "argv", "promised"), [
+    ("train", "--model pix2pix --lambda_cycle 3",
+     "--lambda_cycle is not a flag of pix2pix; did you mean --lambda_L1? (--lambda_A belongs to cycle_gan)"),
+    ("train", "--lamda_A 10", "--lamda_A is not a flag of cycle_gan; did you mean --lambda_A?"),
+    ("train", "--lamda_A=10", "did you mean --lambda_A?"),
+    ("train", "--lambda-A 10", "did you mean --lambda_A?"),
+    ("train", "--LR 0.1", "did you mean --lr?"),
+    ("train", "--model pix2pix --lambda_A 3", "--lambda_A is not a flag of pix2pix; it belongs to cycle_gan"),
+    ("train", "--lambda_L1 3", "--lambda_L1 is not a flag of cycle_gan; it belongs to pix2pix"),
+    ("train", "--dropuot", "did you mean --dropout?"),
+    ("test", "--n_epochs 3", "--n_epochs is not a flag of test; it belongs to train.py"),
+    ("test", "--num_tests 3", "did you mean --num_test?"),
+    ("test", "--noeval", "did you mean --no_eval?"),
+    ("train", "--zzzzzzzz 1", "--zzzzzzzz is not a flag of cycle_gan; see --help"),
+])  # fmt: skip
+def test_f026_a_wrong_flag_is_answered_with_the_right_one(command, script, argv, promised):
+    """A misspelt flag, another model's, another command's: exit 2 with the right one and whose it is."""
+    line = refused(command, *argv.split(), script=script)
+    assert promised in line
+    assert "unknown" in line
+
+
+@pytest.mark.parametrize(("argv", "meant"), [("--n_ep 5", "--n_epochs"), ("--n_e 5", "--n_epochs"),
+    ("--max_data 3", "--max_dataset_size"), ("--lambda_i 1", "--lambda_identity"), ("--serial", "--serial_batches"),
+    ("--cont", "--continue_train")])  # fmt: skip
+def test_f026_abbreviations(command, argv, meant):
+    """Abbreviated flags, that argparse would take: exit 2 with the whole name."""
+    assert f"did you mean {meant}?" in refused(command, *argv.split())
+
+
+RANGES = {"lr": "above 0", "batch_size": "at least 1 and of at most 100000", "n_epochs": "at least 0",
+          "pool_size": "at least 0", "num_threads": "at least 0", "beta1": "at least 0 and below 1",
+          "crop_size": "at least 1", "load_size": "at least 1", "lambda_A": "at least 0", "ngf": "at least 1",
+          "label_smoothing": "at least 0 and below 0.5", "seed": "at least 0", "max_dataset_size": "at least 1",
+          "print_freq": "at least 1", "n_layers_D": "at least 1 and of at most 8", "init_gain": "above 0",
+          "display_port": "at least 1 and of at most 65535"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("flag", "value"), [
+    *[("lr", v) for v in ("nan", "inf", "-1", "0", "x", "1e400", "")], ("lambda_A", "-0.1"), ("lambda_A", "nan"),
+    *[("batch_size", v) for v in ("0", "-1", "1e9", "1000000000", "2.5", "nan", "x", "")], ("crop_size", "0"),
+    ("load_size", "0"), ("n_epochs", "-1"), ("n_epochs", "inf"), ("pool_size", "-1"), ("num_threads", "-1"),
+    ("beta1", "2"), ("beta1", "1"), ("beta1", "nan"), ("ngf", "0"), ("label_smoothing", "0.5"), ("seed", "-1"),
+    ("max_dataset_size", "0"), ("max_dataset_size", "nan"), ("max_dataset_size", "-inf"), ("print_freq", "0"),
+    ("n_layers_D", "9"), ("init_gain", "0"), ("display_port", "65536"), ("display_port", "1e9"),
+])  # fmt: skip
+def test_f027_numbers_out_of_range(command, flag, value):
+    """Numbers that are none, out of range, NaN or Inf: exit 2 with the option, the value and the range."""
+    line = refused(command, f"--{flag}={value}")
+    assert f"option '--{flag}'" in line
+    number = value if value in ("1e9", "2.5", "x", "") or flag in ("batch_size", "n_epochs") else str(float(value))
+    assert number in line or value in line
+    assert RANGES[flag] in line
+
+
+NUMBERS = [flag for flag in flags_for("cycle_gan") if flag.type in (int, float)]
+WRONG = st.one_of(st.text(max_size=20),
+                  st.sampled_from(["nan", "inf", "-inf", "1e400", "0x10", "1_0", "", " ", "9" * 400]),
+                  st.integers().map(str), st.floats().map(str))  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(flag=st.sampled_from(NUMBERS), value=WRONG)
+def test_f027_any_text_for_any_number(flag, value):
+    """Any text for any flag that is a number: a finite number within its range, or exit 2 that names the flag."""
+    o, problem = tried(parse, [f"--{flag.name}={value}"], "train")
+    if problem is not None:
+        assert problem.code == 2
+        assert f"--{flag.name}" in str(problem) and len(str(problem)) < 1000
+        return
+    found = getattr(o, flag.name)
+    assert math.isfinite(found) or flag.meta["endless"]
+    assert type(found) is flag.type and (flag.type is float or abs(found) < 2**63)
+    assert flag.meta["at_least"] is None or found >= flag.meta["at_least"]
+    assert flag.meta["above"] is None or found > flag.meta["above"]
+
+
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+                      lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+                      max_leaves=6)  # fmt: skip
+
+
+@settings(max_examples=200)
+@given(flag=st.sampled_from(flags_for("cycle_gan")), value=VALUES)
+def test_f027_any_value_from_a_file(flag, value):
+    """Any value for any flag from --config: of the flag's type, or exit 2 that names the flag and the file."""
+    found, problem = tried(flag.check, value, "c.yaml")
+    if problem is not None:
+        assert problem.code == 2
+        assert f"--{flag.name}" in str(problem) and len(str(problem)) < 1000
+        return
+    assert found is None or isinstance(found, tuple if flag.type == tuple[str, ...] else (str, int, float))
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    ("--load_size 64 --crop_size 128", "64 --crop_size 128"),
+    ("--load_size 64 --crop_size 128 --preprocess scale_width_and_crop", "64 --crop_size 128"),
+    ("--gan_mode hinge --label_smoothing 0.1", "--label_smoothing --gan_mode hinge"),
+    ("--gan_mode wgangp --label_smoothing 0.1", "--label_smoothing --gan_mode wgangp"),
+    ("--continue_train --overwrite", "--overwrite --continue_train"),
+    ("--n_epochs 0 --n_epochs_decay 0", "--n_epochs"),
+    ("--gpu_ids 0,1", "'0,1' torchrun --nproc_per_node=2 train.py"),
+    ("--gpu_ids 0,1,3,", "torchrun --nproc_per_node=3 train.py"),
+])  # fmt: skip
+def test_f028_options_that_contradict(command, argv, words):
+    """Options that contradict each other, or several devices without torchrun: exit 2 naming both."""
+    line = refused(command, *argv.split())
+    assert all(word in line for word in words.split()), line
+
+
+def test_f028_pairs_for_an_unpaired_model(command, tmp_path):
+    """A --dataroot of pairs for a model of two folders: exit 2 naming --dataset_mode, --dataroot and what would fit."""
+    (tmp_path / "pairs" / "train").mkdir(parents=True)
+    picture(1, 96, 40).save(tmp_path / "pairs" / "train" / "1.png")
+    line = refused(command, *SMALL, "--model", "cycle_gan", "--dataroot", "pairs")
+    assert line.startswith("error: option '--dataset_mode': unaligned reads trainA and trainB, but pairs has train")
+    assert "--dataset_mode aligned" in line and "--model pix2pix" in line
+
+
+@pytest.mark.parametrize(("value", "code"), [("99", 5), ("first", 2), ("1.5", 2)])
+def test_f029_a_device_that_is_not_there(command, tmp_path, value, code):
+    """--gpu_ids of a device that is not there, or is none: exit 5 or 2, and -1 as the way out; nothing is made."""
+    short = ["--netG", "resnet_4blocks", "--n_epochs", "1", "--n_epochs_decay", "0", "--max_dataset_size", "1"]
+    ended = command("train", *SMALL, *short, "--dataroot", "demo", f"--gpu_ids={value}")
+    assert (ended.code, list(tmp_path.iterdir())) == (code, []), ended.last
+    assert "option '--gpu_ids'" in ended.last
+    assert "-1" in ended.last.partition(";")[2]  # the way out
+
+
+@pytest.mark.parametrize("there", [[], ["Some GPU", "Another GPU"]])
+def test_f029_the_devices_that_are_there_are_named(command, monkeypatch, there):
+    """CUDA without a device (none, or a driver too old), or with others: exit 5 that lists what there is."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(there))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(there))
+    monkeypatch.setattr(torch.cuda, "get_device_name", there.__getitem__)
+    line = refused(command, *FEW, "--gpu_ids", 9, code=5)
+    assert "there is no GPU 9 here (" + (", ".join(f"{i} {n}" for i, n in enumerate(there)) or "no CUDA device") in line
+    assert "--gpu_ids -1" in line
+
+
+def remember(*argv):
+    """Leave behind what a run remembers, without training it."""
+    o = options("--name", "r", *argv)
+    folder = Path(o.checkpoints_dir) / o.name
+    folder.mkdir(parents=True)
+    store.save(o, folder, "train")
+    torch.save({}, folder / "latest_net_G.pth")
+    return o
+
+
+BAD_JSON = {
+    "empty": "", "cut": '{"options": {"ngf": 4', "list": "[]", "no table": '{"options": [1]}', "not a table": "3",
+    "no options": '{"format": 1}',
+    "huge": '{"options": {"name": "' + "x" * 2_000_000 + '"}}', "deep": "[" * 500_000, "bytes": "\xff\xfe",
+    **{what: json.dumps({"format": 1, "options": values}) for what, values in {
+        "text for a number": {"ngf": "abc"}, "list for a number": {"ngf": [1, 2]}, "out of range": {"ngf": -4},
+        "code": {"ngf": "__import__('os').system('touch canary')"}, "table for a word": {"norm": {"a": 1}},
+        "null": {"norm": None}, "word for a boolean": {"no_dropout": "yes"}, "nan": {"lr": math.nan},
+        "unknown model": {"model": "__import__('os')"}, "number for a model": {"model": 5},
+        "number for paths": {"plugin": 5}, "unknown network": {"netG": "resnet_5blocks"},
+        "a date": {"lr": "2020-01-01"}, "a long number": {"ngf": 10**4000}, "NUL": {"classes": "a\0b"},
+        "lists of lists": {"ngf": [[[1]]]},
+        "model's flag": {"model": "pix2pix", "lambda_L1": "x"},
+    }.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", ["train", "test"])
+@pytest.mark.parametrize("what", BAD_JSON)
+def test_f030_an_options_file_that_was_spoilt(command, tmp_path, what, script):
+    """options.json cut, too large, too deep, with code, wrong types: exit 4 naming the file; nothing is run."""
+    remember("--model", "pix2pix")
+    Path("checkpoints/r/options.json").write_bytes(BAD_JSON[what].encode("latin-1"))
+    before = tree_hash(tmp_path)
+    argv = ["--dataroot", "missing", "--name", "r", *(["--continue_train"] if script == "train" else [])]
+    ended = command(script, *argv)
+    assert ended.code == 4 and ended.err.count("\n") == 1
+    assert "options.json" in ended.last and len(ended.last) < 600
+    assert tree_hash(tmp_path) in (before, before_with_log(tmp_path, before))
+
+
+def before_with_log(folder, before):
+    """The digest of a folder without the error.log that a command leaves in a run's."""
+    (folder / "checkpoints" / "r" / "error.log").unlink(missing_ok=True)
+    return tree_hash(folder)
+
+
+LEVELS = [f"b{i}: &b{i} [{','.join([f'*b{i - 1}'] * 9)}]" for i in range(1, 10)]
+BOMB = "\n".join(["b0: &b0 [1,1,1,1,1,1,1,1,1]", *LEVELS, "lr: *b9"])
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("c.json", "[" * 100_000), ("c.yaml", "[" * 100_000), ("c.yaml", "x: " + "y" * 2_000_000),
+    ("c.json", '{"lr": [[[[1]]]]}'),
+    ("c.yaml", "lr: 2020-01-01"), ("c.yaml", "n_epochs: !!set {a, b}"), ("c.yaml", "name: !!binary aGVsbG8="),
+    ("c.yaml", BOMB), ("c.yaml", "lr: !!python/object/apply:os.system [exit]"),
+    ("c.json", '{"format": 1, "options": {"lr": {}}}'),
+])  # fmt: skip
+def test_f030_a_config_file_that_is_none(command, tmp_path, name, text):
+    """--config that is too deep, too large, a bomb of references, of dates, sets or bytes, of code: exit 2."""
+    (tmp_path / name).write_text(text)
+    refused(command, *FEW, "--config", name)
+
+
+def test_f030_keys_of_options_json_that_are_no_flags_change_nothing():
+    """options.json with keys of a later version, or that mean something to Python: they change nothing."""
+    before = vars(remember())
+    kept = json.loads(Path("checkpoints/r/options.json").read_text())
+    kept["options"] |= {"__proto__": {"lr": 1}, "__class__": "x", "__dict__": {}, "given": [], "isTrain": False}
+    Path("checkpoints/r/options.json").write_text(json.dumps(kept))
+    o = parse(["--name", "r", "--continue_train"], "train")
+    assert type(o) is Options
+    assert parse(["--name", "r"], "test").netG == before["netG"]
+    assert vars(o) == before | {"continue_train": True}
+
+
+PLAIN = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("env", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, PLAIN], ids=["C", "ascii", "both"])
+def test_f031_names_that_the_terminal_cannot_show(interpreter, monkeypatch, tmp_path, env):
+    """LC_ALL=C, PYTHONIOENCODING=ascii and folders named in other scripts: named in one line, escaped if need be."""
+    (tmp_path / "öl 🍎" / "trainA").mkdir(parents=True)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    ended = interpreter("train", *SMALL, "--dataroot", tmp_path / "öl 🍎")
+    assert ended.code == 3 and ended.err.count("\n") == 1 and "UnicodeEncodeError" not in ended.err
+    assert "/trainA'" in ended.last and (ended.last.isascii() or env == {"LC_ALL": "C"})
+
+
+def test_f031_pictures_that_the_terminal_cannot_show(interpreter, monkeypatch, tmp_path):
+    """The same for a whole training and its test, with pictures named in other scripts: exit 0, and all results."""
+    folder = tmp_path / "öl 🍎" / "train"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        picture(number, 96, 40).save(folder / f"bild é{number}.png")
+    for name, value in PLAIN.items():
+        monkeypatch.setenv(name, value)
+    trained = interpreter("train", *FEW, "--dataroot", folder.parent, "--name", "run", "--print_freq", 1)
+    assert trained.code == 0, trained.err
+    tested = interpreter("test", "--dataroot", folder.parent, "--phase", "train", "--name", "run", "--gpu_ids", -1)
+    assert tested.code == 0, tested.err
+    assert len(list((tmp_path / "results").rglob("*fake_B.png"))) == 2
+
+
+def test_f031_a_random_py_of_the_users_own(interpreter, monkeypatch, tmp_path):
+    """PYTHONPATH with a random.py of the user's own: his own code, which Python runs before ours; out of our reach."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "random.py").write_text("raise SystemExit(77)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "theirs"))
+    assert interpreter("train", *FEW, "--name", "run").code == 77
+    assert not (tmp_path / "checkpoints").exists()

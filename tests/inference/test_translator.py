@@ -1,0 +1,254 @@
+"""test.py's pace: pictures translated together, files made by threads; what comes out is what one at a time gives."""
+
+import errno
+import os
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inference import translator
+from inference.translator import Translator, gathered
+from pages.async_writer import Writer
+from tests.support.runs import SMALL
+
+CPU = torch.device("cpu")
+
+
+def batches(sizes, broken=None):
+    """One picture a batch, of these sides; the one numbered `broken` cannot be made."""
+    for number, side in enumerate(sizes):
+        if number == broken:
+            raise ValueError("broken")
+        yield {"A": torch.full((1, 3, side, side), number / 100), "path_A": [f"{number}.png"]}
+
+
+class Model(torch.nn.Module):
+    """Shows what `made` makes of A, and counts how many it was given at a time; it remembers what it saw last."""
+
+    def __init__(self, made=lambda x: x):
+        super().__init__()
+        self.made, self.numbers = made, []
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def __deepcopy__(self, memo):
+        copied = Model(self.made)
+        copied.numbers, copied.weight = self.numbers, memo[id(self.weight)]
+        return copied
+
+    def forward(self, batch):
+        self.numbers.append(len(batch["A"]))
+        self.last = self.made(batch["A"]) * self.weight
+        return {"real_A": batch["A"]}
+
+    def show(self, out):
+        return out | {"fake_B": self.last}
+
+
+WAYS = ("side_by_side", "together", "__call__")
+
+
+def run(model, sizes, way="__call__", **flags):
+    o = SimpleNamespace(**{"eval": True, "batch_size": 1, "tile": 0, "input_nc": 3, "output_nc": 3} | flags)
+    made = list(getattr(Translator(o, model, CPU), way)(batches(sizes)))
+    return [(path, shown["fake_B"][i]) for shown, paths in made for i, path in enumerate(paths)]
+
+
+@pytest.fixture
+def two_threads():
+    """As many as a machine with two cores has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("way", WAYS)
+def test_pictures_come_in_order_as_one_at_a_time_makes_them(way):
+    sizes = [8] * 40 + [16, 8, 8]
+    several, alone = Model(torch.sin), Model(torch.sin)
+    made, expected = run(several, sizes, way), run(alone, sizes, batch_size=2)  # as it comes
+    assert [path for path, _ in made] == [f"{n}.png" for n in range(43)]
+    assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(made, expected, strict=True))
+    # the first at once, one for the trial, which is a batch, and then each once
+    assert several.numbers == ([1, 1, 16, 16, 16, 7, 1, 2] if way == "together" else [1] * 43)
+    assert alone.numbers == [1] * 43
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_pictures_side_by_side_are_each_in_a_thread_with_a_copy_of_the_model(monkeypatch):
+    """Two at a time: neither goes on before the other has begun."""
+    both, names = threading.Barrier(2, timeout=60), []
+
+    def wait(x):
+        name = threading.current_thread().name
+        if name.startswith("translator"):
+            names.append((name, torch.get_num_threads()))
+            both.wait()
+        return x
+
+    made = run(Model(wait), [8] * 9, "side_by_side")
+    assert [path for path, _ in made] == [f"{n}.png" for n in range(9)]
+    assert len({name for name, _ in names}) == 2 and {threads for _, threads in names} == {1}
+    assert torch.get_num_threads() == 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("translator")]
+
+
+def draws(x):
+    return x + torch.randn(x.shape)
+
+
+def mixes(x):
+    return x + x.sum(0, keepdim=True) - x
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("made", [draws, mixes])
+def test_a_network_that_draws_or_looks_at_the_batch_gets_one_at_a_time(made, way):
+    torch.manual_seed(3)
+    got = run(Model(made), [8] * 9, way)
+    torch.manual_seed(3)
+    expected = run(Model(made), [8] * 9, batch_size=2)
+    assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("flags", [{"eval": False}, {"tile": 64}, {"batch_size": 2}], ids=str)
+def test_other_ways_that_were_asked_for_stay(flags):
+    model = Model(lambda x: x if threading.current_thread() is threading.main_thread() else 1 / 0)
+    run(model, [8] * 5, **flags)
+    run(model, [8] * 5, **flags)
+    assert model.numbers == [1] * 10
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_comes_after_the_pictures_before_it_in_every_way(way):
+    o = SimpleNamespace(eval=True, batch_size=1, tile=0, input_nc=3, output_nc=3)
+    seen = []
+    with pytest.raises(ValueError, match="broken"):
+        seen.extend(
+            path for _, paths in getattr(Translator(o, Model(), CPU), way)(batches([8] * 9, 5)) for path in paths
+        )
+    assert seen == [f"{n}.png" for n in range(5)]
+
+
+def test_a_model_that_cannot_be_copied_goes_one_by_one():
+    assert len(translator.copies_of(torch.nn.Conv2d(1, 1, 1), 2)) == 2
+    bare = torch.nn.Conv2d(1, 1, 1)
+    bare.lock = threading.Lock()
+    assert translator.copies_of(bare, 2) == []
+
+
+def test_only_small_pictures_go_together():
+    groups = gathered(batches([256] * 9 + [600, 600]), translator.TOGETHER)
+    assert [len(group) for group in groups] == [1, 4, 4, 1, 1]
+
+
+def test_an_error_comes_after_the_pictures_before_it():
+    seen = []
+    with pytest.raises(ValueError, match="broken"):
+        seen.extend(len(group) for group in gathered(batches([8] * 9, broken=5), translator.TOGETHER))
+    assert seen == [1, 4]
+
+
+def test_calls_are_heard_of_in_order_and_no_more_wait_than_there_is_room_for():
+    gate, begun, heard, here = threading.Event(), threading.Semaphore(0), [], []
+
+    def make(n):
+        if n == 0:
+            gate.wait(60)
+        begun.release()
+        return n
+
+    with Writer(room=3) as writer:
+        for n in range(3):
+            writer.put(1, lambda n=n: make(n), heard.append)
+        assert heard == []
+        assert len(writer.waiting) == 3
+        threading.Timer(0, gate.set).start()
+        writer.put(1, lambda: make(3), heard.append)  # waits until there is room
+        assert heard[0] == 0
+        assert len(writer.waiting) <= 3
+        writer.put(9, lambda: here.append(threading.current_thread()), lambda _: heard.append("large"))
+        assert here == [threading.main_thread()]
+    assert heard == [0, 1, 2, 3, "large"]
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, "theirs"])
+def test_no_thread_and_no_call_is_left_after_an_interrupt_or_an_error(ending):
+    made, gate = [], threading.Event()
+
+    def make(n):
+        gate.wait(60)
+        if ending == "theirs":
+            raise OSError(errno.ENOSPC, "full", "x.png")
+        made.append(n)
+
+    def work():
+        with Writer(room=100) as writer:
+            for n in range(50):
+                writer.put(1, lambda n=n: make(n), lambda _: None)
+            gate.set()
+            if ending is KeyboardInterrupt:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt if ending is KeyboardInterrupt else OSError):
+        work()
+    assert len(made) < 50
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("writer")]
+
+
+@pytest.fixture
+def trained(command, tmp_path):
+    """A tiny pix2pix run and nine pairs to test it on."""
+    rng = np.random.default_rng(5)
+    for phase, number in (("train", 2), ("test", 9)):
+        (tmp_path / "pairs" / phase).mkdir(parents=True)
+        for i in range(number):
+            array = rng.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+            Image.fromarray(array).save(tmp_path / "pairs" / phase / f"{i}.png")
+    done = command("train", "--model", "pix2pix", "--dataroot", tmp_path / "pairs", "--name", "run", *SMALL,
+                   "--n_epochs", 1, "--n_epochs_decay", 0)  # fmt: skip
+    assert done.code == 0, done.err
+    return tmp_path / "pairs"
+
+
+def test_results_of_pictures_together_are_those_of_one_at_a_time(command, trained, tmp_path, monkeypatch):
+    told, files = [], []
+    for results, pixels in (("several", translator.TOGETHER), ("alone", 0)):
+        monkeypatch.setattr(translator, "TOGETHER", pixels)
+        done = command("test", "--dataroot", trained, "--name", "run", "--results_dir", tmp_path / results)
+        assert done.code == 0, done.err
+        told.append(done.out.replace(results, ""))
+        folder = tmp_path / results / "run" / "test_latest"
+        files.append({p.name: p for p in folder.rglob("*") if p.is_file()})
+    assert told[0] == told[1]
+    assert files[0].keys() == files[1].keys()
+    for name, path in files[0].items():
+        if path.suffix == ".png":
+            ours, theirs = (np.asarray(Image.open(one[name])).astype(int) for one in files)
+            assert np.abs(ours - theirs).max() <= 1
+        elif path.suffix == ".html" and name == "index.html":
+            rows = [[line for line in one[name].read_text().split('"') if line.startswith("images/")] for one in files]
+            assert rows[0] == rows[1] != []
+
+
+def test_a_disk_that_is_full_in_a_thread_ends_with_one_line(command, trained, tmp_path, monkeypatch):
+    real = os.replace
+
+    def full(source, target):
+        if str(target).endswith("4_fake_B.png"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    done = command("test", "--dataroot", trained, "--name", "run", "--results_dir", tmp_path / "results")
+    assert done.code == 5
+    assert "4_fake_B.png" in done.last
+    assert done.err.count("error:") == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("writer")]

@@ -1,0 +1,132 @@
+"""Real processes of train.py and test.py, forked from a server that has torch loaded: tens of milliseconds each."""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PRELOADED = ["train", "test", "torch", "torchvision.transforms.v2", "models.cycle_gan", "models.pix2pix",
+             "models.cgan", "data.aligned", "data.unaligned", "data.loading.loader", "training.run",
+             "training.preflight", "displays.visdom", "networks.architectures.resnet", "networks.architectures.unet",
+             "networks.architectures.patchgan", "pages.results"]  # fmt: skip
+
+
+class Started:
+    """A process that runs a script; its pipes are text, stdin is written line-buffered.
+
+    before: called in the process first, with nothing; has to be importable there (a function of a test module, a
+    functools.partial of one).
+    """
+
+    def __init__(self, script: str, argv: tuple, cwd: Path, env: dict[str, str] | None = None,
+                 before: Callable[[], object] | None = None):  # fmt: skip
+        ends = [os.pipe() for _ in range(3)]
+        theirs = [Connection(ends[0][0], writable=False), *(Connection(w, readable=False) for _, w in ends[1:])]
+        mine = (ends[0][1], ends[1][0], ends[2][0])
+        for end in mine:
+            os.set_inheritable(end, False)
+        words = [str(ROOT / f"{script}.py"), *map(str, argv)]
+        whole = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        self._process = _server().Process(target=_child, args=(words, str(cwd), whole, theirs, before), daemon=False)
+        self._process.start()
+        for end in theirs:
+            end.close()
+        self.stdin = open(mine[0], "w", buffering=1)
+        self.stdout, self.stderr = open(mine[1], errors="replace"), open(mine[2], errors="replace")
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, the negative number of a signal, or None while it runs."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Kill -9, if it still runs."""
+        self._process.kill()
+
+    def wait(self, timeout: float = 240) -> int:
+        """Wait for the end and return the exit code; a process that takes longer is killed, and AssertionError."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self.kill()
+            self._process.join()
+            raise AssertionError(f"still running after {timeout} s")
+        return self._process.exitcode
+
+    def communicate(self, timeout: float = 240) -> tuple[str, str]:
+        """Close stdin, read both outputs to their end, wait; return them."""
+        read: dict[str, str] = {}
+
+        def drain(name, file):
+            read[name] = file.read()
+
+        with suppress(BrokenPipeError):
+            self.stdin.close()
+        ends = ("stdout", self.stdout), ("stderr", self.stderr)
+        threads = [threading.Thread(target=drain, args=end, daemon=True) for end in ends]
+        for thread in threads:
+            thread.start()
+        try:
+            self.wait(timeout)
+        finally:
+            for thread, (name, file) in zip(threads, ends, strict=True):
+                thread.join(30)
+                if thread.is_alive():
+                    raise AssertionError(f"some process outlived its parent and holds {name}")
+                file.close()
+        return read["stdout"], read["stderr"]
+
+
+_context: list = []
+_usual = multiprocessing.get_all_start_methods()[0]  # the system's own
+
+
+def _server():
+    """Return the context whose processes are forked from a server that imported everything once."""
+    if not _context:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.support.processes", *PRELOADED])
+        kept = {name: os.environ.get(name) for name in ("PYTHONPATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+                       "OPENBLAS_NUM_THREADS": "1"}  # fmt: skip
+        try:
+            from multiprocessing.forkserver import ensure_running
+
+            ensure_running()
+        finally:
+            for name, value in kept.items():
+                os.environ.pop(name, None)
+                os.environ |= {name: value} if value is not None else {}
+        _context.append(context)
+    return _context[0]
+
+
+def _child(words, cwd, env, pipes, before) -> None:
+    multiprocessing.set_start_method(_usual, force=True)  # for its workers, as in a process of its own
+    os.setsid()  # a group of its own, as a terminal gives; and Ctrl-C is heard, whatever this shell is told to ignore
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    for number, end in enumerate(pipes):
+        os.dup2(end.fileno(), number)
+        end.close()
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")
+    sys.argv = words
+    if before is not None:
+        before()
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing leaves them out
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()

@@ -1,0 +1,35 @@
+"""Run train.py and test.py in tests: the smallest networks, how a command ended, parsed options."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+SHARED = ROOT.parent / "shared"
+
+
+# the smallest networks that still have every kind of layer
+SMALL = ["--gpu_ids", "-1", "--ngf", "4", "--ndf", "4", "--load_size", "36", "--crop_size", "32", "--num_threads", "0",
+         "--display_id", "0"]  # fmt: skip
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line on stderr."""
+        return self.err.strip().splitlines()[-1] if self.err.strip() else ""
+
+
+def options(*argv: str):
+    """Return parsed options for a small model, as train.py would read them."""
+    from options.parse import parse
+
+    return parse([*SMALL, *argv], "train")

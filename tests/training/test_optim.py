@@ -1,0 +1,262 @@
+"""Optimisers shared by phases that share networks, their learning rates and state, and the gates between phases."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import train
+from models.base import Phase
+from tests.support.runs import options
+from tests.support.training_runs import DEMO, TRAINABLE
+from training.optim import Gates, Optimizers, trainable
+from util.errors import OptionError
+
+FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, amp="off")
+
+
+def nets(*names):
+    """Linear layers by name."""
+    torch.manual_seed(1)
+    return SimpleNamespace(**{name: nn.Linear(2, 2) for name in names})
+
+
+def phase(name, *networks, **more):
+    return Phase(name, list(networks), lambda batch, out: {}, **more)
+
+
+def parameters(optimizer):
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+def ids(*networks):
+    return {id(p) for net in networks for p in net.parameters()}
+
+
+def take_a_step(optimizer, *networks):
+    """One step with a gradient of ones for these networks and none for others."""
+    optimizer.zero_grad(set_to_none=True)
+    for net in networks:
+        for p in net.parameters():
+            p.grad = torch.ones_like(p)
+    optimizer.step()
+
+
+def test_phases_without_a_common_network_have_optimisers_of_their_own():
+    n = nets("G", "D")
+    both = Optimizers([phase("D", n.D), phase("G", n.G)], FLAGS)
+    assert both["D"] is not both["G"]
+    assert parameters(both["D"]) == ids(n.D) and parameters(both["G"]) == ids(n.G)
+    assert len(both.param_groups()) == 2
+
+
+def test_phases_with_a_common_network_share_one_and_hold_it_once():
+    n = nets("G", "D")
+    found = Optimizers([phase("D", n.D), phase("R1", n.D, every=16), phase("G", n.G)], FLAGS)
+    assert found["D"] is found["R1"] is not found["G"]
+    assert parameters(found["D"]) == ids(n.D)
+    assert len(found.param_groups()) == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1), (1, 0, 2), (2, 1, 0), (1, 2, 0)])
+def test_sharing_reaches_over_a_third_phase_in_any_order(order):
+    """A and C share nothing, but B shares a network with each."""
+    n = nets("x", "y", "z", "w")
+    phases = [phase("A", n.x, n.y), phase("B", n.y, n.z), phase("C", n.z), phase("D", n.w)]
+    found = Optimizers([phases[i] for i in order] + phases[3:], FLAGS)
+    assert found["A"] is found["B"] is found["C"] is not found["D"]
+    assert parameters(found["A"]) == ids(n.x, n.y, n.z)
+    assert len(found.param_groups()) == 4
+
+
+def test_networks_with_common_parameters_share_an_optimiser_and_each_parameter_is_held_once():
+    """Two heads on one trunk: the trunk is in both networks."""
+    trunk = nn.Linear(2, 2)
+    one, two = nn.Sequential(trunk, nn.Linear(2, 1)), nn.Sequential(trunk, nn.Linear(2, 3))
+    found = Optimizers([phase("one", one, lr=0.3), phase("two", two, lr=0.7)], FLAGS)
+    assert found["one"] is found["two"]
+    held = [id(p) for group in found.param_groups() for p in group["params"]]
+    assert len(held) == len(set(held)) == 6 and set(held) == ids(one, two)
+    rates = {id(p): group["lr"] for group in found.param_groups() for p in group["params"]}
+    assert rates[id(trunk.weight)] == 0.3 and rates[id(two[1].weight)] == 0.7
+
+
+def test_a_phase_that_shares_an_optimiser_moves_only_its_own_networks():
+    n = nets("G", "E")
+    found = Optimizers([phase("both", n.G, n.E), phase("one", n.E)], FLAGS)
+    take_a_step(found["both"], n.G, n.E)  # so that there is momentum to carry G on
+    before = [p.clone() for p in n.G.parameters()]
+    was = n.E.weight.clone()
+    take_a_step(found["one"], n.E)
+    assert all(torch.equal(a, b) for a, b in zip(before, n.G.parameters(), strict=True))
+    assert not torch.equal(was, n.E.weight)
+
+
+def test_two_phases_of_one_name_are_refused():
+    """Their losses, optimisers and gates would replace each other."""
+    n = nets("G", "D")
+    with pytest.raises(OptionError, match="same"):
+        Optimizers([phase("same", n.G), phase("same", n.D)], FLAGS)
+
+
+def test_adam_steps_as_the_paper_says():
+    """Two steps by hand, betas (beta1, 0.999), eps 1e-8 (Kingma & Ba 2015, algorithm 1)."""
+    net = nn.Linear(1, 1, bias=False).double()
+    adam = Optimizers([phase("G", net)], SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))["G"]
+    x, m, v = net.weight.item(), 0.0, 0.0
+    for t, gradient in enumerate((3.0, -0.2), 1):
+        net.weight.grad = torch.full_like(net.weight, gradient)
+        adam.step()
+        m, v = 0.5 * m + 0.5 * gradient, 0.999 * v + 0.001 * gradient**2
+        x -= 0.01 * (m / (1 - 0.5**t)) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8)
+        assert net.weight.item() == pytest.approx(x, rel=1e-12)
+
+
+def test_a_phase_may_have_a_learning_rate_of_its_own():
+    n = nets("G", "D", "E")
+    found = Optimizers([phase("D", n.D, lr=0.4), phase("G", n.G, n.E)], FLAGS)
+    rates = {group["name"]: group["lr"] for group in found.param_groups()}
+    assert rates == {"D.0": 0.4, "G.0": 0.1, "G.1": 0.1}
+    was = {name: getattr(n, name).weight.clone() for name in "GD"}
+    take_a_step(found["D"], n.D)
+    take_a_step(found["G"], n.G, n.E)
+    assert torch.allclose(was["D"] - n.D.weight, torch.tensor(0.4), atol=1e-5)  # Adam's first step is the rate itself
+    assert torch.allclose(was["G"] - n.G.weight, torch.tensor(0.1), atol=1e-5)
+
+
+def test_a_rate_of_zero_is_a_rate():
+    n = nets("G")
+    (group,) = Optimizers([phase("G", n.G, lr=0.0)], FLAGS).param_groups()
+    assert group["lr"] == 0.0
+
+
+def test_the_first_phase_decides_the_rate_of_a_shared_network():
+    n = nets("x", "y")
+    found = Optimizers([phase("A", n.x, lr=0.3), phase("B", n.x, n.y, lr=0.7)], FLAGS)
+    rates = {id(group["params"][0]): group["lr"] for group in found.param_groups()}
+    assert rates == {id(n.x.weight): 0.3, id(n.y.weight): 0.7}
+
+
+def test_set_lr_is_a_share_of_the_initial_rate_however_often_it_is_called():
+    n = nets("G", "D")
+    found = Optimizers([phase("D", n.D, lr=0.4), phase("G", n.G)], FLAGS)
+    for share in (0.5, 0.25, 0.0, 1.0, 0.5):
+        found.set_lr(share)
+        assert [group["lr"] for group in found.param_groups()] == [0.4 * share, 0.1 * share]
+
+
+def test_state_goes_round_and_the_next_step_is_the_same():
+    def build():
+        n = nets("G", "D")
+        return n, Optimizers([phase("D", n.D), phase("R1", n.D, every=2), phase("G", n.G, lr=0.3)], FLAGS)
+
+    n, found = build()
+    for name in ("D", "G", "R1"):
+        take_a_step(found[name], *([n.G] if name == "G" else [n.D]))
+    found.set_lr(0.5)
+    state = found.state_dict()
+    assert set(state) == {"D", "G"}  # one for each optimiser, under its first phase's name
+    m, other = build()
+    m.G.load_state_dict(n.G.state_dict())
+    m.D.load_state_dict(n.D.state_dict())
+    other.load_state_dict(state)
+    assert [g["lr"] for g in other.param_groups()] == [0.05, 0.15]
+    take_a_step(found["R1"], n.D)
+    take_a_step(other["R1"], m.D)
+    assert torch.equal(n.D.weight, m.D.weight)
+    other.set_lr(1.0)
+    assert [g["lr"] for g in other.param_groups()] == [0.1, 0.3]
+
+
+def test_state_of_other_phases_is_refused():
+    n = nets("G", "D")
+    state = Optimizers([phase("D", n.D), phase("G", n.G)], FLAGS).state_dict()
+    with pytest.raises(KeyError):
+        Optimizers([phase("C", n.D), phase("G", n.G)], FLAGS).load_state_dict(state)
+    with pytest.raises(ValueError, match="group"):
+        Optimizers([phase("D", n.D), phase("G", n.G, nn.Linear(2, 2))], FLAGS).load_state_dict(state)
+
+
+def test_frozen_parameters_are_neither_optimised_nor_ever_opened():
+    n = nets("G", "D")
+    n.G.weight.requires_grad_(False)
+    phases = [phase("D", n.D), phase("G", n.G)]
+    found, gates = Optimizers(phases, FLAGS), Gates(phases)
+    assert parameters(found["G"]) == {id(n.G.bias)}
+    for act in (gates.open_all, lambda: gates.open_only("D"), lambda: gates.open_only("G"), gates.open_all):
+        act()
+        assert not n.G.weight.requires_grad
+    assert n.G.bias.requires_grad
+    assert [p is n.G.bias for p in trainable(n.G)] == [True]
+
+
+def test_gates_open_only_the_networks_of_a_phase():
+    n = nets("G", "D", "E")
+    gates = Gates([phase("D", n.D), phase("G", n.G, n.E), phase("R1", n.D, every=4)])
+
+    def opened():
+        return {name for name in "GDE" if all(p.requires_grad for p in getattr(n, name).parameters())}
+
+    def shut():
+        return {name for name in "GDE" if not any(p.requires_grad for p in getattr(n, name).parameters())}
+
+    assert (opened(), shut()) == ({"G", "D", "E"}, set())
+    for name, expected in (("D", {"D"}), ("G", {"G", "E"}), ("R1", {"D"})):
+        gates.open_only(name)
+        assert (opened(), shut()) == (expected, {"G", "D", "E"} - expected)
+    gates.open_all()
+    assert opened() == {"G", "D", "E"}
+
+
+def test_a_loss_behind_a_gate_reaches_no_other_network():
+    """The generator's loss goes through D and leaves it without a gradient."""
+    n = nets("G", "D")
+    gates = Gates([phase("D", n.D), phase("G", n.G)])
+    gates.open_all()
+    fake = n.G(torch.ones(1, 2))
+    gates.open_only("G")
+    n.D(fake).sum().backward()
+    assert n.G.weight.grad is not None and n.D.weight.grad is None
+
+
+# --- the step that uses them
+
+
+def steps(phases, count=1):
+    """The losses of so many training steps on one batch."""
+    found, gates = Optimizers(phases, FLAGS), Gates(phases)
+    batch = {"A": torch.ones(1, 2)}
+    return [train.train_step(lambda b: {"x": b["A"]}, phases, found, gates, batch, step)[1] for step in range(count)]
+
+
+def test_a_phase_runs_every_so_many_steps():
+    n = nets("G", "D")
+
+    def loss(net):
+        return lambda batch, out: {"loss": net(out["x"]).square().mean()}
+
+    phases = [Phase("G", [n.G], loss(n.G)), Phase("R1", [n.D], loss(n.D), every=3)]
+    ran = [set(losses) for losses in steps(phases, 7)]
+    assert [("R1" in names) for names in ran] == [True, False, False, True, False, False, True]
+    assert all("G" in names for names in ran)
+
+
+def test_the_weight_scales_what_is_minimised_and_not_what_is_logged():
+    """The gradient of 0.5 (a + 2 a) is 1.5 da; the terms are reported as they are."""
+    n = nets("G")
+    phases = [
+        Phase("G", [n.G], lambda batch, out: {"one": n.G(out["x"]).sum(), "two": 2 * n.G(out["x"]).sum()}, weight=0.5)
+    ]
+    losses = steps(phases)[0]["G"]
+    assert losses["two"].item() == pytest.approx(2 * losses["one"].item())
+    assert torch.allclose(n.G.bias.grad, torch.tensor(1.5))
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_every_model_optimises_each_of_its_parameters_once(name):
+    model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"), torch.device("cpu"))[2]
+    found = Optimizers(model.phases(), SimpleNamespace(lr=1e-3, beta1=0.5, amp="off"))
+    held = [id(p) for group in found.param_groups() for p in group["params"]]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for p in model.parameters() if p.requires_grad}
