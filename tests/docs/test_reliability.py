@@ -1,5 +1,7 @@
 """The page on reliability says what the tests of faults are, and every case of the catalogue has a test or a reason."""
 
+import ast
+
 import pytest
 
 from tests.faults import reliability
@@ -24,11 +26,17 @@ def test_the_page_is_what_the_tests_say():
 
 
 @pytest.mark.parametrize(
-    ("name", "numbers"),
-    [("test_f001_kill", [1]), ("test_f003_f005_f007_signals", [3, 5, 7]), ("test_f12_x", []), ("test_frames", [])],
+    ("marks", "numbers"),
+    [
+        ("@pytest.mark.fault(1)", [1]),
+        ("@pytest.mark.slow\n@pytest.mark.fault(3, 5, 7)", [3, 5, 7]),
+        ("@pytest.mark.parametrize('number', [12])", []),
+        ("", []),
+    ],
 )
-def test_numbers_of_names(name, numbers):
-    assert reliability.numbers_of(name) == numbers
+def test_the_marks_of_a_test_give_its_numbers(marks, numbers):
+    test = ast.parse(f"{marks}\ndef test_f001_kill(): ...").body[0]
+    assert reliability.numbers_of(test) == numbers
 
 
 XML = """<testsuites><testsuite>

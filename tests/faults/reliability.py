@@ -35,17 +35,17 @@ def tests() -> dict[int, list[tuple[str, str]]]:
     found: dict[int, list[tuple[str, str]]] = {}
     for file in sorted((ROOT / "tests" / "faults").glob("test_*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and (numbers := numbers_of(node.name)):
+            if isinstance(node, ast.FunctionDef) and (numbers := numbers_of(node)):
                 said = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
                 for number in numbers:
                     found.setdefault(number, []).append((f"{file.name}::{node.name}", said))
     return found
 
 
-def numbers_of(name: str) -> list[int]:
-    """Return the cases a test is named after: test_f003_f005_signals -> [3, 5]."""
-    head = re.match(r"test((?:_f\d{3})+)_", name)
-    return [int(n) for n in re.findall(r"_f(\d{3})", head[1])] if head else []
+def numbers_of(test: ast.FunctionDef) -> list[int]:
+    """Return the cases that a test is marked with: @pytest.mark.fault(3, 5) -> [3, 5]."""
+    marks = [d for d in test.decorator_list if isinstance(d, ast.Call) and ast.unparse(d.func) == "pytest.mark.fault"]
+    return [int(ast.literal_eval(number)) for mark in marks for number in mark.args]
 
 
 def table() -> str:

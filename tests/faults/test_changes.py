@@ -83,9 +83,10 @@ CHANGES = {one_more: "1 added", two_more_one_gone: "2 added, 1 removed", renamed
            three_replaced: "3 replaced", all_at_once: "2 added, 1 removed, 1 replaced"}  # fmt: skip
 
 
+@pytest.mark.fault(48)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("model", KINDS)
-def test_f048_pictures_that_changed_while_a_run_was_stopped(command, interrupted, tmp_path, model, change):
+def test_changed_pictures_stop_a_continued_run(command, interrupted, tmp_path, model, change):
     """Files added, removed, renamed or replaced while a run was stopped: exit 3, or with --allow_data_change a note.
 
     Both say how many; nothing of the run is touched by the refusal.
@@ -109,7 +110,8 @@ def test_f048_pictures_that_changed_while_a_run_was_stopped(command, interrupted
     assert more.code == 0 and "its pictures changed" not in more.out, more.err
 
 
-def test_f048_pictures_put_back_are_no_change(command, interrupted, tmp_path):
+@pytest.mark.fault(48)
+def test_restored_pictures_are_no_change(command, interrupted, tmp_path):
     """A changed folder that was restored, files touched but not changed, and files that are no pictures: continued."""
     files = interrupted("pix2pix")
     kept = (files / "1.png").read_bytes()
@@ -124,8 +126,9 @@ def test_f048_pictures_put_back_are_no_change(command, interrupted, tmp_path):
     assert "note: its pictures" not in ended.out
 
 
+@pytest.mark.fault(48)
 @pytest.mark.parametrize("model", KINDS)
-def test_f048_a_data_folder_that_moved_is_no_change(command, interrupted, tmp_path, model):
+def test_a_moved_data_folder_is_no_change(command, interrupted, tmp_path, model):
     """The whole folder moved, a new --dataroot given, as a link or by its whole path: continued, no word of change."""
     interrupted(model)
     (tmp_path / "elsewhere").mkdir()
@@ -138,7 +141,8 @@ def test_f048_a_data_folder_that_moved_is_no_change(command, interrupted, tmp_pa
     assert ended.code == 0, ended.err
 
 
-def test_f048_a_class_that_was_added(command, interrupted, tmp_path):
+@pytest.mark.fault(48)
+def test_an_added_class_is_refused(command, interrupted, tmp_path):
     """A new class of labelled pictures: exit 3 with the classes of then and now, also with --allow_data_change."""
     files = interrupted("cgan")
     place(files.parent / "three", 1)
@@ -158,7 +162,8 @@ def write_idx(folder, count):
             file.write(head + array.astype(np.uint8).tobytes())
 
 
-def test_f048_idx_files_that_changed(command, plugins, stopping, tmp_path):
+@pytest.mark.fault(48)
+def test_changed_idx_files_are_refused(command, plugins, stopping, tmp_path):
     """MNIST's files replaced by others while a run was stopped: exit 3."""
     (tmp_path / "digits").mkdir()
     write_idx(tmp_path / "digits", 6)
@@ -187,7 +192,8 @@ class Numbers(BaseDataset):
 """
 
 
-def test_f048_a_data_set_that_lists_no_files(command, plugins, stopping, tmp_path, monkeypatch):
+@pytest.mark.fault(48)
+def test_a_longer_data_set_without_files_is_refused(command, plugins, stopping, tmp_path, monkeypatch):
     """A plug-in's data set without files that has become longer: exit 3 with both lengths."""
     (tmp_path / "p").mkdir()
     monkeypatch.setenv("HOW_MANY", "5")
@@ -203,7 +209,8 @@ def test_f048_a_data_set_that_lists_no_files(command, plugins, stopping, tmp_pat
         assert command("train", *AGAIN).code == 0
 
 
-def test_f048_a_state_of_before_there_was_an_inventory_is_taken(command, interrupted, tmp_path):
+@pytest.mark.fault(48)
+def test_a_state_without_an_inventory_is_continued(command, interrupted, tmp_path):
     """A state saved by a version that did not look at the pictures: continued."""
     interrupted("pix2pix")
     path = newest(tmp_path / "checkpoints" / "run")
@@ -213,7 +220,8 @@ def test_f048_a_state_of_before_there_was_an_inventory_is_taken(command, interru
     assert command("train", *AGAIN).code == 0
 
 
-def test_f048_another_order_of_the_same_files_is_noticed():
+@pytest.mark.fault(48)
+def test_another_order_of_the_same_files_is_noticed():
     """The same files listed in another order: told apart from no change at all."""
     one, other = Inventory(), Inventory()
     one.add(["d/a.png", "d/b.png"], [1, 2], "d")
@@ -222,7 +230,8 @@ def test_f048_another_order_of_the_same_files_is_noticed():
     assert one.changes_since(one.state_dict()) == one.changes_since(None) == ""
 
 
-def test_f048_an_inventory_of_many_files_is_small(full, record_property):
+@pytest.mark.fault(48)
+def test_an_inventory_of_many_files_is_small(full, record_property):
     """A million files (short form: 20,000) take 16 bytes each, and a comparison counts every change among them."""
     number = 1_000_000 if full else 20_000
     paths = [f"data/trainA/{n:07d}.jpg" for n in range(number)]
@@ -242,6 +251,7 @@ def test_f048_an_inventory_of_many_files_is_small(full, record_property):
 # --- options
 
 
+@pytest.mark.fault(62)
 @pytest.mark.parametrize(("argv", "said", "counts"), [
     (["--num_threads", 2], "--num_threads 0 -> 2", ""),
     (["--num_threads", 1, "--print_freq", 5], "--num_threads 0 -> 1", ""),
@@ -251,7 +261,9 @@ def test_f048_an_inventory_of_many_files_is_small(full, record_property):
     (["--crop_size", 24], "--crop_size 32 -> 24", "--crop_size"),
     (["--lambda_L1", 50], "--lambda_L1 100.0 -> 50.0", "--lambda_L1"),
 ])  # fmt: skip
-def test_f062_continued_with_other_options(command, straight, plugins, stopping, tmp_path, argv, said, counts):
+def test_a_continued_run_says_which_options_end_bit_exactness(
+    command, straight, plugins, stopping, tmp_path, argv, said, counts
+):
     """A run continued with other --num_threads, --batch_size and the like: works, and says which end bit-exactness."""
     stopping(5, "SIGTERM")
     assert command("train", *flags("pix2pix", plugins)).code == 143

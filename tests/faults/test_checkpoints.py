@@ -62,10 +62,11 @@ def kept(folder):
 # --- F51: missing
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize(("script", "flags"), [
     ("test", ["--epoch", 7]), ("test", ["--load_iter", 400]), ("train", ["--continue_train", "--epoch", 7]),
 ])  # fmt: skip
-def test_f051_a_wrong_epoch_is_answered_with_those_there(command, run, script, flags):
+def test_a_missing_epoch_is_answered_with_those_there(command, run, script, flags):
     """--epoch or --load_iter of which there is no file: exit 4 with the folder, the files there and both options."""
     folder, _ = run
     before = kept(folder)
@@ -76,7 +77,8 @@ def test_f051_a_wrong_epoch_is_answered_with_those_there(command, run, script, f
     assert kept(folder) == before
 
 
-def test_f051_a_missing_file_or_folder_is_answered_with_those_there(tmp_path):
+@pytest.mark.fault(51)
+def test_a_missing_file_or_folder_is_answered_with_those_there(tmp_path):
     """No such network, no such run, no files at all: which there are, and the option to change."""
     for name in ("latest_net_G.pth", "5_net_G.pth", "iter_400_net_G.pth", "latest_net_D.pth"):
         torch.save({}, tmp_path / name)
@@ -97,7 +99,8 @@ def test_f051_a_missing_file_or_folder_is_answered_with_those_there(tmp_path):
     assert "no .pth files" in missing(tmp_path / "bare", "latest", "G")
 
 
-def test_f051_init_from_suggests_what_is_meant(command, run, tmp_path):
+@pytest.mark.fault(51)
+def test_init_from_suggests_what_is_meant(command, run, tmp_path):
     """--init_from of a misspelt run or file, a state, or relative to --checkpoints_dir: exit 4 naming the right one."""
     _, state = run
     argv = [*TRAIN, "--name", "new"]
@@ -118,9 +121,10 @@ def test_f051_init_from_suggests_what_is_meant(command, run, tmp_path):
 CUTS = {"0": lambda n: 0, "1": lambda n: 1, "100": lambda n: 100, "half": lambda n: n // 2, "one less": lambda n: n - 1}
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("cut", CUTS)
-def test_f052_a_file_cut_short_is_refused(cut, legacy, tmp_path, command):
+def test_a_file_cut_short_is_refused(cut, legacy, tmp_path, command):
     """A file cut at 0, 1, 100 bytes, half and one byte short, zip and old format: exit 4 in one line; where the list of
     tensors is whole, with how much is there of how much."""
     path = published(tmp_path, build())
@@ -137,8 +141,9 @@ def test_f052_a_file_cut_short_is_refused(cut, legacy, tmp_path, command):
         assert "is empty" in ended.last
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_f052_wherever_it_is_cut(legacy, tmp_path, full, record_property):
+def test_a_file_cut_anywhere_is_refused(legacy, tmp_path, full, record_property):
     """Cut anywhere: refused, never a crash and never a part of it."""
     path = tmp_path / "x.pth"
     torch.save(build().state_dict(), path, _use_new_zipfile_serialization=not legacy)
@@ -150,8 +155,9 @@ def test_f052_wherever_it_is_cut(legacy, tmp_path, full, record_property):
     record_property("cuts tried", len(cuts))
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("cut", CUTS)
-def test_f052_resume_falls_back_to_the_state_before(cut, run, command):
+def test_resume_falls_back_to_the_state_before(cut, run, command):
     """The newest state cut at 0, 1, 100 bytes, half and one byte short: --continue_train takes the state before, saying
     so, and trains on."""
     folder, newest = run
@@ -167,7 +173,8 @@ def test_f052_resume_falls_back_to_the_state_before(cut, run, command):
 # --- F53: flipped bits
 
 
-def test_f053_a_flipped_bit_is_refused_or_without_effect(tmp_path, full, record_property):
+@pytest.mark.fault(53)
+def test_a_flipped_bit_is_refused_or_without_effect(tmp_path, full, record_property):
     """One bit flipped anywhere in a zip file: exit 4, or (padding, dates) the very same weights."""
     path, refused = tmp_path / "x.pth", 0
     torch.save({"weight": torch.arange(6.0), "count": torch.tensor(3)}, path)
@@ -189,7 +196,8 @@ def test_f053_a_flipped_bit_is_refused_or_without_effect(tmp_path, full, record_
     assert 0 < refused < len(bits)
 
 
-def test_f053_a_flipped_bit_in_a_state_lets_the_one_before_be_taken(run, command):
+@pytest.mark.fault(53)
+def test_a_state_with_a_flipped_bit_yields_to_the_one_before(run, command):
     """One bit of a tensor in the newest state: noticed by its checksum, the state before is taken, saying so."""
     _, newest = run
     raw = bytearray(newest.read_bytes())
@@ -203,7 +211,8 @@ def test_f053_a_flipped_bit_in_a_state_lets_the_one_before_be_taken(run, command
 # --- F56: other versions of ours
 
 
-def test_f056_a_state_of_a_newer_version_is_refused(run, command):
+@pytest.mark.fault(56)
+def test_a_state_of_a_newer_version_is_refused(run, command):
     """A state of a newer format: exit 4 with both numbers and 'upgrade', the folder as it was; never the one before."""
     folder, newest = run
     state = torch.load(newest, weights_only=True)
@@ -215,7 +224,8 @@ def test_f056_a_state_of_a_newer_version_is_refused(run, command):
     assert kept(folder) == before
 
 
-def test_f056_a_run_of_format_1_continues_with_the_losses_it_had(command, tmp_path):
+@pytest.mark.fault(56)
+def test_a_run_of_format_1_continues_with_the_losses_it_had(command, tmp_path):
     """A run folder written by the first release: loads in every later one, continues with the losses it then had
     (relative 1e-4), and translates."""
     folder = tmp_path / "checkpoints" / "format_1"
@@ -238,12 +248,13 @@ def test_f056_a_run_of_format_1_continues_with_the_losses_it_had(command, tmp_pa
 # --- F59: numbers that are none
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize(
     "kind", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64], ids=str
 )
-def test_f059_weights_that_are_no_numbers_are_refused(value, kind, legacy, tmp_path):
+def test_weights_with_nan_or_inf_are_refused(value, kind, legacy, tmp_path):
     """NaN or Inf anywhere in a file of weights, of any precision: exit 4 naming the key; no flag lets them in."""
     state = {key: v.clone() for key, v in build().state_dict().items()}
     state["model.4.bias"] = state["model.4.bias"].to(kind)
@@ -252,7 +263,8 @@ def test_f059_weights_that_are_no_numbers_are_refused(value, kind, legacy, tmp_p
     assert "its 'model.4.bias' holds NaN or Inf; " in refusal(tmp_path / "x.pth")
 
 
-def test_f059_commands_refuse_them_and_copy_them_nowhere(command, tmp_path, run):
+@pytest.mark.fault(59)
+def test_commands_refuse_weights_with_nan_and_copy_nothing(command, tmp_path, run):
     """test.py, --init_from and --continue_train from bare weights with NaN: exit 4; nothing of them becomes latest."""
     folder, _ = run
     for path in folder.glob("state_*.pt"):
@@ -279,8 +291,9 @@ SPOILT = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize("part", SPOILT)
-def test_f059_a_state_with_nan_lets_the_one_before_be_taken(part, run, command):
+def test_a_state_with_nan_yields_to_the_one_before(part, run, command):
     """NaN in the weights or the optimiser's moments of the newest state: the state before is taken, naming the place;
     if all are such, exit 4."""
     folder, newest = run
@@ -302,9 +315,10 @@ def test_f059_a_state_with_nan_lets_the_one_before_be_taken(part, run, command):
 # --- F60, F61: what is not read
 
 
+@pytest.mark.fault(60)
 @pytest.mark.parametrize("name", ["model.safetensors", "latest_net_G.pth"])
 @pytest.mark.parametrize("what", [what for what in hostile.FILES if "safetensors" in what])
-def test_f060_safetensors_are_not_read(what, name, tmp_path):
+def test_safetensors_are_not_read(what, name, tmp_path):
     """A safetensors file under any name, with a giant header or a pickle behind: not supported, exit 4 in one line that
     says what it is."""
     hostile.FILES[what](tmp_path / name)
@@ -313,9 +327,10 @@ def test_f060_safetensors_are_not_read(what, name, tmp_path):
     )
 
 
+@pytest.mark.fault(61)
 @pytest.mark.parametrize("url", ["https://host/latest_net_G.pth", "http://127.0.0.1:9/x.pth", "file:///etc/hostname",
                                  "ftp://host/x.pth", "s3://bucket/x.pth", "HTTPS://HOST/x"])  # fmt: skip
-def test_f061_urls_are_not_followed(url, command, tmp_path):
+def test_urls_are_not_followed(url, command, tmp_path):
     """A URL in a file's place: not supported, exit 4 in one line; nothing is connected to."""
     ended = command("train", *TRAIN, "--name", "new", "--init_from", url)
     assert ended.code == 4 and ended.err.count("\n") == 1
@@ -340,17 +355,19 @@ CONTENTS = {
 }
 
 
+@pytest.mark.fault(52)
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("case", CONTENTS)
-def test_f052_a_file_of_something_else_is_refused(case, legacy, tmp_path):
+def test_a_file_of_something_else_is_refused(case, legacy, tmp_path):
     """A sound file that holds something else: exit 4 in one line that says what is missing."""
     content, why = CONTENTS[case]
     torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
     assert why in refusal(tmp_path / "x.pth")
 
 
-def test_f052_the_line_stays_one_line_whatever_the_file_calls_things(tmp_path):
+@pytest.mark.fault(52)
+def test_hostile_keys_leave_the_error_one_printable_line(tmp_path):
     """Keys with line breaks, escapes of terminals, of a megabyte: one short printable line."""
     for key in ("a\nerror: b", "\x1b[2J\x1b]0;title\x07", "\ud800", "k" * 1_000_000, "\u202e\u2028"):
         pickled = b"\x80\x02}X" + len(raw := key.encode("utf-8", "surrogatepass")).to_bytes(4, "little") + raw

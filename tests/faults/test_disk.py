@@ -53,8 +53,9 @@ def mounted(tmp_path):
         subprocess.run(["umount", "-l", str(place)], check=False)
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("resumed", [False, True], ids=["a new run", "a continued one"])
-def test_f012_a_disk_too_small_for_the_states(command, mounted, tmp_path, resumed):
+def test_a_disk_too_small_for_the_states_is_refused_first(command, mounted, tmp_path, resumed):
     """A disk too small for what the run will keep: exit 5 before the first step, saying what it needs, what is free and
     which option needs less; nothing is changed."""
     small = mounted("small", 600_000 if not resumed else 1_400_000)
@@ -75,7 +76,8 @@ def test_f012_a_disk_too_small_for_the_states(command, mounted, tmp_path, resume
     assert "(epoch:" not in ended.out and committed(small / "run") == before
 
 
-def test_f012_the_estimate_is_what_is_written(command, tmp_path, monkeypatch):
+@pytest.mark.fault(12)
+def test_the_estimate_of_room_equals_what_is_written(command, tmp_path, monkeypatch):
     """The room that is asked for is within a tenth of the bytes that states and weights then take."""
     asked = []
     monkeypatch.setattr(disk_space, "check_room", lambda folder, needed, parts, reclaimed: asked.append(needed))
@@ -87,7 +89,8 @@ def test_f012_the_estimate_is_what_is_written(command, tmp_path, monkeypatch):
     assert asked[0] == pytest.approx(sum(files) + largest, rel=0.1)
 
 
-def test_f012_numbered_weights_that_will_not_all_fit_are_a_note(command, mounted):
+@pytest.mark.fault(12)
+def test_numbered_weights_that_will_not_all_fit_are_a_note(command, mounted):
     """A disk that holds the states but not the numbered weights of all epochs: a note before the first step."""
     small = mounted("small", 2_700_000)
     ended = command("train", *FEW, "--n_epochs", 200, "--save_epoch_freq", 1, "--checkpoints_dir", small)
@@ -102,7 +105,8 @@ def room(full):
     return range(0, 1_200_000, 16_384 if full else 262_144)
 
 
-def test_f013_a_disk_that_is_full_at_any_byte_of_a_save(
+@pytest.mark.fault(13)
+def test_a_disk_full_at_any_byte_of_a_save_loses_no_state(
     start, process, mounted, stopped, straight, truth, tmp_path, full, record_property
 ):
     """A disk that fills up after 0, 4, 8, ... pages of a save: exit 5 with the path, what is needed and what is free;
@@ -153,7 +157,8 @@ def freed_meanwhile():
     disk_space.time.sleep = wait
 
 
-def test_f014_a_full_disk_that_frees_again(start, mounted, stopped, straight, tmp_path):
+@pytest.mark.fault(14)
+def test_a_save_is_tried_again_when_the_disk_has_room(start, mounted, stopped, straight, tmp_path):
     """A disk that is full when a state is due and has room five seconds later: a note, one more try, no harm."""
     small = mounted("disk", 8_000_000)
     shutil.copytree(stopped("pix2pix") / "checkpoints" / "run", small / "run")
@@ -176,8 +181,9 @@ def test_f014_a_full_disk_that_frees_again(start, mounted, stopped, straight, tm
     assert differences(straight("pix2pix"), small / "run") == []
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize("how", ["a read-only mount", "a folder of somebody else"])
-def test_f015_a_folder_that_cannot_be_written(process, mounted, tmp_path, how):
+def test_a_folder_without_write_access_is_refused_first(process, mounted, tmp_path, how):
     """A read-only disk, or a folder without the right to write: exit 5 before the first step, nothing is made."""
     if how == "a read-only mount":
         (tmp_path / "source").mkdir()
@@ -199,8 +205,9 @@ def test_f015_a_folder_that_cannot_be_written(process, mounted, tmp_path, how):
     assert "--checkpoints_dir" in ended.last and "(epoch:" not in ended.out and not list(place.iterdir())
 
 
+@pytest.mark.fault(16)
 @pytest.mark.parametrize("becomes", ["nothing", "a file"])
-def test_f016_the_run_folder_goes_in_mid_run(start, again, tmp_path, becomes):
+def test_a_run_folder_that_goes_in_mid_run_is_not_made_again(start, again, tmp_path, becomes):
     """The run's folder is moved away in mid-run, or something else takes its place: exit 5 naming it, and it is not
     made again elsewhere; what was moved is whole."""
     folder = again()
@@ -222,8 +229,9 @@ def test_f016_the_run_folder_goes_in_mid_run(start, again, tmp_path, becomes):
 BROKEN = {"EIO": errno.EIO, "EROFS": errno.EROFS, "EDQUOT": errno.EDQUOT, "ETIMEDOUT": errno.ETIMEDOUT}
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("name", BROKEN)
-def test_f017_a_disk_that_fails_at_any_call_of_a_save(
+def test_a_disk_that_fails_at_any_call_of_a_save_loses_no_state(
     process, again, straight, truth, tmp_path, full, record_property, name
 ):
     """EIO, EROFS, EDQUOT or ETIMEDOUT in any open, write, fsync, close, rename or removal of a save: exit 5 naming the
@@ -256,7 +264,8 @@ def both(*functions):
         function()
 
 
-def test_f018_a_run_on_another_disk_by_a_link(process, mounted, plugins, straight, tmp_path):
+@pytest.mark.fault(18)
+def test_a_run_may_lie_on_another_disk_behind_a_link(process, mounted, plugins, straight, tmp_path):
     """checkpoints_dir is a link to another disk: files are renamed within that disk (no EXDEV), all goes as ever."""
     other = mounted("other", 20_000_000)
     (tmp_path / "checkpoints").symlink_to(other)
@@ -265,7 +274,8 @@ def test_f018_a_run_on_another_disk_by_a_link(process, mounted, plugins, straigh
     assert differences(straight("pix2pix"), other / "run") == []
 
 
-def test_f019_states_go_only_after_the_new_one_was_read_back(tmp_path, monkeypatch):
+@pytest.mark.fault(19)
+def test_states_go_only_after_the_new_one_was_read_back(tmp_path, monkeypatch):
     """A disk that loses a byte of the new state: exit 5, and every older state is still there."""
     for step in (1, 2):
         checkpoint.save_state(tmp_path, {"step": step}, step, 2)
@@ -286,7 +296,8 @@ def test_f019_states_go_only_after_the_new_one_was_read_back(tmp_path, monkeypat
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_f019_the_number_of_the_step_decides_and_not_the_clock(tmp_path):
+@pytest.mark.fault(19)
+def test_the_step_number_decides_which_state_goes(tmp_path):
     """States whose file times are in the future, or that have higher numbers from an earlier use of the folder: the
     oldest step goes, never the newest, and abandoned ones are set aside, not deleted."""
     for step in (5, 10, 15):
@@ -299,7 +310,8 @@ def test_f019_the_number_of_the_step_decides_and_not_the_clock(tmp_path):
     assert sorted(p.stem for p in tmp_path.glob("*.superseded")) == ["state_000000010", "state_000000015"]
 
 
-def test_f020_an_old_state_that_cannot_be_removed(command, tmp_path, monkeypatch):
+@pytest.mark.fault(20)
+def test_an_old_state_that_cannot_be_removed_is_told_once(command, tmp_path, monkeypatch):
     """Removing an old state fails each time: told once, training goes on, the new states are there."""
     unlink = Path.unlink
 
@@ -317,9 +329,10 @@ def test_f020_an_old_state_that_cannot_be_removed(command, tmp_path, monkeypatch
     assert sorted(checkpoint.state_files(folder)) == [2, 4, 6, 8]
 
 
+@pytest.mark.fault(17)
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: it makes system calls fail")
 @pytest.mark.parametrize("call", ["fsync", "rename", "close"])
-def test_f017_the_system_itself_fails(start, again, truth, call):
+def test_kernel_errors_during_a_save_lose_no_state(start, again, truth, call):
     """The kernel answers fsync, rename or close with EIO during a save: exit 5, the states stay whole."""
     folder = again()
     running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="waiting")

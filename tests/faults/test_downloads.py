@@ -240,8 +240,9 @@ HARMFUL = {  # name: (the archive, words of the error)
 }  # fmt: skip
 
 
+@pytest.mark.fault(99)
 @pytest.mark.parametrize("kind", HARMFUL)
-def test_f099_harmful_archives(get, web, tmp_path, kind, record_property):
+def test_harmful_archives_are_refused_and_write_nothing(get, web, tmp_path, kind, record_property):
     """Archives made to write elsewhere, link, exhaust disk or memory, or clash, and damaged ones: exit 5 names the
     member or what is wrong, 0 bytes lie outside, nothing but the archive itself (as .bad) is left."""
     build, words = HARMFUL[kind]
@@ -259,7 +260,8 @@ def test_f099_harmful_archives(get, web, tmp_path, kind, record_property):
     record_property("malicious and damaged archives", f"{len(HARMFUL)} refused, 0 bytes outside")
 
 
-def test_f099_more_members_than_any_data_set(get, web, monkeypatch, full):
+@pytest.mark.fault(99)
+def test_an_archive_of_a_million_members_is_refused(get, web, monkeypatch, full):
     """A tar.gz with 10^6 members (in the short form fewer, under a lower limit): exit 5, nothing left but the .bad."""
     count = 1_000_000 if full else 3_000
     if not full:
@@ -291,8 +293,9 @@ GOOD_ARCHIVES = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(99)
 @pytest.mark.parametrize("kind", GOOD_ARCHIVES)
-def test_f099_what_is_not_refused(get, web, kind):
+def test_harmless_archives_are_unpacked(get, web, kind):
     """Harmless archives as people make them (./ before names, setgid folders, no folder around): unpacked alike."""
     ended = get("facades", "--pix2pix", "--url", web.at("/x", honest(GOOD_ARCHIVES[kind])))
     assert ended.code == 0, ended.err
@@ -304,7 +307,8 @@ def test_f099_what_is_not_refused(get, web, kind):
 # F100: checksums
 
 
-def test_f100_a_wrong_checksum(get, web, monkeypatch):
+@pytest.mark.fault(100)
+def test_a_wrong_checksum_is_refused(get, web, monkeypatch):
     """A file whose SHA-256 is known comes with other bytes: exit 5 with expected and got, kept as .bad, not unpacked,
     not asked for again, neither there nor on the next mirror."""
     known(monkeypatch, GOOD)
@@ -320,7 +324,8 @@ def test_f100_a_wrong_checksum(get, web, monkeypatch):
     assert get("mini", "--mirrors", "mirrors.json").code == 0 and tree(Path("datasets/mini/trainA"))
 
 
-def test_f100_the_first_download_is_remembered(get, web, tmp_path):
+@pytest.mark.fault(100)
+def test_the_checksum_of_the_first_download_is_remembered(get, web, tmp_path):
     """A file without a known SHA-256 changes on its server after the first download: the second is refused, whatever
     address it comes from, until the record is removed; an unchanged one is taken."""
     url = web.at("/mini.zip", honest(GOOD))
@@ -341,7 +346,8 @@ def test_f100_the_first_download_is_remembered(get, web, tmp_path):
 # F101: cut, resumed, changed, lied about
 
 
-def test_f101_cut_and_resumed(get, web):
+@pytest.mark.fault(101)
+def test_a_cut_download_resumes(get, web):
     """The connection breaks after every tenth of the file: each new request asks with Range and If-Range for the rest,
     and the file is right."""
     step = len(GOOD) // 10
@@ -352,8 +358,9 @@ def test_f101_cut_and_resumed(get, web):
     assert all(headers["If-Range"] == ETAG for _, headers in web.asked[1:])
 
 
+@pytest.mark.fault(101)
 @pytest.mark.parametrize("percent", [0, 1, 50, 99])
-def test_f101_given_up_and_taken_up_later(get, web, percent):
+def test_a_download_given_up_is_continued_later(get, web, percent):
     """A server that always breaks off at x %: after five times without progress exit 5, the .part stays and is not
     taken for the whole; the next call asks for the rest only, and ends right."""
     at = len(GOOD) * percent // 100
@@ -401,8 +408,9 @@ def chunked(handler, content):
     handler.wfile.write(b"0\r\n\r\n")
 
 
+@pytest.mark.fault(101)
 @pytest.mark.parametrize("how", LIES)
-def test_f101_servers_that_do_not_resume_as_asked(get, web, how):
+def test_servers_that_resume_wrongly_cause_no_wrong_file(get, web, how):
     """Half is there and the server ignores Range, answers 416, sends another part, tells no length, errs a few times:
     the file is right in the end, begun anew where it must be."""
     url = web.at("/x", status(404))
@@ -413,8 +421,9 @@ def test_f101_servers_that_do_not_resume_as_asked(get, web, how):
     assert is_whole()
 
 
+@pytest.mark.fault(101)
 @pytest.mark.parametrize("how", ["If-Range is obeyed", "If-Range is ignored", "no ETag was ever given"])
-def test_f101_the_file_changes_between_two_parts(get, web, how):
+def test_a_file_changed_between_two_parts_is_fetched_anew(get, web, how):
     """Half is there, then the server has another file (a new ETag), and minds If-Range or not: the new file whole,
     never a mixture; bytes whose server gave neither ETag nor date are never continued."""
     url = web.at("/x", status(404))
@@ -440,9 +449,10 @@ def test_f101_the_file_changes_between_two_parts(get, web, how):
     assert (web.asked[0][1].get("Range") is None) == (how == "no ETag was ever given")
 
 
+@pytest.mark.fault(101)
 @pytest.mark.parametrize("claimed", [10, len(GOOD) - 50, len(GOOD) + 50, None])
 @pytest.mark.parametrize("sum_known", [True, False])
-def test_f101_lies_about_its_length(get, web, monkeypatch, claimed, sum_known):
+def test_a_wrong_content_length_yields_no_cut_file(get, web, monkeypatch, claimed, sum_known):
     """Content-Length is too small, too large, or missing while the connection breaks: never a cut file as the whole;
     exit 5, and right when the server is."""
     if sum_known:
@@ -456,7 +466,8 @@ def test_f101_lies_about_its_length(get, web, monkeypatch, claimed, sum_known):
     assert get("mini", "--url", url).code == 0 and is_whole()
 
 
-def test_f101_an_endless_answer(get, web, monkeypatch):
+@pytest.mark.fault(101)
+def test_an_endless_answer_is_abandoned(get, web, monkeypatch):
     """A server sends bytes without end: it is left when there are more than the file may have; exit 5."""
     known(monkeypatch, GOOD)
 
@@ -468,8 +479,9 @@ def test_f101_an_endless_answer(get, web, monkeypatch):
     refused(get("mini", "--url", web.at("/x", flood)), f"sends more than {len(GOOD)} bytes")
 
 
+@pytest.mark.fault(101)
 @pytest.mark.parametrize("when", ["in its headers", "at once", "in the middle"])
-def test_f101_a_server_that_drips_or_falls_silent(get, web, monkeypatch, when):
+def test_a_server_that_drips_or_falls_silent_is_abandoned(get, web, monkeypatch, when):
     """Bytes come one at a time, slower than any file could be fetched, in the headers or in the body: the server is
     left after a stated time instead of being listened to for ever; exit 5."""
     monkeypatch.setattr(fetch, "PATIENCE", 0.15)
@@ -496,7 +508,8 @@ def closed_port():
         return free.getsockname()[1]
 
 
-def test_f102_no_network(get, web, monkeypatch):
+@pytest.mark.fault(102)
+def test_without_network_the_address_and_place_are_named(get, web, monkeypatch):
     """Names cannot be resolved (DNS), or nothing listens: exit 5, one line with every address and where to save the
     file that was fetched by hand; that file is then used."""
 
@@ -517,8 +530,9 @@ def test_f102_no_network(get, web, monkeypatch):
     assert is_whole()
 
 
+@pytest.mark.fault(102)
 @pytest.mark.parametrize("hand", [GOOD[:999], zip_member("../x")], ids=["cut", "harmful"])
-def test_f102_what_was_fetched_by_hand_is_checked_too(get, hand):
+def test_a_file_fetched_by_hand_is_checked_too(get, hand):
     """The file that was put there by hand is cut or harmful: exit 5, the user's file stays."""
     Path("datasets").mkdir()
     Path("datasets/mini.zip").write_bytes(hand)
@@ -543,8 +557,9 @@ OTHERS = {
 }
 
 
+@pytest.mark.fault(102)
 @pytest.mark.parametrize("kind", OTHERS)
-def test_f102_something_else_is_sent(get, web, kind):
+def test_an_answer_that_is_no_archive_is_refused(get, web, kind):
     """A captive portal's page with status 200, errors, circles of redirections, no HTTP: exit 5 naming the address;
     half a file that was there before is not harmed."""
     answer, words = OTHERS[kind]
@@ -556,7 +571,8 @@ def test_f102_something_else_is_sent(get, web, kind):
     assert Path("datasets/mini.zip.part").read_bytes() == GOOD[: len(GOOD) // 2]
 
 
-def test_f102_the_second_mirror_serves(get, web):
+@pytest.mark.fault(102)
+def test_the_next_mirror_serves_when_others_fail(get, web):
     """The first mirror answers 404, the second a login page, the third is right: said, and the third is taken."""
     web.at("/two/mini.zip", status(200, PAGE))
     good = web.at("/three/mini.zip", honest(GOOD))
@@ -571,7 +587,8 @@ def test_f102_the_second_mirror_serves(get, web):
     assert f"note: {base}two/mini.zip: sends a web page" in ended.out
 
 
-def test_f102_tls_that_cannot_be_trusted(get, web, tmp_path):
+@pytest.mark.fault(102)
+def test_untrusted_tls_is_refused(get, web, tmp_path):
     """The server's certificate is self-signed, or what answers is no TLS at all: exit 5, no byte is taken and
     nothing is asked by http instead."""
     if subprocess.run(["openssl", "version"], capture_output=True, check=False).returncode:
@@ -592,7 +609,8 @@ def test_f102_tls_that_cannot_be_trusted(get, web, tmp_path):
     assert web.asked == [] and secure.asked == []
 
 
-def test_f102_no_way_from_a_secure_address_to_another(web):
+@pytest.mark.fault(102)
+def test_a_redirection_from_https_to_http_is_not_followed(web):
     """A secure address leads to one that is not: the redirection is not followed."""
     handler = fetch._Redirect()
     request = fetch.urllib.request.Request("https://example.org/mini.zip")
@@ -600,8 +618,9 @@ def test_f102_no_way_from_a_secure_address_to_another(web):
         handler.redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://example.org/x")
 
 
+@pytest.mark.fault(102)
 @pytest.mark.parametrize("kind", ["works", "dead", "refuses"])
-def test_f102_a_proxy(get, web, monkeypatch, kind):
+def test_a_proxy_is_used_or_named(get, web, monkeypatch, kind):
     """The environment names a proxy that works, is dead, or wants a password: used; or exit 5 with a line that names
     it, without the password in its address."""
     address = f"127.0.0.1:{web.port if kind != 'dead' else closed_port()}"
@@ -616,7 +635,8 @@ def test_f102_a_proxy(get, web, monkeypatch, kind):
         assert "secret" not in ended.err
 
 
-def test_f102_a_disk_too_small_from_the_start(get, web, monkeypatch):
+@pytest.mark.fault(102)
+def test_a_disk_too_small_is_refused_before_the_download(get, web, monkeypatch):
     """The disk has less room than the archive and its files need: exit 5 with both numbers, before a byte is asked for,
     or, if the size is not known, once the server tells it."""
     monkeypatch.setattr(disk_space, "free", lambda folder: 300_000)
@@ -628,8 +648,9 @@ def test_f102_a_disk_too_small_from_the_start(get, web, monkeypatch):
     assert len(web.asked) == 1 and os.listdir("datasets") == []
 
 
+@pytest.mark.fault(102)
 @pytest.mark.parametrize("where", ["the download", "the files"])
-def test_f102_a_disk_that_gets_full(process, web, tmp_path, where):
+def test_a_disk_that_fills_up_leaves_no_half_data_set(process, web, tmp_path, where):
     """No space is left while the file is written, or while it is unpacked: exit 5 with the path and --to; what came
     stays as .part, no half data set; with room again the same command ends right, asking only for the rest."""
     url = web.at("/x", honest(GOOD))
@@ -706,8 +727,9 @@ MOMENTS = [("_read", 1), ("_read", 2), ("_read", 9), ("fsync", 1), ("fsync", 2),
            ("replace", 2), ("rename", 1), ("fsync", 14), ("unlink", 1), ("unlink", 2)]  # fmt: skip
 
 
+@pytest.mark.fault(102)
 @pytest.mark.parametrize(("call", "number"), MOMENTS)
-def test_f102_killed_while_it_unpacks(process, web, tmp_path, monkeypatch, call, number):
+def test_a_kill_while_unpacking_leaves_no_half_data_set(process, web, tmp_path, monkeypatch, call, number):
     """kill -9 at chosen calls between the first byte and the last clean-up: the data set is whole or not there at all;
     the same command again ends right, and nothing of the first is left."""
     monkeypatch.chdir(tmp_path)
@@ -720,8 +742,9 @@ def test_f102_killed_while_it_unpacks(process, web, tmp_path, monkeypatch, call,
     assert is_whole() and sorted(os.listdir("datasets")) == ["downloads.json", "mini"]
 
 
+@pytest.mark.fault(102)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_f102_stopped_by_a_signal(start, process, web, tmp_path, monkeypatch, number):
+def test_a_download_stopped_by_a_signal_resumes(start, process, web, tmp_path, monkeypatch, number):
     """Ctrl-C or SIGTERM in mid-download: exit 130 or 143, the .part stays, and the same command goes on from it."""
     monkeypatch.chdir(tmp_path)
     sent = threading.Event()
@@ -743,7 +766,8 @@ def test_f102_stopped_by_a_signal(start, process, web, tmp_path, monkeypatch, nu
     assert process("scripts/download", "mini", "--url", url).code == 0 and is_whole()
 
 
-def test_f102_two_downloads_of_one_name(start, process, web, tmp_path, monkeypatch):
+@pytest.mark.fault(102)
+def test_a_second_download_of_one_name_is_refused(start, process, web, tmp_path, monkeypatch):
     """The same name is downloaded by two processes at once: the second says so and ends with 5, the first is not
     disturbed; two different names do not mind each other."""
     monkeypatch.chdir(tmp_path)
@@ -770,7 +794,8 @@ def test_f102_two_downloads_of_one_name(start, process, web, tmp_path, monkeypat
 # F103: what is there already
 
 
-def test_f103_what_is_there_is_not_overwritten(get, web):
+@pytest.mark.fault(103)
+def test_an_existing_folder_is_not_overwritten(get, web):
     """The data set's folder exists: made by this command, exit 0 and said; made by anybody else, even an empty one or a
     file or a dangling link, exit 5 and said; no byte is asked for or changed."""
     url = web.at("/x", honest(GOOD))
@@ -794,7 +819,8 @@ def test_f103_what_is_there_is_not_overwritten(get, web):
     assert web.asked == []
 
 
-def test_f103_one_name_of_two_kinds(get, web):
+@pytest.mark.fault(103)
+def test_one_name_in_two_collections_is_refused(get, web):
     """facades of CycleGAN is there and facades of pix2pix is asked for (and back): exit 5, not the wrong pictures."""
     url = web.at("/x", honest(GOOD_ARCHIVES["no folder around"]))
     assert get("facades", "--pix2pix", "--url", url).code == 0
@@ -802,7 +828,8 @@ def test_f103_one_name_of_two_kinds(get, web):
     assert ended.code == 5 and "folder 'datasets/facades': is there already" in ended.last
 
 
-def test_f103_a_generator_is_not_overwritten(get, web):
+@pytest.mark.fault(103)
+def test_the_users_own_generator_is_not_overwritten(get, web):
     """checkpoints/NAME_pretrained holds weights of the user's own: exit 5, the file stays as it was."""
     place = Path("checkpoints/horse2zebra_pretrained/latest_net_G.pth")
     place.parent.mkdir(parents=True)
@@ -811,7 +838,8 @@ def test_f103_a_generator_is_not_overwritten(get, web):
     assert ended.code == 5 and "is there already" in ended.last and place.read_bytes() == b"mine" and web.asked == []
 
 
-def test_f102_a_record_that_is_spoilt(get, web):
+@pytest.mark.fault(102)
+def test_a_damaged_download_record_is_refused(get, web):
     """downloads.json was damaged: exit 5 names it, nothing is put in place on a guess."""
     Path("datasets").mkdir()
     Path("datasets/downloads.json").write_text("[1, 2")

@@ -65,8 +65,9 @@ WRONG = {  # what the file was made with: the first difference from USUAL, and t
 }  # fmt: skip
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize("case", WRONG)
-def test_f054_another_generator_names_key_shapes_and_flags(case, tmp_path):
+def test_another_generator_names_key_shapes_and_flags(case, tmp_path):
     """Weights of another --netG, --ngf, --norm, ...: exit 4 in one line with the first differing key, both shapes, and
     just the flags that would fit; nothing is half loaded."""
     how, difference, flags = WRONG[case]
@@ -75,6 +76,7 @@ def test_f054_another_generator_names_key_shapes_and_flags(case, tmp_path):
     assert line == f"file '{tmp_path / 'x.pth'}': does not fit this network: {difference}; it was made with {flags}"
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize(("mine", "theirs", "flags"), [
     (dict(), dict(ndf=6), "--ndf 6"),
     (dict(), dict(netD="n_layers", n_layers_D=2), "--netD n_layers --n_layers_D 2"),
@@ -83,23 +85,25 @@ def test_f054_another_generator_names_key_shapes_and_flags(case, tmp_path):
     (dict(), dict(netD="pixel", norm="batch"), "--netD pixel --norm batch"),
     (dict(norm="batch"), dict(), "--norm instance"),
 ])  # fmt: skip
-def test_f054_another_discriminator_names_key_shapes_and_flags(mine, theirs, flags):
+def test_another_discriminator_names_key_shapes_and_flags(mine, theirs, flags):
     """The same of --netD, --ndf, --n_layers_D."""
     line = misfit(judge(**mine), judge(**theirs).state_dict())
     assert re.search(r"'[\w.]+' is (absent|[\dx]+) in the file and (absent|[\dx]+) in the network; ", line)
     assert line.endswith(f"; it was made with {flags}")
 
 
-def test_f054_the_discriminator_of_another_gan_is_known_by_its_channels():
+@pytest.mark.fault(54)
+def test_another_gans_discriminator_is_known_by_its_channels():
     """pix2pix's discriminator, which sees two pictures, given to cycle_gan."""
     line = misfit(judge(3), judge(6).state_dict())
     assert line.endswith("it judges 6 channels, this one 3 (pix2pix's judges A and B together)")
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
 @pytest.mark.parametrize("how", [dict(netD="basic"), dict(netD="pixel"),
                                  *(dict(netD="n_layers", n_layers_D=n) for n in (1, 2, 4, 8))], ids=str)  # fmt: skip
-def test_f054_every_discriminator_of_ours_is_known(norm, how):
+def test_every_discriminator_here_is_recognised(norm, how):
     """What is told of a discriminator rebuilds its keys and shapes."""
     state = judge(4, norm=norm, ndf=3, **how).state_dict()
     found = infer_discriminator(state)
@@ -109,7 +113,8 @@ def test_f054_every_discriminator_of_ours_is_known(norm, how):
     assert infer_discriminator(build().state_dict()) == infer_discriminator(build(netG="unet_32").state_dict()) == {}
 
 
-def test_f054_networks_of_classes_are_known():
+@pytest.mark.fault(54)
+def test_networks_with_classes_are_recognised():
     """cgan's generator and discriminator: what differs is told, classes too."""
     G, D = ClassGenerator(5, 3, 32, 20, 10, ngf=4), ClassDiscriminator(5, 3, 32, ndf=4)
     assert explain(G.state_dict(), ClassGenerator(7, 1, 64, 30, 10, ngf=6).state_dict()) == (
@@ -121,7 +126,8 @@ def test_f054_networks_of_classes_are_known():
     assert misfit(build(), G.state_dict()).endswith("these are weights of a generator of --model cgan")
 
 
-def test_f054_weights_of_nothing_known_get_the_general_remedy():
+@pytest.mark.fault(54)
+def test_unknown_weights_get_the_general_remedy():
     """A network that is none of the reference's: key, shapes, and which flags to look at."""
     line = misfit(build(), nn.Linear(2, 2).state_dict())
     assert line.endswith("in the network; check --netG, --ngf, --norm and --no_dropout")
@@ -129,7 +135,8 @@ def test_f054_weights_of_nothing_known_get_the_general_remedy():
     assert "'model.99.weight' is 2x3 in the file and absent in the network" in misfit(build(), state)
 
 
-def test_f054_numbers_of_another_kind_or_range_do_not_fit():
+@pytest.mark.fault(54)
+def test_numbers_of_another_kind_or_range_do_not_fit():
     """Whole or complex numbers for fractions, values beyond float32: exit 4; never rounded, cut or Inf."""
     own = dict(build().state_dict())
     for other in (torch.int8, torch.complex64, torch.bool):
@@ -153,6 +160,7 @@ def changed(**changes):
     return {key: value for key, value in state.items() if value is not None}
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize(("changes", "key", "have", "want"), [
     ({"0__weight": torch.ones(4, 2, 1, 1)}, "0.weight", "4x2x1x1", "3x2x1x1"),
     ({"0__bias": None}, "0.bias", "absent", "3"),
@@ -161,7 +169,7 @@ def changed(**changes):
     ({"0__weight": torch.ones(1, 2, 1, 1), "0__bias": None}, "0.weight", "1x2x1x1", "3x2x1x1"),
     ({"1__num_batches_tracked": torch.ones(2, dtype=torch.long)}, "1.num_batches_tracked", "2", "one number"),
 ])  # fmt: skip
-def test_f054_any_network_names_the_first_key_and_both_shapes(changes, key, have, want):
+def test_any_network_names_the_first_key_and_both_shapes(changes, key, have, want):
     """A plug-in's own network: key and shapes, and the caller's remedy if there is one."""
     line = misfit(tiny(), changed(**changes))
     assert f"'{key}' is {have} in the file and {want} in the network" in line
@@ -169,7 +177,8 @@ def test_f054_any_network_names_the_first_key_and_both_shapes(changes, key, have
     assert misfit(tiny(), changed(**changes), "x.pth", "leave out --ngf").endswith("; leave out --ngf")
 
 
-def test_f054_train_and_test_say_it_in_their_last_line(command, tmp_path):
+@pytest.mark.fault(54)
+def test_train_and_test_name_fitting_flags_in_their_last_line(command, tmp_path):
     """--continue_train with bare .pth files and test.py with flags that do not fit: exit 4, the flags that would, and
     which of those given to leave out; nothing is written over."""
     torch.manual_seed(0)
@@ -186,6 +195,7 @@ def test_f054_train_and_test_say_it_in_their_last_line(command, tmp_path):
     assert ended.last.endswith("; it was made with --ngf 6; leave out --ngf")
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize(("flags", "key", "remedy"), [
     (["--ngf", 6], "'G.model.1.weight' is 4x3x7x7 in the file and 6x3x7x7 in the network", "--ngf"),
     (["--ngf", 6, "--lr", 0.1], "'G.model.1.weight' is", "--ngf"),
@@ -193,7 +203,7 @@ def test_f054_train_and_test_say_it_in_their_last_line(command, tmp_path):
      "'D.net.0.weight' is absent in the file and 5x6x1x1 in the network", "--ndf, --netD"),
     (["--norm", "instance"], "in the network", "--norm"),
 ])  # fmt: skip
-def test_f054_a_state_of_other_flags_names_the_flags_to_leave_out(command, tmp_path, flags, key, remedy):
+def test_a_state_of_other_flags_names_the_flags_to_leave_out(command, tmp_path, flags, key, remedy):
     """--continue_train of a run of ours with other flags of architecture: first key, shapes, the flag to leave out."""
     argv = [*TRAIN, "--model", "pix2pix", "--name", "run"]
     assert command("train", *argv).code == 0
@@ -205,7 +215,8 @@ def test_f054_a_state_of_other_flags_names_the_flags_to_leave_out(command, tmp_p
     assert command("train", "--name", "run", "--continue_train", "--n_epochs", 2).code == 0
 
 
-def test_f054_init_from_warns_of_a_poor_fit(command, tmp_path):
+@pytest.mark.fault(54)
+def test_init_from_warns_of_a_poor_fit(command, tmp_path):
     """--init_from of other widths: a warning with the first misfitting key and the flags; nothing fitting: exit 4."""
     theirs = published(tmp_path, build(ngf=6))
     argv = [*TRAIN, "--model", "pix2pix", "--norm", "instance", "--no_dropout", "--name", "x", "--init_from", theirs]
@@ -225,7 +236,8 @@ def test_f054_init_from_warns_of_a_poor_fit(command, tmp_path):
 # --- F55: another network, and other times
 
 
-def test_f055_a_discriminator_given_as_generator_is_recognised(command, tmp_path):
+@pytest.mark.fault(55)
+def test_a_discriminator_given_as_generator_is_recognised(command, tmp_path):
     """D's file in G's place, for test.py, --continue_train and --init_from: exit 4, saying what it is."""
     folder = published(tmp_path, judge()).parent
     torch.save(build().state_dict(), folder / "latest_net_D.pth")
@@ -238,7 +250,8 @@ def test_f055_a_discriminator_given_as_generator_is_recognised(command, tmp_path
     assert ended.code == 4 and "these are weights of a generator (--netG resnet_4blocks)" in ended.last
 
 
-def test_f055_a_and_b_swapped_load(command, tmp_path):
+@pytest.mark.fault(55)
+def test_a_and_b_swapped_load(command, tmp_path):
     """G_A's file under G_B's name and the other way round: both of one architecture, they load."""
     argv = [*TRAIN, "--model", "cycle_gan", "--name", "run"]
     assert command("train", *argv).code == 0
@@ -286,9 +299,10 @@ def _without(state, word):
     return state
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("quirk", QUIRKS)
-def test_f055_weights_with_old_quirks_load(quirk, legacy, tmp_path):
+def test_weights_with_old_quirks_load(quirk, legacy, tmp_path):
     """module. and _orig_mod. prefixes, statistics of old instance norms, no counters, state_dict inside a checkpoint,
     other precisions (17 kinds, zip and old format): they load, and the network computes the same."""
     norm, change = QUIRKS[quirk]
@@ -315,7 +329,8 @@ def old_quirks_of_norms():
                       "2__num_batches_tracked": torch.tensor(9)})  # fmt: skip
 
 
-def test_f055_old_quirks_of_norms_are_no_difference():
+@pytest.mark.fault(55)
+def test_old_quirks_of_norms_are_no_difference():
     """Old files count no batches, and hold statistics of instance norms that have none."""
     state, target = old_quirks_of_norms(), tiny()
     weight_files.fit(target, state, "x.pth")
@@ -324,7 +339,8 @@ def test_f055_old_quirks_of_norms_are_no_difference():
     assert "2.running_mean" in state  # the caller's weights stay as they were
 
 
-def test_f055_a_file_of_2017_written_by_python_2_loads(tmp_path):
+@pytest.mark.fault(55)
+def test_a_file_of_2017_written_by_python_2_loads(tmp_path):
     """An OrderedDict as pairs, 8-bit texts, tensors rebuilt the way before torch 0.4, storages on a GPU, views."""
 
     def short(value):  # how Python 2 wrote texts
@@ -349,7 +365,8 @@ def test_f055_a_file_of_2017_written_by_python_2_loads(tmp_path):
     assert found["model.0.weight"].tolist() == [[1, 2], [3, 4]] and found["model.0.bias"].tolist() == [2, 3]
 
 
-def test_f055_a_zip_of_torch_1_6_loads(tmp_path):
+@pytest.mark.fault(55)
+def test_a_zip_of_torch_1_6_loads(tmp_path):
     """Without byte order, alignment and identity, with large numbers as names."""
     key = "94350234771568"
     pickled = b"\x80\x02}" + text("weight") + hostile.tensor(where=storage(key)) + b"s."
@@ -357,8 +374,9 @@ def test_f055_a_zip_of_torch_1_6_loads(tmp_path):
     assert weight_files.weights(tmp_path / "x.pth")["weight"].tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_f055_what_torch_writes_of_plain_things_is_read(legacy, tmp_path):
+def test_plain_tensors_and_containers_come_back_equal(legacy, tmp_path):
     """Every type of tensor and plain container that states and training checkpoints hold comes back equal."""
     shared = torch.arange(6.0)
     types = ("float16", "bfloat16", "float64", "int8", "int16", "int32", "int64", "uint8", "bool", "complex64",
@@ -399,8 +417,9 @@ def known_networks():
     ]
 
 
+@pytest.mark.fault(58)
 @pytest.mark.parametrize("number", range(8))
-def test_f058_a_known_key_of_any_shape_is_no_crash(number, full):
+def test_a_known_key_of_any_shape_fits_or_is_refused(number, full):
     """A known network's keys, each in turn of no, one to five or empty dimensions, or absent: it fits or is refused."""
     net = known_networks()[number]
     whole = dict(net.state_dict())
@@ -416,8 +435,9 @@ def test_f058_a_known_key_of_any_shape_is_no_crash(number, full):
     assert kind(whole | {"model." + "9" * 5000 + ".conv_block.1.weight": torch.ones(1)}) in ("", kind(whole))
 
 
+@pytest.mark.fault(58)
 @pytest.mark.parametrize("key", ["model.1.weight", "model.model.0.weight"])
-def test_f058_one_tensor_that_claims_a_giant_network_builds_none(command, tmp_path, key):
+def test_one_tensor_of_a_giant_network_builds_none(command, tmp_path, key):
     """A bare .pth whose first layer says a million channels, 4 MB of it: test.py builds no such network, exit 4."""
     net = build(norm="batch") if key == "model.1.weight" else build(netG="unet_32")
     published(tmp_path, net)

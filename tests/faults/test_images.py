@@ -41,7 +41,8 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def test_f032_files_that_are_no_pictures(joined, command, tmp_path):
+@pytest.mark.fault(32)
+def test_files_that_are_no_pictures_are_told_at_once(joined, command, tmp_path):
     """An empty file, a web page and text among the pictures: all told at once, exit 3, before anything is made."""
     (joined / "03.png").write_bytes(b"")
     (joined / "17.png").write_bytes(b"<html>404</html>")
@@ -58,6 +59,7 @@ def test_f032_files_that_are_no_pictures(joined, command, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize(("content", "why"), [
     (b"", "not an image (empty file)"),
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
@@ -69,14 +71,15 @@ def test_f032_files_that_are_no_pictures(joined, command, tmp_path):
     (b"%PDF-1.4\n", "cannot be read"),
     (b"8BPS\x00\x01" + bytes(40), "cannot be read"),
 ])  # fmt: skip
-def test_f032_a_file_is_named_with_what_it_is_instead(content, why, tmp_path):
+def test_a_file_that_is_no_picture_is_named_with_its_kind(content, why, tmp_path):
     """Empty, a Git LFS pointer, a web page, text, a cut header, a document, called x.png: one line says which."""
     (tmp_path / "x.png").write_bytes(content)
     assert why in refused(tmp_path / "x.png")
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "tif", "webp", "ppm"])
-def test_f033_a_truncated_picture_opens_and_is_refused(kind, tmp_path):
+def test_a_truncated_picture_opens_and_is_refused(kind, tmp_path):
     """Half a file of each kind, which opens: refused by its name, and no reader is told to put up with it."""
     file = io.BytesIO()
     picture(0, 64, 64).save(file, Image.registered_extensions()["." + kind])
@@ -86,8 +89,9 @@ def test_f033_a_truncated_picture_opens_and_is_refused(kind, tmp_path):
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_f033_a_truncated_picture_met_in_mid_epoch(command, files, workers):
+def test_a_truncated_picture_met_in_mid_epoch_is_named(command, files, workers):
     """A sound header and not all pixels, with and without workers: training begins; then one line names the file."""
     name = late_picture(files / "paired" / "train")
     flags = [*PIX2PIX, "--num_threads", workers, "--serial_batches", "--print_freq", 1, "--fixed_samples", 0]
@@ -103,8 +107,9 @@ def test_f033_a_truncated_picture_met_in_mid_epoch(command, files, workers):
     check(ended, 3, [f"paired/train/{name}"], debug=True)
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("threads", [0, 2])
-def test_f033_skipped_pictures_are_replaced_by_the_next_and_listed(joined, threads, capsys):
+def test_skipped_pictures_are_replaced_by_the_next_and_listed(joined, threads, capsys):
     """Three truncated pictures, --on_bad_image skip, with and without workers: the next ones stand in, all listed."""
     for number in (7, 8, 39):
         halve(joined / f"{number:02d}.png")
@@ -119,8 +124,9 @@ def test_f033_skipped_pictures_are_replaced_by_the_next_and_listed(joined, threa
     assert sum(bool(re.match(r".*train/(07|08|39)\.png: cannot be read", line)) for line in lines) == 3
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("threads", [0, 2])
-def test_f033_more_than_a_few_skipped_pictures_end_the_run(joined, threads, capsys):
+def test_more_than_a_few_skipped_pictures_end_the_run(joined, threads, capsys):
     """Six of 40 pictures truncated (more than 1 % and than a handful) with --on_bad_image skip: exit 3, naming them."""
     for number in range(20, 26):
         halve(joined / f"{number:02d}.png")
@@ -130,7 +136,8 @@ def test_f033_more_than_a_few_skipped_pictures_end_the_run(joined, threads, caps
     assert sum("cannot be read" in line for line in capsys.readouterr().err.splitlines()) == 6
 
 
-def test_f036_an_eps_named_png_is_refused_and_no_interpreter_is_started(tmp_path, monkeypatch):
+@pytest.mark.fault(36)
+def test_an_eps_named_png_is_refused_without_ghostscript(tmp_path, monkeypatch):
     """An EPS file called x.png, which Pillow would hand to Ghostscript: refused, and no process is started."""
     children = []
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: children.append(args))
@@ -142,20 +149,23 @@ def test_f036_an_eps_named_png_is_refused_and_no_interpreter_is_started(tmp_path
     assert children == []
 
 
-def test_f040_a_picture_too_small_for_the_crop(command, files):
+@pytest.mark.fault(40)
+def test_a_picture_too_small_for_the_crop_is_named(command, files):
     """A pair smaller than the crop, met in mid-epoch: exit 3 with the file, its size and --crop_size."""
     picture(1, 70, 30).save(files / "paired" / "train" / "4.png")
     ended = command("train", *PIX2PIX, "--preprocess", "crop", "--crop_size", 32, "--serial_batches")
     check(ended, 3, ["image 'paired/train/4.png'", "35x30", "--crop_size 32"])
 
 
-def test_f040_a_pair_of_one_pixel(tmp_path):
+@pytest.mark.fault(40)
+def test_a_pair_one_pixel_wide_is_refused(tmp_path):
     """A file of A|B one pixel wide: refused by its name."""
     save(picture(0, 1, 20), tmp_path / "train" / "x.png")
     assert str(tmp_path / "train" / "x.png") in refused_data("aligned", tmp_path)
 
 
-def test_f040_an_odd_width_of_a_pair(tmp_path):
+@pytest.mark.fault(40)
+def test_a_pair_of_odd_width_is_refused_unless_scaled(tmp_path):
     """A pair 37 wide, whose halves round to 16 and 20: refused by file and width; taken where scaled alike."""
     save(picture(0, 37, 20), tmp_path / "train" / "x.png")
     text = refused_data("aligned", tmp_path, "--preprocess", "none")
@@ -165,7 +175,8 @@ def test_f040_an_odd_width_of_a_pair(tmp_path):
     assert got["A"].shape == got["B"].shape == (3, 32, 32)
 
 
-def test_f040_partners_of_other_sizes(sides, command, tmp_path):
+@pytest.mark.fault(40)
+def test_partners_of_other_sizes_are_listed(sides, command, tmp_path):
     """Two pairs whose partners differ in size: listed with both files and sizes, exit 3, before anything is made."""
     for number in (4, 17):
         put(picture(number, 52, 40), sides / "trainB" / f"{number:02d}.png")
@@ -180,7 +191,8 @@ def test_f040_partners_of_other_sizes(sides, command, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_f042_pairs_without_partner(sides, command, tmp_path):
+@pytest.mark.fault(42)
+def test_pictures_without_a_partner_are_listed(sides, command, tmp_path):
     """Fourteen pictures of trainA and trainB without a partner: the first ten listed, the rest counted, exit 3."""
     for number in range(12):
         (sides / "trainB" / f"{number:02d}.png").unlink()
@@ -197,7 +209,8 @@ def test_f042_pairs_without_partner(sides, command, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_f042_partners_in_other_capitals(sides):
+@pytest.mark.fault(42)
+def test_partners_in_other_capitals_are_no_pair(sides):
     """X7.png and x7.PNG: no pair, and the line says that there is the other."""
     (sides / "trainB" / "07.png").rename(sides / "trainB" / "x7.PNG")
     (sides / "trainA" / "07.png").rename(sides / "trainA" / "X7.png")
@@ -205,7 +218,8 @@ def test_f042_partners_in_other_capitals(sides):
         make("aligned", sides)
 
 
-def test_f043_f044_pipes_and_links_to_nowhere(folder):
+@pytest.mark.fault(43, 44)
+def test_pipes_and_dangling_links_are_left_out(folder):
     """A pipe, a dangling link and a link to itself, called pictures: left out at once, never opened."""
     os.mkfifo(folder / "pipe.png")
     (folder / "dangling.png").symlink_to(folder / "gone.png")
@@ -213,7 +227,8 @@ def test_f043_f044_pipes_and_links_to_nowhere(folder):
     assert names(folder) == ["a.JPG", "b.png", "sub/deep/c.tif"]
 
 
-def test_f043_a_folder_that_may_not_be_read(folder, monkeypatch):
+@pytest.mark.fault(43)
+def test_an_unreadable_folder_is_refused_by_name(folder, monkeypatch):
     """A folder that the system does not let be listed: refused by its name and the system's reason."""
     scandir = os.scandir
 
@@ -227,14 +242,16 @@ def test_f043_a_folder_that_may_not_be_read(folder, monkeypatch):
         list_files(str(folder))
 
 
-def test_f043_files_that_go_while_they_are_listed(folder, monkeypatch):
+@pytest.mark.fault(43)
+def test_files_that_go_while_they_are_listed_are_left_out(folder, monkeypatch):
     """A file removed between the look at its folder and at itself: left out."""
     lstat = os.lstat
     monkeypatch.setattr(os, "lstat", lambda path: (os.unlink(path) if path[-5:] == b"b.png" else 0, lstat(path))[1])
     assert names(folder) == ["a.JPG", "sub/deep/c.tif"]
 
 
-def test_f044_links_back_up_and_across(folder, tmp_path):
+@pytest.mark.fault(44)
+def test_links_up_and_across_give_each_file_once(folder, tmp_path):
     """Links to the folder itself, to a sub-folder and twice to another folder: each real file once."""
     (folder / "sub" / "up").symlink_to(folder)
     (folder / "sub" / "deep" / "here").symlink_to(folder / "sub" / "deep")
@@ -247,7 +264,8 @@ def test_f044_links_back_up_and_across(folder, tmp_path):
     assert len({os.path.realpath(path) for path in found}) == 4
 
 
-def test_f044_three_links_back_up(folder, monkeypatch):
+@pytest.mark.fault(44)
+def test_three_links_to_their_parent_are_followed_once(folder, monkeypatch):
     """Three links to their own parent, 3^40 ways to go round: each folder and each link is looked into once."""
     looked, scandir = [], os.scandir
     for n in range(3):
@@ -263,7 +281,8 @@ def test_f044_three_links_back_up(folder, monkeypatch):
     assert len(looked) <= 4 + 3, "each folder, and each link once"
 
 
-def test_f044_a_file_linked_beside_itself(folder):
+@pytest.mark.fault(44)
+def test_a_picture_linked_beside_itself_counts_once(folder):
     """A link to a picture in the same folder: one picture."""
     (folder / "again.png").symlink_to(folder / "b.png")
     assert len({os.path.realpath(path) for path in list_files(str(folder))}) == len(list_files(str(folder))) == 3
@@ -276,7 +295,8 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def test_f046_hostile_file_names(tested, tmp_path):
+@pytest.mark.fault(46)
+def test_hostile_file_names_give_a_result_each(tested, tmp_path):
     """Names with #, %, ?, quotes, tags, line breaks, escapes: as many results as inputs, links that lead to them."""
     (tmp_path / "data").mkdir()
     for i, name in enumerate(HOSTILE):
@@ -290,7 +310,8 @@ def test_f046_hostile_file_names(tested, tmp_path):
         assert np.array_equal(pixels(done.images / f"{name}_real.png"), np.asarray(picture(i, 32, 32)))
 
 
-def test_f046_names_that_are_no_utf8(tested, tmp_path):
+@pytest.mark.fault(46)
+def test_names_that_are_no_utf8_are_tested_and_shown(tested, tmp_path):
     """A name of bytes that are no UTF-8: tested and shown."""
     (tmp_path / "data").mkdir()
     picture(1, 32, 32).save(tmp_path / "ok.png")
@@ -303,7 +324,8 @@ def test_f046_names_that_are_no_utf8(tested, tmp_path):
     assert len(Page(done.page).images) == 2
 
 
-def test_f046_the_longest_names(tested, tmp_path):
+@pytest.mark.fault(46)
+def test_the_longest_names_are_shortened_and_none_is_lost(tested, tmp_path):
     """Names of 255 bytes, to which results add their label: shortened, none lost."""
     (tmp_path / "data").mkdir()
     for name in ("a" * 251, "b" * 245, "é" * 125):
@@ -313,7 +335,8 @@ def test_f046_the_longest_names(tested, tmp_path):
     check_page(done.page)
 
 
-def test_f046_f047_names_that_some_file_systems_hold_for_one(tested, tmp_path):
+@pytest.mark.fault(46, 47)
+def test_names_that_some_disks_take_for_one_get_a_result_each(tested, tmp_path):
     """Names that differ only in capitals or in how an accent is written: a result each, whose names differ more."""
     for i, (place, name) in enumerate((("a", "\u00e9"), ("b", "e\u0301"), ("a", "Straße"), ("b", "STRASSE"))):
         (tmp_path / "data" / place).mkdir(parents=True, exist_ok=True)
@@ -338,8 +361,9 @@ COLLIDING = [
 ]
 
 
+@pytest.mark.fault(47)
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_f047_equal_stems(tested, tmp_path, batch_size):
+def test_equal_stems_give_a_result_each(tested, tmp_path, batch_size):
     """1.png, 1.bmp, a/1.png, b/1.png, ...: as many results as inputs with any batch size, none replaces another."""
     for i, name in enumerate(COLLIDING):
         path = tmp_path / "data" / name
@@ -368,8 +392,9 @@ FOLDERS = {  # what is done to data/trainA, what is said of it
 }
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize("case", FOLDERS)
-def test_f041_folders_without_pictures(case, command, tmp_path):
+def test_folders_without_pictures_are_refused(case, command, tmp_path):
     """trainA empty, missing, with other or hidden files, called 'trainA ': exit 3, what is there and expected."""
     for side in "AB":
         (tmp_path / "data" / f"train{side}").mkdir(parents=True)
@@ -382,13 +407,15 @@ def test_f041_folders_without_pictures(case, command, tmp_path):
     assert "see --dataroot, --phase and --dataset_mode" in ended.last and not (tmp_path / "checkpoints").exists()
 
 
-def test_f042_unpaired_sides_of_unequal_number(unpaired):
+@pytest.mark.fault(42)
+def test_unpaired_sides_may_differ_in_number(unpaired):
     """Five pictures of A and four of B, unpaired: allowed, said in one line; an epoch is the larger number."""
     dataset = make("unaligned", unpaired)
     assert dataset.notes == ["unpaired: trainA + trainB, 5 + 4 pictures"] and len(dataset) == 5
 
 
-def test_f042_names_that_differ_in_capitals_alone_are_flagged(unpaired):
+@pytest.mark.fault(42)
+def test_names_that_differ_in_capitals_alone_are_flagged(unpaired):
     """X.png and x.png in one folder: a note, for elsewhere they are one file."""
     for name in ("X.png", "x.png"):
         picture(1).save(unpaired / "trainA" / name)
@@ -396,7 +423,8 @@ def test_f042_names_that_differ_in_capitals_alone_are_flagged(unpaired):
     assert len(notes) == 2 and notes[1].endswith("trainA/X.png and another one differ in capitals alone")
 
 
-def test_f043_a_file_that_goes_after_it_was_listed(joined, command):
+@pytest.mark.fault(43)
+def test_a_file_that_goes_after_it_was_listed_is_named(joined, command):
     """A picture removed between listing and training, and one that is unreadable: named in one line, no hang."""
     dataset = make("aligned", joined.parent)
     (joined / "07.png").unlink()
@@ -406,7 +434,8 @@ def test_f043_a_file_that_goes_after_it_was_listed(joined, command):
         dataset.spec()
 
 
-def test_f043_a_disk_that_answers_with_errors(joined, monkeypatch):
+@pytest.mark.fault(43)
+def test_a_picture_on_a_failing_disk_is_named(joined, monkeypatch):
     """Reads that fail with EIO and ESTALE: the picture is named with the system's words."""
     dataset = make("aligned", joined.parent)
     opened = Image.open
@@ -422,7 +451,8 @@ def test_f043_a_disk_that_answers_with_errors(joined, monkeypatch):
             epoch(dataset)
 
 
-def test_f044_a_link_to_a_large_tree_is_followed_once(tmp_path):
+@pytest.mark.fault(44)
+def test_a_link_to_a_large_tree_is_followed_once(tmp_path):
     """A ring of folders that link to each other, at two depths: each file once, in bounded time."""
     for name in "abc":
         (tmp_path / "d" / name / "deep").mkdir(parents=True)
@@ -440,7 +470,8 @@ print(json.dumps(measured("unaligned", sys.argv[2], "[]")))
 """
 
 
-def test_f045_a_million_files(full, tmp_path, record_property):
+@pytest.mark.fault(45)
+def test_a_million_files_take_little_memory(full, tmp_path, record_property):
     """A million pictures (short form: 20,000): under 200 bytes of memory more for each, workers do not grow."""
     from benchmarks.many_files import write
 
@@ -460,7 +491,8 @@ def test_f045_a_million_files(full, tmp_path, record_property):
     assert more["worker"] < 2
 
 
-def test_f045_many_nested_folders(full, tmp_path):
+@pytest.mark.fault(45)
+def test_pictures_in_many_nested_folders_are_found(full, tmp_path):
     """10,000 folders (short form: 1,000), one in another as deep as a path can be, names of 255 bytes: all found."""
     for number in range(10_000 if full else 1_000):
         (tmp_path / "wide" / f"{number:05d}").mkdir(parents=True)

@@ -87,8 +87,9 @@ def chosen(calls, full):
     return [n for n, call in enumerate(calls, 1) if call != "write" or calls[n - 2] != "write"][::2]
 
 
+@pytest.mark.fault(1, 11)
 @pytest.mark.parametrize("power", [True, False], ids=["power cut", "kill -9"])
-def test_f001_f011_a_kill_at_every_file_system_call_of_a_save(
+def test_a_kill_at_any_file_call_of_a_save_loses_no_state(
     process, again, straight, truth, tmp_path, full, record_property, power
 ):
     """kill -9, or a cut of power that loses all that was not flushed, at each file-system call of a save: the newest
@@ -110,9 +111,12 @@ def test_f001_f011_a_kill_at_every_file_system_call_of_a_save(
     record_property(f"{what} at each file-system call of a save", f"{len(points)} of {len(points)} states whole")
 
 
+@pytest.mark.fault(1)
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: it injects kills into system calls")
 @pytest.mark.parametrize("call", ["openat", "write", "fsync", "rename", "close", "unlink"])
-def test_f001_a_kill_at_a_system_call_of_a_save(start, process, again, truth, straight, full, record_property, call):
+def test_a_kill_at_any_system_call_of_a_save_loses_no_state(
+    start, process, again, truth, straight, full, record_property, call
+):
     """kill -9 by the kernel at the k-th system call of each kind in a save, k = 1, 3, 5, ...: likewise."""
     killed = 0
     for at in range(1, 60, 2 if full else 12):  # a save has fewer of each; later ones hit the page
@@ -136,8 +140,10 @@ def test_f001_a_kill_at_a_system_call_of_a_save(start, process, again, truth, st
     record_property(f"kill -9 at every other system call {call} of a save", f"{killed} of {killed} states whole")
 
 
-def test_f001_kills_at_random_moments_of_saves(start, process, tmp_path, plugins, straight, truth, full,
-                                               record_property):  # fmt: skip
+@pytest.mark.fault(1)
+def test_kills_at_random_moments_of_saves_lose_no_state(
+    start, process, tmp_path, plugins, straight, truth, full, record_property
+):
     """kill -9 at random moments of saves, one run that saves at every step and is killed again and again: the newest
     state is always whole, and at last the run ends like the unbroken one."""
     draw, kills, folder = random.Random(1), 0, tmp_path / "checkpoints" / "run"
@@ -169,7 +175,10 @@ def _pause(seconds):
     threading.Event().wait(seconds)
 
 
-def test_f002_kills_at_random_moments_of_a_run(start, process, tmp_path, plugins, straight, full, record_property):
+@pytest.mark.fault(2)
+def test_a_run_killed_at_random_ends_like_the_unbroken_one(
+    start, process, tmp_path, plugins, straight, full, record_property
+):
     """kill -9 at random moments of a pix2pix run, from its start-up on, then --continue_train: weights, optimisers,
     logs and pictures end like the unbroken run's."""
     draw, wanted, restarts, longest = random.Random(2), 50 if full else 4, 0, 1.5
@@ -195,8 +204,8 @@ def test_f002_kills_at_random_moments_of_a_run(start, process, tmp_path, plugins
 ENDS = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129}
 
 
-def test_f003_f005_f007_signals_at_random_moments_of_a_run(start, process, tmp_path, plugins, straight, full,
-                                                           record_property):  # fmt: skip
+@pytest.mark.fault(3, 5, 7)
+def test_signals_at_random_moments_lose_no_step(start, process, tmp_path, plugins, straight, full, record_property):
     """SIGTERM, SIGINT or SIGHUP at random moments, start-up and saves among them: exit 143, 130 or 129 with one line,
     no step is lost, and continued the run ends like the unbroken one."""
     draw, wanted, done = random.Random(3), 200 if full else 9, 0
@@ -240,8 +249,9 @@ class Deaf(Pix2Pix):
 """
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize("name", ENDS)
-def test_f003_a_signal_that_is_swallowed_at_the_start(process, tmp_path, name):
+def test_a_signal_swallowed_at_the_start_still_stops_the_run(process, tmp_path, name):
     """A signal at start-up whose exception a plug-in (or a library) swallows: the run stops after its first step."""
     (tmp_path / "deaf.py").write_text(DEAF)
     ended = process("train", *FEW, "--max_dataset_size", 3, "--plugin", tmp_path / "deaf.py", "--model", "deaf",
@@ -251,8 +261,9 @@ def test_f003_a_signal_that_is_swallowed_at_the_start(process, tmp_path, name):
     assert newest(tmp_path / "checkpoints" / "run").stem == "state_000000001"
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("name", ENDS)
-def test_f004_a_signal_while_it_saves(start, process, again, straight, truth, name):
+def test_a_signal_during_a_save_lets_the_save_finish(start, process, again, straight, truth, name):
     """SIGTERM, SIGINT or SIGHUP while a state is being written: the save is finished, then the run ends."""
     folder = again()
     running = start("train", *CONTINUE, "--save_latest_freq", 1, before=partial(announce, saves=True))
@@ -266,7 +277,8 @@ def test_f004_a_signal_while_it_saves(start, process, again, straight, truth, na
     assert unequal(weights(folder), weights(straight("pix2pix")), "weights") == []
 
 
-def test_f005_a_second_ctrl_c_says_which_step_is_safe(start, again):
+@pytest.mark.fault(5)
+def test_a_second_ctrl_c_says_which_step_is_safe(start, again):
     """SIGINT twice: it ends at once with 130, the states stay as they were, and the line says which step is saved."""
     folder = again()
     before = {p.name: p.read_bytes() for p in folder.glob("*.p*t*")}
@@ -293,9 +305,10 @@ class Blocked(Aligned):
 '''
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_f006_a_signal_while_no_picture_comes(start, process, tmp_path, workers, name):
+def test_a_signal_while_loading_hangs_saves_and_ends_the_run(start, process, tmp_path, workers, name):
     """A signal while loading hangs (a FIFO nobody writes to), with and without workers: saved and ended all the same,
     no process and no shared memory is left, and nothing is lost."""
     os.mkfifo(tmp_path / "never")
@@ -339,8 +352,9 @@ class Struck(Aligned):
 '''
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("name", ENDS)
-def test_f006_a_signal_that_kills_a_worker_too(process, tmp_path, name):
+def test_a_signal_that_kills_a_worker_too_saves_the_run(process, tmp_path, name):
     """A signal to the whole group, of which a loader worker dies at once: saved and ended as asked, not an error."""
     (tmp_path / "struck.py").write_text(STRUCK)
     ended = process("train", *FEW, "--plugin", "struck.py", "--dataset_mode", "struck", "--serial_batches", "--name",
@@ -365,7 +379,8 @@ def descendants(pid):
     return found
 
 
-def test_f007_nobody_reads_its_output_any_more(start, plugins, straight, tmp_path):
+@pytest.mark.fault(7)
+def test_a_closed_output_does_not_stop_training(start, plugins, straight, tmp_path):
     """train.py | head -3: it trains on and ends like the run whose output was read."""
     running = start("train", *flags("pix2pix", plugins))
     for _ in range(3):
@@ -376,7 +391,8 @@ def test_f007_nobody_reads_its_output_any_more(start, plugins, straight, tmp_pat
     assert differences(straight("pix2pix"), tmp_path / "checkpoints" / "run") == []
 
 
-def test_f007_ctrl_c_that_ends_the_reader_too(start, plugins, straight, process, tmp_path):
+@pytest.mark.fault(7)
+def test_ctrl_c_that_ends_the_reader_too_saves_the_run(start, plugins, straight, process, tmp_path):
     """train.py | tee log, then Ctrl-C, which ends tee as well: the run is saved all the same, and exits with 130."""
     running = start("train", *flags("pix2pix", plugins), STOP_AFTER_STEP="5", STOP_BY="waiting")
     assert any(line.startswith("(epoch: 2, iters: 4,") for line in running.stdout)
@@ -388,7 +404,8 @@ def test_f007_ctrl_c_that_ends_the_reader_too(start, plugins, straight, process,
     run_to_its_end(process, tmp_path / "checkpoints" / "run", straight)
 
 
-def test_f008_halted_and_let_go_on(start, plugins, straight, tmp_path):
+@pytest.mark.fault(8)
+def test_a_halted_run_goes_on_without_the_watchdog(start, plugins, straight, tmp_path):
     """SIGSTOP for longer than --watchdog, then SIGCONT: it goes on, and the watchdog does not bark."""
     running = start("train", *flags("pix2pix", plugins), "--watchdog", 2, STOP_AFTER_STEP="4", STOP_BY="waiting")
     assert any(line.startswith("(epoch: 2, iters: 2,") for line in running.stdout)
@@ -401,7 +418,8 @@ def test_f008_halted_and_let_go_on(start, plugins, straight, tmp_path):
     assert [d for d in found if "watchdog" not in d] == []
 
 
-def test_f009_out_of_memory_in_a_step(process, tmp_path):
+@pytest.mark.fault(9)
+def test_a_step_out_of_memory_names_options_that_need_less(process, tmp_path):
     """A limit of memory (RLIMIT_AS) that a step exceeds: exit 5 with the options that need less; states stay."""
     few = ["--n_epochs_decay", 0, "--max_dataset_size", 8, "--name", "run"]
     argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", *few]
@@ -417,7 +435,8 @@ def test_f009_out_of_memory_in_a_step(process, tmp_path):
     assert {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/run").glob("*.p*t*")} == before
 
 
-def test_f010_left_over_files_of_a_killed_save_are_removed_and_named(command, tmp_path):
+@pytest.mark.fault(10)
+def test_left_over_files_of_a_killed_save_are_removed_and_named(command, tmp_path):
     """A half-written file of a killed save: named and removed at the next start, by whoever holds the lock."""
     assert command("train", *FEW, "--name", "run").code == 0
     folder = tmp_path / "checkpoints" / "run"
@@ -429,7 +448,8 @@ def test_f010_left_over_files_of_a_killed_save_are_removed_and_named(command, tm
     assert not half.exists() and sorted(checkpoint.state_files(folder)) == [1, 2]
 
 
-def test_f001_weights_that_a_kill_left_out_are_written_on_resume_and_others_stay(command, straight, tmp_path):
+@pytest.mark.fault(1)
+def test_resume_writes_the_weights_that_a_kill_left_out(command, straight, tmp_path):
     """Weights missing, cut short or older than their state when a run is continued: written from the state. Weights
     that somebody put there since stay as they are."""
     folder = tmp_path / "checkpoints" / "run"
@@ -450,7 +470,8 @@ def test_f001_weights_that_a_kill_left_out_are_written_on_resume_and_others_stay
     assert (folder / "latest_net_G.pth").read_bytes() == theirs
 
 
-def test_f004_a_stop_is_no_error_that_anybody_answers():
+@pytest.mark.fault(4)
+def test_no_handler_takes_a_stop_for_an_error():
     """A signal's exception, thrown into whatever runs: no `except Exception` on the way takes it for a damaged file."""
     from cli.signals import _NoBatch
 

@@ -51,7 +51,8 @@ def refusal(path):
     return text
 
 
-def test_f057_the_canary_sings_when_it_is_let(canary, tmp_path):
+@pytest.mark.fault(57)
+def test_an_unprotected_read_runs_the_malicious_file(canary, tmp_path):
     """What the other tests refuse is live: read without protection, the file makes the canary."""
     path = tmp_path / "x.pth"
     gadget = hostile.gadgets(canary)["os.mkdir"]
@@ -61,8 +62,9 @@ def test_f057_the_canary_sings_when_it_is_let(canary, tmp_path):
         canary.rmdir()
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("what", hostile.gadgets(NOWHERE))
-def test_f057_an_object_in_a_file_of_weights_is_never_made(what, canary, tmp_path, forced):
+def test_an_object_in_a_file_of_weights_is_never_made(what, canary, tmp_path, forced):
     """Pickles that would call, import or build something (96 kinds, zip and old format), also with
     TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1: exit 4 in one line, nothing is run."""
     for write in (hostile.zipped, hostile.legacy):
@@ -71,9 +73,10 @@ def test_f057_an_object_in_a_file_of_weights_is_never_made(what, canary, tmp_pat
         assert not canary.exists()
 
 
+@pytest.mark.fault(57)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("where", hostile.CONTAINERS)
-def test_f057_wherever_the_pickle_lies(where, canary, tmp_path, forced):
+def test_a_malicious_pickle_is_refused_wherever_it_lies(where, canary, tmp_path, forced):
     """The same pickle raw, in a tar, in a header, beside or under another data.pkl: refused in one line, not run."""
     body = hostile.call("os.mkdir", hostile.text(str(canary)))
     path = tmp_path / "x.pth"
@@ -135,8 +138,9 @@ def hashed(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".pt", ".pth", ".jsonl", ".txt")}
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("part", PARTS)
-def test_f057_an_object_in_a_runs_state_is_never_made(part, trained, canary, tmp_path, command, forced):
+def test_an_object_in_a_runs_state_is_never_made(part, trained, canary, tmp_path, command, forced):
     """An object in the options, pool, optimiser or any part of state_N.pt: --continue_train exits 4 in one line,
     nothing is run, the folder is as it was."""
     folder = tmp_path / "checkpoints" / "x"
@@ -183,8 +187,9 @@ def _place(state, place):
     state["generators"]["numpy"] = (kind, keys, place, *rest)
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("part", WRONG)
-def test_f057_a_state_of_wrong_values_is_refused(part, trained, tmp_path, command):
+def test_a_state_of_wrong_values_is_refused(part, trained, tmp_path, command):
     """Plain values of the wrong kind in any part of state_N.pt (22 of them; numpy would read beyond its memory): exit 4
     in one line, the folder is as it was."""
     folder = tmp_path / "checkpoints" / "x"
@@ -199,7 +204,8 @@ def test_f057_a_state_of_wrong_values_is_refused(part, trained, tmp_path, comman
     assert hashed(folder) == before
 
 
-def test_f057_commands_refuse_them_too(tmp_path, canary, process, record_property, full):
+@pytest.mark.fault(57)
+def test_commands_refuse_malicious_files(tmp_path, canary, process, record_property, full):
     """test.py and train.py (--continue_train, --init_from) with such files, in processes with
     TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1: exit 4, one line, nothing is run."""
     every = list(hostile.gadgets(canary).items())
@@ -241,8 +247,9 @@ print(count)
 """
 
 
+@pytest.mark.fault(57)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: nothing tells of system calls")
-def test_f057_no_process_is_started_and_no_connection_made(tmp_path, canary, record_property):
+def test_malicious_files_start_no_process_and_no_connection(tmp_path, canary, record_property):
     """All of them read under strace: no execve, no connection, none but the files' own are opened for writing."""
     folder, log = tmp_path / "files", tmp_path / "log"
     folder.mkdir()
@@ -270,9 +277,10 @@ def test_f057_no_process_is_started_and_no_connection_made(tmp_path, canary, rec
 # --- F58: memory and time
 
 
+@pytest.mark.fault(58)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("what", hostile.PICKLES)
-def test_f058_a_pickle_that_claims_or_repeats_too_much_is_refused(what, tmp_path):
+def test_a_pickle_that_claims_or_repeats_too_much_is_refused(what, tmp_path):
     """Giants of no bytes, negative or overflowing places, 10^6 keys, nesting of 10^5, containers in themselves, opcodes
     out of place (100 kinds, zip and old format): exit 4 in one line."""
     for write in (hostile.zipped, hostile.legacy):
@@ -280,9 +288,10 @@ def test_f058_a_pickle_that_claims_or_repeats_too_much_is_refused(what, tmp_path
         refusal(tmp_path / "x.pth")
 
 
+@pytest.mark.fault(58)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["ARCHIVES", "SEQUENCES", "FILES", "THINGS"])
-def test_f058_archives_and_files_that_are_not_what_they_say_are_refused(kind, tmp_path):
+def test_archives_that_lie_about_themselves_are_refused(kind, tmp_path):
     """Deflated, encrypted, overlapping, doubled, lying or left over members, forged lengths, sparse, quantised, meta
     and nested tensors, other formats, 40 GB of zeros (110 kinds): exit 4 in one line."""
     for what, write in getattr(hostile, kind).items():
@@ -293,7 +302,8 @@ def test_f058_archives_and_files_that_are_not_what_they_say_are_refused(kind, tm
             path.unlink()
 
 
-def test_f058_what_is_no_file_is_not_opened(tmp_path):
+@pytest.mark.fault(58)
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
     """A pipe (which would be waited for for ever), a folder, a device, a link to itself: exit 4 in one line at once."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
@@ -333,9 +343,10 @@ def read_apart(paths, answers):
     os._exit(0)
 
 
+@pytest.mark.fault(58)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory in use is read from /proc")
-def test_f058_none_takes_more_memory_than_its_file_and_the_network(tmp_path, process, record_property, full, canary):
+def test_refusing_a_file_takes_little_memory_and_time(tmp_path, process, record_property, full, canary):
     """Each of them read in a process of its own: peak RSS grows by less than the file, twice the network and 16 MB, in
     less than 5 s of CPU."""
     every = hostile.corpus(canary)
@@ -367,7 +378,8 @@ def test_f058_none_takes_more_memory_than_its_file_and_the_network(tmp_path, pro
     record_property("largest growth of memory, MB", round(worst / 1e6, 1))
 
 
-def test_f058_the_corpus_is_as_large_as_it_is_said_to_be(canary):
+@pytest.mark.fault(58)
+def test_the_descriptions_give_the_size_of_the_corpus(canary):
     """The figures in these tests' descriptions are those of the corpus."""
     assert len(hostile.gadgets(canary)) == 96
     assert len(hostile.PICKLES) == 100

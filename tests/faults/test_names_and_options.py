@@ -51,7 +51,8 @@ def refused(command, *argv, script="train", code=2):
     return ended.last
 
 
-def test_f021_a_second_run_of_a_name(start, command, straight, plugins, tmp_path):
+@pytest.mark.fault(21)
+def test_a_second_run_of_a_name_is_refused(start, command, straight, plugins, tmp_path):
     """A second train.py with the name of one at work: exit 5 with its pid, host and time; the first goes on unharmed.
 
     It is then killed with -9: its lock dies with it, and the run is continued.
@@ -85,8 +86,9 @@ def test_f021_a_second_run_of_a_name(start, command, straight, plugins, tmp_path
 ENDLESS = ["--n_epochs", 10_000, "--save_latest_freq", 1, "--displays", "console"]
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
-def test_f022_test_py_while_the_run_trains(start, process, tmp_path, model, full, record_property):
+def test_test_py_beside_a_training_reads_one_save(start, process, tmp_path, model, full, record_property):
     """test.py, many times, beside a training that saves every step: exit 0 each time, with weights of one save."""
     argv = [*FEW, "--model", model, "--name", "run", "--print_freq", 1, *ENDLESS]
     trainer = start("train", *argv)
@@ -128,7 +130,8 @@ def at_work(tmp_path):
         yield
 
 
-def test_f022_networks_are_read_from_one_save(tmp_path, at_work):
+@pytest.mark.fault(22)
+def test_networks_are_read_from_one_save(tmp_path, at_work):
     """Two networks read, many times, while a writer replaces them: their weights are of one step every time."""
     ours, theirs, ended = Pair(), Pair(), threading.Event()
     ours.set(-1)
@@ -157,7 +160,8 @@ def files_of_two_saves(tmp_path):
     return pair
 
 
-def test_f022_files_of_two_saves_while_a_training_holds_the_folder(tmp_path, capsys, monkeypatch, at_work):
+@pytest.mark.fault(22)
+def test_files_of_two_saves_are_read_again_while_a_run_trains(tmp_path, capsys, monkeypatch, at_work):
     """Weights of two saves in the folder of a training that goes on: read again for a while, then with a note."""
     pair = files_of_two_saves(tmp_path)
     monkeypatch.setattr(export, "PATIENCE", 0.0)
@@ -165,8 +169,9 @@ def test_f022_files_of_two_saves_while_a_training_holds_the_folder(tmp_path, cap
     assert "may be of different steps" in capsys.readouterr().out
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("lock", [True, False], ids=["a copied or killed run", "somebody's files"])
-def test_f022_files_of_two_saves_where_nobody_trains(tmp_path, capsys, monkeypatch, lock):
+def test_files_of_two_saves_are_read_at_once_when_nobody_trains(tmp_path, capsys, monkeypatch, lock):
     """Weights copied together by somebody, or a folder copied with its lock file: read at once, without a word."""
     pair = files_of_two_saves(tmp_path)
     if lock:
@@ -176,7 +181,8 @@ def test_f022_files_of_two_saves_where_nobody_trains(tmp_path, capsys, monkeypat
     assert capsys.readouterr().out == ""
 
 
-def test_f023_a_name_that_holds_a_run(command, copied, plugins):
+@pytest.mark.fault(23)
+def test_a_name_that_holds_a_run_is_refused(command, copied, plugins):
     """A --name that holds a run, neither --continue_train nor --overwrite: exit 2 naming both; nothing is touched."""
     folder = copied("pix2pix")
     before = tree_hash(folder)
@@ -192,9 +198,10 @@ NAMES = ["../x", "..", ".", "", "a/b", "/abs", "a\\b", "x\n", "x\0y", "x\ny", "\
          "\udcff", "-x", "--", "x" * 300, "é" * 150, "../../x", "~/x/", "//", "./", "x/..", "\r"]  # fmt: skip
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 @pytest.mark.parametrize("script", ["train", "test"])
-def test_f024_names_that_are_no_folder_names(command, tmp_path, script, name):
+def test_names_that_are_no_folder_names_are_refused(command, tmp_path, script, name):
     """--name ../x, /tmp/x, empty, ., a/b, with NUL, newline, escapes, 300 bytes, -x: exit 2; nothing is made."""
     around = sorted(tmp_path.parent.iterdir())
     assert "'--name'" in refused(command, *(FEW if script == "train" else []), f"--name={name}", script=script)
@@ -203,7 +210,8 @@ def test_f024_names_that_are_no_folder_names(command, tmp_path, script, name):
     assert sorted(tmp_path.parent.iterdir()) == around
 
 
-def test_f024_a_name_that_is_a_whole_path(command, tmp_path):
+@pytest.mark.fault(24)
+def test_a_name_that_is_a_whole_path_is_refused(command, tmp_path):
     """--name with a path that could be made: exit 2; it is not."""
     assert "'--name'" in refused(command, *FEW, "--name", tmp_path / "elsewhere")
 
@@ -216,9 +224,10 @@ def tried(call, *args):
         return None, problem
 
 
+@pytest.mark.fault(24)
 @settings(max_examples=60)
 @given(name=st.text(max_size=40), suffix=st.sampled_from(["", "{ngf}", "../{model}", "/x"]))
-def test_f024_any_text_is_one_folder_or_refused(name, suffix):
+def test_any_text_is_one_folder_or_refused(name, suffix):
     """Any text as --name, with any --suffix: one folder directly inside --checkpoints_dir, or exit 2."""
     o, problem = tried(parse, [f"--name={name}", f"--suffix={suffix}", "--checkpoints_dir", "runs"], "train")
     if problem is not None:
@@ -228,10 +237,11 @@ def test_f024_any_text_is_one_folder_or_refused(name, suffix):
     assert o.name.startswith(name) and "\0" not in o.name and len(o.name.encode()) <= 200
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize(
     "name", ["two words", "ünïcödé 🍎", "a..b", "100%#?&'\"", "<script>alert(1)</script>"[:8], "$(x)"]
 )
-def test_f024_any_other_name_is_a_folder_and_train_and_test_find_it(command, tmp_path, name):
+def test_train_and_test_find_a_run_of_any_other_name(command, tmp_path, name):
     """Names with spaces, accents, emoji, quotes, %, #: one folder of that name, and both commands find it."""
     ended = command("train", *FEW, "--name", name)
     assert ended.code == 0, ended.err
@@ -242,15 +252,17 @@ def test_f024_any_other_name_is_a_folder_and_train_and_test_find_it(command, tmp
     assert listing(tmp_path / "results" / name)[:1] == ["test_latest"]
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("suffix", ["../x", "/etc/{model}", "{__class__}", "{model.__class__}", "{0}", "{name!r}",
                                     "{ngf:1000000000}", "{model", "}", "{model[0]}",
                                     "{nothing}", "{", "a{}b", "{given}", "{flags}", "a/b", "x\0"])  # fmt: skip
-def test_f025_a_suffix_is_filled_with_flags_and_nothing_else(command, suffix):
+def test_a_suffix_takes_flags_and_nothing_else(command, suffix):
     """--suffix with ../, /, format fields such as {__class__} or {model.__class__}: exit 2; nothing is made."""
     line = refused(command, *FEW, "--name", "run", "--suffix", suffix)
     assert line.startswith(("error: option '--suffix'", "error: option '--name'"))
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("argv", [
     ["--epoch", "../../x"], ["--epoch", "1_net_G.pth\0"], ["--epoch", "{__class__}"], ["--epoch", ""],
     ["--epoch", "-1"], ["--epoch", "1e3"], ["--epoch", "latest/../1"], ["--epoch", "٣"],
@@ -258,13 +270,14 @@ def test_f025_a_suffix_is_filled_with_flags_and_nothing_else(command, suffix):
     ["--load_iter", "{__class__}"], ["--load_iter", "1e3"], ["--results_dir", "../x"], ["--results_dir", "a/../../x"],
     ["--results_dir", "{__class__}"], ["--results_dir", "x\0"],
 ])  # fmt: skip
-def test_f025_epochs_are_numbers_and_results_stay_below(command, argv):
+def test_epochs_are_numbers_and_results_stay_below(command, argv):
     """--epoch, --load_iter, --results_dir with ../ or format fields: exit 2 naming the option; nothing is made."""
     assert refused(command, "--name", "run", *argv, script="test").startswith(f"error: option '{argv[0]}'")
     if argv[0] != "--results_dir":
         assert refused(command, *FEW, *argv).startswith(f"error: option '{argv[0]}'")
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize(("script", "argv", "promised"), [
     ("train", "--model pix2pix --lambda_cycle 3",
      "--lambda_cycle is not a flag of pix2pix; did you mean --lambda_L1? (--lambda_A belongs to cycle_gan)"),
@@ -280,17 +293,18 @@ def test_f025_epochs_are_numbers_and_results_stay_below(command, argv):
     ("test", "--noeval", "did you mean --no_eval?"),
     ("train", "--zzzzzzzz 1", "--zzzzzzzz is not a flag of cycle_gan; see --help"),
 ])  # fmt: skip
-def test_f026_a_wrong_flag_is_answered_with_the_right_one(command, script, argv, promised):
+def test_a_wrong_flag_is_answered_with_the_right_one(command, script, argv, promised):
     """A misspelt flag, another model's, another command's: exit 2 with the right one and whose it is."""
     line = refused(command, *argv.split(), script=script)
     assert promised in line
     assert "unknown" in line
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize(("argv", "meant"), [("--n_ep 5", "--n_epochs"), ("--n_e 5", "--n_epochs"),
     ("--max_data 3", "--max_dataset_size"), ("--lambda_i 1", "--lambda_identity"), ("--serial", "--serial_batches"),
     ("--cont", "--continue_train")])  # fmt: skip
-def test_f026_abbreviations(command, argv, meant):
+def test_abbreviated_flags_are_refused(command, argv, meant):
     """Abbreviated flags, that argparse would take: exit 2 with the whole name."""
     assert f"did you mean {meant}?" in refused(command, *argv.split())
 
@@ -303,6 +317,7 @@ RANGES = {"lr": "above 0", "batch_size": "at least 1 and of at most 100000", "n_
           "display_port": "at least 1 and of at most 65535"}  # fmt: skip
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize(("flag", "value"), [
     *[("lr", v) for v in ("nan", "inf", "-1", "0", "x", "1e400", "")], ("lambda_A", "-0.1"), ("lambda_A", "nan"),
     *[("batch_size", v) for v in ("0", "-1", "1e9", "1000000000", "2.5", "nan", "x", "")], ("crop_size", "0"),
@@ -311,7 +326,7 @@ RANGES = {"lr": "above 0", "batch_size": "at least 1 and of at most 100000", "n_
     ("max_dataset_size", "0"), ("max_dataset_size", "nan"), ("max_dataset_size", "-inf"), ("print_freq", "0"),
     ("n_layers_D", "9"), ("init_gain", "0"), ("display_port", "65536"), ("display_port", "1e9"),
 ])  # fmt: skip
-def test_f027_numbers_out_of_range(command, flag, value):
+def test_numbers_out_of_range_are_refused(command, flag, value):
     """Numbers that are none, out of range, NaN or Inf: exit 2 with the option, the value and the range."""
     line = refused(command, f"--{flag}={value}")
     assert f"option '--{flag}'" in line
@@ -326,9 +341,10 @@ WRONG = st.one_of(st.text(max_size=20),
                   st.integers().map(str), st.floats().map(str))  # fmt: skip
 
 
+@pytest.mark.fault(27)
 @settings(max_examples=60)
 @given(flag=st.sampled_from(NUMBERS), value=WRONG)
-def test_f027_any_text_for_any_number(flag, value):
+def test_any_text_for_a_number_is_in_range_or_refused(flag, value):
     """Any text for any flag that is a number: a finite number within its range, or exit 2 that names the flag."""
     o, problem = tried(parse, [f"--{flag.name}={value}"], "train")
     if problem is not None:
@@ -347,9 +363,10 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | 
                       max_leaves=6)  # fmt: skip
 
 
+@pytest.mark.fault(27)
 @settings(max_examples=200)
 @given(flag=st.sampled_from(flags_for("cycle_gan")), value=VALUES)
-def test_f027_any_value_from_a_file(flag, value):
+def test_any_value_from_a_config_file_has_its_type_or_is_refused(flag, value):
     """Any value for any flag from --config: of the flag's type, or exit 2 that names the flag and the file."""
     found, problem = tried(flag.check, value, "c.yaml")
     if problem is not None:
@@ -359,6 +376,7 @@ def test_f027_any_value_from_a_file(flag, value):
     assert found is None or isinstance(found, tuple if flag.type == tuple[str, ...] else (str, int, float))
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(("argv", "words"), [
     ("--load_size 64 --crop_size 128", "64 --crop_size 128"),
     ("--load_size 64 --crop_size 128 --preprocess scale_width_and_crop", "64 --crop_size 128"),
@@ -369,13 +387,14 @@ def test_f027_any_value_from_a_file(flag, value):
     ("--gpu_ids 0,1", "'0,1' torchrun --nproc_per_node=2 train.py"),
     ("--gpu_ids 0,1,3,", "torchrun --nproc_per_node=3 train.py"),
 ])  # fmt: skip
-def test_f028_options_that_contradict(command, argv, words):
+def test_contradicting_options_are_refused(command, argv, words):
     """Options that contradict each other, or several devices without torchrun: exit 2 naming both."""
     line = refused(command, *argv.split())
     assert all(word in line for word in words.split()), line
 
 
-def test_f028_pairs_for_an_unpaired_model(command, tmp_path):
+@pytest.mark.fault(28)
+def test_pairs_for_an_unpaired_model_are_refused(command, tmp_path):
     """A --dataroot of pairs for a model of two folders: exit 2 naming --dataset_mode, --dataroot and what would fit."""
     (tmp_path / "pairs" / "train").mkdir(parents=True)
     picture(1, 96, 40).save(tmp_path / "pairs" / "train" / "1.png")
@@ -384,8 +403,9 @@ def test_f028_pairs_for_an_unpaired_model(command, tmp_path):
     assert "--dataset_mode aligned" in line and "--model pix2pix" in line
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize(("value", "code"), [("99", 5), ("first", 2), ("1.5", 2)])
-def test_f029_a_device_that_is_not_there(command, tmp_path, value, code):
+def test_a_missing_device_is_refused(command, tmp_path, value, code):
     """--gpu_ids of a device that is not there, or is none: exit 5 or 2, and -1 as the way out; nothing is made."""
     short = ["--netG", "resnet_4blocks", "--n_epochs", "1", "--n_epochs_decay", "0", "--max_dataset_size", "1"]
     ended = command("train", *SMALL, *short, "--dataroot", "demo", f"--gpu_ids={value}")
@@ -394,8 +414,9 @@ def test_f029_a_device_that_is_not_there(command, tmp_path, value, code):
     assert "-1" in ended.last.partition(";")[2]  # the way out
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("there", [[], ["Some GPU", "Another GPU"]])
-def test_f029_the_devices_that_are_there_are_named(command, monkeypatch, there):
+def test_the_devices_that_are_there_are_named(command, monkeypatch, there):
     """CUDA without a device (none, or a driver too old), or with others: exit 5 that lists what there is."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(there))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(there))
@@ -432,9 +453,10 @@ BAD_JSON = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("script", ["train", "test"])
 @pytest.mark.parametrize("what", BAD_JSON)
-def test_f030_an_options_file_that_was_spoilt(command, tmp_path, what, script):
+def test_a_spoilt_options_file_is_refused(command, tmp_path, what, script):
     """options.json cut, too large, too deep, with code, wrong types: exit 4 naming the file; nothing is run."""
     remember("--model", "pix2pix")
     Path("checkpoints/r/options.json").write_bytes(BAD_JSON[what].encode("latin-1"))
@@ -456,6 +478,7 @@ LEVELS = [f"b{i}: &b{i} [{','.join([f'*b{i - 1}'] * 9)}]" for i in range(1, 10)]
 BOMB = "\n".join(["b0: &b0 [1,1,1,1,1,1,1,1,1]", *LEVELS, "lr: *b9"])
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(("name", "text"), [
     ("c.json", "[" * 100_000), ("c.yaml", "[" * 100_000), ("c.yaml", "x: " + "y" * 2_000_000),
     ("c.json", '{"lr": [[[[1]]]]}'),
@@ -463,13 +486,14 @@ BOMB = "\n".join(["b0: &b0 [1,1,1,1,1,1,1,1,1]", *LEVELS, "lr: *b9"])
     ("c.yaml", BOMB), ("c.yaml", "lr: !!python/object/apply:os.system [exit]"),
     ("c.json", '{"format": 1, "options": {"lr": {}}}'),
 ])  # fmt: skip
-def test_f030_a_config_file_that_is_none(command, tmp_path, name, text):
+def test_a_harmful_config_file_is_refused(command, tmp_path, name, text):
     """--config that is too deep, too large, a bomb of references, of dates, sets or bytes, of code: exit 2."""
     (tmp_path / name).write_text(text)
     refused(command, *FEW, "--config", name)
 
 
-def test_f030_keys_of_options_json_that_are_no_flags_change_nothing():
+@pytest.mark.fault(30)
+def test_unknown_keys_of_options_json_change_nothing():
     """options.json with keys of a later version, or that mean something to Python: they change nothing."""
     before = vars(remember())
     kept = json.loads(Path("checkpoints/r/options.json").read_text())
@@ -484,8 +508,9 @@ def test_f030_keys_of_options_json_that_are_no_flags_change_nothing():
 PLAIN = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize("env", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, PLAIN], ids=["C", "ascii", "both"])
-def test_f031_names_that_the_terminal_cannot_show(interpreter, monkeypatch, tmp_path, env):
+def test_names_that_the_terminal_cannot_show_are_escaped(interpreter, monkeypatch, tmp_path, env):
     """LC_ALL=C, PYTHONIOENCODING=ascii and folders named in other scripts: named in one line, escaped if need be."""
     (tmp_path / "öl 🍎" / "trainA").mkdir(parents=True)
     for name, value in env.items():
@@ -495,7 +520,8 @@ def test_f031_names_that_the_terminal_cannot_show(interpreter, monkeypatch, tmp_
     assert "/trainA'" in ended.last and (ended.last.isascii() or env == {"LC_ALL": "C"})
 
 
-def test_f031_pictures_that_the_terminal_cannot_show(interpreter, monkeypatch, tmp_path):
+@pytest.mark.fault(31)
+def test_pictures_that_the_terminal_cannot_show_give_results(interpreter, monkeypatch, tmp_path):
     """The same for a whole training and its test, with pictures named in other scripts: exit 0, and all results."""
     folder = tmp_path / "öl 🍎" / "train"
     folder.mkdir(parents=True)
@@ -510,7 +536,8 @@ def test_f031_pictures_that_the_terminal_cannot_show(interpreter, monkeypatch, t
     assert len(list((tmp_path / "results").rglob("*fake_B.png"))) == 2
 
 
-def test_f031_a_random_py_of_the_users_own(interpreter, monkeypatch, tmp_path):
+@pytest.mark.fault(31)
+def test_a_random_py_on_pythonpath_is_the_users_own_code(interpreter, monkeypatch, tmp_path):
     """PYTHONPATH with a random.py of the user's own: his own code, which Python runs before ours; out of our reach."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "random.py").write_text("raise SystemExit(77)")

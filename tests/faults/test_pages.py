@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 from pages.gallery import Book
@@ -77,7 +78,8 @@ def used(page, names: list[str], rng: random.Random) -> dict:
     return found
 
 
-def test_f092_hostile_names_of_files_labels_and_runs(browser, tmp_path, full, record_property):
+@pytest.mark.fault(92)
+def test_hostile_names_of_files_labels_and_runs_stay_text(browser, tmp_path, full, record_property):
     """1,000 names of files, 60 labels and 20 runs of HTML, quotes, %, #, newlines, bytes that are no UTF-8: all are
     text, nothing of theirs runs, and every link leads to its picture, also after search, order, zoom and compare.
     """
@@ -113,7 +115,8 @@ def test_f092_hostile_names_of_files_labels_and_runs(browser, tmp_path, full, re
     record_property("hostile names shown as text, with links that work", f"{tried} of {tried}")
 
 
-def test_f092_hostile_names_of_classes(browser, tmp_path, full):
+@pytest.mark.fault(92)
+def test_hostile_names_of_classes_have_pages_of_their_own(browser, tmp_path, full):
     """100 classes with such names: pages and pictures of their own, linked from the first, none replacing another."""
     rng = random.Random(93)
     classes = tuple(dict.fromkeys(fuzzed(rng, slashes=True) for _ in range(100 if full else 30)))
@@ -135,7 +138,8 @@ def test_f092_hostile_names_of_classes(browser, tmp_path, full):
         assert page.evaluate(OURS) | {"rows": 0} == HARMLESS | {"rows": 0}
 
 
-def test_f092_a_page_is_whole_whenever_it_is_read(tmp_path):
+@pytest.mark.fault(92)
+def test_a_page_is_whole_whenever_it_is_read(tmp_path):
     """A page that is read again and again while 400 rows are written is whole every time."""
     (tmp_path / "images").mkdir()
     seen, broken, over = 0, [], threading.Event()

@@ -35,7 +35,8 @@ DEEP = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
 # --- F34, F35 -------------------------------------------------------------------------------------------------------
 
 
-def test_f034_a_jpeg_that_lacks_its_last_bytes_is_taken(tmp_path):
+@pytest.mark.fault(34)
+def test_a_jpeg_that_lacks_its_last_bytes_is_taken(tmp_path):
     """A JPEG without its end, which decodes: it is accepted; one of which pixels are missing is not."""
     for size, progressive in itertools.product(((64, 48), (320, 200)), (False, True)):
         stored = io.BytesIO()
@@ -78,8 +79,9 @@ BOMBS = {
 }
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize("name", BOMBS)
-def test_f035_bombs_end_in_one_line_and_little_memory(name, process, paired, record_property):
+def test_bombs_end_in_one_line_and_little_memory(name, process, paired, record_property):
     """Pictures of billions of pixels, GIF frames, text and profiles that unpack to much: exit 3, little memory."""
     for path in (paired / "train").iterdir():
         path.unlink()
@@ -91,7 +93,8 @@ def test_f035_bombs_end_in_one_line_and_little_memory(name, process, paired, rec
         assert "--max_image_pixels" in ended.last
 
 
-def test_f035_the_limit_is_an_option(tmp_path):
+@pytest.mark.fault(35)
+def test_an_option_limits_the_pixels_of_a_picture(tmp_path):
     """A picture of more pixels than --max_image_pixels is refused naming the option; one of as many is read."""
     picture(0, 20, 20).save(tmp_path / "x.png")
     assert open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=400)).size == (20, 20)
@@ -100,8 +103,9 @@ def test_f035_the_limit_is_an_option(tmp_path):
             open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=most))
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize("shape", [(-(2**63), 128), (-1, 5), (4, -3), (-2, -3), (2**40, 2**40)])
-def test_f035_arrays_that_lie_about_their_shape(shape, tmp_path):
+def test_arrays_that_lie_about_their_shape_are_refused(shape, tmp_path):
     """A .npy file whose shape is negative or overflows when multiplied: one line that names the file."""
     header_text = repr({"descr": "<u2", "fortran_order": False, "shape": shape}).encode()
     data = b"\x93NUMPY\1\0" + struct.pack("<H", len(header_text)) + header_text + bytes(60)
@@ -110,7 +114,8 @@ def test_f035_arrays_that_lie_about_their_shape(shape, tmp_path):
         open_image(str(tmp_path / "x.npy"), 1)
 
 
-def test_f035_no_more_pages_are_looked_for_than_channels(tmp_path, monkeypatch):
+@pytest.mark.fault(35)
+def test_no_more_pages_than_channels_are_looked_for(tmp_path, monkeypatch):
     """A TIFF of 40 pages (a damaged one goes on for millions): five are parsed to see that they are no 4 channels."""
     with tifffile.TiffWriter(tmp_path / "x.tif") as file:
         for _ in range(40):
@@ -175,8 +180,9 @@ MODES = {  # how a file is made, and the RGB that it is
 }
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("name", MODES)
-def test_f038_each_mode_gives_its_pixels(name, tmp_path):
+def test_each_mode_gives_its_pixels(name, tmp_path):
     """1, L, LA, P, P+tRNS, RGB, RGBA, CMYK, I;16, I;16B, I, F: the right pixels; alpha on white, deep numbers whole."""
     make, expected = MODES[name]
     make().save(tmp_path / name.replace(";", ""), **({"transparency": KEY} if "tRNS" in name else {}))
@@ -186,7 +192,8 @@ def test_f038_each_mode_gives_its_pixels(name, tmp_path):
     assert np.abs(array.astype(float) - expected).max() <= ("A" in name)
 
 
-def test_f038_jpegs_in_cmyk_give_their_colours(tmp_path):
+@pytest.mark.fault(38)
+def test_jpegs_in_cmyk_give_their_colours(tmp_path):
     """A JPEG in CMYK as Adobe writes it, inverted: the colours, not their negative."""
     flat = np.full((16, 16, 3), (200, 40, 90), np.uint8)
     cmyk(flat).save(tmp_path / "x.jpg", quality=100)
@@ -195,8 +202,9 @@ def test_f038_jpegs_in_cmyk_give_their_colours(tmp_path):
     assert np.abs(got - (200, 40, 90)).max() <= 4
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_f039_all_orientations_are_one_picture_for_both_of_a_pair(orientation, tmp_path, command):
+def test_all_orientations_give_one_pair(orientation, tmp_path, command):
     """A pair whose file lies in each of EXIF's eight ways: the very same two halves as of an upright one."""
     upright = RNG.integers(0, 256, (16, 40, 3), dtype=np.uint8)
     stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
@@ -207,9 +215,10 @@ def test_f039_all_orientations_are_one_picture_for_both_of_a_pair(orientation, t
     assert (np.asarray(open_image(str(tmp_path / "x.png"), 3)) == upright).all()
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_f039_pictures_of_16_bits_are_turned_alike(late, orientation, tmp_path):
+def test_pictures_of_16_bits_are_turned_alike(late, orientation, tmp_path):
     """A 16-bit PNG in each of EXIF's eight ways, said before or after its pixels: one picture for each reader."""
     upright = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
     stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
@@ -226,7 +235,8 @@ def test_f039_pictures_of_16_bits_are_turned_alike(late, orientation, tmp_path):
         assert header(str(tmp_path / "x.png"), whole=True).size == (9, 6)
 
 
-def test_f039_a_tiff_is_turned_once_by_each_reader(tmp_path):
+@pytest.mark.fault(39)
+def test_each_reader_turns_a_tiff_once(tmp_path):
     """A TIFF of 8 or 16 bits that lies on its side: upright, as large as it is said to be, in training and scripts."""
     for kind in (np.uint8, np.uint16):
         values = RNG.integers(0, 256, (6, 9), dtype=np.uint8).astype(kind)
@@ -239,7 +249,8 @@ def test_f039_a_tiff_is_turned_once_by_each_reader(tmp_path):
         assert (lossless.head(tmp_path / "x.tif").width, lossless.head(tmp_path / "x.tif").height) == (9, 6)
 
 
-def test_f039_pairs_that_say_late_how_they_lie_are_not_refused(tmp_path, command):
+@pytest.mark.fault(39)
+def test_pairs_that_tell_their_orientation_late_are_taken(tmp_path, command):
     """A lies upright; B on its side, which its PNG says after its pixels: no complaint about their sizes."""
     for number in range(2):
         for side, turn in (("A", 1), ("B", 6)):
@@ -275,7 +286,8 @@ def moving(folder, frames=3):
     return np.asarray(first)
 
 
-def test_f037_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command):
+@pytest.mark.fault(37)
+def test_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command):
     """GIF, WebP, APNG, TIFF of several frames: the first, in training, tests and scripts; one line with the count."""
     first = moving(tmp_path / "d" / "trainA")
     for name in ("a.gif", "b.webp", "c.png", "d.tif", "e.tif"):
@@ -298,8 +310,9 @@ def test_f037_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command
     assert "frames" not in command("train", *few, "--name", "y").out
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("threads", [0, 2])
-def test_f037_a_test_says_it_once_too(threads, tmp_path, command):
+def test_a_test_tells_of_animations_once(threads, tmp_path, command):
     """test.py on animations, with and without workers: the first frame's results, and one line."""
     argv = ["train", *TRAIN, "--dataroot", "demo", "--max_dataset_size", 2, "--name", "x", "--overwrite"]
     assert command(*argv).code == 0
@@ -316,7 +329,8 @@ def test_f037_a_test_says_it_once_too(threads, tmp_path, command):
 # --- F49 ------------------------------------------------------------------------------------------------------------
 
 
-def test_f049_large_pictures_through_a_small_shared_memory(process, tmp_path, full):
+@pytest.mark.fault(49)
+def test_large_pictures_in_small_shared_memory_get_a_remedy(process, tmp_path, full):
     """Pictures of 8000x8000, 8 workers, a container's 64 MB of /dev/shm: exit 5, --shm-size or --num_threads 0."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("a /dev/shm of its own needs root's rights")
@@ -333,7 +347,8 @@ def test_f049_large_pictures_through_a_small_shared_memory(process, tmp_path, fu
     assert "--shm-size" in ended.last and "--num_threads 0" in ended.last
 
 
-def test_f049_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
+@pytest.mark.fault(49)
+def test_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
     """Too little memory for a picture of 8000x8000: the error names the file, --num_threads and --max_image_pixels."""
     Image.new("RGB", (8000, 8000)).save(tmp_path / "x.png", compress_level=1)
     child = os.fork()
@@ -354,7 +369,8 @@ def test_f049_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
 # --- F50 ------------------------------------------------------------------------------------------------------------
 
 
-def test_f050_what_pictures_say_of_their_owners_does_not_reach_results(command, paired):
+@pytest.mark.fault(50)
+def test_metadata_of_pictures_does_not_reach_results(command, paired):
     """GPS and text in pictures' metadata: not in the files of results, nor in their pages."""
     exif = Image.Exif()
     exif[0x010E] = "secret <script>alert(1)</script>"

@@ -133,9 +133,10 @@ SLIPS = {
 STEPS = ["forward", "loss_d", "loss_g"]
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("method", ["__init__", "phases", *STEPS, "show"])
-def test_f096_a_slip_is_told_before_the_first_step(train, tmp_path, method, slip):
+def test_a_slip_is_told_before_the_first_step(train, tmp_path, method, slip):
     """A wrong name, option, shape, ... in a plug-in's method: exit 2 before training with file, line and method."""
     statement, why = SLIPS[slip]
     text = spoilt(method, statement)
@@ -147,9 +148,10 @@ def test_f096_a_slip_is_told_before_the_first_step(train, tmp_path, method, slip
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("method", STEPS)
-def test_f096_a_slip_that_is_met_in_the_third_step_is_told_likewise(train, command, tmp_path, method, slip):
+def test_a_slip_met_in_the_third_step_is_told_likewise(train, command, tmp_path, method, slip):
     """The same, met in the third step: exit 2 with file, line and phase; states stay, and once mended it continues."""
     statement, why = SLIPS[slip]
     text = spoilt(method, statement, "self.steps == 3 and self.training")
@@ -167,9 +169,10 @@ def test_f096_a_slip_that_is_met_in_the_third_step_is_told_likewise(train, comma
     assert "continuing at epoch 1, image 2 of it, step 2" in again.out
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("method", ["__init__", "phases", "forward", "show"])
-def test_f096_a_slip_is_told_by_test_py(train, command, tmp_path, method, slip):
+def test_test_py_tells_of_a_slip(train, command, tmp_path, method, slip):
     """The same, met by test.py: exit 2 with file, line and method; the run is untouched."""
     statement, why = SLIPS[slip]
     when = {"__init__": "not o.isTrain", "phases": "not self.o.isTrain"}.get(method, "not self.training")
@@ -185,7 +188,8 @@ def test_f096_a_slip_is_told_by_test_py(train, command, tmp_path, method, slip):
     assert {name: after.get(name) for name in before} == before
 
 
-def test_f096_with_debug_the_traceback_is_shown(train):
+@pytest.mark.fault(96)
+def test_debug_shows_the_traceback(train):
     """--debug: the traceback comes before the line."""
     ended = train(spoilt("loss_g", "x = undefined_thing"), "--debug")
     assert ended.code == 2
@@ -208,9 +212,10 @@ class Part(nn.Conv2d):
 """
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("use", ["helper.norm(batch['A'])", "helper.Part(3, 3, 1)(batch['A'])"])
 @pytest.mark.parametrize("given", ["mine/tiny.py", "mine"])
-def test_f096_the_innermost_line_of_the_plug_in_is_named_also_beside_its_file(command, write, tmp_path, use, given):
+def test_a_slip_in_a_module_beside_the_plug_in_is_named(command, write, tmp_path, use, given):
     """A slip in a module beside the plug-in's file, in a folder or a file given: that file and line are named."""
     write("mine/helper.py", HELPER)
     write("mine/tiny.py", changed("        self.steps += 1\n", f"        import helper\n        x = {use}\n"))
@@ -233,8 +238,9 @@ PARTS = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("kind", PARTS)
-def test_f096_a_slip_in_a_part_is_its_own_plug_ins(command, write, tmp_path, kind):
+def test_a_slip_in_a_part_names_the_parts_plug_in(command, write, tmp_path, kind):
     """A generator, an objective, a norm, ... of a plug-in fails inside a model here: exit 2 naming the plug-in."""
     path = write("parts.py", PARTS[kind])
     flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.FLAGS[kind], "wide", "--dataroot", "demo"]
@@ -257,8 +263,9 @@ BAD_PARTS = {
 }
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("kind", BAD_PARTS)
-def test_f096_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write, tmp_path, kind):
+def test_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write, tmp_path, kind):
     """A generator, a norm, a policy, ... with other arguments: exit 2 naming the plug-in, the part and what it gets."""
     thing, why = BAD_PARTS[kind]
     module, table, _ = lookup.HOMES[kind]
@@ -268,11 +275,12 @@ def test_f096_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write
     assert re.match(rf"error: plug-in 'parts': {why}", line), line
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(("kind", "text", "why"), [
     ("generator", "GENERATORS['bad'] = lambda o, i, n: None", "its generator 'bad' returned nothing"),
     ("discriminator", "DISCRIMINATORS['bad'] = lambda o, i: 3", "its discriminator 'bad' returned a int"),
 ])  # fmt: skip
-def test_f096_a_part_that_returns_no_network_is_refused(command, write, kind, text, why):
+def test_a_part_that_returns_no_network_is_refused(command, write, kind, text, why):
     """A generator that returns None (a forgotten return): exit 2 naming the plug-in."""
     path = write("parts.py", f"from networks import DISCRIMINATORS, GENERATORS\n{text}\n")
     flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.FLAGS[kind], "bad", "--dataroot", "demo"]
@@ -280,7 +288,8 @@ def test_f096_a_part_that_returns_no_network_is_refused(command, write, kind, te
     assert line.startswith(f"error: plug-in 'parts': {why}"), line
 
 
-def test_f096_a_policy_that_gives_no_number_is_named(command, write):
+@pytest.mark.fault(96)
+def test_a_policy_that_gives_no_number_is_named(command, write):
     """A learning-rate policy that returns None: exit 2 naming it and the epoch."""
     path = write(
         "parts.py",
@@ -308,9 +317,10 @@ class Plain(BaseDataset):
 '''
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("slip", [s for s in SLIPS if "self." not in SLIPS[s][0] and s != "a name misspelt"])
-def test_f096_a_slip_in_a_data_set_is_told_also_from_a_worker(command, write, tmp_path, slip, workers):
+def test_a_slip_in_a_data_set_is_told_also_from_a_worker(command, write, tmp_path, slip, workers):
     """The tenth sample of a data set's plug-in meets a slip, here or in a process that loads: exit 2 with its line."""
     statement, why = SLIPS[slip]
     statement = statement.replace("nn.", "torch.nn.").replace("sys.exit", "raise SystemExit")
@@ -348,8 +358,9 @@ BAD_DATA = {
 }
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("case", BAD_DATA)
-def test_f096_a_data_set_that_breaks_its_contract_is_refused(command, write, tmp_path, case):
+def test_a_data_set_that_breaks_its_contract_is_refused(command, write, tmp_path, case):
     """A data set's plug-in without a method, or whose samples are no samples: exit 2 naming it and what is expected."""
     (old, new), why = BAD_DATA[case]
     assert PLAIN.count(old) == 1
@@ -369,9 +380,10 @@ METHODS = {
 }
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("script", ["train", "test"])
-def test_f096_a_method_with_other_arguments_is_refused_with_those_expected(train, command, tmp_path, method, script):
+def test_a_method_with_wrong_arguments_is_told_the_right_ones(train, command, tmp_path, method, script):
     """forward(self), loss(self, out), ...: exit 2 naming plug-in, method, line, and how it is called."""
     good, bad, call, _ = METHODS[method]
     text = changed(f"def {good}:", f"def {bad}:")
@@ -428,8 +440,9 @@ PHASES = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("case", PHASES)
-def test_f096_phases_that_cannot_be_trained_are_refused(train, tmp_path, case):
+def test_phases_that_cannot_be_trained_are_refused(train, tmp_path, case):
     """Phases, networks, attributes that break the contract: exit 2 before training naming plug-in and expectation."""
     old, new, why = PHASES[case]
     more = {"a network in a list": ("self.G(batch", "self.nets[0](batch", "[self.G]", "self.nets",
@@ -457,8 +470,9 @@ LOSSES = {
 }
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("case", LOSSES)
-def test_f096_a_loss_that_is_no_dictionary_of_scalars_is_refused(train, tmp_path, case):
+def test_a_loss_that_is_no_dictionary_of_scalars_is_refused(train, tmp_path, case):
     """A loss of floats, pictures, texts or nothing: exit 2 before training naming plug-in, phase and expectation."""
     value, why = LOSSES[case]
     line = said(
@@ -470,7 +484,8 @@ def test_f096_a_loss_that_is_no_dictionary_of_scalars_is_refused(train, tmp_path
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_f096_a_constant_among_the_terms_is_no_fault(train):
+@pytest.mark.fault(96)
+def test_a_constant_among_the_terms_is_no_fault(train):
     """A term of 0.0 beside tensors trains."""
     ended = train(changed('{"G_GAN": ', '{"idt": 0.0, "one": 1, "G_GAN": '))
     assert ended.code == 0, ended.err
@@ -489,9 +504,10 @@ GRADIENTS = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("case", GRADIENTS)
 @pytest.mark.parametrize("moment", ["before", "later"])
-def test_f096_gradients_that_cannot_be_had_are_told_in_plain_words(train, tmp_path, monkeypatch, case, moment):
+def test_missing_gradients_are_told_in_plain_words(train, tmp_path, monkeypatch, case, moment):
     """A loss that reaches another phase's graph, or none: exit 2 before training, in plain words with the phase."""
     from training import preflight
 
@@ -510,11 +526,12 @@ def test_f096_gradients_that_cannot_be_had_are_told_in_plain_words(train, tmp_pa
     assert (tmp_path / "checkpoints").exists() == (moment == "later")
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(("text", "meant"), [
     (changed('        fake = out["fake_B"]\n', '        fake = out["fake_b"]\n'), "fake_B"),
     (changed('return super().show(out)', 'return {"x": out["real_a"]}'), "real_A"),
 ])  # fmt: skip
-def test_f096_a_key_of_out_misspelt_names_what_forward_returns(train, tmp_path, text, meant):
+def test_a_misspelt_key_of_out_names_what_forward_returns(train, tmp_path, text, meant):
     """out["fake_b"] for fake_B: exit 2 before training with what forward returns, and the nearest; no word of data."""
     line = said(train(text))
     wrong = meant[:-1] + meant[-1].lower()
@@ -525,6 +542,7 @@ def test_f096_a_key_of_out_misspelt_names_what_forward_returns(train, tmp_path, 
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(("text", "flags", "why"), [
     (changed('self.G(batch["A"])', 'self.G(batch["a"])'), [],
      "aligned gives A, B, path_A, path_B, but model tiny also reads 'a' (.*, in forward); did you mean 'A'?"),
@@ -533,7 +551,7 @@ def test_f096_a_key_of_out_misspelt_names_what_forward_returns(train, tmp_path, 
     (TINY, ["--dataset_mode", "single"],
      "single gives A, path_A, but model tiny also reads 'B' (.*, in loss_d); choose"),
 ])  # fmt: skip
-def test_f096_a_key_that_the_batch_lacks_is_about_the_data_set(train, tmp_path, text, flags, why):
+def test_a_key_that_the_batch_lacks_names_what_the_data_gives(train, tmp_path, text, flags, why):
     """batch["a"], or a data set without B: exit 2 before training with what the data set gives."""
     root = ["--dataroot", "demo/testA"] if flags else []
     line = said(train(text, *flags, *root))
@@ -541,6 +559,7 @@ def test_f096_a_key_that_the_batch_lacks_is_about_the_data_set(train, tmp_path, 
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(("pairs", "why"), [
     (('return out | ({"real_B": batch["B"]} if "B" in batch else {})', "pass"), "its forward.* returns nothing"),
     (('return out | ({"real_B": batch["B"]} if "B" in batch else {})', 'return out["fake_B"]'),
@@ -551,21 +570,23 @@ def test_f096_a_key_that_the_batch_lacks_is_about_the_data_set(train, tmp_path, 
     (("return super().show(out)", 'return {"x": out["fake_B"][:, :2]}'), r"returns a tensor of shape \(1, 2, 32, 32\)"),
     (("return super().show(out)", 'return {"x": 3}'), r"its show\(out\) returns a int as 'x', no pictures"),
 ])  # fmt: skip
-def test_f096_forward_and_show_that_return_no_dictionary_are_refused(train, tmp_path, pairs, why):
+def test_forward_and_show_that_return_no_dictionary_are_refused(train, tmp_path, pairs, why):
     """forward without return, show with no pictures: exit 2 before training naming method and expectation."""
     line = said(train(changed(*pairs)))
     assert re.match(f"error: plug-in 'tiny': .*{why}.*; return {{name: ", line), line
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_f096_without_phases_it_is_said_that_there_are_none(train):
+@pytest.mark.fault(96)
+def test_a_plug_in_without_phases_is_told_so(train):
     """A plug-in without phases(): exit 2 that names the method it lacks."""
     assert "tiny only translates, it cannot be trained: it has no phases()" in said(
         train(changed("def phases(", "def phase("))
     )
 
 
-def test_f096_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
+@pytest.mark.fault(96)
+def test_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
     """A trainable network that no phase trains: the run goes on, and one line says what becomes of it."""
     ended = train(changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1)\n        self.D = nn"))
     assert ended.code == 0, ended.err
@@ -576,14 +597,16 @@ def test_f096_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
     assert "note: network" not in frozen.out
 
 
-def test_f096_two_losses_of_one_name_are_noted(train):
+@pytest.mark.fault(96)
+def test_two_losses_of_one_name_are_noted(train):
     """Two phases that call a loss by one name: the run goes on, and one line says that they are logged as one."""
     ended = train(changed('"D_real"', '"loss"', '"G_GAN"', '"loss"'))
     assert ended.code == 0, ended.err
     assert ended.out.count("note: phases D and G both call a loss loss: they are logged as one\n") == 1
 
 
-def test_f094_a_folder_is_imported_only_as_far_as_it_is_asked_for(write, command, tmp_path):
+@pytest.mark.fault(94)
+def test_only_the_plug_in_that_is_asked_for_is_imported(write, command, tmp_path):
     """Plug-ins in a folder raise, exit, are no Python: --list, --help and other models work; exit 2 for whom asks."""
     folder = write("folder/good.py", EMPTY_MODEL.format("Good")).parent
     write("folder/broken.py", "def (")
@@ -607,19 +630,21 @@ def test_f094_a_folder_is_imported_only_as_far_as_it_is_asked_for(write, command
         assert command("train", "--plugin", folder, "--model", "pix2pix", "--help").code == 0
 
 
+@pytest.mark.fault(94)
 @pytest.mark.parametrize(("text", "promised"), [
     ("raise ValueError('odd')", "ValueError: odd"), ("import sys\nsys.exit(3)", "SystemExit: 3"), ("x =", "Syntax"),
     ("import missing_thing.deep", "ModuleNotFoundError: No module named 'missing_thing'; pip install missing_thing"),
     ("from models.base import NoSuchThing", "ImportError: "), ("raise KeyError", "KeyError"),
 ])  # fmt: skip
-def test_f094_a_plug_in_that_cannot_be_imported_is_named(command, write, text, promised):
+def test_a_plug_in_that_cannot_be_imported_is_named(command, write, text, promised):
     """A plug-in raises, exits, is no Python or needs a package: exit 2 naming the file and what to do."""
     path = write("bad.py", text)
     assert f"error: plug-in '{path}': {promised}" in last_line(command, "--plugin", path, "--model", "bad")
 
 
+@pytest.mark.fault(95)
 @pytest.mark.parametrize("second", ["two/mine.py", "two/Mine.py", "folder"])
-def test_f095_two_plug_ins_of_one_name_are_both_named(command, write, second):
+def test_two_plug_ins_of_one_name_are_both_named(command, write, second):
     """Two plug-ins of one name, in files or a folder, in either order: exit 2 naming both; other models work."""
     one = write("one/mine.py", EMPTY_MODEL.format("One"))
     two = write("folder/MINE.py" if second == "folder" else second, EMPTY_MODEL.format("Two"))
@@ -631,16 +656,18 @@ def test_f095_two_plug_ins_of_one_name_are_both_named(command, write, second):
         assert command("train", *argv, "--model", "pix2pix", "--help").code == 0
 
 
+@pytest.mark.fault(95)
 @pytest.mark.parametrize("name", ["pix2pix", "Pix2Pix", "pix_2_pix"])
-def test_f095_a_built_in_name_is_not_taken_over(command, write, name):
+def test_a_built_in_name_is_not_taken_over(command, write, name):
     """A plug-in of a built-in model's name, in any spelling: exit 2 naming both files."""
     path = write(f"{name}.py", EMPTY_MODEL.format("Mine"))
     line = last_line(command, "--plugin", path, "--model", "pix2pix")
     assert all(name in line for name in (str(path), "models/pix2pix.py"))
 
 
+@pytest.mark.fault(95)
 @pytest.mark.parametrize("kind", KINDS)
-def test_f095_a_line_in_a_table_that_is_taken_names_both_places(command, write, kind):
+def test_a_name_taken_in_a_table_names_both_places(command, write, kind):
     """A line in a table that takes a name there is, of every kind of part: exit 2 naming both places."""
     module, table, _ = lookup.HOMES[kind]
     taken = lookup.entries(kind)[0].name
@@ -653,7 +680,8 @@ def test_f095_a_line_in_a_table_that_is_taken_names_both_places(command, write, 
     assert all(str(path) in line for path in two)
 
 
-def test_f095_an_entry_point_and_a_file_of_one_name_are_both_named(package, write):
+@pytest.mark.fault(95)
+def test_an_entry_point_and_a_file_of_one_name_are_both_named(package, write):
     """An installed plug-in and a file of one name: refused naming both."""
     path = write("small.py", EMPTY_MODEL.format("Small"))
     discovery.use([path])
@@ -661,9 +689,10 @@ def test_f095_an_entry_point_and_a_file_of_one_name_are_both_named(package, writ
     assert all(name in line for name in ("entry point small of extra-gans", str(path)))
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(("flag", "owner"), [("lr", "training"), ("name", "all runs"), ("no_dropout", "all runs"),
     ("dropout", "all runs"), ("no_verbose", "all runs"), ("help", ""), ("list", ""), ("isTrain", "")])  # fmt: skip
-def test_f096_a_flag_that_exists_already_is_refused_naming_its_owner(command, write, flag, owner):
+def test_a_flag_that_exists_already_is_refused_naming_its_owner(command, write, flag, owner):
     """A plug-in's own option that exists already: exit 2 naming the plug-in and who has it."""
     write("taking.py", SMALLEST.replace("strength: float", f"{flag}: float").replace("self.o.strength", "1"))
     for argv in ([], ["--help"]):
@@ -671,9 +700,10 @@ def test_f096_a_flag_that_exists_already_is_refused_naming_its_owner(command, wr
         assert re.search(f"plug-in 'taking': .*--{flag} .*{owner}", line), line
 
 
+@pytest.mark.fault(97)
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "metric"])
 @pytest.mark.parametrize("name", ["zzz", "../../evil", "os", "torch.nn:Conv2d", "data.single:Single"])
-def test_f097_a_name_is_matched_never_imported(command, kind, name):
+def test_a_name_is_matched_never_imported(command, kind, name):
     """A name such as ../../evil, os, foo;x, __init__, a path, for any kind of part: exit 2, and nothing is imported."""
     last_line(command, lookup.FLAGS[kind], "another")  # imports what a command and its suggestions need
     before = set(sys.modules)
@@ -715,7 +745,8 @@ class Odd(BaseModel):
 '''
 
 
-def test_f098_state_that_could_not_be_read_again_is_refused_before_training(command, tmp_path):
+@pytest.mark.fault(98)
+def test_unreadable_state_is_refused_before_training(command, tmp_path):
     """A state (get_extra_state) that weights_only would not read: exit 2 before training, not at the next resume."""
     (tmp_path / "odd.py").write_text(ODD)
     ended = command("train", *RUN, "--plugin", "odd.py", "--model", "odd")
@@ -731,8 +762,9 @@ SHEETS = {
 }
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("how", SHEETS)
-def test_f096_sheets_that_would_fail_epochs_from_now_are_refused_before_training(command, tmp_path, how):
+def test_failing_sheets_are_refused_before_training(command, tmp_path, how):
     """sheets() that raises or returns no pictures: exit 2 before training, not at the first sheet."""
     text = TINY + f"\n    def sheets(self, request):\n        {SHEETS[how]}\n"
     (tmp_path / "drawing.py").write_text(text)
@@ -742,7 +774,8 @@ def test_f096_sheets_that_would_fail_epochs_from_now_are_refused_before_training
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_f094_what_a_plug_in_prints_on_import_disturbs_nothing(command, write):
+@pytest.mark.fault(94)
+def test_what_a_plug_in_prints_on_import_disturbs_nothing(command, write):
     """A plug-in prints on import, to both outputs: --help of it and training work."""
     write("tiny.py", TINY + "\n\nprint('hello')\nprint('oops', file=sys.stderr)\n")
     shown = command("train", "--plugin", "tiny.py", "--model", "tiny", "--help")
@@ -750,25 +783,28 @@ def test_f094_what_a_plug_in_prints_on_import_disturbs_nothing(command, write):
     assert command("train", "--plugin", "tiny.py", *RUN).code == 0
 
 
+@pytest.mark.fault(94)
 @pytest.mark.parametrize(("text", "remedy"), [
     ("import not_there.deep", "pip install not_there"), ("import cv99 as cv2", "pip install cv99"),
     ("from models.bas import BaseModel", "correct the import"), ("import torch.not_there", "correct the import"),
 ])  # fmt: skip
-def test_f094_a_missing_package_is_named_with_what_to_do(command, write, text, remedy):
+def test_a_missing_package_is_named_with_what_to_do(command, write, text, remedy):
     """A package is missing, or a module of one that is there: exit 2 with pip install, or that the import is wrong."""
     path = write("bad.py", text)
     line = said(command("train", "--plugin", path, "--model", "bad"))
     assert re.match(f"error: plug-in '{path}': ModuleNotFoundError: No module named '.*'; {remedy}$", line), line
 
 
-def test_f094_a_slip_on_import_is_told_with_its_line(command, write):
+@pytest.mark.fault(94)
+def test_a_slip_on_import_is_told_with_its_line(command, write):
     """A slip at the top of a plug-in's file: exit 2 naming the line."""
     path = write("bad.py", "import torch\n\nx = torch.zero(3)\n")
     line = said(command("train", "--plugin", path, "--model", "bad"))
     assert f"module 'torch' has no attribute 'zero' ({path}, line 3)" in line
 
 
-def test_f094_an_installed_package_that_is_broken_disturbs_nobody(package, command, write):
+@pytest.mark.fault(94)
+def test_an_installed_package_that_is_broken_disturbs_nobody(package, command, write):
     """An installed plug-in raises on import: --help, --list, other models and test.py work; exit 2 for whom asks."""
     write("tiny.py", TINY)
     assert command("train", "--list").code == command("train", "--help").code == 0
@@ -779,7 +815,8 @@ def test_f094_an_installed_package_that_is_broken_disturbs_nobody(package, comma
     assert line.startswith("error: plug-in 'entry point raising of extra-gans': RuntimeError: no luck")
 
 
-def test_f094_an_installed_metric_that_is_broken_is_left_out(package, command, write):
+@pytest.mark.fault(94)
+def test_an_installed_metric_that_is_broken_is_left_out(package, command, write):
     """An installed metric raises on import: test.py says so in one line and goes on with the others."""
     site = package
     (site / "extra_gans" / "nets.py").write_text("from metrics import METRICS\n1 / 0\nMETRICS['odd'] = print\n")
@@ -791,7 +828,8 @@ def test_f094_an_installed_metric_that_is_broken_is_left_out(package, command, w
     assert "mean over the images: L1" in tested.out
 
 
-def test_f095_two_installed_plug_ins_of_one_name_are_both_named(package, command, write):
+@pytest.mark.fault(95)
+def test_two_installed_plug_ins_of_one_name_are_both_named(package, command, write):
     """Two installed packages with one name: exit 2 naming both; other models work."""
     for number in (1, 2):
         write(f"site/more{number}/__init__.py", "")
@@ -808,9 +846,10 @@ NAMES = ["../../evil", "os", "foo;x", "__init__", "base", "", "models.base", "mo
          "torch.nn:Conv2d", "evil.py", "./evil", "a\nb", "é", "x" * 5000]  # fmt: skip
 
 
+@pytest.mark.fault(97)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("phase", ["train", "test"])
-def test_f097_a_model_by_path_module_or_code_is_never_imported(command, write, tmp_path, phase, name):
+def test_a_model_by_path_module_or_code_is_never_imported(command, write, tmp_path, phase, name):
     """--model with a path, a module, code, "" or base: exit 2 in one line, and sys.modules is as it was."""
     write("evil.py", "raise SystemExit(0)")
     write("evil/__init__.py", "raise SystemExit(0)")
@@ -840,8 +879,9 @@ STATE = """
 """
 
 
+@pytest.mark.fault(98)
 @pytest.mark.parametrize("case", LATER)
-def test_f098_state_that_spoils_later_is_refused_at_that_save(train, tmp_path, case):
+def test_state_that_spoils_later_is_refused_at_that_save(train, tmp_path, case):
     """A state that only later holds what weights_only would not read: exit 2 at that save, earlier ones stay."""
     text = spoilt("loss_g", LATER[case], "self.steps == 3") + STATE
     line = said(train(text, "--save_latest_freq", 1, "--keep_last", 9))
@@ -852,6 +892,7 @@ def test_f098_state_that_spoils_later_is_refused_at_that_save(train, tmp_path, c
     assert all(torch.load(p, weights_only=True) for p in folder.glob("state*"))
 
 
+@pytest.mark.fault(98)
 @pytest.mark.parametrize(("statement", "why"), [
     ("self.register_buffer('late', torch.zeros(2))", "'late' was added after __init__: a continued run"),
     ("self.curve = torch.cat([self.curve, torch.zeros(1)])", r"'curve' has changed from \(1,\) to \(2,\): "),
@@ -859,7 +900,7 @@ def test_f098_state_that_spoils_later_is_refused_at_that_save(train, tmp_path, c
     ("self.curve = None", "'curve' is gone since __init__"),
 ])  # fmt: skip
 @pytest.mark.parametrize("when", ["True", "self.steps == 3"])
-def test_f098_state_that_grows_is_refused(train, tmp_path, statement, why, when):
+def test_state_that_grows_is_refused(train, tmp_path, statement, why, when):
     """A buffer or network that comes or grows: exit 2 before training or at that save, earlier ones stay."""
     text = spoilt("loss_g", statement, when)
     line = "        self.gan = GAN"
@@ -870,18 +911,20 @@ def test_f098_state_that_grows_is_refused(train, tmp_path, statement, why, when)
     assert states == ([] if when == "True" else ["state_000000001.pt", "state_000000002.pt"])
 
 
+@pytest.mark.fault(98)
 @pytest.mark.parametrize(("text", "why"), [
     (TINY + STATE.partition("    def set_extra")[0], r"Tiny has get_extra_state\(\) but no set_extra_state\(state\)"),
     (TINY + STATE.replace('state["kept"]', 'state["keep"]'), "KeyError: there is no key 'keep' .*in set_extra_state"),
 ])  # fmt: skip
-def test_f098_state_that_could_not_be_put_back_is_refused(train, tmp_path, text, why):
+def test_state_that_could_not_be_put_back_is_refused(train, tmp_path, text, why):
     """get_extra_state without its counterpart, or with one that fails: exit 2 before training."""
     assert re.match(f"error: plug-in 'tiny': {why}", said(train(text)))
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("script", ["test", "train"])
-def test_f096_a_plug_in_that_was_moved_is_asked_for(train, command, tmp_path, script):
+def test_the_run_asks_for_a_plug_in_that_was_moved(train, command, tmp_path, script):
     """The run's plug-in is elsewhere now: exit 2 saying that the run remembers it; --plugin NEW is all it takes."""
     assert train(TINY).code == 0
     (tmp_path / "new").mkdir()
@@ -894,8 +937,9 @@ def test_f096_a_plug_in_that_was_moved_is_asked_for(train, command, tmp_path, sc
     assert ended.code == 0, ended.err
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("script", ["test", "train"])
-def test_f096_a_plug_in_that_was_renamed_is_no_damage(train, command, tmp_path, script):
+def test_a_renamed_plug_in_is_not_called_damage(train, command, tmp_path, script):
     """The run's plug-in has another name now: exit 2 saying that none defines the model any more, and what to do."""
     assert train(TINY).code == 0
     (tmp_path / "tiny.py").rename(tmp_path / "other.py")
@@ -909,7 +953,8 @@ def test_f096_a_plug_in_that_was_renamed_is_no_damage(train, command, tmp_path, 
     assert ended.code == 0, ended.err
 
 
-def test_f096_plug_ins_given_now_join_those_remembered(command, write, tmp_path):
+@pytest.mark.fault(96)
+def test_plug_ins_given_now_join_those_remembered(command, write, tmp_path):
     """One of a run's two plug-ins was moved: --plugin with its new place is enough, the other one is remembered."""
     write("tiny.py", TINY)
     write("plain.py", PLAIN)
@@ -924,8 +969,9 @@ def test_f096_plug_ins_given_now_join_those_remembered(command, write, tmp_path)
     assert ended.code == 0, ended.err
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("at", [0, 3])
-def test_f096_a_show_that_fails_in_mid_run_costs_the_pictures_not_the_run(train, tmp_path, at):
+def test_a_show_that_fails_in_mid_run_costs_only_pictures(train, tmp_path, at):
     """show() raises in training: the run goes on; one note has file and line, and its page has curves all the same."""
     text = spoilt("show", "x = undefined_thing", f"self.steps >= {at or 1} and not out['fake_B'].is_meta")
     if not at:
@@ -941,7 +987,8 @@ def test_f096_a_show_that_fails_in_mid_run_costs_the_pictures_not_the_run(train,
     assert bool(told["rows"]) == bool(at) and told["curves"]["lines"].keys() >= {"G_GAN", "D_real"}
 
 
-def test_f096_a_bug_of_ours_stays_one(train, monkeypatch):
+@pytest.mark.fault(96)
+def test_a_bug_of_ours_is_not_blamed_on_the_plug_in(train, monkeypatch):
     """Our own code fails while a plug-in is in use: exit 1, to be reported if it happens without the plug-in too."""
     from training.loss_meter import Means
 
@@ -951,7 +998,8 @@ def test_f096_a_bug_of_ours_stays_one(train, monkeypatch):
     assert re.fullmatch("error: bug 'IndexError': .*report it if it happens without plug-in tiny too", ended.last)
 
 
-def test_f096_what_shapes_alone_cannot_tell_is_left_to_the_first_step(train):
+@pytest.mark.fault(96)
+def test_a_model_that_looks_at_values_passes_the_rehearsal(train):
     """A plug-in that looks at values (item, numpy, masks, generators of its own) is never refused by the rehearsal."""
     looks = (
         "float(fake.mean().item()) + len(fake[fake > 0]) + fake.detach().numpy().sum() + len(f'{fake.mean():.3f}') + "
@@ -963,14 +1011,16 @@ def test_f096_what_shapes_alone_cannot_tell_is_left_to_the_first_step(train):
         assert ended.code == 0, ended.err
 
 
-def test_f096_an_error_that_only_shapes_bring_is_tried_with_values(train):
+@pytest.mark.fault(96)
+def test_a_model_that_fails_without_values_is_tried_with_them(train):
     """Formatting a tensor fails without values only: the model is tried once with them, and trains."""
     ended = train(spoilt("loss_g", "x = f\"{out['fake_B'].mean():.3f}\""))
     assert ended.code == 0, ended.err
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(("size", "count", "noted"), [(9, 5, True), (5, 5, False), (2, 5, False)])
-def test_f096_an_epoch_of_one_smaller_batch_is_noted(train, size, count, noted):
+def test_an_epoch_of_one_smaller_batch_is_noted(train, size, count, noted):
     """Fewer pictures than --batch_size: one note at the start says that an epoch is one smaller batch."""
     ended = train(TINY, "--batch_size", size)
     assert ended.code == 0, ended.err
@@ -978,7 +1028,8 @@ def test_f096_an_epoch_of_one_smaller_batch_is_noted(train, size, count, noted):
     assert ended.out.count(note) == noted
 
 
-def test_f096_a_flag_of_test_py_that_says_nothing_to_a_model_is_noted(train, command):
+@pytest.mark.fault(96)
+def test_a_flag_without_effect_on_the_model_is_noted(train, command):
     """--num_samples for a model that draws nothing of its own: one note."""
     assert train(TINY).code == 0
     ended = command("test", "--name", "t", "--num_samples", 3)
@@ -1035,7 +1086,8 @@ class Adding(BaseModel):
 '''
 
 
-def test_f096_what_is_unusual_and_works_is_not_refused(command, tmp_path):
+@pytest.mark.fault(96)
+def test_unusual_plug_ins_that_work_are_not_refused(command, tmp_path):
     """Arrays of NumPy as samples and lengths, a batch that forward adds to: they train."""
     (tmp_path / "unusual.py").write_text(UNUSUAL)
     (tmp_path / "adding.py").write_text(ADDING.replace("EXPANDED", ""))
@@ -1045,7 +1097,8 @@ def test_f096_what_is_unusual_and_works_is_not_refused(command, tmp_path):
     assert ended.code == 0, ended.err
 
 
-def test_f098_a_buffer_that_repeats_its_values(command, tmp_path):
+@pytest.mark.fault(98)
+def test_a_buffer_that_repeats_its_values_is_refused(command, tmp_path):
     """A buffer made by expand(), into which no state could be loaded: exit 2 before the first step, naming it."""
     (tmp_path / "unusual.py").write_text(UNUSUAL)
     (tmp_path / "adding.py").write_text(ADDING.replace("EXPANDED", ".expand(64)"))

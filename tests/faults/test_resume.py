@@ -34,10 +34,12 @@ AGAIN = ["--name", "run", "--continue_train"]
 WORKERS = (0, 2)
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize(("step", "workers"), [(3, 0), (5, 2)], ids=["epoch end", "mid-epoch with workers"])
 @pytest.mark.parametrize("model", MODELS)
-def test_f063_stopped_and_continued_equals_unbroken(command, straight, stopping, plugins, tmp_path, model, step,
-                                                    workers):  # fmt: skip
+def test_a_stopped_and_continued_run_equals_an_unbroken_one(
+    command, straight, stopping, plugins, tmp_path, model, step, workers
+):
     """A run stopped at an epoch's end or in mid-epoch, with workers or without: state, weights, logs, page are equal.
 
     After step 3 an epoch ends, step 5 is the middle of the second; the straight run had no workers.
@@ -59,10 +61,11 @@ def test_f063_stopped_and_continued_equals_unbroken(command, straight, stopping,
     assert json.loads((folder / "exit.json").read_text())["code"] == 0
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize("how", [
     ("--amp", "fp16"), ("--amp", "bf16", "--memory_format", "channels_last"), ("--accumulate", 2, "--grad_checkpoint")
 ], ids=lambda how: " ".join(map(str, how)))  # fmt: skip
-def test_f063_however_networks_compute(command, stopping, plugins, tmp_path, tmp_path_factory, how):
+def test_any_way_of_computing_continues_bit_by_bit(command, stopping, plugins, tmp_path, tmp_path_factory, how):
     """Mixed precision with its scaler, another memory format, a batch in parts: stopped and continued, equal bits."""
     unbroken = tmp_path_factory.mktemp("unbroken")
     assert run_in(unbroken, "train", *flags("pix2pix", plugins), *how).code == 0
@@ -76,8 +79,9 @@ def test_f063_however_networks_compute(command, stopping, plugins, tmp_path, tmp
     assert ("scaler" in state) == ("fp16" in how)
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize("model", TRAINABLE)
-def test_f063_stopped_after_every_single_step(command, straight, stopping, plugins, tmp_path, model):
+def test_a_run_stopped_after_every_step_equals_an_unbroken_one(command, straight, stopping, plugins, tmp_path, model):
     """A run stopped after each of its steps, by SIGINT and SIGTERM in turn, and continued each time: equal bits."""
     for step in range(1, STEPS):
         stopping(step, "SIGTERM" if step % 2 else "SIGINT")
@@ -88,7 +92,8 @@ def test_f063_stopped_after_every_single_step(command, straight, stopping, plugi
     assert differences(straight(model), tmp_path / "checkpoints" / "run") == []
 
 
-def test_f063_the_matrix_in_fresh_processes(process, plugins, tmp_path, full, record_property):
+@pytest.mark.fault(63)
+def test_every_model_continues_bit_by_bit_in_fresh_processes(process, plugins, tmp_path, full, record_property):
     """Every model, stopped at an epoch's end and at a random step, 0 and 2 workers: the next 50 steps have equal bits.
 
     Stopped and continued each in a process of its own, continued with the other number of workers.
@@ -123,7 +128,8 @@ def test_f063_the_matrix_in_fresh_processes(process, plugins, tmp_path, full, re
     assert fewest >= 50 or not full
 
 
-def test_f063_sheets_of_epochs_before_the_stop_stay_on_the_page(command, stopping, plugins, tmp_path):
+@pytest.mark.fault(63)
+def test_sheets_of_epochs_before_the_stop_stay_on_the_page(command, stopping, plugins, tmp_path):
     """A run stopped after its last sheet of generated pictures and continued: the page has that row, once."""
     few = [*flags("cgan", plugins), "--sample_epoch_freq", 2]
     whole = tmp_path / "whole"
@@ -189,8 +195,9 @@ def steps_seen(process, folder, argv, by, rng, attempts):
     raise AssertionError("it never came to its end")
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("by", ["SIGTERM", "SIGKILL"])
-def test_f065_each_sample_once_an_epoch(process, plugins, tmp_path, full, by, record_property):
+def test_each_sample_comes_once_an_epoch_over_stops(process, plugins, tmp_path, full, by, record_property):
     """A run stopped or killed at random steps and continued: each epoch has each sample once, in the unbroken order."""
     cases = [(batch, drop, n) for batch in (1, 2, 3) for drop in (False, True) for n in range(4)]
     cases = cases if full else random.Random(by).sample(cases, 1)
@@ -219,7 +226,8 @@ def test_f065_each_sample_once_an_epoch(process, plugins, tmp_path, full, by, re
     record_property(f"runs ended by {by} and continued, each sample once an epoch", f"{len(cases)} of {len(cases)}")
 
 
-def test_f066_twice_from_one_state_is_the_same_twice(process, copied, plugins, tmp_path):
+@pytest.mark.fault(66)
+def test_two_runs_from_one_state_are_equal(process, copied, plugins, tmp_path):
     """Two runs continued from one state: equal in every bit; steps that a kill had lost are logged once, not twice."""
     folder = copied("pix2pix")
     killed = process("train", *AGAIN, "--save_epoch_freq", 5, STOP_AFTER_STEP="8", STOP_BY="SIGKILL")
@@ -240,10 +248,11 @@ def test_f066_twice_from_one_state_is_the_same_twice(process, copied, plugins, t
     assert len(lines) == len(set(lines)) == STEPS
 
 
+@pytest.mark.fault(67)
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 @pytest.mark.parametrize(("model", "deterministic"), [("pix2pix", True), ("noisy", True), ("pix2pix", False)])
-def test_f067_on_a_gpu(process, plugins, tmp_path, model, deterministic, record_property):
+def test_a_run_on_a_gpu_continues_bit_by_bit(process, plugins, tmp_path, model, deterministic, record_property):
     """A run on a GPU with --deterministic, stopped and continued: equal bits; without, weights within 1e-3."""
     argv = [*flags(model, plugins), "--gpu_ids", 0, "--padding", "zero", *["--deterministic"][: int(deterministic)]]
     assert process("train", *argv).code == 0
@@ -270,8 +279,9 @@ POLICIES = {
 }
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_f068_the_learning_rate_goes_on_where_it_was(command, stopping, plugins, tmp_path, policy):
+def test_the_learning_rate_goes_on_where_it_was(command, stopping, plugins, tmp_path, policy):
     """Each --lr_policy, stopped three times: the rate of each epoch equals the unbroken run's to the last bit.
 
     With a rate of 1e-9 nothing is learnt, so that plateau falls, in epoch 8, counted from before the stops.
@@ -296,8 +306,9 @@ def test_f068_the_learning_rate_goes_on_where_it_was(command, stopping, plugins,
     assert unequal(*states, "optimizers") == []
 
 
+@pytest.mark.fault(69)
 @pytest.mark.parametrize("clock", CLOCKS)
-def test_f069_a_clock_that_moves(process, straight, plugins, tmp_path, clock):
+def test_a_clock_that_moves_changes_nothing(process, straight, plugins, tmp_path, clock):
     """The clock set back a year, forward, to 2040, over DST, between save and resume and in mid-run: nothing differs.
 
     Not the order of states, which goes by step; and no duration is negative.

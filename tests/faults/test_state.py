@@ -84,8 +84,9 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize(("mutate", "model"), MUTATIONS, ids=lambda x: x if isinstance(x, str) else x.__name__[7:])
-def test_f064_a_state_that_was_changed_ends_otherwise(command, straight, copied, mutate, model):
+def test_a_changed_state_ends_otherwise(command, straight, copied, mutate, model):
     """Each kind of state emptied or changed by hand before continuing: the run ends otherwise than the unbroken one."""
     folder = copied(model)
     state = torch.load(newest(folder), weights_only=True)
@@ -101,8 +102,9 @@ def test_f064_a_state_that_was_changed_ends_otherwise(command, straight, copied,
 PIECES = ["model", "optimizers", "position", "means", "history", "generators", "classes", "options"]
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize("piece", PIECES)
-def test_f064_a_state_that_lacks_a_piece_is_refused(command, copied, piece):
+def test_a_state_that_lacks_a_piece_is_refused(command, copied, piece):
     """A state without one of its pieces: exit 4, never a run that goes on without it."""
     folder = copied("pix2pix")
     for path in folder.glob("state_*.pt"):
@@ -201,8 +203,9 @@ def outcome(command, folder, expected):
     return "other" if differences(expected, folder) else "the same"
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize("how", ["changed", "dropped"])
-def test_f064_every_place_of_the_state_counts(command, straight, copied, tmp_path, full, how, record_property):
+def test_every_place_of_the_state_counts(command, straight, copied, tmp_path, full, how, record_property):
     """Every place in the state changed or dropped, one at a time: the run ends otherwise, says so, or is refused.
 
     Never as if nothing had happened; never with a bug of ours.

@@ -84,8 +84,9 @@ def judged_later(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize(("fault", "word"), [("NAN_AT", "nan"), ("INF_AT", "inf")])
-def test_f070_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word, judged_later):
+def test_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word, judged_later):
     """Exit 6, naming loss, step, images and the last good state, which stays as it was."""
     assert train("--n_epochs", 1).code == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
@@ -104,13 +105,15 @@ def test_f070_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word
     assert again.code == 0, again.err
 
 
-def test_f070_before_anything_was_saved_it_says_so(train):
+@pytest.mark.fault(70)
+def test_a_loss_of_nan_before_any_save_says_so(train):
     """A loss of NaN in the first step: exit 6, and the line says that no state was saved before."""
     ended = train(NAN_AT="1")
     assert (ended.code, "no state was saved before" in ended.last) == (6, True), ended.last
 
 
-def test_f070_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judged_later):
+@pytest.mark.fault(70)
+def test_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judged_later):
     """The loss is finite, its slope is not: the weights are spoilt at the last step before the epoch's save."""
     ended = train("--save_epoch_freq", 1, SLOPE_AT="6")
     assert ended.code == 6, ended.err
@@ -120,7 +123,8 @@ def test_f070_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judge
         assert all(torch.isfinite(v).all() for v in weight_files.weights(path).values())
 
 
-def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_later):
+@pytest.mark.fault(70)
+def test_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_later):
     """Losses of NaN in two steps with --on_nan skip: those batches are left out and told, the run ends well."""
     ended = train("--on_nan", "skip", NAN_AT="2,5")
     assert ended.code == 0, ended.err
@@ -132,13 +136,15 @@ def test_f070_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_late
     assert all(torch.isfinite(v).all() for v in net.values())
 
 
-def test_f070_skip_gives_up_when_nothing_else_comes(train):
+@pytest.mark.fault(70)
+def test_skip_gives_up_when_every_batch_is_nan(train):
     """Nothing but NaN with --on_nan skip: exit 6 after a row of batches, not an endless loop."""
     ended = train("--on_nan", "skip", "--n_epochs", ROW, NAN_AT=",".join(map(str, range(4, 4 + 2 * ROW))))
     assert (ended.code, ended.out.count("batch left out")) == (6, ROW), ended.err
 
 
-def test_f070_rollback_goes_back_to_the_last_good_weights_and_on(train, tmp_path):
+@pytest.mark.fault(70)
+def test_rollback_returns_to_the_last_good_weights(train, tmp_path):
     """Spoilt weights with --on_nan rollback: the last saved weights and optimisers return, the run ends well."""
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, SLOPE_AT="5")
     assert ended.code == 0, ended.err
@@ -147,7 +153,8 @@ def test_f070_rollback_goes_back_to_the_last_good_weights_and_on(train, tmp_path
     assert all(torch.isfinite(v).all() for v in net.values())
 
 
-def test_f070_rollback_gives_up_when_it_only_comes_back(train, judged_later):
+@pytest.mark.fault(70)
+def test_rollback_gives_up_when_nan_returns_each_time(train, judged_later):
     """NaN again and again with --on_nan rollback: exit 6 after three returns, not an endless loop."""
     bad = ",".join(map(str, range(4, 40)))
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, "--n_epochs", 12, NAN_AT=bad)
@@ -195,9 +202,10 @@ def test_a_run_that_freezes_says_where(capfd, monkeypatch):
     assert "frozen_here" in said.text[0]
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
 @pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
-def test_f072_pictures_of_one_colour(command, tmp_path, model, norm):
+def test_pictures_of_one_colour_keep_losses_finite(command, tmp_path, model, norm):
     """Pictures of a single colour, whose deviation in a norm is 0: losses and weights stay finite."""
     for folder, size in (("train", (64, 32)), ("trainA", (32, 32)), ("trainB", (32, 32))):
         (tmp_path / "flat" / folder).mkdir(parents=True)
@@ -232,8 +240,9 @@ class Dying(Aligned):
 '''
 
 
+@pytest.mark.fault(74)
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV", "SIGABRT", "exit"])
-def test_f074_a_worker_that_dies(process, tmp_path, how):
+def test_a_worker_that_dies_ends_the_run_in_one_line(process, tmp_path, how):
     """A loader worker is killed, crashes or exits: exit 5 in one line that names --num_threads, nothing hangs, what was
     saved before stays, and the run goes on from it."""
     (tmp_path / "dying.py").write_text(DYING)
@@ -252,7 +261,8 @@ def test_f074_a_worker_that_dies(process, tmp_path, how):
     assert again.code == 0, again.err
 
 
-def test_f075_shared_memory_as_small_as_a_containers(process, tmp_path):
+@pytest.mark.fault(75)
+def test_workers_need_no_shared_memory(process, tmp_path):
     """/dev/shm of 64 kB, as in containers: workers need none of it, the run goes through."""
     can = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
     if not can:
@@ -265,7 +275,8 @@ def test_f075_shared_memory_as_small_as_a_containers(process, tmp_path):
         assert ended.code == 0, ended.err
 
 
-def test_f076_too_few_open_files(process, tmp_path):
+@pytest.mark.fault(76)
+def test_a_limit_of_open_files_is_named_with_its_remedy(process, tmp_path):
     """A limit of open files that the workers exceed: exit 5 naming ulimit and --num_threads."""
     argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--name", "x", "--num_threads", 16]
     codes = set()

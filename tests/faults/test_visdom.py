@@ -69,7 +69,8 @@ def bits(tmp_path):
     return weights, [(row["step"], row["losses"]) for row in rows(folder)[0]]
 
 
-def test_f085_no_server_or_no_address_is_one_line_and_the_run_ends_the_same(command, tmp_path):
+@pytest.mark.fault(85)
+def test_a_missing_visdom_server_is_one_line(command, tmp_path):
     """Nobody listens, or the address is none: one line with the command that starts a server; weights bit-equal."""
     assert command("train", *RUN, "--display_id", 0).code == 0
     undisturbed = bits(tmp_path)
@@ -84,7 +85,8 @@ def test_f085_no_server_or_no_address_is_one_line_and_the_run_ends_the_same(comm
         assert bits(tmp_path) == undisturbed
 
 
-def test_f085_no_package_is_one_line_with_the_command_that_installs_it(command, monkeypatch):
+@pytest.mark.fault(85)
+def test_a_missing_visdom_package_is_one_line_with_the_remedy(command, monkeypatch):
     """--start_visdom without the package visdom: one line that says how to install it, nothing started, exit 0."""
     monkeypatch.setattr(visdom_server, "find_spec", lambda name: None)
     monkeypatch.setattr(visdom_server.subprocess, "Popen", None)
@@ -94,7 +96,8 @@ def test_f085_no_package_is_one_line_with_the_command_that_installs_it(command, 
     assert about(ended.out + ended.err) == [f"live plots off: {install}"]
 
 
-def test_f085_a_server_is_started_once_by_a_list_of_words_for_this_machine_only(command, monkeypatch):
+@pytest.mark.fault(85)
+def test_a_server_is_started_once_for_this_machine_alone(command, monkeypatch):
     """--start_visdom where the server ends at once: started once, without a shell, bound to this machine; one line."""
     launched = []
 
@@ -114,7 +117,8 @@ def test_f085_a_server_is_started_once_by_a_list_of_words_for_this_machine_only(
     assert not more.get("shell") and more["start_new_session"] and "_scripts" not in " ".join(words)
 
 
-def test_f086_a_server_that_dies_and_comes_back_shows_the_whole_curve(start, real, tmp_path, record_property):
+@pytest.mark.fault(86)
+def test_a_server_that_dies_and_comes_back_shows_the_whole_curve(start, real, tmp_path, record_property):
     """kill -9 of visdom's server in mid-run, then a new one that knows nothing: one line each, all points are shown."""
     training = start("train", *LONG, *real.on("main"), "--name", "run", before=retry_at_once)
     said = []
@@ -144,8 +148,9 @@ def test_f086_a_server_that_dies_and_comes_back_shows_the_whole_curve(start, rea
     record_property("points of the curve that a new visdom server shows", f"{len(x)} of {len(x)}")
 
 
+@pytest.mark.fault(87)
 @pytest.mark.parametrize("answer", [never, dripping, dripping_from_the_start], ids=lambda f: f.__name__)
-def test_f087_a_server_that_never_ends_its_answer_delays_nothing(command, fake, tmp_path, monkeypatch, answer):
+def test_a_server_that_never_ends_its_answer_delays_nothing(command, fake, tmp_path, monkeypatch, answer):
     """It accepts and is silent, or sends a byte at a time: the run ends while it still does, having asked once."""
     assert visdom_sender.FAREWELL <= 2
     monkeypatch.setattr(visdom_sender, "TIMEOUT", 1000)  # only the farewell's patience may end the wait
@@ -161,7 +166,8 @@ def test_f087_a_server_that_never_ends_its_answer_delays_nothing(command, fake, 
     assert about(ended.out + ended.err) == []  # it may still answer
 
 
-def test_f087_what_waits_for_a_server_that_hangs_is_bounded(fake, tmp_path, full, record_property):
+@pytest.mark.fault(87)
+def test_messages_that_wait_for_a_hanging_server_are_bounded(fake, tmp_path, full, record_property):
     """Thousands of pictures and losses for a server that never answers: of each window two at most are kept."""
     one = fake(never)
     sink = VisdomDisplay(SimpleNamespace(**FLAGS | {"display_port": one.port}), tmp_path)
@@ -206,7 +212,8 @@ INVALID = {
 }  # fmt: skip
 
 
-def test_f088_answers_of_a_malicious_server_are_ignored(command, fake, tmp_path, monkeypatch, record_property):
+@pytest.mark.fault(88)
+def test_answers_of_a_malicious_server_are_ignored(command, fake, tmp_path, monkeypatch, record_property):
     """A gigabyte, invalid JSON, commands, sockets, terminal codes: the run ends the same, with one line of its own."""
     monkeypatch.setattr(visdom_sender, "TIMEOUT", 0.5)  # what never ends is found out before the run does
     assert command("train", *RUN, "--display_id", 0).code == 0
@@ -223,8 +230,9 @@ def test_f088_answers_of_a_malicious_server_are_ignored(command, fake, tmp_path,
     record_property("malicious answers of a visdom server", f"{len(INVALID)} tried, all ignored")
 
 
+@pytest.mark.fault(88)
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
-def test_f088_redirections_are_not_followed(command, fake, status):
+def test_redirections_are_not_followed(command, fake, status):
     """The server sends the run to another address, which is never asked."""
     elsewhere = fake(closing)
     one = fake(http(status, b"", f"Location: {elsewhere.address}/events"))
@@ -233,7 +241,8 @@ def test_f088_redirections_are_not_followed(command, fake, status):
     assert one.hits.acquire(timeout=30) and not elsewhere.hits.acquire(blocking=False)
 
 
-def test_f088_the_run_only_ever_posts_windows(command, fake):
+@pytest.mark.fault(88)
+def test_the_run_only_ever_posts_windows(command, fake):
     """No socket is opened and nothing asked, so there is no way on which a server could give orders."""
     requests = []
 
@@ -262,7 +271,8 @@ FOUND = """() => ({
 })"""
 
 
-def test_f089_hostile_names_are_shown_as_they_are(browser, real, tmp_path, record_property):
+@pytest.mark.fault(89)
+def test_hostile_names_are_shown_as_they_are(browser, real, tmp_path, record_property):
     """Labels, losses and a run's name with HTML, scripts and formulas, on visdom's page: text, and nothing happens."""
     needs_page_scripts()
     o = SimpleNamespace(**FLAGS | {"display_port": real.port, "name": "".join(HOSTILE), "display_env": "a/../b"})
@@ -291,19 +301,21 @@ def test_f089_hostile_names_are_shown_as_they_are(browser, real, tmp_path, recor
     record_property("hostile names on visdom's page", f"{3 * len(HOSTILE) + 1} shown, 0 scripts run")
 
 
+@pytest.mark.fault(89)
 @pytest.mark.parametrize(
     ("given", "used"),
     [("main", "main"), ("my-run_2.b", "my-run_2.b"), ("a/b", "a_b"), ("../../etc", "__.._etc"), ("..", "_"), (".", "_"),
      ("a\nb", "a_b"), ("a b?c#d%e&f", "a_b_c_d_e_f"), ("<script>", "_script_"), ("", "main"), ("\x1b[2J", "__2J"),
      ("C:\\x", "C__x"), ("é", "_"), ("x" * 500, "x" * LONGEST), ("\0", "_")],
 )  # fmt: skip
-def test_f089_names_of_environments_are_one_plain_word(given, used):
+def test_names_of_environments_are_one_plain_word(given, used):
     """Slashes, line breaks, dots that climb and all that an address or a file's name could trip over are replaced."""
     assert environment(given) == used
     assert re.fullmatch(r"[\w.-]+", environment(given), re.ASCII) and not environment(given).startswith(".")
 
 
-def test_f089_the_environment_that_is_said_is_the_one_that_is_shown(command, real):
+@pytest.mark.fault(89)
+def test_the_environment_that_is_named_is_the_one_shown(command, real):
     """--display_env ../a b: its plain form is what visdom keeps, and what the line of the run leads to."""
     ended = command("train", *RUN, *real.on("../a b"))
     assert ended.code == 0, ended.err
@@ -314,7 +326,8 @@ def test_f089_the_environment_that_is_said_is_the_one_that_is_shown(command, rea
 REMOTE = "http://plots.example.org"
 
 
-def test_f090_a_server_elsewhere_is_one_warning_that_pictures_leave_the_machine(command, monkeypatch):
+@pytest.mark.fault(90)
+def test_a_server_elsewhere_is_warned_of_once(command, monkeypatch):
     """--display_server of another machine: one warning, then as ever; --display_allow_remote: none."""
     monkeypatch.setattr(visdom_sender, "post", lambda address, path, data, seconds: "")  # nobody is really asked
     ended = command("train", *RUN, "--display_server", REMOTE)
@@ -328,7 +341,8 @@ def test_f090_a_server_elsewhere_is_one_warning_that_pictures_leave_the_machine(
         assert ended.code == 0 and "leave this machine" not in ended.out + ended.err
 
 
-def test_f090_no_server_is_started_for_another_machine(tmp_path):
+@pytest.mark.fault(90)
+def test_no_server_is_started_for_another_machine(tmp_path):
     """--start_visdom beside a --display_server elsewhere: refused in one line, nothing started."""
     with pytest.raises(NoServer, match=r"this machine, but --display_server is http://plots\.example\.org:8097$"):
         visdom_server.LocalServer(f"{REMOTE}:8097", 8097, tmp_path / "log").start(lambda: False)

@@ -108,7 +108,8 @@ def patient(monkeypatch, known):
     monkeypatch.setattr(displays.wandb.Wandb, "epoch", lambda self, *args: (known.heard.wait(60), epoch(self, *args)))
 
 
-def test_f091_without_the_package(command, tmp_path, monkeypatch):
+@pytest.mark.fault(91)
+def test_a_missing_wandb_package_is_one_note(command, tmp_path, monkeypatch):
     """The package wandb is not installed: one note with the command that installs it, and the run is as without."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     ended = command("train", *FEW)
@@ -124,8 +125,9 @@ REASONS = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(91)
 @pytest.mark.parametrize("fault", REASONS)
-def test_f091_a_server_that_cannot_be_used(command, wandb, tmp_path, monkeypatch, fault):
+def test_an_unusable_wandb_server_makes_the_run_log_to_files(command, wandb, tmp_path, monkeypatch, fault):
     """Not logged in, no network, a start that hangs, a prompt: the run goes on, and a fresh process logs to files."""
     monkeypatch.setenv("FAKE", fault)
     monkeypatch.setattr(sys.stdin, "fileno", lambda: 1 / 0, raising=False)  # nothing of ours may read it
@@ -145,7 +147,8 @@ def test_f091_a_server_that_cannot_be_used(command, wandb, tmp_path, monkeypatch
     assert "Enter your choice" not in ended.out + ended.err
 
 
-def test_f091_where_files_cannot_be_written_either(command, wandb, tmp_path, monkeypatch):
+@pytest.mark.fault(91)
+def test_without_server_and_files_the_run_goes_on(command, wandb, tmp_path, monkeypatch):
     """Neither the server nor files work: two notes, and the run goes on without."""
     monkeypatch.setenv("FAKE", "no network")
     monkeypatch.setenv("FAKE_OFFLINE", "no space")
@@ -162,7 +165,8 @@ def test_f091_where_files_cannot_be_written_either(command, wandb, tmp_path, mon
     assert len(rows(tmp_path / "checkpoints" / "run")[0]) == 6
 
 
-def test_f091_a_server_that_stalls_in_mid_run(command, wandb, tmp_path, monkeypatch, record_property):
+@pytest.mark.fault(91)
+def test_a_server_that_stalls_in_mid_run_delays_no_step(command, wandb, tmp_path, monkeypatch, record_property):
     """It takes the start and then nothing more: every step is done and logged, at most four messages wait."""
     monkeypatch.setenv("FAKE", "")
     sinks, init = [], displays.wandb.Wandb.__init__
@@ -187,7 +191,8 @@ def test_f091_a_server_that_stalls_in_mid_run(command, wandb, tmp_path, monkeypa
     child.kill()
 
 
-def test_f091_its_process_ends_when_training_is_killed(start, tmp_path, monkeypatch):
+@pytest.mark.fault(91)
+def test_the_logging_process_ends_when_training_is_killed(start, tmp_path, monkeypatch):
     """kill -9 of the training: the process that logs finishes what is on disk and ends by itself."""
     if not hasattr(os, "pidfd_open"):
         pytest.skip("this system cannot wait for a process that is not its child")
@@ -205,9 +210,10 @@ def test_f091_its_process_ends_when_training_is_killed(start, tmp_path, monkeypa
     assert (folder / "rows").read_text().endswith("finished\n")
 
 
+@pytest.mark.fault(91)
 @needs("wandb")
 @pytest.mark.parametrize("server", ["none", "refused", "tarpit"])
-def test_f091_the_real_package(command, tmp_path, monkeypatch, server, request):
+def test_the_real_package_keeps_all_losses_in_files(command, tmp_path, monkeypatch, server, request):
     """wandb itself without a key, with a server that refuses, with one that never answers: all losses are in files."""
     import socket
 
@@ -276,7 +282,8 @@ def nasty(tmp_path, paired):
             "x", "--displays", "console,health,visdom"]  # fmt: skip
 
 
-def test_f093_names_in_every_line_of_a_training(command, nasty, tmp_path):
+@pytest.mark.fault(93)
+def test_hostile_names_are_escaped_in_every_line_of_a_training(command, nasty, tmp_path):
     """Files, folders, losses and labels with \\x1b[2J and newlines: shown escaped in every line and in the log."""
     ended = command("train", *nasty, "--on_nan", "skip")
     assert ended.code == 0, ended.err
@@ -296,7 +303,8 @@ def test_f093_names_in_every_line_of_a_training(command, nasty, tmp_path):
     assert (ended.code, is_clean(ended.out + ended.err)) == (6, True), ended.err
 
 
-def test_f093_names_in_every_line_of_a_test(command, nasty, tmp_path):
+@pytest.mark.fault(93)
+def test_hostile_names_are_escaped_in_every_line_of_a_test(command, nasty, tmp_path):
     """The same of test.py, of a picture that cannot be read, of a run that is stopped, and of --list."""
     assert command("train", *nasty, "--on_nan", "skip").code == 0
     run = ["--checkpoints_dir", "runs" + NASTY, "--name", "x", "--gpu_ids", "-1", "--num_threads", 0]
@@ -310,7 +318,8 @@ def test_f093_names_in_every_line_of_a_test(command, nasty, tmp_path):
     assert is_clean(command("train", "--plugin", NASTY + ".py", "--list").out)
 
 
-def test_f093_names_on_a_bar(monkeypatch, tmp_path, request):
+@pytest.mark.fault(93)
+def test_hostile_names_on_a_bar_are_escaped(monkeypatch, tmp_path, request):
     """A loss with such a name on a terminal: nothing but the bar's own carriage returns is written."""
     from tests.displays.test_console import Screen, console
 
@@ -323,7 +332,8 @@ def test_f093_names_on_a_bar(monkeypatch, tmp_path, request):
     assert r"a\x1b[2J\nerror: forged\rb\x07\x9b31m=0.500" in text
 
 
-def test_f093_no_print_shows_a_name_as_it_is():
+@pytest.mark.fault(93)
+def test_no_print_shows_a_name_as_it_is():
     """Every print of a note in the sources goes through `printable`, or shows nothing that others named."""
     allowed = re.compile(
         r"printable|nothing has moved|file system has no locks|earlier run; this one|usage: python|--list"
