@@ -12,7 +12,7 @@ from dominate.util import raw
 
 from util.atomic_write import replace_text
 
-HERE = Path(__file__).parent
+ASSETS = Path(__file__).parent / "assets"
 
 
 def document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), data: Any = None) -> Any:
@@ -21,7 +21,7 @@ def document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] 
     Only these scripts, and files beside the page, can run or load in it (Content-Security-Policy). `data` is what the
     scripts find as JSON.parse(document.getElementById("data").textContent).
     """
-    sources = [(HERE / name).read_text(encoding="utf-8") for name in scripts]
+    sources = [(ASSETS / name).read_text(encoding="utf-8") for name in scripts]
     allowed = " ".join(f"'sha256-{_digest(source)}'" for source in sources)
     policy = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self' {allowed}"
     page = dominate.document(title=title)
@@ -32,7 +32,7 @@ def document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] 
         tags.meta(name="viewport", content="width=device-width, initial-scale=1")
         tags.meta(name="color-scheme", content="light dark")
         for name in ("style.css", *styles):
-            tags.style(raw((HERE / name).read_text(encoding="utf-8")))
+            tags.style(raw((ASSETS / name).read_text(encoding="utf-8")))
         if data is not None:
             tags.script(raw(embedded(data)), type="application/json", id="data")
         for source in sources:

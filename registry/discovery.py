@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from registry import loaded
+from registry import loaded, moved
 from registry.kinds import HOMES
 from util.errors import OptionError
 
@@ -121,6 +121,7 @@ def load(found: Found) -> ModuleType:
         loaded.imported[name] = (found.name, file.resolve())
     if name in sys.modules:
         return sys.modules[name]
+    moved.answer_old_paths()
     loaded.importing.append(found.origin)
     try:
         return importlib.import_module(name) if found.module else _import_file(name, Path(found.path))
