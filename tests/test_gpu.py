@@ -106,7 +106,7 @@ def test_steps_as_cuda_graphs_are_the_steps(model, exact, one_noise, capsys):
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_an_in_place_activation_after_instance_norm_copies_nothing_back(channels_last):
+def test_activation_after_instance_norm_copies_nothing_back(channels_last):
     """torch's own instance norm returns a view; a step of CycleGAN made 282 copies for that."""
     x = torch.rand(2, 8, 16, 16, device=GPU, requires_grad=True)
     x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
@@ -156,7 +156,7 @@ def test_the_best_device_is_taken_by_itself(process):
     assert ", on cuda:0, files in" in done.out
 
 
-def test_what_a_step_takes_is_told_of_the_gpu(process):
+def test_the_memory_of_a_step_is_told_of_the_gpu(process):
     done = process("train", *ON_GPU, "--model", "pix2pix", "--netG", "unet_32", *RUN, "--dry_run")
     assert done.code == 0, done.err
     assert "of memory of the GPU" in done.out

@@ -182,13 +182,13 @@ def three_epochs(command, paired, tmp_path):
     return run
 
 
-def test_passing_is_what_it_claims():
+def test_passing_gives_the_steps_that_pass_a_multiple():
     assert passing(3) == [4, 7, 9, 12, 15]
     assert passing(4) == [4, 9, 12]
 
 
 @pytest.mark.parametrize("every", [3, 7, 100])
-def test_losses_are_printed_whenever_a_multiple_of_print_freq_was_passed(three_epochs, every):
+def test_losses_are_printed_at_every_multiple_of_print_freq(three_epochs, every):
     steps, epochs = rows(three_epochs("--print_freq", every))
     assert [row["samples"] for row in steps] == passing(every)
     assert [row["samples"] for row in epochs] == [5, 10, 15]
@@ -220,7 +220,7 @@ def test_latest_is_saved_when_due_and_at_the_end(three_epochs):
     assert {p.name for p in folder.glob("*.pth")} == {"latest_net_G.pth", "latest_net_D.pth"}
 
 
-def test_save_by_iter_keeps_weights_of_every_such_moment_beside_latest(three_epochs):
+def test_save_by_iter_keeps_every_moment_beside_latest(three_epochs):
     folder = three_epochs("--save_latest_freq", 3, "--save_by_iter", "--keep_last", 100)
     names = {p.name for p in folder.glob("*_net_G.pth")}
     assert names == {"latest_net_G.pth", *(f"iter_{n}_net_G.pth" for n in (4, 7, 9, 12, 15))}
@@ -264,7 +264,7 @@ def test_the_learning_rate_of_each_epoch_follows_the_policy(command, paired, tmp
     assert [row["lr"] for row in rows(tmp_path / "checkpoints" / "run")[1]] == pytest.approx([0.01 * r for r in rates])
 
 
-def test_serial_batches_without_augmentation_shows_the_last_file_pixel_for_pixel(command, paired, tmp_path):
+def test_serial_batches_show_the_last_file_pixel_for_pixel(command, paired, tmp_path):
     """In order, the epoch's last picture is the last file; the shuffled order shows others."""
     plain = [*TINY, "--load_size", 32, "--no_flip", "--model", "pix2pix", "--dataroot", paired, "--n_epochs", 3,
              "--n_epochs_decay", 0]  # fmt: skip
@@ -347,7 +347,7 @@ def test_the_seed_decides_the_weights_and_workers_do_not(command, tmp_path, mode
     assert not equal(one, run("other", "--seed", 6))
 
 
-def test_verbose_lists_every_layer_and_what_the_discriminator_sees(command, paired, tmp_path):
+def test_verbose_lists_layers_and_what_discriminators_see(command, paired, tmp_path):
     flags = [*TINY, "--dataroot", paired, "--model", "pix2pix", "--n_epochs", 1, "--n_epochs_decay", 0]
     said = command("train", *flags, "--max_dataset_size", 1, "--name", "verbose", "--verbose").out
     state = torch.load(tmp_path / "checkpoints/verbose/latest_net_G.pth", weights_only=True)
@@ -364,7 +364,7 @@ def test_verbose_lists_every_layer_and_what_the_discriminator_sees(command, pair
 
 
 @pytest.mark.parametrize("kind", ["yaml", "json"])
-def test_a_config_file_ranks_between_the_command_line_and_the_defaults(command, paired, tmp_path, kind):
+def test_a_config_file_ranks_between_command_line_and_defaults(command, paired, tmp_path, kind):
     values = {"model": "pix2pix", "dataroot": str(paired), "n_epochs": 1, "n_epochs_decay": 1, "ndf": 6, "lr": 0.003,
               "no_flip": True, "name": "configured"}  # fmt: skip
     text = json.dumps(values) if kind == "json" else "".join(f"{k}: {v}\n" for k, v in values.items())
@@ -388,7 +388,7 @@ def test_no_html_writes_no_page(command, paired, tmp_path):
     assert "index.html" not in ended.out
 
 
-def test_without_a_visdom_server_a_run_says_so_in_exactly_one_line(command, unpaired):
+def test_a_run_without_visdom_server_says_so_in_one_line(command, unpaired):
     """The reference's command line: visdom is on by default."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -403,7 +403,7 @@ def test_without_a_visdom_server_a_run_says_so_in_exactly_one_line(command, unpa
     assert f"http://localhost:{port}" in about[0] and f"visdom -port {port}" in about[0]
 
 
-def test_a_model_that_only_translates_is_refused_before_anything_is_made(command, unpaired, tmp_path):
+def test_a_model_that_only_translates_is_refused_first(command, unpaired, tmp_path):
     for name in EVERY.keys() - set(TRAINABLE):
         ended = command("train", *TINY, "--dataroot", unpaired, "--dataset_mode", "unaligned", "--model", name)
         assert ended.code == 2

@@ -130,12 +130,12 @@ def test_sides_take_turns():
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0, -1.0])
-def test_exponents_of_known_curves(power):
+def test_known_curves_give_their_exponents(power):
     xs = [1, 2, 4, 8, 100]
     assert stats.exponent(xs, [3 * x**power for x in xs]) == pytest.approx(power)
 
 
-def test_exponent_of_a_disturbed_curve_is_the_least_squares_one():
+def test_a_disturbed_curve_gives_the_least_squares_exponent():
     xs = [1.0, 2.0, 4.0]
     assert stats.exponent(xs, [1, 2 * math.e, 4]) == pytest.approx(1.0)  # the middle one pulls neither way
 
@@ -233,7 +233,7 @@ def test_curves_have_exponents(bench_command, tmp_path):
         assert {"time_last", "memory", "bare_mb"} <= set(curve) and len(xs) == 2
 
 
-def test_a_busy_neighbour_is_beside_every_setting(bench_command, tmp_path):
+def test_every_setting_is_measured_beside_a_busy_neighbour(bench_command, tmp_path):
     done = bench_command("--neighbour", "--quick", "--rounds", "1", "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
     (found,) = json.loads((tmp_path / "all.json").read_text())["neighbour"].values()
@@ -245,7 +245,7 @@ def test_a_busy_neighbour_is_beside_every_setting(bench_command, tmp_path):
     assert process.returncode is not None
 
 
-def test_growth_is_of_the_last_tenth_against_the_first_settled_one():
+def test_growth_compares_the_last_tenth_with_the_first_settled():
     seen = [
         soak.Seen(step, 50.0 if step < 200 else 100.0 + (step >= 900), 9 + (step == 960), 3)
         for step in range(0, 1000, 10)
@@ -278,7 +278,7 @@ def short_of_memory():
     raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB\nand more")
 
 
-def test_every_way_is_beside_the_plain_one_and_one_that_fails_is_told(monkeypatch):
+def test_every_way_stands_beside_the_plain_one_or_is_told(monkeypatch):
     def opened(argv, device, folder, name):
         if "--grad_checkpoint" in argv:
             raise NotImplementedError

@@ -100,7 +100,7 @@ def test_wrong_options_are_answered_before_anything_is_made(command, files, case
 
 
 @pytest.mark.parametrize("kind", [kind for kind in HOMES if kind != "metric"])
-def test_a_wrong_name_of_any_kind_is_answered_with_the_right_ones(command, files, kind):
+def test_a_wrong_name_is_answered_with_the_right_ones(command, files, kind):
     names = [e.name for e in entries(kind)]
     wrong = names[0][:-1] + "q"
     before = listing(files)
@@ -109,7 +109,7 @@ def test_a_wrong_name_of_any_kind_is_answered_with_the_right_ones(command, files
     assert listing(files) == before
 
 
-def test_identity_between_other_channels(command, files):
+def test_identity_between_unequal_channels_names_the_remedy(command, files):
     before = listing(files)
     check(command("train", *CYCLE, "--output_nc", 1), 2, ["--lambda_identity", "3 and 1", "--lambda_identity 0"])
     assert listing(files) == before
@@ -184,14 +184,14 @@ def late_picture(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_pictures_of_two_sizes_in_a_batch(command, files, workers):
+def test_pictures_of_two_sizes_in_a_batch_are_refused(command, files, workers):
     picture(1, 112, 40).save(files / "paired" / "train" / "3.png")
     ended = command("train", *PIX2PIX, "--preprocess", "none", "--batch_size", 2, "--num_threads", workers)
     check(ended, 3, ["cannot be batched", "--batch_size 1"])
     assert re.search(r"48x40 and 56x40|56x40 and 48x40", ended.last)
 
 
-def test_a_picture_of_a_size_the_network_does_not_take_in_mid_epoch(command, files):
+def test_a_picture_size_the_network_refuses_in_mid_epoch_is_told(command, files):
     """Unlike the first picture, by which the networks were judged; no traceback of a tensor."""
     picture(1, 40, 16).save(files / "paired" / "train" / "4.png")
     ended = command("train", *PIX2PIX, "--preprocess", "none", "--serial_batches")
@@ -220,13 +220,13 @@ def trained(command, files):
     return files / "checkpoints" / "run"
 
 
-def test_a_run_that_is_not_there(command, files):
+def test_a_missing_run_is_answered_with_those_there(command, files):
     before = listing(files)
     check(command("test", "--name", "nobody"), 4, ["checkpoints/nobody", "no such folder", "--name"])
     assert listing(files) == before
 
 
-def test_an_epoch_that_is_not_there(command, trained):
+def test_a_missing_epoch_is_answered_with_those_there(command, trained):
     there = "1_net_G.pth, 2_net_G.pth, latest_net_G.pth"
     said = ["checkpoints/run/7_net_G.pth", there, "--epoch"]
     check(command("test", "--name", "run", "--dataroot", "paired", "--epoch", 7), 4, said)
@@ -235,24 +235,24 @@ def test_an_epoch_that_is_not_there(command, trained):
     check(command("train", "--name", "run", "--continue_train", "--epoch", 7), 4, ["7_net_", "1_net_", "latest_net_"])
 
 
-def test_a_file_of_weights_that_is_missing(command, trained):
+def test_a_missing_file_of_weights_is_named(command, trained):
     (trained / "latest_net_G.pth").unlink()
     said = ["checkpoints/run/latest_net_G.pth", "1_net_G.pth, 2_net_G.pth", "--epoch"]
     check(command("test", "--name", "run", "--dataroot", "paired"), 4, said)
 
 
-def test_the_wrong_model_for_a_run(command, trained):
+def test_the_wrong_model_for_a_run_is_refused(command, trained):
     ended = command("test", "--name", "run", "--dataroot", "unpaired", "--model", "cycle_gan")
     check(ended, 4, ["latest_net_G_A.pth", "latest_net_G.pth", "--model"])
 
 
-def test_a_discriminator_for_a_generator(command, trained):
+def test_a_discriminator_for_a_generator_is_refused(command, trained):
     shutil.copy(trained / "latest_net_D.pth", trained / "latest_net_G.pth")
     ended = command("test", "--name", "run", "--dataroot", "paired")
     check(ended, 4, ["latest_net_G.pth", "does not fit this network", "'model."])
 
 
-def test_a_file_of_no_known_generator(command, files):
+def test_a_file_of_no_known_generator_is_refused(command, files):
     folder = files / "checkpoints" / "theirs"
     folder.mkdir(parents=True)
     torch.save({"layer.weight": torch.ones(3, 3)}, folder / "latest_net_G.pth")
@@ -264,7 +264,7 @@ def test_a_file_of_no_known_generator(command, files):
 
 
 @pytest.mark.parametrize("place", ["checkpoints", "checkpoints/run"])
-def test_a_file_where_a_folder_should_be(command, files, place):
+def test_a_file_in_a_folders_place_is_named(command, files, place):
     (files / place).parent.mkdir(exist_ok=True)
     (files / place).write_text("in the way")
     ended = command("train", *PIX2PIX)
@@ -287,12 +287,12 @@ def unwritable(tmp_path):
     folder.chmod(0o755)
 
 
-def test_a_folder_that_cannot_be_written(command, files, unwritable):
+def test_a_folder_without_write_access_is_named(command, files, unwritable):
     ended = command("train", *PIX2PIX, "--checkpoints_dir", unwritable)
     check(ended, 5, [str(unwritable / "run"), "--checkpoints_dir"])
 
 
-def test_results_that_cannot_be_written(command, trained, files, unwritable):
+def test_results_that_cannot_be_written_are_one_line(command, trained, files, unwritable):
     ended = command("test", "--name", "run", "--dataroot", "paired", "--results_dir", unwritable)
     check(ended, 5, [str(unwritable / "run"), "--results_dir"])
     (files / "results").write_text("in the way")
@@ -301,7 +301,7 @@ def test_results_that_cannot_be_written(command, trained, files, unwritable):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 99, reason="this machine has a GPU of that number")
-def test_a_device_that_is_not_there(command, files):
+def test_a_missing_device_is_named(command, files):
     ended = command("train", *PIX2PIX, "--gpu_ids", 99)
     check(ended, 5, ["--gpu_ids", "no GPU 99", "--gpu_ids -1"])
     assert not list((files / "checkpoints").rglob("*.pth"))
@@ -326,7 +326,7 @@ def third_time(monkeypatch, problem):
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_anything_else_is_one_line_too_and_the_traceback_is_kept(command, files, debug, monkeypatch):
+def test_any_other_error_is_one_line_and_keeps_its_traceback(command, files, debug, monkeypatch):
     third_time(monkeypatch, LookupError("a\x1b[2J strange\nthing"))
     flags = ["--debug"] if debug else []
     ended = command("train", *PIX2PIX, *flags)
@@ -380,7 +380,7 @@ class Choosy(Pix2Pix):
 """
 
 
-def test_a_flag_of_a_plug_in_may_name_a_generator_and_a_network_may_hold_extra_state(command, tmp_path):
+def test_plug_ins_may_name_generators_in_flags_and_hold_state(command, tmp_path):
     (tmp_path / "choosy.py").write_text(CHOOSY)
     argv = ["--plugin", "choosy.py", "--model", "choosy"]
     wrong = command("train", *argv, "--netE", "unet_65")
@@ -398,7 +398,7 @@ def test_a_default_for_a_flag_that_does_not_exist_is_refused(command, tmp_path):
     assert (ended.code, "sets a default for --netGG, which is no flag" in ended.last) == (2, True)
 
 
-def test_a_python_without_the_packages_is_told_which_and_what_to_do(tmp_path):
+def test_a_python_without_packages_is_told_the_remedy(tmp_path):
     """-S leaves site-packages out: what a user meets who has not activated the environment."""
     done = subprocess.run([sys.executable, "-S", str(ROOT / "train.py"), "--name", "x"], cwd=tmp_path,
                           capture_output=True, text=True, check=False)  # fmt: skip

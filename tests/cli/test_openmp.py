@@ -36,7 +36,7 @@ def run(code, **told):
 @pytest.mark.parametrize(("given", "then"), [
     pytest.param({}, ["None", "True", "True"], marks=watched), ({"GOMP_SPINCOUNT": "5"}, ["5", "True", "False"]),
     ({"OMP_WAIT_POLICY": "active"}, ["None", "True", "False"])])  # fmt: skip
-def test_what_the_users_environment_says_stays(given, then):
+def test_settings_in_the_users_environment_stay(given, then):
     ended = run(LOOK, **given)
     assert ended.stdout.split() == then, ended.stderr
 
@@ -64,13 +64,13 @@ def tasks(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("told", [{}, {"t1": "0 0 0\n", "t2": "0 0 0\n"}], ids=["nothing", "what it did not count"])
-def test_threads_sleep_soon_where_nobody_can_tell_who_wants_a_core(told, untold, tasks):
+def test_threads_sleep_soon_where_demand_for_cores_is_unknown(told, untold, tasks):
     tasks(**told)
     openmp.share_cores()
     assert os.environ["GOMP_SPINCOUNT"] == openmp.SPINS and not openmp._watching
 
 
-def test_threads_sleep_soon_where_there_may_be_no_more_of_them(untold, tasks, monkeypatch):
+def test_threads_sleep_soon_where_no_more_may_start(untold, tasks, monkeypatch):
     tasks(t1="5 1 1\n")
 
     def start(thread):
@@ -105,7 +105,7 @@ print(crowded - until(0) > 0)
 
 
 @watched
-def test_a_crowd_comes_with_a_busy_process_and_goes_with_it():
+def test_a_busy_process_makes_a_crowd_until_it_ends():
     ended = run(BUSY)
     assert ended.stdout.split() == ["True"], ended.stderr
 
@@ -130,7 +130,7 @@ def test_a_process_may_end_while_a_crowd_gathers():
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out():
+def test_the_collector_ignores_what_loading_torch_made():
     code = ("import gc, sys; from options.parse import parse\n"
             "class Watch:\n"
             "    def find_spec(self, name, path=None, target=None):\n"
@@ -143,7 +143,7 @@ def test_torch_is_loaded_while_the_collector_rests_and_what_it_made_is_left_out(
 
 
 @pytest.mark.skipif(not malloc.give_back(), reason="the C library is not GNU's")
-def test_memory_that_is_freed_is_kept_in_a_training_and_given_back_in_its_workers():
+def test_training_keeps_freed_memory_and_workers_return_it():
     """By how many pages the system had to clear for the same large block, again and again."""
     code = ("import ctypes, resource, sys\n"
             "from util import memory\n"

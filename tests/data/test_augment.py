@@ -76,7 +76,7 @@ def refused(spec: str, shape=None, flag: str = "--augment") -> str:
 # the table
 
 
-def test_every_class_of_torchvision_is_usable_or_listed_with_its_reason():
+def test_every_torchvision_class_is_usable_or_excused():
     classes = {name for name in dir(v2) if inspect.isclass(getattr(v2, name))}
     usable = {value.rpartition(":")[2] for value in AUGMENTATIONS.values() if value.startswith("torchvision")}
     assert usable | set(LEFT_OUT) >= classes
@@ -150,7 +150,7 @@ def test_every_augmentation_is_a_function_of_picture_and_seed(name, dtype):
 
 
 @pytest.mark.parametrize("name", [name for name in GEOMETRIC if name not in MIXED])
-def test_geometry_is_the_same_for_both_of_a_pair_whatever_their_channels(name):
+def test_both_of_a_pair_share_geometry_for_any_channels(name):
     augment, three = Augment(f"gaussian_noise(sigma=0.001) {spec_of(name)} {spec_of(name)}"), pixels()
     three = (three > 127).to(torch.uint8) * 128 + 64  # noise of 0.26 levels may change a level by one or two
     for seed in range(6):
@@ -160,7 +160,7 @@ def test_geometry_is_the_same_for_both_of_a_pair_whatever_their_channels(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("pepper", "salt_and_pepper")])
-def test_which_ones_move_pixels(name):
+def test_augmentations_tell_whether_they_move_pixels(name):
     """torchvision's own account: those that move key points, change sizes, or refuse key points because they would."""
     transform = find("augmentation", name)(**sensible(name))
     moves = False
@@ -186,7 +186,7 @@ def test_pepper_stays_in_place():
 
 
 @pytest.mark.parametrize("word", ["pepper", "salt_and_pepper"])
-def test_pepper_makes_a_share_of_pixels_black_or_white_in_all_channels(word):
+def test_pepper_turns_a_share_of_pixels_black_or_white(word):
     grey = torch.full((3, 200, 200), 100, dtype=torch.uint8)
     made = Augment(f"{word}(snr=0.9)")(grey, 1)
     assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
@@ -256,11 +256,11 @@ def test_bytes_are_rounded_and_clamped():
         ("a('x)y|z', \"q:'\") b (2)", [("a", ("x)y|z", "q:'"), {}), ("b", (2,), {})]),
     ],
 )  # fmt: skip
-def test_what_a_spec_says(spec, read):
+def test_a_spec_is_described_as_it_is_read(spec, read):
     assert [(word.name, word.args, word.kwargs) for word in read_spec(spec, "--augment")] == read
 
 
-def test_what_containers_say():
+def test_containers_describe_themselves():
     apply, choice, order = read_spec(
         "apply(p=0.3: rotation(10) blur(3)), random_choice((1, 2): a | order(b|c d) ) RandomOrder(x({1: 2}) | y)", ""
     )
@@ -334,7 +334,7 @@ def test_containers_apply_choose_and_order():
         ("apply(0.1: invert | a)", "holds what is applied together"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_spec(spec, said):
+def test_a_wrong_spec_is_refused_with_the_reason(spec, said):
     assert said in refused(spec)
 
 
@@ -398,7 +398,7 @@ def sample(data, index: int = 0, seed: int = 0):
         return data[index]
 
 
-def test_without_augmentation_nothing_more_is_drawn_and_torchvision_is_not_imported():
+def test_no_augmentation_draws_nothing_and_imports_nothing():
     code = """
 import random, sys
 from options.parse import parse
@@ -496,7 +496,7 @@ def test_the_sides_draw_apart_from_each_other(paired):
         ("cgan", ("--augment_B", "invert"), "labeled prepares no pictures of B by themselves; use --augment"),
     ],
 )  # fmt: skip
-def test_what_a_data_set_cannot_do(model, flags, said):
+def test_augmentation_a_data_set_cannot_do_is_refused(model, flags, said):
     with pytest.raises(OptionError) as caught:
         dataset(model, *flags)
     assert str(caught.value).startswith(f"option '{flags[0]}': {said}") and caught.value.code == 2
@@ -654,7 +654,7 @@ def stripes(tmp_path):
     return path
 
 
-def test_a_users_class(stripes, paired):
+def test_a_users_class_augments_pictures(stripes, paired):
     flags = ("--dataroot", paired, "--preprocess", "none", "--no_flip", "--plugin", stripes)
     plain = sample(dataset("pix2pix", *flags))
     data = dataset("pix2pix", *flags, "--augment", "stripes(every=5)", "--augment_A", "stripes")
@@ -680,7 +680,7 @@ def test_a_users_class(stripes, paired):
         (("--augment", "broken"), "stripes.py, line 23, in __call__"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_users_class(command, paired, stripes, flags, said):
+def test_a_wrong_users_class_is_refused_with_the_reason(command, paired, stripes, flags, said):
     ended = command("train", "--model", "pix2pix", "--dataroot", paired, *SMALL, "--plugin", stripes, *flags)
     assert ended.code == 2 and said in ended.last, ended
 

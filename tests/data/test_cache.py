@@ -57,7 +57,7 @@ def test_batches_are_the_same_with_and_without(mode, cache, workers, paired, unp
         plain.close(), kept.close()
 
 
-def test_one_picture_may_be_colour_on_one_side_and_grey_on_the_other(tmp_path):
+def test_a_picture_may_be_colour_on_one_side_and_grey_on_another(tmp_path):
     """A manifest that names each file for A and for B: what is kept for one side does not stand in for the other."""
     for number in range(4):
         picture(number).save(tmp_path / f"{number}.png")
@@ -67,7 +67,7 @@ def test_one_picture_may_be_colour_on_one_side_and_grey_on_the_other(tmp_path):
     alike(batches(plain, 1, 2), batches(kept, 1, 2))
 
 
-def test_what_is_cached_is_read_no_more(paired, monkeypatch):
+def test_cached_pictures_are_read_no_more(paired, monkeypatch):
     """In the second epoch no file is opened: those of the first may be gone by then, as far as reading goes."""
     made, dataset = loader(paired, "aligned", "--cache", "ram")
     first = batches(made, 1)
@@ -88,7 +88,7 @@ def test_a_changed_file_is_read_anew(cache, unpaired, tmp_path):
     assert not torch.equal(batches(made, 1)[0]["A"], before[0]["A"])
 
 
-def test_a_later_run_finds_what_is_on_the_disk_and_other_preprocessing_does_not(unpaired, tmp_path, monkeypatch):
+def test_a_later_run_reuses_the_cache_of_equal_preprocessing(unpaired, tmp_path, monkeypatch):
     flags = ["--cache", "disk", "--cache_dir", tmp_path / "kept"]
     made, _ = loader(unpaired / "trainA", "single", *flags)
     before = batches(made, 1)
@@ -124,7 +124,7 @@ def test_a_full_cache_keeps_what_it_has():
     assert os.fstat(cache.pictures_file).st_size == cache.capacity
 
 
-def test_processes_share_it_and_one_that_is_killed_takes_nothing_along(tmp_path):
+def test_processes_share_the_cache_and_a_killed_one_harms_none(tmp_path):
     """A child puts pictures in until it is killed in the midst; all that can be found is whole, and more goes in."""
     cache = Cache(1 << 24, 4000)
     read, write = os.pipe()
@@ -143,7 +143,7 @@ def test_processes_share_it_and_one_that_is_killed_takes_nothing_along(tmp_path)
     assert cache.get(origin("mine")) is not None
 
 
-def test_what_is_damaged_on_the_disk_is_not_believed(tmp_path):
+def test_a_damaged_cache_file_is_read_anew(tmp_path):
     cache = Cache(1 << 20, 100, tmp_path / "c")
     for number in range(20):
         cache.put(origin(number), some(number))
@@ -167,7 +167,7 @@ def test_a_full_disk_ends_the_caching_not_the_training(command, paired, tmp_path
     assert ended.code == 0, ended.err
 
 
-def test_where_there_can_be_none_it_is_said(command, paired, tmp_path):
+def test_a_cache_that_cannot_be_made_is_told(command, paired, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     ended = command("train", *SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--netD", "pixel", "--dataroot",
                     paired, "--n_epochs", 1, "--n_epochs_decay", 0, "--no_html", "--cache", "disk", "--cache_dir",

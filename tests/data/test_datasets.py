@@ -357,7 +357,7 @@ def test_b_is_drawn_at_random_anew_each_epoch(unpaired):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_each_image_comes_once_an_epoch_in_another_order_each_time(unpaired, batch_size):
+def test_each_image_comes_once_an_epoch_in_a_new_order(unpaired, batch_size):
     loader = load(make("unaligned", unpaired), shuffle=True, batch_size=batch_size)
     orders = []
     for epoch in range(20):
@@ -378,7 +378,7 @@ def test_orders_follow_the_seed(unpaired):
     assert order(1) != order(2)
 
 
-def test_drop_last_leaves_out_the_smaller_batch_in_training_alone(unpaired):
+def test_drop_last_omits_the_smaller_batch_in_training_alone(unpaired):
     dataset = make("unaligned", unpaired, "--drop_last", "--batch_size", 2)
     loader = load(dataset, shuffle=True)
     counts = {}
@@ -425,7 +425,7 @@ def digest(batches):
     return found
 
 
-def test_samples_are_the_same_with_workers_without_and_after_skipping(unpaired):
+def test_samples_are_equal_with_workers_and_after_skipping(unpaired):
     dataset = make("unaligned", unpaired, "--batch_size", 2)
     plain = load(dataset, shuffle=True, num_threads=0)
     epochs = {epoch: digest(plain.epoch(epoch)) for epoch in (1, 2, 3)}
@@ -572,7 +572,7 @@ def error_of(batches):
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_pictures_of_different_sizes_cannot_be_batched_and_the_option_is_named(tmp_path, threads):
+def test_pictures_of_different_sizes_in_a_batch_name_the_option(tmp_path, threads):
     for n, size in enumerate([(16, 16), (16, 16), (16, 24), (16, 16)]):
         save(picture(n, *size), tmp_path / f"{n}.png")
     loader = load(make("single", tmp_path, "--preprocess", "none"), batch_size=2, num_threads=threads)
@@ -647,7 +647,7 @@ def test_an_empty_folder_and_one_without_pictures_are_named(unpaired):
 
 
 @pytest.mark.parametrize("mode", ["single", "unaligned", "aligned"])
-def test_a_crop_larger_than_the_picture_names_the_file_and_the_option(mode, tmp_path):
+def test_a_crop_larger_than_the_picture_names_file_and_option(mode, tmp_path):
     folder = {"single": "", "unaligned": "trainA", "aligned": "train"}[mode]
     save(picture(0, 60, 20), tmp_path / folder / "x.png")
     if mode == "unaligned":
@@ -658,7 +658,7 @@ def test_a_crop_larger_than_the_picture_names_the_file_and_the_option(mode, tmp_
     assert "--crop_size 24" in text
 
 
-def test_channels_other_than_one_or_three_are_refused_naming_the_flags(unpaired):
+def test_channels_other_than_1_or_3_are_refused_with_the_flags(unpaired):
     text = refused("unaligned", unpaired, "--input_nc", 4)
     assert "--input_nc" in text
     assert "has 3 channels, and cannot become 4" in text
@@ -675,7 +675,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_train_ends_with_three_and_one_line_for_data_it_cannot_use(case, command, tmp_path):
+def test_train_exits_with_3_and_one_line_for_unusable_data(case, command, tmp_path):
     for side in "AB":
         (tmp_path / "empty" / f"train{side}").mkdir(parents=True)
         save(picture(0), tmp_path / "broken" / f"train{side}" / "1.png")
@@ -725,7 +725,7 @@ def test_paired_demo_test_pictures_are_the_unpaired_ones():
             assert (shown("aligned", "test", side, index) == shown("unaligned", "test", side, index)).all()
 
 
-def test_demo_sides_show_one_scene_in_test_and_share_none_in_training():
+def test_demo_sides_share_scenes_in_test_and_none_in_training():
     """A ball is darker where its light does not reach, in any colour: luminance is alike in one scene."""
 
     def alike(phase, a, b):

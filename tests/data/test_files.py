@@ -34,7 +34,7 @@ def test_pictures_are_found_in_order_and_nothing_else_is(folder):
     assert list(list_files(str(folder / "nowhere"))) == []
 
 
-def test_a_link_to_a_picture_and_to_a_folder_of_pictures_are_followed(folder, tmp_path):
+def test_links_to_pictures_and_to_folders_are_followed(folder, tmp_path):
     (tmp_path / "linked").symlink_to(folder)
     assert names(tmp_path / "linked") == ["a.JPG", "b.png", "sub/deep/c.tif"]
     (tmp_path / "other").mkdir()
@@ -52,7 +52,7 @@ def test_hidden_folders_are_not_searched(tmp_path):
 # --- links to files -------------------------------------------------------------------------------------------------
 
 
-def test_of_many_links_to_one_file_the_first_is_kept_or_the_file_itself(folder, tmp_path):
+def test_many_links_to_one_file_leave_the_first_or_the_file(folder, tmp_path):
     (tmp_path / "else.png").write_bytes(b"xy")
     for name in ("c_first.png", "d_second.png"):
         (folder / name).symlink_to(tmp_path / "else.png")
@@ -213,7 +213,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(indexed, tmp_path, monkeypat
         assert len(list_files(str(indexed))) == 3
 
 
-def test_indexes_do_not_pile_up_nor_what_kills_left_behind(indexed, tmp_path, monkeypatch):
+def test_old_indexes_and_leftovers_of_kills_are_removed(indexed, tmp_path, monkeypatch):
     monkeypatch.setattr(index, "KEPT", 3)
     place = tmp_path / "cache" / "ganvas" / "files"
     place.mkdir(parents=True)

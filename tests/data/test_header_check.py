@@ -69,7 +69,7 @@ def turned():
     return exif.tobytes()
 
 
-def test_training_waits_no_longer_than_it_must_and_the_rest_goes_on_beside_it(folder, monkeypatch, capsys):
+def test_training_begins_while_other_headers_are_still_checked(folder, monkeypatch, capsys):
     """With no time at all: nothing is refused, but what is found later is told in one line."""
     (folder / "31.png").write_bytes(b"")
     (folder / "33.png").write_bytes(b"")
@@ -113,7 +113,7 @@ def test_the_look_ends_with_the_run(folder, monkeypatch):
     assert dataset.check.stopped.is_set()
 
 
-def test_what_was_found_sound_is_not_looked_at_again(folder, monkeypatch):
+def test_sound_headers_are_not_checked_again(folder, monkeypatch):
     monkeypatch.setattr(index, "WORTH", 10)
     looked, look = [], Check._look
     monkeypatch.setattr(Check, "_look", lambda self, place: (looked.append(place), look(self, place))[1])

@@ -151,7 +151,7 @@ def dim(tmp_path):
     return tmp_path / "data"
 
 
-def test_the_type_of_the_files_is_their_range_unless_another_is_asked_for(command, tmp_path, dim):
+def test_the_type_of_the_files_is_their_default_range(command, tmp_path, dim):
     text, ended = trained(command, tmp_path)
     assert text == "uint16"
     assert "hint: the first picture of A holds 100 to " in ended.out
@@ -176,7 +176,7 @@ def test_percentiles_leave_a_thousandth_out_at_either_end(command, tmp_path):
     assert values.hi == pytest.approx(0.999, abs=5e-4)
 
 
-def test_floats_are_measured_without_being_asked_and_the_run_remembers(command, tmp_path):
+def test_floats_are_measured_and_the_run_remembers_the_range(command, tmp_path):
     """Another picture is tested under the range of the training, what lies beyond is clamped."""
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "1.npy", np.linspace(-50, 150, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1).astype("f4"))
@@ -302,7 +302,7 @@ def test_white_may_be_stored_as_zero(tmp_path):
     assert (arrays(tmp_path / "x.tif", 1) == array).all()
 
 
-def test_deep_colours_become_grey_and_their_alpha_shows_what_is_behind(tmp_path):
+def test_deep_colours_become_grey_and_alpha_shows_the_background(tmp_path):
     rgba = numbers("uint16", 4)
     write(tmp_path / "x.png", rgba)
     share = rgba[:, :, 3:] / 65535
@@ -315,7 +315,7 @@ def test_deep_colours_become_grey_and_their_alpha_shows_what_is_behind(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16"])
-def test_colours_that_are_stored_multiplied_by_their_alpha_are_divided_by_it(kind, tmp_path):
+def test_premultiplied_colours_are_divided_by_their_alpha(kind, tmp_path):
     """Half transparent white is white, in 16 bits as in 8."""
     top = np.iinfo(kind).max
     array = np.full((4, 4, 4), top // 2, kind)

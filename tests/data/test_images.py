@@ -168,7 +168,7 @@ def test_transparent_pixels_show_what_is_behind_them(mode, background, tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
-def test_a_colour_that_stands_for_transparent_shows_what_is_behind_it(mode, tmp_path):
+def test_a_transparent_colour_shows_the_background(mode, tmp_path):
     image = Image.fromarray(scene()).convert(mode)
     key = image.getpixel((3, 2))
     image.save(tmp_path / "x.png", transparency=key)
@@ -196,7 +196,7 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert np.abs(read(tmp_path / "x.jpg").astype(int) - scene()).mean() < 12
 
 
-def test_grey_is_pillows_luminance_and_grey_files_fill_three_channels(tmp_path):
+def test_grey_is_pillows_luminance_and_fills_three_channels(tmp_path):
     Image.fromarray(scene()).save(tmp_path / "rgb.png")
     grey = np.asarray(Image.fromarray(scene()).convert("L"))
     assert (read(tmp_path / "rgb.png", 1) == grey).all()
@@ -331,7 +331,7 @@ def test_every_8_bit_value_survives_writing_and_reading(channels, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_values_beyond_the_range_are_clamped_and_those_within_rounded():
+def test_values_beyond_the_range_are_clamped_others_rounded():
     """-1.2 would wrap around to 230, 1.2 to 25."""
     values = torch.tensor([-1e9, -1.2, -1.0, -0.998, -0.994, 0.0, 0.5, 1.0, 1.2, 1e9]).view(1, 1, -1)
     assert to_pixels(values)[0, :, 0].tolist() == [0, 0, 0, 0, 1, 128, 191, 255, 255, 255]

@@ -140,7 +140,7 @@ def test_a_layout_can_be_asked_for(layout):
         make("aligned", root, "--pairs", "beside")
 
 
-def test_of_several_layouts_the_references_goes_first_and_the_line_says_so(tmp_path):
+def test_the_references_layout_wins_over_others_and_is_told(tmp_path):
     for place in ("train", "trainA", "trainB"):
         put(picture(1), tmp_path / place / "1.png")
     assert make("aligned", tmp_path).notes == ["pairs: train, 1 files of A|B (--pairs sides would take others)"]
@@ -254,7 +254,7 @@ def test_manifests_that_cannot_be_used_are_refused_in_one_line(name, text, said,
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_manifest_names_files_beside_it_or_below_dataroot_or_anywhere(tmp_path):
+def test_a_manifest_may_name_files_in_any_folder(tmp_path):
     put(picture(1), tmp_path / "here" / "1.png")
     put(picture(2), tmp_path / "data" / "sub" / "a\\b.png")
     put(picture(3), tmp_path / "else" / "3.png")
@@ -307,7 +307,7 @@ def spread(root, mode, share=0.7):
 
 
 @pytest.mark.parametrize("mode", ["aligned", "unaligned", "colorization"])
-def test_a_share_of_a_folder_is_for_training_and_no_picture_ever_moves(mode, tmp_path):
+def test_a_share_of_a_folder_trains_and_pictures_keep_their_part(mode, tmp_path):
     folders = ["A", "B"] if mode == "unaligned" else ["."]
     for folder in folders:
         for number in range(60):
@@ -343,7 +343,7 @@ def test_pairs_of_two_folders_are_divided_together(tmp_path):
 
 @pytest.mark.parametrize(("mode", "folders"), [("aligned", ["."]), ("aligned", ["A", "B"]), ("unaligned", ["A", "B"]),
                                                ("colorization", ["."])])  # fmt: skip
-def test_without_a_share_a_folder_that_is_not_divided_is_refused_naming_split(mode, folders, tmp_path):
+def test_an_undivided_folder_is_refused_naming_the_split_flag(mode, folders, tmp_path):
     for folder in folders:
         put(picture(1), tmp_path / "d" / folder / "1.png")
     with pytest.raises(DataError, match=r"not divided into phases.*; use --split 0\.9"):

@@ -118,7 +118,7 @@ def test_16_bits_are_scaled_within_their_range(channels):
     assert set(nearest.ravel()) <= set(values.ravel())
 
 
-def test_joining_widens_what_differs_and_refuses_what_it_would_round():
+def test_joining_widens_pictures_and_never_rounds_them():
     grey, colour, alpha = (lossless.Exact(numbers("uint8", n), "PNG") for n in (1, 3, 4))
     deep = lossless.Exact(numbers("uint16", 1), "PNG")
     both = lossless.side_by_side(grey, colour, "x").values
@@ -154,7 +154,7 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
         assert "\n" not in str(said.value)
 
 
-def test_a_jpeg_that_lacks_no_more_than_its_end_is_read_as_training_reads_it(tmp_path):
+def test_a_jpeg_without_its_end_is_read_as_in_training(tmp_path):
     picture(1).save(tmp_path / "whole.jpg")
     content = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[:-2])

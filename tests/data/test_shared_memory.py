@@ -55,7 +55,7 @@ def test_batches_that_wait_do_not_touch_each_other(monkeypatch):
     assert all(equal(one, other) for one, other in zip(taken, batches, strict=True))
 
 
-def test_what_does_not_fit_or_does_not_come_from_a_worker_goes_as_it_is(monkeypatch):
+def test_other_batches_pass_outside_the_shared_memory(monkeypatch):
     shelf = Shelf(1, BATCH)
     assert shelf.lay(BATCH) is BATCH
     as_worker(monkeypatch, 0)
@@ -120,7 +120,7 @@ def test_parcels_are_bounded_in_number_and_weight(pixels, most):
     assert Shelf(2, batch).together == Shelf(0, batch, quick=True).together == 1
 
 
-def test_parcels_hold_all_keys_in_order_and_the_first_one_batch_each():
+def test_parcels_keep_all_keys_in_order_and_grow_from_one_batch():
     batches = [[(1, 2 * n), (1, 2 * n + 1)] for n in range(30)]
     parcels = Parcels(batches, workers=2)
     assert list(parcels) == batches, "until it is known how large they are"
@@ -130,7 +130,7 @@ def test_parcels_hold_all_keys_in_order_and_the_first_one_batch_each():
     assert [key for keys in made for key in keys] == [key for keys in batches for key in keys]
 
 
-def test_an_error_within_a_parcel_comes_after_the_batches_before_it(tmp_path):
+def test_an_error_in_a_parcel_follows_the_batches_before_it(tmp_path):
     """As without workers: whoever trains sees every batch that could be made."""
     for number in range(40):
         picture(number).save(tmp_path / f"{number:02d}.png")

@@ -115,7 +115,7 @@ def test_workers_read_by_handles_of_their_own(unpaired, tmp_path, threads):
         loader.close()
 
 
-def test_every_process_and_every_version_of_a_file_has_its_own_handle(tmp_path, monkeypatch):
+def test_every_process_and_file_version_has_its_own_handle(tmp_path, monkeypatch):
     (tmp_path / "d").mkdir()
     picture(1).save(tmp_path / "d" / "1.png")
     packed = str(pack(tmp_path / "d", tmp_path / "x.zip"))
@@ -208,7 +208,7 @@ def test_a_member_too_large_is_refused_before_it_is_unpacked(packed, monkeypatch
     assert "more than the 100 of one picture" in refused(f"{packed}/2.png")
 
 
-def test_a_member_that_grows_beyond_what_it_says_is_not_unpacked_further(tmp_path):
+def test_a_member_larger_than_it_says_is_not_unpacked_further(tmp_path):
     """A bomb that claims to be small."""
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("0.png", bytes(50_000_000))

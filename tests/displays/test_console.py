@@ -66,7 +66,7 @@ def test_a_bar_keeps_to_one_line_and_is_not_pushed_away(monkeypatch, request, co
 
 
 @pytest.mark.parametrize(("columns", "shown"), [(220, 8), (150, 4), (120, 1)])
-def test_as_many_losses_as_there_is_room_for(monkeypatch, request, columns, shown):
+def test_a_bar_shows_as_many_losses_as_fit(monkeypatch, request, columns, shown):
     screen = Screen(columns)
     screen.train(console(monkeypatch, screen, request), LOSSES)
     last = redraws(screen.close())[-1]
@@ -143,7 +143,7 @@ def test_without_epochs_or_seconds_nothing_is_divided_by_nothing(capsys):
     ({"data": 30, "compute": 29, "display": 21, "save": 20}, 0, ""),  # nothing clear
     ({}, 0, ""),
 ])  # fmt: skip
-def test_one_piece_of_advice_where_one_thing_clearly_holds_it_up(spent, threads, advice):
+def test_one_clear_bottleneck_gets_one_piece_of_advice(spent, threads, advice):
     assert bottleneck(spent, threads) == advice
 
 

@@ -113,7 +113,7 @@ def test_a_sink_that_cannot_even_say_a_line_does_no_harm(capsys):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full, a disk that is always full")
 @pytest.mark.parametrize("log", ["loss_log.txt", "losses.jsonl"])
-def test_the_log_is_no_display_and_a_full_disk_under_it_ends_the_run(command, tmp_path, log):
+def test_a_full_disk_under_the_log_ends_the_run(command, tmp_path, log):
     """It is the record that resuming and curves rely on."""
     folder = tmp_path / "checkpoints" / "run"
     folder.mkdir(parents=True)
@@ -182,7 +182,7 @@ def on_terminal(command, monkeypatch):
     return run
 
 
-def test_a_terminal_gets_a_bar_with_the_time_left_and_images_a_second(on_terminal, tmp_path):
+def test_a_terminal_shows_a_bar_with_time_left_and_speed(on_terminal, tmp_path):
     ended, text = on_terminal(*FEW)
     for epoch in (1, 2):
         bar = rf"epoch {epoch}/2: 100%\|\S+\| 3/3 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ ?(img/s|s/img), .*G_L1=\d+\.\d{{3}}"
@@ -236,7 +236,7 @@ class Recorder(Sink):
         self.seen.append(("images", at.samples, pictures))
 
 
-def test_each_sink_is_asked_when_it_wants_and_pictures_are_made_only_then():
+def test_pictures_are_made_only_when_a_sink_wants_them():
     """Two epochs of five images in twos; nobody's pictures are due at 2 and 7."""
     often, seldom, never = Recorder(2, 4), Recorder(5, 100), Recorder(0, 0)
     display, made = Display([often, seldom, never]), []
@@ -304,7 +304,7 @@ def test_the_log_forgets_what_will_be_done_again(tmp_path):
     assert text.count("Training Loss") == 2  # a header for each start, as in the reference
 
 
-def test_a_byte_that_is_no_text_in_the_logs_hinders_no_resume_and_stays(tmp_path):
+def test_undecodable_bytes_in_the_logs_survive_a_resume(tmp_path):
     (tmp_path / "loss_log.txt").write_bytes(
         b"(epoch: 1, iters: 1, ...) G: 1\n\xff\xfe\n(epoch: 9, iters: 1, ...) G: 1\n"
     )

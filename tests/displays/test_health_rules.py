@@ -53,7 +53,7 @@ def test_a_sick_run_gets_its_note(name):
         assert str(note).count("\n") == 0 and note.advice
 
 
-def test_what_a_note_says():
+def test_a_note_names_its_figures_and_the_remedy():
     _, note = told(FACTS["slow generator, vanilla"])["discriminator winning"]
     assert re.fullmatch(r"health: discriminator winning: D_real 0\.00\d+ and D_fake 0\.00\d+ \(in an even game 0\.69\) "
                         r"and G_GAN \d\.\d, not falling, in epochs 5 to 14; weaken it: a smaller --ndf or "
@@ -63,7 +63,7 @@ def test_what_a_note_says():
 
 
 @pytest.mark.parametrize("name", [*HEALTHY, *SICK])
-def test_what_is_kept_of_a_long_run_says_the_same_as_all_of_it(name):
+def test_thinned_figures_of_a_long_run_give_the_same_notes(name):
     run = FACTS[name]
     kept = Health(run["gan_mode"], run["dataset_mode"])
     figures = {f["epoch"]: f for f in run["figures"]}
@@ -155,7 +155,7 @@ def test_a_loss_explodes_by_orders_of_magnitude_or_not(history, gan_mode, flagge
     ([1e-3, 0, 0], True), ([0, 0], True), ([1e-3, 1e-14, 1e-14], True), ([0], False), ([0, 1e-3], False),
     ([1e-3, 1e-3, 0], False), ([1e-3, 1e-8], False),
 ])  # fmt: skip
-def test_a_learning_rate_of_nothing_is_named_unless_it_is_one_epochs(rates, flagged):
+def test_a_zero_learning_rate_is_named_unless_for_one_epoch(rates, flagged):
     history = [{"epoch": e, "step": e, "lr": rate, "mean": {}} for e, rate in enumerate(rates, 1)]
     assert (names(history) == ["learning rate 0"]) is flagged
 
@@ -227,7 +227,7 @@ CASES = {  # name: (samples, paired, the notes they get)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pictures_are_judged_by_what_goes_in_and_what_should_come_out(case):
+def test_pictures_are_judged_by_their_inputs_and_targets(case):
     shown, paired, expected = CASES[case]
     assert names([], figures=of(shown), paired=paired) == expected
     assert names([], figures=of(shown, step=900), paired=paired) == []  # a young run

@@ -129,9 +129,7 @@ def test_curves_and_pictures_move_on_the_page_without_reload(start, browser, ser
     record_property("points on visdom's page, looked at four times", " -> ".join(str(len(o["x"])) for o in looks))
 
 
-def test_a_run_of_100000_losses_and_5000_pictures_leaves_the_server_small(
-    server, full, tmp_path, monkeypatch, record_property
-):
+def test_a_run_of_100000_losses_keeps_the_visdom_server_small(server, full, tmp_path, monkeypatch, record_property):
     """Messages stay as long as they were at 1,000 points; each one that is sent replaces the one before."""
     monkeypatch.setattr(visdom_sender, "PACE", 0)  # as many messages as the server takes
     points, pictures = (100_000, 5_000) if full else (10_000, 250)
@@ -185,7 +183,7 @@ def test_sheets_get_a_window_of_their_own(command, server, tmp_path):
     assert np.array_equal(shown(found["101"]), page)
 
 
-def test_a_server_shows_curves_pictures_and_labels_and_after_resuming_the_whole_curve(command, server, tmp_path):
+def test_a_server_shows_the_whole_curve_after_resuming(command, server, tmp_path):
     ended = command("train", *FEW, *server.on("first"), "--name", "run")
     assert ended.code == 0, ended.err
     assert about(ended.out + ended.err) == [f"live plots: {server.address}/env/first"]
@@ -259,7 +257,7 @@ def own_home(tmp_path):
         os.kill(pid, signal.SIGKILL)
 
 
-def test_start_visdom_starts_a_server_that_outlives_the_run_and_serves_the_next(start, tmp_path, own_home):
+def test_a_started_server_outlives_the_run_and_serves_the_next(start, tmp_path, own_home):
     """It listens on this machine only, has its own session, and holds neither pipes nor the lock of the run."""
     if importlib.util.find_spec("visdom") is None:
         pytest.skip(NOT_THERE)
@@ -304,7 +302,7 @@ def launched(monkeypatch):
         process.wait()
 
 
-def test_a_server_that_does_not_answer_before_the_run_ends_is_not_left_behind(command, launched, monkeypatch):
+def test_a_server_silent_until_the_runs_end_is_not_left_behind(command, launched, monkeypatch):
     monkeypatch.setattr(visdom_server, "RUN", "import threading; threading.Event().wait()")
     ended = command("train", *FEW, "--start_visdom", "--display_port", free_port(), "--name", "run")
     assert ended.code == 0, ended.err
@@ -314,7 +312,7 @@ def test_a_server_that_does_not_answer_before_the_run_ends_is_not_left_behind(co
     assert len(launched) == 1 and launched[0].wait(timeout=30) == -signal.SIGTERM
 
 
-def test_a_server_that_ends_at_once_is_one_line_with_its_last_words(command, launched, monkeypatch, tmp_path):
+def test_a_server_that_ends_at_once_is_told_with_its_last_words(command, launched, monkeypatch, tmp_path):
     monkeypatch.setattr(visdom_server, "RUN", "raise SystemExit('no room\\x1b[2J')")
     monkeypatch.setattr(visdom_sender, "FAREWELL", 60)  # starting Python takes longer than this run
     ended = command("train", *FEW, "--start_visdom", "--display_port", free_port(), "--name", "run")
@@ -325,7 +323,7 @@ def test_a_server_that_ends_at_once_is_one_line_with_its_last_words(command, lau
     assert launched[0].returncode == 1
 
 
-def test_what_took_the_port_is_left_alone(command, fake, launched):
+def test_another_program_on_the_port_is_left_alone(command, fake, launched):
     """Another web server, or whatever it is."""
     one = fake(http("200 OK", b"welcome!\n"))
     ended = command("train", *FEW, "--start_visdom", "--display_port", one.port, "--name", "run")
@@ -399,7 +397,7 @@ def text(words):
     return lambda: {"data": [{"type": "text", "content": words}], "opts": {}}
 
 
-def test_a_server_that_comes_back_gets_the_newest_of_every_window(recorder, monkeypatch, capsys):
+def test_a_returning_server_gets_the_newest_of_every_window(recorder, monkeypatch, capsys):
     monkeypatch.setattr(visdom_sender, "RETRY", 0.01)
     recorder.failures = 3
     port = recorder.server_address[1]
@@ -423,7 +421,7 @@ def test_a_server_that_comes_back_gets_the_newest_of_every_window(recorder, monk
     ]
 
 
-def test_what_waits_is_sent_before_the_end(recorder):
+def test_waiting_messages_are_sent_before_the_end(recorder):
     port = recorder.server_address[1]
     sender = Sender(f"http://127.0.0.1:{port}", "main", port)
     sender.start()
@@ -454,7 +452,7 @@ def test_a_server_started_anew_gets_every_window(recorder, monkeypatch):
     assert again == {"1": "newer", "2": "words 2", "3": "words 3"}
 
 
-def test_a_server_that_comes_back_as_the_run_ends_is_asked_once_more(recorder, monkeypatch):
+def test_a_server_back_at_the_runs_end_is_asked_once_more(recorder, monkeypatch):
     """While it rests after a refusal, which costs no time to meet again."""
     refusing, posts = threading.Event(), []
 
@@ -474,7 +472,7 @@ def test_a_server_that_comes_back_as_the_run_ends_is_asked_once_more(recorder, m
     assert [body["data"][0]["content"] for _, body in recorder.bodies] == ["last"]
 
 
-def test_a_server_that_comes_and_goes_is_told_of_a_few_times_only(recorder, monkeypatch, capsys):
+def test_a_server_that_comes_and_goes_is_told_a_few_times(recorder, monkeypatch, capsys):
     monkeypatch.setattr(visdom_sender, "RETRY", 0.001)
     sender, often = Sender(recorder.address, "main", 1), threading.Event()
     turns = iter(range(1000))

@@ -304,7 +304,7 @@ TWINS = {
 
 
 @pytest.mark.parametrize("case", HARMFUL)
-def test_an_option_under_which_weights_mean_something_else_is_refused(command, halted, tmp_path, case):
+def test_options_that_change_what_weights_mean_are_refused(command, halted, tmp_path, case):
     """Another --direction, --gan_mode, --model of the same shapes...: exit 2 with was -> is; --allow_option_change."""
     argv, said = HARMFUL[case]
     (tmp_path / "p").mkdir()
@@ -341,7 +341,7 @@ def test_networks_that_do_not_fit_are_a_matter_of_the_state(command, halted):
         assert ended.code == 4, ended.last
 
 
-def test_a_finished_run_with_less_to_do_only_says_that_it_is_done(command, straight, tmp_path):
+def test_a_finished_run_with_less_to_do_says_it_is_done(command, straight, tmp_path):
     """--n_epochs below what is trained, other options and no pictures changed: one line, and nothing is touched."""
     shutil.copytree(straight("pix2pix"), tmp_path / "checkpoints" / "run")
     before = tree_hash(tmp_path / "checkpoints" / "run" / "web")

@@ -22,7 +22,7 @@ def found(tmp_path, reader=fuzz.read, count=12, **more):
     return fuzz.fuzz(ZERO, count, 1, tmp_path / "kept", reader, **more)
 
 
-def test_spoilt_pictures_neither_crash_nor_hang_nor_fill_the_memory(tmp_path, full):
+def test_spoilt_pictures_never_crash_hang_or_fill_memory(tmp_path, full):
     seen = fuzz.fuzz(0, FEW * 20 if full else FEW, 2, tmp_path / "kept")
     assert seen.bad == []
     assert seen.peak <= fuzz.MEMORY and seen.growth < 100

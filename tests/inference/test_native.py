@@ -48,7 +48,7 @@ def size(path):
 
 
 @pytest.mark.parametrize("netG", GENERATORS)
-def test_odd_and_prime_sizes_and_ratios_come_back_as_large_as_they_were(netG, translate, tmp_path):
+def test_odd_sizes_and_ratios_come_back_as_they_were(netG, translate, tmp_path):
     (tmp_path / "in").mkdir()
     sizes = [*((side, SIDES[-1 - n]) for n, side in enumerate(SIDES)), *RATIOS]
     for width, height in sizes:
@@ -90,7 +90,7 @@ def test_every_odd_picture_has_a_result_of_its_upright_size(kind, odd, translate
             assert any(np.array_equal(array, pixels(read)) for array in shown), path.name
 
 
-def test_each_odd_picture_that_cannot_be_read_is_named_in_one_line(odd, translate, tmp_path):
+def test_each_unreadable_odd_picture_is_named_in_one_line(odd, translate, tmp_path):
     names = [path for path in sorted((odd / "unreadable").iterdir()) if not path.name.startswith(".")]
     assert len(names) > 15
     for path in names:

@@ -198,7 +198,7 @@ def test_a_resnet_makes_of_tiles_what_it_makes_of_the_whole(norm, mode, resize_c
 
 
 @pytest.mark.parametrize("size", [(90, 400), (400, 61), (5, 200), (73, 73), (72, 72)])
-def test_tiles_of_other_shapes(size):
+def test_tiles_of_other_shapes_give_the_same(size):
     net, x = resnet(), scene(*size)
     for tile in (72, Size(100, 71), Size(64, 300)):
         assert (tiled(net, x, tile) - whole(net, x)).abs().max() < 1e-4
@@ -248,7 +248,7 @@ def test_dropout_draws_the_same_every_time_and_is_blended():
     assert first.isfinite().all() and not torch.equal(first, tiled(net.eval(), x, 72))
 
 
-def test_half_precision_in_and_out_is_computed_in_the_networks_own():
+def test_half_precision_is_computed_in_the_networks_own():
     net, x = resnet(), scene(100, 90)
     made = tiled(net, x.half(), 72)
     assert made.dtype == torch.half

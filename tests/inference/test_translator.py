@@ -80,7 +80,7 @@ def test_pictures_come_in_order_as_one_at_a_time_makes_them(way):
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_pictures_side_by_side_are_each_in_a_thread_with_a_copy_of_the_model(monkeypatch):
+def test_each_picture_side_by_side_has_a_thread_and_a_model(monkeypatch):
     """Two at a time: neither goes on before the other has begun."""
     both, names = threading.Barrier(2, timeout=60), []
 
@@ -109,7 +109,7 @@ def mixes(x):
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("made", [draws, mixes])
-def test_a_network_that_draws_or_looks_at_the_batch_gets_one_at_a_time(made, way):
+def test_networks_that_draw_or_use_the_batch_get_one_at_a_time(made, way):
     torch.manual_seed(3)
     got = run(Model(made), [8] * 9, way)
     torch.manual_seed(3)
@@ -127,7 +127,7 @@ def test_other_ways_that_were_asked_for_stay(flags):
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("way", WAYS)
-def test_an_error_comes_after_the_pictures_before_it_in_every_way(way):
+def test_an_error_follows_the_pictures_before_it_in_every_way(way):
     o = SimpleNamespace(eval=True, batch_size=1, tile=0, input_nc=3, output_nc=3)
     seen = []
     with pytest.raises(ValueError, match="broken"):
@@ -156,7 +156,7 @@ def test_an_error_comes_after_the_pictures_before_it():
     assert seen == [1, 4]
 
 
-def test_calls_are_heard_of_in_order_and_no_more_wait_than_there_is_room_for():
+def test_calls_end_in_order_and_a_bounded_number_wait():
     gate, begun, heard, here = threading.Event(), threading.Semaphore(0), [], []
 
     def make(n):
@@ -180,7 +180,7 @@ def test_calls_are_heard_of_in_order_and_no_more_wait_than_there_is_room_for():
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, "theirs"])
-def test_no_thread_and_no_call_is_left_after_an_interrupt_or_an_error(ending):
+def test_no_thread_or_call_outlives_an_interrupt_or_error(ending):
     made, gate = [], threading.Event()
 
     def make(n):

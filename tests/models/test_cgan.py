@@ -64,7 +64,7 @@ def test_classes_are_read_as_people_write_them(labelled):
     assert dataset(labelled, "--classes", "cats, dogs").classes == ("cats, dogs",)
 
 
-def test_an_empty_folder_is_named_unless_other_classes_are_chosen(labelled):
+def test_an_empty_class_folder_is_named_unless_not_chosen(labelled):
     (labelled / "empty").mkdir()
     with pytest.raises(DataError, match=r"its folder .empty. holds no images; .*--classes"):
         dataset(labelled)
@@ -121,7 +121,7 @@ def test_mnist_files_are_read_directly(tmp_path, pack):
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256])
 @pytest.mark.parametrize("cond", ["concat", "projection"])
-def test_any_power_of_two(size, cond):
+def test_any_power_of_two_is_a_size(size, cond):
     one = model(cond, size)
     label = torch.tensor([0, 2])
     fake = one.G(torch.randn(2, 5), label)
@@ -171,7 +171,7 @@ def test_steps_stay_finite(command, labelled, gan_mode, cond):
     assert ("D_gp" in rows[0]["losses"]) is (gan_mode == "wgangp")
 
 
-def test_equal_requests_give_equal_sheets_and_interpolation_starts_and_ends_at_its_latents():
+def test_equal_requests_give_equal_sheets_between_their_latents():
     one = model().eval()
     request = Request("interpolation", ("dog", "bird"), 10, seed=3)
     first, again = generate(one, request), generate(one, request)
@@ -230,7 +230,7 @@ def test_class_names_of_any_kind_become_files_of_their_own(command, tmp_path):
         assert (images.parent / unquote(link)).is_file(), link
 
 
-def test_a_run_folder_from_elsewhere_writes_nothing_outside_the_results(command, labelled, tmp_path):
+def test_a_foreign_run_folder_writes_only_into_the_results(command, labelled, tmp_path):
     argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--name", "z", "--n_epochs", 1, "--n_epochs_decay", 0]
     assert command("train", *argv).code == 0
     path = tmp_path / "checkpoints/z/options.json"
@@ -247,7 +247,7 @@ def test_a_run_folder_from_elsewhere_writes_nothing_outside_the_results(command,
         assert command("test", "--name", "z").code == 4, broken
 
 
-def test_test_writes_pictures_grid_and_interpolations_and_needs_no_data(command, labelled, tmp_path):
+def test_test_py_draws_pictures_and_grids_without_data(command, labelled, tmp_path):
     argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--name", "z", "--sample_epoch_freq", 1]
     assert command("train", *argv, "--n_epochs", 2, "--n_epochs_decay", 0).code == 0
     run = tmp_path / "checkpoints" / "z"

@@ -18,12 +18,12 @@ KNOWN = {(1, 1, 1): (100, 0, 0), (0, 0, 0): (0, 0, 0), (1, 0, 0): (53.24, 80.09,
 
 
 @pytest.mark.parametrize("rgb", KNOWN)
-def test_known_colours(rgb):
+def test_known_colours_have_their_lab_values(rgb):
     lab = rgb_to_lab(torch.tensor(rgb, dtype=torch.float64)[None, :, None, None]).flatten()
     assert lab.tolist() == pytest.approx(KNOWN[rgb], abs=0.02)
 
 
-def test_there_and_back():
+def test_colours_survive_lab_and_back():
     rgb = torch.rand(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
     assert (lab_to_rgb(rgb_to_lab(rgb)) - rgb).abs().max() < 1e-5
 

@@ -96,7 +96,7 @@ def test_networks_are_called_as_in_the_reference(model, tmp_path):
     assert run.model.networks().keys() == NETWORKS[model]
 
 
-def test_the_discriminator_of_pix2pix_judges_pairs_and_those_of_cyclegan_pictures(tmp_path):
+def test_pix2pix_judges_pairs_and_cyclegan_single_pictures(tmp_path):
     run = make_run(tmp_path, "pix2pix", "--input_nc", 1, "--output_nc", 3)
     assert run.model.D.model[0].in_channels == 4
     run = make_run(tmp_path, "cycle_gan", "--input_nc", 1, "--output_nc", 3, "--lambda_identity", 0)
@@ -228,7 +228,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("model", "flags"), CASES)
-def test_losses_weights_and_statistics_are_those_of_the_equations(model, flags, tmp_path):
+def test_losses_weights_and_statistics_follow_the_equations(model, flags, tmp_path):
     """Three steps in float64 on the same weights, batches and draws: relative 1e-9 in every loss of every step."""
     run = make_run(tmp_path, model, *flags.split(), "--no_dropout", "--pool_size", 0, "--init_gain", 0.2)
     run.model.double()
@@ -254,7 +254,7 @@ def test_losses_weights_and_statistics_are_those_of_the_equations(model, flags, 
 
 
 @pytest.mark.parametrize(("model", "pools"), [("pix2pix", ["pool"]), ("cycle_gan", ["pool_A", "pool_B"])])
-def test_discriminators_are_shown_earlier_pictures_from_pools_of_pool_size(model, pools, tmp_path):
+def test_pools_show_discriminators_earlier_pictures(model, pools, tmp_path):
     run = make_run(tmp_path, model, "--pool_size", 3)
     for number in range(3):
         step(run, {"A": pictures(number).float()[:1], "B": pictures(number + 9).float()[:1]}, number)
@@ -267,7 +267,7 @@ def test_discriminators_are_shown_earlier_pictures_from_pools_of_pool_size(model
         assert run.model.pool.images[0].shape == (6, 32, 32)
 
 
-def test_each_discriminator_of_cyclegan_has_the_pool_of_its_own_side(tmp_path):
+def test_each_cyclegan_discriminator_has_its_own_sides_pool(tmp_path):
     run = make_run(tmp_path, "cycle_gan", "--input_nc", 1, "--lambda_identity", 0, "--pool_size", 2)
     out, _ = step(run, {"A": pictures(0, 1).float()[:1], "B": pictures(1, 3).float()[:1]})
     assert torch.equal(run.model.pool_A.images[0], out["fake_A"][0])
@@ -288,7 +288,7 @@ def test_identity_is_zero_and_not_computed_at_lambda_identity_0(tmp_path):
     assert not {"idt_A", "idt_B"} & out.keys()
 
 
-def test_identity_with_unequal_channels_is_refused_naming_the_option(tmp_path):
+def test_identity_of_unequal_channels_is_refused_by_option(tmp_path):
     with pytest.raises(OptionError) as caught:
         make_run(tmp_path, "cycle_gan", "--input_nc", 1, "--output_nc", 3)
     assert "'--lambda_identity': identity needs equal channels, not 1 and 3" in str(caught.value)
@@ -314,7 +314,7 @@ def test_identity_does_not_stop_a_test_of_unequal_channels():
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("model", TRAINABLE)
-def test_a_phase_moves_only_its_own_networks_and_leaves_no_slope_elsewhere(model, objective, tmp_path):
+def test_a_phase_changes_only_its_networks_and_their_slopes(model, objective, tmp_path):
     """So the discriminators' phase never touches a generator, nor the generators' a discriminator."""
     run = make_run(tmp_path, model, "--gan_mode", objective, "--dataroot", "demo", "--batch_size", 2, "--pool_size", 0)
     batch = next(iter(Loader(find("dataset", run.o.dataset_mode)(run.o), run.o, shuffle=False).epoch(1)))
@@ -350,7 +350,7 @@ def test_forward_runs_once_a_step(model, tmp_path):
 
 
 @pytest.mark.parametrize(("norm", "calls"), [("batch", (3, 3, 2)), ("instance", (2, 2, 1))])
-def test_cycle_gan_calls_its_networks_in_the_order_of_the_reference(norm, calls, tmp_path):
+def test_cycle_gan_calls_its_networks_in_the_references_order(norm, calls, tmp_path):
     """Batch norm's running statistics depend on it; without them what is known at once is one batch."""
     run = make_run(tmp_path, "cycle_gan", "--norm", norm, "--pool_size", 0)
     seen = {name: [] for name in ("G_A", "G_B", "D_A")}
@@ -371,7 +371,7 @@ def test_cycle_gan_calls_its_networks_in_the_order_of_the_reference(norm, calls,
 # --- what is shown, and one-sided batches ---------------------------------------------------------------------------
 
 
-def test_pictures_are_shown_under_the_references_names_and_in_its_order(tmp_path):
+def test_pictures_have_the_references_names_and_order(tmp_path):
     batch = {"A": pictures(0).float(), "B": pictures(1).float(), "path_A": ["a", "b"]}
     run = make_run(tmp_path, "pix2pix")
     assert list(run.model.show(run.model(batch))) == ["real_A", "fake_B", "real_B"]
@@ -427,7 +427,7 @@ def test_the_test_model_cannot_be_trained(command, unpaired):
 
 
 @pytest.mark.parametrize("model", PENALTIES)
-def test_the_penalty_of_wgangp_is_logged_and_gone_with_lambda_gp_0(model, command, unpaired, paired, tmp_path):
+def test_the_wgangp_penalty_is_logged_unless_lambda_gp_is_0(model, command, unpaired, paired, tmp_path):
     data = {"pix2pix": paired, "cycle_gan": unpaired}[model]
     for lambda_gp, expected in ((10, PENALTIES[model]), (0, set())):
         ended = command("train", "--model", model, "--dataroot", data, *TINY, "--gpu_ids", -1, "--load_size", 32,

@@ -156,7 +156,7 @@ def test_keys_are_those_of_the_reference_listings(shared):
 
 @pytest.mark.parametrize("netD", ["basic", "n_layers", "pixel"])
 @pytest.mark.parametrize("netG", ["resnet_4blocks", "unet_32"])
-def test_syncbatch_has_the_keys_of_batch_and_none_has_neither_norm_nor_inner_bias(netG, netD):
+def test_syncbatch_has_batchs_keys_and_none_has_no_norm(netG, netD):
     for how in (dict(netG=netG), dict(netD=netD, input_nc=3)):
         with_batch = shapes(build(**how, norm="batch"))
         assert shapes(build(**how, norm="syncbatch")) == with_batch
@@ -179,7 +179,7 @@ DROPOUTS = {"resnet_4blocks": 4, "resnet_6blocks": 6, "resnet_9blocks": 9,
 
 
 @pytest.mark.parametrize(("netG", "dropouts"), DROPOUTS.items())
-def test_dropout_is_where_the_reference_has_it_and_gone_with_no_dropout(netG, dropouts):
+def test_dropout_is_where_the_reference_has_it_or_gone(netG, dropouts):
     def count(net):
         return sum(isinstance(m, nn.Dropout) and m.p == 0.5 for m in net.modules())
 
@@ -291,7 +291,7 @@ def test_basic_is_n_layers_3_and_pixel_keeps_every_pixel():
 
 @pytest.mark.parametrize("norm", NAMES["norm"])
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])
-def test_a_discriminator_takes_its_smallest_size_and_refuses_one_less(layers, norm):
+def test_a_discriminator_refuses_less_than_its_smallest_size(layers, norm):
     net = discriminator(flags(netD="n_layers", n_layers_D=layers, norm=norm, ndf=2), 3)
     least = net.smallest
     out = net(torch.rand(1, 3, least, least))
@@ -491,7 +491,7 @@ def two_ranks(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_syncbatchnorm_in_two_processes_is_batchnorm_over_the_whole_batch(two_ranks, split):
+def test_syncbatchnorm_over_two_processes_is_batchnorm(two_ranks, split):
     """Outputs, first and second derivatives and running statistics; also where one process has more pictures."""
     net = small_net(batch).double()
     expected = first_and_second(net, whole_batch())
@@ -570,7 +570,7 @@ def test_the_summary_of_a_generator_has_shapes_and_no_field(resize_conv):
     assert " 3x64x64 " in text
 
 
-def test_a_summary_lists_layers_without_shapes_where_a_size_is_refused():
+def test_a_summary_omits_shapes_where_a_size_is_refused():
     net = discriminator(flags(ndf=2), 3)
     text, refused = summarize("D", net, 64, 64), summarize("D", net, 16, 16)
     assert " 2x32x32 " in text and " 2x8x8 " not in refused

@@ -26,7 +26,7 @@ def pictures(seed, number=1, side=32):
 
 @pytest.mark.parametrize(("kind", "name"), NETS)
 @pytest.mark.parametrize("norm", NAMES["norm"])
-def test_outputs_gradients_and_statistics_are_those_of_separate_calls(kind, name, norm):
+def test_batched_calls_equal_separate_calls(kind, name, norm):
     side = 256 if name == "unet_256" else 128 if name == "unet_128" else 64
     inputs = pictures(1, 1, side), pictures(2, 2, side)
     results = []

@@ -37,7 +37,7 @@ def picture(height, width):
     return torch.rand(1, 3, height, width, dtype=torch.double)
 
 
-def test_networks_that_are_traced_take_other_sizes_and_can_be_saved(net):
+def test_traced_networks_take_other_sizes_and_can_be_saved(net):
     with torch.no_grad():
         traced = torch.jit.trace(net, picture(64, 64))
     saved = io.BytesIO()

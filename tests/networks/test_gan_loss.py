@@ -142,7 +142,7 @@ def draws(seed, *shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
 
 
-def test_the_penalty_of_a_linear_discriminator_is_that_of_its_weight():
+def test_a_linear_discriminators_penalty_is_that_of_its_weight():
     """Its slope is w everywhere: (|w| - 1)^2, and 2 (|w| - 1) w / |w| for w, whatever the pictures."""
     w = draws(1, 3, 4, 2)
     D = Linear(w)
@@ -155,7 +155,7 @@ def test_the_penalty_of_a_linear_discriminator_is_that_of_its_weight():
         np.testing.assert_allclose(D.w.grad.numpy(), 2 * (norm - 1) * w.numpy() / norm, rtol=1e-12)
 
 
-def test_the_penalty_of_a_quadratic_discriminator_is_the_mean_over_pictures():
+def test_a_quadratic_discriminators_penalty_is_a_mean():
     """Where real and fake are one picture x_i the slope there is a x_i: each picture has its own norm."""
     a, x = draws(4, 3, 4, 2), draws(5, 6, 3, 4, 2)
     D = Quadratic(a)
@@ -168,7 +168,7 @@ def test_the_penalty_of_a_quadratic_discriminator_is_the_mean_over_pictures():
     np.testing.assert_allclose(D.a.grad.numpy(), by_hand, rtol=1e-10)
 
 
-def test_the_penalty_looks_at_one_random_point_between_each_real_and_its_fake():
+def test_the_penalty_takes_one_random_point_per_real_and_fake():
     real, fake = draws(6, 2000, 1, 2, 3), draws(7, 2000, 1, 2, 3)
     D = Quadratic(torch.ones(1, 2, 3, dtype=torch.double))
     torch.manual_seed(0)
@@ -228,7 +228,7 @@ def test_the_penalty_reaches_every_weight_with_the_right_slope(netD, norm):
 
 @pytest.mark.parametrize("lambda_gp", [0.0, 10.0])
 @pytest.mark.parametrize("name", NAMES)
-def test_only_an_objective_that_needs_it_is_penalised_and_only_with_a_weight(name, lambda_gp):
+def test_only_an_objective_in_need_is_penalised_with_a_weight(name, lambda_gp):
     w = draws(1, 3, 4, 2)
     real, fake = draws(2, 5, 3, 4, 2), draws(3, 5, 3, 4, 2).requires_grad_()
     terms = GANLoss(name, lambda_gp=lambda_gp).penalty("D_gp", Linear(w), real, fake)
@@ -246,7 +246,7 @@ def test_wgangp_is_the_one_published_objective_with_a_penalty():
 @pytest.mark.parametrize(
     ("name", "lambda_gp", "warns"), [("wgangp", 10, True), ("wgangp", 0, False), ("lsgan", 10, False)]
 )
-def test_a_plugin_that_forgets_the_penalty_is_warned_once_it_is_due(name, lambda_gp, warns, recwarn):
+def test_a_plugin_that_forgets_a_due_penalty_is_warned(name, lambda_gp, warns, recwarn):
     gan, p, D = GANLoss(name, lambda_gp=lambda_gp), torch.zeros(2, 1, 3, 3), Linear(draws(1, 3, 4, 2))
     for _ in range(3):  # as it should be
         gan.fake(p)
@@ -260,7 +260,7 @@ def test_a_plugin_that_forgets_the_penalty_is_warned_once_it_is_due(name, lambda
     assert [("gan.penalty" in str(w.message)) for w in recwarn.list] == [True] * warns
 
 
-def test_the_penalty_reaches_neither_the_generator_nor_the_pictures():
+def test_the_penalty_leaves_generator_and_pictures_alone():
     real, latent = draws(2, 5, 3, 4, 2).requires_grad_(), draws(3, 5, 3, 4, 2).requires_grad_()
     D = Quadratic(draws(1, 3, 4, 2))
     GANLoss("wgangp").penalty("D_gp", D, real, latent.tanh())["D_gp"].backward()

@@ -42,7 +42,7 @@ PADDED = [(netG, padding) for netG in RESNETS for padding in ("reflect", "replic
 @pytest.mark.parametrize("no_dropout", [True, False], ids=["no_dropout", "dropout"])
 @pytest.mark.parametrize("norm", ["instance", "batch", "syncbatch", "none"])
 @pytest.mark.parametrize(("netG", "padding"), PADDED + [(netG, "reflect") for netG in UNETS])
-def test_the_flags_read_from_weights_rebuild_their_keys_and_shapes(netG, padding, norm, no_dropout):
+def test_flags_read_from_weights_rebuild_keys_and_shapes(netG, padding, norm, no_dropout):
     """For every generator of the reference, four channel counts and three widths."""
     for ngf, (input_nc, output_nc) in zip((1, 5, 64, 64), ((3, 3), (1, 3), (3, 1), (4, 2)), strict=True):
         how = dict(netG=netG, norm=norm, no_dropout=no_dropout, padding=padding, ngf=ngf)
@@ -81,7 +81,7 @@ def test_other_networks_are_not_taken_for_a_generator():
     assert infer_generator({key: value for key, value in unet.items() if key != "model.model.3.weight"}) == {}
 
 
-def test_an_old_instance_norms_statistics_do_not_make_it_a_batch_norm():
+def test_statistics_do_not_make_an_instance_norm_a_batch_norm():
     for netG in ("resnet_4blocks", "unet_32"):
         assert infer_generator(with_instance_statistics(build(netG=netG)))["norm"] == "instance"
 

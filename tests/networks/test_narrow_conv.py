@@ -46,7 +46,7 @@ def test_a_picture_without_a_batch_is_taken_too():
 
 
 @pytest.mark.parametrize("before", [6, 10])
-def test_a_weight_that_is_made_anew_at_each_look_is_looked_at_once(before):
+def test_a_weight_made_anew_at_each_look_is_read_once(before):
     """Spectral norm goes a step further at each look, in training."""
     torch.manual_seed(0)
     ours, plain = pair(before, 3, 7)
@@ -88,7 +88,7 @@ def test_columns_become_channels_from_few_to_few(monkeypatch):
     assert shapes(monkeypatch, NarrowConv2d(8, 3, 7).to("meta"), x.to("meta")) == [(3, 8, 7, 7)]
 
 
-def test_a_generator_begins_and_ends_with_one_under_the_usual_keys():
+def test_a_generator_begins_and_ends_with_one_by_usual_keys():
     net = Resnet(3, 3, 4, 2)
     assert isinstance(net.model[1], NarrowConv2d)
     assert isinstance(net.model[-2], NarrowConv2d)

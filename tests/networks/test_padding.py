@@ -36,7 +36,7 @@ def build(netG, channels=3, **changed):
 @pytest.mark.parametrize("resize_conv", [False, True], ids=["transposed", "resized"])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("netG", GENERATORS)
-def test_a_picture_of_any_size_comes_back_at_its_size_and_has_gradients(netG, norm, resize_conv):
+def test_a_picture_of_any_size_keeps_its_size_and_gradients(netG, norm, resize_conv):
     """In training mode, one at a time, where a norm over a single value would raise."""
     net = build(netG, norm=norm, resize_conv=resize_conv)
     sizes = [(side, side) for side in SIDES] + list(RATIOS) + list(TINY)
@@ -68,7 +68,7 @@ def test_a_size_that_fits_is_left_alone_to_the_bit(netG):
 
 
 @pytest.mark.parametrize("netG", GENERATORS)
-def test_another_size_is_the_picture_padded_around_by_numpy_and_cut_back(netG):
+def test_another_size_is_padded_around_as_by_numpy_and_cut_back(netG):
     net, multiple = build(netG), MULTIPLES.get(netG, 4)
     for height, width in ((30, 37), (5, 50), (65, 257), (1, 2)):
         x = torch.rand(1, 3, height, width) * 2 - 1
@@ -88,7 +88,7 @@ def test_places_reflect_as_often_as_needed_as_numpy_does():
                 assert np.array_equal(places(side, before, side + before + after), expected)
 
 
-def test_a_padding_that_torch_can_do_is_torchs_with_its_gradients():
+def test_padding_equals_torchs_with_its_gradients():
     x = torch.rand(2, 3, 9, 14, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(2, 3, 16, 20, dtype=torch.float64)
     ours = reflected(x, (3, 16), (2, 20))
@@ -149,7 +149,7 @@ def test_resizing_draws_no_checkerboard(netG):
     assert drawn[True] < drawn[False] / 100
 
 
-def test_training_towards_a_plain_colour_leaves_less_of_a_checkerboard_with_resizing():
+def test_resizing_leaves_less_of_a_checkerboard():
     left = {}
     for resize_conv in (False, True):
         net = build("resnet_4blocks", resize_conv=resize_conv, ngf=4)

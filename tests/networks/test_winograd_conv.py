@@ -40,7 +40,7 @@ def test_values_and_gradients_are_those_of_a_plain_convolution(always_halved, si
         assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
-def test_gradients_of_gradients_are_too(always_halved):
+def test_gradients_of_gradients_are_those_of_a_plain_convolution(always_halved):
     x = torch.randn(2, 5, 12, 9, dtype=torch.double)
     seconds = []
     for conv in pair(5, 6, 3):
@@ -65,7 +65,7 @@ def test_only_gradients_that_are_needed_are_made(always_halved, kept):
 
 
 @pytest.mark.parametrize("side", [3, 4])
-def test_rounding_in_32_bits_is_at_most_three_times_a_plain_convolutions(side):
+def test_rounding_is_at_most_thrice_a_plain_convolutions(side):
     ours, plain = pair(128, 128, side, padding=1)
     x = torch.randn(1, 128, 64, 64)
     exact = found(plain, x.double())
@@ -100,7 +100,7 @@ LARGE = torch.randn(1, 128, 64, 64)
     ids=["3x3", "4x3", "64 bits", "small", "narrow", "few pixels", "stride", "dilation", "groups", "same", "reflect",
          "5x5", "channels last", "no batch", "low"],
 )  # fmt: skip
-def test_it_is_done_where_it_pays(monkeypatch, conv, x, halved):
+def test_the_halved_way_is_taken_where_it_pays(monkeypatch, conv, x, halved):
     groups = []
     real = winograd_conv._Convolution.apply
     monkeypatch.setattr(winograd_conv._Convolution, "apply", lambda *given: groups.append(6) or real(*given))
@@ -156,7 +156,7 @@ def test_networks_for_16_bits_and_counted_ones_do_it_plainly(monkeypatch):
     assert conv.to("meta")(LARGE.to("meta")).shape == (1, 128, 62, 62)
 
 
-def test_it_is_mapped_and_differentiated_forward_by_torch_func(always_halved):
+def test_torch_func_maps_and_differentiates_it_forward(always_halved):
     ours, plain = pair(5, 6, 3, padding=1)
     x = torch.randn(3, 2, 5, 9, 9, dtype=torch.double)
     assert torch.allclose(torch.vmap(ours)(x), torch.stack([plain(one) for one in x]))

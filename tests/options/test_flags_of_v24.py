@@ -81,7 +81,7 @@ TEXTS = {"model": "pix2pix", "netD": "n_layers", "netG": "resnet_6blocks", "norm
 
 
 @pytest.mark.parametrize(("owner", "phase", "name", "type_", "default"), HERE, ids=NAMED)
-def test_every_flag_of_v24_has_its_default_but_for_the_migration_table(owner, phase, name, type_, default):
+def test_every_v24_flag_keeps_its_default_or_is_in_the_table(owner, phase, name, type_, default):
     value = getattr(parse(chosen_by(owner), phase), name)
     if phase == "test" and name in FORCED:
         default = FORCED[name]
@@ -105,7 +105,7 @@ def test_every_flag_of_v24_is_accepted_with_its_type(owner, phase, name, type_, 
 
 
 @pytest.mark.parametrize("owner", sorted({row[0] for row in OPTIONS} | {r["owner"] for r in facts("v24_defaults.tsv")}))
-def test_what_owns_flags_in_v24_is_here_or_in_the_migration_table(owner):
+def test_every_owner_of_v24_flags_is_here_or_in_the_table(owner):
     assert is_here(owner) or any(f"`{owner_words(owner)[1]}`" in what for what, *_ in migration())
 
 
@@ -114,7 +114,7 @@ DEFAULTS = [(row["owner"], phase, row["option"], row["default"]) for row in fact
 
 
 @pytest.mark.parametrize(("owner", "phase", "name", "default"), DEFAULTS)
-def test_models_and_data_sets_set_the_defaults_of_v24_and_the_user_has_the_last_word(owner, phase, name, default):
+def test_models_set_v24_defaults_and_the_user_overrides_them(owner, phase, name, default):
     assert same(getattr(parse(chosen_by(owner), phase), name), default)
     other = {"no_dropout": ["--dropout"], "norm": ["--norm", "none"], "netG": ["--netG", "unet_32"],
              "dataset_mode": ["--dataset_mode", "unaligned"], "pool_size": ["--pool_size", "3"],

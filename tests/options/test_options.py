@@ -48,7 +48,7 @@ def test_a_wrong_word_is_answered_with_the_choices(command, flag, value, words):
 
 
 @pytest.mark.parametrize("word", ["--lr", "--name", "stray", "--dropout=1", "--lr 1 2"])
-def test_flags_without_their_value_and_words_without_a_flag_are_refused(command, word):
+def test_flags_without_value_and_words_without_flag_are_refused(command, word):
     assert word.split("=")[0].split()[-1].strip("-") in refused(command, *word.split())
 
 
@@ -199,7 +199,7 @@ def test_help_and_list_import_no_torch(script, flag):
     assert all(word in done.stdout + " " for word in (wanted.split("\n") if flag == "--help" else MODELS))
 
 
-def test_help_of_a_model_groups_flags_by_owner_and_shows_its_defaults(command):
+def test_help_groups_flags_by_owner_with_the_models_defaults(command):
     for model in MODELS:
         out = command("train", "--model", model, "--help").out
         groups = dict(re.findall(r"^([\w ]+):\n((?:  .*\n)+)", out, re.MULTILINE))

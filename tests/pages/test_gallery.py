@@ -67,7 +67,7 @@ def place(page):
 # --- pages
 
 
-def test_pages_hold_a_hundred_rows_and_are_linked_without_a_script(browser, folder):
+def test_pages_hold_a_hundred_rows_and_link_without_scripts(browser, folder):
     pages = check_gallery(folder)
     assert list(pages) == ["index.html", "index_2.html", "index_3.html"]
     assert [name for page in pages.values() for name in page.headings] == NAMES
@@ -217,7 +217,7 @@ def test_figures_read_alike_in_both_languages(page):
 # --- the viewer
 
 
-def test_the_keyboard_walks_through_pictures_and_gives_the_focus_back(page):
+def test_the_keyboard_walks_pictures_and_returns_the_focus(page):
     first = page.locator("a.picture").first
     first.focus()
     page.keyboard.press("Enter")
@@ -431,7 +431,7 @@ def test_pages_of_an_earlier_longer_book_are_removed(tmp_path):
         assert found == {"index.html", "index_notes.html", *(f"index_{n}.html" for n in range(2, pages + 1))}
 
 
-def test_ten_thousand_rows(browser, tmp_path, record_property):
+def test_ten_thousand_rows_can_be_searched_and_ordered(browser, tmp_path, record_property):
     """Every page below 1 MB; the first opens with its pictures, and all rows can be searched and ordered."""
     (tmp_path / "images").mkdir()
     book = Book(tmp_path, "t", "<h1>t</h1>", METRICS)
@@ -453,7 +453,7 @@ def test_ten_thousand_rows(browser, tmp_path, record_property):
         assert headings(page) == ["05077"]
 
 
-def test_pages_of_single_pictures(browser, tmp_path):
+def test_pages_of_single_pictures_are_small_and_can_be_walked(browser, tmp_path):
     """1,000 pictures of a class: four pages, each small; the viewer walks them."""
     (tmp_path / "images").mkdir()
     save(tmp_path / "images" / "cat_0_fake.png", 0, "fake_B")
@@ -469,7 +469,7 @@ def test_pages_of_single_pictures(browser, tmp_path):
         assert page.locator(".viewer button[aria-label^=Compare]").is_hidden()
 
 
-def test_best_of_marks_only_what_is_better():
+def test_only_the_better_figure_is_marked_best():
     cases = [([1, 2], "lower", 0), ([1, 2], "higher", 1), ([1, 2], "", -1), ([2, 2], "lower", -1), ([1], "lower", -1),
              ([math.nan, 2], "lower", -1), ([math.nan, 2, 3], "higher", 2), ([math.inf, 3], "higher", 0)]  # fmt: skip
     assert [rows.best_of(values, better) for values, better, _ in cases] == [place for *_, place in cases]

@@ -127,7 +127,7 @@ def test_num_test_is_exact(tested, runs, more):
         (["--load_iter", "6"], "test_latest_iter6", "iter_6"),
     ],
 )
-def test_phase_and_epoch_name_the_folder_and_choose_data_and_weights(tested, runs, tmp_path, flags, folder, prefix):
+def test_phase_and_epoch_choose_folder_data_and_weights(tested, runs, tmp_path, flags, folder, prefix):
     run = tmp_path / "ck" / "p2p"
     shutil.copytree(runs / "checkpoints" / "p2p", run)
     shutil.copy(run / "1_net_G.pth", run / "iter_6_net_G.pth")

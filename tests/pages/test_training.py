@@ -25,7 +25,7 @@ TINY = [*SMALL, *DEMO, "--netG", "resnet_4blocks", "--print_freq", 1, "--name", 
 
 
 @pytest.mark.parametrize("number", [1, 2, 999, 1000, 1001, 2500, 20_001])
-def test_thinned_curves_keep_their_mean_their_order_and_their_ends(number):
+def test_thinned_curves_keep_mean_order_and_ends(number):
     values, curves = list(np.random.default_rng(number).uniform(-10, 10, number)), Curves()
     for i, value in enumerate(values):
         curves.add(float(i), {"G": value})
@@ -100,7 +100,7 @@ def a_thousand_epochs(folder, name="run", label="fake_B"):
     return folder / "web" / "index.html"
 
 
-def test_a_thousand_epochs_and_ten_thousand_rows_make_a_small_page(tmp_path):
+def test_a_thousand_epochs_of_ten_rows_make_a_small_page(tmp_path):
     page = a_thousand_epochs(tmp_path)
     assert page.stat().st_size < 400_000
     assert (page.parent / "history.js").stat().st_size < 300_000
@@ -237,7 +237,7 @@ class Failing(ClassGAN):
 """
 
 
-def test_what_a_model_keeps_of_being_shown_serves_training_and_labels_may_be_no_names(command, tmp_path):
+def test_training_uses_what_show_kept_and_any_label_gets_a_file(command, tmp_path):
     """A tensor made while samples were drawn is used in the next step; labels with / and of 300 letters get files."""
     (tmp_path / "shown.py").write_text(SHOWN)
     ended = command("train", *TINY, "--plugin", "shown.py", "--model", "shown", "--n_epochs", 2, "--n_epochs_decay", 0)
@@ -250,7 +250,7 @@ def test_what_a_model_keeps_of_being_shown_serves_training_and_labels_may_be_no_
     assert len(list((web / "images").iterdir())) == 6 and told["samples"]["labels"].keys() == set(labels)
 
 
-def test_a_model_whose_sheets_fail_is_trained_on_in_training_mode(command, tmp_path):
+def test_a_model_whose_sheets_fail_stays_in_training_mode(command, tmp_path):
     (tmp_path / "failing.py").write_text(FAILING)
     ended = command("train", *TINY, "--plugin", "failing.py", "--model", "failing", "--n_epochs", 3, "--n_epochs_decay",
                     0, "--sample_epoch_freq", 1)  # fmt: skip
@@ -397,7 +397,7 @@ def test_rows_that_come_do_not_move_what_is_read(browser, tmp_path):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_the_window_in_light_and_dark(run, opened, width):
+def test_the_page_fits_the_window_in_light_and_dark(run, opened, width):
     grounds = set()
     for scheme in ("light", "dark"):
         page = opened(run / "web" / "index.html", width, scheme)
@@ -417,7 +417,7 @@ def test_a_thousand_epochs_open_and_page_through(browser, tmp_path):
     page.close()
 
 
-def test_it_says_what_needs_scripts_and_shows_the_newest_without(run, browser):
+def test_a_page_without_scripts_shows_the_newest_samples(run, browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto((run / "web" / "index.html").resolve().as_uri())

@@ -155,7 +155,7 @@ def test_a_wrong_model_flag_and_value_get_the_promised_line(command, plug_in, tm
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
 
-def test_a_lazy_phase_keeps_its_last_value_and_show_says_what_is_seen(command, plug_in, paired):
+def test_a_lazy_phase_keeps_its_value_and_show_picks_pictures(command, plug_in, paired):
     """LAZY's R1 runs every second step, on the discriminator that another phase trains too."""
     argv = ["--plugin", "mine/lazy.py", "--model", "lazy", "--dataroot", paired, "--name", "l"]
     ended = command("train", *SMALL, *SHORT, *argv)
@@ -189,7 +189,7 @@ def snapshot(model: nn.Module) -> dict[str, tuple]:
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_forward_runs_once_then_each_phase_trains_its_own_networks_alone(name, tmp_path):
+def test_forward_runs_once_and_phases_train_their_networks_alone(name, tmp_path):
     run, batch = prepared(name, tmp_path)
     model, events, states = run.model, [], []
     own = {phase.name: {id(p) for net in phase.nets for p in net.parameters()} for phase in run.phases}
@@ -333,7 +333,7 @@ def test_phases_that_share_a_network_share_its_optimiser():
     assert len(ids) == len(set(ids)) == 3
 
 
-def test_a_phase_that_shares_an_optimiser_still_trains_its_own_networks_alone():
+def test_a_phase_sharing_an_optimiser_trains_its_networks_alone():
     toy = Toy(("D", "x", {}), ("both", "xy", {"every": 2}))
     optimizers, gates = Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off")), Gates(toy.phases())
     train_step(toy, toy.phases(), optimizers, gates, {}, 0)  # both: y has a gradient and Adam a momentum for it
@@ -344,7 +344,7 @@ def test_a_phase_that_shares_an_optimiser_still_trains_its_own_networks_alone():
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
-def test_a_phase_has_its_own_learning_rate_times_the_schedules_share(share):
+def test_a_phases_learning_rate_is_scaled_by_the_schedule(share):
     def moved(*phases):
         toy = Toy(*phases)
         before = snapshot(toy)
@@ -387,7 +387,7 @@ def test_what_a_plug_in_froze_stays_frozen():
 
 
 @pytest.mark.parametrize("second", ["part", "whole"])
-def test_phases_over_parts_of_a_network_export_it_and_share_optimisers(tmp_path, second):
+def test_phases_over_parts_export_the_whole_network(tmp_path, second):
     model = BaseModel()
     model.G = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     phases = [Phase("a", [model.G[0]], dict), Phase("b", [model.G[1] if second == "part" else model.G], dict)]

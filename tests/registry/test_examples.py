@@ -59,7 +59,7 @@ def installed(site, interpreter, tmp_path, monkeypatch):
     return interpreter
 
 
-def test_its_parts_are_listed_with_their_origin(installed):
+def test_parts_of_the_examples_are_listed_with_their_origin(installed):
     listed = installed("train", "--list")
     assert listed.code == 0, listed.err
     lines = {" ".join(line.split()) for line in listed.out.splitlines()}
@@ -105,7 +105,7 @@ def test_the_data_set_and_the_generator_serve_other_models(installed, tmp_path, 
     assert len(measured["images"]) == 6
 
 
-def test_who_asks_for_a_broken_one_is_told_which_it_is(installed):
+def test_a_broken_example_is_named_when_asked_for(installed):
     for name, why in (("broken", "no luck"), ("unreadable", "no luck"), ("gone", "no_such_package")):
         ended = installed("train", "--model", name, "--dataroot", "pictures")
         assert ended.code == 2, (name, ended.err)

@@ -123,7 +123,7 @@ def test_the_command_line_takes_every_spelling_and_keeps_one(word):
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
-def test_a_misspelt_name_is_answered_with_the_nearest_and_the_list(kind, name):
+def test_a_misspelt_name_is_answered_with_the_nearest_ones(kind, name):
     line = refused(kind, name + name[-1])
     assert f"'{lookup.FLAGS[kind]}'" in line
     assert f"did you mean {name}?" in line
@@ -240,7 +240,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_data_set_from_a_file_gives_the_same_pictures_in_spawned_workers(write, command, tmp_path):
+def test_a_data_set_from_a_file_works_in_spawned_workers(write, command, tmp_path):
     write("smallest.py", SMALLEST)
     write("plain.py", PLAIN)
     argv = ["--plugin", "plain.py", "--plugin", "smallest.py", "--model", "smallest", "--dataset_mode", "plain",
@@ -270,7 +270,7 @@ def test_a_data_set_may_not_take_its_models_flag(command, write):
     assert re.search("plug-in 'plain': .*--strength .*smallest", last_line(command, *argv))
 
 
-def test_the_data_sets_defaults_beat_the_models_and_the_user_beats_both(write):
+def test_data_set_defaults_beat_the_models_and_users_beat_both(write):
     write("smallest.py", SMALLEST.replace("    averaged", "    defaults = {'ngf': 5, 'ndf': 5, 'lr': 1}\n    averaged"))
     write("plain.py", PLAIN.replace("    @dataclass", "    defaults = {'ndf': 6, 'lr': 2}\n\n    @dataclass", 1))
     argv = ["--plugin", "smallest.py", "--plugin", "plain.py", "--model", "smallest", "--dataset_mode", "plain"]

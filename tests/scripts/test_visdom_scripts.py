@@ -117,7 +117,7 @@ def test_the_installed_visdom_asks_for_no_other_files():
     assert len(entries) >= 12 and {e for e in entries if e not in names} == set()
 
 
-def test_without_npm_network_visdom_or_rights_it_is_one_line_and_not_0(place, tmp_path):
+def test_a_failed_installation_is_one_line_and_not_exit_0(place, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     done = place.run(path=empty)

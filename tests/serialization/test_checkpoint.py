@@ -58,7 +58,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(path, monkeypatch, 
     assert path.read_bytes() == old and os.listdir(path.parent) == [path.name]
 
 
-def test_a_thing_that_cannot_be_saved_leaves_the_old_file_and_no_other(path):
+def test_an_unsavable_object_leaves_the_old_file_alone(path):
     atomic_save.write_atomically(path, {"a": torch.ones(3)})
     old = path.read_bytes()
     with pytest.raises(Exception, match="cannot be saved"):
@@ -80,7 +80,7 @@ def test_a_full_disk_at_the_last_moment_leaves_the_old_file(path, monkeypatch, s
     assert path.read_bytes() == old and os.listdir(path.parent) == [path.name]
 
 
-def test_the_file_is_flushed_to_the_disk_before_it_gets_its_name_and_the_folder_after(path, monkeypatch):
+def test_flush_precedes_the_rename_and_the_folders_follows(path, monkeypatch):
     happened = []
     fsync, replace = os.fsync, os.replace
 
@@ -164,7 +164,7 @@ def test_other_files_are_no_states(tmp_path):
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
-def test_exports_are_plain_tensors_on_the_cpu_that_any_torch_reads(tmp_path, name):
+def test_exports_are_plain_cpu_tensors_that_any_torch_reads(tmp_path, name):
     """An OrderedDict of tensors, as the reference writes; read with nothing but torch."""
     model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"), torch.device("cpu"))[2]
     weight_files.export(tmp_path, "7", model.networks())

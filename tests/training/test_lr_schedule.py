@@ -19,7 +19,7 @@ def shares(policy, epochs, *flags, history=()):
     return [share(epoch, o, list(history)[: epoch - 1]) for epoch in range(1, epochs + 1)]
 
 
-def test_linear_is_constant_for_n_epochs_then_a_line_that_would_end_one_epoch_after_the_last():
+def test_linear_is_constant_and_then_falls_on_a_line():
     """Lengths of 4 + 3: the last epoch still trains at a quarter; 100 + 100 ends at 1/101."""
     assert shares("linear", 7, "--n_epochs", 4, "--n_epochs_decay", 3) == [1, 1, 1, 1, 0.75, 0.5, 0.25]
     default = shares("linear", 200)
@@ -72,14 +72,14 @@ def test_plateau_is_torchs_fed_with_the_same_figures(seed, sign):
     )
 
 
-def test_plateau_falls_after_six_level_epochs_and_not_while_the_figure_falls():
+def test_plateau_falls_after_six_epochs_without_progress():
     assert shares("plateau", 14, history=[1.0] * 13) == pytest.approx([1] * 7 + [0.2] * 6 + [0.04])
     falling = [0.9**n for n in range(60)]
     assert shares("plateau", 61, history=falling) == [1] * 61
 
 
 @pytest.mark.parametrize("policy", NAMES)
-def test_no_epoch_trains_at_zero_or_above_lr_and_none_above_the_last(policy):
+def test_no_rate_is_zero_above_lr_or_above_the_one_before(policy):
     """The reference's linear policy trains its last epoch at 0."""
     got = shares(policy, 12, "--n_epochs", 7, "--n_epochs_decay", 5, "--lr_decay_iters", 4, history=[1.0] * 12)
     assert got[0] == 1

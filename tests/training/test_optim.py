@@ -43,7 +43,7 @@ def take_a_step(optimizer, *networks):
     optimizer.step()
 
 
-def test_phases_without_a_common_network_have_optimisers_of_their_own():
+def test_phases_without_a_common_network_share_no_optimiser():
     n = nets("G", "D")
     both = Optimizers([phase("D", n.D), phase("G", n.G)], FLAGS)
     assert both["D"] is not both["G"]
@@ -70,7 +70,7 @@ def test_sharing_reaches_over_a_third_phase_in_any_order(order):
     assert len(found.param_groups()) == 4
 
 
-def test_networks_with_common_parameters_share_an_optimiser_and_each_parameter_is_held_once():
+def test_common_parameters_are_held_once_by_one_optimiser():
     """Two heads on one trunk: the trunk is in both networks."""
     trunk = nn.Linear(2, 2)
     one, two = nn.Sequential(trunk, nn.Linear(2, 1)), nn.Sequential(trunk, nn.Linear(2, 3))
@@ -82,7 +82,7 @@ def test_networks_with_common_parameters_share_an_optimiser_and_each_parameter_i
     assert rates[id(trunk.weight)] == 0.3 and rates[id(two[1].weight)] == 0.7
 
 
-def test_a_phase_that_shares_an_optimiser_moves_only_its_own_networks():
+def test_a_phase_sharing_an_optimiser_moves_its_networks_alone():
     n = nets("G", "E")
     found = Optimizers([phase("both", n.G, n.E), phase("one", n.E)], FLAGS)
     take_a_step(found["both"], n.G, n.E)  # so that there is momentum to carry G on
@@ -138,7 +138,7 @@ def test_the_first_phase_decides_the_rate_of_a_shared_network():
     assert rates == {id(n.x.weight): 0.3, id(n.y.weight): 0.7}
 
 
-def test_set_lr_is_a_share_of_the_initial_rate_however_often_it_is_called():
+def test_set_lr_is_a_share_of_the_initial_rate_each_time():
     n = nets("G", "D")
     found = Optimizers([phase("D", n.D, lr=0.4), phase("G", n.G)], FLAGS)
     for share in (0.5, 0.25, 0.0, 1.0, 0.5):
@@ -242,7 +242,7 @@ def test_a_phase_runs_every_so_many_steps():
     assert all("G" in names for names in ran)
 
 
-def test_the_weight_scales_what_is_minimised_and_not_what_is_logged():
+def test_the_weight_scales_the_minimised_loss_not_the_log():
     """The gradient of 0.5 (a + 2 a) is 1.5 da; the terms are reported as they are."""
     n = nets("G")
     phases = [

@@ -66,7 +66,7 @@ def test_ctrl_c_in_a_real_process_with_workers(start, command, straight, plugins
     assert differences(straight(model), tmp_path / "checkpoints" / "run") == []
 
 
-def test_sigterm_in_a_real_process_and_the_printed_command_continues_it(start, straight, plugins, tmp_path):
+def test_the_printed_command_continues_a_run_after_sigterm(start, straight, plugins, tmp_path):
     """A service manager sends SIGTERM to the workers too."""
     process = start("train", *flags("pix2pix", plugins), "--num_threads", 2, STOP_AFTER_STEP="4", STOP_BY="waiting")
     code, err = stop_after_line(process, "(epoch: 2, iters: 2,", signal.SIGTERM)
@@ -84,7 +84,7 @@ def test_sigterm_in_a_real_process_and_the_printed_command_continues_it(start, s
     [{"--name": "two words; $HOME 'x'"}, {"--name": "run", "--checkpoints_dir": "my runs"}],
     ids=["name", "folder"],
 )
-def test_the_printed_command_continues_a_run_of_any_name_in_any_folder(command, stopping, plugins, where):
+def test_the_printed_command_continues_a_run_of_any_name(command, stopping, plugins, where):
     stopping(2, "SIGINT")
     ended = command("train", *flags("pix2pix", plugins), *(word for pair in where.items() for word in pair))
     assert ended.code == 130, ended.err
@@ -225,7 +225,7 @@ def test_going_back_keeps_the_record_of_the_epochs_before(gone_back, straight):
     ]
 
 
-def test_after_going_back_the_next_continuation_goes_on_from_there(command, gone_back):
+def test_a_continuation_goes_on_from_where_one_went_back(command, gone_back):
     """Not from the abandoned state of a later step."""
     ended = command("train", "--name", "run", "--continue_train")
     assert ended.code == 0, ended.err
@@ -234,7 +234,7 @@ def test_after_going_back_the_next_continuation_goes_on_from_there(command, gone
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "pickle"])
-def test_a_damaged_newest_state_falls_back_to_the_one_before_and_says_so(command, straight, tmp_path, damage):
+def test_a_damaged_newest_state_yields_to_the_one_before(command, straight, tmp_path, damage):
     """The straight run keeps the states of steps 6 and 9; from the older one it ends as before."""
     shutil.copytree(straight("pix2pix"), tmp_path / "checkpoints" / "run")
     folder = tmp_path / "checkpoints" / "run"
@@ -309,7 +309,7 @@ def test_continue_train_and_overwrite_contradict(command, copied):
     assert "--overwrite" in ended.last and "--continue_train" in ended.last
 
 
-def test_the_default_name_takes_the_next_free_number_and_the_newest_is_meant_later(command, tmp_path):
+def test_the_default_name_counts_up_and_later_means_the_newest(command, tmp_path):
     few = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--max_dataset_size", 1, "--n_epochs", 1,
            "--n_epochs_decay", 0]  # fmt: skip
     said = [command("train", *few, "--ngf", ngf) for ngf in (4, 5, 6)]
@@ -326,7 +326,7 @@ def test_the_default_name_takes_the_next_free_number_and_the_newest_is_meant_lat
     assert [p.name for p in (tmp_path / "results").iterdir()] == [names[2]]
 
 
-def test_the_first_folder_may_be_missing_among_the_numbered(command, tmp_path):
+def test_a_number_that_was_freed_is_not_taken_again(command, tmp_path):
     """A number that was freed is not taken again: the newest stays the newest."""
     folder = tmp_path / "checkpoints" / "experiment_name_7"
     folder.mkdir(parents=True)
@@ -337,7 +337,7 @@ def test_the_first_folder_may_be_missing_among_the_numbered(command, tmp_path):
     assert {p.name for p in Path("checkpoints").iterdir()} == {"experiment_name_7", "experiment_name_8"}
 
 
-def test_a_changed_learning_rate_and_momentum_count_from_the_continuation_on(command, tmp_path):
+def test_a_changed_rate_counts_from_the_continuation_on(command, tmp_path):
     argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "unet_32", "--max_dataset_size", 2, "--name", "run"]
     assert command("train", *argv, "--n_epochs", 1, "--n_epochs_decay", 0).code == 0
     more = command("train", "--name", "run", "--continue_train", "--n_epochs", 2, "--lr", 0.01, "--beta1", 0.9)

@@ -88,7 +88,7 @@ def test_pools_are_asked_once_for_each_picture():
     assert len(run.model.pool_A.images) == len(run.model.pool_B.images) == 16
 
 
-def test_parts_draw_the_same_in_each_phase_and_change_statistics_once():
+def test_parts_draw_alike_in_phases_and_change_statistics_once():
     """With dropout and batch norm the generator of a part gives in its own phase what the discriminator saw."""
     seen = []
 
@@ -104,7 +104,7 @@ def test_parts_draw_the_same_in_each_phase_and_change_statistics_once():
     assert counts == {2}
 
 
-def test_a_batch_is_divided_evenly_with_all_that_belongs_to_its_samples():
+def test_a_batch_and_what_belongs_to_its_samples_divide_evenly():
     batch = {"A": torch.arange(5.0)[:, None], "path_A": list("abcde"), "label": torch.arange(5), "scale": 3,
              "table": torch.zeros(2, 2)}  # fmt: skip
     parts = divided(batch, 3)
@@ -152,7 +152,7 @@ def test_losses_in_16_bits_are_near_those_in_32(model):
 
 
 @pytest.mark.parametrize("model", TRAINED)
-def test_half_floats_are_scaled_and_the_scale_is_part_of_the_state(model):
+def test_half_floats_are_scaled_and_the_state_has_the_scale(model):
     run, *_ = trained(model, "--amp", "fp16", steps=3)
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
     assert run.optimizers.scaler.is_enabled() and run.optimizers.scaler.get_scale() > 1
@@ -192,7 +192,7 @@ class Nested(nn.Linear):
         return {"a": [made, (made, "x")], "b": x.double(), "heads": Heads(made, made)}
 
 
-def test_what_comes_out_in_16_bits_is_widened_however_it_is_nested():
+def test_nested_16_bit_outputs_are_widened():
     net = Nested(4, 4)
     assert net(torch.rand(1, 4))["heads"].fine.dtype == torch.float32
     lower(net, "bf16")
@@ -269,7 +269,7 @@ def test_a_network_that_is_not_compiled_keeps_its_precision(capsys, monkeypatch)
     assert capsys.readouterr().out == "note: network G is not compiled (NotImplementedError)\n"
 
 
-def test_another_way_of_compiling_is_tried_with_what_the_first_could_do(capsys, monkeypatch):
+def test_another_way_of_compiling_is_tried_after_the_first(capsys, monkeypatch):
     """The first way cannot differentiate by the input; the second not by the weights, which the first could."""
 
     def compile(plain, mode=None, options=None):
@@ -291,7 +291,7 @@ def test_another_way_of_compiling_is_tried_with_what_the_first_could_do(capsys, 
     assert capsys.readouterr().out.startswith("note: network D is not compiled (expected size")
 
 
-def test_second_derivatives_of_what_is_compiled_are_refused_in_one_line():
+def test_compiled_second_derivatives_are_refused_in_one_line():
     from cli.main import explain
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 1, 3))

@@ -19,7 +19,7 @@ def read(images):
     return [int(image.flatten()[0]) for image in images]
 
 
-def test_it_passes_images_through_until_it_is_full_and_draws_nothing():
+def test_a_pool_not_yet_full_passes_images_without_draws():
     torch.manual_seed(0)
     before = torch.get_rng_state()
     pool = ImagePool(5)
@@ -105,7 +105,7 @@ def test_draws_come_from_torchs_cpu_generator_alone():
     assert [read(other(numbered(n)))[0] for n in range(100)] != out
 
 
-def test_what_it_keeps_and_returns_has_no_graph_and_is_a_copy():
+def test_a_pool_keeps_and_returns_copies_without_graph():
     torch.manual_seed(0)
     pool = ImagePool(2)
     x = numbered(1, 2).requires_grad_()
@@ -121,7 +121,7 @@ def test_what_it_keeps_and_returns_has_no_graph_and_is_a_copy():
     assert all(number > 0 for number in read(pool.images))
 
 
-def test_its_state_goes_into_a_file_and_the_run_goes_on_the_same(tmp_path):
+def test_a_pool_restored_from_a_file_goes_on_the_same(tmp_path):
     torch.manual_seed(3)
     model = nn.Module()
     model.pool = ImagePool(6)
@@ -152,7 +152,7 @@ def test_a_saved_state_does_not_change_with_the_pool():
     assert read(fresh.images) == [0, 1, 2]
 
 
-def test_a_pool_of_another_size_takes_what_fits_and_fills_the_rest():
+def test_a_pool_of_another_size_takes_what_fits():
     full = ImagePool(5)
     full(numbered(0, 1, 2, 3, 4))
     small, large = ImagePool(3), ImagePool(7)
