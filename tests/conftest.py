@@ -4,6 +4,8 @@ import importlib
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +72,50 @@ def paired(tmp_path):
 
 
 @pytest.fixture
+def forty_pairs(tmp_path):
+    """40 pairs of A|B in the folder data/train, which is returned."""
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    for number in range(40):
+        picture(number, 96, 40).save(tmp_path / "data" / "train" / f"{number:02d}.png")
+    return tmp_path / "data" / "train"
+
+
+@pytest.fixture
+def sides(tmp_path):
+    """The folder data with trainA and trainB of 30 pictures each."""
+    for side in "AB":
+        (tmp_path / "data" / f"train{side}").mkdir(parents=True)
+        for number in range(30):
+            picture(number).save(tmp_path / "data" / f"train{side}" / f"{number:02d}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with pictures at two depths, among other things."""
+    for name in ("b.png", "a.JPG", "sub/deep/c.tif"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(b"x")
+    for name in (".hidden.png", "._b.png", "notes.txt", "png", "d.png.txt", "Thumbs.db"):
+        (tmp_path / "data" / name).write_bytes(b"x")
+    (tmp_path / "data" / "folder.png").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def files(tmp_path, paired, unpaired):
+    """The folders `paired` and `unpaired`, and files that some options name."""
+    (tmp_path / "bad.yaml").write_text("lr: [1\n  2: }")
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "unknown.yaml").write_text("lamda_L1: 5\n")
+    (tmp_path / "wrong.yaml").write_text("lr: fast\n")
+    (tmp_path / "broken.py").write_text(
+        "from models.base import BaseModel\n\n\nclass Broken(BaseModel):\n    x = 1 / 0\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """Run train.py or test.py in this process, in an empty folder: command("train", "--model", ...) -> Ended."""
     monkeypatch.chdir(tmp_path)
@@ -77,21 +123,42 @@ def command(tmp_path, monkeypatch, capsys):
     def run(script: str, *argv: object) -> Ended:
         import test as test_script
         import train as train_script
-        from cli.main import guarded
+        from cli.main import run_command
         from registry import discovery
 
-        discovery.forget()
+        discovery.clear()
         capsys.readouterr()
         module = {"train": train_script, "test": test_script}[script]
         try:
-            code = guarded(module.main, [str(word) for word in argv])
+            code = run_command(module.main, [str(word) for word in argv])
         except SystemExit as ended:  # --help and --list
             code = int(ended.code or 0)
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err)
 
     yield run
-    malloc.give_back()  # a command has a process of its own; the tests after this one do not
+    malloc.release_freed_memory()  # a command has a process of its own; the tests after this one do not
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with the data `pairs` and `sides` and two trained runs, p2p (batch norm, dropout) and cyc."""
+    from tests.support.tested_runs import trained
+
+    return trained(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def tested(command, runs, tmp_path):
+    """tested(*flags): run test.py over those runs with results in this test's own folder; it must succeed."""
+
+    def run(*argv: object) -> SimpleNamespace:
+        ended = command("test", "--checkpoints_dir", runs / "checkpoints", *argv)
+        assert ended.code == 0, ended.err
+        (page,) = (tmp_path / "results").rglob("index.html")
+        return SimpleNamespace(out=ended.out, page=page, folder=page.parent, images=page.parent / "images")
+
+    return run
 
 
 @pytest.fixture
@@ -140,11 +207,11 @@ def script(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, *argv: object) -> Ended:
-        from cli.main import guarded
+        from cli.main import run_command
 
         capsys.readouterr()
         try:
-            code = guarded(importlib.import_module(f"scripts.{name}").main, [str(word) for word in argv])
+            code = run_command(importlib.import_module(f"scripts.{name}").main, [str(word) for word in argv])
         except SystemExit as ended:  # --help
             code = int(ended.code or 0)
         printed = capsys.readouterr()
@@ -154,12 +221,64 @@ def script(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
+def tables_as_they_were(tmp_path, monkeypatch):
+    """Work in the test's own folder; forget what its plug-ins put into tables, modules and paths."""
+    from registry import discovery, lookup
+
+    monkeypatch.chdir(tmp_path)
+    tables = [lookup.table(kind) for kind in lookup.PART_TABLES]
+    kept = [(dict(table), dict(table.origins)) for table in tables]
+    modules, paths = set(sys.modules), list(sys.path)
+    discovery.list_installed.cache_clear()
+    yield
+    for table, (entries, origins) in zip(tables, kept, strict=True):
+        table.clear()
+        dict.update(table, entries)
+        table.origins = origins
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    sys.path[:] = paths
+    discovery.list_installed.cache_clear()
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a file under the test's own folder: write("a/b.py", text) -> its path."""
+
+    def put(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return put
+
+
+@pytest.fixture
+def package(write, monkeypatch):
+    """An installed package with entry points: a model that trains, one that raises, a generator."""
+    from tests.support.plugins import EMPTY_MODEL, SMALLEST
+
+    site = write("site/extra_gans/__init__.py", "").parent.parent
+    write("site/extra_gans/smallest.py", SMALLEST)
+    write("site/extra_gans/raising.py", EMPTY_MODEL.format("Raising") + "raise RuntimeError('no luck')\n")
+    write("site/extra_gans/nets.py", "from networks import GENERATORS\nGENERATORS['wide'] = 'extra_gans.nets:wide'\n"
+          "def wide(o, input_nc, output_nc):\n    return 'wide'\n")  # fmt: skip
+    write("site/extra_gans-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: extra-gans\nVersion: 1.0\n")
+    write("site/extra_gans-1.0.dist-info/entry_points.txt", "[ganvas.plugins]\nsmall = extra_gans.smallest\nraising = "
+          "extra_gans.raising:Raising\nnets = extra_gans.nets\n[console_scripts]\nother = extra_gans:x\n")  # fmt: skip
+    monkeypatch.syspath_prepend(str(site))
+    return site
+
+
+@pytest.fixture
 def web(monkeypatch):
     """A web server on this machine (tests/support/bad_http_server.py), no proxies, and no waiting between tries."""
     from data.download import fetch
     from tests.support.bad_http_server import Web
 
-    monkeypatch.setattr(fetch, "PAUSE", 0)
+    monkeypatch.setattr(fetch, "RETRY_PAUSE_S", 0)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -191,12 +310,12 @@ def _quiet_globals(monkeypatch):
     from registry import discovery
     from util import disk_space
 
-    monkeypatch.setattr(disk_space, "WAIT", 0)
+    monkeypatch.setattr(disk_space, "RETRY_WAIT_S", 0)
     kept = {
         s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD)
     }
     yield
-    discovery.forget()
+    discovery.clear()
     for number, handler in kept.items():
         signal.signal(number, handler)
 
@@ -206,5 +325,5 @@ def always_halved(monkeypatch):
     """Have convolutions multiply half as often however small they are."""
     from networks.cpu import winograd_conv
 
-    for name in ("CHANNELS", "ROWS", "WORK"):
+    for name in ("MIN_CHANNELS", "MIN_ROW_PIXELS", "MIN_MULTIPLICATIONS"):
         monkeypatch.setattr(winograd_conv, name, 1)

@@ -8,14 +8,15 @@ import torch
 from PIL import Image
 
 from data.loading.loader import Loader
-from inference.translator import ALIKE
+from inference.translator import BATCHING_TOLERANCE
 from networks.norm import InstanceNorm
-from networks.runtime.amp import lower
+from networks.runtime.amp import apply_autocast
 from registry.lookup import find
 from tests.support.runs import SMALL, options
-from tests.training.test_step import ALONE, MODELS, TRAINED, far, trained
+from tests.support.small_models import MODELS
+from tests.support.steps import ALONE, TRAINED, far, trained
 from train import train_step
-from util.device import move
+from util.device import to_device
 
 if not torch.cuda.is_available():
     pytest.skip("there is no CUDA device here", allow_module_level=True)
@@ -77,7 +78,7 @@ def batches(model):
     """Yield the first batch of a model's demo, on the device."""
     o = options("--model", model, "--dataroot", "demo", "--batch_size", "8", "--load_size", "32", "--crop_size", "32")
     for batch in Loader(find("dataset", o.dataset_mode)(o), o, shuffle=True).epoch(1):
-        yield move(batch, GPU)
+        yield to_device(batch, GPU)
 
 
 @pytest.mark.parametrize(("flag", "value", "bound"), [
@@ -123,7 +124,7 @@ def test_weights_and_moments_keep_32_bits(exact):
     x = torch.rand(1, 3, 32, 32, device=GPU)
     net.eval()
     before = net(x)
-    lower(net, "fp16")
+    apply_autocast(net, "fp16")
     assert torch.equal(net(x), before)  # evaluation is not lowered
 
 
@@ -181,7 +182,7 @@ def test_pictures_of_one_size_go_together_on_a_gpu():
     net = run.model.G_A.eval()
     x = torch.rand(8, 3, 64, 64, device=GPU) * 2 - 1
     with torch.inference_mode():
-        assert torch.allclose(net(x), torch.cat([net(one[None]) for one in x]), rtol=0, atol=ALIKE)
+        assert torch.allclose(net(x), torch.cat([net(one[None]) for one in x]), rtol=0, atol=BATCHING_TOLERANCE)
 
 
 def test_a_loss_that_is_no_number_is_found_a_step_later(process, tmp_path):

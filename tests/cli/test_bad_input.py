@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from registry.lookup import FLAGS, HOMES, entries
+from registry.kinds import PART_FLAGS, PART_TABLES
+from registry.lookup import entries
 from tests.support.images import picture
+from tests.support.refusals import PIX2PIX, check, late_picture, without_end
 from tests.support.runs import ROOT, SMALL
 
-PIX2PIX = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--dataroot", "paired", "--n_epochs", "2",
-           "--n_epochs_decay", "0", "--name", "run"]  # fmt: skip
 CYCLE = [*SMALL, "--model", "cycle_gan", "--netG", "resnet_4blocks", "--dataroot", "unpaired", "--n_epochs", "2",
          "--n_epochs_decay", "0", "--name", "run"]  # fmt: skip
 
@@ -24,20 +24,6 @@ CYCLE = [*SMALL, "--model", "cycle_gan", "--netG", "resnet_4blocks", "--dataroot
 def listing(folder):
     """Every path under a folder, and its size."""
     return sorted((str(p.relative_to(folder)), p.stat().st_size if p.is_file() else 0) for p in folder.rglob("*"))
-
-
-def check(ended, code, said, debug=False):
-    """Assert that a command ended with this code and one line that holds all of `said`; lists may go before it."""
-    assert ended.code == code, ended.err
-    lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-    assert lines == [ended.last]
-    assert re.fullmatch(r"error: [^']+ '.*': [^;]+.*; .+", ended.last), ended.last
-    assert ("Traceback" in ended.err) == debug and "Traceback" not in ended.out
-    assert "bug" not in ended.last
-    for text in said:
-        assert text in ended.last
-    if not debug:
-        assert ended.err.count("\n") == 1 or " more of " in ended.last
 
 
 # --- options: exit code 2, and nothing is made
@@ -78,19 +64,6 @@ OPTIONS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def files(tmp_path, paired, unpaired):
-    """The folders `paired` and `unpaired`, and files that some options name."""
-    (tmp_path / "bad.yaml").write_text("lr: [1\n  2: }")
-    (tmp_path / "list.json").write_text("[1, 2]")
-    (tmp_path / "unknown.yaml").write_text("lamda_L1: 5\n")
-    (tmp_path / "wrong.yaml").write_text("lr: fast\n")
-    (tmp_path / "broken.py").write_text(
-        "from models.base import BaseModel\n\n\nclass Broken(BaseModel):\n    x = 1 / 0\n"
-    )
-    return tmp_path
-
-
 @pytest.mark.parametrize("case", OPTIONS)
 def test_wrong_options_are_answered_before_anything_is_made(command, files, case):
     flags, said = OPTIONS[case]
@@ -99,13 +72,13 @@ def test_wrong_options_are_answered_before_anything_is_made(command, files, case
     assert [row for row in listing(files) if "__pycache__" not in row[0]] == before
 
 
-@pytest.mark.parametrize("kind", [kind for kind in HOMES if kind != "metric"])
+@pytest.mark.parametrize("kind", [kind for kind in PART_TABLES if kind != "metric"])
 def test_a_wrong_name_is_answered_with_the_right_ones(command, files, kind):
     names = [e.name for e in entries(kind)]
     wrong = names[0][:-1] + "q"
     before = listing(files)
-    ended = command("train", *PIX2PIX, FLAGS[kind], wrong)
-    check(ended, 2, [FLAGS[kind], f"no {kind} is called '{wrong}'", f"did you mean {names[0]}?", *names])
+    ended = command("train", *PIX2PIX, PART_FLAGS[kind], wrong)
+    check(ended, 2, [PART_FLAGS[kind], f"no {kind} is called '{wrong}'", f"did you mean {names[0]}?", *names])
     assert listing(files) == before
 
 
@@ -134,10 +107,6 @@ def broken(text):
     return write
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-300])
-
-
 DATA = {
     "no dataroot": (PIX2PIX, "paired", shutil.rmtree, ["--dataroot", "paired", "no such folder"]),
     "dataroot a file": (PIX2PIX, "paired", lambda p: (shutil.rmtree(p), p.touch()), ["paired", "a file"]),
@@ -151,7 +120,7 @@ DATA = {
     "a web page": (PIX2PIX, "paired/train", broken(b"<!DOCTYPE html><p>404"), ["paired/train/0.png", "a web page"]),
     "a pointer": (PIX2PIX, "paired/train", broken(b"version https://git-lfs.github.com/spec/v1\n"),
                   ["paired/train/0.png", "Git LFS"]),
-    "one cut short": (PIX2PIX, "paired/train/0.png", cut, ["paired/train/0.png", "cannot be read"]),
+    "one cut short": (PIX2PIX, "paired/train/0.png", without_end, ["paired/train/0.png", "cannot be read"]),
     "a pair of one pixel": (PIX2PIX, "paired/train/0.png", lambda p: picture(1, 1, 9).save(p),
                             ["paired/train/0.png", "1x9", "side by side"]),
     "no A": (CYCLE, "unpaired/trainA", shutil.rmtree, ["unpaired/trainA", "'trainB'"]),
@@ -172,15 +141,6 @@ def test_wrong_data_is_answered_before_anything_is_made(command, files, case):
     before = listing(files)
     check(command("train", *flags), 3, said)
     assert listing(files) == before
-
-
-def late_picture(folder):
-    """Put a cut picture into a folder, behind those that are shown before the first step; return its name."""
-    for i in range(5, 9):
-        shutil.copy(folder / "0.png", folder / f"{i}.png")
-    shutil.copy(folder / "0.png", folder / "late.png")
-    cut(folder / "late.png")
-    return "late.png"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -204,7 +164,7 @@ def test_test_py_answers_wrong_data_likewise(command, files):
     check(command("test", "--name", "run", "--dataroot", "nowhere"), 3, ["nowhere", "no such folder"])
     check(command("test", "--name", "run", "--dataroot", "paired", "--phase", "val"), 3, ["paired/val", "'train'"])
     assert [row for row in listing(files) if "checkpoints" not in row[0]] == before
-    cut(files / "paired" / "test" / "1.png")
+    without_end(files / "paired" / "test" / "1.png")
     ended = command("test", "--name", "run", "--dataroot", "paired")
     check(ended, 3, ["image 'paired/test/1.png'", "cannot be read"])
 
@@ -312,9 +272,9 @@ def test_a_missing_device_is_named(command, files):
 
 def third_time(monkeypatch, problem):
     """Let a part of ours fail in the third step."""
-    from training.loss_meter import Means
+    from training.loss_meter import LossMeter
 
-    add, calls = Means.add, []
+    add, calls = LossMeter.add, []
 
     def failing(self, losses):
         calls.append(0)
@@ -322,7 +282,7 @@ def third_time(monkeypatch, problem):
             raise problem
         add(self, losses)
 
-    monkeypatch.setattr(Means, "add", failing)
+    monkeypatch.setattr(LossMeter, "add", failing)
 
 
 @pytest.mark.parametrize("debug", [False, True])

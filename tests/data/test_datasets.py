@@ -18,14 +18,12 @@ from PIL import Image
 
 from data.base import BaseDataset
 from data.loading.collate import collate
-from data.loading.loader import Loader
-from options.parse import parse
 from registry import discovery
-from registry.lookup import entries, find
+from registry.lookup import entries
+from tests.support.data_folders import channels_first, flags, load, make, pixels, refused_data, sample, save
 from tests.support.images import picture
 from tests.support.runs import SMALL
 from util.errors import DataError
-from util.seeding import seeded
 
 DATASETS = [e.name for e in entries("dataset")]
 BICUBIC = Image.Resampling.BICUBIC
@@ -35,39 +33,6 @@ BICUBIC = Image.Resampling.BICUBIC
 def _elsewhere(tmp_path, monkeypatch):
     """Work in an empty folder: without one called `demo`, which would win over the generated pictures."""
     monkeypatch.chdir(tmp_path)
-
-
-def flags(*argv, phase="train"):
-    """Options of a small model; sizes come from the test, so load_size and crop_size may be given again."""
-    o = parse([*SMALL, *map(str, argv)], "train")
-    o.phase = phase
-    return o
-
-
-def make(mode, root, *argv, phase="train"):
-    return find("dataset", mode)(flags("--dataset_mode", mode, "--dataroot", root, *argv, phase=phase))
-
-
-def load(dataset, shuffle=False, **changed):
-    vars(dataset.o).update(changed)
-    return Loader(dataset, dataset.o, shuffle)
-
-
-def sample(dataset, index=0, draw=0):
-    with seeded(draw):
-        return dataset[index]
-
-
-def pixels(tensor):
-    """Return a tensor (C, H, W) in [-1, 1] as the 8-bit values it was made of, checking that it is exactly those."""
-    values = ((tensor.double() + 1) / 2 * 255).round()
-    assert torch.allclose(tensor.double(), values / 255 * 2 - 1, atol=1e-7)
-    return values.numpy().astype(np.uint8)
-
-
-def channels_first(image):
-    array = np.asarray(image)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
 def noisy(seed, width, height):
@@ -86,12 +51,6 @@ def places(whole, part):
         for x in range(big_w - w + 1)
         if (whole[:, y : y + h, x : x + w] == look).all()
     ]
-
-
-def save(image, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
-    return image
 
 
 def whole(image, size):
@@ -542,7 +501,7 @@ class Numbers(BaseDataset):
 def test_spawned_workers_give_the_same_batches_also_of_a_plugin(tmp_path):
     """Workers that inherit nothing: they import the plug-in anew, from the path that travels with the data set."""
     (tmp_path / "numbers_from_outside.py").write_text(PLUGIN)
-    discovery.use([tmp_path / "numbers_from_outside.py"])
+    discovery.add_paths([tmp_path / "numbers_from_outside.py"])
     dataset = make("numbers_from_outside", "unused", "--batch_size", 2)
     expected = digest(load(dataset, shuffle=True).epoch(1))
     loader = load(dataset, shuffle=True, num_threads=2)
@@ -552,14 +511,6 @@ def test_spawned_workers_give_the_same_batches_also_of_a_plugin(tmp_path):
 
 
 # --- what cannot be loaded ------------------------------------------------------------------------------------------
-
-
-def refused(mode, root, *argv, phase="train"):
-    with pytest.raises(DataError) as caught:
-        sample(make(mode, root, *argv, phase=phase))
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 def error_of(batches):
@@ -620,29 +571,29 @@ def test_collate_passes_the_first_error_on():
 
 
 def test_a_missing_folder_is_named_with_what_is_there_instead(unpaired, tmp_path):
-    text = refused("unaligned", tmp_path / "nowhere")
+    text = refused_data("unaligned", tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in text
     assert "--dataroot" in text
     assert "there is no such folder" in text
-    text = refused("colorization", unpaired)
+    text = refused_data("colorization", unpaired)
     assert text.startswith(f"folder '{unpaired / 'train'}': there is no such folder ")
     assert all(repr(name) in text for name in ("trainA", "trainB", "testA", "testB"))
     assert "--dataset_mode" in text
-    text = refused("unaligned", unpaired, phase="val")
+    text = refused_data("unaligned", unpaired, phase="val")
     assert str(unpaired / "valA") in text
     assert "--phase" in text
     (tmp_path / "file").write_text("x")
-    assert "is a file, not a folder" in refused("single", tmp_path / "file")
+    assert "is a file, not a folder" in refused_data("single", tmp_path / "file")
 
 
 def test_an_empty_folder_and_one_without_pictures_are_named(unpaired):
     shutil.rmtree(unpaired / "trainB")
     (unpaired / "trainB").mkdir()
-    text = refused("unaligned", unpaired)
+    text = refused_data("unaligned", unpaired)
     assert text.startswith(f"folder '{unpaired / 'trainB'}': holds no files; ")
     for name in ("a.txt", "b.pdf", ".hidden.png"):
         (unpaired / "trainB" / name).write_text("x")
-    text = refused("unaligned", unpaired)
+    text = refused_data("unaligned", unpaired)
     assert text.startswith(f"folder '{unpaired / 'trainB'}': holds no images, but 3 other files such as ")
 
 
@@ -652,14 +603,14 @@ def test_a_crop_larger_than_the_picture_names_file_and_option(mode, tmp_path):
     save(picture(0, 60, 20), tmp_path / folder / "x.png")
     if mode == "unaligned":
         save(picture(0, 60, 20), tmp_path / "trainB" / "x.png")
-    text = refused(mode, tmp_path, "--preprocess", "crop", "--crop_size", 24)
+    text = refused_data(mode, tmp_path, "--preprocess", "crop", "--crop_size", 24)
     size = "30x20" if mode == "aligned" else "60x20"
     assert text.startswith(f"image '{tmp_path / folder / 'x.png'}': is {size} ")
     assert "--crop_size 24" in text
 
 
 def test_channels_other_than_1_or_3_are_refused_with_the_flags(unpaired):
-    text = refused("unaligned", unpaired, "--input_nc", 4)
+    text = refused_data("unaligned", unpaired, "--input_nc", 4)
     assert "--input_nc" in text
     assert "has 3 channels, and cannot become 4" in text
 
@@ -716,7 +667,7 @@ def test_demo_has_every_layout_and_no_files():
     assert len(make("single", "demo")) == 16
     assert len(make("single", "demo/testB")) == 16
     assert list(Path.cwd().iterdir()) == []
-    assert "demo/trainC" in refused("single", "demo/trainC")
+    assert "demo/trainC" in refused_data("single", "demo/trainC")
 
 
 def test_paired_demo_test_pictures_are_the_unpaired_ones():
@@ -745,4 +696,4 @@ def test_a_real_folder_named_demo_wins(tmp_path):
     dataset = make("unaligned", "demo", "--preprocess", "none", "--no_flip")
     assert len(dataset) == 1
     assert (pixels(sample(dataset)["A"]) == channels_first(noisy(0, 8, 8))).all()
-    assert "demo/testA" in refused("unaligned", "demo", phase="test")
+    assert "demo/testA" in refused_data("unaligned", "demo", phase="test")

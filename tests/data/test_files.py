@@ -9,24 +9,9 @@ import pytest
 from data.listing import files, index
 from data.listing.files import list_files, list_folders
 from data.listing.paths import Paths
+from tests.support.data_folders import names
 
 # --- what lies in a folder ------------------------------------------------------------------------------------------
-
-
-def names(folder):
-    return [os.path.relpath(path, folder) for path in list_files(str(folder))]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with pictures at two depths, among other things."""
-    for name in ("b.png", "a.JPG", "sub/deep/c.tif"):
-        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "data" / name).write_bytes(b"x")
-    for name in (".hidden.png", "._b.png", "notes.txt", "png", "d.png.txt", "Thumbs.db"):
-        (tmp_path / "data" / name).write_bytes(b"x")
-    (tmp_path / "data" / "folder.png").mkdir()
-    return tmp_path / "data"
 
 
 def test_pictures_are_found_in_order_and_nothing_else_is(folder):
@@ -119,7 +104,7 @@ def test_all_names_are_found_by_the_names_they_have(tmp_path):
 def indexed(folder, tmp_path, monkeypatch):
     """The folder, worth an index, changed long ago; with a counter of the folders that are looked into."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(index, "WORTH", 2)
+    monkeypatch.setattr(index, "MIN_INDEXED_FILES", 2)
     settle(folder)
     return folder
 
@@ -214,7 +199,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(indexed, tmp_path, monkeypat
 
 
 def test_old_indexes_and_leftovers_of_kills_are_removed(indexed, tmp_path, monkeypatch):
-    monkeypatch.setattr(index, "KEPT", 3)
+    monkeypatch.setattr(index, "MAX_INDEX_FILES", 3)
     place = tmp_path / "cache" / "ganvas" / "files"
     place.mkdir(parents=True)
     (place / ".left.tmp").write_bytes(b"half")

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from data.decoding import header_check
-from data.decoding.header_check import Check, header, too_many
+from data.decoding.header_check import HeaderCheck, exceeds_skip_limit, read_header
 from data.listing import index
 from data.listing.files import list_files
-from tests.data.test_datasets import load, make
+from tests.support.data_folders import FORTY, cut, epoch, load, make
 from tests.support.images import picture
-from tests.support.runs import SMALL
 from util.errors import DataError
 
 
@@ -23,29 +22,16 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """40 pairs of A|B."""
-    (tmp_path / "data" / "train").mkdir(parents=True)
-    for number in range(40):
-        picture(number, 96, 40).save(tmp_path / "data" / "train" / f"{number:02d}.png")
-    return tmp_path / "data" / "train"
-
-
-PIX2PIX = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--dataroot", "data", "--n_epochs", 1,
-           "--n_epochs_decay", 0, "--no_html", "--fixed_samples", 0, "--name", "run"]  # fmt: skip
-
-
 def begun(folder, skips=False):
-    check = Check([[list_files(str(folder))]], str(folder), skips)
+    check = HeaderCheck([[list_files(str(folder))]], str(folder), skips)
     check.begin()
     return check
 
 
-def test_ten_are_named_and_the_rest_counted(folder, command):
+def test_ten_are_named_and_the_rest_counted(forty_pairs, command):
     for number in range(5, 25):
-        (folder / f"{number:02d}.png").write_bytes(b"")
-    lines = command("train", *PIX2PIX).err.splitlines()
+        (forty_pairs / f"{number:02d}.png").write_bytes(b"")
+    lines = command("train", *FORTY).err.splitlines()
     assert [line.partition(":")[0] for line in lines[:10]] == [f"data/train/{n:02d}.png" for n in range(5, 15)]
     assert lines[10] == "... and 10 more" and "(and 19 more of 40 pictures)" in lines[11] and len(lines) == 12
 
@@ -58,7 +44,7 @@ def test_only_headers_are_read(kind, tmp_path):
     whole = (tmp_path / f"x.{kind}").read_bytes()
     if kind not in ("tif", "webp"):  # whose headers may stand at the end, or are read with all the rest
         (tmp_path / f"x.{kind}").write_bytes(whole[: len(whole) // 2])
-    assert header(str(tmp_path / f"x.{kind}")).size == ((400, 640) if extra else (640, 400))
+    assert read_header(str(tmp_path / f"x.{kind}")).size == ((400, 640) if extra else (640, 400))
 
 
 def turned():
@@ -69,31 +55,31 @@ def turned():
     return exif.tobytes()
 
 
-def test_training_begins_while_other_headers_are_still_checked(folder, monkeypatch, capsys):
+def test_training_begins_while_other_headers_are_still_checked(forty_pairs, monkeypatch, capsys):
     """With no time at all: nothing is refused, but what is found later is told in one line."""
-    (folder / "31.png").write_bytes(b"")
-    (folder / "33.png").write_bytes(b"")
+    (forty_pairs / "31.png").write_bytes(b"")
+    (forty_pairs / "33.png").write_bytes(b"")
     go = threading.Event()
-    look = Check._look
-    monkeypatch.setattr(Check, "_look", lambda self, place: (go.wait(60), look(self, place))[1])
-    monkeypatch.setattr(header_check, "PATIENCE", 0)
-    monkeypatch.setattr(header_check, "REST", 0)
-    check = begun(folder)
+    look = HeaderCheck._look
+    monkeypatch.setattr(HeaderCheck, "_look", lambda self, place: (go.wait(60), look(self, place))[1])
+    monkeypatch.setattr(header_check, "FOREGROUND_CHECK_S", 0)
+    monkeypatch.setattr(header_check, "BACKGROUND_PAUSE_S", 0)
+    check = begun(forty_pairs)
     assert not check.done.is_set() and capsys.readouterr().out == ""
     go.set()
     assert check.done.wait(60) and check.told.wait(60)
     said = capsys.readouterr().out.strip()
     assert said == (
-        f"note: 2 of 40 pictures cannot be read: {folder}/31.png (not an image (empty file)), "
-        f"{folder}/33.png (not an image (empty file))"
+        f"note: 2 of 40 pictures cannot be read: {forty_pairs}/31.png (not an image (empty file)), "
+        f"{forty_pairs}/33.png (not an image (empty file))"
     )
 
 
-def test_a_disk_that_does_not_answer_holds_nothing_up(folder, monkeypatch):
+def test_a_disk_that_does_not_answer_holds_nothing_up(forty_pairs, monkeypatch):
     never = threading.Event()
-    monkeypatch.setattr(Check, "_look", lambda self, place: never.wait(60) and None)
-    monkeypatch.setattr(header_check, "PATIENCE", 0)
-    check = begun(folder)
+    monkeypatch.setattr(HeaderCheck, "_look", lambda self, place: never.wait(60) and None)
+    monkeypatch.setattr(header_check, "FOREGROUND_CHECK_S", 0)
+    check = begun(forty_pairs)
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "check")
     check.stop()
     never.set()
@@ -103,9 +89,9 @@ def test_a_disk_that_does_not_answer_holds_nothing_up(folder, monkeypatch):
     assert not check.done.is_set()
 
 
-def test_the_look_ends_with_the_run(folder, monkeypatch):
-    monkeypatch.setattr(header_check, "PATIENCE", 0)
-    dataset = make("aligned", folder.parent)
+def test_the_look_ends_with_the_run(forty_pairs, monkeypatch):
+    monkeypatch.setattr(header_check, "FOREGROUND_CHECK_S", 0)
+    dataset = make("aligned", forty_pairs.parent)
     dataset.spec()
     loader = load(dataset)
     assert not dataset.check.stopped.is_set()
@@ -113,47 +99,34 @@ def test_the_look_ends_with_the_run(folder, monkeypatch):
     assert dataset.check.stopped.is_set()
 
 
-def test_sound_headers_are_not_checked_again(folder, monkeypatch):
-    monkeypatch.setattr(index, "WORTH", 10)
-    looked, look = [], Check._look
-    monkeypatch.setattr(Check, "_look", lambda self, place: (looked.append(place), look(self, place))[1])
-    (folder / "05.png").write_bytes(b"")
+def test_sound_headers_are_not_checked_again(forty_pairs, monkeypatch):
+    monkeypatch.setattr(index, "MIN_INDEXED_FILES", 10)
+    looked, look = [], HeaderCheck._look
+    monkeypatch.setattr(HeaderCheck, "_look", lambda self, place: (looked.append(place), look(self, place))[1])
+    (forty_pairs / "05.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"05\.png"):
-        begun(folder)
+        begun(forty_pairs)
     assert sorted(looked) == list(range(40))
     looked.clear()
     with pytest.raises(DataError, match=r"05\.png"):
-        begun(folder)
+        begun(forty_pairs)
     assert looked == [5], "what was bad is"
-    picture(5, 96, 40).save(folder / "05.png")
-    picture(5, 97, 40).save(folder / "06.png")  # of another size in bytes
-    picture(5, 96, 40).save(folder / "new.png")
+    picture(5, 96, 40).save(forty_pairs / "05.png")
+    picture(5, 97, 40).save(forty_pairs / "06.png")  # of another size in bytes
+    picture(5, 96, 40).save(forty_pairs / "new.png")
     looked.clear()
-    begun(folder)
+    begun(forty_pairs)
     assert sorted(looked) == [5, 6, 40]
     looked.clear()
-    begun(folder)
+    begun(forty_pairs)
     assert looked == []
     [file] = (header_check.index.cache_folder() / "sound").iterdir()
     file.write_bytes(file.read_bytes()[:-200])
-    begun(folder)
+    begun(forty_pairs)
     assert sorted(looked) == list(range(41)), "damaged, it is as if there were none"
 
 
 # --- --on_bad_image skip --------------------------------------------------------------------------------------------
-
-
-def cut(path):
-    """Leave a sound header and half of the pixels."""
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def epoch(dataset, threads=0, skip=0, number=1):
-    loader = load(dataset, shuffle=True, num_threads=threads, batch_size=4)
-    try:
-        return list(loader.epoch(number, skip))
-    finally:
-        loader.close()
 
 
 def same(one, other):
@@ -162,11 +135,11 @@ def same(one, other):
     )
 
 
-def test_replacing_depends_on_nothing_but_files_seed_and_place(folder):
+def test_replacing_depends_on_nothing_but_files_seed_and_place(forty_pairs):
     """The same with workers, and after a resume in mid-epoch."""
     for number in (7, 8, 39):
-        cut(folder / f"{number:02d}.png")
-    dataset = make("aligned", folder.parent, "--on_bad_image", "skip")
+        cut(forty_pairs / f"{number:02d}.png")
+    dataset = make("aligned", forty_pairs.parent, "--on_bad_image", "skip")
     whole = epoch(dataset)
     assert same(whole, epoch(dataset, threads=2))
     assert same(whole[3:], epoch(dataset, skip=12))
@@ -174,14 +147,14 @@ def test_replacing_depends_on_nothing_but_files_seed_and_place(folder):
 
 
 def test_how_many_are_too_many():
-    assert [too_many(n, 40) for n in (0, 5, 6)] == [False, False, True]
-    assert [too_many(n, 100_000) for n in (1000, 1001)] == [False, True]
+    assert [exceeds_skip_limit(n, 40) for n in (0, 5, 6)] == [False, False, True]
+    assert [exceeds_skip_limit(n, 100_000) for n in (1000, 1001)] == [False, True]
 
 
-def test_headers_that_are_bad_are_told_before_and_skipped(folder, command):
+def test_headers_that_are_bad_are_told_before_and_skipped(forty_pairs, command):
     """Also the very first picture, by which the networks are made."""
-    (folder / "00.png").write_bytes(b"")
-    ended = command("train", *PIX2PIX, "--on_bad_image", "skip", "--max_dataset_size", 4)
+    (forty_pairs / "00.png").write_bytes(b"")
+    ended = command("train", *FORTY, "--on_bad_image", "skip", "--max_dataset_size", 4)
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
     at = lines.index("note: 1 of 4 pictures cannot be read and are skipped")
@@ -189,26 +162,28 @@ def test_headers_that_are_bad_are_told_before_and_skipped(folder, command):
     assert "note: 1 pictures could not be used in epoch 1:" in lines
 
 
-def test_too_many_bad_headers_end_it_before_anything_is_made(folder, command, tmp_path):
+def test_too_many_bad_headers_end_it_before_anything_is_made(forty_pairs, command, tmp_path):
     for number in range(6):
-        (folder / f"{number:02d}.png").write_bytes(b"")
-    ended = command("train", *PIX2PIX, "--on_bad_image", "skip")
+        (forty_pairs / f"{number:02d}.png").write_bytes(b"")
+    ended = command("train", *FORTY, "--on_bad_image", "skip")
     assert ended.code == 3 and "(and 5 more of 40 pictures)" in ended.last and "is for a few" in ended.last
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_other_errors_are_not_skipped(folder):
-    dataset = make("aligned", folder.parent, "--on_bad_image", "skip", "--preprocess", "none", "--max_dataset_size", 3)
-    picture(1, 160, 40).save(folder / "01.png")
+def test_other_errors_are_not_skipped(forty_pairs):
+    dataset = make(
+        "aligned", forty_pairs.parent, "--on_bad_image", "skip", "--preprocess", "none", "--max_dataset_size", 3
+    )
+    picture(1, 160, 40).save(forty_pairs / "01.png")
     with pytest.raises(DataError, match="cannot be batched"):
         epoch(dataset)
 
 
-def test_a_test_leaves_bad_pictures_out(folder, command, tmp_path):
+def test_a_test_leaves_bad_pictures_out(forty_pairs, command, tmp_path):
     """Each picture is translated once, none twice; batches in which none is left are no batches."""
-    assert command("train", *PIX2PIX, "--max_dataset_size", 2).code == 0
+    assert command("train", *FORTY, "--max_dataset_size", 2).code == 0
     for number in (2, 6, 7):
-        cut(folder / f"{number:02d}.png")
+        cut(forty_pairs / f"{number:02d}.png")
     flags = ["--name", "run", "--phase", "train", "--on_bad_image", "skip", "--max_dataset_size", 8]
     for size in (1, 2):
         ended = command("test", *flags, "--batch_size", size)

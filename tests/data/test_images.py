@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from data.decoding.images import Reading, colour, open_image
-from data.listing.files import is_readable, list_files
+from data.decoding.images import ReadOptions, open_image, parse_colour
+from data.listing.files import has_image_extension, list_files
 from data.transforms import Preprocess, to_tensor
-from tests.support.images import picture
+from tests.support.images import picture, refused
 from util import image_io
 from util.errors import DataError
-from util.image_io import as_image, save_image, save_png, to_pixels
+from util.image_io import array_to_pil, save_image, save_png, to_pixels
 
 
 def scene(width=11, height=7):
@@ -29,17 +29,6 @@ def read(path, channels=3):
     image = open_image(str(path), channels)
     assert image.mode == {1: "L", 3: "RGB"}[channels]
     return np.asarray(image)
-
-
-def refused(path, channels=3):
-    """Return the error's text: one line that names the file and ends with a remedy."""
-    with pytest.raises(DataError) as caught:
-        open_image(str(path), channels)
-    text = str(caught.value)
-    assert text.startswith(f"image '{path}': ")
-    assert "\n" not in text
-    assert "; " in text
-    return text
 
 
 # --- orientation ----------------------------------------------------------------------------------------------------
@@ -160,9 +149,9 @@ def test_transparent_pixels_show_what_is_behind_them(mode, background, tmp_path)
     image.save(tmp_path / "x.png")
     opaque = np.asarray(Image.fromarray(scene()).convert("L" if mode == "LA" else "RGB").convert("RGB"))
     share = alpha[..., None] / 255
-    behind = np.array(colour(background) or (0, 0, 0))
+    behind = np.array(parse_colour(background) or (0, 0, 0))
     expected = opaque if background == "none" else opaque * share + behind * (1 - share)
-    got = np.asarray(open_image(str(tmp_path / "x.png"), 3, Reading(colour(background))))
+    got = np.asarray(open_image(str(tmp_path / "x.png"), 3, ReadOptions(parse_colour(background))))
     assert np.abs(got - expected).max() <= 1
     assert (got == opaque)[alpha == 255].all()
 
@@ -217,7 +206,7 @@ def test_every_extension_is_found_in_any_case_and_opened(name, tmp_path):
     for path in (tmp_path / name, tmp_path / "UPPER" / name.upper(), tmp_path / name.replace(".", ".b.").title()):
         path.parent.mkdir(exist_ok=True)
         picture(0).save(path, format=Image.registered_extensions()["." + name.partition(".")[2]])
-        assert is_readable(path.name)
+        assert has_image_extension(path.name)
         assert read(path).shape == (40, 48, 3)
     assert len(list_files(str(tmp_path))) == 3
 
@@ -345,7 +334,7 @@ def test_values_beyond_the_range_are_clamped_others_rounded():
 def test_aspect_ratio_stretches_width_over_height(ratio, size, tmp_path):
     """Widened above 1, heightened below, never shrunk; bicubic."""
     array = np.asarray(picture(0, 20, 10))
-    save_png(as_image(array), tmp_path / "x.png", ratio)
+    save_png(array_to_pil(array), tmp_path / "x.png", ratio)
     image = Image.open(tmp_path / "x.png")
     assert image.size == size
     expected = Image.fromarray(array).resize(size, Image.Resampling.BICUBIC) if ratio != 1 else array
@@ -356,7 +345,7 @@ def test_aspect_ratio_stretches_width_over_height(ratio, size, tmp_path):
 @pytest.mark.parametrize(("mode", "sides"), [("RGB", (20, 10)), ("L", (20, 10)), ("RGB", (1, 1)), ("L", (1, 7))])
 def test_a_picture_is_written_as_it_is(mode, sides, at_once, tmp_path, monkeypatch):
     """Small ones by a coder in memory, larger ones as they are coded."""
-    monkeypatch.setattr(image_io, "AT_ONCE", at_once)
+    monkeypatch.setattr(image_io, "MAX_FAST_PNG_PIXELS", at_once)
     image = picture(3, *sides, mode=mode)
     assert save_png(image, tmp_path / "x.png") == sides
     with Image.open(tmp_path / "x.png") as found:

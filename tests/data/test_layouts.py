@@ -11,9 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.test_datasets import channels_first, load, make, pixels
+from tests.support.data_folders import SIDES, channels_first, load, make, pixels, save
 from tests.support.images import picture
-from tests.support.runs import SMALL
 from util.errors import DataError, OptionError
 
 COUNT = {"train": 6, "test": 3, "val": 2}
@@ -30,11 +29,6 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def put(image, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
-
-
 def build(kind, root):
     """Write the same pairs in a layout, one of each phase in a sub-folder; return the folder."""
     rows = []
@@ -44,12 +38,12 @@ def build(kind, root):
             A, B = pair(phase, number)
             if kind == "joined":
                 both = np.concatenate([np.asarray(A), np.asarray(B)], axis=1)
-                put(Image.fromarray(both), root / phase / f"{name}.png")
+                save(Image.fromarray(both), root / phase / f"{name}.png")
                 continue
             places = {"sides": (f"{phase}A", f"{phase}B"), "nested": (f"A/{phase}", f"B/{phase}")}
             a, b = places.get(kind, (f"of_{phase}", f"targets/{phase}_of"))
-            put(A, root / a / f"{name}.png")
-            put(B, root / b / f"{name}.bmp")  # extensions may differ
+            save(A, root / a / f"{name}.png")
+            save(B, root / b / f"{name}.bmp")  # extensions may differ
             rows.append({"A": f"{a}/{name}.png", " B ": f"{b}/{name}.bmp", "Split": phase})
     rows.reverse()  # their order is not the samples'
     if kind == "csv":
@@ -142,7 +136,7 @@ def test_a_layout_can_be_asked_for(layout):
 
 def test_the_references_layout_wins_over_others_and_is_told(tmp_path):
     for place in ("train", "trainA", "trainB"):
-        put(picture(1), tmp_path / place / "1.png")
+        save(picture(1), tmp_path / place / "1.png")
     assert make("aligned", tmp_path).notes == ["pairs: train, 1 files of A|B (--pairs sides would take others)"]
     assert "trainA + trainB" in make("aligned", tmp_path, "--pairs", "sides").notes[0]
     (tmp_path / "train" / "1.png").unlink()
@@ -156,30 +150,19 @@ def test_the_references_layout_wins_over_others_and_is_told(tmp_path):
 # --- what does not fit ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def sides(tmp_path):
-    for side in "AB":
-        for number in range(30):
-            put(picture(number), tmp_path / "data" / f"train{side}" / f"{number:02d}.png")
-    return tmp_path / "data"
-
-
-PIX2PIX = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--dataroot", "data"]
-
-
 def test_partners_are_found_where_extensions_change_the_order(tmp_path):
     """a.jpg comes before a.k.jpg, a.png after a.k.png."""
     for side, end in (("A", "jpg"), ("B", "png")):
         for name in ("a", "a.k"):
-            put(picture(1), tmp_path / f"train{side}" / f"{name}.{end}")
+            save(picture(1), tmp_path / f"train{side}" / f"{name}.{end}")
     dataset = make("aligned", tmp_path)
     assert [os.path.basename(path) for path in dataset.paths] == ["a.jpg", "a.k.jpg"]
     assert [os.path.basename(path) for path in dataset.partners] == ["a.png", "a.k.png"]
 
 
 def test_two_files_of_one_name_are_no_pair(sides):
-    put(picture(3), sides / "trainA" / "03.jpg")
-    put(picture(3), sides / "trainB" / "03.jpg")
+    save(picture(3), sides / "trainA" / "03.jpg")
+    save(picture(3), sides / "trainB" / "03.jpg")
     with pytest.raises(DataError, match=r"trainA/03.jpg.*in its extension alone \(and 1 more"):
         make("aligned", sides)
 
@@ -193,7 +176,7 @@ def test_partners_are_measured_as_their_cameras_held_them(sides):
 
 
 def test_a_test_names_both_files_of_other_sizes(sides):
-    put(picture(4, 52, 40), sides / "trainB" / "04.png")
+    save(picture(4, 52, 40), sides / "trainB" / "04.png")
     with pytest.raises(DataError, match=r"trainA/04.png': is of 48x40, its partner .*trainB/04.png of 52x40"):
         make("aligned", sides)[4]
 
@@ -208,9 +191,9 @@ def test_joined_is_no_layout_of_unpaired_pictures(sides):
 
 def test_unaligned_takes_nested_folders_and_manifests(tmp_path):
     for number in range(4):
-        put(picture(number), tmp_path / "A" / "train" / f"{number}.png")
+        save(picture(number), tmp_path / "A" / "train" / f"{number}.png")
     for number in range(2):
-        put(picture(50 + number), tmp_path / "B" / "train" / f"other{number}.png")
+        save(picture(50 + number), tmp_path / "B" / "train" / f"other{number}.png")
     nested = make("unaligned", tmp_path)
     assert nested.notes == ["unpaired: A/train + B/train, 4 + 2 pictures"]
     rows = ["a,b"] + [f"A/train/{n}.png," for n in range(4)] + [f",B/train/other{n}.png" for n in range(2)]
@@ -224,7 +207,7 @@ def test_unaligned_takes_nested_folders_and_manifests(tmp_path):
 
 def test_a_hint_where_every_picture_has_a_partner(tmp_path):
     for side, number in (("A", 1), ("A", 2), ("B", 1), ("B", 2)):
-        put(picture(number), tmp_path / f"train{side}" / f"{number}.{'png' if side == 'A' else 'jpg'}")
+        save(picture(number), tmp_path / f"train{side}" / f"{number}.{'png' if side == 'A' else 'jpg'}")
     hints = [note for note in make("unaligned", tmp_path).notes if note.startswith("hint: ")]
     assert len(hints) == 1 and "--dataset_mode aligned" in hints[0]
     (tmp_path / "trainB" / "2.jpg").rename(tmp_path / "trainB" / "3.jpg")
@@ -247,7 +230,7 @@ def test_a_hint_where_every_picture_has_a_partner(tmp_path):
     ("x.csv", "a,b,split\n1.png,1.png,test\n", "has no rows of it (its column split has test)"),
 ])  # fmt: skip
 def test_manifests_that_cannot_be_used_are_refused_in_one_line(name, text, said, tmp_path):
-    put(picture(1), tmp_path / "1.png")
+    save(picture(1), tmp_path / "1.png")
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError) as caught:
         make("aligned", tmp_path, "--pairs", name)
@@ -255,9 +238,9 @@ def test_manifests_that_cannot_be_used_are_refused_in_one_line(name, text, said,
 
 
 def test_a_manifest_may_name_files_in_any_folder(tmp_path):
-    put(picture(1), tmp_path / "here" / "1.png")
-    put(picture(2), tmp_path / "data" / "sub" / "a\\b.png")
-    put(picture(3), tmp_path / "else" / "3.png")
+    save(picture(1), tmp_path / "here" / "1.png")
+    save(picture(2), tmp_path / "data" / "sub" / "a\\b.png")
+    save(picture(3), tmp_path / "else" / "3.png")
     rows = [
         "b , A",
         f"1.png,{tmp_path}/else/3.png",
@@ -275,7 +258,7 @@ def test_a_manifest_may_name_files_in_any_folder(tmp_path):
 def test_labels_come_from_a_manifest(tmp_path):
     rows = ["a,label,split"]
     for number, label in enumerate(["cat", "dog", "cat", "eel"]):
-        put(picture(number), tmp_path / "all" / f"{number}.png")
+        save(picture(number), tmp_path / "all" / f"{number}.png")
         rows.append(f"all/{number}.png,{label},{'training' if number < 3 else 'test'}")
     (tmp_path / "pairs.csv").write_text("\n".join(rows))
     dataset = make("labeled", tmp_path)
@@ -288,7 +271,7 @@ def test_labels_come_from_a_manifest(tmp_path):
 
 
 def test_a_manifest_is_a_dataroot_too(tmp_path):
-    put(picture(1), tmp_path / "d" / "1.png")
+    save(picture(1), tmp_path / "d" / "1.png")
     (tmp_path / "d" / "x.csv").write_text("a,b\n1.png,1.png\n")
     assert len(make("aligned", tmp_path / "d" / "x.csv")) == 1
 
@@ -311,14 +294,14 @@ def test_a_share_of_a_folder_trains_and_pictures_keep_their_part(mode, tmp_path)
     folders = ["A", "B"] if mode == "unaligned" else ["."]
     for folder in folders:
         for number in range(60):
-            put(picture(number % 5, 4, 4), tmp_path / "d" / folder / f"{number}.png")
+            save(picture(number % 5, 4, 4), tmp_path / "d" / folder / f"{number}.png")
     before = spread(tmp_path / "d", mode)
     for train, test, val in zip(*before.values(), strict=True):
         assert test == val and not train & test and len(train | test) == 60
         assert 30 < len(train) < 54
     for folder in folders:
         for number in range(60, 90):
-            put(picture(1, 4, 4), tmp_path / "d" / folder / f"{number}.png")
+            save(picture(1, 4, 4), tmp_path / "d" / folder / f"{number}.png")
     after = spread(tmp_path / "d", mode)
     for phase in before:
         assert all(old < new for old, new in zip(before[phase], after[phase], strict=True))
@@ -331,7 +314,7 @@ def test_a_share_of_a_folder_trains_and_pictures_keep_their_part(mode, tmp_path)
 def test_pairs_of_two_folders_are_divided_together(tmp_path):
     for side in "AB":
         for number in range(40):
-            put(picture(number, 4, 4), tmp_path / side / f"{number}.{'png' if side == 'A' else 'bmp'}")
+            save(picture(number, 4, 4), tmp_path / side / f"{number}.{'png' if side == 'A' else 'bmp'}")
     dataset = make("aligned", tmp_path, "--split", 0.5)
     assert 10 < len(dataset) < 30
     assert "A + B" in dataset.notes[0] and "the part of train (--split 0.5)" in dataset.notes[0]
@@ -345,13 +328,13 @@ def test_pairs_of_two_folders_are_divided_together(tmp_path):
                                                ("colorization", ["."])])  # fmt: skip
 def test_an_undivided_folder_is_refused_naming_the_split_flag(mode, folders, tmp_path):
     for folder in folders:
-        put(picture(1), tmp_path / "d" / folder / "1.png")
+        save(picture(1), tmp_path / "d" / folder / "1.png")
     with pytest.raises(DataError, match=r"not divided into phases.*; use --split 0\.9"):
         make(mode, tmp_path / "d")
 
 
 def test_a_share_that_leaves_nothing_is_refused(tmp_path):
-    put(picture(1), tmp_path / "d" / "1.png")
+    save(picture(1), tmp_path / "d" / "1.png")
     found = {"train": 1, "test": 1}
     for phase in found:
         with contextlib.suppress(DataError):
@@ -374,7 +357,7 @@ def test_a_run_from_two_folders_trains_and_is_tested(sides, command):
     """The line is printed once, also where a validation phase is looked for; test.py finds the same layout."""
     shutil.copytree(sides / "trainA", sides / "testA")
     shutil.copytree(sides / "trainB", sides / "testB")
-    ended = command("train", *PIX2PIX, "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 2, "--name", "run")
+    ended = command("train", *SIDES, "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 2, "--name", "run")
     assert ended.code == 0, ended.err
     assert ended.out.count("pairs: trainA + trainB, 30 pairs by name") == 1
     ended = command("test", "--name", "run", "--num_test", 3)

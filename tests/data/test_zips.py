@@ -11,8 +11,8 @@ import torch
 
 from data.decoding.images import open_image
 from data.listing import zips
-from data.listing.files import is_folder, list_files, list_folders, open_file, start_of
-from tests.data.test_datasets import load, make
+from data.listing.files import dataset_root, is_folder, list_files, list_folders, path_or_buffer
+from tests.support.data_folders import load, make
 from tests.support.images import picture
 from tests.support.runs import SMALL
 from util.errors import DataError
@@ -78,9 +78,9 @@ def test_a_manifest_in_a_zip_file_is_one(top, how, name, unpaired, tmp_path):
 
 
 def sample(dataset, index):
-    from util.seeding import seeded
+    from util.seeding import fork_rng
 
-    with seeded(index):
+    with fork_rng(index):
         return dataset[index]
 
 
@@ -88,12 +88,12 @@ def test_a_folder_inside_a_zip_file_is_a_dataroot_too(unpaired, tmp_path):
     packed = pack(unpaired, tmp_path / "x.zip", "deep/er")
     assert len(make("unaligned", f"{packed}/deep/er")) == 5
     assert len(make("single", f"{packed}/deep/er/trainA")) == 5
-    assert start_of(f"{packed}/deep", "train") == f"{packed}/deep"
+    assert dataset_root(f"{packed}/deep", "train") == f"{packed}/deep"
 
 
 def test_junk_of_other_systems_is_left_out(unpaired, tmp_path):
     packed = str(pack(unpaired, tmp_path / "x.zip", "data", further=JUNK))
-    assert start_of(packed, "train") == f"{packed}/data"
+    assert dataset_root(packed, "train") == f"{packed}/data"
     assert list_folders(f"{packed}/data") == ["testA", "testB", "trainA", "trainB"]
     assert len(list_files(packed)) == 14
     assert is_folder(f"{packed}/data/trainA") and not is_folder(f"{packed}/data/train") and is_folder(packed)
@@ -119,10 +119,10 @@ def test_every_process_and_file_version_has_its_own_handle(tmp_path, monkeypatch
     (tmp_path / "d").mkdir()
     picture(1).save(tmp_path / "d" / "1.png")
     packed = str(pack(tmp_path / "d", tmp_path / "x.zip"))
-    mine = zips._archive(packed)
-    assert zips._archive(packed) is mine
+    mine = zips._open_archive(packed)
+    assert zips._open_archive(packed) is mine
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    assert zips._archive(packed) is not mine
+    assert zips._open_archive(packed) is not mine
     monkeypatch.undo()
     picture(2).save(tmp_path / "d" / "2.png")
     pack(tmp_path / "d", tmp_path / "x.zip")
@@ -204,7 +204,7 @@ def test_an_unknown_method_is_named(packed):
 
 
 def test_a_member_too_large_is_refused_before_it_is_unpacked(packed, monkeypatch):
-    monkeypatch.setattr(zips, "LARGEST", 100)
+    monkeypatch.setattr(zips, "MAX_MEMBER_BYTES", 100)
     assert "more than the 100 of one picture" in refused(f"{packed}/2.png")
 
 
@@ -234,7 +234,7 @@ def test_a_folder_whose_name_ends_in_zip_is_a_folder(tmp_path):
     (tmp_path / "d.zip" / "train").mkdir(parents=True)
     picture(1).save(tmp_path / "d.zip" / "train" / "1.png")
     assert [os.path.basename(p) for p in list_files(str(tmp_path / "d.zip"))] == ["1.png"]
-    assert open_file(str(tmp_path / "d.zip" / "train" / "1.png")) == str(tmp_path / "d.zip" / "train" / "1.png")
+    assert path_or_buffer(str(tmp_path / "d.zip" / "train" / "1.png")) == str(tmp_path / "d.zip" / "train" / "1.png")
 
 
 def test_bad_members_are_told_at_once_before_the_first_step(paired, command, tmp_path):

@@ -1,50 +1,13 @@
 """The console: one bar that keeps its place on any terminal, where the time goes, what holds it up."""
 
 import re
-import sys
-from types import SimpleNamespace
 
 import pytest
 
-from displays import console as module
-from displays.console import Console, bottleneck, fitting, shares
-from tests.displays.test_group import Terminal
-from util.progress import Position
+from displays.console import Console, bottleneck_text, join_fitting, time_shares_text
+from tests.support.terminals import OPTIONS, SPENT, Screen, console
+from util.progress import Progress
 
-O = SimpleNamespace(print_freq=1, num_threads=0, no_progress=False)  # noqa: E741
-SPENT = {"data": 6.2, "compute": 3.0, "display": 0.5, "save": 0.3}
-
-
-class Screen(Terminal):
-    """A pseudo-terminal; `close` returns what was written to it."""
-
-    def __init__(self, columns=80):
-        super().__init__(columns)
-
-    def train(self, sink, losses, epochs=2, size=30, batch=1):
-        """Epochs as the loop shows them."""
-        at = Position(epoch_size=size, last_epoch=epochs)
-        sink.start(at)
-        for epoch in range(1, epochs + 1):
-            at.epoch, at.seen = epoch, 0
-            while not at.epoch_done:
-                at.advance(batch, 0.03, 0.01)
-                sink.progress(at)
-                sink.losses(at, losses)
-            sink.epoch(at, losses, SPENT, 2e-4)
-        sink.close()
-
-
-def console(monkeypatch, screen, request):
-    """A Console on a screen, stdout being the same terminal."""
-    monkeypatch.setattr(sys, "stderr", screen.stderr)
-    monkeypatch.setattr(sys, "stdout", screen.stderr)
-    monkeypatch.setattr(module, "tqdm", lambda *a, **k: TQDM(*a, **k, mininterval=0))
-    module.tqdm.write, module.tqdm.format_meter = TQDM.write, TQDM.format_meter
-    return Console(O, None)
-
-
-TQDM = module.tqdm
 LOSSES = {name: 0.12345 for name in ("G_A", "G_B", "cycle_A", "cycle_B", "idt_A", "idt_B", "D_A", "D_B")}
 
 
@@ -86,7 +49,7 @@ def test_no_escape_codes_whether_or_not_colours_are_wanted(monkeypatch, request,
 def test_a_note_gets_a_line_of_its_own_and_the_bar_goes_on(monkeypatch, request):
     screen = Screen(100)
     sink = console(monkeypatch, screen, request)
-    at = Position(epoch_size=3, last_epoch=1)
+    at = Progress(epoch_size=3, last_epoch=1)
     for number in range(3):
         at.advance(1, 0.1, 0.1)
         sink.progress(at)
@@ -99,9 +62,9 @@ def test_a_note_gets_a_line_of_its_own_and_the_bar_goes_on(monkeypatch, request)
 
 def lines(capsys, *epochs, size=100, last=10):
     """The lines of epochs given as (images, seconds of each part)."""
-    sink = Console(O, None)
+    sink = Console(OPTIONS, None)
     for number, (images, spent) in enumerate(epochs, 1):
-        at = Position(epoch=number, epoch_size=size, last_epoch=last, seen=size - images)
+        at = Progress(epoch=number, epoch_size=size, last_epoch=last, seen=size - images)
         for _ in range(images):
             at.advance(1, 0.1, 0.1)
             sink.progress(at)
@@ -144,12 +107,12 @@ def test_without_epochs_or_seconds_nothing_is_divided_by_nothing(capsys):
     ({}, 0, ""),
 ])  # fmt: skip
 def test_one_clear_bottleneck_gets_one_piece_of_advice(spent, threads, advice):
-    assert bottleneck(spent, threads) == advice
+    assert bottleneck_text(spent, threads) == advice
 
 
 def test_shares_are_of_the_whole():
-    assert shares({"data": 1.0, "compute": 3.0}) == "data 25 %, compute 75 %"
-    assert shares(dict.fromkeys(SPENT, 0.0)) == "data 0 %, compute 0 %, display 0 %, save 0 %"
+    assert time_shares_text({"data": 1.0, "compute": 3.0}) == "data 25 %, compute 75 %"
+    assert time_shares_text(dict.fromkeys(SPENT, 0.0)) == "data 0 %, compute 0 %, display 0 %, save 0 %"
 
 
 @pytest.mark.parametrize(("room", "text"), [
@@ -157,4 +120,4 @@ def test_shares_are_of_the_whole():
     (6, ""), (0, ""), (-5, ""),
 ])  # fmt: skip
 def test_what_fits_is_shown_and_dots_for_the_rest(room, text):
-    assert fitting(["a=1", "bb=2", "ccc=3"], room) == text
+    assert join_fitting(["a=1", "bb=2", "ccc=3"], room) == text

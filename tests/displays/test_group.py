@@ -1,12 +1,8 @@
 """Whoever is shown a run cannot stop it; the log is complete; a terminal gets a bar and everything else lines."""
 
-import fcntl
 import os
-import pty
 import re
-import struct
 import sys
-import termios
 import threading
 from types import SimpleNamespace
 
@@ -18,10 +14,11 @@ from hypothesis import strategies as st
 
 from displays.base import Sink
 from displays.group import Display
-from displays.loss_log import Log, v24_line
+from displays.loss_log import LossLog, v24_line
 from tests.support.runs import SMALL
+from tests.support.terminals import Terminal
 from tests.support.training_runs import DEMO, Page, plugin_files, rows
-from util.progress import Position
+from util.progress import Progress
 
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2, "--n_epochs_decay", 0,
        "--max_dataset_size", 3, "--print_freq", 1, "--name", "run"]  # fmt: skip
@@ -107,7 +104,7 @@ def test_a_sink_that_cannot_even_say_a_line_does_no_harm(capsys):
             raise LookupError("gone")
 
     display = Display([Failing(), Mute()])
-    display.step(Position(), {}, dict)
+    display.step(Progress(), {}, dict)
     assert "display failing is off" in capsys.readouterr().out
 
 
@@ -136,32 +133,6 @@ def test_only_the_displays_that_are_asked_for(command, tmp_path):
 
 
 # --- a terminal
-
-
-class Terminal:
-    """A pseudo-terminal in place of stderr; `text` is what was written to it once it is closed."""
-
-    def __init__(self, columns=150):
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        self.stderr = os.fdopen(slave, "w")
-        self.pieces = []
-        self.thread = threading.Thread(target=self._read)
-        self.thread.start()
-
-    def _read(self):
-        try:
-            while piece := os.read(self.master, 65536):
-                self.pieces.append(piece)
-        except OSError:  # the other side is closed
-            pass
-
-    def close(self):
-        self.stderr.close()
-        self.thread.join()
-        os.close(self.master)
-        self.text = b"".join(self.pieces).decode()
-        return self.text
 
 
 @pytest.fixture
@@ -220,7 +191,7 @@ def test_without_a_terminal_there_are_no_control_characters(command):
 
 
 def test_a_line_of_losses_is_v24s_to_the_letter():
-    at = Position(epoch=3, seen=120, seconds=0.2271, data_seconds=0.0169)
+    at = Progress(epoch=3, seen=120, seconds=0.2271, data_seconds=0.0169)
     line = v24_line(at, {"G_GAN": 0.61449, "G_L1": 39.6284, "idt_A": 0.0, "D": -1.5})
     assert line == "(epoch: 3, iters: 120, time: 0.227, data: 0.017) G_GAN: 0.614 G_L1: 39.628 idt_A: 0.000 D: -1.500 "
 
@@ -240,7 +211,7 @@ def test_pictures_are_made_only_when_a_sink_wants_them():
     """Two epochs of five images in twos; nobody's pictures are due at 2 and 7."""
     often, seldom, never = Recorder(2, 4), Recorder(5, 100), Recorder(0, 0)
     display, made = Display([often, seldom, never]), []
-    at = Position(epoch_size=5, last_epoch=2)
+    at = Progress(epoch_size=5, last_epoch=2)
     for batch in (2, 2, 1, 2, 2, 1):
         if at.epoch_done:
             at.epoch, at.seen = 2, 0
@@ -260,7 +231,7 @@ def test_pictures_are_made_only_when_a_sink_wants_them():
 @given(batches=st.lists(st.integers(1, 70), min_size=1, max_size=60), every=st.integers(1, 150))
 def test_due_counts_every_multiple_once(batches, every):
     """An event is due at as many steps as there are batches with a multiple of `every` in them."""
-    at = Position(epoch_size=10**9)
+    at = Progress(epoch_size=10**9)
     found = []
     for batch in batches:
         at.advance(batch, 0.0, 0.0)
@@ -274,7 +245,7 @@ def test_due_counts_every_multiple_once(batches, every):
 
 
 def test_a_position_knows_where_it_is():
-    at = Position(epoch=3, epoch_size=5)
+    at = Progress(epoch=3, epoch_size=5)
     at.advance(4, seconds=0.8, data_seconds=0.1)
     assert (at.seen, at.samples, at.step, at.batch, at.epoch_done) == (4, 4, 1, 4, False)
     assert (at.seconds, at.data_seconds) == (pytest.approx(0.2), 0.1)
@@ -284,8 +255,8 @@ def test_a_position_knows_where_it_is():
 
 
 def test_the_log_forgets_what_will_be_done_again(tmp_path):
-    log = Log(SimpleNamespace(print_freq=1), tmp_path)
-    at = Position(epoch_size=2, last_epoch=2)
+    log = LossLog(SimpleNamespace(print_freq=1), tmp_path)
+    at = Progress(epoch_size=2, last_epoch=2)
     log.start(at)
     for epoch in (1, 2):
         at.epoch, at.seen = epoch, 0
@@ -294,8 +265,8 @@ def test_the_log_forgets_what_will_be_done_again(tmp_path):
             log.losses(at, {"G": float(at.step)})
         log.epoch(at, {"G": 0.0}, {"data": 0.25, "compute": 0.75}, 0.1)
     log.close()
-    again = Log(SimpleNamespace(print_freq=1), tmp_path)
-    again.start(Position(epoch=2, seen=1, step=3, samples=3, epoch_size=2))
+    again = LossLog(SimpleNamespace(print_freq=1), tmp_path)
+    again.start(Progress(epoch=2, seen=1, step=3, samples=3, epoch_size=2))
     again.close()
     steps, epochs = rows(tmp_path)
     assert [row["losses"]["G"] for row in steps] == [1, 2, 3] and [row["epoch"] for row in epochs] == [1]
@@ -310,8 +281,8 @@ def test_undecodable_bytes_in_the_logs_survive_a_resume(tmp_path):
     )
     row = b'{"epoch": 1, "iters": 1, "losses": {"G": 1}}\n'
     (tmp_path / "losses.jsonl").write_bytes(row + b"\xff\n" + row)
-    log = Log(SimpleNamespace(print_freq=1), tmp_path)
-    log.start(Position(epoch=2, seen=0, step=1, samples=1, epoch_size=2))
+    log = LossLog(SimpleNamespace(print_freq=1), tmp_path)
+    log.start(Progress(epoch=2, seen=0, step=1, samples=1, epoch_size=2))
     log.close()
     text = (tmp_path / "loss_log.txt").read_bytes()
     assert b"\xff\xfe\n" in text and b"epoch: 9" not in text and b"epoch: 1," in text
@@ -333,7 +304,7 @@ def test_a_display_that_is_left_out_is_closed():
     display = Display([])
     display.add("failing", Failing)
     for _ in range(2):
-        display.step(Position(), {}, dict)
+        display.step(Progress(), {}, dict)
     display.close()
     assert len(closed) == 1 and display.sinks == []
 

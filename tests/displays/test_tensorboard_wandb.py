@@ -4,7 +4,6 @@ import base64
 import importlib.util
 import io
 import json
-import struct
 import sys
 from pathlib import Path
 
@@ -14,17 +13,13 @@ from PIL import Image
 
 import displays.wandb
 from displays.base import DISPLAYS, Sink
+from tests.support.packages import is_installed, needs
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO, rows
+from tests.support.wandb_runs import history, offline_runs, records
 
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2, "--n_epochs_decay", 0,
        "--max_dataset_size", 3, "--print_freq", 1, "--fixed_samples", 2, "--name", "run"]  # fmt: skip
-
-
-def needs(package):
-    """A mark for tests of the real package."""
-    missing = importlib.util.find_spec(package) is None
-    return pytest.mark.skipif(missing, reason=f"{package} is not installed (requirements-extras.txt)")
 
 
 # --- TensorBoard
@@ -119,37 +114,6 @@ def children(monkeypatch):
         process.wait(60)
 
 
-def records(path):
-    """The records of a .wandb file: 32 KiB blocks of pieces, as in a LevelDB log."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, place, whole = path.read_bytes(), 7, b""
-    while place + 7 <= len(data):
-        if place % 32768 > 32768 - 7:
-            place += 32768 - place % 32768
-            continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-        piece, place = data[place + 7 : place + 7 + length], place + 7 + length
-        whole = piece if kind in (1, 2) else whole + piece
-        if kind in (1, 4):
-            record = Record()
-            record.ParseFromString(whole)
-            yield record
-
-
-def history(run):
-    """[{name: value}] of an offline run's folder."""
-    (file,) = run.glob("run-*.wandb")
-    return [
-        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-        for record in records(file) if record.WhichOneof("record_type") == "history"
-    ]  # fmt: skip
-
-
-def offline_runs(folder):
-    return sorted((folder / "wandb").glob("offline-run-*"))
-
-
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
     """wandb that may not ask any server, and knows nobody's key."""
@@ -215,7 +179,7 @@ def test_a_folder_of_earlier_runs_is_not_taken_for_the_package(tmp_path, monkeyp
     for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
         monkeypatch.delitem(sys.modules, name)
     assert importlib.util.find_spec("wandb") is not None
-    assert not displays.wandb._installed()
+    assert not displays.wandb._is_wandb_installed()
 
 
 # --- all of them
@@ -234,8 +198,11 @@ class Kept(Sink):
         self.seen.append((at.samples, values))
 
 
-@pytest.mark.parametrize("others", ["", "console", "html", "console,health,html,visdom", "tensorboard", "wandb",
-                                    "console,health,html,tensorboard,visdom,wandb"])  # fmt: skip
+@pytest.mark.parametrize("others", [
+    "", "console", "html", "console,health,html,visdom",
+    *(pytest.param(names, marks=pytest.mark.extras) for names in (  # notes without the packages, and the same losses
+        "tensorboard", "wandb", "console,health,html,tensorboard,visdom,wandb")),
+])  # fmt: skip
 def test_any_displays_are_shown_the_same_and_change_nothing(command, children, offline, tmp_path, monkeypatch, others):
     """Which others there are makes no difference to the losses, nor to what one of them is shown."""
     monkeypatch.setitem(DISPLAYS.origins, "kept", "built in")
@@ -251,8 +218,8 @@ def test_any_displays_are_shown_the_same_and_change_nothing(command, children, o
         dict.pop(DISPLAYS, "kept")
     assert alone == Kept.seen == [(row["samples"], row["losses"]) for row in plain]
     assert [row["losses"] for row in rows(folder)[0]] == [row["losses"] for row in plain]
-    if "tensorboard" in others and importlib.util.find_spec("tensorboard"):
+    if "tensorboard" in others and is_installed("tensorboard"):
         assert scalars(board(folder), "G_L1") == logged(folder, "G_L1")
-    if "wandb" in others and importlib.util.find_spec("wandb"):
+    if "wandb" in others and is_installed("wandb"):
         children[-1].wait(60)
         assert [row["G_L1"] for row in history(offline_runs(folder)[-1])] == [v for _, v in logged(folder, "G_L1")]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from serialization import checkpoint, weight_files
-from tests.networks.test_infer import build, published
 from tests.support import malicious_checkpoints as hostile
+from tests.support.published_weights import build, published
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO, rows
 from util.errors import CheckpointError
@@ -24,7 +24,7 @@ FIXTURE = Path(__file__).resolve().parent.parent / "facts" / "format_1"
 def refusal(path):
     """The one line with which a file is refused."""
     with pytest.raises(CheckpointError) as caught:
-        weight_files.weights(path)
+        weight_files.load_weights(path)
     assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
     assert str(caught.value).startswith(f"file '{path}': ")
     return str(caught.value)
@@ -36,12 +36,12 @@ def trained(tmp_path_factory):
     import os
 
     import train
-    from cli.main import guarded
+    from cli.main import run_command
 
     folder, before = tmp_path_factory.mktemp("trained"), Path.cwd()
     os.chdir(folder)
     try:
-        assert guarded(train.main, [str(word) for word in [*TRAIN, "--name", "run"]]) == 0
+        assert run_command(train.main, [str(word) for word in [*TRAIN, "--name", "run"]]) == 0
     finally:
         os.chdir(before)
     return folder / "checkpoints" / "run"
@@ -185,7 +185,7 @@ def test_a_flipped_bit_is_refused_or_without_effect(tmp_path, full, record_prope
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         try:
-            found = weight_files.weights(path)
+            found = weight_files.load_weights(path)
         except CheckpointError:
             refused += 1
         else:
@@ -216,11 +216,11 @@ def test_a_state_of_a_newer_version_is_refused(run, command):
     """A state of a newer format: exit 4 with both numbers and 'upgrade', the folder as it was; never the one before."""
     folder, newest = run
     state = torch.load(newest, weights_only=True)
-    torch.save(state | {"format": checkpoint.FORMAT + 1}, newest)
+    torch.save(state | {"format": checkpoint.STATE_FORMAT + 1}, newest)
     before = kept(folder)
     ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 3)
     assert ended.code == 4 and ended.err.count("\n") == 1
-    assert f"(format {checkpoint.FORMAT + 1}, this one knows {checkpoint.FORMAT}); upgrade" in ended.last
+    assert f"(format {checkpoint.STATE_FORMAT + 1}, this one knows {checkpoint.STATE_FORMAT}); upgrade" in ended.last
     assert kept(folder) == before
 
 
@@ -336,7 +336,7 @@ def test_urls_are_not_followed(url, command, tmp_path):
     assert ended.code == 4 and ended.err.count("\n") == 1
     assert ended.last == f"error: option --init_from '{url}': is a URL, not a file; download it, and give the file"
     with pytest.raises(CheckpointError, match="is a URL, not a file; download it, and give the file"):
-        weight_files.weights(Path(url))
+        weight_files.load_weights(Path(url))
 
 
 # --- what else is no file of weights
@@ -378,5 +378,7 @@ def test_hostile_keys_leave_the_error_one_printable_line(tmp_path):
             assert line.isprintable() and len(line) < 1000, line[:200]
         torch.save({key: torch.ones(2)}, tmp_path / "x.pth")
         with pytest.raises(CheckpointError) as caught:
-            weight_files.fit(torch.nn.Identity(), weight_files.weights(tmp_path / "x.pth"), tmp_path / "x.pth")
+            weight_files.load_into_network(
+                torch.nn.Identity(), weight_files.load_weights(tmp_path / "x.pth"), tmp_path / "x.pth"
+            )
         assert str(caught.value).isprintable() and len(str(caught.value)) < 1000

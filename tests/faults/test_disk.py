@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from serialization import checkpoint
-from tests.faults.test_killed import CONTINUE, again, calls_of_a_save, chosen, run_to_its_end, truth, whole
 from tests.support.fault_injection import fault_in_save, journalled, nobody
 from tests.support.resuming import differences, flags, plugins, stopped, straight
 from tests.support.runs import SMALL
+from tests.support.stopped_runs import CONTINUE, again, calls_of_a_save, chosen, run_to_its_end, truth, whole
 from tests.support.training_runs import DEMO
 from util import disk_space
 
@@ -80,7 +80,7 @@ def test_a_disk_too_small_for_the_states_is_refused_first(command, mounted, tmp_
 def test_the_estimate_of_room_equals_what_is_written(command, tmp_path, monkeypatch):
     """The room that is asked for is within a tenth of the bytes that states and weights then take."""
     asked = []
-    monkeypatch.setattr(disk_space, "check_room", lambda folder, needed, parts, reclaimed: asked.append(needed))
+    monkeypatch.setattr(disk_space, "check_free_space", lambda folder, needed, parts, reclaimed: asked.append(needed))
     ended = command("train", *FEW, "--n_epochs", 2, "--save_latest_freq", 1, "--save_epoch_freq", 99,
                     "--keep_last", 2, "--pool_size", 0, "--ngf", 24, "--ndf", 24)  # fmt: skip
     assert ended.code == 0, ended.err
@@ -122,7 +122,7 @@ def test_a_disk_full_at_any_byte_of_a_save_loses_no_state(
         running = start("train", *CONTINUE, before=no_wait, STOP_AFTER_STEP="6", STOP_BY="waiting")
         assert any(line.startswith("(epoch: 2, iters: 5,") for line in running.stdout), running.stderr.read()
         filler = small / "filler"
-        filler.write_bytes(bytes(max(0, disk_space.free(small) - free)))
+        filler.write_bytes(bytes(max(0, disk_space.free_bytes(small) - free)))
         out, err = running.communicate()
         if running.returncode == 0:
             break
@@ -143,7 +143,7 @@ def test_a_disk_full_at_any_byte_of_a_save_loses_no_state(
 
 def no_wait():
     """Try a write to a full disk again at once."""
-    disk_space.WAIT = 0
+    disk_space.RETRY_WAIT_S = 0
 
 
 def freed_meanwhile():
@@ -166,7 +166,7 @@ def test_a_save_is_tried_again_when_the_disk_has_room(start, mounted, stopped, s
     running = start("train", *CONTINUE, before=freed_meanwhile, STOP_AFTER_STEP="6", STOP_BY="waiting")
     assert any(line.startswith("(epoch: 2, iters: 5,") for line in running.stdout)
     filler = small / "filler"
-    filler.write_bytes(bytes(max(0, disk_space.free(small) - 100_000)))
+    filler.write_bytes(bytes(max(0, disk_space.free_bytes(small) - 100_000)))
     running.stdin.write("\n")
     said = []
     for line in running.stdout:

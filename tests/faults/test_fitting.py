@@ -12,11 +12,17 @@ from torch import nn
 
 from networks import discriminator
 from networks.architectures.dcgan import ClassDiscriminator, ClassGenerator
-from networks.infer import explain, infer_class_network, infer_discriminator, infer_generator, kind
+from networks.infer import (
+    infer_class_network,
+    infer_discriminator,
+    infer_generator,
+    mismatch_text,
+    weights_description,
+)
 from serialization import checkpoint, weight_files
-from tests.networks.test_infer import USUAL, build, published, with_instance_statistics
 from tests.support import malicious_checkpoints as hostile
 from tests.support.malicious_checkpoints import call, group, ints, name, number, storage, text
+from tests.support.published_weights import USUAL, build, published, with_instance_statistics
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO
 from util.errors import CheckpointError
@@ -34,7 +40,7 @@ def misfit(net, state, path="x.pth", hint=""):
     """The line with which weights that do not fit are refused; nothing of them is loaded."""
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(CheckpointError) as caught:
-        weight_files.fit(net, dict(state), path, hint)
+        weight_files.load_into_network(net, dict(state), path, hint)
     after = net.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items()), "nothing was half loaded"
     assert "\n" not in str(caught.value)
@@ -72,7 +78,7 @@ def test_another_generator_names_key_shapes_and_flags(case, tmp_path):
     just the flags that would fit; nothing is half loaded."""
     how, difference, flags = WRONG[case]
     torch.save(build(**how).state_dict(), tmp_path / "x.pth")
-    line = misfit(build(), weight_files.weights(tmp_path / "x.pth"), tmp_path / "x.pth")
+    line = misfit(build(), weight_files.load_weights(tmp_path / "x.pth"), tmp_path / "x.pth")
     assert line == f"file '{tmp_path / 'x.pth'}': does not fit this network: {difference}; it was made with {flags}"
 
 
@@ -108,7 +114,7 @@ def test_every_discriminator_here_is_recognised(norm, how):
     state = judge(4, norm=norm, ndf=3, **how).state_dict()
     found = infer_discriminator(state)
     assert found == {**how, "norm": norm, "ndf": 3, "channels": 4}
-    assert kind(state) == f"a discriminator (--netD {how['netD']})"
+    assert weights_description(state) == f"a discriminator (--netD {how['netD']})"
     assert infer_generator(state) == {} and infer_class_network(state) == {}
     assert infer_discriminator(build().state_dict()) == infer_discriminator(build(netG="unet_32").state_dict()) == {}
 
@@ -117,7 +123,7 @@ def test_every_discriminator_here_is_recognised(norm, how):
 def test_networks_with_classes_are_recognised():
     """cgan's generator and discriminator: what differs is told, classes too."""
     G, D = ClassGenerator(5, 3, 32, 20, 10, ngf=4), ClassDiscriminator(5, 3, 32, ndf=4)
-    assert explain(G.state_dict(), ClassGenerator(7, 1, 64, 30, 10, ngf=6).state_dict()) == (
+    assert mismatch_text(G.state_dict(), ClassGenerator(7, 1, 64, 30, 10, ngf=6).state_dict()) == (
         "it was made with --ngf 6 --latent_dim 30 --output_nc 1 --crop_size 64, and it knows 7 classes, this one 5"
     )
     other = ClassDiscriminator(5, 3, 32, ndf=4, cond="concat").state_dict()
@@ -146,7 +152,7 @@ def test_numbers_of_another_kind_or_range_do_not_fit():
         build(), own | {"model.4.bias": torch.full((8,), 1e300, dtype=torch.float64)}
     )
     fine = build()
-    weight_files.fit(fine, own | {"model.4.bias": torch.full((8,), 0.5).double()}, "x.pth")
+    weight_files.load_into_network(fine, own | {"model.4.bias": torch.full((8,), 0.5).double()}, "x.pth")
     assert fine.state_dict()["model.4.bias"].tolist() == [0.5] * 8
 
 
@@ -313,10 +319,10 @@ def test_weights_with_old_quirks_load(quirk, legacy, tmp_path):
     torch.save(change(source), path, _use_new_zipfile_serialization=not legacy)
     torch.manual_seed(2)
     target = build(norm=norm)
-    state = weight_files.weights(path)
+    state = weight_files.load_weights(path)
     found = infer_generator(state)
     assert (found["netG"], found["norm"], found["ngf"]) == ("resnet_4blocks", norm, 4)
-    weight_files.fit(target, state, path)
+    weight_files.load_into_network(target, state, path)
     x = torch.rand(1, 3, 8, 8)
     exact = {"half precision": 1e-3, "bfloat16": 5e-2}.get(quirk, 0)
     assert torch.allclose(source.eval()(x), target.eval()(x), rtol=0, atol=exact)
@@ -333,7 +339,7 @@ def old_quirks_of_norms():
 def test_old_quirks_of_norms_are_no_difference():
     """Old files count no batches, and hold statistics of instance norms that have none."""
     state, target = old_quirks_of_norms(), tiny()
-    weight_files.fit(target, state, "x.pth")
+    weight_files.load_into_network(target, state, "x.pth")
     assert torch.equal(target[0].weight, state["0.weight"])
     assert target[1].num_batches_tracked == 0
     assert "2.running_mean" in state  # the caller's weights stay as they were
@@ -360,7 +366,7 @@ def test_a_file_of_2017_written_by_python_2_loads(tmp_path):
     pickled = b"\x80\x02" + call("collections.OrderedDict", pairs) + b"."
     path = tmp_path / "latest_net_G.pth"
     hostile.legacy(path, pickled, keys=b"\x80\x02](" + short("140") + b"e.")
-    found = weight_files.weights(path)
+    found = weight_files.load_weights(path)
     assert list(found) == ["model.0.weight", "model.0.bias"]
     assert found["model.0.weight"].tolist() == [[1, 2], [3, 4]] and found["model.0.bias"].tolist() == [2, 3]
 
@@ -371,7 +377,7 @@ def test_a_zip_of_torch_1_6_loads(tmp_path):
     key = "94350234771568"
     pickled = b"\x80\x02}" + text("weight") + hostile.tensor(where=storage(key)) + b"s."
     hostile.zipped(tmp_path / "x.pth", pickled, {f"data/{key}": hostile.FLOATS})
-    assert weight_files.weights(tmp_path / "x.pth")["weight"].tolist() == [1, 2, 3, 4]
+    assert weight_files.load_weights(tmp_path / "x.pth")["weight"].tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.fault(55)
@@ -389,7 +395,7 @@ def test_plain_tensors_and_containers_come_back_equal(legacy, tmp_path):
         parameter=nn.Parameter(torch.ones(2)), long=list(range(1000)),
     )  # fmt: skip
     torch.save(thing, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
-    found = checkpoint.read(tmp_path / "x.pth")
+    found = checkpoint.load_file(tmp_path / "x.pth")
     assert list(found) == list(thing) and found["plain"] == thing["plain"] and found["more"] == thing["more"]
     tensors = [[*whose["tensors"].values(), *whose["views"]] for whose in (found, thing)]
     for ours, theirs in zip(*tensors, strict=True):
@@ -428,11 +434,14 @@ def test_a_known_key_of_any_shape_fits_or_is_refused(number, full):
             state = whole | ({} if shape is None else {key: torch.zeros(shape)})
             if shape is None:
                 del state[key]
-            assert isinstance(kind(state), str) and isinstance(explain(whole, state), str)
-            assert isinstance(explain(state, whole), str)
+            assert isinstance(weights_description(state), str) and isinstance(mismatch_text(whole, state), str)
+            assert isinstance(mismatch_text(state, whole), str)
             if shape is not None and tuple(whole[key].shape) != shape:
                 assert key in misfit(net, state)
-    assert kind(whole | {"model." + "9" * 5000 + ".conv_block.1.weight": torch.ones(1)}) in ("", kind(whole))
+    assert weights_description(whole | {"model." + "9" * 5000 + ".conv_block.1.weight": torch.ones(1)}) in (
+        "",
+        weights_description(whole),
+    )
 
 
 @pytest.mark.fault(58)

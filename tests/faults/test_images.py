@@ -15,24 +15,13 @@ import pytest
 from PIL import Image, ImageFile
 
 from data.listing.files import list_files
-from tests.cli.test_bad_input import PIX2PIX, check, files, late_picture
-from tests.data.test_datasets import make, sample, save
-from tests.data.test_datasets import refused as refused_data
-from tests.data.test_files import folder, names
-from tests.data.test_header_check import PIX2PIX as FORTY
-from tests.data.test_header_check import cut as halve
-from tests.data.test_header_check import epoch
-from tests.data.test_header_check import folder as joined
-from tests.data.test_images import refused
-from tests.data.test_layouts import PIX2PIX as SIDES
-from tests.data.test_layouts import put, sides
-from tests.pages.test_results import check_page, pictures, pixels, runs, tested
-from tests.support.images import picture
+from tests.support.data_folders import FORTY, SIDES, cut, epoch, make, names, refused_data, sample, save
+from tests.support.images import picture, refused
+from tests.support.refusals import PIX2PIX, check, late_picture
 from tests.support.runs import ROOT, SMALL
+from tests.support.tested_runs import check_page, pictures, pixels
 from tests.support.training_runs import Page
 from util.errors import DataError
-
-__all__ = ["files", "folder", "joined", "runs", "sides", "tested"]  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +31,11 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.fault(32)
-def test_files_that_are_no_pictures_are_told_at_once(joined, command, tmp_path):
+def test_files_that_are_no_pictures_are_told_at_once(forty_pairs, command, tmp_path):
     """An empty file, a web page and text among the pictures: all told at once, exit 3, before anything is made."""
-    (joined / "03.png").write_bytes(b"")
-    (joined / "17.png").write_bytes(b"<html>404</html>")
-    (joined / "25.png").write_bytes(b"words")
+    (forty_pairs / "03.png").write_bytes(b"")
+    (forty_pairs / "17.png").write_bytes(b"<html>404</html>")
+    (forty_pairs / "25.png").write_bytes(b"words")
     ended = command("train", *FORTY)
     assert ended.code == 3
     lines = ended.err.splitlines()
@@ -109,11 +98,11 @@ def test_a_truncated_picture_met_in_mid_epoch_is_named(command, files, workers):
 
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("threads", [0, 2])
-def test_skipped_pictures_are_replaced_by_the_next_and_listed(joined, threads, capsys):
+def test_skipped_pictures_are_replaced_by_the_next_and_listed(forty_pairs, threads, capsys):
     """Three truncated pictures, --on_bad_image skip, with and without workers: the next ones stand in, all listed."""
     for number in (7, 8, 39):
-        halve(joined / f"{number:02d}.png")
-    dataset = make("aligned", joined.parent, "--on_bad_image", "skip")
+        cut(forty_pairs / f"{number:02d}.png")
+    dataset = make("aligned", forty_pairs.parent, "--on_bad_image", "skip")
     got = epoch(dataset, threads)
     paths = sorted(os.path.basename(path) for batch in got for path in batch["path_A"])
     expected = [f"{n:02d}.png" for n in range(40) if n not in (7, 8, 39)] + ["09.png", "09.png", "00.png"]
@@ -126,11 +115,11 @@ def test_skipped_pictures_are_replaced_by_the_next_and_listed(joined, threads, c
 
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("threads", [0, 2])
-def test_more_than_a_few_skipped_pictures_end_the_run(joined, threads, capsys):
+def test_more_than_a_few_skipped_pictures_end_the_run(forty_pairs, threads, capsys):
     """Six of 40 pictures truncated (more than 1 % and than a handful) with --on_bad_image skip: exit 3, naming them."""
     for number in range(20, 26):
-        halve(joined / f"{number:02d}.png")
-    dataset = make("aligned", joined.parent, "--on_bad_image", "skip")
+        cut(forty_pairs / f"{number:02d}.png")
+    dataset = make("aligned", forty_pairs.parent, "--on_bad_image", "skip")
     with pytest.raises(DataError, match=r"\(and 5 more of 40 pictures\); .*skip is for a few"):
         epoch(dataset, threads)
     assert sum("cannot be read" in line for line in capsys.readouterr().err.splitlines()) == 6
@@ -179,7 +168,7 @@ def test_a_pair_of_odd_width_is_refused_unless_scaled(tmp_path):
 def test_partners_of_other_sizes_are_listed(sides, command, tmp_path):
     """Two pairs whose partners differ in size: listed with both files and sizes, exit 3, before anything is made."""
     for number in (4, 17):
-        put(picture(number, 52, 40), sides / "trainB" / f"{number:02d}.png")
+        save(picture(number, 52, 40), sides / "trainB" / f"{number:02d}.png")
     ended = command("train", *SIDES)
     assert ended.code == 3
     assert ended.err.splitlines() == [
@@ -424,10 +413,10 @@ def test_names_that_differ_in_capitals_alone_are_flagged(unpaired):
 
 
 @pytest.mark.fault(43)
-def test_a_file_that_goes_after_it_was_listed_is_named(joined, command):
+def test_a_file_that_goes_after_it_was_listed_is_named(forty_pairs, command):
     """A picture removed between listing and training, and one that is unreadable: named in one line, no hang."""
-    dataset = make("aligned", joined.parent)
-    (joined / "07.png").unlink()
+    dataset = make("aligned", forty_pairs.parent)
+    (forty_pairs / "07.png").unlink()
     with pytest.raises(DataError, match=r"image '.*07\.png': cannot be read \(No such file or directory\); delete"):
         epoch(dataset)
     with pytest.raises(DataError, match=r"image '.*07\.png': cannot be read \(No such file or directory\)"):
@@ -435,9 +424,9 @@ def test_a_file_that_goes_after_it_was_listed_is_named(joined, command):
 
 
 @pytest.mark.fault(43)
-def test_a_picture_on_a_failing_disk_is_named(joined, monkeypatch):
+def test_a_picture_on_a_failing_disk_is_named(forty_pairs, monkeypatch):
     """Reads that fail with EIO and ESTALE: the picture is named with the system's words."""
-    dataset = make("aligned", joined.parent)
+    dataset = make("aligned", forty_pairs.parent)
     opened = Image.open
     for number, code in ((3, 5), (4, 116)):
 

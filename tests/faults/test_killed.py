@@ -11,80 +11,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 from serialization import checkpoint
-from tests.support.fault_injection import SAVING, STARTED, announce, cut_power, fault_in_save, journalled, limit
+from tests.support.fault_injection import SAVING, STARTED, announce, cut_power, fault_in_save, limit
 from tests.support.resuming import differences, flags, newest, plugins, stopped, straight, unequal
 from tests.support.runs import SMALL
+from tests.support.stopped_runs import CONTINUE, again, calls_of_a_save, chosen, run_to_its_end, truth, whole
 from tests.support.training_runs import DEMO, weights
 from util.errors import Stopped
 
-__all__ = ["plugins", "stopped", "straight"]  # fixtures
-CONTINUE = ["--name", "run", "--continue_train"]
+__all__ = ["again", "plugins", "stopped", "straight", "truth"]  # fixtures
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0,
        "--max_dataset_size", 1]  # fmt: skip
-
-
-@pytest.fixture
-def again(stopped, tmp_path):
-    """again(): a fresh copy of the run that was stopped in mid-epoch after step 5; returns its folder."""
-
-    def copy():
-        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
-        shutil.copytree(stopped("pix2pix") / "checkpoints", tmp_path / "checkpoints")
-        return tmp_path / "checkpoints" / "run"
-
-    return copy
-
-
-@pytest.fixture(scope="module")
-def truth(tmp_path_factory, plugins):
-    """truth[step]: the weights of an unbroken run after each of its steps."""
-    from tests.support.training_runs import run_in
-
-    folder = tmp_path_factory.mktemp("truth")
-    ended = run_in(folder, "train", *flags("pix2pix", plugins), "--save_latest_freq", 1, "--keep_last", 99)
-    assert ended.code == 0, ended.err
-    files = checkpoint.state_files(folder / "checkpoints" / "run")
-    return {step: torch.load(path, weights_only=True)["model"] for step, path in files.items()}
-
-
-def whole(folder, truth):
-    """Return the step of a run's newest state, whose networks must all be those of that step; 0 without a state."""
-    state, notes = checkpoint.load_state(folder)
-    assert notes == [] or "falling back" in notes[0]
-    if state is None:
-        return 0
-    step = state["position"]["step"]
-    assert unequal(state["model"], truth[step], "model") == []
-    return step
-
-
-def run_to_its_end(process, folder, straight, *flags):
-    """Continue a run and hold it against the unbroken one, bit for bit, but for the flags given."""
-    ended = process("train", *CONTINUE, *flags)
-    assert ended.code == 0, ended.err
-    named = {str(flag).removeprefix("--") for flag in flags}
-    found = differences(straight("pix2pix"), folder)
-    assert [d for d in found if d.partition(":")[0].removeprefix("state.options.") not in named] == []
-    assert not list(folder.glob("*.tmp"))
-
-
-def calls_of_a_save(process, again, tmp_path):
-    """Return the file-system calls of the first save of the continued run."""
-    again()
-    journal = tmp_path / "calls.json"
-    ended = process("train", *CONTINUE, before=partial(fault_in_save, 1, 0, str(journal)))
-    assert ended.code == 0, ended.err
-    return [name for name, *_ in journalled(journal)]
-
-
-def chosen(calls, full):
-    """Return the numbers of calls to fail at: all, or in the short form one of each run of equal calls."""
-    if full:
-        return list(range(1, len(calls) + 1))
-    return [n for n, call in enumerate(calls, 1) if call != "write" or calls[n - 2] != "write"][::2]
 
 
 @pytest.mark.fault(1, 11)

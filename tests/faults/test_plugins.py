@@ -1,5 +1,4 @@
 """J: plug-ins that are broken, in every way that was thought of, and names that are no names."""
-# ruff: noqa: F811 (fixtures come from test_registry)
 
 import hashlib
 import re
@@ -10,10 +9,11 @@ import pytest
 import torch
 
 from registry import discovery, lookup
-from tests.registry.test_lookup import EMPTY_MODEL, KINDS, SMALLEST, _as_it_was, last_line, package, refused, write  # noqa: F401
+from tests.support.plugins import EMPTY_MODEL, KINDS, SMALLEST, last_line, refused
 from tests.support.runs import SMALL
 from tests.support.training_runs import history
 
+pytestmark = pytest.mark.usefixtures("tables_as_they_were")
 TINY = '''"""The smallest GAN, to be spoilt."""
 import sys
 from dataclasses import dataclass
@@ -243,7 +243,7 @@ PARTS = {
 def test_a_slip_in_a_part_names_the_parts_plug_in(command, write, tmp_path, kind):
     """A generator, an objective, a norm, ... of a plug-in fails inside a model here: exit 2 naming the plug-in."""
     path = write("parts.py", PARTS[kind])
-    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.FLAGS[kind], "wide", "--dataroot", "demo"]
+    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.PART_FLAGS[kind], "wide", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags, "--max_dataset_size", 2))
     place = f"{path}, line {line_of(PARTS[kind], 'undefined_thing')}, in "
     assert line.startswith("error: plug-in 'parts': NameError: name 'undefined_thing' is not defined (" + place), line
@@ -268,9 +268,9 @@ BAD_PARTS = {
 def test_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write, tmp_path, kind):
     """A generator, a norm, a policy, ... with other arguments: exit 2 naming the plug-in, the part and what it gets."""
     thing, why = BAD_PARTS[kind]
-    module, table, _ = lookup.HOMES[kind]
+    module, table, _ = lookup.PART_TABLES[kind]
     path = write("parts.py", f"from {module} import {table}\n{table}['bad'] = {thing}\n")
-    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.FLAGS[kind], "bad", "--dataroot", "demo"]
+    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.PART_FLAGS[kind], "bad", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags, "--max_dataset_size", 2))
     assert re.match(rf"error: plug-in 'parts': {why}", line), line
 
@@ -283,7 +283,7 @@ def test_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write, tmp
 def test_a_part_that_returns_no_network_is_refused(command, write, kind, text, why):
     """A generator that returns None (a forgotten return): exit 2 naming the plug-in."""
     path = write("parts.py", f"from networks import DISCRIMINATORS, GENERATORS\n{text}\n")
-    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.FLAGS[kind], "bad", "--dataroot", "demo"]
+    flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.PART_FLAGS[kind], "bad", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags))
     assert line.startswith(f"error: plug-in 'parts': {why}"), line
 
@@ -514,7 +514,7 @@ def test_missing_gradients_are_told_in_plain_words(train, tmp_path, monkeypatch,
     pairs, phase, why, remedy = GRADIENTS[case]
     text = changed(*pairs)
     if moment == "later":
-        monkeypatch.setattr(preflight, "_tried", lambda *_: (None, []))
+        monkeypatch.setattr(preflight, "_run_on_copy", lambda *_: (None, []))
     line = said(train(text))
     start = line_of(text, "def loss_g") - (case == "no_grad")
     place = f"({tmp_path / 'tiny.py'}, line {start}, in loss_g, {phase})"
@@ -669,7 +669,7 @@ def test_a_built_in_name_is_not_taken_over(command, write, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_name_taken_in_a_table_names_both_places(command, write, kind):
     """A line in a table that takes a name there is, of every kind of part: exit 2 naming both places."""
-    module, table, _ = lookup.HOMES[kind]
+    module, table, _ = lookup.PART_TABLES[kind]
     taken = lookup.entries(kind)[0].name
     path = write("taker.py", f"from {module} import {table}\n{table}[{taken.upper()!r}] = object\n")
     line = last_line(command, "--plugin", path)
@@ -684,7 +684,7 @@ def test_a_name_taken_in_a_table_names_both_places(command, write, kind):
 def test_an_entry_point_and_a_file_of_one_name_are_both_named(package, write):
     """An installed plug-in and a file of one name: refused naming both."""
     path = write("small.py", EMPTY_MODEL.format("Small"))
-    discovery.use([path])
+    discovery.add_paths([path])
     line = refused("model", "small")
     assert all(name in line for name in ("entry point small of extra-gans", str(path)))
 
@@ -705,9 +705,9 @@ def test_a_flag_that_exists_already_is_refused_naming_its_owner(command, write, 
 @pytest.mark.parametrize("name", ["zzz", "../../evil", "os", "torch.nn:Conv2d", "data.single:Single"])
 def test_a_name_is_matched_never_imported(command, kind, name):
     """A name such as ../../evil, os, foo;x, __init__, a path, for any kind of part: exit 2, and nothing is imported."""
-    last_line(command, lookup.FLAGS[kind], "another")  # imports what a command and its suggestions need
+    last_line(command, lookup.PART_FLAGS[kind], "another")  # imports what a command and its suggestions need
     before = set(sys.modules)
-    line = last_line(command, lookup.FLAGS[kind], name)
+    line = last_line(command, lookup.PART_FLAGS[kind], name)
     assert set(sys.modules) == before
     if kind == "augmentation" and not name.isidentifier():  # which is no word of --augment's language
         assert "'--augment'" in line and "expected the name of an augmentation" in line
@@ -836,7 +836,7 @@ def test_two_installed_plug_ins_of_one_name_are_both_named(package, command, wri
         write(f"site/more{number}/gan.py", EMPTY_MODEL.format("Gan"))
         write(f"site/more{number}-1.dist-info/METADATA", f"Metadata-Version: 2.1\nName: more{number}\nVersion: 1\n")
         write(f"site/more{number}-1.dist-info/entry_points.txt", f"[ganvas.plugins]\nsame = more{number}.gan\n")
-    discovery.installed.cache_clear()
+    discovery.list_installed.cache_clear()
     line = said(command("train", "--model", "same"))
     assert all(f"entry point same of more{number}" in line for number in (1, 2))
     assert command("train", "--model", "pix2pix", "--help").code == 0
@@ -990,9 +990,9 @@ def test_a_show_that_fails_in_mid_run_costs_only_pictures(train, tmp_path, at):
 @pytest.mark.fault(96)
 def test_a_bug_of_ours_is_not_blamed_on_the_plug_in(train, monkeypatch):
     """Our own code fails while a plug-in is in use: exit 1, to be reported if it happens without the plug-in too."""
-    from training.loss_meter import Means
+    from training.loss_meter import LossMeter
 
-    monkeypatch.setattr(Means, "add", lambda self, losses: [][0])
+    monkeypatch.setattr(LossMeter, "add", lambda self, losses: [][0])
     ended = train(TINY)
     assert ended.code == 1
     assert re.fullmatch("error: bug 'IndexError': .*report it if it happens without plug-in tiny too", ended.last)

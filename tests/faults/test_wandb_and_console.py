@@ -13,9 +13,11 @@ import pytest
 
 import displays.wandb
 from displays.group import Display
-from tests.displays.test_tensorboard_wandb import history, needs, offline_runs
+from tests.support.packages import needs
 from tests.support.runs import ROOT, SMALL
+from tests.support.terminals import Screen, console
 from tests.support.training_runs import DEMO, rows
+from tests.support.wandb_runs import history, offline_runs
 
 # --- F91: Weights & Biases
 
@@ -86,15 +88,15 @@ def wandb(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
         monkeypatch.delitem(sys.modules, name)
-    say = displays.wandb._say
+    say = displays.wandb._print_line
 
     def noted(*args, **kwargs):
         known.children.append(popen(*args, **kwargs))
         return known.children[-1]
 
     monkeypatch.setattr(displays.wandb.subprocess, "Popen", noted)
-    monkeypatch.setattr(displays.wandb, "_say", lambda text: (say(text), known.note(text)))
-    monkeypatch.setattr(displays.wandb, "INIT", 0.5)
+    monkeypatch.setattr(displays.wandb, "_print_line", lambda text: (say(text), known.note(text)))
+    monkeypatch.setattr(displays.wandb, "INIT_TIMEOUT_S", 0.5)
     yield known
     for child in known.children:
         if not child.stdin.closed:
@@ -187,7 +189,7 @@ def test_a_server_that_stalls_in_mid_run_delays_no_step(command, wandb, tmp_path
     assert child.poll() is None  # left alone, stalled as it is
     assert len(sinks[0].waiting) <= 4
     record_property("W&B stalled in mid-run: seconds its end added", f"{spent[0]:.1f}")
-    assert displays.wandb.LEAVE < 2
+    assert displays.wandb.CLOSE_TIMEOUT_S < 2
     child.kill()
 
 
@@ -217,11 +219,11 @@ def test_the_real_package_keeps_all_losses_in_files(command, tmp_path, monkeypat
     """wandb itself without a key, with a server that refuses, with one that never answers: all losses are in files."""
     import socket
 
-    known, popen, say = Wandb(), displays.wandb.subprocess.Popen, displays.wandb._say
+    known, popen, say = Wandb(), displays.wandb.subprocess.Popen, displays.wandb._print_line
     monkeypatch.setattr(displays.wandb.subprocess, "Popen",
                         lambda *a, **k: (known.children.append(popen(*a, **k)), known.children[-1])[1])  # fmt: skip
-    monkeypatch.setattr(displays.wandb, "_say", lambda text: (say(text), known.note(text)))
-    monkeypatch.setattr(displays.wandb, "INIT", 2.0)
+    monkeypatch.setattr(displays.wandb, "_print_line", lambda text: (say(text), known.note(text)))
+    monkeypatch.setattr(displays.wandb, "INIT_TIMEOUT_S", 2.0)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -321,8 +323,6 @@ def test_hostile_names_are_escaped_in_every_line_of_a_test(command, nasty, tmp_p
 @pytest.mark.fault(93)
 def test_hostile_names_on_a_bar_are_escaped(monkeypatch, tmp_path, request):
     """A loss with such a name on a terminal: nothing but the bar's own carriage returns is written."""
-    from tests.displays.test_console import Screen, console
-
     screen = Screen(columns=140)
     sink = console(monkeypatch, screen, request)
     screen.train(sink, {NASTY: 0.5, "G": 1.0})

@@ -2,7 +2,6 @@
 
 import math
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,19 +12,10 @@ from networks.architectures.patchgan import PatchDiscriminator, PixelDiscriminat
 from networks.init import init_weights
 from networks.norm import SyncBatchNorm, batch
 from networks.padding import check_sizes
-from networks.summary import parameter_count, receptive_field, summarize
-from registry.lookup import entries
+from networks.summary import layer_table, parameter_count, receptive_field
+from tests.support.architectures import NAMES, flags
 from tests.support.runs import options
 from util.errors import DataError, OptionError
-
-NAMES = {kind: [e.name for e in entries(kind)] for kind in ("generator", "discriminator", "norm", "initialiser")}
-USUAL = dict(netG="resnet_9blocks", netD="basic", ngf=64, ndf=64, n_layers_D=3, norm="instance", no_dropout=True,
-             padding="reflect", init_type="normal", init_gain=0.02, resize_conv=False)  # fmt: skip
-
-
-def flags(**changed):
-    return SimpleNamespace(**(USUAL | changed))
-
 
 # --- names, shapes and counts, as published -------------------------------------------------------------------------
 # (outer, inner) channels of each level of a U-Net between the outermost and the innermost
@@ -293,7 +283,7 @@ def test_basic_is_n_layers_3_and_pixel_keeps_every_pixel():
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])
 def test_a_discriminator_refuses_less_than_its_smallest_size(layers, norm):
     net = discriminator(flags(netD="n_layers", n_layers_D=layers, norm=norm, ndf=2), 3)
-    least = net.smallest
+    least = net.min_side
     out = net(torch.rand(1, 3, least, least))
     assert out.numel() >= 1
     assert out.isfinite().all()
@@ -539,7 +529,7 @@ def test_receptive_fields_are_the_published_ones_and_true(netD, layers, pixels):
 def test_the_summary_lists_layers_shapes_and_totals():
     net = discriminator(flags(norm="batch", ndf=4), 6).train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    text = summarize("D", net, 64, 32)
+    text = layer_table("D", net, 64, 32)
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()[1:-2]}
     layers = {name: module for name, module in net.named_modules() if name and not list(module.children())}
     assert rows.keys() == layers.keys()
@@ -560,19 +550,19 @@ def test_the_summary_lists_layers_shapes_and_totals():
 @pytest.mark.parametrize(("netD", "layers", "pixels"), FIELDS)
 def test_the_summary_says_the_receptive_field(netD, layers, pixels):
     net = discriminator(flags(netD=netD, n_layers_D=layers, ndf=1), 3)
-    assert f"receptive field: {pixels}x{pixels} pixels" in summarize("D", net, 256, 256)
+    assert f"receptive field: {pixels}x{pixels} pixels" in layer_table("D", net, 256, 256)
 
 
 @pytest.mark.parametrize("resize_conv", [False, True])
 def test_the_summary_of_a_generator_has_shapes_and_no_field(resize_conv):
-    text = summarize("G", generator(flags(netG="unet_64", ngf=2, resize_conv=resize_conv), 3, 3), 64, 64)
+    text = layer_table("G", generator(flags(netG="unet_64", ngf=2, resize_conv=resize_conv), 3, 3), 64, 64)
     assert "receptive field" not in text
     assert " 3x64x64 " in text
 
 
 def test_a_summary_omits_shapes_where_a_size_is_refused():
     net = discriminator(flags(ndf=2), 3)
-    text, refused = summarize("D", net, 64, 64), summarize("D", net, 16, 16)
+    text, refused = layer_table("D", net, 64, 64), layer_table("D", net, 16, 16)
     assert " 2x32x32 " in text and " 2x8x8 " not in refused
     assert len(refused.splitlines()) == len(text.splitlines())
 

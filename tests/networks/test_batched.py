@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from networks import discriminator, generator
-from networks.batched import ahead, treats_samples_alone
-from tests.networks.test_architectures import NAMES, flags
+from networks.batched import batched_forward, is_samplewise
+from tests.support.architectures import NAMES, flags
 
 NETS = [("generator", name) for name in NAMES["generator"]] + [
     ("discriminator", name) for name in NAMES["discriminator"]
@@ -32,7 +32,7 @@ def test_batched_calls_equal_separate_calls(kind, name, norm):
     results = []
     for at_once in (False, True):
         net = built(kind, name, norm=norm)
-        call = ahead(net, *inputs) if at_once else net
+        call = batched_forward(net, *inputs) if at_once else net
         outputs = [call(x) for x in inputs]
         sum(out.square().mean() for out in outputs).backward()
         found = {n: value for n, value in net.named_buffers()} | {n: p.grad for n, p in net.named_parameters()}
@@ -55,23 +55,23 @@ class Counted(nn.Module):
 
 
 def test_what_is_not_known_is_computed_one_by_one():
-    assert treats_samples_alone(built("generator", "resnet_4blocks"))
-    assert not treats_samples_alone(built("generator", "resnet_4blocks", no_dropout=False))
-    assert treats_samples_alone(built("generator", "resnet_4blocks", no_dropout=False, norm="batch").eval())
+    assert is_samplewise(built("generator", "resnet_4blocks"))
+    assert not is_samplewise(built("generator", "resnet_4blocks", no_dropout=False))
+    assert is_samplewise(built("generator", "resnet_4blocks", no_dropout=False, norm="batch").eval())
     spectral = built("discriminator", "basic")
     nn.utils.parametrizations.spectral_norm(spectral.model[0])
-    assert not treats_samples_alone(spectral)
+    assert not is_samplewise(spectral)
     older = built("discriminator", "basic")
     nn.utils.spectral_norm(older.model[0])
-    assert not treats_samples_alone(older)
+    assert not is_samplewise(older)
     strange, (x, y) = Counted().double(), (pictures(1), pictures(2))
-    call = ahead(strange, x, y)
+    call = batched_forward(strange, x, y)
     assert strange.calls == 0 and torch.equal(call(y), strange(y)) and strange.calls == 2
-    sized = ahead(built("generator", "resnet_4blocks"), x, pictures(2, side=40))
+    sized = batched_forward(built("generator", "resnet_4blocks"), x, pictures(2, side=40))
     assert sized(x).shape[2:] == (32, 32) and sized(pictures(2, side=40)).shape[2:] == (40, 40)
 
 
 def test_another_input_is_computed_when_it_comes():
     net, (x, y, other) = built("discriminator", "basic"), (pictures(1), pictures(2), pictures(3))
-    call = ahead(net, x, y)
+    call = batched_forward(net, x, y)
     assert torch.equal(call(other), net(other)) and call(x) is call(x)

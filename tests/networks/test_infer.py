@@ -11,23 +11,16 @@ from torch import nn
 
 from data.decoding.images import open_image
 from data.transforms import to_tensor
-from networks import discriminator, generator
+from networks import discriminator
 from networks.infer import infer_generator
 from registry.lookup import entries
 from serialization import weight_files
 from tests.support.images import picture
+from tests.support.published_weights import USUAL, build, published, with_instance_statistics
 from util.image_io import to_pixels
 
 RESNETS = ["resnet_9blocks", "resnet_6blocks", "resnet_4blocks"]
 UNETS = ["unet_256", "unet_128", "unet_64", "unet_32"]
-USUAL = dict(netG="resnet_4blocks", netD="basic", ngf=4, ndf=4, n_layers_D=3, norm="instance", no_dropout=True,
-             padding="reflect", init_type="normal", init_gain=0.02, input_nc=3, output_nc=3,
-             resize_conv=False)  # fmt: skip
-
-
-def build(**changed):
-    o = SimpleNamespace(**(USUAL | changed))
-    return generator(o, o.input_nc, o.output_nc)
 
 
 def shapes(state):
@@ -89,24 +82,6 @@ def test_statistics_do_not_make_an_instance_norm_a_batch_norm():
 # --- published files -----------------------------------------------------------------------------------------------
 
 
-def with_instance_statistics(net):
-    """As torch 0.3 wrote them: running statistics of instance norms that no longer keep any."""
-    state = dict(net.state_dict())
-    norms = [name for name, layer in net.named_modules() if isinstance(layer, nn.InstanceNorm2d)]
-    assert norms
-    for name in norms:
-        state |= {f"{name}.running_mean": torch.zeros(4), f"{name}.running_var": torch.ones(4)}
-    return state
-
-
-def published(tmp_path, net, name="latest_net_G.pth", folder="published"):
-    """Save a network's weights as somebody would hand them over: one file in a folder, nothing beside it."""
-    path = tmp_path / "checkpoints" / folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(net.state_dict(), path, _use_new_zipfile_serialization=False)
-    return path
-
-
 CPU = ("--gpu_ids", -1, "--num_threads", 0)
 
 
@@ -154,10 +129,10 @@ def test_the_references_own_files_are_read(shared):
     assert len(files) >= 5
     for path in files:
         recorded = json.loads((path.parent / "trace.json").read_text())["options"]
-        state = weight_files.weights(path)
+        state = weight_files.load_weights(path)
         found = infer_generator(state)
         for flag in ("netG", "ngf", "norm", "input_nc", "output_nc"):
             assert found[flag] == recorded[flag], (path, flag)
         net = build(**found)
-        weight_files.fit(net, state, path)
+        weight_files.load_into_network(net, state, path)
         assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items())

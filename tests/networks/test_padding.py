@@ -11,15 +11,15 @@ from torch.nn import functional as F
 from networks import generator
 from networks.architectures.dcgan import ClassGenerator
 from networks.infer import infer_class_network, infer_generator
-from networks.padding import any_size, around, places, reflected
+from networks.padding import any_size, padded_side, reflect_pad, reflected_indices
 from networks.upsample import ResizeConv
 from registry.lookup import entries
+from tests.support.images import ODD_SIDES
 from tests.support.runs import SMALL
 
 GENERATORS = [e.name for e in entries("generator")]
 USUAL = dict(ngf=1, norm="instance", no_dropout=True, padding="reflect", init_type="normal", init_gain=0.1,
              resize_conv=False)  # fmt: skip
-SIDES = (16, 17, 19, 23, 29, 31, 33, 37, 43, 47, 53, 61, 67, 97, 101, 131)  # 16 odd and prime ones, and the least
 RATIOS = ((16, 64), (64, 16), (36, 64), (48, 32), (20, 180))  # height, width
 TINY = ((1, 1), (1, 40), (2, 3), (7, 5))  # of single pictures of test.py --native
 MULTIPLES = {"unet_256": 256, "unet_128": 128, "unet_64": 64, "unet_32": 32}  # resnets: 4
@@ -39,7 +39,7 @@ def build(netG, channels=3, **changed):
 def test_a_picture_of_any_size_keeps_its_size_and_gradients(netG, norm, resize_conv):
     """In training mode, one at a time, where a norm over a single value would raise."""
     net = build(netG, norm=norm, resize_conv=resize_conv)
-    sizes = [(side, side) for side in SIDES] + list(RATIOS) + list(TINY)
+    sizes = [(side, side) for side in ODD_SIDES] + list(RATIOS) + list(TINY)
     for height, width in sizes[resize_conv :: 1 + resize_conv]:
         x = (torch.rand(1, 3, height, width) * 2 - 1).requires_grad_(True)
         out = net(x)
@@ -85,13 +85,13 @@ def test_places_reflect_as_often_as_needed_as_numpy_does():
         for before in range(0, 40, 3):
             for after in (0, 1, 2, 7, 30):
                 expected = np.pad(np.arange(side), (before, after), mode="reflect")
-                assert np.array_equal(places(side, before, side + before + after), expected)
+                assert np.array_equal(reflected_indices(side, before, side + before + after), expected)
 
 
 def test_padding_equals_torchs_with_its_gradients():
     x = torch.rand(2, 3, 9, 14, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(2, 3, 16, 20, dtype=torch.float64)
-    ours = reflected(x, (3, 16), (2, 20))
+    ours = reflect_pad(x, (3, 16), (2, 20))
     theirs = F.pad(x, (2, 4, 3, 4), mode="reflect")
     assert torch.equal(ours, theirs)
     (a,), (b,) = (torch.autograd.grad((y * weights).sum(), x) for y in (ours, theirs))
@@ -100,8 +100,15 @@ def test_padding_equals_torchs_with_its_gradients():
 
 
 def test_pixels_go_on_both_sides_alike_and_one_more_behind():
-    assert [around(side, 8) for side in (8, 9, 13, 15, 16, 1)] == [(0, 8), (3, 16), (1, 16), (0, 16), (0, 16), (3, 8)]
-    assert [around(side, 4, 8) for side in (1, 4, 7, 8, 9)] == [(3, 8), (2, 8), (0, 8), (0, 8), (1, 12)]
+    assert [padded_side(side, 8) for side in (8, 9, 13, 15, 16, 1)] == [
+        (0, 8),
+        (3, 16),
+        (1, 16),
+        (0, 16),
+        (0, 16),
+        (3, 8),
+    ]
+    assert [padded_side(side, 4, 8) for side in (1, 4, 7, 8, 9)] == [(3, 8), (2, 8), (0, 8), (0, 8), (1, 12)]
 
 
 def test_any_size_serves_a_network_of_a_plugin(process, paired, tmp_path):

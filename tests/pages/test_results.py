@@ -4,8 +4,6 @@ import json
 import math
 import os
 import shutil
-from types import SimpleNamespace
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -18,69 +16,13 @@ from networks import generator
 from options.parse import parse
 from registry.lookup import entries
 from serialization import weight_files
-from tests.support.galleries import check_gallery
 from tests.support.images import picture
 from tests.support.runs import SMALL
-from tests.support.training_runs import Page, run_in
+from tests.support.tested_runs import TINY, check_page, pictures, pixels
+from tests.support.training_runs import Page
 
 GENERATORS = [e.name for e in entries("generator")]
 NORMS = [e.name for e in entries("norm")]
-TINY = [*SMALL, "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0]
-
-
-def save_pairs(folder, count, first=0):
-    """Pairs of pictures, A on the left and its negative on the right."""
-    folder.mkdir(parents=True)
-    for i in range(count):
-        left = np.asarray(picture(first + i))
-        Image.fromarray(np.concatenate([left, 255 - left], axis=1)).save(folder / f"{i}.png")
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder with the data `pairs` and `sides` and two trained runs, p2p (batch norm, dropout) and cyc."""
-    where = tmp_path_factory.mktemp("runs")
-    save_pairs(where / "pairs" / "train", 3, 50)
-    save_pairs(where / "pairs" / "test", 7)
-    for name, count in (("trainA", 2), ("trainB", 2), ("testA", 3), ("testB", 2)):
-        (where / "sides" / name).mkdir(parents=True)
-        for i in range(count):
-            picture(len(name) * 1000 + ord(name[-1]) + i).save(where / "sides" / name / f"{i}.png")
-    for flags in (["--model", "pix2pix", "--dataroot", "pairs", "--name", "p2p", "--batch_size", 3, "--n_epochs", 3],
-                  ["--model", "cycle_gan", "--dataroot", "sides", "--name", "cyc"]):  # fmt: skip
-        ended = run_in(where, "train", *TINY, "--save_epoch_freq", 1, *flags)
-        assert ended.code == 0, ended.err
-    return where
-
-
-@pytest.fixture
-def tested(command, runs, tmp_path):
-    """tested(*flags): run test.py over those runs with results in this test's own folder; it must succeed."""
-
-    def run(*argv):
-        ended = command("test", "--checkpoints_dir", runs / "checkpoints", *argv)
-        assert ended.code == 0, ended.err
-        (page,) = (tmp_path / "results").rglob("index.html")
-        return SimpleNamespace(out=ended.out, page=page, folder=page.parent, images=page.parent / "images")
-
-    return run
-
-
-def pixels(path):
-    return np.asarray(Image.open(path))
-
-
-def pictures(folder):
-    """{path under images/: pixels} of everything a test wrote."""
-    return {str(p.relative_to(folder)): pixels(p) for p in sorted(folder.rglob("*.png"))}
-
-
-def check_page(page):
-    """Every picture is on a page once, every link leads to a file, and nothing strange runs; return the first page."""
-    pages = check_gallery(page.parent)
-    links = [unquote(src) for parsed in pages.values() for src in parsed.values("img", "src")]
-    assert sorted(links) == sorted("images/" + name for name in pictures(page.parent / "images"))
-    return Page(page)
 
 
 # --- names and numbers of files
@@ -318,7 +260,7 @@ def make_run(folder, name, *flags):
         parameter.data.mul_(4)
     (folder / name).mkdir(parents=True)
     store.save(o, folder / name, "train")
-    weight_files.export(folder / name, "latest", {"G": G})
+    weight_files.save_networks(folder / name, "latest", {"G": G})
     return G.eval()
 
 

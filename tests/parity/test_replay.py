@@ -12,8 +12,8 @@ import torch
 
 from data.base import Spec
 from registry.lookup import find
-from tests.models.test_models import BY_HAND
 from tests.parity.replay import main, relative, replay
+from tests.support.models_by_hand import BY_HAND
 from tests.support.runs import ROOT, options
 
 STEPS = 3

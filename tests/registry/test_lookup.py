@@ -11,35 +11,12 @@ import torch
 
 from options.parse import parse
 from registry import discovery, lookup
+from tests.support.plugins import EMPTY_MODEL, KINDS, SMALLEST, last_line, refused
 from tests.support.runs import ROOT, SMALL
 from util.errors import OptionError
 
-KINDS = list(lookup.HOMES)
+pytestmark = pytest.mark.usefixtures("tables_as_they_were")
 NAMES = [(kind, e.name) for kind in KINDS for e in lookup.entries(kind)]
-EMPTY_MODEL = "from models.base import BaseModel\n\n\nclass {0}(BaseModel):\n    dataset_mode = 'aligned'\n"
-SMALLEST = '''"""The smallest model that trains."""
-from dataclasses import dataclass
-from torch import nn
-from torch.nn import functional as F
-from models.base import BaseModel, Phase
-from options.fields import option
-class Smallest(BaseModel):
-    dataset_mode = "aligned"
-    averaged = ("G",)
-    @dataclass
-    class Options:
-        strength: float = option(1.0, "how strong", at_least=0)
-    def __init__(self, o, spec):
-        super().__init__()
-        self.o = o
-        self.G = nn.Conv2d(spec.input_nc, spec.output_nc, 1)
-    def phases(self):
-        return [Phase("G", [self.G], self.loss)]
-    def forward(self, batch):
-        return {"real_A": batch["A"], "fake_B": self.G(batch["A"]).tanh()}
-    def loss(self, batch, out):
-        return {"L1": self.o.strength * F.l1_loss(out["fake_B"], batch["B"])}
-'''
 PLAIN = '''"""Pictures of one colour and noise."""
 from dataclasses import dataclass
 import torch
@@ -55,54 +32,6 @@ class Plain(BaseDataset):
         A = torch.full((3, 8, 8), self.o.shade) + 0.1 * torch.randn(3, 8, 8)
         return {"A": A, "B": -A, "path_A": f"{index}.png", "path_B": f"{index}.png"}
 '''
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was(tmp_path, monkeypatch):
-    """Forget what a test's plug-ins put into tables, modules and paths."""
-    monkeypatch.chdir(tmp_path)
-    tables = [lookup.table(kind) for kind in KINDS]
-    kept = [(dict(table), dict(table.origins)) for table in tables]
-    modules, paths = set(sys.modules), list(sys.path)
-    discovery.installed.cache_clear()
-    yield
-    for table, (entries, origins) in zip(tables, kept, strict=True):
-        table.clear()
-        dict.update(table, entries)
-        table.origins = origins
-    for name in set(sys.modules) - modules:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-    sys.path[:] = paths
-    discovery.installed.cache_clear()
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a file under the test's own folder: write("a/b.py", text) -> its path."""
-
-    def put(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    return put
-
-
-def refused(kind: str, name: str) -> str:
-    """Ask for what cannot be had; return the error's text, which leads to exit code 2."""
-    with pytest.raises(OptionError) as caught:
-        lookup.find(kind, name)
-    assert caught.value.code == 2
-    return str(caught.value)
-
-
-def last_line(command, *argv: object) -> str:
-    """Run train.py, which must end with code 2 and one line on stderr; return it."""
-    ended = command("train", "--dataroot", "missing", *argv)
-    assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1), ended
-    return ended.last
 
 
 def spellings(name: str) -> set[str]:
@@ -125,26 +54,26 @@ def test_the_command_line_takes_every_spelling_and_keeps_one(word):
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_a_misspelt_name_is_answered_with_the_nearest_ones(kind, name):
     line = refused(kind, name + name[-1])
-    assert f"'{lookup.FLAGS[kind]}'" in line
+    assert f"'{lookup.PART_FLAGS[kind]}'" in line
     assert f"did you mean {name}?" in line
     assert all(e.name in line.partition("choose one of")[2] for e in lookup.entries(kind))
 
 
 def test_a_file_is_found_by_its_name(write):
     path = write("my_gan.py", EMPTY_MODEL.format("Anything"))
-    discovery.use([path])
+    discovery.add_paths([path])
     assert {lookup.find("model", word).__name__ for word in spellings("my_gan")} == {"Anything"}
     assert lookup.entry("model", "my_gan").origin == str(path)
-    discovery.forget()
+    discovery.clear()
     assert "no model is called 'my_gan'" in refused("model", "my_gan")
 
 
 def test_a_plug_in_that_failed_is_tried_anew(write):
     path = write("late.py", "import not_there_yet\n" + EMPTY_MODEL.format("Late"))
     with pytest.raises(OptionError):
-        discovery.use([path])
+        discovery.add_paths([path])
     write("not_there_yet.py", "")
-    discovery.use([path])
+    discovery.add_paths([path])
     assert lookup.find("model", "late").__name__ == "Late"
 
 
@@ -165,7 +94,7 @@ def test_a_file_must_define_one_model(command, write):
 
 def test_a_file_may_build_on_other_models_and_on_its_neighbours(write):
     write("common_part.py", EMPTY_MODEL.format("CommonPart"))
-    discovery.use([
+    discovery.add_paths([
         write("a.py", "from models.pix2pix import Pix2Pix\nclass A(Pix2Pix):\n    pass\n"),
         write("b.py", "import models.base as base\nclass B(base.BaseModel):\n    pass\n"),
         write("c.py", "from models.base import BaseModel as Base\nclass C(Base):\n    pass\n"),
@@ -187,11 +116,11 @@ PART = """class Mine:
 @pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("model", "dataset")])
 @pytest.mark.parametrize("as_folder", [False, True])
 def test_a_plug_in_extends_a_table_with_one_line(write, kind, value, as_folder):
-    module, table, _ = lookup.HOMES[kind]
+    module, table, _ = lookup.PART_TABLES[kind]
     write("plug/neighbour.py", PART.format("neighbour"))
     path = write("plug/own.py", f"from {module} import {table}\n\n\n{PART.format('own')}\n\n"
                  f"{table}['mine'] = {value}\n")  # fmt: skip
-    discovery.use([path.parent if as_folder else path])
+    discovery.add_paths([path.parent if as_folder else path])
     assert [e.name for e in lookup.entries(kind)].count("mine") == 1
     assert lookup.find(kind, "mine").marker == ("neighbour" if "neighbour" in value else "own")
     assert lookup.entry(kind, "MINE").origin == str(path)
@@ -277,21 +206,6 @@ def test_data_set_defaults_beat_the_models_and_users_beat_both(write):
     o = parse([*argv, "--lr", "3"], "train")
     assert (o.ngf, o.ndf, o.lr) == (5, 6, 3.0)
     assert o.plugin == tuple(str(Path(name).resolve()) for name in ("smallest.py", "plain.py"))
-
-
-@pytest.fixture
-def package(write, monkeypatch):
-    """An installed package with entry points: a model that trains, one that raises, a generator."""
-    site = write("site/extra_gans/__init__.py", "").parent.parent
-    write("site/extra_gans/smallest.py", SMALLEST)
-    write("site/extra_gans/raising.py", EMPTY_MODEL.format("Raising") + "raise RuntimeError('no luck')\n")
-    write("site/extra_gans/nets.py", "from networks import GENERATORS\nGENERATORS['wide'] = 'extra_gans.nets:wide'\n"
-          "def wide(o, input_nc, output_nc):\n    return 'wide'\n")  # fmt: skip
-    write("site/extra_gans-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: extra-gans\nVersion: 1.0\n")
-    write("site/extra_gans-1.0.dist-info/entry_points.txt", "[ganvas.plugins]\nsmall = extra_gans.smallest\nraising = "
-          "extra_gans.raising:Raising\nnets = extra_gans.nets\n[console_scripts]\nother = extra_gans:x\n")  # fmt: skip
-    monkeypatch.syspath_prepend(str(site))
-    return site
 
 
 def test_entry_points_are_listed_unimported_and_found(package):

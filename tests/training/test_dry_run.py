@@ -8,11 +8,11 @@ from torch import nn
 
 from data.base import Spec
 from models.base import BaseModel, Phase
-from networks.runtime.apply import tune
+from networks.runtime.apply import apply_runtime_options
 from registry.lookup import find
-from tests.models.test_models import MODELS, TINY
 from tests.support.runs import options
-from training.dry_run import counted
+from tests.support.small_models import MODELS, TINY
+from training.dry_run import count_flops_and_activations
 
 TRAINED = [name for name, kind in MODELS.items() if kind.phases is not BaseModel.phases]
 
@@ -45,7 +45,7 @@ class Layered(BaseModel):
 
 def test_operations_and_activations_are_those_of_the_layers():
     n, side = 2, 16
-    flops, kept = counted(Layered().train(), {"A": torch.rand(n, 3, side, side)}, parts=1)
+    flops, kept = count_flops_and_activations(Layered().train(), {"A": torch.rand(n, 3, side, side)}, parts=1)
     pixels = n * side * side
     first, second = 2 * pixels * 3 * 8 * 9, 2 * pixels * 8 * 3
     assert flops == 2 * first + 3 * second  # nobody needs the gradient of the input
@@ -55,9 +55,9 @@ def test_operations_and_activations_are_those_of_the_layers():
 def counted_with(*flags):
     o = options("--model", "pix2pix", "--netG", "unet_64", "--ngf", "4", "--ndf", "4", *flags)
     model = find("model", "pix2pix")(o, Spec(3, 3, 64, 64)).train()
-    tune(model.networks(), o, torch.device("cpu"))
+    apply_runtime_options(model.networks(), o, torch.device("cpu"))
     batch = {"A": torch.rand(4, 3, 64, 64), "B": torch.rand(4, 3, 64, 64), "path_A": list("abcd")}
-    return counted(model, batch, o.accumulate)
+    return count_flops_and_activations(model, batch, o.accumulate)
 
 
 def test_parts_and_recomputing_keep_less():

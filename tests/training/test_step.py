@@ -1,69 +1,26 @@
 """A training step in parts, with activations computed again, in 16 bits, compiled: the step that it stands for."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
-from data.loading.loader import Loader
-from models.base import BaseModel
 from networks.gan_loss import gradient_penalty
-from networks.runtime.amp import lower
-from networks.runtime.apply import tune
-from networks.runtime.compiled import compiled
-from networks.runtime.grad_checkpoint import recompute
+from networks.runtime.amp import apply_autocast
+from networks.runtime.compiled import compile_network
+from networks.runtime.grad_checkpoint import checkpoint_activations
 from registry.lookup import find
-from serialization.weight_files import export, weights
-from tests.models.test_models import MODELS, TINY
+from serialization.weight_files import load_weights, save_networks
 from tests.support.runs import options
-from train import train_step
-from training.accumulation import divided
-from training.run import Run
-from util.device import move
-
-TRAINED = [name for name, kind in MODELS.items() if kind.phases is not BaseModel.phases]
-CPU = torch.device("cpu")
+from tests.support.small_models import MODELS, TINY
+from tests.support.steps import ALONE, TRAINED, far, trained
+from training.accumulation import split_batch
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def trained(model, *flags, steps=3, double=False, prepare=lambda run: None, device=CPU):
-    """Return the run of a tiny model after some steps on its own data set's demo, and each step's losses."""
-    o = options("--model", model, *TINY, "--dataroot", "demo", "--batch_size", "8",
-                "--load_size", "32", "--crop_size", "32", *map(str, flags))  # fmt: skip
-    dataset = find("dataset", o.dataset_mode)(o)
-    spec = dataset.spec()
-    torch.manual_seed(0)
-    built = find("model", model)(o, spec)
-    tune(built.networks(), o, device)
-    run = Run(o, Path("run"), built.double() if double else built, device, 1000, spec.classes)
-    prepare(run)
-    run.begin_epoch()
-    found = []
-    for step, batch in zip(range(steps), Loader(dataset, o, shuffle=True).epoch(1), strict=False):
-        numbers = {
-            k: v.double() if double and torch.is_tensor(v) and v.is_floating_point() else v for k, v in batch.items()
-        }
-        out, losses = train_step(**run.trained, batch=move(numbers, device), step=step, parts=o.accumulate)
-        terms = {name: value for each in losses.values() for name, value in each.items()}
-        found.append({name: float(torch.as_tensor(value).detach()) for name, value in terms.items()})
-    return run, found, out
-
-
-def far(one, other):
-    """How far apart the losses of two runs are, relative, and their weights and buffers."""
-    losses = max(abs(a[n] - b[n]) / (abs(a[n]) + 1e-9) for a, b in zip(one[1], other[1], strict=True) for n in a)
-    states = one[0].model.state_dict(), other[0].model.state_dict()
-    return losses, max(float((a.double().cpu() - states[1][k].double().cpu()).abs().max()) for k, a in states[0].items()
-                       if torch.is_tensor(a) and a.numel())  # fmt: skip
-
-
-ALONE = ("--norm", "instance", "--no_dropout")
 
 
 @pytest.mark.parametrize("parts", [2, 4])
@@ -107,11 +64,11 @@ def test_parts_draw_alike_in_phases_and_change_statistics_once():
 def test_a_batch_and_what_belongs_to_its_samples_divide_evenly():
     batch = {"A": torch.arange(5.0)[:, None], "path_A": list("abcde"), "label": torch.arange(5), "scale": 3,
              "table": torch.zeros(2, 2)}  # fmt: skip
-    parts = divided(batch, 3)
+    parts = split_batch(batch, 3)
     assert [part["path_A"] for part in parts] == [["a"], ["b", "c"], ["d", "e"]]
     assert [part["label"].tolist() for part in parts] == [[0], [1, 2], [3, 4]]
     assert all(part["scale"] == 3 and part["table"].shape == (2, 2) for part in parts)
-    assert len(divided(batch, 9)) == 5
+    assert len(split_batch(batch, 9)) == 5
 
 
 @pytest.mark.parametrize("model", TRAINED)
@@ -133,7 +90,7 @@ def test_fewer_activations_are_kept(netG):
         torch.manual_seed(0)
         net = find("generator", netG)(o, 3, 3)
         if again:
-            recompute(net)
+            checkpoint_activations(net)
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.nbytes) or x, lambda x: x):
             net(torch.rand(1, 3, 64, 64, requires_grad=True))
@@ -167,7 +124,7 @@ def test_evaluation_and_second_derivatives_keep_32_bits():
     net = find("discriminator", "basic")(o, 3)
     x, y = torch.rand(2, 1, 3, 64, 64)
     before, slope = net.eval()(x), _penalty(net.train(), x, y)
-    lower(net, "bf16")
+    apply_autocast(net, "bf16")
     assert torch.equal(net.eval()(x), before) and torch.equal(_penalty(net.train(), x, y), slope)
     assert not torch.equal(net(x), before), "and training does use 16"
 
@@ -195,7 +152,7 @@ class Nested(nn.Linear):
 def test_nested_16_bit_outputs_are_widened():
     net = Nested(4, 4)
     assert net(torch.rand(1, 4))["heads"].fine.dtype == torch.float32
-    lower(net, "bf16")
+    apply_autocast(net, "bf16")
     x = torch.rand(1, 4)
     found = net(x)
     assert found["a"][0].dtype == found["a"][1][0].dtype == torch.float32 and found["a"][1][1] == "x"
@@ -214,9 +171,9 @@ def test_channels_last_changes_nothing_but_the_layout(model):
 
 def test_weights_are_shared_as_they_always_lie(tmp_path):
     run, *_ = trained("pix2pix", "--memory_format", "channels_last", steps=1)
-    export(tmp_path, "latest", run.networks())
+    save_networks(tmp_path, "latest", run.networks())
     for name, net in run.networks().items():
-        held = weights(tmp_path / f"latest_net_{name}.pth")
+        held = load_weights(tmp_path / f"latest_net_{name}.pth")
         assert all(value.is_contiguous() for value in held.values())
         assert all(torch.equal(value, net.state_dict()[key]) for key, value in held.items())
 
@@ -261,8 +218,8 @@ def test_a_network_that_is_not_compiled_keeps_its_precision(capsys, monkeypatch)
     net = nn.Sequential(nn.Conv2d(3, 4, 3))
     kinds = []
     net[0].register_forward_hook(lambda layer, given, made: kinds.append(made.dtype))
-    compiled("G", net, "default")
-    lower(net, "bf16")
+    compile_network("G", net, "default")
+    apply_autocast(net, "bf16")
     for _ in range(3):
         net(torch.rand(1, 3, 8, 8))
     assert kinds == [torch.bfloat16] * 3
@@ -281,7 +238,7 @@ def test_another_way_of_compiling_is_tried_after_the_first(capsys, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compile)
     net = nn.Sequential(nn.Conv2d(3, 4, 3))
-    compiled("D", net, "default")
+    compile_network("D", net, "default")
     x = torch.rand(1, 3, 8, 8)
     net(x).sum().backward()
     net[0].requires_grad_(False)
@@ -292,15 +249,15 @@ def test_another_way_of_compiling_is_tried_after_the_first(capsys, monkeypatch):
 
 
 def test_compiled_second_derivatives_are_refused_in_one_line():
-    from cli.main import explain
+    from cli.main import describe_failure
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 1, 3))
     x = (torch.rand(1, 3, 8, 8, requires_grad=True) * 2).cos()  # no leaf, so that it is not known beforehand
-    compiled("D", net, "default")
+    compile_network("D", net, "default")
     made = net(x).sum()
     with pytest.raises(RuntimeError) as ended:
         torch.autograd.grad(made, x, create_graph=True)
-    code, line = explain(ended.value)
+    code, line = describe_failure(ended.value)
     assert code == 5 and line.startswith("error: option '--compile': gives networks without second derivatives")
 
 

@@ -1,0 +1,87 @@
+"""Data sets made of folders: their pictures saved, their samples loaded, their refusals read."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from data.listing.files import list_files
+from data.loading.loader import Loader
+from options.parse import parse
+from registry.lookup import find
+from tests.support.runs import SMALL
+from util.errors import DataError
+from util.seeding import fork_rng
+
+# flags of a training on the folder `data` of the fixtures `forty_pairs` and `sides` (tests/conftest.py)
+SIDES = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--dataroot", "data"]
+FORTY = [*SIDES, "--n_epochs", 1, "--n_epochs_decay", 0, "--no_html", "--fixed_samples", 0, "--name", "run"]
+
+
+def flags(*argv, phase="train"):
+    """Options of a small model; sizes come from the test, so load_size and crop_size may be given again."""
+    o = parse([*SMALL, *map(str, argv)], "train")
+    o.phase = phase
+    return o
+
+
+def make(mode, root, *argv, phase="train"):
+    return find("dataset", mode)(flags("--dataset_mode", mode, "--dataroot", root, *argv, phase=phase))
+
+
+def load(dataset, shuffle=False, **changed):
+    vars(dataset.o).update(changed)
+    return Loader(dataset, dataset.o, shuffle)
+
+
+def sample(dataset, index=0, draw=0):
+    with fork_rng(draw):
+        return dataset[index]
+
+
+def pixels(tensor):
+    """Return a tensor (C, H, W) in [-1, 1] as the 8-bit values it was made of, checking that it is exactly those."""
+    values = ((tensor.double() + 1) / 2 * 255).round()
+    assert torch.allclose(tensor.double(), values / 255 * 2 - 1, atol=1e-7)
+    return values.numpy().astype(np.uint8)
+
+
+def channels_first(image):
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def save(image, path):
+    """Save a picture in a folder that is made if need be; return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return image
+
+
+def refused_data(mode, root, *argv, phase="train"):
+    """Return the error's text, one line, of a data set that gives no first sample."""
+    with pytest.raises(DataError) as caught:
+        sample(make(mode, root, *argv, phase=phase))
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def cut(path):
+    """Leave a sound header and half of the pixels."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def epoch(dataset, threads=0, skip=0, number=1):
+    """Return all batches of an epoch, whose workers then end."""
+    loader = load(dataset, shuffle=True, num_threads=threads, batch_size=4)
+    try:
+        return list(loader.epoch(number, skip))
+    finally:
+        loader.close()
+
+
+def names(folder):
+    """Return the paths of a folder's pictures, from that folder, in order."""
+    return [os.path.relpath(path, folder) for path in list_files(str(folder))]

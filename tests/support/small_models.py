@@ -1,0 +1,6 @@
+"""Every registered model, and the flags that make it as small as it can be."""
+
+from registry.lookup import entries
+
+MODELS = {e.name: e.load() for e in entries("model")}
+TINY = ("--netG", "unet_32", "--netD", "n_layers", "--n_layers_D", "1", "--ngf", "2", "--ndf", "2")

@@ -1,0 +1,53 @@
+"""Two trained runs that are tested, and what their pages and pictures are held to."""
+
+from urllib.parse import unquote
+
+import numpy as np
+from PIL import Image
+
+from tests.support.galleries import check_gallery
+from tests.support.images import picture
+from tests.support.runs import SMALL
+from tests.support.training_runs import Page, run_in
+
+TINY = [*SMALL, "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0]
+
+
+def save_pairs(folder, count, first=0):
+    """Pairs of pictures, A on the left and its negative on the right."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        left = np.asarray(picture(first + i))
+        Image.fromarray(np.concatenate([left, 255 - left], axis=1)).save(folder / f"{i}.png")
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def pictures(folder):
+    """{path under images/: pixels} of everything a test wrote."""
+    return {str(p.relative_to(folder)): pixels(p) for p in sorted(folder.rglob("*.png"))}
+
+
+def check_page(page):
+    """Every picture is on a page once, every link leads to a file, and nothing strange runs; return the first page."""
+    pages = check_gallery(page.parent)
+    links = [unquote(src) for parsed in pages.values() for src in parsed.values("img", "src")]
+    assert sorted(links) == sorted("images/" + name for name in pictures(page.parent / "images"))
+    return Page(page)
+
+
+def trained(where):
+    """Put the data `pairs` and `sides` and two trained runs, p2p (batch norm, dropout) and cyc, into a folder."""
+    save_pairs(where / "pairs" / "train", 3, 50)
+    save_pairs(where / "pairs" / "test", 7)
+    for name, count in (("trainA", 2), ("trainB", 2), ("testA", 3), ("testB", 2)):
+        (where / "sides" / name).mkdir(parents=True)
+        for i in range(count):
+            picture(len(name) * 1000 + ord(name[-1]) + i).save(where / "sides" / name / f"{i}.png")
+    for flags in (["--model", "pix2pix", "--dataroot", "pairs", "--name", "p2p", "--batch_size", 3, "--n_epochs", 3],
+                  ["--model", "cycle_gan", "--dataroot", "sides", "--name", "cyc"]):  # fmt: skip
+        ended = run_in(where, "train", *TINY, "--save_epoch_freq", 1, *flags)
+        assert ended.code == 0, ended.err
+    return where

@@ -1,0 +1,35 @@
+"""Offline runs of W&B, read back record by record."""
+
+import json
+import struct
+
+
+def records(path):
+    """The records of a .wandb file: 32 KiB blocks of pieces, as in a LevelDB log."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, place, whole = path.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        if place % 32768 > 32768 - 7:
+            place += 32768 - place % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        piece, place = data[place + 7 : place + 7 + length], place + 7 + length
+        whole = piece if kind in (1, 2) else whole + piece
+        if kind in (1, 4):
+            record = Record()
+            record.ParseFromString(whole)
+            yield record
+
+
+def history(run):
+    """[{name: value}] of an offline run's folder."""
+    (file,) = run.glob("run-*.wandb")
+    return [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        for record in records(file) if record.WhichOneof("record_type") == "history"
+    ]  # fmt: skip
+
+
+def offline_runs(folder):
+    return sorted((folder / "wandb").glob("offline-run-*"))
