@@ -4,13 +4,14 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from registry.loaded import our_folders
 from tests.support.runs import ROOT
+from tests.support.sources import MODULES, imported, sources
 
 FLOORS = [  # lowest first; a file imports lower floors and its own room
     ["util"],
@@ -33,39 +34,9 @@ FOLDER_FILES, FOLDER_LINES, TEST_FOLDER_FILES = 20, 2500, 25  # standing directl
 UTIL_LINES = 1200
 DEPTH, TEST_DEPTH = 2, 3  # folders above a file
 TEST_NAME = 60  # characters
-NOT_OURS = ("checkpoints", "results", "datasets", "build", "dist")  # written by commands, no sources
 
 Checker = Callable[[str, str], list[str]]  # (source, path from the root with /) -> complaints
 TreeChecker = Callable[[dict[str, str]], list[str]]  # {path: source} of a whole tree -> complaints
-
-
-def sources(pattern: str = "*.py") -> list[str]:
-    """Return the paths of the repository's files of a pattern, from its root; no environments, caches and runs."""
-    found = (path.relative_to(ROOT) for path in ROOT.rglob(pattern) if path.is_file())
-    return sorted(p.as_posix() for p in found if not _is_foreign(p))
-
-
-def _is_foreign(path: Path) -> bool:
-    hidden = any(part.startswith(".") and part != ".ci" for part in path.parts)
-    environment = any((ROOT / folder / "pyvenv.cfg").is_file() for folder in path.parents)
-    return hidden or environment or path.parts[0] in NOT_OURS or "__pycache__" in path.parts
-
-
-MODULES = {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in sources()}
-
-
-def imported(source: str, path: str, modules: Iterable[str] = MODULES) -> list[str]:
-    """Return every module that a source names in an import, wherever it stands, as `package.module`."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            package = ".".join(Path(path).parts[:-1][: -node.level + 1 or None]) if node.level else ""
-            module = ".".join(part for part in (package, node.module) if part)
-            # `from data import base` names data.base; `from data.base import Spec` names data.base too
-            found += [f"{module}.{a.name}" if f"{module}.{a.name}" in modules else module for a in node.names]
-    return found
 
 
 def in_tables(source: str) -> list[str]:
@@ -437,7 +408,7 @@ def test_no_rule_flags_what_is_allowed(rule):
     assert rule(INNOCENT, "models/fine.py") == []
 
 
-def test_code_lines_count_neither_comments_nor_docstrings_nor_blank_lines():
+def test_code_lines_exclude_comments_docstrings_and_blanks():
     text = [
         '"""One.',
         "",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cli.main import guarded
+from cli.main import run_command
 from displays.loss_history import epoch_rows, read_losses
 from registry import discovery
 from tests.support.runs import ROOT, Ended
@@ -156,8 +156,8 @@ def plot(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*argv):
-        discovery.forget()
-        code = guarded(plot_losses.main, [str(word) for word in argv])
+        discovery.clear()
+        code = run_command(plot_losses.main, [str(word) for word in argv])
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err)
 
@@ -287,7 +287,7 @@ def test_without_matplotlib_it_says_what_to_do(plot, tmp_path, monkeypatch):
 
 def test_only_this_script_imports_matplotlib():
     """It costs half a second."""
-    from tests.test_house import imported, sources
+    from tests.support.sources import imported, sources
 
     users = [
         path for path in sources() if any(m.startswith("matplotlib") for m in imported((ROOT / path).read_text(), path))
