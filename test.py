@@ -4,8 +4,8 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from cli.main import guarded
-from cli.startup import end_quickly
+from cli.main import run_command
+from cli.startup import skip_interpreter_shutdown
 from options.parse import parse
 from util.errors import CheckpointError, printable
 
@@ -15,56 +15,57 @@ def main(argv, report):
     o = parse(argv, "test")  # answers --help before the slow imports of what follows
     from data.base import Spec
     from data.loading.loader import Loader
-    from inference.sampling import can_generate, unused
-    from inference.tiling import tile
+    from inference.sampling import has_sampler, unused_flag_notes
+    from inference.tiling import apply_tiling
     from options import store, texts
     from pages.results import Results
     from registry.lookup import find
     from serialization import export, weight_files
-    from training.optim import needed
-    from util import device, malloc, seeding
+    from training.optim import inference_networks
+    from util import malloc, seeding
+    from util.device import select_device
 
     folder = Path(o.checkpoints_dir) / o.name
     if folder.is_dir():
         report.error_log = folder / "error.log"
-    which = weight_files.prefix(o.epoch, o.load_iter)
+    which = weight_files.file_prefix(o.epoch, o.load_iter)
     if not o.remembered:
         read_architecture(o, folder, which)
-    where = device.pick(o.gpu_ids)
+    device = select_device(o.gpu_ids)
     seeding.seed_everything(o.seed, o.deterministic)
     known = store.load_spec(folder)
     model_class = find("model", o.model)
-    dataset = None if known and can_generate(model_class) else find("dataset", o.dataset_mode)(o)
+    dataset = None if known and has_sampler(model_class) else find("dataset", o.dataset_mode)(o)
     spec = dataset.spec() if dataset else Spec(**known | {"classes": tuple(known["classes"])})
-    store.adopt(o, spec)
+    store.fill_from_dataset(o, spec)
     model = model_class(o, spec)
-    tile(needed(model), o)
-    export.load(folder, which, needed(model), texts.hint(o))
-    set_mode(model.to(where), o.eval)
-    if where.type == "cpu" and not o.tile:  # with --tile, for huge pictures, memory is what is short
-        malloc.keep()
+    apply_tiling(inference_networks(model), o)
+    export.load(folder, which, inference_networks(model), texts.mismatch_hint(o))
+    set_mode(model.to(device), o.eval)
+    if device.type == "cpu" and not o.tile:  # with --tile, for huge pictures, memory is what is short
+        malloc.keep_freed_memory()
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
-    for note in unused(o.given, generates=dataset is None):
+    for note in unused_flag_notes(o.given, generates=dataset is None):
         print(printable(note))
     if dataset is None:
         generate_sheets(o, model, results, spec.classes)
     else:
         loader = Loader(dataset, o, shuffle=False)
         try:
-            translate(o, model, results, loader.epoch(0), where)
+            translate(o, model, results, loader.epoch(0), device)
         finally:
             loader.close()
     results.close()
     print(printable(f"{results.count} images -> {results.page}"))
 
 
-def translate(o, model, results, batches, where):
+def translate(o, model, results, batches, device):
     """Send batches through the model until the data set or --num_test ends."""
     from inference.translator import Translator
 
     with results.writer:  # whose threads make the files of earlier pictures meanwhile
-        for shown, paths in Translator(o, model, where)(islice(batches, o.num_test)):
+        for shown, paths in Translator(o, model, device)(islice(batches, o.num_test)):
             results.add(shown, paths if o.num_test is None else paths[: o.num_test - results.count])
             if results.count == o.num_test:
                 break
@@ -72,14 +73,16 @@ def translate(o, model, results, batches, where):
 
 def generate_sheets(o, model, results, classes):
     """Have a model that needs no input draw every class (or --classes): a grid, interpolations, single pictures."""
-    from inference.sampling import STEPS, Request, generate
-    from util.class_names import chosen
-    from util.image_io import COLUMNS
+    from inference.sampling import INTERPOLATION_STEPS, Request, sample_sheets
+    from util.class_names import select_classes
+    from util.image_io import SHEET_COLUMNS
 
-    wanted = chosen(o.classes, classes)
-    for kind, number in (("grid", min(COLUMNS, o.num_samples)), ("interpolation", STEPS), ("per_class", o.num_samples)):
-        made = generate(model, Request(kind, wanted, number, o.seed))
-        results.add_sheets(kind, made, min(number, COLUMNS), wanted if kind == "grid" else ())
+    wanted = select_classes(o.classes, classes)
+    columns = min(SHEET_COLUMNS, o.num_samples)
+    numbers = {"grid": columns, "interpolation": INTERPOLATION_STEPS, "per_class": o.num_samples}
+    for kind, number in numbers.items():
+        sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
+        results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())
 
 
 def set_mode(model, evaluate):
@@ -92,24 +95,25 @@ def set_mode(model, evaluate):
 
 def read_architecture(o, folder, which):
     """Set the flags of a folder without options.json from its generator's weights; what the user gave stays."""
-    from networks.infer import infer_generator, kind
+    from networks.infer import infer_generator, weights_description
     from serialization import weight_files
 
     path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"
     if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
         path = folder / f"{which}_net_G_A.pth"
-    found = infer_generator(weights := weight_files.weights(weight_files.existing(path)))
-    if not found and "netG" not in o.given:
-        why = f"holds the weights of {of}" if (of := kind(weights)) else "has the keys of no generator known here"
+    inferred = infer_generator(weights := weight_files.load_weights(weight_files.check_exists(path)))
+    if not inferred and "netG" not in o.given:
+        other = weights_description(weights)
+        why = f"holds the weights of {other}" if other else "has the keys of no generator known here"
         raise CheckpointError("file", path, why, "name its network with --netG, of a --plugin if need be")
-    told = {flag: value for flag, value in found.items() if flag not in o.given}
-    for flag, value in told.items():
+    flags = {flag: value for flag, value in inferred.items() if flag not in o.given}
+    for flag, value in flags.items():
         setattr(o, flag, value)
-    if told:
-        print(printable(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in told.items())))
+    if flags:
+        print(printable(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in flags.items())))
 
 
 if __name__ == "__main__":
-    ended = end_quickly()
-    ended.append(guarded(main, sys.argv[1:]))
+    ended = skip_interpreter_shutdown()
+    ended.append(run_command(main, sys.argv[1:]))
     sys.exit(ended[0])

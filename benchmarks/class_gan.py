@@ -27,13 +27,13 @@ from data.listing.files import list_files, list_folders
 from data.transforms import to_tensor
 
 
-def load(files, size, channels):
+def load_images(files, size, channels):
     """Return pictures (N, C, size, size) in [-1, 1]."""
     scaled = (open_image(f, channels).resize((size, size), Image.Resampling.BICUBIC) for f in files)
     return torch.stack([to_tensor(picture) for picture in scaled])
 
 
-def classifier(channels, classes, size):
+def make_classifier(channels, classes, size):
     """Return a small convolutional network: (N, C, size, size) -> (N, classes)."""
     layers, width, side = [], channels, size
     for n in (32, 64, 128):
@@ -42,37 +42,37 @@ def classifier(channels, classes, size):
     return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.5), nn.Linear(width * side * side, classes))
 
 
-def fit(images, labels, channels, classes, size, epochs):
+def train_classifier(images, labels, channels, classes, size, epochs):
     """Train on four fifths; return the network and its accuracy on the held-out fifth."""
     torch.manual_seed(0)
     order = torch.randperm(len(images))
-    held, seen = order[: len(order) // 5], order[len(order) // 5 :]
-    net = classifier(channels, classes, size)
+    held_out, train_set = order[: len(order) // 5], order[len(order) // 5 :]
+    net = make_classifier(channels, classes, size)
     adam = torch.optim.Adam(net.parameters(), 1e-3)
     for _ in range(epochs):
-        for part in seen[torch.randperm(len(seen))].split(64):
+        for batch in train_set[torch.randperm(len(train_set))].split(64):
             shift = torch.randint(-2, 3, (2,)).tolist()
-            loss = F.cross_entropy(net(images[part].roll(shift, (2, 3))), labels[part])
+            loss = F.cross_entropy(net(images[batch].roll(shift, (2, 3))), labels[batch])
             adam.zero_grad()
             loss.backward()
             adam.step()
-    return net.eval(), accuracy(net, images[held], labels[held])
+    return net.eval(), accuracy(net, images[held_out], labels[held_out])
 
 
 def accuracy(net, images, labels):
     """Return the share of pictures read as their label."""
     with torch.no_grad():
-        guesses = torch.cat([net(part).argmax(1) for part in images.split(256)])
+        guesses = torch.cat([net(batch).argmax(1) for batch in images.split(256)])
     return (guesses == labels).float().mean().item()
 
 
-def spread(images, labels, classes):
+def class_spread(images, labels, classes):
     """Return the mean over classes of the mean L2 pixel distance between pictures of one class."""
     distances = [torch.pdist(images[labels == c].flatten(1)).mean().item() for c in range(classes)]
     return float(np.mean(distances))
 
 
-def generate(args, extra):
+def train_and_generate(args, extra):
     """Train for the minutes given and generate; return the folder of pictures and the seconds trained."""
     name = f"class_gan_{Path(args.dataroot).name}"
     command = [sys.executable, str(ROOT / "train.py"), "--model", "cgan", "--dataroot", args.dataroot, "--name", name]
@@ -107,18 +107,19 @@ def main():
     args = parser.parse_args()
     classes = list_folders(args.dataroot)
     files = [(f, c) for c, name in enumerate(classes) for f in list_files(str(Path(args.dataroot, name)))]
-    real, labels = load([f for f, _ in files], args.size, args.channels), torch.tensor([c for _, c in files])
-    net, held_out = fit(real, labels, args.channels, len(classes), args.size, args.epochs)
+    real, labels = load_images([f for f, _ in files], args.size, args.channels), torch.tensor([c for _, c in files])
+    net, held_out = train_classifier(real, labels, args.channels, len(classes), args.size, args.epochs)
     print(
         f"classifier on {len(real)} real pictures, {len(classes)} classes: held-out accuracy {held_out:.4f}", flush=True
     )
-    folder, seconds = generate(args, args.flags)
-    made = [(folder / f"{name}_{i:04d}_fake.png", c) for c, name in enumerate(classes) for i in range(args.samples)]
-    fake = load([str(f) for f, _ in made], args.size, args.channels)
-    asked = torch.tensor([c for _, c in made])
-    right = accuracy(net, fake, asked)
-    print(f"trained {seconds:.0f} s; {len(fake)} generated pictures: read as the class asked {right:.4f}")
-    ratio = spread(fake, asked, len(classes)) / spread(real, labels, len(classes))
+    folder, seconds = train_and_generate(args, args.flags)
+    files_and_classes = [(folder / f"{name}_{i:04d}_fake.png", c)
+                         for c, name in enumerate(classes) for i in range(args.samples)]  # fmt: skip
+    fake = load_images([str(f) for f, _ in files_and_classes], args.size, args.channels)
+    requested = torch.tensor([c for _, c in files_and_classes])
+    correct = accuracy(net, fake, requested)
+    print(f"trained {seconds:.0f} s; {len(fake)} generated pictures: read as the class asked {correct:.4f}")
+    ratio = class_spread(fake, requested, len(classes)) / class_spread(real, labels, len(classes))
     print(f"mean pixel distance within a class, generated / real: {ratio:.4f}")
 
 

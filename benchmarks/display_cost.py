@@ -28,14 +28,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-PRELOADED = ["torch", "train", "torchvision.transforms.v2", "models.pix2pix", "data.aligned", "data.loading.loader",
+PRELOADED_MODULES = ["torch", "train", "torchvision.transforms.v2", "models.pix2pix", "data.aligned",
+                     "data.loading.loader",
              "training.run", "training.preflight", "displays.visdom", "displays.html",
              "networks.architectures.resnet", "networks.architectures.patchgan"]  # fmt: skip
-RUN = ["--model", "pix2pix", "--dataroot", "demo", "--netG", "resnet_4blocks", "--ngf", "8", "--ndf", "8",
+TRAIN_FLAGS = ["--model", "pix2pix", "--dataroot", "demo", "--netG", "resnet_4blocks", "--ngf", "8", "--ndf", "8",
        "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0", "--n_epochs_decay", "0",
        "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress", "--fixed_samples", "0",
        "--name", "run"]  # fmt: skip
-EPOCH = 60  # steps
+STEPS_PER_EPOCH = 60  # steps
 
 
 def main() -> int:
@@ -43,91 +44,93 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="runs of each kind")
     parser.add_argument("--steps", type=int, default=240, help="steps of a run, 60 an epoch")
-    given = parser.parse_args()
+    args = parser.parse_args()
     context = multiprocessing.get_context("forkserver")  # torch is imported once
-    context.set_forkserver_preload(PRELOADED)
-    found: dict[str, list[dict[str, float]]] = {}
-    with listening() as tarpit, visdom() as real:
-        ways = {"off": ["--display_id", "0"], "on": on(real), "dead port": on(free_port()), "tarpit": on(tarpit),
+    context.set_forkserver_preload(PRELOADED_MODULES)
+    figures_by_variant: dict[str, list[dict[str, float]]] = {}
+    with tarpit_server() as tarpit_port, visdom_server() as visdom_port:
+        variants = {"off": ["--display_id", "0"], "on": visdom_flags(visdom_port),
+                    "dead port": visdom_flags(free_port()), "tarpit": visdom_flags(tarpit_port),
                 "page": ["--display_id", "0", "--html", "--fixed_samples", "8"]}  # fmt: skip
-        for number in range(-1, given.rounds):  # the first is not counted
-            for way, flags in ways.items():
-                if way == "on" and real is None:
+        for number in range(-1, args.rounds):  # the first is not counted
+            for variant, flags in variants.items():
+                if variant == "on" and visdom_port is None:
                     continue
-                ours, theirs = context.Pipe(duplex=False)
-                argv = [*RUN, "--n_epochs", str(max(1, given.steps // EPOCH)), "--max_dataset_size", str(EPOCH), *flags]
-                child = context.Process(target=measured, args=(argv, theirs))
+                receiver, sender = context.Pipe(duplex=False)
+                epochs = str(max(1, args.steps // STEPS_PER_EPOCH))
+                argv = [*TRAIN_FLAGS, "--n_epochs", epochs, "--max_dataset_size", str(STEPS_PER_EPOCH), *flags]
+                child = context.Process(target=train_and_time, args=(argv, sender))
                 child.start()
-                theirs.close()
-                figures = ours.recv()
+                sender.close()
+                figures = receiver.recv()
                 child.join()
                 if number >= 0:
-                    found.setdefault(way, []).append(figures)
-    tell(found)
-    if real is None:
+                    figures_by_variant.setdefault(variant, []).append(figures)
+    print_table(figures_by_variant)
+    if visdom_port is None:
         print("no figures with a server: visdom is not installed (python scripts/install_visdom.py)")
     return 0
 
 
-def on(port: int | None) -> list[str]:
+def visdom_flags(port: int | None) -> list[str]:
     """Return the flags that send plots to a port of this machine."""
     return ["--display_server", "http://127.0.0.1", "--display_port", str(port)]
 
 
-def measured(argv: list[str], answer: Any) -> None:
+def train_and_time(argv: list[str], connection: Any) -> None:
     """Train in this process and send the seconds in display calls a step, of a whole step, and of the display's end."""
     import torch
 
     import train
-    from cli.main import guarded
+    from cli.main import run_command
     from displays.group import Display
 
     torch.set_num_threads(1)
-    spent = dict.fromkeys(("calls", "loop", "processor", "end"), 0.0)
+    seconds_by_part = dict.fromkeys(("calls", "loop", "processor", "end"), 0.0)
     steps = 0
 
-    def timed(method: Any, what: str) -> Any:
+    def time_calls(method: Any, part: str) -> Any:
         def call(*args: Any, **more: Any) -> Any:
             before, processor = time.perf_counter(), time.process_time()
             try:
                 return method(*args, **more)
             finally:
-                spent[what] += time.perf_counter() - before
-                if what == "loop":
-                    spent["processor"] += time.process_time() - processor
+                seconds_by_part[part] += time.perf_counter() - before
+                if part == "loop":
+                    seconds_by_part["processor"] += time.process_time() - processor
 
         return call
 
-    def counted(*args: Any) -> None:
+    def count_step(*args: Any) -> None:
         nonlocal steps
         steps += 1
         step(*args)
 
-    step = timed(Display.step, "calls")
-    Display.step = counted  # type: ignore[method-assign, assignment]
-    Display.epoch = timed(Display.epoch, "calls")  # type: ignore[method-assign]
-    Display.preview = timed(Display.preview, "calls")  # type: ignore[method-assign]
-    Display.close = timed(Display.close, "end")  # type: ignore[method-assign]
-    train.train = timed(train.train, "loop")
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    step = time_calls(Display.step, "calls")
+    Display.step = count_step  # type: ignore[method-assign, assignment]
+    Display.epoch = time_calls(Display.epoch, "calls")  # type: ignore[method-assign]
+    Display.preview = time_calls(Display.preview, "calls")  # type: ignore[method-assign]
+    Display.close = time_calls(Display.close, "end")  # type: ignore[method-assign]
+    train.train = time_calls(train.train, "loop")
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):
         os.chdir(folder)
-        if guarded(train.main, argv):
+        if run_command(train.main, argv):
             raise SystemExit("a run failed")
         os.chdir(ROOT)
-    answer.send({what: seconds / (1 if what == "end" else steps) for what, seconds in spent.items()})
+    connection.send({part: seconds / (1 if part == "end" else steps) for part, seconds in seconds_by_part.items()})
 
 
-def tell(found: dict[str, list[dict[str, float]]]) -> None:
+def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:
     """Print the medians, and how whole steps compare with those of the same round without visdom."""
     print("visdom      display calls   whole step   ratio   processor   ratio   end of the run   longest")
-    for way, runs in found.items():
+    for variant, runs in figures_by_variant.items():
         calls, loop, processor, end = (statistics.median(run[what] for run in runs) for what in runs[0])
         ratios = [
-            statistics.median(run[what] / off[what] for run, off in zip(runs, found["off"], strict=True))
+            statistics.median(run[what] / off[what] for run, off in zip(runs, figures_by_variant["off"], strict=True))
             for what in ("loop", "processor")
         ]
         longest = max(run["end"] for run in runs)
-        print(f"{way:<10} {1000 * calls:>11.3f} ms {1000 * loop:>9.2f} ms {ratios[0]:>7.3f} "
+        print(f"{variant:<10} {1000 * calls:>11.3f} ms {1000 * loop:>9.2f} ms {ratios[0]:>7.3f} "
               f"{1000 * processor:>8.2f} ms {ratios[1]:>7.3f} {end:>14.2f} s {longest:>7.2f} s")  # fmt: skip
 
 
@@ -139,14 +142,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[int]:
+def tarpit_server() -> Iterator[int]:
     """Give the port of a server that accepts every connection and says nothing."""
-    kept = []
+    connections = []
 
     def accept() -> None:
         with contextlib.suppress(OSError):  # closed: the end
             while True:
-                kept.append(server.accept()[0])
+                connections.append(server.accept()[0])
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=accept, daemon=True).start()
@@ -154,10 +157,10 @@ def listening() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def visdom() -> Iterator[int | None]:
+def visdom_server() -> Iterator[int | None]:
     """Give the port of a visdom server, None if there is no visdom."""
-    from displays.visdom_server import RUN as SERVE
-    from displays.visdom_server import answers
+    from displays.visdom_server import RUN_CODE as SERVE
+    from displays.visdom_server import is_visdom_running
 
     if importlib.util.find_spec("visdom") is None:
         yield None
@@ -167,7 +170,7 @@ def visdom() -> Iterator[int | None]:
         command = [sys.executable, "-P", "-c", SERVE, "-port", str(port), "-bind_local", "-env_path", f"{folder}/"]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            while not answers(f"http://127.0.0.1:{port}"):
+            while not is_visdom_running(f"http://127.0.0.1:{port}"):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     server.wait(0.1)
                     raise SystemExit("visdom does not start")

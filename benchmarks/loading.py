@@ -27,10 +27,10 @@ from data.loading.loader import Loader
 from options.parse import parse
 from registry.lookup import find
 
-LOAD, CROP = 286, 256
+LOAD_SIZE, CROP_SIZE = 286, 256
 
 
-class Plain(Dataset):
+class PlainDataset(Dataset):
     """A|B files through Pillow and torchvision, a step at a time: decode, cut, scale, crop, mirror, to floats."""
 
     def __init__(self, folder, count):
@@ -43,16 +43,18 @@ class Plain(Dataset):
         pair = Image.open(self.paths[index]).convert("RGB")
         width, height = pair.size
         halves = pair.crop((0, 0, width // 2, height)), pair.crop((width // 2, 0, width, height))
-        place, flip = (random.randint(0, LOAD - CROP), random.randint(0, LOAD - CROP)), random.random() > 0.5
-        A, B = (prepared(half, place, flip) for half in halves)
+        crop_position = random.randint(0, LOAD_SIZE - CROP_SIZE), random.randint(0, LOAD_SIZE - CROP_SIZE)
+        flip = random.random() > 0.5
+        A, B = (reference_transform(half, crop_position, flip) for half in halves)
         return {"A": A, "B": B, "A_paths": self.paths[index], "B_paths": self.paths[index]}
 
 
-def prepared(image, place, flip):
+def reference_transform(image, crop_position, flip):
     """Return an image as the reference's transforms make it."""
+    left, top = crop_position
     steps = [
-        transforms.Resize([LOAD, LOAD], transforms.InterpolationMode.BICUBIC),
-        transforms.Lambda(lambda i: i.crop((*place, place[0] + CROP, place[1] + CROP))),
+        transforms.Resize([LOAD_SIZE, LOAD_SIZE], transforms.InterpolationMode.BICUBIC),
+        transforms.Lambda(lambda i: i.crop((left, top, left + CROP_SIZE, top + CROP_SIZE))),
         transforms.Lambda(lambda i: i.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else i),
         transforms.ToTensor(),
         transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -60,47 +62,47 @@ def prepared(image, place, flip):
     return transforms.Compose(steps)(image)
 
 
-def generate(folder, count):
+def write_pairs(folder, count):
     """Write pairs of generated scenes, enlarged to 512x256, as JPEG files."""
     (folder / "train").mkdir()
-    names = demo.names("demo/train")
+    names = demo.list_paths("demo/train")
     for number in range(count):
-        image = demo.draw(names[number % len(names)]).resize((512, 256), Image.Resampling.BICUBIC)
+        image = demo.draw_image(names[number % len(names)]).resize((512, 256), Image.Resampling.BICUBIC)
         image.save(folder / "train" / f"{number:04d}.jpg", quality=90)
 
 
-def ours(folder, count, workers, cache):
+def make_loader(folder, count, workers, cache):
     """Return a loader of the very data set that train.py uses."""
     o = parse(["--model", "pix2pix", "--dataroot", str(folder), "--name", "loading", "--num_threads", str(workers),
                "--cache", cache, "--max_dataset_size", str(count), "--overwrite"], "train")  # fmt: skip
     dataset = find("dataset", "aligned")(o)
     dataset.spec()
     loader = Loader(dataset, o, shuffle=True)
-    loader.sample()  # as train.py does, which rehearses a step with it
+    loader.example_batch()  # as train.py does, which rehearses a step with it
     return loader
 
 
-def rate(batches):
+def batches_per_second(batches):
     """Return batches a second, the first, which starts the workers, aside."""
     next(batches)
-    began, number = time.perf_counter(), 0
+    start, number = time.perf_counter(), 0
     for _ in batches:
         number += 1
-    return number / (time.perf_counter() - began)
+    return number / (time.perf_counter() - start)
 
 
 def same_pixels(folder):
     """Return whether a picture of ours is one of the plain way's, to the bit, cached ones too."""
-    plain, kept = (ours(folder, 8, 0, cache) for cache in ("off", "ram"))
+    plain, cached = (make_loader(folder, 8, 0, cache) for cache in ("off", "ram"))
     for epoch in (1, 2):
-        for one, other in zip(plain.epoch(epoch), kept.epoch(epoch), strict=True):
+        for one, other in zip(plain.epoch(epoch), cached.epoch(epoch), strict=True):
             if not (torch.equal(one["A"], other["A"]) and torch.equal(one["B"], other["B"])):
                 return False
     batch = next(plain.epoch(1))
     pair = Image.open(batch["path_A"][0]).convert("RGB")
     half = pair.crop((0, 0, pair.width // 2, pair.height))
-    every = (prepared(half, (x, y), flip) for x in range(LOAD - CROP + 1) for y in range(LOAD - CROP + 1)
-             for flip in (False, True))  # fmt: skip
+    positions = range(LOAD_SIZE - CROP_SIZE + 1)
+    every = (reference_transform(half, (x, y), flip) for x in positions for y in positions for flip in (False, True))
     return any(torch.equal(batch["A"][0], one) for one in every)
 
 
@@ -111,26 +113,26 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--workers", default="0,2")
-    a = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = a.dataroot or Path(scratch)
-        if not a.dataroot:
-            generate(folder, a.pairs)
+        folder = args.dataroot or Path(scratch)
+        if not args.dataroot:
+            write_pairs(folder, args.pairs)
         print(f"pixels the same as the plain way's, cached or not: {same_pixels(folder)}")
-        for workers in map(int, a.workers.split(",")):
-            loaders = {cache: ours(folder, a.pairs, workers, cache) for cache in ("off", "ram")}
+        for workers in map(int, args.workers.split(",")):
+            loaders = {cache: make_loader(folder, args.pairs, workers, cache) for cache in ("off", "ram")}
             rates: dict[str, list[float]] = {"plain": [], "off": [], "ram": []}
             for _ in loaders["ram"].epoch(1):
                 pass  # fills the cache
-            for number in range(a.rounds):
-                plain = DataLoader(Plain(folder, a.pairs), batch_size=1, shuffle=True, num_workers=workers)
-                rates["plain"].append(rate(iter(plain)))
+            for number in range(args.rounds):
+                plain = DataLoader(PlainDataset(folder, args.pairs), batch_size=1, shuffle=True, num_workers=workers)
+                rates["plain"].append(batches_per_second(iter(plain)))
                 for cache, loader in loaders.items():
-                    rates[cache].append(rate(loader.epoch(2 + number)))
-            for way, words in (("plain", "Pillow, plainly"), ("off", "uncached"), ("ram", "from the cache")):
-                median = statistics.median(rates[way])
-                ratio = statistics.median(x / y for x, y in zip(rates[way], rates["plain"], strict=True))
-                print(f"{workers} workers, {words:<16} {median:7.0f} pairs/s   {ratio:5.2f}x", flush=True)
+                    rates[cache].append(batches_per_second(loader.epoch(2 + number)))
+            for variant, description in (("plain", "Pillow, plainly"), ("off", "uncached"), ("ram", "from the cache")):
+                median = statistics.median(rates[variant])
+                ratio = statistics.median(x / y for x, y in zip(rates[variant], rates["plain"], strict=True))
+                print(f"{workers} workers, {description:<16} {median:7.0f} pairs/s   {ratio:5.2f}x", flush=True)
             for loader in loaders.values():
                 loader.close()
 

@@ -15,28 +15,29 @@ from typing import Any
 
 import torch
 
-CPU = ["--gpu_ids", "-1", "--num_threads", "0"]
-START = "start.pt"
-CHECKED = 3  # so many first steps are compared with the reference's
-SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # pictures, channels, side
-ON_GPU = [(16, 256, 64), (64, 256, 64), (16, 512, 32)]
+CPU_FLAGS = ["--gpu_ids", "-1", "--num_threads", "0"]
+START_FILE = "start.pt"
+COMPARED_STEPS = 3  # so many first steps are compared with the reference's
+CPU_CONV_SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # pictures, channels, side
+GPU_CONV_SHAPES = [(16, 256, 64), (64, 256, 64), (16, 512, 32)]
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-class Step:
+class TrainingStep:
     """A training step on one batch, with what train.py does for each."""
 
     def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
-        from training.dry_run import counted
+        from training.dry_run import count_flops_and_activations
 
         self._make(argv, shared, device)
-        flops, _ = counted(self.run.model, self.batch, self.run.o.accumulate)  # which leaves it without values
-        del self.run  # its optimizers have them still
+        # which leaves it without values; its optimizers have them still
+        flops, _ = count_flops_and_activations(self.run.model, self.batch, self.run.o.accumulate)
+        del self.run
         gc.collect()
         self._make(argv, shared, device)
         self.facts: dict[str, Any] = {"flops": flops, "items": len(self.batch["A"])}
@@ -47,15 +48,16 @@ class Step:
         from options.parse import parse
         from train import build
         from training.run import Run
-        from util.device import move, pick
+        from util.device import select_device, to_device
 
-        flags = [*argv, *CPU, "--displays", "console", "--name", "bench", "--checkpoints_dir", shared, "--overwrite"]
+        flags = [*argv, *CPU_FLAGS, "--displays", "console", "--name", "bench", "--checkpoints_dir", shared,
+                 "--overwrite"]  # fmt: skip
         o = parse([*flags, "--gpu_ids", str(device)], "train")
-        self.where = pick(o.gpu_ids)
-        loader, spec, model, _ = build(o, self.where)
-        self.batch = move(next(loader.epoch(1)), self.where)
+        self.device = select_device(o.gpu_ids)
+        loader, spec, model, _ = build(o, self.device)
+        self.batch = to_device(next(loader.epoch(1)), self.device)
         loader.close()
-        self.run = Run(o, Path(shared), model, self.where, 1, spec.classes)
+        self.run = Run(o, Path(shared), model, self.device, 1, spec.classes)
         self.run.begin_epoch()
         self.step = 0
 
@@ -64,24 +66,23 @@ class Step:
         from train import train_step
 
         run = self.run
-        _, losses = train_step(**run.trained, batch=self.batch, step=self.step, admits=run.admits,
-                               parts=run.o.accumulate)  # fmt: skip
-        run.means.add(losses)
+        _, losses = train_step(**run.step_args, batch=self.batch, step=self.step)
+        run.losses.add(losses)
         self.step += 1
-        wait_for(self.where)
+        synchronize(self.device)
         return losses
 
 
-class Numbers(Step):
+class StepLosses(TrainingStep):
     """The losses of some first steps in 64 bits; where they begin is left for the other side."""
 
     def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
         self._make(argv, shared, device)
         weights = {name: net.state_dict() for name, net in self.run.networks().items()}
-        torch.save({"weights": weights, "A": self.batch["A"], "B": self.batch["B"]}, Path(shared, START))
+        torch.save({"weights": weights, "A": self.batch["A"], "B": self.batch["B"]}, Path(shared, START_FILE))
         self.run.model.double()
         self.batch = {name: v.double() if torch.is_tensor(v) else v for name, v in self.batch.items()}
-        self.facts = {"numbers": [self.losses(number) for number in range(CHECKED)]}
+        self.facts = {"numbers": [self.losses(number) for number in range(COMPARED_STEPS)]}
 
     def losses(self, seed: int) -> dict[str, float]:
         """Return the losses of a step with draws from a seed."""
@@ -90,34 +91,34 @@ class Numbers(Step):
         return {name: float(torch.as_tensor(value).detach()) for name, value in terms.items()}
 
 
-class Peak:
+class PeakConvolution:
     """The fastest of some convolutions, forward alone: what this machine, or a GPU, can do."""
 
     def __init__(self, home: str, device: int = -1):
-        from util.device import pick
+        from util.device import select_device
 
-        self.ways, self.where = [], pick(str(device))
+        self.convs, self.device = [], select_device(str(device))
         torch.backends.cudnn.benchmark = True  # as train.py has it for pictures of one size
-        for number, channels, side in SHAPES if device < 0 else ON_GPU:
-            x = torch.randn(number, channels, side, side, device=self.where)
+        for number, channels, side in CPU_CONV_SHAPES if device < 0 else GPU_CONV_SHAPES:
+            x = torch.randn(number, channels, side, side, device=self.device)
             flops = 2 * 9 * channels**2 * number * side**2
             for layout in (torch.contiguous_format, torch.channels_last):
-                ours = torch.nn.Conv2d(channels, channels, 3, padding=1).to(self.where).to(memory_format=layout)
-                put = x.to(memory_format=layout)
-                self.ways.append((self.rate(ours, put, flops), flops, ours, put))
-        _, flops, self.conv, self.x = max(self.ways, key=lambda way: way[0])
+                conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(self.device).to(memory_format=layout)
+                conv_input = x.to(memory_format=layout)
+                self.convs.append((self.measure_flops(conv, conv_input, flops), flops, conv, conv_input))
+        _, flops, self.conv, self.x = max(self.convs, key=lambda candidate: candidate[0])
         self.repeats = max(1, round((2e10 if device < 0 else 1e13) / flops))
         self.facts = {"flops": flops * self.repeats, "shape": list(self.x.shape)}
 
-    def rate(self, conv: Any, x: torch.Tensor, flops: int) -> float:
+    def measure_flops(self, conv: Any, x: torch.Tensor, flops: int) -> float:
         """Return the best FLOP/s of a few calls."""
         best = 0.0
         with torch.inference_mode():
             for _ in range(6):
-                began = time.perf_counter()
+                start = time.perf_counter()
                 conv(x)
-                wait_for(self.where)
-                best = max(best, flops / (time.perf_counter() - began))
+                synchronize(self.device)
+                best = max(best, flops / (time.perf_counter() - start))
         return best
 
     def once(self) -> None:
@@ -125,10 +126,10 @@ class Peak:
         with torch.inference_mode():
             for _ in range(self.repeats):
                 self.conv(self.x)
-        wait_for(self.where)
+        synchronize(self.device)
 
 
-class Load:
+class LoadPairs:
     """An epoch of pairs from JPEG files, through the loader that train.py uses."""
 
     def __init__(self, home: str, shared: str, pairs: int, workers: int = 0, cache: str = "off"):
@@ -137,8 +138,8 @@ class Load:
         folder = Path(shared, "pairs")
         if not folder.is_dir():
             folder.mkdir()
-            loading.generate(folder, pairs)
-        self.loader, self.epoch = loading.ours(folder, pairs, workers, cache), 0
+            loading.write_pairs(folder, pairs)
+        self.loader, self.epoch = loading.make_loader(folder, pairs, workers, cache), 0
         self.facts = {"items": pairs}
         self.once()
 
@@ -149,33 +150,33 @@ class Load:
             pass
 
 
-class Save:
+class SaveRun:
     """Writing the whole state and the networks' files of a run."""
 
     def __init__(self, home: str, argv: list[str], shared: str):
-        self.of = Step(home, argv, shared)
+        self.training_step = TrainingStep(home, argv, shared)
         self.facts = {"items": 1}
 
     def once(self) -> None:
         """Save as training does."""
-        self.of.run.at.step += 1
-        self.of.run.save_latest()
+        self.training_step.run.progress.step += 1
+        self.training_step.run.save_latest()
 
 
-class Resume(Save):
+class ResumeRun(SaveRun):
     """Reading it back, as --continue_train does."""
 
     def __init__(self, home: str, argv: list[str], shared: str):
         super().__init__(home, argv, shared)
         super().once()
-        self.of.run.o.continue_train = True
+        self.training_step.run.o.continue_train = True
 
     def once(self) -> None:
         """Make the run anew from its folder."""
         from training.run import Run
 
-        run = self.of.run
-        run.gates.open_all()  # as a new model is
+        run = self.training_step.run
+        run.params.set_all_trainable()  # as a new model is
         Run(run.o, run.folder, run.model, run.device, 1, run.classes)
 
 
@@ -190,7 +191,7 @@ class ResultsPage:
         from benchmarks import page_speed
 
         with tempfile.TemporaryDirectory() as folder:
-            page_speed.results(Path(folder, "results"), self.rows)
+            page_speed.write_results_page(Path(folder, "results"), self.rows)
 
 
 class TrainingPage:
@@ -204,7 +205,7 @@ class TrainingPage:
         from benchmarks import page_speed
 
         with tempfile.TemporaryDirectory() as folder:
-            page_speed.training(Path(folder), self.epochs)
+            page_speed.write_training_page(Path(folder), self.epochs)
 
 
 class Command:
@@ -222,7 +223,7 @@ class Command:
         return None
 
 
-class Until(Command):
+class CommandUntil(Command):
     """A command from its start until it has printed a line that matches, or made a file that does; then it is ended."""
 
     def __init__(self, home: str, argv: list[str], shared: str, line: str = "", file: str = ""):
@@ -236,22 +237,25 @@ class Until(Command):
         shutil.rmtree(self.folder, ignore_errors=True)
         with subprocess.Popen(self.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
-                came = appears(process, self.folder, self.file) if self.file else printed(process, self.line)
+                if self.file:
+                    is_done = wait_for_file(process, self.folder, self.file)
+                else:
+                    is_done = wait_for_line(process, self.line)
             finally:
                 process.kill()
-        if not came:
+        if not is_done:
             raise SystemExit(
                 f"{self.argv[1]} ended with {process.returncode} before there was {self.line or self.file}"
             )
 
 
-def printed(process: subprocess.Popen[str], line: str) -> bool:
+def wait_for_line(process: subprocess.Popen[str], line: str) -> bool:
     """Wait until a process prints what a pattern finds; return whether it did before it ended."""
     assert process.stdout is not None
-    return any(re.search(line, said) for said in process.stdout)
+    return any(re.search(line, output_line) for output_line in process.stdout)
 
 
-def appears(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool:
+def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool:
     """Wait until there is a file of this pattern below a folder; return whether there is before the process ended."""
     while process.poll() is None and not any(folder.rglob(pattern)):
         time.sleep(0.005)
@@ -266,20 +270,20 @@ class Translate(Command):
         self.results = Path(shared, f"results_of_{Path(home).name}")
         super().__init__(home, [word.replace("{results}", str(self.results)) for word in argv], shared, items - 1)
         self.once()
-        self.facts["numbers"] = [first_picture(self.results)]
+        self.facts["numbers"] = [first_picture_stats(self.results)]
 
     def once(self) -> float:
         """Return the seconds that all pictures but the first one took."""
         shutil.rmtree(self.results, ignore_errors=True)
-        with tempfile.TemporaryFile("w+") as said:
-            process = subprocess.Popen(self.argv, stdout=said, stderr=said, text=True)
-            appears(process, self.results, "*_fake*.png")
-            began = time.perf_counter()
+        with tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(self.argv, stdout=log, stderr=log, text=True)
+            wait_for_file(process, self.results, "*_fake*.png")
+            start = time.perf_counter()
             code = process.wait()
-            took = time.perf_counter() - began
-            said.seek(0)
+            took = time.perf_counter() - start
+            log.seek(0)
             if code:
-                raise SystemExit(f"{self.argv[1]} ended with {code}: {said.read().strip()[-300:]}")
+                raise SystemExit(f"{self.argv[1]} ended with {code}: {log.read().strip()[-300:]}")
         return took
 
 
@@ -292,16 +296,16 @@ def prepare_translation(shared: Path, number: int, ngf: int) -> None:
 
     (shared / "pictures").mkdir()
     (shared / "bench").mkdir()
-    names = demo.names("demo/train")
+    names = demo.list_paths("demo/train")
     for count in range(number):
-        picture = demo.draw(names[count % len(names)]).resize((256, 256))
+        picture = demo.draw_image(names[count % len(names)]).resize((256, 256))
         picture.save(shared / "pictures" / f"{count:04d}.jpg", quality=90)
     torch.manual_seed(0)
     net = Resnet(3, 3, 9, ngf)
     torch.save(net.state_dict(), shared / "bench" / "latest_net_G.pth")
 
 
-def first_picture(results: Path) -> dict[str, float]:
+def first_picture_stats(results: Path) -> dict[str, float]:
     """Return mean and spread of the first translated picture, out of 255."""
     import numpy as np
     from PIL import Image

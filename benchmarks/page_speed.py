@@ -18,75 +18,76 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from displays.html import Html
-from pages.gallery import Book
+from pages.gallery import PagedGallery
 from pages.rows import Column, Picture
 from util.image_io import save_image
-from util.progress import Position
+from util.progress import Progress
 
 LABELS = ("real_A", "fake_B", "real_B")
 
 
-def results(folder: Path, number: int) -> float:
+def write_results_page(folder: Path, number: int) -> float:
     """Write a results page of so many rows; return the seconds that pages took beside pictures."""
     (folder / "images").mkdir(parents=True)
     picture = folder / "images" / "one.png"
     save_image(np.zeros((64, 64, 3), np.uint8), picture)
-    book, seconds = Book(folder, "results", "<h1>results</h1>", [Column("L1", "lower"), Column("PSNR", "higher")]), 0.0
+    columns, seconds = [Column("L1", "lower"), Column("PSNR", "higher")], 0.0
+    gallery = PagedGallery(folder, "results", "<h1>results</h1>", columns)
     for i in range(number):
         name = f"picture {i:05d}"
         for label in LABELS:
             (folder / "images" / f"{name}_{label}.png").hardlink_to(picture)
-        begun = time.perf_counter()
-        book.add(name, [Picture(label, f"_{label}.png", 64, 64) for label in LABELS], [i / number, 30 - i / number])
-        seconds += time.perf_counter() - begun
-    begun = time.perf_counter()
-    book.close()
-    return seconds + time.perf_counter() - begun
+        start = time.perf_counter()
+        gallery.add(name, [Picture(label, f"_{label}.png", 64, 64) for label in LABELS], [i / number, 30 - i / number])
+        seconds += time.perf_counter() - start
+    start = time.perf_counter()
+    gallery.close()
+    return seconds + time.perf_counter() - start
 
 
-def training(folder: Path, epochs: int) -> list[float]:
+def write_training_page(folder: Path, epochs: int) -> list[float]:
     """Write a training page after each of so many epochs; return the seconds of each update."""
     o = SimpleNamespace(print_freq=1, update_html_freq=1, display_winsize=64, name="run", given=set(), gan_mode="lsgan",
                         dataset_mode="aligned")  # fmt: skip
-    sink, at, seconds = Html(o, folder), Position(epoch_size=10, last_epoch=epochs), []
+    sink, at, seconds = Html(o, folder), Progress(epoch_size=10, last_epoch=epochs), []
     pictures = {label: np.full((64, 64, 3), 99, np.uint8) for label in LABELS}
     for epoch in range(1, epochs + 1):
         at.epoch, at.seen = epoch, 0
         for _ in range(10):
             at.advance(1, 0.1, 0.1)
             sink.curves.add(at.at, {f"loss_{i}": 1 / at.step + i for i in range(8)})
-        begun = time.perf_counter()
+        start = time.perf_counter()
         sink.images(at, pictures)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return seconds
 
 
-def opened(page_file: Path, selector: str) -> str:
+def describe_opening(page_file: Path, selector: str) -> str:
     """Return how long Chromium takes until a page is loaded and shows what it should."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
         return "not opened: no Chromium here"
     from playwright.sync_api import sync_playwright
 
-    took = []
+    seconds = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for _ in range(5):
             page = browser.new_page()
-            begun = time.perf_counter()
+            start = time.perf_counter()
             page.goto(page_file.resolve().as_uri(), wait_until="load")
             page.wait_for_selector(selector)
-            took.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - start)
             page.close()
         browser.close()
-    return f"opens in {statistics.median(took):.2f} s"
+    return f"opens in {statistics.median(seconds):.2f} s"
 
 
-def said(folder: Path, selector: str) -> str:
+def describe_page(folder: Path, selector: str) -> str:
     """Return how large the files of a page are, and how fast it opens."""
     largest = [max(p.stat().st_size for p in folder.glob(pattern)) / 1000 for pattern in ("*.html", "*.js")]
     sizes = f"largest page {largest[0]:.0f} kB, its data {largest[1]:.0f} kB"
-    return f"{sizes}, {opened(folder / 'index.html', selector)}"
+    return f"{sizes}, {describe_opening(folder / 'index.html', selector)}"
 
 
 def main() -> None:
@@ -94,17 +95,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=1_000)
-    o = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        took = results(folder / "results", o.rows)
-        told = said(folder / "results", ".row")
-        print(f"{o.rows} rows: written in {took:.2f} s beside the pictures, {told}")
-        each = training(folder / "run", o.epochs)
-        tenth = max(1, len(each) // 10)
-        early, late = (f"{statistics.median(part) * 1000:.0f} ms" for part in (each[:tenth], each[-tenth:]))
-        told = said(folder / "run" / "web", ".curve")
-        print(f"{o.epochs} epochs: an update {early} at first, {late} at the end (pictures included), {told}")
+        seconds = write_results_page(folder / "results", args.rows)
+        description = describe_page(folder / "results", ".row")
+        print(f"{args.rows} rows: written in {seconds:.2f} s beside the pictures, {description}")
+        update_seconds = write_training_page(folder / "run", args.epochs)
+        tenth = max(1, len(update_seconds) // 10)
+        ends = update_seconds[:tenth], update_seconds[-tenth:]
+        early, late = (f"{statistics.median(part) * 1000:.0f} ms" for part in ends)
+        description = describe_page(folder / "run" / "web", ".curve")
+        print(f"{args.epochs} epochs: an update {early} at first, {late} at the end (pictures included), {description}")
 
 
 if __name__ == "__main__":

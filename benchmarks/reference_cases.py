@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.our_cases import CHECKED, CPU, START, Translate, wait_for
+from benchmarks.our_cases import COMPARED_STEPS, CPU_FLAGS, START_FILE, Translate, synchronize
 
 
-def options(home: str, argv: list[str], shared: str, device: int = -1) -> Any:
+def reference_options(home: str, argv: list[str], shared: str, device: int = -1) -> Any:
     """Return its options, read by its own parser."""
-    sys.argv = ["train.py", *argv, *CPU, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs")),
+    sys.argv = ["train.py", *argv, *CPU_FLAGS, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs")),
                 "--gpu_ids", str(device)]  # fmt: skip
     from options.train_options import TrainOptions  # type: ignore[attr-defined]
 
@@ -28,16 +28,16 @@ def options(home: str, argv: list[str], shared: str, device: int = -1) -> Any:
     return opt
 
 
-class Step:
+class TrainingStep:
     """A training step from the weights and on the batch that our side left."""
 
     dtype = torch.float32
 
     def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
-        opt = options(home, argv, shared, device)
+        opt = reference_options(home, argv, shared, device)
         from models import create_model  # type: ignore[attr-defined]
 
-        start = torch.load(Path(shared, START), map_location="cpu", weights_only=True)
+        start = torch.load(Path(shared, START_FILE), map_location="cpu", weights_only=True)
         self.model = create_model(opt)
         for name, weights in start["weights"].items():
             net = vars(self.model)[f"net{name}"]
@@ -53,17 +53,17 @@ class Step:
         """Do a step."""
         self.model.set_input(self.batch)
         self.model.optimize_parameters()
-        wait_for(self.model.device)
+        synchronize(self.model.device)
 
 
-class Numbers(Step):
+class StepLosses(TrainingStep):
     """The losses of some first steps in 64 bits."""
 
     dtype = torch.float64
 
     def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
         super().__init__(home, argv, shared, device)
-        self.facts = {"numbers": [self.losses(seed) for seed in range(CHECKED)]}
+        self.facts = {"numbers": [self.losses(seed) for seed in range(COMPARED_STEPS)]}
 
     def losses(self, seed: int) -> dict[str, float]:
         """Return the losses of a step with draws from a seed."""
@@ -72,12 +72,12 @@ class Numbers(Step):
         return dict(self.model.get_current_losses())
 
 
-class Load:
+class LoadPairs:
     """An epoch of pairs from the JPEG files that our side left, through its own loader."""
 
     def __init__(self, home: str, shared: str, pairs: int, workers: int = 0):
         argv = ["--model", "pix2pix", "--dataroot", str(Path(shared, "pairs")), "--num_threads", str(workers)]
-        opt = options(home, argv, shared)
+        opt = reference_options(home, argv, shared)
         opt.num_threads = workers
         from data import create_dataset  # type: ignore[attr-defined]
 
@@ -91,4 +91,4 @@ class Load:
             pass
 
 
-__all__ = ["Load", "Numbers", "Step", "Translate"]
+__all__ = ["LoadPairs", "StepLosses", "TrainingStep", "Translate"]

@@ -12,59 +12,59 @@ from typing import Any
 
 from benchmarks import many_files
 from benchmarks.harness import stats
-from benchmarks.harness.process import Side
+from benchmarks.harness.process import CaseProcess
 from util.errors import OptionError
 
-STEP = ["--model", "cycle_gan", "--netG", "resnet_6blocks", "--dataroot", "demo"]
-Sides = Callable[[float, Path], tuple[str, dict[str, Any]]]
+STEP_FLAGS = ["--model", "cycle_gan", "--netG", "resnet_6blocks", "--dataroot", "demo"]
+CaseFactory = Callable[[float, Path], tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity that grows. at(x, folder) says which class, with what settings, is timed at x."""
+    """One quantity that grows. make_case(x, folder) says which class, with what settings, is timed at x."""
 
     title: str
     points: tuple[int, ...]
-    at: Sides
+    make_case: CaseFactory
     per_item: bool = False  # whether time is told for each of a point's items
 
 
-def step(flags: Callable[[int], list[str]]) -> Sides:
+def step_case(flags: Callable[[int], list[str]]) -> CaseFactory:
     """Return how a training step with these flags is made."""
-    return lambda x, folder: ("our_cases:Step", {"argv": [*STEP, *flags(int(x))], "shared": str(folder)})
+    return lambda x, folder: ("our_cases:TrainingStep", {"argv": [*STEP_FLAGS, *flags(int(x))], "shared": str(folder)})
 
 
-def curves(quick: bool) -> dict[str, Curve]:
+def make_curves(quick: bool) -> dict[str, Curve]:
     """Return all curves by name; quick: two short points each."""
 
     def some(*points: int) -> tuple[int, ...]:
         return points[:2] if quick else points
 
-    def shape(side: int, width: int) -> list[str]:
+    def size_flags(side: int, width: int) -> list[str]:
         return ["--load_size", str(side), "--crop_size", str(side), "--ngf", str(width), "--ndf", str(width)]
 
     side, width, pairs = (32, 2, 4) if quick else (128, 16, 100)
     return {
         "batch": Curve("pictures a batch", some(1, 2, 4, 8),
-                       step(lambda n: [*shape(side, width), "--batch_size", str(n)])),
-        "size": Curve("side of a picture", some(64, 128, 256, 512), step(lambda n: shape(n, width // 2))),
-        "ngf": Curve("ngf and ndf", some(8, 16, 32, 64), step(lambda n: shape(side, n))),
-        "files": Curve("files, listed and looked at first", some(100, 1000, 10_000, 100_000, 1_000_000), list_files),
+                       step_case(lambda n: [*size_flags(side, width), "--batch_size", str(n)])),
+        "size": Curve("side of a picture", some(64, 128, 256, 512), step_case(lambda n: size_flags(n, width // 2))),
+        "ngf": Curve("ngf and ndf", some(8, 16, 32, 64), step_case(lambda n: size_flags(side, n))),
+        "files": Curve("files, listed and looked at first", some(100, 1000, 10_000, 100_000, 1_000_000), listing_case),
         "epochs": Curve("epochs on the training page, an update", some(10, 30, 100, 300, 1000),
                         lambda n, _: ("our_cases:TrainingPage", {"epochs": int(n)}), per_item=True),
         "workers": Curve("workers, a pair", some(1, 2, 4), lambda n, folder: (
-            "our_cases:Load", {"shared": str(folder), "pairs": pairs, "workers": int(n)}), per_item=True),
+            "our_cases:LoadPairs", {"shared": str(folder), "pairs": pairs, "workers": int(n)}), per_item=True),
     }  # fmt: skip
 
 
-def list_files(number: float, folder: Path) -> tuple[str, dict[str, Any]]:
+def listing_case(number: float, folder: Path) -> tuple[str, dict[str, Any]]:
     """Write so many tiny pictures; return how a data set over them is made."""
-    many_files.write(folder / "files", int(number))
+    many_files.write_files(folder / "files", int(number))
     time.sleep(2.5)  # folders that changed this moment are not remembered
-    return "scaling:Listing", {"folder": str(folder / "files" / "train")}
+    return "scaling:DatasetListing", {"folder": str(folder / "files" / "train")}
 
 
-class Listing:
+class DatasetListing:
     """Making a data set over a folder for the first time: listing it and looking at headers."""
 
     def __init__(self, home: str, folder: str):
@@ -88,73 +88,73 @@ class Listing:
 
 
 @contextmanager
-def place() -> Iterator[Path]:
+def memory_folder() -> Iterator[Path]:
     """Give a folder in memory, where there is one: disks are not what is measured."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         yield Path(folder)
 
 
-def point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
+def measure_point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
     """Return median seconds and peak MB at one point, in a process of its own."""
-    with place() as folder:
-        maker, settings = curve.at(x, folder)
-        with Side(maker, settings) as side:
-            side.times(1)
-            began = time.monotonic()
+    with memory_folder() as folder:
+        maker, settings = curve.make_case(x, folder)
+        with CaseProcess(maker, settings) as process:
+            process.time_runs(1)
+            start = time.monotonic()
             seconds: list[float] = []
-            while len(seconds) < rounds and (len(seconds) < 2 or time.monotonic() - began < 20):
-                seconds += side.times(1)[0]
-            items = side.facts["items"] if curve.per_item else 1
-            return {"x": x, "seconds": statistics.median(seconds) / items, "peak_mb": side.peak()["host"]}
+            while len(seconds) < rounds and (len(seconds) < 2 or time.monotonic() - start < 20):
+                seconds += process.time_runs(1)[0]
+            items = process.facts["items"] if curve.per_item else 1
+            return {"x": x, "seconds": statistics.median(seconds) / items, "peak_mb": process.peak_memory()["host"]}
 
 
-def measured(names: list[str], quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
+def measure_scaling(names: list[str], quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
     """Return the points and exponents of the named curves, or of all, and their table."""
-    every = curves(quick)
+    curves = make_curves(quick)
     for name in names:
-        if name not in every:
-            raise OptionError("option", f"--cases {name}", "is no curve", f"choose from {', '.join(every)}")
-    found, rows = {}, []
-    bare = bare_memory()
-    for name in names or every:
-        curve = every[name]
-        points = [point(curve, x, rounds) for x in curve.points]
-        found[name] = {"points": points, **exponents(points, bare)}
-        print(name, found[name], flush=True)
-        rows.append(line(curve.title, found[name]))
+        if name not in curves:
+            raise OptionError("option", f"--cases {name}", "is no curve", f"choose from {', '.join(curves)}")
+    fits, rows = {}, []
+    bare = bare_memory_mb()
+    for name in names or curves:
+        curve = curves[name]
+        points = [measure_point(curve, x, rounds) for x in curve.points]
+        fits[name] = {"points": points, **fit_exponents(points, bare)}
+        print(name, fits[name], flush=True)
+        rows.append(table_row(curve.title, fits[name]))
     heads = ["grows with", "measured at", "time", "exponent", "last step", "peak MB", "exponent"]
-    return found, stats.table(heads, rows)
+    return fits, stats.markdown_table(heads, rows)
 
 
-def bare_memory() -> float:
+def bare_memory_mb() -> float:
     """Return the MB that a process with torch loaded has before anything is computed: no part of the growth."""
-    with place() as folder, Side("scaling:Nothing", {"folder": str(folder)}) as side:
-        return side.peak()["host"]
+    with memory_folder() as folder, CaseProcess("scaling:ImportsOnly", {"folder": str(folder)}) as process:
+        return process.peak_memory()["host"]
 
 
-class Nothing:
+class ImportsOnly:
     """What there is before anything is computed."""
 
     def __init__(self, home: str, folder: str):
         import train
         from training.run import Run
 
-        self.used = train.train_step, Run
+        self.imported = train.train_step, Run
         self.facts: dict[str, Any] = {}
 
 
-def exponents(points: list[dict[str, float]], bare: float) -> dict[str, float]:
+def fit_exponents(points: list[dict[str, float]], bare: float) -> dict[str, float]:
     """Return the exponents of time, of time between the last two points, and of memory beyond a bare process."""
     xs = [p["x"] for p in points]
-    times, more = [p["seconds"] for p in points], [max(1.0, p["peak_mb"] - bare) for p in points]
-    return {"time": stats.exponent(xs, times), "time_last": stats.exponent(xs[-2:], times[-2:]),
-            "memory": stats.exponent(xs, more), "bare_mb": bare}  # fmt: skip
+    times, memory = [p["seconds"] for p in points], [max(1.0, p["peak_mb"] - bare) for p in points]
+    return {"time": stats.power_law_exponent(xs, times), "time_last": stats.power_law_exponent(xs[-2:], times[-2:]),
+            "memory": stats.power_law_exponent(xs, memory), "bare_mb": bare}  # fmt: skip
 
 
-def line(title: str, found: dict[str, Any]) -> list[str]:
+def table_row(title: str, fit: dict[str, Any]) -> list[str]:
     """Return a curve's line of the table."""
-    points = found["points"]
+    points = fit["points"]
     return [title, ", ".join(f"{p['x']:,}" for p in points),
-            ", ".join(stats.in_time(p["seconds"]) for p in points),
-            f"{found['time']:.2f}", f"{found['time_last']:.2f}",
-            ", ".join(f"{p['peak_mb']:.0f}" for p in points), f"{found['memory']:.2f}"]  # fmt: skip
+            ", ".join(stats.format_seconds(p["seconds"]) for p in points),
+            f"{fit['time']:.2f}", f"{fit['time_last']:.2f}",
+            ", ".join(f"{p['peak_mb']:.0f}" for p in points), f"{fit['memory']:.2f}"]  # fmt: skip

@@ -21,36 +21,37 @@ import torch
 from PIL import Image
 
 from data.transforms import to_tensor
-from inference.receptive_field import field
-from inference.tiling import Tiled, spans
+from inference.receptive_field import receptive_field
+from inference.tiling import TiledForward, tile_spans
 from networks import generator
 from options.parse import parse
 from serialization import weight_files
 from util.size import Size
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAINING = ["--model", "pix2pix", "--norm", "instance", "--ngf", "8", "--ndf", "8", "--no_dropout", "--gpu_ids", "-1",
-            "--n_epochs", "12", "--n_epochs_decay", "4", "--num_threads", "0", "--displays", "console"]  # fmt: skip
+TRAIN_FLAGS = ["--model", "pix2pix", "--norm", "instance", "--ngf", "8", "--ndf", "8", "--no_dropout", "--gpu_ids",
+               "-1", "--n_epochs", "12", "--n_epochs_decay", "4", "--num_threads", "0", "--displays",
+               "console"]  # fmt: skip
 
 
-def trained(folder, netG, side):
+def train_generator(folder, netG, side):
     """Train a small generator on generated pictures; return its run's folder."""
     argv = ["--netG", netG, "--name", netG, "--checkpoints_dir", str(folder), "--load_size", str(side)]
-    argv += ["--crop_size", str(side), *TRAINING]
+    argv += ["--crop_size", str(side), *TRAIN_FLAGS]
     subprocess.run([sys.executable, ROOT / "train.py", *argv], check=True, stdout=subprocess.DEVNULL)
     return folder / netG
 
 
-def load(run):
+def load_generator(run):
     """Return a run's generator, G or G_A, with its weights, in evaluation mode."""
     o = parse(["--name", run.name, "--checkpoints_dir", str(run.parent)], "test")
     path = next(p for p in (run / "latest_net_G.pth", run / "latest_net_G_A.pth") if p.is_file())
     net = generator(o, o.input_nc, o.output_nc)
-    weight_files.fit(net, weight_files.weights(path), path)
+    weight_files.load_into_network(net, weight_files.load_weights(path), path)
     return net.eval()
 
 
-def scene(side):
+def make_scene(side):
     """Return a generated picture with large and small shapes, darker on one side than on the other."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).resize(
@@ -63,43 +64,43 @@ def scene(side):
     return coarse
 
 
-def difference(net, tile):
+def tile_difference(net, tile):
     """Return the largest difference of tiles to the whole at 1024x1024, in steps of 1/255 of the range, and seconds."""
-    x, seen = to_tensor(scene(1024))[None], field(net)
-    assert seen is not None, "a generator makes a picture of its input's size"
+    x, field = to_tensor(make_scene(1024))[None], receptive_field(net)
+    assert field is not None, "a generator makes a picture of its input's size"
     with torch.inference_mode():
         whole = net(x)
-        began = time.perf_counter()
-        made = Tiled(net, Size(tile, tile), int(np.ceil(seen.radius)), seen, shared=True)(x)
-    return (made - whole).abs().max().item() / 2 * 255, time.perf_counter() - began
+        start = time.perf_counter()
+        tiled = TiledForward(net, Size(tile, tile), int(np.ceil(field.radius)), field, shared=True)(x)
+    return (tiled - whole).abs().max().item() / 2 * 255, time.perf_counter() - start
 
 
-def seam(net, tile, overlap):
+def seam_energy(net, tile, overlap):
     """Return the energy of differences across borders of tiles over that at other places of its period, and noise."""
-    x, seen = to_tensor(scene(1024))[None], field(net)
-    assert seen is not None, "a generator makes a picture of its input's size"
+    x, field = to_tensor(make_scene(1024))[None], receptive_field(net)
+    assert field is not None, "a generator makes a picture of its input's size"
     with torch.inference_mode():
-        made = Tiled(net, Size(tile, tile), overlap, seen, shared=True)(x)
+        tiled = TiledForward(net, Size(tile, tile), overlap, field, shared=True)(x)
     energy: list[float] = []
     others: list[float] = []
     for dim in (2, 3):
-        steps = made.diff(dim=dim).square().mean([d for d in range(4) if d != dim])
-        edges = {s.first - 1 for s in spans(1024, tile, overlap, seen.multiple, overlap)[1:]}
+        steps = tiled.diff(dim=dim).square().mean([d for d in range(4) if d != dim])
+        edges = {s.first - 1 for s in tile_spans(1024, tile, overlap, field.multiple, overlap)[1:]}
         energy += [steps[edge].item() for edge in edges]
         others += [steps[n].item() for n in range(31, len(steps), 32) if n not in edges]
     return float(np.mean(energy) / np.mean(others)), float(np.std(others) / np.mean(others) / len(energy) ** 0.5)
 
 
-def huge(run, side, tile, folder):
+def translate_large(run, side, tile, folder):
     """Translate a picture of side x side by test.py; return peak memory in MB and seconds."""
     (folder / "huge").mkdir()
-    scene(side).save(folder / "huge" / "0.png", compress_level=1)
+    make_scene(side).save(folder / "huge" / "0.png", compress_level=1)
     argv = ["--name", run.name, "--checkpoints_dir", str(run.parent), "--results_dir", str(folder), "--model", "test"]
     argv += ["--dataset_mode", "single", "--dataroot", str(folder / "huge"), "--preprocess", "none", "--gpu_ids", "-1"]
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run([sys.executable, ROOT / "test.py", *argv, "--tile", str(tile)], check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6  # the largest of all children
-    return peak, time.perf_counter() - began
+    return peak, time.perf_counter() - start
 
 
 def main():
@@ -109,24 +110,25 @@ def main():
     parser.add_argument("--unet", type=Path)
     parser.add_argument("--side", type=int, default=8192, help="0: without this part")
     parser.add_argument("--tile", type=int, default=512)
-    a = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        run = a.run or trained(folder, "resnet_9blocks", 64)
-        unet = a.unet or trained(folder, "unet_64", 64)
-        far, seconds = difference(load(run), a.tile)
+        run = args.run or train_generator(folder, "resnet_9blocks", 64)
+        unet = args.unet or train_generator(folder, "unet_64", 64)
+        difference, seconds = tile_difference(load_generator(run), args.tile)
         print(
-            f"resnet, tiles of {a.tile} against the whole at 1024: {far:.5f}/255 at most, {seconds:.0f} s", flush=True
+            f"resnet, tiles of {args.tile} against the whole at 1024: {difference:.5f}/255 at most, {seconds:.0f} s",
+            flush=True,
         )
-        for overlap in (a.tile // 4, 0):
-            ratio, noise = seam(load(unet), a.tile // 2, overlap // 2)
+        for overlap in (args.tile // 4, 0):
+            ratio, noise = seam_energy(load_generator(unet), args.tile // 2, overlap // 2)
             print(
                 f"U-Net, energy at borders, overlap {overlap // 2}: {ratio:.3f} of elsewhere, noise {noise:.3f}",
                 flush=True,
             )
-        if a.side:
-            peak, seconds = huge(run, a.side, a.tile, folder)
-            print(f"test.py at {a.side}x{a.side}: peak {peak:.0f} MB, {seconds:.0f} s", flush=True)
+        if args.side:
+            peak, seconds = translate_large(run, args.side, args.tile, folder)
+            print(f"test.py at {args.side}x{args.side}: peak {peak:.0f} MB, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

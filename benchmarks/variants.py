@@ -6,83 +6,86 @@ import time
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.case_table import CYCLE, TINY
+from benchmarks.case_table import CYCLE_GAN_FLAGS, TINY_FLAGS
 from benchmarks.harness import stats
-from benchmarks.harness.process import Side, Warm, in_turns
+from benchmarks.harness.process import CaseProcess, TimedCase, time_interleaved
 
-LIMIT = 200  # seconds after which no further way is begun on a GPU: with the cases it stays within eight minutes
-TURN = 0.5  # seconds that a turn takes at least
-PLAIN = ["--amp", "off", "--memory_format", "contiguous", "--compile", "off"]
-LAST, LOW, BOTH = "--memory_format channels_last", "--amp bf16", "--amp bf16 --memory_format channels_last"
-LESS, COMPILED = ["--grad_checkpoint", "--accumulate 4"], "--compile default"
-ON_CPU = [LOW, LAST, *LESS, COMPILED]
-ON_GPU = {  # model and batch: its ways; what compiles comes late, for it takes long
-    ("cycle_gan", 8): [LAST, LOW, BOTH, f"--amp fp16 {LAST}", *LESS],
-    ("pix2pix", 64): [LAST, LOW, BOTH],
-    ("pix2pix", 1): [LAST, LOW, BOTH, "--compile reduce-overhead"],
-    ("cycle_gan", 1): [LAST, LOW, BOTH, "--compile reduce-overhead", COMPILED],
+GPU_TIME_LIMIT_S = 200  # after which no further way is begun on a GPU: with the cases it stays within eight minutes
+MIN_TURN_S = 0.5  # that a turn takes at least
+PLAIN_FLAGS = ["--amp", "off", "--memory_format", "contiguous", "--compile", "off"]
+CHANNELS_LAST, BF16 = "--memory_format channels_last", "--amp bf16"
+BF16_CHANNELS_LAST = f"{BF16} {CHANNELS_LAST}"
+LOW_MEMORY, COMPILED = ["--grad_checkpoint", "--accumulate 4"], "--compile default"
+CPU_VARIANTS = [BF16, CHANNELS_LAST, *LOW_MEMORY, COMPILED]
+GPU_VARIANTS = {  # model and batch: its ways; what compiles comes late, for it takes long
+    ("cycle_gan", 8): [CHANNELS_LAST, BF16, BF16_CHANNELS_LAST, f"--amp fp16 {CHANNELS_LAST}", *LOW_MEMORY],
+    ("pix2pix", 64): [CHANNELS_LAST, BF16, BF16_CHANNELS_LAST],
+    ("pix2pix", 1): [CHANNELS_LAST, BF16, BF16_CHANNELS_LAST, "--compile reduce-overhead"],
+    ("cycle_gan", 1): [CHANNELS_LAST, BF16, BF16_CHANNELS_LAST, "--compile reduce-overhead", COMPILED],
 }
 NOTE = """Plain is 32 bits, contiguous, without flags; both take turns. GFLOP/s count what is computed, so what
 `--grad_checkpoint` and `--accumulate` compute twice counts twice."""
-HEADS = ["training", "with", "time of a step", "plain", "ratio", "peak MB", "plain", "GFLOP/s"]
+TABLE_HEADS = ["training", "with", "time of a step", "plain", "ratio", "peak MB", "plain", "GFLOP/s"]
 
 
 def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]]:
     """Return what is trained, and in which ways: on a GPU at its usual sizes, on a CPU smaller."""
     if quick:
-        return {"pix2pix, tiny": (["--model", "pix2pix", *TINY, "--batch_size", "4"], ON_CPU)}
+        return {"pix2pix, tiny": (["--model", "pix2pix", *TINY_FLAGS, "--batch_size", "4"], CPU_VARIANTS)}
     if device < 0:
-        argv = [*CYCLE, "--ngf", "32", "--ndf", "32", "--batch_size", "4"]
-        return {"CycleGAN 128x128, ngf 32, batch 4": (argv, ON_CPU)}
-    return {f"{model} 256x256, batch {batch}": (["--model", model, "--batch_size", str(batch)], ways)
-            for (model, batch), ways in ON_GPU.items()}  # fmt: skip
+        argv = [*CYCLE_GAN_FLAGS, "--ngf", "32", "--ndf", "32", "--batch_size", "4"]
+        return {"CycleGAN 128x128, ngf 32, batch 4": (argv, CPU_VARIANTS)}
+    return {f"{model} 256x256, batch {batch}": (["--model", model, "--batch_size", str(batch)], variants)
+            for (model, batch), variants in GPU_VARIANTS.items()}  # fmt: skip
 
 
-def measured(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
+def measure_variants(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
     """Return the figures of each training and way, and their table; what fails (want of memory) is told there."""
-    began, found, rows = time.monotonic(), {}, []
-    for title, (argv, ways) in trainings(device, quick).items():
-        way = "plain"
+    start, metrics, rows = time.monotonic(), {}, []
+    for title, (argv, flag_sets) in trainings(device, quick).items():
+        variant = "plain"
         try:
-            with TemporaryDirectory() as folder, opened([*argv, *PLAIN], device, folder, way) as plain:
-                times = max(1, round(TURN / plain.times(1)[0][0]))
-                for way in ways:
-                    if device >= 0 and time.monotonic() - began > LIMIT:
-                        rows.append(told(title, way, "not measured: out of time"))
+            with TemporaryDirectory() as folder, open_case([*argv, *PLAIN_FLAGS], device, folder, variant) as plain:
+                repeats = max(1, round(MIN_TURN_S / plain.time_runs(1)[0][0]))
+                for variant in flag_sets:
+                    if device >= 0 and time.monotonic() - start > GPU_TIME_LIMIT_S:
+                        rows.append(empty_row(title, variant, "not measured: out of time"))
                         continue
                     try:
-                        figure = beside(plain, [*argv, *PLAIN, *way.split()], device, way, rounds, times)
+                        variant_metrics = compare_to_plain(
+                            plain, [*argv, *PLAIN_FLAGS, *variant.split()], device, variant, rounds, repeats
+                        )
                     except Exception as problem:  # the other ways are to be known all the same
-                        rows.append(told(title, way, stats.failed(problem)))
+                        rows.append(empty_row(title, variant, stats.failure_text(problem)))
                         continue
-                    found[f"{title}, {way}"] = figure
-                    rows.append([title, f"`{way}`", *row(figure)])
+                    metrics[f"{title}, {variant}"] = variant_metrics
+                    rows.append([title, f"`{variant}`", *table_row(variant_metrics)])
                     print(" | ".join(rows[-1]), flush=True)
         except Exception as problem:  # and the other trainings
-            rows.append(told(title, way, stats.failed(problem)))
-    return found, f"{NOTE}\n\n{stats.table(HEADS, rows)}"
+            rows.append(empty_row(title, variant, stats.failure_text(problem)))
+    return metrics, f"{NOTE}\n\n{stats.markdown_table(TABLE_HEADS, rows)}"
 
 
-def told(title: str, way: str, why: str) -> list[str]:
+def empty_row(title: str, variant: str, why: str) -> list[str]:
     """Return the line of a way that has no figures."""
-    return [title, f"`{way}`", why, *[""] * (len(HEADS) - 3)]
+    return [title, f"`{variant}`", why, *[""] * (len(TABLE_HEADS) - 3)]
 
 
-class Here:
+class LocalCase:
     """A step measured in this process: a GPU's memory is counted by what is made, and processes take long to start."""
 
     def __init__(self, argv: list[str], device: int, folder: str, name: str):
         import torch
 
-        from benchmarks.our_cases import Step
+        from benchmarks.our_cases import TrainingStep
 
         before, self.name = torch.cuda.memory_allocated(device), name
-        self.step = Step("", argv, folder, device)
+        self.step = TrainingStep("", argv, folder, device)
         torch.cuda.reset_peak_memory_stats(device)  # cuDNN's search took room of its own
-        self.times(2)
-        self.memory, self.facts = (torch.cuda.max_memory_allocated(device) - before) / 1e6, self.step.facts
+        self.time_runs(2)
+        self.gpu_peak_mb, self.facts = (torch.cuda.max_memory_allocated(device) - before) / 1e6, self.step.facts
 
-    def times(self, number: int) -> tuple[list[float], float]:
+    def time_runs(self, number: int) -> tuple[list[float], float]:
         """Return the seconds of so many steps."""
         seconds = []
         for _ in range(number):
@@ -91,11 +94,11 @@ class Here:
             seconds.append(time.perf_counter() - began)
         return seconds, 0.0
 
-    def most(self) -> float:
+    def peak_mb(self) -> float:
         """Return the most memory it had on the GPU, in MB."""
-        return self.memory
+        return self.gpu_peak_mb
 
-    def __enter__(self) -> "Here":
+    def __enter__(self) -> "LocalCase":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,26 +110,28 @@ class Here:
         torch.cuda.empty_cache()
 
 
-def opened(argv: list[str], device: int, folder: str, name: str) -> Warm:
+def open_case(argv: list[str], device: int, folder: str, name: str) -> TimedCase:
     """Return a training's step with these flags, warm."""
     argv = [*argv, "--dataroot", "demo"]
     if device >= 0:
-        return Here(argv, device, folder, name)
-    return Side("our_cases:Step", {"argv": argv, "shared": folder}, name)
+        return LocalCase(argv, device, folder, name)
+    return CaseProcess("our_cases:TrainingStep", {"argv": argv, "shared": folder}, name)
 
 
-def beside(plain: Warm, flags: list[str], device: int, way: str, rounds: int, times: int) -> dict[str, float]:
+def compare_to_plain(
+    plain: TimedCase, flags: list[str], device: int, variant: str, rounds: int, repeats: int
+) -> dict[str, float]:
     """Return the figures of a way, measured in turns with the plain one."""
-    with TemporaryDirectory() as folder, opened(flags, device, folder, way) as side:
-        medians = stats.medians(in_turns([plain, side], rounds, times))
-        seconds = statistics.median(medians[way])
+    with TemporaryDirectory() as folder, open_case(flags, device, folder, variant) as case:
+        medians = stats.round_medians(time_interleaved([plain, case], rounds, repeats))
+        seconds = statistics.median(medians[variant])
         return {"seconds": seconds, "plain_seconds": statistics.median(medians["plain"]),
-                "ratio": stats.ratio(medians["plain"], medians[way]), "peak_mb": side.most(),
-                "plain_peak_mb": plain.most(), "flops_per_second": side.facts["flops"] / seconds}  # fmt: skip
+                "ratio": stats.median_ratio(medians["plain"], medians[variant]), "peak_mb": case.peak_mb(),
+                "plain_peak_mb": plain.peak_mb(), "flops_per_second": case.facts["flops"] / seconds}  # fmt: skip
 
 
-def row(figure: dict[str, float]) -> list[str]:
+def table_row(metrics: dict[str, float]) -> list[str]:
     """Return what a line of the table says of a way."""
-    return [stats.in_time(figure["seconds"]), stats.in_time(figure["plain_seconds"]), f"{figure['ratio']:.2f}x",
-            f"{figure['peak_mb']:.0f}", f"{figure['plain_peak_mb']:.0f}",
-            f"{figure['flops_per_second'] / 1e9:.0f}"]  # fmt: skip
+    return [stats.format_seconds(metrics["seconds"]), stats.format_seconds(metrics["plain_seconds"]),
+            f"{metrics['ratio']:.2f}x", f"{metrics['peak_mb']:.0f}", f"{metrics['plain_peak_mb']:.0f}",
+            f"{metrics['flops_per_second'] / 1e9:.0f}"]  # fmt: skip

@@ -7,11 +7,13 @@ import threading
 import time
 from pathlib import Path
 
-SPINS = "1000"  # times a thread looks at a barrier before it sleeps, where nobody can tell whether others want its core
-EVERY = 0.1  # seconds between looks,
-REST = 500  # or so many times what a look takes, where there are many threads to look at
-WANTED, FREE = 0.2, 0.1  # seconds a second of waiting for a core: more says that others want it, less that none does
-TASKS = Path("/proc/self/task")
+# times a thread looks at a barrier before it sleeps, where nobody can tell whether others want its core
+SPIN_COUNT = "1000"
+CHECK_INTERVAL_S = 0.1  # seconds between looks,
+REST_FACTOR = 500  # or so many times what a look takes, where there are many threads to look at
+# seconds a second of waiting for a core: more says that others want it, less that none does
+BUSY_SHARE, IDLE_SHARE = 0.2, 0.1
+TASKS_FOLDER = Path("/proc/self/task")
 
 _watching = False
 
@@ -27,15 +29,15 @@ def share_cores() -> None:
     global _watching
     if _watching or os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         return
-    if waits():
+    if core_wait_seconds():
         with contextlib.suppress(RuntimeError):  # this user may have no more threads
-            threading.Thread(target=_watch, name="neighbours", daemon=False).start()
+            threading.Thread(target=_monitor, name="neighbours", daemon=False).start()
             _watching = True
             return
-    os.environ["GOMP_SPINCOUNT"] = SPINS
+    os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-def waits() -> dict[str, float]:
+def core_wait_seconds() -> dict[str, float]:
     """Return for how many seconds each thread of this process was ready and had no core; {} if the system does not say.
 
     It is the second number of Linux's /proc/PID/task/TID/schedstat, in nanoseconds; the first is how long it had one,
@@ -43,44 +45,44 @@ def waits() -> dict[str, float]:
     """
     had, found = 0, dict[str, float]()
     with contextlib.suppress(OSError):  # there is no such folder
-        for task in TASKS.iterdir():
+        for task in TASKS_FOLDER.iterdir():
             with contextlib.suppress(OSError):  # it has ended, or there is no such file
                 ran, waited = (int(number) for number in (task / "schedstat").read_text().split()[:2])
                 had, found[task.name] = had + ran, waited / 1e9
     return found if had else {}
 
 
-def _watch() -> None:
-    """Keep a crowd while others want our cores, until the process ends.
+def _monitor() -> None:
+    """Keep an idle team while others want our cores, until the process ends.
 
     Neither thread is a daemon: Python ends those by force, and what is in torch then takes the whole process along.
     """
-    crowd, then, before = None, time.perf_counter(), waits()
+    idle_team, then, before = None, time.perf_counter(), core_wait_seconds()
     looked, main = 0.0, threading.main_thread()  # seconds that a look took
     while True:
-        main.join(max(EVERY, REST * looked))
+        main.join(max(CHECK_INTERVAL_S, REST_FACTOR * looked))
         if not main.is_alive():
             break
-        now, after = time.perf_counter(), waits()
+        now, after = time.perf_counter(), core_wait_seconds()
         looked = time.perf_counter() - now
         share = sum(waited - before.get(thread, 0) for thread, waited in after.items()) / (now - then)
-        if share > WANTED and crowd is None and _loaded("torch"):
+        if share > BUSY_SHARE and idle_team is None and _is_loaded("torch"):
             with contextlib.suppress(RuntimeError):  # this user may have no more threads
-                crowd = Crowd()
-        elif share < FREE and crowd is not None:
-            crowd.leave.set()
-            crowd = None
+                idle_team = IdleTeam()
+        elif share < IDLE_SHARE and idle_team is not None:
+            idle_team.stop.set()
+            idle_team = None
         then, before = now, after
-    if crowd is not None:
-        crowd.leave.set()
+    if idle_team is not None:
+        idle_team.stop.set()
 
 
-def _loaded(name: str) -> bool:
+def _is_loaded(name: str) -> bool:
     """Whether a module is there, as a whole."""
     return name in sys.modules and not getattr(sys.modules[name].__spec__, "_initializing", False)
 
 
-class Crowd(threading.Thread):
+class IdleTeam(threading.Thread):
     """A second team of torch's threads, which does nothing until it is to leave.
 
     While there are more of its threads than cores, GNU OpenMP has all that wait look a hundred times only.
@@ -88,7 +90,7 @@ class Crowd(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="crowd")
-        self.leave = threading.Event()
+        self.stop = threading.Event()
         self.start()
 
     def run(self) -> None:
@@ -96,4 +98,4 @@ class Crowd(threading.Thread):
         import torch
 
         torch.zeros(1 << 18).add_(1)
-        self.leave.wait()
+        self.stop.wait()

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from util.errors import OptionError
-from util.size import Size, parse, sides
+from util.size import Size, parse_size, to_size
 from util.spelling import nearest
 
 
@@ -20,7 +20,7 @@ class Command(argparse.ArgumentParser):
         """Raise OptionError."""
         raise OptionError("command", self.prog, message, "see --help")
 
-    def read(self, argv: list[str]) -> argparse.Namespace:
+    def parse_argv(self, argv: list[str]) -> argparse.Namespace:
         """Return the options of a command line; raise OptionError."""
         options, unknown = self.parse_known_args(argv)
         if unknown:
@@ -53,7 +53,7 @@ def positive(text: str) -> int:
 def size(text: str) -> Size:
     """Return (width, height) from "256" or "512x256", for `type=`."""
     try:
-        both = sides(parse(text))
+        both = to_size(parse_size(text))
     except ValueError:
         both = Size(0, 0)
     if not all(0 < side <= 65_536 for side in both):

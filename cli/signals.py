@@ -10,7 +10,7 @@ from typing import Any
 
 from util.errors import Stopped
 
-PATIENCE = 5.0  # seconds that a run asked to stop still waits for a batch
+BATCH_TIMEOUT_S = 5.0  # seconds that a run asked to stop still waits for a batch
 
 
 class _NoBatch(BaseException):
@@ -21,18 +21,18 @@ class StopRequest:
     """Remembers a signal that asks the run to end; the loop looks at `number` after each step."""
 
     def __init__(self) -> None:
-        self.number = _early
+        self.number = _early_signal
         self.waiting = False
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             # what nohup and shells set to be ignored stays ignored, but for Ctrl-C
             if hasattr(signal, name) and (name != "SIGHUP" or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN):
-                signal.signal(getattr(signal, name), self._asked)
-        self.timed = hasattr(signal, "setitimer")  # Windows has no such clock: there a run waits for its batch
-        if self.timed:
-            signal.signal(signal.SIGALRM, self._give_up)
+                signal.signal(getattr(signal, name), self._on_signal)
+        self.has_alarm = hasattr(signal, "setitimer")  # Windows has no such clock: there a run waits for its batch
+        if self.has_alarm:
+            signal.signal(signal.SIGALRM, self._on_alarm)
 
-    def heed(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield batches; after a signal, end if none comes for PATIENCE seconds (a disk that does not answer)."""
+    def until_requested(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches; after a signal, end if none comes for BATCH_TIMEOUT_S seconds (a dead disk)."""
         each = iter(batches)
         with contextlib.suppress(_NoBatch):
             while True:
@@ -51,7 +51,7 @@ class StopRequest:
                     return
                 yield batch
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
@@ -65,30 +65,30 @@ class StopRequest:
                     os.write(1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n")
 
     def _set_alarm(self) -> None:
-        if self.timed:
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        if self.has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, BATCH_TIMEOUT_S)
 
-    def _give_up(self, number: int, frame: FrameType | None) -> None:
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         if self.waiting:
             raise _NoBatch
 
 
-_early = 0  # the signal that came before there was a StopRequest
+_early_signal = 0  # the signal that came before there was a StopRequest
 
 
-def end_at_once() -> None:
+def raise_on_signals() -> None:
     """Have signals end this process in an orderly way (Stopped, KeyboardInterrupt) until a StopRequest takes over."""
-    global _early
-    _early = 0
+    global _early_signal
+    _early_signal = 0
     usual = (signal.SIG_DFL, signal.default_int_handler)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) in usual:
-            signal.signal(getattr(signal, name), _end)
+            signal.signal(getattr(signal, name), _raise)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    global _early
-    _early = number  # what is raised may be swallowed: by a plug-in, or by C code that asks for a name
+def _raise(number: int, frame: FrameType | None) -> None:
+    global _early_signal
+    _early_signal = number  # what is raised may be swallowed: by a plug-in, or by C code that asks for a name
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Stopped(number, f"stopped by {signal.Signals(number).name}; what was saved before stays as it was")

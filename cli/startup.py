@@ -22,7 +22,7 @@ def load_torch() -> None:
         gc.enable()
 
 
-def end_quickly() -> list[int]:
+def skip_interpreter_shutdown() -> list[int]:
     """Have this process end without taking Python apart, which lasts as long as several pictures once torch is loaded.
 
     To be called before others ask to be called at the end: then it comes last, after threads have ended and the others

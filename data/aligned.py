@@ -1,8 +1,8 @@
 """aligned: pairs, each in one file with A on the left half and B on the right, or in two files of one name."""
 
 from data.base import BaseDataset, Sample
-from data.decoding.header_check import unlike
-from data.decoding.images import in_channels
+from data.decoding.header_check import size_mismatch_text
+from data.decoding.images import convert_channels
 from data.decoding.raster import Picture
 from data.listing import layouts
 from util.errors import DataError
@@ -16,10 +16,10 @@ class Aligned(BaseDataset):
 
     def __init__(self, o):
         super().__init__(o)
-        found = layouts.find(o, self.root, paired=True)
-        self.notes += found.notes
-        self.paths, *beside = self.taken(*found.paths)
-        self.partners = beside[0] if beside else None
+        files = layouts.find_sides(o, self.root, paired=True)
+        self.notes += files.notes
+        self.paths, *partner_lists = self.register_files(*files.paths)
+        self.partners = partner_lists[0] if partner_lists else None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -27,11 +27,11 @@ class Aligned(BaseDataset):
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         other = self.partners[index] if self.partners else path
-        left, right = self.scaled(list(zip((path, other), self.channels)), lambda: self._both(path, other))
+        left, right = self.load_images(list(zip((path, other), self.channels)), lambda: self._read_pair(path, other))
         geometry = self.preprocess.draw()
         A, B = (
             self.preprocess(picture, name, geometry, paired=True, side=side)
-            for picture, name, side in zip((left, right), (path, other), self.order, strict=True)
+            for picture, name, side in zip((left, right), (path, other), self.side_order, strict=True)
         )
         if A.shape[1:] != B.shape[1:]:
             why = f"is {left.size[0] + right.size[0]} wide, so that its halves differ and are scaled to different sizes"
@@ -40,12 +40,14 @@ class Aligned(BaseDataset):
             A, B, path, other = B, A, other, path
         return {"A": A, "B": B, "path_A": path, "path_B": other}
 
-    def _both(self, path: str, other: str) -> list[Picture]:
+    def _read_pair(self, path: str, other: str) -> list[Picture]:
         """Return A and B of two files, or of one that holds both side by side."""
         if path != other:
             left, right = (self.read(name, channels) for name, channels in zip((path, other), self.channels))
             if left.size != right.size:
-                raise DataError("image", path, unlike(left.size, other, right.size), "bring both to one size")
+                raise DataError(
+                    "image", path, size_mismatch_text(left.size, other, right.size), "bring both to one size"
+                )
             return [left, right]
         pair = self.read(path, 3 if max(self.channels) <= 3 else max(self.channels))
         width, height = pair.size
@@ -54,6 +56,8 @@ class Aligned(BaseDataset):
                 "image", path, f"is {width}x{height}, too narrow for two halves", "give A and B side by side"
             )
         half = width // 2  # of an odd width the right half is one wider, and trimmed where positions must agree
-        end = 2 * half if self.preprocess.places_differ else width
+        end = 2 * half if self.preprocess.crop_positions_differ else width
         halves = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
-        return [in_channels(side, channels, path, self.reading) for side, channels in zip(halves, self.channels)]
+        return [
+            convert_channels(side, channels, path, self.read_options) for side, channels in zip(halves, self.channels)
+        ]

@@ -8,22 +8,22 @@ from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
-from data.decoding.cache import Cache, Origin, open_cache
-from data.decoding.header_check import Check
-from data.decoding.images import Reading, open_image
-from data.decoding.raster import Picture, Raster, pixels
+from data.decoding.cache import Cache, CacheKey, open_cache
+from data.decoding.header_check import HeaderCheck
+from data.decoding.images import ReadOptions, open_image
+from data.decoding.raster import Picture, Raster, to_array
 from data.fingerprint import Inventory
-from data.listing.files import identity, start_of
-from data.listing.layouts import listed
+from data.listing.files import dataset_root, size_and_mtime
+from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
-from data.ranges import Seen, find_ranges
+from data.ranges import RangeProbe, find_ranges
 from data.transforms import Preprocess
-from registry.contract import check_length, check_sample, lacking
+from registry.contract import check_length, check_sample, missing_method_error
 from util.errors import DataError, UserError
-from util.seeding import seeded
+from util.seeding import fork_rng
 
-NEIGHBOURS = 100  # at most so many pictures are tried in place of one that cannot be used
+MAX_REPLACEMENT_TRIES = 100  # at most so many pictures are tried in place of one that cannot be used
 Sample = dict[str, Any]  # "A", "B": (C, H, W) float in [-1, 1]; "path_A", "path_B": file names; "label": int
 
 
@@ -56,29 +56,30 @@ class BaseDataset(Dataset):
 
     def __init__(self, o: Any):
         self.o = o
-        self.preprocess, self.reading = Preprocess(o, self.paired, self.sides), Reading.of(o)
+        self.preprocess, self.read_options = Preprocess(o, self.paired, self.sides), ReadOptions.from_options(o)
         # channels of the folders' A and B sides, which --direction BtoA exchanges
-        self.order = "AB" if o.direction == "AtoB" else "BA"  # what the folders' A and B are to the model
+        self.side_order = "AB" if o.direction == "AtoB" else "BA"  # what the folders' A and B are to the model
         self.channels = (o.input_nc, o.output_nc) if o.direction == "AtoB" else (o.output_nc, o.input_nc)
 
     def __len__(self) -> int:
-        raise lacking(self, "__len__(self)")
+        raise missing_method_error(self, "__len__(self)")
 
     def __getitem__(self, index: int) -> Sample:
-        raise lacking(self, "__getitem__(self, index)")
+        raise missing_method_error(self, "__getitem__(self, index)")
 
     def spec(self) -> Spec:
         """Return the channels and the size of its images, read off the first sample, and the range of their values."""
         check_length(self)
-        self.look_through()
-        tries = NEIGHBOURS if self.o.on_bad_image == "skip" else 1
-        with Seen(self.preprocess) as first, seeded(0):  # whatever it draws, the run's own generators stay untouched
-            sample, _ = usable(self, 0, tries)
+        self.check_headers()
+        tries = MAX_REPLACEMENT_TRIES if self.o.on_bad_image == "skip" else 1
+        # whatever it draws, the run's own generators stay untouched
+        with RangeProbe(self.preprocess) as first, fork_rng(0):
+            sample, _ = load_sample(self, 0, tries)
         if isinstance(sample, UserError):
             raise sample
-        ranges = find_ranges(self, first, lambda index: usable(self, index, tries))
+        ranges = find_ranges(self, first, lambda index: load_sample(self, index, tries))
         if self.o.isTrain:
-            recipe = (self.preprocess.words, self.preprocess.load, self.preprocess.crop, self.reading)
+            recipe = (self.preprocess.steps, self.preprocess.load_size, self.preprocess.crop_size, self.read_options)
             self.cache = open_cache(self.o, 2 * len(self), recipe)
         check_sample(self, sample)
         height, width = sample["A"].shape[1:]
@@ -86,24 +87,24 @@ class BaseDataset(Dataset):
 
     def files(self, *parts: str) -> Paths:
         """Return the sorted image files under dataroot/parts; DataError if there is no folder or no image in it."""
-        return self.taken(listed(str(Path(self.root, *parts)), self.root, self.o))[0]
+        return self.register_files(list_images(str(Path(self.root, *parts)), self.root, self.o))[0]
 
-    def taken(self, *sides: Paths) -> list[Paths]:
+    def register_files(self, *sides: Paths) -> list[Paths]:
         """Return lists of files as far as --max_dataset_size goes; they join the inventory and the start-up check.
 
         Several are sides of pairs, of one length.
         """
         for paths in sides:
             self.inventory.add(paths, paths.sizes, self.root)
-        used = [paths[: int(min(len(paths), self.o.max_dataset_size))] for paths in sides]
-        self.checked.append(used)
-        return used
+        limited = [paths[: int(min(len(paths), self.o.max_dataset_size))] for paths in sides]
+        self.header_groups.append(limited)
+        return limited
 
     @cached_property
     def root(self) -> str:
         """The folder its folders lie in: dataroot, in a zip file the one folder that holds all, a manifest's folder."""
         root = str(Path(self.o.dataroot))
-        return str(Path(root).parent) if is_manifest(root) else start_of(root, self.o.phase)
+        return str(Path(root).parent) if is_manifest(root) else dataset_root(root, self.o.phase)
 
     @cached_property
     def notes(self) -> list[str]:
@@ -111,21 +112,23 @@ class BaseDataset(Dataset):
         return []
 
     @cached_property
-    def checked(self) -> list[list[Paths]]:
+    def header_groups(self) -> list[list[Paths]]:
         """The files whose headers are looked at before the first step; sides of pairs together."""
         return []
 
-    def look_through(self) -> None:
+    def check_headers(self) -> None:
         """Look at the headers of all files before a training, once; DataError for those that are no pictures."""
-        if self.check is None and self.o.isTrain:
-            self.check = Check(self.checked, self.root, self.o.on_bad_image == "skip", self.o.max_image_pixels)
-            self.check.begin()
+        if self.header_check is None and self.o.isTrain:
+            self.header_check = HeaderCheck(
+                self.header_groups, self.root, self.o.on_bad_image == "skip", self.o.max_image_pixels
+            )
+            self.header_check.start()
 
-    check: Check | None = None
+    header_check: HeaderCheck | None = None
     cache: Cache | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "check"}  # its threads stay here
+        return {name: value for name, value in vars(self).items() if name != "header_check"}  # its threads stay here
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -134,39 +137,39 @@ class BaseDataset(Dataset):
 
     def read(self, path: str, channels: int) -> Picture:
         """Return the picture in a file, upright: a PIL image (L or RGB) if of 8 bits a channel, else a Raster."""
-        return open_image(path, channels, self.reading)
+        return open_image(path, channels, self.read_options)
 
-    def picture(self, path: str, channels: int) -> Picture:
+    def load_image(self, path: str, channels: int) -> Picture:
         """Return the picture in a file as `read` does, or, from a cache, already as large as before the crop."""
-        return self.scaled([(path, channels)], lambda: [self.read(path, channels)])[0]
+        return self.load_images([(path, channels)], lambda: [self.read(path, channels)])[0]
 
-    def scaled(self, wanted: Sequence[tuple[str, int]], make: Callable[[], list[Picture]]) -> list[Picture]:
-        """Return the pictures that `make` reads, one for each (path, channels); with a --cache, before the crop."""
+    def load_images(self, requests: Sequence[tuple[str, int]], read_all: Callable[[], list[Picture]]) -> list[Picture]:
+        """Return the pictures that `read_all` reads, one for each (path, channels); with a --cache, before the crop."""
         if self.cache is None:
-            return make()
-        origins = [
-            Origin(path, f"{i} of {len(wanted)} in {channels}", *identity(path))
-            for i, (path, channels) in enumerate(wanted)
+            return read_all()
+        keys = [
+            CacheKey(path, f"{i} of {len(requests)} in {channels}", *size_and_mtime(path))
+            for i, (path, channels) in enumerate(requests)
         ]
-        kept = [array for origin in origins if (array := self.cache.get(origin)) is not None]
-        if len(kept) < len(wanted):
-            kept = [pixels(self.preprocess.scaled(picture)) for picture in make()]
-            for origin, array in zip(origins, kept, strict=True):
-                self.cache.put(origin, array)
-        return [Raster(array) for array in kept]
+        arrays = [array for key in keys if (array := self.cache.get(key)) is not None]
+        if len(arrays) < len(requests):
+            arrays = [to_array(self.preprocess.scaled(picture)) for picture in read_all()]
+            for key, array in zip(keys, arrays, strict=True):
+                self.cache.put(key, array)
+        return [Raster(array) for array in arrays]
 
 
-def usable(dataset: BaseDataset, index: int, tries: int = 1) -> tuple[Sample | UserError, list[UserError]]:
+def load_sample(dataset: BaseDataset, index: int, tries: int = 1) -> tuple[Sample | UserError, list[UserError]]:
     """Return sample `index`, or the error it ends with, and what kept earlier ones from being made.
 
     A picture that cannot be used is replaced by the next one in order, up to so many tries.
     """
-    bad: list[UserError] = []
+    failed: list[UserError] = []
     for step in range(min(len(dataset), tries)):
         try:
-            return dataset[(index + step) % len(dataset)], bad
+            return dataset[(index + step) % len(dataset)], failed
         except DataError as problem:
             if problem.args[0] != "image":
-                return problem, bad
-            bad.append(problem)
-    return bad.pop(), bad
+                return problem, failed
+            failed.append(problem)
+    return failed.pop(), failed

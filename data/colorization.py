@@ -19,8 +19,8 @@ class Colorization(BaseDataset):
             raise OptionError("option", "--output_nc", why, "leave out --input_nc and --output_nc")
         if o.direction != "AtoB":
             raise OptionError("option", "--direction", "colorization only goes from A to B", "leave it out")
-        found, notes = layouts.of_phase(o, self.root)
-        self.paths = self.taken(found)[0]
+        files, notes = layouts.list_phase_images(o, self.root)
+        self.paths = self.register_files(files)[0]
         self.notes += notes
 
     def __len__(self) -> int:
@@ -28,6 +28,6 @@ class Colorization(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        rgb = self.preprocess(self.picture(path, 3), path, self.preprocess.draw()).float()
+        rgb = self.preprocess(self.load_image(path, 3), path, self.preprocess.draw()).float()
         lab = rgb_to_lab((rgb[None] + 1) / 2)[0]
         return {"A": lab[:1] / 50 - 1, "B": lab[1:] / 110, "path_A": path, "path_B": path}

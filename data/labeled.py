@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 from data.base import BaseDataset, Sample, Spec
-from data.decoding.images import in_channels
+from data.decoding.images import convert_channels
 from data.listing import manifest
 from data.listing.files import PHASES, is_folder, list_folders
-from data.listing.layouts import part, pictures
-from util.class_names import chosen
-from util.errors import DataError, refuse
+from data.listing.layouts import find_images, select_split
+from util.class_names import select_classes
+from util.errors import DataError, raise_if_any
 
-IDX = {3: 0x803, 1: 0x801}  # dimensions: magic number of a file of bytes
+IDX_MAGIC = {3: 0x803, 1: 0x801}  # dimensions: magic number of a file of bytes
 
 
 class Labeled(BaseDataset):
@@ -31,51 +31,55 @@ class Labeled(BaseDataset):
     def __init__(self, o):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey as soon as either says so
-        found = self._of_manifest() or self._idx() or self._folders()
-        self.classes = tuple(sorted(chosen(o.classes, sorted(found))))
-        empty = [name for name in self.classes if not len(found[name])]
+        by_class = self._files_of_manifest() or self._images_of_idx() or self._files_of_folders()
+        self.classes = tuple(sorted(select_classes(o.classes, sorted(by_class))))
+        empty = [name for name in self.classes if not len(by_class[name])]
         if empty:
             why = f"its folder '{empty[0]}' holds no images"
             raise DataError("folder", o.dataroot, why, "fill it, remove it, or name the other folders with --classes")
-        self.found = [found[name] for name in self.classes]
+        self.class_files = [by_class[name] for name in self.classes]
         # one of each class after another, so that --max_dataset_size leaves something of each
-        number = np.concatenate([np.arange(len(each)) for each in self.found])
-        label = np.repeat(np.arange(len(self.found)), [len(each) for each in self.found])
-        fair = np.lexsort((label, number))[: int(min(len(number), o.max_dataset_size))]
-        self.rows = np.stack([number[fair], label[fair]], axis=1)
+        number = np.concatenate([np.arange(len(each)) for each in self.class_files])
+        label = np.repeat(np.arange(len(self.class_files)), [len(each) for each in self.class_files])
+        interleaved = np.lexsort((label, number))[: int(min(len(number), o.max_dataset_size))]
+        self.rows = np.stack([number[interleaved], label[interleaved]], axis=1)
 
-    def _of_manifest(self) -> dict[str, Sequence]:
-        file = manifest.find(self.o.dataroot, self.o.pairs)
+    def _files_of_manifest(self) -> dict[str, Sequence]:
+        file = manifest.find_manifest(self.o.dataroot, self.o.pairs)
         if not file:
             return {}
-        table = manifest.read(file, self.root, self.o.phase)
+        table = manifest.read_manifest(file, self.root, self.o.phase)
         problems = [*table.problems, *((a, f"has no label in {file}") for a, _, label in table.rows if not label)]
-        refuse("file", problems, f"in {file}", "mend the manifest, or take these rows out of it")
+        raise_if_any("file", problems, f"in {file}", "mend the manifest, or take these rows out of it")
         by_label: dict[str, set[str]] = {}
         for a, _, label in table.rows:
             by_label.setdefault(label, set()).add(a)
         self.notes.append(f"labeled: {file}, {len(table.rows)} pictures of {len(by_label)} classes")
-        return {label: self.taken(manifest.sized(sorted(names)))[0] for label, names in by_label.items()}
+        return {
+            label: self.register_files(manifest.paths_with_sizes(sorted(names)))[0] for label, names in by_label.items()
+        }
 
-    def _folders(self) -> dict[str, Sequence]:
-        inside = str(Path(self.root, self.o.phase))
-        root = inside if is_folder(inside) else self.root
+    def _files_of_folders(self) -> dict[str, Sequence]:
+        phase_folder = str(Path(self.root, self.o.phase))
+        root = phase_folder if is_folder(phase_folder) else self.root
         names = list_folders(root)
         if not names or (root == self.root and set(names) <= set(PHASES)):
             self.files()  # says what is wrong with dataroot itself
             why = f"has no folder for each class (it has {', '.join(names) or 'no folders'})"
             raise DataError("folder", root, why, "put the pictures in CLASS/NAME.png, or name a --phase that is there")
-        found = {name: pictures(str(Path(root, name)), self.o) for name in chosen(self.o.classes, names)}
+        by_class = {name: find_images(str(Path(root, name)), self.o) for name in select_classes(self.o.classes, names)}
         if root == self.root and self.o.split is not None:
-            found = {name: part(paths, self.o) if paths else paths for name, paths in found.items()}
-        return {name: self.taken(paths)[0] for name, paths in found.items()}
+            by_class = {name: select_split(paths, self.o) if paths else paths for name, paths in by_class.items()}
+        return {name: self.register_files(paths)[0] for name, paths in by_class.items()}
 
-    def _idx(self) -> dict[str, Sequence]:
+    def _images_of_idx(self) -> dict[str, Sequence]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
             images, labels = (self._read_idx(stem, n) for n in (3, 1))
             if (images is None) != (labels is None):
-                there, gone = ("images", "labels") if labels is None else ("labels", "images")
-                raise DataError("folder", self.o.dataroot, f"has {stem}-{there}-idx but no {stem}-{gone}-idx", "add it")
+                present, missing = ("images", "labels") if labels is None else ("labels", "images")
+                raise DataError(
+                    "folder", self.o.dataroot, f"has {stem}-{present}-idx but no {stem}-{missing}-idx", "add it"
+                )
             if images is not None and labels is not None:
                 if len(images) != len(labels):
                     why = f"holds {len(images)} images and {len(labels)} labels of {stem}"
@@ -98,12 +102,12 @@ class Labeled(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         n, label = self.rows[index].tolist()
-        source = self.found[label][n]
+        source = self.class_files[label][n]
         if isinstance(source, str):
-            image, path = self.picture(source, self.nc), source
+            image, path = self.load_image(source, self.nc), source
         else:
             path = f"{index:05d}.png"
-            image = in_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.reading)
+            image = convert_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.read_options)
         A = self.preprocess(image, path, self.preprocess.draw(), side="A")
         return {"A": A, "label": label, "path_A": path}
 
@@ -116,7 +120,7 @@ def _parse_idx(path: Path, dimensions: int) -> np.ndarray:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         head = np.frombuffer(data, ">u4", 1 + dimensions)
-        if head[0] != IDX[dimensions]:
+        if head[0] != IDX_MAGIC[dimensions]:
             raise ValueError(f"its magic number is {head[0]:#x}")
         return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(head[1:])
     except (OSError, ValueError, EOFError, zlib.error) as problem:

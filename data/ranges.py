@@ -5,97 +5,99 @@ from typing import Any
 
 import numpy as np
 
-from data.decoding.raster import Picture, pixels
-from data.transforms import Preprocess, asked_ranges
-from util.seeding import seeded
-from util.value_range import FULL, TO_BE_MEASURED, Values, measured, of_type, parse
+from data.decoding.raster import Picture, to_array
+from data.transforms import Preprocess, range_flags
+from util.seeding import fork_rng
+from util.value_range import FULL_RANGES, MEASURED_RANGES, ValueRange, dtype_range, measure_range, parse_range
 
-SAMPLES = 1000  # that are measured at most, evenly spread
-NUMBERS = 20_000  # of a picture that percentiles are taken of
-LITTLE = 0.1  # share of a range below which people are told
-BEYOND = 0.001  # share of the numbers that percentile leaves below, and above
+MAX_MEASURED_SAMPLES = 1000  # that are measured at most, evenly spread
+MAX_VALUES_PER_IMAGE = 20_000  # of a picture that percentiles are taken of
+SMALL_RANGE_FRACTION = 0.1  # share of a range below which people are told
+PERCENTILE_TAIL_FRACTION = 0.001  # share of the numbers that percentile leaves below, and above
 
 
-class Seen:
+class RangeProbe:
     """What preprocessing is given while this is entered: kinds of numbers by side, and their extremes.
 
-    keeps: some of the numbers too, for percentiles.
+    keep_values: some of the numbers too, for percentiles.
     """
 
-    def __init__(self, preprocess: Preprocess, keeps: bool = False):
-        self.preprocess, self.keeps = preprocess, keeps
-        self.kinds: dict[str, str] = {}  # of the first picture
-        self.every: dict[str, set[str]] = {side: set() for side in "AB"}
+    def __init__(self, preprocess: Preprocess, keep_values: bool = False):
+        self.preprocess, self.keep_values = preprocess, keep_values
+        self.dtypes: dict[str, str] = {}  # of the first picture
+        self.all_dtypes: dict[str, set[str]] = {side: set() for side in "AB"}
         self.extremes: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
-        self.some: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
+        self.sampled_values: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
 
-    def __enter__(self) -> "Seen":
-        self.before, self.preprocess.seen = self.preprocess.seen, self._note
+    def __enter__(self) -> "RangeProbe":
+        self.previous_probe, self.preprocess.probe = self.preprocess.probe, self._record
         return self
 
     def __exit__(self, *problem: object) -> None:
-        self.preprocess.seen = self.before
+        self.preprocess.probe = self.previous_probe
 
-    def _note(self, side: str, picture: Picture) -> None:
-        array = pixels(picture)
-        self.kinds.setdefault(side, array.dtype.name)
-        self.every[side].add(array.dtype.name)
+    def _record(self, side: str, picture: Picture) -> None:
+        array = to_array(picture)
+        self.dtypes.setdefault(side, array.dtype.name)
+        self.all_dtypes[side].add(array.dtype.name)
         self.extremes[side].append(np.array([array.min(), array.max()], dtype=np.float64))
-        if self.keeps:
+        if self.keep_values:
             flat = array.reshape(-1)
-            self.some[side].append(flat[:: max(1, flat.size // NUMBERS)].astype(np.float64))
+            self.sampled_values[side].append(flat[:: max(1, flat.size // MAX_VALUES_PER_IMAGE)].astype(np.float64))
 
-    def values(self, side: str, asked: str) -> Values:
+    def value_range(self, side: str, mode: str) -> ValueRange:
         """Return the range of what was seen, without the outermost thousandths for "percentile"."""
-        if asked == "percentile":
-            return measured(self.some[side], self.kinds[side], BEYOND)
-        return measured(self.extremes[side], self.kinds[side])
+        if mode == "percentile":
+            return measure_range(self.sampled_values[side], self.dtypes[side], PERCENTILE_TAIL_FRACTION)
+        return measure_range(self.extremes[side], self.dtypes[side])
 
 
-def find_ranges(dataset: Any, first: Seen, sample: Callable[[int], Any]) -> tuple[str, str]:
+def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], Any]) -> tuple[str, str]:
     """Return texts as --range_A and --range_B take them, measured where need be, and set the data set's values.
 
-    first: what preprocessing was given for the first sample. sample: makes one, or tells in its place what is wrong
-    with it. "LO,HI KIND" is a range; a KIND alone, the type of the files' numbers, stands for all that the type can
-    hold; "" for ordinary pictures of 8 bits.
+    first: what preprocessing was given for the first sample. make_sample: makes one, or tells in its place what is
+    wrong with it. "LO,HI KIND" is a range; a KIND alone, the type of the files' numbers, stands for all that the type
+    can hold; "" for ordinary pictures of 8 bits.
     """
-    found, unknown = {}, {}
-    for side, kind in first.kinds.items():
-        asked = asked_ranges(dataset.o)[side]
-        if "," in asked:
-            found[side] = str(parse(asked, kind))
-        elif asked in TO_BE_MEASURED or (kind not in FULL and asked not in FULL):
-            unknown[side] = asked
+    texts, to_measure = {}, {}
+    for side, dtype in first.dtypes.items():
+        mode = range_flags(dataset.o)[side]
+        if "," in mode:
+            texts[side] = str(parse_range(mode, dtype))
+        elif mode in MEASURED_RANGES or (dtype not in FULL_RANGES and mode not in FULL_RANGES):
+            to_measure[side] = mode
         else:
-            found[side] = (asked or kind).removeprefix("uint8")
-    if unknown:
-        indices = range(0, len(dataset), max(1, -(-len(dataset) // SAMPLES)))
-        with Seen(dataset.preprocess, keeps="percentile" in unknown.values()) as every:
+            texts[side] = (mode or dtype).removeprefix("uint8")
+    if to_measure:
+        indices = range(0, len(dataset), max(1, -(-len(dataset) // MAX_MEASURED_SAMPLES)))
+        with RangeProbe(dataset.preprocess, keep_values="percentile" in to_measure.values()) as probe:
             for index in indices:
-                with seeded(index):  # whatever it draws, the run's own generators stay untouched
-                    sample(index)
-        for side, asked in unknown.items():
-            if not asked and len(every.every[side]) > 1:
-                print(f"range of {side}: each file's own, for they hold {', '.join(sorted(every.every[side]))}")
-                found[side] = ""
+                with fork_rng(index):  # whatever it draws, the run's own generators stay untouched
+                    make_sample(index)
+        for side, mode in to_measure.items():
+            if not mode and len(probe.all_dtypes[side]) > 1:
+                print(f"range of {side}: each file's own, for they hold {', '.join(sorted(probe.all_dtypes[side]))}")
+                texts[side] = ""
                 continue
-            values = every.values(side, asked)
-            said = f"range of {side}: {values.lo:g} to {values.hi:g}"
-            kinds = ", ".join(sorted(every.every[side]))
-            mixed = f"; one range for files of {kinds}" if len(every.every[side]) > 1 else ""
+            values = probe.value_range(side, mode)
+            said = f"range of {side}: {values.min:g} to {values.max:g}"
+            dtypes = ", ".join(sorted(probe.all_dtypes[side]))
+            mixed = f"; one range for files of {dtypes}" if len(probe.all_dtypes[side]) > 1 else ""
             print(f"{said}, measured on {len(indices)} of {len(dataset)} samples{mixed}")
-            found[side] = str(values)
-    for side, text in found.items():
-        _hint(side, first, parse(text) if "," in text else of_type(text))
-    dataset.preprocess.values |= {side: parse(text) if "," in text else None for side, text in found.items()}
-    return found.get("A", ""), found.get("B", "")
+            texts[side] = str(values)
+    for side, text in texts.items():
+        _print_small_range_hint(side, first, parse_range(text) if "," in text else dtype_range(text))
+    dataset.preprocess.value_ranges |= {
+        side: parse_range(text) if "," in text else None for side, text in texts.items()
+    }
+    return texts.get("A", ""), texts.get("B", "")
 
 
-def _hint(side: str, first: Seen, values: Values | None) -> None:
+def _print_small_range_hint(side: str, first: RangeProbe, values: ValueRange | None) -> None:
     """Say so where the first picture uses little of a range, as 12 bits in files of 16 do: results would look good."""
     if values is None or not first.extremes[side]:  # ordinary pictures of 8 bits may be dark
         return
     lo, hi = (float(n) for n in first.extremes[side][0])
-    if hi - lo < LITTLE * (values.hi - values.lo):
-        print(f"hint: the first picture of {side} holds {lo:g} to {hi:g}, a little of the range {values.lo:g} to "
-              f"{values.hi:g}; --range auto uses all of it")  # fmt: skip
+    if hi - lo < SMALL_RANGE_FRACTION * (values.max - values.min):
+        print(f"hint: the first picture of {side} holds {lo:g} to {hi:g}, a little of the range {values.min:g} to "
+              f"{values.max:g}; --range auto uses all of it")  # fmt: skip

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.augment.pipeline import asked_for
-from data.decoding.raster import Picture, Raster, pixels
+from data.augment.pipeline import build_augmentations
+from data.decoding.raster import Picture, Raster, to_array
 from util.errors import DataError
-from util.size import sides
-from util.value_range import USUAL, Values, measured, of_type, parse
+from util.size import to_size
+from util.value_range import UINT8, ValueRange, dtype_range, measure_range, parse_range
 
-UNIT = Values(0.0, 1.0, "float32")
-HUGE = 1 << 24  # pixels from which on a picture is brought from type to type in strips of rows
-STRIP = 64  # rows
+UNIT_RANGE = ValueRange(0.0, 1.0, "float32")
+HUGE_IMAGE_PIXELS = 1 << 24  # pixels from which on a picture is brought from type to type in strips of rows
+STRIP_ROWS = 64  # rows
 BICUBIC = Image.Resampling.BICUBIC
 
 
@@ -25,8 +25,8 @@ BICUBIC = Image.Resampling.BICUBIC
 class Geometry:
     """What the random part of preprocessing decided for one picture, or for both of a pair."""
 
-    across: float  # position of the crop, as a share in [0, 1) of the room there is
-    down: float
+    crop_x: float  # position of the crop, as a share in [0, 1) of the room there is
+    crop_y: float
     flip: bool
     seed: int = 0  # of what --augment and its like draw
 
@@ -41,22 +41,25 @@ class Preprocess:
     scaling and crop comes --augment, in training.
     """
 
-    def __init__(self, o: Any, paired: bool = False, alone: str = ""):
-        self.augment = asked_for(o, paired, alone)
-        self.words = set(o.preprocess.split("_and_"))
-        self.load, self.crop, self.may_flip = sides(o.load_size), sides(o.crop_size), not o.no_flip
+    def __init__(self, o: Any, paired: bool = False, single_sides: str = ""):
+        self.augmentations = build_augmentations(o, paired, single_sides)
+        self.steps = set(o.preprocess.split("_and_"))
+        self.load_size, self.crop_size, self.may_flip = to_size(o.load_size), to_size(o.crop_size), not o.no_flip
         # between pictures of other sizes
-        self.places_differ = bool(self.words & {"crop", "patch", "native"}) and not self.words & {"resize", "fixsize"}
-        self.values: dict[str, Values | None] = {
-            side: parse(text) if "," in text else None for side, text in asked_ranges(o).items()
+        self.crop_positions_differ = bool(self.steps & {"crop", "patch", "native"}) and not self.steps & {
+            "resize",
+            "fixsize",
         }
-        self.halve = bool(getattr(o, "tile", 0))  # the networks then see tiles of it, in their own precision
-        self.seen: Callable[[str, Picture], None] = _ignored
+        self.value_ranges: dict[str, ValueRange | None] = {
+            side: parse_range(text) if "," in text else None for side, text in range_flags(o).items()
+        }
+        self.half_precision = bool(getattr(o, "tile", 0))  # the networks then see tiles of it, in their own precision
+        self.probe: Callable[[str, Picture], None] = _no_probe
 
     def draw(self) -> Geometry:
         """Draw crop position, flip and the seed of augmentation; aligned pairs share one draw."""
-        across, down, flip = random.random(), random.random(), self.may_flip and random.random() < 0.5
-        return Geometry(across, down, flip, random.getrandbits(62) if self.augment else 0)
+        crop_x, crop_y, flip = random.random(), random.random(), self.may_flip and random.random() < 0.5
+        return Geometry(crop_x, crop_y, flip, random.getrandbits(62) if self.augmentations else 0)
 
     def __call__(
         self, picture: Picture, path: str, geometry: Geometry, paired: bool = False, side: str = ""
@@ -65,108 +68,108 @@ class Preprocess:
 
         Raises DataError if the crop is larger than the picture; a paired one no larger than the crop stays whole.
         """
-        self.seen(side or "A", picture)
-        values = self.values[side or "A"]
+        self.probe(side or "A", picture)
+        values = self.value_ranges[side or "A"]
         if values is None:
-            values = USUAL
+            values = UINT8
             if isinstance(picture, Raster):
-                values = of_type(picture.kind) or measured([picture.array], picture.kind)
-        picture, values = self._augmented(self.scaled(picture), values, path, geometry, side)
-        if self.words & {"crop", "patch"}:
-            picture = self._cropped(picture, path, geometry, paired)
+                values = dtype_range(picture.dtype_name) or measure_range([picture.array], picture.dtype_name)
+        picture, values = self._augment(self.scaled(picture), values, path, geometry, side)
+        if self.steps & {"crop", "patch"}:
+            picture = self._crop(picture, path, geometry, paired)
         if geometry.flip:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return to_tensor(picture, values, self.halve)
+        return to_tensor(picture, values, self.half_precision)
 
     def scaled(self, picture: Picture) -> Picture:
         """Return a picture in its size before the crop; one that has it already as it is."""
         width, height = picture.size
         size: tuple[int, int] = picture.size
-        if "resize" in self.words:
-            size = (self.load.width, self.load.height)
-        elif "fixsize" in self.words:
-            size = (self.crop.width, self.crop.height)
-        elif "scale_width" in self.words:
-            if width != self.load.width or height < self.crop.height:
-                size = (self.load.width, int(max(self.load.width * height / width, self.crop.height)))
-        elif "scale_shortside" in self.words:
-            scale = min(self.load) / min(width, height)
+        if "resize" in self.steps:
+            size = (self.load_size.width, self.load_size.height)
+        elif "fixsize" in self.steps:
+            size = (self.crop_size.width, self.crop_size.height)
+        elif "scale_width" in self.steps:
+            if width != self.load_size.width or height < self.crop_size.height:
+                size = (self.load_size.width, int(max(self.load_size.width * height / width, self.crop_size.height)))
+        elif "scale_shortside" in self.steps:
+            scale = min(self.load_size) / min(width, height)
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        elif "none" in self.words:
+        elif "none" in self.steps:
             size = (max(4, round(width / 4) * 4), max(4, round(height / 4) * 4))
         return picture if size == picture.size else picture.resize(size, BICUBIC)
 
-    def _augmented(self, picture: Picture, values: Values, path: str, geometry: Geometry,
-                   side: str) -> tuple[Picture, Values]:  # fmt: skip
+    def _augment(self, picture: Picture, values: ValueRange, path: str, geometry: Geometry,
+                   side: str) -> tuple[Picture, ValueRange]:  # fmt: skip
         """Return a picture after --augment and its like, and what its numbers mean then."""
-        chosen = [(n, augment) for n, (which, augment) in enumerate(self.augment.items()) if which in ("", side)]
+        chosen = [(n, augment) for n, (which, augment) in enumerate(self.augmentations.items()) if which in ("", side)]
         if not chosen:
             return picture, values
-        array = pixels(picture).transpose(2, 0, 1)
-        plain = values.usual and array.dtype == np.uint8
-        tensor = torch.from_numpy(np.array(array if plain else (values.scaled(array) + 1) / 2, order="C"))
+        array = to_array(picture).transpose(2, 0, 1)
+        is_uint8 = values.is_uint8 and array.dtype == np.uint8
+        tensor = torch.from_numpy(np.array(array if is_uint8 else (values.normalise(array) + 1) / 2, order="C"))
         for number, augment in chosen:  # A and B alone do not draw alike
             tensor = augment(tensor, geometry.seed + number, path)
-        return Raster(tensor.permute(1, 2, 0).numpy()), values if plain else UNIT
+        return Raster(tensor.permute(1, 2, 0).numpy()), values if is_uint8 else UNIT_RANGE
 
-    def _cropped(self, picture: Picture, path: str, geometry: Geometry, paired: bool) -> Picture:
+    def _crop(self, picture: Picture, path: str, geometry: Geometry, paired: bool) -> Picture:
         width, height = picture.size
-        if paired and width <= self.crop.width and height <= self.crop.height:
+        if paired and width <= self.crop_size.width and height <= self.crop_size.height:
             return picture
-        if width < self.crop.width or height < self.crop.height:
-            wanted = self.crop if self.crop.width != self.crop.height else self.crop.width
+        if width < self.crop_size.width or height < self.crop_size.height:
+            wanted = self.crop_size if self.crop_size.width != self.crop_size.height else self.crop_size.width
             why = f"is {width}x{height} where it is cropped, smaller than --crop_size {wanted}"
-            remedy = "let --augment leave it larger" if self.augment else "--preprocess resize_and_crop"
+            remedy = "let --augment leave it larger" if self.augmentations else "--preprocess resize_and_crop"
             raise DataError("image", path, why, f"use a smaller --crop_size, or {remedy}")
-        place = _in_grid if "patch" in self.words else _anywhere
-        left = place(geometry.across, width, self.crop.width)
-        top = place(geometry.down, height, self.crop.height)
-        return picture.crop((left, top, left + self.crop.width, top + self.crop.height))
+        offset = _grid_offset if "patch" in self.steps else _random_offset
+        left = offset(geometry.crop_x, width, self.crop_size.width)
+        top = offset(geometry.crop_y, height, self.crop_size.height)
+        return picture.crop((left, top, left + self.crop_size.width, top + self.crop_size.height))
 
 
-def _ignored(side: str, picture: Picture) -> None:
+def _no_probe(side: str, picture: Picture) -> None:
     """Leave a picture as it is: nobody measures."""
 
 
-def _anywhere(share: float, length: int, cut: int) -> int:
-    return int(share * (length - cut + 1))
+def _random_offset(fraction: float, length: int, crop: int) -> int:
+    return int(fraction * (length - crop + 1))
 
 
-def _in_grid(share: float, length: int, cut: int) -> int:
-    """Return the start of a cell: the first digits of `share` choose it, the others how far the grid is shifted."""
-    cells = length // cut
-    cell = int(share * cells)
-    return cell * cut + int((share * cells - cell) * (length - cells * cut + 1))
+def _grid_offset(fraction: float, length: int, crop: int) -> int:
+    """Return the start of a cell: the first digits of `fraction` choose it, the others how far the grid is shifted."""
+    cells = length // crop
+    cell = int(fraction * cells)
+    return cell * crop + int((fraction * cells - cell) * (length - cells * crop + 1))
 
 
-def asked_ranges(o: Any) -> dict[str, str]:
+def range_flags(o: Any) -> dict[str, str]:
     """Return what --range_A and --range_B say, else --range, by side."""
     return {"A": o.range_A or o.range, "B": o.range_B or o.range}
 
 
-def to_tensor(picture: Picture, values: Values = USUAL, halve: bool = False) -> torch.Tensor:
+def to_tensor(picture: Picture, values: ValueRange = UINT8, half_precision: bool = False) -> torch.Tensor:
     """Return a picture as float (C, H, W) in [-1, 1]: 2 v / 255 - 1 of 8 bits, or as `values` says.
 
-    halve: a huge one of 8 bits in half precision, which is ample for it.
+    half_precision: a huge one of 8 bits in half precision, which is ample for it.
     """
     width, height = picture.size
-    if width * height <= HUGE:
+    if width * height <= HUGE_IMAGE_PIXELS:
         return _as_float(picture, values)
     channels = picture.channels if isinstance(picture, Raster) else len(picture.getbands())
-    half = halve and values.usual and not isinstance(picture, Raster)
-    tensor = torch.empty(channels, height, width, dtype=torch.float16 if half else torch.float32)
-    for top in range(0, height, STRIP):  # nothing else of it is there as a whole
-        strip = picture.crop((0, top, width, min(top + STRIP, height)))
-        tensor[:, top : top + STRIP] = _as_float(strip, values)
+    use_half = half_precision and values.is_uint8 and not isinstance(picture, Raster)
+    tensor = torch.empty(channels, height, width, dtype=torch.float16 if use_half else torch.float32)
+    for top in range(0, height, STRIP_ROWS):  # nothing else of it is there as a whole
+        strip = picture.crop((0, top, width, min(top + STRIP_ROWS, height)))
+        tensor[:, top : top + STRIP_ROWS] = _as_float(strip, values)
     return tensor
 
 
-def _as_float(picture: Picture, values: Values) -> torch.Tensor:
-    array = pixels(picture).transpose(2, 0, 1)
-    if values.usual and array.dtype == np.uint8:
+def _as_float(picture: Picture, values: ValueRange) -> torch.Tensor:
+    array = to_array(picture).transpose(2, 0, 1)
+    if values.is_uint8 and array.dtype == np.uint8:
         floats = np.ascontiguousarray(array).astype(np.float32)
         floats /= 255  # step by step, in place: a third of the time, and no threads of torch's, which workers lack
         floats -= 0.5
         floats /= 0.5
         return torch.from_numpy(floats)
-    return torch.from_numpy(np.ascontiguousarray(values.scaled(array)))
+    return torch.from_numpy(np.ascontiguousarray(values.normalise(array)))

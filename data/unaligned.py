@@ -22,15 +22,15 @@ class Unaligned(BaseDataset):
 
     def __init__(self, o):
         super().__init__(o)
-        self._refuse_pairs()
-        found = layouts.find(o, self.root, paired=False)
-        self.notes += [*found.notes, *_hint(*found.paths)]
-        sides = [(*self.taken(paths), nc) for paths, nc in zip(found.paths, self.channels, strict=True)]
+        self._reject_pairs()
+        files = layouts.find_sides(o, self.root, paired=False)
+        self.notes += [*files.notes, *_pairs_hint(*files.paths)]
+        sides = [(*self.register_files(paths), nc) for paths, nc in zip(files.paths, self.channels, strict=True)]
         source, target = sides if o.direction == "AtoB" else sides[::-1]
         self.paths_A, self.nc_A = source
         self.paths_B, self.nc_B = target
 
-    def _refuse_pairs(self) -> None:
+    def _reject_pairs(self) -> None:
         """Raise OptionError where dataroot has the one folder of pairs, dataroot/phase, and neither of the two."""
         names = [self.o.phase + side for side in ("", "A", "B")]
         if self.o.pairs == "auto" and [n for n in names if is_folder(str(Path(self.root, n)))] == names[:1]:
@@ -45,12 +45,12 @@ class Unaligned(BaseDataset):
         path_A = self.paths_A[index % len(self.paths_A)]
         other = index if self.o.serial_batches else random.randrange(len(self.paths_B))
         path_B = self.paths_B[other % len(self.paths_B)]
-        A = self.preprocess(self.picture(path_A, self.nc_A), path_A, self.preprocess.draw(), side="A")
-        B = self.preprocess(self.picture(path_B, self.nc_B), path_B, self.preprocess.draw(), side="B")
+        A = self.preprocess(self.load_image(path_A, self.nc_A), path_A, self.preprocess.draw(), side="A")
+        B = self.preprocess(self.load_image(path_B, self.nc_B), path_B, self.preprocess.draw(), side="B")
         return {"A": A, "B": B, "path_A": path_A, "path_B": path_B}
 
 
-def _hint(A: Paths, B: Paths) -> list[str]:
+def _pairs_hint(A: Paths, B: Paths) -> list[str]:
     """Return a line if every picture of A has one of the same name in B, which may then be its partner."""
     if len(A) != len(B) or not np.array_equal(np.sort(A.keys()), np.sort(B.keys())):
         return []

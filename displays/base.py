@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from registry.lookup import Table
-from util.progress import Position
+from util.progress import Progress
 
 if TYPE_CHECKING:
     pass  # it needs torch
@@ -32,28 +32,28 @@ class Sink:
     vital = False  # the log is no display: an error of it ends the run
     called = ""  # by --displays
 
-    def start(self, at: Position) -> None:
+    def start(self, progress: Progress) -> None:
         """Begin, at this position."""
 
-    def data(self, at: Position, sheet: np.ndarray) -> None:
+    def data(self, progress: Progress, sheet: np.ndarray) -> None:
         """Before the first step, one sheet of pictures as the networks will see them."""
 
-    def progress(self, at: Position) -> None:
+    def progress(self, progress: Progress) -> None:
         """After every step."""
 
-    def losses(self, at: Position, values: dict[str, float]) -> None:
+    def losses(self, progress: Progress, values: dict[str, float]) -> None:
         """When loss_freq is due."""
 
-    def images(self, at: Position, pictures: Pictures) -> None:
+    def images(self, progress: Progress, pictures: Pictures) -> None:
         """When image_freq is due, and at the last batch of an epoch."""
 
-    def sheets(self, at: Position, pictures: Pictures) -> None:
+    def sheets(self, progress: Progress, pictures: Pictures) -> None:
         """At the end of an epoch, what the model generates from the same noise every time."""
 
-    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
+    def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
         """At the end of an epoch, the same inputs every time, by file, as test.py would translate them."""
 
-    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+    def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         """At the end of an epoch, with the mean of each loss over it and the seconds spent on each part of the work."""
 
     def say(self, text: str) -> bool:

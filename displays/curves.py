@@ -7,11 +7,11 @@ from typing import Any
 
 from displays.loss_history import epoch_rows, step_rows
 
-LIMIT = 1000  # points kept of a line, at most
+MAX_POINTS = 1000  # points kept of a line, at most
 
 
 class Curves:
-    """Points of named lines over one x. Beyond LIMIT points, each two neighbours become their mean.
+    """Points of named lines over one x. Beyond MAX_POINTS points, each two neighbours become their mean.
 
     x: epochs as fractions; lines: {name: values}, None where there was no finite number.
     """
@@ -20,21 +20,21 @@ class Curves:
         self.x: list[float] = []
         self.lines: dict[str, list[float | None]] = {}
         self.stride = 1  # rows behind each point
-        self.waiting: list[tuple[float, Mapping[str, float | None]]] = []  # rows of the point to come
+        self.pending: list[tuple[float, Mapping[str, float | None]]] = []  # rows of the point to come
 
     def add(self, x: float, values: Mapping[str, float | None]) -> None:
         """Add one row; a line that is new has a gap before it."""
-        self.waiting.append((x, values))
-        if len(self.waiting) < self.stride:
+        self.pending.append((x, values))
+        if len(self.pending) < self.stride:
             return
-        point = self._mean(self.waiting)
-        self.waiting = []
+        point = self._mean(self.pending)
+        self.pending = []
         for name in point[1]:  # in the order they come
             self.lines.setdefault(name, [None] * len(self.x))
         self.x.append(point[0])
         for name, line in self.lines.items():
             line.append(point[1].get(name))
-        if len(self.x) >= LIMIT:
+        if len(self.x) >= MAX_POINTS:
             self._halve()
 
     def _halve(self) -> None:
@@ -51,30 +51,30 @@ class Curves:
     def points(self) -> tuple[list[float], dict[str, list[float | None]]]:
         """Return x and the lines of all points so far, the unfinished last one too; lists of the caller's own."""
         x, lines = list(self.x), {name: list(line) for name, line in self.lines.items()}
-        if self.waiting:
-            at, values = self._mean(self.waiting)
+        if self.pending:
+            mean_x, values = self._mean(self.pending)
             for name in values:
                 lines.setdefault(name, [None] * len(x))
-            x.append(at)
+            x.append(mean_x)
             for name, line in lines.items():
                 line.append(values.get(name))
         return x, lines
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return {"x", "lines"} of all points so far, in numbers of six digits."""
         x, lines = self.points()
         short = {name: [None if v is None else float(f"{v:.6g}") for v in line] for name, line in lines.items()}
         return {"x": [round(v, 4) for v in x], "lines": short}
 
 
-def of_run(log: Path) -> dict[str, Any]:
+def read_curves(log: Path) -> dict[str, Any]:
     """Return the curves that a losses.jsonl holds: of its logged steps, or of whole epochs where there are fewer."""
     steps, epochs = Curves(), Curves()
     for x, values in step_rows(log):
         steps.add(x, values)
     for row in epoch_rows(log):
         epochs.add(float(row["epoch"]), row["mean"])
-    return (steps if len(steps.x) + len(steps.waiting) > 1 else epochs).plain()
+    return (steps if len(steps.x) + len(steps.pending) > 1 else epochs).to_json()
 
 
 def _mean(values: list[float] | list[float | None]) -> float | None:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from displays.base import Pictures, Sink
-from registry.attribution import place
+from registry.attribution import plugin_line
 from registry.lookup import find
 from util.errors import printable
-from util.progress import Position
+from util.progress import Progress
 
-FAREWELL = 2.0  # seconds that the end of a run waits for all of them together
+CLOSE_TIMEOUT_S = 2.0  # seconds that the end of a run waits for all of them together
 
 
 class Display:
@@ -29,51 +29,51 @@ class Display:
         try:
             sink = make()
         except (Exception, SystemExit) as problem:  # whatever fails in showing must not fail the run
-            self._off(name, problem)
+            self._report_failure(name, problem)
         else:
             sink.called = name
             self.sinks.append(sink)
 
-    def start(self, at: Position, sheet: np.ndarray | None = None) -> None:
+    def start(self, progress: Progress, sheet: np.ndarray | None = None) -> None:
         """Begin; sheet: pictures as the networks will see them."""
-        self._each("start", at)
+        self._call("start", progress)
         if sheet is not None:
-            self._each("data", at, sheet)
+            self._call("data", progress, sheet)
 
-    def step(self, at: Position, losses: dict[str, Any], pictures: Callable[[], Pictures]) -> None:
+    def step(self, progress: Progress, losses: dict[str, Any], pictures: Callable[[], Pictures]) -> None:
         """Show one step where it is due; losses may be tensors, pictures are made only if somebody wants them."""
-        self._each("progress", at)
-        wanting = [s for s in self.sinks if s.loss_freq and at.due(s.loss_freq)]
-        if wanting:
+        self._call("progress", progress)
+        due_sinks = [s for s in self.sinks if s.loss_freq and progress.due(s.loss_freq)]
+        if due_sinks:
             values = {name: float(value) for name, value in losses.items()}
-            self._each("losses", at, values, among=wanting)
-        wanting = [s for s in self.sinks if s.image_freq and (at.due(s.image_freq) or at.epoch_done)]
-        if wanting:
+            self._call("losses", progress, values, sinks=due_sinks)
+        due_sinks = [s for s in self.sinks if s.image_freq and (progress.due(s.image_freq) or progress.epoch_done)]
+        if due_sinks:
             try:
                 shown = pictures()
             except (Exception, SystemExit) as problem:  # a plug-in's show(): the run goes on without pictures
-                for sink in wanting:
+                for sink in due_sinks:
                     sink.image_freq = 0
-                self.say(f"note: no pictures are shown from here on ({in_one_line(problem)})")
+                self.say(f"note: no pictures are shown from here on ({error_text(problem)})")
                 return
-            self._each("images", at, shown, among=wanting)
+            self._call("images", progress, shown, sinks=due_sinks)
 
-    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
-        self._each("epoch", at, means, spent, lr)
+    def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        self._call("epoch", progress, means, spent, lr)
 
-    def preview(self, at: Position, preview: Any) -> bool:
+    def preview(self, progress: Progress, preview: Any) -> bool:
         """Show generated sheets and fixed samples where they are due; return whether there were sheets."""
         try:
-            sheets = preview.sheets(at)
-            samples = preview.samples(at) if self._shows("samples") else {}
+            sheets = preview.sheets(progress)
+            samples = preview.samples(progress) if self._any_overrides("samples") else {}
         except (Exception, SystemExit) as problem:  # a plug-in's: the run goes on without
-            preview.end()
-            self.say(f"note: no samples are shown from here on ({in_one_line(problem)})")
+            preview.disable()
+            self.say(f"note: no samples are shown from here on ({error_text(problem)})")
             return False
         if sheets:
-            self._each("sheets", at, sheets)
+            self._call("sheets", progress, sheets)
         if samples:
-            self._each("samples", at, samples)
+            self._call("samples", progress, samples)
         return bool(sheets)
 
     def say(self, text: str) -> None:
@@ -89,20 +89,20 @@ class Display:
 
     def close(self) -> None:
         """End all sinks at once, so that what several of them wait for does not add up."""
-        ends = [threading.Thread(target=self._each, args=("close",), kwargs={"among": [sink]}, daemon=True)
+        ends = [threading.Thread(target=self._call, args=("close",), kwargs={"sinks": [sink]}, daemon=True)
                 for sink in self.sinks if not sink.vital]  # fmt: skip
         for end in ends:
             end.start()
-        self._each("close", among=[sink for sink in self.sinks if sink.vital])
-        last = time.monotonic() + FAREWELL
+        self._call("close", sinks=[sink for sink in self.sinks if sink.vital])
+        deadline = time.monotonic() + CLOSE_TIMEOUT_S
         for end in ends:
-            end.join(max(0.0, last - time.monotonic()))
+            end.join(max(0.0, deadline - time.monotonic()))
 
-    def _shows(self, method: str) -> bool:
+    def _any_overrides(self, method: str) -> bool:
         return any(getattr(type(sink), method) is not getattr(Sink, method) for sink in self.sinks)
 
-    def _each(self, method: str, *args: Any, among: list[Sink] | None = None) -> None:
-        for sink in list(self.sinks if among is None else among):
+    def _call(self, method: str, *args: Any, sinks: list[Sink] | None = None) -> None:
+        for sink in list(self.sinks if sinks is None else sinks):
             try:
                 getattr(sink, method)(*args)
             except (Exception, SystemExit) as problem:  # likewise
@@ -111,15 +111,15 @@ class Display:
                 if sink not in self.sinks:  # it was closed for its error, and failed in that too
                     continue
                 self.sinks.remove(sink)
-                self._off(sink.called or type(sink).__name__.lower(), problem)
+                self._report_failure(sink.called or type(sink).__name__.lower(), problem)
                 if method != "close":
-                    self._each("close", among=[sink])  # it may hold a thread, a process or a file
+                    self._call("close", sinks=[sink])  # it may hold a thread, a process or a file
 
-    def _off(self, name: str, problem: BaseException) -> None:
-        self.say(f"note: display {name} is off from here on ({in_one_line(problem)})")
+    def _report_failure(self, name: str, problem: BaseException) -> None:
+        self.say(f"note: display {name} is off from here on ({error_text(problem)})")
 
 
-def asked_for(o: Any) -> list[str]:
+def requested_displays(o: Any) -> list[str]:
     """Return the names in --displays, without those that --no_html and --display_id 0 turn off.
 
     --use_wandb is the reference's way of adding wandb.
@@ -128,24 +128,25 @@ def asked_for(o: Any) -> list[str]:
     return [name for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))) if name not in off]
 
 
-def shows(o: Any, method: str) -> bool:
+def any_display_overrides(o: Any, method: str) -> bool:
     """Whether any display that is asked for has one of Sink's optional methods of its own."""
-    return any(getattr(find("display", name), method, None) is not getattr(Sink, method) for name in asked_for(o))
+    displays = [find("display", name) for name in requested_displays(o)]
+    return any(getattr(display, method, None) is not getattr(Sink, method) for display in displays)
 
 
-def in_one_line(problem: BaseException) -> str:
+def error_text(problem: BaseException) -> str:
     """Return an error in one line, with the plug-in's line it comes from."""
-    where = place(problem)
-    return printable(f"{type(problem).__name__}: {problem}" + (f" at {where}" if where else ""))
+    location = plugin_line(problem)
+    return printable(f"{type(problem).__name__}: {problem}" + (f" at {location}" if location else ""))
 
 
 def make_display(o: Any, folder: Path) -> Display:
     """Return the log, every sink that is asked for, and the watchdog."""
-    from displays.loss_log import Log
+    from displays.loss_log import LossLog
     from displays.watchdog import Watchdog
 
-    display = Display([Log(o, folder)])
-    for name in asked_for(o):
+    display = Display([LossLog(o, folder)])
+    for name in requested_displays(o):
         display.add(name, partial(find("display", name), o, folder))
     if o.watchdog:
         display.add("watchdog", partial(Watchdog, o, folder))

@@ -6,9 +6,9 @@ from typing import Any
 from displays.base import Pictures, Sink
 from displays.health_rules import Health
 from displays.loss_history import epoch_rows
-from metrics import finite
+from metrics import finite_or_none
 from util.errors import printable
-from util.progress import Position
+from util.progress import Progress
 
 
 class HealthNotes(Sink):
@@ -17,27 +17,27 @@ class HealthNotes(Sink):
     def __init__(self, o: Any, folder: Path):
         self.health = Health(o.gan_mode, o.dataset_mode)
         self.history = folder / "losses.jsonl"
-        self.said: set[str] = set()
+        self.printed: set[str] = set()
 
-    def start(self, at: Position) -> None:
+    def start(self, progress: Progress) -> None:
         """Take over the epochs of the run so far from its log."""
         for row in epoch_rows(self.history):
-            self.health.row(row)
+            self.health.add_row(row)
 
-    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
-        self.health.row({"epoch": at.epoch, "step": at.step, "lr": lr, "mean": finite(means)})
-        self._tell()
+    def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        self.health.add_row({"epoch": progress.epoch, "step": progress.step, "lr": lr, "mean": finite_or_none(means)})
+        self._print_new_notes()
 
-    def sheets(self, at: Position, pictures: Pictures) -> None:
-        self.health.sheets(at.epoch, at.step, pictures)
-        self._tell()
+    def sheets(self, progress: Progress, pictures: Pictures) -> None:
+        self.health.add_sheets(progress.epoch, progress.step, pictures)
+        self._print_new_notes()
 
-    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
-        self.health.samples(at.epoch, at.step, samples)
-        self._tell()
+    def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
+        self.health.add_samples(progress.epoch, progress.step, samples)
+        self._print_new_notes()
 
-    def _tell(self) -> None:
+    def _print_new_notes(self) -> None:
         for note in self.health.notes():
-            if note.name not in self.said:
-                self.said.add(note.name)
+            if note.name not in self.printed:
+                self.printed.add(note.name)
                 print(printable(note), flush=True)

@@ -14,23 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from util.image_io import COLUMNS, PADDING
+from util.image_io import GRID_PADDING, SHEET_COLUMNS
 
 Row = Mapping[str, Any]  # of an epoch: {"epoch", "step", "lr", "mean": {loss: value, None for NaN and Inf}}
 Figures = dict[str, Any]  # of the fixed samples at an epoch: {"epoch", "step", label: {measure: value}}
 
-EVEN = {"lsgan": 0.25, "vanilla": math.log(2), "hinge": 1.0}  # a discriminator's term when it cannot tell, by objective
-LOST = {"lsgan": 0.8, "vanilla": 3.0, "hinge": 0.9}  # the generator's term when it deceives nobody
-WON = 0.015  # share of EVEN below which nothing is left to learn (vanilla: 0.01)
-PAIRS = {"G_GAN": ("D_real", "D_fake"), "G_A": ("D_A",), "G_B": ("D_B",)}  # generator's term: its discriminator's
-PAIRED = ("aligned", "colorization")  # data sets whose B is the translation of A
-EARLY, LONG = 5, 10  # epochs that say where a run came from, and that make up "for long"
-ENOUGH = 500  # steps in which something should have happened
-IN_ROW, MATURE = 5, 1000  # samples in a row, and steps, before pictures are judged
-SOARED, GROWN = 400, 1000  # times EVEN, and times its own early level, that a loss does not reach by chance
-SAMPLES, PIXELS = 16, 96  # of the fixed samples at most so many are measured, with about so many pixels a side
-FLAT, VARIED = 0.5, 10.0  # of 255: differences nobody sees, and clear ones
-FADED = 1e-9  # share of the highest learning rate that moves nothing
+EQUILIBRIUM = {"lsgan": 0.25, "vanilla": math.log(2), "hinge": 1.0}  # a discriminator's term when it cannot tell
+LOSING_LOSS = {"lsgan": 0.8, "vanilla": 3.0, "hinge": 0.9}  # the generator's term when it deceives nobody
+WINNING_FRACTION = 0.015  # share of EQUILIBRIUM below which nothing is left to learn (vanilla: 0.01)
+GAN_TERMS = {"G_GAN": ("D_real", "D_fake"), "G_A": ("D_A",), "G_B": ("D_B",)}  # generator's term: its discriminator's
+PAIRED_DATASET_MODES = ("aligned", "colorization")  # data sets whose B is the translation of A
+EARLY_EPOCHS, WINDOW_EPOCHS = 5, 10  # epochs that say where a run came from, and that make up "for long"
+MIN_WINDOW_STEPS = 500  # steps in which something should have happened
+SAMPLES_IN_ROW, MIN_SAMPLE_STEPS = 5, 1000  # samples in a row, and steps, before pictures are judged
+EXPLODED_GAN, EXPLODED = 400, 1000  # times EQUILIBRIUM, and times its own early level, not reached by chance
+MAX_SAMPLES, SIDE_PIXELS = 16, 96  # of the fixed samples at most so many are measured, with about so many pixels a side
+FLAT_LEVELS, VARIED_LEVELS = 0.5, 10.0  # of 255: differences nobody sees, and clear ones
+MIN_LR_FRACTION = 1e-9  # share of the highest learning rate that moves nothing
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,25 @@ class Health:
     """
 
     def __init__(self, gan_mode: str, dataset_mode: str):
-        self.gan_mode, self.paired = gan_mode, dataset_mode in PAIRED
+        self.gan_mode, self.paired = gan_mode, dataset_mode in PAIRED_DATASET_MODES
         self.first: list[Row] = []
-        self.newest: deque[Row] = deque(maxlen=LONG)
-        self.figures: deque[Figures] = deque(maxlen=IN_ROW)
+        self.newest: deque[Row] = deque(maxlen=WINDOW_EPOCHS)
+        self.figures: deque[Figures] = deque(maxlen=SAMPLES_IN_ROW)
 
-    def row(self, row: Row) -> None:
+    def add_row(self, row: Row) -> None:
         """Add an epoch's losses."""
-        if len(self.first) < EARLY:
+        if len(self.first) < EARLY_EPOCHS:
             self.first.append(row)
         else:
             self.newest.append(row)
 
-    def samples(self, epoch: int, step: int, samples: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    def add_samples(self, epoch: int, step: int, samples: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Add an epoch's fixed samples, {file: {label: (H, W, C) uint8}}."""
-        self.figures.append(measured(epoch, step, samples))
+        self.figures.append(measure_samples(epoch, step, samples))
 
-    def sheets(self, epoch: int, step: int, sheets: Mapping[str, np.ndarray]) -> None:
+    def add_sheets(self, epoch: int, step: int, sheets: Mapping[str, np.ndarray]) -> None:
         """Add an epoch's generated sheets, {name: grid (H, W, C) uint8}, of a model that needs no input."""
-        cells = {name: made for name, sheet in sheets.items() if (made := _of_sheet(sheet))}
+        cells = {name: made for name, sheet in sheets.items() if (made := _measure_sheet(sheet))}
         self.figures.append({"epoch": epoch, "step": step, **cells})
 
     def notes(self) -> list[Note]:
@@ -82,28 +82,28 @@ def notes(rows: Sequence[Row], figures: Sequence[Figures], gan_mode: str, paired
     """Return what looks wrong in the newest epoch of a history: rows and figures in order, oldest first."""
     found: list[Note] = []
     if rows:
-        found += [*_no_rate(rows), *_exploding(rows, gan_mode), *_beaten(rows, gan_mode)]
-    if len(figures) >= IN_ROW and figures[-1]["step"] >= MATURE:
-        found += [*_constant(figures[-IN_ROW:]), *_inverted(figures[-IN_ROW:], paired)]
+        found += [*_zero_lr(rows), *_exploding_loss(rows, gan_mode), *_discriminator_winning(rows, gan_mode)]
+    if len(figures) >= SAMPLES_IN_ROW and figures[-1]["step"] >= MIN_SAMPLE_STEPS:
+        found += [*_constant_outputs(figures[-SAMPLES_IN_ROW:]), *_inverted_colours(figures[-SAMPLES_IN_ROW:], paired)]
     return found
 
 
 # --- losses
 
 
-def _no_rate(rows: Sequence[Row]) -> Iterator[Note]:
+def _zero_lr(rows: Sequence[Row]) -> Iterator[Note]:
     """Two epochs, not one: a warm-up may begin at 0, a schedule end there."""
     rates, highest = [row["lr"] for row in rows[-2:]], max(row["lr"] for row in rows)
-    if len(rates) == 2 and all(rate <= FADED * highest for rate in rates):
+    if len(rates) == 2 and all(rate <= MIN_LR_FRACTION * highest for rate in rates):
         evidence = f"it is {rates[-1]:g} in epochs {rows[-2]['epoch']} and {rows[-1]['epoch']}, so nothing is learnt"
         yield Note("learning rate 0", evidence, "look at --lr_policy and what it falls over (--n_epochs, ...)")
 
 
-def _exploding(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
+def _exploding_loss(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
     """No number at all; else two epochs orders of magnitude above an even game, or above the loss's own early level."""
     newest, advice = rows[-1], "lower --lr; if it came suddenly, look at the pictures of that epoch"
     for name, value in newest["mean"].items():
-        limit, was = _limit(name, rows, gan_mode)
+        limit, was = _loss_limit(name, rows, gan_mode)
         before = rows[-2]["mean"].get(name) if len(rows) > 1 else None
         if value is None:
             evidence = f"{name} is no finite number in epoch {newest['epoch']}"
@@ -115,38 +115,41 @@ def _exploding(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
         return
 
 
-def _limit(name: str, rows: Sequence[Row], gan_mode: str) -> tuple[float, str]:
+def _loss_limit(name: str, rows: Sequence[Row], gan_mode: str) -> tuple[float, str]:
     """Return what a loss does not reach by chance, and what that is told by."""
-    if name in PAIRS or any(name in terms for terms in PAIRS.values()):
-        even = EVEN.get(gan_mode)  # others, such as wgangp's, are free to drift
-        return (SOARED * even, f"in an even game {even:.2g}") if even else (math.inf, "")
-    early = rows[: min(EARLY, len(rows) - 2)] if len(rows) > 2 else []
-    levels = {n: float(np.median(v)) for n in rows[-1]["mean"] if (v := _values(early, n))}
+    if name in GAN_TERMS or any(name in terms for terms in GAN_TERMS.values()):
+        even = EQUILIBRIUM.get(gan_mode)  # others, such as wgangp's, are free to drift
+        return (EXPLODED_GAN * even, f"in an even game {even:.2g}") if even else (math.inf, "")
+    early = rows[: min(EARLY_EPOCHS, len(rows) - 2)] if len(rows) > 2 else []
+    levels = {n: float(np.median(v)) for n in rows[-1]["mean"] if (v := _absolute_values(early, n))}
     if name not in levels:
         return math.inf, ""
     floor = max(levels[name], 0.1 * max(levels.values()))  # a loss that was nothing may become something
-    return (GROWN * floor or math.inf), f"and was {levels[name]:.4g} at first"
+    return (EXPLODED * floor or math.inf), f"and was {levels[name]:.4g} at first"
 
 
-def _values(rows: Sequence[Row], name: str) -> list[float]:
+def _absolute_values(rows: Sequence[Row], name: str) -> list[float]:
     return [abs(row["mean"][name]) for row in rows if row["mean"].get(name) is not None]
 
 
-def _beaten(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
+def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
     """A discriminator that is sure of everything for many epochs, and a generator that makes no way against it."""
-    latest = rows[-LONG:]
-    if gan_mode not in EVEN or len(latest) < LONG or latest[-1].get("step", 0) - latest[0].get("step", 0) < ENOUGH:
+    latest = rows[-WINDOW_EPOCHS:]
+    steps = latest[-1].get("step", 0) - latest[0].get("step", 0)
+    if gan_mode not in EQUILIBRIUM or len(latest) < WINDOW_EPOCHS or steps < MIN_WINDOW_STEPS:
         return
-    for name, terms in PAIRS.items():
+    for name, terms in GAN_TERMS.items():
         theirs = [[row["mean"].get(term) for row in latest] for term in terms]
         own = [row["mean"].get(name) for row in latest]
         if any(value is None for values in (*theirs, own) for value in values):
             continue
-        sure = all(0 <= value < WON * EVEN[gan_mode] for values in theirs for value in values)
-        early, late = float(np.mean(own[: LONG // 2])), float(np.mean(own[LONG // 2 :]))
-        if sure and min(own) > LOST[gan_mode] and late > 0.95 * early:
+        sure = all(0 <= value < WINNING_FRACTION * EQUILIBRIUM[gan_mode] for values in theirs for value in values)
+        early, late = float(np.mean(own[: WINDOW_EPOCHS // 2])), float(np.mean(own[WINDOW_EPOCHS // 2 :]))
+        if sure and min(own) > LOSING_LOSS[gan_mode] and late > 0.95 * early:
             said = " and ".join(f"{term} {values[-1]:.2g}" for term, values in zip(terms, theirs, strict=True))
-            evidence = f"{said} (in an even game {EVEN[gan_mode]:.2g}) and {name} {own[-1]:.2g}, not falling, in "
+            evidence = (
+                f"{said} (in an even game {EQUILIBRIUM[gan_mode]:.2g}) and {name} {own[-1]:.2g}, not falling, in "
+            )
             evidence += f"epochs {latest[0]['epoch']} to {latest[-1]['epoch']}"
             smooth = "" if gan_mode == "hinge" else ", or --label_smoothing 0.1"
             yield Note("discriminator winning", evidence, f"weaken it: a smaller --ndf or --n_layers_D{smooth}")
@@ -156,20 +159,23 @@ def _beaten(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
 # --- pictures
 
 
-def measured(epoch: int, step: int, samples: Mapping[str, Mapping[str, np.ndarray]]) -> Figures:
+def measure_samples(epoch: int, step: int, samples: Mapping[str, Mapping[str, np.ndarray]]) -> Figures:
     """Return what the rules need to know of an epoch's fixed samples, a few numbers for each translation."""
-    shown = [{label: _small(array) for label, array in each.items()} for each in list(samples.values())[:SAMPLES]]
+    first = list(samples.values())[:MAX_SAMPLES]
+    shown = [{label: _small_lightness(array) for label, array in each.items()} for each in first]
     figures: Figures = {"epoch": epoch, "step": step}
     for label in shown[0] if shown else ():
         match = re.fullmatch(r"fake(?:_([AB]))?(_\w+)?", label)
         source = f"real_{'B' if match[1] == 'A' else 'A'}" if match and match[1] else "real"
         whole = [each for each in shown if {label, source} <= each.keys()]
         if match and len(whole) > 1:
-            figures[label] = _of_translation(whole, label, source, match)
+            figures[label] = _measure_translation(whole, label, source, match)
     return figures
 
 
-def _of_translation(shown: list[dict[str, np.ndarray]], label: str, source: str, match: re.Match) -> dict[str, float]:
+def _measure_translation(
+    shown: list[dict[str, np.ndarray]], label: str, source: str, match: re.Match
+) -> dict[str, float]:
     """Return the measures of one label, each over all files; those that cannot be taken are left out."""
     fakes, reals = [each[label] for each in shown], [each[source] for each in shown]
     figures = {
@@ -189,19 +195,22 @@ def _of_translation(shown: list[dict[str, np.ndarray]], label: str, source: str,
     if all(there in each for each in shown):
         targets = [each[there] for each in shown]
         figures |= {"target contrast": max(t.std() for t in targets), "target spread": _spread(targets)}
-        theirs = _levels(targets)
-        figures["off"] = float(np.abs(_levels(fakes) - theirs).mean())
-        figures["off if turned"] = float(np.abs(_levels([255 - fake for fake in fakes]) - theirs).mean())
+        theirs = _lightness_quantiles(targets)
+        figures["off"] = float(np.abs(_lightness_quantiles(fakes) - theirs).mean())
+        figures["off if turned"] = float(np.abs(_lightness_quantiles([255 - fake for fake in fakes]) - theirs).mean())
     return {name: round(float(value), 3) for name, value in figures.items()}
 
 
-def _of_sheet(sheet: np.ndarray) -> dict[str, float]:
+def _measure_sheet(sheet: np.ndarray) -> dict[str, float]:
     """Return the measures of a grid of square pictures, a row of COLUMNS for each class; {} if it is none."""
-    side = sheet.shape[1] // COLUMNS
-    if side * COLUMNS != sheet.shape[1] or side <= PADDING or sheet.shape[0] % side:
+    side = sheet.shape[1] // SHEET_COLUMNS
+    if side * SHEET_COLUMNS != sheet.shape[1] or side <= GRID_PADDING or sheet.shape[0] % side:
         return {}
     rows = [
-        [_small(row[: side - PADDING, x : x + side - PADDING]) for x in range(0, row.shape[1], side)]
+        [
+            _small_lightness(row[: side - GRID_PADDING, x : x + side - GRID_PADDING])
+            for x in range(0, row.shape[1], side)
+        ]
         for row in np.split(sheet, sheet.shape[0] // side)
     ]
     spread, contrast = max(_spread(row) for row in rows), max(cell.std() for row in rows for cell in row)
@@ -209,9 +218,9 @@ def _of_sheet(sheet: np.ndarray) -> dict[str, float]:
     return {"contrast": round(float(contrast), 3), "spread": round(float(spread), 3), **drawn}
 
 
-def _small(array: np.ndarray) -> np.ndarray:
-    """Return a picture as lightness (H, W), with about PIXELS of its pixels a side."""
-    every = max(1, min(array.shape[:2]) // PIXELS)
+def _small_lightness(array: np.ndarray) -> np.ndarray:
+    """Return a picture as lightness (H, W), with about SIDE_PIXELS of its pixels a side."""
+    every = max(1, min(array.shape[:2]) // SIDE_PIXELS)
     return array[::every, ::every].astype(np.float32).mean(axis=2)
 
 
@@ -226,16 +235,16 @@ def _correlations(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]
     return [
         float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
         for a, b in pairs
-        if a.shape == b.shape and min(a.std(), b.std()) > VARIED / 2
+        if a.shape == b.shape and min(a.std(), b.std()) > VARIED_LEVELS / 2
     ]
 
 
-def _levels(pictures: list[np.ndarray]) -> np.ndarray:
+def _lightness_quantiles(pictures: list[np.ndarray]) -> np.ndarray:
     """Return lightness at the tenths of all pixels' order, darkest first."""
     return np.quantile(np.concatenate([picture.ravel() for picture in pictures]), np.linspace(0, 1, 11))
 
 
-def _common(figures: Sequence[Figures]) -> Iterator[tuple[str, list[dict[str, float]]]]:
+def _common_labels(figures: Sequence[Figures]) -> Iterator[tuple[str, list[dict[str, float]]]]:
     """Yield each label that all epochs have, with its measures in each."""
     for label in figures[-1]:
         every = [each.get(label) for each in figures]
@@ -243,14 +252,14 @@ def _common(figures: Sequence[Figures]) -> Iterator[tuple[str, list[dict[str, fl
             yield label, every  # type: ignore[misc]
 
 
-def _constant(figures: Sequence[Figures]) -> Iterator[Note]:
+def _constant_outputs(figures: Sequence[Figures]) -> Iterator[Note]:
     """Pictures without contrast, or alike whatever went in, epoch after epoch; what went in was varied."""
     since = f"in epochs {figures[0]['epoch']} to {figures[-1]['epoch']}"
     advice = "start again with another --seed or a lower --lr, and look at the losses before it began"
-    for label, every in _common(figures):
-        if all(m["contrast"] < FLAT and _varied(m, "contrast") for m in every):
+    for label, every in _common_labels(figures):
+        if all(m["contrast"] < FLAT_LEVELS and _is_varied(m, "contrast") for m in every):
             evidence = f"{label} is of one colour ({every[-1]['contrast']:.1f} levels of 255 of contrast) {since}"
-        elif all(m["spread"] < FLAT and _varied(m, "spread") for m in every):
+        elif all(m["spread"] < FLAT_LEVELS and _is_varied(m, "spread") for m in every):
             evidence = f"{label} hardly depends on the input ({every[-1]['spread']:.1f} levels of 255 apart) {since}"
         else:
             continue
@@ -258,22 +267,22 @@ def _constant(figures: Sequence[Figures]) -> Iterator[Note]:
         return
 
 
-def _varied(m: Mapping[str, float], measure: str) -> bool:
+def _is_varied(m: Mapping[str, float], measure: str) -> bool:
     """Whether what went in, and what should come out where that is known, differs clearly."""
-    return min(m[f"source {measure}"], m.get(f"target {measure}", math.inf)) > VARIED
+    return min(m[f"source {measure}"], m.get(f"target {measure}", math.inf)) > VARIED_LEVELS
 
 
-def _inverted(figures: Sequence[Figures], paired: bool) -> Iterator[Note]:
+def _inverted_colours(figures: Sequence[Figures], paired: bool) -> Iterator[Note]:
     """Light for dark: against the truth, where there are pairs; else against the input, which still comes back."""
     since = f"in epochs {figures[0]['epoch']} to {figures[-1]['epoch']}"
-    for label, every in _common(figures):
+    for label, every in _common_labels(figures):
         if paired and all(m.get("meets", 0) < -0.5 and m["meets at most"] < -0.2 for m in every):
             evidence = (
                 f"{label} is dark where its true counterpart is light (correlation {every[-1]['meets']:.2f}) {since}"
             )
             yield Note("colours inverted", evidence, "look at the pairs, and at the signs of the losses")
             return
-        if not paired and all(_turned(m) for m in every):
+        if not paired and all(_is_negative(m) for m in every):
             evidence = f"{label} is dark where its input is light (correlation {every[-1]['follows']:.2f}) {since}, "
             evidence += "while the way back restores it"
             advice = "if that is not what B looks like, start again with another --seed or a larger --lambda_identity"
@@ -281,7 +290,7 @@ def _inverted(figures: Sequence[Figures], paired: bool) -> Iterator[Note]:
             return
 
 
-def _turned(m: Mapping[str, float]) -> bool:
+def _is_negative(m: Mapping[str, float]) -> bool:
     """Whether a cycle's translation is the input's negative, and its own negative would pass for the target too."""
     against = m.get("follows", 0) < -0.6 and m["follows at most"] < -0.3
     return against and m.get("returns", 0) > 0.8 and m.get("off if turned", math.inf) < m["off"] + 30

@@ -12,13 +12,13 @@ from displays.base import Pictures, Sink
 from displays.curves import Curves
 from displays.health_rules import Health
 from displays.loss_history import epoch_rows, step_rows
-from metrics import finite
-from pages.names import label_parts
+from metrics import finite_or_none
+from pages.names import label_file_parts
 from pages.training import write_training
 from util.image_io import save_image
-from util.progress import Position
+from util.progress import Progress
 
-INTERVAL = 5.0  # seconds between two updates for losses alone
+MIN_INTERVAL_S = 5.0  # seconds between two updates for losses alone
 
 
 class Html(Sink):
@@ -33,79 +33,80 @@ class Html(Sink):
         self.pictures.mkdir(parents=True, exist_ok=True)
         (self.web / "samples").mkdir(exist_ok=True)
         self.history, self.curves, self.health = History(), Curves(), Health(o.gan_mode, o.dataset_mode)
-        self.at: Position | None = None  # None: not started
-        self.written = 0.0
+        self.last_progress: Progress | None = None  # None: not started
+        self.last_write_time = 0.0
 
-    def start(self, at: Position) -> None:
-        if at.step:  # a continued run goes on with the rows and curves of its page
-            self.history = History.read(self.web / "history.js", at.epoch)
+    def start(self, progress: Progress) -> None:
+        if progress.step:  # a continued run goes on with the rows and curves of its page
+            self.history = History.read(self.web / "history.js", progress.epoch)
             for x, values in step_rows(self.log):
                 self.curves.add(x, values)
         for row in epoch_rows(self.log):
-            self.health.row(row)
-        self._write(at)
+            self.health.add_row(row)
+        self._write(progress)
 
-    def data(self, at: Position, sheet: np.ndarray) -> None:
+    def data(self, progress: Progress, sheet: np.ndarray) -> None:
         save_image(sheet, self.web / "data.png")
-        self._write(at)
+        self._write(progress)
 
-    def losses(self, at: Position, values: dict[str, float]) -> None:
-        self.curves.add(at.at, dict(values))
-        if time.monotonic() - self.written > INTERVAL:
-            self._write(at)
+    def losses(self, progress: Progress, values: dict[str, float]) -> None:
+        self.curves.add(progress.at, dict(values))
+        if time.monotonic() - self.last_write_time > MIN_INTERVAL_S:
+            self._write(progress)
 
-    def images(self, at: Position, pictures: Pictures) -> None:
-        self._rows(at, pictures, wide=False)
+    def images(self, progress: Progress, pictures: Pictures) -> None:
+        self._save_images(progress, pictures, wide=False)
 
-    def sheets(self, at: Position, pictures: Pictures) -> None:
-        self.health.sheets(at.epoch, at.step, pictures)
-        self._rows(at, pictures, wide=True)
+    def sheets(self, progress: Progress, pictures: Pictures) -> None:
+        self.health.add_sheets(progress.epoch, progress.step, pictures)
+        self._save_images(progress, pictures, wide=True)
 
-    def _rows(self, at: Position, pictures: Pictures, wide: bool) -> None:
-        safe = label_parts(pictures)  # a plug-in's label may be no name of a file
+    def _save_images(self, progress: Progress, pictures: Pictures, wide: bool) -> None:
+        safe = label_file_parts(pictures)  # a plug-in's label may be no name of a file
         pictures = {safe[label]: array for label, array in pictures.items()}
         for label, array in pictures.items():
-            save_image(array, self.pictures / f"epoch{at.epoch:03d}_{label}.png")
+            save_image(array, self.pictures / f"epoch{progress.epoch:03d}_{label}.png")
             self.history.sizes[label] = [array.shape[1], array.shape[0]]
-        self.history.add_row(at.epoch, list(pictures), wide)
-        self._write(at)
+        self.history.add_row(progress.epoch, list(pictures), wide)
+        self._write(progress)
 
-    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
+    def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
         common = [label for label in next(iter(samples.values())) if all(label in each for each in samples.values())]
-        for shown, label in label_parts(common).items():
+        for shown, label in label_file_parts(common).items():
             arrays = [pictures[shown] for pictures in samples.values()]
-            before = self.history.drawn.get(label)
-            if before and all(map(_holds, self._sample_files(before[-1], label, len(arrays)), arrays)):
+            before = self.history.changed_epochs.get(label)
+            if before and all(map(_has_pixels, self._sample_files(before[-1], label, len(arrays)), arrays)):
                 continue  # an input: the page keeps showing the one it has
-            for array, file in zip(arrays, self._sample_files(at.epoch, label, len(arrays))):
+            for array, file in zip(arrays, self._sample_files(progress.epoch, label, len(arrays))):
                 save_image(array, file)
-            self.history.add_sample(at.epoch, label)
+            self.history.add_sample(progress.epoch, label)
         self.history.files = list(samples)
-        self.history.sampled.append(at.epoch)
-        self.health.samples(at.epoch, at.step, samples)
-        self._write(at)
+        self.history.sample_epochs.append(progress.epoch)
+        self.health.add_samples(progress.epoch, progress.step, samples)
+        self._write(progress)
 
     def _sample_files(self, epoch: int, label: str, number: int) -> list[Path]:
         return [self.web / "samples" / f"epoch{epoch:03d}_{n}_{label}.png" for n in range(1, number + 1)]
 
-    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+    def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         self.history.spent, self.history.lr = spent, lr
-        self.health.row({"epoch": at.epoch, "step": at.step, "lr": lr, "mean": finite(means)})
-        self._write(at)
+        self.health.add_row({"epoch": progress.epoch, "step": progress.step, "lr": lr, "mean": finite_or_none(means)})
+        self._write(progress)
 
     def close(self) -> None:
-        if self.at is not None:
-            self._write(self.at, "stopped")
+        if self.last_progress is not None:
+            self._write(self.last_progress, "stopped")
 
-    def _write(self, at: Position, state: str = "training") -> None:
-        self.at, self.written = at, time.monotonic()
-        state = "done" if at.epoch > at.last_epoch or (at.epoch == at.last_epoch and at.epoch_done) else state
+    def _write(self, progress: Progress, state: str = "training") -> None:
+        self.last_progress, self.last_write_time = progress, time.monotonic()
+        if progress.epoch > progress.last_epoch or (progress.epoch == progress.last_epoch and progress.epoch_done):
+            state = "done"
         self.history.notes = [[note.name, note.evidence, note.advice] for note in self.health.notes()]
-        told = self.history.plain(at, state) | {"curves": self.curves.plain(), "interval": INTERVAL}
-        write_training(self.web, self.name, self.options, self.given, self.width, told)
+        history = self.history.to_json(progress, state) | {"curves": self.curves.to_json(), "interval": MIN_INTERVAL_S}
+        write_training(self.web, self.name, self.options, self.given, self.width, history)
 
 
-def _holds(file: Path, array: np.ndarray) -> bool:
+def _has_pixels(file: Path, array: np.ndarray) -> bool:
     """Whether a file holds just these pixels."""
     try:
         with Image.open(file) as image:
@@ -124,8 +125,8 @@ class History:
         self.rows: list[list[Any]] = []
         self.sizes: dict[str, list[int]] = {}  # of each label: width, height
         self.files: list[str] = []  # of the fixed samples
-        self.sampled: list[int] = []  # epochs at which they were drawn
-        self.drawn: dict[str, list[int]] = {}  # of each label: the epochs at which it was another picture
+        self.sample_epochs: list[int] = []  # epochs at which they were drawn
+        self.changed_epochs: dict[str, list[int]] = {}  # of each label: the epochs at which it was another picture
         self.notes: list[list[str]] = []
         self.spent: dict[str, float] = {}  # seconds of the last epoch, by part
         self.lr = 0.0
@@ -142,36 +143,40 @@ class History:
 
     def add_sample(self, epoch: int, label: str) -> None:
         """Note that a label of the fixed samples was drawn anew."""
-        self.drawn.setdefault(label, []).append(epoch)
+        self.changed_epochs.setdefault(label, []).append(epoch)
 
-    def plain(self, at: Position, state: str) -> dict[str, Any]:
+    def to_json(self, progress: Progress, state: str) -> dict[str, Any]:
         """Return what the page's script is told."""
-        share = min(1.0, (at.epoch - 1 + at.seen / max(1, at.epoch_size)) / max(1, at.last_epoch))
+        epochs = progress.epoch - 1 + progress.seen / max(1, progress.epoch_size)
+        fraction = min(1.0, epochs / max(1, progress.last_epoch))
         seconds = sum(self.spent.values())
         parts = ", ".join(f"{part} {100 * s / seconds:.0f} %" for part, s in self.spent.items() if seconds)
         return {
-            "epoch": min(at.epoch, at.last_epoch), "last_epoch": at.last_epoch, "step": at.step,
-            "share": round(share, 5),
+            "epoch": min(progress.epoch, progress.last_epoch), "last_epoch": progress.last_epoch, "step": progress.step,
+            "share": round(fraction, 5),
             "state": state, "updated": round(time.time(), 3), "notes": self.notes, "rows": self.rows,
             "sizes": self.sizes,
-            "left": round((1 - share) * at.last_epoch * seconds) if state == "training" else 0,
+            "left": round((1 - fraction) * progress.last_epoch * seconds) if state == "training" else 0,
             "lr": self.lr, "spent": parts and f"time: {parts}",
-            "samples": {"files": self.files, "epochs": self.sampled, "labels": self.drawn},
+            "samples": {"files": self.files, "epochs": self.sample_epochs, "labels": self.changed_epochs},
         }  # fmt: skip
 
     @classmethod
     def read(cls, path: Path, epoch: int) -> "History":
         """Return what an earlier part of the run left, up to this epoch; nothing where it is missing or damaged."""
-        kept = cls()
+        history = cls()
         try:
-            told = json.loads(path.read_text(encoding="utf-8").partition("(")[2].rpartition(")")[0])
-            kept.rows = [[a, b if b <= epoch else epoch - (epoch - a) % step, list(map(str, labels)), bool(wide), step]
-                         for a, b, labels, wide, step in told["rows"] if a <= epoch]  # fmt: skip
-            kept.sizes = {str(label): [int(width), int(height)] for label, (width, height) in told["sizes"].items()}
-            samples = told["samples"]
-            kept.files = [str(file) for file in samples["files"]]
-            kept.sampled = [e for e in samples["epochs"] if e < epoch]
-            kept.drawn = {str(label): [e for e in epochs if e < epoch] for label, epochs in samples["labels"].items()}
+            data = json.loads(path.read_text(encoding="utf-8").partition("(")[2].rpartition(")")[0])
+            history.rows = [
+                [a, b if b <= epoch else epoch - (epoch - a) % step, list(map(str, labels)), bool(wide), step]
+                for a, b, labels, wide, step in data["rows"] if a <= epoch
+            ]  # fmt: skip
+            history.sizes = {str(label): [int(width), int(height)] for label, (width, height) in data["sizes"].items()}
+            samples = data["samples"]
+            history.files = [str(file) for file in samples["files"]]
+            history.sample_epochs = [e for e in samples["epochs"] if e < epoch]
+            changed = samples["labels"].items()
+            history.changed_epochs = {str(label): [e for e in epochs if e < epoch] for label, epochs in changed}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):  # another version's, or spoilt
             return cls()
-        return kept
+        return history

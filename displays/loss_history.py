@@ -20,10 +20,10 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """
     if path.is_file():
         with open(path, encoding="utf-8", errors="replace") as file:
-            yield from _parsed(file)
+            yield from _parse_rows(file)
 
 
-def _parsed(file: Any) -> Iterator[dict[str, Any]]:
+def _parse_rows(file: Any) -> Iterator[dict[str, Any]]:
     for line in file:
         try:
             event = json.loads(line)
@@ -71,7 +71,7 @@ def read_losses(path: Path) -> Losses:
         with open(path, encoding="utf-8", errors="replace") as file:
             ours = file.read(1) == "{"
             file.seek(0)
-            curves = _of_json(file) if ours else _of_text(file)
+            curves = _parse_json(file) if ours else _parse_text(file)
     except OSError as problem:
         raise DataError("file", path, problem.strerror or str(problem), "give a run that has a log") from problem
     if not curves.steps and not curves.means:
@@ -79,9 +79,9 @@ def read_losses(path: Path) -> Losses:
     return curves
 
 
-def _of_json(file: Any) -> Losses:
+def _parse_json(file: Any) -> Losses:
     curves = Losses()
-    for event in _parsed(file):
+    for event in _parse_rows(file):
         try:
             if "losses" in event:
                 curves.add("steps", float(event["at"]), event["losses"])
@@ -92,19 +92,19 @@ def _of_json(file: Any) -> Losses:
     return curves
 
 
-LONGEST = 20_000  # characters of a line that can be one of losses
+MAX_LINE_CHARS = 20_000  # characters of a line that can be one of losses
 _HEAD = re.compile(r"(?:\[Rank (\d+)\] )?\(epoch: (\d+),(?: total_iters: \d+,)? iters: (\d+),[^()]*\)")
 _VALUE = re.compile(r"([^\s:,]+): ([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf))(?=[\s,])", re.IGNORECASE)
 Line = tuple[int, int, dict[str, float]]  # epoch, iters, losses
 
 
-def _of_text(file: Any) -> Losses:
+def _parse_text(file: Any) -> Losses:
     """Put the sessions of a log together: what was done again replaces what is after it, and no epoch counts twice."""
     curves, before = Losses(), 0
     lines: list[Line] = []
     ranks: set[str | None] = set()
     for number, line in enumerate(file, 1):
-        heads = list(_HEAD.finditer(line)) if len(line) < LONGEST else []
+        heads = list(_HEAD.finditer(line)) if len(line) < MAX_LINE_CHARS else []
         values = {name: float(value) for name, value in _VALUE.findall(line[heads[-1].end() :])} if heads else {}
         if not values:  # a header, or cut by a kill: what is whole of a line counts
             continue

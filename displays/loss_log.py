@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from displays.base import Sink
-from metrics import finite
+from metrics import finite_or_none
 from util.atomic_write import replace_text
 from util.errors import EnvironmentFault, printable
-from util.progress import Position
+from util.progress import Progress
 
-KEEP = "surrogateescape"  # bytes that are no UTF-8, of another program or a damaged disk, stay as they are
+ENCODING_ERRORS = "surrogateescape"  # bytes that are no UTF-8, of another program or a damaged disk, stay as they are
 
 
-class Log(Sink):
+class LossLog(Sink):
     """loss_log.txt in v24's format and losses.jsonl; always on: resuming and curves rely on them."""
 
     vital = True
@@ -27,8 +27,8 @@ class Log(Sink):
         self.text: TextIO | None = None
         self.json: TextIO | None = None
 
-    def start(self, at: Position) -> None:
-        self._forget_after(at)
+    def start(self, progress: Progress) -> None:
+        self._drop_rows_after(progress)
         self.text = open(self.text_path, "a", encoding="utf-8", buffering=1)
         self.json = open(self.json_path, "a", encoding="utf-8", buffering=1)
         self._append(self.text, f"================ Training Loss ({time.strftime('%c')}) ================")
@@ -41,29 +41,31 @@ class Log(Sink):
             remedy = "free space on that disk or choose another --checkpoints_dir"
             raise EnvironmentFault("file", file.name, problem.strerror or "cannot be written", remedy) from problem
 
-    def _forget_after(self, at: Position) -> None:
+    def _drop_rows_after(self, progress: Progress) -> None:
         """Drop rows of steps that a resumed run will do again."""
         if not self.json_path.is_file():
             return
-        rows = self.json_path.read_text(encoding="utf-8", errors=KEEP).splitlines()
-        kept = [row for row in rows if _is_before(row, at)]
+        rows = self.json_path.read_text(encoding="utf-8", errors=ENCODING_ERRORS).splitlines()
+        kept = [row for row in rows if _is_before(row, progress)]
         if len(kept) < len(rows):
-            replace_text(self.json_path, "".join(row + "\n" for row in kept), KEEP)
+            replace_text(self.json_path, "".join(row + "\n" for row in kept), ENCODING_ERRORS)
         there = self.text_path.is_file()
-        lines = self.text_path.read_text(encoding="utf-8", errors=KEEP).splitlines() if there else []
-        past = [line for line in lines if not _is_after(line, at)]
+        lines = self.text_path.read_text(encoding="utf-8", errors=ENCODING_ERRORS).splitlines() if there else []
+        past = [line for line in lines if not _is_after(line, progress)]
         if len(past) < len(lines):
-            replace_text(self.text_path, "".join(line + "\n" for line in past), KEEP)
+            replace_text(self.text_path, "".join(line + "\n" for line in past), ENCODING_ERRORS)
 
-    def losses(self, at: Position, values: dict[str, float]) -> None:
-        self._append(self.text, v24_line(at, values))
-        row = {"epoch": at.epoch, "iters": at.seen, "step": at.step, "samples": at.samples, "at": round(at.at, 6),
-               "time": round(at.seconds, 6), "data": round(at.data_seconds, 6), "losses": finite(values)}  # fmt: skip
+    def losses(self, progress: Progress, values: dict[str, float]) -> None:
+        self._append(self.text, v24_line(progress, values))
+        row = {"epoch": progress.epoch, "iters": progress.seen, "step": progress.step, "samples": progress.samples,
+               "at": round(progress.at, 6), "time": round(progress.seconds, 6),
+               "data": round(progress.data_seconds, 6), "losses": finite_or_none(values)}  # fmt: skip
         self._append(self.json, json.dumps(row))
 
-    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
-        row = {"epoch": at.epoch, "step": at.step, "samples": at.samples, "seconds": round(sum(spent.values()), 3),
-               "spent": {part: round(s, 3) for part, s in spent.items()}, "lr": lr, "mean": finite(means)}  # fmt: skip
+    def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        row = {"epoch": progress.epoch, "step": progress.step, "samples": progress.samples,
+               "seconds": round(sum(spent.values()), 3), "spent": {part: round(s, 3) for part, s in spent.items()},
+               "lr": lr, "mean": finite_or_none(means)}  # fmt: skip
         self._append(self.json, json.dumps(row))
 
     def close(self) -> None:
@@ -72,21 +74,22 @@ class Log(Sink):
                 file.close()
 
 
-def v24_line(at: Position, values: dict[str, float]) -> str:
+def v24_line(progress: Progress, values: dict[str, float]) -> str:
     """Return a line of losses as v24 of the reference writes it."""
-    head = f"(epoch: {at.epoch}, iters: {at.seen}, time: {at.seconds:.3f}, data: {at.data_seconds:.3f}) "
+    times = f"time: {progress.seconds:.3f}, data: {progress.data_seconds:.3f}"
+    head = f"(epoch: {progress.epoch}, iters: {progress.seen}, {times}) "
     return head + "".join(f"{printable(name)}: {value:.3f} " for name, value in values.items())
 
 
-def _is_before(row: str, at: Position) -> bool:
+def _is_before(row: str, progress: Progress) -> bool:
     """Whether a row of losses.jsonl lies before a position; a row cut short by a kill does not."""
     try:
         event = json.loads(row)
-        return (event["epoch"], event.get("iters", math.inf)) <= (at.epoch, at.seen)
+        return (event["epoch"], event.get("iters", math.inf)) <= (progress.epoch, progress.seen)
     except (ValueError, KeyError, TypeError):
         return False
 
 
-def _is_after(line: str, at: Position) -> bool:
+def _is_after(line: str, progress: Progress) -> bool:
     match = re.match(r"\(epoch: (\d+), iters: (\d+),", line)
-    return match is not None and (int(match[1]), int(match[2])) > (at.epoch, at.seen)
+    return match is not None and (int(match[1]), int(match[2])) > (progress.epoch, progress.seen)

@@ -5,9 +5,9 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-from util.http_deadline import TimedAnswer
+from util.http_deadline import DeadlineResponse
 
-MAX_ANSWER = 4096  # bytes read of an answer
+MAX_RESPONSE_BYTES = 4096  # bytes read of an answer
 
 
 def post(address: str, path: str, data: bytes, seconds: float) -> str:
@@ -21,13 +21,13 @@ def post(address: str, path: str, data: bytes, seconds: float) -> str:
     if kind is None or not parts.hostname:
         raise ValueError(f"{address} is no address of a server")
     connection = kind(parts.hostname, parts.port, timeout=seconds)
-    connection.response_class = partial(TimedAnswer, time.monotonic() + seconds)
+    connection.response_class = partial(DeadlineResponse, time.monotonic() + seconds)
     try:
         headers = {"Content-Type": "application/json", "Connection": "close"}
         connection.request("POST", parts.path.rstrip("/") + path, data, headers)
         with connection.getresponse() as answer:
             if answer.status != 200:
                 raise HTTPException(f"status {answer.status}")
-            return answer.read(MAX_ANSWER).decode("utf-8", "replace")
+            return answer.read(MAX_RESPONSE_BYTES).decode("utf-8", "replace")
     finally:
         connection.close()

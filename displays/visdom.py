@@ -24,11 +24,11 @@ from displays.loss_history import step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local
 from util.errors import printable
-from util.image_io import grid
-from util.progress import Position
+from util.image_io import make_grid
+from util.progress import Progress
 
-LONGEST = 100  # characters of an environment's name, which visdom makes a file's
-LOOKALIKES = {ord("$"): "\uff04", ord("\\"): "\uff3c"}  # of what begins a formula
+MAX_ENVIRONMENT_CHARS = 100  # characters of an environment's name, which visdom makes a file's
+FORMULA_LOOKALIKES = {ord("$"): "\uff04", ord("\\"): "\uff3c"}  # of what begins a formula
 
 
 class VisdomDisplay(Sink):
@@ -44,13 +44,13 @@ class VisdomDisplay(Sink):
         self.history = folder / "losses.jsonl"
         self.curves = Curves()
         address = f"{o.display_server.rstrip('/')}:{o.display_port}"
-        self.leaves = not (o.display_allow_remote or is_local(address))
+        self.is_remote = not (o.display_allow_remote or is_local(address))
         server = LocalServer(address, o.display_port, folder / "visdom.log") if o.start_visdom else None
-        self.sender = Sender(address, environment(o.display_env), o.display_port, server)
+        self.sender = Sender(address, environment_name(o.display_env), o.display_port, server)
 
-    def start(self, at: Position) -> None:
+    def start(self, progress: Progress) -> None:
         """Take over the curves of the run so far from its log."""
-        if self.leaves:
+        if self.is_remote:
             host = printable(urlsplit(self.sender.address).hostname)
             what = f"pictures and losses of this run leave this machine for the visdom server on {host}"
             how = "--display_allow_remote says that this is meant, --display_id 0 turns it off"
@@ -59,52 +59,53 @@ class VisdomDisplay(Sink):
             self.curves.add(x, values)
         self.sender.start()
 
-    def losses(self, at: Position, values: dict[str, float]) -> None:
-        self.curves.add(at.at, values)
+    def losses(self, progress: Progress, values: dict[str, float]) -> None:
+        self.curves.add(progress.at, values)
         x, lines = self.curves.points()
-        self.sender.send(str(self.id), lambda: plot(f"{self.name} loss over time", x, lines))
+        self.sender.send(str(self.id), lambda: plot_window(f"{self.name} loss over time", x, lines))
 
-    def images(self, at: Position, pictures: Pictures) -> None:
+    def images(self, progress: Progress, pictures: Pictures) -> None:
         if not pictures:  # of other channels than can be shown
             return
         if self.ncols <= 0:
             for number, (label, array) in enumerate(pictures.items(), 1):
-                self.sender.send(str(self.id + number), partial(picture, label, array, self.width))
+                self.sender.send(str(self.id + number), partial(image_window, label, array, self.width))
             return
         arrays = list(pictures.values())
         width = self.width * min(self.ncols, len(arrays))
-        self.sender.send(str(self.id + 1), lambda: picture(f"{self.name} images", grid(arrays, self.ncols), width))
-        self.sender.send(str(self.id + 2), lambda: table(f"{self.name} labels", list(pictures), self.ncols))
+        sheet = f"{self.name} images"
+        self.sender.send(str(self.id + 1), lambda: image_window(sheet, make_grid(arrays, self.ncols), width))
+        self.sender.send(str(self.id + 2), lambda: table_window(f"{self.name} labels", list(pictures), self.ncols))
 
-    def sheets(self, at: Position, pictures: Pictures) -> None:
+    def sheets(self, progress: Progress, pictures: Pictures) -> None:
         for number, (label, array) in enumerate(pictures.items(), 100):
             width = max(self.width, min(array.shape[1], 4 * self.width))
-            self.sender.send(
-                str(self.id + number), partial(picture, f"{self.name} {label}, epoch {at.epoch}", array, width)
-            )
+            title = f"{self.name} {label}, epoch {progress.epoch}"
+            self.sender.send(str(self.id + number), partial(image_window, title, array, width))
 
     def close(self) -> None:
         self.sender.close()
 
 
-def environment(name: str) -> str:
+def environment_name(name: str) -> str:
     """Return a name for an environment that is one word of a file's name and of an address, whatever the user gave."""
-    return re.sub(r"[^A-Za-z0-9._-]|^[.]+", "_", name)[:LONGEST] or "main"
+    return re.sub(r"[^A-Za-z0-9._-]|^[.]+", "_", name)[:MAX_ENVIRONMENT_CHARS] or "main"
 
 
-def plot(title: str, x: list[float], lines: dict[str, list[float | None]]) -> dict[str, Any]:
+def plot_window(title: str, x: list[float], lines: dict[str, list[float | None]]) -> dict[str, Any]:
     """Return the window of loss curves over epochs; titles and names are text, in which plotly would see tags."""
     axes = {"xaxis": {"title": "epoch"}, "yaxis": {"title": "loss"}, "margin": {"l": 60, "r": 60, "t": 60, "b": 60}}
-    data = [{"type": "scatter", "mode": "lines", "name": literal(name), "x": x, "y": y} for name, y in lines.items()]
-    return {"data": data, "layout": {"title": literal(title), "showlegend": True, **axes}, "opts": {"title": title}}
+    line = {"type": "scatter", "mode": "lines"}
+    data = [{**line, "name": escape_text(name), "x": x, "y": y} for name, y in lines.items()]
+    return {"data": data, "layout": {"title": escape_text(title), "showlegend": True, **axes}, "opts": {"title": title}}
 
 
-def literal(text: str) -> str:
+def escape_text(text: str) -> str:
     """Return a text as HTML whose tags, entities and formulas (MathJax follows links in them) are shown, not obeyed."""
-    return html.escape(text, quote=False).translate(LOOKALIKES)
+    return html.escape(text, quote=False).translate(FORMULA_LOOKALIKES)
 
 
-def picture(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
+def image_window(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
     """Return the window of a picture (H, W, 1 or 3) uint8, shown `width` pixels wide."""
     file = io.BytesIO()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(file, "PNG")
@@ -114,9 +115,9 @@ def picture(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
     return {"data": [{"type": "image", "content": {"src": source}}], "opts": opts}
 
 
-def table(title: str, labels: list[str], ncols: int) -> dict[str, Any]:
+def table_window(title: str, labels: list[str], ncols: int) -> dict[str, Any]:
     """Return the window that names the pictures of the grid, place by place."""
     rows = [labels[i : i + ncols] for i in range(0, len(labels), ncols)]
-    cells = "".join("<tr>" + "".join(f"<td>{literal(label)}</td>" for label in row) + "</tr>" for row in rows)
+    cells = "".join("<tr>" + "".join(f"<td>{escape_text(label)}</td>" for label in row) + "</tr>" for row in rows)
     content = f'<table style="border-collapse: separate; border-spacing: 12px 6px">{cells}</table>'
     return {"data": [{"type": "text", "content": content}], "opts": {"title": title}}

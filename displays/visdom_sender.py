@@ -8,17 +8,17 @@ from http.client import HTTPException
 from typing import Any
 
 from displays.request import post
-from displays.visdom_server import LocalServer, NoServer
+from displays.visdom_server import LocalServer, ServerError
 from util.errors import printable
 
-TIMEOUT = 3.0  # seconds for one message and its answer, and
-SLOWEST = 250_000  # bytes a second on top: a sheet of large pictures takes its time on a slow line
-RETRY = 10.0  # seconds of rest after a failure
-FAREWELL = 1.5  # seconds for what waits when the run ends
-PACE, LONGEST_PAUSE = 50, 3.0  # times what a message took of the processor, it rests: 2 % of it; at most seconds
-TOLD = 6  # lines about a server that comes and goes
+POST_TIMEOUT_S = 3.0  # seconds for one message and its answer, and
+MIN_UPLOAD_BYTES_PER_S = 250_000  # bytes a second on top: a sheet of large pictures takes its time on a slow line
+RETRY_DELAY_S = 10.0  # seconds of rest after a failure
+CLOSE_TIMEOUT_S = 1.5  # seconds for what waits when the run ends
+REST_FACTOR, MAX_REST_S = 50, 3.0  # times what a message took of the processor, it rests: 2 % of it; at most seconds
+MAX_MESSAGES = 6  # lines about a server that comes and goes
 
-Make = Callable[[], dict[str, Any]]
+MakeContent = Callable[[], dict[str, Any]]
 
 
 class Sender:
@@ -26,19 +26,19 @@ class Sender:
 
     def __init__(self, address: str, env: str, port: int, server: LocalServer | None = None):
         self.address, self.env, self.port, self.server = address, env, port, server
-        self.waiting: dict[str, Make] = {}
-        self.newest: dict[str, Make] = {}  # of each window, for a server that lost them
+        self.waiting: dict[str, MakeContent] = {}
+        self.newest: dict[str, MakeContent] = {}  # of each window, for a server that lost them
         self.changed = threading.Condition()
         self.ending = False
-        self.reached: bool | None = None  # None: not tried yet
+        self.connected: bool | None = None  # None: not tried yet
         self.refused = False  # the last failure was one that costs no time
-        self.told = self.version = 0
+        self.message_count = self.version = 0
         self.thread = threading.Thread(target=self._run, name="visdom", daemon=True)
 
     def start(self) -> None:
         self.thread.start()
 
-    def send(self, window: str, make: Make) -> None:
+    def send(self, window: str, make: MakeContent) -> None:
         """Queue a window's content, to be made in the thread; returns at once."""
         with self.changed:
             self.waiting[window] = self.newest[window] = make
@@ -50,8 +50,8 @@ class Sender:
             self.ending = True
             self.changed.notify()
         if self.thread.is_alive():
-            self.thread.join(FAREWELL)
-        if self.server is not None and not self.reached and self.server.abandon():
+            self.thread.join(CLOSE_TIMEOUT_S)
+        if self.server is not None and not self.connected and self.server.terminate():
             self._say("live plots off: the run ended before the visdom server that it started had shown anything")
 
     def _run(self) -> None:
@@ -59,8 +59,8 @@ class Sender:
             try:
                 if not self.server.start(lambda: self.ending) and self.ending:
                     return
-            except (NoServer, OSError, ValueError) as why:
-                self.reached = False
+            except (ServerError, OSError, ValueError) as why:
+                self.connected = False
                 self._say(f"live plots off: {why}")
         while True:
             with self.changed:
@@ -78,19 +78,19 @@ class Sender:
                     self.newest.pop(window, None)
                 continue
             worked = self._post(window, data)
-            if worked != self.reached:
-                self._turned(worked, window)
-            if not worked and (last or self._rests_in_vain(window, make)):
+            if worked != self.connected:
+                self._report_connection(worked, window)
+            if not worked and (last or self._rest_after_failure(window, make)):
                 return
             with self.changed:  # training has one Python interpreter with this thread, and maybe few cores
-                pause = min(LONGEST_PAUSE, PACE * (time.thread_time() - began))
+                pause = min(MAX_REST_S, REST_FACTOR * (time.thread_time() - began))
                 self.changed.wait_for(lambda: self.ending, pause)
 
-    def _rests_in_vain(self, window: str, make: Make) -> bool:
+    def _rest_after_failure(self, window: str, make: MakeContent) -> bool:
         """Let the server rest after a failure; return whether the run ended and asking again may take long."""
         with self.changed:
             self.waiting.setdefault(window, make)
-            return self.changed.wait_for(lambda: self.ending, RETRY) and not self.refused
+            return self.changed.wait_for(lambda: self.ending, RETRY_DELAY_S) and not self.refused
 
     def _body(self, window: str, content: dict[str, Any]) -> bytes:
         self.version = max(self.version + 1, time.time_ns() // 1_000_000)  # 0.3.0 redraws only for one it has not seen
@@ -100,28 +100,29 @@ class Sender:
     def _post(self, window: str, data: bytes) -> bool:
         self.refused = False
         try:
-            return post(self.address, "/events", data, TIMEOUT + len(data) / SLOWEST) == window
+            return post(self.address, "/events", data, POST_TIMEOUT_S + len(data) / MIN_UPLOAD_BYTES_PER_S) == window
         except (OSError, HTTPException, ValueError) as problem:  # refused, timed out, not HTTP, an address that is none
             self.refused = isinstance(problem, ConnectionError)
             return False
 
-    def _turned(self, worked: bool, window: str) -> None:
+    def _report_connection(self, worked: bool, window: str) -> None:
         if worked:
             self._say(f"live plots: {self.address}/env/{self.env}{self.server.note if self.server else ''}")
             with self.changed:  # it may have been started anew, knowing nothing but this window
-                if self.reached is False:
+                if self.connected is False:
                     others = {name: make for name, make in self.newest.items() if name != window}
                     self.waiting = others | self.waiting
         else:
             if self.server is not None:
                 self.server.reap()
-            again = "lost" if self.reached else "off"
+            again = "lost" if self.connected else "off"
             start = f"visdom -port {self.port} -bind_local"
             self._say(f"live plots {again}: no visdom server at {self.address}; start one with: {start}")
-        self.reached = worked
+        self.connected = worked
 
     def _say(self, line: str) -> None:
         """Print a line, unless the server comes and goes too often to be told."""
-        self.told += 1
-        if self.told <= TOLD:
-            print(printable(line) + ("; no more is said of this" if self.told == TOLD else ""), flush=True)
+        self.message_count += 1
+        if self.message_count <= MAX_MESSAGES:
+            end = "; no more is said of this" if self.message_count == MAX_MESSAGES else ""
+            print(printable(line) + end, flush=True)

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from displays.request import post
 from util.errors import printable
 
-PATIENCE = 60.0  # seconds for a server to start; reading its packages from a slow disk takes most of them
-RUN = "from visdom.server.run_server import main; main()"  # the command `visdom` downloads scripts first, or dies
+START_TIMEOUT_S = 60.0  # seconds for a server to start; reading its packages from a slow disk takes most of them
+RUN_CODE = "from visdom.server.run_server import main; main()"  # the command `visdom` downloads scripts first, or dies
 
 
-class NoServer(Exception):
+class ServerError(Exception):
     """Why no server was started, in a few words with the remedy."""
 
 
@@ -39,7 +39,7 @@ def is_local(address: str) -> bool:
     return number.is_loopback or number.is_unspecified
 
 
-def answers(address: str, seconds: float = 1.0) -> bool:
+def is_visdom_running(address: str, seconds: float = 1.0) -> bool:
     """Whether a visdom server answers at an address."""
     try:
         return post(address, "/win_exists", b'{"win": "", "eid": "main"}', seconds) in ("true", "false")
@@ -59,30 +59,31 @@ class LocalServer:
         self.process: subprocess.Popen[bytes] | None = None
         self.note = ""  # what is worth saying beside its address
 
-    def start(self, given_up: Callable[[], bool]) -> bool:
-        """Return whether a server answers, once it does or has had its time; raise NoServer if none will."""
+    def start(self, is_cancelled: Callable[[], bool]) -> bool:
+        """Return whether a server answers, once it does or has had its time; raise ServerError if none will."""
         parts = urlsplit(self.address)
         if parts.scheme != "http" or parts.hostname not in ("localhost", "127.0.0.1"):
-            raise NoServer(f"--start_visdom starts a server on this machine, but --display_server is {self.address}")
-        if answers(self.address):
+            raise ServerError(f"--start_visdom starts a server on this machine, but --display_server is {self.address}")
+        if is_visdom_running(self.address):
             self.note = " (the server was running already)"
             return True
-        if _taken(self.port):
-            raise NoServer(f"port {self.port} is taken by something else than visdom; choose another --display_port")
+        if _is_port_in_use(self.port):
+            raise ServerError(f"port {self.port} is taken by something else than visdom; choose another --display_port")
         spec = find_spec("visdom")
         if spec is None or spec.origin is None:
-            raise NoServer("visdom is not installed; install it with: python scripts/install_visdom.py")
+            raise ServerError("visdom is not installed; install it with: python scripts/install_visdom.py")
         self._launch()
         assert self.process is not None
         stop = f"taskkill /F /PID {self.process.pid}" if os.name == "nt" else f"kill {self.process.pid}"
         self.note = f" (visdom was started and stays after the run; stop it with: {stop})"
         if not Path(spec.origin).with_name("static").joinpath("js", "plotly-plotly.min.js").is_file():
             self.note += "; its page stays empty without scripts, get them with: python scripts/visdom_scripts.py"
-        return self._await(given_up)
+        return self._wait_until_ready(is_cancelled)
 
     def _launch(self) -> None:
         # -P: not a module that happens to lie in this folder. Warnings only: it logs a line for every message
-        command = [sys.executable, "-P", "-c", RUN, "-port", str(self.port), "-bind_local", "-logging_level", "WARNING"]
+        flags = ["-port", str(self.port), "-bind_local", "-logging_level", "WARNING"]
+        command = [sys.executable, "-P", "-c", RUN_CODE, *flags]
         try:
             with open(self.log, "ab") as log:
                 self.process = subprocess.Popen(
@@ -90,22 +91,22 @@ class LocalServer:
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )  # fmt: skip
         except OSError as problem:
-            raise NoServer(f"the visdom server cannot be started ({problem})") from problem
+            raise ServerError(f"the visdom server cannot be started ({problem})") from problem
 
-    def _await(self, given_up: Callable[[], bool]) -> bool:
+    def _wait_until_ready(self, is_cancelled: Callable[[], bool]) -> bool:
         assert self.process is not None
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and not given_up():
-            if answers(self.address):
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and not is_cancelled():
+            if is_visdom_running(self.address):
                 return True
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.1)
                 lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
                 last = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "without a word")
-                raise NoServer(f"the visdom server ended at once ({last[:200]}); see {self.log}")
+                raise ServerError(f"the visdom server ended at once ({last[:200]}); see {self.log}")
         return False
 
-    def abandon(self) -> bool:
+    def terminate(self) -> bool:
         """End a server that was started but has shown nothing; return whether there was one."""
         if self.process is None or self.process.poll() is not None:
             return False
@@ -120,7 +121,7 @@ class LocalServer:
             self.process.poll()
 
 
-def _taken(port: int) -> bool:
+def _is_port_in_use(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
     except ConnectionRefusedError:

@@ -19,11 +19,11 @@ from tqdm import tqdm
 from displays.base import Pictures, Sink
 from util.atomic_write import replace_text
 from util.errors import EnvironmentFault, printable
-from util.progress import Position
+from util.progress import Progress
 
-CHILD = Path(__file__).with_name("wandb_child.py")
-INIT = 10.0  # seconds for the server to answer before the run is logged to files
-LEAVE = 1.5  # seconds given to the process to finish when the run ends; it goes on alone after that
+CHILD_SCRIPT = Path(__file__).with_name("wandb_child.py")
+INIT_TIMEOUT_S = 10.0  # seconds for the server to answer before the run is logged to files
+CLOSE_TIMEOUT_S = 1.5  # seconds given to the process to finish when the run ends; it goes on alone after that
 
 Message = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Wandb(Sink):
     """
 
     def __init__(self, o: Any, folder: Path):
-        if not _installed():
+        if not _is_wandb_installed():
             raise EnvironmentFault("package", "wandb", "is not installed", "pip install -r requirements-extras.txt")
         self.loss_freq, self.image_freq = o.print_freq, o.display_freq
         self.folder = folder.resolve()
@@ -47,45 +47,46 @@ class Wandb(Sink):
         self.process: subprocess.Popen | None = None
         self.threads: list[threading.Thread] = []
 
-    def start(self, at: Position) -> None:
+    def start(self, progress: Progress) -> None:
         (self.folder / "wandb").mkdir(exist_ok=True)
         settings = self.folder / "wandb" / "settings.json"
         if "WANDB_RUN_ID" not in os.environ:
-            self.run["id"] = (at.step and _id_in(settings)) or secrets.token_hex(4)
-        words = {"run": self.run, "losses": str(self.folder / "losses.jsonl"), "init": INIT}
-        replace_text(settings, json.dumps(words, default=str) + "\n")
+            self.run["id"] = (progress.step and _saved_run_id(settings)) or secrets.token_hex(4)
+        message = {"run": self.run, "losses": str(self.folder / "losses.jsonl"), "init": INIT_TIMEOUT_S}
+        replace_text(settings, json.dumps(message, default=str) + "\n")
         with open(self.folder / "wandb" / "output.log", "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", str(CHILD), str(settings)],  # -P: else displays/ would hide the package
+                [sys.executable, "-P", str(CHILD_SCRIPT), str(settings)],  # -P: else displays/ would hide the package
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
                 bufsize=0,  # no buffer of ours that waits for a process which does not read
                 env={**os.environ, "WANDB_SILENT": "true"},
             )  # fmt: skip
-        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._feed, self._listen)]
+        work = (self._write_messages, self._read_messages)
+        self.threads = [threading.Thread(target=target, daemon=True) for target in work]
         for thread in self.threads:
             thread.start()
 
-    def losses(self, at: Position, values: dict[str, float]) -> None:
+    def losses(self, progress: Progress, values: dict[str, float]) -> None:
         self._send("losses", {})  # the log has them
 
-    def epoch(self, at: Position, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+    def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         self._send("losses", {})
 
-    def images(self, at: Position, pictures: Pictures) -> None:
-        self._show("results", at, {f"results/{label}": {label: array} for label, array in pictures.items()})
+    def images(self, progress: Progress, pictures: Pictures) -> None:
+        self._send_images("results", progress, {f"results/{name}": {name: array} for name, array in pictures.items()})
 
-    def sheets(self, at: Position, pictures: Pictures) -> None:
-        self._show("sheets", at, {f"sheets/{name}": {name: array} for name, array in pictures.items()})
+    def sheets(self, progress: Progress, pictures: Pictures) -> None:
+        self._send_images("sheets", progress, {f"sheets/{name}": {name: array} for name, array in pictures.items()})
 
-    def samples(self, at: Position, samples: dict[str, Pictures]) -> None:
+    def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
         labels = next(iter(samples.values()), {})
-        self._show("samples", at, {
+        self._send_images("samples", progress, {
             f"samples/{label}": {file: shown[label] for file, shown in samples.items() if label in shown}
             for label in labels
         })  # fmt: skip
 
-    def _show(self, kind: str, at: Position, pictures: dict[str, Pictures]) -> None:
-        self._send(kind, {"samples": at.samples, "pictures": pictures})
+    def _send_images(self, kind: str, progress: Progress, pictures: dict[str, Pictures]) -> None:
+        self._send(kind, {"samples": progress.samples, "pictures": pictures})
 
     def _send(self, kind: str, message: Message) -> None:
         with self.changed:
@@ -93,17 +94,17 @@ class Wandb(Sink):
             self.changed.notify()
 
     def close(self) -> None:
-        """Let the process finish; after LEAVE seconds alone, with what the log on disk tells it."""
+        """Let the process finish; after CLOSE_TIMEOUT_S seconds alone, with what the log on disk tells it."""
         with self.changed:
             self.ending = True
             self.changed.notify()
         if self.process is not None:
             try:
-                self.process.wait(LEAVE)
+                self.process.wait(CLOSE_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 return
 
-    def _feed(self) -> None:
+    def _write_messages(self) -> None:
         """Write what waits to the process, as long as it takes it; close its stdin at the end."""
         assert self.process is not None and self.process.stdin is not None
         try:
@@ -120,25 +121,25 @@ class Wandb(Sink):
         except (OSError, ValueError):  # it is gone, and has said why
             return
 
-    def _listen(self) -> None:
+    def _read_messages(self) -> None:
         """Say what the process says, once each."""
         assert self.process is not None and self.process.stdout is not None
         for line in self.process.stdout:
-            said = json.loads(line)
-            if "offline" in said:
+            reply = json.loads(line)
+            if "offline" in reply:
                 later = f"send it later with: wandb sync {self.folder / 'wandb'}/offline-run-*"
-                _say(f"note: Weights & Biases is logged to files ({said['offline']}); {later}")
-            elif "off" in said:
-                _say(f"note: Weights & Biases is off ({said['off']})")
-            elif said.get("ready"):
-                _say(f"Weights & Biases: {said['ready']}")
+                _print_line(f"note: Weights & Biases is logged to files ({reply['offline']}); {later}")
+            elif "off" in reply:
+                _print_line(f"note: Weights & Biases is off ({reply['off']})")
+            elif reply.get("ready"):
+                _print_line(f"Weights & Biases: {reply['ready']}")
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     tqdm.write(printable(text))  # above a bar, if there is one
 
 
-def _installed() -> bool:
+def _is_wandb_installed() -> bool:
     """Whether the package is there; a folder wandb/ of an earlier run is none."""
     try:
         spec = importlib.util.find_spec("wandb")
@@ -147,7 +148,7 @@ def _installed() -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _id_in(settings: Path) -> str | None:
+def _saved_run_id(settings: Path) -> str | None:
     """Return the id under which the run is known already."""
     try:
         return str(json.loads(settings.read_text(encoding="utf-8"))["run"]["id"])

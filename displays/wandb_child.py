@@ -13,20 +13,20 @@ import sys
 import threading
 from typing import Any
 
-ENVIRONMENT = dict(os.environ)
-FEED, TALK = os.dup(0), os.dup(1)  # to the process that started this one; what wandb asks and says goes elsewhere
-FINISH = 60.0  # seconds for what is left to be sent once the training has ended
+INITIAL_ENVIRONMENT = dict(os.environ)
+STDIN, STDOUT = os.dup(0), os.dup(1)  # to the process that started this one; what wandb asks and says goes elsewhere
+FINISH_TIMEOUT_S = 60.0  # seconds for what is left to be sent once the training has ended
 
 
-def tell(**words: Any) -> None:
+def send_message(**words: Any) -> None:
     """Write a line of JSON to the process that started this one, if it still listens."""
     try:
-        os.write(TALK, json.dumps(words).encode() + b"\n")
+        os.write(STDOUT, json.dumps(words).encode() + b"\n")
     except OSError:  # it does not: then nobody needs to know
         return
 
 
-def begun(settings: dict[str, Any]) -> Any:
+def start_run(settings: dict[str, Any]) -> Any:
     """Return the run; where the server cannot be used, this process is replaced and nothing returns."""
     init = settings["init"]
     limit = (10 if os.environ.get("WANDB_MODE") == "offline" else 1.5) * init  # files need no answer, only a slow disk
@@ -48,35 +48,35 @@ def begun(settings: dict[str, Any]) -> Any:
 def start_offline(why: str) -> None:
     """Become a fresh process that asks no server; or, if this one was that already, end."""
     if os.environ.get("WANDB_MODE") == "offline":
-        tell(off=why)
+        send_message(off=why)
         os._exit(1)
-    tell(offline=why)
-    os.dup2(FEED, 0)
-    os.dup2(TALK, 1)
-    fresh = ENVIRONMENT | {"WANDB_MODE": "offline"}  # not what wandb put there meanwhile
+    send_message(offline=why)
+    os.dup2(STDIN, 0)
+    os.dup2(STDOUT, 1)
+    fresh = INITIAL_ENVIRONMENT | {"WANDB_MODE": "offline"}  # not what wandb put there meanwhile
     os.execve(sys.executable, [sys.executable, "-P", *sys.argv], fresh)
 
 
-class Losses:
+class LossReader:
     """The rows of losses.jsonl that the run does not have yet."""
 
     def __init__(self, path: str, run: Any):
-        self.path, self.run, self.place = path, run, 0
-        self.known = run.step  # what was logged before this process is not logged again
+        self.path, self.run, self.offset = path, run, 0
+        self.logged_samples = run.step  # what was logged before this process is not logged again
 
     def log(self) -> None:
         """Log the rows written since the last time."""
         with open(self.path, "rb") as file:
-            file.seek(self.place)
+            file.seek(self.offset)
             for line in file:
                 if not line.endswith(b"\n"):  # being written
                     return
-                self.place += len(line)
+                self.offset += len(line)
                 row = json.loads(line)
                 values = row.get("losses") or {f"mean/{name}": mean for name, mean in row["mean"].items()}
                 values |= {name: row[name] for name in ("lr",) if name in row}
                 values = {name: value for name, value in values.items() if value is not None}  # NaN
-                if row["samples"] >= self.known:
+                if row["samples"] >= self.logged_samples:
                     self.run.log(values, step=row["samples"])
 
 
@@ -98,18 +98,18 @@ def main() -> None:
     os.dup2(2, 1)
     with open(sys.argv[1], encoding="utf-8") as file:
         settings = json.load(file)
-    run = begun(settings)
-    tell(ready=str(run.url or ""))
-    losses = Losses(settings["losses"], run)
+    run = start_run(settings)
+    send_message(ready=str(run.url or ""))
+    losses = LossReader(settings["losses"], run)
     losses.log()
-    for line in open(FEED, encoding="utf-8"):
+    for line in open(STDIN, encoding="utf-8"):
         if not line.endswith("\n"):  # cut off with the training: what it held is lost, the losses are not
             break
         message = json.loads(line)
         losses.log()
         if "pictures" in message:
             log_pictures(run, message["pictures"], message["samples"])
-    end = threading.Timer(FINISH, os._exit, [1])
+    end = threading.Timer(FINISH_TIMEOUT_S, os._exit, [1])
     end.daemon = True
     end.start()
     losses.log()

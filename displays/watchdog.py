@@ -8,42 +8,42 @@ from types import FrameType
 from typing import Any
 
 from displays.base import Sink
-from util.progress import Position
+from util.progress import Progress
 
-TICK = 1.0  # seconds; time in which the whole process was halted counts as one tick
+TICK_S = 1.0  # seconds; time in which the whole process was halted counts as one tick
 
 
 class Watchdog(Sink):
     """Prints a line when no step was finished for --watchdog seconds, once for each time it freezes."""
 
     def __init__(self, o: Any, folder: Path):
-        self.limit, self.idle, self.at = o.watchdog, 0.0, Position()
+        self.limit, self.idle, self.run_progress = o.watchdog, 0.0, Progress()
         self.main = threading.main_thread().ident
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def start(self, at: Position) -> None:
-        self.at = at
+    def start(self, progress: Progress) -> None:
+        self.run_progress = progress
         self.thread.start()
 
-    def progress(self, at: Position) -> None:
+    def progress(self, progress: Progress) -> None:
         self.idle = 0.0
 
     def _watch(self) -> None:
-        while not self.ended.wait(TICK):
-            self.idle += TICK
-            if self.limit <= self.idle < self.limit + TICK:
+        while not self.ended.wait(TICK_S):
+            self.idle += TICK_S
+            if self.limit <= self.idle < self.limit + TICK_S:
                 frame = sys._current_frames().get(self.main or 0)
-                where = " < ".join(_places(frame)[:4])
-                after = f"step {self.at.step} of epoch {self.at.epoch}"
-                print(f"note: nothing has moved for {self.limit:g} s after {after}; it stands in {where}",
+                location = " < ".join(_call_lines(frame)[:4])
+                after = f"step {self.run_progress.step} of epoch {self.run_progress.epoch}"
+                print(f"note: nothing has moved for {self.limit:g} s after {after}; it stands in {location}",
                       file=sys.stderr, flush=True)  # fmt: skip
 
     def close(self) -> None:
         self.ended.set()
 
 
-def _places(frame: FrameType | None) -> list[str]:
+def _call_lines(frame: FrameType | None) -> list[str]:
     """Return FILE:LINE FUNCTION of each call, innermost first."""
     stack = traceback.extract_stack(frame) if frame else []
     return [f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in reversed(stack)]

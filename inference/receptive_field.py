@@ -10,19 +10,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-CONV = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
-TRANSPOSED = "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"
-RESIZED = {"nearest": 0.5, "nearest-exact": 0.5, "area": 0.5, "bilinear": 1.0, "bicubic": 2.0}  # in pixels of the input
+CONV_ARGUMENTS = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
+CONV_TRANSPOSE_ARGUMENTS = "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"
+# in pixels of the input
+INTERPOLATION_RADIUS = {"nearest": 0.5, "nearest-exact": 0.5, "area": 0.5, "bilinear": 1.0, "bicubic": 2.0}
 
 
-class Field(NamedTuple):
+class ReceptiveField(NamedTuple):
     """What an output pixel depends on: input pixels up to `radius` away; sides are multiples of `multiple` inside."""
 
     radius: float
     multiple: int
 
 
-def field(net: nn.Module) -> Field | None:
+def receptive_field(net: nn.Module) -> ReceptiveField | None:
     """Return the field of a network that makes a picture of its input's size, None for any other.
 
     Every operation adds its kernel's half width in pixels of the input; branches are added up as if they stood in a
@@ -32,26 +33,26 @@ def field(net: nn.Module) -> Field | None:
     """
     for device, side in (("meta", 1024), (None, 256)):
         try:
-            return _watched(net, device, side)
+            return _measure(net, device, side)
         except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it wants other inputs, or values
             continue
     return None
 
 
-def _watched(net: nn.Module, device: str | None, side: int) -> Field | None:
-    first = next((m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d)), 3)
+def _measure(net: nn.Module, device: str | None, side: int) -> ReceptiveField | None:
+    in_channels = next((m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d)), 3)
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     state = {name: value.detach().to(device or value.device, copy=True) for name, value in state.items()}
-    kind = next((value for value in state.values() if value.is_floating_point()), torch.zeros(0))
-    picture = torch.zeros(1, first, side, side, device=device or kind.device, dtype=kind.dtype)
-    with torch.no_grad(), torch.random.fork_rng(), _Watch(side) as seen:
+    reference = next((value for value in state.values() if value.is_floating_point()), torch.zeros(0))
+    picture = torch.zeros(1, in_channels, side, side, device=device or reference.device, dtype=reference.dtype)
+    with torch.no_grad(), torch.random.fork_rng(), _ReceptiveFieldMode(side) as mode:
         out = functional_call(net, state, (picture,))
     if not isinstance(out, Tensor) or out.dim() != 4 or out.shape[2:] != picture.shape[2:]:
         return None
-    return Field(seen.radius, seen.multiple)
+    return ReceptiveField(mode.radius, mode.multiple)
 
 
-class _Watch(TorchFunctionMode):
+class _ReceptiveFieldMode(TorchFunctionMode):
     """Adds up what the operations reach, whoever calls them: layers or a forward of its own."""
 
     def __init__(self, side: int):
@@ -62,16 +63,17 @@ class _Watch(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if name in ("conv2d", "conv_transpose2d"):
-            given = dict(zip(TRANSPOSED if "transpose" in name else CONV, args)) | (kwargs or {})
-            reach = max(_pair(given.get("dilation", 1))[i] * (given["weight"].shape[2 + i] - 1) / 2 for i in (0, 1))
-            self._add(reach, out if "transpose" in name else given["input"])
+            names = CONV_TRANSPOSE_ARGUMENTS if "transpose" in name else CONV_ARGUMENTS
+            bound = dict(zip(names, args)) | (kwargs or {})
+            reach = max(_pair(bound.get("dilation", 1))[i] * (bound["weight"].shape[2 + i] - 1) / 2 for i in (0, 1))
+            self._add(reach, out if "transpose" in name else bound["input"])
             self._add(0, out)
         elif name in ("max_pool2d", "avg_pool2d", "max_pool2d_with_indices"):
-            given = dict(zip(("input", "kernel_size"), args)) | (kwargs or {})
-            self._add((max(_pair(given["kernel_size"])) - 1) / 2, given["input"])
+            bound = dict(zip(("input", "kernel_size"), args)) | (kwargs or {})
+            self._add((max(_pair(bound["kernel_size"])) - 1) / 2, bound["input"])
         elif name == "interpolate":
-            given = inspect.signature(func).bind(*args, **(kwargs or {})).arguments
-            self._add(RESIZED.get(given.get("mode", "nearest"), 2.0), given["input"])
+            bound = inspect.signature(func).bind(*args, **(kwargs or {})).arguments
+            self._add(INTERPOLATION_RADIUS.get(bound.get("mode", "nearest"), 2.0), bound["input"])
         elif name.startswith("adaptive_"):
             self.radius = math.inf
         return out

@@ -8,7 +8,7 @@ import torch
 
 from util.image_io import to_pixels
 
-STEPS = 10  # of an interpolation
+INTERPOLATION_STEPS = 10  # of an interpolation
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,19 @@ class Request:
     seed: int
 
 
-def can_generate(model: Any) -> bool:
+def has_sampler(model: Any) -> bool:
     """Whether a model has the optional method `sheets`, and so needs no input pictures."""
     return callable(getattr(model, "sheets", None))
 
 
-def unused(given: set[str], generates: bool) -> list[str]:
+def unused_flag_notes(given: set[str], generates: bool) -> list[str]:
     """Return notes on flags that were given to test.py and say nothing to a model of this sort."""
     flags = ("num_test",) if generates else ("num_samples",)
     why = "this model needs no input pictures" if generates else "this model draws none of its own"
     return [f"note: --{name} is without effect: {why}" for name in flags if name in given]
 
 
-def generate(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
+def sample_sheets(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
     """Return {sheet: pictures (H, W, C) uint8}, made by the networks as they are, without gradients."""
     with torch.no_grad():
         made = model.sheets(request)

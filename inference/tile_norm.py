@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
-class Core(NamedTuple):
+class TileCore(NamedTuple):
     """The rows and columns of a tile that are its own, as parts of its height and width: (first, last, of)."""
 
     rows: tuple[int, int, int]
     columns: tuple[int, int, int]
 
-    def of(self, x: Tensor) -> Tensor:
+    def crop(self, x: Tensor) -> Tensor:
         """Return this part of a tile's activations, at whatever scale they are: each belongs to one core only."""
         for dim, (first, last, whole) in ((2, self.rows), (3, self.columns)):
             side = x.shape[dim]
@@ -24,26 +24,26 @@ class Core(NamedTuple):
         return x
 
 
-class Moments:
+class TileNormStats:
     """Number, means and sums of squared deviations of values (N, C, ., .) met in parts, in float64."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.mean = self.squares = torch.zeros((), dtype=torch.float64)
+        self.mean = self.squared_deviations = torch.zeros((), dtype=torch.float64)
 
     def add(self, x: Tensor) -> None:
         """Add a part's values (Chan et al. 1979)."""
         if (n := x.shape[2] * x.shape[3]) == 0:
             return
         var, mean = (value.double() for value in torch.var_mean(x, (2, 3), correction=0))
-        off, share = mean - self.mean, n / (self.count + n)
-        self.squares = self.squares + var * n + off.square() * self.count * share
-        self.mean = self.mean + off * share
+        delta, fraction = mean - self.mean, n / (self.count + n)
+        self.squared_deviations = self.squared_deviations + var * n + delta.square() * self.count * fraction
+        self.mean = self.mean + delta * fraction
         self.count += n
 
-    def over(self, name: str, groups: int) -> tuple[Tensor, Tensor]:
+    def mean_and_var(self, name: str, groups: int) -> tuple[Tensor, Tensor]:
         """Return mean and variance (N, C) as a norm pools them: of channels, of groups of them, of the batch."""
-        mean, var = self.mean, self.squares / self.count
+        mean, var = self.mean, self.squared_deviations / self.count
         shape = mean.shape
         if name == "batch_norm":
             mean, var = mean.T, var.T
@@ -57,54 +57,54 @@ class Moments:
         return (pooled.T, var.T) if name == "batch_norm" else (pooled.reshape(shape), var.reshape(shape))
 
 
-class Unknown(Exception):
+class NormStatsPending(Exception):
     """A tile has come to the norm whose statistics are being gathered."""
 
 
-class SharedNorms(TorchFunctionMode):
+class SharedNormMode(TorchFunctionMode):
     """Inside it instance and group norm, and batch norm in training mode, take a whole picture's statistics.
 
     Norms are told apart by their place in the order of calls. What a norm sees is right only once all norms before it
-    are known, so they become known one by one: send all tiles, each ends with Unknown at the first norm that is not
-    known; call `learn`; send them again, until none does.
+    are known, so they become known one by one: send all tiles, each raises NormStatsPending at the first norm not
+    known; call `freeze_stats`; send them again, until none does.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: list[Moments] = []
-        self.next = Moments()
+        self.frozen_stats: list[TileNormStats] = []
+        self.pending_stats = TileNormStats()
 
-    def enter(self, core: Core) -> "SharedNorms":
+    def begin_tile(self, core: TileCore) -> "SharedNormMode":
         """Begin with the next tile."""
-        self.core, self.number = core, 0
+        self.core, self.norm_index = core, 0
         return self
 
-    def learn(self) -> bool:
+    def freeze_stats(self) -> bool:
         """Take what was gathered for known; False if nothing was, because every norm is."""
-        found = self.next.count > 0
-        if found:
-            self.known.append(self.next)
-            self.next = Moments()
-        return found
+        gathered = self.pending_stats.count > 0
+        if gathered:
+            self.frozen_stats.append(self.pending_stats)
+            self.pending_stats = TileNormStats()
+        return gathered
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in (F.instance_norm, F.batch_norm, F.group_norm):
             return func(*args, **kwargs)
-        given = inspect.signature(func).bind(*args, **kwargs)
-        given.apply_defaults()
-        o = given.arguments
+        bound = inspect.signature(func).bind(*args, **kwargs)
+        bound.apply_defaults()
+        o = bound.arguments
         if o["input"].dim() != 4 or not o.get("use_input_stats", True) or not o.get("training", True):
             return func(*args, **kwargs)
-        number, self.number = self.number, self.number + 1
-        if number == len(self.known):
-            self.next.add(self.core.of(o["input"]))
-            raise Unknown
-        mean, var = self.known[number].over(func.__name__, o.get("num_groups", 1))
-        return _normalised(o["input"], mean, var, o["weight"], o["bias"], o["eps"])
+        norm_index, self.norm_index = self.norm_index, self.norm_index + 1
+        if norm_index == len(self.frozen_stats):
+            self.pending_stats.add(self.core.crop(o["input"]))
+            raise NormStatsPending
+        mean, var = self.frozen_stats[norm_index].mean_and_var(func.__name__, o.get("num_groups", 1))
+        return _normalize(o["input"], mean, var, o["weight"], o["bias"], o["eps"])
 
 
-def _normalised(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def _normalize(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Return (x - mean) / sqrt(var + eps) * weight + bias, for x (N, C, H, W), mean and var (N, C)."""
     n = x.shape[0]
     weight, bias = (None if value is None else value.repeat(n) for value in (weight, bias))

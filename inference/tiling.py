@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from inference.receptive_field import Field, field
-from inference.tile_norm import Core, SharedNorms, Unknown
-from networks.padding import around, places
+from inference.receptive_field import ReceptiveField, receptive_field
+from inference.tile_norm import NormStatsPending, SharedNormMode, TileCore
+from networks.padding import padded_side, reflected_indices
 from util.errors import OptionError
-from util.seeding import mixed
-from util.size import Size, sides
+from util.seeding import mix_seed
+from util.size import Size, to_size
 
 
-class Span(NamedTuple):
+class TileSpan(NamedTuple):
     """One tile's place along one side: where it lies, what of it is its own, and half the width of its borders' ramps.
 
     Positions are pixels of the padded picture.
@@ -27,11 +27,11 @@ class Span(NamedTuple):
     stop: int
     first: int
     last: int
-    before: int
-    after: int
+    ramp_before: int
+    ramp_after: int
 
 
-class Tiled:
+class TiledForward:
     """A network's forward, tile by tile: (N, C, H, W) -> (N, C', H, W).
 
     Tiles begin at multiples of the network's own and overlap by `overlap` on each side of the part that is theirs.
@@ -43,63 +43,67 @@ class Tiled:
     tiles go k times through the layers up to one norm more, and once through all: about k / 2 + 1 times the work.
     """
 
-    def __init__(self, net: nn.Module, tile: Size, overlap: int, seen: Field, shared: bool):
-        self.net, self.whole = net, net.forward
-        self.tile, self.overlap, self.seen, self.shared = tile, overlap, seen, shared
+    def __init__(self, net: nn.Module, tile: Size, overlap: int, field: ReceptiveField, shared: bool):
+        self.net, self.net_forward = net, net.forward
+        self.tile, self.overlap, self.field, self.shared = tile, overlap, field, shared
 
     def __call__(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         if height <= self.tile.height and width <= self.tile.width:
-            return self.whole(x.to(next(self.net.parameters()).dtype)).to(x.dtype)
-        (top, rows), (left, columns) = (around(side, self.seen.multiple) for side in (height, width))
-        ramp = 0 if self._exact() else self.overlap
-        down = spans(rows, self.tile.height, self.overlap, self.seen.multiple, ramp)
-        across = spans(columns, self.tile.width, self.overlap, self.seen.multiple, ramp)
-        lines, rest = (places(*side, x.device) for side in ((height, top, rows), (width, left, columns)))
-        norms, seed, out = SharedNorms(), torch.initial_seed(), x
-        learning, turn, tiles = True, 0, list(product(down, across))
-        while learning:
-            begun, turn = False, turn + 1
-            bar = tqdm(tiles, desc=f"tiles, turn {turn}", unit="tile", disable=None, leave=False)
-            for number, (row, column) in enumerate(bar):
-                piece = x.index_select(2, lines[row.start : row.stop]).index_select(3, rest[column.start : column.stop])
-                made = self._made(piece, row, column, norms, mixed(seed, 0, number))
-                if made is None:
+            return self.net_forward(x.to(next(self.net.parameters()).dtype)).to(x.dtype)
+        (top, rows), (left, columns) = (padded_side(side, self.field.multiple) for side in (height, width))
+        ramp = 0 if self._is_exact() else self.overlap
+        row_spans = tile_spans(rows, self.tile.height, self.overlap, self.field.multiple, ramp)
+        column_spans = tile_spans(columns, self.tile.width, self.overlap, self.field.multiple, ramp)
+        row_indices = reflected_indices(height, top, rows, x.device)
+        column_indices = reflected_indices(width, left, columns, x.device)
+        norms, seed, out = SharedNormMode(), torch.initial_seed(), x
+        more_rounds, round_number, tiles = True, 0, list(product(row_spans, column_spans))
+        while more_rounds:
+            allocated, round_number = False, round_number + 1
+            bar = tqdm(tiles, desc=f"tiles, turn {round_number}", unit="tile", disable=None, leave=False)
+            for tile_index, (row, column) in enumerate(bar):
+                piece = x.index_select(2, row_indices[row.start : row.stop])
+                piece = piece.index_select(3, column_indices[column.start : column.stop])
+                tile_out = self._run_tile(piece, row, column, norms, mix_seed(seed, 0, tile_index))
+                if tile_out is None:
                     continue
-                if not begun:
-                    out, begun = x.new_zeros(len(x), made.shape[1], height, width), True
-                put(out, made, row, column, top, left)
-            learning = norms.learn()
+                if not allocated:
+                    out, allocated = x.new_zeros(len(x), tile_out.shape[1], height, width), True
+                add_tile(out, tile_out, row, column, top, left)
+            more_rounds = norms.freeze_stats()
         return out
 
-    def _exact(self) -> bool:
+    def _is_exact(self) -> bool:
         """Whether a tile's own part is what the whole picture would give there: draws of dropout are a tile's own."""
-        drawn = any(m.training and m.p > 0 for m in self.net.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
-        return self.overlap >= self.seen.radius and not drawn
+        dropouts = (m for m in self.net.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
+        return self.overlap >= self.field.radius and not any(m.training and m.p > 0 for m in dropouts)
 
-    def _made(self, piece: Tensor, row: Span, column: Span, norms: SharedNorms, seed: int) -> Tensor | None:
+    def _run_tile(
+        self, piece: Tensor, row: TileSpan, column: TileSpan, norms: SharedNormMode, seed: int
+    ) -> Tensor | None:
         """Return what the network makes of one tile, None if it ends at a norm; its draws are the same every time."""
-        core = Core(*((s.first - s.start, s.last - s.start, s.stop - s.start) for s in (row, column)))
+        core = TileCore(*((s.first - s.start, s.last - s.start, s.stop - s.start) for s in (row, column)))
         piece = piece.to(next(self.net.parameters()).dtype)
         with torch.random.fork_rng([piece.device] if piece.device.type == "cuda" else []):
             torch.manual_seed(seed)
             if not self.shared:
-                return self.whole(piece)
+                return self.net_forward(piece)
             try:
-                with norms.enter(core):
-                    return self.whole(piece)
-            except Unknown:
+                with norms.begin_tile(core):
+                    return self.net_forward(piece)
+            except NormStatsPending:
                 return None
 
 
-def spans(side: int, tile: int, overlap: int, grain: int, ramp: int) -> list[Span]:
+def tile_spans(side: int, tile: int, overlap: int, grain: int, ramp: int) -> list[TileSpan]:
     """Return the tiles along a side: as few as can be, evenly spread, begun at multiples of `grain` if there is room.
 
     side, a multiple of grain; tile; overlap, less than half a tile: pixels. Two neighbours share their overlap evenly.
     """
     tile -= tile % grain
     if side <= tile:
-        return [Span(0, side, 0, side, 0, 0)]
+        return [TileSpan(0, side, 0, side, 0, 0)]
     while grain > 1 and grain > tile - 2 * overlap:  # a U-Net's tile may be hardly more than its multiple
         grain //= 2
     steps, step = (side - tile) // grain, (tile - 2 * overlap) // grain
@@ -108,34 +112,36 @@ def spans(side: int, tile: int, overlap: int, grain: int, ramp: int) -> list[Spa
     edges = [0, *((a + tile + b) // 2 for a, b in pairwise(starts)), side]
     ramp = min([ramp, *((b - a) // 2 for a, b in pairwise(edges))]) if count > 1 else ramp
     return [
-        Span(start, start + tile, first, last, ramp * (first > 0), ramp * (last < side))
+        TileSpan(start, start + tile, first, last, ramp * (first > 0), ramp * (last < side))
         for start, (first, last) in zip(starts, pairwise(edges), strict=True)
     ]
 
 
-def put(out: Tensor, made: Tensor, row: Span, column: Span, top: int, left: int) -> None:
+def add_tile(out: Tensor, tile_out: Tensor, row: TileSpan, column: TileSpan, top: int, left: int) -> None:
     """Add a tile's part to the picture, faded in and out where it has ramps; top, left: the padding cut off."""
-    cuts, shares = [], []
+    cuts, weights = [], []
     for span, before, side in ((row, top, out.shape[2]), (column, left, out.shape[3])):
-        first, last = max(span.first - span.before, before), min(span.last + span.after, before + side)
-        at = torch.arange(first, last, device=out.device) + 0.5
-        share = _faded(at, span.first, span.before) * (1 - _faded(at, span.last, span.after))
+        first, last = max(span.first - span.ramp_before, before), min(span.last + span.ramp_after, before + side)
+        positions = torch.arange(first, last, device=out.device) + 0.5
+        fade_in = _blend_weight(positions, span.first, span.ramp_before)
+        weight = fade_in * (1 - _blend_weight(positions, span.last, span.ramp_after))
         cuts.append((slice(first - before, last - before), slice(first - span.start, last - span.start)))
-        shares.append(share.to(made.dtype))
-    (to_rows, rows), (to_columns, columns) = cuts
-    if not (row.before or row.after or column.before or column.after):
-        out[:, :, to_rows, to_columns] = made[:, :, rows, columns]
+        weights.append(weight.to(tile_out.dtype))
+    (out_rows, rows), (out_columns, columns) = cuts
+    if not (row.ramp_before or row.ramp_after or column.ramp_before or column.ramp_after):
+        out[:, :, out_rows, out_columns] = tile_out[:, :, rows, columns]
     else:
-        out[:, :, to_rows, to_columns] += (made[:, :, rows, columns] * (shares[0][:, None] * shares[1])).to(out.dtype)
+        blended = tile_out[:, :, rows, columns] * (weights[0][:, None] * weights[1])
+        out[:, :, out_rows, out_columns] += blended.to(out.dtype)
 
 
-def _faded(at: Tensor, edge: int, half: int) -> Tensor:
+def _blend_weight(positions: Tensor, edge: int, half: int) -> Tensor:
     """Return 0 before an edge and 1 behind it, with a smooth ramp of twice `half` pixels between them."""
-    share = ((at - edge) / (2 * half) + 0.5).clamp(0, 1) if half else (at >= edge).to(at.dtype)
-    return share * share * (3 - 2 * share)
+    weight = ((positions - edge) / (2 * half) + 0.5).clamp(0, 1) if half else (positions >= edge).to(positions.dtype)
+    return weight * weight * (3 - 2 * weight)
 
 
-def tile(nets: dict[str, nn.Module], o: Any) -> None:
+def apply_tiling(nets: dict[str, nn.Module], o: Any) -> None:
     """Have the networks that make a picture of their input's size do so tile by tile, as --tile and its kin say.
 
     nets: those that test.py needs, by name. Nothing happens without --tile. OptionError for what cannot work.
@@ -144,36 +150,38 @@ def tile(nets: dict[str, nn.Module], o: Any) -> None:
         if o.overlap is not None:
             raise OptionError("option", "--overlap", "has no meaning without tiles", "give --tile 512 too")
         return
-    size = sides(o.tile)
+    size = to_size(o.tile)
     least = min(size)
     if o.overlap is not None and least <= 2 * o.overlap:
         raise OptionError("option", "--tile", f"{o.tile} is no larger than twice --overlap {o.overlap}",
                           f"give --tile {4 * o.overlap}, or a smaller --overlap")  # fmt: skip
-    seen = {name: found for name, net in nets.items() if (found := field(net))}
-    if not seen:
+    fields = {name: field for name, net in nets.items() if (field := receptive_field(net))}
+    if not fields:
         raise OptionError("option", "--tile", f"{o.model} has no network that makes a picture of its input's size",
                           "leave --tile out")  # fmt: skip
-    for name, found in seen.items():
-        if least < found.multiple:
-            why = f"{o.tile} is smaller than what network {name} works on, {found.multiple} pixels"
-            raise OptionError("option", "--tile", why, f"give --tile {2 * found.multiple} or more")
-    for name, found in seen.items():
-        overlap, note = _overlap(name, o.overlap, least, found)
+    for name, field in fields.items():
+        if least < field.multiple:
+            why = f"{o.tile} is smaller than what network {name} works on, {field.multiple} pixels"
+            raise OptionError("option", "--tile", why, f"give --tile {2 * field.multiple} or more")
+    for name, field in fields.items():
+        overlap, note = _choose_overlap(name, o.overlap, least, field)
         if note:
             print(note)
-        forward: Callable[[Tensor], Tensor] = Tiled(nets[name], size, overlap, found, o.tile_norm == "shared")
+        forward: Callable[[Tensor], Tensor] = TiledForward(nets[name], size, overlap, field, o.tile_norm == "shared")
         nets[name].forward = forward  # type: ignore[method-assign]
 
 
-def _overlap(name: str, asked: int | None, least: int, seen: Field) -> tuple[int, str]:
+def _choose_overlap(name: str, overlap: int | None, least: int, field: ReceptiveField) -> tuple[int, str]:
     """Return by how much tiles overlap, and a note if that is less than the network sees."""
-    far = math.inf if math.isinf(seen.radius) else math.ceil(seen.radius)
-    exact = 2 * far + seen.multiple
-    if asked is None and exact <= least:
-        return int(far), ""
-    overlap = least // 4 if asked is None else asked
-    if overlap >= far:
+    radius = math.inf if math.isinf(field.radius) else math.ceil(field.radius)
+    exact = 2 * radius + field.multiple
+    if overlap is None and exact <= least:
+        return int(radius), ""
+    overlap = least // 4 if overlap is None else overlap
+    if overlap >= radius:
         return overlap, ""
-    sees = "the whole picture" if math.isinf(far) else f"{far} pixels to each side"
-    remedy = "" if math.isinf(far) else f"; --tile {-(-exact // 64) * 64} without --overlap gives what one piece would"
+    sees = "the whole picture" if math.isinf(radius) else f"{radius} pixels to each side"
+    remedy = (
+        "" if math.isinf(radius) else f"; --tile {-(-exact // 64) * 64} without --overlap gives what one piece would"
+    )
     return overlap, f"note: network {name} sees {sees}, tiles overlap by {overlap} and are blended{remedy}"

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from util.device import move
-from util.image_io import pictures
+from util.device import to_device
+from util.image_io import collect_visuals
 from util.seeding import generator_states, restore_generators
 
-TOGETHER = 4 * 256 * 256  # pixels of A that are translated at a time; a larger picture goes alone
-MOST = 16  # pictures at a time
-ALIKE = 1e-3  # between values in [-1, 1]: an eighth of the step from one of 256 greys to the next
+MAX_BATCH_PIXELS = 4 * 256 * 256  # pixels of A that are translated at a time; a larger picture goes alone
+MAX_BATCH_IMAGES = 16  # pictures at a time
+BATCHING_TOLERANCE = 1e-3  # between values in [-1, 1]: an eighth of the step from one of 256 greys to the next
 Batch = dict[str, Any]
-Shown = dict[str, Tensor]
+Visuals = dict[str, Tensor]
 
 
 class Translator:
@@ -28,88 +28,95 @@ class Translator:
     One by one go they where a --batch_size, --no_eval or --tile asks for it, and through networks that draw.
     """
 
-    def __init__(self, o: Any, model: nn.Module, where: torch.device):
-        self.o, self.model, self.where = o, model, where
-        self.may = bool(o.eval and o.batch_size == 1 and not o.tile)
-        self.tried = False  # whether going together was seen to change nothing
+    def __init__(self, o: Any, model: nn.Module, device: torch.device):
+        self.o, self.model, self.device = o, model, device
+        self.can_batch = bool(o.eval and o.batch_size == 1 and not o.tile)
+        self.batching_tested = False  # whether going together was seen to change nothing
 
-    def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Shown, list[str]]]:
+    def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
         """Yield {label: (N, C, H, W)} and the N files of A, for as many pictures at a time as suits."""
-        yield from self.side_by_side(batches) if self.where.type == "cpu" and self.may else self.together(batches)
+        yield from (
+            self.translate_parallel(batches)
+            if self.device.type == "cpu" and self.can_batch
+            else self.translate_batched(batches)
+        )
 
-    def side_by_side(self, batches: Iterable[Batch]) -> Iterator[tuple[Shown, list[str]]]:
+    def translate_parallel(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
         """Translate as many small pictures at a time as there are threads, one with the model, each other with a copy.
 
         The copies share all weights; what a forward pass leaves in a model stays there. The first picture goes alone,
         for somebody waits for it, and to see whether the model draws; large ones do too.
         """
-        source, drawn, most = Source(batches), generator_states(), torch.get_num_threads()
+        source, rng_states, n_threads = BatchSource(batches), generator_states(), torch.get_num_threads()
         copies: list[nn.Module] | None = None  # not known before the first picture
-        free: SimpleQueue[nn.Module] = SimpleQueue()
+        idle_models: SimpleQueue[nn.Module] = SimpleQueue()
 
-        def shown(batch: Batch) -> Shown:
-            model = free.get()
+        def worker_visuals(batch: Batch) -> Visuals:
+            model = idle_models.get()
             try:
-                return self._shown(batch, model)
+                return self._visuals(batch, model)
             finally:
-                free.put(model)
+                idle_models.put(model)
 
-        waiting: deque[tuple[Future[Shown], list[str]]] = deque()
-        with ThreadPoolExecutor(most, "translator", torch.set_num_threads, (1,)) as threads:
+        pending: deque[tuple[Future[Visuals], list[str]]] = deque()
+        with ThreadPoolExecutor(n_threads, "translator", torch.set_num_threads, (1,)) as threads:
             for batch in source:
-                alone = not copies or batch["A"][:, 0].numel() > TOGETHER
-                while waiting and (alone or len(waiting) > most):
-                    done, paths = waiting.popleft()
-                    yield done.result(), paths
+                alone = not copies or batch["A"][:, 0].numel() > MAX_BATCH_PIXELS
+                while pending and (alone or len(pending) > n_threads):
+                    future, paths = pending.popleft()
+                    yield future.result(), paths
                 paths = batch["path_A"]
                 if not alone:
-                    waiting.append((threads.submit(shown, batch), paths))
+                    pending.append((threads.submit(worker_visuals, batch), paths))
                     continue
-                held = [self._shown(batch)]
+                held = [self._visuals(batch)]
                 del batch  # a huge picture is the caller's alone
                 yield held.pop(), paths
                 if copies is None:
-                    copies = copies_of(self.model, most) if same(drawn, generator_states()) else []
+                    copies = (
+                        shared_copies(self.model, n_threads) if states_equal(rng_states, generator_states()) else []
+                    )
                     for model in copies:
-                        free.put(model)
-            while waiting:
-                done, paths = waiting.popleft()
-                yield done.result(), paths
-        source.end()
+                        idle_models.put(model)
+            while pending:
+                future, paths = pending.popleft()
+                yield future.result(), paths
+        source.raise_error()
 
-    def together(self, batches: Iterable[Batch]) -> Iterator[tuple[Shown, list[str]]]:
+    def translate_batched(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
         """Translate neighbours of one size as a batch, if the first of them comes out as it does alone."""
-        for group in gathered(batches, TOGETHER if self.may else 0):
-            if len(group) > 1 and not self.tried:
-                self._try(group)
-            parts = [group] if self.may else [[batch] for batch in group]
+        for group in batch_groups(batches, MAX_BATCH_PIXELS if self.can_batch else 0):
+            if len(group) > 1 and not self.batching_tested:
+                self._test_batching(group)
+            parts = [group] if self.can_batch else [[batch] for batch in group]
             del group  # a huge picture is the caller's alone
             while parts:
                 paths = [path for batch in parts[0] for path in batch["path_A"]]
-                held = [self._shown(join(parts.pop(0)))]
+                held = [self._visuals(concat_batches(parts.pop(0)))]
                 yield held.pop(), paths
 
-    def _try(self, group: list[Batch]) -> None:
+    def _test_batching(self, group: list[Batch]) -> None:
         """Find out whether pictures may go together; what the trial draws is put back."""
-        drawn = generator_states()
-        alone, made = self._shown(join(group[:1])), self._shown(join(group))
-        restore_generators(drawn)
-        self.tried = True
-        self.may = alone.keys() == made.keys() and all(
-            torch.allclose(alone[label], made[label][: len(alone[label])], rtol=0, atol=ALIKE) for label in alone
+        rng_states = generator_states()
+        single, batched = self._visuals(concat_batches(group[:1])), self._visuals(concat_batches(group))
+        restore_generators(rng_states)
+        self.batching_tested = True
+        self.can_batch = single.keys() == batched.keys() and all(
+            torch.allclose(single[label], batched[label][: len(single[label])], rtol=0, atol=BATCHING_TOLERANCE)
+            for label in single
         )
 
-    def _shown(self, batch: Batch, model: nn.Module | None = None) -> Shown:
+    def _visuals(self, batch: Batch, model: nn.Module | None = None) -> Visuals:
         model = model or self.model
         with torch.inference_mode():
-            return pictures(model, model(move(batch, self.where)), self.o)
+            return collect_visuals(model, model(to_device(batch, self.device)), self.o)
 
 
-class Source:
+class BatchSource:
     """Batches from a loader; an error in making one is kept, so that what came before it can be used first."""
 
     def __init__(self, batches: Iterable[Batch]):
-        self.batches, self.problem = iter(batches), None
+        self.batches, self.error = iter(batches), None
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -117,21 +124,21 @@ class Source:
                 held = [next(self.batches)]
             except StopIteration:
                 return
-            except Exception as problem:
-                self.problem = problem  # type: ignore[assignment]
+            except Exception as error:
+                self.error = error  # type: ignore[assignment]
                 return
             yield held.pop()  # a huge picture is the caller's alone
 
-    def end(self) -> None:
+    def raise_error(self) -> None:
         """Raise what ended the batches."""
         try:
-            if self.problem is not None:
-                raise self.problem
+            if self.error is not None:
+                raise self.error
         finally:
-            self.problem = None  # else error, traceback and frames would hold each other
+            self.error = None  # else error, traceback and frames would hold each other
 
 
-def copies_of(model: nn.Module, number: int) -> list[nn.Module]:
+def shared_copies(model: nn.Module, number: int) -> list[nn.Module]:
     """Return a model and copies that share its tensors; none if they would be of no use, or it cannot be copied."""
     if number < 2:
         return []
@@ -142,52 +149,52 @@ def copies_of(model: nn.Module, number: int) -> list[nn.Module]:
         return []
 
 
-def same(one: Any, other: Any) -> bool:
+def states_equal(one: Any, other: Any) -> bool:
     """Return whether two states of the generators are equal."""
     if torch.is_tensor(one):
         return torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(states_equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(states_equal, one, other))
     return bool(one == other)
 
 
-def gathered(batches: Iterable[Batch], room: int) -> Iterator[list[Batch]]:
-    """Yield neighbours of equal shapes as far as `room` pixels go; the first batch alone, for somebody waits for it.
+def batch_groups(batches: Iterable[Batch], max_pixels: int) -> Iterator[list[Batch]]:
+    """Yield neighbours of equal shapes up to `max_pixels`; the first batch alone, for somebody waits for it.
 
     An error in making one comes after those before it.
     """
     group: list[Batch] = []
-    source, begun = Source(batches), False
+    source, past_first = BatchSource(batches), False
     for batch in source:
-        if group and shapes(batch) != shapes(group[0]):
-            yield _handed_over(group)
+        if group and batch_signature(batch) != batch_signature(group[0]):
+            yield _take_all(group)
         group.append(batch)
-        most = min(MOST, room // max(1, batch["A"][0, 0].numel())) if begun else 1
+        max_images = min(MAX_BATCH_IMAGES, max_pixels // max(1, batch["A"][0, 0].numel())) if past_first else 1
         del batch
-        if len(group) >= most:
-            yield _handed_over(group)
-            begun = True
+        if len(group) >= max_images:
+            yield _take_all(group)
+            past_first = True
     if group:
-        yield _handed_over(group)
-    source.end()
+        yield _take_all(group)
+    source.raise_error()
 
 
-def _handed_over(group: list[Batch]) -> list[Batch]:
+def _take_all(group: list[Batch]) -> list[Batch]:
     """Return what a list holds and empty it: a huge picture is the receiver's alone."""
     taken = group.copy()
     group.clear()
     return taken
 
 
-def shapes(batch: Batch) -> dict[str, Any]:
+def batch_signature(batch: Batch) -> dict[str, Any]:
     """Return what batches that can become one have in common."""
     return {name: (value.shape[1:], value.dtype) if torch.is_tensor(value) else list if isinstance(value, list)
             else object() for name, value in batch.items()}  # fmt: skip
 
 
-def join(group: list[Batch]) -> Batch:
+def concat_batches(group: list[Batch]) -> Batch:
     """Return batches as one; of a single one no copy is made."""
     if len(group) == 1:
         return group[0]

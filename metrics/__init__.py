@@ -11,15 +11,15 @@ METRICS = Table("metric", {  # called as (fake, real): (C, H, W) in [-1, 1] each
 BETTER = {"L1": "lower", "PSNR": "higher"}
 
 
-def better(name: str, measure: object) -> str:
+def better_direction(name: str, metric: object) -> str:
     """Return which values of a metric are better, "lower" or "higher", or "" where nobody says so.
 
-    A plug-in's metric says so by an attribute: measure.better = "higher".
+    A plug-in's metric says so by an attribute: metric.better = "higher".
     """
-    said = BETTER.get(name) or getattr(measure, "better", "")
-    return said if said in ("lower", "higher") else ""
+    direction = BETTER.get(name) or getattr(metric, "better", "")
+    return direction if direction in ("lower", "higher") else ""
 
 
-def finite(figures: dict[str, float]) -> dict[str, float | None]:
+def finite_or_none(figures: dict[str, float]) -> dict[str, float | None]:
     """Return figures with None for inf and NaN, which JSON has no numbers for."""
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from registry.contract import check_phase, lacking
+from registry.contract import check_phase, missing_method_error
 
 Batch = dict[str, Any]  # "A", "B": (N, C, H, W) in [-1, 1]; "label": (N,); "path_A", "path_B": N file names
 Images = dict[str, Tensor]
@@ -48,7 +48,7 @@ class BaseModel(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Return what one batch becomes: pictures (N, C, H, W) in [-1, 1] to show, and whatever the losses need."""
-        raise lacking(self, "forward(self, batch)")
+        raise missing_method_error(self, "forward(self, batch)")
 
     def show(self, out: dict[str, Any]) -> Images:
         """Return what people see of `out`: every 4-D tensor of 1 or 3 channels, in order."""

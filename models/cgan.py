@@ -10,9 +10,9 @@ from networks import GANLoss, initialised
 from networks.architectures.dcgan import ClassDiscriminator, ClassGenerator
 from options.fields import option
 from util.errors import OptionError
-from util.seeding import mixed
+from util.seeding import mix_seed
 
-CHUNK = 64  # pictures generated at a time
+SAMPLE_BATCH_SIZE = 64  # pictures generated at a time
 
 
 class ClassGAN(BaseModel):
@@ -64,17 +64,17 @@ class ClassGAN(BaseModel):
         A class's n-th latent depends on the seed, the class and n alone, not on what else is asked for.
         """
         device, dim = next(self.G.parameters()).device, self.o.latent_dim
-        found = {}
+        sheets = {}
         for name in request.classes:
             number = self.classes.index(name)
-            rng = torch.Generator().manual_seed(mixed(request.seed, number, 0))
+            rng = torch.Generator().manual_seed(mix_seed(request.seed, number, 0))
             z = torch.stack([torch.randn(dim, generator=rng) for _ in range(request.number)])
             if request.kind == "interpolation":
-                share = torch.linspace(0, 1, request.number)[:, None]
-                z = (1 - share) * z[:1] + share * z[-1:]
+                fraction = torch.linspace(0, 1, request.number)[:, None]
+                z = (1 - fraction) * z[:1] + fraction * z[-1:]
             label = torch.full((request.number,), number, device=device)
-            parts = zip(torch.as_tensor(z, device=device).split(CHUNK), label.split(CHUNK))
-            found[name] = (torch.cat([self.G(*part) for part in parts]), label)
+            parts = zip(torch.as_tensor(z, device=device).split(SAMPLE_BATCH_SIZE), label.split(SAMPLE_BATCH_SIZE))
+            sheets[name] = (torch.cat([self.G(*part) for part in parts]), label)
         if request.kind != "grid":
-            return found
-        return {"grid": tuple(torch.cat(parts) for parts in zip(*found.values()))}
+            return sheets
+        return {"grid": tuple(torch.cat(parts) for parts in zip(*sheets.values()))}

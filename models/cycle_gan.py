@@ -6,12 +6,12 @@ from torch.nn import functional as F
 
 from models.base import BaseModel, Phase
 from networks import GANLoss, discriminator, generator
-from networks.batched import ahead
+from networks.batched import batched_forward
 from options.fields import option
 from util.errors import OptionError
 from util.image_pool import ImagePool
 
-SHOWN = ("real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A")
+VISUAL_NAMES = ("real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A")
 
 
 class CycleGAN(BaseModel):
@@ -47,7 +47,7 @@ class CycleGAN(BaseModel):
     def forward(self, batch):
         real_A, real_B = batch["A"], batch.get("B")  # no B: one-sided test
         identity = self.training and self.o.lambda_identity > 0
-        G_A, G_B = (ahead(G, real_A, real_B) if identity else G for G in (self.G_A, self.G_B))
+        G_A, G_B = (batched_forward(G, real_A, real_B) if identity else G for G in (self.G_A, self.G_B))
         fake_B = G_A(real_A)
         out = {"real_A": real_A, "fake_B": fake_B, "rec_A": G_B(fake_B)}
         if real_B is not None:
@@ -55,7 +55,7 @@ class CycleGAN(BaseModel):
             out |= {"real_B": real_B, "fake_A": fake_A, "rec_B": G_A(fake_A)}
         if identity:
             out |= {"idt_A": G_A(real_B), "idt_B": G_B(real_A)}
-        return {name: out[name] for name in SHOWN if name in out}
+        return {name: out[name] for name in VISUAL_NAMES if name in out}
 
     def loss_g(self, batch, out):
         o = self.o
@@ -70,11 +70,11 @@ class CycleGAN(BaseModel):
         }
 
     def loss_d(self, batch, out):
-        terms_A = self._judge("D_A", self.D_A, out["real_B"], self.pool_B(out["fake_B"].detach()))
-        return terms_A | self._judge("D_B", self.D_B, out["real_A"], self.pool_A(out["fake_A"].detach()))
+        terms_A = self._discriminator_loss("D_A", self.D_A, out["real_B"], self.pool_B(out["fake_B"].detach()))
+        return terms_A | self._discriminator_loss("D_B", self.D_B, out["real_A"], self.pool_A(out["fake_A"].detach()))
 
-    def _judge(self, name, D, real, fake):
-        of = ahead(D, real, fake)
-        loss = self.gan.real(of(real)) + self.gan.fake(of(fake))
+    def _discriminator_loss(self, name, D, real, fake):
+        predict = batched_forward(D, real, fake)
+        loss = self.gan.real(predict(real)) + self.gan.fake(predict(fake))
         penalty = self.gan.penalty(name + "_gp", D, real, fake)
         return {name: 0.5 * loss} | {key: 0.5 * value for key, value in penalty.items()}

@@ -44,6 +44,6 @@ class Pix2Pix(BaseModel):
         return terms | self.gan.penalty("D_gp", self.D, real, fake)
 
     def loss_g(self, batch, out):
-        judged = self.D(torch.cat([out["real_A"], out["fake_B"]], 1))
+        prediction = self.D(torch.cat([out["real_A"], out["fake_B"]], 1))
         pixel = F.l1_loss(out["fake_B"], out["real_B"])
-        return {"G_GAN": self.gan.generator(judged), "G_L1": self.o.lambda_L1 * pixel}
+        return {"G_GAN": self.gan.generator(prediction), "G_L1": self.o.lambda_L1 * pixel}

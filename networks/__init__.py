@@ -48,18 +48,18 @@ OBJECTIVES = Table("objective", {
 
 def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
     """Build and initialise the generator that --netG names: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
-    return initialised(_built("generator", o.netG, o, input_nc, output_nc), o)
+    return initialised(_build_network("generator", o.netG, o, input_nc, output_nc), o)
 
 
 def discriminator(o: Any, input_nc: int) -> "nn.Module":
     """Build and initialise the discriminator that --netD names: (N, input_nc, H, W) -> (N, 1, h, w) unbounded."""
-    return initialised(_built("discriminator", o.netD, o, input_nc), o)
+    return initialised(_build_network("discriminator", o.netD, o, input_nc), o)
 
 
-def _built(kind: str, name: str, *args: Any) -> "nn.Module":
-    found = entry(kind, name)
-    net = found.load()(*args)
-    check_network(net, kind, found.name, found.origin)
+def _build_network(kind: str, name: str, *args: Any) -> "nn.Module":
+    registered = entry(kind, name)
+    net = registered.load()(*args)
+    check_network(net, kind, registered.name, registered.origin)
     return net
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.runtime.amp import full_precision
+from networks.runtime.amp import disable_autocast
 from registry.lookup import find
 
 
@@ -96,8 +96,8 @@ def gradient_penalty(D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) 
 
     real, fake: (N, C, H, W). The norm is over all of a sample's values, D's outputs summed; differentiable.
     """
-    share = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
-    between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
-    with full_precision():
-        (slope,) = torch.autograd.grad(D(between).sum(), between, create_graph=True)
-    return (slope.flatten(1).norm(2, dim=1) - 1).square().mean()
+    alpha = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
+    interpolated = (alpha * real + (1 - alpha) * fake).detach().requires_grad_(True)
+    with disable_autocast():
+        (gradient,) = torch.autograd.grad(D(interpolated).sum(), interpolated, create_graph=True)
+    return (gradient.flatten(1).norm(2, dim=1) - 1).square().mean()

@@ -22,8 +22,8 @@ class InstanceNorm(nn.InstanceNorm2d):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        tried = input.is_cpu or (input.is_cuda and input.element_size() > 2)
-        if not tried or input.dim() != 4 or self.track_running_stats or input.shape[2:].numel() < 2:
+        supported = input.is_cpu or (input.is_cuda and input.element_size() > 2)
+        if not supported or input.dim() != 4 or self.track_running_stats or input.shape[2:].numel() < 2:
             return super().forward(input)
         return F.group_norm(input, input.shape[1], self.weight, self.bias, self.eps)
 

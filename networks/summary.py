@@ -19,25 +19,26 @@ def receptive_field(net: nn.Module) -> int:
     return field
 
 
-def describe(networks: dict[str, nn.Module], height: int, width: int, verbose: bool) -> str:
+def summary_text(networks: dict[str, nn.Module], height: int, width: int, verbose: bool) -> str:
     """Return a line for each network, or if verbose a table of its layers."""
     return "\n".join(
-        summarize(name, net, height, width) if verbose else one_line(name, net) for name, net in networks.items()
+        layer_table(name, net, height, width) if verbose else parameter_count_line(name, net)
+        for name, net in networks.items()
     )
 
 
-def one_line(name: str, net: nn.Module) -> str:
+def parameter_count_line(name: str, net: nn.Module) -> str:
     """Return a network's name and its number of parameters, in millions, as the reference prints them."""
     return f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
 
 
-def summarize(name: str, net: nn.Module, height: int, width: int) -> str:
+def layer_table(name: str, net: nn.Module, height: int, width: int) -> str:
     """Return a table of a network's layers, with output shapes for one picture of that size, and its totals.
 
     A network that does not take a picture of its first convolution's channels is listed without shapes.
     """
     leaves = [(n, m) for n, m in net.named_modules() if n and not list(m.children())]
-    shapes = _shapes(net, leaves, height, width)
+    shapes = _output_shapes(net, leaves, height, width)
     lines = [f"---------- network {name} ({type(net).__name__}) ----------"]
     for layer, module in leaves:
         count = parameter_count(module)
@@ -48,16 +49,16 @@ def summarize(name: str, net: nn.Module, height: int, width: int) -> str:
     return "\n".join(lines)
 
 
-def _shapes(net: nn.Module, leaves: list[tuple[str, nn.Module]], height: int, width: int) -> dict[str, str]:
+def _output_shapes(net: nn.Module, leaves: list[tuple[str, nn.Module]], height: int, width: int) -> dict[str, str]:
     first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
         return {}
     shapes: dict[str, str] = {}
 
-    def keep(layer: str):
+    def shape_recorder(layer: str):
         return lambda module, args, out: shapes.__setitem__(layer, "x".join(map(str, out.shape[1:])))
 
-    hooks = [module.register_forward_hook(keep(layer)) for layer, module in leaves]
+    hooks = [module.register_forward_hook(shape_recorder(layer)) for layer, module in leaves]
     mode = net.training
     try:
         with torch.no_grad():

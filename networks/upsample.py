@@ -15,15 +15,19 @@ class ResizeConv(WinogradConv2d):
     (in, out, k, k), is all that tells their files apart.
     """
 
-    def __init__(self, before: int, after: int, bias: bool = True):
-        super().__init__(before, after, 3, padding=1, bias=bias)
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))
 
 
-def doubling(before: int, after: int, kernel: int, bias: bool = True, resize: bool = False) -> nn.Module:
-    """Build what takes (N, before, H, W) to (N, after, 2H, 2W): ResizeConv, or transposed with a 3 or 4 wide kernel."""
+def upsample_layer(
+    in_channels: int, out_channels: int, kernel_size: int, bias: bool = True, resize: bool = False
+) -> nn.Module:
+    """Build (N, in_channels, H, W) -> (N, out_channels, 2H, 2W): ResizeConv, or transposed with a 3 or 4 wide one."""
     if resize:
-        return ResizeConv(before, after, bias)
-    return nn.ConvTranspose2d(before, after, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=bias)
+        return ResizeConv(in_channels, out_channels, bias)
+    return nn.ConvTranspose2d(
+        in_channels, out_channels, kernel_size, stride=2, padding=1, output_padding=kernel_size % 2, bias=bias
+    )

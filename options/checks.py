@@ -6,13 +6,13 @@ from pathlib import Path
 from options.fields import Options
 from options.store import holds_run
 from util.errors import OptionError
-from util.size import sides
+from util.size import to_size
 
-SCALING = ("resize", "scale_width", "scale_shortside", "fixsize")
-CUTTING = ("crop", "patch")
+SCALE_STEPS = ("resize", "scale_width", "scale_shortside", "fixsize")
+CROP_STEPS = ("crop", "patch")
 
 
-def check(o: Options, phase: str) -> None:
+def check_options(o: Options, phase: str) -> None:
     """Raise OptionError for flags that contradict each other; fill in what one flag decides for another."""
     if phase == "test" and "load_size" not in o.given:
         o.load_size = o.crop_size
@@ -37,16 +37,16 @@ def check(o: Options, phase: str) -> None:
 
 def _check_preprocess(o: Options) -> None:
     words = o.preprocess.split("_and_")
-    if words not in (["none"], ["native"]) and not set(words) <= {*SCALING, *CUTTING}:
+    if words not in (["none"], ["native"]) and not set(words) <= {*SCALE_STEPS, *CROP_STEPS}:
         raise OptionError("option", "--preprocess", f"'{o.preprocess}' is not a choice",
                           "choose one of resize_and_crop, crop, scale_width, scale_width_and_crop, none; or resize,"
                           " scale_shortside, fixsize, patch, or two of these joined by _and_")  # fmt: skip
-    for ways in (SCALING, CUTTING):
+    for ways in (SCALE_STEPS, CROP_STEPS):
         if len(both := [word for word in ways if word in words]) > 1:
             raise OptionError("option", "--preprocess", f"{both[0]} and {both[1]} contradict", "leave one out")
-    load, crop = sides(o.load_size), sides(o.crop_size)
+    load, crop = to_size(o.load_size), to_size(o.crop_size)
     small = load.width < crop.width or (load.height < crop.height and "resize" in words)
-    if words[0] in ("resize", "scale_width") and set(CUTTING) & set(words) and small:
+    if words[0] in ("resize", "scale_width") and set(CROP_STEPS) & set(words) and small:
         raise OptionError("option", "--load_size", f"{o.load_size} is smaller than --crop_size {o.crop_size}",
                           f"give --load_size {o.crop_size} or more, or a smaller --crop_size")  # fmt: skip
 
@@ -54,13 +54,13 @@ def _check_preprocess(o: Options) -> None:
 def _check_pixels(o: Options) -> None:
     from PIL import ImageColor  # here, for --help needs neither this nor NumPy
 
-    from util.value_range import FULL, TO_BE_MEASURED, parse
+    from util.value_range import FULL_RANGES, MEASURED_RANGES, parse_range
 
     for flag in ("range", "range_A", "range_B"):
         text = vars(o)[flag]
         try:
-            if text not in ("", *TO_BE_MEASURED, *FULL):
-                parse(text)
+            if text not in ("", *MEASURED_RANGES, *FULL_RANGES):
+                parse_range(text)
         except ValueError as problem:
             remedy = "give LO,HI with LO below HI, such as 0,4095, or auto, or percentile"
             raise OptionError("option", f"--{flag}", str(problem), remedy) from None

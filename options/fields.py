@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.lookup import entry
 from util.errors import OptionError
-from util.size import Size, parse
+from util.size import Size, parse_size
 
 
 def option(
@@ -36,9 +36,9 @@ def option(
     Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or 512x256, whose
     bounds are those of each side.
     """
-    kept = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
-    kinds = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed)
-    return field(default=default, metadata=kept | kinds)
+    text_and_range = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
+    meanings = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed)
+    return field(default=default, metadata=text_and_range | meanings)
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,23 @@ class Flag:
         `value` is text from the command line, or a value from a YAML or JSON file named by `given_in`.
         """
         try:
-            return self._in_range(self._typed(value))
-        except _Refused as refused:
+            return self._check_range(self._convert(value))
+        except _InvalidValue as invalid:
             thing = "option" if not given_in else f"option in {given_in}"
-            raise OptionError(thing, "--" + self.name, *refused.args) from None
+            raise OptionError(thing, "--" + self.name, *invalid.args) from None
 
-    def _typed(self, value: Any) -> Any:
+    def _convert(self, value: Any) -> Any:
         wanted = self.type
         listed = isinstance(value, (list, tuple))
         scalars = listed and all(isinstance(one, (str, int, float)) for one in value)
         if isinstance(value, (dict, set, bytes)) or listed != scalars:
-            raise _Refused("is a table, a list of lists or bytes", "write one value, or a list of values")
+            raise _InvalidValue("is a table, a list of lists or bytes", "write one value, or a list of values")
         if typing.get_origin(wanted) is tuple:
             if not isinstance(value, str) and not (listed and all(isinstance(one, str) for one in value)):
-                raise _Refused(f"'{_shown(value)}' is no list of texts", "write a list")
-            return tuple(_without_nul(one) for one in (value if listed else [value]))
+                raise _InvalidValue(f"'{_shorten(value)}' is no list of texts", "write a list")
+            return tuple(_check_no_nul(one) for one in (value if listed else [value]))
         if wanted == int | Size:
-            return _size(value)
+            return _parse_size(value)
         if typing.get_origin(wanted) in (types.UnionType, typing.Union):
             if value is None or str(value).lower() in ("none", "all", "auto", ""):
                 return None
@@ -91,42 +91,42 @@ class Flag:
         if wanted is bool:
             if isinstance(value, bool):
                 return value
-            raise _Refused(f"'{_shown(value)}' is not true or false", "write true or false")
+            raise _InvalidValue(f"'{_shorten(value)}' is not true or false", "write true or false")
         if isinstance(value, bool) or value is None:
-            raise _Refused(f"'{value}' is not one value", f"give {_A[wanted]}{self._range()}")
+            raise _InvalidValue(f"'{value}' is not one value", f"give {_TYPE_NAMES[wanted]}{self._range_text()}")
         if listed:
             value = ",".join(map(str, value))
         try:
-            return _without_nul(str(value)) if wanted is str else int(str(value)) if wanted is int else wanted(value)
+            return _check_no_nul(str(value)) if wanted is str else int(str(value)) if wanted is int else wanted(value)
         except (ValueError, TypeError) as problem:  # TypeError: YAML knows dates, sets and bytes too
-            if isinstance(problem, _Refused):
+            if isinstance(problem, _InvalidValue):
                 raise
-            why = f"'{_shown(value)}' is not {_A[wanted]}"
-            raise _Refused(why, f"give {_A[wanted]}{self._range()}") from None
+            why = f"'{_shorten(value)}' is not {_TYPE_NAMES[wanted]}"
+            raise _InvalidValue(why, f"give {_TYPE_NAMES[wanted]}{self._range_text()}") from None
 
-    def _in_range(self, value: Any) -> Any:
+    def _check_range(self, value: Any) -> Any:
         m = self.meta
         for one in value if isinstance(value, tuple) else [value]:  # several texts, or the sides of a size
             if isinstance(one, float) and not math.isfinite(one) and not (m["endless"] and one == math.inf):
-                raise _Refused(f"{one} is not a finite number", f"give a number{self._range()}")
+                raise _InvalidValue(f"{one} is not a finite number", f"give a number{self._range_text()}")
             if isinstance(one, int) and abs(one) >= 2**63:
-                raise _Refused(f"{_shown(one)} is out of range", "give a number of less than 19 digits")
-            if isinstance(one, (int, float)) and not isinstance(one, bool) and not self._fits(one):
-                raise _Refused(f"{one} is out of range", f"give a number{self._range()}")
+                raise _InvalidValue(f"{_shorten(one)} is out of range", "give a number of less than 19 digits")
+            if isinstance(one, (int, float)) and not isinstance(one, bool) and not self._is_in_bounds(one):
+                raise _InvalidValue(f"{one} is out of range", f"give a number{self._range_text()}")
         if isinstance(m["choices"], tuple) and value not in m["choices"]:
-            raise _Refused(f"'{_shown(value)}' is not a choice", "choose one of " + ", ".join(m["choices"]))
+            raise _InvalidValue(f"'{_shorten(value)}' is not a choice", "choose one of " + ", ".join(m["choices"]))
         if isinstance(m["choices"], str):
-            return self._named(m["choices"], value)
+            return self._registered(m["choices"], value)
         return value
 
-    def _named(self, kind: str, value: Any) -> Any:
+    def _registered(self, kind: str, value: Any) -> Any:
         """Return the registered spelling of a name, or of each of a comma-separated tuple of names."""
         if isinstance(value, tuple):
             words = (word.strip() for one in value for word in one.split(","))
             return tuple(entry(kind, word, "--" + self.name).name for word in words if word)
         return entry(kind, value, "--" + self.name).name if value else value
 
-    def _fits(self, number: float) -> bool:
+    def _is_in_bounds(self, number: float) -> bool:
         m = self.meta
         return not (
             (m["at_least"] is not None and number < m["at_least"])
@@ -135,37 +135,37 @@ class Flag:
             or (m["below"] is not None and number >= m["below"])
         )
 
-    def _range(self) -> str:
+    def _range_text(self) -> str:
         m = self.meta
         words = {"at_least": "of at least", "above": "above", "at_most": "of at most", "below": "below"}
         parts = [f"{text} {m[key]:g}" for key, text in words.items() if m[key] is not None]
         return " " + " and ".join(parts) if parts else ""
 
 
-class _Refused(ValueError):
+class _InvalidValue(ValueError):
     """(why, remedy) of a value that does not fit its flag."""
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     """Return a value as an error names it, cut where it is long."""
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _size(value: Any) -> int | Size:
+def _parse_size(value: Any) -> int | Size:
     try:
-        return parse("x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+        return parse_size("x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
     except ValueError:
-        raise _Refused(f"'{_shown(value)}' is no size", "give pixels, 256 or 512x256 (width x height)") from None
+        raise _InvalidValue(f"'{_shorten(value)}' is no size", "give pixels, 256 or 512x256 (width x height)") from None
 
 
-def _without_nul(text: str) -> str:
+def _check_no_nul(text: str) -> str:
     if "\0" in text:  # no file, folder or name can have it
-        raise _Refused("holds a NUL character", "give a text without")
+        raise _InvalidValue("holds a NUL character", "give a text without")
     return text
 
 
-_A = {int: "a whole number", float: "a number", str: "a text"}
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text"}
 
 
 def flags_of(holder: type, owner: str) -> list[Flag]:

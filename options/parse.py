@@ -19,9 +19,9 @@ from registry import discovery
 from registry.lookup import entry, find
 from util.errors import CheckpointError, OptionError, UnknownName
 from util.size import Size
-from util.spelling import plain
+from util.spelling import normalise_name
 
-BASE = {"train": (Common, Data, Train), "test": (Common, Data, Test)}
+FLAG_CLASSES = {"train": (Common, Data, Train), "test": (Common, Data, Test)}
 
 
 def parse(argv: list[str], phase: str) -> Options:
@@ -30,39 +30,41 @@ def parse(argv: list[str], phase: str) -> Options:
     phase: "train" or "test". Rank: command line, --config, the run's own options (test and --continue_train),
     the data set's defaults, the model's, the flags'. Raises OptionError for anything wrong.
     """
-    base = _base(phase)
-    first = _read(argv, base, known_only=True)
+    base = _base_flags(phase)
+    first = _parse_flags(argv, base, known_only=True)
     wants_list, wants_help = first.pop("list"), first.pop("help")
     config = store.read_config(first["config"], phase) if "config" in first else {}
     asked = config | first
     if wants_help and "model" not in asked and "plugin" not in asked:
         sys.exit(texts.print_help(phase, base))
-    discovery.use(_as_tuple(asked.get("plugin", ())))
+    discovery.add_paths(_as_tuple(asked.get("plugin", ())))
     if wants_list:
         sys.exit(texts.print_list())
 
     layers = _Layers(base, phase)
-    where = {} if wants_help else _where(asked, layers)
-    saved = _saved(where, asked, layers) if where else {}
-    if saved and "model" in asked and plain(asked["model"]) != plain(saved.get("model", "")):
+    location = {} if wants_help else _run_location(asked, layers)
+    saved = _load_saved(location, asked, layers) if location else {}
+    if saved and "model" in asked and normalise_name(asked["model"]) != normalise_name(saved.get("model", "")):
         saved.pop("dataset_mode", None)  # another model wants its own data set
-    layers.choose(saved | asked, where)
+    layers.choose(saved | asked, location)
     if wants_help:
-        sys.exit(texts.print_help(phase, list(layers.effective(layers.flags).values())))
-    given = _read(argv, layers.flags, layers=layers)
+        sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
+    given = _parse_flags(argv, layers.flags, layers=layers)
     for name in config:
         if name not in {flag.name for flag in layers.flags}:
-            raise texts.unknown(name, layers.flags, layers.owner, layers.elsewhere(), Path(first["config"]).name)
+            raise texts.unknown_flag_error(
+                name, layers.flags, layers.owner, layers.other_command_flags(), Path(first["config"]).name
+            )
     options = layers.merge(saved, config, given, Path(first.get("config", "")).name)
     options.plugin = tuple(discovery.paths())
-    options.name = where["name"]
+    options.name = location["name"]
     options.remembered = bool(saved)
-    checks.check(options, phase)
+    checks.check_options(options, phase)
     return options
 
 
-def _base(phase: str) -> list[Flag]:
-    return [flag for holder in BASE[phase] for flag in flags_of(holder, str(holder.__doc__))]
+def _base_flags(phase: str) -> list[Flag]:
+    return [flag for holder in FLAG_CLASSES[phase] for flag in flags_of(holder, str(holder.__doc__))]
 
 
 class _Layers:
@@ -71,16 +73,16 @@ class _Layers:
     def __init__(self, base: list[Flag], phase: str):
         self.base, self.phase = base, phase
         # test.py builds the same networks, so it also knows train's flags: from the run, else by their defaults
-        self.silent = flags_of(Train, str(Train.__doc__)) if phase == "test" else []
+        self.train_flags = flags_of(Train, str(Train.__doc__)) if phase == "test" else []
         self.defaults: dict[str, Any] = {}
         self.folder = Path()  # the run's, where its remembered options are
         self.flags = base
         self.owner = ""
 
-    def choose(self, asked: dict[str, Any], where: dict[str, Any]) -> None:
+    def choose(self, asked: dict[str, Any], location: dict[str, Any]) -> None:
         """Find the model and the data set asked for; collect their flags and defaults."""
         by_name = {flag.name: flag for flag in self.base}
-        usual = by_name["model"].default if self.phase == "train" else store.usual_test_model(where)
+        usual = by_name["model"].default if self.phase == "train" else store.default_test_model(location)
         model_name = by_name["model"].check(asked.get("model", usual))
         known = entry("model", model_name)
         load_torch()
@@ -93,8 +95,8 @@ class _Layers:
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
         own = _own_flags(model, model_name) + _own_flags(dataset, mode)
-        both = [flag for phase in BASE for flag in _base(phase)]
-        _refuse_doubles(both, own)
+        both = [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
+        _check_duplicates(both, own)
         for name in self.defaults.keys() - {flag.name for flag in both + own}:
             raise OptionError(
                 "plug-in", model_name, f"sets a default for --{name}, which is no flag", "correct its name"
@@ -105,43 +107,43 @@ class _Layers:
         """Return a flag of all runs."""
         return next(flag for flag in self.base if flag.name == name)
 
-    def elsewhere(self) -> dict[str, str]:
+    def other_command_flags(self) -> dict[str, str]:
         """Return {flag: owner} of flags that this command does not have but the other one does."""
         other = {"train": "test", "test": "train"}[self.phase]
         mine = {flag.name for flag in self.base}
-        return {flag.name: f"{other}.py" for flag in _base(other) if flag.name not in mine}
+        return {flag.name: f"{other}.py" for flag in _base_flags(other) if flag.name not in mine}
 
-    def effective(self, flags: list[Flag]) -> dict[str, Flag]:
+    def with_defaults(self, flags: list[Flag]) -> dict[str, Flag]:
         """Return flags by name, with the defaults that model and data set set for them."""
         return {flag.name: replace(flag, default=self._default(flag)) for flag in flags}
 
     def _default(self, flag: Flag) -> Any:
         if flag.name not in self.defaults:
             return flag.default
-        told = self.defaults[flag.name]
-        return told if self._names_another(flag, told) else flag.check(told, "the plug-in's defaults")
+        value = self.defaults[flag.name]
+        return value if self._refers_to_flag(flag, value) else flag.check(value, "the plug-in's defaults")
 
-    def _names_another(self, flag: Flag, told: Any) -> bool:
+    def _refers_to_flag(self, flag: Flag, value: Any) -> bool:
         """Whether a default is the name of another flag, whose value is then taken: {"load_size": "crop_size"}."""
-        return flag.type in (int, int | Size) and told in {other.name for other in self.base}
+        return flag.type in (int, int | Size) and value in {other.name for other in self.base}
 
     def merge(self, saved, config, given, config_name) -> Options:
         """Return the options of all layers, each value checked against its flag."""
-        flags = self.effective(self.silent) | self.effective(self.flags)
+        flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)
         mine = {flag.name for flag in self.base}
         values = {}
         for name, flag in flags.items():
             values[name] = flag.default
-            told_now = name in given or name in config
-            if name in saved and not told_now and (self.phase == "train" or flag.meta["of_run"] or name not in mine):
-                with _blaming(self.folder):
+            is_given = name in given or name in config
+            if name in saved and not is_given and (self.phase == "train" or flag.meta["of_run"] or name not in mine):
+                with _saved_option_errors(self.folder):
                     values[name] = flag.check(saved[name])
             if name in config:
                 values[name] = flag.check(config[name], config_name)
             if name in given:
                 values[name] = given[name]
         for name, flag in flags.items():
-            if self._names_another(flag, values[name]):
+            if self._refers_to_flag(flag, values[name]):
                 values[name] = values[values[name]]
         values["isTrain"] = self.phase == "train"
         return Options(values, set(config) | set(given), flags)
@@ -162,62 +164,64 @@ def _as_tuple(paths: Any) -> tuple[str, ...]:
     return (paths,) if isinstance(paths, str) else tuple(paths or ())
 
 
-def _where(asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
+def _run_location(asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
     """Return what says where the run lives and which weights are meant, its name with its suffix."""
     names = ("name", "checkpoints_dir", "suffix", "epoch", "load_iter", "continue_train", "overwrite")
     flags = {flag.name: flag for flag in layers.base}
-    found = {n: flags[n].check(asked[n]) if n in asked else flags[n].default for n in names if n in flags}
+    location = {n: flags[n].check(asked[n]) if n in asked else flags[n].default for n in names if n in flags}
     values: dict[str, Any] = {}
-    if found["suffix"]:  # its fields may name any flag, so all of them are read once for it
+    if location["suffix"]:  # its fields may name any flag, so all of them are read once for it
         layers.choose(dict(asked), {})
         own = {flag.name: flag for flag in layers.flags}
         values = vars(layers.merge({}, {}, {k: own[k].check(v) for k, v in asked.items() if k in own}, ""))
-    return found | {"name": store.run_name(found, values, "name" in asked, layers.phase)}
+    return location | {"name": store.run_name(location, values, "name" in asked, layers.phase)}
 
 
-def _saved(where: dict[str, Any], asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
+def _load_saved(location: dict[str, Any], asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
     """Return the options that the run itself remembers, where they count: in test and in --continue_train.
 
     Its plug-ins are made known. CheckpointError if a value is damaged.
     """
-    if layers.phase == "train" and not where["continue_train"]:
+    if layers.phase == "train" and not location["continue_train"]:
         return {}
-    folder = layers.folder = Path(where["checkpoints_dir"]) / where["name"]
+    folder = layers.folder = Path(location["checkpoints_dir"]) / location["name"]
     saved = store.load(folder)
-    flags = {flag.name: flag for flag in layers.silent + layers.base if flag.name in saved and flag.name not in asked}
-    with _blaming(folder):
+    flags = {
+        flag.name: flag for flag in layers.train_flags + layers.base if flag.name in saved and flag.name not in asked
+    }
+    with _saved_option_errors(folder):
         flags.pop("plugin", None)
         paths = layers.by_name("plugin").check(saved.get("plugin", ()))
-    discovery.remember(paths, _as_tuple(asked.get("plugin", ())), folder / store.FILE)
-    with _blaming(folder):
+    discovery.restore_paths(paths, _as_tuple(asked.get("plugin", ())), folder / store.OPTIONS_FILE)
+    with _saved_option_errors(folder):
         return saved | {name: flag.check(saved[name]) for name, flag in flags.items()}
 
 
 @contextmanager
-def _blaming(folder: Path):
+def _saved_option_errors(folder: Path):
     """Turn what is wrong with remembered options into an error about their file: nobody typed them."""
     try:
         yield
     except UnknownName as problem:
-        if not discovery.remembered():
-            raise CheckpointError("file", folder / store.FILE, *_unknown(problem)) from problem
-        raise OptionError("file", folder / store.FILE, *_unknown(problem)) from problem
+        if not discovery.remembered_paths():
+            raise CheckpointError("file", folder / store.OPTIONS_FILE, *_unknown_name_texts(problem)) from problem
+        raise OptionError("file", folder / store.OPTIONS_FILE, *_unknown_name_texts(problem)) from problem
     except OptionError as problem:
         why = f"its option {problem.args[1]} is damaged: {problem.args[2]}"
-        raise CheckpointError("file", folder / store.FILE, why, "restore it or delete it") from problem
+        raise CheckpointError("file", folder / store.OPTIONS_FILE, why, "restore it or delete it") from problem
 
 
-def _unknown(problem: UnknownName) -> tuple[str, str]:
+def _unknown_name_texts(problem: UnknownName) -> tuple[str, str]:
     """Return (why, remedy) for a remembered name of a part that nothing here defines: a plug-in renamed, or damage."""
     flag, why = problem.args[1], problem.args[2]
-    files = discovery.remembered()
+    files = discovery.remembered_paths()
     if not files:
         return f"its option {flag} is damaged: {why}", f"restore it, or give what defines it with --plugin, or {flag}"
     why += f" any more: no plug-in that the run remembers defines it ({', '.join(files)})"
     return why, f"give the plug-in that defines it now with --plugin, or its new name with {flag}"
 
 
-def _refuse_doubles(base: list[Flag], own: list[Flag]) -> None:
+def _check_duplicates(base: list[Flag], own: list[Flag]) -> None:
     taken = dict.fromkeys(("help", "list", "isTrain"), "all runs")
     taken |= {name: flag.owner for flag in base for name in flag.names}
     for flag in own:
@@ -234,7 +238,7 @@ class _Parser(argparse.ArgumentParser):
         raise OptionError("option", flag.split("/")[0], why or "wrong", "see --help")
 
 
-def _read(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | None = None) -> dict[str, Any]:
+def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | None = None) -> dict[str, Any]:
     """Return {name: value} of what the command line gives, checked; unknown flags raise unless known_only."""
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("-h", "--help", action="store_true", default=False)
@@ -249,8 +253,8 @@ def _read(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | N
             parser.add_argument("--" + flag.name, dest=flag.name, action="append")
         else:
             parser.add_argument("--" + flag.name, dest=flag.name)
-    found, rest = parser.parse_known_args(_with_negatives(argv))
-    values = vars(found)
+    namespace, rest = parser.parse_known_args(_join_negative_numbers(argv))
+    values = vars(namespace)
     if known_only:  # values are checked in the second reading, when all plug-ins are known
         return values
     if rest:
@@ -258,12 +262,14 @@ def _read(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | N
         if word is None:
             raise OptionError("argument", rest[0], "belongs to no flag", "see --help")
         assert layers is not None
-        raise texts.unknown(word.lstrip("-").partition("=")[0], flags, layers.owner, layers.elsewhere())
+        raise texts.unknown_flag_error(
+            word.lstrip("-").partition("=")[0], flags, layers.owner, layers.other_command_flags()
+        )
     by_name = {flag.name: flag for flag in flags}
     return {name: by_name[name].check(value) if name in by_name else value for name, value in values.items()}
 
 
-def _with_negatives(argv: list[str]) -> list[str]:
+def _join_negative_numbers(argv: list[str]) -> list[str]:
     """Return a command line with `--range -1000,2000` as one word: argparse would take the number for a flag."""
     words: list[str] = []
     for word in argv:
@@ -276,6 +282,6 @@ def _with_negatives(argv: list[str]) -> list[str]:
 
 def flags_for(model: str, phase: str = "train") -> list[Flag]:
     """Return every flag of a model with its usual data set, for tools that build command lines."""
-    layers = _Layers(_base(phase), phase)
+    layers = _Layers(_base_flags(phase), phase)
     layers.choose({"model": model}, {})
     return layers.flags

@@ -11,10 +11,12 @@ from util.atomic_write import replace_text
 from util.errors import CheckpointError, EnvironmentFault, OptionError, printable
 from util.size import Size
 
-FILE = "options.json"
-MAX_BYTES = 1_000_000
+OPTIONS_FILE = "options.json"
+MAX_OPTIONS_BYTES = 1_000_000
 DEFAULT_NAME = "experiment_name"
-NO_NAME = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, no text at all
+FORBIDDEN_NAME_CHARS = (
+    r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, no text at all
+)
 
 
 def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
@@ -22,21 +24,21 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
 
     spec: what the data set says of its images, remembered for models that are tested without a data set.
     """
-    kept = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
-    values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in kept.items()}
+    saved = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
+    values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in saved.items()}
     try:
         if phase == "train":
             tables = {"format": 1, "options": values, "spec": vars(spec) if spec else {}}
-            replace_text(folder / FILE, json.dumps(tables, indent=1) + "\n")
+            replace_text(folder / OPTIONS_FILE, json.dumps(tables, indent=1) + "\n")
         # a --dataroot need not be UTF-8
-        replace_text(folder / f"{phase}_opt.txt", as_text(options), errors="backslashreplace")
+        replace_text(folder / f"{phase}_opt.txt", format_options(options), errors="backslashreplace")
     except OSError as problem:
         if phase == "train":
             raise EnvironmentFault("folder", folder, problem.strerror or str(problem), "make it writable") from problem
         print(printable(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})"))
 
 
-def as_text(options: Options) -> str:
+def format_options(options: Options) -> str:
     """Return the options as the reference prints them: sorted, aligned, changed ones with their default."""
     lines = ["----------------- Options ---------------"]
     for name, value in sorted(vars(options).items()):
@@ -64,21 +66,23 @@ def load_spec(folder: Path) -> dict[str, Any]:
     ranges = [spec.pop(k, "") for k in ("range_A", "range_B")]  # which are options too
     named = isinstance(classes, list) and all(isinstance(name, str) for name in [*classes, *ranges])
     if spec and not (named and len(spec) == 5 and all(type(n) is int and n > 0 for n in numbers)):
-        raise CheckpointError("file", folder / FILE, "its 'spec' is no description of pictures", "restore the file")
+        raise CheckpointError(
+            "file", folder / OPTIONS_FILE, "its 'spec' is no description of pictures", "restore the file"
+        )
     return spec
 
 
-def adopt(o: Options, spec: Any) -> None:
+def fill_from_dataset(o: Options, spec: Any) -> None:
     """Make options of what the data set measured, if it did: the run remembers them, test.py reads them."""
     o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
-    path = folder / FILE
+    path = folder / OPTIONS_FILE
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if path.stat().st_size > MAX_OPTIONS_BYTES:
             raise ValueError("it is too large")
         tables = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(tables, dict) or not isinstance(tables.get("options"), dict):
@@ -97,7 +101,7 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
     import yaml
 
     try:
-        if Path(path).stat().st_size > MAX_BYTES:
+        if Path(path).stat().st_size > MAX_OPTIONS_BYTES:
             raise ValueError("it is too large")
         text = Path(path).read_text(encoding="utf-8")
         values = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
@@ -109,43 +113,43 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
     if values is None:
         return {}
     if isinstance(values, dict) and isinstance(values.get("options"), dict) and "format" in values:
-        kept = set(values["options"]) - {"isTrain", "suffix"} if phase == "train" else {"name", "checkpoints_dir"}
-        values = {name: value for name, value in values["options"].items() if name in kept}
+        names = set(values["options"]) - {"isTrain", "suffix"} if phase == "train" else {"name", "checkpoints_dir"}
+        values = {name: value for name, value in values["options"].items() if name in names}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise OptionError("option", "--config", f"{path} is no table of names and values", "write `name: value` lines")
     return {name.lstrip("-"): value for name, value in values.items()}
 
 
-def run_name(found: dict[str, Any], values: dict[str, Any], named: bool, phase: str) -> str:
+def run_name(location: dict[str, Any], values: dict[str, Any], named: bool, phase: str) -> str:
     """Return the run's folder name: --name plus --suffix, checked; the default name takes the next free number.
 
     values: all options, for the suffix's fields. named: whether the user gave a --name.
     With --continue_train and in test the default name means the newest run of that name.
     """
-    name = found["name"]
-    if found["suffix"]:
-        name += "_" + _filled(found["suffix"], values)
-    bad = name in ("", ".", "..") or re.search(NO_NAME, name) or name.startswith("-")
+    name = location["name"]
+    if location["suffix"]:
+        name += "_" + _fill_suffix(location["suffix"], values)
+    bad = name in ("", ".", "..") or re.search(FORBIDDEN_NAME_CHARS, name) or name.startswith("-")
     if bad or len(name.encode()) > 200:
         raise OptionError("option", "--name", f"'{name}' is no folder name", "use letters, digits, _ and -")
-    if named or found["suffix"]:
+    if named or location["suffix"]:
         return name
     numbered = {1: name} | {
         int(match[1]): path.name
-        for path in Path(found["checkpoints_dir"]).glob(f"{DEFAULT_NAME}_*")
+        for path in Path(location["checkpoints_dir"]).glob(f"{DEFAULT_NAME}_*")
         if (match := re.fullmatch(DEFAULT_NAME + r"_(\d+)", path.name))
     }
-    places = {n: Path(found["checkpoints_dir"]) / folder for n, folder in numbered.items()}
-    holding = [n for n, place in places.items() if holds_run(place) or (place / FILE).is_file()]
-    newest = max(holding, default=1)
-    if phase == "test" or found["continue_train"] or found["overwrite"] or not holding:
+    folders = {n: Path(location["checkpoints_dir"]) / folder for n, folder in numbered.items()}
+    used = [n for n, path in folders.items() if holds_run(path) or (path / OPTIONS_FILE).is_file()]
+    newest = max(used, default=1)
+    if phase == "test" or location["continue_train"] or location["overwrite"] or not used:
         return numbered[newest]
     free = f"{DEFAULT_NAME}_{newest + 1}"
     print(f"note: {numbered[newest]} is an earlier run; this one is {free} (choose with --name)")
     return free
 
 
-def _filled(suffix: str, values: dict[str, Any]) -> str:
+def _fill_suffix(suffix: str, values: dict[str, Any]) -> str:
     """Return the suffix with {flag} fields replaced; only plain names of flags are fields."""
 
     def value(match: re.Match) -> str:
@@ -166,11 +170,11 @@ def holds_run(folder: Path) -> bool:
     return any(any(folder.glob(pattern)) for pattern in ("state_*.pt", "*_net_*.pth"))
 
 
-def usual_test_model(where: dict[str, Any]) -> str:
+def default_test_model(location: dict[str, Any]) -> str:
     """Return the model that test.py uses for a folder without options.json: one-sided, unless it holds two sides."""
-    if not where:
+    if not location:
         return "test"
-    folder = Path(where["checkpoints_dir"]) / where["name"]
-    prefix = f"iter_{where['load_iter']}" if where["load_iter"] else where["epoch"]
+    folder = Path(location["checkpoints_dir"]) / location["name"]
+    prefix = f"iter_{location['load_iter']}" if location["load_iter"] else location["epoch"]
     two_sided = all((folder / f"{prefix}_net_G_{side}.pth").is_file() for side in "AB")
     return "cycle_gan" if two_sided and not (folder / f"{prefix}_net_G.pth").is_file() else "test"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from options.fields import Flag, Options
 from registry import discovery
-from registry.lookup import HOMES, entries
+from registry.kinds import PART_TABLES
+from registry.lookup import entries
 from util.errors import OptionError, printable
 from util.size import Size
 from util.spelling import nearest
@@ -19,17 +20,17 @@ def print_help(phase: str, flags: list[Flag]) -> int:
         if flag.owner != owner:
             owner = flag.owner
             print(("" if flag is flags[0] else "\n") + f"{owner}:")
-        print(_line(flag))
+        print(_format_flag(flag))
     print("\nmodels (--model NAME --help shows the flags of one): " + ", ".join(e.name for e in entries("model")))
     print("--list shows every name of every kind, and where it comes from")
     return 0
 
 
-def _line(flag: Flag) -> str:
+def _format_flag(flag: Flag) -> str:
     default = {float("inf"): "no limit", None: "", "": "", (): ""}.get(flag.default, flag.default)
     if type(default) is tuple:
         default = ",".join(default)
-    head = f"  --{flag.name}" + ("" if flag.type is bool else f" {_kind(flag)}")
+    head = f"  --{flag.name}" + ("" if flag.type is bool else f" {_metavar(flag)}")
     text = flag.meta["help"] + ("" if default is False or default == "" else f" [{default}]")
     choices = flag.meta["choices"]
     words = choices if isinstance(choices, tuple) else [e.name for e in entries(choices)] if choices else ()
@@ -40,29 +41,29 @@ def _line(flag: Flag) -> str:
     return "\n".join([first, *(gap + line for line in body[1:])])
 
 
-_KINDS = {int: "N", int | None: "N", float: "X", float | None: "X", int | Size: "SIZE"}
+_METAVARS = {int: "N", int | None: "N", float: "X", float | None: "X", int | Size: "SIZE"}
 
 
-def _kind(flag: Flag) -> str:
-    return _KINDS.get(flag.type, "TEXT")
+def _metavar(flag: Flag) -> str:
+    return _METAVARS.get(flag.type, "TEXT")
 
 
 def print_list() -> int:
     """Print every kind, name and origin, importing no plug-in; return exit code 0."""
-    for kind in HOMES:
+    for kind in PART_TABLES:
         print(f"{kind}:")
-        for found in sorted(entries(kind), key=lambda e: e.name):
-            print(printable(f"  {found.name:<24} {found.origin}"))
+        for entry in sorted(entries(kind), key=lambda e: e.name):
+            print(printable(f"  {entry.name:<24} {entry.origin}"))
     return 0
 
 
-def unknown(name: str, flags: list[Flag], owner: str, elsewhere: dict[str, str], file: str = "") -> OptionError:
-    """Return the error for a flag that does not exist, with the nearest right ones; elsewhere: {flag: its owner}."""
+def unknown_flag_error(name: str, flags: list[Flag], owner: str, owners: dict[str, str], file: str = "") -> OptionError:
+    """Return the error for a flag that does not exist, with the nearest right ones; owners: {flag: its owner}."""
     # the model's own flags first: of equally similar names the nearer owner's is meant
     ordered = sorted(flags, key=lambda flag: flag.owner != owner)
     names = [n for flag in ordered for n in flag.names]
     near = nearest(name, names)
-    others = elsewhere | {
+    others = owners | {
         n: model for model, source in _model_files() if model != owner for n in discovery.option_names(source)
     }
     if name in others:
@@ -79,13 +80,13 @@ def _model_files() -> list[tuple[str, Path]]:
     """Return (name, source file) of every model, built in or plugged in."""
     built_in = Path(__file__).resolve().parent.parent / "models"
     return [
-        (e.name, Path(e.found.path) if e.found else built_in / f"{e.name}.py")
+        (e.name, Path(e.plugin.path) if e.plugin else built_in / f"{e.name}.py")
         for e in entries("model")
-        if e.found is None or e.found.path
+        if e.plugin is None or e.plugin.path
     ]
 
 
-def hint(o: Options) -> str:
+def mismatch_hint(o: Options) -> str:
     """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
     known = ("netG", "ngf", "norm", "no_dropout", "resize_conv", "input_nc", "output_nc", "padding")
     flags = [f for f in known if f in o.given]

@@ -6,53 +6,54 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-THREADS = 8  # at most: a disk has no use for more
+MAX_WRITER_THREADS = 8  # at most: a disk has no use for more
 
 
-class Writer:
+class AsyncWriter:
     """Calls made by threads, whose results are heard of here, in the order in which the calls were asked for.
 
-    room: what all calls that wait or run may weigh together; one that weighs more is made alone, by the caller. As a
-    context manager it waits for all of them, and after an error of theirs, or an interrupt, leaves out those not begun.
+    max_weight: what all calls that wait or run may weigh together; one that weighs more is made alone, by the caller.
+    As a context manager it waits for all of them, and after an error of theirs, or an interrupt, leaves out those
+    not begun.
     """
 
-    def __init__(self, room: float):
-        self.room, self.weight, self.failed = room, 0.0, False
-        self.waiting: deque[tuple[Future[Any], Callable[[Any], None], float]] = deque()
-        self.threads = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), "writer")
+    def __init__(self, max_weight: float):
+        self.max_weight, self.pending_weight, self.has_failed = max_weight, 0.0, False
+        self.pending: deque[tuple[Future[Any], Callable[[Any], None], float]] = deque()
+        self.threads = ThreadPoolExecutor(min(MAX_WRITER_THREADS, os.cpu_count() or 1), "writer")
 
-    def put(self, weight: float, make: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Have `make` called; then, here, at this or a later put, `then` with what it returned, or what it raised."""
-        while self.waiting and (self.weight + weight > self.room or self.waiting[0][0].done()):
-            self._hear()
-        if weight > self.room:
-            then(make())
+    def submit(self, weight: float, job: Callable[[], Any], on_done: Callable[[Any], None]) -> None:
+        """Have `job` called; then, here, at this or a later submit, `on_done` with what it returned or raised."""
+        while self.pending and (self.pending_weight + weight > self.max_weight or self.pending[0][0].done()):
+            self._handle_oldest()
+        if weight > self.max_weight:
+            on_done(job())
         else:
-            self.waiting.append((self.threads.submit(make), then, weight))
-            self.weight += weight
+            self.pending.append((self.threads.submit(job), on_done, weight))
+            self.pending_weight += weight
 
     def finish(self) -> None:
         """Wait until all calls are made."""
-        while self.waiting:
-            self._hear()
+        while self.pending:
+            self._handle_oldest()
 
-    def _hear(self) -> None:
-        made, then, weight = self.waiting.popleft()
-        self.weight -= weight
+    def _handle_oldest(self) -> None:
+        future, on_done, weight = self.pending.popleft()
+        self.pending_weight -= weight
         try:
-            result = made.result()
+            result = future.result()
         except BaseException:
-            self.failed = True
+            self.has_failed = True
             raise
-        then(result)
+        on_done(result)
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "AsyncWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if not self.failed and (kind is None or issubclass(kind, Exception)):
+            if not self.has_failed and (kind is None or issubclass(kind, Exception)):
                 self.finish()  # what came before an error of another kind is still wanted
         finally:
-            self.waiting.clear()
+            self.pending.clear()
             self.threads.shutdown(cancel_futures=True)

@@ -15,15 +15,15 @@ from util.atomic_write import replace_text
 ASSETS = Path(__file__).parent / "assets"
 
 
-def document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), data: Any = None) -> Any:
+def make_document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), data: Any = None) -> Any:
     """Return an empty page that carries its own styles and scripts, files of this folder, after style.css.
 
     Only these scripts, and files beside the page, can run or load in it (Content-Security-Policy). `data` is what the
     scripts find as JSON.parse(document.getElementById("data").textContent).
     """
     sources = [(ASSETS / name).read_text(encoding="utf-8") for name in scripts]
-    allowed = " ".join(f"'sha256-{_digest(source)}'" for source in sources)
-    policy = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self' {allowed}"
+    script_hashes = " ".join(f"'sha256-{_sha256_base64(source)}'" for source in sources)
+    policy = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self' {script_hashes}"
     page = dominate.document(title=title)
     page["lang"] = "en"
     with page.head:
@@ -34,21 +34,21 @@ def document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] 
         for name in ("style.css", *styles):
             tags.style(raw((ASSETS / name).read_text(encoding="utf-8")))
         if data is not None:
-            tags.script(raw(embedded(data)), type="application/json", id="data")
+            tags.script(raw(to_embedded_json(data)), type="application/json", id="data")
         for source in sources:
             tags.script(raw(source))  # before the body: it waits for DOMContentLoaded
     return page
 
 
-def embedded(data: Any) -> str:
+def to_embedded_json(data: Any) -> str:
     """Return JSON that is safe inside a script element and in a .js file, whatever texts it holds."""
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
 
 
-def write(path: Path, page: Any) -> None:
+def write_page(path: Path, page: Any) -> None:
     """Write a page, replacing the old one in one step."""
     replace_text(path, page.render(pretty=False), errors="replace")  # names may be no UTF-8
 
 
-def _digest(source: str) -> str:
+def _sha256_base64(source: str) -> str:
     return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()

@@ -10,20 +10,19 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from metrics import better, finite
-from pages.async_writer import Writer
-from pages.gallery import Book, tile_pages, write_tiles
-from pages.gallery import page_name as numbered
-from pages.names import Names, file_name, label_parts, tails_of
-from pages.rows import Column, Picture, filled, means_html
+from metrics import better_direction, finite_or_none
+from pages.async_writer import AsyncWriter
+from pages.gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
+from pages.names import UniqueNames, colliding_tails, label_file_parts, safe_file_name
+from pages.rows import Column, Picture, format_html, means_html
 from registry.lookup import entries
 from util.atomic_write import replace_text
 from util.errors import EnvironmentFault, OptionError
-from util.image_io import as_image, fits_png, grid, save_numbers, save_png, to_image
-from util.value_range import of_option, side
+from util.image_io import array_to_pil, fits_png, make_grid, save_array, save_png, tensor_to_pil
+from util.value_range import option_range, side_of_label
 
-WAITING = 64e6  # bytes of pictures that wait for their files; a larger one waits for no thread
-FIRST_FEW = 8  # pictures of a class on the first page; all are on the class's own
+MAX_PENDING_BYTES = 64e6  # bytes of pictures that wait for their files; a larger one waits for no thread
+CLASS_PREVIEW_IMAGES = 8  # pictures of a class on the first page; all are on the class's own
 
 
 class Results:
@@ -38,18 +37,20 @@ class Results:
         epoch = o.epoch + (f"_iter{o.load_iter}" if o.load_iter else "")
         self.folder = Path(o.results_dir) / o.name / f"{o.phase}_{epoch}"
         self.title = f"Experiment = {o.name}, Phase = {o.phase}, Epoch = {epoch}"
-        self.run, self.part = o.name, f"{o.phase}, {epoch}"
+        self.run_name, self.phase_epoch = o.name, f"{o.phase}, {epoch}"
         self.width, self.aspect_ratio = o.display_winsize, o.aspect_ratio
-        self.values = {"A": of_option(o.range_A), "B": of_option(o.range_B or o.range_A)}
+        self.value_ranges = {"A": option_range(o.range_A), "B": option_range(o.range_B or o.range_A)}
         self.count = 0  # inputs, or pictures generated without
-        self.names = Names()
-        self.pages = Names()  # of classes
-        self.parts: dict[str, str] = {}  # what stands for each label in names of files
-        self.figures: dict[str, dict[str, float]] = {}
-        self.writer = Writer(WAITING)
-        self.metrics = _metrics() if compare else {}
-        self.better = {name: better(name, measure) for name, measure in self.metrics.items()}
-        self.book: Book | None = None  # begun with the first pictures: only they tell whether there are figures
+        self.image_names = UniqueNames()
+        self.class_page_names = UniqueNames()
+        self.label_parts: dict[str, str] = {}  # what stands for each label in names of files
+        self.image_metrics: dict[str, dict[str, float]] = {}
+        self.writer = AsyncWriter(MAX_PENDING_BYTES)
+        self.metric_functions = _load_metrics() if compare else {}
+        self.better = {name: better_direction(name, measure) for name, measure in self.metric_functions.items()}
+        self.gallery: PagedGallery | None = (
+            None  # begun with the first pictures: only they tell whether there are figures
+        )
         try:
             (self.folder / "images").mkdir(parents=True, exist_ok=True)
         except OSError as problem:
@@ -59,31 +60,31 @@ class Results:
     @property
     def page(self) -> Path:
         """The first page's path."""
-        return self.folder / numbered("index", 1)
+        return self.folder / page_file_name("index", 1)
 
     def add(self, images: dict[str, Tensor], paths: list[str]) -> None:
         """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the N inputs they come from; `images` is emptied."""
-        if not self.parts:
-            self.parts = label_parts(images)
-            self.names = Names(tails_of(self.parts.values()))
+        if not self.label_parts:
+            self.label_parts = label_file_parts(images)
+            self.image_names = UniqueNames(colliding_tails(self.label_parts.values()))
         for label, image in images.items():
             images[label] = image.cpu()
         for i, path in enumerate(paths):
-            name = self.names.of_input(PurePath(path))
-            figures = self._compared(name, images, i)
+            name = self.image_names.claim_input_name(PurePath(path))
+            metrics = self._compare(name, images, i)
             last = i + 1 == len(paths)
-            own = {label: (images.pop(label) if last else images[label])[i] for label in list(images)}
-            weight = sum(image.nbytes for image in own.values())
-            make = partial(self._files, own, name, PurePath(path).suffix.lower())
-            self.writer.put(weight, make, partial(self._row, name, figures))
+            input_images = {label: (images.pop(label) if last else images[label])[i] for label in list(images)}
+            weight = sum(image.nbytes for image in input_images.values())
+            save_job = partial(self._save_images, input_images, name, PurePath(path).suffix.lower())
+            self.writer.submit(weight, save_job, partial(self._add_row, name, metrics))
             self.count += 1
 
-    def _files(self, images: dict[str, Tensor], name: str, suffix: str) -> list[Picture]:
+    def _save_images(self, images: dict[str, Tensor], name: str, suffix: str) -> list[Picture]:
         """Save an input's pictures; `images` is emptied, so that each goes when it is saved."""
-        return [self._of_input(images.pop(label), name, label, suffix) for label in list(images)]
+        return [self._save_image(images.pop(label), name, label, suffix) for label in list(images)]
 
-    def _row(self, name: str, figures: list[float], pictures: list[Picture]) -> None:
-        self._book(bool(figures)).add(name, pictures, figures)
+    def _add_row(self, name: str, metrics: list[float], pictures: list[Picture]) -> None:
+        self._open_gallery(bool(metrics)).add(name, pictures, metrics)
 
     def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int,
                    classes: tuple[str, ...] = ()) -> None:  # fmt: skip
@@ -92,99 +93,120 @@ class Results:
         classes: those of the rows of a sheet that holds them all.
         """
         for name, pictures in sheets.items():
-            safe = file_name(name)
-            stem = safe if name == kind else f"{safe}_{kind}"
-            stem = self.names.first_free([stem], stem)
+            safe_name = safe_file_name(name)
+            stem = safe_name if name == kind else f"{safe_name}_{kind}"
+            stem = self.image_names.claim_first_free([stem], stem)
             if kind == "per_class":
                 self._add_class(name, stem.removesuffix("_per_class"), pictures)
                 continue
-            sheet = self._saved(as_image(grid(pictures, per_row)), stem, name, ".png")
+            sheet = self._save_png(array_to_pil(make_grid(pictures, per_row)), stem, name, ".png")
             heading = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
             extra: dict[str, Any] = {"wide": True}
             if classes and len(pictures) == per_row * len(classes):
                 extra["side"] = classes
-            self._book().add(heading, [sheet], stem=stem, **extra)
+            self._open_gallery().add(heading, [sheet], stem=stem, **extra)
             self.count += 1
 
     def _add_class(self, name: str, stem: str, pictures: list[np.ndarray]) -> None:
         """Save a class's pictures, write its own pages, and put the first few on the first page."""
         tails = [f"_{i:04d}_fake.png" for i in range(len(pictures))]
-        saved = [self._saved(as_image(picture), stem, str(i), tails[i]) for i, picture in enumerate(pictures)]
-        self.count += len(saved)
-        tails_of_pages = [numbered("", n + 1) for n in range(tile_pages(len(saved)))]
-        page = self.pages.first_free([f"class_{stem}"], f"class_{stem}", tails_of_pages)
-        heading = filled('<p><a href="index.html">{0}</a></p><h1 dir="auto">{1}</h1><p class="quiet">{2}</p>',
-                         f"{self.run} ({self.part})", name, f"{len(saved)} pictures")  # fmt: skip
-        write_tiles(self.folder, page, f"{name}, {self.title}", heading, [(stem, p) for p in saved], self.width)
-        self._book().add(name, saved[:FIRST_FEW], stem=stem, page=f"{page}.html", said=f"all {len(saved)} pictures")
+        saved_pictures = [
+            self._save_png(array_to_pil(picture), stem, str(i), tails[i]) for i, picture in enumerate(pictures)
+        ]
+        self.count += len(saved_pictures)
+        page_tails = [page_file_name("", n + 1) for n in range(tile_page_count(len(saved_pictures)))]
+        page = self.class_page_names.claim_first_free([f"class_{stem}"], f"class_{stem}", page_tails)
+        heading = format_html('<p><a href="index.html">{0}</a></p><h1 dir="auto">{1}</h1><p class="quiet">{2}</p>',
+                         f"{self.run_name} ({self.phase_epoch})", name, f"{len(saved_pictures)} pictures")  # fmt: skip
+        write_tiles(
+            self.folder, page, f"{name}, {self.title}", heading, [(stem, p) for p in saved_pictures], self.width
+        )
+        self._open_gallery().add(
+            name,
+            saved_pictures[:CLASS_PREVIEW_IMAGES],
+            stem=stem,
+            page=f"{page}.html",
+            said=f"all {len(saved_pictures)} pictures",
+        )
 
-    def _of_input(self, image: Tensor, name: str, label: str, suffix: str) -> Picture:
+    def _save_image(self, image: Tensor, name: str, label: str, suffix: str) -> Picture:
         """Save a picture; what a PNG of 8 bits cannot hold goes to a file of its own, and the page shows it in 8 bits.
 
         suffix: of the input's file, whose format is kept where it can hold the values.
         """
-        values, tail = self.values[side(label)], f"_{self.parts[label]}"
-        if values.kind == "uint8" and len(image) in (1, 3):
-            if values.usual:
-                return self._saved(to_image(image), name, label, f"{tail}.png")
-            return self._saved(as_image(values.restored(image)), name, label, f"{tail}.png")
+        value_range, tail = self.value_ranges[side_of_label(label)], f"_{self.label_parts[label]}"
+        if value_range.dtype == "uint8" and len(image) in (1, 3):
+            if value_range.is_uint8:
+                return self._save_png(tensor_to_pil(image), name, label, f"{tail}.png")
+            return self._save_png(array_to_pil(value_range.denormalise(image)), name, label, f"{tail}.png")
         suffix = {".npz": ".npy", ".pgm": ".png", ".ppm": ".png"}.get(suffix, suffix)
-        if suffix not in (".npy", ".png", ".tiff") or (suffix == ".png" and not fits_png(values.kind, len(image))):
+        if suffix not in (".npy", ".png", ".tiff") or (
+            suffix == ".png" and not fits_png(value_range.dtype, len(image))
+        ):
             suffix = ".tif"
-        preview = self._saved(to_image(image), name, label, f"{tail}{'_preview' * (suffix == '.png')}.png")
-        save_numbers(values.restored(image), self.folder / "images" / f"{name}{tail}{suffix}")
+        preview = self._save_png(tensor_to_pil(image), name, label, f"{tail}{'_preview' * (suffix == '.png')}.png")
+        save_array(value_range.denormalise(image), self.folder / "images" / f"{name}{tail}{suffix}")
         return preview
 
-    def _saved(self, image: Image.Image, stem: str, label: str, tail: str) -> Picture:
+    def _save_png(self, image: Image.Image, stem: str, label: str, tail: str) -> Picture:
         path = self.folder / "images" / (stem + tail)
         if "/" in stem:
             path.parent.mkdir(parents=True, exist_ok=True)
         return Picture(label, tail, *save_png(image, path, self.aspect_ratio))
 
-    def _book(self, figures: bool = False) -> Book:
-        if self.book is None:
-            columns = [Column(name, self.better[name]) for name in self.metrics] if figures else []
-            self.book = Book(self.folder, self.title, self._heading("still at work"), columns, self.width)
-        return self.book
+    def _open_gallery(self, has_metrics: bool = False) -> PagedGallery:
+        if self.gallery is None:
+            columns = [Column(name, self.better[name]) for name in self.metric_functions] if has_metrics else []
+            self.gallery = PagedGallery(self.folder, self.title, self._heading("still at work"), columns, self.width)
+        return self.gallery
 
     def _heading(self, state: str) -> str:
-        return filled('<h1 dir="auto">{0}</h1><p class="quiet">{1}</p>', self.run, f"{self.part}; {state}")
+        return format_html(
+            '<h1 dir="auto">{0}</h1><p class="quiet">{1}</p>', self.run_name, f"{self.phase_epoch}; {state}"
+        )
 
-    def _compared(self, name: str, images: dict[str, Tensor], i: int) -> list[float]:
-        label = next((shown for shown in images if shown.startswith("fake_B")), "")  # colorization's is fake_B_rgb
-        true = label.replace("fake", "real", 1)
-        if not self.metrics or not label or true not in images:
+    def _compare(self, name: str, images: dict[str, Tensor], i: int) -> list[float]:
+        label = next((key for key in images if key.startswith("fake_B")), "")  # colorization's is fake_B_rgb
+        truth = label.replace("fake", "real", 1)
+        if not self.metric_functions or not label or truth not in images:
             return []
-        fake, real = (images[shown][i].float().cpu() for shown in (label, true))
-        self.figures[name] = {metric: measure(fake, real) for metric, measure in self.metrics.items()}
-        return list(self.figures[name].values())
+        fake, real = (images[key][i].float().cpu() for key in (label, truth))
+        self.image_metrics[name] = {metric: measure(fake, real) for metric, measure in self.metric_functions.items()}
+        return list(self.image_metrics[name].values())
 
     def close(self) -> None:
         """Write the pages and, where pictures were compared, metrics.json; print the means."""
         self.writer.finish()
-        book = self._book()
-        means = {m: _mean([f[m] for f in self.figures.values()]) for m in self.metrics} if self.figures else {}
-        book.heading = self._heading(f"{self.count} images")
-        book.intro = means_html("mean over the images", means) if means else ""
-        book.close()
-        if not self.figures:
+        gallery = self._open_gallery()
+        means = (
+            {m: _finite_mean([f[m] for f in self.image_metrics.values()]) for m in self.metric_functions}
+            if self.image_metrics
+            else {}
+        )
+        gallery.heading = self._heading(f"{self.count} images")
+        gallery.intro = means_html("mean over the images", means) if means else ""
+        gallery.close()
+        if not self.image_metrics:
             return
-        tables = {"mean": finite(means), "images": {name: finite(f) for name, f in self.figures.items()}}
+        tables = {
+            "mean": finite_or_none(means),
+            "images": {name: finite_or_none(f) for name, f in self.image_metrics.items()},
+        }
         replace_text(self.folder / "metrics.json", json.dumps(tables, indent=1) + "\n")
         print("mean over the images: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
 
 
-def _metrics() -> dict[str, Any]:
+def _load_metrics() -> dict[str, Any]:
     """Return every metric by name; one of a plug-in that is broken is named and left out, for nobody asked for it."""
-    found = {}
-    for known in entries("metric"):
+    functions = {}
+    for entry in entries("metric"):
         try:
-            found[known.name] = known.load()
+            functions[entry.name] = entry.load()
         except OptionError as problem:
-            print(f"note: metric {known.name} is left out ({problem})")
-    return found
+            print(f"note: metric {entry.name} is left out ({problem})")
+    return functions
 
 
-def _mean(values: list[float]) -> float:
-    measured = [v for v in values if math.isfinite(v)]
-    return sum(measured) / len(measured) if measured else math.inf
+def _finite_mean(values: list[float]) -> float:
+    finite_values = [v for v in values if math.isfinite(v)]
+    return sum(finite_values) / len(finite_values) if finite_values else math.inf

@@ -30,86 +30,91 @@ class Picture(NamedTuple):
     base: str = "images/"
 
 
-_ROW = '<section class="row{0}"><div class="head"><h3 dir="auto">{1}</h3>'
-_COMPARE = '<button type="button" class="compare js">Compare</button>'
-_PICTURE = (
+_ROW_TEMPLATE = '<section class="row{0}"><div class="head"><h3 dir="auto">{1}</h3>'
+_COMPARE_BUTTON = '<button type="button" class="compare js">Compare</button>'
+_PICTURE_TEMPLATE = (
     '<td><a class="picture" href="{0}"><img src="{0}" width="{1}" height="{2}" loading="lazy" decoding="async"'
     ' alt="{3}"></a><span class="label" dir="auto">{3}</span></td>'
 )
-_TILE = (
+_TILE_TEMPLATE = (
     '<figure class="row tile"><a class="picture" href="{0}"><img src="{0}" width="{1}" height="{2}" loading="lazy"'
     ' decoding="async" alt="{3}"></a><figcaption class="label">{3}</figcaption></figure>'
 )
 
 
-def shown(text: object) -> str:
+def display_text(text: object) -> str:
     """Return a text for people: what is no UTF-8 in a name becomes a sign that says so."""
     return re.sub("[\ud800-\udfff]", "\ufffd", str(text))
 
 
-def filled(template: str, *values: object) -> str:
+def format_html(template: str, *values: object) -> str:
     """Return a template with values in the places of {0}, {1}, ..., escaped for text and for attributes."""
-    return template.format(*(escape(shown(value)) for value in values))
+    return template.format(*(escape(display_text(value)) for value in values))
 
 
-def address(base: str, file: str) -> str:
+def relative_url(base: str, file: str) -> str:
     """Return the relative address of a file; base: its folder's, percent-encoded already. Names need not be UTF-8."""
     return base + quote(os.fsencode(file))
 
 
 def row_html(name: str, stem: str, pictures: Sequence[Picture], columns: Sequence[Column],
-             figures: Sequence[float] = (), wide: bool = False, side: Sequence[str] = (), page: str = "",
+             metrics: Sequence[float] = (), wide: bool = False, side: Sequence[str] = (), page: str = "",
              said: str = "") -> str:  # fmt: skip
     """Return one row: heading, figures, pictures with their labels.
 
     wide: shown as large as it is; side: names beside a sheet's rows; page, said: a link to more and its words.
     """
-    parts = [filled(_ROW, " wide" if wide else "", name)]
+    parts = [format_html(_ROW_TEMPLATE, " wide" if wide else "", name)]
     if page:
-        parts.append(filled('<a class="more" href="{0}">{1}</a>', address("", page), said))
-    if figures:
-        parts.append(figures_html(columns, figures))
-    parts += [_COMPARE if len(pictures) > 1 else "", '</div><table role="presentation"><tbody><tr>']
+        parts.append(format_html('<a class="more" href="{0}">{1}</a>', relative_url("", page), said))
+    if metrics:
+        parts.append(metrics_html(columns, metrics))
+    parts += [_COMPARE_BUTTON if len(pictures) > 1 else "", '</div><table role="presentation"><tbody><tr>']
     if side:
-        names = "".join(filled('<span dir="auto">{0}</span>', text) for text in side)
+        names = "".join(format_html('<span dir="auto">{0}</span>', text) for text in side)
         parts.append(f'<td class="side"><div>{names}</div></td>')
-    parts += [filled(_PICTURE, address(p.base, stem + p.tail), p.width, p.height, p.label) for p in pictures]
+    parts += [
+        format_html(_PICTURE_TEMPLATE, relative_url(p.base, stem + p.tail), p.width, p.height, p.label)
+        for p in pictures
+    ]
     return "".join([*parts, "</tr></tbody></table></section>"])
 
 
 def tile_html(stem: str, picture: Picture) -> str:
     """Return a picture that stands alone, with its label."""
-    return filled(_TILE, address(picture.base, stem + picture.tail), picture.width, picture.height, picture.label)
+    return format_html(
+        _TILE_TEMPLATE, relative_url(picture.base, stem + picture.tail), picture.width, picture.height, picture.label
+    )
 
 
-def figures_html(columns: Sequence[Column], figures: Sequence[float]) -> str:
+def metrics_html(columns: Sequence[Column], metrics: Sequence[float]) -> str:
     """Return figures as text; where runs are compared, a line for each metric, its best marked."""
     if not any(column.run for column in columns):
-        text = ", ".join(f"{column.metric} {brief(value)}" for column, value in zip(columns, figures))
-        return filled('<p class="figures">{0}</p>', text)
+        text = ", ".join(f"{column.metric} {format_number(value)}" for column, value in zip(columns, metrics))
+        return format_html('<p class="figures">{0}</p>', text)
     lines = []
     for metric in dict.fromkeys(column.metric for column in columns):
-        mine = [(column, value) for column, value in zip(columns, figures) if column.metric == metric]
-        best = best_of([value for _, value in mine], mine[0][0].better)
+        run_metrics = [(column, value) for column, value in zip(columns, metrics) if column.metric == metric]
+        best = best_index([value for _, value in run_metrics], run_metrics[0][0].better)
         cells = "".join(
-            filled('<span class="{0}"><span dir="auto">{1}</span> {2}</span>', "best" if i == best else "figure",
-                   column.run, brief(value))
-            for i, (column, value) in enumerate(mine)
+            format_html('<span class="{0}"><span dir="auto">{1}</span> {2}</span>', "best" if i == best else "figure",
+                   column.run, format_number(value))
+            for i, (column, value) in enumerate(run_metrics)
         )  # fmt: skip
-        lines.append(filled('<p class="figures"><b>{0}</b>', metric) + cells + "</p>")
+        lines.append(format_html('<p class="figures"><b>{0}</b>', metric) + cells + "</p>")
     return "".join(lines)
 
 
-def best_of(values: Sequence[float], better: str) -> int:
+def best_index(values: Sequence[float], better: str) -> int:
     """Return the place of the one best value; -1 where nobody knows what is better, or several are."""
-    known = [value for value in values if not math.isnan(value)]
-    if not better or not known:
+    numbers = [value for value in values if not math.isnan(value)]
+    if not better or not numbers:
         return -1
-    best = min(known) if better == "lower" else max(known)
-    return values.index(best) if list(values).count(best) == 1 and len(known) > 1 else -1
+    best_value = min(numbers) if better == "lower" else max(numbers)
+    return values.index(best_value) if list(values).count(best_value) == 1 and len(numbers) > 1 else -1
 
 
-def brief(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a figure in four digits."""
     return "-" if math.isnan(value) else f"{value:.4g}"
 
@@ -133,7 +138,7 @@ def toolbar_html(columns: Sequence[Column], width: int, sizes_only: bool = False
                 if column.metric == other.metric and column.run != other.run and column.better:
                     wins = f"{column.metric}: where {column.run} wins most"
                     orders.append((f"{i}:{j}" if column.better == "lower" else f"{j}:{i}", wins))
-    options = "".join(filled('<option value="{0}">{1}</option>', *order) for order in orders)
+    options = "".join(format_html('<option value="{0}">{1}</option>', *order) for order in orders)
     return (
         '<div class="toolbar js" role="search"><label>Search <input type="search" class="search" placeholder="a name"'
         ' autocomplete="off" spellcheck="false"></label>'
@@ -150,23 +155,25 @@ def pager_html(files: Sequence[str], number: int) -> str:
         return ""
     near = sorted({1, last, *range(max(1, number - 2), min(last, number + 2) + 1)})
     parts = ['<nav class="pager" aria-label="Pages">']
-    parts.append(_step("prev", "Previous", files[number - 2] if number > 1 else ""))
+    parts.append(_pager_link("prev", "Previous", files[number - 2] if number > 1 else ""))
     for before, n in zip([0, *near], near):
         if n > before + 1:
             parts.append("<span>…</span>")
         current = ' aria-current="page"' if n == number else ""
-        parts.append(filled('<a href="{0}"', address("", files[n - 1])) + f"{current}>{n}</a>")
-    parts.append(_step("next", "Next", files[number] if number < last else ""))
+        parts.append(format_html('<a href="{0}"', relative_url("", files[n - 1])) + f"{current}>{n}</a>")
+    parts.append(_pager_link("next", "Next", files[number] if number < last else ""))
     return "".join([*parts, "</nav>"])
 
 
-def _step(rel: str, word: str, file: str) -> str:
+def _pager_link(rel: str, word: str, file: str) -> str:
     if not file:
         return f'<span class="off">{word}</span>'
-    return filled(f'<a rel="{rel}" href="{{0}}">{word}</a>', address("", file))
+    return format_html(f'<a rel="{rel}" href="{{0}}">{word}</a>', relative_url("", file))
 
 
 def means_html(caption: str, means: dict[str, Any]) -> str:
     """Return means as a line of terms and figures."""
-    cells = "".join(filled("<div><dt>{0}</dt><dd>{1}</dd></div>", name, brief(v)) for name, v in means.items())
-    return filled('<p class="quiet">{0}</p>', caption) + f'<dl class="means">{cells}</dl>'
+    cells = "".join(
+        format_html("<div><dt>{0}</dt><dd>{1}</dd></div>", name, format_number(v)) for name, v in means.items()
+    )
+    return format_html('<p class="quiet">{0}</p>', caption) + f'<dl class="means">{cells}</dl>'

@@ -5,39 +5,39 @@ from typing import Any
 
 from dominate import tags
 
-from pages.document import document, embedded, write
-from pages.rows import address
+from pages.document import make_document, to_embedded_json, write_page
+from pages.rows import relative_url
 from util.atomic_write import replace_text
 
-STYLES, SCRIPTS = ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js")
-STATIC = 20  # epochs that the page shows without its script
-HIDDEN = ("lr",)  # lines that are off at first
+STYLE_FILES, SCRIPT_FILES = ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js")
+STATIC_EPOCHS = 20  # epochs that the page shows without its script
+HIDDEN_LOSSES = ("lr",)  # lines that are off at first
 
 
 def write_training(
-    folder: Path, name: str, options: dict[str, str], given: set[str], width: int, history: dict[str, Any]
+    folder: Path, name: str, options: dict[str, str], given_flags: set[str], width: int, history: dict[str, Any]
 ) -> None:
     """Write index.html and history.js, each in one step; their size does not grow with the epochs.
 
-    options: every flag and its value as text; given: those that the user set; history: what `displays.html.History`
-    returns.
+    options: every flag and its value as text; given_flags: those that the user set; history: what
+    `displays.html.History` returns.
     """
-    replace_text(folder / "history.js", f"ganvas.take({embedded(history)});\n")
-    head = {"name": name, "width": width, "hidden": HIDDEN, "history": history}
-    page = document(f"Experiment name = {name}", STYLES, SCRIPTS, head)
+    replace_text(folder / "history.js", f"ganvas.take({to_embedded_json(history)});\n")
+    page_data = {"name": name, "width": width, "hidden": HIDDEN_LOSSES, "history": history}
+    page = make_document(f"Experiment name = {name}", STYLE_FILES, SCRIPT_FILES, page_data)
     with page:
-        _head(name)
+        _add_header(name)
         with tags.section(id="health", hidden=True):
             tags.h2("Notes")
             tags.ul(id="notes")
         with tags.section():
             tags.h2("Losses")
             tags.div(id="curves")
-        _samples()
+        _add_samples()
         with tags.section(id="pictures"):
             tags.h2("Every epoch")
             with tags.div(id="rows"):
-                _rows(history["rows"], width)
+                _add_epochs(history["rows"], width)
             with tags.div(id="pager", cls="tools", hidden=True):
                 tags.button("newer", id="newer", type="button")
                 tags.button("older", id="older", type="button")
@@ -45,11 +45,11 @@ def write_training(
             with tags.section():
                 tags.h2("The data as the networks see it")
                 tags.img(src="data.png", alt="A above, B below, after all preprocessing", loading="lazy")
-        _options(options, given)
-    write(folder / "index.html", page)
+        _add_options(options, given_flags)
+    write_page(folder / "index.html", page)
 
 
-def _head(name: str) -> None:
+def _add_header(name: str) -> None:
     with tags.header():
         tags.h1(f"Experiment name = {name}")
         tags.div("", id="state")
@@ -58,7 +58,7 @@ def _head(name: str) -> None:
         tags.noscript("Curves, the slider over epochs and older epochs need JavaScript; all pictures are in images/.")
 
 
-def _samples() -> None:
+def _add_samples() -> None:
     with tags.section(id="samples", hidden=True):
         tags.h2("Fixed samples")
         with tags.div(cls="tools"):
@@ -70,23 +70,23 @@ def _samples() -> None:
             tags.tbody(id="samplerows")
 
 
-def _rows(rows: list[Any], width: int) -> None:
+def _add_epochs(rows: list[Any], width: int) -> None:
     """The newest epochs in the reference's layout, for whoever reads the page without running it."""
     newest = max([row[1] for row in rows], default=0)
-    for epoch in range(newest, max(0, newest - STATIC), -1):
-        here = [row for row in rows if row[0] <= epoch <= row[1] and (epoch - row[0]) % row[4] == 0]
-        if not here:
+    for epoch in range(newest, max(0, newest - STATIC_EPOCHS), -1):
+        epoch_rows = [row for row in rows if row[0] <= epoch <= row[1] and (epoch - row[0]) % row[4] == 0]
+        if not epoch_rows:
             continue
-        with tags.section(data_epoch=str(epoch), data_tables=str(len(here))):
+        with tags.section(data_epoch=str(epoch), data_tables=str(len(epoch_rows))):
             tags.h3(f"epoch [{epoch}]")
-            _tables(epoch, here, width)
+            _add_tables(epoch, epoch_rows, width)
 
 
-def _tables(epoch: int, rows: list[Any], width: int) -> None:
+def _add_tables(epoch: int, rows: list[Any], width: int) -> None:
     for _, _, labels, wide, _ in rows:
         with tags.div(cls="scroll"), tags.table(), tags.tr():
             for label in labels:
-                source = address("images/", f"epoch{epoch:03d}_{label}.png")
+                source = relative_url("images/", f"epoch{epoch:03d}_{label}.png")
                 with tags.td():
                     with tags.a(href=source):
                         style = "" if wide else f"width:{width}px"
@@ -94,16 +94,16 @@ def _tables(epoch: int, rows: list[Any], width: int) -> None:
                     tags.p(label)
 
 
-def _options(options: dict[str, str], given: set[str]) -> None:
+def _add_options(options: dict[str, str], given_flags: set[str]) -> None:
     with tags.section():
         tags.h2("Options")
-        _listed({name: value for name, value in options.items() if name in given})
+        _add_flag_list({name: value for name, value in options.items() if name in given_flags})
         with tags.details():
             tags.summary("all options")
-            _listed(options)
+            _add_flag_list(options)
 
 
-def _listed(options: dict[str, str]) -> None:
+def _add_flag_list(options: dict[str, str]) -> None:
     with tags.dl():
         for name, value in options.items():
             tags.dt(f"--{name}")

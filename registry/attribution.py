@@ -11,7 +11,7 @@ from registry import loaded
 from util.errors import OptionError
 from util.spelling import nearest
 
-SAID = (  # what torch and Python say, what it means to the author of a plug-in, and what to do
+KNOWN_ERRORS = (  # what torch and Python say, what it means to the author of a plug-in, and what to do
     ("Trying to backward through the graph a second time",
      "its loss reaches a graph that an earlier phase has used up",
      "detach what belongs to other phases' networks, for example out['fake_B'].detach()"),
@@ -29,13 +29,13 @@ SAID = (  # what torch and Python say, what it means to the author of a plug-in,
      "its batch norm meets a single value per channel",
      "use a larger --batch_size, --drop_last for an epoch's last batch, or another --norm"),
 )  # fmt: skip
-ALIKE = 0.65  # how similar a name must be to be held for the one that was meant
-PACKAGES = {"cv2": "opencv-python", "sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow",
+NAME_SIMILARITY = 0.65  # how similar a name must be to be held for the one that was meant
+PIP_NAMES = {"cv2": "opencv-python", "sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow",
             "yaml": "PyYAML"}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLine:
     """A line of a plug-in's source."""
 
     plug_in: str
@@ -48,113 +48,113 @@ class Place:
         return f"{self.file}, line {self.line}{inside}"
 
 
-class During(str):
-    """A note on an exception: what a model was doing. `of` is the module of its class, `loss` the phase's loss."""
+class DuringNote(str):
+    """A note on an exception: what a model was doing. `module` is that of its class, `loss` the phase's loss."""
 
-    of: str
-    what: str
+    module: str
+    activity: str
     loss: Callable[..., Any] | None
 
 
 @contextmanager
-def during(what: str, model: Any, loss: Callable[..., Any] | None = None):
-    """Note on whatever is raised inside that the model was doing `what`: "forward", "phase G"."""
+def error_context(activity: str, model: Any, loss: Callable[..., Any] | None = None):
+    """Note on whatever is raised inside that the model was doing `activity`: "forward", "phase G"."""
     try:
         yield
     except (Exception, SystemExit) as problem:
-        note = During(f"in {what} of {type(model).__module__}.{type(model).__qualname__}")
-        note.what, note.of, note.loss = what, type(model).__module__, loss
+        note = DuringNote(f"in {activity} of {type(model).__module__}.{type(model).__qualname__}")
+        note.activity, note.module, note.loss = activity, type(model).__module__, loss
         problem.add_note(note)
         raise
 
 
-def blamed(chain: Iterable[BaseException]) -> OptionError | None:
+def plugin_error(chain: Iterable[BaseException]) -> OptionError | None:
     """Return the error that names the plug-in behind an exception and its causes; None if there is none.
 
     It is the plug-in whose line is the innermost one in the traceback; without one (backward, an optimiser's step,
     methods inherited from a model here) the plug-in that the model is from.
     """
     every = list(chain)
-    note = next((n for c in every for n in getattr(c, "__notes__", ()) if isinstance(n, During)), None)
-    problem, found = next(((c, where) for c in every if (where := place(c))), (every[0], None))
-    plug_in = found.plug_in if found else loaded.loaded_name(note.of) if note else None
+    note = next((n for c in every for n in getattr(c, "__notes__", ()) if isinstance(n, DuringNote)), None)
+    problem, line = next(((c, found) for c in every if (found := plugin_line(c))), (every[0], None))
+    plug_in = line.plug_in if line else loaded.plugin_of_module(note.module) if note else None
     if plug_in is None:
         return None
-    if found is None and note is not None and note.loss is not None:
-        found = _definition(note.loss)
-    phase = note.what if note is not None and note.what.startswith("phase ") else ""
-    told = ", ".join(filter(None, [str(found) if found else f"in {note.what}" if note and not phase else "", phase]))
-    why, remedy = words(problem)
-    return OptionError("plug-in", plug_in, f"{why} ({told})" if told else why, remedy)
+    if line is None and note is not None and note.loss is not None:
+        line = _definition_line(note.loss)
+    phase = note.activity if note is not None and note.activity.startswith("phase ") else ""
+    place = ", ".join(filter(None, [str(line) if line else f"in {note.activity}" if note and not phase else "", phase]))
+    why, remedy = explain_exception(problem)
+    return OptionError("plug-in", plug_in, f"{why} ({place})" if place else why, remedy)
 
 
-def from_worker(problem: BaseException) -> OptionError | None:
+def worker_error(problem: BaseException) -> OptionError | None:
     """Return the same to be sent from a process that loads, where not every exception can be; with its traceback.
 
     None for what is no plug-in's fault, as a full memory or disk is not.
     """
     of_machine = isinstance(problem, MemoryError | OSError) and not isinstance(problem, FileNotFoundError)
-    culprit = None if of_machine else blamed([problem])
-    if culprit is not None:
-        culprit.add_note("".join(traceback.format_exception(problem)))
-    return culprit
+    error = None if of_machine else plugin_error([problem])
+    if error is not None:
+        error.add_note("".join(traceback.format_exception(problem)))
+    return error
 
 
-def place(problem: BaseException) -> Place | None:
+def plugin_line(problem: BaseException) -> SourceLine | None:
     """Return the innermost line of a plug-in in an exception's traceback."""
     frames = [(f.f_code.co_filename, line, f.f_code.co_name) for f, line in traceback.walk_tb(problem.__traceback__)]
     if isinstance(problem, SyntaxError) and problem.filename:
         frames.append((problem.filename, problem.lineno or 0, "<module>"))
     for file, line, function in reversed(frames):
-        plug_in = loaded.owner(file)
+        plug_in = loaded.plugin_of_file(file)
         if plug_in is not None:
-            return Place(plug_in, file, line, function)
+            return SourceLine(plug_in, file, line, function)
     return None
 
 
-def words(problem: BaseException) -> tuple[str, str]:
+def explain_exception(problem: BaseException) -> tuple[str, str]:
     """Return (what is wrong, what to do) in one line each."""
     text = str(problem)
-    for theirs, why, remedy in SAID:
-        if theirs in text:
+    for pattern, why, remedy in KNOWN_ERRORS:
+        if pattern in text:
             return why, remedy
     if isinstance(problem, SystemExit):
         return "it calls sys.exit()", "raise ValueError(why) instead"
     if isinstance(problem, ModuleNotFoundError) and problem.name:
-        return f"{type(problem).__name__}: {text}", install(problem.name)
+        return f"{type(problem).__name__}: {text}", pip_hint(problem.name)
     kind = type(problem).__name__
     if isinstance(problem, KeyError):
         text = f"there is no key {text}"
     first, *more = text.strip().splitlines() or [""]
     if first.endswith(":"):  # torch lists what does not fit in the lines that follow
         first = " ".join([first, *(line.strip() for line in more)])
-    near = _meant(problem)
+    near = _similar_name(problem)
     why = f"{kind}: {first[:300]}" if first else kind
     return why + (f" (did you mean {near}?)" if near else ""), "correct it there, or add --debug for the traceback"
 
 
-def install(module: str) -> str:
+def pip_hint(module: str) -> str:
     """Return what to do about a module that is missing."""
     top = module.partition(".")[0]
-    return "correct the import" if loaded.is_there(top) else f"pip install {PACKAGES.get(top, top)}"
+    return "correct the import" if loaded.is_importable(top) else f"pip install {PIP_NAMES.get(top, top)}"
 
 
-def _definition(function: Callable[..., Any]) -> Place | None:
+def _definition_line(function: Callable[..., Any]) -> SourceLine | None:
     """Return where a plug-in defines a function."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)
-    plug_in = loaded.owner(code.co_filename) if code else None
-    return Place(plug_in, code.co_filename, code.co_firstlineno, code.co_name) if code and plug_in else None
+    plug_in = loaded.plugin_of_file(code.co_filename) if code else None
+    return SourceLine(plug_in, code.co_filename, code.co_firstlineno, code.co_name) if code and plug_in else None
 
 
-def _meant(problem: BaseException) -> str | None:
+def _similar_name(problem: BaseException) -> str | None:
     """Return the most similar name of those that were there, for a misspelt variable or attribute."""
     if isinstance(problem, AttributeError) and problem.name and problem.obj is not None:
         try:
             known = dir(problem.obj)
         except Exception:  # of a half-built thing: then there is no advice
             return None
-        return nearest(problem.name, [name for name in known if name[:1] != "_"], ALIKE)
+        return nearest(problem.name, [name for name in known if name[:1] != "_"], NAME_SIMILARITY)
     if isinstance(problem, NameError) and problem.name:
         *_, (frame, _) = traceback.walk_tb(problem.__traceback__)
-        return nearest(problem.name, [*frame.f_locals, *frame.f_globals, *vars(builtins)], ALIKE)
+        return nearest(problem.name, [*frame.f_locals, *frame.f_globals, *vars(builtins)], NAME_SIMILARITY)
     return None

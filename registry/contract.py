@@ -9,11 +9,11 @@ from typing import Any
 from registry import loaded
 from util.errors import OptionError
 
-METHODS = {  # what the house calls a plug-in's methods with
+METHOD_PARAMETERS = {  # what the house calls a plug-in's methods with
     "model": {"__init__": "o, spec", "phases": "", "forward": "batch", "show": "out", "sheets": "request"},
     "dataset": {"__init__": "o", "__len__": "", "__getitem__": "index", "spec": ""},
 }
-PARTS = {  # and the parts that its tables name
+PART_PARAMETERS = {  # and the parts that its tables name
     "generator": "o, input_nc, output_nc",
     "discriminator": "o, input_nc",
     "norm": "channels",
@@ -24,14 +24,14 @@ PARTS = {  # and the parts that its tables name
 }
 
 
-def broken(plug_in: str, why: str, remedy: str) -> OptionError:
+def contract_error(plug_in: str, why: str, remedy: str) -> OptionError:
     """Return the error for a plug-in that does not keep to the contract."""
     return OptionError("plug-in", plug_in, why, remedy)
 
 
 def check_class(kind: str, cls: type, name: str) -> type:
     """Return a model's or data set's class; OptionError for a method that cannot be called, or attributes amiss."""
-    for method, words in METHODS[kind].items():
+    for method, parameters in METHOD_PARAMETERS[kind].items():
         function = inspect.getattr_static(cls, method, None)
         if function is None:
             continue
@@ -39,68 +39,68 @@ def check_class(kind: str, cls: type, name: str) -> type:
         function = getattr(function, "__func__", function)
         if not callable(function):
             why = f"its {method} is no method but a {type(function).__name__}"
-            raise broken(name, why, f"write def {_definition(method, words)}")
-        _check_call(function, words if bound else _with_self(words), name, method, words)
+            raise contract_error(name, why, f"write def {_definition(method, parameters)}")
+        _check_call(function, parameters if bound else _with_self(parameters), name, method, parameters)
     averaged, defaults = getattr(cls, "averaged", ()), getattr(cls, "defaults", {})
     if not isinstance(averaged, tuple | list) or not all(isinstance(word, str) for word in averaged):
         why = f"its averaged is {averaged!r}, not a tuple of networks' names"
-        raise broken(name, why, 'write averaged = ("G",), with the comma')
+        raise contract_error(name, why, 'write averaged = ("G",), with the comma')
     if not isinstance(defaults, dict) or not all(isinstance(flag, str) for flag in defaults):
-        raise broken(name, "its defaults are no dictionary of flags", 'write defaults = {"lr": 1e-4}')
+        raise contract_error(name, "its defaults are no dictionary of flags", 'write defaults = {"lr": 1e-4}')
     return cls
 
 
 def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
     """Return what a plug-in put into a table; OptionError if it cannot be called as its kind is."""
-    plug_in = loaded.called(origin)
+    plug_in = loaded.display_name(origin)
     if kind == "objective":
-        lacking = [word for word in ("real", "fake", "generator") if not callable(getattr(thing, word, None))]
-        if lacking:
-            why = f"its objective '{name}' has no {' and no '.join(lacking)}"
-            raise broken(plug_in, why, "make it a networks.gan_loss.Objective(real, fake, generator)")
-    elif kind in PARTS:
+        missing = [word for word in ("real", "fake", "generator") if not callable(getattr(thing, word, None))]
+        if missing:
+            why = f"its objective '{name}' has no {' and no '.join(missing)}"
+            raise contract_error(plug_in, why, "make it a networks.gan_loss.Objective(real, fake, generator)")
+    elif kind in PART_PARAMETERS:
         if not callable(thing):
             why = f"its {kind} '{name}' is a {type(thing).__name__}, which cannot be called"
-            raise broken(plug_in, why, f"give a function or class of ({PARTS[kind]})")
-        _check_call(thing, PARTS[kind], plug_in, f"{kind} '{name}'", PARTS[kind])
+            raise contract_error(plug_in, why, f"give a function or class of ({PART_PARAMETERS[kind]})")
+        _check_call(thing, PART_PARAMETERS[kind], plug_in, f"{kind} '{name}'", PART_PARAMETERS[kind])
     return thing
 
 
 def check_network(net: Any, kind: str, name: str, origin: str) -> None:
     """Raise OptionError if what a plug-in's generator or discriminator returned is no network."""
     if not callable(getattr(net, "parameters", None)):
-        why = f"its {kind} '{name}' returned {_a(net)}, no network"
-        raise broken(loaded.called(origin), why, "return an nn.Module from it")
+        why = f"its {kind} '{name}' returned {_describe(net)}, no network"
+        raise contract_error(loaded.display_name(origin), why, "return an nn.Module from it")
 
 
-def _check_call(function: Any, words: str, plug_in: str, what: str, called: str) -> None:
+def _check_call(function: Any, parameters: str, plug_in: str, what: str, called: str) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # written in C: it says itself what it does not take
         return
     try:
-        signature.bind(*words.split(", ") if words else ())
+        signature.bind(*parameters.split(", ") if parameters else ())
     except TypeError:
         bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
         takes = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
         code = getattr(inspect.unwrap(function), "__code__", None)
-        where = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
+        location = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
         short = "" if what.startswith("__init__") or " " in what else "self."
         call = f"{short}{what}({called})" if short else f"({called})"
-        why = f"its {what}{takes} cannot be called as {call}{where}"
-        raise broken(plug_in, why, f"write def {_definition(what, called)}" if " " not in what else
+        why = f"its {what}{takes} cannot be called as {call}{location}"
+        raise contract_error(plug_in, why, f"write def {_definition(what, called)}" if " " not in what else
                      f"let it take ({called})") from None  # fmt: skip
 
 
-def _with_self(words: str) -> str:
-    return f"self, {words}" if words else "self"
+def _with_self(parameters: str) -> str:
+    return f"self, {parameters}" if parameters else "self"
 
 
-def _definition(method: str, words: str) -> str:
-    return f"{method}({_with_self(words)})"
+def _definition(method: str, parameters: str) -> str:
+    return f"{method}({_with_self(parameters)})"
 
 
-def _a(thing: Any) -> str:
+def _describe(thing: Any) -> str:
     return "nothing (None)" if thing is None else f"a {type(thing).__name__}"
 
 
@@ -112,26 +112,32 @@ def check_phases(model: Any, name: str) -> list[Any]:
         raise OptionError("option", "--model", why, "use it with test.py")
     remedy = "return [Phase(name, [networks], loss), ...] from phases()"
     if not isinstance(phases, list | tuple) or not phases:
-        raise broken(name, f"its phases() returns {_a(phases) if phases != () else 'an empty tuple'}, no list", remedy)
+        raise contract_error(
+            name, f"its phases() returns {_describe(phases) if phases != () else 'an empty tuple'}, no list", remedy
+        )
     for phase in phases:
         if not all(hasattr(phase, word) for word in ("name", "nets", "loss", "every", "weight", "lr")):
-            raise broken(name, f"its phases() lists {_a(phase)}, no Phase", remedy)
+            raise contract_error(name, f"its phases() lists {_describe(phase)}, no Phase", remedy)
     names = [phase.name for phase in phases]
     own = {id(p) for p in model.parameters()}
     for phase in phases:
         if names.count(phase.name) > 1:
-            raise broken(name, f"two of its phases are called '{phase.name}'", "give each its own name")
-        there = [p for net in phase.nets for p in net.parameters()]
-        if not all(id(p) in own for p in there):
+            raise contract_error(name, f"two of its phases are called '{phase.name}'", "give each its own name")
+        parameters = [p for net in phase.nets for p in net.parameters()]
+        if not all(id(p) in own for p in parameters):
             why = f"its phase {phase.name} trains a network that is no attribute of the model: it would not be saved"
-            raise broken(name, why, "assign it in __init__ (self.G = ...), a list of them as nn.ModuleList")
-        if not any(p.requires_grad for p in there):
-            raise broken(name, f"the networks of its phase {phase.name} have nothing to train", "name others, or none")
-        _check_call(phase.loss, "batch, out", name, f"loss of phase {phase.name}, " + _called(phase.loss), "batch, out")
+            raise contract_error(name, why, "assign it in __init__ (self.G = ...), a list of them as nn.ModuleList")
+        if not any(p.requires_grad for p in parameters):
+            raise contract_error(
+                name, f"the networks of its phase {phase.name} have nothing to train", "name others, or none"
+            )
+        _check_call(
+            phase.loss, "batch, out", name, f"loss of phase {phase.name}, " + _function_name(phase.loss), "batch, out"
+        )
     return list(phases)
 
 
-def _called(function: Any) -> str:
+def _function_name(function: Any) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
@@ -141,16 +147,16 @@ def check_networks(model: Any, name: str, phases: list[Any]) -> list[str]:
     for part in model.modules():
         if any(_is_lazy(p) for p in part.parameters(recurse=False)):
             why = f"it has a layer {type(part).__name__}, whose size is open until it has run"
-            raise broken(name, why, "give the layer its sizes")
+            raise contract_error(name, why, "give the layer its sizes")
     trained = {id(p) for phase in phases for net in phase.nets for p in net.parameters()}
     idle = [n for n, net in networks.items() if not any(id(p) in trained for p in net.parameters())]
     for word in model.averaged:
         if word not in networks:
             why = f"its averaged names '{word}', which is none of its networks ({', '.join(networks)})"
-            raise broken(name, why, "name the networks that test.py is to load")
+            raise contract_error(name, why, "name the networks that test.py is to load")
         if word in idle:
             why = f"its averaged names '{word}', which no phase trains: it is not saved as a .pth for test.py"
-            raise broken(name, why, "put it into a phase, or leave it out of averaged")
+            raise contract_error(name, why, "put it into a phase, or leave it out of averaged")
     free = [n for n in idle if any(p.requires_grad for p in networks[n].parameters())]
     notes = [f"note: network {n} is in no phase: it stays as it starts and is not saved as a .pth" for n in free]
     loose = [n for n, p in model.named_parameters(recurse=False) if p.requires_grad and id(p) not in trained]
@@ -161,50 +167,50 @@ def check_out(out: Any, name: str) -> None:
     """Raise OptionError if what forward returned is no dictionary."""
     if not isinstance(out, Mapping):
         remedy = "return {name: tensor, ...}" + (" (is a return missing?)" if out is None else "")
-        raise broken(name, f"its forward(batch) returns {_a(out)}, no dictionary", remedy)
+        raise contract_error(name, f"its forward(batch) returns {_describe(out)}, no dictionary", remedy)
 
 
 def check_terms(terms: Any, phase: str, name: str) -> None:
     """Raise OptionError unless a loss is a dictionary of scalars, at least one of them a tensor to go backward from."""
     thing, remedy = f"the loss of its phase {phase}", "return {name: scalar tensor, ...}"
     if not isinstance(terms, Mapping) or not terms:
-        what = "an empty dictionary" if isinstance(terms, Mapping) else _a(terms)
-        raise broken(name, f"{thing} must return a dictionary of scalars, not {what}", remedy)
+        what = "an empty dictionary" if isinstance(terms, Mapping) else _describe(terms)
+        raise contract_error(name, f"{thing} must return a dictionary of scalars, not {what}", remedy)
     for term, value in terms.items():
         if not isinstance(term, str):
-            raise broken(name, f"{thing} must return a dictionary of scalars by name, not by {term!r}", remedy)
+            raise contract_error(name, f"{thing} must return a dictionary of scalars by name, not by {term!r}", remedy)
         if _is_tensor(value) and value.dim():
             why = f"{thing} must return a dictionary of scalars; its '{term}' is a tensor of {_shape(value)}"
-            raise broken(name, why, "take its mean(): " + remedy)
+            raise contract_error(name, why, "take its mean(): " + remedy)
         if not _is_tensor(value) and not isinstance(value, Real):
-            why = f"{thing} must return a dictionary of scalars; its '{term}' is {_a(value)}"
-            raise broken(name, why, remedy)
+            why = f"{thing} must return a dictionary of scalars; its '{term}' is {_describe(value)}"
+            raise contract_error(name, why, remedy)
     if not any(_is_tensor(value) for value in terms.values()):
         why = (
             f"{thing} must return a dictionary of scalars, not of Python's numbers alone: nothing can be learnt of them"
         )
-        raise broken(name, why, "leave item() and float() out: " + remedy)
+        raise contract_error(name, why, "leave item() and float() out: " + remedy)
 
 
 def check_shown(shown: Any, name: str) -> None:
     """Raise OptionError unless show(out) returned pictures by name."""
     remedy = "return {name: (N, C, H, W) of 1 or 3 channels, ...} from show(out)"
     if not isinstance(shown, Mapping):
-        raise broken(name, f"its show(out) returns {_a(shown)}, no dictionary", remedy)
+        raise contract_error(name, f"its show(out) returns {_describe(shown)}, no dictionary", remedy)
     for label, value in shown.items():
         if not (_is_tensor(value) and value.dim() == 4 and value.shape[1] in (1, 3)) or not isinstance(label, str):
-            what = f"a tensor of {_shape(value)}" if _is_tensor(value) else _a(value)
-            raise broken(name, f"its show(out) returns {what} as {label!r}, no pictures", remedy)
+            what = f"a tensor of {_shape(value)}" if _is_tensor(value) else _describe(value)
+            raise contract_error(name, f"its show(out) returns {what} as {label!r}, no pictures", remedy)
 
 
-def _name_of(plug_in: Any) -> str:
-    return loaded.loaded_name(type(plug_in).__module__) or type(plug_in).__name__
+def _plugin_name(plug_in: Any) -> str:
+    return loaded.plugin_of_module(type(plug_in).__module__) or type(plug_in).__name__
 
 
-def lacking(plug_in: Any, method: str) -> OptionError:
+def missing_method_error(plug_in: Any, method: str) -> OptionError:
     """Return the error for a model or data set without a method that it must have."""
-    name = _name_of(plug_in)
-    return broken(name, f"has no method {method}", "define it; docs/plugins.md shows one")
+    name = _plugin_name(plug_in)
+    return contract_error(name, f"has no method {method}", "define it; docs/plugins.md shows one")
 
 
 def check_sample(dataset: Any, sample: Any) -> None:
@@ -212,28 +218,28 @@ def check_sample(dataset: Any, sample: Any) -> None:
     import numpy
     import torch
 
-    name = _name_of(dataset)
+    name = _plugin_name(dataset)
     remedy = 'return {"A": picture (C, H, W), "path_A": file name} from __getitem__, and "B", "path_B" if there are'
     if not isinstance(sample, Mapping):
-        raise broken(name, f"its __getitem__(index) returns {_a(sample)}, no dictionary", remedy)
-    lacking = [key for key in ("A", "path_A") if key not in sample]
-    if lacking:
-        why = f"its __getitem__(index) returns {', '.join(map(str, sample)) or 'nothing'}, but no {lacking[0]}"
-        raise broken(name, why, remedy)
+        raise contract_error(name, f"its __getitem__(index) returns {_describe(sample)}, no dictionary", remedy)
+    missing = [key for key in ("A", "path_A") if key not in sample]
+    if missing:
+        why = f"its __getitem__(index) returns {', '.join(map(str, sample)) or 'nothing'}, but no {missing[0]}"
+        raise contract_error(name, why, remedy)
     value: Any = sample["A"]
     if isinstance(value, numpy.ndarray):  # batches are made of tensors all the same
         value = torch.from_numpy(value)
     if not (_is_tensor(value) and value.dim() == 3 and value.is_floating_point()):
-        what = f"a tensor of {_shape(value)}, {value.dtype}" if _is_tensor(value) else _a(value)
-        raise broken(name, f"its sample's A is {what}, no picture", remedy + "; values are in [-1, 1]")
+        what = f"a tensor of {_shape(value)}, {value.dtype}" if _is_tensor(value) else _describe(value)
+        raise contract_error(name, f"its sample's A is {what}, no picture", remedy + "; values are in [-1, 1]")
 
 
 def check_length(dataset: Any) -> None:
     """Raise OptionError unless a data set has a length of at least 1."""
-    name = _name_of(dataset)
+    name = _plugin_name(dataset)
     length = type(dataset).__len__(dataset)
     if not isinstance(length, Integral) or length < 1:
-        raise broken(name, f"its __len__() returns {length!r}", "return how many samples there are, 1 or more")
+        raise contract_error(name, f"its __len__() returns {length!r}", "return how many samples there are, 1 or more")
 
 
 def _is_lazy(parameter: Any) -> bool:
@@ -257,19 +263,21 @@ def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: An
     from torch import nn
 
     if not isinstance(name, str) or not name:
-        raise TypeError(f"Phase(name, nets, loss): name is {_a(name)}, not a text")
+        raise TypeError(f"Phase(name, nets, loss): name is {_describe(name)}, not a text")
     who = f"Phase '{name}'"
     if isinstance(nets, nn.Module) and not isinstance(nets, nn.ModuleList):
         raise TypeError(f"{who}: nets is one network, not a list; write nets as [self.G]")
     if not isinstance(nets, list | tuple | nn.ModuleList) or not len(nets):
-        raise TypeError(f"{who}: nets is {_a(nets) if nets or nets is None else 'empty'}, not a list of networks")
+        raise TypeError(
+            f"{who}: nets is {_describe(nets) if nets or nets is None else 'empty'}, not a list of networks"
+        )
     for net in nets:
         if not isinstance(net, nn.Module):
-            raise TypeError(f"{who}: nets holds {_a(net)}, which is no network (nn.Module)")
+            raise TypeError(f"{who}: nets holds {_describe(net)}, which is no network (nn.Module)")
         if sum(net is other for other in nets) > 1:
             raise ValueError(f"{who}: nets names one network twice")
     if not callable(loss):
-        raise TypeError(f"{who}: loss is {_a(loss)}, not a function; write self.loss without calling it")
+        raise TypeError(f"{who}: loss is {_describe(loss)}, not a function; write self.loss without calling it")
     if type(every) is not int or every < 1:
         raise ValueError(f"{who}: every is {every!r}, not a whole number of at least 1")
     for word, value, least in (("weight", weight, -math.inf), ("lr", lr, 0.0)):

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import ModuleType
 
 from registry import loaded, moved
-from registry.kinds import HOMES
+from registry.kinds import PART_TABLES
 from util.errors import OptionError
 
 GROUP = "ganvas.plugins"
-TABLE_KINDS = {table: kind for kind, (_, table, _) in HOMES.items()}
+TABLE_KINDS = {table: kind for kind, (_, table, _) in PART_TABLES.items()}
 
 
 @dataclass(frozen=True)
-class Found:
+class PluginEntry:
     """A name that a plug-in declares, read from its source without running it."""
 
     kind: str
@@ -34,7 +34,7 @@ _paths: list[Path] = []  # what --plugin named, in order
 _remembered: list[str] = []  # what the run at hand was started with
 
 
-def use(paths) -> None:
+def add_paths(paths) -> None:
     """Make the files and folders given with --plugin known; a file is imported now, a folder when a name is asked for.
 
     Raises OptionError for a path that does not exist or is no Python file or folder.
@@ -46,7 +46,7 @@ def use(paths) -> None:
         if path not in _paths:
             _paths.append(path)
         if path.is_file():
-            load(Found("file", path.stem, str(path), path=str(path)))
+            load(PluginEntry("file", path.stem, str(path), path=str(path)))
 
 
 def paths() -> list[str]:
@@ -54,14 +54,14 @@ def paths() -> list[str]:
     return [str(path) for path in _paths]
 
 
-def forget() -> None:
+def clear() -> None:
     """Drop all paths in use (several runs in one process)."""
     _paths.clear()
-    loaded.imported.clear()
+    loaded.imported_plugins.clear()
     _remembered.clear()
 
 
-def remember(paths, given, file: Path) -> None:
+def restore_paths(paths, given, file: Path) -> None:
     """Make the plug-ins known that a run remembers in `file`; those `given` now take the place of their namesakes.
 
     Raises OptionError for a file that is not there any more, unless others are given: one of them may have its place.
@@ -70,61 +70,63 @@ def remember(paths, given, file: Path) -> None:
     _remembered.extend(map(str, paths))
     for path in (Path(p) for p in paths):
         if path.exists() and path.stem not in stems:
-            use([path])
+            add_paths([path])
         elif not given:
             why = f"there is no such file any more; the run remembers this path ({file})"
             raise OptionError("plug-in", path, why, "give its new place with --plugin NEW, or put it back")
 
 
-def remembered() -> list[str]:
+def remembered_paths() -> list[str]:
     """Return the paths that the run at hand remembers."""
     return list(_remembered)
 
 
-def declared() -> list[Found]:
+def list_entries() -> list[PluginEntry]:
     """Return every name that the plug-ins in use and the installed ones declare."""
-    found = []
+    entries = []
     for path in _paths:
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
             if not file.name.startswith("_"):
-                found += [Found(kind, name, str(file), path=str(file)) for kind, name in declarations(file)]
-    return found + list(installed())
+                entries += [
+                    PluginEntry(kind, name, str(file), path=str(file)) for kind, name in read_declarations(file)
+                ]
+    return entries + list(list_installed())
 
 
 @lru_cache(maxsize=1)
-def installed() -> tuple[Found, ...]:
+def list_installed() -> tuple[PluginEntry, ...]:
     """Return what installed packages declare in the entry-point group `ganvas.plugins`."""
-    found = []
+    entries = []
     for point in metadata.entry_points(group=GROUP):
         package = point.dist.name if point.dist else point.module
         origin = f"entry point {point.name} of {package}"
-        source = _source(point.module)
-        kinds = {kind for kind, _ in declarations(source)} if source else {"model"}
+        source = _module_file(point.module)
+        kinds = {kind for kind, _ in read_declarations(source)} if source else {"model"}
         rows = [(kind, point.name) for kind in sorted(kinds & {"model", "dataset"})]
-        rows += [row for row in (declarations(source) if source else []) if row[0] not in ("model", "dataset")]
-        found += [Found(kind, name, origin, module=point.module) for kind, name in rows]
-    return tuple(found)
+        rows += [row for row in (read_declarations(source) if source else []) if row[0] not in ("model", "dataset")]
+        entries += [PluginEntry(kind, name, origin, module=point.module) for kind, name in rows]
+    return tuple(entries)
 
 
-def absolute(thing):
+def absolute_reference(thing):
     """Return a table's value with "FILE:object", as a plug-in file calls itself, made importable."""
-    if loaded.importing and isinstance(thing, str) and Path(loaded.importing[-1]).stem == thing.partition(":")[0]:
-        return module_name(Path(loaded.importing[-1])) + ":" + thing.partition(":")[2]
+    if loaded.import_stack and isinstance(thing, str) and Path(loaded.import_stack[-1]).stem == thing.partition(":")[0]:
+        return module_name(Path(loaded.import_stack[-1])) + ":" + thing.partition(":")[2]
     return thing
 
 
-def load(found: Found) -> ModuleType:
+def load(plugin: PluginEntry) -> ModuleType:
     """Import a plug-in once; any failure becomes an OptionError that names it."""
-    name = found.module or module_name(Path(found.path))
-    file = Path(found.path) if found.path else _source(found.module)
+    name = plugin.module or module_name(Path(plugin.path))
+    file = Path(plugin.path) if plugin.path else _module_file(plugin.module)
     if file is not None:
-        loaded.imported[name] = (found.name, file.resolve())
+        loaded.imported_plugins[name] = (plugin.name, file.resolve())
     if name in sys.modules:
         return sys.modules[name]
     moved.answer_old_paths()
-    loaded.importing.append(found.origin)
+    loaded.import_stack.append(plugin.origin)
     try:
-        return importlib.import_module(name) if found.module else _import_file(name, Path(found.path))
+        return importlib.import_module(name) if plugin.module else _import_file(name, Path(plugin.path))
     except (Exception, SystemExit) as problem:  # whatever a plug-in does at import, the user is told which one did it
         sys.modules.pop(name, None)
         if isinstance(problem, OptionError):
@@ -132,12 +134,12 @@ def load(found: Found) -> ModuleType:
         from registry import attribution  # it asks this module whose a file is
 
         missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
-        where = None if isinstance(problem, SyntaxError) or missing else attribution.place(problem)
-        why = f"{type(problem).__name__}: {problem}" + (f" ({where})" if where else "")
-        remedy = attribution.install(missing) if missing else "mend it or leave it out"
-        raise OptionError("plug-in", found.origin, why, remedy) from problem
+        line = None if isinstance(problem, SyntaxError) or missing else attribution.plugin_line(problem)
+        why = f"{type(problem).__name__}: {problem}" + (f" ({line})" if line else "")
+        remedy = attribution.pip_hint(missing) if missing else "mend it or leave it out"
+        raise OptionError("plug-in", plugin.origin, why, remedy) from problem
     finally:
-        loaded.importing.pop()
+        loaded.import_stack.pop()
 
 
 def module_name(path: Path) -> str:
@@ -156,7 +158,7 @@ def _import_file(name: str, path: Path) -> ModuleType:
     return module
 
 
-def _source(module: str) -> Path | None:
+def _module_file(module: str) -> Path | None:
     """Return the file of an installed module without importing it or its parents."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
@@ -172,26 +174,26 @@ def _source(module: str) -> Path | None:
     return None
 
 
-def declarations(file: Path) -> list[tuple[str, str]]:
+def read_declarations(file: Path) -> list[tuple[str, str]]:
     """Return the (kind, name) pairs a source file declares: its model, its data set, its lines in tables."""
-    return list(_declarations(file, file.stat().st_mtime_ns if file.is_file() else 0))
+    return list(_cached_declarations(file, file.stat().st_mtime_ns if file.is_file() else 0))
 
 
 @lru_cache(maxsize=1024)
-def _declarations(file: Path, changed: int) -> list[tuple[str, str]]:
+def _cached_declarations(file: Path, changed: int) -> list[tuple[str, str]]:
     tree = _parse(file)
     if tree is None:
         return [("model", file.stem)]  # broken: whoever asks for it gets the error
-    own = {kind for name, kind in _classes(file, tree, ()).items() if name in _defined(tree)}
+    own = {kind for name, kind in _plugin_classes(file, tree, ()).items() if name in _class_names(tree)}
     lines = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     return [(kind, file.stem) for kind in sorted(own)] + [row for target in lines for row in _table_line(target)]
 
 
-def _defined(tree: ast.Module) -> set[str]:
+def _class_names(tree: ast.Module) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def _classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dict[str, str]:
+def _plugin_classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dict[str, str]:
     """Return {class: kind} of the models and data sets that a file defines or imports, by what they extend."""
     homes = {"BaseModel": "model", "BaseDataset": "dataset"}
     for node in tree.body:
@@ -201,7 +203,7 @@ def _classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dict[str, 
             if top in ("models", "data"):
                 kinds = {a.name: "model" if top == "models" else "dataset" for a in node.names if a.name[:1].isupper()}
             elif neighbour.is_file() and neighbour not in seen and (inner := _parse(neighbour)):
-                kinds = _classes(neighbour, inner, (*seen, file))
+                kinds = _plugin_classes(neighbour, inner, (*seen, file))
             homes |= {a.asname or a.name: kinds[a.name] for a in node.names if a.name in kinds}
         elif isinstance(node, ast.ClassDef):
             known = [homes[base] for base in map(_last_name, node.bases) if base in homes]

@@ -1,6 +1,6 @@
 """What can be asked for by name: kinds of parts, where their tables stand, which flag asks."""
 
-HOMES = {  # kind: (module that holds its table, the table's name there, base class that marks a plug-in file of it)
+PART_TABLES = {  # kind: (module that holds its table, the table's name there, base class of a plug-in file of it)
     "model": ("models", "MODELS", "models.base:BaseModel"),
     "dataset": ("data", "DATASETS", "data.base:BaseDataset"),
     "augmentation": ("data", "AUGMENTATIONS", None),
@@ -13,6 +13,6 @@ HOMES = {  # kind: (module that holds its table, the table's name there, base cl
     "metric": ("metrics", "METRICS", None),
     "display": ("displays.base", "DISPLAYS", None),
 }
-FLAGS = {"model": "--model", "dataset": "--dataset_mode", "augmentation": "--augment", "generator": "--netG",
+PART_FLAGS = {"model": "--model", "dataset": "--dataset_mode", "augmentation": "--augment", "generator": "--netG",
          "discriminator": "--netD", "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode",
          "lr_policy": "--lr_policy", "metric": "--metrics", "display": "--displays"}  # fmt: skip

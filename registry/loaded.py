@@ -6,10 +6,12 @@ import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SITES = ("site-packages", "dist-packages")
+SITE_FOLDERS = ("site-packages", "dist-packages")
 
-imported: dict[str, tuple[str, Path]] = {}  # module: (name of the plug-in, its file), of every plug-in asked for
-importing: list[str] = []  # origins of the plug-ins being imported, the innermost last
+imported_plugins: dict[
+    str, tuple[str, Path]
+] = {}  # module: (name of the plug-in, its file), of every plug-in asked for
+import_stack: list[str] = []  # origins of the plug-ins being imported, the innermost last
 
 
 def our_folders() -> list[str]:
@@ -17,22 +19,22 @@ def our_folders() -> list[str]:
     return sorted(file.parent.name for file in ROOT.glob("*/__init__.py"))
 
 
-def loaded_name(module: str) -> str | None:
+def plugin_of_module(module: str) -> str | None:
     """Return what people call the plug-in that was imported as this module; None if it is none."""
-    return imported[module][0] if module in imported else None
+    return imported_plugins[module][0] if module in imported_plugins else None
 
 
-def called(origin: str) -> str:
+def display_name(origin: str) -> str:
     """Return what people call the plug-in of an origin: a file's name without .py, an entry point as it is."""
     return Path(origin).stem if origin.endswith(".py") else origin
 
 
-def in_use() -> list[str]:
+def plugin_names() -> list[str]:
     """Return the names of the plug-ins that were asked for and imported."""
-    return [name for name, _ in imported.values()]
+    return [name for name, _ in imported_plugins.values()]
 
 
-def owner(source: str) -> str | None:
+def plugin_of_file(source: str) -> str | None:
     """Return the name of the plug-in that a source file belongs to: its own file, or what it has beside it.
 
     None for GANvas's own files, Python's and those of other installed packages.
@@ -41,25 +43,25 @@ def owner(source: str) -> str | None:
     if not path.is_absolute():  # <string>, <frozen importlib._bootstrap>
         return None
     path = path.resolve()
-    files = {file: name for name, file in imported.values()}
+    files = {file: name for name, file in imported_plugins.values()}
     if path in files:
         return files[path]
-    homes = {file.parent: name for file, name in files.items() if file.parent.name not in SITES}
+    homes = {file.parent: name for file, name in files.items() if file.parent.name not in SITE_FOLDERS}
     home = next((folder for folder in path.parents if folder in homes), None)
     if home is None or _is_ours(path) or path.is_relative_to(sysconfig.get_paths()["stdlib"]):
         return None
-    return None if set(path.relative_to(home).parts) & set(SITES) else homes[home]
+    return None if set(path.relative_to(home).parts) & set(SITE_FOLDERS) else homes[home]
 
 
 def _is_ours(path: Path) -> bool:
     return path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in (*our_folders(), "train.py", "test.py")
 
 
-def is_there(module: str) -> bool:
+def is_importable(module: str) -> bool:
     """Whether a module of this name could be imported."""
     return importlib.util.find_spec(module) is not None
 
 
-def loading() -> str:
+def current_origin() -> str:
     """Return the origin of the plug-in that is being imported right now, or "" outside one."""
-    return importing[-1] if importing else ""
+    return import_stack[-1] if import_stack else ""

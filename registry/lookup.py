@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from registry import contract, discovery, loaded
-from registry.kinds import FLAGS, HOMES
+from registry.kinds import PART_FLAGS, PART_TABLES
 from util.errors import OptionError, UnknownName
-from util.spelling import nearest, plain
+from util.spelling import nearest, normalise_name
 
 
 class Table(dict):
@@ -23,11 +23,13 @@ class Table(dict):
         self.origins: dict[str, str] = {}
 
     def __setitem__(self, name: str, thing: Any) -> None:
-        origin = loaded.loading() or "built in"
+        origin = loaded.current_origin() or "built in"
         for other in self:
-            if plain(other) == plain(name) and self.origin(other) != origin:
-                raise clash(self.kind, name, [place(self.kind, other, self.origin(other)), origin])
-        super().__setitem__(name, discovery.absolute(thing))
+            if normalise_name(other) == normalise_name(name) and self.origin(other) != origin:
+                raise duplicate_name_error(
+                    self.kind, name, [definition_file(self.kind, other, self.origin(other)), origin]
+                )
+        super().__setitem__(name, discovery.absolute_reference(thing))
         self.origins[name] = origin
 
     def origin(self, name: str) -> str:
@@ -42,13 +44,13 @@ class Entry:
     kind: str
     name: str
     origin: str  # "built in", or the plug-in's file or entry point
-    found: discovery.Found | None = None  # where a plug-in declares it
+    plugin: discovery.PluginEntry | None = None  # where a plug-in declares it
 
     def load(self) -> Any:
         """Import and return the class or function; raise OptionError if its file does not hold it."""
-        if self.found is not None:
-            module = discovery.load(self.found)
-            if HOMES[self.kind][2] is not None:
+        if self.plugin is not None:
+            module = discovery.load(self.plugin)
+            if PART_TABLES[self.kind][2] is not None:
                 return contract.check_class(self.kind, only_class(self.kind, module), self.name)
         thing = resolve(self.kind, table(self.kind)[self.name])
         origin = table(self.kind).origin(self.name)
@@ -57,7 +59,7 @@ class Entry:
 
 def table(kind: str) -> Table:
     """Return the visible table of a kind."""
-    module, name, _ = HOMES[kind]
+    module, name, _ = PART_TABLES[kind]
     return getattr(importlib.import_module(module), name)
 
 
@@ -72,27 +74,27 @@ def resolve(kind: str, thing: Any) -> Any:
 
 def only_class(kind: str, module: Any) -> type:
     """Return the one class of a kind that a module defines; raise OptionError if there are none or several."""
-    base = resolve(kind, HOMES[kind][2])
-    found = [
+    base = resolve(kind, PART_TABLES[kind][2])
+    classes = [
         thing for thing in vars(module).values()
         if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == module.__name__
     ]  # fmt: skip
-    if len(found) != 1:
-        names = ", ".join(c.__name__ for c in found) or "none"
+    if len(classes) != 1:
+        names = ", ".join(c.__name__ for c in classes) or "none"
         raise OptionError(
             "plug-in", module.__file__, f"must define exactly one {base.__name__} subclass, has {names}",
             "keep one class per file",
         )  # fmt: skip
-    return found[0]
+    return classes[0]
 
 
 def entries(kind: str) -> list[Entry]:
     """Return everything of a kind that can be asked for, importing no plug-in and no torch."""
     own = table(kind)
-    listed = [Entry(kind, name, own.origin(name)) for name in own]
-    known = {(e.name, e.origin) for e in listed}
-    declared = [Entry(kind, f.name, f.origin, f) for f in discovery.declared() if f.kind == kind]
-    return listed + [e for e in declared if (e.name, e.origin) not in known]
+    registered = [Entry(kind, name, own.origin(name)) for name in own]
+    known = {(e.name, e.origin) for e in registered}
+    declared = [Entry(kind, f.name, f.origin, f) for f in discovery.list_entries() if f.kind == kind]
+    return registered + [e for e in declared if (e.name, e.origin) not in known]
 
 
 def entry(kind: str, name: str, flag: str = "") -> Entry:
@@ -101,25 +103,25 @@ def entry(kind: str, name: str, flag: str = "") -> Entry:
     flag: the one that asked, where it is not the kind's usual one.
     """
     every = entries(kind)
-    found = [e for e in every if plain(e.name) == plain(name)]
+    found = [e for e in every if normalise_name(e.name) == normalise_name(name)]
     if len(found) > 1:
-        raise clash(kind, name, [place(kind, e.name, e.origin) for e in found])
+        raise duplicate_name_error(kind, name, [definition_file(kind, e.name, e.origin) for e in found])
     if not found:
-        _check_files_called(kind, name)
+        _check_namesake_files(kind, name)
         names = sorted({e.name for e in every})
         near = nearest(name, names)
         raise UnknownName(
-            "option", flag or FLAGS[kind], f"no {kind} is called '{name[:80]}'",
+            "option", flag or PART_FLAGS[kind], f"no {kind} is called '{name[:80]}'",
             (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names),
         )  # fmt: skip
     return found[0]
 
 
-def _check_files_called(kind: str, name: str) -> None:
+def _check_namesake_files(kind: str, name: str) -> None:
     """Raise OptionError for a plug-in file of this name that does not define what was asked for."""
     for path in map(Path, discovery.paths()):
-        if HOMES[kind][2] and path.is_file() and plain(path.stem) == plain(name):
-            only_class(kind, discovery.load(discovery.Found(kind, path.stem, str(path), path=str(path))))
+        if PART_TABLES[kind][2] and path.is_file() and normalise_name(path.stem) == normalise_name(name):
+            only_class(kind, discovery.load(discovery.PluginEntry(kind, path.stem, str(path), path=str(path))))
 
 
 def find(kind: str, name: str) -> Any:
@@ -127,12 +129,12 @@ def find(kind: str, name: str) -> Any:
     return entry(kind, name).load()
 
 
-def place(kind: str, name: str, origin: str) -> str:
+def definition_file(kind: str, name: str, origin: str) -> str:
     """Return the file that defines a name: the plug-in's, or for what is built in the one its table points to."""
     value = table(kind)[name] if origin == "built in" else None
     return value.partition(":")[0].replace(".", "/") + ".py" if isinstance(value, str) else origin
 
 
-def clash(kind: str, name: str, origins: list[str]) -> OptionError:
+def duplicate_name_error(kind: str, name: str, origins: list[str]) -> OptionError:
     """Return the error for two things of one name."""
     return OptionError(kind, name, "is defined twice, in " + " and in ".join(origins), "rename or remove one of them")

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from registry import loaded
-from util.errors import say
+from util.errors import print_line
 
 MOVED = {  # old module: the modules that hold what it held
     "data.augment_spec": "data.augment.grammar",
@@ -113,8 +113,105 @@ MOVED = {  # old module: the modules that hold what it held
     "util.watchdog": "displays.watchdog",
     "util.writer": "pages.async_writer",
 }
-RENAMED: dict[str, str] = {}  # "old module.name": "new module.name", of names that changed too
-_noted: set[tuple[str, str]] = set()
+RENAMED = {  # "old module.name": "new module.name", of names that changed too
+    "data.fixed.first_shown": "training.fixed_samples.preview_inputs",
+    "util.blame.blamed": "registry.attribution.plugin_error",
+    "util.blame.during": "registry.attribution.error_context",
+    "util.blame.place": "registry.attribution.plugin_line",
+    "util.checkpoint.export": "serialization.weight_files.save_networks",
+    "util.checkpoint.fit": "serialization.weight_files.load_into_network",
+    "util.checkpoint.not_finite": "serialization.weight_files.find_non_finite",
+    "util.checkpoint.renamed": "serialization.weight_files.rename_keys",
+    "util.checkpoint.weights": "serialization.weight_files.load_weights",
+    "util.classes.chosen": "util.class_names.select_classes",
+    "util.command.say": "util.errors.print_line",
+    "util.contract.broken": "registry.contract.contract_error",
+    "util.contract.check_layout": "training.state_checks.check_state_shapes",
+    "util.contract.lacking": "registry.contract.missing_method_error",
+    "util.contract.layout": "training.state_checks.state_shapes",
+    "util.contract.parts_by_key": "training.state_checks.modules_by_extra_state_key",
+    "util.curves.LIMIT": "displays.curves.MAX_POINTS",
+    "util.curves.of_run": "displays.curves.read_curves",
+    "util.disk.check_room": "util.disk_space.check_free_space",
+    "util.disk.fault": "util.disk_space.write_error",
+    "util.disk.free": "util.disk_space.free_bytes",
+    "util.disk.in_units": "util.disk_space.format_bytes",
+    "util.disk.size_of": "util.disk_space.tensor_bytes",
+    "util.disk.twice": "util.disk_space.retry_when_full",
+    "util.display.asked_for": "displays.group.requested_displays",
+    "util.display.in_one_line": "displays.group.error_text",
+    "util.display.shows": "displays.group.any_display_overrides",
+    "util.divergence.Guard": "training.nan_guard.NanGuard",
+    "util.dry_run.counted": "training.dry_run.count_flops_and_activations",
+    "util.dry_run.dry_run": "training.dry_run.estimate_cost",
+    "util.health.measured": "displays.health_rules.measure_samples",
+    "util.kinds.FLAGS": "registry.kinds.PART_FLAGS",
+    "util.kinds.HOMES": "registry.kinds.PART_TABLES",
+    "util.lock.hold": "util.file_lock.lock_file",
+    "util.lock.opened": "util.file_lock.open_locked",
+    "util.log.Log": "displays.loss_log.LossLog",
+    "util.means.Means": "training.loss_meter.LossMeter",
+    "util.memory.give_back": "util.malloc.release_freed_memory",
+    "util.memory.keep": "util.malloc.keep_freed_memory",
+    "util.misfit.difference": "serialization.mismatch.first_difference",
+    "util.misfit.explained": "serialization.mismatch.explain_mismatch",
+    "util.misfit.plain": "serialization.mismatch.to_saved_value",
+    "util.misfit.same_kind": "serialization.mismatch.is_assignable",
+    "util.misfit.too_large": "serialization.mismatch.overflows",
+    "util.optim.Gates": "training.optim.TrainableParameters",
+    "util.optim.in_phases": "training.optim.trained_networks",
+    "util.optim.needed": "training.optim.inference_networks",
+    "util.optim.trainable": "training.optim.trainable_parameters",
+    "util.parts.Refused": "serialization.pickle_types.UnsafeFile",
+    "util.passes.Parts": "training.accumulation.MicroBatches",
+    "util.passes.Whole": "training.accumulation.FullBatch",
+    "util.passes.begin": "training.accumulation.forward",
+    "util.passes.divided": "training.accumulation.split_batch",
+    "util.pixels.COLUMNS": "util.image_io.SHEET_COLUMNS",
+    "util.pixels.as_image": "util.image_io.array_to_pil",
+    "util.pixels.first_pictures": "util.image_io.first_thumbnails",
+    "util.pixels.grid": "util.image_io.make_grid",
+    "util.pixels.pictures": "util.image_io.collect_visuals",
+    "util.pixels.save_numbers": "util.image_io.save_array",
+    "util.pixels.to_image": "util.image_io.tensor_to_pil",
+    "util.pixels.write_numbers": "util.image_io.write_array",
+    "util.plugins.Found": "registry.discovery.PluginEntry",
+    "util.plugins.forget": "registry.discovery.clear",
+    "util.plugins.in_use": "registry.loaded.plugin_names",
+    "util.plugins.loaded_name": "registry.loaded.plugin_of_module",
+    "util.plugins.owner": "registry.loaded.plugin_of_file",
+    "util.plugins.use": "registry.discovery.add_paths",
+    "util.position.Position": "util.progress.Progress",
+    "util.problems.refuse": "util.errors.raise_if_any",
+    "util.problems.told": "util.errors.format_problems",
+    "util.reading.check": "serialization.safe_load.check_file",
+    "util.reading.read": "serialization.safe_load.load_file",
+    "util.registry.clash": "registry.lookup.duplicate_name_error",
+    "util.registry.place": "registry.lookup.definition_file",
+    "util.registry.plain": "util.spelling.normalise_name",
+    "util.rehearsal.rehearse": "training.preflight.run_preflight",
+    "util.replay.Buffers": "util.snapshot.BufferSnapshot",
+    "util.replay.Moment": "util.snapshot.Snapshot",
+    "util.report.explain": "cli.main.describe_failure",
+    "util.report.guarded": "cli.main.run_command",
+    "util.run_folder.how_to_continue": "training.run_folder.resume_command",
+    "util.run_folder.which_run": "training.run_folder.run_flags",
+    "util.runs.meant": "serialization.run_names.suggest_run",
+    "util.runs.there_are": "serialization.run_names.list_runs",
+    "util.schedule.share": "training.lr_schedule.lr_factor",
+    "util.startup.end_quickly": "cli.startup.skip_interpreter_shutdown",
+    "util.stopwatch.Stopwatch": "training.timer.Timer",
+    "util.timed.TimedAnswer": "util.http_deadline.DeadlineResponse",
+    "util.values.FULL": "util.value_range.FULL_RANGES",
+    "util.values.USUAL": "util.value_range.UINT8",
+    "util.values.Values": "util.value_range.ValueRange",
+    "util.values.measured": "util.value_range.measure_range",
+    "util.values.of_option": "util.value_range.option_range",
+    "util.values.of_type": "util.value_range.dtype_range",
+    "util.values.parse": "util.value_range.parse_range",
+    "util.values.side": "util.value_range.side_of_label",
+}
+_reported: set[tuple[str, str]] = set()
 
 
 class MovedModule(ModuleType):
@@ -127,7 +224,7 @@ class MovedModule(ModuleType):
         for home in homes if not name.startswith("__") else ():
             module = importlib.import_module(home)
             if hasattr(module, name_now):
-                _note(f"{self.__name__}.{name}", f"{home}.{name_now}")
+                _report(f"{self.__name__}.{name}", f"{home}.{name_now}")
                 return getattr(module, name_now)
         raise AttributeError(f"module '{self.__name__}' has moved to {' and '.join(homes)}, which has no '{name}'")
 
@@ -153,9 +250,11 @@ def answer_old_paths() -> None:
         sys.meta_path.append(Finder())
 
 
-def _note(old: str, new: str) -> None:
+def _report(old: str, new: str) -> None:
     files = (frame.f_code.co_filename for frame, _ in traceback.walk_stack(None))
-    origin = loaded.loading() or next(filter(None, map(loaded.owner, files)), "a plug-in")
-    if (old, origin) not in _noted and multiprocessing.parent_process() is None:  # not once more in each worker
-        _noted.add((old, origin))
-        say(f"note: {origin} imports {old}, which is {new} now: change the import; the old path works for some time")
+    origin = loaded.current_origin() or next(filter(None, map(loaded.plugin_of_file, files)), "a plug-in")
+    if (old, origin) not in _reported and multiprocessing.parent_process() is None:  # not once more in each worker
+        _reported.add((old, origin))
+        print_line(
+            f"note: {origin} imports {old}, which is {new} now: change the import; the old path works for some time"
+        )

@@ -16,39 +16,39 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command
-from data.prepare.batch import SHOWN, some
+from data.prepare.batch import MAX_LISTED_NAMES, format_names
 from util.atomic_write import replace_text
-from util.disk_space import fault
-from util.errors import DataError, say
+from util.disk_space import write_error
+from util.errors import DataError, print_line
 
 
-def survey(o, further):
+def run_survey(o, train_flags):
     """Return what is seen of all phases, and in which way: as which data set."""
-    from data.prepare.survey import Survey, guess_mode, phases_of
+    from data.prepare.survey import Survey, detect_phases, guess_mode
     from options.parse import parse
     from registry.lookup import find
 
-    named = [phase.strip() for phase in o.phases.split(",") if phase.strip()]
-    wanted = named or phases_of(o.dataroot)
-    told = any(word.partition("=")[0] in ("--model", "--dataset_mode", "--config") for word in further)
-    guessed = [] if told else ["--dataset_mode", guess_mode(o.dataroot, wanted[0])]
-    options = parse(["--dataroot", o.dataroot, *guessed, *further], "train")
+    named_phases = [phase.strip() for phase in o.phases.split(",") if phase.strip()]
+    phases = named_phases or detect_phases(o.dataroot)
+    mode_given = any(word.partition("=")[0] in ("--model", "--dataset_mode", "--config") for word in train_flags)
+    mode_flags = [] if mode_given else ["--dataset_mode", guess_mode(o.dataroot, phases[0])]
+    options = parse(["--dataroot", o.dataroot, *mode_flags, *train_flags], "train")
     options.serial_batches = True  # so that samples use every file
-    seen = Survey(o.dataroot, o.num_threads)
-    for phase in wanted:
-        of_phase = copy(options)
-        of_phase.phase, of_phase.isTrain = phase, phase == "train"
-        seen.add(phase, find("dataset", options.dataset_mode), of_phase)
-    seen.conclude()
-    return seen, options.dataset_mode
+    survey = Survey(o.dataroot, o.num_threads)
+    for phase in phases:
+        phase_options = copy(options)
+        phase_options.phase, phase_options.isTrain = phase, phase == "train"
+        survey.add(phase, find("dataset", options.dataset_mode), phase_options)
+    survey.check_across_files()
+    return survey, options.dataset_mode
 
 
-def table(tables) -> list[str]:
+def format_table(data_report) -> list[str]:
     """Return the lines of a short table: each folder's files, sizes, kinds, least and greatest number."""
     rows = [("folder", "files", "sizes", "kinds", "numbers")]
-    for name, folder in tables["folders"].items():
+    for name, folder in data_report["folders"].items():
         sizes, kinds = (
             ", ".join(f"{word} ({count})" for word, count in Counter(folder[key]).most_common(3))
             + (f", {len(folder[key]) - 3} more" if len(folder[key]) > 3 else "")
@@ -67,34 +67,38 @@ def main(argv, report):
     command.add_argument("--phases", default="", metavar="NAMES", help="train,val,test; default: those that are there")
     command.add_argument("--json", metavar="FILE", help="write all that was seen, with every file's name, as JSON")
     command.add_batch_threads()
-    o, further = command.parse_known_args(argv)
+    o, train_flags = command.parse_known_args(argv)
     report.debug = o.debug
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Pillow's, of odd files: without their names
-        seen, mode = survey(o, further)
-    tables = {"dataset_mode": mode, **seen.tables()}
-    counts = ", ".join(f"{count} samples in {phase}" for phase, count in seen.samples.items())
-    say(f"{o.dataroot} as {mode}: {counts or 'no samples'}")
-    for line in [*table(tables), *seen.notes]:
-        say(line)
+        survey, mode = run_survey(o, train_flags)
+    data_report = {"dataset_mode": mode, **survey.as_dict()}
+    counts = ", ".join(f"{count} samples in {phase}" for phase, count in survey.samples.items())
+    print_line(f"{o.dataroot} as {mode}: {counts or 'no samples'}")
+    for line in [*format_table(data_report), *survey.notes]:
+        print_line(line)
     for stops, word in ((True, "stops training"), (False, "note")):
-        told = [problem for problem in seen.problems if problem.stops == stops]
-        for problem in told[:SHOWN]:
-            say(f"{word}: {problem.said}")
-        if len(told) > SHOWN:
-            say(f"{word}: {len(told) - SHOWN} more{'' if o.json else ' (--json FILE lists all)'}")
+        shown_problems = [problem for problem in survey.problems if problem.stops == stops]
+        for problem in shown_problems[:MAX_LISTED_NAMES]:
+            print_line(f"{word}: {problem.said}")
+        if len(shown_problems) > MAX_LISTED_NAMES:
+            print_line(
+                f"{word}: {len(shown_problems) - MAX_LISTED_NAMES} more{'' if o.json else ' (--json FILE lists all)'}"
+            )
     if o.json:
         try:
-            replace_text(Path(o.json), json.dumps(tables, indent=1, ensure_ascii=True) + "\n")
+            replace_text(Path(o.json), json.dumps(data_report, indent=1, ensure_ascii=True) + "\n")
         except OSError as problem:
-            raise fault(Path(o.json), problem) from problem
-    stopping = [problem for problem in seen.problems if problem.stops]
+            raise write_error(Path(o.json), problem) from problem
+    stopping = [problem for problem in survey.problems if problem.stops]
     if stopping:
-        files = [os.path.relpath(file, seen.base) for problem in stopping for file in problem.files]
+        files = [os.path.relpath(file, survey.base_folder) for problem in stopping for file in problem.files]
         why = f"{len(stopping)} problem{'s' * (len(stopping) > 1)} would stop training"
-        raise DataError("folder", o.dataroot, why + (f": {some(files)}" if files else ""), "see the lines above")
-    say("nothing here would stop training")
+        raise DataError(
+            "folder", o.dataroot, why + (f": {format_names(files)}" if files else ""), "see the lines above"
+        )
+    print_line("nothing here would stop training")
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -12,11 +12,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command, positive
-from data.prepare.batch import carry_out
-from data.prepare.pairs import add_joining_flags, apart, join_tasks, pairs, top_folder
-from util.errors import say
+from data.prepare.batch import run_tasks
+from data.prepare.pairs import add_joining_flags, check_folders_apart, find_pairs, join_tasks, top_folder
+from util.errors import print_line
 
 
 def main(argv, report):
@@ -30,22 +30,25 @@ def main(argv, report):
     add_joining_flags(command)
     command.add_batch_flags()
     command.add_argument("--no_multiprocessing", action="store_true", help="one file after the other: --num_threads 1")
-    o = command.read(argv)
+    o = command.parse_argv(argv)
     if o.no_multiprocessing:
         o.num_threads = 1
     for side in ("fold_A", "fold_B"):
-        apart(o, side, "fold_AB")
-    found, counts = [], Counter[str]()
-    for pair in pairs(o.fold_A, o.fold_B, o.use_AB, o.allow_missing):
+        check_folders_apart(o, side, "fold_AB")
+    chosen_pairs, counts = [], Counter[str]()
+    for pair in find_pairs(o.fold_A, o.fold_B, o.use_AB, o.allow_missing):
         if counts[top_folder(pair.name)] < o.num_imgs:
             counts[top_folder(pair.name)] += 1
-            found.append(pair)
-    say(f"{len(found)} pairs: " + ", ".join(f"{count} in {top or 'no sub-folder'}" for top, count in counts.items()))
+            chosen_pairs.append(pair)
+    print_line(
+        f"{len(chosen_pairs)} pairs: "
+        + ", ".join(f"{count} in {top or 'no sub-folder'}" for top, count in counts.items())
+    )
     if "" in counts:
-        say("note: pix2pix reads a sub-folder, train; scripts/split.py makes train, val and test of one folder")
-    tasks, left_out = join_tasks(found, Path(o.fold_AB), o)
-    carry_out(tasks, o, Path(o.fold_AB), left_out)
+        print_line("note: pix2pix reads a sub-folder, train; scripts/split.py makes train, val and test of one folder")
+    tasks, left_out = join_tasks(chosen_pairs, Path(o.fold_AB), o)
+    run_tasks(tasks, o, Path(o.fold_AB), left_out)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

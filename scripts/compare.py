@@ -9,11 +9,11 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
-from displays.curves import of_run
+from cli.main import run_command
+from displays.curves import read_curves
 from pages.compare import read_results, write_comparison
-from pages.names import file_name
-from serialization.run_names import meant
+from pages.names import safe_file_name
+from serialization.run_names import suggest_run
 from util.errors import DataError, EnvironmentFault, OptionError
 
 
@@ -25,45 +25,47 @@ class Parser(argparse.ArgumentParser):
         raise OptionError("command line", " ".join(sys.argv[1:]), (why and f"{name}: {why}") or name, "see --help")
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """Return what reads the command line."""
-    made = Parser("compare.py", description=__doc__, allow_abbrev=False)
-    made.add_argument("run", nargs="+", metavar="RUN", help="a run's name, or a folder that test.py wrote; two or more")
-    made.add_argument("--results_dir", default="./results/", help="where test.py wrote (default: %(default)s)")
-    made.add_argument("--checkpoints_dir", default="./checkpoints", help="where runs are kept, for their losses "
+    parser = Parser("compare.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "run", nargs="+", metavar="RUN", help="a run's name, or a folder that test.py wrote; two or more"
+    )
+    parser.add_argument("--results_dir", default="./results/", help="where test.py wrote (default: %(default)s)")
+    parser.add_argument("--checkpoints_dir", default="./checkpoints", help="where runs are kept, for their losses "
                       "(default: %(default)s)")  # fmt: skip
-    made.add_argument("--phase", default="test", help="of which data (default: %(default)s)")
-    made.add_argument("--epoch", default="latest", help="of which epoch (default: %(default)s)")
-    made.add_argument("--output", help="folder of the page (default: compare/RUN_A_RUN_B in results_dir)")
-    made.add_argument("--display_winsize", type=int, default=256, help="width of a picture (default: %(default)s)")
-    made.add_argument("--debug", action="store_true", help="show tracebacks")
-    return made
+    parser.add_argument("--phase", default="test", help="of which data (default: %(default)s)")
+    parser.add_argument("--epoch", default="latest", help="of which epoch (default: %(default)s)")
+    parser.add_argument("--output", help="folder of the page (default: compare/RUN_A_RUN_B in results_dir)")
+    parser.add_argument("--display_winsize", type=int, default=256, help="width of a picture (default: %(default)s)")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser
 
 
-def results_of(run: str, o: argparse.Namespace) -> Path:
+def find_results(run: str, o: argparse.Namespace) -> Path:
     """Return the folder of a run's results, given by its name, its folder, or the folder itself."""
-    part = f"{o.phase}_{o.epoch}"
-    for folder in (Path(o.results_dir) / run / part, Path(run) / part, Path(run)):
+    phase_epoch = f"{o.phase}_{o.epoch}"
+    for folder in (Path(o.results_dir) / run / phase_epoch, Path(run) / phase_epoch, Path(run)):
         if (folder / "images").is_dir():
             return folder
-    there = sorted(p.parent.name for p in (Path(o.results_dir) / run).glob("*/images"))
-    if there:
-        why = f"has no results of phase {o.phase}, epoch {o.epoch}, but of {', '.join(there)}"
+    available = sorted(p.parent.name for p in (Path(o.results_dir) / run).glob("*/images"))
+    if available:
+        why = f"has no results of phase {o.phase}, epoch {o.epoch}, but of {', '.join(available)}"
         raise DataError("run", run, why, "choose with --phase and --epoch, or name the folder")
-    where = f"has no results in {Path(o.results_dir) / run}"
+    why = f"has no results in {Path(o.results_dir) / run}"
     if (Path(o.checkpoints_dir) / run).is_dir():
-        raise DataError("run", run, where, f"run python test.py --name {run}, or give --results_dir")
-    tested = sorted({path.parent.parent.name for path in Path(o.results_dir).glob("*/*/images")})
-    raise DataError("run", run, where, meant(run, tested) or "run test.py first, or give --results_dir")
+        raise DataError("run", run, why, f"run python test.py --name {run}, or give --results_dir")
+    tested_runs = sorted({path.parent.parent.name for path in Path(o.results_dir).glob("*/*/images")})
+    raise DataError("run", run, why, suggest_run(run, tested_runs) or "run test.py first, or give --results_dir")
 
 
-def log_of(run: str, o: argparse.Namespace) -> Path:
+def loss_log_path(run: str, o: argparse.Namespace) -> Path:
     """Return the losses of a run that is given by its name; of a folder of results nobody knows which run made it."""
-    named = (Path(o.results_dir) / run / f"{o.phase}_{o.epoch}").is_dir()
-    return Path(o.checkpoints_dir, run if named else "", "losses.jsonl")
+    is_name = (Path(o.results_dir) / run / f"{o.phase}_{o.epoch}").is_dir()
+    return Path(o.checkpoints_dir, run if is_name else "", "losses.jsonl")
 
 
-def names_of(folders: list[Path]) -> list[str]:
+def short_names(folders: list[Path]) -> list[str]:
     """Return a short name for each folder of results, no two alike: its run's, with more of its path where needed."""
     for parts in (slice(-2, -1), *(slice(-n, None) for n in range(2, 9))):
         names = ["/".join(folder.parts[parts]) for folder in folders]
@@ -74,22 +76,22 @@ def names_of(folders: list[Path]) -> list[str]:
 
 def main(argv, report):
     """Read the runs' results, write the page, say where it is."""
-    o = parser().parse_args(argv)
+    o = make_parser().parse_args(argv)
     if len(o.run) < 2:
         raise OptionError("runs", o.run[0], "is only one", "name two or more")
     if not 1 <= o.display_winsize <= 4096:
         raise OptionError("option", "--display_winsize", f"{o.display_winsize} is no width", "give 1 to 4096")
-    folders = [results_of(run, o).resolve() for run in o.run]
+    folders = [find_results(run, o).resolve() for run in o.run]
     if len(set(folders)) < len(folders):
         raise OptionError("runs", " ".join(o.run), "are not all different", "name each once")
-    names = names_of(folders)
-    sides = [read_results(name, folder) for name, folder in zip(names, folders)]
-    curves = [of_run(log_of(run, o)) for run in o.run]
-    output = Path(o.output or Path(o.results_dir) / "compare" / file_name("_".join(names)))
+    names = short_names(folders)
+    runs = [read_results(name, folder) for name, folder in zip(names, folders)]
+    curves = [read_curves(loss_log_path(run, o)) for run in o.run]
+    output = Path(o.output or Path(o.results_dir) / "compare" / safe_file_name("_".join(names)))
     if output.resolve() in folders:
         raise OptionError("option", "--output", f"{output} holds results", "choose another folder")
     try:
-        missing = write_comparison(output.resolve(), sides, curves, o.display_winsize)
+        missing = write_comparison(output.resolve(), runs, curves, o.display_winsize)
     except PermissionError as problem:
         raise EnvironmentFault("folder", output, problem.strerror or "cannot be written",
                                "choose another --output") from problem  # fmt: skip
@@ -97,8 +99,8 @@ def main(argv, report):
         print(f"not shown: {line}")
     if len(missing) > 10:
         print(f"not shown: {len(missing) - 10} more, see {output / 'unmatched.txt'}")
-    print(f"{len(sides)} runs -> {os.path.relpath(output / 'index.html')}")
+    print(f"{len(runs)} runs -> {os.path.relpath(output / 'index.html')}")
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

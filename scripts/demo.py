@@ -14,7 +14,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path("results/demo/test_latest")
-SMALL = ["--netG", "resnet_4blocks", "--ngf", "16", "--ndf", "16", "--load_size", "72", "--crop_size", "64",
+TRAIN_FLAGS = ["--netG", "resnet_4blocks", "--ngf", "16", "--ndf", "16", "--load_size", "72", "--crop_size", "64",
          "--n_epochs", "4", "--n_epochs_decay", "4", "--print_freq", "32", "--num_threads", "0"]  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def run(script, *argv):
         sys.exit(code)
 
 
-def untouched():
+def identity_l1():
     """Return the mean of |real_A - real_B| over the test pictures, in units of [-1, 1]: what doing nothing gives."""
     files = [[f, f.with_name(f.name.replace("real_A", "real_B"))] for f in RESULTS.glob("images/*_real_A.png")]
     differences = [np.subtract(*(np.asarray(Image.open(f), np.float64) for f in pair)) for pair in files]
@@ -34,9 +34,9 @@ def untouched():
 
 def main(extra):
     """Train, test, and print the pages' addresses."""
-    run("train.py", "--dataroot", "demo", "--model", "cycle_gan", "--name", "demo", "--overwrite", *SMALL, *extra)
+    run("train.py", "--dataroot", "demo", "--model", "cycle_gan", "--name", "demo", "--overwrite", *TRAIN_FLAGS, *extra)
     run("test.py", "--dataroot", "demo", "--name", "demo", "--dataset_mode", "aligned")
-    ours, nothing = json.loads((RESULTS / "metrics.json").read_text())["mean"]["L1"], untouched()
+    ours, nothing = json.loads((RESULTS / "metrics.json").read_text())["mean"]["L1"], identity_l1()
     print(f"mean |fake_B - true B| = {ours:.4f}, mean |real_A - true B| = {nothing:.4f}: ratio {ours / nothing:.2f}")
     for page in ("checkpoints/demo/web/index.html", RESULTS / "index.html"):
         print("look:", Path(page).resolve().as_uri())

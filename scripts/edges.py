@@ -14,23 +14,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command, positive
 from data.prepare import lossless
-from data.prepare.batch import Task, carry_out
-from data.prepare.canny import drawn, edges
-from data.prepare.pairs import FORMATS, apart, pictures
+from data.prepare.batch import Task, run_tasks
+from data.prepare.canny import detect_edges, draw_edges
+from data.prepare.pairs import FORMATS, check_folders_apart, list_images
 from util.errors import OptionError
 
 
-def draw(source: Path, path: Path, o) -> None:
+def write_pair(source: Path, path: Path, o) -> None:
     """Write the drawing of one photograph, beside it unless --only_edges."""
-    photo = lossless.read(source)
-    mask = edges(lossless.eight_bits(photo, source), o.sigma, o.low, o.high, o.min_length)
-    lines = lossless.Exact(drawn(mask, o.line_width), o.format)
+    photo = lossless.read_image(source)
+    mask = detect_edges(lossless.to_rgb8(photo, source), o.sigma, o.low, o.high, o.min_length)
+    lines = lossless.LosslessImage(draw_edges(mask, o.line_width), o.format)
     if not o.only_edges:  # black and white are the same under any profile
-        lines = lossless.side_by_side(replace(lines, profile=photo.profile), photo, str(source))
-    lossless.write(lines, path, o.format)
+        lines = lossless.join_side_by_side(replace(lines, profile=photo.profile), photo, str(source))
+    lossless.write_image(lines, path, o.format)
 
 
 def main(argv, report):
@@ -51,18 +51,18 @@ def main(argv, report):
                          "(default: %(default)s)")  # fmt: skip
     command.add_argument("--format", choices=("png", "jpg"), default="png", help="(default: %(default)s)")
     command.add_batch_flags()
-    o = command.read(argv)
+    o = command.parse_argv(argv)
     if not (0 <= o.low <= o.high <= 1 and 0 < o.sigma <= 100):
         why = f"{o.sigma:g}, {o.low:g} and {o.high:g} are out of range"
         raise OptionError("options", "--sigma, --low and --high", why, "give 0 < sigma <= 100, 0 <= low <= high <= 1")
-    apart(o, "input", "output")
+    check_folders_apart(o, "input", "output")
     o.format = FORMATS[o.format]
     tasks = []
-    for path in pictures(o.input):
+    for path in list_images(o.input):
         target = Path(o.output, path).with_suffix(lossless.SUFFIXES[o.format])
-        tasks.append(Task(target, Path(o.input, path), partial(draw, Path(o.input, path), o=o)))
-    carry_out(tasks, o, Path(o.output))
+        tasks.append(Task(target, Path(o.input, path), partial(write_pair, Path(o.input, path), o=o)))
+    run_tasks(tasks, o, Path(o.output))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

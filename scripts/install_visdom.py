@@ -15,18 +15,18 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-TORNADO = "tornado<6.6"  # from 6.6 on, visdom's pages answer 403
-CHECK = "import tornado, visdom.server.run_server; assert tornado.version_info < (6, 6), tornado.version"
+TORNADO_REQUIREMENT = "tornado<6.6"  # from 6.6 on, visdom's pages answer 403
+IMPORT_CHECK = "import tornado, visdom.server.run_server; assert tornado.version_info < (6, 6), tornado.version"
 
 
 def visdom_works() -> bool:
     """Return whether the visdom server can be imported, beside a tornado that it works with."""
-    return subprocess.run([sys.executable, "-c", CHECK], capture_output=True, check=False).returncode == 0
+    return subprocess.run([sys.executable, "-c", IMPORT_CHECK], capture_output=True, check=False).returncode == 0
 
 
 def install() -> str:
     """Install the visdom that fits this Python; return pip's last line of error, or "" on success."""
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", TORNADO]
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", TORNADO_REQUIREMENT]
     with tempfile.TemporaryDirectory() as folder:
         environment = dict(os.environ)
         if sys.version_info >= (3, 12):

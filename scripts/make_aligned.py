@@ -11,17 +11,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command
-from data.listing.layouts import phases
-from data.prepare.batch import Task, carry_out, some
-from data.prepare.pairs import Pair, add_joining_flags, join_tasks, pairs, pictures
-from util.errors import DataError, say
+from data.listing.layouts import list_phases
+from data.prepare.batch import Task, format_names, run_tasks
+from data.prepare.pairs import Pair, add_joining_flags, find_pairs, join_tasks, list_images
+from util.errors import DataError, print_line
 
 
-def by_order(A: Path, B: Path) -> list[Pair]:
+def pair_by_order(A: Path, B: Path) -> list[Pair]:
     """Return pairs of sorted names, named after A; DataError if there are not as many of both."""
-    sides = pictures(A), pictures(B)
+    sides = list_images(A), list_images(B)
     if len(sides[0]) != len(sides[1]):
         why = f"hold {len(sides[0])} and {len(sides[1])} pictures"
         raise DataError("folders", f"{A} and {B}", why, "remove those without a partner, or leave out --by_order")
@@ -37,24 +37,24 @@ def main(argv, report):
     command.add_argument("--by_order", action="store_true", help="pair the first of A with the first of B, and so on")
     add_joining_flags(command)
     command.add_batch_flags()
-    o = command.read(argv)
+    o = command.parse_argv(argv)
     root = Path(o.dataroot)
-    found_in = phases(str(root), ["sides"])
-    if not found_in:
-        beside = some(sorted(path.name for path in root.iterdir())) if root.is_dir() else "no such folder"
-        why = f"holds neither trainA nor testA ({beside or 'it is empty'})"
+    phases_found = list_phases(str(root), ["sides"])
+    if not phases_found:
+        contents = format_names(sorted(path.name for path in root.iterdir())) if root.is_dir() else "no such folder"
+        why = f"holds neither trainA nor testA ({contents or 'it is empty'})"
         raise DataError("folder", root, why, "give the folder above them, or use scripts/combine_A_and_B.py")
     output = Path(o.output or root)
     tasks: list[Task] = []
     left_out: list[str] = []
-    for phase in found_in:
+    for phase in phases_found:
         A, B = root / f"{phase}A", root / f"{phase}B"
-        found = by_order(A, B) if o.by_order else pairs(A, B, o.use_AB, o.allow_missing)
-        say(f"{phase}: {len(found)} pairs, the first {found[0].A.name} and {found[0].B.name}")
-        made, bad = join_tasks(found, output / phase, o)
-        tasks, left_out = tasks + made, left_out + bad
-    carry_out(tasks, o, output, left_out)
+        phase_pairs = pair_by_order(A, B) if o.by_order else find_pairs(A, B, o.use_AB, o.allow_missing)
+        print_line(f"{phase}: {len(phase_pairs)} pairs, the first {phase_pairs[0].A.name} and {phase_pairs[0].B.name}")
+        phase_tasks, phase_left_out = join_tasks(phase_pairs, output / phase, o)
+        tasks, left_out = tasks + phase_tasks, left_out + phase_left_out
+    run_tasks(tasks, o, output, left_out)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

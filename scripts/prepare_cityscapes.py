@@ -13,46 +13,49 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command, size
 from data.prepare import lossless
-from data.prepare.batch import Task, carry_out, some
+from data.prepare.batch import Task, format_names, run_tasks
 from data.prepare.pairs import FORMATS, Pair
-from util.errors import DataError, say
+from util.errors import DataError, print_line
 
 PHASES = {"train": "train", "val": "test"}  # theirs: ours; the labels of their test are not public
-PHOTO, LABELS = "_leftImg8bit.png", "_gtFine_color.png"
+PHOTO_SUFFIX, LABELS_SUFFIX = "_leftImg8bit.png", "_gtFine_color.png"
 
 
-def found(photos: Path, labels: Path, phase: str) -> list[Pair]:
+def find_pairs(photos: Path, labels: Path, phase: str) -> list[Pair]:
     """Return the pairs of a phase of Cityscapes, in order of name; DataError naming what has no partner."""
     sides = []
-    for root, ending in ((photos, PHOTO), (labels, LABELS)):
+    for root, ending in ((photos, PHOTO_SUFFIX), (labels, LABELS_SUFFIX)):
         folder = root / phase
         side = {path.name.removesuffix(ending): path for path in sorted(folder.glob("*/*" + ending))}
         if not side:
-            inside = some(sorted(path.name for path in root.iterdir())) if root.is_dir() else "no such folder"
+            inside = format_names(sorted(path.name for path in root.iterdir())) if root.is_dir() else "no such folder"
             why = f"holds no CITY/*{ending} ({root} has {inside or 'nothing'})"
             raise DataError("folder", folder, why, "unpack Cityscapes' zip files, and give the folders they made")
         sides.append(side)
-    lonely = sorted(sides[0].keys() ^ sides[1].keys())
-    if lonely:
-        why = f"{len(lonely)} have a photograph or labels only: {some(lonely)}"
+    unpaired = sorted(sides[0].keys() ^ sides[1].keys())
+    if unpaired:
+        why = f"{len(unpaired)} have a photograph or labels only: {format_names(unpaired)}"
         raise DataError("folders", f"{photos / phase} and {labels / phase}", why, "unpack both zip files again")
     return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
 
 
-def small(path: Path, o, resample: str) -> lossless.Exact:
+def read_resized(path: Path, o, resample: str) -> lossless.LosslessImage:
     """Return a picture at the size asked for, without alpha, which Cityscapes' labels have and nobody means."""
-    whole = lossless.read(path)
-    return lossless.scaled(lossless.Exact(whole.values[..., :3], whole.format), o.size, resample)
+    image = lossless.read_image(path)
+    return lossless.resize(lossless.LosslessImage(image.values[..., :3], image.format), o.size, resample)
 
 
-def write(pair: Pair, path: Path, o, shows: str) -> None:
+def write_picture(pair: Pair, path: Path, o, content: str) -> None:
     """Write A, B, or both side by side."""
-    photo, labels = (partial(small, one, o, how) for one, how in ((pair.A, "bicubic"), (pair.B, o.resample_labels)))
-    made = {"A": photo, "B": labels}.get(shows) or (lambda: lossless.side_by_side(photo(), labels(), pair.name))
-    lossless.write(made(), path, o.format, quality=100)
+    photo, labels = (
+        partial(read_resized, one, o, how) for one, how in ((pair.A, "bicubic"), (pair.B, o.resample_labels))
+    )
+    make_image = {"A": photo, "B": labels}.get(content)
+    image = make_image() if make_image else lossless.join_side_by_side(photo(), labels(), pair.name)
+    lossless.write_image(image, path, o.format, quality=100)
 
 
 def main(argv, report):
@@ -62,24 +65,24 @@ def main(argv, report):
     command.add_argument("--leftImg8bit_dir", required=True, metavar="FOLDER", help="holds train and val, with photos")
     command.add_argument("--output_dir", required=True, metavar="FOLDER", help="where train, trainA, ... go")
     command.add_argument("--size", type=size, default=(256, 256), metavar="WxH", help="of each half (default: 256)")
-    command.add_argument("--resample_labels", choices=tuple(lossless.FILTERS), default="bicubic",
+    command.add_argument("--resample_labels", choices=tuple(lossless.RESAMPLE_FILTERS), default="bicubic",
                          help="bicubic mixes colours at borders, as in published results; nearest does not "
                          "(default: %(default)s)")  # fmt: skip
     command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg is of quality 100 "
                          "(default: %(default)s)")  # fmt: skip
     command.add_batch_flags()
-    o = command.read(argv)
+    o = command.parse_argv(argv)
     o.format, suffix = FORMATS[o.format], "." + o.format
     tasks = []
-    for phase, ours in PHASES.items():
-        pairs = found(Path(o.leftImg8bit_dir), Path(o.gtFine_dir), phase)
-        say(f"{phase}: {len(pairs)} pairs")
+    for phase, our_phase in PHASES.items():
+        pairs = find_pairs(Path(o.leftImg8bit_dir), Path(o.gtFine_dir), phase)
+        print_line(f"{phase}: {len(pairs)} pairs")
         for pair in pairs:
-            for shows in ("", "A", "B"):
-                target = Path(o.output_dir, ours + shows, pair.name + suffix)
-                tasks.append(Task(target, pair.A, partial(write, pair, o=o, shows=shows)))
-    carry_out(tasks, o, Path(o.output_dir))
+            for content in ("", "A", "B"):
+                target = Path(o.output_dir, our_phase + content, pair.name + suffix)
+                tasks.append(Task(target, pair.A, partial(write_picture, pair, o=o, content=content)))
+    run_tasks(tasks, o, Path(o.output_dir))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

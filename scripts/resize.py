@@ -11,14 +11,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command, positive, size
 from data.prepare import lossless
-from data.prepare.batch import Task, carry_out
-from data.prepare.pairs import FORMATS, apart, heads, pictures, suffix
+from data.prepare.batch import Task, run_tasks
+from data.prepare.pairs import FORMATS, check_folders_apart, list_images, output_suffix, read_headers
 
 
-def wanted(width: int, height: int, o) -> tuple[int, int]:
+def target_size(width: int, height: int, o) -> tuple[int, int]:
     """Return the new size of a picture of width x height."""
     if o.size:
         return o.size
@@ -28,9 +28,13 @@ def wanted(width: int, height: int, o) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def scale(source: Path, path: Path, kind: str, to: tuple[int, int], resample: str) -> None:
+def write_resized(source: Path, path: Path, file_format: str, new_size: tuple[int, int], resample: str) -> None:
     """Write one picture at its new size."""
-    lossless.write(lossless.scaled(lossless.read(source, indexed=resample == "nearest"), to, resample), path, kind)
+    lossless.write_image(
+        lossless.resize(lossless.read_image(source, indexed=resample == "nearest"), new_size, resample),
+        path,
+        file_format,
+    )
 
 
 def main(argv, report):
@@ -38,29 +42,39 @@ def main(argv, report):
     command = Command(__file__, __doc__)
     command.add_argument("--input", required=True, metavar="FOLDER", help="the pictures")
     command.add_argument("--output", required=True, metavar="FOLDER", help="where the scaled ones go")
-    how = command.add_mutually_exclusive_group(required=True)
-    how.add_argument("--size", type=size, metavar="WxH", help="256 or 512x256 (width x height), whatever the shape was")
-    how.add_argument("--short_side", type=positive, metavar="N", help="the shorter side, the other in proportion")
-    how.add_argument("--long_side", type=positive, metavar="N", help="the longer side, the other in proportion")
+    size_flags = command.add_mutually_exclusive_group(required=True)
+    size_flags.add_argument(
+        "--size", type=size, metavar="WxH", help="256 or 512x256 (width x height), whatever the shape was"
+    )
+    size_flags.add_argument(
+        "--short_side", type=positive, metavar="N", help="the shorter side, the other in proportion"
+    )
+    size_flags.add_argument("--long_side", type=positive, metavar="N", help="the longer side, the other in proportion")
     command.add_argument(
-        "--resample", choices=tuple(lossless.FILTERS), default="bicubic", help="(default: %(default)s)"
+        "--resample", choices=tuple(lossless.RESAMPLE_FILTERS), default="bicubic", help="(default: %(default)s)"
     )
     command.add_argument("--only_shrink", action="store_true", help="with a side: leave smaller pictures their size")
     command.add_argument("--format", choices=("keep", *FORMATS), default="keep",
                          help="of the new files (default: %(default)s)")  # fmt: skip
     command.add_batch_flags()
-    o = command.read(argv)
-    apart(o, "input", "output")
-    known, bad = heads([Path(o.input, path) for path in pictures(o.input)], o)
+    o = command.parse_argv(argv)
+    check_folders_apart(o, "input", "output")
+    headers, unreadable = read_headers([Path(o.input, path) for path in list_images(o.input)], o)
     tasks = []
-    for source, head in known.items():
-        kind = head.format if o.format == "keep" else FORMATS[o.format]
+    for source, header in headers.items():
+        file_format = header.format if o.format == "keep" else FORMATS[o.format]
         target = Path(o.output, source.relative_to(o.input))
-        target = target.with_suffix(suffix(source, head, kind, o.format))
-        to = wanted(head.width, head.height, o)
-        tasks.append(Task(target, source, partial(scale, source, kind=kind, to=to, resample=o.resample)))
-    carry_out(tasks, o, Path(o.output), [f"{path}: {problem.args[2]}" for path, problem in bad.items()])
+        target = target.with_suffix(output_suffix(source, header, file_format, o.format))
+        new_size = target_size(header.width, header.height, o)
+        tasks.append(
+            Task(
+                target,
+                source,
+                partial(write_resized, source, file_format=file_format, new_size=new_size, resample=o.resample),
+            )
+        )
+    run_tasks(tasks, o, Path(o.output), [f"{path}: {problem.args[2]}" for path, problem in unreadable.items()])
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

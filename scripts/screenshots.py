@@ -13,10 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from displays.visdom_server import answers
+from displays.visdom_server import is_visdom_running
 
-SMALL = ["--dataroot", "demo", "--gpu_ids", "-1", "--ngf", "12", "--ndf", "12", "--load_size", "72", "--crop_size",
-         "64", "--print_freq", "8", "--overwrite", "--no_progress", "--n_epochs_decay", "4"]  # fmt: skip
+TRAIN_FLAGS = ["--dataroot", "demo", "--gpu_ids", "-1", "--ngf", "12", "--ndf", "12", "--load_size", "72",
+               "--crop_size", "64", "--print_freq", "8", "--overwrite", "--no_progress", "--n_epochs_decay",
+               "4"]  # fmt: skip
 RUNS = {  # name: flags of train.py
     "balls": ["--model", "pix2pix", "--netG", "unet_64", "--n_epochs", "8"],
     "balls_wgangp": ["--model", "pix2pix", "--netG", "unet_64", "--gan_mode", "wgangp", "--n_epochs", "8"],
@@ -42,7 +43,7 @@ PAGES = {  # picture: page, from the folder of the runs
     "cgan_training": "checkpoints/shapes/web/index.html",
     "compare": "results/compare/index.html",
 }
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]  # fmt: skip
 
 
@@ -57,12 +58,12 @@ def make_runs(folder):
     """Train and test everything that is looked at."""
     for name, flags in RUNS.items():
         live = ["--start_visdom", "--display_freq", "64"] if name == "balls" else ["--display_id", "0"]
-        run(folder, "train.py", *SMALL, *flags, "--name", name, *live)
+        run(folder, "train.py", *TRAIN_FLAGS, *flags, "--name", name, *live)
         run(folder, "test.py", "--name", name, *(["--num_samples", "40"] if name == "shapes" else []))
     run(folder, "scripts/compare.py", "balls", "balls_wgangp", "--output", "results/compare")
 
 
-def look(browser, address, out, name):
+def take_screenshots(browser, address, out, name):
     """Take a picture of one address in every width and colour scheme; print what the page complained of."""
     for scheme in ("light", "dark"):
         for width in (1280, 390):
@@ -90,11 +91,11 @@ def main():
 
     make_runs(runs)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         for name, page in PAGES.items():
-            look(browser, (runs / page).resolve().as_uri(), out, name)
-        if answers("http://localhost:8097"):
-            look(browser, "http://localhost:8097/env/main", out, "visdom")
+            take_screenshots(browser, (runs / page).resolve().as_uri(), out, name)
+        if is_visdom_running("http://localhost:8097"):
+            take_screenshots(browser, "http://localhost:8097/env/main", out, "visdom")
         else:
             print("visdom: no server answers at port 8097, so no picture of it")
         browser.close()

@@ -15,16 +15,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command
-from data.prepare.batch import Task, carry_out
-from data.prepare.pairs import apart, pictures, share
-from util.errors import DataError, OptionError, say
+from data.prepare.batch import Task, run_tasks
+from data.prepare.pairs import check_folders_apart, hash_fraction, list_images
+from util.errors import DataError, OptionError, print_line
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
-def options(argv):
+def parse_args(argv):
     """Return the options of a command line; raise OptionError."""
     command = Command(__file__, __doc__)
     command.add_argument("--input", required=True, metavar="FOLDER", help="the pictures")
@@ -37,11 +37,11 @@ def options(argv):
                          "cat_002.png; '^[^/]+' for one folder a patient")  # fmt: skip
     command.add_argument("--suffix", default="", metavar="TEXT", help="A makes trainA, valA and testA, for CycleGAN")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="another one is another split")
-    how = command.add_mutually_exclusive_group()
-    how.add_argument("--move", action="store_true", help="move the files; the default is to copy them")
-    how.add_argument("--link", action="store_true", help="make symbolic links, which take no room on the disk")
+    transfer = command.add_mutually_exclusive_group()
+    transfer.add_argument("--move", action="store_true", help="move the files; the default is to copy them")
+    transfer.add_argument("--link", action="store_true", help="make symbolic links, which take no room on the disk")
     command.add_batch_flags()
-    o = command.read(argv)
+    o = command.parse_argv(argv)
     if not (0 <= o.train <= 1 and 0 <= o.val <= 1 and o.train + o.val <= 1 + 1e-9):
         why = f"{o.train:g} and {o.val:g} are no shares of one whole"
         raise OptionError("options", "--train and --val", why, "give two numbers from 0 to 1, of a sum up to 1")
@@ -51,11 +51,11 @@ def options(argv):
         o.group = re.compile(o.group)
     except re.error as problem:
         raise OptionError("option", "--group", f"is no regular expression ({problem})", "see --help") from problem
-    apart(o, "input", "output")
+    check_folders_apart(o, "input", "output")
     return o
 
 
-def key(path: Path, group: re.Pattern) -> str | None:
+def split_key(path: Path, group: re.Pattern) -> str | None:
     """Return what decides where a picture goes, its name or its group's; None if --group matches nothing in it."""
     if not group.pattern:
         return path.with_suffix("").as_posix()
@@ -63,50 +63,50 @@ def key(path: Path, group: re.Pattern) -> str | None:
     return match and (match[1] if group.groups else match[0])
 
 
-def part_of(name: str, o) -> str:
+def assign_split(name: str, o) -> str:
     """Return train, val or test for a picture's or group's name."""
-    at = share(name, o.seed)
-    return "train" if at < o.train else "val" if at < o.train + o.val else "test"
+    position = hash_fraction(name, o.seed)
+    return "train" if position < o.train else "val" if position < o.train + o.val else "test"
 
 
 def _copy(source: Path, target: Path, path: Path) -> None:
     shutil.copy2(source, path)
 
 
-def _second_name(source: Path, target: Path, path: Path) -> None:
+def _hard_link(source: Path, target: Path, path: Path) -> None:
     try:
         os.link(source, path)  # what is moved has two names until the first one goes
     except OSError:  # another disk, or one without hard links
         shutil.copy2(source, path)
 
 
-def _link(source: Path, target: Path, path: Path) -> None:
+def _symlink(source: Path, target: Path, path: Path) -> None:
     os.symlink(os.path.relpath(source.resolve(), target.parent.resolve()), path)
 
 
 def main(argv, report):
     """Sort the pictures by their names' hashes, and copy, move or link them."""
-    o = options(argv)
-    found = pictures(o.input)
-    keys = {path: name for path in found if (name := key(path, o.group)) is not None}
-    if len(keys) < len(found):
-        lost = next(path for path in found if path not in keys)
-        why = f"matches nothing in {len(found) - len(keys)} of {len(found)} names, such as {lost}"
+    o = parse_args(argv)
+    paths = list_images(o.input)
+    keys = {path: name for path in paths if (name := split_key(path, o.group)) is not None}
+    if len(keys) < len(paths):
+        unmatched = next(path for path in paths if path not in keys)
+        why = f"matches nothing in {len(paths) - len(keys)} of {len(paths)} names, such as {unmatched}"
         raise OptionError("option", "--group", why, "widen it")
     counts: Counter[str] = Counter()
     tasks = []
-    for path in found:
-        part, source = part_of(keys[path], o), Path(o.input, path)
-        target = Path(o.output, part + o.suffix, path)
-        counts[part] += 1
-        write = partial(_link if o.link else _second_name if o.move else _copy, source, target)
-        tasks.append(Task(target, source, write, moves=o.move))
+    for path in paths:
+        split, source = assign_split(keys[path], o), Path(o.input, path)
+        target = Path(o.output, split + o.suffix, path)
+        counts[split] += 1
+        write = partial(_symlink if o.link else _hard_link if o.move else _copy, source, target)
+        tasks.append(Task(target, source, write, move_source=o.move))
     groups = f" in {len(set(keys.values()))} groups" if o.group.pattern else ""
-    say(f"{len(found)} pictures{groups}: " + ", ".join(f"{part} {counts[part]}" for part in PARTS))
+    print_line(f"{len(paths)} pictures{groups}: " + ", ".join(f"{split} {counts[split]}" for split in SPLITS))
     if not counts["train"] and o.train:
-        raise DataError("folder", o.input, f"no picture of {len(found)}{groups} falls to train", "use another --seed")
-    carry_out(tasks, o, Path(o.output))
+        raise DataError("folder", o.input, f"no picture of {len(paths)}{groups} falls to train", "use another --seed")
+    run_tasks(tasks, o, Path(o.output))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

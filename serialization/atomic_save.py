@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from serialization.safe_load import check
+from serialization.safe_load import check_file
 from util import disk_space
 from util.atomic_write import sync_folder
 from util.errors import CheckpointError, EnvironmentFault, first_line
@@ -22,12 +22,12 @@ def write_atomically(path: Path, thing: Any, read_back: bool = False) -> None:
     read_back: look through what was written before it takes the target's place.
     """
     try:
-        disk_space.twice(partial(_write_and_flush, path, thing, read_back), path)
+        disk_space.retry_when_full(partial(_write_and_flush, path, thing, read_back), path)
     except CheckpointError as problem:
         why = f"reads back otherwise than it was written: {problem.args[2]}"
         raise EnvironmentFault("file", path, why, "check the disk, and what plug-ins keep in their state") from problem
     except OSError as problem:
-        raise disk_space.fault(path, problem, disk_space.size_of(thing)) from problem
+        raise disk_space.write_error(path, problem, disk_space.tensor_bytes(thing)) from problem
 
 
 def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
@@ -38,7 +38,7 @@ def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
             file.flush()
             os.fsync(file.fileno())
         if read_back:
-            check(beside)
+            check_file(beside)
         os.replace(beside, path)
         sync_folder(path.parent)
     except BaseException as problem:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from serialization.atomic_save import write_atomically
-from serialization.safe_load import read
-from serialization.weight_files import not_finite
+from serialization.safe_load import load_file
+from serialization.weight_files import find_non_finite
 from util.errors import CheckpointError
 
-FORMAT = 1
+STATE_FORMAT = 1
 
 
 def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> list[str]:
@@ -21,15 +21,15 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> lis
     line for each old state that could not be removed; EnvironmentFault if the new one cannot be written.
     """
     path = folder / f"state_{step:09d}.pt"
-    write_atomically(path, {"format": FORMAT, **state}, read_back=True)
+    write_atomically(path, {"format": STATE_FORMAT, **state}, read_back=True)
     files = state_files(folder)
-    kept = sorted(number for number in files if number <= step)[-keep:]
+    newest = sorted(number for number in files if number <= step)[-keep:]
     notes = []
     for number, old in files.items():
         try:
             if number > step:
                 os.replace(old, old.with_suffix(".superseded"))
-            elif number not in kept:
+            elif number not in newest:
                 old.unlink(missing_ok=True)
         except OSError as problem:  # the new state is safe: an old one too many is no reason to stop
             notes.append(f"note: old state {old} cannot be removed ({problem.strerror}); it can be deleted by hand")
@@ -38,8 +38,8 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> lis
 
 def state_files(folder: Path) -> dict[int, Path]:
     """Return {step: path} of a run's state files."""
-    found = {p: re.fullmatch(r"state_(\d{9,})\.pt", p.name) for p in folder.glob("state_*.pt")}
-    return {int(match[1]): p for p, match in found.items() if match}
+    matches = {p: re.fullmatch(r"state_(\d{9,})\.pt", p.name) for p in folder.glob("state_*.pt")}
+    return {int(match[1]): p for p, match in matches.items() if match}
 
 
 def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
@@ -50,16 +50,16 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     notes: list[str] = []
     for _, path in sorted(state_files(folder).items(), reverse=True):
         try:
-            state = read(path)
+            state = load_file(path)
         except CheckpointError as problem:
             notes.append(f"note: {path.name} cannot be used ({problem}); falling back to the one before")
             continue
-        if not isinstance(state, dict) or type(state.get("format")) is not int or not _has_the_form(state):
+        if not isinstance(state, dict) or type(state.get("format")) is not int or not _has_valid_types(state):
             notes.append(f"note: {path.name} holds no state of a run; falling back to the one before")
-        elif state["format"] > FORMAT:
-            why = f"was written by a newer version (format {state['format']}, this one knows {FORMAT})"
+        elif state["format"] > STATE_FORMAT:
+            why = f"was written by a newer version (format {state['format']}, this one knows {STATE_FORMAT})"
             raise CheckpointError("state", path, why, "upgrade")
-        elif bad := not_finite({part: state.get(part) for part in ("model", "optimizers")}):
+        elif bad := find_non_finite({part: state.get(part) for part in ("model", "optimizers")}):
             notes.append(f"note: {path.name} holds NaN or Inf in '{bad}'; falling back to the one before")
         else:
             return state, notes
@@ -69,13 +69,13 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     return None, []
 
 
-PARTS: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
+STATE_TYPES: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
                          "generators": dict, "classes": list, "options": dict}  # fmt: skip
 
 
-def _has_the_form(state: dict[str, Any]) -> bool:
+def _has_valid_types(state: dict[str, Any]) -> bool:
     """Whether the parts of a state that are there are of the right kind."""
-    right = all(isinstance(state[part], kind) for part, kind in PARTS.items() if part in state)
+    right = all(isinstance(state[part], kind) for part, kind in STATE_TYPES.items() if part in state)
     numbers = [*state.get("history", []), *state.get("position", {}).values()] if right else [None]
     texts = [*state.get("classes", []), *state.get("options", {})] if right else []
     return all(type(n) in (int, float) for n in numbers) and all(type(text) is str for text in texts)

@@ -15,25 +15,25 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-PATIENCE = 10.0  # seconds to wait for a training that is writing these very files
+MIXED_SAVE_TIMEOUT_S = 10.0  # seconds to wait for a training that is writing these very files
 
 
 def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
     """Write PREFIX_net_NAME.pth for each network; files of one save get one time of change, its mark."""
-    weight_files.export(folder, prefix, networks)
-    files = _files(folder, prefix, networks)
+    weight_files.save_networks(folder, prefix, networks)
+    files = _weight_paths(folder, prefix, networks)
     for path in files[1:]:
         mark = files[0].stat().st_mtime_ns
         try:
             os.utime(path, ns=(mark, mark))
         except OSError as problem:  # as some network drives have it: readers wait in vain, then take what there is
-            said = f"note: {path.name} cannot be marked as saved together with the others ({problem.strerror})"
-            print(printable(said))
+            note = f"note: {path.name} cannot be marked as saved together with the others ({problem.strerror})"
+            print(printable(note))
 
 
-def newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], than: int) -> bool:
+def is_newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], since_ns: int) -> bool:
     """Whether all files of a save are there, none changed before a time in nanoseconds."""
-    return all(mark >= than for mark, _ in _stamps(_files(folder, prefix, networks)))
+    return all(mark >= since_ns for mark, _ in _file_stamps(_weight_paths(folder, prefix, networks)))
 
 
 def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
@@ -42,32 +42,32 @@ def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str 
     They are read again until nothing was replaced meanwhile and all bear the mark of one save. Files without such
     marks (copied, or the reference's) are taken as they are where no training is at work.
     """
-    files = _files(folder, which, networks)
-    until = time.monotonic() + PATIENCE
+    files = _weight_paths(folder, which, networks)
+    deadline = time.monotonic() + MIXED_SAVE_TIMEOUT_S
     while True:
-        before = _stamps(files)
+        before = _file_stamps(files)
         weight_files.load_networks(folder, which, networks, hint)
         one_save = len({mark for mark, _ in before}) == 1
-        if before == _stamps(files) and (one_save or not _at_work(folder)):
+        if before == _file_stamps(files) and (one_save or not _training_is_writing(folder)):
             return
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             names = ", ".join(path.name for path in files)
             print(printable(f"note: {names} may be of different steps: a training saves them all the time"))
             return
         time.sleep(0.02)
 
 
-def _files(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> list[Path]:
+def _weight_paths(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> list[Path]:
     return [folder / f"{prefix}_net_{name}.pth" for name in networks]
 
 
-def _stamps(files: list[Path]) -> list[tuple[int, int]]:
+def _file_stamps(files: list[Path]) -> list[tuple[int, int]]:
     """Return the mark of each file and which file it is on its disk; (0, 0) for one that is missing."""
-    found = [path.stat() if path.is_file() else None for path in files]
-    return [(state.st_mtime_ns, state.st_ino) if state else (0, 0) for state in found]
+    stats = [path.stat() if path.is_file() else None for path in files]
+    return [(state.st_mtime_ns, state.st_ino) if state else (0, 0) for state in stats]
 
 
-def _at_work(folder: Path) -> bool:
+def _training_is_writing(folder: Path) -> bool:
     """Whether a training is writing here: it holds the folder's lock, which the kernel frees however it ends."""
     if fcntl is None or not (folder / ".lock").exists():  # Windows: there is no lock of this kind
         return (folder / ".lock").exists() and not (folder / "exit.json").exists()

@@ -11,7 +11,7 @@ from serialization import mismatch, weight_files
 from util.errors import CheckpointError, printable
 
 OPTION = "option --init_from"
-Found = dict[str, tuple[Path, dict[str, Tensor]]]
+FilesByNetwork = dict[str, tuple[Path, dict[str, Tensor]]]
 
 
 def init_from(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: str) -> list[str]:
@@ -21,20 +21,20 @@ def init_from(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: s
     a run's name. Raises CheckpointError if it does not exist or nothing of it fits.
     """
     notes, fitted, reasons = [], 0, []
-    files = _files(source, networks, checkpoints_dir)
+    files = _read_sources(source, networks, checkpoints_dir)
     for name, net in networks.items():
         if name not in files:
             notes.append(f"{name}: new, {source} has no weights for it")
             continue
         path, state = files[name]
         own = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
-        state = weight_files.renamed(state, own)
-        fits = {k: v for k, v in state.items() if k in own and _takes(own[k], v)}
+        state = weight_files.rename_keys(state, own)
+        fits = {k: v for k, v in state.items() if k in own and _can_copy(own[k], v)}
         net.load_state_dict(fits, strict=False)
         fitted += len(fits)
         counts = f"{len(fits)} tensors loaded, {len(own) - len(fits)} new, {len(state) - len(fits)} skipped"
         notes.append(f"{name}: {counts}, from {path.name}")
-        if len(fits) < max(len(own), len(state)) and (why := _why(net, own, state)):
+        if len(fits) < max(len(own), len(state)) and (why := _mismatch_text(net, own, state)):
             reasons.append(why)
             if 2 * len(fits) < len(own):
                 notes.append(f"warning: most of {name} does not come from {path.name}: {why}")
@@ -44,42 +44,43 @@ def init_from(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: s
     return notes
 
 
-def _takes(own: Tensor, value: Tensor) -> bool:
-    return mismatch.same_kind(own, value) and not mismatch.too_large(own, value)
+def _can_copy(own: Tensor, value: Tensor) -> bool:
+    return mismatch.is_assignable(own, value) and not mismatch.overflows(own, value)
 
 
-def _why(net: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
+def _mismatch_text(net: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
     """Return the first misfitting key with both shapes, and the flags that would fit; "" if only its range is wrong."""
-    told = mismatch.explained(net, state)
-    differs = mismatch.difference(own, state)
-    return printable(f"{differs}; {told}" if differs and told else differs)
+    hint = mismatch.explain_mismatch(net, state)
+    difference = mismatch.first_difference(own, state)
+    return printable(f"{difference}; {hint}" if difference and hint else difference)
 
 
-def _files(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: str) -> Found:
+def _read_sources(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: str) -> FilesByNetwork:
     if re.match(r"\w+://", source):
         raise CheckpointError(OPTION, source, "is a URL, not a file", "download it, and give the file")
     path = Path(source)
     if re.fullmatch(r"state_\d+\.pt", path.name) and path.is_file():
         raise CheckpointError(OPTION, source, "is the state of a whole run", f"give its folder: {path.parent}")
     if path.exists() and not path.is_dir():
-        state = weight_files.weights(path)
-        return {_target(path, state, networks): (path, state)}
+        state = weight_files.load_weights(path)
+        return {_best_network(path, state, networks): (path, state)}
     folders = [f for f in (path, Path(checkpoints_dir) / source) if f.is_dir()]
     folder = next((f for f in folders if any(f.glob("*.pth"))), folders[0] if folders else None)
     if folder is None:
         why = f"there is no such file and no such run in {checkpoints_dir}"
-        raise CheckpointError(OPTION, source, why, _meant(source, Path(checkpoints_dir)))
-    found = {name: folder / f"latest_net_{name}.pth" for name in networks}
-    found = {name: file for name, file in found.items() if file.is_file()}
-    if not found and (folder / "latest_net_G.pth").is_file():  # a lone generator
-        return _files(str(folder / "latest_net_G.pth"), networks, checkpoints_dir)
-    if not found:
-        why = f"holds no latest_net_{' or '.join(networks)}.pth, but {weight_files.listing(folder) or 'no .pth files'}"
+        raise CheckpointError(OPTION, source, why, _suggest_source(source, Path(checkpoints_dir)))
+    paths = {name: folder / f"latest_net_{name}.pth" for name in networks}
+    paths = {name: file for name, file in paths.items() if file.is_file()}
+    if not paths and (folder / "latest_net_G.pth").is_file():  # a lone generator
+        return _read_sources(str(folder / "latest_net_G.pth"), networks, checkpoints_dir)
+    if not paths:
+        others = weight_files.file_list_text(folder) or "no .pth files"
+        why = f"holds no latest_net_{' or '.join(networks)}.pth, but {others}"
         raise CheckpointError(OPTION, source, why, "name one of its .pth files")
-    return {name: (file, weight_files.weights(file)) for name, file in found.items()}
+    return {name: (file, weight_files.load_weights(file)) for name, file in paths.items()}
 
 
-def _meant(source: str, checkpoints_dir: Path) -> str:
+def _suggest_source(source: str, checkpoints_dir: Path) -> str:
     """Return the remedy for a source that does not exist: what of a like name there is."""
     within = checkpoints_dir / source
     if within.is_file():
@@ -87,16 +88,16 @@ def _meant(source: str, checkpoints_dir: Path) -> str:
     folders = [f for f in (Path(source).parent, within.parent) if source.endswith((".pth", ".pt")) and f.is_dir()]
     files = {p.name: p for folder in folders for p in folder.glob("*.pth")}
     runs = {p.name: p for p in checkpoints_dir.glob("*") if any(p.glob("*.pth"))} if not files else {}
-    there = files or runs
-    if not there:
+    candidates = files or runs
+    if not candidates:
         return "give a .pth file, or a run's folder or name"
-    near = difflib.get_close_matches(Path(source).name, there, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(Path(source).name, candidates, n=1, cutoff=0.5)
     if near:
-        return f"did you mean {there[near[0]] if files else near[0]}?"
-    return f"there are {', '.join(sorted(there)[:12])}"
+        return f"did you mean {candidates[near[0]] if files else near[0]}?"
+    return f"there are {', '.join(sorted(candidates)[:12])}"
 
 
-def _target(path: Path, state: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> str:
+def _best_network(path: Path, state: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> str:
     """Return the network a lone file is meant for: the one it names, else the one most of it fits."""
     named = re.fullmatch(r".*_net_(\w+)", path.stem)
     if named and named[1] in networks:
@@ -104,6 +105,6 @@ def _target(path: Path, state: Mapping[str, Tensor], networks: Mapping[str, nn.M
 
     def fitting(name: str) -> int:
         own = networks[name].state_dict()
-        return sum(k in own and own[k].shape == v.shape for k, v in weight_files.renamed(state, own).items())
+        return sum(k in own and own[k].shape == v.shape for k, v in weight_files.rename_keys(state, own).items())
 
     return max(networks, key=fitting)

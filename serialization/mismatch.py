@@ -8,61 +8,59 @@ from torch import Tensor, nn
 
 from util.size import Size
 
-SHAPING = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "padding", "input_nc",
+ARCHITECTURE_FLAGS = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "padding", "input_nc",
            "output_nc", "crop_size")  # fmt: skip
 
 
-def difference(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+def first_difference(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
     """Return the first key in which weights differ, with what each side has of it; "" if they fit."""
-    for key in [*own, *(key for key in theirs if key not in own)]:
-        have, want = (_about(state[key]) if key in state else ("absent", "") for state in (theirs, own))
+    for key in [*own, *(key for key in weights if key not in own)]:
+        have, want = (_describe(state[key]) if key in state else ("absent", "") for state in (weights, own))
         if have != want:
             which = 0 if have[0] != want[0] else 1  # the shape, else the kind of numbers
             return f"'{str(key)[:100]}' is {have[which]} in the file and {want[which]} in the network"
     return ""
 
 
-def same_kind(own: Tensor, theirs: Tensor) -> bool:
+def is_assignable(own: Tensor, value: Tensor) -> bool:
     """Whether a tensor can take another's values: of one shape, and both whole numbers, or fractions, or complex."""
-    return own.shape == theirs.shape and _numbers(own) == _numbers(theirs)
+    return own.shape == value.shape and _number_kind(own) == _number_kind(value)
 
 
-def too_large(own: Tensor, theirs: Tensor) -> bool:
+def overflows(own: Tensor, value: Tensor) -> bool:
     """Whether finite values become Inf in a tensor of smaller range."""
-    if not (own.is_floating_point() and theirs.is_floating_point() and theirs.numel()):
+    if not (own.is_floating_point() and value.is_floating_point() and value.numel()):
         return False
     limit = torch.finfo(own.dtype).max
-    return torch.finfo(theirs.dtype).max > limit and bool(theirs.abs().max() > limit)
+    return torch.finfo(value.dtype).max > limit and bool(value.abs().max() > limit)
 
 
-def explained(net: nn.Module, theirs: Mapping[str, Tensor]) -> str:
-    """Return why weights do not fit a network, in the network's own words (`explain_misfit`); "" if it has none."""
-    explain = getattr(net, "explain_misfit", None)
-    return explain(theirs) if callable(explain) else ""
+def explain_mismatch(net: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Return why weights do not fit a network, in the network's own words (`explain_mismatch`); "" if it has none."""
+    explain = getattr(net, "explain_mismatch", None)
+    return explain(weights) if callable(explain) else ""
 
 
-def leave_out(o: Any, saved: Mapping[str, Any]) -> str:
+def flags_remedy(o: Any, saved: Mapping[str, Any]) -> str:
     """Return the remedy for a state that does not fit: which of the flags given to leave out."""
-    changed = [
-        name for name in saved
-        if name in o.given and not o.flags[name].meta["momentary"] and plain(getattr(o, name)) != plain(saved[name])
-    ]  # fmt: skip
-    shaping = [name for name in changed if name in SHAPING or o.flags[name].owner == o.model]
+    kept = [name for name in saved if name in o.given and not o.flags[name].meta["momentary"]]
+    changed = [name for name in kept if to_saved_value(getattr(o, name)) != to_saved_value(saved[name])]
+    shaping = [name for name in changed if name in ARCHITECTURE_FLAGS or o.flags[name].owner == o.model]
     flags = ", ".join(f"--{name}" for name in shaping)
     remedy = f"leave out {flags}" if flags else "repeat the options it was started with"
     return f"{remedy}, or start afresh with --overwrite"
 
 
-def plain(value: Any) -> Any:
+def to_saved_value(value: Any) -> Any:
     """Return an option's value as a state keeps it."""
     return str(value) if isinstance(value, Size) else list(value) if isinstance(value, tuple) else value
 
 
-def _about(value: Any) -> tuple[str, str]:
+def _describe(value: Any) -> tuple[str, str]:
     if not isinstance(value, Tensor):
         return ("no tensor", "")
-    return ("x".join(map(str, value.shape)) or "one number", _numbers(value))
+    return ("x".join(map(str, value.shape)) or "one number", _number_kind(value))
 
 
-def _numbers(value: Tensor) -> str:
+def _number_kind(value: Tensor) -> str:
     return "complex" if value.is_complex() else "fractions" if value.is_floating_point() else "whole numbers"

@@ -5,18 +5,24 @@ from pathlib import Path
 
 from util.spelling import nearest
 
-MARKS = ("options.json", "loss_log.txt", "losses.jsonl", "*.pth", "state_*.pt")  # of a folder that holds a run
+RUN_FILE_PATTERNS = (
+    "options.json",
+    "loss_log.txt",
+    "losses.jsonl",
+    "*.pth",
+    "state_*.pt",
+)  # of a folder that holds a run
 
 
-def there_are(checkpoints_dir: Path) -> list[str]:
+def list_runs(checkpoints_dir: Path) -> list[str]:
     """Return the names of all runs in a folder, in order."""
     folders = (path for path in checkpoints_dir.glob("*") if path.is_dir())
-    return sorted(folder.name for folder in folders if any(any(folder.glob(mark)) for mark in MARKS))
+    return sorted(folder.name for folder in folders if any(any(folder.glob(mark)) for mark in RUN_FILE_PATTERNS))
 
 
-def meant(name: str, there: Iterable[str]) -> str:
+def suggest_run(name: str, names: Iterable[str]) -> str:
     """Return "did you mean NAME?", or which names there are; "" if there are none."""
-    known = list(there)
+    known = list(names)
     near = nearest(name, known)
     if near and near != name:
         return f"did you mean {near}?"

@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 
 import torch
 
-from serialization.pickle_scan import LARGEST, Outline
-from serialization.pickle_types import SAVE, Refused
-from serialization.zip_scan import SMALL, Member, check_sums, members
+from serialization.pickle_scan import MAX_PICKLE_BYTES, PickleScan
+from serialization.pickle_types import SAVE_REMEDY, UnsafeFile
+from serialization.zip_scan import SMALL_MEMBERS, Member, read_members, verify_checksums
 from util.errors import CheckpointError
 
-LARGEST_FILE = 16 << 30  # bytes; the largest image GANs have 4 GB of weights
-MAGIC, PROTOCOL = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"\x80\x02M\xe9\x03."
-FOREIGN = (  # how other files begin
+MAX_FILE_BYTES = 16 << 30  # bytes; the largest image GANs have 4 GB of weights
+LEGACY_MAGIC, LEGACY_PROTOCOL = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"\x80\x02M\xe9\x03."
+FOREIGN_FORMATS = (  # how other files begin
     (rb"version https://git-lfs", "is a Git LFS pointer, not the weights", "fetch it with git lfs pull"),
     (rb"\s*<(!doctype|html|\?xml)", "is a web page, not the weights", "download it again"),
     (rb".{8}\{\"", "is a safetensors file, which is not read here", "load it and torch.save its tensors"),
@@ -35,35 +35,35 @@ FOREIGN = (  # how other files begin
 )
 
 
-def read(path: Path) -> Any:
+def load_file(path: Path) -> Any:
     """Return what a .pth or .pt file holds, on the CPU; only tensors and plain containers are ever built.
 
     Raises CheckpointError, in one line, for a missing, empty, foreign or unsafe file.
     """
-    return _through(path, load=True)
+    return _scan_and_load(path, load=True)
 
 
-def check(path: Path) -> None:
-    """Look through a file as `read` does, checksums included, without building anything. Raises CheckpointError."""
-    _through(path, load=False)
+def check_file(path: Path) -> None:
+    """Look through a file as `load_file` does, checksums included; build nothing. Raises CheckpointError."""
+    _scan_and_load(path, load=False)
 
 
-def _through(path: Path, load: bool) -> Any:
+def _scan_and_load(path: Path, load: bool) -> Any:
     try:
         if re.match(r"\w+:/+\w", str(path)):
-            raise Refused("is a URL, not a file", "download it, and give the file")
+            raise UnsafeFile("is a URL, not a file", "download it, and give the file")
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for ever
-            raise Refused("is a directory" if path.is_dir() else "is no regular file", "give a .pth file")
+            raise UnsafeFile("is a directory" if path.is_dir() else "is no regular file", "give a .pth file")
         with open(path, "rb") as file:
-            inspect(file)
+            scan_file(file)
             file.seek(0)
-            return _load(file) if load else None
+            return _torch_load(file) if load else None
     except (CheckpointError, MemoryError):
         raise
-    except Refused as refused:
-        raise CheckpointError("file", path, *refused.args) from refused
+    except UnsafeFile as unsafe:
+        raise CheckpointError("file", path, *unsafe.args) from unsafe
     except pickle.UnpicklingError as problem:
-        raise CheckpointError("file", path, "holds no weights that are safe to read", SAVE) from problem
+        raise CheckpointError("file", path, "holds no weights that are safe to read", SAVE_REMEDY) from problem
     except OSError as problem:
         raise CheckpointError("file", path, problem.strerror or "cannot be read", "check the path") from problem
     except Exception as problem:  # torch raises RuntimeError, EOFError, ValueError, KeyError and more on damage
@@ -73,68 +73,69 @@ def _through(path: Path, load: bool) -> Any:
         raise CheckpointError("file", path, why, "copy it again") from problem
 
 
-def _load(file: BinaryIO) -> Any:
+def _torch_load(file: BinaryIO) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what cannot be read raises
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def inspect(file: BinaryIO) -> Outline:
+def scan_file(file: BinaryIO) -> PickleScan:
     """Return what an open file would make, following its pickle without running it.
 
-    Refused for whatever is no plain container of dense tensors that lie in the file, whole and uncompressed. No memory
-    is taken but for names and numbers.
+    UnsafeFile for whatever is no plain container of dense tensors that lie in the file, whole and uncompressed. No
+    memory is taken but for names and numbers.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(512)
     if not start:
-        raise Refused("is empty")
-    for pattern, why, remedy in FOREIGN:
+        raise UnsafeFile("is empty")
+    for pattern, why, remedy in FOREIGN_FORMATS:
         if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
-            raise Refused(why, remedy)
-    if size > LARGEST_FILE:
-        raise Refused(f"is far too large for weights ({size >> 30} GB)", "save the state_dict() alone")
+            raise UnsafeFile(why, remedy)
+    if size > MAX_FILE_BYTES:
+        raise UnsafeFile(f"is far too large for weights ({size >> 30} GB)", "save the state_dict() alone")
     if start.startswith(b"PK"):
-        return _zipped(file, size)
+        return _scan_zip(file, size)
     if _is_tar(start):
-        raise Refused("is a tar archive", "unpack it, or save the state_dict() again with today's torch")
+        raise UnsafeFile("is a tar archive", "unpack it, or save the state_dict() again with today's torch")
     file.seek(0)
-    if not start.startswith(MAGIC):
-        raise _no_weights(file)
-    return _legacy(file, size)
+    if not start.startswith(LEGACY_MAGIC):
+        raise _not_weights_error(file)
+    return _scan_legacy(file, size)
 
 
-def _zipped(file: BinaryIO, size: int) -> Outline:
+def _scan_zip(file: BinaryIO, size: int) -> PickleScan:
     try:
-        found = members(file, size)
-    except Refused as refused:
-        raise _cut_short(file, size) or refused from None
-    if found["data.pkl"].size > LARGEST or any(found[name].size > 64 for name in SMALL if name in found):
-        raise Refused("holds far more than the names and shapes of weights", "save the state_dict() alone")
-    check_sums(file, found)
-    texts = {name: _bytes(file, found[name]) for name in ("data.pkl", *SMALL) if name in found}
+        members = read_members(file, size)
+    except UnsafeFile as unsafe:
+        raise _truncated_error(file, size) or unsafe from None
+    small = [members[name] for name in SMALL_MEMBERS if name in members]
+    if members["data.pkl"].size > MAX_PICKLE_BYTES or any(member.size > 64 for member in small):
+        raise UnsafeFile("holds far more than the names and shapes of weights", "save the state_dict() alone")
+    verify_checksums(file, members)
+    texts = {name: _member_bytes(file, members[name]) for name in ("data.pkl", *SMALL_MEMBERS) if name in members}
     if (
         texts.get("byteorder", b"little") not in (b"little", b"big")
         or not texts.get(".storage_alignment", b"1").isdigit()
     ):
-        raise Refused("is damaged (its byte order or alignment is)")
+        raise UnsafeFile("is damaged (its byte order or alignment is)")
     stream = io.BytesIO(texts["data.pkl"])
-    outline = Outline(stream)
+    scan = PickleScan(stream)
     if stream.read(1):
-        raise Refused("has something behind its pickle", SAVE)
-    stored = {name[5:]: member.size for name, member in found.items() if name.startswith("data/")}
-    if stored != {key: storage.size * storage.numel for key, storage in outline.storages.items()}:
-        raise Refused("claims other numbers of values than it holds", "save plain tensors")
-    return outline
+        raise UnsafeFile("has something behind its pickle", SAVE_REMEDY)
+    stored = {name[5:]: member.size for name, member in members.items() if name.startswith("data/")}
+    if stored != {key: storage.itemsize * storage.numel for key, storage in scan.storages.items()}:
+        raise UnsafeFile("claims other numbers of values than it holds", "save plain tensors")
+    return scan
 
 
-def _bytes(file: BinaryIO, member: Member) -> bytes:
+def _member_bytes(file: BinaryIO, member: Member) -> bytes:
     file.seek(member.start)
     return file.read(member.size)
 
 
-def _cut_short(file: BinaryIO, size: int) -> Refused | None:
+def _truncated_error(file: BinaryIO, size: int) -> UnsafeFile | None:
     """Say how much of a zip file without an end is there, if the list of its tensors is: it comes first."""
     file.seek(0)
     header = file.read(30)
@@ -145,43 +146,43 @@ def _cut_short(file: BinaryIO, size: int) -> Refused | None:
         return None
     file.seek(extra, io.SEEK_CUR)
     try:
-        whole = Outline(io.BytesIO(file.read(LARGEST))).nbytes
+        whole = PickleScan(io.BytesIO(file.read(MAX_PICKLE_BYTES))).nbytes
     except (ValueError, LookupError, TypeError):  # then nothing can be said
         return None
     if whole <= size:
         return None
-    return Refused(f"is cut short: {_megabytes(size)} of at least {_megabytes(whole)} MB are there")
+    return UnsafeFile(f"is cut short: {_megabytes(size)} of at least {_megabytes(whole)} MB are there")
 
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f}" if size >= 100_000 else f"{size / 1e6:.4f}"
 
 
-def _legacy(file: BinaryIO, size: int) -> Outline:
+def _scan_legacy(file: BinaryIO, size: int) -> PickleScan:
     """Look through a file from before torch 1.6: five pickles, then each storage, its count of values before it."""
-    stream = io.BytesIO(file.read(LARGEST))
-    stream.seek(len(MAGIC))
-    if stream.read(len(PROTOCOL)) != PROTOCOL:
-        raise Refused("is of a format that torch does not write")
+    stream = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    stream.seek(len(LEGACY_MAGIC))
+    if stream.read(len(LEGACY_PROTOCOL)) != LEGACY_PROTOCOL:
+        raise UnsafeFile("is of a format that torch does not write")
     expected = b"\x80\x02}"  # sys_info: a dictionary of numbers
-    if not stream.getvalue().startswith(expected, stream.tell()) or Outline(stream).storages:
-        raise Refused("is of a format that torch does not write")
-    outline = Outline(stream, legacy=True)
-    listed = Outline(stream).root
-    keys = list(listed.parts) if getattr(listed, "kind", "") == "list" else []
-    if not all(type(key) is str for key in keys) or sorted(keys) != sorted(outline.storages):
-        raise Refused("claims other tensors than it holds", "save plain tensors")
-    at = stream.tell()
-    whole = at + outline.nbytes + 8 * len(keys)
+    if not stream.getvalue().startswith(expected, stream.tell()) or PickleScan(stream).storages:
+        raise UnsafeFile("is of a format that torch does not write")
+    scan = PickleScan(stream, legacy=True)
+    key_list = PickleScan(stream).root
+    keys = list(key_list.items) if getattr(key_list, "kind", "") == "list" else []
+    if not all(type(key) is str for key in keys) or sorted(keys) != sorted(scan.storages):
+        raise UnsafeFile("claims other tensors than it holds", "save plain tensors")
+    offset = stream.tell()
+    whole = offset + scan.nbytes + 8 * len(keys)
     if size != whole:
         cut = f"is cut short: {_megabytes(size)} of {_megabytes(whole)} MB are there"
-        raise Refused(cut if size < whole else "has something behind its tensors")
+        raise UnsafeFile(cut if size < whole else "has something behind its tensors")
     for key in keys:
-        file.seek(at)
-        if struct.unpack("<q", file.read(8))[0] != outline.storages[key].numel:
-            raise Refused("claims other numbers of values than it holds", "save plain tensors")
-        at += 8 + outline.storages[key].numel * outline.storages[key].size
-    return outline
+        file.seek(offset)
+        if struct.unpack("<q", file.read(8))[0] != scan.storages[key].numel:
+            raise UnsafeFile("claims other numbers of values than it holds", "save plain tensors")
+        offset += 8 + scan.storages[key].numel * scan.storages[key].itemsize
+    return scan
 
 
 def _is_tar(start: bytes) -> bool:
@@ -193,15 +194,15 @@ def _is_tar(start: bytes) -> bool:
     return True
 
 
-def _no_weights(file: BinaryIO) -> Refused:
+def _not_weights_error(file: BinaryIO) -> UnsafeFile:
     """Return why a file of another kind is none of weights: a pickle names the object it would make."""
-    stream = io.BytesIO(file.read(LARGEST))
+    stream = io.BytesIO(file.read(MAX_PICKLE_BYTES))
     if stream.getvalue()[:1] in (b"\x80", b"(", b"]", b"}", b"c"):
         try:
-            Outline(stream)
-        except Refused as refused:
-            return refused
+            PickleScan(stream)
+        except UnsafeFile as unsafe:
+            return unsafe
         except (ValueError, LookupError, TypeError, struct.error):
-            return Refused("is damaged or no file of weights")
-        return Refused("is a pickle, no file of weights", "save the network's state_dict() with torch.save")
-    return Refused("is damaged or no file of weights")
+            return UnsafeFile("is damaged or no file of weights")
+        return UnsafeFile("is a pickle, no file of weights", "save the network's state_dict() with torch.save")
+    return UnsafeFile("is damaged or no file of weights")

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from serialization import mismatch
 from serialization.atomic_save import write_atomically
-from serialization.run_names import meant, there_are
-from serialization.safe_load import read
+from serialization.run_names import list_runs, suggest_run
+from serialization.safe_load import load_file
 from util.errors import CheckpointError, printable
 
 
-def weights(path: Path) -> dict[str, Tensor]:
+def load_weights(path: Path) -> dict[str, Tensor]:
     """Return a network's weights from a file of anybody's: {key: dense finite tensor}, as they are called there."""
-    loaded = read(path)
+    loaded = load_file(path)
     if isinstance(loaded, Mapping) and "format" in loaded and "position" in loaded:
         remedy = "give its folder or its name, or an exported *_net_*.pth"
         raise CheckpointError("file", path, "is the state of a whole run", remedy)
@@ -28,16 +28,16 @@ def weights(path: Path) -> dict[str, Tensor]:
         loaded = inner[0] if len(inner) == 1 else loaded
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise CheckpointError("file", path, "holds no state_dict", "save the network's state_dict()")
-    if bad := not_finite(loaded):
+    if bad := find_non_finite(loaded):
         raise CheckpointError("file", path, f"its '{bad}' holds NaN or Inf", "use weights from before it diverged")
     return {str(key): value for key, value in loaded.items()}
 
 
-def not_finite(thing: Any) -> str:
+def find_non_finite(thing: Any) -> str:
     """Return where in containers of tensors there is a NaN or Inf, as in "G.model.1.weight"; "" if nowhere."""
-    waiting, seen = [("", thing)], set()  # what is there twice is looked at once
-    while waiting:
-        name, part = waiting.pop()
+    pending, seen = [("", thing)], set()  # what is there twice is looked at once
+    while pending:
+        name, part = pending.pop()
         if id(part) in seen:
             continue
         seen.add(id(part))
@@ -46,11 +46,11 @@ def not_finite(thing: Any) -> str:
                 return printable(name)[:100]
         elif isinstance(part, Mapping | list | tuple):
             inside = part.items() if isinstance(part, Mapping) else enumerate(part)
-            waiting += [(f"{name}.{key}" if name else str(key), value) for key, value in inside]
+            pending += [(f"{name}.{key}" if name else str(key), value) for key, value in inside]
     return ""
 
 
-def renamed(state: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
+def rename_keys(state: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
     """Return weights under the reference's names, but for keys in `own`, those a network has already.
 
     Wrappers (DataParallel, torch.compile) put prefixes before every key; some rewrites call conv_block just block.
@@ -63,15 +63,15 @@ def renamed(state: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, 
     return {name(key): value for key, value in state.items()}
 
 
-def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") -> None:
+def load_into_network(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") -> None:
     """Load weights into a network of exactly their keys and shapes.
 
     Statistics that old instance norms left are dropped; a missing num_batches_tracked is filled in. Raises
     CheckpointError with the first differing key, both shapes, the flags that would fit if the network knows
-    (`explain_misfit`), and `hint`.
+    (`explain_mismatch`), and `hint`.
     """
     own = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
-    state = renamed(state, own)
+    state = rename_keys(state, own)
     for name, layer in net.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):
             for statistic in ("running_mean", "running_var", "num_batches_tracked"):
@@ -80,18 +80,18 @@ def fit(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") ->
                     state.pop(key, None)
                 elif statistic == "num_batches_tracked":
                     state.setdefault(key, own[key])
-    if differs := mismatch.difference(own, state):
-        told = "; ".join(text for text in (mismatch.explained(net, state), hint) if text)
-        remedy = told or "check --netG, --ngf, --norm and --no_dropout"
-        raise CheckpointError("file", path, f"does not fit this network: {differs}", remedy)
+    if difference := mismatch.first_difference(own, state):
+        hints = "; ".join(text for text in (mismatch.explain_mismatch(net, state), hint) if text)
+        remedy = hints or "check --netG, --ngf, --norm and --no_dropout"
+        raise CheckpointError("file", path, f"does not fit this network: {difference}", remedy)
     for key, value in state.items():
-        if mismatch.too_large(own[key], value):
+        if mismatch.overflows(own[key], value):
             why = f"its '{key}' holds values too large for {str(own[key].dtype).removeprefix('torch.')}"
             raise CheckpointError("file", path, why, "use weights from before it diverged")
     net.load_state_dict(state, strict=False)  # all keys were compared; extra state stays as it is
 
 
-def export(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
+def save_networks(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
     """Write PREFIX_net_NAME.pth for each network: its state_dict on the CPU, in the reference's names and keys."""
     for name, net in networks.items():
         state = net.state_dict()
@@ -108,18 +108,18 @@ def is_exported(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) ->
     for name, net in networks.items():
         path, own = folder / f"{prefix}_net_{name}.pth", net.state_dict()
         try:
-            held = read(path) if path.is_file() else {}
+            saved = load_file(path) if path.is_file() else {}
         except CheckpointError:
             return False
         tensors = {key: value for key, value in own.items() if isinstance(value, Tensor)}
-        if not isinstance(held, dict) or held.keys() != tensors.keys():
+        if not isinstance(saved, dict) or saved.keys() != tensors.keys():
             return False
-        if not all(isinstance(held[k], Tensor) and torch.equal(held[k], v.cpu()) for k, v in tensors.items()):
+        if not all(isinstance(saved[k], Tensor) and torch.equal(saved[k], v.cpu()) for k, v in tensors.items()):
             return False
     return True
 
 
-def prefix(epoch: str, load_iter: int) -> str:
+def file_prefix(epoch: str, load_iter: int) -> str:
     """Return how files of an epoch, or of iter_N, begin."""
     return f"iter_{load_iter}" if load_iter else epoch
 
@@ -128,28 +128,28 @@ def load_networks(folder: Path, which: str, networks: Mapping[str, nn.Module], h
     """Load FOLDER/WHICH_net_NAME.pth into each network; CheckpointError listing what is there if one is missing."""
     for name, net in networks.items():
         path = folder / f"{which}_net_{name}.pth"
-        fit(net, weights(existing(path)), path, hint)
+        load_into_network(net, load_weights(check_exists(path)), path, hint)
 
 
-def existing(path: Path) -> Path:
+def check_exists(path: Path) -> Path:
     """Return the path of a file of weights; CheckpointError that says which there are if it is missing."""
     if path.is_file():
         return path
     folder = path.parent
     if not folder.is_dir():
-        remedy = meant(folder.name, there_are(folder.parent)) or "check --name and --checkpoints_dir"
+        remedy = suggest_run(folder.name, list_runs(folder.parent)) or "check --name and --checkpoints_dir"
         raise CheckpointError("run", folder, "there is no such folder", remedy)
     name = path.stem.partition("_net_")[2]
-    others = listing(folder, f"*_net_{name}.pth")
+    others = file_list_text(folder, f"*_net_{name}.pth")
     remedy = (
         "choose with --epoch or --load_iter"
         if others
         else "choose another --model, or --model test --model_suffix with what follows _G"
     )
-    there = others or listing(folder) or "no .pth files"
-    raise CheckpointError("file", path, f"there is no such file ({folder} has {there})", remedy)
+    present = others or file_list_text(folder) or "no .pth files"
+    raise CheckpointError("file", path, f"there is no such file ({folder} has {present})", remedy)
 
 
-def listing(folder: Path, pattern: str = "*.pth") -> str:
+def file_list_text(folder: Path, pattern: str = "*.pth") -> str:
     """Return the names of the first dozen files of a pattern in a folder, in order; "" if there are none."""
     return ", ".join(sorted(p.name for p in folder.glob(pattern))[:12])

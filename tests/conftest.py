@@ -13,6 +13,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from registry import lookup
+from registry.kinds import PART_TABLES
 from tests.support.images import picture
 from tests.support.processes import Started
 from tests.support.runs import ROOT, SHARED, Ended
@@ -300,6 +302,24 @@ def _draws_of_its_own(request):
     """Start a module's RNG anew for each test, so that its numbers depend on no test before it."""
     if rng := getattr(request.module, "RNG", None):
         rng.bit_generator.state = np.random.default_rng(list(request.node.name.encode())).bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _clean_tables():
+    """Remove what a test's plug-ins put into tables, and the plug-ins too, so that the next test imports them again."""
+    tables = [lookup.table(kind) for kind in PART_TABLES]
+    before, modules = [(dict(rows), dict(rows.origins)) for rows in tables], set(sys.modules)
+    yield
+    if all((rows, rows.origins) == old for rows, old in zip(tables, before, strict=True)):
+        return
+    for rows, (entries, origins) in zip(tables, before, strict=True):
+        rows.clear()
+        rows.update(entries)
+        rows.origins.clear()
+        rows.origins.update(origins)
+    for name in set(sys.modules) - modules:
+        if name.startswith("ganvas_plugin_"):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -66,12 +66,12 @@ def test_a_step_waits_for_nothing(model, amp):
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(2, 5):
-            _, losses = train_step(**run.trained, batch=batch, step=step, admits=run.admits)
-            run.means.add(losses)
-            run.at.advance(len(batch["A"]), 0.0, 0.0)
+            _, losses = train_step(**run.step_args, batch=batch, step=step)
+            run.losses.add(losses)
+            run.progress.advance(len(batch["A"]), 0.0, 0.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert all(np.isfinite(float(value)) for value in run.means.latest.values())
+    assert all(np.isfinite(float(value)) for value in run.losses.latest.values())
 
 
 def batches(model):

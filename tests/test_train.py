@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 import train
-from inference.sampling import can_generate
+from inference.sampling import has_sampler
 from options.fields import flags_of
-from options.parse import BASE
+from options.parse import FLAG_CLASSES
 from tests.support.runs import SMALL, options
 from tests.support.training_runs import DEMO, EVERY, TRAINABLE, Page, history, rows, run_in, weights
-from util.image_io import PADDING
+from util.image_io import GRID_PADDING
 
 TINY = [*SMALL, "--netG", "resnet_4blocks", "--print_freq", "1", "--batch_size", "1"]
 # models between pictures of any channels; the others say themselves what they take
@@ -54,7 +54,7 @@ def trained(request, tmp_path_factory):
     assert ended.code == 0, ended.err
     loader, _, fresh, _ = train.build(options(*flags, "--name", "fresh"), torch.device("cpu"))
     folder = where / "checkpoints" / "run"
-    return SimpleNamespace(model=request.param, ended=ended, folder=folder, fresh=fresh, batch=loader.sample())
+    return SimpleNamespace(model=request.param, ended=ended, folder=folder, fresh=fresh, batch=loader.example_batch())
 
 
 def test_a_run_leaves_exactly_the_files_it_should(trained):
@@ -71,7 +71,7 @@ def test_a_run_leaves_exactly_the_files_it_should(trained):
     samples = history(trained.folder)["samples"]
     expected |= {f"web/samples/epoch{epoch:03d}_{n}_{label}.png" for label, epochs in samples["labels"].items()
                  for epoch in epochs for n in range(1, len(samples["files"]) + 1)}  # fmt: skip
-    assert samples["epochs"] == ([] if can_generate(trained.fresh) else [1, 2])
+    assert samples["epochs"] == ([] if has_sampler(trained.fresh) else [1, 2])
     expected |= {"state_000000005.pt", "state_000000010.pt", ".lock"}
     found = {str(p.relative_to(trained.folder)) for p in trained.folder.rglob("*") if p.is_file()}
     assert found == expected
@@ -136,7 +136,7 @@ def test_the_page_shows_the_epochs_newest_first(trained):
     web = trained.folder / "web"
     *pictures, data = page.images
     sides = sum(side in trained.batch and trained.batch[side].shape[1] in (1, 3) for side in ("A", "B"))
-    assert data == "data.png" and Image.open(web / data).height == (32 + PADDING) * sides
+    assert data == "data.png" and Image.open(web / data).height == (32 + GRID_PADDING) * sides
     assert all(Image.open(web / src).size == (32, 32) for src in pictures if not src.endswith("_grid.png"))
     assert all((web / src).is_file() for src in pictures)
     assert len(pictures) == len(set(pictures)) == len(list((web / "images").iterdir()))
@@ -152,7 +152,9 @@ def test_the_options_are_written_as_the_reference_prints_them(trained):
     assert f"{'ngf':>25}: {'4':<30}\t[default: 64]" in lines
     assert f"{'isTrain':>25}: {'True':<30}\t[default: None]" in lines
     kept = json.loads((trained.folder / "options.json").read_text())["options"]
-    momentary = {flag.name for holder in BASE["train"] for flag in flags_of(holder, "") if flag.meta["momentary"]}
+    momentary = {
+        flag.name for holder in FLAG_CLASSES["train"] for flag in flags_of(holder, "") if flag.meta["momentary"]
+    }
     assert set(kept) == set(names) - momentary
     assert (kept["ngf"], kept["netG"], kept["n_epochs"], kept["lr"]) == (4, "resnet_4blocks", 1, 0.0002)
 

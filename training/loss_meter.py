@@ -7,7 +7,7 @@ from torch import Tensor, is_tensor
 Losses = dict[str, dict[str, Tensor]]  # {phase: {term: scalar}}
 
 
-class Means:
+class LossMeter:
     """Collects what each step's phases report; values stay on their device until somebody reads them."""
 
     def __init__(self) -> None:
@@ -25,13 +25,13 @@ class Means:
                 self.sums[name] = self.sums.get(name, 0.0) + value
                 self.counts[name] = self.counts.get(name, 0) + 1
 
-    def epoch(self) -> dict[str, float]:
+    def epoch_means(self) -> dict[str, float]:
         """Return the mean of every term since the last `clear`."""
         return {name: float(self.sums[name]) / self.counts[name] for name in self.sums}
 
-    def total(self, phase: str) -> float:
+    def phase_mean(self, phase: str) -> float:
         """Return the mean of the sum of one phase's terms."""
-        return sum(mean for name, mean in self.epoch().items() if self.phase_of[name] == phase)
+        return sum(mean for name, mean in self.epoch_means().items() if self.phase_of[name] == phase)
 
     def clear(self) -> None:
         """Start a new epoch."""

@@ -15,13 +15,13 @@ LR_POLICIES = Table("lr_policy", {  # called as (epoch, o, history): epoch from 
 })  # fmt: skip
 
 
-def share(epoch: int, o: Any, history: list[float]) -> float:
+def lr_factor(epoch: int, o: Any, history: list[float]) -> float:
     """Return the factor on the learning rate for an epoch, constant within it."""
-    found = find("lr_policy", o.lr_policy)(epoch, o, history)
-    if not isinstance(found, Real) or not math.isfinite(found) or found < 0:
-        why = f"policy '{o.lr_policy}' gives {found!r} for epoch {epoch}"
+    factor = find("lr_policy", o.lr_policy)(epoch, o, history)
+    if not isinstance(factor, Real) or not math.isfinite(factor) or factor < 0:
+        why = f"policy '{o.lr_policy}' gives {factor!r} for epoch {epoch}"
         raise OptionError("option", "--lr_policy", why, "let it return a number of at least 0, the factor on --lr")
-    return float(found)
+    return float(factor)
 
 
 def linear(epoch: int, o: Any, history: list[float]) -> float:

@@ -8,85 +8,89 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from util.device import fetched
+from util.device import copy_to_cpu
 from util.errors import Diverged, printable
-from util.progress import Position
+from util.progress import Progress
 
-ROW = 20  # batches in a row that --on_nan skip leaves out before it gives up
-RETURNS = 3  # times that --on_nan rollback goes back in a row, or to one state, before it gives up
+MAX_SKIPS_IN_ROW = 20  # batches in a row that --on_nan skip leaves out before it gives up
+MAX_ROLLBACKS = 3  # times that --on_nan rollback goes back in a row, or to one state, before it gives up
 
 
-class Guard:
+class NanGuard:
     """Judges a phase's losses before its optimiser steps, and the weights before they are saved.
 
-    last_good() returns the step of the newest saved state, None if there is none; go_back() loads it. later: losses
-    are judged one step later, and before each save, when they have long been computed: a GPU is never waited for.
-    What --on_nan skip leaves out has to be known at once.
+    last_saved_step() returns the step of the newest saved state, None if there is none; roll_back() loads it.
+    deferred: losses are judged one step later, and before each save, when they have long been computed: a GPU is never
+    waited for. What --on_nan skip leaves out has to be known at once.
     """
 
-    def __init__(self, on_nan: str, last_good: Callable[[], int | None], go_back: Callable[[], None],
-                 later: bool = False):  # fmt: skip
-        self.on_nan, self.last_good, self.go_back = on_nan, last_good, go_back
-        self.later = later and on_nan != "skip"
-        self.waiting: list[_Judged] = []  # losses, oldest first
-        self.in_row = 0  # bad steps in a row
-        self.last_bad = -1  # the newest of them
-        self.returns: list[int] = []  # the states gone back to
+    def __init__(self, on_nan: str, last_saved_step: Callable[[], int | None], roll_back: Callable[[], None],
+                 deferred: bool = False):  # fmt: skip
+        self.on_nan, self.last_saved_step, self.roll_back = on_nan, last_saved_step, roll_back
+        self.deferred = deferred and on_nan != "skip"
+        self.pending: list[_StepLosses] = []  # losses, oldest first
+        self.bad_in_row = 0  # bad steps in a row
+        self.last_bad_step = -1  # the newest of them
+        self.rollbacks: list[int] = []  # the states gone back to
 
-    def admits(self, terms: Mapping[str, Any], batch: Mapping[str, Any], at: Position) -> bool:
+    def accepts(self, terms: Mapping[str, Any], batch: Mapping[str, Any], progress: Progress) -> bool:
         """Whether an optimiser may step on these losses; if not, the step ends here. May raise Diverged."""
         values = {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
         images = [str(path) for key in ("path_A", "path_B") for path in batch.get(key, [])[:4]]
-        self.waiting.append(_Judged(values, fetched(sum(values.values())), images, at.epoch, at.step))
-        return self._judge(before=at.step if self.later else at.step + 1)
+        total = copy_to_cpu(sum(values.values()))
+        self.pending.append(_StepLosses(values, total, images, progress.epoch, progress.step))
+        return self._check_pending(before=progress.step if self.deferred else progress.step + 1)
 
-    def _judge(self, before: int) -> bool:
+    def _check_pending(self, before: int) -> bool:
         """Judge the losses of steps before this one; the first bad one ends it."""
-        while self.waiting and self.waiting[0].step < before:
-            one = self.waiting.pop(0)
-            if not math.isfinite(float(one.total)):
-                self.waiting.clear()
-                self._refuse(one)
+        while self.pending and self.pending[0].step < before:
+            losses = self.pending.pop(0)
+            if not math.isfinite(float(losses.total)):
+                self.pending.clear()
+                self._handle_bad_loss(losses)
                 return False
         return True
 
-    def _refuse(self, one: "_Judged") -> None:
-        name = next((n for n, value in one.terms.items() if not math.isfinite(float(value))), " + ".join(one.terms))
-        value = float(one.terms.get(name, one.total))
-        images = f" (images {', '.join(one.images)})" if one.images else ""
-        between = 2 if self.later else 1  # the step in which it is judged is left out unjudged
-        self.in_row, self.last_bad = self.in_row + 1 if one.step <= self.last_bad + between else 1, one.step
-        self._answer("loss", name, f"is {value} in epoch {one.epoch}, step {one.step + 1}{images}")
+    def _handle_bad_loss(self, losses: "_StepLosses") -> None:
+        terms = losses.terms
+        name = next((n for n, value in terms.items() if not math.isfinite(float(value))), " + ".join(terms))
+        value = float(terms.get(name, losses.total))
+        images = f" (images {', '.join(losses.images)})" if losses.images else ""
+        between = 2 if self.deferred else 1  # the step in which it is judged is left out unjudged
+        self.bad_in_row = self.bad_in_row + 1 if losses.step <= self.last_bad_step + between else 1
+        self.last_bad_step = losses.step
+        self._react("loss", name, f"is {value} in epoch {losses.epoch}, step {losses.step + 1}{images}")
 
-    def check_weights(self, state: Mapping[str, Any], at: Position) -> None:
+    def check_weights(self, state: Mapping[str, Any], progress: Progress) -> None:
         """Raise Diverged, or go back, if a loss that was not judged yet or a tensor that is to be saved is bad."""
-        if not self._judge(before=at.step + 1):
+        if not self._check_pending(before=progress.step + 1):
             return
         for key, value in state.items():
             if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                self._answer("weights", key, f"hold NaN or Inf in epoch {at.epoch}, after step {at.step}", skips=False)
+                why = f"hold NaN or Inf in epoch {progress.epoch}, after step {progress.step}"
+                self._react("weights", key, why, can_skip=False)
                 return
 
-    def _answer(self, thing: str, name: str, why: str, skips: bool = True) -> None:
-        good = self.last_good()
-        stands = f"the last good state is that of step {good}" if good is not None else "no state was saved before"
+    def _react(self, thing: str, name: str, why: str, can_skip: bool = True) -> None:
+        step = self.last_saved_step()
+        saved_text = f"the last good state is that of step {step}" if step is not None else "no state was saved before"
         remedy = "lower --lr, or look at these images"
-        if self.on_nan == "skip" and skips and self.in_row <= ROW:
-            print(printable(f"note: {thing} {name!r} {why}: batch left out ({self.in_row} in a row)"), flush=True)
-        elif self.on_nan == "rollback" and good is not None and self._may_return(good):
-            self.returns.append(good)
-            self.go_back()
-            again = f"weights and optimisers are those of step {good} again"
+        if self.on_nan == "skip" and can_skip and self.bad_in_row <= MAX_SKIPS_IN_ROW:
+            print(printable(f"note: {thing} {name!r} {why}: batch left out ({self.bad_in_row} in a row)"), flush=True)
+        elif self.on_nan == "rollback" and step is not None and self._may_roll_back(step):
+            self.rollbacks.append(step)
+            self.roll_back()
+            again = f"weights and optimisers are those of step {step} again"
             print(printable(f"note: {thing} {name!r} {why}: {again}"), flush=True)
         else:
-            raise Diverged(thing, name, f"{why}; {stands}", remedy)
+            raise Diverged(thing, name, f"{why}; {saved_text}", remedy)
 
-    def _may_return(self, good: int) -> bool:
-        return self.in_row <= RETURNS and self.returns.count(good) < RETURNS
+    def _may_roll_back(self, saved_step: int) -> bool:
+        return self.bad_in_row <= MAX_ROLLBACKS and self.rollbacks.count(saved_step) < MAX_ROLLBACKS
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _StepLosses:
     """The losses of a phase, with what will be said of them."""
 
     terms: dict[str, Any]

@@ -8,8 +8,8 @@ from torch.autograd.graph import increment_version
 
 from util.errors import OptionError
 
-FUSED = ("cpu", "cuda", "mps")  # devices on which torch has a kernel for Adam's whole step
-MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps of each parameter
+FUSED_DEVICES = ("cpu", "cuda", "mps")  # devices on which torch has a kernel for Adam's whole step
+ADAM_STATE_KEYS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps of each parameter
 
 
 class Optimizers:
@@ -27,13 +27,13 @@ class Optimizers:
                     "phase", name, f"is the name of {names.count(name)} phases of the model", "rename one"
                 )
         for phase in phases:
-            touching = [g for g in self.groups if any(_share(phase, other) for other in g)]
-            self.groups = [g for g in self.groups if g not in touching] + [[p for g in touching for p in g] + [phase]]
+            shared = [g for g in self.groups if any(_shares_parameters(phase, other) for other in g)]
+            self.groups = [g for g in self.groups if g not in shared] + [[p for g in shared for p in g] + [phase]]
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
         for group in self.groups:
-            networks = _networks(group, o.lr)
+            networks = _parameter_groups(group, o.lr)
             params = [{"params": own, "lr": lr, "base_lr": lr, "name": name} for name, own, lr in networks]
-            fused = all(p.device.type in FUSED for _, own, _ in networks for p in own)
+            fused = all(p.device.type in FUSED_DEVICES for _, own, _ in networks for p in own)
             adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999), fused=fused)
             self.by_phase |= {phase.name: adam for phase in group}
         device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
@@ -42,7 +42,7 @@ class Optimizers:
     def __getitem__(self, phase_name: str) -> torch.optim.Optimizer:
         return self.by_phase[phase_name]
 
-    def scaled(self, loss: torch.Tensor) -> torch.Tensor:
+    def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
         """Return a loss as it goes backward: with --amp fp16 so large that small gradients do not become 0."""
         return self.scaler.scale(loss)
 
@@ -53,10 +53,10 @@ class Optimizers:
         # the fused kernel does not say that it changes weights: a graph that needs the old ones would go unnoticed
         increment_version([p for group in self[phase_name].param_groups for p in group["params"]])
 
-    def set_lr(self, share: float) -> None:
-        """Set every learning rate to its initial value x share."""
+    def set_lr(self, factor: float) -> None:
+        """Set every learning rate to its initial value x factor."""
         for group in self.param_groups():
-            group["lr"] = group["base_lr"] * share
+            group["lr"] = group["base_lr"] * factor
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of all optimisers."""
@@ -84,84 +84,84 @@ class Optimizers:
             saved = state[phases[0].name]
             if len(saved["param_groups"]) != len(optimizer.param_groups):
                 raise ValueError(f"the optimiser of {phases[0].name} has another number of parameter groups")
-            told = [  # momenta, kernels and the like are options: what they are now counts
+            param_groups = [  # momenta, kernels and the like are options: what they are now counts
                 group | {key: value for key, value in own.items() if key not in ("params", "lr")}
                 for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
             ]
-            optimizer.load_state_dict(saved | {"param_groups": told})
-            _check_moments(optimizer)
+            optimizer.load_state_dict(saved | {"param_groups": param_groups})
+            _check_adam_state(optimizer)
 
 
-def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+def _check_adam_state(optimizer: torch.optim.Optimizer) -> None:
     """Raise ValueError for moments that are incomplete or of other shapes, which torch would take as they are."""
     for group in optimizer.param_groups:
         for p in group["params"]:
             kept = optimizer.state.get(p, {})  # empty for one that no step reached yet
-            if kept and (missing := MOMENTS - kept.keys()):
+            if kept and (missing := ADAM_STATE_KEYS - kept.keys()):
                 raise ValueError(f"an optimiser lacks the {', '.join(sorted(missing))} of a parameter")
-            if kept and any(kept[name].shape != p.shape for name in MOMENTS - {"step"}):
+            if kept and any(kept[name].shape != p.shape for name in ADAM_STATE_KEYS - {"step"}):
                 raise ValueError("an optimiser's moments are of other shapes than its parameters")
 
 
-class Gates:
+class TrainableParameters:
     """Which parameters are trainable right now: all of the phases', or only one phase's.
 
     Parameters that a plug-in froze itself stay frozen.
     """
 
     def __init__(self, phases: list[Any]):
-        self.of = {phase.name: [p for net in phase.nets for p in trainable(net)] for phase in phases}
-        self.all = [p for params in self.of.values() for p in params]
+        self.by_phase = {phase.name: [p for net in phase.nets for p in trainable_parameters(net)] for phase in phases}
+        self.all = [p for params in self.by_phase.values() for p in params]
 
-    def open_all(self) -> None:
+    def set_all_trainable(self) -> None:
         """Let every network train: for the forward pass that all phases share."""
         for p in self.all:
             p.requires_grad_(True)
 
-    def open_only(self, phase_name: str) -> None:
+    def set_trainable(self, phase_name: str) -> None:
         """Let only this phase's networks train."""
         for p in self.all:
             p.requires_grad_(False)
-        for p in self.of[phase_name]:
+        for p in self.by_phase[phase_name]:
             p.requires_grad_(True)
 
 
-def trainable(net: nn.Module) -> list[nn.Parameter]:
+def trainable_parameters(net: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of a network that are not frozen."""
     return [p for p in net.parameters() if p.requires_grad]
 
 
-def in_phases(model: Any, phases: list[Any]) -> dict[str, nn.Module]:
+def trained_networks(model: Any, phases: list[Any]) -> dict[str, nn.Module]:
     """Return the model's networks, by name, that hold something the phases train."""
-    trained = {number for phase in phases for number in _parameters(phase)}
+    trained = {number for phase in phases for number in _parameter_ids(phase)}
     return {n: net for n, net in model.networks().items() if any(id(p) in trained for p in net.parameters())}
 
 
-def needed(model: Any) -> dict[str, nn.Module]:
+def inference_networks(model: Any) -> dict[str, nn.Module]:
     """Return the networks that make pictures: those the model names as averaged, else those it trains, else all."""
-    every = model.networks()
+    networks = model.networks()
     for name in model.averaged:
-        if name not in every:
-            why = f"its averaged names '{name}', which is none of its networks ({', '.join(every)})"
+        if name not in networks:
+            why = f"its averaged names '{name}', which is none of its networks ({', '.join(networks)})"
             raise OptionError("plug-in", type(model).__name__, why, "name the networks that test.py is to load")
-    return {name: every[name] for name in model.averaged} or in_phases(model, model.phases()) or every
+    return {name: networks[name] for name in model.averaged} or trained_networks(model, model.phases()) or networks
 
 
-def _share(one: Any, other: Any) -> bool:
-    return bool(_parameters(one) & _parameters(other))
+def _shares_parameters(one: Any, other: Any) -> bool:
+    return bool(_parameter_ids(one) & _parameter_ids(other))
 
 
-def _parameters(phase: Any) -> set[int]:
+def _parameter_ids(phase: Any) -> set[int]:
     return {id(p) for net in phase.nets for p in net.parameters()}
 
 
-def _networks(phases: list[Any], lr: float) -> list[tuple[str, list[nn.Parameter], float]]:
+def _parameter_groups(phases: list[Any], lr: float) -> list[tuple[str, list[nn.Parameter], float]]:
     """Return (name, parameters, learning rate) of each network; each parameter once, at its first phase's rate."""
-    found, seen = [], set[int]()
+    groups, seen = [], set[int]()
     for phase in phases:
         for number, net in enumerate(phase.nets):
-            new = [p for p in trainable(net) if id(p) not in seen]
+            new = [p for p in trainable_parameters(net) if id(p) not in seen]
             seen |= {id(p) for p in new}
             if new:
-                found.append((f"{phase.name}.{number}", new, phase.lr if phase.lr is not None else lr))
-    return found
+                groups.append((f"{phase.name}.{number}", new, phase.lr if phase.lr is not None else lr))
+    return groups

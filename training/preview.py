@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.sampling import Request, can_generate, generate
-from util.device import move
-from util.image_io import COLUMNS, first_pixels, grid, pictures
-from util.progress import Position
-from util.seeding import seeded
+from inference.sampling import Request, has_sampler, sample_sheets
+from util.device import to_device
+from util.image_io import SHEET_COLUMNS, collect_visuals, first_pixels, make_grid
+from util.progress import Progress
+from util.seeding import fork_rng
 
-KEPT = 50  # epochs of which a run of any length shows fixed samples, about
+MAX_SAMPLE_EPOCHS = 50  # epochs of which a run of any length shows fixed samples, about
 
 
 class Preview:
@@ -30,28 +30,28 @@ class Preview:
         self.sheet_freq = o.sample_epoch_freq
         self.batches = batches
 
-    def sheets(self, at: Position) -> dict[str, Any]:
+    def sheets(self, progress: Progress) -> dict[str, Any]:
         """Return what a model generates without input, {name: (H, W, C) uint8}, where an epoch's is due."""
-        due = self.sheet_freq and (at.epoch % self.sheet_freq == 0 or at.epoch == at.last_epoch)
-        if not due or not can_generate(self.model):
+        due = self.sheet_freq and (progress.epoch % self.sheet_freq == 0 or progress.epoch == progress.last_epoch)
+        if not due or not has_sampler(self.model):
             return {}
-        with self._as_test():
-            made = generate(self.model, Request("grid", self.classes, COLUMNS, self.seed))
-        return {name: grid(pictures, COLUMNS) for name, pictures in made.items()}
+        with self._test_mode():
+            made = sample_sheets(self.model, Request("grid", self.classes, SHEET_COLUMNS, self.seed))
+        return {name: make_grid(pictures, SHEET_COLUMNS) for name, pictures in made.items()}
 
-    def samples(self, at: Position) -> dict[str, dict[str, Any]]:
+    def samples(self, progress: Progress) -> dict[str, dict[str, Any]]:
         """Return {file: {label: (H, W, C) uint8}} of the fixed samples where an epoch's are due, as of test.py."""
-        every = -(-at.last_epoch // KEPT)
-        if at.epoch not in (1, at.last_epoch) and at.epoch % every:
+        interval = -(-progress.last_epoch // MAX_SAMPLE_EPOCHS)
+        if progress.epoch not in (1, progress.last_epoch) and progress.epoch % interval:
             return {}
-        with self._as_test():
-            drawn = [self._translated(batch) for batch in self.batches]
+        with self._test_mode():
+            images = [self._translate(batch) for batch in self.batches]
         names = [str(batch["path_A"][0]) for batch in self.batches]
         each_name = [name if name not in names[:i] else f"{name} ({i + 1})" for i, name in enumerate(names)]
-        return dict(zip(each_name, drawn))
+        return dict(zip(each_name, images))
 
     @contextmanager
-    def _as_test(self) -> Iterator[None]:
+    def _test_mode(self) -> Iterator[None]:
         """Have the model as in test.py, and every generator of random numbers back where it was afterwards.
 
         Not inference_mode: what a model keeps of such a step (a mask, a grid) must still serve training.
@@ -59,15 +59,15 @@ class Preview:
         device = next(self.model.parameters()).device
         self.model.eval()
         try:
-            with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []), seeded(self.seed):
+            with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []), fork_rng(self.seed):
                 yield
         finally:
             self.model.train()
 
-    def _translated(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def _translate(self, batch: dict[str, Any]) -> dict[str, Any]:
         device = next(self.model.parameters()).device
-        return first_pixels(pictures(self.model, self.model(move(batch, device)), self.o))
+        return first_pixels(collect_visuals(self.model, self.model(to_device(batch, device)), self.o))
 
-    def end(self) -> None:
+    def disable(self) -> None:
         """Draw nothing any more."""
         self.sheet_freq, self.batches = 0, []

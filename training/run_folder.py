@@ -15,8 +15,8 @@ from typing import Any, TextIO
 from util import file_lock
 from util.errors import EnvironmentFault, printable
 
-OURS = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt", "options.json",
-        "loss_log.txt", "losses.jsonl", "exit.json", "error.log", "visdom.log")  # fmt: skip
+RUN_FILES = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt",
+             "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "error.log", "visdom.log")  # fmt: skip
 
 
 class RunFolder:
@@ -29,7 +29,7 @@ class RunFolder:
         self.o, self.path, self.overwrite = o, Path(o.checkpoints_dir) / o.name, o.overwrite
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._locked()
+            self._lock = self._open_lock()
             for word in ("error.log", "exit.json"):  # an earlier attempt's
                 (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
@@ -39,10 +39,10 @@ class RunFolder:
             why = f"cannot be used ({problem.strerror})"
             raise EnvironmentFault("folder", self.path, why, "mend it or choose another --checkpoints_dir") from problem
 
-    def _locked(self) -> TextIO:
+    def _open_lock(self) -> TextIO:
         file = open(self.path / ".lock", "a+", encoding="utf-8")
         try:
-            if not file_lock.hold(file, "a second run in this folder"):
+            if not file_lock.lock_file(file, "a second run in this folder"):
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise EnvironmentFault("run", self.path.name, f"is in use by {holder}",
@@ -51,7 +51,7 @@ class RunFolder:
             file.close()
             raise
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=partial(_close, weakref.ref(file)))
+            os.register_at_fork(after_in_child=partial(_close_lock, weakref.ref(file)))
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
         file.flush()
@@ -61,13 +61,13 @@ class RunFolder:
         """Return what to do with a run that is done: see its page of pictures, if there is one, and test it."""
         page = self.path / "web" / "index.html"
         see = f"see {page}, then " if page.is_file() and not self.o.no_html else ""
-        return f"{see}python test.py {which_run(self.o)}"
+        return f"{see}python test.py {run_flags(self.o)}"
 
-    def begin(self) -> None:
+    def remove_previous_run(self) -> None:
         """With --overwrite, remove what an earlier run left; to be called once nothing can be refused any more."""
         if not self.overwrite:
             return
-        for file in self._ours():
+        for file in self._run_files():
             file.unlink()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / "web")
@@ -77,26 +77,26 @@ class RunFolder:
         with contextlib.suppress(OSError):  # of a disk that fails; it is let go of all the same
             self._lock.close()
 
-    def reclaimed(self) -> int:
-        """Return the bytes that `begin` will free."""
-        return sum(file.stat().st_size for file in self._ours()) if self.overwrite else 0
+    def reclaimable_bytes(self) -> int:
+        """Return the bytes that `remove_previous_run` will free."""
+        return sum(file.stat().st_size for file in self._run_files()) if self.overwrite else 0
 
-    def _ours(self) -> list[Path]:
-        return [file for pattern in OURS for file in self.path.glob(pattern)]
+    def _run_files(self) -> list[Path]:
+        return [file for pattern in RUN_FILES for file in self.path.glob(pattern)]
 
 
-def how_to_continue(o: Any) -> str:
+def resume_command(o: Any) -> str:
     """Return the command that continues a run."""
-    return f"continue with: python train.py {which_run(o)} --continue_train"
+    return f"continue with: python train.py {run_flags(o)} --continue_train"
 
 
-def which_run(o: Any) -> str:
+def run_flags(o: Any) -> str:
     """Return the flags that name a run in another command."""
     folder = ["--checkpoints_dir", o.checkpoints_dir] if "checkpoints_dir" in o.given else []
     return printable(shlex.join(["--name", o.name, *folder]))
 
 
-def _close(file: Callable[[], TextIO | None]) -> None:
+def _close_lock(file: Callable[[], TextIO | None]) -> None:
     """Let go of the lock in a forked loader worker, which would hold it after a kill -9 of the main process."""
     opened = file()
     if opened is not None:

@@ -12,7 +12,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Return L* in [0, 100], a* and b* in about [-110, 110], for sRGB values in [0, 1]; (N, 3, H, W) both."""
     rgb, device = rgb.cpu().double(), rgb.device  # some devices have no float64
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = _mixed(linear, torch.tensor(_TO_XYZ)) / _white(rgb)
+    xyz = _apply_matrix(linear, torch.tensor(_TO_XYZ)) / _white_point(rgb)
     f = torch.where(xyz > _KNEE, xyz.clamp_min(0) ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = f.unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1).float().to(device)
@@ -23,15 +23,15 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     lightness, a, b = lab.cpu().double().unbind(1)
     y = (lightness + 16) / 116
     f = torch.stack([y + a / 500, y, (y - b / 200).clamp_min(0)], 1)
-    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * _white(f)
-    linear = _mixed(xyz, torch.tensor(_TO_XYZ, dtype=torch.float64).inverse())
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * _white_point(f)
+    linear = _apply_matrix(xyz, torch.tensor(_TO_XYZ, dtype=torch.float64).inverse())
     rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0) ** (1 / 2.4) - 0.055, 12.92 * linear)
     return rgb.clamp(0, 1).float().to(lab.device)
 
 
-def _mixed(image: Tensor, matrix: Tensor) -> Tensor:
+def _apply_matrix(image: Tensor, matrix: Tensor) -> Tensor:
     return torch.einsum("ij,njhw->nihw", matrix.to(image), image)
 
 
-def _white(like: Tensor) -> Tensor:
+def _white_point(like: Tensor) -> Tensor:
     return torch.tensor(_WHITE).to(like)[:, None, None]

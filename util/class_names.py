@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from util.errors import OptionError
 
 
-def chosen(text: str, known: Iterable[str]) -> tuple[str, ...]:
+def select_classes(text: str, known: Iterable[str]) -> tuple[str, ...]:
     """Return the classes that a comma-separated text names, each once, in its order; all of them for an empty text.
 
     A name that holds a comma itself is found as a whole. Raises OptionError, with those there are, for another name.

@@ -7,7 +7,7 @@ import torch
 from util.errors import EnvironmentFault, OptionError
 
 
-def pick(gpu_ids: str | None) -> torch.device:
+def select_device(gpu_ids: str | None) -> torch.device:
     """Return the device: None the best, "-1" the CPU, "0" the first GPU, "mps"; EnvironmentFault if absent."""
     if gpu_ids is None:
         best = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -26,31 +26,31 @@ def pick(gpu_ids: str | None) -> torch.device:
         torch.cuda.set_device(index)  # for what asks for "the" device: pinning, generators
         return torch.device("cuda", index)
     count = torch.cuda.device_count()
-    there = ", ".join(f"{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
+    gpu_names = ", ".join(f"{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
     raise EnvironmentFault(
-        "option", "--gpu_ids", f"there is no GPU {index} here ({there})", "use --gpu_ids -1 for the CPU"
+        "option", "--gpu_ids", f"there is no GPU {index} here ({gpu_names})", "use --gpu_ids -1 for the CPU"
     )
 
 
-def fetched(value: Any) -> Any:
+def copy_to_cpu(value: Any) -> Any:
     """Return a scalar that is on its way to the CPU: float() waits until it is there, not for what a GPU does next."""
-    return _Fetched(value) if isinstance(value, torch.Tensor) and value.is_cuda else value
+    return _AsyncScalar(value) if isinstance(value, torch.Tensor) and value.is_cuda else value
 
 
-class _Fetched:
+class _AsyncScalar:
     """A copy of a scalar in pinned memory, behind an event; a plain copy would wait for all that was queued."""
 
     def __init__(self, value: torch.Tensor):
         self.copy = torch.empty((), dtype=value.dtype, pin_memory=True)
         self.copy.copy_(value, non_blocking=True)
-        self.there = torch.cuda.Event()
-        self.there.record()
+        self.copied = torch.cuda.Event()
+        self.copied.record()
 
     def __float__(self) -> float:
-        self.there.synchronize()
+        self.copied.synchronize()
         return float(self.copy)
 
 
-def move(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Return a batch with its tensors on a device."""
     return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}

@@ -9,9 +9,9 @@ from typing import Any
 
 from util.errors import EnvironmentFault, printable
 
-WAIT = 5.0  # seconds after which a write to a full disk is tried once more
-FULL = (errno.ENOSPC, errno.EDQUOT)
-REMEDIES = {
+RETRY_WAIT_S = 5.0  # seconds after which a write to a full disk is tried once more
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+ERRNO_REMEDIES = {
     errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
     errno.EDQUOT: "free space within your quota or choose another --checkpoints_dir",
     errno.EACCES: "check its permissions",
@@ -25,46 +25,46 @@ REMEDIES = {
 }
 
 
-def twice(write: Callable[[], None], path: Path) -> None:
+def retry_when_full(write: Callable[[], None], path: Path) -> None:
     """Call write(); on a full disk say so, wait, and call it once more. Raises what the last call raises."""
     try:
         write()
     except OSError as problem:
-        if problem.errno not in FULL:
+        if problem.errno not in DISK_FULL_ERRNOS:
             raise
-        said = f"note: {path.name} cannot be written ({problem.strerror}); trying again in {WAIT:g} s"
-        print(printable(said), flush=True)
-        time.sleep(WAIT)
+        note = f"note: {path.name} cannot be written ({problem.strerror}); trying again in {RETRY_WAIT_S:g} s"
+        print(printable(note), flush=True)
+        time.sleep(RETRY_WAIT_S)
         write()
 
 
-def fault(path: Path, problem: OSError, needed: int = 0) -> EnvironmentFault:
+def write_error(path: Path, problem: OSError, needed: int = 0) -> EnvironmentFault:
     """Return the error for a file that could not be written; on a full disk with the bytes needed and free."""
     why = f"cannot be written ({problem.strerror or problem})"
-    there = free(path.parent)
-    if problem.errno in FULL and needed and there is not None:
-        why += f": it needs {in_units(needed)}, {in_units(there)} are free"
+    free = free_bytes(path.parent)
+    if problem.errno in DISK_FULL_ERRNOS and needed and free is not None:
+        why += f": it needs {format_bytes(needed)}, {format_bytes(free)} are free"
     gone = problem.errno in (errno.ENOENT, errno.ENOTDIR)
-    remedy = "bring its folder back" if gone else REMEDIES.get(problem.errno or 0, "check the disk")
+    remedy = "bring its folder back" if gone else ERRNO_REMEDIES.get(problem.errno or 0, "check the disk")
     return EnvironmentFault("file", path, why, remedy)
 
 
-def check_room(folder: Path, needed: int, parts: str, reclaimed: int = 0) -> None:
+def check_free_space(folder: Path, needed: int, parts: str, reclaimed: int = 0) -> None:
     """Raise EnvironmentFault if a folder's disk has not that many bytes free, beside those reclaimed."""
-    if lacks(folder, needed, reclaimed):
-        there = in_units((free(folder) or 0) + reclaimed)
-        why = f"has too little room: the run needs {in_units(needed)} ({parts}), {there} are free"
+    if is_short(folder, needed, reclaimed):
+        free = format_bytes((free_bytes(folder) or 0) + reclaimed)
+        why = f"has too little room: the run needs {format_bytes(needed)} ({parts}), {free} are free"
         remedy = "free space, lower --keep_last or choose another --checkpoints_dir"
         raise EnvironmentFault("folder", folder, why, remedy)
 
 
-def lacks(folder: Path, needed: int, reclaimed: int) -> bool:
+def is_short(folder: Path, needed: int, reclaimed: int) -> bool:
     """Whether a folder's disk is known to have fewer bytes free than are needed, beside those reclaimed."""
-    there = free(folder)
-    return there is not None and needed > there + reclaimed
+    free = free_bytes(folder)
+    return free is not None and needed > free + reclaimed
 
 
-def free(folder: Path) -> int | None:
+def free_bytes(folder: Path) -> int | None:
     """Return the free bytes of a folder's disk; None if it does not tell, as some network drives."""
     try:
         usage = shutil.disk_usage(folder)
@@ -73,23 +73,23 @@ def free(folder: Path) -> int | None:
     return usage.free if usage.total else None
 
 
-def size_of(thing: Any) -> int:
+def tensor_bytes(thing: Any) -> int:
     """Return the bytes of all tensors in nested dictionaries, lists and tuples, each storage once."""
     sizes: dict[int, int] = {}
-    left = [thing]
-    while left:
-        one = left.pop()
-        if hasattr(one, "untyped_storage"):  # a tensor; this file must not import torch, for --help's sake
-            storage = one.untyped_storage()
+    pending = [thing]
+    while pending:
+        item = pending.pop()
+        if hasattr(item, "untyped_storage"):  # a tensor; this file must not import torch, for --help's sake
+            storage = item.untyped_storage()
             sizes[storage.data_ptr()] = storage.nbytes()
-        elif isinstance(one, Mapping):
-            left += one.values()
-        elif isinstance(one, (list, tuple)):
-            left += one
+        elif isinstance(item, Mapping):
+            pending += item.values()
+        elif isinstance(item, (list, tuple)):
+            pending += item
     return sum(sizes.values())
 
 
-def in_units(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return a number of bytes as people read it: 912 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-SHOWN = 10  # problems of a list that are shown
+MAX_PROBLEMS_SHOWN = 10  # problems of a list that are shown
 Problem = tuple[str, str]  # the file's name, what is wrong with it
 
 
@@ -17,7 +17,7 @@ def first_line(problem: BaseException) -> str:
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line now, also where stdout is a file; control characters in names are shown escaped."""
     print(printable(text), flush=True)
 
@@ -80,18 +80,18 @@ class Stopped(BaseException):
         self.code = 128 + signal_number
 
 
-def told(problems: Sequence[Problem]) -> list[str]:
+def format_problems(problems: Sequence[Problem]) -> list[str]:
     """Return the first problems, a line each, and how many more there are."""
-    more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    return [printable(line) for line in (*(f"{name}: {why}" for name, why in problems[:SHOWN]), *more)]
+    more = [f"... and {len(problems) - MAX_PROBLEMS_SHOWN} more"] if len(problems) > MAX_PROBLEMS_SHOWN else []
+    return [printable(line) for line in (*(f"{name}: {why}" for name, why in problems[:MAX_PROBLEMS_SHOWN]), *more)]
 
 
-def refuse(thing: str, problems: Sequence[Problem], among: str, remedy: str) -> None:
+def raise_if_any(thing: str, problems: Sequence[Problem], among: str, remedy: str) -> None:
     """Raise DataError for the first problem, if there is any; if there are several, they are printed before."""
     if not problems:
         return
     (name, why), others = problems[0], len(problems) - 1
     if others:
-        print(*told(problems), sep="\n", file=sys.stderr, flush=True)
+        print(*format_problems(problems), sep="\n", file=sys.stderr, flush=True)
         why += f" (and {others} more {among})"
     raise DataError(thing, name, why, remedy)

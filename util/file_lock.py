@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import IO, Any
 
 
-def hold(file: IO[Any], unseen: str, wait: bool = False) -> bool:
+def lock_file(file: IO[Any], unnoticed: str, wait: bool = False) -> bool:
     """Lock an open file; return False if another process holds it and is not to be waited for.
 
-    Where a file system has no locks the answer is True, and a note says what would not be noticed (`unseen`).
+    Where a file system has no locks the answer is True, and a note says what would not be noticed (`unnoticed`).
     """
     try:
         import fcntl
@@ -22,11 +22,11 @@ def hold(file: IO[Any], unseen: str, wait: bool = False) -> bool:
     except OSError as problem:
         if problem.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
             raise
-        print(f"note: this file system has no locks, so {unseen} would not be noticed")
+        print(f"note: this file system has no locks, so {unnoticed} would not be noticed")
     return True
 
 
-def opened(path: Path, unseen: str, wait: bool = False) -> IO[bytes] | None:
+def open_locked(path: Path, unnoticed: str, wait: bool = False) -> IO[bytes] | None:
     """Return a file opened for appending and locked, made if need be; None if another process holds it.
 
     What is locked is the file that bears the name now: the one before may have been renamed or replaced meanwhile.
@@ -34,7 +34,7 @@ def opened(path: Path, unseen: str, wait: bool = False) -> IO[bytes] | None:
     while True:
         file = open(path, "a+b")
         try:
-            if not hold(file, unseen, wait):
+            if not lock_file(file, unnoticed, wait):
                 file.close()
                 return None
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):

@@ -6,20 +6,20 @@ from http.client import HTTPResponse
 from typing import Any
 
 
-class TimedAnswer(HTTPResponse):
-    """An answer that has to arrive until a deadline, a moment of time.monotonic(); `allow` sets a new one."""
+class DeadlineResponse(HTTPResponse):
+    """An answer that has to arrive until a deadline, a moment of time.monotonic(); `set_timeout` sets a new one."""
 
-    def __init__(self, deadline: float, sock: Any, *args: Any, **more: Any):
-        super().__init__(sock, *args, **more)
-        self._timed = _Timed(self.fp.detach(), sock, deadline)  # type: ignore[attr-defined]
-        self.fp = io.BufferedReader(self._timed)
+    def __init__(self, deadline: float, sock: Any, *args: Any, **kwargs: Any):
+        super().__init__(sock, *args, **kwargs)
+        self._stream = _DeadlineStream(self.fp.detach(), sock, deadline)  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(self._stream)
 
-    def allow(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float) -> None:
         """Give what is read from now on so many seconds."""
-        self._timed.deadline = time.monotonic() + seconds
+        self._stream.deadline = time.monotonic() + seconds
 
 
-class _Timed(io.RawIOBase):
+class _DeadlineStream(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, sock: Any, deadline: float):
         self.source, self.sock, self.deadline = raw, sock, deadline
 

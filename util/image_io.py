@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-PADDING = 2  # pixels between pictures of a grid
-STRIP = 1 << 18  # pixels that are brought from one type to another at a time
+GRID_PADDING = 2  # pixels between pictures of a grid
+STRIP_PIXELS = 1 << 18  # pixels that are brought from one type to another at a time
 # of PNG: runs of what its filters leave (zlib's Z_RLE), several times as fast as Pillow's usual level 6, hardly larger
-COMPRESSION = {"compress_level": 1, "compress_type": 3}
-AT_ONCE = 1 << 22  # pixels up to which a file is made in memory, by a faster coder, with Paeth's filter in all rows
-FASTER = {"level": 1, "strategy": 3, "filter": 0x80}
-COLUMNS = 10  # pictures in a row of a sheet on the training page
+PNG_COMPRESSION = {"compress_level": 1, "compress_type": 3}
+MAX_FAST_PNG_PIXELS = (
+    1 << 22
+)  # pixels up to which a file is made in memory, by a faster coder, with Paeth's filter in all rows
+FAST_PNG = {"level": 1, "strategy": 3, "filter": 0x80}
+SHEET_COLUMNS = 10  # pictures in a row of a sheet on the training page
 
 
-def pictures(model: Any, out: "dict[str, Any]", o: Any) -> "dict[str, Tensor]":
+def collect_visuals(model: Any, out: "dict[str, Any]", o: Any) -> "dict[str, Tensor]":
     """Return what a model shows of `out`, and its pictures of so many channels that it would leave them out.
 
     These are the tensors (N, C, H, W) called real, fake, rec or idt of --input_nc or --output_nc channels, unless the
@@ -48,13 +50,13 @@ def to_pixels(image: "Tensor") -> np.ndarray:
         return np.dstack(list(np.rint(scaled, out=scaled).astype(np.uint8)))
 
 
-def to_image(image: "Tensor") -> Image.Image:
+def tensor_to_pil(image: "Tensor") -> Image.Image:
     """Return the pixels of a tensor as a Pillow image; of a huge picture nothing else is there as a whole."""
     _, height, width = image.shape
     whole = Image.new("RGB" if len(image) > 2 else "L", (width, height))
-    rows = max(1, STRIP // width)
+    rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, rows):
-        whole.paste(as_image(to_pixels(image[:, top : top + rows])), (0, top))
+        whole.paste(array_to_pil(to_pixels(image[:, top : top + rows])), (0, top))
     return whole
 
 
@@ -63,7 +65,7 @@ def first_pixels(images: "dict[str, Tensor]") -> dict[str, np.ndarray]:
     return {name: to_pixels(batch[0]) for name, batch in images.items()}
 
 
-def first_pictures(batch: "dict[str, Any]", side: int) -> dict[str, np.ndarray]:
+def first_thumbnails(batch: "dict[str, Any]", side: int) -> dict[str, np.ndarray]:
     """Return the first of each (N, C, H, W) in a batch, but of 2 channels (as Lab's colours are), as uint8 (H, W, C).
 
     Of pictures with a longer side than `side` every second pixel is left out, or more.
@@ -74,10 +76,10 @@ def first_pictures(batch: "dict[str, Any]", side: int) -> dict[str, np.ndarray]:
                          if value.shape[1] != 2})  # fmt: skip
 
 
-def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
+def make_grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
     """Return pictures in rows of ncols on white, each in a cell of the largest one's size."""
-    height = max(a.shape[0] for a in arrays) + PADDING
-    width = max(a.shape[1] for a in arrays) + PADDING
+    height = max(a.shape[0] for a in arrays) + GRID_PADDING
+    width = max(a.shape[1] for a in arrays) + GRID_PADDING
     rows = -(-len(arrays) // ncols)
     sheet = np.full((rows * height, min(ncols, len(arrays)) * width, 3), 255, np.uint8)
     for number, array in enumerate(arrays):
@@ -88,10 +90,10 @@ def grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
 
 def save_image(array: np.ndarray, path: Path) -> None:
     """Write (H, W, 3) or (H, W, 1) uint8 as a PNG file, in one step."""
-    save_png(as_image(array), path)
+    save_png(array_to_pil(array), path)
 
 
-def as_image(array: np.ndarray) -> Image.Image:
+def array_to_pil(array: np.ndarray) -> Image.Image:
     """Return (H, W, 3) or (H, W, 1) uint8 as a Pillow image."""
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
@@ -107,12 +109,12 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
     elif aspect_ratio < 1:
         image = image.resize((width, round(height / aspect_ratio)), Image.Resampling.BICUBIC)
     beside = path.with_name(path.name + ".tmp")
-    if image.width * image.height > AT_ONCE:
-        image.save(beside, format="PNG", **COMPRESSION)
+    if image.width * image.height > MAX_FAST_PNG_PIXELS:
+        image.save(beside, format="PNG", **PNG_COMPRESSION)
     else:
         import imagecodecs
 
-        beside.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image), **FASTER))
+        beside.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image), **FAST_PNG))
     os.replace(beside, path)
     return image.size
 
@@ -122,16 +124,16 @@ def fits_png(kind: str, channels: int) -> bool:
     return kind in ("uint8", "uint16") and channels <= 4
 
 
-def save_numbers(array: np.ndarray, path: Path) -> None:
+def save_array(array: np.ndarray, path: Path) -> None:
     """Write (H, W, C) of any kind of number to a .png (see fits_png), .npy, .tif or .tiff file, without loss."""
     beside = path.with_name(path.name + ".tmp")
     with open(beside, "wb") as file:
         kind = {".png": "PNG", ".npy": "NPY"}.get(path.suffix, "TIFF")
-        write_numbers(array[:, :, 0] if array.shape[2] == 1 else array, file, kind)
+        write_array(array[:, :, 0] if array.shape[2] == 1 else array, file, kind)
     os.replace(beside, path)
 
 
-def write_numbers(array: np.ndarray, file: IO[bytes], kind: str) -> None:
+def write_array(array: np.ndarray, file: IO[bytes], kind: str) -> None:
     """Write (H, W) or (H, W, C) of any kind of number as "PNG" (see fits_png), "NPY" or "TIFF", without loss."""
     if kind == "PNG":
         import imagecodecs  # Pillow writes no colours of 16 bits

@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass
-class Position:
+class Progress:
     """Counters of a run. Events every N images are due when a multiple of N lies within the last batch."""
 
     epoch: int = 1  # the one being trained, from 1
@@ -19,7 +19,7 @@ class Position:
     data_seconds: float = 0.0  # time waited for the last batch
 
     @classmethod
-    def restored(cls, state: dict[str, Any]) -> "Position":
+    def restored(cls, state: dict[str, Any]) -> "Progress":
         """Return the position that a dictionary of all fields tells; KeyError if it lacks one."""
         return cls(**{field.name: state[field.name] for field in fields(cls)})
 

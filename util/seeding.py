@@ -24,24 +24,24 @@ def seed_everything(seed: int, deterministic: bool = False, one_size: bool = Fal
     torch.backends.cudnn.benchmark = one_size and not deterministic
 
 
-def mixed(seed: int, epoch: int, index: int) -> int:
+def mix_seed(seed: int, epoch: int, index: int) -> int:
     """Return 64 well-mixed bits of (seed, epoch, index), the same in every process and version."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=8).digest(), "big")
 
 
 @contextmanager
-def seeded(bits: int):
+def fork_rng(bits: int):
     """Seed torch's CPU generator, random and numpy inside the block; put back what they were after it."""
-    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    saved = torch.get_rng_state(), random.getstate(), np.random.get_state()
     torch.default_generator.manual_seed(bits)
     random.seed(bits)
     np.random.seed(bits % 2**32)
     try:
         yield
     finally:
-        torch.set_rng_state(kept[0])
-        random.setstate(kept[1])
-        np.random.set_state(kept[2])
+        torch.set_rng_state(saved[0])
+        random.setstate(saved[1])
+        np.random.set_state(saved[2])
 
 
 def generator_states() -> dict[str, Any]:

@@ -14,7 +14,7 @@ class Size(NamedTuple):
         return f"{self.width}x{self.height}"
 
 
-def parse(text: str) -> int | Size:
+def parse_size(text: str) -> int | Size:
     """Return 256 for "256" and "256x256", Size(512, 256) for "512x256"; ValueError for anything else."""
     if not (match := re.fullmatch(r"\s*(\d{1,9})(?:\s*[xX×]\s*(\d{1,9}))?\s*", text)):
         raise ValueError(f"'{text}' is no size")
@@ -22,6 +22,6 @@ def parse(text: str) -> int | Size:
     return width if width == height else Size(width, height)
 
 
-def sides(size: int | Size) -> Size:
+def to_size(size: int | Size) -> Size:
     """Return width and height of either spelling."""
     return size if isinstance(size, Size) else Size(size, size)

@@ -8,17 +8,17 @@ from torch import nn
 from util.seeding import generator_states, restore_generators
 
 
-class Buffers:
+class BufferSnapshot:
     """The buffers of a module at one moment, such as running statistics, which a forward pass changes."""
 
     def __init__(self, module: nn.Module):
         self.module = module
-        self.of = [(buffer, buffer.clone()) for buffer in module.buffers()]
+        self.values = [(buffer, buffer.clone()) for buffer in module.buffers()]
 
     @contextmanager
-    def again(self) -> Iterator[None]:
+    def restored(self) -> Iterator[None]:
         """Give the module's buffers these values inside the block, and afterwards those that they had."""
-        now = Buffers(self.module)
+        now = BufferSnapshot(self.module)
         self._put_back()
         try:
             yield
@@ -26,23 +26,23 @@ class Buffers:
             now._put_back()
 
     def _put_back(self) -> None:
-        for buffer, value in self.of:
+        for buffer, value in self.values:
             buffer.data.copy_(value)
 
 
-class Moment:
+class Snapshot:
     """The draws to come and a model's buffers at one moment."""
 
     def __init__(self, model: nn.Module):
-        self.generators, self.buffers = generator_states(), Buffers(model)
+        self.generators, self.buffers = generator_states(), BufferSnapshot(model)
 
     @contextmanager
-    def again(self) -> Iterator[None]:
+    def restored(self) -> Iterator[None]:
         """Go back to this moment inside the block, and afterwards to where it began."""
         now = generator_states()
         restore_generators(self.generators)
         try:
-            with self.buffers.again():
+            with self.buffers.restored():
                 yield
         finally:
             restore_generators(now)

@@ -3,7 +3,7 @@
 import difflib
 
 
-def plain(name: str) -> str:
+def normalise_name(name: str) -> str:
     """Return a name without case, underscores and hyphens: cycle_gan, CycleGAN and cycle-gan are one."""
     return name.lower().replace("_", "").replace("-", "")
 

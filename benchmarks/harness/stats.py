@@ -14,27 +14,27 @@ from typing import Any
 from util.errors import DataError, first_line
 
 ROOT = Path(__file__).resolve().parents[2]
-SHOWN = 70  # characters of what went wrong
+MAX_ERROR_CHARS = 70  # characters of what went wrong
 
 
-def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
+def power_law_exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Return p of the power law y = c x^p that fits best: least squares of the logarithms."""
     u, v = [math.log(x) for x in xs], [math.log(y) for y in ys]
     mean_u, mean_v = statistics.fmean(u), statistics.fmean(v)
     return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v)) / sum((a - mean_u) ** 2 for a in u)
 
 
-def medians(taken: dict[str, list[tuple[list[float], float]]]) -> dict[str, list[float]]:
-    """Return the median of each round, by side, of what sides.in_turns returns."""
-    return {name: [statistics.median(seconds) for seconds, _ in turns] for name, turns in taken.items()}
+def round_medians(timings: dict[str, list[tuple[list[float], float]]]) -> dict[str, list[float]]:
+    """Return the median of each round, by side, of what process.time_interleaved returns."""
+    return {name: [statistics.median(seconds) for seconds, _ in turns] for name, turns in timings.items()}
 
 
-def ratio(base: Sequence[float], other: Sequence[float]) -> float:
+def median_ratio(base: Sequence[float], other: Sequence[float]) -> float:
     """Return how many times as fast another side is: the median of the rounds' ratios."""
     return statistics.median(one / two for one, two in zip(base, other))
 
 
-def machine() -> dict[str, Any]:
+def machine_info() -> dict[str, Any]:
     """Return when and on what is measured; no names of hosts."""
     rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((row.partition(":")[2].strip() for row in rows if row.startswith("model name")), platform.machine())
@@ -50,36 +50,38 @@ def machine() -> dict[str, Any]:
     }
 
 
-def headline(of: dict[str, Any]) -> str:
+def headline(info: dict[str, Any]) -> str:
     """Return the line above a table that says where it was measured."""
-    where = f"a GPU ({of['gpu']}) beside " if "gpu" in of else ""
-    return (f"Measured {of['date']} on {where}{of['cores']} cores ({of['cpu']}, {of['memory_gb']} GB), "
-            f"Python {of['python']}, torch {of['torch']}, GANvas {of['GANvas']}.")  # fmt: skip
+    gpu_text = f"a GPU ({info['gpu']}) beside " if "gpu" in info else ""
+    return (f"Measured {info['date']} on {gpu_text}{info['cores']} cores ({info['cpu']}, {info['memory_gb']} GB), "
+            f"Python {info['python']}, torch {info['torch']}, GANvas {info['GANvas']}.")  # fmt: skip
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, its columns as wide as their texts."""
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths)) + " |" for line in lines)
 
 
-def failed(problem: Exception) -> str:
+def failure_text(problem: Exception) -> str:
     """Return in a few words how something failed, for a cell of a table."""
-    said = first_line(problem)
-    return f"fails: {said if len(said) <= SHOWN else said[: SHOWN - 1] + '…'}"
+    message = first_line(problem)
+    return f"fails: {message if len(message) <= MAX_ERROR_CHARS else message[: MAX_ERROR_CHARS - 1] + '…'}"
 
 
-def in_time(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Return seconds in a unit that reads well."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
 def write_between(path: Path, mark: str, text: str) -> None:
     """Replace what stands between <!-- mark --> and <!-- /mark --> of a document; DataError without these."""
-    first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before, found, rest = path.read_text(encoding="utf-8").partition(first)
-    _, ends, after = rest.partition(last)
-    if not (found and ends):
-        raise DataError("document", path, f"has no marks {first} and {last}", "put them where the table belongs")
-    path.write_text(f"{before}{first}\n{text}\n{last}{after}", encoding="utf-8")
+    start_mark, end_mark = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, has_start, tail = path.read_text(encoding="utf-8").partition(start_mark)
+    _, has_end, after = tail.partition(end_mark)
+    if not (has_start and has_end):
+        raise DataError(
+            "document", path, f"has no marks {start_mark} and {end_mark}", "put them where the table belongs"
+        )
+    path.write_text(f"{before}{start_mark}\n{text}\n{end_mark}{after}", encoding="utf-8")

@@ -19,7 +19,7 @@ def main() -> None:
     """Make the case, say what it says of itself, and serve."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what anybody prints is no answer
-    maker, home, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    case_class, home, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     sys.path[0] = str(ROOT)
     if home == str(ROOT):
         from cli.openmp import share_cores  # as every command of ours does
@@ -27,22 +27,22 @@ def main() -> None:
         share_cores()
     else:  # a checkout's packages have the names of ours: its own come first
         sys.path.insert(0, home)
-    module, _, name = maker.partition(":")
+    module, _, name = case_class.partition(":")
     case = getattr(importlib.import_module(f"benchmarks.{module}"), name)(home=home, **settings)
     print(json.dumps(case.facts), file=answers, flush=True)
     for line in sys.stdin:
         if line.strip() == "peak":
-            print(json.dumps(peak()), file=answers, flush=True)
+            print(json.dumps(peak_memory_mb()), file=answers, flush=True)
             continue
         seconds = []
         for _ in range(int(line)):
-            began = time.perf_counter()
-            told = case.once()  # the seconds themselves, where not all it does counts
-            seconds.append(told if isinstance(told, float) else time.perf_counter() - began)
+            start = time.perf_counter()
+            own_seconds = case.once()  # the seconds themselves, where not all it does counts
+            seconds.append(own_seconds if isinstance(own_seconds, float) else time.perf_counter() - start)
         print(json.dumps({"seconds": seconds}), file=answers, flush=True)
 
 
-def peak() -> dict[str, float]:
+def peak_memory_mb() -> dict[str, float]:
     """Return the most memory this process or one of its children had, and its tensors on a GPU, in MB."""
     rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     own = next(int(row.split()[1]) for row in rows if row.startswith("VmHWM"))

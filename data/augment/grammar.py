@@ -8,154 +8,174 @@ from typing import Any
 
 from data.augment.table import CONTAINERS
 from util.errors import OptionError
-from util.spelling import plain
+from util.spelling import normalise_name
 
-NAME = re.compile(r"[A-Za-z_][\w-]*")
-BETWEEN = re.compile(r"[\s,;]*")
-CLOSING = {"(": ")", "[": "]", "{": "}"}
-DEPTH = 20  # containers in containers
+NAME_PATTERN = re.compile(r"[A-Za-z_][\w-]*")
+SEPARATORS = re.compile(r"[\s,;]*")
+CLOSING_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+MAX_CONTAINER_DEPTH = 20  # containers in containers
+# values in values: far below where Pythons give up, each elsewhere and with an error of its own
+MAX_LITERAL_DEPTH = 100
 CONSTANTS = {"true": True, "false": False, "none": None}
-PAGE = "see docs/augment.md"
+DOCS_HINT = "see docs/augment.md"
 
 
 @dataclass(frozen=True)
-class Word:
+class SpecNode:
     """One augmentation of a spec with its arguments, or a container with the parts it holds."""
 
     name: str
     text: str  # as it is written
-    at: int  # the number of its first character
+    position: int  # the number of its first character
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
-    parts: tuple[tuple["Word", ...], ...] = ()  # of a container
+    branches: tuple[tuple["SpecNode", ...], ...] = ()  # of a container
 
-    def wrong(self, flag: str, why: str, remedy: str = PAGE) -> OptionError:
+    def error(self, flag: str, why: str, remedy: str = DOCS_HINT) -> OptionError:
         """Return the error that names this word and where it stands."""
-        return wrong(flag, self.text, self.at, why, remedy)
+        return spec_error(flag, self.text, self.position, why, remedy)
 
 
-def wrong(flag: str, text: str, at: int, why: str, remedy: str = PAGE) -> OptionError:
+def spec_error(flag: str, text: str, position: int, why: str, remedy: str = DOCS_HINT) -> OptionError:
     """Return the error for a text of a spec and the number of its first character."""
-    shown = " ".join(text.split())
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return OptionError("option", flag, f"'{shown}' at character {at}: {why}", remedy)
+    excerpt = " ".join(text.split())
+    excerpt = excerpt if len(excerpt) <= 60 else excerpt[:57] + "..."
+    return OptionError("option", flag, f"'{excerpt}' at character {position}: {why}", remedy)
 
 
-def read_spec(spec: str, flag: str) -> tuple[Word, ...]:
+def parse_spec(spec: str, flag: str) -> tuple[SpecNode, ...]:
     """Return the words of a spec; OptionError, naming word and place, for what is none."""
-    words = _Reader(spec, flag).words(0, len(spec), 0)
-    if not words:
-        raise OptionError("option", flag, f"'{spec}' names no augmentation", "leave it out, or " + PAGE)
-    return words
+    nodes = _Parser(spec, flag).parse_nodes(0, len(spec), 0)
+    if not nodes:
+        raise OptionError("option", flag, f"'{spec}' names no augmentation", "leave it out, or " + DOCS_HINT)
+    return nodes
 
 
-class _Reader:
+class _Parser:
     """Reads spans of one text; places are indices into it, from 0."""
 
     def __init__(self, text: str, flag: str):
         self.text, self.flag = text, flag
 
-    def wrong(self, start: int, end: int, why: str, remedy: str = PAGE) -> OptionError:
-        return wrong(self.flag, self.text[start:end], start + 1, why, remedy)
+    def error(self, start: int, end: int, why: str, remedy: str = DOCS_HINT) -> OptionError:
+        return spec_error(self.flag, self.text[start:end], start + 1, why, remedy)
 
-    def words(self, start: int, end: int, depth: int) -> tuple[Word, ...]:
+    def parse_nodes(self, start: int, end: int, depth: int) -> tuple[SpecNode, ...]:
         """Return the words between two places: NAME or NAME(...), with blanks, commas or semicolons between them."""
-        found = []
-        while (start := self._after(BETWEEN, start, end)) < end:
-            if not (name := NAME.match(self.text, start, end)):
+        nodes = []
+        while (start := self._skip(SEPARATORS, start, end)) < end:
+            if not (name := NAME_PATTERN.match(self.text, start, end)):
                 remedy = "write rotation(10), say, and what a container takes first: apply(p=0.3: rotation(10))"
-                raise self.wrong(start, end, "expected the name of an augmentation here", remedy)
-            stop, opening = name.end(), self._after(re.compile(r"\s*"), name.end(), end)
-            inside = None
-            if opening < end and self.text[opening] == "(":
-                stop = self._closing(opening, end) + 1
-                inside = (opening + 1, stop - 1)
-            found.append(self._word(name[0], start, stop, inside, depth))
+                raise self.error(start, end, "expected the name of an augmentation here", remedy)
+            stop, bracket = name.end(), self._skip(re.compile(r"\s*"), name.end(), end)
+            arguments = None
+            if bracket < end and self.text[bracket] == "(":
+                stop = self._find_closing(bracket, end) + 1
+                arguments = (bracket + 1, stop - 1)
+            nodes.append(self._parse_node(name[0], start, stop, arguments, depth))
             start = stop
-        return tuple(found)
+        return tuple(nodes)
 
-    def _after(self, pattern: re.Pattern[str], start: int, end: int) -> int:
+    def _skip(self, pattern: re.Pattern[str], start: int, end: int) -> int:
         match = pattern.match(self.text, start, end)
         return match.end() if match else start
 
-    def _word(self, name: str, start: int, stop: int, inside: tuple[int, int] | None, depth: int) -> Word:
+    def _parse_node(self, name: str, start: int, stop: int, arguments: tuple[int, int] | None, depth: int) -> SpecNode:
         text = self.text[start:stop]
-        kind = plain(name).removeprefix("random")
+        kind = normalise_name(name).removeprefix("random")
         if kind not in CONTAINERS:
-            args, kwargs = self._arguments(*inside) if inside else ((), {})
-            return Word(name, text, start + 1, args, kwargs)
-        if depth >= DEPTH:
-            raise self.wrong(start, stop, f"there are {DEPTH} containers around it", "write it with fewer")
-        first, last = inside or (stop, stop)
+            args, kwargs = self._parse_arguments(*arguments) if arguments else ((), {})
+            return SpecNode(name, text, start + 1, args, kwargs)
+        if depth >= MAX_CONTAINER_DEPTH:
+            raise self.error(
+                start, stop, f"there are {MAX_CONTAINER_DEPTH} containers around it", "write it with fewer"
+            )
+        first, last = arguments or (stop, stop)
         args, kwargs = (), {}
-        if colons := self._marks(":", first, last):
-            args, kwargs = self._arguments(first, colons[0])
+        if colons := self._find_marks(":", first, last):
+            args, kwargs = self._parse_arguments(first, colons[0])
             first = colons[0] + 1
-        edges = [first - 1, *self._marks("|", first, last), last]
-        parts = tuple(self.words(a + 1, b, depth + 1) for a, b in pairwise(edges))
-        if kind == "apply" and (len(parts) > 1 or not parts[0]):
-            raise self.wrong(start, stop, "holds what is applied together", "write apply(p=0.3: rotation(10) invert)")
-        if kind != "apply" and (len(parts) < 2 or not all(parts)):
+        edges = [first - 1, *self._find_marks("|", first, last), last]
+        branches = tuple(self.parse_nodes(a + 1, b, depth + 1) for a, b in pairwise(edges))
+        if kind == "apply" and (len(branches) > 1 or not branches[0]):
+            raise self.error(start, stop, "holds what is applied together", "write apply(p=0.3: rotation(10) invert)")
+        if kind != "apply" and (len(branches) < 2 or not all(branches)):
             remedy = f"write {kind}(invert | jpeg(50))"
-            raise self.wrong(start, stop, "holds two parts or more, with | between them", remedy)
-        return Word(kind, text, start + 1, args, kwargs, parts)
+            raise self.error(start, stop, "holds two parts or more, with | between them", remedy)
+        return SpecNode(kind, text, start + 1, args, kwargs, branches)
 
-    def _closing(self, opening: int, end: int) -> int:
+    def _find_closing(self, opening: int, end: int) -> int:
         """Return the place of the bracket that closes the one at a place."""
-        for place, expected in self._walk(opening, end):
-            if not expected:
-                return place
-        raise self.wrong(opening, end, "its ( is never closed", "add the )")
+        for position, open_brackets in self._scan(opening, end):
+            if not open_brackets:
+                return position
+        raise self.error(opening, end, "its ( is never closed", "add the )")
 
-    def _marks(self, mark: str, start: int, end: int) -> list[int]:
+    def _find_marks(self, mark: str, start: int, end: int) -> list[int]:
         """Return the places of a mark that stand in no brackets and quotes."""
-        return [place for place, expected in self._walk(start, end) if not expected and self.text[place] == mark]
+        return [
+            position
+            for position, open_brackets in self._scan(start, end)
+            if not open_brackets and self.text[position] == mark
+        ]
 
-    def _walk(self, start: int, end: int):
+    def _scan(self, start: int, end: int):
         """Yield each place outside quotes with the brackets still open after it; OptionError for one out of turn."""
-        expected: list[str] = []
+        open_brackets: list[str] = []
         quote = ""
-        for place in range(start, end):
-            letter = self.text[place]
+        for position in range(start, end):
+            character = self.text[position]
             if quote:
-                quote = "" if letter == quote else quote
+                quote = "" if character == quote else quote
                 continue
-            if letter in "'\"":
-                quote = letter
-            elif letter in CLOSING:
-                expected.append(CLOSING[letter])
-            elif letter in CLOSING.values() and (not expected or expected.pop() != letter):
-                raise self.wrong(place, end, "this bracket closes none", "count the brackets")
-            yield place, expected
+            if character in "'\"":
+                quote = character
+            elif character in CLOSING_BRACKETS:
+                open_brackets.append(CLOSING_BRACKETS[character])
+            elif character in CLOSING_BRACKETS.values() and (not open_brackets or open_brackets.pop() != character):
+                raise self.error(position, end, "this bracket closes none", "count the brackets")
+            yield position, open_brackets
         if quote:
-            raise self.wrong(start, end, f"a quote {quote} is never closed", "add it")
+            raise self.error(start, end, f"a quote {quote} is never closed", "add it")
 
-    def _arguments(self, start: int, end: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _parse_arguments(self, start: int, end: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and the named arguments between two places: literals, and words as texts."""
         remedy = "write numbers, (1, 2), [1, 2], words and name=value, with commas"
         try:
             call = ast.parse(f"f({self.text[start:end]})", mode="eval").body
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as problem:
-            said = str(getattr(problem, "msg", problem)) or type(problem).__name__
-            raise self.wrong(start, end, f"is no list of arguments ({said})", remedy) from None
+            if _is_too_deep(call):
+                raise RecursionError
+        except (SyntaxError, ValueError) as problem:
+            said = getattr(problem, "msg", problem)
+            raise self.error(start, end, f"is no list of arguments ({said})", remedy) from None
+        except (MemoryError, RecursionError):
+            raise self.error(start, end, "is nested too deeply", remedy) from None
         if not isinstance(call, ast.Call):  # brackets in a text that is oddly quoted
-            raise self.wrong(start, end, "is no list of arguments", remedy)
-        named = {keyword.arg or "**": self._value(start, keyword.value) for keyword in call.keywords}
+            raise self.error(start, end, "is no list of arguments", remedy)
+        named = {keyword.arg or "**": self._parse_value(start, keyword.value) for keyword in call.keywords}
         if len(named) < len(call.keywords):
-            raise self.wrong(start, end, "names an argument twice", "leave one out")
-        return tuple(self._value(start, node) for node in call.args), named
+            raise self.error(start, end, "names an argument twice", "leave one out")
+        return tuple(self._parse_value(start, node) for node in call.args), named
 
-    def _value(self, start: int, node: ast.expr) -> Any:
+    def _parse_value(self, start: int, node: ast.expr) -> Any:
         try:
-            return ast.literal_eval(_Words().visit(node))
+            return ast.literal_eval(_NamesToConstants().visit(node))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             first = start + node.col_offset - len("f(") if node.lineno == 1 else start
             last = start + (node.end_col_offset or 0) - len("f(") if node.end_lineno == 1 else first + 20
             remedy = "write a number, (1, 2), [1, 2], a word, or a 'text' in quotes"
-            raise self.wrong(first, last, "is no value", remedy) from None
+            raise self.error(first, last, "is no value", remedy) from None
 
 
-class _Words(ast.NodeTransformer):
+def _is_too_deep(node: ast.AST) -> bool:
+    """Whether over MAX_LITERAL_DEPTH nodes stand in one another, found without recursion, which has its own limits."""
+    level = [node]
+    for _ in range(MAX_LITERAL_DEPTH):
+        level = [child for parent in level for child in ast.iter_child_nodes(parent)]
+    return bool(level)
+
+
+class _NamesToConstants(ast.NodeTransformer):
     """Turns bare words into texts, and true, false and none, however capitalised, into what they mean."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:

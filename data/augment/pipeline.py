@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from data.augment.grammar import Word, read_spec
-from data.augment.table import CONTAINERS, LEFT_OUT, PHOTOMETRIC
+from data.augment.grammar import SpecNode, parse_spec
+from data.augment.table import CONTAINERS, PHOTOMETRIC, UNSUPPORTED_CLASSES
 from registry import contract, loaded
 from registry.lookup import Entry, entries, entry
 from util.errors import EnvironmentFault, OptionError
-from util.seeding import seeded
-from util.spelling import nearest, plain
+from util.seeding import fork_rng
+from util.spelling import nearest, normalise_name
 
-TRIES = 16  # draws by which each augmentation is tried before training: some do something else at each
-NEEDS = {  # pixels of another kind than the picture's; results are brought back to the picture's
+TRIAL_DRAWS = 16  # draws by which each augmentation is tried before training: some do something else at each
+REQUIRED_DTYPES = {  # pixels of another kind than the picture's; results are brought back to the picture's
     "jpeg": torch.uint8,
     "normalize": torch.float32,
     "gaussian_noise": torch.float32,  # of bytes torchvision cuts the noise off, and wraps around with clip=False
@@ -32,13 +32,13 @@ class Pepper:
     def __init__(self, snr: float = 0.9):
         if not isinstance(snr, (int, float)) or not 0 <= snr <= 1:
             raise ValueError(f"snr is the share of pixels that stay, 0 to 1, not {snr!r}")
-        self.share = 1 - snr
+        self.noise_fraction = 1 - snr
 
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:
         """Return a noisy copy of a picture (C, H, W), uint8 or float in [0, 1]."""
-        drawn = torch.rand(picture.shape[1:])
+        noise = torch.rand(picture.shape[1:])
         white = 1.0 if picture.is_floating_point() else 255
-        return picture.masked_fill(drawn < self.share, white).masked_fill(drawn < self.share / 2, 0)
+        return picture.masked_fill(noise < self.noise_fraction, white).masked_fill(noise < self.noise_fraction / 2, 0)
 
 
 class Augment:
@@ -48,20 +48,22 @@ class Augment:
     Raises OptionError, naming `flag`, word and place, for a wrong spec and for pictures that it cannot be applied to.
     """
 
-    def __init__(self, spec: str, flag: str = "--augment", tried: frozenset[tuple[int, torch.dtype]] = frozenset()):
+    def __init__(
+        self, spec: str, flag: str = "--augment", tested_kinds: frozenset[tuple[int, torch.dtype]] = frozenset()
+    ):
         if find_spec("torchvision") is None:
             why = f"is not installed, and {flag} needs it"
             raise EnvironmentFault("package", "torchvision", why, "run pip install torchvision")
-        self.spec, self.flag, self.tried = spec, flag, tried
-        self.steps = _chain(read_spec(spec, flag), flag)
+        self.spec, self.flag, self.tested_kinds = spec, flag, tested_kinds
+        self.steps = _build_chain(parse_spec(spec, flag), flag)
 
     def __reduce__(self):  # workers build it anew, so that what a plug-in's augmentation holds need not travel
-        return Augment, (self.spec, self.flag, self.tried)
+        return Augment, (self.spec, self.flag, self.tested_kinds)
 
     @property
-    def geometric(self) -> list[Word]:
+    def geometric_nodes(self) -> list[SpecNode]:
         """The words that may move pixels, which only both sides of a pair can do alike."""
-        return [step.word for step in _leaves(self.steps) if step.geometric]
+        return [step.node for step in _list_steps(self.steps) if step.geometric]
 
     def __call__(self, picture: torch.Tensor, seed: int, path: str = "") -> torch.Tensor:
         """Return a picture (C, H, W) changed, of its own type: uint8, or float in [0, 1].
@@ -70,37 +72,37 @@ class Augment:
         """
         kind = (len(picture), picture.dtype)
         try:
-            if kind not in self.tried:
-                self._try(picture)
-                self.tried |= {kind}
-            return self._with(seed, self.steps, picture)
-        except _Unfit as problem:
-            word, why, shape = problem.args
+            if kind not in self.tested_kinds:
+                self._run_trials(picture)
+                self.tested_kinds |= {kind}
+            return self._apply_seeded(seed, self.steps, picture)
+        except _UnsuitableImage as problem:
+            node, why, shape = problem.args
             what = f"a picture of {shape[2]}x{shape[1]} with {shape[0]} channel{'s' * (shape[0] != 1)}"
             why = f"cannot be applied to {what}{f', {path}' if path else ''}: {why}"
-            raise word.wrong(self.flag, why) from problem.__cause__
+            raise node.error(self.flag, why) from problem.__cause__
 
-    def _try(self, picture: torch.Tensor) -> None:
+    def _run_trials(self, picture: torch.Tensor) -> None:
         """Apply every step by itself as if p = 1, in whatever part it stands, then all of them as in training."""
-        for number in range(TRIES):
-            _walk(self.steps, partial(self._surely, number), picture)
-            self._with(number, self.steps, picture)
+        for number in range(TRIAL_DRAWS):
+            _apply_each(self.steps, partial(self._apply_always, number), picture)
+            self._apply_seeded(number, self.steps, picture)
 
-    def _surely(self, seed: int, step: "_Step", picture: torch.Tensor) -> torch.Tensor:
-        return self._with(seed, step.certain(), picture)
+    def _apply_always(self, seed: int, step: "_Step", picture: torch.Tensor) -> torch.Tensor:
+        return self._apply_seeded(seed, step.with_certainty(), picture)
 
     @staticmethod
-    def _with(seed: int, step: Callable[[torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
-        with seeded(seed):
+    def _apply_seeded(seed: int, step: Callable[[torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
+        with fork_rng(seed):
             return step(picture.clone())  # some write in place
 
 
-def asked_for(o: Any, paired: bool, sides: str) -> dict[str, Augment]:
+def build_augmentations(o: Any, paired: bool, sides: str) -> dict[str, Augment]:
     """Return what training does to every picture (""), to those of A and to those of B, as far as flags say so.
 
     paired: B is the translation of A. sides: of A and B, those that the data set prepares by themselves.
     """
-    found = {}
+    augmentations = {}
     for side, spec in {"": o.augment, "A": o.augment_A, "B": o.augment_B}.items():
         if not spec or not o.isTrain:  # test.py never augments
             continue
@@ -108,40 +110,41 @@ def asked_for(o: Any, paired: bool, sides: str) -> dict[str, Augment]:
         if side not in sides:
             why = f"{o.dataset_mode} prepares no pictures of {side} by themselves"
             raise OptionError("option", flag, why, "use --augment")
-        found[side] = Augment(spec, flag)
-        if side and paired and (moving := found[side].geometric):
+        augmentations[side] = Augment(spec, flag)
+        if side and paired and (nodes := augmentations[side].geometric_nodes):
             why = f"moves pixels, so that A and B would no longer show the same ({o.dataset_mode} has pairs)"
-            raise moving[0].wrong(flag, why, "use --augment, which does it to both alike")
-    return found
+            raise nodes[0].error(flag, why, "use --augment, which does it to both alike")
+    return augmentations
 
 
-class _Unfit(ValueError):
+class _UnsuitableImage(ValueError):
     """(word, why, shape) of a picture that a step cannot be applied to."""
 
 
 class _Step:
     """One augmentation: seeded by one draw, given pixels of the kind it takes, its result looked through."""
 
-    def __init__(self, word: Word, flag: str):
-        found = _entry(word, flag)
-        thing = found.load()
-        self.word, self.built_in, self.name = word, found.origin == "built in", found.name
-        self.plug_in = loaded.called(found.origin)
-        if not isinstance(thing, type):
-            raise self._broken("is no class")
-        self.geometric = found.name not in PHOTOMETRIC if self.built_in else getattr(thing, "geometric", True)
-        self.transform = _made(thing, word, flag, found.origin)
+    def __init__(self, node: SpecNode, flag: str):
+        augmentation = _find_entry(node, flag)
+        factory = augmentation.load()
+        self.node, self.built_in, self.name = node, augmentation.origin == "built in", augmentation.name
+        self.plug_in = loaded.display_name(augmentation.origin)
+        if not isinstance(factory, type):
+            raise self._plugin_error("is no class")
+        self.geometric = augmentation.name not in PHOTOMETRIC if self.built_in else getattr(factory, "geometric", True)
+        self.transform = _construct(factory, node, flag, augmentation.origin)
         if not callable(self.transform):
-            raise self._broken("has no __call__")
-        self.needs = NEEDS.get(found.name) if self.built_in else None
-        if found.name == "random_erasing" and self.transform.value is None:
-            self.needs = torch.float32  # value=random draws normally distributed values, which bytes cannot hold
+            raise self._plugin_error("has no __call__")
+        self.required_dtype = REQUIRED_DTYPES.get(augmentation.name) if self.built_in else None
+        if augmentation.name == "random_erasing" and self.transform.value is None:
+            # value=random draws normally distributed values, which bytes cannot hold
+            self.required_dtype = torch.float32
 
-    def _broken(self, why: str) -> OptionError:
+    def _plugin_error(self, why: str) -> OptionError:
         remedy = "give a class whose __call__(self, picture) takes and returns a tensor (C, H, W)"
-        return contract.broken(self.plug_in, f"its augmentation '{self.name}' {why}", remedy)
+        return contract.contract_error(self.plug_in, f"its augmentation '{self.name}' {why}", remedy)
 
-    def certain(self) -> "_Step":
+    def with_certainty(self) -> "_Step":
         """Return a copy that does what it does with p = 1."""
         step = copy(self)
         if self.built_in and isinstance(getattr(self.transform, "p", None), (int, float)):
@@ -151,100 +154,106 @@ class _Step:
 
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:
         # one draw, however many it takes itself: a picture of more channels must not shift what the next one draws
-        with seeded(int(torch.randint(2**62, ()))):
+        with fork_rng(int(torch.randint(2**62, ()))):
             try:
-                made = self.transform(as_type(picture, self.needs or picture.dtype))
+                result = self.transform(to_dtype(picture, self.required_dtype or picture.dtype))
             except Exception as problem:  # whatever torchvision says of a picture that it cannot take
                 if not self.built_in:
                     raise
-                raise _Unfit(self.word, _first_line(problem), picture.shape) from problem
-            if isinstance(made, (tuple, list)) and made:  # five_crop, ten_crop: one of them a sample
-                made = made[int(torch.randint(len(made), ()))]
-        if not isinstance(made, torch.Tensor) or made.dim() != 3:
-            what = f"a tensor of shape {tuple(made.shape)}" if isinstance(made, torch.Tensor) else type(made).__name__
-            raise self._broken(f"returns {what}")
-        if len(made) != len(picture) or not made.numel():
-            what = f"of {len(made)} channel{'s' * (len(made) != 1)}" if made.numel() else "without pixels"
-            raise _Unfit(self.word, f"it makes one {what}", picture.shape)
-        return as_type(made, picture.dtype)
+                raise _UnsuitableImage(self.node, _first_line(problem), picture.shape) from problem
+            if isinstance(result, (tuple, list)) and result:  # five_crop, ten_crop: one of them a sample
+                result = result[int(torch.randint(len(result), ()))]
+        if not isinstance(result, torch.Tensor) or result.dim() != 3:
+            what = (
+                f"a tensor of shape {tuple(result.shape)}"
+                if isinstance(result, torch.Tensor)
+                else type(result).__name__
+            )
+            raise self._plugin_error(f"returns {what}")
+        if len(result) != len(picture) or not result.numel():
+            what = f"of {len(result)} channel{'s' * (len(result) != 1)}" if result.numel() else "without pixels"
+            raise _UnsuitableImage(self.node, f"it makes one {what}", picture.shape)
+        return to_dtype(result, picture.dtype)
 
 
-def as_type(picture: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def to_dtype(picture: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return a picture as uint8, or as float clamped to [0, 1]; uint8 is rounded."""
     if dtype == torch.uint8:
         return picture if picture.dtype == dtype else picture.float().clamp(0, 1).mul(255).round().to(dtype)
     return picture.to(dtype).div(255) if picture.dtype == torch.uint8 else picture.to(dtype).clamp(0, 1)
 
 
-def _chain(words: tuple[Word, ...], flag: str) -> Any:
+def _build_chain(nodes: tuple[SpecNode, ...], flag: str) -> Any:
     """Return one callable that applies words in order."""
     from torchvision.transforms import v2
 
     steps = []
-    for word in words:
-        if word.parts:
-            parts = [_chain(part, flag) for part in word.parts]
-            container = _made(getattr(v2, CONTAINERS[word.name]), word, flag, "built in", parts)
-            if word.name == "choice" and not all(0 <= share <= 1 for share in container.p):
-                raise word.wrong(flag, "p holds a number for each part, none of them below 0")
+    for node in nodes:
+        if node.branches:
+            branches = [_build_chain(branch, flag) for branch in node.branches]
+            container = _construct(getattr(v2, CONTAINERS[node.name]), node, flag, "built in", branches)
+            if node.name == "choice" and not all(0 <= probability <= 1 for probability in container.p):
+                raise node.error(flag, "p holds a number for each part, none of them below 0")
             steps.append(container)
         else:
-            steps.append(_Step(word, flag))
+            steps.append(_Step(node, flag))
     return v2.Compose(steps)
 
 
-def _leaves(step: Any) -> list[_Step]:
+def _list_steps(step: Any) -> list[_Step]:
     """Return the augmentations in a chain, whatever containers they are in."""
-    return [step] if isinstance(step, _Step) else [leaf for part in step.transforms for leaf in _leaves(part)]
+    return [step] if isinstance(step, _Step) else [leaf for part in step.transforms for leaf in _list_steps(part)]
 
 
-def _walk(step: Any, apply: Callable[[_Step, torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
+def _apply_each(step: Any, apply: Callable[[_Step, torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
     """Apply every augmentation of a chain, each to what comes before it; parts of a choice all to the same."""
     if isinstance(step, _Step):
         return apply(step, picture)
-    made = picture
+    result = picture
     for part in step.transforms:
-        made = _walk(part, apply, picture if type(step).__name__ == "RandomChoice" else made)
-    return made
+        result = _apply_each(part, apply, picture if type(step).__name__ == "RandomChoice" else result)
+    return result
 
 
-def _entry(word: Word, flag: str) -> Entry:
+def _find_entry(node: SpecNode, flag: str) -> Entry:
     """Return what a word names; a leading random_ may be left out. OptionError with the nearest name, or the reason."""
-    names, wanted = sorted({e.name for e in entries("augmentation")}), plain(word.name)
+    names, wanted = sorted({e.name for e in entries("augmentation")}), normalise_name(node.name)
     for full in (wanted, "random" + wanted):
-        if any(plain(name) == full for name in names):
+        if any(normalise_name(name) == full for name in names):
             return entry("augmentation", full, flag)
-    for name, why in LEFT_OUT.items():
-        if plain(name) == wanted:
-            raise word.wrong(flag, f"torchvision's {name} {why}")
-    near = [name for name in names if len(wanted) > 2 and wanted in plain(name)] or [nearest(word.name, names) or ""]
+    for name, why in UNSUPPORTED_CLASSES.items():
+        if normalise_name(name) == wanted:
+            raise node.error(flag, f"torchvision's {name} {why}")
+    near = [name for name in names if len(wanted) > 2 and wanted in normalise_name(name)] or [
+        nearest(node.name, names) or ""
+    ]
     hint = f"did you mean {' or '.join(near[:5])}? " if near[0] else ""
-    raise word.wrong(flag, f"no augmentation is called '{word.name}'", f"{hint}choose one of {', '.join(names)}")
+    raise node.error(flag, f"no augmentation is called '{node.name}'", f"{hint}choose one of {', '.join(names)}")
 
 
-def _made(thing: Callable[..., Any], word: Word, flag: str, origin: str, *before: Any) -> Any:
+def _construct(factory: Callable[..., Any], node: SpecNode, flag: str, origin: str, *leading_arguments: Any) -> Any:
     """Return what a class makes of a word's arguments; OptionError for arguments that it does not take."""
-    signature = inspect.signature(thing)
+    signature = inspect.signature(factory)
     try:
-        given = signature.bind(*before, *word.args, **word.kwargs)
+        bound = signature.bind(*leading_arguments, *node.args, **node.kwargs)
     except TypeError as problem:
-        named = list(signature.parameters.values())[len(before) :]
-        takes = inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in named])
-        strange = next((name for name in word.kwargs if name not in takes.parameters), "")
-        near = nearest(strange, list(takes.parameters))
-        why = f"it takes no '{strange}'" if strange else str(problem)
+        parameters = list(signature.parameters.values())[len(leading_arguments) :]
+        takes = inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters])
+        unknown = next((name for name in node.kwargs if name not in takes.parameters), "")
+        near = nearest(unknown, list(takes.parameters))
+        why = f"it takes no '{unknown}'" if unknown else str(problem)
         hint = f"did you mean {near}? " if near else ""
-        raise word.wrong(flag, why, f"{hint}it is called as {word.name}{takes}") from None
+        raise node.error(flag, why, f"{hint}it is called as {node.name}{takes}") from None
     try:
-        for name, value in given.arguments.items():
-            usual = signature.parameters[name].default
-            if isinstance(usual, enum.Enum) and isinstance(value, str):  # policy=cifar10
-                given.arguments[name] = type(usual)(value)
-        return thing(*given.args, **given.kwargs)
+        for name, value in bound.arguments.items():
+            default = signature.parameters[name].default
+            if isinstance(default, enum.Enum) and isinstance(value, str):  # policy=cifar10
+                bound.arguments[name] = type(default)(value)
+        return factory(*bound.args, **bound.kwargs)
     except Exception as problem:  # whatever it says of arguments that it cannot use
         if origin != "built in" and not isinstance(problem, (TypeError, ValueError)):
             raise
-        raise word.wrong(flag, _first_line(problem)) from problem
+        raise node.error(flag, _first_line(problem)) from problem
 
 
 def _first_line(problem: Exception) -> str:

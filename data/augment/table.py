@@ -7,10 +7,13 @@ from pathlib import Path
 
 from registry.lookup import Table
 
-V2 = "torchvision.transforms.v2"
+V2_MODULE = "torchvision.transforms.v2"
 CONTAINERS = {"apply": "RandomApply", "choice": "RandomChoice", "order": "RandomOrder"}  # word of a spec: class of v2
-_BOXES, _TYPE = "changes boxes or key points, not pictures", "changes the type of a picture, which is dealt with here"
-LEFT_OUT = {  # classes of v2 that are no augmentation of a single picture, and why
+_BOXES_REASON, _TYPE_REASON = (
+    "changes boxes or key points, not pictures",
+    "changes the type of a picture, which is dealt with here",
+)
+UNSUPPORTED_CLASSES = {  # classes of v2 that are no augmentation of a single picture, and why
     "RandomApply": "is written apply(p=0.5: ...)",
     "RandomChoice": "is written choice(... | ...)",
     "RandomOrder": "is written order(... | ...)",
@@ -19,20 +22,20 @@ LEFT_OUT = {  # classes of v2 that are no augmentation of a single picture, and 
     "CutMix": "mixes the pictures of a batch, and their labels",
     "MixUp": "mixes the pictures of a batch, and their labels",
     "RandomIoUCrop": "crops around boxes",
-    "ClampBoundingBoxes": _BOXES,
-    "ClampKeyPoints": _BOXES,
-    "ConvertBoundingBoxFormat": _BOXES,
-    "SanitizeBoundingBoxes": _BOXES,
-    "SanitizeKeyPoints": _BOXES,
-    "SetClampingMode": _BOXES,
+    "ClampBoundingBoxes": _BOXES_REASON,
+    "ClampKeyPoints": _BOXES_REASON,
+    "ConvertBoundingBoxFormat": _BOXES_REASON,
+    "SanitizeBoundingBoxes": _BOXES_REASON,
+    "SanitizeKeyPoints": _BOXES_REASON,
+    "SetClampingMode": _BOXES_REASON,
     "UniformTemporalSubsample": "chooses pictures of a video",
-    "ConvertImageDtype": _TYPE,
-    "PILToTensor": _TYPE,
-    "ToDtype": _TYPE,
-    "ToImage": _TYPE,
-    "ToPILImage": _TYPE,
-    "ToPureTensor": _TYPE,
-    "ToTensor": _TYPE,
+    "ConvertImageDtype": _TYPE_REASON,
+    "PILToTensor": _TYPE_REASON,
+    "ToDtype": _TYPE_REASON,
+    "ToImage": _TYPE_REASON,
+    "ToPILImage": _TYPE_REASON,
+    "ToPureTensor": _TYPE_REASON,
+    "ToTensor": _TYPE_REASON,
     "Lambda": "takes code; write a class in a plug-in instead",
     "LinearTransformation": "takes a matrix of (C H W) x (C H W) numbers",
     "AutoAugmentPolicy": "is a choice of auto_augment: auto_augment(policy=cifar10)",
@@ -51,7 +54,7 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _classes() -> list[str]:
+def _list_v2_classes() -> list[str]:
     """Return the classes that torchvision.transforms.v2 offers, read from its source; [] without torchvision."""
     spec = find_spec("torchvision")
     files = [Path(root, "transforms", "v2", "__init__.py") for root in (spec and spec.submodule_search_locations) or ()]
@@ -63,6 +66,6 @@ def _classes() -> list[str]:
 # called with the arguments of a spec; makes what takes and returns a (C, H, W) tensor
 AUGMENTATIONS = Table(
     "augmentation",
-    {snake_case(name): f"{V2}:{name}" for name in _classes() if name not in LEFT_OUT}
+    {snake_case(name): f"{V2_MODULE}:{name}" for name in _list_v2_classes() if name not in UNSUPPORTED_CLASSES}
     | {"pepper": "data.augment.pipeline:Pepper", "salt_and_pepper": "data.augment.pipeline:Pepper"},
 )

@@ -20,29 +20,30 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL
 
-from data.listing.paths import bits
+from data.listing.paths import hash64
 from util.cache_dir import cache_folder
 from util.errors import printable
-from util.value_range import KINDS
+from util.value_range import DTYPES
 
-PLACE = struct.Struct("<QqqQIIHHI")  # key, size and time of the file, start, height, width, channels, kind, checksum
-HEAD = 48  # bytes before the first place; the first eight say where the next picture goes
-VERSION = 1  # of all this
-LARGEST_TABLE = 1 << 22  # places
+# key, size and time of the file, start, height, width, channels, kind, checksum
+SLOT_STRUCT = struct.Struct("<QqqQIIHHI")
+HEADER_BYTES = 48  # bytes before the first place; the first eight say where the next picture goes
+FORMAT_VERSION = 1  # of all this
+MAX_SLOTS = 1 << 22  # places
 
 
-class Origin(NamedTuple):
+class CacheKey(NamedTuple):
     """Which part of which file a picture is, and what tells the file from a later one of its name."""
 
     path: str
     part: str
     size: int
-    changed: int  # nanoseconds
+    mtime_ns: int  # nanoseconds
 
     @property
-    def key(self) -> int:
+    def hash(self) -> int:
         """64 bits that stand for path and part; 0 is the key of an empty place."""
-        return bits(os.fsencode(f"{self.path}\0{self.part}")) or 1
+        return hash64(os.fsencode(f"{self.path}\0{self.part}")) or 1
 
 
 def open_cache(o: Any, entries: int, recipe: tuple[Any, ...]) -> "Cache | None":
@@ -58,14 +59,14 @@ def open_cache(o: Any, entries: int, recipe: tuple[Any, ...]) -> "Cache | None":
             return Cache(capacity, entries)
         folder = Path(o.cache_dir or cache_folder())
         folder.mkdir(parents=True, exist_ok=True)
-        name = folder / hashlib.sha256(repr((VERSION, PIL.__version__, *recipe)).encode()).hexdigest()[:24]
-        return Cache(capacity - _make_room(folder, name.name, capacity // 2), entries, name)
+        name = folder / hashlib.sha256(repr((FORMAT_VERSION, PIL.__version__, *recipe)).encode()).hexdigest()[:24]
+        return Cache(capacity - _delete_oldest_caches(folder, name.name, capacity // 2), entries, name)
     except (OSError, AttributeError) as problem:  # AttributeError: a system without pwrite
         print(printable(f"note: no --cache {o.cache} ({problem})"))
         return None
 
 
-def _make_room(folder: Path, name: str, limit: int) -> int:
+def _delete_oldest_caches(folder: Path, name: str, limit: int) -> int:
     """Delete the least recently used caches of other recipes until they take no more than a limit; return what is left.
 
     Whoever has one open keeps it: a file without a name stays as long as it is used.
@@ -93,80 +94,85 @@ class Cache:
 
     def __init__(self, capacity: int, entries: int, name: Path | None = None):
         self.capacity = capacity
-        self.slots = min(LARGEST_TABLE, 1 << max(10, (2 * entries - 1).bit_length()))
-        self.places_file = _opened(name, f".{self.slots}.places")  # never cut: others may have it mapped
-        self.pictures_file = _opened(name, f".{self.slots}.pictures")
-        table = HEAD + self.slots * PLACE.size
-        for file, size in ((self.places_file, table), (self.pictures_file, capacity)):
+        self.slots = min(MAX_SLOTS, 1 << max(10, (2 * entries - 1).bit_length()))
+        self.index_file = _open_storage(name, f".{self.slots}.places")  # never cut: others may have it mapped
+        self.data_file = _open_storage(name, f".{self.slots}.pictures")
+        table = HEADER_BYTES + self.slots * SLOT_STRUCT.size
+        for file, size in ((self.index_file, table), (self.data_file, capacity)):
             if os.fstat(file).st_size < size:
                 os.ftruncate(file, size)  # a hole, which takes no room until it is written
-        self.places = mmap.mmap(self.places_file, table, access=mmap.ACCESS_READ)
-        self.pictures = mmap.mmap(self.pictures_file, 0, access=mmap.ACCESS_READ)
+        self.index = mmap.mmap(self.index_file, table, access=mmap.ACCESS_READ)
+        self.data = mmap.mmap(self.data_file, 0, access=mmap.ACCESS_READ)
         self.verified: set[int] = set()  # keys of pictures whose checksum this process has seen to be right
         self.full = False
 
-    def get(self, origin: Origin) -> np.ndarray | None:
+    def get(self, key: CacheKey) -> np.ndarray | None:
         """Return a picture (H, W, C), read-only, or None if it is not there, damaged, or of an earlier file."""
-        key = origin.key
-        place = self._place(key)
-        if place is None or place[1:3] != (origin.size, origin.changed):
+        key_hash = key.hash
+        entry = self._read_entry(key_hash)
+        if entry is None or entry[1:3] != (key.size, key.mtime_ns):
             return None
-        _, _, _, start, height, width, channels, kind, checksum = place
-        dtype = np.dtype(KINDS[kind])
+        _, _, _, start, height, width, channels, dtype_index, checksum = entry
+        dtype = np.dtype(DTYPES[dtype_index])
         count = height * width * channels
-        if start + count * dtype.itemsize > len(self.pictures):
+        if start + count * dtype.itemsize > len(self.data):
             return None
-        array = np.frombuffer(self.pictures, dtype, count, start).reshape(channels, height, width)
-        if key not in self.verified:
+        array = np.frombuffer(self.data, dtype, count, start).reshape(channels, height, width)
+        if key_hash not in self.verified:
             if zlib.crc32(array.data) != checksum:
                 return None
-            self.verified.add(key)
+            self.verified.add(key_hash)
         return array.transpose(1, 2, 0)
 
-    def put(self, origin: Origin, array: np.ndarray) -> None:
+    def put(self, key: CacheKey, array: np.ndarray) -> None:
         """Keep a picture (H, W, C), unless the cache is full."""
-        if self.full or array.dtype.name not in KINDS:
+        if self.full or array.dtype.name not in DTYPES:
             return
         data = np.ascontiguousarray(array.transpose(2, 0, 1))  # as tensors lie, so that cutting one out is quick
         try:
-            with _locked(self.places_file):
-                self._write(origin, data)
+            with _lock_file(self.index_file):
+                self._write(key, data)
         except OSError:  # a full disk: what is kept stays, no more is
             self.full = True
 
-    def _write(self, origin: Origin, data: np.ndarray) -> None:
-        start = max(1, int.from_bytes(os.pread(self.places_file, 8, 0), "little"))
-        slot = self._slot(origin.key)
+    def _write(self, key: CacheKey, data: np.ndarray) -> None:
+        start = max(1, int.from_bytes(os.pread(self.index_file, 8, 0), "little"))
+        slot = self._find_slot(key.hash)
         if start + data.nbytes > self.capacity or slot is None:
             self.full = True
             return
-        os.pwrite(self.places_file, (start + data.nbytes).to_bytes(8, "little"), 0)
-        _write_all(self.pictures_file, data, start)
+        os.pwrite(self.index_file, (start + data.nbytes).to_bytes(8, "little"), 0)
+        _write_all(self.data_file, data, start)
         channels, height, width = data.shape
-        place = PLACE.pack(origin.key, origin.size, origin.changed, start, height, width, channels,
-                           KINDS.index(data.dtype.name), zlib.crc32(data.data))  # fmt: skip
-        at = HEAD + slot * PLACE.size
-        os.pwrite(self.places_file, bytes(8), at)  # of an earlier picture: not seen while it changes
-        os.pwrite(self.places_file, place[8:], at + 8)
-        os.pwrite(self.places_file, place[:8], at)  # its key last: from here on it is seen
-        self.verified.discard(origin.key)
+        entry = SLOT_STRUCT.pack(key.hash, key.size, key.mtime_ns, start, height, width, channels,
+                           DTYPES.index(data.dtype.name), zlib.crc32(data.data))  # fmt: skip
+        offset = HEADER_BYTES + slot * SLOT_STRUCT.size
+        os.pwrite(self.index_file, bytes(8), offset)  # of an earlier picture: not seen while it changes
+        os.pwrite(self.index_file, entry[8:], offset + 8)
+        os.pwrite(self.index_file, entry[:8], offset)  # its key last: from here on it is seen
+        self.verified.discard(key.hash)
 
-    def _place(self, key: int) -> tuple[int, ...] | None:
-        slot = self._slot(key)
-        place = PLACE.unpack_from(self.places, HEAD + slot * PLACE.size) if slot is not None else (0,)
-        return place if place[0] == key else None
+    def _read_entry(self, key_hash: int) -> tuple[int, ...] | None:
+        slot = self._find_slot(key_hash)
+        entry = (
+            SLOT_STRUCT.unpack_from(self.index, HEADER_BYTES + slot * SLOT_STRUCT.size) if slot is not None else (0,)
+        )
+        return entry if entry[0] == key_hash else None
 
-    def _slot(self, key: int) -> int | None:
+    def _find_slot(self, key_hash: int) -> int | None:
         """Return the slot of a key, or the free one where it would go; None if it has none."""
         for probe in range(64):
-            slot = (key + probe) % self.slots
-            found = int.from_bytes(self.places[HEAD + slot * PLACE.size : HEAD + slot * PLACE.size + 8], "little")
-            if found in (0, key):
+            slot = (key_hash + probe) % self.slots
+            stored_hash = int.from_bytes(
+                self.index[HEADER_BYTES + slot * SLOT_STRUCT.size : HEADER_BYTES + slot * SLOT_STRUCT.size + 8],
+                "little",
+            )
+            if stored_hash in (0, key_hash):
                 return slot
         return None
 
 
-def _opened(name: Path | None, suffix: str) -> int:
+def _open_storage(name: Path | None, suffix: str) -> int:
     if name is not None:
         return os.open(f"{name}{suffix}", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     if hasattr(os, "memfd_create"):
@@ -176,7 +182,7 @@ def _opened(name: Path | None, suffix: str) -> int:
 
 
 @contextmanager
-def _locked(file: int) -> Iterator[None]:
+def _lock_file(file: int) -> Iterator[None]:
     import fcntl
 
     fcntl.lockf(file, fcntl.LOCK_EX)  # of this process alone: forked ones do not share it

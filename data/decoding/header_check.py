@@ -11,207 +11,210 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from data.decoding import high_bit_depth
-from data.decoding.images import USUAL, opened, reason
-from data.decoding.orientation import SIDEWAYS, orientation
+from data.decoding.images import DEFAULT_READ_OPTIONS, open_lazily, unreadable_reason
+from data.decoding.orientation import SIDEWAYS, read_orientation
 from data.listing import demo, index
-from data.listing.paths import Paths, bits
-from util.errors import DataError, Problem, printable, refuse, told
+from data.listing.paths import Paths, hash64
+from util.errors import DataError, Problem, format_problems, printable, raise_if_any
 
-PATIENCE = 10.0  # seconds that training waits for it
-THREADS = 8  # disks and network drives answer several at once
-CHUNK = 16  # files looked at before a thread looks up
-REST = 0.05  # seconds between two chunks beside the training, which needs the processor more
-HANDFUL, SHARE = 5, 0.01  # pictures that may be skipped at most, whichever is more
-NEW_SUBFILE_TYPE, REDUCED = 254, 1  # a tag of TIFF, and its bit for smaller copies of another page
+FOREGROUND_CHECK_S = 10.0  # seconds that training waits for it
+CHECK_THREADS = 8  # disks and network drives answer several at once
+FILES_PER_CHUNK = 16  # files looked at before a thread looks up
+BACKGROUND_PAUSE_S = 0.05  # seconds between two chunks beside the training, which needs the processor more
+MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION = 5, 0.01  # pictures that may be skipped at most, whichever is more
+NEW_SUBFILE_TYPE_TAG, REDUCED_COPY_BIT = 254, 1  # a tag of TIFF, and its bit for smaller copies of another page
 
 
-def too_many(bad: int, of: int) -> bool:
+def exceeds_skip_limit(failed: int, total: int) -> bool:
     """Whether so many pictures cannot be used that leaving them out would hide a mistake."""
-    return bad > max(HANDFUL, SHARE * of)
+    return failed > max(MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION * total)
 
 
-def unlike(own: tuple[int, int], partner: str, other: tuple[int, int]) -> str:
+def size_mismatch_text(own: tuple[int, int], partner: str, other: tuple[int, int]) -> str:
     """Return what is wrong with a picture whose partner is of another size."""
     return f"is of {own[0]}x{own[1]}, its partner {partner} of {other[0]}x{other[1]}"
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """What a file says of its picture before its pixels are read; size None: it does not tell."""
 
     size: tuple[int, int] | None = None  # width and height of the upright picture
     frames: int = 1  # of which the first is used
 
 
-def header(path: str, max_pixels: int = USUAL.max_pixels, whole: bool = False) -> Header:
+def read_header(path: str, max_pixels: int = DEFAULT_READ_OPTIONS.max_pixels, whole: bool = False) -> ImageHeader:
     """Return what a file says of its picture; DataError if it is none, or too large.
 
     whole: also what a PNG says after its pixels, which are decoded for it.
     """
     if path.lower().endswith((".npy", ".npz")) or demo.is_demo(path):
-        return Header()
+        return ImageHeader()
     try:
-        with opened(path, max_pixels) as image:
-            sideways = orientation(image, whole) in SIDEWAYS
-            return Header(image.size[::-1] if sideways else image.size, frames(image))
+        with open_lazily(path, max_pixels) as image:
+            sideways = read_orientation(image, whole) in SIDEWAYS
+            return ImageHeader(image.size[::-1] if sideways else image.size, count_frames(image))
     except DataError:
         raise
     except MemoryError:  # whoever reads it will see
-        return Header()
+        return ImageHeader()
     except Exception as problem:  # whatever Pillow raises
-        if isinstance(problem, UnidentifiedImageError) and high_bit_depth.is_tiff(
-            path
-        ):  # of a kind that Pillow does not know
-            return Header()
-        raise DataError("image", path, reason(path, problem), "delete or replace it") from problem
+        # of a kind that Pillow does not know
+        if isinstance(problem, UnidentifiedImageError) and high_bit_depth.is_tiff(path):
+            return ImageHeader()
+        raise DataError("image", path, unreadable_reason(path, problem), "delete or replace it") from problem
 
 
-def frames_of(path: str) -> int:
+def count_frames_in_file(path: str) -> int:
     """Return how many pictures a file holds; 1 of what cannot be told."""
     try:
-        return header(path).frames
+        return read_header(path).frames
     except DataError:  # a data set may name what is no file
         return 1
 
 
-def frames(image: Image.Image) -> int:
+def count_frames(image: Image.Image) -> int:
     """Return how many pictures an opened file holds; a preview (MPO) or a smaller copy (TIFF) is none."""
     try:
         if image.format in ("MPO", "JPEG") or not getattr(image, "is_animated", False):
             return 1
         if image.format == "TIFF":
             image.seek(1)
-            if image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & REDUCED:  # type: ignore[attr-defined]
+            if image.tag_v2.get(NEW_SUBFILE_TYPE_TAG, 0) & REDUCED_COPY_BIT:  # type: ignore[attr-defined]
                 return 1
         return image.n_frames  # type: ignore[attr-defined]
     except Exception:  # what follows the first picture is damaged, in any of the ways Pillow meets it: nobody needs it
         return 1
 
 
-class Check:
-    """Threads that look at files: all at once for PATIENCE seconds, then one that mostly rests, until all are seen.
+class HeaderCheck:
+    """Threads that look at files: all at once for FOREGROUND_CHECK_S seconds, then one that mostly rests, to the end.
 
     groups: lists of files; several in one group are sides of pairs, which must be of one size.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skips: bool,
-                 max_pixels: int = USUAL.max_pixels):  # fmt: skip
-        self.groups, self.root, self.skips, self.max_pixels = groups, root, skips, max_pixels
+    def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skip_bad: bool,
+                 max_pixels: int = DEFAULT_READ_OPTIONS.max_pixels):  # fmt: skip
+        self.groups, self.root, self.skip_bad, self.max_pixels = groups, root, skip_bad, max_pixels
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []
-        self.moving: dict[str, int] = {}  # files of several frames: how many
-        self.done, self.told = threading.Event(), threading.Event()  # all seen, and what was found late is said
-        self.beside, self.stopped = threading.Event(), threading.Event()
-        self._numbers, self._left, self._lock = count(), 0, threading.Lock()
+        self.frame_counts: dict[str, int] = {}  # files of several frames: how many
+        self.done, self.reported = threading.Event(), threading.Event()  # all seen, and what was found late is said
+        self.in_background, self.stopped = threading.Event(), threading.Event()
+        self._chunk_numbers, self._chunks_left, self._lock = count(), 0, threading.Lock()
 
-    def begin(self) -> None:
-        """Look at the files for PATIENCE seconds; DataError, after a list of them, if there are bad ones."""
+    def start(self) -> None:
+        """Look at the files for FOREGROUND_CHECK_S seconds; DataError, after a list of them, if there are bad ones."""
         if not self.total or demo.is_demo(self.root):
             self.done.set()
             return
-        self._keys = np.concatenate([_keys(sides) for sides in self.groups]) if self.total >= index.WORTH else None
-        self._todo = np.arange(self.total)
+        self._keys = (
+            np.concatenate([_file_keys(sides) for sides in self.groups])
+            if self.total >= index.MIN_INDEXED_FILES
+            else None
+        )
+        self._pending = np.arange(self.total)
         if self._keys is not None:
-            self._todo = np.flatnonzero(~np.isin(self._keys, index.looked_at(self.root)))
-        self._left = -(-len(self._todo) // CHUNK)
+            self._pending = np.flatnonzero(~np.isin(self._keys, index.load_sound_keys(self.root)))
+        self._chunks_left = -(-len(self._pending) // FILES_PER_CHUNK)
         Image.init()  # no imports in threads: workers may be forked meanwhile
-        if not self._left:
+        if not self._chunks_left:
             self.done.set()
-        threads = min(THREADS, self._left)
+        threads = min(CHECK_THREADS, self._chunks_left)
         for number in range(threads):
-            threading.Thread(target=self._work, args=(number == 0,), name="check", daemon=True).start()
-        self.done.wait(PATIENCE)
+            threading.Thread(target=self._run_thread, args=(number == 0,), name="check", daemon=True).start()
+        self.done.wait(FOREGROUND_CHECK_S)
         with self._lock:  # from here on, whoever sees the last file tells what was found
-            self.beside.set()
-            found, seen = self._sorted(), self.done.is_set()
-        self._judge(found)
-        if seen and self.moving:
-            print(self._several(), flush=True)
+            self.in_background.set()
+            problems, finished = self._sorted_problems(), self.done.is_set()
+        self._raise_or_print(problems)
+        if finished and self.frame_counts:
+            print(self._multi_frame_note(), flush=True)
 
     def stop(self) -> None:
         """End it soon, without waiting for a disk that may not answer."""
         self.stopped.set()
 
-    def _judge(self, found: list[Problem]) -> None:
-        if self.skips and not too_many(len(found), self.total):
-            if found:
-                said = f"note: {len(found)} of {self.total} pictures cannot be read and are skipped"
-                print(said, *told(found), sep="\n", flush=True)
+    def _raise_or_print(self, problems: list[Problem]) -> None:
+        if self.skip_bad and not exceeds_skip_limit(len(problems), self.total):
+            if problems:
+                said = f"note: {len(problems)} of {self.total} pictures cannot be read and are skipped"
+                print(said, *format_problems(problems), sep="\n", flush=True)
             return
-        if found:
+        if problems:
             self.stop()
-        refuse("image", found, f"of {self.total} pictures", "delete or replace it, or use --on_bad_image skip"
-               if not self.skips else "delete or replace them: --on_bad_image skip is for a few")  # fmt: skip
+        raise_if_any("image", problems, f"of {self.total} pictures", "delete or replace it, or use --on_bad_image skip"
+               if not self.skip_bad else "delete or replace them: --on_bad_image skip is for a few")  # fmt: skip
 
-    def _work(self, goes_on: bool) -> None:
-        for number in self._numbers:
-            chunk = self._todo[number * CHUNK : (number + 1) * CHUNK]
+    def _run_thread(self, runs_in_background: bool) -> None:
+        for number in self._chunk_numbers:
+            chunk = self._pending[number * FILES_PER_CHUNK : (number + 1) * FILES_PER_CHUNK]
             if not len(chunk):
                 return
-            for place in chunk:
-                problem = self._look(int(place))
+            for position in chunk:
+                problem = self._check_file(int(position))
                 if problem:
-                    self.problems.append((int(place), problem))
+                    self.problems.append((int(position), problem))
                 if self.stopped.is_set():
                     return
-            self._finished()
-            if self.beside.is_set():
-                if not goes_on:
+            self._finish_chunk()
+            if self.in_background.is_set():
+                if not runs_in_background:
                     return
-                self.stopped.wait(REST)
+                self.stopped.wait(BACKGROUND_PAUSE_S)
 
-    def _finished(self) -> None:
+    def _finish_chunk(self) -> None:
         with self._lock:
-            self._left -= 1
-            if self._left:
+            self._chunks_left -= 1
+            if self._chunks_left:
                 return
-        self._remember()
+        self._save_sound_keys()
         with self._lock:
             self.done.set()
-            beside = self.beside.is_set()
-        if beside and self.moving:
-            tqdm.write(self._several())
-        if beside and self.problems:
-            found = self._sorted()
-            named = ", ".join(f"{name} ({why})" for name, why in found[:3]) + (", ..." if len(found) > 3 else "")
-            tqdm.write(printable(f"note: {len(found)} of {self.total} pictures cannot be read: {named}"))
-        self.told.set()
+            in_background = self.in_background.is_set()
+        if in_background and self.frame_counts:
+            tqdm.write(self._multi_frame_note())
+        if in_background and self.problems:
+            problems = self._sorted_problems()
+            named = ", ".join(f"{name} ({why})" for name, why in problems[:3]) + (", ..." if len(problems) > 3 else "")
+            tqdm.write(printable(f"note: {len(problems)} of {self.total} pictures cannot be read: {named}"))
+        self.reported.set()
 
-    def _look(self, place: int) -> Problem | None:
+    def _check_file(self, position: int) -> Problem | None:
         """Return what is wrong with a file or pair, by its header."""
         for sides in self.groups:
-            if place < len(sides[0]):
+            if position < len(sides[0]):
                 break
-            place -= len(sides[0])
-        paths = [side[place] for side in sides]
+            position -= len(sides[0])
+        paths = [side[position] for side in sides]
         try:
-            found = [header(path, self.max_pixels) for path in paths]
-            if len({each.size for each in found}) > 1:  # before it is said: more exactly
-                found = [header(path, self.max_pixels, whole=True) for path in paths]
+            headers = [read_header(path, self.max_pixels) for path in paths]
+            if len({each.size for each in headers}) > 1:  # before it is said: more exactly
+                headers = [read_header(path, self.max_pixels, whole=True) for path in paths]
         except DataError as problem:
             return str(problem.args[1]), str(problem.args[2])
-        self.moving |= {path: each.frames for path, each in zip(paths, found, strict=True) if each.frames > 1}
-        own, other = found[0].size, found[-1].size
-        return (paths[0], unlike(own, paths[-1], other)) if own and other and own != other else None
+        self.frame_counts |= {path: each.frames for path, each in zip(paths, headers, strict=True) if each.frames > 1}
+        own, other = headers[0].size, headers[-1].size
+        return (paths[0], size_mismatch_text(own, paths[-1], other)) if own and other and own != other else None
 
-    def _several(self) -> str:
+    def _multi_frame_note(self) -> str:
         """Return the line on files that hold more than one picture."""
-        path = min(self.moving)
+        path = min(self.frame_counts)
         files = sum(len(side) for sides in self.groups for side in sides)
-        return printable(f"note: {len(self.moving)} of {files} pictures hold several frames, such as '{path}' "
-                         f"({self.moving[path]}): the first is used")  # fmt: skip
+        return printable(f"note: {len(self.frame_counts)} of {files} pictures hold several frames, such as '{path}' "
+                         f"({self.frame_counts[path]}): the first is used")  # fmt: skip
 
-    def _sorted(self) -> list[Problem]:
+    def _sorted_problems(self) -> list[Problem]:
         return [problem for _, problem in sorted(self.problems)]
 
-    def _remember(self) -> None:
+    def _save_sound_keys(self) -> None:
         if self._keys is not None:
-            bad = np.array([place for place, _ in self.problems], dtype=np.int64)
-            index.remember_sound(self.root, np.delete(self._keys, bad))
+            bad = np.array([position for position, _ in self.problems], dtype=np.int64)
+            index.save_sound_keys(self.root, np.delete(self._keys, bad))
 
 
-def _keys(sides: Sequence[Paths]) -> np.ndarray:
+def _file_keys(sides: Sequence[Paths]) -> np.ndarray:
     """Return (N,) uint64: 64 bits of the names and sizes of each file or pair."""
-    found = np.empty(len(sides[0]), dtype=np.uint64)
-    for i in range(len(found)):
-        found[i] = bits(b"/".join(b"%s %d" % (os.fsencode(side[i]), side.sizes[i]) for side in sides))
-    return found
+    keys = np.empty(len(sides[0]), dtype=np.uint64)
+    for i in range(len(keys)):
+        keys[i] = hash64(b"/".join(b"%s %d" % (os.fsencode(side[i]), side.sizes[i]) for side in sides))
+    return keys

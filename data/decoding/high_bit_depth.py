@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from data.decoding.orientation import UPRIGHT, orientation, turned
+from data.decoding.orientation import UPRIGHT, apply_orientation, read_orientation
 from data.decoding.raster import Raster
-from data.listing.files import binary, first_bytes
+from data.listing.files import open_binary, read_first_bytes
 from util.errors import DataError
 
-WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in luminance (ITU-R BT.601), as Pillow's
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-ASSOCIATED = 1  # TIFF 6.0, ExtraSamples: colours are multiplied by alpha
-FEW = 4  # channels that an array of unknown order has at most, unless it is asked for more
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in luminance (ITU-R BT.601), as Pillow's
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ASSOCIATED_ALPHA = 1  # TIFF 6.0, ExtraSamples: colours are multiplied by alpha
+MAX_GUESSED_CHANNELS = 4  # channels that an array of unknown order has at most, unless it is asked for more
 
 
-def read(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None:
+def read_raster(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None:
     """Return an opened file's numbers, upright, if it has more than 8 bits a channel, else None: Pillow can."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))
@@ -24,48 +24,49 @@ def read(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None
     if image.format == "PNG" and str(image.tile[0][3] if image.tile else "").endswith(";16B") and image.mode != "I;16":
         import imagecodecs
 
-        with binary(path) as file:
+        with open_binary(path) as file:
             data = file.read()
-        said_later = any(name in data for name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"))  # else only known by decoding
-        return Raster(turned(imagecodecs.png_decode(data), orientation(image, said_later)))
+        # else only known by decoding
+        has_late_metadata = any(name in data for name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"))
+        return Raster(apply_orientation(imagecodecs.png_decode(data), read_orientation(image, has_late_metadata)))
     if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey; of PGM in 32 bits, spread to 0..65535
-        return Raster(turned(np.asarray(image).astype(np.uint16), orientation(image)))
+        return Raster(apply_orientation(np.asarray(image).astype(np.uint16), read_orientation(image)))
     return Raster(np.asarray(image)) if image.mode == "F" else None
 
 
 def is_tiff(path: str) -> bool:
     """Whether a file begins as a TIFF does."""
-    return first_bytes(path, 4) in TIFF_STARTS
+    return read_first_bytes(path, 4) in TIFF_SIGNATURES
 
 
 def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
     """Return the first picture of a TIFF, upright; its pages are channels where as many are asked for."""
     import tifffile
 
-    with binary(path) as opened, tifffile.TiffFile(opened) as file:
+    with open_binary(path) as opened, tifffile.TiffFile(opened) as file:
         page = file.pages.first
-        stack = _stack(file, channels)
+        stack = _channel_pages(file, channels)
         shape, axes = ((channels, *page.shape), "C" + page.axes) if stack else (page.shape, page.axes)
         _check_size(path, shape, page.dtype, channels, max_pixels)
         array = np.stack([each.asarray() for each in stack]) if stack else page.asarray()
-        kept = [i for i, n in enumerate(shape) if n != 1 or axes[i] in "YX"]
-        array, axes = array.reshape([shape[i] for i in kept]), "".join(axes[i] for i in kept)
+        axis_indices = [i for i, n in enumerate(shape) if n != 1 or axes[i] in "YX"]
+        array, axes = array.reshape([shape[i] for i in axis_indices]), "".join(axes[i] for i in axis_indices)
         tag = page.tags.get(274)
         inverted = getattr(page.photometric, "name", "") == "MINISWHITE"
-        multiplied = tuple(page.extrasamples)[:1] == (ASSOCIATED,) and not stack
+        multiplied = tuple(page.extrasamples)[:1] == (ASSOCIATED_ALPHA,) and not stack
     if axes[:1] in "SC" and array.ndim == 3:
         array = np.moveaxis(array, 0, 2)
     elif array.ndim == 3 and axes[2] not in "SC":
         array = channels_last(array, channels)
-    array = _checked(array, path)
+    array = _to_supported_array(array, path)
     if inverted and array.dtype.kind == "u":
         array = np.iinfo(array.dtype).max - array
     if multiplied and array.ndim == 3 and array.shape[2] in (2, 4):
-        array = _divided(array)
-    return Raster(turned(array, tag.value if tag else UPRIGHT))
+        array = _unpremultiply_alpha(array)
+    return Raster(apply_orientation(array, tag.value if tag else UPRIGHT))
 
 
-def _stack(file: Any, channels: int) -> list[Any]:
+def _channel_pages(file: Any, channels: int) -> list[Any]:
     """Return the pages of a TIFF if they are as many as the channels asked for, alike, and of one channel; else [].
 
     No more are looked for: a damaged file may go on for millions.
@@ -85,69 +86,69 @@ def _stack(file: Any, channels: int) -> list[Any]:
 def read_numpy(path: str, channels: int, max_pixels: int) -> Raster:
     """Return the array (H, W), (H, W, C) or (C, H, W) of a .npy file, or of the one that a .npz holds."""
     if path.lower().endswith(".npz"):
-        with binary(path) as opened, zipfile.ZipFile(opened) as archive:
+        with open_binary(path) as zip_stream, zipfile.ZipFile(zip_stream) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             if len(names) != 1:
                 why = f"holds {len(names)} arrays ({', '.join(names[:5])})"
                 raise DataError("image", path, why, "save one picture a file")
             with archive.open(names[0]) as file:
-                array = _array(file, path, channels, max_pixels)
+                array = _read_array(file, path, channels, max_pixels)
     else:
-        with binary(path) as file:
-            array = _array(file, path, channels, max_pixels)
-    return Raster(_checked(channels_last(array, channels) if array.ndim == 3 else array, path))
+        with open_binary(path) as file:
+            array = _read_array(file, path, channels, max_pixels)
+    return Raster(_to_supported_array(channels_last(array, channels) if array.ndim == 3 else array, path))
 
 
-def _array(file: Any, path: str, channels: int, max_pixels: int) -> np.ndarray:
+def _read_array(file: Any, path: str, channels: int, max_pixels: int) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, by_column, dtype = read_header[version](file)
+    shape, fortran_order, dtype = read_header[version](file)
     _check_size(path, shape, dtype, channels, max_pixels)
     if dtype.hasobject:
         raise DataError("image", path, "holds Python objects", "save plain numbers")
-    wanted = int(np.prod(shape)) * dtype.itemsize
-    data = file.read(wanted)
-    if len(data) < wanted:
-        raise ValueError(f"it ends after {len(data)} of {wanted} bytes")
+    expected_bytes = int(np.prod(shape)) * dtype.itemsize
+    data = file.read(expected_bytes)
+    if len(data) < expected_bytes:
+        raise ValueError(f"it ends after {len(data)} of {expected_bytes} bytes")
     array = np.frombuffer(data, dtype)
-    return array.reshape(shape[::-1]).T if by_column else array.reshape(shape)
+    return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
 
 
 def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
     """Return (C, H, W) as (H, W, C): the channels are where as many are as are asked for, else where few are."""
     first, last = array.shape[0], array.shape[2]
-    if last != channels and (first == channels or (first <= FEW < last)):
+    if last != channels and (first == channels or (first <= MAX_GUESSED_CHANNELS < last)):
         return np.moveaxis(array, 0, 2)
     return array
 
 
-def in_channels(raster: Raster, channels: int, path: str, background: tuple[int, int, int] | None) -> Raster:
+def convert_channels(raster: Raster, channels: int, path: str, background: tuple[int, int, int] | None) -> Raster:
     """Return a picture of as many channels: grey repeated, RGB as luminance, alpha composited.
 
     Raises DataError for other changes of number.
     """
-    array, have = raster.array, raster.channels
-    if have == channels:
+    array, channels_now = raster.array, raster.channels
+    if channels_now == channels:
         return raster
-    if have in (2, 4) and channels in (1, 3):
-        array = _composited(array, background)
-        have -= 1
-    if (have, channels) == (3, 1):
-        array = _as(array.dtype, (array * WEIGHTS).sum(axis=2, keepdims=True))
-    elif (have, channels) == (1, 3):
+    if channels_now in (2, 4) and channels in (1, 3):
+        array = _composite_alpha(array, background)
+        channels_now -= 1
+    if (channels_now, channels) == (3, 1):
+        array = _cast(array.dtype, (array * LUMA_WEIGHTS).sum(axis=2, keepdims=True))
+    elif (channels_now, channels) == (1, 3):
         array = np.repeat(array, 3, axis=2)
     if array.shape[2] != channels:
-        raise wrong_channels(path, raster.channels, channels)
+        raise channels_error(path, raster.channels, channels)
     return Raster(array)
 
 
-def wrong_channels(path: str, have: int, wanted: int) -> DataError:
+def channels_error(path: str, actual: int, wanted: int) -> DataError:
     """Return the error for a picture of another number of channels than the run works with."""
-    why = f"has {have} channels, and cannot become {wanted}"
-    return DataError("image", path, why, f"use --input_nc {have} or --output_nc {have}")
+    why = f"has {actual} channels, and cannot become {wanted}"
+    return DataError("image", path, why, f"use --input_nc {actual} or --output_nc {actual}")
 
 
-def too_large(path: str, max_pixels: int, size: tuple[int, ...] = ()) -> DataError:
+def too_many_pixels_error(path: str, max_pixels: int, size: tuple[int, ...] = ()) -> DataError:
     """Return the error for a picture of more pixels than are accepted."""
     why = f"is {'x'.join(map(str, size))}, " if size else "has "
     return DataError(
@@ -158,11 +159,11 @@ def too_large(path: str, max_pixels: int, size: tuple[int, ...] = ()) -> DataErr
 def _check_size(path: str, shape: tuple[int, ...], dtype: Any, channels: int, max_pixels: int) -> None:
     if len(shape) < 2 or min(shape) < 1:
         raise DataError("image", path, f"holds an array of shape {tuple(shape)}", "give (height, width, channels)")
-    if np.prod([float(n) for n in shape]) > max_pixels * max(channels, FEW):
-        raise too_large(path, max_pixels, tuple(shape))
+    if np.prod([float(n) for n in shape]) > max_pixels * max(channels, MAX_GUESSED_CHANNELS):
+        raise too_many_pixels_error(path, max_pixels, tuple(shape))
 
 
-def _checked(array: np.ndarray, path: str) -> np.ndarray:
+def _to_supported_array(array: np.ndarray, path: str) -> np.ndarray:
     """Return an array (H, W) or (H, W, C) in one of the kinds that pictures have, all numbers finite."""
     if array.ndim not in (2, 3):
         raise DataError("image", path, f"holds an array of shape {array.shape}", "give (height, width, channels)")
@@ -178,27 +179,27 @@ def _checked(array: np.ndarray, path: str) -> np.ndarray:
     return array.astype(np.float64) if array.dtype.itemsize == 8 else array.astype(array.dtype.newbyteorder("="))
 
 
-def _composited(array: np.ndarray, background: tuple[int, int, int] | None) -> np.ndarray:
+def _composite_alpha(array: np.ndarray, background: tuple[int, int, int] | None) -> np.ndarray:
     """Return colours without their last channel, alpha, in front of a background."""
     colours = array[:, :, :-1]
     if background is None:
         return colours
-    greatest = _greatest(array.dtype)
-    behind = np.array(background if colours.shape[2] == 3 else [np.dot(background, WEIGHTS)]) / 255 * greatest
+    greatest = _max_value(array.dtype)
+    behind = np.array(background if colours.shape[2] == 3 else [np.dot(background, LUMA_WEIGHTS)]) / 255 * greatest
     alpha = array[:, :, -1:] / greatest
-    return _as(array.dtype, colours * alpha + behind * (1 - alpha))
+    return _cast(array.dtype, colours * alpha + behind * (1 - alpha))
 
 
-def _divided(array: np.ndarray) -> np.ndarray:
+def _unpremultiply_alpha(array: np.ndarray) -> np.ndarray:
     """Return colours as they are, of such as are stored multiplied by their alpha, the last channel."""
-    alpha = array[:, :, -1:] / _greatest(array.dtype)
+    alpha = array[:, :, -1:] / _max_value(array.dtype)
     colours = np.divide(array[:, :, :-1], alpha, out=np.zeros(array[:, :, :-1].shape), where=alpha > 0)
-    return np.concatenate([_as(array.dtype, colours.clip(0, _greatest(array.dtype))), array[:, :, -1:]], axis=2)
+    return np.concatenate([_cast(array.dtype, colours.clip(0, _max_value(array.dtype))), array[:, :, -1:]], axis=2)
 
 
-def _greatest(dtype: np.dtype) -> float:
+def _max_value(dtype: np.dtype) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
 
 
-def _as(dtype: np.dtype, array: np.ndarray) -> np.ndarray:
+def _cast(dtype: np.dtype, array: np.ndarray) -> np.ndarray:
     return (array.round() if dtype.kind in "iu" else array).astype(dtype)

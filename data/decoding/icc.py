@@ -5,8 +5,15 @@ from io import BytesIO
 
 from PIL import Image, ImageCms
 
-MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "L", "LA": "L", "CMYK": "CMYK", "LAB": "LAB"}  # as Little CMS takes them
-LARGEST = 4 << 20  # bytes of a profile that is looked at
+PROFILE_MODES = {
+    "RGB": "RGB",
+    "RGBA": "RGBA",
+    "L": "L",
+    "LA": "L",
+    "CMYK": "CMYK",
+    "LAB": "LAB",
+}  # as Little CMS takes them
+MAX_PROFILE_BYTES = 4 << 20  # bytes of a profile that is looked at
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
@@ -17,14 +24,14 @@ def to_srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile") or b""
     if image.mode == "P" and profile:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if image.mode not in MODES or not (profile or image.mode == "LAB") or len(profile) > LARGEST:
+    if image.mode not in PROFILE_MODES or not (profile or image.mode == "LAB") or len(profile) > MAX_PROFILE_BYTES:
         return image
     alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
-    colours = image.convert(MODES[image.mode].rstrip("A")) if alpha else image
-    change = _change(b"" if image.mode == "LAB" else profile, colours.mode)
-    if change is None:
+    colours = image.convert(PROFILE_MODES[image.mode].rstrip("A")) if alpha else image
+    transform = _profile_transform(b"" if image.mode == "LAB" else profile, colours.mode)
+    if transform is None:
         return image
-    result = ImageCms.applyTransform(colours, change)
+    result = ImageCms.applyTransform(colours, transform)
     assert result is not None  # it would be, had it been asked to work in place
     if alpha:
         result.putalpha(alpha)
@@ -32,7 +39,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 
 @lru_cache(maxsize=64)  # most folders hold pictures of a few cameras
-def _change(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return what takes a profile's colours (of none: CIE L*a*b*) to sRGB; None where nothing need be done, or can."""
     try:
         srgb = ImageCms.createProfile("sRGB")

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-TAG = 0x0112
+EXIF_ORIENTATION_TAG = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # width and height are exchanged
 UPRIGHT = 1
 
 
-def orientation(image: Image.Image, whole: bool = True) -> int:
+def read_orientation(image: Image.Image, decode_all: bool = True) -> int:
     """Return how a file opened by Pillow lies, 1 to 8; 1 if nothing says so, or of a TIFF, which Pillow itself turns.
 
     A PNG may say it after its pixels: not `whole`, what is said there is not looked for.
@@ -18,18 +18,18 @@ def orientation(image: Image.Image, whole: bool = True) -> int:
     if image.format == "TIFF":
         return UPRIGHT
     try:
-        found = (image.getexif() if whole else Image.Image.getexif(image)).get(TAG, UPRIGHT)
-        return found if found in range(1, 9) else UPRIGHT
+        orientation = (image.getexif() if decode_all else Image.Image.getexif(image)).get(EXIF_ORIENTATION_TAG, UPRIGHT)
+        return orientation if orientation in range(1, 9) else UPRIGHT
     except Exception:  # damaged EXIF, in any of the ways Pillow meets it: the picture itself is fine as it lies
         return UPRIGHT
 
 
-def turned(array: np.ndarray, number: Any) -> np.ndarray:
+def apply_orientation(array: np.ndarray, orientation: Any) -> np.ndarray:
     """Return a picture (H, W) or (H, W, C) upright that lies as an orientation says (TIFF 6.0, Orientation)."""
-    if number in SIDEWAYS:
+    if orientation in SIDEWAYS:
         array = array.swapaxes(0, 1)
-    if number in (3, 4, 7, 8):
+    if orientation in (3, 4, 7, 8):
         array = array[::-1]
-    if number in (2, 3, 6, 7):
+    if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     return array

@@ -21,7 +21,7 @@ class Raster:
         return self.array.shape[2]
 
     @property
-    def kind(self) -> str:
+    def dtype_name(self) -> str:
         """The type of its numbers: "uint8", "float32", ..."""
         return self.array.dtype.name
 
@@ -55,7 +55,7 @@ class Raster:
 Picture = Image.Image | Raster  # of 8 bits in Pillow's modes L and RGB, and all others
 
 
-def pixels(picture: Picture) -> np.ndarray:
+def to_array(picture: Picture) -> np.ndarray:
     """Return a picture as an array (H, W, C)."""
     array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
     return array[:, :, None] if array.ndim == 2 else array

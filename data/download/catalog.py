@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from util.disk_space import in_units
+from util.disk_space import format_bytes
 from util.errors import OptionError
 from util.spelling import nearest
 
-_DATA = {  # family: {name: (bytes, or 0 where nobody wrote them down; SHA-256, or ""; what it shows)}
+_DATASETS = {  # family: {name: (bytes, or 0 where nobody wrote them down; SHA-256, or ""; what it shows)}
     "cyclegan": {
         "ae_photos": (0, "", "photographs for the paintings' generators"),
         "apple2orange": (78_456_409, "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8",
@@ -55,16 +55,16 @@ _MODELS = {
                 "iphone2dslr_flower",
     "pix2pix": "edges2shoes sat2map map2sat facades_label2photo day2night",
 }  # fmt: skip
-_SIZE_OF_MODEL = {"cyclegan": 45_600_000, "pix2pix": 217_700_000}  # bytes, about: float32 of the networks' numbers
-_SUFFIX = {("cyclegan", False): ".zip", ("pix2pix", False): ".tar.gz"}
-_BEGINNINGS = {".zip": (b"PK\3\4",), ".tar.gz": (b"\x1f\x8b",), ".pth": (b"PK\3\4", b"\x80\2")}
-PRETRAINED = "_pretrained"  # the run that a generator becomes is called so
+_MODEL_BYTES = {"cyclegan": 45_600_000, "pix2pix": 217_700_000}  # bytes, about: float32 of the networks' numbers
+_SUFFIXES = {("cyclegan", False): ".zip", ("pix2pix", False): ".tar.gz"}
+_SIGNATURES = {".zip": (b"PK\3\4",), ".tar.gz": (b"\x1f\x8b",), ".pth": (b"PK\3\4", b"\x80\2")}
+PRETRAINED_SUFFIX = "_pretrained"  # the run that a generator becomes is called so
 
 _HOST = "https://efrosgans.eecs.berkeley.edu"  # scripts that fetch by http find the same files here
-_OLDER = "https://people.eecs.berkeley.edu"
-_PLACES = {  # (family, whether it is a model): where its files are, in the order in which they are asked
-    ("cyclegan", False): (f"{_HOST}/cyclegan/datasets/", f"{_OLDER}/~taesung_park/CycleGAN/datasets/"),
-    ("pix2pix", False): (f"{_HOST}/pix2pix/datasets/", f"{_OLDER}/~tinghuiz/projects/pix2pix/datasets/"),
+_OLD_HOST = "https://people.eecs.berkeley.edu"
+_BASE_URLS = {  # (family, whether it is a model): where its files are, in the order in which they are asked
+    ("cyclegan", False): (f"{_HOST}/cyclegan/datasets/", f"{_OLD_HOST}/~taesung_park/CycleGAN/datasets/"),
+    ("pix2pix", False): (f"{_HOST}/pix2pix/datasets/", f"{_OLD_HOST}/~tinghuiz/projects/pix2pix/datasets/"),
     ("cyclegan", True): (f"{_HOST}/cyclegan/pretrained_models/",),
     ("pix2pix", True): (f"{_HOST}/pix2pix/models-pytorch/",),
 }
@@ -79,12 +79,12 @@ class Source:
     model: bool
     size: int
     sha256: str
-    shows: str
+    description: str
 
     @property
     def suffix(self) -> str:
         """The end of its file's name."""
-        return _SUFFIX.get((self.family, self.model), ".pth")
+        return _SUFFIXES.get((self.family, self.model), ".pth")
 
     @property
     def file(self) -> str:
@@ -92,82 +92,84 @@ class Source:
         return self.name + self.suffix
 
     @property
-    def beginnings(self) -> tuple[bytes, ...]:
+    def signatures(self) -> tuple[bytes, ...]:
         """How such a file begins."""
-        return _BEGINNINGS[self.suffix]
+        return _SIGNATURES[self.suffix]
 
     @property
     def key(self) -> str:
         """Its path on its first server, by which it is recorded: no two sources share one."""
-        return urlsplit(_PLACES[self.family, self.model][0] + self.file).path.lstrip("/")
+        return urlsplit(_BASE_URLS[self.family, self.model][0] + self.file).path.lstrip("/")
 
     @property
     def folder(self) -> str:
         """The folder it becomes, below --to."""
-        return self.name + PRETRAINED if self.model else self.name
+        return self.name + PRETRAINED_SUFFIX if self.model else self.name
 
     def addresses(self, mirrors: dict[str, list[str]]) -> list[str]:
         """Return where it is: only on mirrors if there are any for it."""
-        usual = [place + self.file for place in _PLACES[self.family, self.model]]
-        mirrored = [new + bare.removeprefix(old) for bare in map(_bare, usual)
-                    for old, news in mirrors.items() if bare.startswith(old) for new in news]  # fmt: skip
-        return list(dict.fromkeys(mirrored)) or usual
+        original = [place + self.file for place in _BASE_URLS[self.family, self.model]]
+        mirrored = [new + stripped.removeprefix(old) for stripped in map(_without_scheme, original)
+                    for old, news in mirrors.items() if stripped.startswith(old) for new in news]  # fmt: skip
+        return list(dict.fromkeys(mirrored)) or original
 
 
 def all_sources() -> list[Source]:
     """Return everything that can be downloaded, data sets first."""
-    found = [Source(name, family, False, *facts) for family, sets in _DATA.items() for name, facts in sets.items()]
+    sources = [
+        Source(name, family, False, *columns) for family, sets in _DATASETS.items() for name, columns in sets.items()
+    ]
     for family, names in _MODELS.items():
-        of = f"a generator of {'CycleGAN' if family == 'cyclegan' else 'pix2pix'}"
-        found += [Source(name, family, True, _SIZE_OF_MODEL[family], "", of) for name in names.split()]
-    return found
+        description = f"a generator of {'CycleGAN' if family == 'cyclegan' else 'pix2pix'}"
+        sources += [Source(name, family, True, _MODEL_BYTES[family], "", description) for name in names.split()]
+    return sources
 
 
-def size_in_words(source: Source) -> str:
+def size_text(source: Source) -> str:
     """Return how large a file is, as far as that is known."""
     if not source.size:
         return "unknown"
-    return in_units(source.size) if source.sha256 else f"about {in_units(source.size)}"
+    return format_bytes(source.size) if source.sha256 else f"about {format_bytes(source.size)}"
 
 
-def listing() -> str:
+def format_table() -> str:
     """Return a table of everything that can be downloaded, with the words that ask for each."""
-    every = all_sources()
+    sources = all_sources()
     rows = [("NAME AND FLAGS", "SIZE", "SHA-256", "WHAT")]
-    for source in every:
-        alike = [s for s in every if s.name == source.name]
-        flags = " --model" if source.model and any(not s.model for s in alike) else ""
-        flags += f" --{source.family}" if sum(s.model == source.model for s in alike) > 1 else ""
-        rows.append((source.name + flags, size_in_words(source), source.sha256[:8] or "-", source.shows))
+    for source in sources:
+        same_name = [s for s in sources if s.name == source.name]
+        flags = " --model" if source.model and any(not s.model for s in same_name) else ""
+        flags += f" --{source.family}" if sum(s.model == source.model for s in same_name) > 1 else ""
+        rows.append((source.name + flags, size_text(source), source.sha256[:8] or "-", source.description))
     rows.append(("cityscapes", "", "-", "to be fetched by hand: its name says how"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[3]]) for row in rows)
 
 
-def find(name: str, family: str = "", model: bool = False) -> Source:
+def find_source(name: str, family: str = "", model: bool = False) -> Source:
     """Return what a name stands for: a data set, or a generator if asked for or if there is nothing else of that name.
 
     Raises OptionError for a name that is unknown, belongs to both families, or may not be passed on (cityscapes).
     """
-    if name.endswith(PRETRAINED):
-        name, model = name.removesuffix(PRETRAINED), True
+    if name.endswith(PRETRAINED_SUFFIX):
+        name, model = name.removesuffix(PRETRAINED_SUFFIX), True
     if name == "cityscapes" and not model:
         raise OptionError("data set", name, "its licence lets nobody pass it on",
                           "fetch gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip by hand from "
                           "https://www.cityscapes-dataset.com/downloads/, unpack them, and prepare them with "
                           "python scripts/prepare_cityscapes.py")  # fmt: skip
-    called = [s for s in all_sources() if s.name == name and s.family in (family or s.family) and s.model >= model]
-    found = [source for source in called if source.model == called[0].model]
-    if len(found) > 1:
-        kinds = " and ".join(f"of {source.family} ({source.file})" for source in found)
-        ways = " or ".join(f"--{source.family}" for source in found)
+    candidates = [s for s in all_sources() if s.name == name and s.family in (family or s.family) and s.model >= model]
+    matches = [source for source in candidates if source.model == candidates[0].model]
+    if len(matches) > 1:
+        kinds = " and ".join(f"of {source.family} ({source.file})" for source in matches)
+        ways = " or ".join(f"--{source.family}" for source in matches)
         raise OptionError("name", name, f"there is one {kinds}", f"say which with {ways}")
-    if not found:
-        raise _unknown(name, family, model)
-    return found[0]
+    if not matches:
+        raise _unknown_name_error(name, family, model)
+    return matches[0]
 
 
-def _unknown(name: str, family: str, model: bool) -> OptionError:
+def _unknown_name_error(name: str, family: str, model: bool) -> OptionError:
     sort = " ".join(part for part in (family, "generator" if model else "data set or generator") if part)
     known = {s.name for s in all_sources() if s.family in (family or s.family) and s.model >= model}
     near = nearest(name, sorted(known | ({"cityscapes"} if not model else set())))
@@ -183,13 +185,13 @@ def read_mirrors(path: str) -> dict[str, list[str]]:
     There an address, or a list of addresses to be asked in turn, stands for the beginning it replaces.
     """
     try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
+        parsed = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         why = getattr(problem, "strerror", None) or f"is no JSON ({problem})"
         raise OptionError("option", "--mirrors", f"{path}: {why}", "see docs/data.md") from problem
-    if not isinstance(given, dict):
+    if not isinstance(parsed, dict):
         raise OptionError("option", "--mirrors", f"{path}: is no JSON object", "see docs/data.md")
-    mirrors = {_bare(old): [new] if isinstance(new, str) else new for old, new in given.items()}
+    mirrors = {_without_scheme(old): [new] if isinstance(new, str) else new for old, new in parsed.items()}
     for news in mirrors.values():
         for new in news if isinstance(news, list) else [news]:
             check_address(new, "--mirrors")
@@ -211,6 +213,6 @@ def check_address(address: object, flag: str) -> None:
         raise OptionError("option", flag, f"'{address}' is no address", "give one that begins with https:// or http://")
 
 
-def _bare(address: str) -> str:
+def _without_scheme(address: str) -> str:
     """Return an address without its scheme: a mirror of http://HOST stands for https://HOST too."""
     return address.partition("://")[2] or address

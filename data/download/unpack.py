@@ -19,151 +19,156 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from data.download.partial import unwritable
+from data.download.partial import write_error
 from util.atomic_write import sync_folder
 
-ENTRIES = 500_000  # members; the largest of the reference's data sets has 139,000
-BYTES = 64 << 30  # of all files together
-RATIO, SPARED = 20, 16 << 20  # the archive may grow so many times, beyond the first bytes; pictures hardly do
-DEPTH, NAME = 16, 240  # folders, and bytes of one name
-HEADERS = 1 << 17  # bytes a tar may spend on the headers of one member, or on its end
-DIRECTORY = 48 << 20  # bytes of a zip's list of members
-PIECE = 1 << 18  # bytes
-_PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
-_PHASE = re.compile("(train|val|test)[AB]?")
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError,
+MAX_MEMBERS = 500_000  # members; the largest of the reference's data sets has 139,000
+MAX_TOTAL_BYTES = 64 << 30  # of all files together
+# the archive may grow so many times, beyond the first bytes; pictures hardly do
+MAX_EXPANSION, FREE_EXPANSION_BYTES = 20, 16 << 20
+MAX_PATH_DEPTH, MAX_NAME_BYTES = 16, 240  # folders, and bytes of one name
+MAX_HEADER_BYTES = 1 << 17  # bytes a tar may spend on the headers of one member, or on its end
+MAX_ZIP_DIRECTORY_BYTES = 48 << 20  # bytes of a zip's list of members
+CHUNK_BYTES = 1 << 18  # bytes
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+_PHASE_FOLDER = re.compile("(train|val|test)[AB]?")
+_READ_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError,
            ValueError, OverflowError, IndexError, KeyError)  # fmt: skip
 
 Member = tuple[str, bool, IO[bytes] | None]  # (name as in the archive, whether it is a folder, what is in it)
-Show = Callable[[int, int | None], None]
+ShowProgress = Callable[[int, int | None], None]
 
 
-class Refused(Exception):
+class UnsafeArchive(Exception):
     """Why an archive is not unpacked, in a few words that begin with the member if it is one's fault."""
 
 
-class Broken(Exception):
+class DamagedArchive(Exception):
     """Why an archive cannot be read to its end, in a few words."""
 
 
-def unpack(archive: Path, place: Path, show: Show, ready: Callable[[], None]) -> int:
-    """Make the folder `place` of an archive's files and return their number; a single folder around all is left out.
+def unpack(archive: Path, target: Path, show: ShowProgress, on_written: Callable[[], None]) -> int:
+    """Make the folder `target` of an archive's files and return their number; a single folder around all is left out.
 
-    ready: called when all is on the disk, just before it gets its name.
-    Raises Refused for what no data set needs, Broken for an archive that is cut or damaged, EnvironmentFault for a
-    disk that fails; then nothing of it is left. What an earlier, killed call left is removed first.
+    on_written: called when all is on the disk, just before it gets its name.
+    Raises UnsafeArchive for what no data set needs, DamagedArchive for an archive that is cut or damaged,
+    EnvironmentFault for a disk that fails; then nothing of it is left. What an earlier, killed call left is removed
+    first.
     """
-    beside = being_unpacked(place)
+    temporary = temporary_folder(target)
     try:
-        if beside.exists():
-            shutil.rmtree(beside)
-        beside.mkdir(parents=True)
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
         try:
-            count = _write_all(archive, beside, show)
-            inner = list(beside.iterdir())
-            around = len(inner) == 1 and inner[0].is_dir() and not _PHASE.fullmatch(inner[0].name)
-            _flush(beside)
-            ready()
-            os.rename(inner[0] if around else beside, place)
-            sync_folder(place.parent)
+            count = _write_all(archive, temporary, show)
+            inner = list(temporary.iterdir())
+            single_folder = len(inner) == 1 and inner[0].is_dir() and not _PHASE_FOLDER.fullmatch(inner[0].name)
+            _sync_tree(temporary)
+            on_written()
+            os.rename(inner[0] if single_folder else temporary, target)
+            sync_folder(target.parent)
             return count
         finally:
-            if beside.exists():
-                shutil.rmtree(beside)
+            if temporary.exists():
+                shutil.rmtree(temporary)
     except OSError as problem:
-        raise unwritable(Path(problem.filename or beside), problem) from problem
+        raise write_error(Path(problem.filename or temporary), problem) from problem
 
 
-def being_unpacked(place: Path) -> Path:
+def temporary_folder(target: Path) -> Path:
     """Return the folder that becomes a place; one that is there was left by a call that was killed."""
-    return place.with_name(f".{place.name}.unpacking")
+    return target.with_name(f".{target.name}.unpacking")
 
 
-def _write_all(archive: Path, root: Path, show: Show) -> int:
+def _write_all(archive: Path, root: Path, show: ShowProgress) -> int:
     """Write every member below root, counting; return how many files that are."""
-    names, count, written = _Names(), 0, 0
-    most = min(BYTES, SPARED + RATIO * archive.stat().st_size)
+    names, count, written = _MemberNames(), 0, 0
+    max_bytes = min(MAX_TOTAL_BYTES, FREE_EXPANSION_BYTES + MAX_EXPANSION * archive.stat().st_size)
     for name, is_folder, content in _members(archive):
-        parts = names.admit(name, is_folder)
-        of_a_mac = any(part == "__MACOSX" or part.startswith("._") for part in parts)  # notes about files, no pictures
-        path = Path(os.devnull) if of_a_mac else root.joinpath(*parts)
+        parts = names.add(name, is_folder)
+        # notes about files, no pictures
+        is_mac_metadata = any(part == "__MACOSX" or part.startswith("._") for part in parts)
+        path = Path(os.devnull) if is_mac_metadata else root.joinpath(*parts)
         if content is None:
-            if not of_a_mac:
+            if not is_mac_metadata:
                 path.mkdir(parents=True, exist_ok=True)
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb" if of_a_mac else "xb") as file:
-            while piece := _read(content):
-                written += len(piece)
-                if written > most:
-                    raise Refused(f"member '{name}': with it there are more than {most} bytes in all")
-                file.write(piece)
-        if not of_a_mac:
+        with open(path, "wb" if is_mac_metadata else "xb") as file:
+            while chunk := _read_chunk(content):
+                written += len(chunk)
+                if written > max_bytes:
+                    raise UnsafeArchive(f"member '{name}': with it there are more than {max_bytes} bytes in all")
+                file.write(chunk)
+        if not is_mac_metadata:
             count += 1
             show(count, None)
     if not count:
-        raise Refused("it holds no files")
+        raise UnsafeArchive("it holds no files")
     return count
 
 
 def _members(archive: Path) -> Iterator[Member]:
     """Yield an archive's members in order, each to be read before the next; only files and folders are any."""
     with open(archive, "rb") as file:
-        zipped = file.read(2) == b"PK"
+        is_zip = file.read(2) == b"PK"
         file.seek(0)
-        each = _of_zip(archive) if zipped else _of_tar(file)
+        members = _zip_members(archive) if is_zip else _tar_members(file)
         while True:
             try:
-                member = next(each, None)
-            except (Refused, Broken):
+                member = next(members, None)
+            except (UnsafeArchive, DamagedArchive):
                 raise
-            except _BROKEN as problem:
-                raise Broken(f"{'zip' if zipped else 'tar.gz'}: {problem or type(problem).__name__}") from problem
+            except _READ_ERRORS as problem:
+                raise DamagedArchive(
+                    f"{'zip' if is_zip else 'tar.gz'}: {problem or type(problem).__name__}"
+                ) from problem
             if member is None:
                 return
             yield member
 
 
-def _read(content: IO[bytes]) -> bytes:
+def _read_chunk(content: IO[bytes]) -> bytes:
     try:
-        return content.read(PIECE)
-    except _BROKEN as problem:
-        raise Broken(str(problem) or type(problem).__name__) from problem
+        return content.read(CHUNK_BYTES)
+    except _READ_ERRORS as problem:
+        raise DamagedArchive(str(problem) or type(problem).__name__) from problem
 
 
-class _Names:
+class _MemberNames:
     """The names so far; admits one that is safe on every system and differs from all others on every system."""
 
     def __init__(self) -> None:
         self.seen: dict[str, tuple[str, bool]] = {}  # folded path: (as it was spelt, whether it is a folder)
         self.count = 0
 
-    def admit(self, name: str, is_folder: bool) -> tuple[str, ...]:
+    def add(self, name: str, is_folder: bool) -> tuple[str, ...]:
         """Return the parts of a member's path; raise Refused."""
         self.count += 1
-        if self.count > ENTRIES:
-            raise Refused(f"it has more than {ENTRIES:,} members")
-        why = _unsafe(name)
+        if self.count > MAX_MEMBERS:
+            raise UnsafeArchive(f"it has more than {MAX_MEMBERS:,} members")
+        why = _unsafe_reason(name)
         if why:
-            raise Refused(f"member '{name[:NAME]}': {why}")
+            raise UnsafeArchive(f"member '{name[:MAX_NAME_BYTES]}': {why}")
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
         if not parts and not is_folder:
-            raise Refused(f"member '{name}': has no name")
+            raise UnsafeArchive(f"member '{name}': has no name")
         for end in range(1, len(parts) + 1):
-            self._note(name, "/".join(parts[:end]), is_folder or end < len(parts), end == len(parts))
+            self._record(name, "/".join(parts[:end]), is_folder or end < len(parts), end == len(parts))
         return parts
 
-    def _note(self, name: str, path: str, is_folder: bool, itself: bool) -> None:
+    def _record(self, name: str, path: str, is_folder: bool, is_last: bool) -> None:
         folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-        before = self.seen.get(folded)
+        previous = self.seen.get(folded)
         self.seen[folded] = path, is_folder
-        if before is not None and before != (path, is_folder):
-            raise Refused(f"member '{name}': clashes with '{before[0]}'")
-        if before is not None and itself and not is_folder:
-            raise Refused(f"member '{name}': is there twice")
+        if previous is not None and previous != (path, is_folder):
+            raise UnsafeArchive(f"member '{name}': clashes with '{previous[0]}'")
+        if previous is not None and is_last and not is_folder:
+            raise UnsafeArchive(f"member '{name}': is there twice")
 
 
-def _unsafe(name: str) -> str:
+def _unsafe_reason(name: str) -> str:
     """Return why a name may not become a path, "" if it may."""
     parts = name.split("/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name:
@@ -172,78 +177,78 @@ def _unsafe(name: str) -> str:
         return "leads out of its folder"
     if not all(c.isprintable() for c in name):  # NUL, control characters, and bytes that are no UTF-8
         return "has characters that no name should have"
-    if len(parts) > DEPTH or any(len(part.encode()) > NAME for part in parts):
+    if len(parts) > MAX_PATH_DEPTH or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
         return "is too long or too deep"
     if os.name == "nt" and re.search(r'[<>:"|?*]|[. ](/|$)|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)', name, re.I):
         return "is no name on Windows"
-    if name.lower().endswith(_PACKED):
+    if name.lower().endswith(_ARCHIVE_SUFFIXES):
         return "is an archive in the archive"
     return ""
 
 
-def _of_zip(archive: Path) -> Iterator[Member]:
-    with _Sparing(archive) as file, zipfile.ZipFile(file) as opened:
-        for info in opened.infolist():
+def _zip_members(archive: Path) -> Iterator[Member]:
+    with _LimitedZipFile(archive) as file, zipfile.ZipFile(file) as archive_file:
+        for info in archive_file.infolist():
             name, kind, mode = info.orig_filename, stat.S_IFMT(info.external_attr >> 16), info.external_attr >> 16
             is_folder = name.endswith("/")
             if kind not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
-                raise Refused(f"member '{name}': is no plain file or folder")
+                raise UnsafeArchive(f"member '{name}': is no plain file or folder")
             _check_mode(name, 0 if is_folder else mode)
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise Refused(f"member '{name}': is encrypted, or compressed in an unusual way")
+                raise UnsafeArchive(f"member '{name}': is encrypted, or compressed in an unusual way")
             if is_folder:
                 yield name, True, None
             else:
-                with opened.open(info) as content:
+                with archive_file.open(info) as content:
                     yield name, False, content
 
 
-def _of_tar(file: IO[bytes]) -> Iterator[Member]:
-    with gzip.GzipFile(fileobj=file) as plain:
-        metered = _Metered(plain)
-        with tarfile.open(fileobj=metered, mode="r|", errorlevel=2) as opened:  # type: ignore[call-overload]
-            while (info := opened.next()) is not None:
-                opened.members = []  # type: ignore[attr-defined]  # else it keeps every one
+def _tar_members(file: IO[bytes]) -> Iterator[Member]:
+    with gzip.GzipFile(fileobj=file) as stream:
+        reader = _LimitedTarReader(stream)
+        with tarfile.open(fileobj=reader, mode="r|", errorlevel=2) as archive:  # type: ignore[call-overload]
+            while (info := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # else it keeps every one
                 if not (info.isdir() or info.isreg()) or info.issparse():
-                    raise Refused(f"member '{info.name}': is no plain file or folder")
+                    raise UnsafeArchive(f"member '{info.name}': is no plain file or folder")
                 _check_mode(info.name, 0 if info.isdir() else info.mode)
-                metered.allowed = metered.read_so_far + HEADERS + (0 if info.isdir() else info.size)
-                yield info.name, info.isdir(), None if info.isdir() else opened.extractfile(info)
-                metered.allowed = max(metered.allowed, metered.read_so_far + HEADERS)
-            metered.allowed = metered.read_so_far + HEADERS
-            while metered.read(PIECE):  # to the end, where gzip's checksum is
+                reader.bytes_allowed = reader.bytes_read + MAX_HEADER_BYTES + (0 if info.isdir() else info.size)
+                yield info.name, info.isdir(), None if info.isdir() else archive.extractfile(info)
+                reader.bytes_allowed = max(reader.bytes_allowed, reader.bytes_read + MAX_HEADER_BYTES)
+            reader.bytes_allowed = reader.bytes_read + MAX_HEADER_BYTES
+            while reader.read(CHUNK_BYTES):  # to the end, where gzip's checksum is
                 pass
 
 
 def _check_mode(name: str, mode: int) -> None:
     if mode & (stat.S_ISUID | stat.S_ISGID):
-        raise Refused(f"member '{name}': asks for its owner's rights (setuid or setgid)")
+        raise UnsafeArchive(f"member '{name}': asks for its owner's rights (setuid or setgid)")
 
 
-class _Sparing(io.FileIO):
+class _LimitedZipFile(io.FileIO):
     """A zip file, whose list of members zipfile reads in one go: not if it is huge."""
 
     def read(self, size: int | None = -1) -> Any:
-        if size is not None and size > DIRECTORY:
-            raise Refused(f"it lists more members than {ENTRIES:,} would need")
+        if size is not None and size > MAX_ZIP_DIRECTORY_BYTES:
+            raise UnsafeArchive(f"it lists more members than {MAX_MEMBERS:,} would need")
         return super().read(-1 if size is None else size)
 
 
-class _Metered:
-    """A tar's bytes, of which headers may take no more than `allowed` grants: tarfile reads any header whole."""
+class _LimitedTarReader:
+    """A tar's bytes, of which headers may take no more than `bytes_allowed` grants: tarfile reads any header whole."""
 
-    def __init__(self, plain: gzip.GzipFile):
-        self.plain, self.read_so_far, self.allowed = plain, 0, HEADERS
+    def __init__(self, stream: gzip.GzipFile):
+        self.stream, self.bytes_read, self.bytes_allowed = stream, 0, MAX_HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        data = self.plain.read(min(size, PIECE))
-        self.read_so_far += len(data)
-        if self.read_so_far > self.allowed:
-            raise Refused("a header of a member is too large")
+        data = self.stream.read(min(size, CHUNK_BYTES))
+        self.bytes_read += len(data)
+        if self.bytes_read > self.bytes_allowed:
+            raise UnsafeArchive("a header of a member is too large")
         return data
 
 
-def _flush(folder: Path) -> None:
+def _sync_tree(folder: Path) -> None:
     """Wait until every file and folder below, and this one, is on the disk."""
     for path, _, files in os.walk(folder):
         for name in files:

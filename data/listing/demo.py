@@ -12,51 +12,51 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image
 
-NAME = "demo"
-SIZE = 128  # pixels
-COUNTS = {"train": 64, "val": 16, "test": 16}
-FIRST = {"train": 0, "val": 10_000, "test": 20_000}  # numbers of the scenes
-A = {"ground": (0.30, 0.62, 0.22), "ball": (0.95, 0.35, 0.12)}
-B = {"ground": (0.86, 0.74, 0.52), "ball": (0.42, 0.50, 0.66)}
+DEMO_ROOT = "demo"
+IMAGE_SIZE = 128  # pixels
+IMAGES_PER_PHASE = {"train": 64, "val": 16, "test": 16}
+FIRST_SCENE = {"train": 0, "val": 10_000, "test": 20_000}  # numbers of the scenes
+COLOURS_A = {"ground": (0.30, 0.62, 0.22), "ball": (0.95, 0.35, 0.12)}
+COLOURS_B = {"ground": (0.86, 0.74, 0.52), "ball": (0.42, 0.50, 0.66)}
 CLASSES = ("ball", "box", "cone", "ring")
 
 
 def is_demo(path: str) -> bool:
     """Whether a path lies in the generated data set; a real folder of that name wins."""
-    return PurePath(path).parts[:1] == (NAME,) and not Path(NAME).exists()
+    return PurePath(path).parts[:1] == (DEMO_ROOT,) and not Path(DEMO_ROOT).exists()
 
 
-def names(folder: str) -> list[str]:
+def list_paths(folder: str) -> list[str]:
     """Return the paths of a folder's pictures: demo/trainA, demo/trainB, demo/train (pairs), likewise test and val."""
-    inside = "/".join(PurePath(folder).parts[1:]) or "testA"
-    match = re.fullmatch(rf"(train|val|test)([AB]?|/(?:{'|'.join(CLASSES)}))", inside)
-    return [f"{NAME}/{inside}/{i:04d}.png" for i in range(COUNTS[match[1]])] if match else []
+    subfolder = "/".join(PurePath(folder).parts[1:]) or "testA"
+    match = re.fullmatch(rf"(train|val|test)([AB]?|/(?:{'|'.join(CLASSES)}))", subfolder)
+    return [f"{DEMO_ROOT}/{subfolder}/{i:04d}.png" for i in range(IMAGES_PER_PHASE[match[1]])] if match else []
 
 
-def folders(folder: str) -> list[str]:
+def list_folders(folder: str) -> list[str]:
     """Return the names of a phase's class folders, demo/train/ball and so on; [] elsewhere."""
-    return list(CLASSES) if "/".join(PurePath(folder).parts[1:]) in COUNTS else []
+    return list(CLASSES) if "/".join(PurePath(folder).parts[1:]) in IMAGES_PER_PHASE else []
 
 
 @lru_cache(maxsize=1024)
-def draw(path: str) -> Image.Image:
+def draw_image(path: str) -> Image.Image:
     """Return the picture that a path of the data set stands for, as RGB; a pair is A and B side by side."""
     folder, *inner, file = PurePath(path).parts[1:]
     phase, side = folder.rstrip("AB"), folder[-1]
-    number = FIRST[phase] + int(PurePath(file).stem)
+    number = FIRST_SCENE[phase] + int(PurePath(file).stem)
     if inner:
-        return Image.fromarray(_object(number, CLASSES.index(inner[0])))
+        return Image.fromarray(_draw_object(number, CLASSES.index(inner[0])))
     if folder == "trainB":
         number += 5_000  # other scenes than trainA's
-    sides = {"A": [A], "B": [B]}.get(side, [A, B])
-    return Image.fromarray(np.concatenate([_scene(number, colours) for colours in sides], axis=1))
+    sides = {"A": [COLOURS_A], "B": [COLOURS_B]}.get(side, [COLOURS_A, COLOURS_B])
+    return Image.fromarray(np.concatenate([_draw_scene(number, colours) for colours in sides], axis=1))
 
 
-def _scene(number: int, colours: dict[str, tuple[float, float, float]]) -> np.ndarray:
+def _draw_scene(number: int, colours: dict[str, tuple[float, float, float]]) -> np.ndarray:
     """Return (SIZE, SIZE, 3) uint8: up to four balls lit from the upper left."""
     rng = np.random.default_rng(number)
-    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
-    shade = 0.75 + 0.15 * y + 0.12 * _texture(rng)
+    y, x = np.mgrid[-1 : 1 : IMAGE_SIZE * 1j, -1 : 1 : IMAGE_SIZE * 1j]
+    shade = 0.75 + 0.15 * y + 0.12 * _draw_texture(rng)
     is_ball = np.zeros_like(shade, dtype=bool)
     light = np.array([-0.5, -0.6, 0.62])
     for _ in range(rng.integers(1, 5)):
@@ -72,29 +72,29 @@ def _scene(number: int, colours: dict[str, tuple[float, float, float]]) -> np.nd
     return (np.clip(shade[..., None] * colour, 0, 1) * 255).round().astype(np.uint8)
 
 
-def _object(number: int, kind: int) -> np.ndarray:
+def _draw_object(number: int, kind: int) -> np.ndarray:
     """Return (SIZE, SIZE, 3) uint8: one shaded object of a class, of any colour, on textured ground."""
     rng = np.random.default_rng([number, kind])
-    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+    y, x = np.mgrid[-1 : 1 : IMAGE_SIZE * 1j, -1 : 1 : IMAGE_SIZE * 1j]
     cx, cy, radius = rng.uniform(-0.25, 0.25), rng.uniform(-0.2, 0.25), rng.uniform(0.45, 0.65)
     dx, dy = (x - cx) / radius, (y - cy) / radius
-    far = np.hypot(dx, dy)
+    distance = np.hypot(dx, dy)
     inside, lit = [
-        lambda: (far < 1, -0.5 * dx - 0.6 * dy + 0.62 * np.sqrt(np.clip(1 - far**2, 0, 1))),
+        lambda: (distance < 1, -0.5 * dx - 0.6 * dy + 0.62 * np.sqrt(np.clip(1 - distance**2, 0, 1))),
         lambda: (np.maximum(abs(dx), abs(dy)) < 0.85, np.where(dy < -0.35, 1.0, np.where(dx > 0.3, 0.25, 0.65))),
         lambda: (abs(dx) < (dy + 1) / 2, 0.75 - 0.6 * dx / np.maximum((dy + 1) / 2, 1e-6)),
-        lambda: (abs(far - 0.72) < 0.26, 0.9 - 2.2 * (far - 0.72) * (dx + dy) / np.maximum(far, 1e-6)),
+        lambda: (abs(distance - 0.72) < 0.26, 0.9 - 2.2 * (distance - 0.72) * (dx + dy) / np.maximum(distance, 1e-6)),
     ][kind]()
     inside = inside & (abs(dy) < 1)
-    shade = np.where(inside, 0.25 + 0.75 * lit.clip(0, 1), 0.75 + 0.12 * _texture(rng))
-    colour = np.where(inside[..., None], rng.uniform(0.3, 1.0, 3), B["ground"])
+    shade = np.where(inside, 0.25 + 0.75 * lit.clip(0, 1), 0.75 + 0.12 * _draw_texture(rng))
+    colour = np.where(inside[..., None], rng.uniform(0.3, 1.0, 3), COLOURS_B["ground"])
     return (np.clip(shade[..., None] * colour, 0, 1) * 255).round().astype(np.uint8)
 
 
-def _texture(rng: np.random.Generator) -> np.ndarray:
+def _draw_texture(rng: np.random.Generator) -> np.ndarray:
     """Return (SIZE, SIZE) smooth noise in about [-1, 1], three octaves."""
-    total = np.zeros((SIZE, SIZE))
+    total = np.zeros((IMAGE_SIZE, IMAGE_SIZE))
     for cells, weight in ((8, 0.5), (16, 0.3), (32, 0.2)):
         coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
-        total += weight * np.asarray(Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+        total += weight * np.asarray(Image.fromarray(coarse).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
     return total

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from data.listing import zips
-from data.listing.files import binary, is_file, start_of
+from data.listing.files import dataset_root, is_file, open_binary
 from data.listing.paths import Paths
 from util.errors import DataError, OptionError, Problem
 
-ENDINGS = (".csv", ".tsv", ".json", ".jsonl")
-SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl")
+SPLIT_ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 Row = dict[str, str]
 
 
 @dataclass
-class Table:
+class Manifest:
     """The rows of a manifest that belong to a phase: paths below `root`, or whole ones, and labels, "" where empty."""
 
     file: str
@@ -29,52 +29,54 @@ class Table:
     splits: set[str] = field(default_factory=set)
 
 
-def find(dataroot: str, how: str) -> str | None:
+def find_manifest(dataroot: str, pairs_flag: str) -> str | None:
     """Return the manifest that --pairs or --dataroot names, or the one called pairs or manifest in dataroot."""
-    if how not in ("auto", "joined", "sides", "nested"):
-        for folder in ("", dataroot, start_of(dataroot)):
-            if is_file(path := os.path.join(folder, how)):
+    if pairs_flag not in ("auto", "joined", "sides", "nested"):
+        for folder in ("", dataroot, dataset_root(dataroot)):
+            if is_file(path := os.path.join(folder, pairs_flag)):
                 return path
         why = "is neither joined, sides, nested nor the name of a file"
-        raise OptionError("option", "--pairs", f"{how!r} {why}", "give one of these, or a CSV or JSON file")
-    if how != "auto":
+        raise OptionError("option", "--pairs", f"{pairs_flag!r} {why}", "give one of these, or a CSV or JSON file")
+    if pairs_flag != "auto":
         return None
     if is_manifest(dataroot):
         return dataroot
-    names = product(dict.fromkeys((dataroot, start_of(dataroot))), ("pairs", "manifest"), ENDINGS)
+    names = product(dict.fromkeys((dataroot, dataset_root(dataroot))), ("pairs", "manifest"), MANIFEST_EXTENSIONS)
     return next((path for folder, stem, end in names if is_file(path := os.path.join(folder, stem + end))), None)
 
 
 def is_manifest(path: str) -> bool:
     """Whether a path is that of a table of pictures, by its extension."""
-    return path.lower().endswith(ENDINGS) and os.path.isfile(path)
+    return path.lower().endswith(MANIFEST_EXTENSIONS) and os.path.isfile(path)
 
 
-def read(file: str, dataroot: str, phase: str) -> Table:
+def read_manifest(file: str, dataroot: str, phase: str) -> Manifest:
     """Return the rows of a phase, all rows where there is no column split; DataError for a file that is no table.
 
     Paths count from the manifest's folder, or where that has no such file from dataroot.
     """
-    table, here = Table(file, os.path.dirname(file)), None
-    exists = _finder(table.root, dataroot if os.path.isdir(dataroot) or zips.split(dataroot) else table.root)
-    for number, row in enumerate(_rows(file), 1):
-        here = here or set(row)
+    table, columns = Manifest(file, os.path.dirname(file)), None
+    resolve = _path_resolver(
+        table.root, dataroot if os.path.isdir(dataroot) or zips.split_zip_path(dataroot) else table.root
+    )
+    for number, row in enumerate(_read_rows(file), 1):
+        columns = columns or set(row)
         split = row.get("split", "").lower()
-        split = SPLITS.get(split, split)
+        split = SPLIT_ALIASES.get(split, split)
         table.splits |= {split} - {""}
         if split not in ("", phase):
             continue
         paths = []
         for side in ("a", "b"):
-            path = exists(row.get(side, "")) if row.get(side) else ""
+            path = resolve(row.get(side, "")) if row.get(side) else ""
             if path is None:
                 table.problems.append((row[side], f"is not there (row {number} of {file})"))
             paths.append(path or "")
         if not row.get("a") and not row.get("b"):
             table.problems.append((file, f"names no file in row {number}"))
         table.rows.append((paths[0], paths[1], row.get("label", "")))
-    if not here or not here & {"a", "b"}:
-        why = f"has no column a and no column b (it has {', '.join(sorted(here or ())) or 'no rows'})"
+    if not columns or not columns & {"a", "b"}:
+        why = f"has no column a and no column b (it has {', '.join(sorted(columns or ())) or 'no rows'})"
         raise DataError("file", file, why, "name its columns a, b, label, split")
     if not table.rows:
         why = f"{file} has no rows of it (its column split has {', '.join(sorted(table.splits))})"
@@ -82,17 +84,17 @@ def read(file: str, dataroot: str, phase: str) -> Table:
     return table
 
 
-def sized(files: list[str]) -> Paths:
+def paths_with_sizes(files: list[str]) -> Paths:
     """Return files named in a manifest with their sizes; those in zip files count as of size 0."""
-    return Paths.of(files, [os.path.getsize(name) if os.path.isfile(name) else 0 for name in files])
+    return Paths.from_names(files, [os.path.getsize(name) if os.path.isfile(name) else 0 for name in files])
 
 
-def _rows(file: str) -> Iterator[Row]:
+def _read_rows(file: str) -> Iterator[Row]:
     """Yield the rows of a file, names of columns in small letters, texts without spaces around them."""
     try:
-        with io.TextIOWrapper(binary(file), encoding="utf-8-sig", newline="") as text:
-            each = _json_rows(text.read()) if file.lower().endswith((".json", ".jsonl")) else _csv_rows(text)
-            for row in each:
+        with io.TextIOWrapper(open_binary(file), encoding="utf-8-sig", newline="") as text:
+            rows = _json_rows(text.read()) if file.lower().endswith((".json", ".jsonl")) else _csv_rows(text)
+            for row in rows:
                 if not isinstance(row, dict):
                     raise ValueError(f"{str(row)[:40]!r} is no row of named columns")
                 yield {str(k).strip().lower(): "" if v is None else str(v).strip() for k, v in row.items()}
@@ -114,14 +116,14 @@ def _json_rows(text: str) -> Iterator[object]:
     return (json.loads(line) for line in text.splitlines() if line.strip())
 
 
-def _finder(*roots: str) -> Callable[[str], str | None]:
+def _path_resolver(*roots: str) -> Callable[[str], str | None]:
     """Return what gives the path of a file named in a manifest, None if it lies in none of these folders."""
 
-    def exists(name: str) -> str | None:
+    def resolve(name: str) -> str | None:
         for root, written in product(dict.fromkeys(roots), dict.fromkeys((name, name.replace("\\", "/")))):
             path = os.path.normpath(os.path.join(root, written))
             if is_file(path):
                 return path
         return None
 
-    return exists
+    return resolve

@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 
 
-def bits(name: bytes) -> int:
+def hash64(name: bytes) -> int:
     """Return 64 bits that stand for a name."""
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
@@ -24,7 +24,7 @@ class Paths(Sequence[str]):
         self.root, self.names, self.offsets, self.sizes = root, names, offsets, sizes
 
     @classmethod
-    def of(cls, names: Iterable[str | bytes], sizes: Sequence[int] | np.ndarray, root: str = "") -> "Paths":
+    def from_names(cls, names: Iterable[str | bytes], sizes: Sequence[int] | np.ndarray, root: str = "") -> "Paths":
         """Return the paths of these names below a root."""
         block, offsets = bytearray(), [0]
         for name in names:
@@ -61,7 +61,7 @@ class Paths(Sequence[str]):
     def take(self, indices: Iterable[int]) -> "Paths":
         """Return the paths of these indices, in this order."""
         chosen = np.fromiter(indices, dtype=np.int64)
-        return Paths.of((self.name(int(i)) for i in chosen), self.sizes[chosen], self.root)
+        return Paths.from_names((self.name(int(i)) for i in chosen), self.sizes[chosen], self.root)
 
     def keys(self, fold: bool = False) -> np.ndarray:
         """Return (N,) uint64: 64 bits of each name without its extension, by which partners and shares are found.
@@ -69,11 +69,11 @@ class Paths(Sequence[str]):
         fold: capitals count as small letters.
         """
         names = self.names.lower() if fold else self.names
-        found = np.empty(len(self), dtype=np.uint64)
+        keys = np.empty(len(self), dtype=np.uint64)
         for index in range(len(self)):
             name = os.path.splitext(names[self.offsets[index] : self.offsets[index + 1]])[0]
-            found[index] = bits(name)
-        return found
+            keys[index] = hash64(name)
+        return keys
 
     def __reduce__(self) -> tuple[Any, ...]:
         first, last = (int(self.offsets[end]) for end in (0, -1))  # of a slice, its own names alone

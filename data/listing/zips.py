@@ -7,11 +7,12 @@ from functools import lru_cache
 
 from util.errors import DataError
 
-LARGEST = 2**31  # bytes of one unpacked picture
-_open: dict[tuple[int, str, int, int], zipfile.ZipFile] = {}  # by process: a fork would share the place in the file
+MAX_MEMBER_BYTES = 2**31  # bytes of one unpacked picture
+# by process: a fork would share the place in the file
+_open_archives: dict[tuple[int, str, int, int], zipfile.ZipFile] = {}
 
 
-def split(path: str) -> tuple[str, str] | None:
+def split_zip_path(path: str) -> tuple[str, str] | None:
     """Return (zip file, name inside it) of a path that leads into a zip file or is one, else None."""
     lowered, end = path.lower(), -1
     while (end := lowered.find(".zip", end + 1)) >= 0:
@@ -21,47 +22,47 @@ def split(path: str) -> tuple[str, str] | None:
     return None
 
 
-def names(zip_file: str, inside: str = "") -> list[tuple[str, int]]:
+def list_members(zip_file: str, inside: str = "") -> list[tuple[str, int]]:
     """Return (name below a folder of a zip file, unpacked size) of each of its files, hidden ones left out."""
     start = f"{inside}/" if inside else ""
-    found = {}
-    for info in _archive(zip_file).infolist():
-        below = info.filename.removeprefix(start)
+    members = {}
+    for info in _open_archive(zip_file).infolist():
+        name = info.filename.removeprefix(start)
         if info.is_dir() or (start and not info.filename.startswith(start)):
             continue
-        if not any(part in ("", "__MACOSX") or part.startswith(".") for part in below.split("/")):
-            found[below] = info.file_size
-    return sorted(found.items())
+        if not any(part in ("", "__MACOSX") or part.startswith(".") for part in name.split("/")):
+            members[name] = info.file_size
+    return sorted(members.items())
 
 
-def holds(zip_file: str, inside: str) -> bool:
+def has_member(zip_file: str, inside: str) -> bool:
     """Whether a zip file has a file of this name."""
-    return inside in _archive(zip_file).NameToInfo
+    return inside in _open_archive(zip_file).NameToInfo
 
 
-def folders(zip_file: str, inside: str = "") -> list[str]:
+def list_folders(zip_file: str, inside: str = "") -> list[str]:
     """Return the names of the folders directly in a folder of a zip file that hold files, sorted."""
-    return sorted({name.partition("/")[0] for name, _ in names(zip_file, inside) if "/" in name})
+    return sorted({name.partition("/")[0] for name, _ in list_members(zip_file, inside) if "/" in name})
 
 
 @lru_cache(maxsize=64)
 def top_folder(zip_file: str) -> str:
     """Return the one folder that holds all files of a zip file, or "" if there is none such."""
-    tops = {name.partition("/")[::2] for name, _ in names(zip_file)}
+    tops = {name.partition("/")[::2] for name, _ in list_members(zip_file)}
     heads = {head for head, _ in tops}
     return heads.pop() if len(heads) == 1 and all(rest for _, rest in tops) else ""
 
 
-def member(path: str, zip_file: str, inside: str) -> io.BytesIO:
+def read_member(path: str, zip_file: str, inside: str) -> io.BytesIO:
     """Return an unpacked file of a zip file, in memory; DataError, naming it, if it cannot be unpacked."""
-    archive = _archive(zip_file)
+    archive = _open_archive(zip_file)
     info = archive.NameToInfo.get(inside)
     if info is None:
         raise DataError("image", path, f"is not in {zip_file}", "name a file that is there")
     if info.flag_bits & 1:
         raise DataError("image", path, f"is encrypted in {zip_file}", "make a zip file without a password")
-    if info.file_size > LARGEST:
-        why = f"would take {info.file_size} bytes unpacked, more than the {LARGEST} of one picture"
+    if info.file_size > MAX_MEMBER_BYTES:
+        why = f"would take {info.file_size} bytes unpacked, more than the {MAX_MEMBER_BYTES} of one picture"
         raise DataError("image", path, why, "take it out of the zip file")
     try:
         return io.BytesIO(archive.read(info))  # never more than it says
@@ -72,14 +73,14 @@ def member(path: str, zip_file: str, inside: str) -> io.BytesIO:
         raise DataError("image", path, why, "download or make the zip file again") from problem
 
 
-def _archive(zip_file: str) -> zipfile.ZipFile:
+def _open_archive(zip_file: str) -> zipfile.ZipFile:
     """Return a zip file opened by this process; DataError if it is none."""
     try:
         state = os.stat(zip_file)
         key = os.getpid(), zip_file, state.st_mtime_ns, state.st_size
-        if key not in _open:
-            _open.setdefault(key, zipfile.ZipFile(zip_file))  # two threads may open it twice, neither waits
-        return _open[key]
+        if key not in _open_archives:
+            _open_archives.setdefault(key, zipfile.ZipFile(zip_file))  # two threads may open it twice, neither waits
+        return _open_archives[key]
     except MemoryError:
         raise
     except Exception as problem:  # as above

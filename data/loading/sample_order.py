@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import torch
 
-from util.seeding import mixed
+from util.seeding import mix_seed
 
-Key = tuple[int, int]  # (epoch, index)
+SampleKey = tuple[int, int]  # (epoch, index)
 
 
-class Order(torch.utils.data.Sampler[list[Key]]):
+class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
     """The batches of one epoch, as lists of (epoch, index)."""
 
     def __init__(self, length: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool):
@@ -22,15 +22,15 @@ class Order(torch.utils.data.Sampler[list[Key]]):
         """Return the number of batches of a whole epoch."""
         return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
 
-    def images(self) -> int:
+    def num_images(self) -> int:
         """Return the number of images of a whole epoch."""
         return len(self) * self.batch_size if self.drop_last else self.length
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         indices = list(range(self.length))
         if self.shuffle:
-            random.Random(mixed(self.seed, self.epoch, -1)).shuffle(indices)
+            random.Random(mix_seed(self.seed, self.epoch, -1)).shuffle(indices)
         if self.drop_last:
-            indices = indices[: self.images()]
+            indices = indices[: self.num_images()]
         for start in range(self.skip, len(indices), self.batch_size):
             yield [(self.epoch, index) for index in indices[start : start + self.batch_size]]

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 
-def edges(photo: np.ndarray, sigma: float, low: float, high: float, min_length: int) -> np.ndarray:
+def detect_edges(photo: np.ndarray, sigma: float, low: float, high: float, min_length: int) -> np.ndarray:
     """Return where the edges of a photograph, uint8 (H, W, 3), are, one pixel wide: bool (H, W).
 
     J. Canny, "A computational approach to edge detection", IEEE PAMI 8(6), 1986: blurred by a Gaussian of sigma
@@ -17,15 +17,15 @@ def edges(photo: np.ndarray, sigma: float, low: float, high: float, min_length: 
     steepest = np.hypot(across, down).argmax(axis=2)[..., None]
     across, down = (np.take_along_axis(one, steepest, axis=2)[..., 0] for one in (across, down))
     slope = np.hypot(across, down)
-    thin = _ridges(slope, across, down) & (slope > low)
-    lines = connected(thin)
+    thin = _suppress_non_maxima(slope, across, down) & (slope > low)
+    lines = label_components(thin)
     strong, long_enough = np.zeros(lines.max() + 1, bool), np.bincount(lines.ravel()) >= min_length
     strong[np.unique(lines[thin & (slope > high)])] = True
     strong[0] = False  # what is no edge
     return (strong & long_enough)[lines]
 
 
-def drawn(mask: np.ndarray, width: int = 1) -> np.ndarray:
+def draw_edges(mask: np.ndarray, width: int = 1) -> np.ndarray:
     """Return edges as black lines of a width in pixels on white: uint8 (H, W)."""
     image = Image.fromarray(np.where(mask, 0, 255).astype(np.uint8))
     if width > 1:  # a minimum over an odd square; an even one lies half a pixel off
@@ -33,7 +33,7 @@ def drawn(mask: np.ndarray, width: int = 1) -> np.ndarray:
     return np.asarray(image)
 
 
-def connected(mask: np.ndarray) -> np.ndarray:
+def label_components(mask: np.ndarray) -> np.ndarray:
     """Return 1, 2, ... for the parts of a mask that hang together, corners included, and 0 elsewhere: int (H, W).
 
     Every pixel takes the smallest number around it and that one's own, until nothing changes: about log(size) rounds.
@@ -41,13 +41,13 @@ def connected(mask: np.ndarray) -> np.ndarray:
     height, width = mask.shape
     number = np.full(mask.shape, -1)
     number[mask] = np.arange(np.count_nonzero(mask))
-    touching = []
+    neighbours = []
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        here = number[: height - dy, max(0, -dx) : width - max(0, dx)]
-        there = number[dy:, max(0, dx) : width + min(0, dx)]
-        both = (here >= 0) & (there >= 0)
-        touching.append(np.stack([here[both], there[both]]))
-    one, other = np.concatenate(touching, axis=1)
+        near = number[: height - dy, max(0, -dx) : width - max(0, dx)]
+        far = number[dy:, max(0, dx) : width + min(0, dx)]
+        both = (near >= 0) & (far >= 0)
+        neighbours.append(np.stack([near[both], far[both]]))
+    one, other = np.concatenate(neighbours, axis=1)
     root = np.arange(np.count_nonzero(mask))
     while not np.array_equal(root[one], root[other]):
         least = np.minimum(root[one], root[other])
@@ -68,14 +68,14 @@ def _sobel(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (smooth_down[:, 2:] - smooth_down[:, :-2]) / 8, (smooth_across[2:] - smooth_across[:-2]) / 8
 
 
-def _ridges(slope: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+def _suppress_non_maxima(slope: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
     """Return where a slope is no less than at both neighbours up and down it, which lie in one of four directions."""
     padded = np.pad(slope, 1)
     height, width = slope.shape
     direction = np.round(np.arctan2(down, across) / (np.pi / 4)).astype(int) % 4
-    kept = np.zeros(slope.shape, bool)
+    is_ridge = np.zeros(slope.shape, bool)
     for number, (dy, dx) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1))):
         before = padded[1 - dy : 1 - dy + height, 1 - dx : 1 - dx + width]
         after = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        kept |= (direction == number) & (slope > before) & (slope >= after)  # of two equal ones, one
-    return kept
+        is_ridge |= (direction == number) & (slope > before) & (slope >= after)  # of two equal ones, one
+    return is_ridge

@@ -8,36 +8,38 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data.decoding import high_bit_depth
-from data.decoding.header_check import frames
+from data.decoding.header_check import count_frames
 from data.decoding.icc import to_srgb
-from data.decoding.images import USUAL, open_image, opened
-from data.decoding.orientation import SIDEWAYS, orientation, turned
+from data.decoding.images import DEFAULT_READ_OPTIONS, open_image, open_lazily
+from data.decoding.orientation import SIDEWAYS, apply_orientation, read_orientation
 from data.decoding.raster import Raster
 from util.errors import DataError
-from util.image_io import COMPRESSION, write_numbers
+from util.image_io import PNG_COMPRESSION, write_array
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "NPY": ".npy", "PPM": ".ppm", "BMP": ".bmp",
             "WEBP": ".webp", "GIF": ".gif"}  # fmt: skip
-EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes
-GREY, COLOUR, SEE_THROUGH = (1,), (1, 3), (1, 2, 3, 4)  # numbers of channels
-HOLDS: dict[str, dict[str, tuple[int, ...]]] = {  # TIFF and NPY hold all
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes
+GREY, COLOUR, WITH_ALPHA = (1,), (1, 3), (1, 2, 3, 4)  # numbers of channels
+CHANNELS_OF_FORMAT: dict[str, dict[str, tuple[int, ...]]] = {  # TIFF and NPY hold all
     "JPEG": {"uint8": COLOUR},
-    "PNG": {"uint8": SEE_THROUGH, "uint16": SEE_THROUGH},
+    "PNG": {"uint8": WITH_ALPHA, "uint16": WITH_ALPHA},
     "PPM": {"uint8": COLOUR, "uint16": GREY},
     "BMP": {"uint8": COLOUR},
     "WEBP": {"uint8": (3, 4)},
     "GIF": {"uint8": GREY},
 }
-SAVED: dict[str, dict[str, Any]] = {
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
-    "PNG": COMPRESSION,
+    "PNG": PNG_COMPRESSION,
     "WEBP": {"lossless": True, "exact": True},
 }
-FILTERS = {name: Image.Resampling[name.upper()] for name in ("bicubic", "lanczos", "bilinear", "box", "nearest")}
+RESAMPLE_FILTERS = {
+    name: Image.Resampling[name.upper()] for name in ("bicubic", "lanczos", "bilinear", "box", "nearest")
+}
 
 
 @dataclass(frozen=True)
-class Head:
+class FileHeader:
     """What a file says of its picture before its pixels are read; width and height are those of the upright picture."""
 
     width: int
@@ -53,7 +55,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Exact:
+class LosslessImage:
     """A picture as it is in its file, upright: (H, W) or (H, W, C) of any kind of number.
 
     C is 2 (grey, alpha), 3 (RGB), 4 (RGB, alpha) or more. With a palette, values are the numbers of its colours.
@@ -70,28 +72,30 @@ class Exact:
         return 1 if self.values.ndim == 2 else self.values.shape[2]
 
 
-def head(path: str | Path) -> Head:
+def read_header(path: str | Path) -> FileHeader:
     """Return what a file says of its picture; DataError, naming it, if it is none."""
     try:
-        with opened(str(path), USUAL.max_pixels) as image:
+        with open_lazily(str(path), DEFAULT_READ_OPTIONS.max_pixels) as image:
             # asked first: a PNG's orientation may stand at its end, and then all is read
-            coloured = not image.mode.startswith(("I", "F"))
-            sixteen = coloured and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+            has_colour = not image.mode.startswith(("I", "F"))
+            is_16_bit = has_colour and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             width, height = image.size
-            if orientation(image) in SIDEWAYS:
+            if read_orientation(image) in SIDEWAYS:
                 width, height = height, width
-            kind = _format(image)
-            return Head(width, height, image.mode + ";16" * sixteen, kind, frames(image))
+            kind = _format_name(image)
+            return FileHeader(width, height, image.mode + ";16" * is_16_bit, kind, count_frames(image))
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        whole = read(path)  # arrays, and TIFF files of kinds that Pillow does not know
-        return Head(whole.values.shape[1], whole.values.shape[0], str(whole.values.dtype), whole.format, 1)
+        picture = read_image(path)  # arrays, and TIFF files of kinds that Pillow does not know
+        return FileHeader(
+            picture.values.shape[1], picture.values.shape[0], str(picture.values.dtype), picture.format, 1
+        )
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
-        raise refusal(path, problem) from problem
+        raise unreadable_error(path, problem) from problem
 
 
-def read(path: str | Path, indexed: bool = False, srgb: bool = False) -> Exact:
+def read_image(path: str | Path, indexed: bool = False, srgb: bool = False) -> LosslessImage:
     """Return a file's picture, the first of several; DataError, naming the file, if it cannot be had.
 
     indexed: a palette stays one; otherwise its colours are looked up. srgb: 8-bit colours of any profile become sRGB,
@@ -99,42 +103,46 @@ def read(path: str | Path, indexed: bool = False, srgb: bool = False) -> Exact:
     """
     try:
         if str(path).lower().endswith((".npy", ".npz")):
-            return Exact(_squeezed(high_bit_depth.read_numpy(str(path), 3, USUAL.max_pixels)), "NPY")
-        with opened(str(path), USUAL.max_pixels) as image:
-            kind, profile = _format(image), image.info.get("icc_profile")
-            raster = high_bit_depth.read(image, str(path), 3, USUAL.max_pixels)
+            return LosslessImage(
+                _squeeze_channel(high_bit_depth.read_numpy(str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)), "NPY"
+            )
+        with open_lazily(str(path), DEFAULT_READ_OPTIONS.max_pixels) as image:
+            kind, profile = _format_name(image), image.info.get("icc_profile")
+            raster = high_bit_depth.read_raster(image, str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)
             if raster is not None:
-                return Exact(_squeezed(raster), kind)
-            turn = orientation(image)
+                return LosslessImage(_squeeze_channel(raster), kind)
+            orientation = read_orientation(image)
             image.load()
             if image.mode == "P" and indexed and image.palette is not None and "transparency" not in image.info:
                 palette = image.palette.mode, image.palette.tobytes()
-                return Exact(turned(np.asarray(image), turn), kind, profile, palette)
+                return LosslessImage(apply_orientation(np.asarray(image), orientation), kind, profile, palette)
             if srgb or image.mode in ("CMYK", "LAB"):
-                return Exact(turned(_values(to_srgb(image)), turn), kind)
-            return Exact(turned(_values(image), turn), kind, profile)
+                return LosslessImage(apply_orientation(_to_array(to_srgb(image)), orientation), kind)
+            return LosslessImage(apply_orientation(_to_array(image), orientation), kind, profile)
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # as above
         if isinstance(problem, UnidentifiedImageError):
             if not high_bit_depth.is_tiff(str(path)):
-                raise refusal(path, problem) from problem
-            return Exact(_squeezed(high_bit_depth.read_tiff(str(path), 3, USUAL.max_pixels)), "TIFF")
-        if head(path).format == "JPEG":  # one that lacks no more than its end is whole to training
-            return Exact(np.asarray(open_image(str(path), 3, USUAL._replace(icc=srgb))), "JPEG")
-        raise refusal(path, problem) from problem
+                raise unreadable_error(path, problem) from problem
+            return LosslessImage(
+                _squeeze_channel(high_bit_depth.read_tiff(str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)), "TIFF"
+            )
+        if read_header(path).format == "JPEG":  # one that lacks no more than its end is whole to training
+            return LosslessImage(np.asarray(open_image(str(path), 3, DEFAULT_READ_OPTIONS._replace(icc=srgb))), "JPEG")
+        raise unreadable_error(path, problem) from problem
 
 
-def refusal(path: str | Path, problem: Exception) -> DataError:
+def unreadable_error(path: str | Path, problem: Exception) -> DataError:
     """Return the error for a file that cannot be read: what training would say of it."""
     try:
         open_image(str(path), 3)
-    except DataError as said:
-        return said
+    except DataError as error:
+        return error
     return DataError("image", path, f"cannot be read ({type(problem).__name__}: {problem})", "delete or replace it")
 
 
-def side_by_side(left: Exact, right: Exact, name: str) -> Exact:
+def join_side_by_side(left: LosslessImage, right: LosslessImage, name: str) -> LosslessImage:
     """Return two pictures of one height as one; DataError if a number would have to become another.
 
     Grey beside colour becomes colour, without alpha beside with it becomes opaque, 8 bits beside 16 become 16: v * 257.
@@ -148,14 +156,14 @@ def side_by_side(left: Exact, right: Exact, name: str) -> Exact:
         why = f"A has {numbers[0]} channels and B {numbers[1]}, which one file cannot have both"
         raise DataError("pair", name, why, "train on folders of A and of B")
     colour, alpha = max(numbers) > 2, 0 in (numbers[0] % 2, numbers[1] % 2)
-    sides = [_deepened(side.values, "uint16" in kinds) for side in (left, right)]
+    sides = [_match_depth(side.values, "uint16" in kinds) for side in (left, right)]
     if numbers[0] != numbers[1]:
-        sides = [_widened(values, colour, alpha) for values in sides]
+        sides = [_expand_channels(values, colour, alpha) for values in sides]
     profile = left.profile if left.profile == right.profile else None
-    return Exact(np.concatenate(sides, axis=1), left.format, profile)
+    return LosslessImage(np.concatenate(sides, axis=1), left.format, profile)
 
 
-def eight_bits(picture: Exact, name: str | Path) -> np.ndarray:
+def to_rgb8(picture: LosslessImage, name: str | Path) -> np.ndarray:
     """Return a picture as RGB of 8 bits, uint8 (H, W, 3), without alpha; DataError for other kinds of numbers."""
     values = picture.values
     if values.dtype not in (np.uint8, np.uint16) or picture.channels > 4:
@@ -165,7 +173,7 @@ def eight_bits(picture: Exact, name: str | Path) -> np.ndarray:
     return np.asarray(Image.fromarray(values).convert("RGBA").convert("RGB"))
 
 
-def scaled(picture: Exact, size: tuple[int, int], resample: str) -> Exact:
+def resize(picture: LosslessImage, size: tuple[int, int], resample: str) -> LosslessImage:
     """Return a picture of (width, height); "nearest" makes no new values, as label maps need it.
 
     Else 8 bits are scaled as Pillow scales them, alpha weighted; all other kinds as Raster scales them.
@@ -179,45 +187,47 @@ def scaled(picture: Exact, size: tuple[int, int], resample: str) -> Exact:
     if picture.palette is not None:
         raise ValueError("colours of a palette have numbers that cannot be mixed")
     if picture.values.dtype == np.uint8 and picture.channels <= 4:
-        made = np.asarray(Image.fromarray(picture.values).resize(size, FILTERS[resample]))
+        values = np.asarray(Image.fromarray(picture.values).resize(size, RESAMPLE_FILTERS[resample]))
     else:
-        made = _squeezed(Raster(picture.values).resize(size, FILTERS[resample]))
-    return replace(picture, values=made)
+        values = _squeeze_channel(Raster(picture.values).resize(size, RESAMPLE_FILTERS[resample]))
+    return replace(picture, values=values)
 
 
-def write(picture: Exact, path: Path, kind: str, quality: int | None = None) -> None:
+def write_image(picture: LosslessImage, path: Path, kind: str, quality: int | None = None) -> None:
     """Write a picture in a format; DataError, naming the path, if that format could not give its values back.
 
     JPEG, which holds 8 bits nearly, is written with `quality`, usually 95.
     """
     values = np.ascontiguousarray(picture.values)
-    if not holds(kind, picture):
+    if not can_hold(kind, picture):
         what = f"{picture.channels} channel{'s' * (picture.channels > 1)} of {values.dtype}"
         raise DataError("image", path, f"{what} cannot be kept in a {kind} file", "write another --format")
     if kind == "NPY" or (kind in ("PNG", "TIFF") and (values.dtype != np.uint8 or picture.channels > 4)):
         with open(path, "wb") as file:
-            write_numbers(values, file, kind)
+            write_array(values, file, kind)
     else:
         image = Image.fromarray(values)
         if picture.palette is not None:
             image = Image.frombytes("P", image.size, image.tobytes())
             image.putpalette(picture.palette[1], picture.palette[0])
-        more = {**SAVED.get(kind, {}), **({"icc_profile": picture.profile} if picture.profile else {})}
-        image.save(path, format=kind, **more | ({"quality": quality} if quality and kind == "JPEG" else {}))
+        save_options = {**SAVE_OPTIONS.get(kind, {}), **({"icc_profile": picture.profile} if picture.profile else {})}
+        image.save(path, format=kind, **save_options | ({"quality": quality} if quality and kind == "JPEG" else {}))
 
 
-def holds(kind: str, picture: Exact) -> bool:
+def can_hold(kind: str, picture: LosslessImage) -> bool:
     """Whether a format can hold a picture's channels and kind of numbers; JPEG holds 8 bits nearly."""
     if picture.palette is not None:
         return kind in ("PNG", "GIF", "TIFF", "BMP")
-    return kind not in HOLDS or picture.channels in HOLDS[kind].get(str(picture.values.dtype), ())
+    return kind not in CHANNELS_OF_FORMAT or picture.channels in CHANNELS_OF_FORMAT[kind].get(
+        str(picture.values.dtype), ()
+    )
 
 
-def _format(image: Image.Image) -> str:
+def _format_name(image: Image.Image) -> str:
     return "JPEG" if image.format == "MPO" else str(image.format)
 
 
-def _values(image: Image.Image) -> np.ndarray:
+def _to_array(image: Image.Image) -> np.ndarray:
     if image.mode == "1":
         image = image.convert("L")
     elif image.mode in ("P", "PA"):
@@ -227,15 +237,15 @@ def _values(image: Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
-def _squeezed(raster: Raster) -> np.ndarray:
+def _squeeze_channel(raster: Raster) -> np.ndarray:
     return raster.array[..., 0] if raster.channels == 1 else raster.array
 
 
-def _deepened(values: np.ndarray, deep_too: bool) -> np.ndarray:
-    return values.astype(np.uint16) * 257 if deep_too and values.dtype == np.uint8 else values
+def _match_depth(values: np.ndarray, to_16_bit: bool) -> np.ndarray:
+    return values.astype(np.uint16) * 257 if to_16_bit and values.dtype == np.uint8 else values
 
 
-def _widened(values: np.ndarray, colour: bool, alpha: bool) -> np.ndarray:
+def _expand_channels(values: np.ndarray, colour: bool, alpha: bool) -> np.ndarray:
     """Return up to four channels as grey or RGB, with or without alpha."""
     planes = [values] if values.ndim == 2 else list(np.moveaxis(values, 2, 0))
     opaque = np.full_like(planes[0], np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from data.listing import demo
 from data.listing.files import EXTENSIONS, list_files
 from data.prepare import lossless
-from data.prepare.batch import Task, each, or_skip, some
+from data.prepare.batch import Task, format_names, map_in_threads, skippable_error
 from util.errors import DataError, OptionError
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "npy": "NPY"}  # as flags call them
@@ -26,30 +26,30 @@ class Pair(NamedTuple):
     B: Path
 
 
-def pictures(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path) -> list[Path]:
     """Return the pictures under a folder, sub-folders included, as paths below it; DataError if there are none."""
     root = Path(folder)
     if demo.is_demo(str(folder)) and not root.is_dir():
         raise DataError("folder", folder, "has no files: its pictures are generated", "give a folder of pictures")
     found = [Path(os.path.relpath(path, root)) for path in list_files(str(folder))]
     if not found:
-        raise DataError("folder", folder, _instead(root), f"put pictures there: {', '.join(EXTENSIONS)}")
+        raise DataError("folder", folder, _missing_images_reason(root), f"put pictures there: {', '.join(EXTENSIONS)}")
     return found
 
 
-def _instead(root: Path) -> str:
+def _missing_images_reason(root: Path) -> str:
     """Return what is there where no pictures are."""
     if root.is_file():
         return "is a file, not a folder"
     if not root.is_dir():
         around = root.absolute().parent
-        beside = some(sorted(p.name for p in around.iterdir())) if around.is_dir() else ""
+        beside = format_names(sorted(p.name for p in around.iterdir())) if around.is_dir() else ""
         return f"there is no such folder (beside it: {beside or 'nothing'})"
     names = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
-    return f"holds no pictures, only {some(names)}" if names else "is empty"
+    return f"holds no pictures, only {format_names(names)}" if names else "is empty"
 
 
-def apart(o: argparse.Namespace, source: str, target: str) -> None:
+def check_folders_apart(o: argparse.Namespace, source: str, target: str) -> None:
     """Raise OptionError if a folder to write, a flag's name in o, lies in one to read: it would be read next time."""
     read, written = (Path(getattr(o, name)).resolve() for name in (source, target))
     if written == read or read in written.parents:
@@ -57,37 +57,40 @@ def apart(o: argparse.Namespace, source: str, target: str) -> None:
         raise OptionError("option", f"--{target}", f"{written} {where} the folder to read", "write elsewhere")
 
 
-def pairs(folder_A: str | Path, folder_B: str | Path, marked: bool = False, alone: bool = False) -> list[Pair]:
+def find_pairs(
+    folder_A: str | Path, folder_B: str | Path, suffixed_only: bool = False, allow_missing: bool = False
+) -> list[Pair]:
     """Return the pairs of two folders: equal names below them, whatever their extensions, in order.
 
-    Names that end in _A and _B are equal without; so they are if all do, and with `marked` others are passed over.
-    Raises DataError naming pictures without a partner, unless `alone`, and names that stand for several pictures.
+    Names that end in _A and _B are equal without; so they are if all do, and with `suffixed_only` others are passed
+    over. Raises DataError naming pictures without a partner, unless `allow_missing`, and names that stand for several
+    pictures.
     """
-    sides = [pictures(folder) for folder in (folder_A, folder_B)]
+    sides = [list_images(folder) for folder in (folder_A, folder_B)]
     marks = [all(path.stem.endswith(mark) for path in side) for side, mark in zip(sides, ("_A", "_B"), strict=True)]
-    if marked:
+    if suffixed_only:
         sides = [[path for path in side if path.stem.endswith(mark)]
                  for side, mark in zip(sides, ("_A", "_B"), strict=True)]  # fmt: skip
-    cut = 2 if marked or all(marks) else 0
+    suffix_length = 2 if suffixed_only or all(marks) else 0
     for side, mark, folder in zip(sides, ("_A", "_B"), (folder_A, folder_B), strict=True):
         if not side:
             raise DataError("folder", folder, f"no name of a picture ends in {mark}", "leave out --use_AB")
-    named_A, named_B = (_by_name(side, cut) for side in sides)
-    several = sorted({name for side in (named_A, named_B) for name, paths in side.items() if len(paths) > 1})
-    if several:
-        why = f"hold several pictures of one name: {some(several)}"
+    named_A, named_B = (_group_by_name(side, suffix_length) for side in sides)
+    ambiguous = sorted({name for side in (named_A, named_B) for name, paths in side.items() if len(paths) > 1})
+    if ambiguous:
+        why = f"hold several pictures of one name: {format_names(ambiguous)}"
         raise DataError("folders", f"{folder_A} and {folder_B}", why, "rename or remove all but one")
-    lonely = [sorted(mine.keys() - others.keys()) for mine, others in ((named_A, named_B), (named_B, named_A))]
-    both = sorted(named_A.keys() & named_B.keys())
-    if any(lonely) and not (alone and both):
-        why = "; ".join(f"{len(names)} of {len(side)} pictures of {where} have no partner: {some(names)}"
-                        for names, side, where in zip(lonely, sides, "AB", strict=True) if names)  # fmt: skip
+    unpartnered = [sorted(mine.keys() - others.keys()) for mine, others in ((named_A, named_B), (named_B, named_A))]
+    common = sorted(named_A.keys() & named_B.keys())
+    if any(unpartnered) and not (allow_missing and common):
+        why = "; ".join(f"{len(names)} of {len(side)} pictures of {where} have no partner: {format_names(names)}"
+                        for names, side, where in zip(unpartnered, sides, "AB", strict=True) if names)  # fmt: skip
         remedy = "give partners equal names, or leave the others out with --allow_missing"
         raise DataError("folders", f"{folder_A} and {folder_B}", why, remedy)
-    return [Pair(name, Path(folder_A, named_A[name][0]), Path(folder_B, named_B[name][0])) for name in both]
+    return [Pair(name, Path(folder_A, named_A[name][0]), Path(folder_B, named_B[name][0])) for name in common]
 
 
-def _by_name(side: list[Path], cut: int) -> dict[str, list[Path]]:
+def _group_by_name(side: list[Path], cut: int) -> dict[str, list[Path]]:
     named: dict[str, list[Path]] = defaultdict(list)
     for path in side:
         name = path.with_suffix("").as_posix()
@@ -96,51 +99,53 @@ def _by_name(side: list[Path], cut: int) -> dict[str, list[Path]]:
     return named
 
 
-Heads = dict[Path, lossless.Head]
+FileHeaders = dict[Path, lossless.FileHeader]
 
 
-def heads(paths: list[Path], o: argparse.Namespace) -> tuple[Heads, dict[Path, DataError]]:
+def read_headers(paths: list[Path], o: argparse.Namespace) -> tuple[FileHeaders, dict[Path, DataError]]:
     """Return what files say of their pictures; and what is wrong with those that say nothing, if these are skipped."""
-    good: Heads = {}
+    good: FileHeaders = {}
     bad: dict[Path, DataError] = {}
-    for path, found in each(lossless.head, paths, o.num_threads, "looking"):
-        if isinstance(found, DataError):
-            bad[path] = found
+    for path, header in map_in_threads(lossless.read_header, paths, o.num_threads, "looking"):
+        if isinstance(header, DataError):
+            bad[path] = header
         else:
-            good[path] = found
+            good[path] = header
     if bad and o.on_bad_image == "stop":
-        raise or_skip(next(iter(bad.values())), f"{len(bad)} of {len(paths)} files are bad; nothing was written")
+        raise skippable_error(
+            next(iter(bad.values())), f"{len(bad)} of {len(paths)} files are bad; nothing was written"
+        )
     return good, bad
 
 
-def join_tasks(found: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[list[Task], list[str]]:
+def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[list[Task], list[str]]:
     """Return tasks that write pairs side by side to folder/NAME.EXTENSION, and what files cannot be read.
 
     o: resize ("" or a filter for B, to A's size), format ("keep" or one), num_threads, on_bad_image. Raises DataError
     listing pairs whose sizes differ.
     """
-    known, bad = heads([path for pair in found for path in (pair.A, pair.B)], o)
-    out = [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
-    whole = [pair for pair in found if pair.A in known and pair.B in known]
-    sizes = [(pair.name, known[pair.A].size, known[pair.B].size) for pair in whole]
+    headers, bad = read_headers([path for pair in pairs for path in (pair.A, pair.B)], o)
+    skipped = [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
+    readable = [pair for pair in pairs if pair.A in headers and pair.B in headers]
+    sizes = [(pair.name, headers[pair.A].size, headers[pair.B].size) for pair in readable]
     unequal = [f"{name} ({a} and {b})" for name, a, b in sizes if a != b]
     if unequal and not o.resize:
-        why = f"{len(unequal)} of {len(found)} differ in size: {some(unequal)}"
+        why = f"{len(unequal)} of {len(pairs)} differ in size: {format_names(unequal)}"
         raise DataError("pairs", "A and B", why, "bring B to A's size with --resize, or crop them alike")
     tasks = []
-    for pair in whole:
-        kind = pair_format(known[pair.A], known[pair.B], o.format)
-        write = partial(_join, pair, kind=kind, resize=o.resize)
-        tasks.append(Task(folder / (pair.name + suffix(pair.A, known[pair.A], kind, o.format)), pair.A, write))
-    return tasks, out
+    for pair in readable:
+        kind = pair_format(headers[pair.A], headers[pair.B], o.format)
+        write = partial(_write_pair, pair, kind=kind, resize=o.resize)
+        tasks.append(Task(folder / (pair.name + output_suffix(pair.A, headers[pair.A], kind, o.format)), pair.A, write))
+    return tasks, skipped
 
 
-def suffix(path: Path, head: lossless.Head, kind: str, wanted: str) -> str:
+def output_suffix(path: Path, head: lossless.FileHeader, kind: str, wanted: str) -> str:
     """Return the extension of what a file becomes in a format: its own if it keeps that, whatever it is called."""
     return path.suffix if wanted == "keep" and kind == head.format else lossless.SUFFIXES[kind]
 
 
-def pair_format(A: lossless.Head, B: lossless.Head, wanted: str) -> str:
+def pair_format(A: lossless.FileHeader, B: lossless.FileHeader, wanted: str) -> str:
     """Return the format of a pair: as asked; "keep" is that of both where it holds all or is JPEG, else PNG or TIFF."""
     if wanted != "keep":
         return FORMATS[wanted]
@@ -149,19 +154,19 @@ def pair_format(A: lossless.Head, B: lossless.Head, wanted: str) -> str:
     return "PNG" if _fits_png(A) and _fits_png(B) else "TIFF"
 
 
-def _fits_png(head: lossless.Head) -> bool:
+def _fits_png(head: lossless.FileHeader) -> bool:
     sixteen_bits = head.mode.startswith("I;16") or (head.mode == "I" and head.format == "PPM")
-    return sixteen_bits or head.mode.removesuffix(";16") in lossless.EIGHT_BITS
+    return sixteen_bits or head.mode.removesuffix(";16") in lossless.EIGHT_BIT_MODES
 
 
-def _join(pair: Pair, path: Path, kind: str, resize: str) -> None:
+def _write_pair(pair: Pair, path: Path, kind: str, resize: str) -> None:
     """Write one pair side by side; where A and B have other colour profiles, in sRGB."""
-    A, B = lossless.read(pair.A), lossless.read(pair.B)
+    A, B = lossless.read_image(pair.A), lossless.read_image(pair.B)
     if A.profile != B.profile:
-        A, B = lossless.read(pair.A, srgb=True), lossless.read(pair.B, srgb=True)
+        A, B = lossless.read_image(pair.A, srgb=True), lossless.read_image(pair.B, srgb=True)
     if resize:
-        B = lossless.scaled(B, (A.values.shape[1], A.values.shape[0]), resize)
-    lossless.write(lossless.side_by_side(A, B, pair.name), path, kind)
+        B = lossless.resize(B, (A.values.shape[1], A.values.shape[0]), resize)
+    lossless.write_image(lossless.join_side_by_side(A, B, pair.name), path, kind)
 
 
 def add_joining_flags(command: argparse.ArgumentParser) -> None:
@@ -169,7 +174,7 @@ def add_joining_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--use_AB", action="store_true", help="pair NAME_A with NAME_B, and pass over other names; "
                          "needed only where there are others")  # fmt: skip
     command.add_argument("--allow_missing", action="store_true", help="leave out pictures without a partner")
-    command.add_argument("--resize", nargs="?", const="bicubic", default="", choices=tuple(lossless.FILTERS),
+    command.add_argument("--resize", nargs="?", const="bicubic", default="", choices=tuple(lossless.RESAMPLE_FILTERS),
                          metavar="FILTER", help="scale B to A's size where it differs, by bicubic (if none is named), "
                          "lanczos, bilinear, box or nearest, which suits label maps")  # fmt: skip
     command.add_argument("--format", choices=("keep", *FORMATS), default="keep", help="of the pairs; keep: as "
@@ -177,7 +182,7 @@ def add_joining_flags(command: argparse.ArgumentParser) -> None:
                          "holds")  # fmt: skip
 
 
-def share(name: str, seed: int) -> float:
+def hash_fraction(name: str, seed: int) -> float:
     """Return a number in [0, 1) that depends on a name and a seed alone, evenly spread over names."""
     text = f"{seed}/{unicodedata.normalize('NFC', name)}".encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from networks.cpu.winograd_conv import WinogradConv2d
-from networks.infer import Known
+from networks.infer import InferableNetwork
 from networks.norm import norm_layer
 from networks.padding import unfit
 
 
-class PatchDiscriminator(Known):
+class PatchDiscriminator(InferableNetwork):
     """(N, input_nc, H, W) -> (N, 1, h, w) unbounded; each output sees one patch, 70x70 with three layers.
 
     Raises DataError for pictures too small to leave an output (`check_size`).
@@ -23,23 +23,23 @@ class PatchDiscriminator(Known):
         widths = [ndf * min(2**n, 8) for n in range(layers + 1)]
         strides = [2] * (layers - 1) + [1]
         blocks: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
-        for before, after, stride in zip(widths, widths[1:], strides, strict=False):
-            conv = WinogradConv2d(before, after, 4, stride=stride, padding=1, bias=bias)
-            blocks += [conv, layer(after), nn.LeakyReLU(0.2, inplace=True)]
+        for in_channels, out_channels, stride in zip(widths, widths[1:], strides, strict=False):
+            conv = WinogradConv2d(in_channels, out_channels, 4, stride=stride, padding=1, bias=bias)
+            blocks += [conv, layer(out_channels), nn.LeakyReLU(0.2, inplace=True)]
         self.model = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 4, padding=1))
-        self.smallest = 3 * 2**layers  # leaves 2x2 before the last layer, what instance norm needs
+        self.min_side = 3 * 2**layers  # leaves 2x2 before the last layer, what instance norm needs
 
     def check_size(self, height: int, width: int) -> None:
         """Raise DataError for pictures that would shrink to nothing."""
-        if min(height, width) < self.smallest:
-            raise unfit(height, width, f"this discriminator needs sides of at least {self.smallest}")
+        if min(height, width) < self.min_side:
+            raise unfit(height, width, f"this discriminator needs sides of at least {self.min_side}")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.check_size(*x.shape[2:])
         return self.model(x)
 
 
-class PixelDiscriminator(Known):
+class PixelDiscriminator(InferableNetwork):
     """(N, input_nc, H, W) -> (N, 1, H, W) unbounded; each pixel is judged alone."""
 
     def __init__(self, input_nc: int, ndf: int = 64, norm: str = "instance"):

@@ -8,12 +8,12 @@ from torch import nn
 
 from networks.cpu.narrow_conv import NarrowConv2d
 from networks.cpu.winograd_conv import WinogradConv2d
-from networks.infer import Known
+from networks.infer import InferableNetwork
 from networks.norm import Norm, norm_layer
 from networks.padding import any_size
-from networks.upsample import doubling
+from networks.upsample import upsample_layer
 
-PADS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
+PADDING_LAYERS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
 
 
 class ResnetBlock(nn.Module):
@@ -25,7 +25,7 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, channels: int, norm: Norm, bias: bool, dropout: bool, padding: str):
         super().__init__()
-        pad = [PADS[padding](1)] if padding in PADS else []
+        pad = [PADDING_LAYERS[padding](1)] if padding in PADDING_LAYERS else []
         inside = 0 if pad else 1
 
         def conv():
@@ -39,7 +39,7 @@ class ResnetBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-class Resnet(Known):
+class Resnet(InferableNetwork):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1] for any H and W.
 
     Inside, sides are multiples of 4, and 8 or more (`any_size`). Keys are those of the reference's resnets.
@@ -55,7 +55,7 @@ class Resnet(Known):
             layers += [nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=bias), layer(2 * n), relu()]
         layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]
         for n in (4 * ngf, 2 * ngf):
-            layers += [doubling(n, n // 2, 3, bias, resize_conv), layer(n // 2), relu()]
+            layers += [upsample_layer(n, n // 2, 3, bias, resize_conv), layer(n // 2), relu()]
         layers += [nn.ReflectionPad2d(3), NarrowConv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 

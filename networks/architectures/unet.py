@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from networks.infer import Known
+from networks.infer import InferableNetwork
 from networks.norm import norm_layer
 from networks.padding import any_size
-from networks.upsample import doubling
+from networks.upsample import upsample_layer
 
 
 class UnetBlock(nn.Module):
@@ -25,7 +25,7 @@ class UnetBlock(nn.Module):
         layer, bias = norm_layer(norm)
         down = nn.Conv2d(input_nc, inner, 4, stride=2, padding=1, bias=bias)
         up_from = inner if deeper is None else 2 * inner
-        up = doubling(up_from, outer, 4, bias or outermost, resize_conv)
+        up = upsample_layer(up_from, outer, 4, bias or outermost, resize_conv)
         leaky, relu = nn.LeakyReLU(0.2), nn.ReLU()
         if outermost:
             assert deeper is not None
@@ -41,7 +41,7 @@ class UnetBlock(nn.Module):
         return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
 
 
-class Unet(Known):
+class Unet(InferableNetwork):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1] for any H and W.
 
     Inside, sides are multiples of 2**depth (`any_size`), so that they halve down to a point. Keys are those of the

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-def allowed(conv: nn.Conv2d, x: Tensor) -> bool:
+def can_use_cpu_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
     """Return whether a convolution may compute x, said to be (N, C, H, W), in a way of its own.
 
     It may not on other devices, in 16 bits (each part of a sum would be rounded), while what it does is written down

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from networks.cpu import eligible
 
-LANES = 16  # channels that a CPU's kernels compute at a time, however few there are
-FEW = 8  # channels up to which, before and after, columns are the faster way
+VECTOR_CHANNELS = 16  # channels that a CPU's kernels compute at a time, however few there are
+MAX_COLUMN_CHANNELS = 8  # channels up to which, before and after, columns are the faster way
 
 
 class NarrowConv2d(nn.Conv2d):
@@ -19,34 +19,37 @@ class NarrowConv2d(nn.Conv2d):
     those of the weights it was called with, even if these are changed in place before the backward pass.
     """
 
-    def __init__(self, before: int, after: int, side: int, bias: bool = True):
-        super().__init__(before, after, side, bias=bias)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, kernel_size, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        before, after, side = self.in_channels, self.out_channels, self.kernel_size[0]
-        by_columns = max(before, after) <= FEW
-        by_rows = 2 * -(-side * after // LANES) <= side * -(-after // LANES)
-        if not (by_columns or by_rows) or not eligible.allowed(self, input):
+        in_channels, out_channels, kernel_size = self.in_channels, self.out_channels, self.kernel_size[0]
+        by_columns = max(in_channels, out_channels) <= MAX_COLUMN_CHANNELS
+        vectors = -(-out_channels // VECTOR_CHANNELS)
+        by_rows = 2 * -(-kernel_size * out_channels // VECTOR_CHANNELS) <= kernel_size * vectors
+        if not (by_columns or by_rows) or not eligible.can_use_cpu_kernel(self, input):
             return super().forward(input)
-        return self._by_columns(input) if by_columns else self._by_rows(input)
+        return self._convolve_by_columns(input) if by_columns else self._convolve_by_rows(input)
 
-    def _by_rows(self, x: Tensor) -> Tensor:
+    def _convolve_by_rows(self, x: Tensor) -> Tensor:
         rows, channels = self.kernel_size[0], self.out_channels
         weight = self.weight.permute(2, 0, 1, 3).reshape(rows * channels, self.in_channels, 1, -1)
-        made = F.conv2d(x, weight).contiguous()
-        n, _, height, width = made.shape
-        of_sample, of_channel, of_row, of_column = made.stride()
+        out = F.conv2d(x, weight).contiguous()
+        n, _, height, width = out.shape
+        sample_stride, channel_stride, row_stride, column_stride = out.stride()
         shape = n, rows, channels, height - rows + 1, width
-        shifted = made.as_strided(shape, (of_sample, channels * of_channel + of_row, of_channel, of_row, of_column))
-        made = shifted.sum(1)
-        return made if self.bias is None else made + self.bias[:, None, None]
+        tap_stride = channels * channel_stride + row_stride  # along the diagonal
+        strides = sample_stride, tap_stride, channel_stride, row_stride, column_stride
+        shifted = out.as_strided(shape, strides)
+        out = shifted.sum(1)
+        return out if self.bias is None else out + self.bias[:, None, None]
 
-    def _by_columns(self, x: Tensor) -> Tensor:
-        side, channels, columns = self.kernel_size[0], self.out_channels, LANES // self.out_channels
-        width, once = x.shape[3] - side + 1, self.weight  # which a parametrisation may make anew at each look
-        shifted = [F.pad(once, (i, columns - 1 - i)) for i in range(columns)]
+    def _convolve_by_columns(self, x: Tensor) -> Tensor:
+        kernel_size, channels, columns = self.kernel_size[0], self.out_channels, VECTOR_CHANNELS // self.out_channels
+        width, kernel = x.shape[3] - kernel_size + 1, self.weight  # which a parametrisation may make anew at each look
+        shifted = [F.pad(kernel, (i, columns - 1 - i)) for i in range(columns)]
         weight = torch.stack(shifted, 1).flatten(0, 1)
         bias = None if self.bias is None else self.bias.repeat_interleave(columns)
-        made = F.conv2d(F.pad(x, (0, -width % columns)), weight, bias, stride=(1, columns))
-        beside = made.unflatten(1, (channels, columns)).permute(0, 1, 3, 4, 2).flatten(3)
-        return beside[..., :width].contiguous()
+        out = F.conv2d(F.pad(x, (0, -width % columns)), weight, bias, stride=(1, columns))
+        interleaved = out.unflatten(1, (channels, columns)).permute(0, 1, 3, 4, 2).flatten(3)
+        return interleaved[..., :width].contiguous()

@@ -8,37 +8,37 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_in_full = 0  # how many blocks of full_precision are open
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_disabled_depth = 0  # how many blocks of disable_autocast are open
 
 
-def lower(net: nn.Module, kind: str) -> None:
-    """Have a network compute in `kind` of KINDS in training, by torch.autocast; what it returns has 32 bits.
+def apply_autocast(net: nn.Module, dtype_name: str) -> None:
+    """Have a network compute in `dtype_name` of AMP_DTYPES in training, by torch.autocast; its results have 32 bits.
 
     Weights keep 32 bits. In evaluation nothing changes, so that samples on the page are what test.py gives.
     """
     forward = net.forward
 
-    def lowered(*args: Any, **named: Any) -> Any:
-        device = next((x.device.type for x in (*args, *named.values()) if isinstance(x, Tensor)), "cpu")
+    def autocast_forward(*args: Any, **kwargs: Any) -> Any:
+        device = next((x.device.type for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), "cpu")
         if device == "meta":  # which has no such thing
-            return forward(*args, **named)
-        with torch.autocast(device, KINDS[kind], enabled=net.training and not _in_full):
-            return tree_map(_widened, forward(*args, **named))
+            return forward(*args, **kwargs)
+        with torch.autocast(device, AMP_DTYPES[dtype_name], enabled=net.training and not _disabled_depth):
+            return tree_map(_to_float32, forward(*args, **kwargs))
 
-    net.forward = lowered  # type: ignore[method-assign]
+    net.forward = autocast_forward  # type: ignore[method-assign]
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
+def disable_autocast() -> Iterator[None]:
     """Have all networks compute in 32 bits inside the block: for what is differentiated twice."""
-    global _in_full
-    _in_full += 1
+    global _disabled_depth
+    _disabled_depth += 1
     try:
         yield
     finally:
-        _in_full -= 1
+        _disabled_depth -= 1
 
 
-def _widened(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.dtype in KINDS.values() else value
+def _to_float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in AMP_DTYPES.values() else value

@@ -7,12 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from util.snapshot import Buffers
+from util.snapshot import BufferSnapshot
 
-HEAVY = 0.5  # share of a Sequential's parameters from which on one layer is divided itself: a U-Net's deeper levels
+# share of a Sequential's parameters from which on one layer is divided itself: a U-Net's deeper levels
+SPLIT_PARAMETER_FRACTION = 0.5
 
 
-def recompute(net: nn.Module) -> None:
+def checkpoint_activations(net: nn.Module) -> None:
     """Have a network's Sequentials keep the activations between runs of layers only.
 
     These are about sqrt(n) runs of n layers (Chen et al. 2016). Numbers, draws and running statistics stay the same.
@@ -20,27 +21,31 @@ def recompute(net: nn.Module) -> None:
     for layer in net.modules():
         if getattr(layer, "inplace", False):
             layer.inplace = False  # type: ignore[assignment]  # it would spoil the input of its run, which is what is kept
-    _divide(net)
+    _checkpoint_sequentials(net)
 
 
-def _divide(net: nn.Module) -> None:
+def _checkpoint_sequentials(net: nn.Module) -> None:
     if not isinstance(net, nn.Sequential):
         for child in net.children():
-            _divide(child)
+            _checkpoint_sequentials(child)
         return
     steps: list[Callable[[Tensor], Tensor]] = []
-    run: list[nn.Module] = []
+    segment: list[nn.Module] = []
     for layer in [*net, None]:
-        heavy = layer is not None and _size(layer) > HEAVY * _size(net) and any(layer.children())
-        full = len(run) >= math.sqrt(len(net))
-        if run and (layer is None or heavy or full):
-            steps.append(_Run(*run))
-            run = []
+        heavy = (
+            layer is not None
+            and _parameter_count(layer) > SPLIT_PARAMETER_FRACTION * _parameter_count(net)
+            and any(layer.children())
+        )
+        full = len(segment) >= math.sqrt(len(net))
+        if segment and (layer is None or heavy or full):
+            steps.append(_Segment(*segment))
+            segment = []
         if heavy:
-            _divide(layer)
+            _checkpoint_sequentials(layer)
             steps.append(layer)
         elif layer is not None:
-            run.append(layer)
+            segment.append(layer)
 
     def forward(x: Tensor) -> Tensor:
         for step in steps:
@@ -50,15 +55,15 @@ def _divide(net: nn.Module) -> None:
     net.forward = forward  # type: ignore[method-assign]
 
 
-class _Run(nn.Sequential):
+class _Segment(nn.Sequential):
     """Layers of which only input and output are kept."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return checkpoint(super().__call__, x, use_reentrant=False, context_fn=self._contexts)
 
     def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), Buffers(self).again()
+        return nullcontext(), BufferSnapshot(self).restored()
 
 
-def _size(module: nn.Module) -> int:
+def _parameter_count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())

@@ -12,12 +12,12 @@ function make(tag, attributes = {}, ...children) {
 }
 
 /** Return a name for people: what was no UTF-8 in it becomes a sign that says so. */
-function shown(name) {
+function displayText(name) {
   return name.replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
 /** Return a file's relative address; bytes that were no UTF-8 stand in names as U+DC80 to U+DCFF. */
-function address(base, file) {
+function relativeUrl(base, file) {
   let encoded = "";
   for (const sign of file) {
     const code = sign.codePointAt(0);
@@ -29,7 +29,7 @@ function address(base, file) {
 }
 
 /** Return a figure in four digits, as C's %.4g has it. */
-function brief(value) {
+function formatNumber(value) {
   if (Number.isNaN(value)) return "-";
   if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
   const [digits, power] = value.toExponential(3).split("e");
@@ -41,48 +41,48 @@ function brief(value) {
 }
 
 /** Return the place of the one best value, -1 where nobody knows what is better or several are. */
-function bestOf(values, better) {
-  const known = values.filter((value) => !Number.isNaN(value));
-  if (!better || known.length < 2) return -1;
-  const best = better === "lower" ? Math.min(...known) : Math.max(...known);
-  return known.filter((value) => value === best).length === 1 ? values.indexOf(best) : -1;
+function bestIndex(values, better) {
+  const numbers = values.filter((value) => !Number.isNaN(value));
+  if (!better || numbers.length < 2) return -1;
+  const best = better === "lower" ? Math.min(...numbers) : Math.max(...numbers);
+  return numbers.filter((value) => value === best).length === 1 ? values.indexOf(best) : -1;
 }
 
 /** Return the paragraphs that tell a row's figures. */
-function figuresOf(columns, figures) {
+function makeMetrics(columns, metrics) {
   if (!columns.some((column) => column.run)) {
-    const text = columns.map((column, i) => `${column.metric} ${brief(figures[i])}`).join(", ");
-    return [make("p", { class: "figures" }, shown(text))];
+    const text = columns.map((column, i) => `${column.metric} ${formatNumber(metrics[i])}`).join(", ");
+    return [make("p", { class: "figures" }, displayText(text))];
   }
   return [...new Set(columns.map((column) => column.metric))].map((metric) => {
-    const mine = columns.map((column, i) => [column, figures[i]]).filter(([column]) => column.metric === metric);
-    const best = bestOf(mine.map(([, value]) => value), mine[0][0].better);
-    const cells = mine.map(([column, value], i) =>
+    const runMetrics = columns.map((column, i) => [column, metrics[i]]).filter(([column]) => column.metric === metric);
+    const best = bestIndex(runMetrics.map(([, value]) => value), runMetrics[0][0].better);
+    const cells = runMetrics.map(([column, value], i) =>
       make("span", { class: i === best ? "best" : "figure" },
-        make("span", { dir: "auto" }, shown(column.run)), " " + brief(value)));
-    return make("p", { class: "figures" }, make("b", {}, shown(metric)), ...cells);
+        make("span", { dir: "auto" }, displayText(column.run)), " " + formatNumber(value)));
+    return make("p", { class: "figures" }, make("b", {}, displayText(metric)), ...cells);
   });
 }
 
 /** Return one picture with its label, as a cell of a row. */
-function cellOf(source, width, height, label) {
-  const image = make("img", { src: source, width, height, loading: "lazy", decoding: "async", alt: shown(label) });
+function makeCell(source, width, height, label) {
+  const image = make("img", { src: source, width, height, loading: "lazy", decoding: "async", alt: displayText(label) });
   return make("td", {}, make("a", { class: "picture", href: source }, image),
-    make("span", { class: "label", dir: "auto" }, shown(label)));
+    make("span", { class: "label", dir: "auto" }, displayText(label)));
 }
 
 /** Return a row of rows.js as an element. */
-function rowOf(table, [name, kind, size, figures, extra = {}]) {
+function makeRow(table, [name, kind, size, metrics, extra = {}]) {
   const { stem = name, wide = false, side = [], page = "", said = "" } = extra;
   const sizes = table.sizes[size];
-  const head = make("div", { class: "head" }, make("h3", { dir: "auto" }, shown(name)));
-  if (page) head.append(make("a", { class: "more", href: address("", page) }, shown(said)));
-  if (figures.length) head.append(...figuresOf(table.columns, figures));
+  const head = make("div", { class: "head" }, make("h3", { dir: "auto" }, displayText(name)));
+  if (page) head.append(make("a", { class: "more", href: relativeUrl("", page) }, displayText(said)));
+  if (metrics.length) head.append(...makeMetrics(table.columns, metrics));
   const pictures = table.kinds[kind].map(([label, tail, base], i) =>
-    cellOf(address(base, stem + tail), sizes[2 * i], sizes[2 * i + 1], label));
+    makeCell(relativeUrl(base, stem + tail), sizes[2 * i], sizes[2 * i + 1], label));
   if (pictures.length > 1) head.append(make("button", { type: "button", class: "compare js" }, "Compare"));
   if (side.length) {
-    const names = side.map((text) => make("span", { dir: "auto" }, shown(text)));
+    const names = side.map((text) => make("span", { dir: "auto" }, displayText(text)));
     pictures.unshift(make("td", { class: "side" }, make("div", {}, ...names)));
   }
   return make("section", { class: wide ? "row wide" : "row" }, head,

@@ -3,17 +3,17 @@
 
 (() => {
   const PER_PAGE = 100;
-  let main, search, order, said, own, found; // elements; own: the page's rows, found: those searched for
+  let main, search, order, status, pageRows, foundRows; // elements; foundRows: those searched for
   let table = null; // what rows.js holds
   let loading = null;
-  let list = []; // rows that were found, in order
-  let at = 0; // the page of them that is shown
+  let matches = []; // rows that were found, in order
+  let pageNumber = 0; // the page of them that is shown
 
   /** Load rows.js once; a script element, for a page opened from a disk may fetch nothing. */
   function load() {
     loading ??= new Promise((done) => {
       const script = make("script", { src: main.dataset.rows });
-      script.addEventListener("load", () => done(unpacked(window.ganvasRows)));
+      script.addEventListener("load", () => done(unpackTable(window.ganvasRows)));
       script.addEventListener("error", () => done(null));
       document.head.append(script);
     });
@@ -21,7 +21,7 @@
   }
 
   /** Return the table with figures as numbers, and with what searching and ordering need beside each row. */
-  function unpacked(raw) {
+  function unpackTable(raw) {
     if (!raw) return null;
     const number = (value) => (typeof value === "number" ? value : { inf: Infinity, "-inf": -Infinity }[value] ?? NaN);
     for (const row of raw.rows) row[3] = row[3].map(number);
@@ -30,82 +30,82 @@
   }
 
   /** Return a value by which a row is ordered: a figure, or the difference of two ("0:2"). */
-  function measure(key) {
+  function sortValue(key) {
     const [first, second] = key.split(":").map(Number);
     return second === undefined ? (row) => row[3][first] : (row) => row[3][first] - row[3][second];
   }
 
-  function ordered(places, key) {
-    if (!key) return places;
+  function sortRows(indices, key) {
+    if (!key) return indices;
     const down = key.startsWith("-");
     const sign = down ? -1 : 1;
     const plain = down ? key.slice(1) : key;
     if (plain === "name") {
       const { compare } = new Intl.Collator(undefined, { numeric: true });
-      return places.sort((a, b) => sign * compare(table.rows[a][0], table.rows[b][0]) || a - b);
+      return indices.sort((a, b) => sign * compare(table.rows[a][0], table.rows[b][0]) || a - b);
     }
-    const value = measure(plain);
-    const known = (v) => v !== undefined && !Number.isNaN(v);
-    return places.sort((a, b) => {
+    const value = sortValue(plain);
+    const isNumber = (v) => v !== undefined && !Number.isNaN(v);
+    return indices.sort((a, b) => {
       const [x, y] = [value(table.rows[a]), value(table.rows[b])];
-      if (!known(x) || !known(y)) return known(y) - known(x) || a - b; // rows without a figure come last
+      if (!isNumber(x) || !isNumber(y)) return isNumber(y) - isNumber(x) || a - b; // rows without a figure come last
       return (x === y ? 0 : sign * (x < y ? -1 : 1)) || a - b;
     });
   }
 
-  async function refresh() {
-    const words = search.value.normalize("NFC").toLowerCase().trim();
-    const idle = !words && !order.value;
-    main.classList.toggle("searching", !idle);
-    own.hidden = !idle;
-    found.hidden = idle;
-    if (idle) {
-      said.textContent = "";
-      found.replaceChildren();
+  async function updateRows() {
+    const query = search.value.normalize("NFC").toLowerCase().trim();
+    const isIdle = !query && !order.value;
+    main.classList.toggle("searching", !isIdle);
+    pageRows.hidden = !isIdle;
+    foundRows.hidden = isIdle;
+    if (isIdle) {
+      status.textContent = "";
+      foundRows.replaceChildren();
       return;
     }
     if (!table) {
-      said.textContent = "reading …";
+      status.textContent = "reading …";
       table = await load();
       if (!table) {
-        said.textContent = "rows.js is not there: neither search nor order";
-        own.hidden = false;
+        status.textContent = "rows.js is not there: neither search nor order";
+        pageRows.hidden = false;
         main.classList.remove("searching");
         return;
       }
-      refresh(); // the words may have changed meanwhile
+      updateRows(); // the words may have changed meanwhile
       return;
     }
-    const places = [];
-    table.plain.forEach((name, i) => (!words || name.includes(words)) && places.push(i));
-    list = ordered(places, order.value);
+    const indices = [];
+    table.plain.forEach((name, i) => (!query || name.includes(query)) && indices.push(i));
+    matches = sortRows(indices, order.value);
     showPage(0);
   }
 
   function showPage(number) {
-    at = number;
+    pageNumber = number;
     const first = number * PER_PAGE;
-    const rows = list.slice(first, first + PER_PAGE);
-    found.replaceChildren(...rows.map((place) => rowOf(table, table.rows[place])));
-    const range = list.length > PER_PAGE ? `, ${first + 1} to ${first + rows.length} shown` : "";
-    said.textContent = list.length ? `${list.length} of ${table.rows.length} rows${range}` : "no row has such a name";
-    for (const nav of main.querySelectorAll(".found-pager")) nav.replaceChildren(...steps());
+    const rows = matches.slice(first, first + PER_PAGE);
+    foundRows.replaceChildren(...rows.map((index) => makeRow(table, table.rows[index])));
+    const range = matches.length > PER_PAGE ? `, ${first + 1} to ${first + rows.length} shown` : "";
+    status.textContent = matches.length ? `${matches.length} of ${table.rows.length} rows${range}` : "no row has such a name";
+    for (const nav of main.querySelectorAll(".found-pager")) nav.replaceChildren(...pagerButtons());
   }
 
-  function steps() {
-    const last = Math.ceil(list.length / PER_PAGE) - 1;
+  function pagerButtons() {
+    const last = Math.ceil(matches.length / PER_PAGE) - 1;
     if (last < 1) return [];
-    return [[-1, "Previous", at > 0], [1, "Next", at < last]].map(([step, word, can]) => {
-      const made = make("button", { type: "button", disabled: !can }, word);
-      made.addEventListener("click", () => {
-        showPage(at + step);
+    return [[-1, "Previous", pageNumber > 0], [1, "Next", pageNumber < last]].map(([step, word, can]) => {
+      const button = make("button", { type: "button", disabled: !can }, word);
+      button.addEventListener("click", () => {
+        showPage(pageNumber + step);
         main.querySelector(".toolbar").scrollIntoView();
       });
-      return made;
+      return button;
     });
   }
 
-  function clicked(event) {
+  function onClick(event) {
     const picture = event.target.closest("a.picture");
     const compare = event.target.closest("button.compare");
     if (picture && !(event.ctrlKey || event.metaKey || event.shiftKey || event.button)) {
@@ -119,21 +119,21 @@
   function start() {
     document.documentElement.classList.add("js");
     main = document.querySelector("main.gallery");
-    main.addEventListener("click", clicked);
+    main.addEventListener("click", onClick);
     const size = main.querySelector(".size");
     size.addEventListener("input", () => main.style.setProperty("--width", `${size.value}px`));
     search = main.querySelector(".search");
     if (!search) return; // a page of pictures without rows
     order = main.querySelector(".order");
-    said = main.querySelector(".said");
-    own = main.querySelector(".rows");
-    found = make("div", { class: "rows found", hidden: true });
-    own.after(make("nav", { class: "found-pager", "aria-label": "Pages of rows found" }), found,
+    status = main.querySelector(".said");
+    pageRows = main.querySelector(".rows");
+    foundRows = make("div", { class: "rows found", hidden: true });
+    pageRows.after(make("nav", { class: "found-pager", "aria-label": "Pages of rows found" }), foundRows,
       make("nav", { class: "found-pager", "aria-label": "Pages of rows found, again" }));
     search.value = order.value = ""; // some browsers keep them over a reload
     search.addEventListener("focus", load, { once: true });
-    search.addEventListener("input", refresh);
-    order.addEventListener("change", refresh);
+    search.addEventListener("input", updateRows);
+    order.addEventListener("change", updateRows);
     document.addEventListener("keydown", (event) => {
       if (event.key === "/" && !event.target.matches("input, select, dialog *")) {
         event.preventDefault();

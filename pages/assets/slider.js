@@ -7,9 +7,9 @@ function makeSlider() {
   const over = make("img", { alt: "", class: "over", draggable: "false" });
   const edge = make("div", { class: "edge" });
   const range = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, "aria-label": "Edge between the two" });
-  const chosen = [make("select", { "aria-label": "Left picture" }), make("select", { "aria-label": "Right picture" })];
+  const selects = [make("select", { "aria-label": "Left picture" }), make("select", { "aria-label": "Right picture" })];
   const swap = make("button", { type: "button", "aria-label": "Swap left and right" }, "⇄");
-  const bar = make("div", { class: "slider" }, chosen[0], range, chosen[1], swap);
+  const bar = make("div", { class: "slider" }, selects[0], range, selects[1], swap);
   let pictures = [];
 
   /** Put the edge at a share of the width, in per cent. */
@@ -22,12 +22,12 @@ function makeSlider() {
   }
 
   function labels() {
-    return chosen.map((select) => pictures[select.value]?.label ?? "");
+    return selects.map((select) => pictures[select.value]?.label ?? "");
   }
 
   function update() {
     [under, over].forEach((image, i) => {
-      const picture = pictures[chosen[i].value];
+      const picture = pictures[selects[i].value];
       image.src = picture.source;
       image.alt = picture.label;
     });
@@ -37,28 +37,28 @@ function makeSlider() {
   /** Show two pictures of a row, given as places in a list of {label, source}. */
   function show(list, left, right) {
     pictures = list;
-    for (const select of chosen) {
+    for (const select of selects) {
       select.replaceChildren(...list.map((picture, i) => make("option", { value: i }, picture.label)));
     }
-    chosen[0].value = left;
-    chosen[1].value = right;
+    selects[0].value = left;
+    selects[1].value = right;
     update();
   }
 
   range.addEventListener("input", () => move(Number(range.value)));
-  chosen.forEach((select) => select.addEventListener("change", update));
-  swap.addEventListener("click", () => show(pictures, chosen[1].value, chosen[0].value));
-  return { under, over, edge, bar, show, move, labels, at: () => Number(range.value) };
+  selects.forEach((select) => select.addEventListener("change", update));
+  swap.addEventListener("click", () => show(pictures, selects[1].value, selects[0].value));
+  return { under, over, edge, bar, show, move, labels, position: () => Number(range.value) };
 }
 
 /** Return which two of a row's labels to hold against each other at first, as places. */
-function usualPair(labels, left, right) {
-  const place = (wanted, start, not) => {
+function defaultPair(labels, left, right) {
+  const findLabel = (wanted, start, not) => {
     const exact = labels.indexOf(wanted);
     if (wanted && exact >= 0) return exact;
     return labels.findIndex((label, i) => label.startsWith(start) && i !== not);
   };
-  const first = Math.max(0, place(left, "real"));
-  const second = place(right, "fake", first);
+  const first = Math.max(0, findLabel(left, "real"));
+  const second = findLabel(right, "fake", first);
   return [first, second >= 0 && second !== first ? second : first === 0 ? Math.min(1, labels.length - 1) : 0];
 }

@@ -2,27 +2,27 @@
 "use strict";
 
 const viewer = (() => {
-  const LARGEST = 40; // screen pixels for one of the picture's,
-  const TIMES = 8; // or so many times what fits the window
+  const MAX_PIXEL_SCALE = 40; // screen pixels for one of the picture's,
+  const MAX_FIT_SCALE = 8; // or so many times what fits the window
   const button = (words, text, act) => {
-    const made = make("button", { type: "button", "aria-label": words, title: words }, text);
-    made.addEventListener("click", act);
-    return made;
+    const element = make("button", { type: "button", "aria-label": words, title: words }, text);
+    element.addEventListener("click", act);
+    return element;
   };
   let dialog, stage, pane, slider, parts; // elements, made once
   let link = null; // the picture on show, a link of the page
   let opener = null; // what had the focus before
   let comparing = false;
   let view = { scale: 1, x: 0, y: 0 }; // against fitting the stage
-  const fingers = new Map(); // pointers that are down
-  let grip = null; // what dragging does
+  const pointers = new Map(); // pointers that are down
+  let dragMode = null; // what dragging does
 
   const rowOfLink = () => link.closest(".row");
   const linksOf = (row) => [...row.querySelectorAll("a.picture")];
   const rowsShown = () => [...document.querySelectorAll(".rows:not([hidden]) .row")];
-  const labelOf = (one) => one.querySelector("img").alt;
+  const labelOf = (picture) => picture.querySelector("img").alt;
   const nameOf = (row) => (row.querySelector("h3") ?? document.querySelector("h1")).textContent;
-  const natural = () => {
+  const pictureSize = () => {
     const image = link.querySelector("img");
     return [Number(image.getAttribute("width")), Number(image.getAttribute("height"))];
   };
@@ -47,20 +47,20 @@ const viewer = (() => {
     const bottom = make("footer", {}, parts.before, parts.after, parts.labels, slider.bar);
     dialog = make("dialog", { class: "viewer", "aria-label": "Picture viewer" }, top, stage, bottom);
     document.body.append(dialog);
-    dialog.addEventListener("close", closed);
-    dialog.addEventListener("keydown", pressed);
-    stage.addEventListener("wheel", wheeled, { passive: false });
-    for (const [name, act] of [["pointerdown", down], ["pointermove", dragged], ["pointerup", up], ["pointercancel", up]]) {
-      stage.addEventListener(name, act);
-    }
+    dialog.addEventListener("close", onClose);
+    dialog.addEventListener("keydown", onKeyDown);
+    stage.addEventListener("wheel", onWheel, { passive: false });
+    stage.addEventListener("pointerdown", onPointerDown);
+    stage.addEventListener("pointermove", onPointerMove);
+    for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, onPointerUp);
     stage.addEventListener("dblclick", (event) => (view.scale > 1 ? fit() : zoomBy(3, event)));
-    window.addEventListener("resize", () => dialog.open && place());
+    window.addEventListener("resize", () => dialog.open && applyView());
   }
 
   /** Show a picture, given as its link on the page; compare: against another of its row. */
-  function open(one, compare = false, from = one) {
+  function open(picture, compare = false, from = picture) {
     if (!dialog) build();
-    link = one;
+    link = picture;
     opener = from;
     dialog.showModal();
     comparing = compare;
@@ -68,7 +68,7 @@ const viewer = (() => {
     stage.focus();
   }
 
-  function closed() {
+  function onClose() {
     const row = rowOfLink();
     const back = opener.isConnected && opener.closest(".row") === row && opener.matches("button") ? opener : link;
     back.focus();
@@ -80,19 +80,19 @@ const viewer = (() => {
     const row = rowOfLink();
     const links = linksOf(row);
     const rows = rowsShown();
-    const at = rows.indexOf(row);
+    const rowIndex = rows.indexOf(row);
     if (links.length < 2) comparing = false;
-    const pictures = links.map((one) => ({ label: labelOf(one), source: one.getAttribute("href") }));
+    const pictures = links.map((picture) => ({ label: labelOf(picture), source: picture.getAttribute("href") }));
     const current = links.indexOf(link);
     const gallery = document.querySelector("main.gallery").dataset;
-    const pair = usualPair(pictures.map((picture) => picture.label), gallery.left, gallery.right);
+    const pair = defaultPair(pictures.map((picture) => picture.label), gallery.left, gallery.right);
     slider.show(pictures, ...(comparing ? pair : [current, current]));
     dialog.classList.toggle("comparing", comparing);
     parts.name.textContent = nameOf(row);
-    const [width, height] = natural();
-    parts.what.textContent = `${comparing ? "" : labelOf(link) + " · "}${width} × ${height} · ${at + 1} of ${rows.length}`;
-    parts.before.disabled = at <= 0;
-    parts.after.disabled = at >= rows.length - 1;
+    const [width, height] = pictureSize();
+    parts.what.textContent = `${comparing ? "" : labelOf(link) + " · "}${width} × ${height} · ${rowIndex + 1} of ${rows.length}`;
+    parts.before.disabled = rowIndex <= 0;
+    parts.after.disabled = rowIndex >= rows.length - 1;
     parts.compare.hidden = links.length < 2;
     parts.compare.setAttribute("aria-pressed", comparing);
     parts.labels.hidden = comparing;
@@ -102,10 +102,10 @@ const viewer = (() => {
 
   function showLabels(links) {
     const had = parts.labels.contains(document.activeElement);
-    parts.labels.replaceChildren(...links.map((one) => {
-      const made = make("button", { type: "button", "aria-pressed": String(one === link), dir: "auto" }, labelOf(one));
-      made.addEventListener("click", () => goTo(one));
-      return made;
+    parts.labels.replaceChildren(...links.map((picture) => {
+      const element = make("button", { type: "button", "aria-pressed": String(picture === link), dir: "auto" }, labelOf(picture));
+      element.addEventListener("click", () => goTo(picture));
+      return element;
     }));
     if (had) parts.labels.querySelector('[aria-pressed="true"]').focus();
   }
@@ -115,9 +115,9 @@ const viewer = (() => {
     show();
   }
 
-  function goTo(one) {
-    if (!one) return;
-    link = one;
+  function goTo(picture) {
+    if (!picture) return;
+    link = picture;
     show();
   }
 
@@ -127,7 +127,7 @@ const viewer = (() => {
     const next = rows[rows.indexOf(rowOfLink()) + step];
     if (!next) return;
     const links = linksOf(next);
-    goTo(links.find((one) => labelOf(one) === labelOf(link)) ?? links[0]);
+    goTo(links.find((picture) => labelOf(picture) === labelOf(link)) ?? links[0]);
     next.scrollIntoView({ block: "nearest" });
   }
 
@@ -137,7 +137,7 @@ const viewer = (() => {
     goTo(all[all.indexOf(link) + step]);
   }
 
-  function pressed(event) {
+  function onKeyDown(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
     const sideways = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (event.target.matches("input") && (sideways || event.key === "Home" || event.key === "End")) return; // its own
@@ -147,7 +147,7 @@ const viewer = (() => {
       Home: () => goTo(linksOf(rowsShown()[0])[0]), End: () => goTo(linksOf(rowsShown().at(-1))[0]),
     };
     const act = sideways
-      ? () => (comparing ? slider.move(slider.at() + 2 * sideways) : walkLabels(sideways))
+      ? () => (comparing ? slider.move(slider.position() + 2 * sideways) : walkLabels(sideways))
       : acts[event.key];
     if (!act) return;
     event.preventDefault();
@@ -155,23 +155,23 @@ const viewer = (() => {
   }
 
   /** Return how many screen pixels one of the picture's takes where it fits the stage. */
-  function fitting() {
-    const [width, height] = natural();
+  function fitScale() {
+    const [width, height] = pictureSize();
     return Math.min(stage.clientWidth / width, stage.clientHeight / height);
   }
 
   function fit() {
     view = { scale: 1, x: 0, y: 0 };
-    place();
+    applyView();
   }
 
-  function place() {
-    const [width, height] = natural();
-    const unit = fitting();
+  function applyView() {
+    const [width, height] = pictureSize();
+    const unit = fitScale();
     const limit = (size, whole) => Math.max(0, (size * unit * view.scale - whole) / 2);
-    const kept = (value, most) => Math.min(most, Math.max(-most, value));
-    view.x = kept(view.x, limit(width, stage.clientWidth));
-    view.y = kept(view.y, limit(height, stage.clientHeight));
+    const clamp = (value, most) => Math.min(most, Math.max(-most, value));
+    view.x = clamp(view.x, limit(width, stage.clientWidth));
+    view.y = clamp(view.y, limit(height, stage.clientHeight));
     pane.style.width = `${width * unit}px`;
     pane.style.height = `${height * unit}px`;
     pane.style.transform = `translate(-50%, -50%) translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
@@ -185,52 +185,52 @@ const viewer = (() => {
     const box = stage.getBoundingClientRect();
     const dx = point ? point.clientX - box.left - box.width / 2 : 0;
     const dy = point ? point.clientY - box.top - box.height / 2 : 0;
-    const scale = Math.min(Math.max(TIMES, LARGEST / fitting()), Math.max(1, view.scale * factor));
+    const scale = Math.min(Math.max(MAX_FIT_SCALE, MAX_PIXEL_SCALE / fitScale()), Math.max(1, view.scale * factor));
     const ratio = scale / view.scale;
     view = { scale, x: dx - (dx - view.x) * ratio, y: dy - (dy - view.y) * ratio };
-    place();
+    applyView();
   }
 
-  function wheeled(event) {
+  function onWheel(event) {
     event.preventDefault();
     zoomBy(Math.exp(-event.deltaY * (event.deltaMode ? 0.03 : 0.0015)), event);
   }
 
-  function down(event) {
+  function onPointerDown(event) {
     if (event.button) return;
     stage.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, event);
+    pointers.set(event.pointerId, event);
     const box = pane.getBoundingClientRect();
-    const off = Math.abs(event.clientX - box.left - (box.width * slider.at()) / 100);
-    grip = comparing && (view.scale === 1 || off < 24) ? "edge" : "pan";
-    if (grip === "edge") dragged(event);
+    const off = Math.abs(event.clientX - box.left - (box.width * slider.position()) / 100);
+    dragMode = comparing && (view.scale === 1 || off < 24) ? "edge" : "pan";
+    if (dragMode === "edge") onPointerMove(event);
   }
 
-  function dragged(event) {
-    const before = fingers.get(event.pointerId);
+  function onPointerMove(event) {
+    const before = pointers.get(event.pointerId);
     if (!before) return;
-    fingers.set(event.pointerId, event);
-    if (fingers.size > 1) {
-      pinched(event, before);
-    } else if (grip === "edge") {
+    pointers.set(event.pointerId, event);
+    if (pointers.size > 1) {
+      pinch(event, before);
+    } else if (dragMode === "edge") {
       const box = pane.getBoundingClientRect();
       slider.move(((event.clientX - box.left) / box.width) * 100);
     } else {
       view.x += event.clientX - before.clientX;
       view.y += event.clientY - before.clientY;
-      place();
+      applyView();
     }
   }
 
-  function pinched(event, before) {
-    const other = [...fingers.values()].find((one) => one.pointerId !== event.pointerId);
-    const apart = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
+  function pinch(event, before) {
+    const other = [...pointers.values()].find((pointer) => pointer.pointerId !== event.pointerId);
+    const apart = (pointer) => Math.hypot(pointer.clientX - other.clientX, pointer.clientY - other.clientY);
     const middle = { clientX: (event.clientX + other.clientX) / 2, clientY: (event.clientY + other.clientY) / 2 };
     zoomBy(apart(event) / Math.max(1, apart(before)), middle);
   }
 
-  function up(event) {
-    fingers.delete(event.pointerId);
+  function onPointerUp(event) {
+    pointers.delete(event.pointerId);
   }
 
   return { open };

@@ -24,9 +24,9 @@ def bench_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def run(*argv: object) -> Ended:
-        from cli.main import guarded
+        from cli.main import run_command
 
-        code = guarded(bench.main, [str(word) for word in argv])
+        code = run_command(bench.main, [str(word) for word in argv])
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err)
 
@@ -34,7 +34,7 @@ def bench_command(tmp_path, monkeypatch, capsys):
 
 
 def names(kind):
-    return [name for name, case in plan.plan(True).items() if case.computes == (kind == "step")]
+    return [name for name, case in plan.make_cases(True).items() if case.counts_flops == (kind == "step")]
 
 
 @pytest.mark.parametrize("kind", ["step", "other"])
@@ -62,7 +62,7 @@ def test_every_model_that_trains_has_a_step():
     from registry.lookup import entries
 
     models = {entry.name for entry in entries("model") if entry.origin == "built in"} - {"test"}
-    assert {f"step_{name}" for name in models} <= set(plan.plan(False))
+    assert {f"step_{name}" for name in models} <= set(plan.make_cases(False))
 
 
 def test_flops_are_those_of_the_mathematics(tmp_path):
@@ -70,11 +70,11 @@ def test_flops_are_those_of_the_mathematics(tmp_path):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmarks.our_cases import Step
+    from benchmarks.our_cases import TrainingStep
 
-    argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY]
-    step = Step("", argv, str(tmp_path))
-    step.run.gates.open_all()
+    argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY_FLAGS]
+    step = TrainingStep("", argv, str(tmp_path))
+    step.run.params.set_all_trainable()
     model = step.run.model.to("meta")  # there no layer computes in a way of its own
     batch, G, D = {name: step.batch[name].to("meta") for name in "AB"}, model.G, model.D
 
@@ -96,16 +96,16 @@ def test_flops_are_those_of_the_mathematics(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [way for way in variants.ON_CPU if way != variants.COMPILED]
+    "flags", [way for way in variants.CPU_VARIANTS if way != variants.COMPILED]
 )  # which compiles for long
 def test_steps_with_flags_for_speed_run_and_are_counted(flags, tmp_path):
-    from benchmarks.our_cases import Step
+    from benchmarks.our_cases import TrainingStep
 
-    argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY, "--batch_size", "4"]
-    plain, step = Step("", argv, str(tmp_path)), Step("", [*argv, *flags.split()], str(tmp_path))
+    argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY_FLAGS, "--batch_size", "4"]
+    plain, step = TrainingStep("", argv, str(tmp_path)), TrainingStep("", [*argv, *flags.split()], str(tmp_path))
     assert all(math.isfinite(loss.detach()) for losses in step.once().values() for loss in losses.values())
     more = step.facts["flops"] / plain.facts["flops"]
-    if flags in variants.LESS:  # which compute forward again
+    if flags in variants.LOW_MEMORY:  # which compute forward again
         assert 1.2 < more < 1.5
     else:
         assert more == 1
@@ -117,14 +117,14 @@ class Counted:
     def __init__(self, name, asked):
         self.name, self.asked = name, asked
 
-    def times(self, number):
+    def time_runs(self, number):
         self.asked.append((self.name, number))
         return [float(len(self.asked))] * number, 0.0
 
 
 def test_sides_take_turns():
     asked = []
-    taken = sides.in_turns([Counted("A", asked), Counted("B", asked)], 3, 2)
+    taken = sides.time_interleaved([Counted("A", asked), Counted("B", asked)], 3, 2)
     assert asked == [("A", 2), ("B", 2)] * 3
     assert [seconds[0] for seconds, _ in taken["A"]] == [1, 3, 5]
 
@@ -132,23 +132,23 @@ def test_sides_take_turns():
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0, -1.0])
 def test_known_curves_give_their_exponents(power):
     xs = [1, 2, 4, 8, 100]
-    assert stats.exponent(xs, [3 * x**power for x in xs]) == pytest.approx(power)
+    assert stats.power_law_exponent(xs, [3 * x**power for x in xs]) == pytest.approx(power)
 
 
 def test_a_disturbed_curve_gives_the_least_squares_exponent():
     xs = [1.0, 2.0, 4.0]
-    assert stats.exponent(xs, [1, 2 * math.e, 4]) == pytest.approx(1.0)  # the middle one pulls neither way
+    assert stats.power_law_exponent(xs, [1, 2 * math.e, 4]) == pytest.approx(1.0)  # the middle one pulls neither way
 
 
 def test_numbers_that_differ_give_no_ratio():
     medians = {sides.OURS: [1.0, 1.0, 4.0], sides.THEIRS: [2.0, 3.0, 4.0]}
     same = {sides.OURS: {"numbers": [{"G": 1.0, "D": 0.0}]}, sides.THEIRS: {"numbers": [{"G": 1.00005, "D": 0.0}]}}
-    found = bench.beside(same, medians, 2, 1e-4)
+    found = bench.compare_to_reference(same, medians, 2, 1e-4)
     assert found["equal"] and found["ratio"] == 2.0 and found["reference_seconds"] == 1.5
     other = same | {sides.OURS: {"numbers": [{"G": 1.001, "D": 0.0}]}}
-    found = bench.beside(other, medians, 2, 1e-4)
+    found = bench.compare_to_reference(other, medians, 2, 1e-4)
     assert not found["equal"] and found["ratio"] is None
-    assert bench.difference([{"G": 1.0}], [{"G": 1.0, "D": 2.0}]) == math.inf
+    assert bench.max_relative_difference([{"G": 1.0}], [{"G": 1.0, "D": 2.0}]) == math.inf
 
 
 @pytest.mark.parametrize(("argv", "code", "words"), [
@@ -167,7 +167,7 @@ def test_what_is_wrong_is_said_in_one_line(bench_command, argv, code, words):
 
 def imitation(folder: Path, step: str) -> Path:
     """Make a folder that looks like a checkout of the reference, with a model of one weight."""
-    for name in bench.NEEDED:
+    for name in bench.REFERENCE_FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     for package in ("options", "models"):
@@ -187,7 +187,7 @@ def test_a_reference_that_fails_is_one_line_with_its_reason(bench_command, tmp_p
     home = imitation(tmp_path / "ref", "raise ValueError('no such layer')")
     done = bench_command("--quick", "--rounds", "1", "--cases", "step_pix2pix", "--reference", home)
     assert done.code == 3 and len(done.err.splitlines()) == 1
-    assert str(home) in done.last and "reference_cases:Numbers ended with 1" in done.last
+    assert str(home) in done.last and "reference_cases:StepLosses ended with 1" in done.last
 
 
 def test_the_reference_gets_our_weights_or_the_case_ends(bench_command, tmp_path):
@@ -199,14 +199,14 @@ def test_the_reference_gets_our_weights_or_the_case_ends(bench_command, tmp_path
 
 def test_a_side_that_dies_is_said():
     broken = {"argv": ["-c", "raise SystemExit('broken')"]}
-    with sides.Side("our_cases:Command", broken) as side, pytest.raises(DataError, match="broken"):
-        side.times(1)
+    with sides.CaseProcess("our_cases:Command", broken) as side, pytest.raises(DataError, match="broken"):
+        side.time_runs(1)
 
 
 def test_processes_of_a_case_end_with_it():
-    with sides.Side("our_cases:Command", {"argv": ["-c", ""]}) as side:
+    with sides.CaseProcess("our_cases:Command", {"argv": ["-c", ""]}) as side:
         pid = side.process.pid
-        assert Path(f"/proc/{pid}").exists() and len(side.times(2)[0]) == 2
+        assert Path(f"/proc/{pid}").exists() and len(side.time_runs(2)[0]) == 2
     assert side.process.returncode == 0
 
 
@@ -219,17 +219,20 @@ def test_tables_are_written_between_their_marks(tmp_path):
     with pytest.raises(DataError, match="no marks"):
         stats.write_between(page, "scaling", "x")
     for mark in ("cases", "ways", "scaling", "neighbour", "gpu_cases", "gpu_ways"):
-        assert f"<!-- {mark} -->" in bench.PAGE.read_text() and f"<!-- /{mark} -->" in bench.PAGE.read_text()
+        assert (
+            f"<!-- {mark} -->" in bench.PERFORMANCE_PAGE.read_text()
+            and f"<!-- /{mark} -->" in bench.PERFORMANCE_PAGE.read_text()
+        )
 
 
 def test_curves_have_exponents(bench_command, tmp_path):
     done = bench_command("--scaling", "--quick", "--rounds", "1", "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "all.json").read_text())["scaling"]
-    assert list(found) == list(scaling.curves(False))
+    assert list(found) == list(scaling.make_curves(False))
     for curve in found.values():
         xs, ys = ([p[what] for p in curve["points"]] for what in ("x", "seconds"))
-        assert curve["time"] == pytest.approx(stats.exponent(xs, ys))
+        assert curve["time"] == pytest.approx(stats.power_law_exponent(xs, ys))
         assert {"time_last", "memory", "bare_mb"} <= set(curve) and len(xs) == 2
 
 
@@ -237,22 +240,22 @@ def test_every_setting_is_measured_beside_a_busy_neighbour(bench_command, tmp_pa
     done = bench_command("--neighbour", "--quick", "--rounds", "1", "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
     (found,) = json.loads((tmp_path / "all.json").read_text())["neighbour"].values()
-    assert list(found) == list(busy_neighbour.SETTINGS)[:2] and found[busy_neighbour.DEFAULT]["of_default"] == 1
+    assert list(found) == list(busy_neighbour.SETTINGS)[:2] and found[busy_neighbour.OPENMP_DEFAULT]["of_default"] == 1
     for figure in found.values():
         assert figure["ratio"] == pytest.approx(figure["beside"] / figure["alone"])
-    with busy_neighbour.busy() as process:
+    with busy_neighbour.busy_core() as process:
         assert process.poll() is None
     assert process.returncode is not None
 
 
 def test_growth_compares_the_last_tenth_with_the_first_settled():
     seen = [
-        soak.Seen(step, 50.0 if step < 200 else 100.0 + (step >= 900), 9 + (step == 960), 3)
+        soak.ResourceUse(step, 50.0 if step < 200 else 100.0 + (step >= 900), 9 + (step == 960), 3)
         for step in range(0, 1000, 10)
     ]
-    assert soak.growth(seen, 200) == {"rss": pytest.approx(0.01), "from_mb": 100.0, "files": 0, "names": 0}
+    assert soak.measure_growth(seen, 200) == {"rss": pytest.approx(0.01), "from_mb": 100.0, "files": 0, "names": 0}
     more = [*seen[:-10], *(one._replace(files=11, names=4) for one in seen[-10:])]
-    assert soak.growth(more, 200)["files"] == 2 and soak.growth(more, 200)["names"] == 1
+    assert soak.measure_growth(more, 200)["files"] == 2 and soak.measure_growth(more, 200)["names"] == 1
 
 
 class Pretended:
@@ -261,10 +264,10 @@ class Pretended:
     def __init__(self, argv, name, seconds):
         self.argv, self.name, self.seconds, self.facts = argv, name, seconds, {"flops": 8e9}
 
-    def times(self, number):
+    def time_runs(self, number):
         return [self.seconds] * number, 0.0
 
-    def most(self):
+    def peak_mb(self):
         return 100 * self.seconds
 
     def __enter__(self):
@@ -284,17 +287,19 @@ def test_every_way_stands_beside_the_plain_one_or_is_told(monkeypatch):
             raise NotImplementedError
         return Pretended(argv, name, 4.0 if name == "plain" else 2.0)
 
-    monkeypatch.setattr(variants, "opened", opened)
-    found, table = variants.measured(0, False, 3)
-    asked = sum(len(each) for each in variants.ON_GPU.values()) - 1
+    monkeypatch.setattr(variants, "open_case", opened)
+    found, table = variants.measure_variants(0, False, 3)
+    asked = sum(len(each) for each in variants.GPU_VARIANTS.values()) - 1
     assert len(found) == asked and table.count("2.00x") == asked
     assert "fails: NotImplementedError" in table
     first = next(iter(found.values()))
     assert first == {"seconds": 2, "plain_seconds": 4, "ratio": 2, "peak_mb": 200, "plain_peak_mb": 400,
                      "flops_per_second": 4e9}  # fmt: skip
-    monkeypatch.setattr(variants, "opened", lambda argv, device, folder, name: short_of_memory())
-    found, table = variants.measured(0, False, 3)
-    assert not found and table.count("`plain`") == table.count("fails: CUDA out of memory") == len(variants.ON_GPU)
+    monkeypatch.setattr(variants, "open_case", lambda argv, device, folder, name: short_of_memory())
+    found, table = variants.measure_variants(0, False, 3)
+    assert not found and table.count("`plain`") == table.count("fails: CUDA out of memory") == len(
+        variants.GPU_VARIANTS
+    )
 
 
 @pytest.mark.parametrize("device", [-1, 0])
@@ -303,15 +308,15 @@ def test_every_way_is_one_that_training_takes(device):
 
     for argv, of in variants.trainings(device, False).values():
         for way in of:
-            o = parse([*argv, *variants.PLAIN, *way.split(), "--dataroot", "demo"], "train")
+            o = parse([*argv, *variants.PLAIN_FLAGS, *way.split(), "--dataroot", "demo"], "train")
             told = dict(flag.split() if " " in flag else (flag, "True") for flag in way.removeprefix("--").split(" --"))
             assert {name: str(getattr(o, name)) for name in told} == told
 
 
 def test_on_a_gpu_every_model_is_measured_alone_and_in_batches():
-    cases = plan.plan(False, 0)
-    assert set(cases) == {f"step_{name}_{batch}" for name in plan.trained() for batch in (1, 16)}
-    assert all(case.made_of["device"] == 0 and case.computes for case in cases.values())
+    cases = plan.make_cases(False, 0)
+    assert set(cases) == {f"step_{name}_{batch}" for name in plan.trainable_models() for batch in (1, 16)}
+    assert all(case.arguments["device"] == 0 and case.counts_flops for case in cases.values())
 
 
 def test_help_needs_no_torch():
@@ -322,4 +327,4 @@ def test_help_needs_no_torch():
 
 def test_an_unknown_case_is_an_error_of_options():
     with pytest.raises(OptionError):
-        bench.chosen(["nothing"], True)
+        bench.select_cases(["nothing"], True)

@@ -18,13 +18,13 @@ def main(argv, report):
     maps = open("/proc/self/maps").read()
     names = [thread.name for thread in threading.enumerate()]
     print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in maps, "neighbours" in names)
-sys.exit(cli.main.guarded(main, []))
+sys.exit(cli.main.run_command(main, []))
 """
 
 
 TOLD = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 CLEAN = {name: value for name, value in os.environ.items() if name not in TOLD}
-watched = pytest.mark.skipif(not openmp.waits(), reason="the system does not say who waits for a core")
+watched = pytest.mark.skipif(not openmp.core_wait_seconds(), reason="the system does not say who waits for a core")
 
 
 def run(code, **told):
@@ -53,7 +53,7 @@ def untold(monkeypatch):
 @pytest.fixture
 def tasks(monkeypatch, tmp_path):
     """Have the system tell of threads what a test says: run, waited, slices."""
-    monkeypatch.setattr(openmp, "TASKS", tmp_path)
+    monkeypatch.setattr(openmp, "TASKS_FOLDER", tmp_path)
 
     def told(**numbers):
         for name, text in numbers.items():
@@ -67,7 +67,7 @@ def tasks(monkeypatch, tmp_path):
 def test_threads_sleep_soon_where_demand_for_cores_is_unknown(told, untold, tasks):
     tasks(**told)
     openmp.share_cores()
-    assert os.environ["GOMP_SPINCOUNT"] == openmp.SPINS and not openmp._watching
+    assert os.environ["GOMP_SPINCOUNT"] == openmp.SPIN_COUNT and not openmp._watching
 
 
 def test_threads_sleep_soon_where_no_more_may_start(untold, tasks, monkeypatch):
@@ -78,16 +78,16 @@ def test_threads_sleep_soon_where_no_more_may_start(untold, tasks, monkeypatch):
 
     monkeypatch.setattr(openmp.threading.Thread, "start", start)
     openmp.share_cores()
-    assert os.environ["GOMP_SPINCOUNT"] == openmp.SPINS and not openmp._watching
+    assert os.environ["GOMP_SPINCOUNT"] == openmp.SPIN_COUNT and not openmp._watching
 
 
 def test_how_long_each_thread_waited_is_read_in_seconds(tasks):
     tasks(t1="5 2500000000 1\n", t2="0 1000000 1\n")
-    assert openmp.waits() == {"t1": 2.5, "t2": 0.001}
+    assert openmp.core_wait_seconds() == {"t1": 2.5, "t2": 0.001}
 
 
 BUSY = """import os, subprocess, sys, threading
-from util import threads
+from cli import openmp as threads
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # so that there is one core to be had, for both
 threads.share_cores()
 import torch
@@ -111,7 +111,7 @@ def test_a_busy_process_makes_a_crowd_until_it_ends():
 
 
 END = """import threading
-from util import threads
+from cli import openmp as threads
 threads.share_cores()
 import torch
 real = torch.zeros
@@ -142,16 +142,17 @@ def test_the_collector_ignores_what_loading_torch_made():
     assert ended.stdout.split() == ["False", "True", "True"], ended.stderr
 
 
-@pytest.mark.skipif(not malloc.give_back(), reason="the C library is not GNU's")
+@pytest.mark.skipif(not malloc.release_freed_memory(), reason="the C library is not GNU's")
 def test_training_keeps_freed_memory_and_workers_return_it():
     """By how many pages the system had to clear for the same large block, again and again."""
     code = ("import ctypes, resource, sys\n"
-            "from util import memory\n"
+            "from util import malloc as memory\n"
             "def cleared(size=64 << 20):\n"
             "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
             "    for _ in range(5): bytes(bytearray(size))\n"
             "    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize()\n"
-            "usual = cleared(); memory.keep(); cleared(); kept = cleared(); memory.give_back()\n"
+            "usual = cleared(); memory.keep_freed_memory(); cleared(); kept = cleared()\n"
+            "memory.release_freed_memory()\n"
             "back = cleared(); cleared(1 << 20); small = cleared(1 << 20)\n"
             "print(usual >> 20, kept >> 20, back >> 20, small >> 20)")  # fmt: skip
     ended = run(code)

@@ -1,5 +1,7 @@
 """A process that ends quickly ends as others do: threads first, then what asked to be called, with its code."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -10,8 +12,8 @@ from tests.support.runs import ROOT
 SCRIPT = """
 import atexit, os, sys, threading
 sys.path.insert(0, {root!r})
-from cli.startup import end_quickly
-ended = end_quickly()
+from cli.startup import skip_interpreter_shutdown
+ended = skip_interpreter_shutdown()
 def say(text):  # in one piece: two threads do
     os.write(1, text.encode() + b"\\n")
 class Last:
@@ -46,3 +48,12 @@ def test_all_that_test_py_says_arrives(interpreter):
     assert done.code == 0 and done.out == (ROOT / "docs" / "test_help.txt").read_text()
     done = interpreter("test", "--name", "nothing")
     assert done.code == 4 and done.err.count("\n") == 1 and done.err.startswith("error: ")
+
+
+def test_a_forked_process_looks_where_an_interpreter_does(process, interpreter, tmp_path, monkeypatch):
+    """First in the script's folder, then in the folders of the PYTHONPATH that it is given, relative ones as well."""
+    (tmp_path / "where.py").write_text("import json, sys\n\nprint(json.dumps(sys.path[:3]))\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), "near"]))
+    for run in (interpreter, process):
+        said = run("train", "--plugin", "where.py", "--list").out
+        assert json.loads(said.splitlines()[0]) == [str(ROOT), str(tmp_path / "site"), str(tmp_path / "near")], said

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,9 +22,9 @@ from torchvision.transforms import v2
 
 from data import AUGMENTATIONS
 from data.augment import table
-from data.augment.grammar import read_spec
-from data.augment.pipeline import Augment, as_type
-from data.augment.table import CONTAINERS, LEFT_OUT, PHOTOMETRIC, snake_case
+from data.augment.grammar import parse_spec
+from data.augment.pipeline import Augment, to_dtype
+from data.augment.table import CONTAINERS, PHOTOMETRIC, UNSUPPORTED_CLASSES, snake_case
 from data.decoding.raster import Raster
 from data.loading.loader import Loader
 from data.transforms import Preprocess
@@ -33,7 +34,7 @@ from registry.lookup import find
 from tests.support.images import picture
 from tests.support.runs import ROOT, SMALL
 from util.errors import OptionError, UserError
-from util.seeding import seeded
+from util.seeding import fork_rng
 
 NAMES = list(AUGMENTATIONS)
 SENSIBLE = {"size": 24, "kernel_size": 3, "quality": 60, "mean": (0.1,), "std": (0.8,), "padding": 3, "degrees": 20,
@@ -79,10 +80,10 @@ def refused(spec: str, shape=None, flag: str = "--augment") -> str:
 def test_every_torchvision_class_is_usable_or_excused():
     classes = {name for name in dir(v2) if inspect.isclass(getattr(v2, name))}
     usable = {value.rpartition(":")[2] for value in AUGMENTATIONS.values() if value.startswith("torchvision")}
-    assert usable | set(LEFT_OUT) >= classes
-    assert usable & set(LEFT_OUT) == set()
+    assert usable | set(UNSUPPORTED_CLASSES) >= classes
+    assert usable & set(UNSUPPORTED_CLASSES) == set()
     assert classes >= usable, "what is offered is there"
-    assert len(usable) >= 38 and all(LEFT_OUT.values())
+    assert len(usable) >= 38 and all(UNSUPPORTED_CLASSES.values())
     assert {snake_case(name) for name in usable} < set(AUGMENTATIONS)
 
 
@@ -91,9 +92,9 @@ def test_a_class_that_torchvision_adds_is_there_by_itself(tmp_path, monkeypatch)
     source = "from . import functional\nfrom ._new import RandomFogOfWar, helper\nfrom ._color import ColorJitter\n"
     (tmp_path / "transforms" / "v2" / "__init__.py").write_text(source)
     monkeypatch.setattr(table, "find_spec", lambda _: SimpleNamespace(submodule_search_locations=[tmp_path]))
-    assert table._classes() == ["RandomFogOfWar", "ColorJitter"]
+    assert table._list_v2_classes() == ["RandomFogOfWar", "ColorJitter"]
     monkeypatch.setattr(table, "find_spec", lambda _: None)
-    assert table._classes() == []
+    assert table._list_v2_classes() == []
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_every_augmentation_is_a_function_of_picture_and_seed(name, dtype):
     for seed in (11, 0, 5):
         assert torch.equal(augment(given, seed), made[seed])
     copied = pickle.loads(pickle.dumps(augment))  # noqa: S301 - as it travels to a spawned worker
-    assert torch.equal(copied(given, 3), made[3]) and copied.tried == augment.tried == {(3, dtype)}
+    assert torch.equal(copied(given, 3), made[3]) and copied.tested_kinds == augment.tested_kinds == {(3, dtype)}
     for one in made:
         assert one.dtype == dtype and one.shape[0] == 3 and one.dim() == 3
         assert dtype == torch.uint8 or (one.min() >= 0 and one.max() <= 1)
@@ -237,7 +238,7 @@ def test_noise_does_not_wrap_around():
 
 def test_bytes_are_rounded_and_clamped():
     values = torch.tensor([-3, 0.4, 0.6, 99.7, 254.6, 300])[None, None] / 255
-    assert as_type(values, torch.uint8).flatten().tolist() == [0, 0, 1, 100, 255, 255]
+    assert to_dtype(values, torch.uint8).flatten().tolist() == [0, 0, 1, 100, 255, 255]
     every = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     assert torch.equal(Augment("gaussian_noise(sigma=0.0)")(every, 0), every)
 
@@ -257,20 +258,20 @@ def test_bytes_are_rounded_and_clamped():
     ],
 )  # fmt: skip
 def test_a_spec_is_described_as_it_is_read(spec, read):
-    assert [(word.name, word.args, word.kwargs) for word in read_spec(spec, "--augment")] == read
+    assert [(word.name, word.args, word.kwargs) for word in parse_spec(spec, "--augment")] == read
 
 
 def test_containers_describe_themselves():
-    apply, choice, order = read_spec(
+    apply, choice, order = parse_spec(
         "apply(p=0.3: rotation(10) blur(3)), random_choice((1, 2): a | order(b|c d) ) RandomOrder(x({1: 2}) | y)", ""
     )
     assert (apply.name, apply.kwargs) == ("apply", {"p": 0.3})
-    assert [[word.name for word in part] for part in apply.parts] == [["rotation", "blur"]]
-    assert (choice.name, choice.args, choice.at) == ("choice", ((1, 2),), 37)
-    assert [[word.name for word in part] for part in choice.parts] == [["a"], ["order"]]
-    assert [[word.name for word in part] for part in choice.parts[1][0].parts] == [["b"], ["c", "d"]]
-    assert [part[0].args for part in order.parts] == [({1: 2},), ()]
-    assert set(CONTAINERS.values()) < set(LEFT_OUT)
+    assert [[word.name for word in part] for part in apply.branches] == [["rotation", "blur"]]
+    assert (choice.name, choice.args, choice.position) == ("choice", ((1, 2),), 37)
+    assert [[word.name for word in part] for part in choice.branches] == [["a"], ["order"]]
+    assert [[word.name for word in part] for part in choice.branches[1][0].branches] == [["b"], ["c", "d"]]
+    assert [part[0].args for part in order.branches] == [({1: 2},), ()]
+    assert set(CONTAINERS.values()) < set(UNSUPPORTED_CLASSES)
 
 
 def test_containers_apply_choose_and_order():
@@ -317,7 +318,6 @@ def test_containers_apply_choose_and_order():
         ("rotation(open('x'))", "'open('x')' at character 10: is no value; write a number"),
         ("rotation(5, fill=1+x)", "'1+x' at character 18: is no value"),
         ("rotation(p=1, p=2)", "names an argument twice"),
-        ("rotation(" + "-" * 100_000 + "1)", "at character 10: is no list of arguments (MemoryError)"),
         ("apply: invert", "'apply' at character 1: holds what is applied together; write apply(p=0.3: rot"),
         ("apply(p=2: invert)", "should be a floating point value in the interval [0.0, 1.0]"),
         ("apply(q=2: invert)", "it takes no 'q'; it is called as apply(p=0.5)"),
@@ -336,6 +336,22 @@ def test_containers_apply_choose_and_order():
 )  # fmt: skip
 def test_a_wrong_spec_is_refused_with_the_reason(spec, said):
     assert said in refused(spec)
+
+
+DEEPER = ["-", "not ", "1+", "lambda: ", "1 if 1 else "]
+
+
+@pytest.mark.parametrize(("deeper", "times"), [
+    *product(DEEPER, [150, 1000, 3000, 6000, 10_000, 100_000]),
+    *product(["["], [150, 190]),  # from 200 brackets on, every parser says that they are too many
+])  # fmt: skip
+def test_arguments_nested_too_deeply_are_refused_in_one_text(deeper, times):
+    """Whether this Python's parser takes them, and what it raises if not: MemoryError, RecursionError or neither."""
+    spec = f"rotation({deeper * times}1{']' * times if deeper == '[' else ''})"
+    wanted = r"option '--augment': '(.{57})\.\.\.' at character 10: is nested too deeply; (.*)"
+    found = re.fullmatch(wanted, refused(spec))
+    assert found is not None and found[2] == "write numbers, (1, 2), [1, 2], words and name=value, with commas"
+    assert spec.startswith(f"rotation({found[1]}")
 
 
 @pytest.mark.parametrize(
@@ -363,12 +379,12 @@ def test_what_a_picture_cannot_take_is_found_at_the_first_one(spec, channels, sa
 def test_any_text_is_read_or_refused(text):
     for spec in (text, f"rotation({text})", f"apply({text}: invert({text}))"):
         try:
-            words = read_spec(spec, "--augment")
+            words = parse_spec(spec, "--augment")
         except OptionError as problem:
             line, words = str(problem), ()
         else:
             line = "read"
-        assert line.isprintable() and all(spec[word.at - 1 :].startswith(word.text) for word in words)
+        assert line.isprintable() and all(spec[word.position - 1 :].startswith(word.text) for word in words)
 
 
 # in training
@@ -378,10 +394,10 @@ def test_any_text_is_read_or_refused(text):
 def _as_it_was(tmp_path, monkeypatch):
     """Work in an empty folder; forget what a test's plug-ins put into the table."""
     monkeypatch.chdir(tmp_path)
-    discovery.forget()
+    discovery.clear()
     kept = dict(AUGMENTATIONS), dict(AUGMENTATIONS.origins)
     yield
-    discovery.forget()
+    discovery.clear()
     AUGMENTATIONS.clear()
     dict.update(AUGMENTATIONS, kept[0])
     AUGMENTATIONS.origins = kept[1]
@@ -394,7 +410,7 @@ def dataset(model: str, *argv: object, train: bool = True):
 
 
 def sample(data, index: int = 0, seed: int = 0):
-    with seeded(seed):
+    with fork_rng(seed):
         return data[index]
 
 
@@ -409,7 +425,7 @@ geometry = data.preprocess.draw()
 after = random.random()
 random.seed(3)
 drawn = [random.random() for _ in range(4)]
-assert (geometry.across, geometry.down, geometry.flip, geometry.seed) == (*drawn[:2], drawn[2] < 0.5, 0)
+assert (geometry.crop_x, geometry.crop_y, geometry.flip, geometry.seed) == (*drawn[:2], drawn[2] < 0.5, 0)
 assert after == drawn[3]
 data[0]
 assert "torchvision" not in sys.modules
@@ -423,11 +439,11 @@ def test_crop_and_flip_stay_what_they_are_without_augmentation():
                             augment_A="", augment_B="")  # fmt: skip
     plain, augmented = Preprocess(flags), Preprocess(SimpleNamespace(**vars(flags) | {"augment": "identity"}))
     for seed in range(5):
-        with seeded(seed):
+        with fork_rng(seed):
             without = plain.draw()
-        with seeded(seed):
+        with fork_rng(seed):
             with_it = augmented.draw()
-        assert (without.across, without.down, without.flip) == (with_it.across, with_it.down, with_it.flip)
+        assert (without.crop_x, without.crop_y, without.flip) == (with_it.crop_x, with_it.crop_y, with_it.flip)
         assert torch.equal(plain(picture(1), "", without), augmented(picture(1), "", with_it))
 
 
@@ -703,7 +719,7 @@ def test_the_page_names_every_augmentation_and_its_examples_work(tmp_path):
     assert set(re.findall(r"`(\w+)`", places)) == PHOTOMETRIC
     ((name, source),) = re.findall(r"```python file=(\S+)\n(.*?)```", page, re.DOTALL)
     (tmp_path / name).write_text(source)
-    discovery.use([name])
+    discovery.add_paths([name])
     commands = [shlex.split(line) for line in page.splitlines() if line.startswith("python train.py --")]
     specs = [words[i : i + 2] for words in commands for i, word in enumerate(words) if word.startswith("--augment")]
     held = (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.decoding.cache import Cache, Origin
+from data.decoding.cache import Cache, CacheKey
 from data.loading.loader import Loader
 from registry.lookup import find
 from tests.support.images import picture
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(2)
 
 
 def origin(name, size=5, changed=9):
-    return Origin(f"/x/{name}", "0", size, changed)
+    return CacheKey(f"/x/{name}", "0", size, changed)
 
 
 def some(number, kind="uint8"):
@@ -121,7 +121,7 @@ def test_a_full_cache_keeps_what_it_has():
     for name in "abcde":
         cache.put(origin(name), array)
     assert [cache.get(origin(name)) is not None for name in "abcde"] == [True, True, True, False, False]
-    assert os.fstat(cache.pictures_file).st_size == cache.capacity
+    assert os.fstat(cache.data_file).st_size == cache.capacity
 
 
 def test_processes_share_the_cache_and_a_killed_one_harms_none(tmp_path):

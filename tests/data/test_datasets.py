@@ -324,7 +324,7 @@ def test_each_image_comes_once_an_epoch_in_a_new_order(unpaired, batch_size):
         orders.append(tuple(stems(batches)))
         assert sorted(orders[-1]) == ["0", "1", "2", "3", "4"]
         assert len(batches) == len(loader) == -(-5 // batch_size)
-    assert loader.order.images() == 5
+    assert loader.batch_sampler.num_images() == 5
     assert len(set(orders)) > 12
 
 
@@ -346,7 +346,7 @@ def test_drop_last_omits_the_smaller_batch_in_training_alone(unpaired):
         assert [len(batch["A"]) for batch in batches] == [2, 2]
         for stem in stems(batches):
             counts[stem] = counts.get(stem, 0) + 1
-    assert (len(loader), loader.order.images()) == (2, 4)
+    assert (len(loader), loader.batch_sampler.num_images()) == (2, 4)
     assert len(counts) == 5, "another one each time"
     testing = load(dataset, isTrain=False)
     assert [len(batch["A"]) for batch in testing.epoch(1)] == [2, 2, 1]

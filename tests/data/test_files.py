@@ -56,7 +56,7 @@ NAMES = ["a.png", "b/é.png", "b/\U0001f600 \u202e.png", "c\n.png", os.fsdecode(
 
 @pytest.fixture
 def paths():
-    return Paths.of(NAMES, range(len(NAMES)), "top")
+    return Paths.from_names(NAMES, range(len(NAMES)), "top")
 
 
 def test_paths_are_a_sequence_of_texts(paths):
@@ -70,7 +70,7 @@ def test_paths_are_a_sequence_of_texts(paths):
     for wrong in (7, -8):
         with pytest.raises(IndexError):
             paths[wrong]
-    assert not Paths.of([], []) and list(Paths.of([], [])) == []
+    assert not Paths.from_names([], []) and list(Paths.from_names([], [])) == []
 
 
 def test_a_slice_travels_with_its_own_names_alone(paths):
@@ -80,10 +80,10 @@ def test_a_slice_travels_with_its_own_names_alone(paths):
 
 
 def test_keys_are_names_without_extension(paths):
-    others = Paths.of([os.path.splitext(name)[0] + ".TIFF" for name in NAMES], [0] * 7, "elsewhere")
+    others = Paths.from_names([os.path.splitext(name)[0] + ".TIFF" for name in NAMES], [0] * 7, "elsewhere")
     assert (paths.keys() == others.keys()).all() and len(set(paths.keys().tolist())) == 7
-    assert Paths.of(["A.png"], [0]).keys() != Paths.of(["a.png"], [0]).keys()
-    assert Paths.of(["A.png"], [0]).keys(fold=True) == Paths.of(["a.png"], [0]).keys(fold=True)
+    assert Paths.from_names(["A.png"], [0]).keys() != Paths.from_names(["a.png"], [0]).keys()
+    assert Paths.from_names(["A.png"], [0]).keys(fold=True) == Paths.from_names(["a.png"], [0]).keys(fold=True)
 
 
 def test_all_names_are_found_by_the_names_they_have(tmp_path):
@@ -131,7 +131,7 @@ def test_an_index_is_used_while_no_folder_has_changed(indexed, looks):
     assert not looks
     assert list(again) == list(first) and again.sizes.tolist() == first.sizes.tolist()
     assert list(list_files(os.path.relpath(indexed))) == [os.path.relpath(path) for path in first]
-    list_files(str(indexed), anew=True)
+    list_files(str(indexed), refresh=True)
     assert looks
 
 

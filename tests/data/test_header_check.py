@@ -24,7 +24,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def begun(folder, skips=False):
     check = HeaderCheck([[list_files(str(folder))]], str(folder), skips)
-    check.begin()
+    check.start()
     return check
 
 
@@ -60,14 +60,14 @@ def test_training_begins_while_other_headers_are_still_checked(forty_pairs, monk
     (forty_pairs / "31.png").write_bytes(b"")
     (forty_pairs / "33.png").write_bytes(b"")
     go = threading.Event()
-    look = HeaderCheck._look
-    monkeypatch.setattr(HeaderCheck, "_look", lambda self, place: (go.wait(60), look(self, place))[1])
+    look = HeaderCheck._check_file
+    monkeypatch.setattr(HeaderCheck, "_check_file", lambda self, place: (go.wait(60), look(self, place))[1])
     monkeypatch.setattr(header_check, "FOREGROUND_CHECK_S", 0)
     monkeypatch.setattr(header_check, "BACKGROUND_PAUSE_S", 0)
     check = begun(forty_pairs)
     assert not check.done.is_set() and capsys.readouterr().out == ""
     go.set()
-    assert check.done.wait(60) and check.told.wait(60)
+    assert check.done.wait(60) and check.reported.wait(60)
     said = capsys.readouterr().out.strip()
     assert said == (
         f"note: 2 of 40 pictures cannot be read: {forty_pairs}/31.png (not an image (empty file)), "
@@ -77,7 +77,7 @@ def test_training_begins_while_other_headers_are_still_checked(forty_pairs, monk
 
 def test_a_disk_that_does_not_answer_holds_nothing_up(forty_pairs, monkeypatch):
     never = threading.Event()
-    monkeypatch.setattr(HeaderCheck, "_look", lambda self, place: never.wait(60) and None)
+    monkeypatch.setattr(HeaderCheck, "_check_file", lambda self, place: never.wait(60) and None)
     monkeypatch.setattr(header_check, "FOREGROUND_CHECK_S", 0)
     check = begun(forty_pairs)
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "check")
@@ -94,15 +94,15 @@ def test_the_look_ends_with_the_run(forty_pairs, monkeypatch):
     dataset = make("aligned", forty_pairs.parent)
     dataset.spec()
     loader = load(dataset)
-    assert not dataset.check.stopped.is_set()
+    assert not dataset.header_check.stopped.is_set()
     loader.close()
-    assert dataset.check.stopped.is_set()
+    assert dataset.header_check.stopped.is_set()
 
 
 def test_sound_headers_are_not_checked_again(forty_pairs, monkeypatch):
     monkeypatch.setattr(index, "MIN_INDEXED_FILES", 10)
-    looked, look = [], HeaderCheck._look
-    monkeypatch.setattr(HeaderCheck, "_look", lambda self, place: (looked.append(place), look(self, place))[1])
+    looked, look = [], HeaderCheck._check_file
+    monkeypatch.setattr(HeaderCheck, "_check_file", lambda self, place: (looked.append(place), look(self, place))[1])
     (forty_pairs / "05.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"05\.png"):
         begun(forty_pairs)

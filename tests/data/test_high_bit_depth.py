@@ -8,11 +8,11 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from data.decoding.images import Reading, open_image
+from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Raster
 from data.transforms import to_tensor
 from util.errors import DataError
-from util.value_range import USUAL, Values, measured, of_option, parse, side
+from util.value_range import UINT8, ValueRange, measure_range, option_range, parse_range, side_of_label
 
 IDENTITY = """
 import torch
@@ -137,7 +137,7 @@ def trained(command, tmp_path, *flags, channels=1):
 
 def seen(path, text, channels=1):
     """Return the tensor of a file under a range."""
-    return to_tensor(open_image(str(path), channels), parse(text) if "," in text else of_option(text))
+    return to_tensor(open_image(str(path), channels), parse_range(text) if "," in text else option_range(text))
 
 
 @pytest.fixture
@@ -170,10 +170,10 @@ def test_percentiles_leave_a_thousandth_out_at_either_end(command, tmp_path):
     array = np.linspace(0, 1, HEIGHT * WIDTH * 9, dtype=np.float32).reshape(-1, WIDTH, 1)
     array[0, 0], array[-1, -1] = -1e9, 1e9
     write(tmp_path / "data" / "1.tif", array)
-    values = parse(trained(command, tmp_path, "--range", "percentile")[0])
-    assert values.kind == "float32"
-    assert values.lo == pytest.approx(0.001, abs=5e-4)
-    assert values.hi == pytest.approx(0.999, abs=5e-4)
+    values = parse_range(trained(command, tmp_path, "--range", "percentile")[0])
+    assert values.dtype == "float32"
+    assert values.min == pytest.approx(0.001, abs=5e-4)
+    assert values.max == pytest.approx(0.999, abs=5e-4)
 
 
 def test_floats_are_measured_and_the_run_remembers_the_range(command, tmp_path):
@@ -225,14 +225,14 @@ def test_a_range_that_is_none_is_refused(flag, text, command):
 
 
 def test_numbers_and_tensors_stand_for_each_other():
-    values = Values(-1000.0, 3000.0, "int16")
+    values = ValueRange(-1000.0, 3000.0, "int16")
     array = np.array([[-1000, -999, 0, 2999, 3000, 4000]], np.int16)[..., None]
     tensor = to_tensor(Raster(array), values)
     assert tensor[0, 0].tolist() == pytest.approx([-1, -0.9995, -0.5, 0.9995, 1, 1])
-    assert values.restored(tensor)[0, :, 0].tolist() == [-1000, -999, 0, 2999, 3000, 3000]
-    assert parse(str(values)) == values
-    assert measured([np.full((2, 2), 7)], "float32") == Values(7, 8, "float32")
-    assert of_option("") == USUAL
+    assert values.denormalise(tensor)[0, :, 0].tolist() == [-1000, -999, 0, 2999, 3000, 3000]
+    assert parse_range(str(values)) == values
+    assert measure_range([np.full((2, 2), 7)], "float32") == ValueRange(7, 8, "float32")
+    assert option_range("") == UINT8
 
 
 @pytest.mark.parametrize(("label", "of"), [
@@ -240,7 +240,7 @@ def test_numbers_and_tensors_stand_for_each_other():
     ("fake", "B"), ("fake_B", "B"), ("fake_B_rgb", "B"),
 ])  # fmt: skip
 def test_labels_say_of_which_side_a_picture_is(label, of):
-    assert side(label) == of
+    assert side_of_label(label) == of
 
 
 # --- kinds of files -------------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_deep_colours_become_grey_and_alpha_shows_the_background(tmp_path):
     assert np.abs(arrays(tmp_path / "x.png", 3) - expected).max() <= 1
     assert np.abs(arrays(tmp_path / "x.png", 1)[:, :, 0] - expected @ [0.299, 0.587, 0.114]).max() <= 1
     assert (arrays(tmp_path / "x.png", 4) == rgba).all()
-    bare = open_image(str(tmp_path / "x.png"), 3, Reading(background=None))
+    bare = open_image(str(tmp_path / "x.png"), 3, ReadOptions(background=None))
     assert (bare.array == rgba[:, :, :3]).all()
 
 
@@ -392,7 +392,7 @@ def test_colours_with_a_profile_become_srgb(mode, tmp_path):
     assert np.abs(arrays(tmp_path / "odd.png", 3).astype(int) - rgb[:, :, [1, 0, 2]]).max() <= 1
     for name in ("srgb.png", "damaged.png"):
         assert (arrays(tmp_path / name, 3) == rgb).all(), name
-    assert (np.asarray(open_image(str(tmp_path / "odd.png"), 3, Reading(icc=False))) == rgb).all()
+    assert (np.asarray(open_image(str(tmp_path / "odd.png"), 3, ReadOptions(icc=False))) == rgb).all()
 
 
 def srgb_of_lab(lab):

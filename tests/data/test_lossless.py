@@ -10,7 +10,7 @@ from data.prepare import lossless
 from tests.support.images import picture
 from util.errors import DataError
 
-KINDS = [(kind, dtype, channels) for kind, dtypes in lossless.HOLDS.items()
+KINDS = [(kind, dtype, channels) for kind, dtypes in lossless.CHANNELS_OF_FORMAT.items()
          for dtype, numbers in dtypes.items() for channels in numbers]  # fmt: skip
 KINDS += [(kind, dtype, n) for kind in ("TIFF", "NPY") for dtype in ("uint8", "uint16", "int16", "int32", "float32")
           for n in (1, 3, 4, 6)]  # fmt: skip
@@ -32,21 +32,21 @@ def numbers(dtype, channels, height=6, width=9, seed=0):
 def test_what_is_written_is_read_back_bit_by_bit(tmp_path, kind, dtype, channels):
     values = numbers(dtype, channels)
     path = tmp_path / f"x{lossless.SUFFIXES[kind]}"
-    lossless.write(lossless.Exact(values, kind), path, kind)
-    back = lossless.read(path)
+    lossless.write_image(lossless.LosslessImage(values, kind), path, kind)
+    back = lossless.read_image(path)
     assert back.format == kind
     if kind == "GIF":  # its palette, of greys, is looked up
-        back = lossless.Exact(back.values[..., 0], kind)
+        back = lossless.LosslessImage(back.values[..., 0], kind)
     assert back.values.dtype == values.dtype and np.array_equal(back.values, values)
-    head = lossless.head(path)
+    head = lossless.read_header(path)
     assert (head.width, head.height, head.format, head.frames) == (9, 6, kind, 1)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_jpeg_keeps_nearly_everything(tmp_path, mode):
     values = np.asarray(picture(1, mode=mode))
-    lossless.write(lossless.Exact(values, "JPEG"), tmp_path / "x", "JPEG")
-    back = lossless.read(tmp_path / "x").values
+    lossless.write_image(lossless.LosslessImage(values, "JPEG"), tmp_path / "x", "JPEG")
+    back = lossless.read_image(tmp_path / "x").values
     assert back.shape == values.shape and np.abs(back.astype(int) - values).mean() < 2
 
 
@@ -55,14 +55,14 @@ def test_jpeg_keeps_nearly_everything(tmp_path, mode):
     ("BMP", "uint16", 1), ("GIF", "uint8", 3), ("WEBP", "uint8", 1), ("PPM", "uint8", 4)])  # fmt: skip
 def test_a_format_that_would_lose_something_is_refused(tmp_path, kind, dtype, channels):
     with pytest.raises(DataError, match=f"cannot be kept in a {kind} file"):
-        lossless.write(lossless.Exact(numbers(dtype, channels), kind), tmp_path / "x", kind)
+        lossless.write_image(lossless.LosslessImage(numbers(dtype, channels), kind), tmp_path / "x", kind)
     assert not (tmp_path / "x").exists()
 
 
 def test_colours_of_16_bits_are_read_with_all_of_them(shared):
     file = shared / "data/odd_images/readable/tiff_16bit_RGB.tiff"
-    assert lossless.head(file).mode == "RGB;16"
-    values = lossless.read(file).values
+    assert lossless.read_header(file).mode == "RGB;16"
+    values = lossless.read_image(file).values
     assert values.shape == (40, 100, 3) and values.dtype == np.uint16 and len(np.unique(values & 255)) > 100
 
 
@@ -73,8 +73,8 @@ def test_pictures_come_upright(tmp_path, orientation):
     picture(3, 20, 12).save(tmp_path / "x.png", exif=exif)
     with Image.open(tmp_path / "x.png") as image:
         upright = np.asarray(ImageOps.exif_transpose(image))
-    assert np.array_equal(lossless.read(tmp_path / "x.png").values, upright)
-    head = lossless.head(tmp_path / "x.png")
+    assert np.array_equal(lossless.read_image(tmp_path / "x.png").values, upright)
+    head = lossless.read_header(tmp_path / "x.png")
     assert (head.height, head.width) == upright.shape[:2]
 
 
@@ -84,7 +84,7 @@ def test_pictures_come_upright(tmp_path, orientation):
 def test_every_mode_is_read(tmp_path, mode, shape):
     source = picture(5, mode="L" if mode in ("I;16", "F") else "RGB").convert(mode)
     source.save(tmp_path / "x.tif")
-    values = lossless.read(tmp_path / "x.tif").values
+    values = lossless.read_image(tmp_path / "x.tif").values
     assert values.shape == shape
     if mode not in ("I;16", "F"):
         same = source.convert({2: "L", 3: "RGB"}[len(shape)] if len(shape) == 2 or shape[2] == 3 else mode)
@@ -94,61 +94,61 @@ def test_every_mode_is_read(tmp_path, mode, shape):
 def test_a_palette_stays_one_only_if_asked_for(tmp_path):
     source = picture(6).quantize(7)
     source.save(tmp_path / "x.png")
-    kept, looked_up = lossless.read(tmp_path / "x.png", indexed=True), lossless.read(tmp_path / "x.png")
+    kept, looked_up = lossless.read_image(tmp_path / "x.png", indexed=True), lossless.read_image(tmp_path / "x.png")
     assert np.array_equal(kept.values, np.asarray(source)) and looked_up.values.shape == (40, 48, 3)
-    lossless.write(lossless.scaled(kept, (24, 20), "nearest"), tmp_path / "y.png", "PNG")
+    lossless.write_image(lossless.resize(kept, (24, 20), "nearest"), tmp_path / "y.png", "PNG")
     with Image.open(tmp_path / "y.png") as small:
         assert small.mode == "P" and small.getpalette()[:21] == source.getpalette()[:21]
         assert np.array_equal(np.asarray(small), np.asarray(source.resize((24, 20), Image.Resampling.NEAREST)))
     with pytest.raises(ValueError, match="cannot be mixed"):
-        lossless.scaled(kept, (24, 20), "bicubic")
+        lossless.resize(kept, (24, 20), "bicubic")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_16_bits_are_scaled_within_their_range(channels):
     values = numbers("uint16", channels, 10, 8)  # scaled up, so that lobes of the filter go beyond
-    small = lossless.scaled(lossless.Exact(values, "PNG"), (13, 16), "lanczos")
+    small = lossless.resize(lossless.LosslessImage(values, "PNG"), (13, 16), "lanczos")
     assert small.values.shape[:2] == (16, 13) and small.values.dtype == np.uint16
     plane = values if channels == 1 else values[..., 1]
     wanted = np.asarray(Image.fromarray(plane.astype(np.float32)).resize((13, 16), Image.Resampling.LANCZOS))
     found = small.values if channels == 1 else small.values[..., 1]
     assert np.array_equal(found, wanted.round().clip(0, 65535).astype(np.uint16))
     assert wanted.max() > 65535 or wanted.min() < 0, "the case needs values that have to be cut"
-    nearest = lossless.scaled(lossless.Exact(values, "PNG"), (13, 16), "nearest").values
+    nearest = lossless.resize(lossless.LosslessImage(values, "PNG"), (13, 16), "nearest").values
     assert set(nearest.ravel()) <= set(values.ravel())
 
 
 def test_joining_widens_pictures_and_never_rounds_them():
-    grey, colour, alpha = (lossless.Exact(numbers("uint8", n), "PNG") for n in (1, 3, 4))
-    deep = lossless.Exact(numbers("uint16", 1), "PNG")
-    both = lossless.side_by_side(grey, colour, "x").values
+    grey, colour, alpha = (lossless.LosslessImage(numbers("uint8", n), "PNG") for n in (1, 3, 4))
+    deep = lossless.LosslessImage(numbers("uint16", 1), "PNG")
+    both = lossless.join_side_by_side(grey, colour, "x").values
     assert np.array_equal(both[:, 9:], colour.values) and (both[:, :9] == grey.values[..., None]).all()
-    both = lossless.side_by_side(grey, alpha, "x").values
+    both = lossless.join_side_by_side(grey, alpha, "x").values
     assert np.array_equal(both[:, 9:], alpha.values) and (both[:, :9, 3] == 255).all()
-    both = lossless.side_by_side(grey, deep, "x").values
+    both = lossless.join_side_by_side(grey, deep, "x").values
     assert both.dtype == np.uint16 and np.array_equal(both[:, 9:], deep.values)
     assert np.array_equal(both[:, :9] >> 8, grey.values) and both[:, :9].max() == 65535
-    assert lossless.side_by_side(deep, deep, "x").values.shape == (6, 18)
+    assert lossless.join_side_by_side(deep, deep, "x").values.shape == (6, 18)
     with pytest.raises(DataError, match=r"pair 'x': A holds uint16 and B float32"):
-        lossless.side_by_side(deep, lossless.Exact(numbers("float32", 1), "TIFF"), "x")
+        lossless.join_side_by_side(deep, lossless.LosslessImage(numbers("float32", 1), "TIFF"), "x")
 
 
 def test_profiles_are_kept_or_become_srgb(tmp_path, shared):
     source = shared / "data/odd_images/readable/rgb.jpg"
-    raw = lossless.read(source)
-    assert raw.profile and lossless.read(source, srgb=True).profile is None
-    assert lossless.side_by_side(raw, raw, "x").profile == raw.profile
-    lossless.write(raw, tmp_path / "x.png", "PNG")
-    assert lossless.read(tmp_path / "x.png").profile == raw.profile
+    raw = lossless.read_image(source)
+    assert raw.profile and lossless.read_image(source, srgb=True).profile is None
+    assert lossless.join_side_by_side(raw, raw, "x").profile == raw.profile
+    lossless.write_image(raw, tmp_path / "x.png", "PNG")
+    assert lossless.read_image(tmp_path / "x.png").profile == raw.profile
     cold = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     Image.new("LAB", (4, 4), (128, 128, 128)).save(tmp_path / "lab.tif", icc_profile=cold.tobytes())
-    assert lossless.read(tmp_path / "lab.tif").values.shape == (4, 4, 3)
+    assert lossless.read_image(tmp_path / "lab.tif").values.shape == (4, 4, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"<html>", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
-    for look in (lossless.head, lossless.read):
+    for look in (lossless.read_header, lossless.read_image):
         with pytest.raises(DataError, match=r"image '.*x.png': ") as said:
             look(tmp_path / "x.png")
         assert "\n" not in str(said.value)
@@ -158,16 +158,18 @@ def test_a_jpeg_without_its_end_is_read_as_in_training(tmp_path):
     picture(1).save(tmp_path / "whole.jpg")
     content = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[:-2])
-    assert np.array_equal(lossless.read(tmp_path / "cut.jpg").values, lossless.read(tmp_path / "whole.jpg").values)
+    assert np.array_equal(
+        lossless.read_image(tmp_path / "cut.jpg").values, lossless.read_image(tmp_path / "whole.jpg").values
+    )
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"cut.jpg': cannot be read \(OSError"):
-        lossless.read(tmp_path / "cut.jpg")
+        lossless.read_image(tmp_path / "cut.jpg")
 
 
 def test_a_picture_cut_off_is_refused_by_name(tmp_path):
     memory = io.BytesIO()
     picture(1).save(memory, "PNG")
     (tmp_path / "x.png").write_bytes(memory.getvalue()[:900])
-    assert lossless.head(tmp_path / "x.png").size == "48x40"
+    assert lossless.read_header(tmp_path / "x.png").size == "48x40"
     with pytest.raises(DataError, match=r"x.png': cannot be read \(OSError"):
-        lossless.read(tmp_path / "x.png")
+        lossless.read_image(tmp_path / "x.png")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data.loading.loader import Loader
-from data.loading.shared_memory import MOST, Laid, Parcels, Shelf
+from data.loading.shared_memory import MAX_BATCHES_PER_MESSAGE, BatchGroupSampler, SharedBatch, SharedBatchBuffer
 from registry.lookup import find
 from tests.support.images import picture
 from tests.support.runs import options
@@ -30,40 +30,40 @@ def as_worker(monkeypatch, number):
     monkeypatch.setattr("data.loading.shared_memory.get_worker_info", lambda: Info)
 
 
-def test_a_batch_is_taken_as_it_was_laid(monkeypatch):
-    shelf = Shelf(2, BATCH)
+def test_a_batch_is_read_as_it_was_written(monkeypatch):
+    buffer = SharedBatchBuffer(2, BATCH)
     as_worker(monkeypatch, 1)
-    for _ in range(2 * shelf.places + 1):
+    for _ in range(2 * buffer.slots_per_worker + 1):
         batch = BATCH | {"A": torch.rand(2, 3, 5, 7)}
-        sent = shelf.lay(batch)
-        assert isinstance(sent, Laid)
+        sent = buffer.write(batch)
+        assert isinstance(sent, SharedBatch)
         assert len(pickle.dumps(sent)) < 1000, "no pixels travel"
-        assert equal(shelf.take(sent), batch)
+        assert equal(buffer.read(sent), batch)
 
 
 def test_batches_that_wait_do_not_touch_each_other(monkeypatch):
     """As many as DataLoader lets wait, of each worker, and what was taken stays when its place is filled anew."""
-    shelf, sent, batches = Shelf(3, BATCH), [], []
+    buffer, sent, batches = SharedBatchBuffer(3, BATCH), [], []
     for number in range(3):
         as_worker(monkeypatch, number)
-        shelf.filled = 0
-        for _ in range(shelf.places):
+        buffer.written = 0
+        for _ in range(buffer.slots_per_worker):
             batches.append(BATCH | {"A": torch.rand(2, 3, 5, 7)})
-            sent.append(shelf.lay(batches[-1]))
-    taken = [shelf.take(one) for one in sent]
-    shelf.lay(BATCH)
+            sent.append(buffer.write(batches[-1]))
+    taken = [buffer.read(one) for one in sent]
+    buffer.write(BATCH)
     assert all(equal(one, other) for one, other in zip(taken, batches, strict=True))
 
 
 def test_other_batches_pass_outside_the_shared_memory(monkeypatch):
-    shelf = Shelf(1, BATCH)
-    assert shelf.lay(BATCH) is BATCH
+    buffer = SharedBatchBuffer(1, BATCH)
+    assert buffer.write(BATCH) is BATCH
     as_worker(monkeypatch, 0)
     larger = BATCH | {"B": torch.rand(9, 9)}
-    assert shelf.lay(larger) is larger
-    assert shelf.take(larger) is larger
-    assert Shelf(0, {}).lay(BATCH) is BATCH
-    assert pickle.loads(pickle.dumps(shelf)).lay(BATCH) is BATCH, "another process cannot have this memory"  # noqa: S301
+    assert buffer.write(larger) is larger
+    assert buffer.read(larger) is larger
+    assert SharedBatchBuffer(0, {}).write(BATCH) is BATCH
+    assert pickle.loads(pickle.dumps(buffer)).write(BATCH) is BATCH, "another process cannot have this memory"  # noqa: S301
 
 
 @pytest.mark.parametrize("sizes", [(40, 40), (40, 44, 36, 48)], ids=["of one size", "of several"])
@@ -79,20 +79,20 @@ def test_batches_of_workers_are_those_of_the_main_process(sizes, cache, tmp_path
         dataset = find("dataset", "single")(o)
         dataset.spec()
         loader = Loader(dataset, o, shuffle=True)
-        loader.sample()
+        loader.example_batch()
         try:
             for _ in zip(range(3), loader.epoch(1), strict=False):
                 pass  # left in its midst
             made[workers] = [batch for epoch in (2, 3) for batch in loader.epoch(epoch)]
         finally:
             loader.close()
-    assert (loader.parcels.most > 1) == (cache == "ram")
+    assert (loader.group_sampler.max_batches > 1) == (cache == "ram")
     assert len(made[0]) == 32
     assert all(equal(one, other) for one, other in zip(made[0], made[2], strict=True))
 
 
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="workers are not forked here")
-def test_workers_lay_their_batches_on_the_shelf(tmp_path, monkeypatch):
+def test_workers_write_their_batches_to_shared_memory(tmp_path, monkeypatch):
     """And nothing of it has a name that could stay behind."""
     for number in range(6):
         picture(number).save(tmp_path / f"{number}.png")
@@ -101,36 +101,44 @@ def test_workers_lay_their_batches_on_the_shelf(tmp_path, monkeypatch):
     dataset.spec()
     before = set(os.listdir("/dev/shm"))
     loader = Loader(dataset, o, shuffle=False)
-    loader.sample()
+    loader.example_batch()
     taken = []
-    usual = loader.sender.shelf.take
-    monkeypatch.setattr(loader.sender.shelf, "take", lambda sent: taken.append(sent) or usual(sent))
+    usual = loader.collator.buffer.read
+    monkeypatch.setattr(loader.collator.buffer, "read", lambda sent: taken.append(sent) or usual(sent))
     try:
         assert len(list(loader.epoch(1))) == 6
-        assert all(isinstance(sent, Laid) for sent in taken)
+        assert all(isinstance(sent, SharedBatch) for sent in taken)
         assert {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("torch")} == set()
     finally:
         loader.close()
 
 
-@pytest.mark.parametrize(("pixels", "most"), [(8, MOST), (256 * 256, MOST), (1024 * 1024, 1)])
-def test_parcels_are_bounded_in_number_and_weight(pixels, most):
+@pytest.mark.parametrize(
+    ("pixels", "most"), [(8, MAX_BATCHES_PER_MESSAGE), (256 * 256, MAX_BATCHES_PER_MESSAGE), (1024 * 1024, 1)]
+)
+def test_batch_groups_are_bounded_in_number_and_bytes(pixels, most):
     batch = {"A": torch.empty(1, 3, pixels), "path_A": ["x"]}
-    assert Shelf(2, batch, quick=True).together == (most if multiprocessing.get_start_method() == "fork" else 1)
-    assert Shelf(2, batch).together == Shelf(0, batch, quick=True).together == 1
+    assert SharedBatchBuffer(2, batch, fast=True).batches_per_message == (
+        most if multiprocessing.get_start_method() == "fork" else 1
+    )
+    assert (
+        SharedBatchBuffer(2, batch).batches_per_message
+        == SharedBatchBuffer(0, batch, fast=True).batches_per_message
+        == 1
+    )
 
 
-def test_parcels_keep_all_keys_in_order_and_grow_from_one_batch():
+def test_batch_groups_keep_the_order_of_keys_and_grow_from_one():
     batches = [[(1, 2 * n), (1, 2 * n + 1)] for n in range(30)]
-    parcels = Parcels(batches, workers=2)
-    assert list(parcels) == batches, "until it is known how large they are"
-    parcels.most = 4
-    made = list(parcels)
+    sampler = BatchGroupSampler(batches, workers=2)
+    assert list(sampler) == batches, "until it is known how large they are"
+    sampler.max_batches = 4
+    made = list(sampler)
     assert [len(keys) // 2 for keys in made] == [1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 2]
     assert [key for keys in made for key in keys] == [key for keys in batches for key in keys]
 
 
-def test_an_error_in_a_parcel_follows_the_batches_before_it(tmp_path):
+def test_an_error_in_a_batch_group_follows_the_batches_before_it(tmp_path):
     """As without workers: whoever trains sees every batch that could be made."""
     for number in range(40):
         picture(number).save(tmp_path / f"{number:02d}.png")
@@ -138,7 +146,7 @@ def test_an_error_in_a_parcel_follows_the_batches_before_it(tmp_path):
     dataset = find("dataset", "single")(o)
     dataset.spec()
     loader = Loader(dataset, o, shuffle=False)
-    loader.sample()
+    loader.example_batch()
     (tmp_path / "33.png").write_bytes(b"no picture")
     seen = []
     try:

@@ -50,7 +50,7 @@ def test_a_zip_file_is_a_folder(mode, top, how, unpaired, paired, tmp_path):
     one, other = make(mode, folder), make(mode, packed)
     below = os.path.join(packed, top) if top else str(packed)
     assert other.root == below
-    for ours, theirs in zip(other.checked, one.checked, strict=True):
+    for ours, theirs in zip(other.header_groups, one.header_groups, strict=True):
         for paths, unpacked in zip(ours, theirs, strict=True):
             assert [os.path.relpath(p, below) for p in paths] == [os.path.relpath(p, folder) for p in unpacked]
             assert paths.sizes.tolist() == unpacked.sizes.tolist()

@@ -10,14 +10,14 @@ import torch
 
 from displays import health_rules
 from displays.health import HealthNotes
-from displays.health_rules import PAIRED, Health, measured, notes
+from displays.health_rules import PAIRED_DATASET_MODES, Health, measure_samples, notes
 from registry.lookup import entries
 from tests.support import health_runs
 from tests.support.health_runs import HEALTHY, SICK
 from tests.support.images import picture
 from tests.support.training_runs import TRAINABLE
-from util.image_io import grid
-from util.progress import Position
+from util.image_io import make_grid
+from util.progress import Progress
 
 FACTS = health_runs.facts()
 
@@ -27,7 +27,7 @@ def told(run, until=None):
     found = {}
     for number, row in enumerate(run["rows"][:until], 1):
         figures = [f for f in run["figures"] if f["epoch"] <= row["epoch"]]
-        for note in notes(run["rows"][:number], figures, run["gan_mode"], run["dataset_mode"] in PAIRED):
+        for note in notes(run["rows"][:number], figures, run["gan_mode"], run["dataset_mode"] in PAIRED_DATASET_MODES):
             found.setdefault(note.name, (row["epoch"], note))
     return found
 
@@ -68,22 +68,22 @@ def test_thinned_figures_of_a_long_run_give_the_same_notes(name):
     kept = Health(run["gan_mode"], run["dataset_mode"])
     figures = {f["epoch"]: f for f in run["figures"]}
     for number, row in enumerate(run["rows"], 1):
-        kept.row(row)
+        kept.add_row(row)
         kept.figures.extend([figures[row["epoch"]]] if row["epoch"] in figures else [])
         everything = [f for f in run["figures"] if f["epoch"] <= row["epoch"]]
-        whole = notes(run["rows"][:number], everything, run["gan_mode"], run["dataset_mode"] in PAIRED)
+        whole = notes(run["rows"][:number], everything, run["gan_mode"], run["dataset_mode"] in PAIRED_DATASET_MODES)
         assert kept.notes() == whole
 
 
 def test_memory_does_not_grow_with_the_run():
     kept = Health("lsgan", "aligned")
     for epoch in range(1, 5001):
-        kept.row({"epoch": epoch, "step": epoch, "lr": 0.1, "mean": {"G_L1": 1.0}})
+        kept.add_row({"epoch": epoch, "step": epoch, "lr": 0.1, "mean": {"G_L1": 1.0}})
         if epoch <= 20:
-            kept.samples(epoch, epoch, samples())
+            kept.add_samples(epoch, epoch, samples())
     assert (len(kept.first) + len(kept.newest), len(kept.figures)) == (
-        health_rules.EARLY + health_rules.LONG,
-        health_rules.IN_ROW,
+        health_rules.EARLY_EPOCHS + health_rules.WINDOW_EPOCHS,
+        health_rules.SAMPLES_IN_ROW,
     )
 
 
@@ -163,11 +163,11 @@ def test_a_zero_learning_rate_is_named_unless_for_one_epoch(rates, flagged):
 @pytest.mark.parametrize("policy", [entry.name for entry in entries("lr_policy")])
 @pytest.mark.parametrize("epochs", [1, 10, 2000])
 def test_no_policy_here_is_taken_for_no_rate(policy, epochs):
-    from training.lr_schedule import share
+    from training.lr_schedule import lr_factor
 
     o = SimpleNamespace(lr_policy=policy, n_epochs=epochs, n_epochs_decay=epochs, lr_decay_iters=epochs)
     history = [
-        {"epoch": e, "step": e, "lr": 2e-4 * share(e, o, [1.0] * 5), "mean": {}} for e in range(1, 2 * epochs + 1)
+        {"epoch": e, "step": e, "lr": 2e-4 * lr_factor(e, o, [1.0] * 5), "mean": {}} for e in range(1, 2 * epochs + 1)
     ]
     assert not any(names([history[0], *history[max(1, e - 1) : e + 1]]) for e in range(len(history)))
 
@@ -197,8 +197,8 @@ def noisy(a):
     return np.clip(a + CURRENT.normal(0, 12, a.shape), 0, 255).astype(np.uint8)
 
 
-def of(shown, step=5000, epochs=health_rules.IN_ROW):
-    return [measured(e, step, shown) for e in range(1, epochs + 1)]
+def of(shown, step=5000, epochs=health_rules.SAMPLES_IN_ROW):
+    return [measure_samples(e, step, shown) for e in range(1, epochs + 1)]
 
 
 def grey(a, *_):
@@ -232,7 +232,7 @@ def test_pictures_are_judged_by_their_inputs_and_targets(case):
     assert names([], figures=of(shown), paired=paired) == expected
     assert names([], figures=of(shown, step=900), paired=paired) == []  # a young run
     assert names([], figures=of(shown, epochs=4), paired=paired) == []
-    healed = [*of(shown)[:-1], measured(5, 5000, samples(b=UNRELATED))]
+    healed = [*of(shown)[:-1], measure_samples(5, 5000, samples(b=UNRELATED))]
     assert names([], figures=healed, paired=paired) == []
 
 
@@ -253,19 +253,21 @@ def test_pictures_of_other_names_and_sizes_are_left_alone(shown, expected):
 
 def test_generated_sheets_are_judged_row_by_row():
     """One picture for each class, whatever the noise: nothing within a row differs."""
-    varied = grid([p for i in range(5) for p in [np.asarray(picture(10 * i + j, 32, 32)) for j in range(10)]][:30], 10)
-    alike = grid([np.asarray(picture(i, 32, 32)) for i in range(3) for _ in range(10)], 10)
+    varied = make_grid(
+        [p for i in range(5) for p in [np.asarray(picture(10 * i + j, 32, 32)) for j in range(10)]][:30], 10
+    )
+    alike = make_grid([np.asarray(picture(i, 32, 32)) for i in range(3) for _ in range(10)], 10)
     for sheet, expected in ((varied, []), (alike, ["outputs constant"]), (varied[:, :37], [])):
         kept = Health("vanilla", "labeled")
         for epoch in range(1, 6):
-            kept.sheets(epoch, 5000, {"grid": sheet})
+            kept.add_sheets(epoch, 5000, {"grid": sheet})
         assert [note.name for note in kept.notes()] == expected
 
 
 def test_large_pictures_cost_little():
     """What is measured of a picture is at most about 200 pixels wide."""
     wide = np.random.default_rng(0).integers(0, 256, (1024, 2048, 3), dtype=np.uint8)
-    assert max(health_rules._small(wide).shape) <= 2 * 2 * health_rules.PIXELS
+    assert max(health_rules._small_lightness(wide).shape) <= 2 * 2 * health_rules.SIDE_PIXELS
 
 
 # --- in a run
@@ -274,14 +276,14 @@ def test_large_pictures_cost_little():
 def test_a_note_is_printed_once_and_again_after_a_resume(tmp_path, capsys):
     o = SimpleNamespace(gan_mode="vanilla", dataset_mode="aligned")
     sink = HealthNotes(o, tmp_path)
-    sink.start(Position())
+    sink.start(Progress())
     for row in rows(12, lr=0.0, G_L1=1.0):
-        sink.epoch(Position(epoch=row["epoch"], step=row["step"]), row["mean"], {}, row["lr"])
+        sink.epoch(Progress(epoch=row["epoch"], step=row["step"]), row["mean"], {}, row["lr"])
     assert capsys.readouterr().out.count("health: learning rate 0: it is 0 in epochs 1 and 2") == 1
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(12, lr=0.0, G_L1=1.0)))
     again = HealthNotes(o, tmp_path)
-    again.start(Position(epoch=13, step=2400))
-    again.epoch(Position(epoch=13, step=2600), {"G_L1": 1.0}, {}, 0.0)
+    again.start(Progress(epoch=13, step=2400))
+    again.epoch(Progress(epoch=13, step=2600), {"G_L1": 1.0}, {}, 0.0)
     assert capsys.readouterr().out.count("health: learning rate 0: it is 0 in epochs 12 and 13") == 1
 
 

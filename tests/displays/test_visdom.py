@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 from displays import visdom_sender, visdom_server
-from displays.curves import LIMIT
-from displays.request import MAX_ANSWER, post
-from displays.visdom import VisdomDisplay, grid, picture, plot, table
+from displays.curves import MAX_POINTS
+from displays.request import MAX_RESPONSE_BYTES, post
+from displays.visdom import VisdomDisplay, image_window, make_grid, plot_window, table_window
 from displays.visdom_sender import Sender
 from displays.visdom_server import is_local
 from tests.support.runs import SMALL
@@ -48,7 +48,7 @@ from tests.support.visdom_servers import (
     stalling,
     windows,
 )
-from util.progress import Position
+from util.progress import Progress
 
 LABELS = ["real_A", "fake_B", "real_B"]
 FLAGS = {"print_freq": 1, "display_freq": 1, "display_id": 1, "display_ncols": 4, "name": "run", "display_winsize": 64,
@@ -131,12 +131,12 @@ def test_curves_and_pictures_move_on_the_page_without_reload(start, browser, ser
 
 def test_a_run_of_100000_losses_keeps_the_visdom_server_small(server, full, tmp_path, monkeypatch, record_property):
     """Messages stay as long as they were at 1,000 points; each one that is sent replaces the one before."""
-    monkeypatch.setattr(visdom_sender, "PACE", 0)  # as many messages as the server takes
+    monkeypatch.setattr(visdom_sender, "REST_FACTOR", 0)  # as many messages as the server takes
     points, pictures = (100_000, 5_000) if full else (10_000, 250)
     sink = display(tmp_path, display_port=server.port, display_env="large")
     sent, sending = [], sink.sender._post
     sink.sender._post = lambda window, data: (sent.append((window, len(data))), sending(window, data))[1]
-    sink.start(at := Position(epoch_size=1000))
+    sink.start(at := Progress(epoch_size=1000))
     sheet = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)  # 50 kB that nothing packs
     memory, before = {}, server.memory()
     for number in range(1, points + 1):
@@ -147,7 +147,7 @@ def test_a_run_of_100000_losses_keeps_the_visdom_server_small(server, full, tmp_
             arrived(sink.sender)
             memory[number] = server.memory()
     sink.close()
-    assert sink.sender.reached
+    assert sink.sender.connected
     found = server.windows("large", lambda f: "1" in f and lines(f["1"])["G"][0][-1] == pytest.approx(at.at))
     assert found.keys() == {"1", "2", "3"} and len(lines(found["1"])["G"][0]) <= 1001
     number_of_pictures = sum(window == "2" for window, _ in sent)
@@ -288,7 +288,7 @@ def test_a_started_server_outlives_the_run_and_serves_the_next(start, tmp_path, 
 
 @pytest.fixture
 def launched(monkeypatch):
-    """Every server process that a run in this process starts; what it runs can be replaced."""
+    """Every server process that a run in this process starts, visdom installed or not: what it runs is replaced."""
     begun, real = [], visdom_server.subprocess.Popen
 
     def launch(*args, **more):
@@ -296,6 +296,7 @@ def launched(monkeypatch):
         return begun[-1]
 
     monkeypatch.setattr(visdom_server.subprocess, "Popen", launch)
+    monkeypatch.setattr(visdom_server, "find_spec", lambda name: SimpleNamespace(origin="visdom/__init__.py"))
     yield begun
     for process in begun:
         process.kill()
@@ -303,7 +304,7 @@ def launched(monkeypatch):
 
 
 def test_a_server_silent_until_the_runs_end_is_not_left_behind(command, launched, monkeypatch):
-    monkeypatch.setattr(visdom_server, "RUN", "import threading; threading.Event().wait()")
+    monkeypatch.setattr(visdom_server, "RUN_CODE", "import threading; threading.Event().wait()")
     ended = command("train", *FEW, "--start_visdom", "--display_port", free_port(), "--name", "run")
     assert ended.code == 0, ended.err
     assert about(ended.out + ended.err) == [
@@ -313,8 +314,8 @@ def test_a_server_silent_until_the_runs_end_is_not_left_behind(command, launched
 
 
 def test_a_server_that_ends_at_once_is_told_with_its_last_words(command, launched, monkeypatch, tmp_path):
-    monkeypatch.setattr(visdom_server, "RUN", "raise SystemExit('no room\\x1b[2J')")
-    monkeypatch.setattr(visdom_sender, "FAREWELL", 60)  # starting Python takes longer than this run
+    monkeypatch.setattr(visdom_server, "RUN_CODE", "raise SystemExit('no room\\x1b[2J')")
+    monkeypatch.setattr(visdom_sender, "CLOSE_TIMEOUT_S", 60)  # starting Python takes longer than this run
     ended = command("train", *FEW, "--start_visdom", "--display_port", free_port(), "--name", "run")
     assert ended.code == 0, ended.err
     log = Path("checkpoints/run/visdom.log")
@@ -373,7 +374,7 @@ def test_an_answer_has_its_time_as_a_whole(fake, answer):
     watchdog.start()
     try:
         said = post(one.address, "/events", b"{}", seconds=0.5)
-        assert answer is flooding and said == "x" * MAX_ANSWER
+        assert answer is flooding and said == "x" * MAX_RESPONSE_BYTES
     except TimeoutError:
         assert answer is not flooding
     watchdog.cancel()
@@ -387,7 +388,7 @@ def test_a_long_message_has_more_time(recorder, monkeypatch):
     sender = Sender(recorder.address, "main", 1)
     for size in (10, 10_000_000):
         assert sender._post("1", b"x" * size)
-    assert times == pytest.approx([visdom_sender.TIMEOUT, visdom_sender.TIMEOUT + 40], abs=0.1)
+    assert times == pytest.approx([visdom_sender.POST_TIMEOUT_S, visdom_sender.POST_TIMEOUT_S + 40], abs=0.1)
 
 
 # --- the sender
@@ -398,7 +399,7 @@ def text(words):
 
 
 def test_a_returning_server_gets_the_newest_of_every_window(recorder, monkeypatch, capsys):
-    monkeypatch.setattr(visdom_sender, "RETRY", 0.01)
+    monkeypatch.setattr(visdom_sender, "RETRY_DELAY_S", 0.01)
     recorder.failures = 3
     port = recorder.server_address[1]
     sender = Sender(f"http://127.0.0.1:{port}", "exp", port)
@@ -436,7 +437,7 @@ def test_waiting_messages_are_sent_before_the_end(recorder):
 
 def test_a_server_started_anew_gets_every_window(recorder, monkeypatch):
     """Also those that were sent to the one before and have not changed since."""
-    monkeypatch.setattr(visdom_sender, "RETRY", 0.01)
+    monkeypatch.setattr(visdom_sender, "RETRY_DELAY_S", 0.01)
     sender = Sender(recorder.address, "main", 1)
     sender.start()
     for window in "123":
@@ -473,13 +474,13 @@ def test_a_server_back_at_the_runs_end_is_asked_once_more(recorder, monkeypatch)
 
 
 def test_a_server_that_comes_and_goes_is_told_a_few_times(recorder, monkeypatch, capsys):
-    monkeypatch.setattr(visdom_sender, "RETRY", 0.001)
+    monkeypatch.setattr(visdom_sender, "RETRY_DELAY_S", 0.001)
     sender, often = Sender(recorder.address, "main", 1), threading.Event()
     turns = iter(range(1000))
 
     def every_other(window, data):
         turn = next(turns, 1000)
-        if turn > 5 * visdom_sender.TOLD:
+        if turn > 5 * visdom_sender.MAX_MESSAGES:
             often.set()
         return turn % 2 == 0
 
@@ -490,7 +491,7 @@ def test_a_server_that_comes_and_goes_is_told_a_few_times(recorder, monkeypatch,
     assert often.wait(30)
     sender.close()
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == visdom_sender.TOLD and said[-1].endswith("; no more is said of this")
+    assert len(said) == visdom_sender.MAX_MESSAGES and said[-1].endswith("; no more is said of this")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -527,7 +528,7 @@ def content(sink, window):
 
 
 def test_values_that_are_no_numbers_are_gaps(tmp_path):
-    sink, at = display(tmp_path), Position(epoch_size=10)
+    sink, at = display(tmp_path), Progress(epoch_size=10)
     for value in (1.0, float("nan"), float("inf"), 2.0):
         at.advance(1, 0.1, 0.1)
         sink.losses(at, {"G": value} | ({"late": 5.0} if value == 2.0 else {}))
@@ -537,25 +538,25 @@ def test_values_that_are_no_numbers_are_gaps(tmp_path):
 
 
 def test_long_curves_are_thinned_and_keep_their_ends(tmp_path):
-    sink, at = display(tmp_path), Position(epoch_size=10**6)
-    for _ in range(10 * LIMIT):
+    sink, at = display(tmp_path), Progress(epoch_size=10**6)
+    for _ in range(10 * MAX_POINTS):
         at.advance(1, 0.1, 0.1)
         sink.losses(at, {"G": float(at.samples)})
     (trace,) = content(sink, "1")["data"]
-    assert LIMIT / 2 <= len(trace["x"]) == len(trace["y"]) <= LIMIT and trace["y"] == sorted(trace["y"])
+    assert MAX_POINTS / 2 <= len(trace["x"]) == len(trace["y"]) <= MAX_POINTS and trace["y"] == sorted(trace["y"])
     stride = sink.curves.stride
-    assert trace["y"][0] <= stride and trace["y"][-1] >= 10 * LIMIT - stride
+    assert trace["y"][0] <= stride and trace["y"][-1] >= 10 * MAX_POINTS - stride
 
 
 def test_pictures_of_other_channels_send_nothing(tmp_path):
     sink = display(tmp_path)
-    sink.images(Position(), {})
+    sink.images(Progress(), {})
     assert sink.sender.waiting == {}
 
 
 def test_a_message_is_what_it_was_when_it_was_sent(tmp_path):
     """It is made in another thread, while training goes on."""
-    sink, at = display(tmp_path), Position(epoch_size=10)
+    sink, at = display(tmp_path), Progress(epoch_size=10)
     at.advance(1, 0.1, 0.1)
     sink.losses(at, {"G": 1.0})
     first = sink.sender.waiting["1"]
@@ -567,14 +568,14 @@ def test_a_message_is_what_it_was_when_it_was_sent(tmp_path):
 def test_labels_and_titles_are_escaped(tmp_path):
     sink = display(tmp_path, name="<b>&")
     grey = np.zeros((4, 4, 1), np.uint8)
-    sink.images(Position(), {"<script>alert(1)</script>": grey, 'a"b': grey, "c&d": grey})
+    sink.images(Progress(), {"<script>alert(1)</script>": grey, 'a"b': grey, "c&d": grey})
     html = content(sink, "3")["data"][0]["content"]
     assert re.findall(r"<td>(.*?)</td>", html) == ["&lt;script&gt;alert(1)&lt;/script&gt;", 'a"b', "c&amp;d"]
     assert "<script" not in html
 
 
 def test_the_label_table_has_the_rows_of_the_grid():
-    html = table("t", list("abcde"), 2)["data"][0]["content"]
+    html = table_window("t", list("abcde"), 2)["data"][0]["content"]
     assert [re.findall(r"<td>(.)</td>", row) for row in html.split("</tr>")[:-1]] == [["a", "b"], ["c", "d"], ["e"]]
 
 
@@ -582,18 +583,18 @@ def test_a_grid_holds_every_picture_in_its_place():
     """Grey and coloured, large and small, two in a row; the rest is white."""
     shapes = [(4, 6, 3), (3, 5, 1), (4, 2, 3)]
     arrays = [np.full(shape, 10 * (n + 1), np.uint8) for n, shape in enumerate(shapes)]
-    sheet = grid(arrays, 2)
+    sheet = make_grid(arrays, 2)
     assert sheet.shape == (12, 16, 3) and sheet.dtype == np.uint8
     expected = np.full((12, 16, 3), 255, np.uint8)
     expected[0:4, 0:6], expected[0:3, 8:13], expected[6:10, 0:2] = 10, 20, 30
     assert np.array_equal(sheet, expected)
-    assert grid(arrays, 9).shape == (6, 24, 3)
+    assert make_grid(arrays, 9).shape == (6, 24, 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_travels_without_loss(channels):
     array = np.random.default_rng(1).integers(0, 256, (5, 10, channels), dtype=np.uint8)
-    window = picture("title", array, 200)
+    window = image_window("title", array, 200)
     _, _, data = window["data"][0]["content"]["src"].partition(",")
     found = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
     assert np.array_equal(found.reshape(array.shape), array)
@@ -601,13 +602,13 @@ def test_a_picture_travels_without_loss(channels):
 
 
 def test_a_plot_has_a_legend_and_a_trace_for_each_loss():
-    window = plot("t", [1.0, 2.0], {"G": [0.5, None], "D": [1.0, 2.0]})
+    window = plot_window("t", [1.0, 2.0], {"G": [0.5, None], "D": [1.0, 2.0]})
     assert [trace["name"] for trace in window["data"]] == ["G", "D"] and window["layout"]["showlegend"]
 
 
 def test_lines_keep_the_order_and_so_the_colours_of_the_losses(tmp_path):
     sink = display(tmp_path)
-    sink.losses(Position(), dict.fromkeys("ZYXWVUT", 0.0))
+    sink.losses(Progress(), dict.fromkeys("ZYXWVUT", 0.0))
     assert [trace["name"] for trace in content(sink, "1")["data"]] == list("ZYXWVUT")
 
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from registry.loaded import our_folders
 from tests.support.runs import ROOT
 
 
@@ -15,9 +16,9 @@ def test_captured_help_is_current(command, script):
 
 def test_every_flag_named_in_the_documents_exists():
     from options.fields import flags_of
-    from options.parse import BASE, flags_for
+    from options.parse import FLAG_CLASSES, flags_for
 
-    holders = {holder for pair in BASE.values() for holder in pair}
+    holders = {holder for pair in FLAG_CLASSES.values() for holder in pair}
     flags = [f for holder in holders for f in flags_of(holder, "")]
     flags += [f for model in ("cycle_gan", "pix2pix", "cgan") for f in flags_for(model)]
     known = {f.name for f in flags} | {f.opposite for f in flags} | {"help", "list"}
@@ -30,6 +31,7 @@ def test_every_flag_named_in_the_documents_exists():
 @pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/plugins.md", "docs/data.md", "CONTRIBUTING.md"])
 def test_files_named_in_the_documents_exist(page):
     text = (ROOT / page).read_text()
-    named = set(re.findall(r"\b((?:models|networks|data|options|util|tests|benchmarks|scripts|docs)/\w+\.\w+)", text))
+    folders = "|".join([*our_folders(), "tests", "docs", "examples"])
+    named = set(re.findall(rf"(?<![\w/])((?:{folders})/[\w/]+\.\w+)", text))
     assert named, "the page names some file of the repository"
     assert {name for name in named if not (ROOT / name).is_file()} == set()

@@ -39,7 +39,7 @@ def get(script):
 def known(monkeypatch, content, digest=None):
     """Let `mini` be a file whose checksum is known."""
     row = (len(content), digest or sha256(content).hexdigest(), "noise")
-    monkeypatch.setitem(catalog._DATA["cyclegan"], "mini", row)
+    monkeypatch.setitem(catalog._DATASETS["cyclegan"], "mini", row)
 
 
 def tree(folder):
@@ -265,7 +265,7 @@ def test_an_archive_of_a_million_members_is_refused(get, web, monkeypatch, full)
     """A tar.gz with 10^6 members (in the short form fewer, under a lower limit): exit 5, nothing left but the .bad."""
     count = 1_000_000 if full else 3_000
     if not full:
-        monkeypatch.setattr(unpack, "ENTRIES", 2_000)
+        monkeypatch.setattr(unpack, "MAX_MEMBERS", 2_000)
     out = io.BytesIO()
     header = bytearray(tarfile.TarInfo("mini/0000000.jpg").tobuf(tarfile.USTAR_FORMAT))
     rest = sum(header) - sum(header[148:156]) + 8 * 32
@@ -276,7 +276,7 @@ def test_an_archive_of_a_million_members_is_refused(get, web, monkeypatch, full)
             header[148:156] = b"%06o\0 " % (rest + sum(digits) - 7 * 48)
             packed.write(header)
     ended = get("facades", "--pix2pix", "--url", web.at("/x", honest(out.getvalue())))
-    refused(ended, f"it has more than {unpack.ENTRIES:,} members")
+    refused(ended, f"it has more than {unpack.MAX_MEMBERS:,} members")
     assert os.listdir("datasets") == ["facades.tar.gz.bad"]
 
 
@@ -484,8 +484,8 @@ def test_an_endless_answer_is_abandoned(get, web, monkeypatch):
 def test_a_server_that_drips_or_falls_silent_is_abandoned(get, web, monkeypatch, when):
     """Bytes come one at a time, slower than any file could be fetched, in the headers or in the body: the server is
     left after a stated time instead of being listened to for ever; exit 5."""
-    monkeypatch.setattr(fetch, "PATIENCE", 0.15)
-    monkeypatch.setattr(fetch, "TRIES", 2)
+    monkeypatch.setattr(fetch, "HTTP_TIMEOUT_S", 0.15)
+    monkeypatch.setattr(fetch, "MAX_STALLED_TRIES", 2)
 
     def drip(handler):
         if when == "in its headers":
@@ -639,12 +639,12 @@ def test_a_proxy_is_used_or_named(get, web, monkeypatch, kind):
 def test_a_disk_too_small_is_refused_before_the_download(get, web, monkeypatch):
     """The disk has less room than the archive and its files need: exit 5 with both numbers, before a byte is asked for,
     or, if the size is not known, once the server tells it."""
-    monkeypatch.setattr(disk_space, "free", lambda folder: 300_000)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 300_000)
     url = web.at("/x", honest(GOOD))
     refused(get("mini", "--url", url), "has too little room", "(the archive, and what is in it), 300 kB are free")
     assert len(web.asked) == 1 and os.listdir("datasets") == []
     known(monkeypatch, GOOD)
-    refused(get("mini", "--url", url), f"{disk_space.in_units(2 * len(GOOD))} are needed")
+    refused(get("mini", "--url", url), f"{disk_space.format_bytes(2 * len(GOOD))} are needed")
     assert len(web.asked) == 1 and os.listdir("datasets") == []
 
 
@@ -674,7 +674,7 @@ def full_disk(where):
     from data.download import partial as part
 
     if where == "the download":
-        add, real = part.Part.add, os.strerror(errno.ENOSPC)
+        add, real = part.PartialFile.append, os.strerror(errno.ENOSPC)
 
         class Full:
             def __init__(self, file):
@@ -692,7 +692,7 @@ def full_disk(where):
             self._file = self._file if isinstance(self._file, Full) else Full(self._file)
             add(self, data)
 
-        part.Part.add = limited
+        part.PartialFile.append = limited
     else:
         opened = []
 
@@ -711,7 +711,7 @@ def kill_at(name, number):
     import pathlib
 
     calls = []
-    owner = {"_read": unpack, "unlink": pathlib.Path}.get(name, os)
+    owner = {"_read_chunk": unpack, "unlink": pathlib.Path}.get(name, os)
     real = getattr(owner, name)
 
     def counted(*args, **more):
@@ -723,8 +723,8 @@ def kill_at(name, number):
     setattr(owner, name, counted)
 
 
-MOMENTS = [("_read", 1), ("_read", 2), ("_read", 9), ("fsync", 1), ("fsync", 2), ("fsync", 5), ("replace", 1),
-           ("replace", 2), ("rename", 1), ("fsync", 14), ("unlink", 1), ("unlink", 2)]  # fmt: skip
+MOMENTS = [("_read_chunk", 1), ("_read_chunk", 2), ("_read_chunk", 9), ("fsync", 1), ("fsync", 2), ("fsync", 5),
+           ("replace", 1), ("replace", 2), ("rename", 1), ("fsync", 14), ("unlink", 1), ("unlink", 2)]  # fmt: skip
 
 
 @pytest.mark.fault(102)

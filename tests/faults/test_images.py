@@ -454,20 +454,20 @@ def test_a_link_to_a_large_tree_is_followed_once(tmp_path):
 MEASURE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from benchmarks.many_files import measured
-print(json.dumps(measured("unaligned", sys.argv[2], "[]")))
+from benchmarks.many_files import measure_dataset
+print(json.dumps(measure_dataset("unaligned", sys.argv[2], "[]")))
 """
 
 
 @pytest.mark.fault(45)
 def test_a_million_files_take_little_memory(full, tmp_path, record_property):
     """A million pictures (short form: 20,000): under 200 bytes of memory more for each, workers do not grow."""
-    from benchmarks.many_files import write
+    from benchmarks.many_files import write_files
 
     number = 1_000_000 if full else 20_000
     found = {}
     for count in (10, number):
-        write(tmp_path / str(count), count)
+        write_files(tmp_path / str(count), count)
         began = time.monotonic()
         done = subprocess.run([sys.executable, "-c", MEASURE, str(ROOT), str(tmp_path / str(count) / "train")],
                               capture_output=True, text=True, check=True)  # fmt: skip

@@ -164,7 +164,7 @@ def files_of_two_saves(tmp_path):
 def test_files_of_two_saves_are_read_again_while_a_run_trains(tmp_path, capsys, monkeypatch, at_work):
     """Weights of two saves in the folder of a training that goes on: read again for a while, then with a note."""
     pair = files_of_two_saves(tmp_path)
-    monkeypatch.setattr(export, "PATIENCE", 0.0)
+    monkeypatch.setattr(export, "MIXED_SAVE_TIMEOUT_S", 0.0)
     export.load(tmp_path, "latest", dict(pair.named_children()))
     assert "may be of different steps" in capsys.readouterr().out
 

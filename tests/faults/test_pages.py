@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from pages.gallery import Book
+from pages.gallery import PagedGallery
 from pages.results import Results
-from pages.rows import Picture, shown
+from pages.rows import Picture, display_text
 from tests.support.galleries import check_gallery, opened, search, until
 
 # --- F92: hostile names in HTML
@@ -66,7 +66,7 @@ def used(page, names: list[str], rng: random.Random) -> dict:
     page.select_option(".order", "name")
     search(page, "")
     headings = page.eval_on_selector_all(".found h3", "found => found.map(one => one.textContent)")
-    assert sorted(headings) == sorted(map(shown, names))
+    assert sorted(headings) == sorted(map(display_text, names))
     page.evaluate("document.querySelectorAll('.found img').forEach((image) => { image.loading = 'eager'; })")
     until(page, "[...document.querySelectorAll('.found img')].every((image) => image.complete)")
     assert page.evaluate("[...document.querySelectorAll('.found img')].filter((one) => !one.naturalWidth).length") == 0
@@ -94,13 +94,13 @@ def test_hostile_names_of_files_labels_and_runs_stay_text(browser, tmp_path, ful
             images = {label: torch.full((1, 3, 4, 6), (i + j) % 20 / 10 - 1) for j, label in enumerate(labels)}
             made.add(images, [os.fsdecode(b"/data/") + name])
         made.close()
-        kept = [row.name for row in made.book.rows]
+        kept = [row.name for row in made.gallery.rows]
         assert len(list((made.folder / "images").rglob("*.png"))) == len(names) * len(labels)
         check_gallery(made.folder)
         with opened(browser, made.page) as page:
             page.evaluate("window.before = document.scripts.length")
             before = page.evaluate(OURS)
-            assert page.evaluate("document.querySelector('h1').textContent") == shown(run).replace("\r", "\n")
+            assert page.evaluate("document.querySelector('h1').textContent") == display_text(run).replace("\r", "\n")
             after = used(page, kept, rng)
         assert before == {
             "strange": 0,
@@ -134,7 +134,7 @@ def test_hostile_names_of_classes_have_pages_of_their_own(browser, tmp_path, ful
     assert sum(path.suffix == ".png" for path in tmp_path.rglob("*")) == made.count == 1 + len(classes) * 3 + 249
     with opened(browser, made.page) as page:
         sides = page.eval_on_selector_all(".side span", "found => found.map(one => one.textContent)")
-        assert sides == [shown(name).replace("\r", "\n") for name in classes]
+        assert sides == [display_text(name).replace("\r", "\n") for name in classes]
         assert page.evaluate(OURS) | {"rows": 0} == HARMLESS | {"rows": 0}
 
 
@@ -155,7 +155,7 @@ def test_a_page_is_whole_whenever_it_is_read(tmp_path):
 
     reader = threading.Thread(target=read)
     reader.start()
-    book = Book(tmp_path, "t", "")
+    book = PagedGallery(tmp_path, "t", "")
     for i in range(400):
         book.add(str(i), [Picture("fake", "_fake.png", 4, 4)])
     while seen < 20 and reader.is_alive():

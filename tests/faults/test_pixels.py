@@ -14,9 +14,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageFile, PngImagePlugin
 
-from data.decoding.header_check import header
-from data.decoding.images import Reading, open_image
-from data.decoding.raster import Raster, pixels
+from data.decoding.header_check import read_header
+from data.decoding.images import ReadOptions, open_image
+from data.decoding.raster import Raster, to_array
 from data.prepare import lossless
 from tests.support.fault_injection import limit, small_shared_memory
 from tests.support.images import picture
@@ -97,10 +97,10 @@ def test_bombs_end_in_one_line_and_little_memory(name, process, paired, record_p
 def test_an_option_limits_the_pixels_of_a_picture(tmp_path):
     """A picture of more pixels than --max_image_pixels is refused naming the option; one of as many is read."""
     picture(0, 20, 20).save(tmp_path / "x.png")
-    assert open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=400)).size == (20, 20)
+    assert open_image(str(tmp_path / "x.png"), 3, ReadOptions(max_pixels=400)).size == (20, 20)
     for most in (399, 100):
         with pytest.raises(DataError, match=rf"more pixels than --max_image_pixels {most};"):
-            open_image(str(tmp_path / "x.png"), 3, Reading(max_pixels=most))
+            open_image(str(tmp_path / "x.png"), 3, ReadOptions(max_pixels=most))
 
 
 @pytest.mark.fault(35)
@@ -231,8 +231,8 @@ def test_pictures_of_16_bits_are_turned_alike(late, orientation, tmp_path):
         (tmp_path / "x.png").write_bytes(data[:place] + chunk + data[place:])
         got = open_image(str(tmp_path / "x.png"), channels)
         assert isinstance(got, Raster) and (got.array == upright[:, :, :channels]).all()
-        assert (lossless.read(tmp_path / "x.png").values == upright[:, :, :channels].squeeze()).all()
-        assert header(str(tmp_path / "x.png"), whole=True).size == (9, 6)
+        assert (lossless.read_image(tmp_path / "x.png").values == upright[:, :, :channels].squeeze()).all()
+        assert read_header(str(tmp_path / "x.png"), whole=True).size == (9, 6)
 
 
 @pytest.mark.fault(39)
@@ -244,9 +244,14 @@ def test_each_reader_turns_a_tiff_once(tmp_path):
         exif[0x0112] = 6
         Image.fromarray(np.ascontiguousarray(np.rot90(values))).save(tmp_path / "x.tif", exif=exif)
         got = open_image(str(tmp_path / "x.tif"), 1)
-        assert got.size == header(str(tmp_path / "x.tif")).size == (9, 6)
-        assert (pixels(got)[..., 0] == values).all() and (lossless.read(tmp_path / "x.tif").values == values).all()
-        assert (lossless.head(tmp_path / "x.tif").width, lossless.head(tmp_path / "x.tif").height) == (9, 6)
+        assert got.size == read_header(str(tmp_path / "x.tif")).size == (9, 6)
+        assert (to_array(got)[..., 0] == values).all() and (
+            lossless.read_image(tmp_path / "x.tif").values == values
+        ).all()
+        assert (lossless.read_header(tmp_path / "x.tif").width, lossless.read_header(tmp_path / "x.tif").height) == (
+            9,
+            6,
+        )
 
 
 @pytest.mark.fault(39)
@@ -293,9 +298,9 @@ def test_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command):
     for name in ("a.gif", "b.webp", "c.png", "d.tif", "e.tif"):
         path = tmp_path / "d" / "trainA" / name
         assert (np.asarray(open_image(str(path), 3)) == first).all(), name
-        assert (lossless.read(path).values == first).all(), name
-        assert header(str(path)).frames == (1 if name == "e.tif" else 3), name
-    assert header(str(tmp_path / "d" / "trainA" / "f.jpg")).frames == 1, "a preview is no frame"
+        assert (lossless.read_image(path).values == first).all(), name
+        assert read_header(str(path)).frames == (1 if name == "e.tif" else 3), name
+    assert read_header(str(tmp_path / "d" / "trainA" / "f.jpg")).frames == 1, "a preview is no frame"
     (tmp_path / "d" / "trainB").mkdir()
     for number in range(2):
         picture(number).save(tmp_path / "d" / "trainB" / f"{number}.png")

@@ -16,9 +16,9 @@ from serialization import weight_files
 from tests.support.fault_injection import limit, small_shared_memory
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO, rows
-from training.nan_guard import RETURNS, ROW, Guard
+from training.nan_guard import MAX_ROLLBACKS, MAX_SKIPS_IN_ROW, NanGuard
 from util.errors import Diverged
-from util.progress import Position
+from util.progress import Progress
 
 # a model whose loss is not finite at the steps named, and whose weights an infinite slope spoils at another
 FAULTY = '''
@@ -80,7 +80,7 @@ def train(command, tmp_path, monkeypatch):
 @pytest.fixture(params=[False, True], ids=["judged at once", "judged a step later"])
 def judged_later(request, monkeypatch):
     """Have losses judged as on a CPU, or as on a GPU."""
-    monkeypatch.setattr("training.run.Guard", lambda *args, later: Guard(*args, later=request.param))
+    monkeypatch.setattr("training.run.NanGuard", lambda *args, deferred: NanGuard(*args, deferred=request.param))
     return request.param
 
 
@@ -120,7 +120,7 @@ def test_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judged_lat
     assert re.match(r"error: weights 'G\..*': hold NaN or Inf in epoch \d, after step 6; the last good", ended.last)
     assert "state is that of step 3;" in ended.last
     for path in (tmp_path / "checkpoints/x").glob("*_net_*.pth"):
-        assert all(torch.isfinite(v).all() for v in weight_files.weights(path).values())
+        assert all(torch.isfinite(v).all() for v in weight_files.load_weights(path).values())
 
 
 @pytest.mark.fault(70)
@@ -132,15 +132,21 @@ def test_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_later):
     assert "loss 'G_bad' is nan in epoch 2, step 5" in ended.out
     logged, _ = rows(tmp_path / "checkpoints/x")
     assert all(v is not None for row in logged for v in row["losses"].values())
-    net = weight_files.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
+    net = weight_files.load_weights(tmp_path / "checkpoints/x/latest_net_G.pth")
     assert all(torch.isfinite(v).all() for v in net.values())
 
 
 @pytest.mark.fault(70)
 def test_skip_gives_up_when_every_batch_is_nan(train):
     """Nothing but NaN with --on_nan skip: exit 6 after a row of batches, not an endless loop."""
-    ended = train("--on_nan", "skip", "--n_epochs", ROW, NAN_AT=",".join(map(str, range(4, 4 + 2 * ROW))))
-    assert (ended.code, ended.out.count("batch left out")) == (6, ROW), ended.err
+    ended = train(
+        "--on_nan",
+        "skip",
+        "--n_epochs",
+        MAX_SKIPS_IN_ROW,
+        NAN_AT=",".join(map(str, range(4, 4 + 2 * MAX_SKIPS_IN_ROW))),
+    )
+    assert (ended.code, ended.out.count("batch left out")) == (6, MAX_SKIPS_IN_ROW), ended.err
 
 
 @pytest.mark.fault(70)
@@ -149,7 +155,7 @@ def test_rollback_returns_to_the_last_good_weights(train, tmp_path):
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, SLOPE_AT="5")
     assert ended.code == 0, ended.err
     assert "weights and optimisers are those of step 3 again" in ended.out
-    net = weight_files.weights(tmp_path / "checkpoints/x/latest_net_G.pth")
+    net = weight_files.load_weights(tmp_path / "checkpoints/x/latest_net_G.pth")
     assert all(torch.isfinite(v).all() for v in net.values())
 
 
@@ -158,8 +164,8 @@ def test_rollback_gives_up_when_nan_returns_each_time(train, judged_later):
     """NaN again and again with --on_nan rollback: exit 6 after three returns, not an endless loop."""
     bad = ",".join(map(str, range(4, 40)))
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, "--n_epochs", 12, NAN_AT=bad)
-    assert ended.code == 6 and ended.out.count("weights and optimisers are those of step") == RETURNS, ended.err
-    assert judged_later or ended.out.count("are those of step 3 again") == RETURNS
+    assert ended.code == 6 and ended.out.count("weights and optimisers are those of step") == MAX_ROLLBACKS, ended.err
+    assert judged_later or ended.out.count("are those of step 3 again") == MAX_ROLLBACKS
 
 
 def test_a_loss_of_the_last_step_is_judged_before_it_is_saved(train, tmp_path, judged_later):
@@ -169,27 +175,27 @@ def test_a_loss_of_the_last_step_is_judged_before_it_is_saved(train, tmp_path, j
 
 
 def test_losses_are_judged_in_the_next_step_at_the_latest():
-    guard, at = Guard("stop", lambda: None, lambda: None, later=True), Position()
-    assert guard.admits({"a": torch.tensor(float("nan"))}, {}, at)
-    assert guard.admits({"b": torch.tensor(1.0)}, {}, at), "its second phase"
+    guard, at = NanGuard("stop", lambda: None, lambda: None, deferred=True), Progress()
+    assert guard.accepts({"a": torch.tensor(float("nan"))}, {}, at)
+    assert guard.accepts({"b": torch.tensor(1.0)}, {}, at), "its second phase"
     at.step += 1
     with pytest.raises(Diverged, match="'a': is nan in epoch 1, step 1"):
-        guard.admits({"a": torch.tensor(1.0)}, {}, at)
+        guard.accepts({"a": torch.tensor(1.0)}, {}, at)
 
 
 def test_a_sum_that_is_no_number_is_told_by_its_terms():
     terms = {"a": torch.tensor(3e38), "b": torch.tensor(3e38)}
     with pytest.raises(Diverged, match=r"'a \+ b': is inf"):
-        Guard("stop", lambda: None, lambda: None).admits(terms, {}, Position())
+        NanGuard("stop", lambda: None, lambda: None).accepts(terms, {}, Progress())
 
 
 def test_a_run_that_freezes_says_where(capfd, monkeypatch):
     """It is waited for on an event; a process that was halted (SIGSTOP) counts one tick only."""
-    monkeypatch.setattr(watchdog, "TICK", 0.01)
+    monkeypatch.setattr(watchdog, "TICK_S", 0.01)
     dog, said = watchdog.Watchdog(SimpleNamespace(watchdog=0.03), None), threading.Event()
     monkeypatch.setattr("builtins.print", lambda text, **_: (said.text.append(text), said.set()))
     said.text = []
-    dog.start(Position(epoch=2, step=7))
+    dog.start(Progress(epoch=2, step=7))
 
     def frozen_here():
         assert said.wait(60)
@@ -217,7 +223,7 @@ def test_pictures_of_one_colour_keep_losses_finite(command, tmp_path, model, nor
     logged, _ = rows(tmp_path / "checkpoints/x")
     assert len(logged) == 6 and all(v is not None for row in logged for v in row["losses"].values())
     for path in (tmp_path / "checkpoints/x").glob("latest_net_*.pth"):
-        weight_files.weights(path)  # refuses what is not finite
+        weight_files.load_weights(path)  # refuses what is not finite
 
 
 DYING = '''

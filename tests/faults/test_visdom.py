@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from displays import visdom_sender, visdom_server
-from displays.curves import LIMIT
-from displays.visdom import LONGEST, VisdomDisplay, environment
-from displays.visdom_server import NoServer
+from displays.curves import MAX_POINTS
+from displays.visdom import MAX_ENVIRONMENT_CHARS, VisdomDisplay, environment_name
+from displays.visdom_server import ServerError
 from tests.support.training_runs import rows
 from tests.support.visdom_servers import (
     FEW,
@@ -36,7 +36,7 @@ from tests.support.visdom_servers import (
     retry_at_once,
     stalling,
 )
-from util.progress import Position
+from util.progress import Progress
 
 # --- F85-F90: live plots (visdom)
 
@@ -107,7 +107,7 @@ def test_a_server_is_started_once_for_this_machine_alone(command, monkeypatch):
 
     monkeypatch.setattr(visdom_server.subprocess, "Popen", launch)
     monkeypatch.setattr(visdom_server, "find_spec", lambda name: SimpleNamespace(origin="visdom/__init__.py"))
-    monkeypatch.setattr(visdom_sender, "RETRY", 0.01)
+    monkeypatch.setattr(visdom_sender, "RETRY_DELAY_S", 0.01)
     port = free_port()
     ended = command("train", *RUN, "--start_visdom", "--display_port", f"{port}")
     assert ended.code == 0, ended.err
@@ -152,8 +152,8 @@ def test_a_server_that_dies_and_comes_back_shows_the_whole_curve(start, real, tm
 @pytest.mark.parametrize("answer", [never, dripping, dripping_from_the_start], ids=lambda f: f.__name__)
 def test_a_server_that_never_ends_its_answer_delays_nothing(command, fake, tmp_path, monkeypatch, answer):
     """It accepts and is silent, or sends a byte at a time: the run ends while it still does, having asked once."""
-    assert visdom_sender.FAREWELL <= 2
-    monkeypatch.setattr(visdom_sender, "TIMEOUT", 1000)  # only the farewell's patience may end the wait
+    assert visdom_sender.CLOSE_TIMEOUT_S <= 2
+    monkeypatch.setattr(visdom_sender, "POST_TIMEOUT_S", 1000)  # only the farewell's patience may end the wait
     one = fake(answer)
     watchdog = threading.Timer(100, one.released.set)  # a run that waited for its server ends here, and fails
     watchdog.start()
@@ -171,7 +171,7 @@ def test_messages_that_wait_for_a_hanging_server_are_bounded(fake, tmp_path, ful
     """Thousands of pictures and losses for a server that never answers: of each window two at most are kept."""
     one = fake(never)
     sink = VisdomDisplay(SimpleNamespace(**FLAGS | {"display_port": one.port}), tmp_path)
-    sink.start(at := Position(epoch_size=1000))
+    sink.start(at := Progress(epoch_size=1000))
     alive, most, number = weakref.WeakSet(), 0, 20_000 if full else 2_000
 
     class Counted(np.ndarray):
@@ -189,7 +189,7 @@ def test_messages_that_wait_for_a_hanging_server_are_bounded(fake, tmp_path, ful
         most = max(most, len(alive))
     assert one.hits.acquire(timeout=30)
     sink.close()
-    assert sink.sender.waiting.keys() <= {"1", "2", "3"} and len(sink.curves.x) <= LIMIT
+    assert sink.sender.waiting.keys() <= {"1", "2", "3"} and len(sink.curves.x) <= MAX_POINTS
     assert most <= 3
     record_property(f"pictures kept of {number:,} that a hanging visdom server was to show", most)
 
@@ -215,7 +215,7 @@ INVALID = {
 @pytest.mark.fault(88)
 def test_answers_of_a_malicious_server_are_ignored(command, fake, tmp_path, monkeypatch, record_property):
     """A gigabyte, invalid JSON, commands, sockets, terminal codes: the run ends the same, with one line of its own."""
-    monkeypatch.setattr(visdom_sender, "TIMEOUT", 0.5)  # what never ends is found out before the run does
+    monkeypatch.setattr(visdom_sender, "POST_TIMEOUT_S", 0.5)  # what never ends is found out before the run does
     assert command("train", *RUN, "--display_id", 0).code == 0
     undisturbed = bits(tmp_path)
     for name, answer in INVALID.items():
@@ -277,7 +277,7 @@ def test_hostile_names_are_shown_as_they_are(browser, real, tmp_path, record_pro
     needs_page_scripts()
     o = SimpleNamespace(**FLAGS | {"display_port": real.port, "name": "".join(HOSTILE), "display_env": "a/../b"})
     sink = VisdomDisplay(o, tmp_path)
-    sink.start(at := Position(epoch_size=10))
+    sink.start(at := Progress(epoch_size=10))
     for _ in range(2):
         at.advance(1, 0.1, 0.1)
         sink.losses(at, dict.fromkeys(HOSTILE, 1.0))
@@ -289,7 +289,7 @@ def test_hostile_names_are_shown_as_they_are(browser, real, tmp_path, record_pro
     page.set_default_timeout(120_000)
     alerts = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
-    page.goto(f"{real.address}/env/{environment(o.display_env)}")
+    page.goto(f"{real.address}/env/{environment_name(o.display_env)}")
     page.wait_for_function(f"document.querySelectorAll('.legendtext').length == {len(HOSTILE)}")
     page.wait_for_function(f"document.querySelectorAll('td').length == {len(HOSTILE)}")
     page.wait_for_function(f"document.querySelectorAll('#app img').length == {len(HOSTILE) + 1}")
@@ -306,12 +306,12 @@ def test_hostile_names_are_shown_as_they_are(browser, real, tmp_path, record_pro
     ("given", "used"),
     [("main", "main"), ("my-run_2.b", "my-run_2.b"), ("a/b", "a_b"), ("../../etc", "__.._etc"), ("..", "_"), (".", "_"),
      ("a\nb", "a_b"), ("a b?c#d%e&f", "a_b_c_d_e_f"), ("<script>", "_script_"), ("", "main"), ("\x1b[2J", "__2J"),
-     ("C:\\x", "C__x"), ("é", "_"), ("x" * 500, "x" * LONGEST), ("\0", "_")],
+     ("C:\\x", "C__x"), ("é", "_"), ("x" * 500, "x" * MAX_ENVIRONMENT_CHARS), ("\0", "_")],
 )  # fmt: skip
 def test_names_of_environments_are_one_plain_word(given, used):
     """Slashes, line breaks, dots that climb and all that an address or a file's name could trip over are replaced."""
-    assert environment(given) == used
-    assert re.fullmatch(r"[\w.-]+", environment(given), re.ASCII) and not environment(given).startswith(".")
+    assert environment_name(given) == used
+    assert re.fullmatch(r"[\w.-]+", environment_name(given), re.ASCII) and not environment_name(given).startswith(".")
 
 
 @pytest.mark.fault(89)
@@ -344,5 +344,5 @@ def test_a_server_elsewhere_is_warned_of_once(command, monkeypatch):
 @pytest.mark.fault(90)
 def test_no_server_is_started_for_another_machine(tmp_path):
     """--start_visdom beside a --display_server elsewhere: refused in one line, nothing started."""
-    with pytest.raises(NoServer, match=r"this machine, but --display_server is http://plots\.example\.org:8097$"):
+    with pytest.raises(ServerError, match=r"this machine, but --display_server is http://plots\.example\.org:8097$"):
         visdom_server.LocalServer(f"{REMOTE}:8097", 8097, tmp_path / "log").start(lambda: False)

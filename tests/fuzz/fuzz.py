@@ -28,214 +28,220 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tqdm import tqdm
 
-from data.decoding.header_check import header
-from data.decoding.images import Reading as How
-from data.decoding.images import open_image
-from data.decoding.raster import pixels
+from data.decoding.header_check import read_header
+from data.decoding.images import ReadOptions, open_image
+from data.decoding.raster import to_array
 from data.listing import zips
-from tests.fuzz.mutations import mutated, sources
+from tests.fuzz.mutations import mutated_file, sound_files
 from util.errors import UserError, printable
 
-SECONDS = 2.0  # of processor time that one picture may take
-PATIENCE = 60.0  # of any time: then it waits for something that never comes
-PIXELS = 25_000_000  # --max_image_pixels: time and memory are at most in proportion
-MEMORY = 1000  # MB that a process may reach: 70 without any picture, and up to 27 bytes a pixel (APNG)
-WARM = 500  # pictures after which a process has loaded what it needs
-CHANNELS = (3, 3, 1, 4)
-COLUMNS = {"read": 8, "refused": 9, "bad": 6}
+CPU_LIMIT_S = 2.0  # of processor time that one picture may take
+WALL_LIMIT_S = 60.0  # of any time: then it waits for something that never comes
+MAX_PIXELS = 25_000_000  # --max_image_pixels: time and memory are at most in proportion
+MAX_MEMORY_MB = 1000  # MB that a process may reach: 70 without any picture, and up to 27 bytes a pixel (APNG)
+WARMUP_IMAGES = 500  # pictures after which a process has loaded what it needs
+CHANNEL_COUNTS = (3, 3, 1, 4)
+COLUMN_WIDTHS = {"read": 8, "refused": 9, "bad": 6}
 Reader = Callable[[str, int], str]
 
 
-def read(path: str, channels: int) -> str:
+def read_image(path: str, channels: int) -> str:
     """Return what becomes of a file: "read", or "refused" in one line that names it; raises AssertionError else."""
     try:
-        size, refusal = header(path, PIXELS).size, ""
+        size, refusal = read_header(path, MAX_PIXELS).size, ""
     except UserError as problem:
-        size, refusal = None, one_line(problem, path)
+        size, refusal = None, check_error_line(problem, path)
     try:
-        picture = open_image(path, channels, How(max_pixels=PIXELS))
+        picture = open_image(path, channels, ReadOptions(max_pixels=MAX_PIXELS))
     except UserError as problem:
-        one_line(problem, path)
+        check_error_line(problem, path)
         return "refused"
     assert not refusal, f"can be read, but its header is refused: {refusal}"
     # a PNG may say after its pixels, and damaged EXIF to one reader and not to another, that it lies on its side
     assert size in (None, picture.size, picture.size[::-1]), f"is of {picture.size}, by its header of {size}"
-    array = pixels(picture)
+    array = to_array(picture)
     assert array.shape[2] == channels and array.size, f"has shape {array.shape}"
     return "read"
 
 
-def one_line(problem: UserError, path: str) -> str:
+def check_error_line(problem: UserError, path: str) -> str:
     """Return an error's text; AssertionError if it is not one line that names the file, or its zip file."""
     text = str(problem)
-    named = path if problem.args[0] == "image" else (zips.split(path) or (path,))[0]
-    assert "\n" not in text and printable(named) in text and "; " in text, f"the error is: {text!r}"
+    file_name = path if problem.args[0] == "image" else (zips.split_zip_path(path) or (path,))[0]
+    assert "\n" not in text and printable(file_name) in text and "; " in text, f"the error is: {text!r}"
     return text
 
 
 @dataclass
-class Found:
+class FuzzReport:
     """What became of the pictures."""
 
     outcomes: Counter = field(default_factory=Counter)  # of (format, "read" | "refused" | "bad")
     bad: list[tuple[int, str]] = field(default_factory=list)  # (number, what happened)
     slowest: tuple[float, int] = (0.0, -1)  # (seconds of processor time, number)
-    peak: int = 0  # MB at most over one picture
-    growth: int = 0  # MB that a process holds more at its end than after WARM pictures
+    peak_mb: int = 0  # MB at most over one picture
+    growth_mb: int = 0  # MB that a process holds more at its end than after WARMUP_IMAGES pictures
 
 
-def fuzz(first: int, count: int, workers: int, keep: Path, reader: Reader = read, seconds: float = SECONDS) -> Found:
+def fuzz(
+    first: int, count: int, workers: int, keep: Path, reader: Reader = read_image, seconds: float = CPU_LIMIT_S
+) -> FuzzReport:
     """Read pictures `first` to `first + count` in some processes; bad ones are written to `keep`."""
-    found, share = Found(), -(-count // workers)
-    running: dict[Any, Reading] = {}
+    report, share = FuzzReport(), -(-count // workers)
+    running: dict[Any, ReaderProcess] = {}
     with tempfile.TemporaryDirectory() as folder, tqdm(total=count, unit=" pictures", disable=None) as bar:
 
-        def begin(numbers: range) -> None:
+        def start_reader(numbers: range) -> None:
             if numbers:
-                results, theirs = multiprocessing.Pipe(duplex=False)
-                arguments = theirs, numbers, folder, reader, seconds
-                process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
+                results, sender = multiprocessing.Pipe(duplex=False)
+                arguments = sender, numbers, folder, reader, seconds
+                process = multiprocessing.get_context("fork").Process(target=run_reader, args=arguments)
                 process.start()
-                theirs.close()
-                running[results] = Reading(process, numbers)
+                sender.close()
+                running[results] = ReaderProcess(process, numbers)
 
         for start in range(first, first + count, share):
-            begin(range(start, min(first + count, start + share)))
+            start_reader(range(start, min(first + count, start + share)))
         while running:
             for results in cast(list[Any], wait(list(running))):
-                reading = running[results]
+                process_state = running[results]
                 try:
-                    row: Row = results.recv()
+                    row: ImageOutcome = results.recv()
                 except EOFError:
                     running.pop(results).process.join()
-                    if not reading.left:
+                    if not process_state.remaining:
                         continue
-                    code = reading.process.exitcode
-                    row = Row(reading.left[0], "bad", died(code, seconds), seconds if code == -signal.SIGPROF else 0)
-                    begin(reading.left[1:])  # it died over this one; the others are for a new process
-                reading.left = reading.left[1:]
-                reading.note(row, found)
-                note(row, found, keep)
+                    code = process_state.process.exitcode
+                    row = ImageOutcome(
+                        process_state.remaining[0],
+                        "bad",
+                        exit_reason(code, seconds),
+                        seconds if code == -signal.SIGPROF else 0,
+                    )
+                    start_reader(process_state.remaining[1:])  # it died over this one; the others are for a new process
+                process_state.remaining = process_state.remaining[1:]
+                process_state.track_memory(row, report)
+                record_outcome(row, report, keep)
                 bar.update()
-    return found
+    return report
 
 
-class Row(NamedTuple):
+class ImageOutcome(NamedTuple):
     """What became of one picture."""
 
     number: int
     outcome: str
-    said: str = ""
+    message: str = ""
     seconds: float = 0.0
-    peak: int = 0
-    held: int = 0
+    peak_mb: int = 0
+    held_mb: int = 0
 
 
 @dataclass
-class Reading:
+class ReaderProcess:
     """A process and the numbers that it has still to read."""
 
     process: Any
-    left: range
+    remaining: range
     done: int = 0
-    held: int = 0
+    held_mb: int = 0
 
-    def note(self, row: Row, found: Found) -> None:
+    def track_memory(self, row: ImageOutcome, report: FuzzReport) -> None:
         """Follow the memory that it holds."""
         self.done += 1
-        if self.done == WARM:
-            self.held = row.held
-        elif self.done > WARM and row.held:
-            found.growth = max(found.growth, row.held - self.held)
+        if self.done == WARMUP_IMAGES:
+            self.held_mb = row.held_mb
+        elif self.done > WARMUP_IMAGES and row.held_mb:
+            report.growth_mb = max(report.growth_mb, row.held_mb - self.held_mb)
 
 
-def note(row: Row, found: Found, keep: Path) -> None:
+def record_outcome(row: ImageOutcome, report: FuzzReport, keep: Path) -> None:
     """Count a picture; keep a bad one's file."""
-    kind, ending, data = mutated(row.number)
-    found.outcomes[kind, row.outcome] += 1
-    found.slowest = max(found.slowest, (row.seconds, row.number))
-    found.peak = max(found.peak, row.peak)
+    kind, ending, data = mutated_file(row.number)
+    report.outcomes[kind, row.outcome] += 1
+    report.slowest = max(report.slowest, (row.seconds, row.number))
+    report.peak_mb = max(report.peak_mb, row.peak_mb)
     if row.outcome == "bad":
         keep.mkdir(parents=True, exist_ok=True)
         (keep / f"{row.number}{ending}").write_bytes(data)
-        found.bad.append((row.number, row.said))
-        again = f"python tests/fuzz/fuzz.py --only {row.number}"
-        tqdm.write(printable(f"{keep / f'{row.number}{ending}'}: {row.said[:300]}; {again}"))
+        report.bad.append((row.number, row.message))
+        command = f"python tests/fuzz/fuzz.py --only {row.number}"
+        tqdm.write(printable(f"{keep / f'{row.number}{ending}'}: {row.message[:300]}; {command}"))
 
 
-def work(results: Connection, numbers: range, folder: str, reader: Reader, seconds: float) -> None:
+def run_reader(results: Connection, numbers: range, folder: str, reader: Reader, seconds: float) -> None:
     """Read pictures and send a Row of each."""
     for name in (signal.SIGPROF, signal.SIGALRM):  # end this process, also within a C library
         signal.signal(name, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff's own words
     trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)  # what is free goes back, and what is held shows
     for done, number in enumerate(numbers, 1):
-        _, ending, data = mutated(number)
+        _, ending, data = mutated_file(number)
         path = Path(folder, f"{number}{ending}")
         path.write_bytes(data)
-        asked = inside(path)
+        path_to_read = image_path(path)
         trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
         before = time.process_time()
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        signal.setitimer(signal.ITIMER_REAL, WALL_LIMIT_S)
         try:
-            outcome, said = reader(asked, channels_of(number)), ""
+            outcome, message = reader(path_to_read, channel_count(number)), ""
         except BaseException as problem:  # whatever escapes is what is looked for
-            outcome, said = "bad", f"{type(problem).__name__}: {problem}"
+            outcome, message = "bad", f"{type(problem).__name__}: {problem}"
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
-        used = time.process_time() - before
-        zips._open.clear()  # else 1,000 files stay open
+        cpu_seconds = time.process_time() - before
+        zips._open_archives.clear()  # else 1,000 files stay open
         path.unlink()
-        peak = in_mb("VmHWM")
-        if peak > MEMORY and outcome != "bad":
-            outcome, said = "bad", f"took {peak} MB"
-        held = 0
-        if done in (WARM, len(numbers)):
+        peak_mb = memory_mb("VmHWM")
+        if peak_mb > MAX_MEMORY_MB and outcome != "bad":
+            outcome, message = "bad", f"took {peak_mb} MB"
+        held_mb = 0
+        if done in (WARMUP_IMAGES, len(numbers)):
             trim(0)
-            held = in_mb("VmRSS")
-        results.send(Row(number, outcome, said, used, peak, held))
+            held_mb = memory_mb("VmRSS")
+        results.send(ImageOutcome(number, outcome, message, cpu_seconds, peak_mb, held_mb))
     results.close()
 
 
-def channels_of(number: int) -> int:
+def channel_count(number: int) -> int:
     """Return in how many channels a picture is asked for."""
-    return CHANNELS[number // len(sources()) % len(CHANNELS)]
+    return CHANNEL_COUNTS[number // len(sound_files()) % len(CHANNEL_COUNTS)]
 
 
-def inside(path: Path) -> str:
+def image_path(path: Path) -> str:
     """Return what is asked for: the file, or the first picture in a zip file that can be opened."""
     if path.suffix != ".zip":
         return str(path)
     try:
-        return f"{path}/{next(iter(zips.names(str(path))))[0]}"
+        return f"{path}/{next(iter(zips.list_members(str(path))))[0]}"
     except (UserError, StopIteration):
         return f"{path}/train/1.png"
 
 
-def in_mb(name: str) -> int:
+def memory_mb(name: str) -> int:
     """Return one of the kernel's figures on this process's memory."""
     rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(row.split()[1]) for row in rows if row.startswith(name + ":")) >> 10
 
 
-def died(code: int, seconds: float) -> str:
+def exit_reason(code: int, seconds: float) -> str:
     """Return why a process ended."""
     if code == -signal.SIGPROF:
         return f"took more than {seconds} s of processor time"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended the process with {code}"
 
 
-def one(number: int, keep: Path) -> None:
+def read_one(number: int, keep: Path) -> None:
     """Keep one picture, and read it in this process, with its traceback."""
-    kind, ending, data = mutated(number)
+    kind, ending, data = mutated_file(number)
     keep.mkdir(parents=True, exist_ok=True)
     path = keep / f"{number}{ending}"
     path.write_bytes(data)
-    print(f"{path} ({kind}), asked for {channels_of(number)} channels", flush=True)
-    print(read(inside(path), channels_of(number)))
+    print(f"{path} ({kind}), asked for {channel_count(number)} channels", flush=True)
+    print(read_image(image_path(path), channel_count(number)))
 
 
 def main() -> int:
@@ -246,17 +252,18 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes")
     parser.add_argument("--keep", type=Path, default=Path("fuzz_found"), help="where bad files are written")
     parser.add_argument("--only", type=int, help="read one picture again, with a traceback")
-    given = parser.parse_args()
-    if given.only is not None:
-        one(given.only, given.keep)
+    args = parser.parse_args()
+    if args.only is not None:
+        read_one(args.only, args.keep)
         return 0
-    found = fuzz(given.first, given.number, given.workers, given.keep)
+    report = fuzz(args.first, args.number, args.workers, args.keep)
     print(f"{'format':<8}{'read':>8}{'refused':>9}{'bad':>6}")
-    for kind in sources():
-        print(f"{kind:<8}" + "".join(f"{found.outcomes[kind, what]:>{n}}" for what, n in COLUMNS.items()))
-    print(f"{given.number} pictures from {given.first} on: {len(found.bad)} bad; peak {found.peak} MB of {MEMORY}, "
-          f"{found.growth} MB held more at the end, slowest {found.slowest[0]:.2f} s ({found.slowest[1]})")  # fmt: skip
-    return 1 if found.bad else 0
+    for kind in sound_files():
+        print(f"{kind:<8}" + "".join(f"{report.outcomes[kind, what]:>{n}}" for what, n in COLUMN_WIDTHS.items()))
+    print(f"{args.number} pictures from {args.first} on: {len(report.bad)} bad; "
+          f"peak {report.peak_mb} MB of {MAX_MEMORY_MB}, {report.growth_mb} MB held more at the end, "
+          f"slowest {report.slowest[0]:.2f} s ({report.slowest[1]})")  # fmt: skip
+    return 1 if report.bad else 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 from data.decoding.images import open_image
 from tests.fuzz import fuzz
-from tests.fuzz.mutations import mutated, sources
+from tests.fuzz.mutations import mutated_file, sound_files
 from util.errors import DataError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processor time and memory are read from Linux' /proc")
@@ -18,29 +18,29 @@ FEW = 480  # of each of the 12 formats 40
 ZERO = 24  # the first number of those that misread what they are given here
 
 
-def found(tmp_path, reader=fuzz.read, count=12, **more):
+def found(tmp_path, reader=fuzz.read_image, count=12, **more):
     return fuzz.fuzz(ZERO, count, 1, tmp_path / "kept", reader, **more)
 
 
 def test_spoilt_pictures_never_crash_hang_or_fill_memory(tmp_path, full):
     seen = fuzz.fuzz(0, FEW * 20 if full else FEW, 2, tmp_path / "kept")
     assert seen.bad == []
-    assert seen.peak <= fuzz.MEMORY and seen.growth < 100
-    for kind in sources():
+    assert seen.peak_mb <= fuzz.MAX_MEMORY_MB and seen.growth_mb < 100
+    for kind in sound_files():
         assert seen.outcomes[kind, "refused"] > 5, f"nothing was spoilt of {kind}"
     assert sum(n for (_, what), n in seen.outcomes.items() if what == "read") > FEW / 10, "all was spoilt"
 
 
 def test_a_number_always_gives_the_same_file():
-    assert len(sources()) == 12
-    assert [mutated(n) for n in range(60)] == [mutated(n) for n in range(60)]
-    assert len({mutated(n)[2] for n in range(600)}) > 590
+    assert len(sound_files()) == 12
+    assert [mutated_file(n) for n in range(60)] == [mutated_file(n) for n in range(60)]
+    assert len({mutated_file(n)[2] for n in range(600)}) > 590
 
 
-@pytest.mark.parametrize("kind", sources())
+@pytest.mark.parametrize("kind", sound_files())
 def test_what_is_spoilt_was_sound(kind, tmp_path):
     """Every source file is read, in its own number of channels."""
-    for ending, data in sources()[kind]:
+    for ending, data in sound_files()[kind]:
         path = tmp_path / f"x{ending}"
         path.write_bytes(data)
         kinds = [as_read(path, channels) for channels in (3, 1, 4, 5, 6)]
@@ -50,7 +50,7 @@ def test_what_is_spoilt_was_sound(kind, tmp_path):
 def as_read(path, channels):
     """Return the size of a picture, None if it cannot be had in so many channels."""
     try:
-        return open_image(fuzz.inside(path), channels).size
+        return open_image(fuzz.image_path(path), channels).size
     except DataError as problem:
         if "channels" not in str(problem):
             raise
@@ -64,11 +64,11 @@ def escapes(path, channels):
 def two_lines(path, channels):
     problem = DataError("image", path, "cannot be read", "delete it")
     problem.__class__ = type("Careless", (DataError,), {"__str__": lambda self: f"{path}: it\nbroke; sorry"})
-    fuzz.one_line(problem, path)
+    fuzz.check_error_line(problem, path)
 
 
 def unnamed(path, channels):
-    fuzz.one_line(DataError("image", "somewhere", "cannot be read", "delete it"), path)
+    fuzz.check_error_line(DataError("image", "somewhere", "cannot be read", "delete it"), path)
 
 
 def crashes(path, channels):
@@ -86,7 +86,7 @@ def exits(path, channels):
 
 
 def fills(path, channels):
-    return "read" if np.ones((fuzz.MEMORY + 50) << 17).all() else "refused"
+    return "read" if np.ones((fuzz.MAX_MEMORY_MB + 50) << 17).all() else "refused"
 
 
 BROKEN = [(escapes, "IndexError: list index out of range"), (two_lines, "AssertionError: the error is: "),
@@ -100,27 +100,27 @@ def test_a_broken_reader_is_found_out_and_the_file_kept(reader, said, tmp_path, 
     """One that is broken for one picture only: the others are still read, and the file is made again by its number."""
 
     def broken(path, channels):
-        return reader(path, channels) if f"/{ZERO + 5}." in path else fuzz.read(path, channels)
+        return reader(path, channels) if f"/{ZERO + 5}." in path else fuzz.read_image(path, channels)
 
-    seen = found(tmp_path, broken, seconds=0.1 if reader is spins else fuzz.SECONDS)
+    seen = found(tmp_path, broken, seconds=0.1 if reader is spins else fuzz.CPU_LIMIT_S)
     assert [number for number, _ in seen.bad] == [ZERO + 5]
     assert seen.bad[0][1].startswith(said)
     assert sum(seen.outcomes.values()) == 12
-    _, ending, data = mutated(ZERO + 5)
+    _, ending, data = mutated_file(ZERO + 5)
     assert (tmp_path / "kept" / f"{ZERO + 5}{ending}").read_bytes() == data
     assert f"python tests/fuzz/fuzz.py --only {ZERO + 5}" in capsys.readouterr().out
 
 
 def test_memory_that_is_never_given_back_shows(tmp_path, monkeypatch):
-    monkeypatch.setattr(fuzz, "WARM", 6)
+    monkeypatch.setattr(fuzz, "WARMUP_IMAGES", 6)
     kept = []
 
     def leaky(path, channels):
         kept.append(np.ones(10 << 17))
         return "read"
 
-    assert 40 <= found(tmp_path, leaky).growth <= 80
-    assert found(tmp_path, lambda path, channels: "read").growth < 10
+    assert 40 <= found(tmp_path, leaky).growth_mb <= 80
+    assert found(tmp_path, lambda path, channels: "read").growth_mb < 10
 
 
 def test_the_command_says_what_it_found(tmp_path, monkeypatch, capsys):
@@ -128,7 +128,7 @@ def test_the_command_says_what_it_found(tmp_path, monkeypatch, capsys):
     assert fuzz.main() == 0
     out = capsys.readouterr().out
     assert "24 pictures from 0 on: 0 bad" in out and not (tmp_path / "kept").exists()
-    monkeypatch.setattr(fuzz, "read", escapes)
-    monkeypatch.setattr(fuzz.fuzz, "__defaults__", (escapes, fuzz.SECONDS))
+    monkeypatch.setattr(fuzz, "read_image", escapes)
+    monkeypatch.setattr(fuzz.fuzz, "__defaults__", (escapes, fuzz.CPU_LIMIT_S))
     assert fuzz.main() == 1
     assert "24 bad" in capsys.readouterr().out

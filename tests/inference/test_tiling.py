@@ -10,9 +10,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from inference.receptive_field import Field, field
-from inference.tile_norm import Core, Moments
-from inference.tiling import Tiled, put, spans
+from inference.receptive_field import ReceptiveField, receptive_field
+from inference.tile_norm import TileCore, TileNormStats
+from inference.tiling import TiledForward, add_tile, tile_spans
 from networks import generator
 from networks.architectures.resnet import Resnet
 from networks.architectures.unet import Unet
@@ -44,10 +44,10 @@ def resnet(norm="instance", **changed):
 
 
 def tiled(net, x, tile, overlap=None, shared=True):
-    seen = field(net)
+    seen = receptive_field(net)
     size = tile if isinstance(tile, Size) else Size(tile, tile)
     with torch.inference_mode():
-        return Tiled(net, size, int(np.ceil(seen.radius)) if overlap is None else overlap, seen, shared)(x)
+        return TiledForward(net, size, int(np.ceil(seen.radius)) if overlap is None else overlap, seen, shared)(x)
 
 
 def whole(net, x):
@@ -64,7 +64,7 @@ def whole(net, x):
 )
 def test_tiles_cover_a_side_and_share_it_evenly(tile, overlap, grain, ramp):
     for side in range(grain, 12 * tile, grain * (29 if grain == 1 else 3)):
-        found = spans(side, tile, overlap, grain, ramp * overlap)
+        found = tile_spans(side, tile, overlap, grain, ramp * overlap)
         assert (found[0].first, found[-1].last) == (0, side)
         assert (found[0].start, found[-1].stop) == (0, side)
         assert all(a.last == b.first for a, b in pairwise(found))
@@ -75,9 +75,9 @@ def test_tiles_cover_a_side_and_share_it_evenly(tile, overlap, grain, ramp):
             assert all(s.start % grain == 0 for s in found)
         assert len(found) <= 1 + -(-side // max((tile - 2 * overlap) // grain * grain, 1)) or grain > tile - 2 * overlap
         out = torch.zeros(1, 1, side, 1)
-        column = spans(1, 1, 0, 1, 0)[0]
+        column = tile_spans(1, 1, 0, 1, 0)[0]
         for span in found:
-            put(out, torch.ones(1, 1, span.stop - span.start, 1), span, column, 0, 0)
+            add_tile(out, torch.ones(1, 1, span.stop - span.start, 1), span, column, 0, 0)
         assert torch.allclose(out, torch.ones(()), atol=1e-6), "shares add up to one"
 
 
@@ -85,20 +85,20 @@ def test_cores_count_every_activation_once_at_every_scale():
     side, grain = 96, 8
     for scale in (1, 2, 4, 8):
         counted = torch.zeros(1, 1, side // scale, 1)
-        for s in spans(side, 40, 9, grain, 0):
+        for s in tile_spans(side, 40, 9, grain, 0):
             view = counted[:, :, s.start // scale : s.stop // scale]
-            Core((s.first - s.start, s.last - s.start, s.stop - s.start), (0, 1, 1)).of(view).add_(1)
+            TileCore((s.first - s.start, s.last - s.start, s.stop - s.start), (0, 1, 1)).crop(view).add_(1)
         assert counted.eq(1).all()
 
 
 def test_moments_met_in_parts_are_those_of_the_whole():
     x = torch.randn(2, 6, 9, 7, dtype=torch.float64) * 3 + 100
-    met = Moments()
+    met = TileNormStats()
     for part in x.split([1, 0, 3, 5], 2):
         met.add(part)
     ways = {"instance_norm": (1, (2, 3)), "batch_norm": (1, (0, 2, 3)), "group_norm": (3, None)}
     for name, (groups, dims) in ways.items():
-        mean, var = met.over(name, groups)
+        mean, var = met.mean_and_var(name, groups)
         if dims is None:
             parts = x.reshape(2, 3, -1)
             expected = [v.repeat_interleave(2, 1) for v in (parts.mean(2), parts.var(2, correction=0))]
@@ -133,7 +133,7 @@ def test_the_radius_of_a_resnet_is_what_its_gradients_reach(blocks, resize_conv)
         if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.uniform_(m.weight, 0.1, 1)  # nothing cancels, no unit is off
             m.weight.data /= m.weight.abs().sum() / 4
-    measured, (radius, multiple) = reach(net, 112), field(net)
+    measured, (radius, multiple) = reach(net, 112), receptive_field(net)
     assert measured <= radius <= measured + 4
     assert multiple == 4
 
@@ -144,17 +144,17 @@ def test_the_field_of_networks_by_name_and_of_plugins():
 
     def of(netG):
         o.netG = netG
-        return field(generator(o, 3, 3))
+        return receptive_field(generator(o, 3, 3))
 
-    assert of("resnet_9blocks") == Field(84, 4)
-    assert of("unet_256") == Field(765, 256)
-    assert of("unet_32") == Field(93, 32)
+    assert of("resnet_9blocks") == ReceptiveField(84, 4)
+    assert of("unet_256") == ReceptiveField(765, 256)
+    assert of("unet_32") == ReceptiveField(93, 32)
     odd = nn.Sequential(
         nn.Conv2d(3, 4, 5, padding=4, dilation=2), nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear")
     )
-    assert field(odd) == Field(4 + 0.5 + 2, 2)
-    assert field(nn.Conv2d(3, 3, 4)) is None, "another size than its input's"
-    assert field(nn.Linear(3, 3)) is None
+    assert receptive_field(odd) == ReceptiveField(4 + 0.5 + 2, 2)
+    assert receptive_field(nn.Conv2d(3, 3, 4)) is None, "another size than its input's"
+    assert receptive_field(nn.Linear(3, 3)) is None
 
 
 class Looks(nn.Conv2d):
@@ -171,14 +171,14 @@ class Looks(nn.Conv2d):
 def test_a_network_that_needs_values_is_tried_with_some():
     net = Looks()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    assert field(net) == Field(float("inf"), 1)
+    assert receptive_field(net) == ReceptiveField(float("inf"), 1)
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
 def test_looking_changes_no_statistics_and_no_draws():
     net = resnet("batch").train()
     before, state = {k: v.clone() for k, v in net.state_dict().items()}, torch.get_rng_state()
-    field(net)
+    receptive_field(net)
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -269,10 +269,10 @@ def test_where_tiles_differ_they_fade_into_each_other():
 
 def seam(net, x, tile, overlap, shared):
     """Energy of differences across the borders of tiles over that at other places of one period, rows and columns."""
-    seen, made, (energy, others) = field(net), tiled(net, x, tile, overlap, shared), ([], [])
+    seen, made, (energy, others) = receptive_field(net), tiled(net, x, tile, overlap, shared), ([], [])
     for dim in (2, 3):
         steps = made.diff(dim=dim).square().mean([d for d in range(4) if d != dim])
-        edges = {s.first - 1 for s in spans(x.shape[dim], tile, overlap, seen.multiple, overlap)[1:]}
+        edges = {s.first - 1 for s in tile_spans(x.shape[dim], tile, overlap, seen.multiple, overlap)[1:]}
         energy += [steps[edge].item() for edge in edges]
         others += [steps[n].item() for n in range(31, len(steps), 32) if n not in edges]
     return np.mean(energy) / np.mean(others), np.std(others) / np.mean(others) / len(energy) ** 0.5

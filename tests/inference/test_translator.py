@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from inference import translator
-from inference.translator import Translator, gathered
-from pages.async_writer import Writer
+from inference.translator import Translator, batch_groups
+from pages.async_writer import AsyncWriter
 from tests.support.runs import SMALL
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ class Model(torch.nn.Module):
         return out | {"fake_B": self.last}
 
 
-WAYS = ("side_by_side", "together", "__call__")
+WAYS = ("translate_parallel", "translate_batched", "__call__")
 
 
 def run(model, sizes, way="__call__", **flags):
@@ -75,7 +75,7 @@ def test_pictures_come_in_order_as_one_at_a_time_makes_them(way):
     assert [path for path, _ in made] == [f"{n}.png" for n in range(43)]
     assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(made, expected, strict=True))
     # the first at once, one for the trial, which is a batch, and then each once
-    assert several.numbers == ([1, 1, 16, 16, 16, 7, 1, 2] if way == "together" else [1] * 43)
+    assert several.numbers == ([1, 1, 16, 16, 16, 7, 1, 2] if way == "translate_batched" else [1] * 43)
     assert alone.numbers == [1] * 43
 
 
@@ -91,7 +91,7 @@ def test_each_picture_side_by_side_has_a_thread_and_a_model(monkeypatch):
             both.wait()
         return x
 
-    made = run(Model(wait), [8] * 9, "side_by_side")
+    made = run(Model(wait), [8] * 9, "translate_parallel")
     assert [path for path, _ in made] == [f"{n}.png" for n in range(9)]
     assert len({name for name, _ in names}) == 2 and {threads for _, threads in names} == {1}
     assert torch.get_num_threads() == 2
@@ -138,21 +138,21 @@ def test_an_error_follows_the_pictures_before_it_in_every_way(way):
 
 
 def test_a_model_that_cannot_be_copied_goes_one_by_one():
-    assert len(translator.copies_of(torch.nn.Conv2d(1, 1, 1), 2)) == 2
+    assert len(translator.shared_copies(torch.nn.Conv2d(1, 1, 1), 2)) == 2
     bare = torch.nn.Conv2d(1, 1, 1)
     bare.lock = threading.Lock()
-    assert translator.copies_of(bare, 2) == []
+    assert translator.shared_copies(bare, 2) == []
 
 
 def test_only_small_pictures_go_together():
-    groups = gathered(batches([256] * 9 + [600, 600]), translator.TOGETHER)
+    groups = batch_groups(batches([256] * 9 + [600, 600]), translator.MAX_BATCH_PIXELS)
     assert [len(group) for group in groups] == [1, 4, 4, 1, 1]
 
 
 def test_an_error_comes_after_the_pictures_before_it():
     seen = []
     with pytest.raises(ValueError, match="broken"):
-        seen.extend(len(group) for group in gathered(batches([8] * 9, broken=5), translator.TOGETHER))
+        seen.extend(len(group) for group in batch_groups(batches([8] * 9, broken=5), translator.MAX_BATCH_PIXELS))
     assert seen == [1, 4]
 
 
@@ -165,16 +165,16 @@ def test_calls_end_in_order_and_a_bounded_number_wait():
         begun.release()
         return n
 
-    with Writer(room=3) as writer:
+    with AsyncWriter(max_weight=3) as writer:
         for n in range(3):
-            writer.put(1, lambda n=n: make(n), heard.append)
+            writer.submit(1, lambda n=n: make(n), heard.append)
         assert heard == []
-        assert len(writer.waiting) == 3
+        assert len(writer.pending) == 3
         threading.Timer(0, gate.set).start()
-        writer.put(1, lambda: make(3), heard.append)  # waits until there is room
+        writer.submit(1, lambda: make(3), heard.append)  # waits until there is room
         assert heard[0] == 0
-        assert len(writer.waiting) <= 3
-        writer.put(9, lambda: here.append(threading.current_thread()), lambda _: heard.append("large"))
+        assert len(writer.pending) <= 3
+        writer.submit(9, lambda: here.append(threading.current_thread()), lambda _: heard.append("large"))
         assert here == [threading.main_thread()]
     assert heard == [0, 1, 2, 3, "large"]
 
@@ -190,9 +190,9 @@ def test_no_thread_or_call_outlives_an_interrupt_or_error(ending):
         made.append(n)
 
     def work():
-        with Writer(room=100) as writer:
+        with AsyncWriter(max_weight=100) as writer:
             for n in range(50):
-                writer.put(1, lambda n=n: make(n), lambda _: None)
+                writer.submit(1, lambda n=n: make(n), lambda _: None)
             gate.set()
             if ending is KeyboardInterrupt:
                 raise KeyboardInterrupt
@@ -220,8 +220,8 @@ def trained(command, tmp_path):
 
 def test_results_of_pictures_together_are_those_of_one_at_a_time(command, trained, tmp_path, monkeypatch):
     told, files = [], []
-    for results, pixels in (("several", translator.TOGETHER), ("alone", 0)):
-        monkeypatch.setattr(translator, "TOGETHER", pixels)
+    for results, pixels in (("several", translator.MAX_BATCH_PIXELS), ("alone", 0)):
+        monkeypatch.setattr(translator, "MAX_BATCH_PIXELS", pixels)
         done = command("test", "--dataroot", trained, "--name", "run", "--results_dir", tmp_path / results)
         assert done.code == 0, done.err
         told.append(done.out.replace(results, ""))

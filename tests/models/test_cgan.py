@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from data.base import Spec
-from inference.sampling import Request, generate
+from inference.sampling import Request, sample_sheets
 from registry.lookup import find
 from tests.support.images import picture
 from tests.support.runs import options
@@ -174,23 +174,23 @@ def test_steps_stay_finite(command, labelled, gan_mode, cond):
 def test_equal_requests_give_equal_sheets_between_their_latents():
     one = model().eval()
     request = Request("interpolation", ("dog", "bird"), 10, seed=3)
-    first, again = generate(one, request), generate(one, request)
+    first, again = sample_sheets(one, request), sample_sheets(one, request)
     assert list(first) == ["dog", "bird"]
     assert all(np.array_equal(a, b) for name in first for a, b in zip(first[name], again[name], strict=True))
     assert not np.array_equal(first["dog"][0], first["dog"][-1])
-    samples = generate(one, Request("per_class", ("dog",), 10, seed=3))["dog"]
+    samples = sample_sheets(one, Request("per_class", ("dog",), 10, seed=3))["dog"]
     assert np.array_equal(first["dog"][0], samples[0])
     assert np.array_equal(first["dog"][-1], samples[-1])
-    other = generate(one, Request("interpolation", ("dog", "bird"), 10, seed=4))
+    other = sample_sheets(one, Request("interpolation", ("dog", "bird"), 10, seed=4))
     assert not np.array_equal(first["dog"][0], other["dog"][0])
 
 
 def test_a_picture_depends_on_seed_class_and_number_alone():
     """Not on what else is asked for: the training page's grid shows what test.py gives."""
     one = model().eval()
-    many = generate(one, Request("per_class", CLASSES, 70, seed=3))
-    few = generate(one, Request("per_class", ("dog",), 2, seed=3))["dog"]
-    row = generate(one, Request("grid", ("cat", "dog"), 2, seed=3))["grid"]
+    many = sample_sheets(one, Request("per_class", CLASSES, 70, seed=3))
+    few = sample_sheets(one, Request("per_class", ("dog",), 2, seed=3))["dog"]
+    row = sample_sheets(one, Request("grid", ("cat", "dog"), 2, seed=3))["grid"]
     for n in range(2):  # as far as sums in batches of other sizes are equal
         assert abs(many["dog"][n].astype(int) - few[n]).max() <= 1
         assert abs(many["dog"][n].astype(int) - row[2 + n]).max() <= 1

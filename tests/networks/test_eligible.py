@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from inference.receptive_field import field
+from inference.receptive_field import receptive_field
 from networks.architectures.resnet import Resnet
 from networks.cpu.narrow_conv import NarrowConv2d
 from networks.cpu.winograd_conv import WinogradConv2d
@@ -82,4 +82,4 @@ class Wanting(nn.Module):
 
 
 def test_how_far_a_network_sees_does_not_depend_on_the_way(net):
-    assert field(Wanting(net)) == field(net)
+    assert receptive_field(Wanting(net)) == receptive_field(net)

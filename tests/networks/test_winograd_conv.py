@@ -35,7 +35,7 @@ def found(conv, x, **how):
 def test_values_and_gradients_are_those_of_a_plain_convolution(always_halved, side, bias, padding, height):
     ours, plain = pair(5, 6, side, bias=bias, padding=padding)
     x = torch.randn(2, 5, height, 9, dtype=torch.double)
-    assert ours.pays(x)
+    assert ours.uses_winograd(x)
     for a, b in zip(found(ours, x), found(plain, x), strict=True):
         assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
 
@@ -71,7 +71,7 @@ def test_rounding_is_at_most_thrice_a_plain_convolutions(side):
     exact = found(plain, x.double())
     near, off = ([(got - true).abs().mean() for got, true in zip(found(conv.float(), x), exact, strict=True)]
                  for conv in (plain, ours))  # fmt: skip
-    assert ours.pays(x) and off[1] != near[1]
+    assert ours.uses_winograd(x) and off[1] != near[1]
     assert all(ours_off < 3 * plain_off for ours_off, plain_off in zip(off, near, strict=True))
 
 
@@ -102,8 +102,8 @@ LARGE = torch.randn(1, 128, 64, 64)
 )  # fmt: skip
 def test_the_halved_way_is_taken_where_it_pays(monkeypatch, conv, x, halved):
     groups = []
-    real = winograd_conv._Convolution.apply
-    monkeypatch.setattr(winograd_conv._Convolution, "apply", lambda *given: groups.append(6) or real(*given))
+    real = winograd_conv._WinogradFunction.apply
+    monkeypatch.setattr(winograd_conv._WinogradFunction, "apply", lambda *given: groups.append(6) or real(*given))
     with torch.no_grad():
         made = conv(x)
         plain = nn.Conv2d.forward(conv, x)
@@ -148,11 +148,11 @@ def test_weights_changed_before_the_backward_pass_are_an_error(always_halved):
 
 
 def test_networks_for_16_bits_and_counted_ones_do_it_plainly(monkeypatch):
-    monkeypatch.setattr(winograd_conv._Convolution, "apply", None)
+    monkeypatch.setattr(winograd_conv._WinogradFunction, "apply", None)
     conv = WinogradConv2d(128, 128, 3)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert conv(LARGE).dtype is torch.bfloat16
-    assert not WinogradConv2d(128, 128, 3).bfloat16().pays(LARGE.bfloat16())
+    assert not WinogradConv2d(128, 128, 3).bfloat16().uses_winograd(LARGE.bfloat16())
     assert conv.to("meta")(LARGE.to("meta")).shape == (1, 128, 62, 62)
 
 
@@ -180,13 +180,13 @@ def test_a_generator_trains_as_with_plain_ones(monkeypatch, batch):
     """Its residual blocks have 64 channels of 32x32: as if that were enough."""
     torch.manual_seed(0)
     net, x = Resnet(3, 3, 2, 16).double(), torch.rand(batch, 3, 128, 128, dtype=torch.double)
-    monkeypatch.setattr(winograd_conv, "WORK", 1)
+    monkeypatch.setattr(winograd_conv, "MIN_MULTIPLICATIONS", 1)
     times = []
-    real = winograd_conv._Convolution.apply
-    monkeypatch.setattr(winograd_conv._Convolution, "apply", lambda *given: times.append(1) or real(*given))
+    real = winograd_conv._WinogradFunction.apply
+    monkeypatch.setattr(winograd_conv._WinogradFunction, "apply", lambda *given: times.append(1) or real(*given))
     ours = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
     assert len(times) == 4
-    monkeypatch.setattr(winograd_conv, "CHANNELS", 65)
+    monkeypatch.setattr(winograd_conv, "MIN_CHANNELS", 65)
     plain = torch.autograd.grad(net(x).square().mean(), list(net.parameters()))
     assert len(times) == 4
     assert all(torch.allclose(a, b, rtol=1e-7, atol=1e-12) for a, b in zip(ours, plain, strict=True))
@@ -195,6 +195,6 @@ def test_a_generator_trains_as_with_plain_ones(monkeypatch, batch):
 def test_compiled_it_is_the_same():
     conv = WinogradConv2d(64, 64, 3, padding=1).double()
     x = torch.randn(2, 64, 128, 64, dtype=torch.double)
-    assert conv.pays(x)
+    assert conv.uses_winograd(x)
     with torch.no_grad():
         assert torch.allclose(torch.compile(conv)(x), conv(x), rtol=1e-9, atol=1e-9)

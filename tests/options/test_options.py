@@ -11,7 +11,7 @@ import pytest
 
 from options import store
 from options.fields import Options
-from options.parse import BASE, flags_for, parse
+from options.parse import FLAG_CLASSES, flags_for, parse
 from registry import lookup
 from tests.support.runs import ROOT, options
 from util.errors import CheckpointError, OptionError
@@ -195,7 +195,7 @@ def test_help_and_list_import_no_torch(script, flag):
     modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert {"options", "argparse"} <= modules
     assert not modules & {"torch", "torchvision", "visdom"}
-    wanted = "\n".join(f"--{f.name} " for holder in BASE[script] for f in holder.__dataclass_fields__.values())
+    wanted = "\n".join(f"--{f.name} " for holder in FLAG_CLASSES[script] for f in holder.__dataclass_fields__.values())
     assert all(word in done.stdout + " " for word in (wanted.split("\n") if flag == "--help" else MODELS))
 
 
@@ -211,7 +211,7 @@ def test_help_groups_flags_by_owner_with_the_models_defaults(command):
     assert shown == {"norm": "batch", "netG": "unet_256", "dataset_mode": "aligned"}
 
 
-@pytest.mark.parametrize("kind", list(lookup.HOMES))
+@pytest.mark.parametrize("kind", list(lookup.PART_TABLES))
 def test_list_shows_every_name_of_every_kind_with_its_origin(command, kind):
     ended = command("train", "--list")
     assert ended.code == 0

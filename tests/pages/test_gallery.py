@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pages import gallery, rows
-from pages.gallery import ROWS_END, ROWS_HEAD, Book, write_tiles
+from pages.gallery import ROWS_JS_PREFIX, ROWS_JS_SUFFIX, PagedGallery, write_tiles
 from pages.rows import Picture
 from tests.support.galleries import LABELS, METRICS, check_gallery, make_book, opened, search, until
 from tests.support.runs import ROOT
@@ -211,7 +211,7 @@ def test_figures_read_alike_in_both_languages(page):
               math.inf, -math.inf, math.nan]  # fmt: skip
     for value in values:
         told = {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN" if math.isnan(value) else repr(value))
-        assert page.evaluate(f"brief({told})") == rows.brief(value)
+        assert page.evaluate(f"formatNumber({told})") == rows.format_number(value)
 
 
 # --- the viewer
@@ -364,7 +364,7 @@ def test_every_control_has_a_name(page):
 @pytest.mark.parametrize("name", [*gallery.SCRIPTS, "gallery.css"])
 def test_scripts_and_styles_keep_the_rules_of_the_house(name):
     """Short, opened by one sentence, no address of elsewhere, and no data ever read as HTML or as a program."""
-    text = (ROOT / "pages" / name).read_text(encoding="utf-8")
+    text = (ROOT / "pages" / "assets" / name).read_text(encoding="utf-8")
     first = text.partition("\n")[0].removeprefix("// ").removeprefix("/* ").removesuffix(" */")
     assert len(text.splitlines()) < 400 and first.endswith(".") and ". " not in first
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|Function\(|fetch\(|https?:", text)
@@ -376,7 +376,7 @@ def test_scripts_and_styles_keep_the_rules_of_the_house(name):
 def test_pages_can_be_read_while_rows_are_added(tmp_path):
     """With links that all lead somewhere; a page lags behind by at most half of its rows."""
     (tmp_path / "images").mkdir()
-    book = Book(tmp_path, "t", "<h1>t</h1>", METRICS)
+    book = PagedGallery(tmp_path, "t", "<h1>t</h1>", METRICS)
     for i in range(250):
         shown = [Picture(label, f"_{label}.png", *save(tmp_path / "images" / f"{i}_{label}.png", i, label))
                  for label in LABELS]  # fmt: skip
@@ -386,7 +386,7 @@ def test_pages_can_be_read_while_rows_are_added(tmp_path):
             listed = [int(name) for page in pages.values() for name in page.headings]
             assert listed == list(range(len(listed))) and (i + 1) / 2 < len(listed) <= i + 1
     text = (tmp_path / "rows.js").read_text()
-    table = json.loads(text.removeprefix(ROWS_HEAD).removesuffix(ROWS_END))
+    table = json.loads(text.removeprefix(ROWS_JS_PREFIX).removesuffix(ROWS_JS_SUFFIX))
     assert len(table["rows"]) == 200
 
 
@@ -400,7 +400,7 @@ def test_the_cost_of_a_row_does_not_grow(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "replace_text", lambda path, text, errors="": written.append((path.name, len(text))))
     for count in (1000, 4000):
         written.clear()
-        book = Book(tmp_path, "t", "")
+        book = PagedGallery(tmp_path, "t", "")
         for i in range(count):
             book.add(f"{i:05d}", fake(i))
         book.close()
@@ -412,7 +412,7 @@ def test_the_cost_of_a_row_does_not_grow(tmp_path, monkeypatch):
 
 def test_pages_stay_small_whatever_their_names(tmp_path):
     for names, labels in (("é" * 100, LABELS), ("<&>" * 60, [f"{'&' * 35}{i}" for i in range(30)])):
-        book = Book(tmp_path, "t", "")
+        book = PagedGallery(tmp_path, "t", "")
         for i in range(120):
             book.add(f"{names}{i}", [Picture(label, f"_{label}.png", 9, 9) for label in labels])
         book.close()
@@ -423,7 +423,7 @@ def test_pages_stay_small_whatever_their_names(tmp_path):
 def test_pages_of_an_earlier_longer_book_are_removed(tmp_path):
     for count, pages in ((250, 3), (20, 1)):
         (tmp_path / "index_notes.html").write_text("mine")
-        book = Book(tmp_path, "t", "")
+        book = PagedGallery(tmp_path, "t", "")
         for i in range(count):
             book.add(str(i), fake(i))
         book.close()
@@ -434,7 +434,7 @@ def test_pages_of_an_earlier_longer_book_are_removed(tmp_path):
 def test_ten_thousand_rows_can_be_searched_and_ordered(browser, tmp_path, record_property):
     """Every page below 1 MB; the first opens with its pictures, and all rows can be searched and ordered."""
     (tmp_path / "images").mkdir()
-    book = Book(tmp_path, "t", "<h1>t</h1>", METRICS)
+    book = PagedGallery(tmp_path, "t", "<h1>t</h1>", METRICS)
     first = tmp_path / "images" / "one.png"
     save(first, 0, "fake_B")
     for i in range(10_000):
@@ -472,4 +472,4 @@ def test_pages_of_single_pictures_are_small_and_can_be_walked(browser, tmp_path)
 def test_only_the_better_figure_is_marked_best():
     cases = [([1, 2], "lower", 0), ([1, 2], "higher", 1), ([1, 2], "", -1), ([2, 2], "lower", -1), ([1], "lower", -1),
              ([math.nan, 2], "lower", -1), ([math.nan, 2, 3], "higher", 2), ([math.inf, 3], "higher", 0)]  # fmt: skip
-    assert [rows.best_of(values, better) for values, better, _ in cases] == [place for *_, place in cases]
+    assert [rows.best_index(values, better) for values, better, _ in cases] == [place for *_, place in cases]

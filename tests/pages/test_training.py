@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from displays.curves import LIMIT, Curves
+from displays.curves import MAX_POINTS, Curves
 from displays.html import History, Html
 from tests.support.images import picture
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO, TRAINABLE, Page, history, run_in, weights
-from util.progress import Position
+from util.progress import Progress
 
 TINY = [*SMALL, *DEMO, "--netG", "resnet_4blocks", "--print_freq", 1, "--name", "run"]
 
@@ -29,9 +29,9 @@ def test_thinned_curves_keep_mean_order_and_ends(number):
     values, curves = list(np.random.default_rng(number).uniform(-10, 10, number)), Curves()
     for i, value in enumerate(values):
         curves.add(float(i), {"G": value})
-    told = curves.plain()
+    told = curves.to_json()
     x, y = told["x"], told["lines"]["G"]
-    assert len(x) == len(y) <= LIMIT and x == sorted(x)
+    assert len(x) == len(y) <= MAX_POINTS and x == sorted(x)
     assert x[0] <= curves.stride and x[-1] >= len(values) - 1 - curves.stride
     whole = len(values) // curves.stride * curves.stride
     assert np.mean(y[: whole // curves.stride]) == pytest.approx(np.mean(values[:whole]), abs=1e-4)
@@ -41,8 +41,8 @@ def test_a_loss_that_begins_late_or_is_no_number_leaves_gaps():
     curves = Curves()
     for x, values in enumerate([{"G": 1.0}, {"G": math.nan, "D": 2.0}, {"G": None, "D": math.inf}]):
         curves.add(float(x), values)
-    assert curves.plain() == {"x": [0, 1, 2], "lines": {"G": [1.0, None, None], "D": [None, 2.0, None]}}
-    json.dumps(curves.plain(), allow_nan=False)
+    assert curves.to_json() == {"x": [0, 1, 2], "lines": {"G": [1.0, None, None], "D": [None, 2.0, None]}}
+    json.dumps(curves.to_json(), allow_nan=False)
 
 
 # --- which pictures there are
@@ -83,7 +83,7 @@ def a_thousand_epochs(folder, name="run", label="fake_B"):
     """A page of 1,000 epochs of ten steps with twelve losses, of which the last one was written."""
     sink = Html(options(name=name), folder)
     sink._write = lambda at, state="training": None  # every update costs the same; here only the last one counts
-    at = Position(epoch_size=10, last_epoch=1000)
+    at = Progress(epoch_size=10, last_epoch=1000)
     for epoch in range(1, 1001):
         at.epoch, at.seen = epoch, 0
         for _ in range(10):
@@ -91,7 +91,7 @@ def a_thousand_epochs(folder, name="run", label="fake_B"):
             sink.losses(at, {f"loss_{i}": 1 / at.step + i for i in range(12)})
         sink.history.add_row(epoch, ["real_A", label, "real_B"], False)
         if epoch % 20 == 0:
-            sink.history.sampled.append(epoch)
+            sink.history.sample_epochs.append(epoch)
             sink.history.add_sample(epoch, label)
     sink.history.sizes = {name: [64, 48] for name in ("real_A", label, "real_B")}
     sink.history.files = [f"picture {i}.png" for i in range(8)]
@@ -198,9 +198,9 @@ def test_long_runs_keep_about_fifty_epochs_of_samples():
 
     shown = SimpleNamespace(seed=0, sample_epoch_freq=10)
     preview = Preview(shown, Model(), (), None, [{"path_A": ["a"]}])
-    preview._translated = lambda batch: {}
+    preview._translate = lambda batch: {}
     for last in (1, 7, 50, 51, 200, 999):
-        drawn = [e for e in range(1, last + 1) if preview.samples(Position(epoch=e, last_epoch=last))]
+        drawn = [e for e in range(1, last + 1) if preview.samples(Progress(epoch=e, last_epoch=last))]
         assert drawn[0] == 1 and drawn[-1] == last and (len(drawn) == last if last <= 50 else 25 < len(drawn) <= 52)
 
 
@@ -390,7 +390,7 @@ def test_rows_that_come_do_not_move_what_is_read(browser, tmp_path):
     for more in (1, 2, 3):
         told["rows"][0][1] = 1000 + more
         script.write_text(f"ganvas.take({json.dumps(told | {'updated': told['updated'] + more})});\n")
-        page.evaluate("ask()")
+        page.evaluate("requestHistory()")
         page.wait_for_selector(f"#rows section[data-epoch='{1000 + more}']", state="attached")
         assert abs(old.bounding_box()["y"] - before) < 2
     page.close()

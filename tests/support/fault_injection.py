@@ -22,13 +22,13 @@ def announce(*, start: bool = False, saves: bool = False, patience: float | None
     from training import run
 
     if start:
-        end_at_once = signals.end_at_once
+        raise_on_signals = signals.raise_on_signals
 
         def announced() -> None:
-            end_at_once()
+            raise_on_signals()
             os.write(1, STARTED.encode())
 
-        signals.end_at_once = announced
+        signals.raise_on_signals = announced
     if saves:
         save = run.Run.save
 
@@ -38,7 +38,7 @@ def announce(*, start: bool = False, saves: bool = False, patience: float | None
 
         run.Run.save = saying
     if patience is not None:
-        signals.PATIENCE = patience
+        signals.BATCH_TIMEOUT_S = patience
 
 
 def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: int = errno.EIO) -> None:
@@ -47,7 +47,7 @@ def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: 
     Calls are opens, writes, closes, fsyncs, renames, removals and the folder's handle. Each is noted in `journal`, one
     JSON list a line, before it is done. at 0: only the journal.
     """
-    from serialization import checkpoint
+    from serialization import atomic_save
     from training import run
 
     calls = {"saves": 0, "seen": 0, "armed": False}
@@ -81,7 +81,7 @@ def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: 
         reached("open", path)
         return io.BufferedWriter(Counted(path, "w"))  # as open() makes it
 
-    checkpoint.open = counted_open
+    atomic_save.open = counted_open
     fsync, replace, unlink = os.fsync, os.replace, os.unlink
     os.fsync = lambda handle: (reached("fsync", os.readlink(f"/proc/self/fd/{handle}")), fsync(handle))[1]
     os.replace = lambda old, new: (reached("replace", old, new), _keep(new, journal), replace(old, new))[2]

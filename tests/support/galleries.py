@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from pages.gallery import Book
+from pages.gallery import PagedGallery
 from pages.rows import Column, Picture
 
 
@@ -118,7 +118,7 @@ LABELS = ("real_A", "fake_B", "real_B")
 def make_book(folder: Path, names, save, labels=LABELS, figures=lambda i: [0.1 + i, 30 - i], columns=METRICS, width=64):
     """Write a gallery of three labels a row; save(path, row, label) writes each picture and returns its size."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    book = Book(folder, "A title", "<h1>A title</h1>", columns, width)
+    book = PagedGallery(folder, "A title", "<h1>A title</h1>", columns, width)
     for i, name in enumerate(names):
         made = [Picture(label, f"_{label}.png", *save(folder / "images" / f"{name}_{label}.png", i, label))
                 for label in labels]  # fmt: skip

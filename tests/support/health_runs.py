@@ -27,7 +27,7 @@ GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
 RECORDER = '''"""recorder: a display that keeps the measures of the fixed samples."""
 import json
 
-from util import health
+from displays import health_rules as health
 from displays.base import DISPLAYS, Sink
 
 
@@ -36,11 +36,11 @@ class Recorder(Sink):
         self.health, self.file = health.Health(o.gan_mode, o.dataset_mode), open(folder / "figures.jsonl", "w")
 
     def samples(self, at, samples):
-        self.health.samples(at.epoch, at.step, samples)
+        self.health.add_samples(at.epoch, at.step, samples)
         print(json.dumps(self.health.figures[-1]), file=self.file, flush=True)
 
     def sheets(self, at, sheets):
-        self.health.sheets(at.epoch, at.step, sheets)
+        self.health.add_sheets(at.epoch, at.step, sheets)
         print(json.dumps(self.health.figures[-1]), file=self.file, flush=True)
 
 

@@ -1,6 +1,7 @@
 """Real processes of train.py and test.py, forked from a server that has torch loaded: tens of milliseconds each."""
 
 import atexit
+import importlib
 import multiprocessing
 import os
 import runpy
@@ -116,6 +117,10 @@ def _child(words, cwd, env, pipes, before) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    # the script's folder and PYTHONPATH come first, as in a new interpreter; what the server has loaded stays loaded
+    given = [os.path.abspath(entry) for entry in env["PYTHONPATH"].split(os.pathsep)] if env.get("PYTHONPATH") else []
+    sys.path[:] = dict.fromkeys([str(ROOT), *given, *sys.path])
+    importlib.invalidate_caches()
     for number, end in enumerate(pipes):
         os.dup2(end.fileno(), number)
         end.close()

@@ -11,10 +11,11 @@ import torch
 
 import test as test_script
 import train
-from cli.main import guarded
+from cli.main import run_command
 from models.base import BaseModel
 from registry import discovery
-from registry.lookup import HOMES, entries, table
+from registry.kinds import PART_TABLES
+from registry.lookup import entries, table
 from tests.support.runs import Ended
 
 EVERY = {e.name: e.load() for e in entries("model")}
@@ -41,7 +42,7 @@ def plugin_files(folder, **sources):
     """A folder with plug-in files; what they added to this process's tables is gone afterwards."""
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(source)
-    tables = [table(kind) for kind in HOMES]
+    tables = [table(kind) for kind in PART_TABLES]
     kept = [(dict(t), dict(t.origins)) for t in tables]
     yield folder
     for t, (entries_before, origins) in zip(tables, kept, strict=True):
@@ -86,10 +87,10 @@ def run_in(folder, script, *argv):
     """Run train.py or test.py in this process and in a folder, for fixtures that outlive one test."""
     out, err = io.StringIO(), io.StringIO()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    discovery.forget()
+    discovery.clear()
     main = {"train": train.main, "test": test_script.main}[script]
     with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = guarded(main, [str(word) for word in argv])
+        code = run_command(main, [str(word) for word in argv])
     for number, handler in handlers.items():
         signal.signal(number, handler)
     return Ended(code, out.getvalue(), err.getvalue())

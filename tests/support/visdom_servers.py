@@ -280,4 +280,4 @@ def retry_at_once():
     """Ask a server that failed again after a tenth of a second; to be called in the process that trains."""
     from displays import visdom_sender
 
-    visdom_sender.RETRY = 0.1
+    visdom_sender.RETRY_DELAY_S = 0.1

@@ -45,7 +45,7 @@ class Layered(BaseModel):
 
 def test_operations_and_activations_are_those_of_the_layers():
     n, side = 2, 16
-    flops, kept = count_flops_and_activations(Layered().train(), {"A": torch.rand(n, 3, side, side)}, parts=1)
+    flops, kept = count_flops_and_activations(Layered().train(), {"A": torch.rand(n, 3, side, side)}, micro_batches=1)
     pixels = n * side * side
     first, second = 2 * pixels * 3 * 8 * 9, 2 * pixels * 8 * 3
     assert flops == 2 * first + 3 * second  # nobody needs the gradient of the input

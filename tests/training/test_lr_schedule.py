@@ -8,7 +8,7 @@ import torch
 
 from registry.lookup import entries
 from tests.support.runs import options
-from training.lr_schedule import share
+from training.lr_schedule import lr_factor
 from training.run import Run
 
 NAMES = [e.name for e in entries("lr_policy")]
@@ -16,7 +16,7 @@ NAMES = [e.name for e in entries("lr_policy")]
 
 def shares(policy, epochs, *flags, history=()):
     o = options("--lr_policy", policy, *map(str, flags))
-    return [share(epoch, o, list(history)[: epoch - 1]) for epoch in range(1, epochs + 1)]
+    return [lr_factor(epoch, o, list(history)[: epoch - 1]) for epoch in range(1, epochs + 1)]
 
 
 def test_linear_is_constant_and_then_falls_on_a_line():
@@ -92,8 +92,8 @@ def test_a_rate_is_a_function_of_the_epoch_and_the_past_alone(policy):
     """Asked in any order, and with figures of later epochs in the history, it is the same: resuming needs no memory."""
     o = options("--lr_policy", policy, "--n_epochs", "6", "--n_epochs_decay", "24")
     history = figures(3, 1)[:30]
-    forward = [share(epoch, o, history[: epoch - 1]) for epoch in range(1, 31)]
-    assert [share(epoch, o, history) for epoch in range(30, 0, -1)] == forward[::-1]
+    forward = [lr_factor(epoch, o, history[: epoch - 1]) for epoch in range(1, 31)]
+    assert [lr_factor(epoch, o, history) for epoch in range(30, 0, -1)] == forward[::-1]
 
 
 @pytest.mark.parametrize("policy", NAMES)
@@ -117,7 +117,7 @@ def test_a_run_sets_every_optimizer_to_the_epochs_rate(policy, tmp_path):
         fraction = run.begin_epoch()
         assert run.optimizers["D"].param_groups[0]["lr"] == pytest.approx(0.5 * fraction)
         rates.append(run.optimizers["G"].param_groups[0]["lr"])
-        run.means.add({"G": {"loss": 1.0}})
+        run.losses.add({"G": {"loss": 1.0}})
         run.end_epoch()
     expected = shares(policy, 7, *flags[2:], history=[1.0] * 7)
     assert rates == pytest.approx([0.25 * value for value in expected])
@@ -143,7 +143,7 @@ def test_plateau_follows_the_generators_mean_loss(tmp_path):
     for epoch in range(9):
         got.append(run.begin_epoch())
         for generator in (1.0, 3.0):  # level in the mean, while the discriminator's keeps falling
-            run.means.add({"D": {"D_real": 0.5**epoch}, "G": {"G_GAN": generator, "G_L1": 1.0}})
+            run.losses.add({"D": {"D_real": 0.5**epoch}, "G": {"G_GAN": generator, "G_L1": 1.0}})
         run.end_epoch()
     assert run.history == [3.0] * 9
     assert got == pytest.approx([1] * 7 + [0.2] * 2)

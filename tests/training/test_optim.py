@@ -10,7 +10,7 @@ import train
 from models.base import Phase
 from tests.support.runs import options
 from tests.support.training_runs import DEMO, TRAINABLE
-from training.optim import Gates, Optimizers, trainable
+from training.optim import Optimizers, TrainableParameters, trainable_parameters
 from util.errors import OptionError
 
 FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, amp="off")
@@ -182,18 +182,23 @@ def test_frozen_parameters_are_neither_optimised_nor_ever_opened():
     n = nets("G", "D")
     n.G.weight.requires_grad_(False)
     phases = [phase("D", n.D), phase("G", n.G)]
-    found, gates = Optimizers(phases, FLAGS), Gates(phases)
+    found, params = Optimizers(phases, FLAGS), TrainableParameters(phases)
     assert parameters(found["G"]) == {id(n.G.bias)}
-    for act in (gates.open_all, lambda: gates.open_only("D"), lambda: gates.open_only("G"), gates.open_all):
+    for act in (
+        params.set_all_trainable,
+        lambda: params.set_trainable("D"),
+        lambda: params.set_trainable("G"),
+        params.set_all_trainable,
+    ):
         act()
         assert not n.G.weight.requires_grad
     assert n.G.bias.requires_grad
-    assert [p is n.G.bias for p in trainable(n.G)] == [True]
+    assert [p is n.G.bias for p in trainable_parameters(n.G)] == [True]
 
 
 def test_gates_open_only_the_networks_of_a_phase():
     n = nets("G", "D", "E")
-    gates = Gates([phase("D", n.D), phase("G", n.G, n.E), phase("R1", n.D, every=4)])
+    params = TrainableParameters([phase("D", n.D), phase("G", n.G, n.E), phase("R1", n.D, every=4)])
 
     def opened():
         return {name for name in "GDE" if all(p.requires_grad for p in getattr(n, name).parameters())}
@@ -203,19 +208,19 @@ def test_gates_open_only_the_networks_of_a_phase():
 
     assert (opened(), shut()) == ({"G", "D", "E"}, set())
     for name, expected in (("D", {"D"}), ("G", {"G", "E"}), ("R1", {"D"})):
-        gates.open_only(name)
+        params.set_trainable(name)
         assert (opened(), shut()) == (expected, {"G", "D", "E"} - expected)
-    gates.open_all()
+    params.set_all_trainable()
     assert opened() == {"G", "D", "E"}
 
 
 def test_a_loss_behind_a_gate_reaches_no_other_network():
     """The generator's loss goes through D and leaves it without a gradient."""
     n = nets("G", "D")
-    gates = Gates([phase("D", n.D), phase("G", n.G)])
-    gates.open_all()
+    params = TrainableParameters([phase("D", n.D), phase("G", n.G)])
+    params.set_all_trainable()
     fake = n.G(torch.ones(1, 2))
-    gates.open_only("G")
+    params.set_trainable("G")
     n.D(fake).sum().backward()
     assert n.G.weight.grad is not None and n.D.weight.grad is None
 
@@ -225,9 +230,9 @@ def test_a_loss_behind_a_gate_reaches_no_other_network():
 
 def steps(phases, count=1):
     """The losses of so many training steps on one batch."""
-    found, gates = Optimizers(phases, FLAGS), Gates(phases)
+    found, params = Optimizers(phases, FLAGS), TrainableParameters(phases)
     batch = {"A": torch.ones(1, 2)}
-    return [train.train_step(lambda b: {"x": b["A"]}, phases, found, gates, batch, step)[1] for step in range(count)]
+    return [train.train_step(lambda b: {"x": b["A"]}, phases, found, params, batch, step)[1] for step in range(count)]
 
 
 def test_a_phase_runs_every_so_many_steps():

@@ -7,7 +7,7 @@ from torch import nn
 
 from models.base import BaseModel, Phase
 from networks import GANLoss, initialised
-from networks.architectures.dcgan import doublings
+from networks.architectures.dcgan import count_doublings
 from options.fields import option
 
 
@@ -32,7 +32,7 @@ class WGANGP(BaseModel):
 
     def __init__(self, o, spec):
         super().__init__()
-        self.o, times = o, doublings(spec.height)
+        self.o, times = o, count_doublings(spec.height)
         widths = [o.ngf * min(2**n, 8) for n in reversed(range(times))]
         ups = [nn.ConvTranspose2d(o.z_dim, widths[0], 4), nn.ReLU()]
         for before, after in zip(widths, [*widths[1:], spec.input_nc], strict=True):
