@@ -115,7 +115,7 @@ def _flag_text(name: str, value: Any) -> str:
 class InferableNetwork(nn.Module):
     """A network whose architecture can be read from its weights."""
 
-    def explain_mismatch(self, other_state: Weights) -> str:
+    def explain_misfit(self, other_state: Weights) -> str:
         """Return why weights do not fit, and the flags they were made with; "" where nothing is known."""
         return mismatch_text(self.state_dict(), other_state)
 

@@ -1,1 +1,1 @@
-"""The web pages that GANvas writes: their layout, scripts and styles."""
+"""The web pages that GANvas writes, with their layout, scripts and styles."""

@@ -1,4 +1,4 @@
-"""Threads that make files while the next ones are prepared, within bounded memory."""
+"""Write files in threads while the caller prepares the next ones, within bounded memory."""
 
 import os
 from collections import deque
@@ -6,15 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-MAX_WRITER_THREADS = 8  # at most: a disk has no use for more
+MAX_WRITER_THREADS = 8  # more threads do not make a disk faster
 
 
 class AsyncWriter:
-    """Calls made by threads, whose results are heard of here, in the order in which the calls were asked for.
+    """Run jobs in threads and handle their results in the calling thread, in the order of submission.
 
-    max_weight: what all calls that wait or run may weigh together; one that weighs more is made alone, by the caller.
-    As a context manager it waits for all of them, and after an error of theirs, or an interrupt, leaves out those
-    not begun.
+    max_weight: the limit for the total weight of queued and running jobs. A heavier job runs in the calling thread.
+    As a context manager, it waits for all jobs; after an error in a job, or an interrupt, it cancels those not started.
     """
 
     def __init__(self, max_weight: float):
@@ -23,7 +22,10 @@ class AsyncWriter:
         self.threads = ThreadPoolExecutor(min(MAX_WRITER_THREADS, os.cpu_count() or 1), "writer")
 
     def submit(self, weight: float, job: Callable[[], Any], on_done: Callable[[Any], None]) -> None:
-        """Have `job` called; then, here, at this or a later submit, `on_done` with what it returned or raised."""
+        """Run `job` in a thread; call `on_done` with its result in this thread, in this or a later call.
+
+        Raise here what an earlier job raised.
+        """
         while self.pending and (self.pending_weight + weight > self.max_weight or self.pending[0][0].done()):
             self._handle_oldest()
         if weight > self.max_weight:
@@ -33,7 +35,7 @@ class AsyncWriter:
             self.pending_weight += weight
 
     def finish(self) -> None:
-        """Wait until all calls are made."""
+        """Wait for all jobs and handle their results."""
         while self.pending:
             self._handle_oldest()
 
@@ -53,7 +55,7 @@ class AsyncWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if not self.has_failed and (kind is None or issubclass(kind, Exception)):
-                self.finish()  # what came before an error of another kind is still wanted
+                self.finish()  # earlier results are still wanted after an error of the caller
         finally:
             self.pending.clear()
             self.threads.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Results of several runs on one page: an input's row holds what each run made of it, with figures and losses."""
+"""Write a page that compares the results of several runs: one row per input, with metrics and losses."""
 
 import json
 import math
@@ -15,14 +15,14 @@ from pages.rows import Column, Picture, best_index, format_html, format_number, 
 from util.atomic_write import replace_text
 from util.errors import DataError, printable
 
-MAX_LISTED_INPUTS = 300  # inputs that not all runs have, by name on the page; all are in unmatched.txt
+MAX_LISTED_INPUTS = 300  # names on the page of inputs that a run lacks; unmatched.txt lists all of them
 LOSSES_HTML = '<details id="losses" class="js"><summary>losses</summary><div id="curves"></div></details>'
-SHARED_LABEL_PREFIX = "real"  # labels that begin so are inputs and truths: the same for all runs, shown once
+SHARED_LABEL_PREFIX = "real"  # such labels are inputs and targets: equal in all runs, shown once
 _IMAGE_NAME = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_[AB](?:_rgb)?)?)\.png")
 
 
 class InputResult(NamedTuple):
-    """What a run has for one input: (label, file below its images/, width, height) of each picture, and figures."""
+    """A run's results for one input: its metrics, and (label, file below images/, width, height) of each image."""
 
     pictures: list[tuple[str, str, int, int]]
     metrics: dict[str, float]
@@ -30,7 +30,7 @@ class InputResult(NamedTuple):
 
 
 class RunResults(NamedTuple):
-    """One run's results: its name here, its folder, its inputs in order, which values of a metric are better."""
+    """One run's results: its name on the page, its folder, its inputs in order, and each metric's better direction."""
 
     name: str
     folder: Path
@@ -39,9 +39,9 @@ class RunResults(NamedTuple):
 
 
 def read_results(name: str, folder: Path) -> RunResults:
-    """Read a folder that test.py wrote, by its rows.js; one of another program by its pictures' names.
+    """Read a results folder by its rows.js; without one (another program's results), by its image names.
 
-    Raises DataError for a folder without pictures.
+    Raises DataError for a folder without images.
     """
     items: dict[str, InputResult] = {}
     better: dict[str, str] = {}
@@ -50,21 +50,21 @@ def read_results(name: str, folder: Path) -> RunResults:
         table = json.loads(text.removeprefix(ROWS_JS_PREFIX).removesuffix(ROWS_JS_SUFFIX)) if text else {}
         items, better = _results_from_table(table) if table else _results_from_file_names(folder)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as problem:
-        raise DataError("file", folder / "rows.js", "is damaged, or no file of ours", "run test.py again") from problem
+        raise DataError("file", folder / "rows.js", "is damaged, or not from GANvas", "run test.py again") from problem
     if not items:
-        raise DataError("folder", folder, "holds no results", "run test.py, or name its PHASE_EPOCH folder")
+        raise DataError("folder", folder, "contains no results", "run test.py, or name its PHASE_EPOCH folder")
     return RunResults(name, folder, items, better)
 
 
 def _read_if_present(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:  # results of another program
+    except FileNotFoundError:  # another program's results
         return ""
 
 
 def _results_from_table(table: dict[str, Any]) -> tuple[dict[str, InputResult], dict[str, str]]:
-    """Return what rows.js tells."""
+    """Return the inputs and the better directions of the metrics that rows.js holds."""
     metric_names = [str(column["metric"]) for column in table["columns"]]
     items = {}
     for name, kind, size, metrics, *more in table["rows"]:
@@ -79,7 +79,7 @@ def _results_from_table(table: dict[str, Any]) -> tuple[dict[str, InputResult], 
 
 
 def _results_from_file_names(folder: Path) -> tuple[dict[str, InputResult], dict[str, str]]:
-    """Return what the names of pictures tell: STEM_LABEL.png with the reference's labels."""
+    """Return the inputs by their image names, STEM_LABEL.png with the reference's labels; metrics are unknown."""
     items: dict[str, InputResult] = {}
     for path in sorted((folder / "images").glob("*.png")):
         if found := _IMAGE_NAME.fullmatch(path.name):
@@ -91,7 +91,7 @@ def _png_size(path: Path) -> tuple[int, int]:
     with open(path, "rb") as file:
         head = file.read(24)
     if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 24:
-        raise DataError("file", path, "is no PNG picture", "remove it or run test.py again")
+        raise DataError("file", path, "is not a PNG image", "remove it or run test.py again")
     return struct.unpack(">II", head[16:24])
 
 
@@ -103,16 +103,18 @@ def _finite_mean(values: Any) -> float | None:
 def write_comparison(
     folder: Path, runs: Sequence[RunResults], curves: Sequence[dict[str, Any]], width: int
 ) -> list[str]:
-    """Write the pages of a comparison; return, as lines of text, the inputs that not all runs have.
+    """Write the pages of a comparison; return lines of text with the inputs that some runs lack.
 
-    curves: {"x", "lines"} of each run's losses (displays.curves). Raises DataError where the runs have
-    no input in common.
+    curves: {"x", "lines"} of each run's losses (displays.curves). Raises DataError if the runs have no input in common.
     """
+    # Find the inputs that all runs have.
     common = [name for name in runs[0].inputs if all(name in run.inputs for run in runs[1:])]
     if not common:
         names = ", ".join(run.name for run in runs)
         some = " and ".join(repr(next(iter(run.inputs))) for run in runs)
-        raise DataError("runs", names, f"have no input in common ({some})", "test them on the same pictures")
+        raise DataError("runs", names, f"have no input in common ({some})", "test them on the same images")
+
+    # Prepare the gallery.
     folder.mkdir(parents=True, exist_ok=True)
     title = " and ".join(run.name for run in runs)
     columns, missing = _make_columns(runs), _unmatched_inputs(runs, set(common))
@@ -125,10 +127,12 @@ def write_comparison(
     gallery.intro = (
         _means_html(columns, list(metrics.values())) + (LOSSES_HTML if run_curves else "") + _unmatched_html(missing)
     )
+
+    # Add a row for each input.
     for name in common:
         pictures = _row_pictures(name, runs, bases)
         starts_with_name = all(file.startswith(name) for _, file, *_ in pictures)
-        cut = len(name) if starts_with_name else 0  # so that most rows share what follows their names
+        cut = len(name) if starts_with_name else 0  # rows that share the rest of the file name take less space
         row_pictures = [
             Picture(label, file[cut:], width, height, base) for label, file, width, height, base in pictures
         ]
@@ -136,6 +140,8 @@ def write_comparison(
             name, row_pictures, metrics[name], stem=name if starts_with_name else "", **runs[0].inputs[name].extra
         )
     gallery.close()
+
+    # List the other inputs.
     if missing:
         replace_text(folder / "unmatched.txt", "\n".join(missing) + "\n", errors="replace")
     else:
@@ -155,7 +161,7 @@ def _row_metrics(name: str, runs: Sequence[RunResults], columns: Sequence[Column
 
 
 def _row_pictures(name: str, runs: Sequence[RunResults], bases: Sequence[str]) -> list[tuple[str, str, int, int, str]]:
-    """Return (label, file, width, height, base) of a row: what is the same for all once, then each run's beside it."""
+    """Return (label, file, width, height, base) of each image: first those equal in all runs, then each run's own."""
     pictures_by_label: dict[str, list[tuple[RunResults, tuple[str, int, int, str], int]]] = {}
     for run, base in zip(runs, bases):
         for label, file, width, height in run.inputs[name].pictures:
@@ -178,20 +184,20 @@ def _same_files(run_files: Sequence[tuple[RunResults, tuple[str, int, int, str],
 
 
 def run_label(label: str, run: str) -> str:
-    """Return the label of a run's own picture."""
+    """Return the label of an image that belongs to one run."""
     return f"{label} · {run}"
 
 
 def _file_size(path: str) -> int | None:
-    """Return a file's size, by which pictures are held equal: reading all of them would take minutes."""
+    """Return a file's size in bytes; images of equal size count as equal, because reading all would take minutes."""
     try:
         return os.stat(path).st_size
-    except (OSError, ValueError):  # removed since, or a name that no file can have: not shown
+    except (OSError, ValueError):  # the file was removed, or the name is impossible: the image is not shown
         return None
 
 
 def _slider_labels(runs: Sequence[RunResults], name: str) -> tuple[str, str]:
-    """Return the labels that the slider shows at first: the same output of the first two runs."""
+    """Return the two labels that the slider shows first: the same output of the first two runs."""
     labels = [[label for label, *_ in run.inputs[name].pictures] for run in runs[:2]]
     common_labels = [label for label in labels[0] if label in labels[1] and not label.startswith(SHARED_LABEL_PREFIX)]
     best_label = min(
@@ -209,7 +215,7 @@ def _heading_html(runs: Sequence[RunResults], bases: Sequence[str], count: int) 
 
 
 def _means_html(columns: Sequence[Column], metrics: Sequence[Sequence[float]]) -> str:
-    """Return a table: each metric's mean over the rows by run, the best marked, and in how many rows a run is best."""
+    """Return a table of each metric's mean by run, with the best marked and the number of rows where a run is best."""
     runs = list(dict.fromkeys(column.run for column in columns))
     if not runs:
         return ""
@@ -244,4 +250,4 @@ def _unmatched_html(missing: Sequence[str]) -> str:
     items = "".join(format_html('<li dir="auto">{0}</li>', line) for line in missing[:MAX_LISTED_INPUTS])
     count_text = "1 input is" if len(missing) == 1 else f"{len(missing)} inputs are"
     link = '<p><a href="unmatched.txt">all of them</a></p>' if len(missing) > MAX_LISTED_INPUTS else ""
-    return f"<details><summary>{count_text} not in all runs, and not shown</summary><ul>{items}</ul>{link}</details>"
+    return f"<details><summary>{count_text} not in all runs and not shown</summary><ul>{items}</ul>{link}</details>"

@@ -1,4 +1,4 @@
-"""What all pages share: one self-contained document with a strict content policy."""
+"""Make self-contained HTML documents with a strict Content-Security-Policy."""
 
 import base64
 import hashlib
@@ -16,10 +16,10 @@ ASSETS = Path(__file__).parent / "assets"
 
 
 def make_document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), data: Any = None) -> Any:
-    """Return an empty page that carries its own styles and scripts, files of this folder, after style.css.
+    """Return an empty page with style.css and these `styles` and `scripts`, files in assets/, embedded.
 
-    Only these scripts, and files beside the page, can run or load in it (Content-Security-Policy). `data` is what the
-    scripts find as JSON.parse(document.getElementById("data").textContent).
+    The Content-Security-Policy lets only these scripts and files beside the page run or load. Scripts read `data` with
+    JSON.parse(document.getElementById("data").textContent).
     """
     sources = [(ASSETS / name).read_text(encoding="utf-8") for name in scripts]
     script_hashes = " ".join(f"'sha256-{_sha256_base64(source)}'" for source in sources)
@@ -36,18 +36,18 @@ def make_document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, 
         if data is not None:
             tags.script(raw(to_embedded_json(data)), type="application/json", id="data")
         for source in sources:
-            tags.script(raw(source))  # before the body: it waits for DOMContentLoaded
+            tags.script(raw(source))  # before the body, so a script that needs it waits for DOMContentLoaded
     return page
 
 
 def to_embedded_json(data: Any) -> str:
-    """Return JSON that is safe inside a script element and in a .js file, whatever texts it holds."""
+    """Return JSON that is safe in a script element and in a .js file for any texts in `data`."""
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
 
 
 def write_page(path: Path, page: Any) -> None:
-    """Write a page, replacing the old one in one step."""
-    replace_text(path, page.render(pretty=False), errors="replace")  # names may be no UTF-8
+    """Write a page; the old one is replaced atomically."""
+    replace_text(path, page.render(pretty=False), errors="replace")  # file names may be invalid UTF-8
 
 
 def _sha256_base64(source: str) -> str:

@@ -1,4 +1,4 @@
-"""Galleries: rows of pictures on numbered pages, and a file by which their script searches and sorts all rows."""
+"""Write galleries: rows of images on numbered pages, and rows.js with which their script searches and sorts."""
 
 import math
 import re
@@ -14,10 +14,10 @@ from pages.document import make_document, to_embedded_json
 from pages.rows import Column, Picture, format_html
 from util.atomic_write import replace_text
 
-ROWS_PER_PAGE = 100  # rows
-TILES_PER_PAGE = 250  # pictures on a page without rows
-MAX_PAGE_BYTES = 400_000  # of rows, after which the next page begins
-FIRST_ROWS_JS_ROWS = 100  # after which rows.js is first written; then whenever their number has doubled
+ROWS_PER_PAGE = 100
+TILES_PER_PAGE = 250  # images on a page without rows
+MAX_PAGE_BYTES = 400_000  # bytes of rows; a longer page is split
+FIRST_ROWS_JS_ROWS = 100  # rows.js is first written after so many rows, then each time the number doubles
 ROWS_JS_PREFIX, ROWS_JS_SUFFIX = "window.ganvasRows = ", ";\n"
 SCRIPTS = ("dom.js", "slider.js", "viewer.js", "gallery.js")
 Value = TypeVar("Value", bound=Hashable)
@@ -25,28 +25,28 @@ PageFrame = tuple[str, str]
 
 
 class Row(NamedTuple):
-    """A row as it is kept, small: 10,000 take a few megabytes. kind, size: places in the book's tables."""
+    """A row in a compact form: 10,000 rows take a few MB. kind, size: indices into the gallery's tables."""
 
     name: str
     stem: str
     kind: int
     size: int
     metrics: tuple[float, ...]
-    extra: dict[str, Any] | None  # as row_html takes it
+    extra: dict[str, Any] | None  # keyword arguments of row_html
 
 
 class ValueIndex(dict[Value, int]):
-    """Values, each once, numbered in the order in which they came."""
+    """Number distinct values in the order in which they first occur."""
 
     def index(self, value: Value) -> int:
-        """Return the number of a value, a new one where it is new."""
+        """Return the number of a value; a new value gets the next number."""
         return self.setdefault(value, len(self))
 
 
 def page_frame(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), data: Any = None) -> PageFrame:
-    """Return what stands before and behind a page's own part: made once, for all pages of a book."""
+    """Return the HTML before and after a page's own part; it is made once for all pages of a gallery."""
     page = make_document(rows.display_text(title), ("gallery.css", *styles), (*SCRIPTS, *scripts), data)
-    mark = "<!-- the page's own part -->"  # in no name: those are escaped
+    mark = "<!-- the page's own part -->"  # no name contains it, because names are escaped
     with page:
         tags.span(raw(mark))
     before, _, after = page.render(pretty=False).partition(f"<span>{mark}</span>")
@@ -54,16 +54,17 @@ def page_frame(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...
 
 
 def page_file_name(stem: str, number: int) -> str:
-    """Return a numbered page's file."""
+    """Return the file name of a numbered page."""
     return f"{stem}.html" if number == 1 else f"{stem}_{number}.html"
 
 
 class PagedGallery:
-    """index.html, index_2.html, ... and rows.js in a folder, readable while rows are still added.
+    """Write index.html, index_2.html, ... and rows.js; they are readable while rows are still added.
 
-    A page is written when it begins, when its rows have doubled, and when it is full; all once more at the end, when
-    their number is known. So what a row costs does not depend on how many there are. heading: HTML over the rows;
-    intro: HTML that only the first page has, above them; first_frame: the first page's frame, where it is another.
+    A page is written when it starts, each time its rows double, and when it is full. All pages are written once more at
+    the end, because each links to all others. So the cost of a row does not depend on the number of rows.
+    heading: HTML above the rows; intro: HTML above the rows of the first page only; first_frame: the first page's frame
+    if it differs.
     """
 
     def __init__(self, folder: Path, title: str, heading: str, columns: Sequence[Column] = (), width: int = 256,
@@ -73,7 +74,7 @@ class PagedGallery:
         self.first_frame = first_frame or self.later_frame
         self.intro = ""
         self.rows: list[Row] = []
-        # of rows: label, tail and base of each picture
+        # label, tail and base of each image of a row
         self.kinds: ValueIndex[tuple[tuple[str, str, str], ...]] = ValueIndex()
         self.sizes: ValueIndex[tuple[int, ...]] = ValueIndex()  # width, height, width, height, ...
         self.page_starts = [0]  # the first row of each page
@@ -83,24 +84,24 @@ class PagedGallery:
 
     def add(self, name: str, pictures: Iterable[Picture], metrics: Sequence[float] = (), stem: str | None = None,
             **extra: Any) -> None:  # fmt: skip
-        """Add a row; metrics: one for each column; stem: of its files, if that is not its name; extra: see row_html."""
+        """Add a row. metrics: one per column; stem: of its files, if it is not `name`; extra: see row_html."""
         picture_list = list(pictures)
         kind = self.kinds.index(tuple((p.label, p.tail, p.base) for p in picture_list))
         size = self.sizes.index(tuple(side for p in picture_list for side in (p.width, p.height)))
-        rounded = tuple(float(f"{value:.7g}") for value in metrics)  # as rows.js has them
+        rounded = tuple(float(f"{value:.7g}") for value in metrics)  # the precision of rows.js
         self.rows.append(Row(name, name if stem is None else stem, kind, size, rounded, extra or None))
         full = self._append_html(rows.row_html(name, self.rows[-1].stem, picture_list, self.columns, rounded, **extra))
         if len(self.page_rows) >= self.next_page_write:
             self._write_page(len(self.page_starts), self.page_rows)
             self.next_page_write *= 2
-        if full:  # now with a link to the next one
+        if full:  # write the finished page with a link to the next one
             self._write_page(len(self.page_starts) - 1, full)
         if len(self.rows) >= self.next_rows_write:
             self._write_rows_js()
             self.next_rows_write *= 2
 
     def _append_html(self, html: str) -> list[str]:
-        """Put a row on the newest page, or on a new one if that is full; return the rows of a page that was full."""
+        """Append a row to the newest page, or start a new one if that is full; return the rows of the full page."""
         length, full = len(html.encode(errors="replace")), []
         if self.page_rows and (len(self.page_rows) == ROWS_PER_PAGE or self.page_bytes + length > MAX_PAGE_BYTES):
             full, self.page_rows, self.page_bytes, self.next_page_write = self.page_rows, [], 0, 1
@@ -110,7 +111,7 @@ class PagedGallery:
         return full
 
     def close(self) -> None:
-        """Write all pages, the first last, now that their number is known; remove those of an earlier, longer book."""
+        """Write all pages, the first one last; remove extra pages of an earlier, longer gallery."""
         self._write_rows_js()
         kinds, sizes = list(self.kinds), list(self.sizes)
         ends = [*self.page_starts[1:], len(self.rows)]
@@ -138,7 +139,7 @@ class PagedGallery:
         )
 
     def _write_rows_js(self) -> None:
-        """Write what the script searches: a .js file, for a page opened from a disk may load no other kind."""
+        """Write the rows for the script as a .js file, because a page opened from disk can load no other kind."""
         table = {
             "columns": [column._asdict() for column in self.columns],
             "kinds": list(self.kinds),
@@ -156,7 +157,7 @@ def _row_json(row: Row) -> list[Any]:
 
 def write_tiles(folder: Path, stem: str, title: str, heading: str, pictures: list[tuple[str, Picture]],
                 width: int) -> None:  # fmt: skip
-    """Write pages of pictures without rows, (stem of its file, picture) each: STEM.html, STEM_2.html, ..."""
+    """Write STEM.html, STEM_2.html, ...: images without rows. pictures: (stem of the file, picture) each."""
     frame = page_frame(title)
     count = tile_page_count(len(pictures))
     files = [page_file_name(stem, n) for n in range(1, count + 1)]
@@ -173,7 +174,7 @@ def write_tiles(folder: Path, stem: str, title: str, heading: str, pictures: lis
 
 
 def tile_page_count(count: int) -> int:
-    """Return how many pages so many pictures take."""
+    """Return the number of pages for `count` images, at least 1."""
     return max(1, -(-count // TILES_PER_PAGE))
 
 

@@ -1,4 +1,4 @@
-"""Names of files for pictures and pages: safe, not too long, and none like another."""
+"""Choose safe, short and unique file names for images and pages."""
 
 import hashlib
 import os
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from itertools import chain, count
 from pathlib import PurePath
 
-MAX_NAME_BYTES = 200  # bytes of a name before its label
-MAX_LABEL_BYTES = 40  # bytes of a label; with both, a number and .png.tmp a name stays below a file system's 255
+MAX_NAME_BYTES = 200  # before the label
+MAX_LABEL_BYTES = 40  # name, label, a number and .png.tmp together stay below a file system's limit of 255 bytes
 
 
 class UniqueNames:
-    """The names that are taken. Two that a file system may hold for one (other case, another é) are one here too.
+    """A set of taken names. Names that a file system may treat as equal (case, Unicode normal form) count as equal.
 
-    tails: what is taken with a name x: x with each of these behind it.
+    tails: a name x also takes x + tail for each of them.
     """
 
     def __init__(self, tails: Iterable[str] = ("",)):
@@ -23,7 +23,7 @@ class UniqueNames:
         self.taken: set[str] = set()
 
     def claim_input_name(self, path: PurePath) -> str:
-        """Return, and take, a name for what is made of an input: its stem, with folders or extension where need be."""
+        """Return and take a name for an input's outputs: its stem, with folders or extension if needed."""
         folder = [part for part in path.parts[:-1] if part not in ("/", "..", ".")]
         candidates = [path.stem, path.name] + ["/".join([*folder[-n:], path.name]) for n in range(1, len(folder) + 1)]
         if len(folder) > 0:
@@ -31,9 +31,9 @@ class UniqueNames:
         return self.claim_first_free(candidates, path.name)
 
     def claim_first_free(self, candidates: Iterable[str], numbered: str, tails: Iterable[str] = ()) -> str:
-        """Return, and take, the first free one of some names, else `numbered` with the first free number from 2 on.
+        """Return and take the first free candidate, else `numbered` with the first free number from 2.
 
-        tails: in the place of the usual ones.
+        tails: replace the usual ones.
         """
         every = chain(candidates, (f"{numbered}_{n}" for n in count(2)))
         used_tails = list(tails) or self.tails
@@ -43,25 +43,28 @@ class UniqueNames:
 
 
 def _filesystem_keys(name: str, tails: list[str]) -> list[str]:
-    """Return what file systems may make of a name with each of its tails."""
+    """Return the key of name + tail for each tail; names that a file system may treat as equal have equal keys."""
     return [unicodedata.normalize("NFC", unicodedata.normalize("NFC", name + tail).casefold()) for tail in tails]
 
 
 def label_file_parts(labels: Iterable[str]) -> dict[str, str]:
-    """Return, for each label of a picture, what stands for it in names of files: mostly the label itself."""
+    """Return each label's part of a file name: the label itself unless it is unsafe, too long or taken."""
     names = UniqueNames()
     safe_names = {label: safe_file_name(label, MAX_LABEL_BYTES) for label in labels}
     return {label: names.claim_first_free([part], part) for label, part in safe_names.items()}
 
 
 def colliding_tails(parts: Iterable[str]) -> tuple[str, ...]:
-    """Return what makes two inputs' files meet: with labels B and real_B, 1_real + B and 1 + real_B are one name."""
+    """Return the tails with which two inputs' files collide: with labels B and real_B, "1_real" + "_B" is a file of 1.
+
+    Input "1" writes 1_real_B.png for real_B, and input "1_real" writes the same file for B.
+    """
     labels = list(parts)
     return ("", *{"_" + a.removesuffix("_" + b) for a in labels for b in labels if a.endswith("_" + b)})
 
 
 def shorten_name(name: str, max_bytes: int = MAX_NAME_BYTES) -> str:
-    """Return a name of at most so many bytes (its last part, if it has folders); a cut one ends in its own hash."""
+    """Return a name whose last part has at most `max_bytes` bytes; a shortened one ends in a hash of the original."""
     *folders, last = name.split("/")
     if len(os.fsencode(last)) > max_bytes:
         digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:8]
@@ -70,5 +73,5 @@ def shorten_name(name: str, max_bytes: int = MAX_NAME_BYTES) -> str:
 
 
 def safe_file_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> str:
-    """Return a text as one file name: no separators, no leading dot, not too long."""
+    """Return a text as one file name without separators, control characters or a leading dot, of limited length."""
     return shorten_name(re.sub(r"[/\\\x00-\x1f]|^\.", "_", text) or "_", max_bytes)

@@ -36,8 +36,8 @@ def overflows(own: Tensor, value: Tensor) -> bool:
 
 
 def explain_mismatch(net: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """Return why weights do not fit a network, in the network's own words (`explain_mismatch`); "" if it has none."""
-    explain = getattr(net, "explain_mismatch", None)
+    """Return why weights do not fit a network, in the network's own words (`explain_misfit`); "" if it has none."""
+    explain = getattr(net, "explain_misfit", None)
     return explain(weights) if callable(explain) else ""
 
 

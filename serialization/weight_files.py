@@ -68,7 +68,7 @@ def load_into_network(net: nn.Module, state: dict[str, Tensor], path: Path, hint
 
     Statistics that old instance norms left are dropped; a missing num_batches_tracked is filled in. Raises
     CheckpointError with the first differing key, both shapes, the flags that would fit if the network knows
-    (`explain_mismatch`), and `hint`.
+    (`explain_misfit`), and `hint`.
     """
     own = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
     state = rename_keys(state, own)
