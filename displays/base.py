@@ -1,14 +1,9 @@
 """Who is shown losses and pictures while a run trains; nobody here can stop, fail or slow it."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from registry.lookup import Table
 from util.progress import Progress
-
-if TYPE_CHECKING:
-    pass  # it needs torch
 
 DISPLAYS = Table("display", {  # called as (o, folder); see Sink
     "console": "displays.console:Console",
