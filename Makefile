@@ -10,13 +10,15 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test lint demo replay faults fuzz bench bench-data bench-gpu test-gpu soak weights visdom screenshots clean distclean
+.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-data bench-gpu test-gpu soak weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with all that is needed (the default)
 
 $(BIN)/python:
 	$(if $(call fits,$(PYTHON)),,$(error GANvas needs Python 3.11, 3.12 or 3.13 with venv: install one, or name it with make PYTHON=...))
 	$(PYTHON) -m venv $(VENV)
+
+QUICK := tests/util tests/registry tests/networks
 
 # Runs again whenever one of these files is newer than the stamp.
 $(STAMP): requirements.txt requirements-dev.txt scripts/install_visdom.py | $(BIN)/python
@@ -28,10 +30,16 @@ extras: $(STAMP)  ## also install what is optional: TensorBoard, Weights & Biase
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-test: $(STAMP)  ## run the tests; more pytest options with ARGS="..."
-	$(BIN)/python -m pytest -q tests $(ARGS)
+test: $(STAMP)  ## run the tests on all cores; more pytest options with ARGS="..."
+	$(BIN)/python -m pytest -q -n auto -m "not slow" tests $(ARGS)
+
+test-quick: $(STAMP)  ## run the tests of single functions and classes, within a minute: for the inner loop
+	$(BIN)/python -m pytest -q -n auto -m "not slow" $(QUICK) $(ARGS)
+
+test-slow: $(STAMP)  ## run the tests that `make test` leaves out: every benchmark in small, long runs
+	$(BIN)/python -m pytest -q -n auto -m slow tests $(ARGS)
 
 lint: $(STAMP)  ## check style, formatting and types
 	$(BIN)/python -m ruff check .

@@ -1,4 +1,4 @@
-"""Read a network's architecture from the keys and shapes of its weights, and say how two of them differ."""
+"""Infer a network's architecture from the keys and shapes of its weights, and describe how two networks differ."""
 
 import re
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ UNET_BY_DEPTH = {8: "unet_256", 7: "unet_128", 6: "unet_64", 5: "unet_32"}
 def infer_generator(state: Weights) -> dict[str, Any]:
     """Return the flags {netG, ngf, norm, no_dropout, input_nc, output_nc, resize_conv, padding} that fit the weights.
 
-    {} where the keys are those of no generator of the reference. Dropout of a U-Net leaves no trace in its keys: it
-    is on with batch norm, as the reference's pix2pix trains.
+    {} if the keys do not belong to a generator of the reference. A U-Net's dropout leaves no trace in its keys; it is
+    assumed to be on with batch norm, because the reference's pix2pix trains so.
     """
     state = rename_keys(state)
     if _has_convolutions(state, "model.model.0.weight", "model.model.3.weight"):
@@ -27,9 +27,9 @@ def infer_generator(state: Weights) -> dict[str, Any]:
 
 
 def infer_discriminator(state: Weights) -> dict[str, Any]:
-    """Return the flags {netD, ndf, norm, n_layers_D} that fit the weights, and the channels it judges as "channels".
+    """Return the flags {netD, ndf, norm, n_layers_D} that fit the weights, and the input channels as "channels".
 
-    {} where the keys are those of no discriminator of the reference.
+    {} if the keys do not belong to a discriminator of the reference.
     """
     state = rename_keys(state)
     flags = _infer_pixel(state) or _infer_patch(state)
@@ -37,7 +37,7 @@ def infer_discriminator(state: Weights) -> dict[str, Any]:
 
 
 def infer_class_network(state: Weights) -> dict[str, Any]:
-    """Return the flags that fit the weights of a network of cgan: with "ndf" of its discriminator, else {}."""
+    """Return the flags that fit the weights of a network of cgan (a discriminator's include "ndf"), else {}."""
     state = rename_keys(state)
     shapes = {key: value.shape for key, value in state.items()}
     layers = sorted(
@@ -51,21 +51,21 @@ def infer_class_network(state: Weights) -> dict[str, Any]:
     if "head.weight" in state:
         flags = {"ndf": first[0], "cond": "projection" if embedding[1] == last[0] else "concat"}
         return flags | {"crop_size": 4 * 2 ** len(layers), "classes": embedding[0]}
-    resized = last[2:] == (3, 3)  # instead of 4x4, and (out, in) instead of (in, out)
+    resized = last[2:] == (3, 3)  # ResizeConv: (out, in, 3, 3); transposed convolution: (in, out, 4, 4)
     flags = {"ngf": last[resized], "latent_dim": first[0] - embedding[1], "embedding_dim": embedding[1]}
     flags |= {"norm": "none" if "model.1.weight" not in state and "model.1.bias" not in state else "batch"}
     flags |= {"resize_conv": resized, "output_nc": last[not resized]}
     return flags | {"crop_size": 4 * 2 ** (len(layers) - 1), "classes": embedding[0]}
 
 
-DESCRIPTIONS = (  # what the weights are of, how to say it, what reads their flags
+DESCRIPTIONS = (  # description of a network, function that infers the flags in it
     ("a generator (--netG {netG})", infer_generator),
     ("a discriminator (--netD {netD})", infer_discriminator),
 )
 
 
 def weights_description(state: Weights) -> str:
-    """Return what weights are of, in words: "a discriminator (--netD basic)"; "" if that is not known."""
+    """Return which network weights belong to, as in "a discriminator (--netD basic)"; "" if that is unknown."""
     for words, infer in DESCRIPTIONS:
         if flags := infer(state):
             return words.format(**flags)
@@ -74,9 +74,9 @@ def weights_description(state: Weights) -> str:
 
 
 def mismatch_text(own_state: Weights, other_state: Weights) -> str:
-    """Return why weights do not fit a network that has `own_state`: of what they are, or the flags they were made with.
+    """Return why weights do not fit the network with `own_state`: they belong to another kind, or to other flags.
 
-    Only flags that differ from the network's are named; "" where nothing is known.
+    Only the flags that differ from the network's are listed; "" if the reason is unknown.
     """
     other_network, own_network = weights_description(other_state), weights_description(own_state)
     if other_network.partition(" (")[0] != own_network.partition(" (")[0]:
@@ -91,16 +91,16 @@ def mismatch_text(own_state: Weights, other_state: Weights) -> str:
 def _difference_text(other_flags: dict[str, Any], own_flags: dict[str, Any]) -> str:
     differences = {flag: value for flag, value in other_flags.items() if own_flags.get(flag) != value}
     if str(other_flags.get("netG")).startswith("unet"):
-        differences.pop("no_dropout", None)  # it leaves no trace in a U-Net's keys
+        differences.pop("no_dropout", None)  # a U-Net's dropout leaves no trace in its keys
     channels, classes = (differences.pop(word, None) for word in ("channels", "classes"))
     flags = " ".join(_flag_text(name, value) for name, value in differences.items())
     reasons = [f"it was made with {flags}"] if flags else []
     if channels:
         reasons.append(
-            f"it judges {channels} channels, this one {own_flags['channels']} (pix2pix's judges A and B together)"
+            f"it takes {channels} input channels, this one {own_flags['channels']} (pix2pix's takes A and B together)"
         )
     if classes:
-        reasons.append(f"it knows {classes} classes, this one {own_flags['classes']}")
+        reasons.append(f"it has {classes} classes, this one {own_flags['classes']}")
     return ", and ".join(reasons)
 
 
@@ -113,20 +113,20 @@ def _flag_text(name: str, value: Any) -> str:
 
 
 class InferableNetwork(nn.Module):
-    """A network whose architecture can be read from its weights."""
+    """A network whose architecture can be inferred from its weights."""
 
     def explain_misfit(self, other_state: Weights) -> str:
-        """Return why weights do not fit, and the flags they were made with; "" where nothing is known."""
+        """Return why weights do not fit and the flags they were made with; "" if the reason is unknown."""
         return mismatch_text(self.state_dict(), other_state)
 
 
 def _has_convolutions(state: Weights, *keys: str) -> bool:
-    """Whether these are there, with four dimensions and something in them."""
+    """Whether all these keys exist, with four-dimensional tensors that are not empty."""
     return all(key in state and state[key].dim() == 4 and state[key].numel() for key in keys)
 
 
 def _is_plausible_size(state: Weights, inner: int) -> bool:
-    """Whether a network whose inner layers have so many weights may be of these: one small tensor claims no giant."""
+    """Whether `inner` weights in the inner layers are plausible: a small file must not make us build a giant network."""
     return inner <= 8 * sum(value.numel() for value in state.values()) + 1_000_000
 
 
@@ -141,7 +141,7 @@ def _infer_pixel(state: Weights) -> dict[str, Any]:
 
 def _infer_patch(state: Weights) -> dict[str, Any]:
     convs = [key for key, value in state.items() if re.fullmatch(r"model\.\d+\.weight", key) and value.dim() == 4]
-    layers = len(convs) - 2  # one before them, one after
+    layers = len(convs) - 2  # without the first and the last
     if layers < 1 or convs != [f"model.{n}.weight" for n in (0, *range(2, 3 * layers + 3, 3))]:
         return {}
     if state[convs[0]].shape[2:] != (4, 4) or state[convs[-1]].shape[0] != 1:
@@ -152,7 +152,7 @@ def _infer_patch(state: Weights) -> dict[str, Any]:
 
 
 def _infer_norm(state: Weights, inner_conv: str, after: str) -> str:
-    """Return the norm; statistics beside a biased convolution are what old instance norms left in their files."""
+    """Return the norm; running statistics after a biased convolution are leftovers of old versions' instance norms."""
     has_bias = f"{inner_conv}.bias" in state
     if has_bias:
         return "instance_affine" if f"{after}.weight" in state else "instance"
@@ -171,7 +171,7 @@ def _infer_unet(state: Weights) -> dict[str, Any]:
     if not _is_plausible_size(state, 16 * (8 * ngf) ** 2 * 3 * (depth - 4)):
         return {}
     last = state["model.model.3.weight"].shape
-    resized = last[2:] == (3, 3)  # instead of 4x4, and (out, in) instead of (in, out)
+    resized = last[2:] == (3, 3)  # ResizeConv: (out, in, 3, 3); transposed convolution: (in, out, 4, 4)
     return {
         "netG": UNET_BY_DEPTH[depth], "ngf": ngf, "norm": norm, "no_dropout": norm != "batch",
         "input_nc": input_nc, "output_nc": last[not resized], "resize_conv": resized,
@@ -192,5 +192,5 @@ def _infer_resnet(state: Weights) -> dict[str, Any]:
         "netG": f"resnet_{n}blocks", "ngf": ngf,
         "norm": _infer_norm(state, "model.1", "model.2"), "no_dropout": not dropout,
         "input_nc": input_nc, "output_nc": state[last].shape[0], "padding": "reflect" if padded else "zero",
-        "resize_conv": state[up].shape[0] < state[up].shape[1],  # (out, in), not (in, out)
+        "resize_conv": state[up].shape[0] < state[up].shape[1],  # ResizeConv: (out, in, 3, 3); transposed convolution: (in, out, 3, 3)
     }  # fmt: skip

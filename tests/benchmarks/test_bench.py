@@ -33,29 +33,37 @@ def bench_command(tmp_path, monkeypatch, capsys):
     return run
 
 
-def names(kind):
-    return [name for name, case in plan.make_cases(True).items() if case.counts_flops == (kind == "step")]
+CASES = plan.make_cases(True)
+IN_EVERY_RUN = ("step_pix2pix", "save", "help")  # one of each kind; the others in `make test-slow`
 
 
-@pytest.mark.parametrize("kind", ["step", "other"])
-def test_every_case_runs_and_tells_its_figures(bench_command, tmp_path, kind):
-    done = bench_command("--quick", "--rounds", "1", "--cases", *names(kind), "--json", tmp_path / "all.json")
+@pytest.mark.parametrize("name", [name if name in IN_EVERY_RUN else pytest.param(name, marks=pytest.mark.slow)
+                                  for name in CASES])  # fmt: skip
+def test_a_case_runs_and_tells_its_figures(bench_command, tmp_path, name):
+    done = bench_command("--quick", "--rounds", "1", "--cases", name, "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
     told = json.loads((tmp_path / "all.json").read_text())
     assert set(told["machine"]) == {"date", "cores", "cpu", "memory_gb", "python", "torch", "GANvas"}
-    assert list(told["cases"]) == names(kind)
-    wanted = {"seconds", "peak_mb", "items", "rounds", "others"}
-    if kind == "step":
+    assert list(told["cases"]) == [name]
+    wanted, found = {"seconds", "peak_mb", "items", "rounds", "others"}, told["cases"][name]
+    if CASES[name].counts_flops:
         wanted |= {"flops", "flops_per_second", "peak_flops_per_second", "utilisation"}
-    for name, found in told["cases"].items():
-        assert set(found) == wanted, name
-        assert found["seconds"] > 0 and found["peak_mb"] > 10, name
-        if kind == "step":
-            rate = found["flops"] / found["seconds"]
-            assert found["flops_per_second"] == pytest.approx(rate)
-            assert found["utilisation"] == pytest.approx(rate / found["peak_flops_per_second"])
+    assert set(found) == wanted
+    assert found["seconds"] > 0 and found["peak_mb"] > 10
+    if CASES[name].counts_flops:
+        rate = found["flops"] / found["seconds"]
+        assert found["flops_per_second"] == pytest.approx(rate)
+        assert found["utilisation"] == pytest.approx(rate / found["peak_flops_per_second"])
     table = done.out.split("\n\n")[-1].splitlines()
-    assert len(table) == 2 + len(names(kind)) and table[0].startswith("| case")
+    assert len(table) == 2 + 1 and table[0].startswith("| case")
+
+
+@pytest.mark.slow
+def test_several_cases_run_in_turns(bench_command, tmp_path):
+    done = bench_command("--quick", "--rounds", "2", "--cases", "help", "save", "--json", tmp_path / "all.json")
+    assert done.code == 0, done.err
+    assert list(json.loads((tmp_path / "all.json").read_text())["cases"]) == ["save", "help"]
+    assert len(done.out.split("\n\n")[-1].splitlines()) == 2 + 2
 
 
 def test_every_model_that_trains_has_a_step():
@@ -225,6 +233,7 @@ def test_tables_are_written_between_their_marks(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_curves_have_exponents(bench_command, tmp_path):
     done = bench_command("--scaling", "--quick", "--rounds", "1", "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
@@ -236,6 +245,7 @@ def test_curves_have_exponents(bench_command, tmp_path):
         assert {"time_last", "memory", "bare_mb"} <= set(curve) and len(xs) == 2
 
 
+@pytest.mark.slow
 def test_every_setting_is_measured_beside_a_busy_neighbour(bench_command, tmp_path):
     done = bench_command("--neighbour", "--quick", "--rounds", "1", "--json", tmp_path / "all.json")
     assert done.code == 0, done.err

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,7 @@ def test_a_folder_of_earlier_runs_is_not_taken_for_the_package(tmp_path, monkeyp
     """The reference leaves a folder wandb/ where it runs."""
     (tmp_path / "wandb").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path), *(p for p in sys.path if not (Path(p) / "wandb").is_dir())])
-    monkeypatch.setattr(sys, "meta_path", sys.meta_path[-1:])
+    monkeypatch.setattr(sys, "meta_path", [PathFinder])
     for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
         monkeypatch.delitem(sys.modules, name)
     assert importlib.util.find_spec("wandb") is not None

@@ -129,6 +129,7 @@ def test_curves_and_pictures_move_on_the_page_without_reload(start, browser, ser
     record_property("points on visdom's page, looked at four times", " -> ".join(str(len(o["x"])) for o in looks))
 
 
+@pytest.mark.slow
 def test_a_run_of_100000_losses_keeps_the_visdom_server_small(server, full, tmp_path, monkeypatch, record_property):
     """Messages stay as long as they were at 1,000 points; each one that is sent replaces the one before."""
     monkeypatch.setattr(visdom_sender, "REST_FACTOR", 0)  # as many messages as the server takes

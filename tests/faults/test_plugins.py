@@ -824,7 +824,7 @@ def test_an_installed_metric_that_is_broken_is_left_out(package, command, write)
     assert command("train", "--plugin", "tiny.py", *RUN).code == 0
     tested = command("test", "--name", "t")
     assert tested.code == 0, tested.err
-    assert tested.out.count("note: metric odd is left out (") == 1
+    assert tested.out.count("note: metric odd is skipped (") == 1
     assert "mean over the images: L1" in tested.out
 
 

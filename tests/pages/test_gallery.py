@@ -161,7 +161,7 @@ def test_search_finds_names_on_all_pages(page):
     assert page.locator(".said").inner_text() == "6 of 230 rows"
     until(page, "document.querySelector('.found img').naturalWidth === 24")
     page.fill(".search", "nowhere")
-    assert headings(page) == [] and page.locator(".said").inner_text() == "no row has such a name"
+    assert headings(page) == [] and page.locator(".said").inner_text() == "no row has this name"
     page.fill(".search", "")
     assert headings(page) == NAMES[:100] and page.locator("nav.pager").first.is_visible()
 
@@ -201,7 +201,7 @@ def test_without_rows_js_the_page_says_so(browser, folder, tmp_path):
     page = context.new_page()
     page.goto((tmp_path / "index.html").as_uri())
     page.fill(".search", "town")
-    until(page, "document.querySelector('.said').textContent.startsWith('rows.js is not there')")
+    until(page, "document.querySelector('.said').textContent.startsWith('rows.js is missing')")
     assert headings(page) == NAMES[:100]
     context.close()
 

@@ -58,7 +58,7 @@ def test_a_table_is_the_same_under_both_paths(process, write):
     assert ended.code == 0 and "\n  mine " in ended.out
 
 
-def test_an_error_of_ours_is_not_blamed_on_a_plug_in_beside_train_py():
+def test_an_error_of_ours_beside_train_py_blames_no_plug_in():
     """A plug-in may stand beside train.py; what stands in our folders there is ours."""
     from registry import loaded
 

@@ -230,8 +230,8 @@ def test_hostile_names_are_text(browser, compared, two):
         ([], 2, "the following arguments are required: RUN"),
         (["one", "two", "--output", "results/one/test_latest"], 2, "error: option '--output'"),
         (["one", "three"], 3, "have no input in common ('a' and 'z')"),
-        (["one", "empty"], 3, "holds no results"),
-        (["one", "broken"], 3, "is damaged, or no file of ours"),
+        (["one", "empty"], 3, "contains no results"),
+        (["one", "broken"], 3, "is damaged, or not from GANvas"),
     ],
 )
 def test_errors_are_one_line(compared, two, argv, code, said):
