@@ -62,7 +62,7 @@ class PagedGallery:
     """Write index.html, index_2.html, ... and rows.js; they are readable while rows are still added.
 
     A page is written when it starts, each time its rows double, and when it is full. All pages are written once more at
-    the end, because each links to all others. So the cost of a row does not depend on the number of rows.
+    the end, because their links need the number of pages. So the cost of a row does not depend on the number of rows.
     heading: HTML above the rows; intro: HTML above the rows of the first page only; first_frame: the first page's frame
     if it differs.
     """

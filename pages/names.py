@@ -55,9 +55,9 @@ def label_file_parts(labels: Iterable[str]) -> dict[str, str]:
 
 
 def colliding_tails(parts: Iterable[str]) -> tuple[str, ...]:
-    """Return the tails with which two inputs' files collide: with labels B and real_B, "1_real" + "_B" is a file of 1.
+    """Return the tails with which two inputs' files can collide.
 
-    Input "1" writes 1_real_B.png for real_B, and input "1_real" writes the same file for B.
+    With the labels B and real_B, for example, the inputs 1 and 1_real would both write 1_real_B.png.
     """
     labels = list(parts)
     return ("", *{"_" + a.removesuffix("_" + b) for a in labels for b in labels if a.endswith("_" + b)})

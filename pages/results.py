@@ -1,4 +1,4 @@
-"""Results of test.py: a file for every picture, pages that show them, figures where the truth is known."""
+"""Write the results of test.py: image files, pages that show them, and metrics where the target is known."""
 
 import json
 import math
@@ -21,16 +21,15 @@ from util.errors import EnvironmentFault, OptionError
 from util.image_io import array_to_pil, fits_png, make_grid, save_array, save_png, tensor_to_pil
 from util.value_range import option_range, side_of_label
 
-MAX_PENDING_BYTES = 64e6  # bytes of pictures that wait for their files; a larger one waits for no thread
-CLASS_PREVIEW_IMAGES = 8  # pictures of a class on the first page; all are on the class's own
+MAX_PENDING_BYTES = 64e6  # of images that wait to be written; the caller's thread writes larger ones itself
+CLASS_PREVIEW_IMAGES = 8  # images of a class on the first page; the class's own page shows all
 
 
 class Results:
-    """results_dir/name/PHASE_EPOCH/: images/STEM_LABEL.png, index.html, and metrics.json where pictures are compared.
+    """The folder results_dir/name/PHASE_EPOCH/ with images/STEM_LABEL.png, index.html and, if compared, metrics.json.
 
-    compare: whether real_B is the true translation that fake_B can be held against. Files stay flat; inputs of one
-    stem get their folder or their extension into the name, so that none replaces another. Threads make the files: add
-    pictures in a `with` of `writer`.
+    compare: whether real_B is the target of fake_B. images/ is flat: inputs with the same stem get their folder or
+    extension into the name, so that none replaces another. Threads write the files: add images in `with self.writer`.
     """
 
     def __init__(self, o: Any, which: str, compare: bool):
@@ -40,16 +39,16 @@ class Results:
         self.run_name, self.phase_epoch = o.name, f"{o.phase}, {epoch}"
         self.width, self.aspect_ratio = o.display_winsize, o.aspect_ratio
         self.value_ranges = {"A": option_range(o.range_A), "B": option_range(o.range_B or o.range_A)}
-        self.count = 0  # inputs, or pictures generated without
+        self.count = 0  # inputs, or images generated without inputs
         self.image_names = UniqueNames()
         self.class_page_names = UniqueNames()
-        self.label_parts: dict[str, str] = {}  # what stands for each label in names of files
+        self.label_parts: dict[str, str] = {}  # each label's part of a file name
         self.image_metrics: dict[str, dict[str, float]] = {}
         self.writer = AsyncWriter(MAX_PENDING_BYTES)
         self.metric_functions = _load_metrics() if compare else {}
         self.better = {name: better_direction(name, measure) for name, measure in self.metric_functions.items()}
         self.gallery: PagedGallery | None = (
-            None  # begun with the first pictures: only they tell whether there are figures
+            None  # created with the first images, because only they show whether there are metrics
         )
         try:
             (self.folder / "images").mkdir(parents=True, exist_ok=True)
@@ -63,7 +62,7 @@ class Results:
         return self.folder / page_file_name("index", 1)
 
     def add(self, images: dict[str, Tensor], paths: list[str]) -> None:
-        """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the N inputs they come from; `images` is emptied."""
+        """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the paths of its N inputs; `images` is emptied."""
         if not self.label_parts:
             self.label_parts = label_file_parts(images)
             self.image_names = UniqueNames(colliding_tails(self.label_parts.values()))
@@ -80,7 +79,7 @@ class Results:
             self.count += 1
 
     def _save_images(self, images: dict[str, Tensor], name: str, suffix: str) -> list[Picture]:
-        """Save an input's pictures; `images` is emptied, so that each goes when it is saved."""
+        """Save an input's images; `images` is emptied, so that the memory of each is freed once it is saved."""
         return [self._save_image(images.pop(label), name, label, suffix) for label in list(images)]
 
     def _add_row(self, name: str, metrics: list[float], pictures: list[Picture]) -> None:
@@ -88,9 +87,9 @@ class Results:
 
     def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int,
                    classes: tuple[str, ...] = ()) -> None:  # fmt: skip
-        """Add generated pictures: each sheet as one file, but of kind "per_class" each picture as a file.
+        """Add generated images: each sheet as one file; for kind "per_class", each image as one file.
 
-        classes: those of the rows of a sheet that holds them all.
+        classes: the names beside the rows of a sheet that has one row for each class.
         """
         for name, pictures in sheets.items():
             safe_name = safe_file_name(name)
@@ -108,7 +107,7 @@ class Results:
             self.count += 1
 
     def _add_class(self, name: str, stem: str, pictures: list[np.ndarray]) -> None:
-        """Save a class's pictures, write its own pages, and put the first few on the first page."""
+        """Save a class's images, write the class's pages, and show the first few images on the first page."""
         tails = [f"_{i:04d}_fake.png" for i in range(len(pictures))]
         saved_pictures = [
             self._save_png(array_to_pil(picture), stem, str(i), tails[i]) for i, picture in enumerate(pictures)
@@ -130,9 +129,9 @@ class Results:
         )
 
     def _save_image(self, image: Tensor, name: str, label: str, suffix: str) -> Picture:
-        """Save a picture; what a PNG of 8 bits cannot hold goes to a file of its own, and the page shows it in 8 bits.
+        """Save an image as an 8-bit PNG; if that loses values, save them to a second file of a suitable format.
 
-        suffix: of the input's file, whose format is kept where it can hold the values.
+        suffix: of the input's file; its format is used for the second file if it can hold the values.
         """
         value_range, tail = self.value_ranges[side_of_label(label)], f"_{self.label_parts[label]}"
         if value_range.dtype == "uint8" and len(image) in (1, 3):
@@ -157,7 +156,7 @@ class Results:
     def _open_gallery(self, has_metrics: bool = False) -> PagedGallery:
         if self.gallery is None:
             columns = [Column(name, self.better[name]) for name in self.metric_functions] if has_metrics else []
-            self.gallery = PagedGallery(self.folder, self.title, self._heading("still at work"), columns, self.width)
+            self.gallery = PagedGallery(self.folder, self.title, self._heading("in progress"), columns, self.width)
         return self.gallery
 
     def _heading(self, state: str) -> str:
@@ -166,7 +165,7 @@ class Results:
         )
 
     def _compare(self, name: str, images: dict[str, Tensor], i: int) -> list[float]:
-        label = next((key for key in images if key.startswith("fake_B")), "")  # colorization's is fake_B_rgb
+        label = next((key for key in images if key.startswith("fake_B")), "")  # fake_B_rgb with colorization
         truth = label.replace("fake", "real", 1)
         if not self.metric_functions or not label or truth not in images:
             return []
@@ -175,7 +174,7 @@ class Results:
         return list(self.image_metrics[name].values())
 
     def close(self) -> None:
-        """Write the pages and, where pictures were compared, metrics.json; print the means."""
+        """Write the pages and, if images were compared, metrics.json; print the means."""
         self.writer.finish()
         gallery = self._open_gallery()
         means = (
@@ -197,13 +196,13 @@ class Results:
 
 
 def _load_metrics() -> dict[str, Any]:
-    """Return every metric by name; one of a plug-in that is broken is named and left out, for nobody asked for it."""
+    """Return every metric by name; print a note and skip a plug-in's metric that fails to load."""
     functions = {}
     for entry in entries("metric"):
         try:
             functions[entry.name] = entry.load()
         except OptionError as problem:
-            print(f"note: metric {entry.name} is left out ({problem})")
+            print(f"note: metric {entry.name} is skipped ({problem})")
     return functions
 
 

@@ -1,6 +1,7 @@
-"""HTML of a gallery's parts: rows of pictures, figures, the bar of tools, links between pages; dom.js makes the same.
+"""Return the HTML of a gallery's parts: rows of images, metrics, the toolbar and links between pages.
 
-What comes from names of files, labels, classes or runs goes through `filled`, which escapes it, and through `address`.
+assets/dom.js makes the same elements. Names of files, labels, classes and runs go through `format_html`, which escapes
+them, and through `relative_url`.
 """
 
 import math
@@ -13,7 +14,7 @@ from urllib.parse import quote
 
 
 class Column(NamedTuple):
-    """A figure that rows have; better: "lower", "higher" or unknown; run: whose it is, where several are compared."""
+    """A metric of the rows. better: "lower", "higher" or "" (unknown); run: its run, if several are compared."""
 
     metric: str
     better: str = ""
@@ -21,7 +22,7 @@ class Column(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One picture of a row: its label, what its file is called after the row's stem, its size, its folder's address."""
+    """One image of a row: its file is named (stem of the row) + tail, in the folder with the URL `base`."""
 
     label: str
     tail: str
@@ -43,26 +44,26 @@ _TILE_TEMPLATE = (
 
 
 def display_text(text: object) -> str:
-    """Return a text for people: what is no UTF-8 in a name becomes a sign that says so."""
+    """Return a text that can be displayed: bytes of a file name that are not UTF-8 become U+FFFD."""
     return re.sub("[\ud800-\udfff]", "\ufffd", str(text))
 
 
 def format_html(template: str, *values: object) -> str:
-    """Return a template with values in the places of {0}, {1}, ..., escaped for text and for attributes."""
+    """Return a template with {0}, {1}, ... replaced by the values, escaped for text and for attributes."""
     return template.format(*(escape(display_text(value)) for value in values))
 
 
 def relative_url(base: str, file: str) -> str:
-    """Return the relative address of a file; base: its folder's, percent-encoded already. Names need not be UTF-8."""
+    """Return the relative URL of a file, whose name need not be UTF-8. base: its folder's URL, percent-encoded."""
     return base + quote(os.fsencode(file))
 
 
 def row_html(name: str, stem: str, pictures: Sequence[Picture], columns: Sequence[Column],
              metrics: Sequence[float] = (), wide: bool = False, side: Sequence[str] = (), page: str = "",
              said: str = "") -> str:  # fmt: skip
-    """Return one row: heading, figures, pictures with their labels.
+    """Return one row: heading, metrics, and images with their labels.
 
-    wide: shown as large as it is; side: names beside a sheet's rows; page, said: a link to more and its words.
+    wide: show images in their full size; side: names beside a sheet's rows; page, said: a link to more and its text.
     """
     parts = [format_html(_ROW_TEMPLATE, " wide" if wide else "", name)]
     if page:
@@ -81,14 +82,14 @@ def row_html(name: str, stem: str, pictures: Sequence[Picture], columns: Sequenc
 
 
 def tile_html(stem: str, picture: Picture) -> str:
-    """Return a picture that stands alone, with its label."""
+    """Return one image with its label, outside a row."""
     return format_html(
         _TILE_TEMPLATE, relative_url(picture.base, stem + picture.tail), picture.width, picture.height, picture.label
     )
 
 
 def metrics_html(columns: Sequence[Column], metrics: Sequence[float]) -> str:
-    """Return figures as text; where runs are compared, a line for each metric, its best marked."""
+    """Return metrics as text; if runs are compared, one line per metric with the best value marked."""
     if not any(column.run for column in columns):
         text = ", ".join(f"{column.metric} {format_number(value)}" for column, value in zip(columns, metrics))
         return format_html('<p class="figures">{0}</p>', text)
@@ -106,7 +107,7 @@ def metrics_html(columns: Sequence[Column], metrics: Sequence[float]) -> str:
 
 
 def best_index(values: Sequence[float], better: str) -> int:
-    """Return the place of the one best value; -1 where nobody knows what is better, or several are."""
+    """Return the index of the only best value; -1 if `better` is unknown, or several values are best."""
     numbers = [value for value in values if not math.isnan(value)]
     if not better or not numbers:
         return -1
@@ -115,12 +116,12 @@ def best_index(values: Sequence[float], better: str) -> int:
 
 
 def format_number(value: float) -> str:
-    """Return a figure in four digits."""
+    """Return a value with four significant digits, "-" for NaN."""
     return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def toolbar_html(columns: Sequence[Column], width: int, sizes_only: bool = False) -> str:
-    """Return the bar of tools, which only the script shows: search, order, size of pictures."""
+    """Return the toolbar for search, order and image size; it is hidden unless scripts run."""
     largest = max(768, width)
     size = f'<label>Size <input type="range" class="size" min="48" max="{largest}" step="8" value="{width}"></label>'
     if sizes_only:
@@ -149,7 +150,7 @@ def toolbar_html(columns: Sequence[Column], width: int, sizes_only: bool = False
 
 
 def pager_html(files: Sequence[str], number: int) -> str:
-    """Return links between numbered pages, which need no script; number: of the page they stand on, from 1 on."""
+    """Return links between numbered pages; they need no script. number: of the page that shows them, from 1."""
     last = len(files)
     if last == 1:
         return ""
@@ -172,7 +173,7 @@ def _pager_link(rel: str, word: str, file: str) -> str:
 
 
 def means_html(caption: str, means: dict[str, Any]) -> str:
-    """Return means as a line of terms and figures."""
+    """Return means as one line of names and values."""
     cells = "".join(
         format_html("<div><dt>{0}</dt><dd>{1}</dd></div>", name, format_number(v)) for name, v in means.items()
     )

@@ -1,4 +1,4 @@
-"""The training page: what it holds before its script takes over, and the history that the script asks for."""
+"""Write the training page: its HTML before scripts run, and the history that its script loads."""
 
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from pages.rows import relative_url
 from util.atomic_write import replace_text
 
 STYLE_FILES, SCRIPT_FILES = ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js")
-STATIC_EPOCHS = 20  # epochs that the page shows without its script
-HIDDEN_LOSSES = ("lr",)  # lines that are off at first
+STATIC_EPOCHS = 20  # epochs that the page shows without scripts
+HIDDEN_LOSSES = ("lr",)  # curves that are hidden at first
 
 
 def write_training(
     folder: Path, name: str, options: dict[str, str], given_flags: set[str], width: int, history: dict[str, Any]
 ) -> None:
-    """Write index.html and history.js, each in one step; their size does not grow with the epochs.
+    """Write index.html and history.js, each atomically; their size does not grow with the number of epochs.
 
-    options: every flag and its value as text; given_flags: those that the user set; history: what
-    `displays.html.History` returns.
+    options: every flag with its value as text; given_flags: those that the user set; history: from
+    `displays.html.History`.
     """
     replace_text(folder / "history.js", f"ganvas.take({to_embedded_json(history)});\n")
     page_data = {"name": name, "width": width, "hidden": HIDDEN_LOSSES, "history": history}
@@ -53,9 +53,9 @@ def _add_header(name: str) -> None:
     with tags.header():
         tags.h1(f"Experiment name = {name}")
         tags.div("", id="state")
-        tags.progress(id="progress", max="1", value="0", aria_label="share of the run that is done")
+        tags.progress(id="progress", max="1", value="0", aria_label="completed share of the run")
         tags.div("", id="updated")
-        tags.noscript("Curves, the slider over epochs and older epochs need JavaScript; all pictures are in images/.")
+        tags.noscript("Curves, the slider over epochs and older epochs need JavaScript; all images are in images/.")
 
 
 def _add_samples() -> None:
@@ -71,7 +71,7 @@ def _add_samples() -> None:
 
 
 def _add_epochs(rows: list[Any], width: int) -> None:
-    """The newest epochs in the reference's layout, for whoever reads the page without running it."""
+    """Add the newest epochs in the reference's layout, for readers without scripts."""
     newest = max([row[1] for row in rows], default=0)
     for epoch in range(newest, max(0, newest - STATIC_EPOCHS), -1):
         epoch_rows = [row for row in rows if row[0] <= epoch <= row[1] and (epoch - row[0]) % row[4] == 0]

@@ -1,4 +1,4 @@
-// The losses of compared runs, drawn when their section is opened.
+// Draw the losses of compared runs when their section is opened.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {

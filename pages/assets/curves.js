@@ -1,9 +1,9 @@
-// Curves of losses over epochs, of one run or several: hover values, smoothing, log scale, zoom, choice of losses.
+// Draw losses over epochs for one run or several, with hover values, smoothing, log scale, zoom and choice of losses.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
 const COLOURS = ["#1f77d0", "#e8590c", "#2b9348", "#c2255c", "#7048e8", "#b08900", "#0c8599", "#868e96", "#d6336c", "#5c7c0a"];
-const DASHES = ["", "6 3", "2 3", "8 3 2 3"];  // one for each run
+const DASHES = ["", "6 3", "2 3", "8 3 2 3"];  // one pattern per run
 const EDGE = { left: 64, right: 20, top: 10, bottom: 28 };  // pixels around the plot
 
 function makeSvg(name, attributes) {
@@ -12,7 +12,7 @@ function makeSvg(name, attributes) {
   return element;
 }
 
-/* An exponential moving average that starts unbiased; gaps stay gaps. */
+/* Return the exponential moving average without start-up bias; gaps (null) stay gaps. */
 function smoothValues(values, weight) {
   let mean = 0, weightSum = 0;
   return values.map((value) => {
@@ -23,7 +23,7 @@ function smoothValues(values, weight) {
   });
 }
 
-/* About `count` round numbers from low to high. */
+/* Return about `count` round numbers from low to high. */
 function ticks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -49,7 +49,7 @@ function nearestIndex(sorted, wanted) {
 }
 
 class Curves {
-  /* host: an empty element. `hidden`: names of lines that are off at first. */
+  /* host: an empty element; hidden: names of curves that are hidden at first. */
   constructor(host, hidden = []) {
     this.hidden = new Set(hidden);
     this.runs = [];
@@ -96,7 +96,7 @@ class Curves {
     }
   }
 
-  /* What is to be drawn, in the units of the axes. */
+  /* Return the curves to draw, in the units of the axes. */
   lines() {
     const log = this.log.checked, weight = Number(this.smoothing.value);
     const height = (v) => (v === null || (log && v <= 0) ? null : log ? Math.log10(v) : v);
@@ -204,7 +204,7 @@ class Curves {
     this.draw();
   }
 
-  /* Show the values at an epoch; null: nothing. */
+  /* Show the values at an epoch; null hides them. */
   showValues(epoch) {
     this.tooltip.hidden = epoch === null || epoch === undefined || !this.drawnLines?.length;
     this.cursor?.setAttribute("visibility", this.tooltip.hidden ? "hidden" : "visible");

@@ -1,7 +1,7 @@
-// Elements of a gallery made from data, as rows.py writes them: names only ever become text and encoded addresses.
+// Make a gallery's elements from data, equal to those of rows.py; names become only text and encoded URLs, never HTML.
 "use strict";
 
-/** Return an element with attributes (false: left out, true: empty) and children (elements or texts). */
+/** Return an element with attributes (false: omitted, true: empty) and children (elements or texts). */
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -11,12 +11,12 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Return a name for people: what was no UTF-8 in it becomes a sign that says so. */
+/** Return a name that can be displayed: bytes that are not UTF-8 become U+FFFD. */
 function displayText(name) {
   return name.replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
-/** Return a file's relative address; bytes that were no UTF-8 stand in names as U+DC80 to U+DCFF. */
+/** Return a file's relative URL; names hold bytes that are not UTF-8 as U+DC80 to U+DCFF. */
 function relativeUrl(base, file) {
   let encoded = "";
   for (const sign of file) {
@@ -28,7 +28,7 @@ function relativeUrl(base, file) {
   return base + encoded;
 }
 
-/** Return a figure in four digits, as C's %.4g has it. */
+/** Return a value with four significant digits, formatted like C's %.4g. */
 function formatNumber(value) {
   if (Number.isNaN(value)) return "-";
   if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
@@ -40,7 +40,7 @@ function formatNumber(value) {
   return Number(value.toPrecision(4)).toString();
 }
 
-/** Return the place of the one best value, -1 where nobody knows what is better or several are. */
+/** Return the index of the only best value, -1 if `better` is unknown or several values are best. */
 function bestIndex(values, better) {
   const numbers = values.filter((value) => !Number.isNaN(value));
   if (!better || numbers.length < 2) return -1;
@@ -48,7 +48,7 @@ function bestIndex(values, better) {
   return numbers.filter((value) => value === best).length === 1 ? values.indexOf(best) : -1;
 }
 
-/** Return the paragraphs that tell a row's figures. */
+/** Return the paragraphs with a row's metrics. */
 function makeMetrics(columns, metrics) {
   if (!columns.some((column) => column.run)) {
     const text = columns.map((column, i) => `${column.metric} ${formatNumber(metrics[i])}`).join(", ");
@@ -64,7 +64,7 @@ function makeMetrics(columns, metrics) {
   });
 }
 
-/** Return one picture with its label, as a cell of a row. */
+/** Return one image with its label, as a cell of a row. */
 function makeCell(source, width, height, label) {
   const image = make("img", { src: source, width, height, loading: "lazy", decoding: "async", alt: displayText(label) });
   return make("td", {}, make("a", { class: "picture", href: source }, image),

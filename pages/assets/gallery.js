@@ -1,15 +1,15 @@
-// A gallery's tools: search and order over all rows of rows.js, the size of pictures, and clicks that open the viewer.
+// A gallery's tools: search and order over all rows of rows.js, the image size, and clicks that open the viewer.
 "use strict";
 
 (() => {
   const PER_PAGE = 100;
-  let main, search, order, status, pageRows, foundRows; // elements; foundRows: those searched for
-  let table = null; // what rows.js holds
+  let main, search, order, status, pageRows, foundRows; // elements; foundRows holds the rows that a search found
+  let table = null; // the content of rows.js
   let loading = null;
-  let matches = []; // rows that were found, in order
-  let pageNumber = 0; // the page of them that is shown
+  let matches = []; // indices of the rows found, in order
+  let pageNumber = 0; // the page of matches on show
 
-  /** Load rows.js once; a script element, for a page opened from a disk may fetch nothing. */
+  /** Load rows.js once, with a script element because a page opened from disk cannot use fetch. */
   function load() {
     loading ??= new Promise((done) => {
       const script = make("script", { src: main.dataset.rows });
@@ -20,7 +20,7 @@
     return loading;
   }
 
-  /** Return the table with figures as numbers, and with what searching and ordering need beside each row. */
+  /** Return the table with metrics as numbers, and with the names as the search compares them (`plain`). */
   function unpackTable(raw) {
     if (!raw) return null;
     const number = (value) => (typeof value === "number" ? value : { inf: Infinity, "-inf": -Infinity }[value] ?? NaN);
@@ -29,7 +29,7 @@
     return raw;
   }
 
-  /** Return a value by which a row is ordered: a figure, or the difference of two ("0:2"). */
+  /** Return a function that gives a row's sort value: a metric ("0"), or the difference of two ("0:2"). */
   function sortValue(key) {
     const [first, second] = key.split(":").map(Number);
     return second === undefined ? (row) => row[3][first] : (row) => row[3][first] - row[3][second];
@@ -48,7 +48,7 @@
     const isNumber = (v) => v !== undefined && !Number.isNaN(v);
     return indices.sort((a, b) => {
       const [x, y] = [value(table.rows[a]), value(table.rows[b])];
-      if (!isNumber(x) || !isNumber(y)) return isNumber(y) - isNumber(x) || a - b; // rows without a figure come last
+      if (!isNumber(x) || !isNumber(y)) return isNumber(y) - isNumber(x) || a - b; // rows without a value come last
       return (x === y ? 0 : sign * (x < y ? -1 : 1)) || a - b;
     });
   }
@@ -68,12 +68,12 @@
       status.textContent = "reading …";
       table = await load();
       if (!table) {
-        status.textContent = "rows.js is not there: neither search nor order";
+        status.textContent = "rows.js is missing, so search and order do not work";
         pageRows.hidden = false;
         main.classList.remove("searching");
         return;
       }
-      updateRows(); // the words may have changed meanwhile
+      updateRows(); // the query may have changed while rows.js was loading
       return;
     }
     const indices = [];
@@ -88,7 +88,7 @@
     const rows = matches.slice(first, first + PER_PAGE);
     foundRows.replaceChildren(...rows.map((index) => makeRow(table, table.rows[index])));
     const range = matches.length > PER_PAGE ? `, ${first + 1} to ${first + rows.length} shown` : "";
-    status.textContent = matches.length ? `${matches.length} of ${table.rows.length} rows${range}` : "no row has such a name";
+    status.textContent = matches.length ? `${matches.length} of ${table.rows.length} rows${range}` : "no row has this name";
     for (const nav of main.querySelectorAll(".found-pager")) nav.replaceChildren(...pagerButtons());
   }
 
@@ -123,14 +123,14 @@
     const size = main.querySelector(".size");
     size.addEventListener("input", () => main.style.setProperty("--width", `${size.value}px`));
     search = main.querySelector(".search");
-    if (!search) return; // a page of pictures without rows
+    if (!search) return; // a page of tiles, without rows
     order = main.querySelector(".order");
     status = main.querySelector(".said");
     pageRows = main.querySelector(".rows");
     foundRows = make("div", { class: "rows found", hidden: true });
     pageRows.after(make("nav", { class: "found-pager", "aria-label": "Pages of rows found" }), foundRows,
       make("nav", { class: "found-pager", "aria-label": "Pages of rows found, again" }));
-    search.value = order.value = ""; // some browsers keep them over a reload
+    search.value = order.value = ""; // because some browsers keep them over a reload
     search.addEventListener("focus", load, { once: true });
     search.addEventListener("input", updateRows);
     order.addEventListener("change", updateRows);

@@ -1,7 +1,7 @@
-// The slider between two pictures of one size, one over the other: what lies left of the edge is the first one's.
+// The slider between two overlaid images of equal size: the first one is visible left of the edge.
 "use strict";
 
-/** Return a slider: its pane (put where pictures are shown), its bar of tools, and show(pictures, left, right). */
+/** Return a slider: the elements under, over and edge (for the pane), its toolbar, and the functions that drive it. */
 function makeSlider() {
   const under = make("img", { alt: "", class: "under", draggable: "false" });
   const over = make("img", { alt: "", class: "over", draggable: "false" });
@@ -12,7 +12,7 @@ function makeSlider() {
   const bar = make("div", { class: "slider" }, selects[0], range, selects[1], swap);
   let pictures = [];
 
-  /** Put the edge at a share of the width, in per cent. */
+  /** Move the edge to a percentage of the width. */
   function move(percent) {
     range.value = Math.min(100, Math.max(0, percent));
     over.style.clipPath = `inset(0 0 0 ${range.value}%)`;
@@ -34,7 +34,7 @@ function makeSlider() {
     move(Number(range.value));
   }
 
-  /** Show two pictures of a row, given as places in a list of {label, source}. */
+  /** Show two images of a row, given as indices into a list of {label, source}. */
   function show(list, left, right) {
     pictures = list;
     for (const select of selects) {
@@ -51,7 +51,7 @@ function makeSlider() {
   return { under, over, edge, bar, show, move, labels, position: () => Number(range.value) };
 }
 
-/** Return which two of a row's labels to hold against each other at first, as places. */
+/** Return the indices of the two labels of a row that are compared first. */
 function defaultPair(labels, left, right) {
   const findLabel = (wanted, start, not) => {
     const exact = labels.indexOf(wanted);

@@ -1,16 +1,17 @@
-// The training page: takes the newest history beside it every few seconds and shows it, without reloading.
+// The training page: load the newest history.js every few seconds and show it without reloading the page.
 "use strict";
 
 const PAGE_DATA = JSON.parse(document.getElementById("data").textContent);
 const PER_PAGE = 20;  // epochs
-const MAX_SAMPLE_WIDTH = 160;  // pixels: the width of a fixed sample, at most
-let runHistory = PAGE_DATA.history;  // the newest that is known
+const MAX_SAMPLE_WIDTH = 160;  // pixels
+let runHistory = PAGE_DATA.history;  // the newest one loaded
 let chart, newestOffset = 0, chosenEpoch = null, playTimer = null;
 
 const byId = (id) => document.getElementById(id);
 const epochName = (epoch) => String(epoch).padStart(3, "0");
 
-/* width: 0 for pictures that are shown as wide as they are. With both sides known nothing jumps while it loads. */
+/* Return an image that links to its file. width: 0 shows it in its own width. Width and height are set if known, so that
+   the page does not jump while the image loads. */
 function makePicture(source, text, label, width) {
   const image = make("img", { src: source, alt: displayText(text), loading: "lazy", decoding: "async" });
   const [across, down] = runHistory.sizes[label] ?? [0, 0];
@@ -23,7 +24,7 @@ function makeCell(source, label, width) {
   return make("td", {}, makePicture(source, label, label, width), make("p", {}, displayText(label)));
 }
 
-/* --- where the run stands */
+/* --- status of the run */
 
 function showStatus() {
   const ago = Date.now() / 1000 - runHistory.updated;
@@ -57,7 +58,7 @@ function showSamples() {
   fillSamples();
 }
 
-/* The newest epoch, up to the chosen one, at which this label was drawn: what never changes is kept once. */
+/* Return the newest epoch, up to the chosen one, with a file for this label; images that never change have one file. */
 function sampleEpoch(epochs) {
   return epochs.filter((e) => e <= chosenEpoch).pop() ?? epochs[0];
 }
@@ -73,7 +74,7 @@ function fillSamples() {
   rows.forEach((row, i) => [...row.querySelectorAll("a")].forEach((a, j) => replacePicture(body.rows[i + 1].cells[j], a)));
 }
 
-/* Put a picture in another's place once it is there, so that nothing flickers. */
+/* Replace an image once the new one is decoded, so that nothing flickers. */
 function replacePicture(place, fresh) {
   const old = place.querySelector("a"), image = fresh.querySelector("img");
   if (old.getAttribute("href") === fresh.getAttribute("href")) return;
@@ -102,13 +103,14 @@ function play() {
   }, 400);
 }
 
-/* --- the pictures of every epoch, newest first */
+/* --- the images of every epoch, newest first */
 
 function epochTables(epoch) {
   return runHistory.rows.filter(([from, to, , , step]) => from <= epoch && epoch <= to && (epoch - from) % step === 0);
 }
 
-/* The newest epoch's files are replaced while it lasts: another address has the browser read them again. */
+/* Return an epoch's section. The newest epoch's files are still being replaced, so a new URL makes the browser reload
+   them. */
 function makeEpoch(epoch, newest) {
   const version = epoch === newest ? `?${runHistory.updated}` : "";
   const file = (label) => relativeUrl("images/", `epoch${epochName(epoch)}_${label}.png`) + version;
@@ -120,7 +122,7 @@ function makeEpoch(epoch, newest) {
   return make("section", attributes, make("h3", {}, `epoch [${epoch}]`), ...tables);
 }
 
-/* Rows that are there already stay the same elements, so that whoever reads them is not moved. */
+/* Show the current page of epochs. Sections that do not change stay the same elements, so that the page does not scroll. */
 function showEpochs() {
   const newest = Math.max(0, ...runHistory.rows.map((span) => span[1]));
   newestOffset = Math.min(newestOffset, Math.max(0, newest - 1));
@@ -152,7 +154,7 @@ function turnPages(pages) {
   byId("pictures").scrollIntoView();
 }
 
-/* --- news */
+/* --- updates */
 
 function show() {
   showStatus();

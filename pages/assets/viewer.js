@@ -1,21 +1,22 @@
-// The viewer: one picture as large as the window, zoom, its neighbours by arrow keys, and the slider between two.
+// The viewer: one image as large as the window, zoom, arrow keys for its neighbours, and the slider between two.
 "use strict";
 
 const viewer = (() => {
-  const MAX_PIXEL_SCALE = 40; // screen pixels for one of the picture's,
-  const MAX_FIT_SCALE = 8; // or so many times what fits the window
+  // The maximum zoom is the larger of these two.
+  const MAX_PIXEL_SCALE = 40; // screen pixels per image pixel
+  const MAX_FIT_SCALE = 8; // times the scale that fits the window
   const button = (words, text, act) => {
     const element = make("button", { type: "button", "aria-label": words, title: words }, text);
     element.addEventListener("click", act);
     return element;
   };
   let dialog, stage, pane, slider, parts; // elements, made once
-  let link = null; // the picture on show, a link of the page
-  let opener = null; // what had the focus before
+  let link = null; // the page's link to the image on show
+  let opener = null; // the element that had the focus before
   let comparing = false;
-  let view = { scale: 1, x: 0, y: 0 }; // against fitting the stage
+  let view = { scale: 1, x: 0, y: 0 }; // relative to the scale that fits the stage
   const pointers = new Map(); // pointers that are down
-  let dragMode = null; // what dragging does
+  let dragMode = null; // "edge" or "pan"
 
   const rowOfLink = () => link.closest(".row");
   const linksOf = (row) => [...row.querySelectorAll("a.picture")];
@@ -37,8 +38,8 @@ const viewer = (() => {
       zoom: make("output", { "aria-label": "Zoom" }),
       compare: button("Compare two pictures (c)", "Compare", () => setComparing(!comparing)),
       labels: make("div", { class: "labels", role: "group", "aria-label": "Pictures of this row" }),
-      before: button("Row before (arrow up)", "↑", () => walkRows(-1)),
-      after: button("Row after (arrow down)", "↓", () => walkRows(1)),
+      before: button("Previous row (arrow up)", "↑", () => walkRows(-1)),
+      after: button("Next row (arrow down)", "↓", () => walkRows(1)),
     };
     const top = make("header", {}, make("div", { class: "what" }, parts.name, parts.what),
       make("div", { class: "tools" },
@@ -57,7 +58,7 @@ const viewer = (() => {
     window.addEventListener("resize", () => dialog.open && applyView());
   }
 
-  /** Show a picture, given as its link on the page; compare: against another of its row. */
+  /** Show an image, given as its link on the page; compare: show the slider with another image of its row. */
   function open(picture, compare = false, from = picture) {
     if (!dialog) build();
     link = picture;
@@ -121,7 +122,7 @@ const viewer = (() => {
     show();
   }
 
-  /** Go to the row before or after; the same label there, or the first. */
+  /** Go to the previous or next row: to the same label, else to the first image. */
   function walkRows(step) {
     const rows = rowsShown();
     const next = rows[rows.indexOf(rowOfLink()) + step];
@@ -131,7 +132,7 @@ const viewer = (() => {
     next.scrollIntoView({ block: "nearest" });
   }
 
-  /** Go to the picture before or after, beyond a row's end to the next row. */
+  /** Go to the previous or next image, which may be in another row. */
   function walkLabels(step) {
     const all = rowsShown().flatMap(linksOf);
     goTo(all[all.indexOf(link) + step]);
@@ -140,7 +141,7 @@ const viewer = (() => {
   function onKeyDown(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
     const sideways = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (event.target.matches("input") && (sideways || event.key === "Home" || event.key === "End")) return; // its own
+    if (event.target.matches("input") && (sideways || event.key === "Home" || event.key === "End")) return; // the input handles these keys
     const acts = {
       ArrowUp: () => walkRows(-1), ArrowDown: () => walkRows(1), "+": () => zoomBy(1.5), "=": () => zoomBy(1.5),
       "-": () => zoomBy(1 / 1.5), 0: fit, c: () => !parts.compare.hidden && setComparing(!comparing),
@@ -154,7 +155,7 @@ const viewer = (() => {
     act();
   }
 
-  /** Return how many screen pixels one of the picture's takes where it fits the stage. */
+  /** Return the screen pixels per image pixel when the image fits the stage. */
   function fitScale() {
     const [width, height] = pictureSize();
     return Math.min(stage.clientWidth / width, stage.clientHeight / height);
@@ -180,7 +181,7 @@ const viewer = (() => {
     parts.zoom.textContent = `${Math.round(unit * view.scale * 100)} %`;
   }
 
-  /** Zoom by a factor, keeping what lies under a point of the window where it is. */
+  /** Zoom by a factor; the image point under `point` of the window stays in place. */
   function zoomBy(factor, point = null) {
     const box = stage.getBoundingClientRect();
     const dx = point ? point.clientX - box.left - box.width / 2 : 0;

@@ -1034,7 +1034,7 @@ def test_a_flag_without_effect_on_the_model_is_noted(train, command):
     assert train(TINY).code == 0
     ended = command("test", "--name", "t", "--num_samples", 3)
     assert ended.code == 0, ended.err
-    assert ended.out.count("note: --num_samples is without effect: this model draws none of its own\n") == 1
+    assert ended.out.count("note: --num_samples has no effect: this model does not generate samples from noise\n") == 1
 
 
 UNUSUAL = '''
