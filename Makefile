@@ -33,13 +33,13 @@ help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 test: $(STAMP)  ## run the tests on all cores; more pytest options with ARGS="..."
-	$(BIN)/python -m pytest -q -n auto -m "not slow" tests $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" tests $(ARGS)
 
 test-quick: $(STAMP)  ## run the tests of single functions and classes, within a minute: for the inner loop
-	$(BIN)/python -m pytest -q -n auto -m "not slow" $(QUICK) $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" $(QUICK) $(ARGS)
 
 test-slow: $(STAMP)  ## run the tests that `make test` leaves out: every benchmark in small, long runs
-	$(BIN)/python -m pytest -q -n auto -m slow tests $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m slow tests $(ARGS)
 
 lint: $(STAMP)  ## check style, formatting and types
 	$(BIN)/python -m ruff check .
@@ -90,7 +90,7 @@ screenshots: $(STAMP)  ## train small runs and take pictures of every page, ligh
 
 clean:  ## delete caches; the environment, data and results stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and delete .venv too
 	rm -rf $(VENV) .weights
