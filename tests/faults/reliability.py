@@ -20,13 +20,13 @@ from util.atomic_write import replace_text
 PAGE = ROOT / "docs" / "reliability.md"
 HEAD = """# What survives what
 
-Each case is something that goes wrong, injected for real by tests in `tests/faults`: processes are killed, disks fill
-up, files are spoilt. `make faults` runs all in their long form and writes this page; `make test` runs a short form.
-The promise behind it: **what was saved is never lost, a continued run ends like an unbroken one, nothing in a file is
-run, and what is wrong is said in one line** (`error: <thing> '<name>': <why>; <remedy>`; exit codes 0 done, 2 options,
-3 data, 4 weights, 5 machine, 6 diverged, 130 and 143 stopped, 1 a bug of ours).
+Each case is a failure that the tests in `tests/faults` really cause: they kill processes, fill disks, damage files.
+`make faults` runs all cases in their long form and writes this page; `make test` runs a short form. GANvas promises:
+**saved work is never lost, a continued run ends like an uninterrupted one, no code in a data or weights file is run,
+and an error is one line** (`error: <thing> '<name>': <why>; <remedy>`). Exit codes: 0 done, 2 options, 3 data,
+4 weights, 5 machine, 6 diverged, 130 and 143 stopped, 1 a bug of ours.
 
-Not defended against: whoever may already run programs as you, among them plug-ins that you install or name.
+Not defended against: people who can already run programs as you, and plug-ins that you install or name.
 """
 
 
