@@ -1,1 +1,1 @@
-"""A trained model applied: batches of images, tiles, samples."""
+"""Apply a trained model: batches of images, tiles, samples."""

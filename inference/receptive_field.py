@@ -1,4 +1,4 @@
-"""How far a network sees, and of what its sides are multiples, read from the operations that a picture meets in it."""
+"""Measure a network's receptive field and size multiple by tracing its operations."""
 
 import inspect
 import math
@@ -17,24 +17,24 @@ INTERPOLATION_RADIUS = {"nearest": 0.5, "nearest-exact": 0.5, "area": 0.5, "bili
 
 
 class ReceptiveField(NamedTuple):
-    """What an output pixel depends on: input pixels up to `radius` away; sides are multiples of `multiple` inside."""
+    """Output pixels depend on input pixels up to `radius` away; the network works on multiples of `multiple`."""
 
     radius: float
     multiple: int
 
 
 def receptive_field(net: nn.Module) -> ReceptiveField | None:
-    """Return the field of a network that makes a picture of its input's size, None for any other.
+    """Return the receptive field of a network whose output is an image of its input's size, None for other networks.
 
-    Every operation adds its kernel's half width in pixels of the input; branches are added up as if they stood in a
-    row, so that the radius may be too large and never too small. It is infinite for what pools the whole picture.
-    Statistics of norms do not count, and attention is not seen. Nothing is computed: tensors have shapes alone, where
-    the network can do with that, and else a small picture is tried.
+    Every operation adds half its kernel's width in input pixels. Branches are added up as if they were a sequence, so
+    the radius may be too large, but never too small. It is infinite if an operation pools the whole image. Statistics
+    of norms do not count, and attention is not detected. The trace uses meta tensors (shapes without values); if the
+    network fails on them, it uses a real image of 256x256 pixels.
     """
     for device, side in (("meta", 1024), (None, 256)):
         try:
             return _measure(net, device, side)
-        except (RuntimeError, TypeError, ValueError, NotImplementedError):  # it wants other inputs, or values
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):  # other inputs, or it needs values
             continue
     return None
 
@@ -53,7 +53,7 @@ def _measure(net: nn.Module, device: str | None, side: int) -> ReceptiveField | 
 
 
 class _ReceptiveFieldMode(TorchFunctionMode):
-    """Adds up what the operations reach, whoever calls them: layers or a forward of its own."""
+    """Adds up the reach of all operations, whether a layer or a forward method calls them."""
 
     def __init__(self, side: int):
         super().__init__()
@@ -79,12 +79,12 @@ class _ReceptiveFieldMode(TorchFunctionMode):
         return out
 
     def _add(self, reach: float, x: Tensor) -> None:
-        """Add a reach in pixels of x, whose share of the picture's size says how large these are."""
-        if x.shape[-1] == 1:  # one value for the whole picture
+        """Add a reach in pixels of x; a pixel of x covers as many input pixels as the input is wider than x."""
+        if x.shape[-1] == 1:  # one value for the whole image
             self.radius = math.inf
             return
         pixel = self.side / x.shape[-1]
-        pixel = round(pixel) if pixel > 0.75 else pixel  # a map may have been padded
+        pixel = round(pixel) if pixel > 0.75 else pixel  # round, because x may be padded
         self.radius += reach * pixel
         self.multiple = max(self.multiple, round(pixel))
 

@@ -1,4 +1,4 @@
-"""Sheets of pictures that a model generates without input: a grid, a class at a time, from one latent to another."""
+"""Sheets of images generated from noise: a grid, one sheet per class, or an interpolation between two latents."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,36 +8,36 @@ import torch
 
 from util.image_io import to_pixels
 
-INTERPOLATION_STEPS = 10  # of an interpolation
+INTERPOLATION_STEPS = 10  # images in one interpolation
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a model is asked for through its optional method `sheets(request) -> {name: (pictures, labels)}`.
+    """The argument of a model's optional method `sheets(request) -> {name: (images, labels)}`.
 
-    pictures: (N, C, H, W) in [-1, 1]; labels: (N,). Equal requests give equal pictures.
+    images: (N, C, H, W) in [-1, 1]; labels: (N,). Equal requests give equal images.
     """
 
-    kind: str  # "grid": one sheet, a row a class; "per_class": a sheet a class; "interpolation": between two latents
+    kind: str  # "grid": one sheet, one row per class; "per_class": one sheet per class; "interpolation": two latents
     classes: tuple[str, ...]
-    number: int  # pictures of each class
+    number: int  # images of each class
     seed: int
 
 
 def has_sampler(model: Any) -> bool:
-    """Whether a model has the optional method `sheets`, and so needs no input pictures."""
+    """Whether a model has the optional method `sheets` and so needs no input images."""
     return callable(getattr(model, "sheets", None))
 
 
 def unused_flag_notes(given: set[str], generates: bool) -> list[str]:
-    """Return notes on flags that were given to test.py and say nothing to a model of this sort."""
+    """Return notes on flags that were given to test.py but have no effect on this kind of model."""
     flags = ("num_test",) if generates else ("num_samples",)
-    why = "this model needs no input pictures" if generates else "this model draws none of its own"
-    return [f"note: --{name} is without effect: {why}" for name in flags if name in given]
+    why = "this model needs no input pictures" if generates else "this model does not generate samples from noise"
+    return [f"note: --{name} has no effect: {why}" for name in flags if name in given]
 
 
 def sample_sheets(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
-    """Return {sheet: pictures (H, W, C) uint8}, made by the networks as they are, without gradients."""
+    """Return {sheet: images (H, W, C) uint8}; the networks keep their train or eval mode and record no gradients."""
     with torch.no_grad():
         made = model.sheets(request)
     return {name: [to_pixels(image) for image in images] for name, (images, _) in made.items()}

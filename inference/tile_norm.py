@@ -1,4 +1,4 @@
-"""Norms that use the statistics of a whole picture while they see one tile of it at a time."""
+"""Apply norms to one tile at a time with the statistics of the whole image."""
 
 import inspect
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from torch.overrides import TorchFunctionMode
 
 
 class TileCore(NamedTuple):
-    """The rows and columns of a tile that are its own, as parts of its height and width: (first, last, of)."""
+    """A tile's core, the part assigned to this tile alone: (first, last, length of the tile) of rows and of columns."""
 
     rows: tuple[int, int, int]
     columns: tuple[int, int, int]
 
     def crop(self, x: Tensor) -> Tensor:
-        """Return this part of a tile's activations, at whatever scale they are: each belongs to one core only."""
+        """Return this part of a tile's activations at any scale; every activation belongs to exactly one core."""
         for dim, (first, last, whole) in ((2, self.rows), (3, self.columns)):
             side = x.shape[dim]
             x = x.narrow(dim, first * side // whole, last * side // whole - first * side // whole)
@@ -25,14 +25,14 @@ class TileCore(NamedTuple):
 
 
 class TileNormStats:
-    """Number, means and sums of squared deviations of values (N, C, ., .) met in parts, in float64."""
+    """Count, means and sums of squared deviations (N, C), in float64, of activations that arrive in parts."""
 
     def __init__(self) -> None:
         self.count = 0
         self.mean = self.squared_deviations = torch.zeros((), dtype=torch.float64)
 
     def add(self, x: Tensor) -> None:
-        """Add a part's values (Chan et al. 1979)."""
+        """Add the activations (N, C, h, w) of one part (Chan et al. 1979)."""
         if (n := x.shape[2] * x.shape[3]) == 0:
             return
         var, mean = (value.double() for value in torch.var_mean(x, (2, 3), correction=0))
@@ -42,7 +42,7 @@ class TileNormStats:
         self.count += n
 
     def mean_and_var(self, name: str, groups: int) -> tuple[Tensor, Tensor]:
-        """Return mean and variance (N, C) as a norm pools them: of channels, of groups of them, of the batch."""
+        """Return mean and variance (N, C), pooled as the norm does: per channel, channel group or over the batch."""
         mean, var = self.mean, self.squared_deviations / self.count
         shape = mean.shape
         if name == "batch_norm":
@@ -58,15 +58,15 @@ class TileNormStats:
 
 
 class NormStatsPending(Exception):
-    """A tile has come to the norm whose statistics are being gathered."""
+    """Raised when a tile reaches the norm whose statistics are being gathered."""
 
 
 class SharedNormMode(TorchFunctionMode):
-    """Inside it instance and group norm, and batch norm in training mode, take a whole picture's statistics.
+    """A mode in which instance norm, group norm and batch norm in training use the statistics of the whole image.
 
-    Norms are told apart by their place in the order of calls. What a norm sees is right only once all norms before it
-    are known, so they become known one by one: send all tiles, each raises NormStatsPending at the first norm not
-    known; call `freeze_stats`; send them again, until none does.
+    A norm is identified by its position in the order of calls. Its input is correct only when the statistics of all
+    earlier norms are frozen, so norms are measured one at a time: run all tiles, each of which raises NormStatsPending
+    at the first norm without frozen statistics; call `freeze_stats`; repeat until no tile raises it.
     """
 
     def __init__(self) -> None:
@@ -75,12 +75,12 @@ class SharedNormMode(TorchFunctionMode):
         self.pending_stats = TileNormStats()
 
     def begin_tile(self, core: TileCore) -> "SharedNormMode":
-        """Begin with the next tile."""
+        """Prepare for the next tile: set its core and count its norms from 0."""
         self.core, self.norm_index = core, 0
         return self
 
     def freeze_stats(self) -> bool:
-        """Take what was gathered for known; False if nothing was, because every norm is."""
+        """Freeze the statistics of the norm just measured; return False if there were none, because all are frozen."""
         gathered = self.pending_stats.count > 0
         if gathered:
             self.frozen_stats.append(self.pending_stats)

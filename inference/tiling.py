@@ -1,4 +1,4 @@
-"""Huge pictures: networks that translate them tile by tile, with one tile's activations in memory at a time."""
+"""Translate huge images tile by tile, with the activations of one tile in memory at a time."""
 
 import math
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from util.size import Size, to_size
 
 
 class TileSpan(NamedTuple):
-    """One tile's place along one side: where it lies, what of it is its own, and half the width of its borders' ramps.
+    """One tile along one side: its extent, its core (first to last), and half the width of each blending ramp.
 
-    Positions are pixels of the padded picture.
+    Positions are pixels of the padded image.
     """
 
     start: int
@@ -32,15 +32,14 @@ class TileSpan(NamedTuple):
 
 
 class TiledForward:
-    """A network's forward, tile by tile: (N, C, H, W) -> (N, C', H, W).
+    """A network's forward method, tile by tile: (N, C, H, W) -> (N, C', H, W).
 
-    Tiles begin at multiples of the network's own and overlap by `overlap` on each side of the part that is theirs.
-    Where that is as far as the network sees, what it makes there is exact and taken as it is; else neighbours are
-    blended. Between calls a picture stays in the precision it came in, which may be half; tiles are computed in the
-    network's.
+    Tiles begin at multiples of the network's size multiple and extend `overlap` pixels beyond each side of their core.
+    If that covers the receptive field, the core is exact and copied; otherwise neighbours are blended. Input and output
+    have the image's dtype, which may be float16; tiles are computed in the network's dtype.
 
-    shared: norms take the statistics of the whole picture, gathered exactly, each activation once. With k norms all
-    tiles go k times through the layers up to one norm more, and once through all: about k / 2 + 1 times the work.
+    shared: norms use the exact statistics of the whole image; each activation counts once. With k norms, all tiles run
+    k times, each time up to the next norm, and once through all layers: about k / 2 + 1 times the work.
     """
 
     def __init__(self, net: nn.Module, tile: Size, overlap: int, field: ReceptiveField, shared: bool):
@@ -48,20 +47,25 @@ class TiledForward:
         self.tile, self.overlap, self.field, self.shared = tile, overlap, field, shared
 
     def __call__(self, x: Tensor) -> Tensor:
+        # An image that fits into one tile needs no tiling.
         height, width = x.shape[2:]
         if height <= self.tile.height and width <= self.tile.width:
             return self.net_forward(x.to(next(self.net.parameters()).dtype)).to(x.dtype)
+
+        # Divide the padded image into tiles.
         (top, rows), (left, columns) = (padded_side(side, self.field.multiple) for side in (height, width))
         ramp = 0 if self._is_exact() else self.overlap
         row_spans = tile_spans(rows, self.tile.height, self.overlap, self.field.multiple, ramp)
         column_spans = tile_spans(columns, self.tile.width, self.overlap, self.field.multiple, ramp)
         row_indices = reflected_indices(height, top, rows, x.device)
         column_indices = reflected_indices(width, left, columns, x.device)
+
+        # Run all tiles, once for each shared norm and once more for the output.
         norms, seed, out = SharedNormMode(), torch.initial_seed(), x
         more_rounds, round_number, tiles = True, 0, list(product(row_spans, column_spans))
         while more_rounds:
             allocated, round_number = False, round_number + 1
-            bar = tqdm(tiles, desc=f"tiles, turn {round_number}", unit="tile", disable=None, leave=False)
+            bar = tqdm(tiles, desc=f"tiles, round {round_number}", unit="tile", disable=None, leave=False)
             for tile_index, (row, column) in enumerate(bar):
                 piece = x.index_select(2, row_indices[row.start : row.stop])
                 piece = piece.index_select(3, column_indices[column.start : column.stop])
@@ -75,14 +79,14 @@ class TiledForward:
         return out
 
     def _is_exact(self) -> bool:
-        """Whether a tile's own part is what the whole picture would give there: draws of dropout are a tile's own."""
+        """Whether a tile's core equals the untiled output there; not with active dropout, which draws for each tile."""
         dropouts = (m for m in self.net.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
         return self.overlap >= self.field.radius and not any(m.training and m.p > 0 for m in dropouts)
 
     def _run_tile(
         self, piece: Tensor, row: TileSpan, column: TileSpan, norms: SharedNormMode, seed: int
     ) -> Tensor | None:
-        """Return what the network makes of one tile, None if it ends at a norm; its draws are the same every time."""
+        """Return the output for one tile, None if it stops at a norm; random draws are the same in every round."""
         core = TileCore(*((s.first - s.start, s.last - s.start, s.stop - s.start) for s in (row, column)))
         piece = piece.to(next(self.net.parameters()).dtype)
         with torch.random.fork_rng([piece.device] if piece.device.type == "cuda" else []):
@@ -97,14 +101,15 @@ class TiledForward:
 
 
 def tile_spans(side: int, tile: int, overlap: int, grain: int, ramp: int) -> list[TileSpan]:
-    """Return the tiles along a side: as few as can be, evenly spread, begun at multiples of `grain` if there is room.
+    """Return as few evenly spread tiles along a side as possible, starting at multiples of `grain` if there is room.
 
-    side, a multiple of grain; tile; overlap, less than half a tile: pixels. Two neighbours share their overlap evenly.
+    In pixels: side, a multiple of grain; tile; overlap, less than half a tile. The border between two cores is in the
+    middle of the overlap of their tiles.
     """
     tile -= tile % grain
     if side <= tile:
         return [TileSpan(0, side, 0, side, 0, 0)]
-    while grain > 1 and grain > tile - 2 * overlap:  # a U-Net's tile may be hardly more than its multiple
+    while grain > 1 and grain > tile - 2 * overlap:  # a U-Net's tile may be only a little larger than its multiple
         grain //= 2
     steps, step = (side - tile) // grain, (tile - 2 * overlap) // grain
     count = math.ceil(steps / step)
@@ -118,7 +123,7 @@ def tile_spans(side: int, tile: int, overlap: int, grain: int, ramp: int) -> lis
 
 
 def add_tile(out: Tensor, tile_out: Tensor, row: TileSpan, column: TileSpan, top: int, left: int) -> None:
-    """Add a tile's part to the picture, faded in and out where it has ramps; top, left: the padding cut off."""
+    """Add a tile's core to the image, faded in and out over its ramps; top, left: the padding to crop."""
     cuts, weights = [], []
     for span, before, side in ((row, top, out.shape[2]), (column, left, out.shape[3])):
         first, last = max(span.first - span.ramp_before, before), min(span.last + span.ramp_after, before + side)
@@ -136,33 +141,38 @@ def add_tile(out: Tensor, tile_out: Tensor, row: TileSpan, column: TileSpan, top
 
 
 def _blend_weight(positions: Tensor, edge: int, half: int) -> Tensor:
-    """Return 0 before an edge and 1 behind it, with a smooth ramp of twice `half` pixels between them."""
+    """Return 0 before an edge and 1 after it, with a smooth ramp of twice `half` pixels around it."""
     weight = ((positions - edge) / (2 * half) + 0.5).clamp(0, 1) if half else (positions >= edge).to(positions.dtype)
     return weight * weight * (3 - 2 * weight)
 
 
 def apply_tiling(nets: dict[str, nn.Module], o: Any) -> None:
-    """Have the networks that make a picture of their input's size do so tile by tile, as --tile and its kin say.
+    """Make the networks whose output has their input's size run tile by tile, as --tile, --overlap and --tile_norm say.
 
-    nets: those that test.py needs, by name. Nothing happens without --tile. OptionError for what cannot work.
+    nets: the networks that test.py needs, by name. Nothing changes without --tile. Raises OptionError for bad flags.
     """
+    # Check the flags.
     if not o.tile:
         if o.overlap is not None:
-            raise OptionError("option", "--overlap", "has no meaning without tiles", "give --tile 512 too")
+            raise OptionError("option", "--overlap", "has no effect without --tile", "add --tile 512")
         return
     size = to_size(o.tile)
     least = min(size)
     if o.overlap is not None and least <= 2 * o.overlap:
-        raise OptionError("option", "--tile", f"{o.tile} is no larger than twice --overlap {o.overlap}",
+        raise OptionError("option", "--tile", f"{o.tile} is not larger than twice --overlap {o.overlap}",
                           f"give --tile {4 * o.overlap}, or a smaller --overlap")  # fmt: skip
+
+    # Check the networks.
     fields = {name: field for name, net in nets.items() if (field := receptive_field(net))}
     if not fields:
-        raise OptionError("option", "--tile", f"{o.model} has no network that makes a picture of its input's size",
-                          "leave --tile out")  # fmt: skip
+        raise OptionError("option", "--tile", f"{o.model} has no network whose output has the size of its input",
+                          "omit --tile")  # fmt: skip
     for name, field in fields.items():
         if least < field.multiple:
-            why = f"{o.tile} is smaller than what network {name} works on, {field.multiple} pixels"
+            why = f"{o.tile} is smaller than the size multiple of network {name}, {field.multiple} pixels"
             raise OptionError("option", "--tile", why, f"give --tile {2 * field.multiple} or more")
+
+    # Replace the forward methods.
     for name, field in fields.items():
         overlap, note = _choose_overlap(name, o.overlap, least, field)
         if note:
@@ -172,7 +182,7 @@ def apply_tiling(nets: dict[str, nn.Module], o: Any) -> None:
 
 
 def _choose_overlap(name: str, overlap: int | None, least: int, field: ReceptiveField) -> tuple[int, str]:
-    """Return by how much tiles overlap, and a note if that is less than the network sees."""
+    """Return the overlap in pixels, and a note if it does not cover the receptive field."""
     radius = math.inf if math.isinf(field.radius) else math.ceil(field.radius)
     exact = 2 * radius + field.multiple
     if overlap is None and exact <= least:
@@ -180,8 +190,6 @@ def _choose_overlap(name: str, overlap: int | None, least: int, field: Receptive
     overlap = least // 4 if overlap is None else overlap
     if overlap >= radius:
         return overlap, ""
-    sees = "the whole picture" if math.isinf(radius) else f"{radius} pixels to each side"
-    remedy = (
-        "" if math.isinf(radius) else f"; --tile {-(-exact // 64) * 64} without --overlap gives what one piece would"
-    )
-    return overlap, f"note: network {name} sees {sees}, tiles overlap by {overlap} and are blended{remedy}"
+    sees = "the whole image" if math.isinf(radius) else f"{radius} pixels to each side"
+    remedy = "" if math.isinf(radius) else f"; --tile {-(-exact // 64) * 64} without --overlap gives the untiled result"
+    return overlap, f"note: network {name} sees {sees}, but tiles overlap by {overlap}, so they are blended{remedy}"

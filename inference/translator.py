@@ -1,4 +1,4 @@
-"""Send pictures through a model, several at a time where that changes nothing."""
+"""Run images through a model, several at a time if that does not change the result."""
 
 import copy
 from collections import deque
@@ -14,27 +14,27 @@ from util.device import to_device
 from util.image_io import collect_visuals
 from util.seeding import generator_states, restore_generators
 
-MAX_BATCH_PIXELS = 4 * 256 * 256  # pixels of A that are translated at a time; a larger picture goes alone
-MAX_BATCH_IMAGES = 16  # pictures at a time
-BATCHING_TOLERANCE = 1e-3  # between values in [-1, 1]: an eighth of the step from one of 256 greys to the next
+MAX_BATCH_PIXELS = 4 * 256 * 256  # pixels of A in one batch; a larger image runs alone
+MAX_BATCH_IMAGES = 16  # images in one batch
+BATCHING_TOLERANCE = 1e-3  # of values in [-1, 1]: an eighth of the step between two of 256 grey levels
 Batch = dict[str, Any]
 Visuals = dict[str, Tensor]
 
 
 class Translator:
-    """Calls a model with batches from a loader, and yields what it shows of them, in order.
+    """Calls a model with batches from a loader and yields the images to show, in order.
 
-    On a CPU pictures go side by side, each on a core of its own; elsewhere those of one size go together, as a batch.
-    One by one go they where a --batch_size, --no_eval or --tile asks for it, and through networks that draw.
+    On a CPU, images run in parallel, one on each thread; elsewhere images of one size run as a batch. The loader's
+    batches run one at a time with --batch_size above 1, --no_eval or --tile, and if the model draws random numbers.
     """
 
     def __init__(self, o: Any, model: nn.Module, device: torch.device):
         self.o, self.model, self.device = o, model, device
         self.can_batch = bool(o.eval and o.batch_size == 1 and not o.tile)
-        self.batching_tested = False  # whether going together was seen to change nothing
+        self.batching_tested = False  # whether `can_batch` was tested on a first batch
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
-        """Yield {label: (N, C, H, W)} and the N files of A, for as many pictures at a time as suits."""
+        """Yield {label: (N, C, H, W)} and the N files of A for one or several images at a time."""
         yield from (
             self.translate_parallel(batches)
             if self.device.type == "cpu" and self.can_batch
@@ -42,13 +42,13 @@ class Translator:
         )
 
     def translate_parallel(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
-        """Translate as many small pictures at a time as there are threads, one with the model, each other with a copy.
+        """Translate as many small images at a time as there are threads: one with the model, the others with copies.
 
-        The copies share all weights; what a forward pass leaves in a model stays there. The first picture goes alone,
-        for somebody waits for it, and to see whether the model draws; large ones do too.
+        The copies share all weights, but state that a forward pass writes to one copy stays in it. The first image runs
+        alone, because the user waits for it and to detect a model that draws random numbers. Large images run alone.
         """
         source, rng_states, n_threads = BatchSource(batches), generator_states(), torch.get_num_threads()
-        copies: list[nn.Module] | None = None  # not known before the first picture
+        copies: list[nn.Module] | None = None  # decided after the first image
         idle_models: SimpleQueue[nn.Module] = SimpleQueue()
 
         def worker_visuals(batch: Batch) -> Visuals:
@@ -61,42 +61,49 @@ class Translator:
         pending: deque[tuple[Future[Visuals], list[str]]] = deque()
         with ThreadPoolExecutor(n_threads, "translator", torch.set_num_threads, (1,)) as threads:
             for batch in source:
+                # Yield finished images; before an image that runs alone, all of them.
                 alone = not copies or batch["A"][:, 0].numel() > MAX_BATCH_PIXELS
                 while pending and (alone or len(pending) > n_threads):
                     future, paths = pending.popleft()
                     yield future.result(), paths
+
+                # Start this image on a worker thread, or run it here alone.
                 paths = batch["path_A"]
                 if not alone:
                     pending.append((threads.submit(worker_visuals, batch), paths))
                     continue
                 held = [self._visuals(batch)]
-                del batch  # a huge picture is the caller's alone
+                del batch  # so that the caller can free a huge image
                 yield held.pop(), paths
+
+                # After the first image: copy the model, unless it draws random numbers.
                 if copies is None:
                     copies = (
                         shared_copies(self.model, n_threads) if states_equal(rng_states, generator_states()) else []
                     )
                     for model in copies:
                         idle_models.put(model)
+
+            # Yield the remaining images.
             while pending:
                 future, paths = pending.popleft()
                 yield future.result(), paths
         source.raise_error()
 
     def translate_batched(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
-        """Translate neighbours of one size as a batch, if the first of them comes out as it does alone."""
+        """Translate consecutive images of one size as a batch if the first one's output equals that of a single run."""
         for group in batch_groups(batches, MAX_BATCH_PIXELS if self.can_batch else 0):
             if len(group) > 1 and not self.batching_tested:
                 self._test_batching(group)
             parts = [group] if self.can_batch else [[batch] for batch in group]
-            del group  # a huge picture is the caller's alone
+            del group  # so that the caller can free a huge image
             while parts:
                 paths = [path for batch in parts[0] for path in batch["path_A"]]
                 held = [self._visuals(concat_batches(parts.pop(0)))]
                 yield held.pop(), paths
 
     def _test_batching(self, group: list[Batch]) -> None:
-        """Find out whether pictures may go together; what the trial draws is put back."""
+        """Set `can_batch` by a trial: whether a batch gives the same output; random states are restored afterwards."""
         rng_states = generator_states()
         single, batched = self._visuals(concat_batches(group[:1])), self._visuals(concat_batches(group))
         restore_generators(rng_states)
@@ -113,7 +120,7 @@ class Translator:
 
 
 class BatchSource:
-    """Batches from a loader; an error in making one is kept, so that what came before it can be used first."""
+    """Batches from a loader, whose error is kept so that the batches before it can be processed first."""
 
     def __init__(self, batches: Iterable[Batch]):
         self.batches, self.error = iter(batches), None
@@ -127,19 +134,19 @@ class BatchSource:
             except Exception as error:
                 self.error = error  # type: ignore[assignment]
                 return
-            yield held.pop()  # a huge picture is the caller's alone
+            yield held.pop()  # no reference stays here, so that the caller can free a huge image
 
     def raise_error(self) -> None:
-        """Raise what ended the batches."""
+        """Raise the error that ended the batches, if any."""
         try:
             if self.error is not None:
                 raise self.error
         finally:
-            self.error = None  # else error, traceback and frames would hold each other
+            self.error = None  # otherwise error, traceback and frames form a reference cycle
 
 
 def shared_copies(model: nn.Module, number: int) -> list[nn.Module]:
-    """Return a model and copies that share its tensors; none if they would be of no use, or it cannot be copied."""
+    """Return the model and number - 1 copies that share its tensors; [] if number < 2 or copying fails."""
     if number < 2:
         return []
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
@@ -150,7 +157,7 @@ def shared_copies(model: nn.Module, number: int) -> list[nn.Module]:
 
 
 def states_equal(one: Any, other: Any) -> bool:
-    """Return whether two states of the generators are equal."""
+    """Return whether two states of the random number generators are equal."""
     if torch.is_tensor(one):
         return torch.equal(one, other)
     if isinstance(one, dict):
@@ -161,9 +168,10 @@ def states_equal(one: Any, other: Any) -> bool:
 
 
 def batch_groups(batches: Iterable[Batch], max_pixels: int) -> Iterator[list[Batch]]:
-    """Yield neighbours of equal shapes up to `max_pixels`; the first batch alone, for somebody waits for it.
+    """Yield groups of consecutive batches of equal shapes and up to `max_pixels` pixels.
 
-    An error in making one comes after those before it.
+    The first batch forms a group alone, because the user waits for it. An error of the loader is raised after the
+    groups before it.
     """
     group: list[Batch] = []
     source, past_first = BatchSource(batches), False
@@ -182,20 +190,20 @@ def batch_groups(batches: Iterable[Batch], max_pixels: int) -> Iterator[list[Bat
 
 
 def _take_all(group: list[Batch]) -> list[Batch]:
-    """Return what a list holds and empty it: a huge picture is the receiver's alone."""
+    """Return the content of a list and empty it, so that the receiver can free a huge image."""
     taken = group.copy()
     group.clear()
     return taken
 
 
 def batch_signature(batch: Batch) -> dict[str, Any]:
-    """Return what batches that can become one have in common."""
+    """Return a value that is equal for two batches exactly if they can be concatenated."""
     return {name: (value.shape[1:], value.dtype) if torch.is_tensor(value) else list if isinstance(value, list)
             else object() for name, value in batch.items()}  # fmt: skip
 
 
 def concat_batches(group: list[Batch]) -> Batch:
-    """Return batches as one; of a single one no copy is made."""
+    """Return the concatenated batches; a single batch is returned without a copy."""
     if len(group) == 1:
         return group[0]
     return {name: torch.cat([batch[name] for batch in group]) if torch.is_tensor(value)

@@ -1,4 +1,4 @@
-"""Metrics of a generated image and its ground truth, pixel by pixel."""
+"""Pixel-wise metrics of a generated image and its ground truth."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,6 +13,6 @@ def l1(fake: "Tensor", real: "Tensor") -> float:
 
 
 def psnr(fake: "Tensor", real: "Tensor") -> float:
-    """Return the peak signal-to-noise ratio in dB, the peak being the whole range of 2; inf for equal pictures."""
+    """Return the peak signal-to-noise ratio in dB; the peak is 2, the width of [-1, 1]. inf for equal images."""
     error = (fake - real).square().mean().item()
     return 10 * math.log10(4 / error) if error else math.inf

@@ -1,4 +1,4 @@
-"""GANs by name: every file here but base.py holds one."""
+"""The table of GANs by name: every file in this folder except base.py holds one."""
 
 from pathlib import Path
 

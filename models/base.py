@@ -1,4 +1,4 @@
-"""The contract of a GAN: what its networks are, what a batch becomes, what each optimiser step minimises."""
+"""The contract of a GAN: its networks, its outputs for a batch, and the loss of each optimiser step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,32 +28,32 @@ class Phase:
     lr: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise TypeError or ValueError, in words for the author of a plug-in, for what no phase can be made of."""
+        """Raise TypeError or ValueError, worded for the author of a plug-in, if a value is not valid."""
         check_phase(self.name, self.nets, self.loss, self.every, self.weight, self.lr)
 
 
 class BaseModel(nn.Module):
-    """A GAN. Subclasses define __init__(o, spec), phases, forward and the losses; docs/design.md tells the contract."""
+    """A GAN. Subclasses define __init__(o, spec), phases, forward and the losses; docs/design.md has the contract."""
 
-    dataset_mode: ClassVar[str | None] = None  # the data set it usually wants
-    defaults: ClassVar[dict[str, Any]] = {}  # its own defaults for flags that others own
-    averaged: ClassVar[tuple[str, ...]] = ()  # the networks that make pictures: test.py needs only these
+    dataset_mode: ClassVar[str | None] = None  # the default of --dataset_mode
+    defaults: ClassVar[dict[str, Any]] = {}  # defaults for flags that are declared elsewhere
+    averaged: ClassVar[tuple[str, ...]] = ()  # the networks that generate images: test.py needs only these
 
     class Options:
-        """Its own flags; subclasses make this a dataclass of option() fields."""
+        """Flags of this model; subclasses make this a dataclass of option() fields."""
 
     def phases(self) -> list[Phase]:
-        """Return the optimiser steps of one training step, in order; none for a model that only translates."""
+        """Return the optimiser steps of one training step, in order; [] for a model that cannot be trained."""
         return []
 
     def forward(self, batch: Batch) -> dict[str, Any]:
-        """Return what one batch becomes: pictures (N, C, H, W) in [-1, 1] to show, and whatever the losses need."""
+        """Return the outputs for one batch: images (N, C, H, W) in [-1, 1] to show, and values that the losses need."""
         raise missing_method_error(self, "forward(self, batch)")
 
     def show(self, out: dict[str, Any]) -> Images:
-        """Return what people see of `out`: every 4-D tensor of 1 or 3 channels, in order."""
+        """Return the images of `out` to display: every 4-D tensor of 1 or 3 channels, in order."""
         return {k: v for k, v in out.items() if isinstance(v, Tensor) and v.dim() == 4 and v.shape[1] in (1, 3)}
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return the networks by name: the children that have parameters."""
+        """Return the networks by name: all children with parameters."""
         return {name: net for name, net in self.named_children() if any(True for _ in net.parameters())}

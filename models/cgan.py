@@ -1,4 +1,4 @@
-"""cgan: pictures of a class asked for, from noise (Mirza & Osindero 2014)."""
+"""cgan: generate images of a given class from noise (Mirza & Osindero 2014)."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +12,11 @@ from options.fields import option
 from util.errors import OptionError
 from util.seeding import mix_seed
 
-SAMPLE_BATCH_SIZE = 64  # pictures generated at a time
+SAMPLE_BATCH_SIZE = 64  # images generated at a time
 
 
 class ClassGAN(BaseModel):
-    """G: (z, class) -> picture; D: (picture, class) -> real or not."""
+    """G: (z, class) -> image; D: (image, class) -> real or not."""
 
     dataset_mode = "labeled"
     defaults = {"norm": "batch", "gan_mode": "vanilla", "crop_size": 128, "load_size": "crop_size", "no_flip": True,
@@ -25,20 +25,21 @@ class ClassGAN(BaseModel):
 
     @dataclass
     class Options:
-        latent_dim: int = option(100, "numbers in a noise vector", at_least=1, of_run=True)
-        embedding_dim: int = option(100, "numbers that stand for a class in the generator", at_least=1, of_run=True)
-        cond: str = option("projection", "how the discriminator is told the class", choices=("concat", "projection"))
+        latent_dim: int = option(100, "size of the noise vector", at_least=1, of_run=True)
+        embedding_dim: int = option(100, "size of a class's embedding in the generator", at_least=1, of_run=True)
+        cond: str = option("projection", "how the discriminator receives the class", choices=("concat", "projection"))
 
     def __init__(self, o, spec):
         super().__init__()
         if not spec.classes or spec.height != spec.width:
-            why = f"cgan needs square pictures with classes, not {spec.width}x{spec.height} and {len(spec.classes)}"
+            why = f"cgan needs square images with classes, not {spec.width}x{spec.height} with {len(spec.classes)}"
             raise OptionError("option", "--dataset_mode", why, "use labeled, and --preprocess resize_and_crop")
         self.o, self.classes, n = o, spec.classes, len(spec.classes)
         widths = o.latent_dim, o.embedding_dim, o.ngf
         G = ClassGenerator(n, spec.output_nc, spec.height, *widths, o.norm, o.resize_conv)
         self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
-        per_picture = self.gan.objective.penalised and "batch" in o.norm  # as the penalty is, and batch norm is not
+        # a gradient penalty is defined for each image, which batch norm would make depend on the others
+        per_picture = self.gan.objective.penalised and "batch" in o.norm
         norm_D = "instance" if per_picture else o.norm
         self.G = initialised(G, o)
         self.D = initialised(ClassDiscriminator(n, spec.output_nc, spec.height, o.ndf, norm_D, o.cond), o)
@@ -59,9 +60,9 @@ class ClassGAN(BaseModel):
         return {"G_GAN": self.gan.generator(self.D(out["fake"], batch["label"]))}
 
     def sheets(self, request):
-        """Return {name: (pictures, labels)}: all classes' samples, or for each class the steps between two latents.
+        """Return {name: (images, labels)}: samples of all classes, or for each class the steps between two latents.
 
-        A class's n-th latent depends on the seed, the class and n alone, not on what else is asked for.
+        A class's n-th latent depends only on the seed, the class and n, not on the rest of the request.
         """
         device, dim = next(self.G.parameters()).device, self.o.latent_dim
         sheets = {}

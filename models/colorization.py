@@ -1,4 +1,4 @@
-"""colorization: pix2pix from lightness to colour (Isola et al. 2017; the colour space of Zhang et al. 2016)."""
+"""colorization: pix2pix from lightness to colour (Isola et al. 2017; CIELAB as in Zhang et al. 2016)."""
 
 import torch
 
@@ -7,7 +7,7 @@ from util.cielab import lab_to_rgb
 
 
 class Colorization(Pix2Pix):
-    """G: L -> ab; shown are lightness, and both colourings as RGB."""
+    """G: L -> ab; displays the lightness, and the real and generated colours as RGB."""
 
     dataset_mode = "colorization"
 
@@ -19,5 +19,5 @@ class Colorization(Pix2Pix):
 
 
 def to_rgb(A, B):
-    """Return RGB in [-1, 1] of lightness A (N, 1, H, W) and colour B (N, 2, H, W), both in [-1, 1]."""
+    """Return RGB (N, 3, H, W) of lightness A (N, 1, H, W) and colour B (N, 2, H, W), all in [-1, 1]."""
     return lab_to_rgb(torch.cat([(A + 1) * 50, B * 110], 1).detach()) * 2 - 1

@@ -1,4 +1,4 @@
-"""CycleGAN: unpaired translation, there and back again (Zhu et al. 2017)."""
+"""CycleGAN: unpaired translation with cycle consistency (Zhu et al. 2017)."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ VISUAL_NAMES = ("real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B
 
 
 class CycleGAN(BaseModel):
-    """G_A: A -> B, G_B: B -> A; D_A judges pictures of B, D_B those of A (the paper's D_Y and D_X)."""
+    """G_A: A -> B, G_B: B -> A; D_A classifies images of B, D_B images of A (the paper's D_Y and D_X)."""
 
     dataset_mode = "unaligned"
     defaults = {"no_dropout": True}
@@ -25,7 +25,7 @@ class CycleGAN(BaseModel):
     class Options:
         lambda_A: float = option(10.0, "weight of the cycle A -> B -> A", at_least=0)
         lambda_B: float = option(10.0, "weight of the cycle B -> A -> B", at_least=0)
-        lambda_identity: float = option(0.5, "G_A(B) = B and G_B(A) = A, relative to the cycles' weights", at_least=0)
+        lambda_identity: float = option(0.5, "weight of G_A(B) = B and G_B(A) = A, relative to the cycle's", at_least=0)
 
     def __init__(self, o, spec):
         super().__init__()
@@ -38,14 +38,14 @@ class CycleGAN(BaseModel):
         self.D_A = discriminator(o, spec.output_nc)
         self.D_B = discriminator(o, spec.input_nc)
         self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
-        self.pool_A = ImagePool(o.pool_size)  # of fake A
+        self.pool_A = ImagePool(o.pool_size)  # holds fake A
         self.pool_B = ImagePool(o.pool_size)
 
     def phases(self):
         return [Phase("G", [self.G_A, self.G_B], self.loss_g), Phase("D", [self.D_A, self.D_B], self.loss_d)]
 
     def forward(self, batch):
-        real_A, real_B = batch["A"], batch.get("B")  # no B: one-sided test
+        real_A, real_B = batch["A"], batch.get("B")  # no B in a one-sided test
         identity = self.training and self.o.lambda_identity > 0
         G_A, G_B = (batched_forward(G, real_A, real_B) if identity else G for G in (self.G_A, self.G_B))
         fake_B = G_A(real_A)

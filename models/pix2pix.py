@@ -1,4 +1,4 @@
-"""pix2pix: paired translation; the discriminator judges pairs (Isola et al. 2017)."""
+"""pix2pix: paired translation, with a discriminator of pairs (Isola et al. 2017)."""
 
 from dataclasses import dataclass
 

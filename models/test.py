@@ -1,4 +1,4 @@
-"""test: one generator, one direction, for pictures without a counterpart; it cannot be trained."""
+"""test: one generator in one direction for images without a counterpart; it cannot be trained."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from options.fields import option
 
 
 class Test(BaseModel):
-    """Translates with the network G, or G followed by --model_suffix (_A and _B of a CycleGAN)."""
+    """Translates with the network G + --model_suffix (suffix _A or _B for a CycleGAN)."""
 
     dataset_mode = "single"
 

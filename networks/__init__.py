@@ -1,4 +1,4 @@
-"""Generators, discriminators, norms, initialisers and objectives by name; importing this imports no torch."""
+"""Tables of generators, discriminators, norms, initialisers and objectives by name, without importing torch."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +47,12 @@ OBJECTIVES = Table("objective", {
 
 
 def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
-    """Build and initialise the generator that --netG names: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
+    """Build and initialise the generator --netG: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
     return initialised(_build_network("generator", o.netG, o, input_nc, output_nc), o)
 
 
 def discriminator(o: Any, input_nc: int) -> "nn.Module":
-    """Build and initialise the discriminator that --netD names: (N, input_nc, H, W) -> (N, 1, h, w) unbounded."""
+    """Build and initialise the discriminator --netD: (N, input_nc, H, W) -> logits (N, 1, h, w)."""
     return initialised(_build_network("discriminator", o.netD, o, input_nc), o)
 
 
@@ -64,7 +64,7 @@ def _build_network(kind: str, name: str, *args: Any) -> "nn.Module":
 
 
 def initialised(net: "nn.Module", o: Any) -> "nn.Module":
-    """Draw a network's weights by --init_type and --init_gain; for networks that a plug-in builds itself."""
+    """Initialise a network's weights by --init_type and --init_gain; for networks that a plug-in builds itself."""
     from networks.init import init_weights
 
     return init_weights(net, o.init_type, o.init_gain)

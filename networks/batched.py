@@ -1,4 +1,4 @@
-"""Several batches through one network at once, where that changes nothing but the time it takes."""
+"""Run several batches through a network in one forward pass if that does not change the result."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from networks.infer import InferableNetwork
 
 SAMPLEWISE_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Identity, nn.ReflectionPad2d,
-         nn.ReplicationPad2d)  # layers to which the samples of a batch are nothing to each other  # fmt: skip
-SAMPLEWISE_IN_EVAL = (nn.BatchNorm2d, nn.Dropout)  # layers of which this is true but in training
+         nn.ReplicationPad2d)  # layers that treat every sample by itself  # fmt: skip
+SAMPLEWISE_IN_EVAL = (nn.BatchNorm2d, nn.Dropout)  # layers that do so except in training
 
 
 def batched_forward(net: nn.Module, *inputs: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return net, as a function that has computed these inputs, each (N, C, H, W), in one batch, if that is the same.
+    """Return a callable equal to `net` that has already run `inputs`, each (N, C, H, W), in one concatenated batch.
 
-    It is the same for networks of this package whose norms, if any, are of one sample, and for pictures of one size.
-    Otherwise, and for other inputs, the function is the network, so that calls are computed in the order they come.
+    Falls back to `net` if batching could change the result (batch norm or dropout in training, hooks, unknown layers,
+    unequal sizes). Inputs other than these are passed to `net` when the callable is called with them.
     """
     if len({x.shape[1:] for x in inputs}) > 1 or not is_samplewise(net):
         return net
@@ -32,14 +32,14 @@ def batched_forward(net: nn.Module, *inputs: Tensor) -> Callable[[Tensor], Tenso
 
 
 def is_samplewise(net: nn.Module) -> bool:
-    """Whether what a network makes of a sample is known not to depend on the others of its batch, nor on its place."""
+    """Whether a sample's output is known to be independent of the rest of its batch and of its position in it."""
     return isinstance(net, InferableNetwork) and all(
         _is_samplewise_layer(m) for m in net.modules() if not any(m.children())
     )
 
 
 def _is_samplewise_layer(layer: nn.Module) -> bool:
-    if layer._forward_pre_hooks or layer._forward_hooks:  # such as a spectral norm's, which goes on with each call
+    if layer._forward_pre_hooks or layer._forward_hooks:  # such as spectral norm's, whose state changes with every call
         return False
     if isinstance(layer, nn.InstanceNorm2d):
         return not layer.track_running_stats

@@ -1,4 +1,4 @@
-"""What the two players of a GAN minimise, as one table of formulas, and the gradient penalty."""
+"""Adversarial losses of the discriminator and the generator as one table of formulas, and the gradient penalty."""
 
 import warnings
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from registry.lookup import find
 
 @dataclass(frozen=True)
 class Objective:
-    """Formulas over predictions of any shape, each -> scalar; `label` is what real is called (1 unless smoothed)."""
+    """Loss formulas, predictions of any shape -> scalar; `label` is the target for real images (1 unless smoothed)."""
 
-    real: Callable[[Tensor, float], Tensor]  # the discriminator on real pictures
-    fake: Callable[[Tensor], Tensor]  # the discriminator on generated pictures
-    generator: Callable[[Tensor], Tensor]  # the generator, on the same
-    penalised: bool = False  # whether it is only sound with a gradient penalty
+    real: Callable[[Tensor, float], Tensor]  # the discriminator's loss on real images: (predictions, label)
+    fake: Callable[[Tensor], Tensor]  # the discriminator's loss on generated images
+    generator: Callable[[Tensor], Tensor]  # the generator's loss on generated images
+    penalised: bool = False  # whether it needs a gradient penalty
 
 
 def _bce(p: Tensor, label: float) -> Tensor:
@@ -31,7 +31,7 @@ LSGAN = Objective(  # Mao et al. 2017
     fake=lambda p: p.square().mean(),
     generator=lambda p: (p - 1).square().mean(),
 )
-VANILLA = Objective(  # Goodfellow et al. 2014, the generator's non-saturating form
+VANILLA = Objective(  # Goodfellow et al. 2014, with the non-saturating generator loss
     real=_bce,
     fake=lambda p: _bce(p, 0.0),
     generator=lambda p: _bce(p, 1.0),
@@ -50,10 +50,10 @@ HINGE = Objective(  # Lim & Ye 2017, Miyato et al. 2018
 
 
 class GANLoss(nn.Module):
-    """The adversarial game that --gan_mode names; every method returns a scalar to minimise.
+    """The adversarial loss that --gan_mode selects; `real`, `fake` and `generator` return a scalar to minimise.
 
-    label_smoothing: real is labelled 1 - this, for the discriminator only (Salimans et al. 2016).
-    lambda_gp: weight of the gradient penalty, where the objective has one.
+    label_smoothing: the discriminator's target for real images is 1 - label_smoothing (Salimans et al. 2016).
+    lambda_gp: weight of the gradient penalty if the objective has one.
     """
 
     def __init__(self, gan_mode: str, label_smoothing: float = 0.0, lambda_gp: float = 10.0):
@@ -61,29 +61,29 @@ class GANLoss(nn.Module):
         self.objective: Objective = find("objective", gan_mode)
         self.label = 1.0 - label_smoothing
         self.lambda_gp = lambda_gp
-        self.penalty_due = False  # fake() was called and penalty() not yet
+        self.penalty_due = False  # fake() was called, penalty() was not called yet
 
     def real(self, prediction: Tensor) -> Tensor:
-        """Return the discriminator's loss on predictions of real pictures."""
+        """Return the discriminator's loss for its predictions on real images."""
         return self.objective.real(prediction, self.label)
 
     def fake(self, prediction: Tensor) -> Tensor:
-        """Return the discriminator's loss on predictions of generated pictures."""
+        """Return the discriminator's loss for its predictions on generated images."""
         self.penalty_due = self.objective.penalised and self.lambda_gp > 0
         return self.objective.fake(prediction)
 
     def generator(self, prediction: Tensor) -> Tensor:
-        """Return the generator's loss on predictions of generated pictures."""
-        if self.penalty_due:  # the discriminator's phase is over
+        """Return the generator's loss for the discriminator's predictions on generated images."""
+        if self.penalty_due:  # the discriminator's phase ended without the penalty
             self.penalty_due = False
             advice = "this objective needs its gradient penalty: add `| self.gan.penalty(...)` to the losses of D"
             warnings.warn(advice, stacklevel=2)
         return self.objective.generator(prediction)
 
     def penalty(self, name: str, D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Return {name: weighted gradient penalty}, or {} where the objective has none.
+        """Return {name: weighted gradient penalty}, or {} if the objective has none.
 
-        real, fake: (N, C, H, W); fake is detached. A term of the discriminator's phase, to be merged with `|`.
+        real, fake: (N, C, H, W); fake is detached here. Merge the result into the discriminator's terms with `|`.
         """
         self.penalty_due = False
         if not self.objective.penalised or self.lambda_gp == 0:
@@ -94,7 +94,8 @@ class GANLoss(nn.Module):
 def gradient_penalty(D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Return the mean of (|grad D(x)| - 1)^2 at random points x between real and fake (Gulrajani et al. 2017, eq. 3).
 
-    real, fake: (N, C, H, W). The norm is over all of a sample's values, D's outputs summed; differentiable.
+    real, fake: (N, C, H, W). The gradient is that of the sum of D's outputs; its norm is taken over all values of a
+    sample. Differentiable.
     """
     alpha = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
     interpolated = (alpha * real + (1 - alpha) * fake).detach().requires_grad_(True)

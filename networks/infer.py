@@ -126,7 +126,7 @@ def _has_convolutions(state: Weights, *keys: str) -> bool:
 
 
 def _is_plausible_size(state: Weights, inner: int) -> bool:
-    """Whether `inner` weights in the inner layers are plausible: a small file must not make us build a giant network."""
+    """Whether `inner` weights in the inner layers are plausible: a small file must not lead to a giant network."""
     return inner <= 8 * sum(value.numel() for value in state.values()) + 1_000_000
 
 
@@ -192,5 +192,5 @@ def _infer_resnet(state: Weights) -> dict[str, Any]:
         "netG": f"resnet_{n}blocks", "ngf": ngf,
         "norm": _infer_norm(state, "model.1", "model.2"), "no_dropout": not dropout,
         "input_nc": input_nc, "output_nc": state[last].shape[0], "padding": "reflect" if padded else "zero",
-        "resize_conv": state[up].shape[0] < state[up].shape[1],  # ResizeConv: (out, in, 3, 3); transposed convolution: (in, out, 3, 3)
+        "resize_conv": state[up].shape[0] < state[up].shape[1],  # (out, in) instead of (in, out)
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""How weights are drawn before training."""
+"""Weight initialisation before training."""
 
 from torch import Tensor, nn
 from torch.nn import init
@@ -17,7 +17,7 @@ def xavier(weight: Tensor, gain: float) -> Tensor:
 
 
 def kaiming(weight: Tensor, gain: float) -> Tensor:
-    """Draw from a normal distribution after He et al. 2015; the gain is that of a ReLU."""
+    """Draw from a normal distribution after He et al. 2015; `gain` is ignored in favour of ReLU's, sqrt(2)."""
     return init.kaiming_normal_(weight, a=0, mode="fan_in")
 
 
@@ -27,7 +27,7 @@ def orthogonal(weight: Tensor, gain: float) -> Tensor:
 
 
 def init_weights(net: nn.Module, init_type: str, gain: float) -> nn.Module:
-    """Draw the weights of all convolutions and linear layers, zero their biases; norms get N(1, gain^2) and 0."""
+    """Draw the weights of convolutions and linear layers, and of norms from N(1, gain^2); set all biases to zero."""
     draw = find("initialiser", init_type)
     for layer in net.modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):

@@ -1,4 +1,4 @@
-"""Normalisation layers, and whether a convolution before one needs a bias."""
+"""Normalisation layers, and whether a convolution before a norm has a bias."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,11 +14,12 @@ Norm = Callable[[int], nn.Module]
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance normalisation (Ulyanov et al. 2016), as a group norm of one channel a group.
+    """Instance normalisation (Ulyanov et al. 2016), computed as a group norm with one channel per group.
 
-    That is the same mean and variance: torch's instance norm goes by way of batch norm's kernel, on a CPU in twice the
-    time, and returns a view, which an in-place ReLU after it has to copy back in the backward pass. Autocast would
-    have 16 bits widened for a group norm, so these stay with torch's, as do devices where this was never tried.
+    Mean and variance are the same. torch's instance norm uses batch norm's kernel, which takes twice the time on a
+    CPU and returns a view that an in-place ReLU after it has to copy back in the backward pass. 16-bit input on CUDA
+    uses torch's instance norm, because autocast widens the input of a group norm to float32. Other devices use it too,
+    because the group norm was never tested there.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -34,21 +35,21 @@ batch = nn.BatchNorm2d
 
 
 def none(channels: int) -> nn.Module:
-    """No normalisation; keeps its place in a Sequential, so that keys do not move."""
+    """Return an Identity, which keeps a norm's place in a Sequential so that the keys of later layers do not change."""
     return nn.Identity()
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes; the keys and, in one process, the values of BatchNorm2d.
+    """Batch normalisation (Ioffe & Szegedy 2015) with statistics over the batches of all processes.
 
-    torch's own SyncBatchNorm raises on CPU. The sums travel by a differentiable all-reduce, so gloo and second
-    derivatives work. Ioffe & Szegedy 2015, with statistics over the global batch.
+    Has the keys of BatchNorm2d and, in one process, its values. torch's own SyncBatchNorm raises an error on a CPU.
+    Sums are exchanged by a differentiable all-reduce, so gloo and second derivatives work.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return super().forward(input)
-        from torch.distributed.nn.functional import all_reduce  # not in every build of torch
+        from torch.distributed.nn.functional import all_reduce  # missing in some builds of torch
 
         sums = torch.cat([input.sum((0, 2, 3)), input.new_full((1,), input.numel() / input.shape[1])])
         total, n = all_reduce(sums).split([input.shape[1], 1])
@@ -65,10 +66,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 
 def norm_layer(name: str) -> tuple[Norm, bool]:
-    """Return the norm called `name` and whether convolutions before it carry a bias.
+    """Return the norm called `name` and whether convolutions before it have a bias.
 
-    They do exactly with instance norm, the reference's rule (with `none` they do not): it keeps the
-    keys of published weights.
+    They have one before instance norm only (not with `none`). This is the reference's rule; it keeps the keys of
+    published weights.
     """
     layer = find("norm", name)
     return layer, layer in (instance, instance_affine)

@@ -1,4 +1,4 @@
-"""Pictures of any size: padded around to what a network needs and cut back, or refused before training."""
+"""Pad images to a size that a network accepts and crop its output, or reject sizes before training."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from util.errors import DataError, OptionError
 
-SIZE_REMEDY = "choose --crop_size, --load_size and --preprocess for such sizes, or another --netD"
+SIZE_REMEDY = "choose --crop_size, --load_size and --preprocess to give such sizes, or another --netD"
 
 
 def any_size(net: Callable[[Tensor], Tensor], x: Tensor, multiple: int, least: int = 1) -> Tensor:
-    """Return net(x), for x (N, C, H, W) of any H and W, of a `net` that takes multiples of `multiple` only.
+    """Return net(x) for x (N, C, H, W) of any H and W, where `net` accepts only multiples of `multiple`.
 
-    Other sides, and those below `least`, are padded by reflection, alike on both sides, and what comes out is cut back
-    to H and W. A size that fits passes untouched. Differentiable; for networks of plug-ins too.
+    Other sides, and sides below `least`, are padded by reflection, evenly on both ends, and the output is cropped to
+    H and W. An x that fits is passed on unchanged. Differentiable; plug-ins may use it for their networks.
     """
     height, width = x.shape[2:]
     (top, rows), (left, columns) = (padded_side(side, multiple, least) for side in (height, width))
@@ -24,14 +24,14 @@ def any_size(net: Callable[[Tensor], Tensor], x: Tensor, multiple: int, least: i
 
 
 def padded_side(side: int, multiple: int, least: int = 1) -> tuple[int, int]:
-    """Return how many pixels go before a side, and how long it is then: a multiple, and `least` or more."""
+    """Return (pixels added before a side, its padded length); the length is a multiple and at least `least`."""
     padded = max(side, least)
     padded += -padded % multiple
     return (padded - side) // 2, padded
 
 
 def reflect_pad(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Return x (N, C, H, W) with (pad_before, padded) rows and columns, the new ones reflected about first and last."""
+    """Return x (N, C, H, W) padded by reflection; rows and columns are (pixels added before, padded length)."""
     for dim, (pad_before, padded) in ((2, rows), (3, columns)):
         if padded != x.shape[dim]:
             x = x.index_select(dim, reflected_indices(x.shape[dim], pad_before, padded, x.device))
@@ -39,9 +39,9 @@ def reflect_pad(x: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> T
 
 
 def reflected_indices(side: int, pad_before: int, padded: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return which of `side` pixels each of `padded` ones is, by reflections that repeat as often as needed.
+    """Return for each of `padded` pixels the index of its source in `side` pixels, reflected as often as needed.
 
-    torch's own reflection padding raises where it exceeds the picture.
+    torch's own reflection padding raises an error if the padding is not smaller than the image.
     """
     period = max(2 * (side - 1), 1)
     steps = torch.arange(-pad_before, padded - pad_before, device=device) % period
@@ -49,12 +49,12 @@ def reflected_indices(side: int, pad_before: int, padded: int, device: torch.dev
 
 
 def unfit(height: int, width: int, why: str) -> DataError:
-    """Return the error for a picture of a size that a network cannot take."""
+    """Return the error for an image of a size that a network cannot process."""
     return DataError("picture", f"{width}x{height}", why, SIZE_REMEDY)
 
 
 def check_sizes(networks: Iterable[nn.Module], height: int, width: int) -> None:
-    """Raise OptionError if a network's `check_size` refuses pictures of this size."""
+    """Raise OptionError if a network's `check_size` rejects images of this size."""
     for net in networks:
         check = getattr(net, "check_size", None)
         if check is not None:

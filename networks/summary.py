@@ -1,4 +1,4 @@
-"""Say what a network is made of: layers, shapes, parameters, receptive field."""
+"""Describe networks as text: layers, output shapes, numbers of parameters, receptive field."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ def parameter_count(net: nn.Module) -> int:
 
 
 def receptive_field(net: nn.Module) -> int:
-    """Return how many pixels of the input, along one side, one output of a chain of convolutions sees."""
+    """Return the receptive field of a chain of convolutions, in pixels of the input along one side."""
     field = 1
     for layer in reversed([m for m in net.modules() if isinstance(m, nn.Conv2d)]):
         field = field * layer.stride[0] + layer.kernel_size[0] - layer.stride[0]
@@ -20,7 +20,7 @@ def receptive_field(net: nn.Module) -> int:
 
 
 def summary_text(networks: dict[str, nn.Module], height: int, width: int, verbose: bool) -> str:
-    """Return a line for each network, or if verbose a table of its layers."""
+    """Return one line for each network, or a table of its layers if verbose."""
     return "\n".join(
         layer_table(name, net, height, width) if verbose else parameter_count_line(name, net)
         for name, net in networks.items()
@@ -28,14 +28,14 @@ def summary_text(networks: dict[str, nn.Module], height: int, width: int, verbos
 
 
 def parameter_count_line(name: str, net: nn.Module) -> str:
-    """Return a network's name and its number of parameters, in millions, as the reference prints them."""
+    """Return a network's name and its number of parameters in millions, in the reference's format."""
     return f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M"
 
 
 def layer_table(name: str, net: nn.Module, height: int, width: int) -> str:
-    """Return a table of a network's layers, with output shapes for one picture of that size, and its totals.
+    """Return a table of a network's layers, with output shapes for one image of this size, and its totals.
 
-    A network that does not take a picture of its first convolution's channels is listed without shapes.
+    Shapes are omitted if the network does not accept an image with the channels of its first convolution.
     """
     leaves = [(n, m) for n, m in net.named_modules() if n and not list(m.children())]
     shapes = _output_shapes(net, leaves, height, width)
@@ -63,7 +63,7 @@ def _output_shapes(net: nn.Module, leaves: list[tuple[str, nn.Module]], height: 
     try:
         with torch.no_grad():
             net.eval()(torch.zeros(1, first.in_channels, height, width, device=first.weight.device))
-    except (RuntimeError, TypeError, ValueError):  # it wants other inputs: then without shapes
+    except (RuntimeError, TypeError, ValueError):  # the network takes other inputs: omit the shapes
         shapes.clear()
     finally:
         net.train(mode)

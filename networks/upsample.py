@@ -1,4 +1,4 @@
-"""How generators double the sides of their pictures: by transposed convolution, or by resizing and convolving."""
+"""Layers that double the sides of an image: transposed convolution, or nearest-neighbour resize and convolution."""
 
 import torch
 from torch import nn
@@ -8,11 +8,11 @@ from networks.cpu.winograd_conv import WinogradConv2d
 
 
 class ResizeConv(WinogradConv2d):
-    """(N, C, H, W) -> (N, out, 2H, 2W): each pixel doubled, then a 3x3 convolution (Odena et al. 2016).
+    """(N, C, H, W) -> (N, out, 2H, 2W): nearest-neighbour resize, then a 3x3 convolution (Odena et al. 2016).
 
-    Every output pixel has as many inputs as its neighbours, so that nothing draws a checkerboard by itself. It stands
-    in the place of a transposed convolution, under the same keys; that its weight is (out, in, 3, 3), and not
-    (in, out, k, k), is all that tells their files apart.
+    Every output pixel has as many inputs as its neighbours, so the layer does not cause checkerboard patterns. It
+    replaces a transposed convolution under the same keys. Only the shape of its weight distinguishes the two in a
+    file: (out, in, 3, 3) instead of (in, out, k, k).
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
@@ -25,7 +25,8 @@ class ResizeConv(WinogradConv2d):
 def upsample_layer(
     in_channels: int, out_channels: int, kernel_size: int, bias: bool = True, resize: bool = False
 ) -> nn.Module:
-    """Build (N, in_channels, H, W) -> (N, out_channels, 2H, 2W): ResizeConv, or transposed with a 3 or 4 wide one."""
+    """Build a layer (N, in_channels, H, W) -> (N, out_channels, 2H, 2W): ResizeConv if `resize`, else a transposed
+    convolution, whose kernel_size is 3 or 4."""
     if resize:
         return ResizeConv(in_channels, out_channels, bias)
     return nn.ConvTranspose2d(

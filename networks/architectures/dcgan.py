@@ -13,20 +13,20 @@ from util.errors import OptionError
 
 
 def count_doublings(size: int) -> int:
-    """Return how often 4 is doubled to `size`; OptionError unless it is a power of two from 8 to 1024."""
+    """Return how many doublings lead from 4 to `size`; raise OptionError if it is not a power of two from 8 to 1024."""
     n_doublings = math.log2(size / 4)
     if not (n_doublings.is_integer() and 1 <= n_doublings <= 8):
         raise OptionError(
-            "option", "--crop_size", f"{size} is no power of two from 8 to 1024", "use 32, 64, 128 or 256"
+            "option", "--crop_size", f"{size} is not a power of two from 8 to 1024", "use 32, 64, 128 or 256"
         )
     return int(n_doublings)
 
 
 class ClassGenerator(InferableNetwork):
-    """z (N, latent_dim) and labels (N,) -> pictures (N, output_nc, size, size) in [-1, 1].
+    """z (N, latent_dim) and labels (N,) -> images (N, output_nc, size, size) in [-1, 1].
 
-    The label's embedding is joined to z; 4x4 is doubled up to `size`. The embedding starts small:
-    as loud as z it alone is heard, and classes collapse to one picture each (Shahbazi et al. 2022).
+    The label's embedding is concatenated to z; 4x4 is doubled up to `size`. The embedding is initialised small (std
+    0.02), because an embedding as large as z dominates it and each class collapses to one image (Shahbazi et al. 2022).
     """
 
     def __init__(self, classes: int, output_nc: int, size: int, latent_dim: int = 100, embedding_dim: int = 100,
@@ -34,7 +34,7 @@ class ClassGenerator(InferableNetwork):
         super().__init__()
         layer, _ = norm_layer(norm)
         n_doublings = count_doublings(size)
-        # ngf just before the last doubling
+        # ngf channels before the last doubling
         widths = [ngf * min(2 ** (n_doublings - 1 - n), 8) for n in range(n_doublings)]
         self.embedding = nn.Embedding(classes, embedding_dim)
         nn.init.normal_(self.embedding.weight, std=0.02)
@@ -50,10 +50,10 @@ class ClassGenerator(InferableNetwork):
 
 
 class ClassDiscriminator(InferableNetwork):
-    """Pictures (N, input_nc, size, size) and labels (N,) -> (N, 1) unbounded: real and of that class, or not.
+    """Images (N, input_nc, size, size) and labels (N,) -> logits (N, 1): real and of that class, or not.
 
-    cond "concat": the label's embedding is one more channel (Mirza & Osindero 2014). "projection": its inner product
-    with the features is added to the judgement (Miyato & Koyama 2018).
+    cond "concat": the label's embedding is an additional input channel (Mirza & Osindero 2014). "projection": its
+    inner product with the features is added to the logit (Miyato & Koyama 2018).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Discriminators that judge patches (Isola et al. 2017, PatchGAN) or single pixels."""
+"""Discriminators that classify patches (PatchGAN, Isola et al. 2017) or single pixels."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from networks.padding import unfit
 
 
 class PatchDiscriminator(InferableNetwork):
-    """(N, input_nc, H, W) -> (N, 1, h, w) unbounded; each output sees one patch, 70x70 with three layers.
+    """(N, input_nc, H, W) -> logits (N, 1, h, w), one per patch; with three layers a patch has 70x70 pixels.
 
-    Raises DataError for pictures too small to leave an output (`check_size`).
+    Raises DataError if the images are too small for an output (`check_size`).
     """
 
     def __init__(self, input_nc: int, ndf: int = 64, layers: int = 3, norm: str = "instance"):
@@ -27,10 +27,10 @@ class PatchDiscriminator(InferableNetwork):
             conv = WinogradConv2d(in_channels, out_channels, 4, stride=stride, padding=1, bias=bias)
             blocks += [conv, layer(out_channels), nn.LeakyReLU(0.2, inplace=True)]
         self.model = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 4, padding=1))
-        self.min_side = 3 * 2**layers  # leaves 2x2 before the last layer, what instance norm needs
+        self.min_side = 3 * 2**layers  # leaves 2x2 before the last layer: instance norm needs more than 1x1
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise DataError for pictures that would shrink to nothing."""
+        """Raise DataError for images that are too small for an output."""
         if min(height, width) < self.min_side:
             raise unfit(height, width, f"this discriminator needs sides of at least {self.min_side}")
 
@@ -40,7 +40,7 @@ class PatchDiscriminator(InferableNetwork):
 
 
 class PixelDiscriminator(InferableNetwork):
-    """(N, input_nc, H, W) -> (N, 1, H, W) unbounded; each pixel is judged alone."""
+    """(N, input_nc, H, W) -> logits (N, 1, H, W); each pixel is classified by itself."""
 
     def __init__(self, input_nc: int, ndf: int = 64, norm: str = "instance"):
         super().__init__()
@@ -61,7 +61,7 @@ def basic(o: Any, input_nc: int) -> nn.Module:
 
 
 def n_layers(o: Any, input_nc: int) -> nn.Module:
-    """Build a PatchGAN of --n_layers_D layers."""
+    """Build a PatchGAN with --n_layers_D layers."""
     return PatchDiscriminator(input_nc, o.ndf, o.n_layers_D, o.norm)
 
 

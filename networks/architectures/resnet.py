@@ -1,4 +1,4 @@
-"""The generator of Johnson et al. 2016: two halvings, residual blocks, two doublings."""
+"""The residual generator of Johnson et al. 2016: downsample twice, residual blocks, upsample twice."""
 
 from functools import partial
 from typing import Any
@@ -17,10 +17,10 @@ PADDING_LAYERS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2
 
 
 class ResnetBlock(nn.Module):
-    """x + f(x), f two 3x3 convolutions (He et al. 2015).
+    """x + f(x), where f is two 3x3 convolutions (He et al. 2015).
 
-    The names and places of its layers are those of the reference: `conv_block.1` and `.5`, or `.6` with dropout;
-    with zero padding there is no padding layer and they move up.
+    Layers have the reference's names: the convolutions are `conv_block.1` and `.5`, or `.6` with dropout. With zero
+    padding they move up, because there are no padding layers.
     """
 
     def __init__(self, channels: int, norm: Norm, bias: bool, dropout: bool, padding: str):
@@ -42,7 +42,8 @@ class ResnetBlock(nn.Module):
 class Resnet(InferableNetwork):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1] for any H and W.
 
-    Inside, sides are multiples of 4, and 8 or more (`any_size`). Keys are those of the reference's resnets.
+    Images are padded to sides that are multiples of 4 and at least 8 (`any_size`). Keys are those of the reference's
+    resnets.
     """
 
     def __init__(self, input_nc: int, output_nc: int, n_blocks: int, ngf: int = 64, norm: str = "instance",
@@ -60,7 +61,7 @@ class Resnet(InferableNetwork):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return any_size(self.model, x, multiple=4, least=8)  # 2x2 inside: what reflection and instance norm need
+        return any_size(self.model, x, multiple=4, least=8)  # 2x2 inside: reflection and instance norm fail on 1x1
 
 
 def _build(n_blocks: int, o: Any, input_nc: int, output_nc: int) -> Resnet:

@@ -1,4 +1,4 @@
-"""The U-Net generator of Isola et al. 2017: halve to a point, double back, with skips between equal sizes."""
+"""The U-Net generator of Isola et al. 2017: downsample to 1x1, upsample back, with skip connections at each size."""
 
 from functools import partial
 from typing import Any
@@ -13,9 +13,9 @@ from networks.upsample import upsample_layer
 
 
 class UnetBlock(nn.Module):
-    """One level: down, all deeper levels, up; the input is concatenated to what comes up, but at the outermost.
+    """One level: downsample, all deeper levels, upsample; the input is concatenated unless the level is outermost.
 
-    The places of its layers are those of the reference: `model.1` down, `model.3` deeper, `model.5` up, and so on.
+    Layers have the reference's positions: `model.1` down, `model.3` deeper, `model.5` up, and so on.
     """
 
     def __init__(self, outer: int, inner: int, input_nc: int, deeper: "UnetBlock | None", norm: str,
@@ -44,8 +44,8 @@ class UnetBlock(nn.Module):
 class Unet(InferableNetwork):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1] for any H and W.
 
-    Inside, sides are multiples of 2**depth (`any_size`), so that they halve down to a point. Keys are those of the
-    reference's U-Nets: depth 8 is unet_256.
+    Images are padded to sides that are multiples of 2**depth (`any_size`), so that every level halves them exactly.
+    Keys are those of the reference's U-Nets; depth 8 is unet_256.
     """
 
     def __init__(self, input_nc: int, output_nc: int, depth: int, ngf: int = 64, norm: str = "batch",

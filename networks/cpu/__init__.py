@@ -1,1 +1,1 @@
-"""Convolutions that are faster on a CPU than PyTorch's own."""
+"""Convolutions that run faster on a CPU than PyTorch's own."""

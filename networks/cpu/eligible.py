@@ -1,15 +1,15 @@
-"""When a convolution that knows a faster way on a CPU has to compute as torch's does."""
+"""Decide whether a convolution may use its fast CPU kernel instead of torch's."""
 
 import torch
 from torch import Tensor, nn
 
 
 def can_use_cpu_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Return whether a convolution may compute x, said to be (N, C, H, W), in a way of its own.
+    """Return whether a convolution's fast CPU kernel may replace torch's for input x, (N, C, H, W) if it is valid.
 
-    It may not on other devices, in 16 bits (each part of a sum would be rounded), while what it does is written down
-    for other sizes (traced, exported) or looked at (inference/receptive_field.py), or where x does not fit, which
-    torch's tells.
+    It may not on other devices, in 16 bits (partial sums would be rounded), while the operations are recorded for
+    other sizes (tracing, export) or observed by a torch function mode (inference/receptive_field.py), or if x does not
+    fit, because torch's convolution then raises the error.
     """
     if not x.is_cpu or x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return False

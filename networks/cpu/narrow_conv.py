@@ -1,4 +1,4 @@
-"""Convolutions to few channels, such as the last one of a generator, at a CPU's full width."""
+"""Convolutions to few channels, such as a generator's last layer, at the full vector width of a CPU."""
 
 import torch
 from torch import Tensor, nn
@@ -6,17 +6,18 @@ from torch.nn import functional as F
 
 from networks.cpu import eligible
 
-VECTOR_CHANNELS = 16  # channels that a CPU's kernels compute at a time, however few there are
-MAX_COLUMN_CHANNELS = 8  # channels up to which, before and after, columns are the faster way
+VECTOR_CHANNELS = 16  # output channels that a CPU's kernels compute at a time, even if there are fewer
+MAX_COLUMN_CHANNELS = 8  # input and output channels up to which convolving by columns is faster
 
 
 class NarrowConv2d(nn.Conv2d):
-    """Conv2d of stride 1 without padding, under its keys, that makes few channels 1.4 to 2.7 times as fast.
+    """Conv2d with stride 1, no padding and the same keys; 1.4 to 2.7 times as fast on a CPU for few output channels.
 
-    On a CPU each row of its kernel becomes channels of a convolution of one row, and what these make is added along
-    the diagonal: 7x7 to three channels is 1x7 to 21. From few channels to few, several columns of the result are
-    channels of a convolution of that stride: 7x11 to 15. The same numbers but for the order of the sums. Gradients are
-    those of the weights it was called with, even if these are changed in place before the backward pass.
+    By rows: each row of the kernel becomes output channels of a one-row convolution, whose results are added along the
+    diagonal; 7x7 to 3 channels becomes 1x7 to 21. By columns, if input and output channels are few: several columns of
+    the result become output channels of a convolution with that stride; 7x7 to 3 channels becomes 7x11 to 15. The
+    result differs only by the order of summation. Gradients belong to the weights of the forward pass, even if these
+    are changed in place before the backward pass.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True):
@@ -38,7 +39,7 @@ class NarrowConv2d(nn.Conv2d):
         n, _, height, width = out.shape
         sample_stride, channel_stride, row_stride, column_stride = out.stride()
         shape = n, rows, channels, height - rows + 1, width
-        tap_stride = channels * channel_stride + row_stride  # along the diagonal
+        tap_stride = channels * channel_stride + row_stride  # next kernel row, one row down: the diagonal
         strides = sample_stride, tap_stride, channel_stride, row_stride, column_stride
         shifted = out.as_strided(shape, strides)
         out = shifted.sum(1)
@@ -46,7 +47,7 @@ class NarrowConv2d(nn.Conv2d):
 
     def _convolve_by_columns(self, x: Tensor) -> Tensor:
         kernel_size, channels, columns = self.kernel_size[0], self.out_channels, VECTOR_CHANNELS // self.out_channels
-        width, kernel = x.shape[3] - kernel_size + 1, self.weight  # which a parametrisation may make anew at each look
+        width, kernel = x.shape[3] - kernel_size + 1, self.weight  # each access may compute a parametrisation
         shifted = [F.pad(kernel, (i, columns - 1 - i)) for i in range(columns)]
         weight = torch.stack(shifted, 1).flatten(0, 1)
         bias = None if self.bias is None else self.bias.repeat_interleave(columns)

@@ -1,4 +1,4 @@
-"""Convolutions of many channels on a CPU with half the multiplications."""
+"""Winograd convolution for many channels on a CPU, with half the multiplications."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from networks.cpu import eligible
 
-# From which on it pays: channels on either side; pixels times rows of the kernel; that times both sides' channels
+# Winograd is faster from here on: input and output channels each; pixels x kernel rows; that x input x output channels
 MIN_CHANNELS, MIN_ROW_PIXELS, MIN_MULTIPLICATIONS = 64, 3_000, 120_000_000
-DEFAULT_CONV = (1, 1), (1, 1), 1, "zeros"  # stride, dilation, groups, mode of padding
+DEFAULT_CONV = (1, 1), (1, 1), 1, "zeros"  # stride, dilation, groups, padding mode
 
-# Rows and taps are taken as polynomials, which are multiplied value by value at these points and at infinity.
+# Rows of the input and of the kernel are polynomials; their product is computed by its values at these points and at
+# infinity.
 Matrix = Sequence[Sequence[float]]
 POINTS, SCALES = (0, 1, -1, 2, -2), (4, -6, -6, 24, 24)  # scale: the product of the distances to the other points
 PRODUCTS = len(POINTS) + 1
@@ -28,11 +29,11 @@ BT: Matrix = (
 
 
 class WinogradConv2d(nn.Conv2d):
-    """Conv2d, under its keys, that multiplies half as often where that pays: up to 1.6 times as fast on a CPU.
+    """Conv2d with the same keys that halves the multiplications where that is faster: up to 1.6 times on a CPU.
 
-    Down a picture a kernel of three (four) rows makes four (three) rows of six products instead of twelve, with a
-    convolution of six groups and one row: y = A'((G w) * (B'x)) (Winograd; Lavin and Gray 2016, arXiv:1509.09308).
-    Rounding in 32 bits is twice that of a plain convolution.
+    Along the height, a kernel of three (four) rows computes four (three) output rows from six products instead of
+    twelve, as a one-row convolution in six groups: y = A'((G w) * (B'x)) (Winograd; Lavin and Gray 2016,
+    arXiv:1509.09308). The rounding error in float32 is twice that of a plain convolution.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ class WinogradConv2d(nn.Conv2d):
         return super().forward(input)
 
     def uses_winograd(self, x: Tensor) -> bool:
-        """Return whether this layer has the shape and the channels for it, and pictures (N, C, H, W) the pixels."""
+        """Return whether Winograd is possible and faster for this layer's kernel and channels and x (N, C, H, W)."""
         rows, in_channels, out_channels = self.kernel_size[0], self.in_channels, self.out_channels
         default_conv = (self.stride, self.dilation, self.groups, self.padding_mode) == DEFAULT_CONV
         if not default_conv or rows not in (3, 4) or isinstance(self.padding, str):
@@ -49,7 +50,7 @@ class WinogradConv2d(nn.Conv2d):
         if min(in_channels, out_channels) < MIN_CHANNELS:
             return False
         transformed = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-        if transformed or torch.compiler.is_compiling():  # these know plain ones
+        if transformed or torch.compiler.is_compiling():  # these support only plain convolutions
             return False
         if not eligible.can_use_cpu_kernel(self, x):
             return False
@@ -59,13 +60,14 @@ class WinogradConv2d(nn.Conv2d):
 
 
 class _WinogradFunction(torch.autograd.Function):
-    """(N, C, H, W), weight (O, C, taps, w), bias (O,) or None, two widths of zeros around -> (N, O, h, w)."""
+    """x (N, C, H, W), weight (O, C, taps, w), bias (O,) or None, zero padding of height and width -> (N, O, h, w)."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, pad_height: int, pad_width: int) -> Tensor:
         taps, step = weight.shape[2], _rows_per_tile(weight)
         rows = x.shape[2] + 2 * pad_height - taps + 1
-        shift = None if bias is None else F.pad(bias, (len(bias), 4 * len(bias)))  # the product at 1 is in every row
+        # the bias goes to the product at point 1 alone, because every row adds that product once
+        shift = None if bias is None else F.pad(bias, (len(bias), 4 * len(bias)))
         tiles = _transform_input(x, pad_height, rows, step)
         out = F.conv2d(tiles, _transform_weight(weight), shift, padding=(0, pad_width), groups=PRODUCTS)
         return _join_tiles(_transpose(_evaluation_matrix(step)), out, step)[:, :, :rows].contiguous()
@@ -79,13 +81,13 @@ class _WinogradFunction(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         (x, weight), (pad_height, pad_width) = ctx.saved_tensors, ctx.padding
         grad_mask, (out_channels, in_channels, taps, width) = ctx.needs_input_grad[:3], weight.shape
-        batched = torch._C._functorch.is_legacy_batchedtensor(grad_output)  # several at a time, as for Jacobians
-        if torch.is_grad_enabled() or batched:  # what is found here is differentiated in its turn
+        batched = torch._C._functorch.is_legacy_batchedtensor(grad_output)  # vmap over gradients, as for Jacobians
+        if torch.is_grad_enabled() or batched:  # second derivatives need differentiable operations
             return *_convolution_gradients(grad_output, x, weight, (pad_height, pad_width), 1, grad_mask), None, None
         step, rows = _rows_per_tile(weight), grad_output.shape[2]
         grad_tiles = _split_tiles(_evaluation_matrix(step), _pad_rows(grad_output, 0, -rows % step), step)
         input_tiles = _transform_input(x, pad_height, rows, step)
-        with torch.autocast("cpu", enabled=False):  # as forward had it
+        with torch.autocast("cpu", enabled=False):  # eligible.py excludes autocast in forward
             dx, dw, db = _convolution_gradients(
                 grad_tiles, input_tiles, _transform_weight(weight), (0, pad_width), PRODUCTS, grad_mask
             )
@@ -113,7 +115,7 @@ def _rows_per_tile(weight: Tensor) -> int:
 
 
 def _evaluation_matrix(number: int, scales: Sequence[int] = (1,) * len(POINTS)) -> Matrix:
-    """Return the matrix (6, number) that makes values of coefficients; at infinity the last one alone counts."""
+    """Return the matrix (6, number) from coefficients to values; at infinity only the last coefficient counts."""
     return [[p**i / s for i in range(number)] for p, s in zip(POINTS, scales)] + [[0] * (number - 1) + [1]]
 
 
@@ -126,19 +128,19 @@ def _pad_rows(x: Tensor, above: int, below: int) -> Tensor:
 
 
 def _transform_input(x: Tensor, pad_height: int, rows: int, step: int) -> Tensor:
-    """(N, C, H, W) -> (N, 6 C, tiles, W): what is multiplied for so many rows."""
+    """(N, C, H, W) -> (N, 6 C, tiles, W): the input's factor B'x of the products for `rows` output rows."""
     return _split_tiles(BT, _pad_rows(x, pad_height, pad_height + -rows % step), step)
 
 
 def _transform_weight(weight: Tensor) -> Tensor:
-    """(O, C, taps, w) -> (6 O, C, 1, w): what it is multiplied by."""
+    """(O, C, taps, w) -> (6 O, C, 1, w): the kernel's factor G w of the products."""
     _, in_channels, taps, width = weight.shape
     G = weight.new_tensor(_evaluation_matrix(taps, SCALES))
     return (G @ weight.permute(2, 0, 1, 3).reshape(taps, -1)).view(-1, in_channels, 1, width)
 
 
 def _split_tiles(matrix: Matrix, x: Tensor, step: int) -> Tensor:
-    """(N, C, H, W) -> (N, 6 C, tiles, W): tiles begin `step` rows apart; a matrix is multiplied by the rows of each."""
+    """(N, C, H, W) -> (N, 6 C, tiles, W): tiles begin `step` rows apart; the matrix multiplies each tile's rows."""
     tiles = x.unfold(2, len(matrix[0]), step).unbind(-1)
     out = x.new_empty(len(x), PRODUCTS, *tiles[0].shape[1:])
     for factors, product in zip(matrix, out.unbind(1)):
@@ -153,12 +155,12 @@ def _join_tiles(matrix: Matrix, x: Tensor, step: int) -> Tensor:
     out = x.new_empty(n, c, height + len(matrix) - step, w)
     out[:, :, height:] = 0
     for i, factors in enumerate(matrix):
-        _weighted_sum(factors, products, out[:, :, i : i + height : step], add=i >= step)  # to rows of the next tile
+        _weighted_sum(factors, products, out[:, :, i : i + height : step], add=i >= step)  # shared with the next tile
     return out
 
 
 def _weighted_sum(factors: Sequence[float], tensors: Sequence[Tensor], out: Tensor, add: bool = False) -> None:
-    """Write a weighted sum of tensors, or add it."""
+    """Write the weighted sum of tensors to `out`, or add it if `add`."""
     terms = [(factor, x) for factor, x in zip(factors, tensors) if factor]
     if not add:
         factor, x = terms.pop(next((i for i, (factor, _) in enumerate(terms) if factor == 1), 0))

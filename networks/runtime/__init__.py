@@ -1,1 +1,1 @@
-"""How networks compute in training: mixed precision, compilation, checkpointing."""
+"""Run-time options of networks in training: mixed precision, compilation, gradient checkpointing."""

@@ -1,4 +1,4 @@
-"""Mixed precision: networks in training compute in 16 bits where that is safe, all around them stays in 32."""
+"""Mixed precision: run networks under torch.autocast in training and keep weights, outputs and losses in float32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_disabled_depth = 0  # how many blocks of disable_autocast are open
+_disabled_depth = 0  # number of active disable_autocast blocks
 
 
 def apply_autocast(net: nn.Module, dtype_name: str) -> None:
-    """Have a network compute in `dtype_name` of AMP_DTYPES in training, by torch.autocast; its results have 32 bits.
+    """Make a network run under torch.autocast in training, with a dtype of AMP_DTYPES; its outputs are float32.
 
-    Weights keep 32 bits. In evaluation nothing changes, so that samples on the page are what test.py gives.
+    Weights stay float32. Evaluation does not use autocast, so samples on the page equal the output of test.py.
     """
     forward = net.forward
 
     def autocast_forward(*args: Any, **kwargs: Any) -> Any:
         device = next((x.device.type for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), "cpu")
-        if device == "meta":  # which has no such thing
+        if device == "meta":  # torch.autocast does not support it
             return forward(*args, **kwargs)
         with torch.autocast(device, AMP_DTYPES[dtype_name], enabled=net.training and not _disabled_depth):
             return tree_map(_to_float32, forward(*args, **kwargs))
@@ -31,7 +31,7 @@ def apply_autocast(net: nn.Module, dtype_name: str) -> None:
 
 @contextmanager
 def disable_autocast() -> Iterator[None]:
-    """Have all networks compute in 32 bits inside the block: for what is differentiated twice."""
+    """Make all networks compute in float32 inside the block, because second derivatives need full precision."""
     global _disabled_depth
     _disabled_depth += 1
     try:

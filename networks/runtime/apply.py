@@ -1,4 +1,4 @@
-"""How networks compute in training, as flags ask and devices need: formats, precision, compilation."""
+"""Apply --memory_format, --grad_checkpoint, --compile and --amp to networks."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from networks.runtime.compiled import compile_network
 from networks.runtime.grad_checkpoint import checkpoint_activations
 from util import malloc
 
-# What --memory_format auto and --compile auto mean. Measured was a CPU, where channels_last has 0.83 to 1.0 times the
-# speed and minutes of compiling bring 1.01 to 1.1 times, and an H100 (docs/performance.md), where neither paid
+# The meaning of --memory_format auto and --compile auto. On a CPU, channels_last runs at 0.83 to 1.0 times the speed,
+# and minutes of compiling gain a factor of 1.01 to 1.1. On an H100 neither was worth it (docs/performance.md).
 AUTO_MEMORY_FORMAT, AUTO_COMPILE_MODE = "contiguous", "off"
 
 
 def apply_runtime_options(networks: dict[str, nn.Module], o: Any, device: torch.device) -> None:
-    """Have networks train as --memory_format, --grad_checkpoint, --compile and --amp say, on a kind of device."""
+    """Set networks up for training on a device, as --memory_format, --grad_checkpoint, --compile and --amp say."""
     if device.type == "cpu":
         malloc.keep_freed_memory()
     memory_format = AUTO_MEMORY_FORMAT if o.memory_format == "auto" else o.memory_format

@@ -1,4 +1,4 @@
-"""Networks compiled by torch in training, each tried forward and backward before a step relies on it."""
+"""Compile networks with torch.compile for training, and test each forward and backward before a step relies on it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,17 +14,17 @@ _cuda_graph_networks: set[str] = set()  # names of the networks that run as CUDA
 
 
 def mark_step_begin() -> None:
-    """Tell CUDA graphs that a training step begins: memory of the step before may be used again."""
+    """Tell CUDA graphs that a training step begins, so that they may reuse memory of the previous step's outputs."""
     if _cuda_graph_networks:
         torch.compiler.cudagraph_mark_step_begin()
 
 
 def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) -> None:
-    """Have a network compute in training as torch compiles it; if that fails, it goes on as it was, with a note.
+    """Make a network run compiled in training; if compiling fails, print a note and run it uncompiled.
 
-    mode: torch.compile's. graphs: whether that means CUDA graphs, whose results lie in memory that they use again
-    from the next step on; where it begins they cannot see. In evaluation, and for tensors without values, nothing
-    changes.
+    mode: the mode of torch.compile. graphs: whether that mode uses CUDA graphs. Their outputs are copied, because the
+    graphs reuse the memory from the next step on, and `mark_step_begin` must tell them where a step begins. Evaluation
+    and meta tensors always run uncompiled.
     """
     if graphs:
         _cuda_graph_networks.add(name)
@@ -33,10 +33,14 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         nonlocal compiled
+
+        # Run uncompiled where compiled code does not apply.
         grad_flags = _requires_grad_flags(net, args)
         on_meta = any(isinstance(x, Tensor) and x.is_meta for x in args)
         if on_meta or not net.training or any(needs_grad and x.is_leaf for needs_grad, x in zip(grad_flags, args)):
-            return eager(*args, **kwargs)  # a leaf: for a penalty on gradients, of which compiled networks have none
+            return eager(*args, **kwargs)  # a leaf: a gradient penalty, and compiled code has no second derivative
+
+        # Run the compiled variant, tested once for each signature; if it fails, switch to the next one.
         signature = grad_flags, *(x.shape for x in args if isinstance(x, Tensor))
         while compiled:
             try:
@@ -46,7 +50,7 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
                 return tree_map(_clone_tensor, compiled(*args, **kwargs)) if graphs else compiled(*args, **kwargs)
             except torch.OutOfMemoryError:
                 raise
-            except Exception as problem:  # compilers fail with whatever they please
+            except Exception as problem:  # a compiler may raise any exception
                 compiled = next(variants, None)
                 tested.clear()
                 if not compiled:
@@ -57,16 +61,17 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
 
 
 def _compiled_variants(eager: Any, mode: str) -> Iterator[Any]:
-    """Yield a function compiled as torch likes best, then one whose tensors lie as they do without compiling.
+    """Yield a function compiled with torch's defaults, then one compiled without layout optimisation.
 
-    On CUDA the first has a wrong idea of how cuDNN lays out the gradients of a transposed convolution of 1x1 pixels.
+    The second is needed because on CUDA the first expects a wrong memory layout of the gradients that cuDNN returns
+    for a transposed convolution of 1x1 pixels.
     """
     yield torch.compile(eager, mode=mode)
     yield torch.compile(eager, options=torch._inductor.list_mode_options(mode) | {"layout_optimization": False})
 
 
 def _requires_grad_flags(net: nn.Module, args: tuple) -> tuple[bool, ...]:
-    """Return of which of its arguments, and whether of its weights, a call is going to be differentiated."""
+    """Return for each argument, and last for the weights, whether a call needs gradients; (False,) if they are off."""
     if not torch.is_grad_enabled():
         return (False,)
     weights = any(p.requires_grad for p in net.parameters())
@@ -74,7 +79,7 @@ def _requires_grad_flags(net: nn.Module, args: tuple) -> tuple[bool, ...]:
 
 
 def _try_backward(net: nn.Module, compiled: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-    """Run a compiled network forward and backward and leave no trace; amid a step it would be too late to fail."""
+    """Run a compiled network forward and backward and restore its state; a failure within a step comes too late."""
     with Snapshot(net).restored():
         inputs = [x.detach().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in args]
         outputs = [

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: activations are computed again in the backward pass instead of being kept."""
+"""Gradient checkpointing: recompute activations in the backward pass instead of keeping them."""
 
 import math
 from collections.abc import Callable
@@ -9,18 +9,19 @@ from torch.utils.checkpoint import checkpoint
 
 from util.snapshot import BufferSnapshot
 
-# share of a Sequential's parameters from which on one layer is divided itself: a U-Net's deeper levels
+# A layer with more than this share of its Sequential's parameters, such as a U-Net's deeper levels, is checkpointed
+# inside instead of recomputed as a whole.
 SPLIT_PARAMETER_FRACTION = 0.5
 
 
 def checkpoint_activations(net: nn.Module) -> None:
-    """Have a network's Sequentials keep the activations between runs of layers only.
+    """Make a network's Sequentials keep only the activations between segments of their layers.
 
-    These are about sqrt(n) runs of n layers (Chen et al. 2016). Numbers, draws and running statistics stay the same.
+    n layers form about sqrt(n) segments (Chen et al. 2016). Outputs, random draws and running statistics stay the same.
     """
     for layer in net.modules():
         if getattr(layer, "inplace", False):
-            layer.inplace = False  # type: ignore[assignment]  # it would spoil the input of its run, which is what is kept
+            layer.inplace = False  # type: ignore[assignment]  # it would overwrite its segment's input, which is kept
     _checkpoint_sequentials(net)
 
 
@@ -29,6 +30,8 @@ def _checkpoint_sequentials(net: nn.Module) -> None:
         for child in net.children():
             _checkpoint_sequentials(child)
         return
+
+    # Group the layers into segments; heavy layers are checkpointed inside.
     steps: list[Callable[[Tensor], Tensor]] = []
     segment: list[nn.Module] = []
     for layer in [*net, None]:
@@ -47,6 +50,7 @@ def _checkpoint_sequentials(net: nn.Module) -> None:
         elif layer is not None:
             segment.append(layer)
 
+    # Replace the forward method: the Sequential itself and its keys stay as they are.
     def forward(x: Tensor) -> Tensor:
         for step in steps:
             x = step(x)
@@ -56,7 +60,7 @@ def _checkpoint_sequentials(net: nn.Module) -> None:
 
 
 class _Segment(nn.Sequential):
-    """Layers of which only input and output are kept."""
+    """Layers whose inner activations are recomputed: only their input and output are kept."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return checkpoint(super().__call__, x, use_reentrant=False, context_fn=self._contexts)

@@ -331,18 +331,21 @@ def test_too_small_an_overlap_is_blended_with_a_note(run):
     for tile, asked, overlap in ((64, [], 16), (128, ["--overlap", 10], 10)):
         ended, _ = run("--tile", tile, *asked, "--tile_norm", "local")
         assert ended.code == 0, ended.err
-        note = f"note: network G_A sees 44 pixels to each side, tiles overlap by {overlap} and are blended"
-        assert note + "; --tile 128 without --overlap gives what one piece would" in ended.out
+        note = f"note: network G_A sees 44 pixels to each side, but tiles overlap by {overlap}, so they are blended"
+        assert note + "; --tile 128 without --overlap gives the untiled result" in ended.out
 
 
 REFUSED = {
-    "no tiles": (["--overlap", 8], "'--overlap': has no meaning without tiles; give --tile 512 too"),
+    "no tiles": (["--overlap", 8], "'--overlap': has no effect without --tile; add --tile 512"),
     "half a tile": (
         ["--tile", 64, "--overlap", 32],
-        "'--tile': 64 is no larger than twice --overlap 32; give --tile 128",
+        "'--tile': 64 is not larger than twice --overlap 32; give --tile 128",
     ),
-    "half of one side": (["--tile", "200x64", "--overlap", 32], "'--tile': 200x64 is no larger than twice"),
-    "less than a network works on": (["--tile", 3], "'--tile': 3 is smaller than what network G_A works on, 4 pixels"),
+    "half of one side": (["--tile", "200x64", "--overlap", 32], "'--tile': 200x64 is not larger than twice"),
+    "less than a network works on": (
+        ["--tile", 3],
+        "'--tile': 3 is smaller than the size multiple of network G_A, 4 pixels",
+    ),
 }
 
 
@@ -364,4 +367,4 @@ def test_a_model_without_a_network_for_pictures_is_refused(command, tmp_path):
     assert ended.code == 0, ended.err
     ended = command("test", "--name", "classes", "--tile", 64, *RUN)
     assert ended.code == 2
-    assert "'--tile': cgan has no network that makes a picture of its input's size; leave --tile out" in ended.last
+    assert "'--tile': cgan has no network whose output has the size of its input; omit --tile" in ended.last

@@ -76,7 +76,7 @@ def test_folders_of_phases_are_no_classes(tmp_path, phase):
     for name in ("train", "test"):
         (tmp_path / "set" / name).mkdir(parents=True)
         picture(1).save(tmp_path / "set" / name / "a.png")
-    with pytest.raises(DataError, match="has no folder for each class"):
+    with pytest.raises(DataError, match="has no folders of classes"):
         dataset(tmp_path / "set", "--phase", phase)
 
 
@@ -87,7 +87,7 @@ def test_a_limit_leaves_something_of_each_class(labelled):
 def test_a_folder_without_classes_is_named(tmp_path):
     (tmp_path / "flat").mkdir()
     picture(1).save(tmp_path / "flat" / "a.png")
-    with pytest.raises(DataError, match="no folder for each class"):
+    with pytest.raises(DataError, match="no folders of classes"):
         dataset(tmp_path / "flat")
 
 
@@ -103,7 +103,7 @@ def test_mnist_files_are_read_directly(tmp_path, pack):
     assert [s["label"] for s in data] == [0, 1, 1]
     assert np.array_equal(((data[0]["A"][0] + 1) * 127.5).round().byte().numpy(), pixels[1])
     (tmp_path / f"train-images-idx3-ubyte{end}").write_bytes(pack(images[:-1]))
-    with pytest.raises(DataError, match="is no idx file"):
+    with pytest.raises(DataError, match="is not an idx file"):
         dataset(tmp_path)
     (tmp_path / f"train-images-idx3-ubyte{end}").write_bytes(pack(struct.pack(">4I", 0x803, 2, 28, 28) + bytes(1568)))
     with pytest.raises(DataError, match="holds 2 images and 3 labels"):
@@ -112,7 +112,7 @@ def test_mnist_files_are_read_directly(tmp_path, pack):
     damaged[20:40] = bytes(20)
     if end:
         (tmp_path / f"train-images-idx3-ubyte{end}").write_bytes(damaged)
-        with pytest.raises(DataError, match="is no idx file"):
+        with pytest.raises(DataError, match="is not an idx file"):
             dataset(tmp_path)
     (tmp_path / f"train-images-idx3-ubyte{end}").unlink()
     with pytest.raises(DataError, match="has train-labels-idx but no train-images-idx"):
@@ -152,7 +152,7 @@ def test_under_a_penalty_no_norm_mixes_pictures(gan_mode, norm, of_D):
 
 
 def test_other_sizes_and_data_without_classes_are_refused():
-    with pytest.raises(OptionError, match="20 is no power of two"):
+    with pytest.raises(OptionError, match="20 is not a power of two"):
         model(size=20)
     with pytest.raises(OptionError, match="with classes"):
         find("model", "cgan")(options("--model", "cgan"), Spec(3, 3, 16, 16))
