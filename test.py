@@ -1,4 +1,4 @@
-"""Translate or generate pictures with a trained run: python test.py --dataroot ./horse2zebra --name NAME."""
+"""Translate or generate images with a trained run: python test.py --dataroot ./horse2zebra --name NAME."""
 
 import sys
 from itertools import islice
@@ -11,8 +11,8 @@ from util.errors import CheckpointError, printable
 
 
 def main(argv, report):
-    """Load a run's networks, send every picture of the data set through them, write the results page."""
-    o = parse(argv, "test")  # answers --help before the slow imports of what follows
+    """Load a run's networks, translate every image of the data set, and write the results page."""
+    o = parse(argv, "test")  # answers --help before the slow imports below
     from data.base import Spec
     from data.loading.loader import Loader
     from inference.sampling import has_sampler, unused_flag_notes
@@ -25,7 +25,7 @@ def main(argv, report):
     from util import malloc, seeding
     from util.device import select_device
 
-    folder = Path(o.checkpoints_dir) / o.name
+    folder = Path(o.checkpoints_dir) / o.name  # find the run
     if folder.is_dir():
         report.error_log = folder / "error.log"
     which = weight_files.file_prefix(o.epoch, o.load_iter)
@@ -33,17 +33,18 @@ def main(argv, report):
         read_architecture(o, folder, which)
     device = select_device(o.gpu_ids)
     seeding.seed_everything(o.seed, o.deterministic)
-    known = store.load_spec(folder)
+    known = store.load_spec(folder)  # a saved Spec replaces the data set of a model without input
     model_class = find("model", o.model)
     dataset = None if known and has_sampler(model_class) else find("dataset", o.dataset_mode)(o)
     spec = dataset.spec() if dataset else Spec(**known | {"classes": tuple(known["classes"])})
     store.fill_from_dataset(o, spec)
-    model = model_class(o, spec)
+    model = model_class(o, spec)  # build the model and load its weights
     apply_tiling(inference_networks(model), o)
     export.load(folder, which, inference_networks(model), texts.mismatch_hint(o))
     set_mode(model.to(device), o.eval)
-    if device.type == "cpu" and not o.tile:  # with --tile, for huge pictures, memory is what is short
+    if device.type == "cpu" and not o.tile:  # --tile is for huge images, when memory is short
         malloc.keep_freed_memory()
+    # Generate or translate images, and write the results page.
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
     for note in unused_flag_notes(o.given, generates=dataset is None):
@@ -61,10 +62,10 @@ def main(argv, report):
 
 
 def translate(o, model, results, batches, device):
-    """Send batches through the model until the data set or --num_test ends."""
-    from inference.translator import Translator
+    """Run the model on batches until the data set ends or --num_test images are done."""
+    from inference.batch_translator import Translator
 
-    with results.writer:  # whose threads make the files of earlier pictures meanwhile
+    with results.writer:  # its threads write earlier images while the model runs
         for shown, paths in Translator(o, model, device)(islice(batches, o.num_test)):
             results.add(shown, paths if o.num_test is None else paths[: o.num_test - results.count])
             if results.count == o.num_test:
@@ -72,7 +73,7 @@ def translate(o, model, results, batches, device):
 
 
 def generate_sheets(o, model, results, classes):
-    """Have a model that needs no input draw every class (or --classes): a grid, interpolations, single pictures."""
+    """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
     from inference.sampling import INTERPOLATION_STEPS, Request, sample_sheets
     from util.class_names import select_classes
     from util.image_io import SHEET_COLUMNS
@@ -86,7 +87,7 @@ def generate_sheets(o, model, results, classes):
 
 
 def set_mode(model, evaluate):
-    """Put the networks in evaluation mode, or with --no_eval in training mode; the model itself knows it is a test."""
+    """Put the model in evaluation mode; with --no_eval, put only its networks in training mode."""
     model.eval()
     if not evaluate:
         for net in model.networks().values():
@@ -94,7 +95,7 @@ def set_mode(model, evaluate):
 
 
 def read_architecture(o, folder, which):
-    """Set the flags of a folder without options.json from its generator's weights; what the user gave stays."""
+    """Set the flags that the user did not give from the generator's weights, in a folder without options.json."""
     from networks.infer import infer_generator, weights_description
     from serialization import weight_files
 
@@ -104,8 +105,8 @@ def read_architecture(o, folder, which):
     inferred = infer_generator(weights := weight_files.load_weights(weight_files.check_exists(path)))
     if not inferred and "netG" not in o.given:
         other = weights_description(weights)
-        why = f"holds the weights of {other}" if other else "has the keys of no generator known here"
-        raise CheckpointError("file", path, why, "name its network with --netG, of a --plugin if need be")
+        why = f"holds the weights of {other}" if other else "does not match any known generator"
+        raise CheckpointError("file", path, why, "name its network with --netG, from a --plugin if needed")
     flags = {flag: value for flag, value in inferred.items() if flag not in o.given}
     for flag, value in flags.items():
         setattr(o, flag, value)

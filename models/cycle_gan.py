@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from models.base import BaseModel, Phase
 from networks import GANLoss, discriminator, generator
-from networks.batched import batched_forward
+from networks.batched_forward import batched_forward
 from options.fields import option
 from util.errors import OptionError
 from util.image_pool import ImagePool

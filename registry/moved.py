@@ -1,4 +1,4 @@
-"""Old import paths that plug-ins may still use: each is answered from its new home, with a note that names it."""
+"""Resolve old import paths that plug-ins may still use, and print a note with the new path."""
 
 import importlib
 import importlib.abc
@@ -12,7 +12,7 @@ from typing import Any
 from registry import loaded
 from util.errors import print_line
 
-MOVED = {  # old module: the modules that hold what it held
+MOVED = {  # old module: the modules that now hold its contents
     "data.augment_spec": "data.augment.grammar",
     "data.augmentations": "data.augment.table",
     "data.cache": "data.decoding.cache",
@@ -35,7 +35,7 @@ MOVED = {  # old module: the modules that hold what it held
     "data.shelf": "data.loading.shared_memory",
     "data.survey": "data.prepare.survey",
     "data.zips": "data.listing.zips",
-    "networks.ahead": "networks.batched",
+    "networks.ahead": "networks.batched_forward",
     "networks.compiled": "networks.runtime.compiled",
     "networks.dcgan": "networks.architectures.dcgan",
     "networks.field": "inference.receptive_field",
@@ -106,14 +106,14 @@ MOVED = {  # old module: the modules that hold what it held
     "util.stopwatch": "training.timer",
     "util.threads": "cli.openmp",
     "util.timed": "util.http_deadline",
-    "util.translation": "inference.translator",
+    "util.translation": "inference.batch_translator",
     "util.unpack": "data.download.unpack",
     "util.user_cache": "util.cache_dir",
     "util.values": "util.value_range",
     "util.watchdog": "displays.watchdog",
     "util.writer": "pages.async_writer",
 }
-RENAMED = {  # "old module.name": "new module.name", of names that changed too
+RENAMED = {  # "old module.name": "new module.name", for names that changed as well
     "data.augment.as_type": "data.augment.pipeline.to_dtype",
     "data.augment.asked_for": "data.augment.pipeline.build_augmentations",
     "data.augment_spec.Word": "data.augment.grammar.SpecNode",
@@ -168,8 +168,8 @@ RENAMED = {  # "old module.name": "new module.name", of names that changed too
     "data.paths.bits": "data.listing.paths.hash64",
     "data.raster.pixels": "data.decoding.raster.to_array",
     "data.sender.Sender": "data.loading.collate.BatchCollator",
-    "networks.ahead.ahead": "networks.batched.batched_forward",
-    "networks.ahead.treats_samples_alone": "networks.batched.is_samplewise",
+    "networks.ahead.ahead": "networks.batched_forward.batched_forward",
+    "networks.ahead.treats_samples_alone": "networks.batched_forward.is_samplewise",
     "networks.compiled.compiled": "networks.runtime.compiled.compile_network",
     "networks.dcgan.doublings": "networks.architectures.dcgan.count_doublings",
     "networks.field.Field": "inference.receptive_field.ReceptiveField",
@@ -275,13 +275,13 @@ RENAMED = {  # "old module.name": "new module.name", of names that changed too
     "util.startup.end_quickly": "cli.startup.skip_interpreter_shutdown",
     "util.stopwatch.Stopwatch": "training.timer.Timer",
     "util.timed.TimedAnswer": "util.http_deadline.DeadlineResponse",
-    "util.translation.Shown": "inference.translator.Visuals",
-    "util.translation.Source": "inference.translator.BatchSource",
-    "util.translation.copies_of": "inference.translator.shared_copies",
-    "util.translation.gathered": "inference.translator.batch_groups",
-    "util.translation.join": "inference.translator.concat_batches",
-    "util.translation.same": "inference.translator.states_equal",
-    "util.translation.shapes": "inference.translator.batch_signature",
+    "util.translation.Shown": "inference.batch_translator.Visuals",
+    "util.translation.Source": "inference.batch_translator.BatchSource",
+    "util.translation.copies_of": "inference.batch_translator.shared_copies",
+    "util.translation.gathered": "inference.batch_translator.batch_groups",
+    "util.translation.join": "inference.batch_translator.concat_batches",
+    "util.translation.same": "inference.batch_translator.states_equal",
+    "util.translation.shapes": "inference.batch_translator.batch_signature",
     "util.values.Values": "util.value_range.ValueRange",
     "util.values.measured": "util.value_range.measure_range",
     "util.values.of_option": "util.value_range.option_range",
@@ -293,7 +293,7 @@ _reported: set[tuple[str, str]] = set()
 
 
 class MovedModule(ModuleType):
-    """Stands for a module that has moved: looks its names up where they are now."""
+    """A stand-in for a moved module; it looks up names in the new modules."""
 
     def __getattr__(self, name: str) -> Any:
         new = RENAMED.get(f"{self.__name__}.{name}")
@@ -308,22 +308,22 @@ class MovedModule(ModuleType):
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds modules that have moved, after everything else was asked."""
+    """A finder for moved modules, used after all other finders."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Return a spec for an old path while plug-ins are in use, else None."""
+        """Return a spec for the old path of a moved module, else None."""
         return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Return the stand-in."""
+        """Return the stand-in module."""
         return MovedModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: the stand-in looks its names up when they are asked for."""
+        """Do nothing, because the stand-in looks up each name on access."""
 
 
 def answer_old_paths() -> None:
-    """Answer old import paths from now on; called when the first plug-in is imported."""
+    """Resolve old import paths from now on; called when the first plug-in is imported."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.append(Finder())
 

@@ -117,7 +117,7 @@ def test_a_given_flag_beats_the_one_read_from_the_file(command, tmp_path):
     ended = command("test", "--name", "published", "--dataroot", "pictures", "--crop_size", 32, "--ngf", 6, *CPU)
     assert ended.code == 4
     assert "'model.1.weight' is 4x3x7x7 in the file and 6x3x7x7 in the network" in ended.last
-    assert ended.last.endswith("leave out --ngf")
+    assert ended.last.endswith("omit --ngf")
 
 
 # --- real ones ------------------------------------------------------------------------------------------------------

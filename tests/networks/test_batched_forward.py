@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from networks import discriminator, generator
-from networks.batched import batched_forward, is_samplewise
+from networks.batched_forward import batched_forward, is_samplewise
 from tests.support.architectures import NAMES, flags
 
 NETS = [("generator", name) for name in NAMES["generator"]] + [

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from inference import translator
-from inference.translator import Translator, batch_groups
+from inference import batch_translator
+from inference.batch_translator import Translator, batch_groups
 from pages.async_writer import AsyncWriter
 from tests.support.runs import SMALL
 
@@ -138,21 +138,21 @@ def test_an_error_follows_the_pictures_before_it_in_every_way(way):
 
 
 def test_a_model_that_cannot_be_copied_goes_one_by_one():
-    assert len(translator.shared_copies(torch.nn.Conv2d(1, 1, 1), 2)) == 2
+    assert len(batch_translator.shared_copies(torch.nn.Conv2d(1, 1, 1), 2)) == 2
     bare = torch.nn.Conv2d(1, 1, 1)
     bare.lock = threading.Lock()
-    assert translator.shared_copies(bare, 2) == []
+    assert batch_translator.shared_copies(bare, 2) == []
 
 
 def test_only_small_pictures_go_together():
-    groups = batch_groups(batches([256] * 9 + [600, 600]), translator.MAX_BATCH_PIXELS)
+    groups = batch_groups(batches([256] * 9 + [600, 600]), batch_translator.MAX_BATCH_PIXELS)
     assert [len(group) for group in groups] == [1, 4, 4, 1, 1]
 
 
 def test_an_error_comes_after_the_pictures_before_it():
     seen = []
     with pytest.raises(ValueError, match="broken"):
-        seen.extend(len(group) for group in batch_groups(batches([8] * 9, broken=5), translator.MAX_BATCH_PIXELS))
+        seen.extend(len(group) for group in batch_groups(batches([8] * 9, broken=5), batch_translator.MAX_BATCH_PIXELS))
     assert seen == [1, 4]
 
 
@@ -220,8 +220,8 @@ def trained(command, tmp_path):
 
 def test_results_of_pictures_together_are_those_of_one_at_a_time(command, trained, tmp_path, monkeypatch):
     told, files = [], []
-    for results, pixels in (("several", translator.MAX_BATCH_PIXELS), ("alone", 0)):
-        monkeypatch.setattr(translator, "MAX_BATCH_PIXELS", pixels)
+    for results, pixels in (("several", batch_translator.MAX_BATCH_PIXELS), ("alone", 0)):
+        monkeypatch.setattr(batch_translator, "MAX_BATCH_PIXELS", pixels)
         done = command("test", "--dataroot", trained, "--name", "run", "--results_dir", tmp_path / results)
         assert done.code == 0, done.err
         told.append(done.out.replace(results, ""))
