@@ -1,4 +1,4 @@
-"""Data sets by name, one file per layout, and augmentations; importing this imports no torch."""
+"""Registries of the datasets (one file per layout) and the augmentations; importing it does not import torch."""
 
 from data.augment.table import AUGMENTATIONS
 from registry.lookup import Table

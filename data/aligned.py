@@ -1,4 +1,4 @@
-"""aligned: pairs, each in one file with A on the left half and B on the right, or in two files of one name."""
+"""aligned: pairs, each in one file (A in the left half, B in the right) or in two files of the same name."""
 
 from data.base import BaseDataset, Sample
 from data.decoding.header_check import size_mismatch_text
@@ -9,7 +9,7 @@ from util.errors import DataError
 
 
 class Aligned(BaseDataset):
-    """{"A", "B", "path_A", "path_B"}; both sides get the same crop and flip."""
+    """Samples {"A", "B", "path_A", "path_B"}; both sides get the same crop and flip."""
 
     paired = True
     sides = "AB"
@@ -34,19 +34,19 @@ class Aligned(BaseDataset):
             for picture, name, side in zip((left, right), (path, other), self.side_order, strict=True)
         )
         if A.shape[1:] != B.shape[1:]:
-            why = f"is {left.size[0] + right.size[0]} wide, so that its halves differ and are scaled to different sizes"
+            why = f"is {left.size[0] + right.size[0]} wide, so its halves differ and are scaled to different sizes"
             raise DataError("image", path, why, "give it an even width, or use --preprocess resize_and_crop")
         if self.o.direction == "BtoA":
             A, B, path, other = B, A, other, path
         return {"A": A, "B": B, "path_A": path, "path_B": other}
 
     def _read_pair(self, path: str, other: str) -> list[Picture]:
-        """Return A and B of two files, or of one that holds both side by side."""
+        """Return A and B from two files, or from one file that holds both side by side."""
         if path != other:
             left, right = (self.read(name, channels) for name, channels in zip((path, other), self.channels))
             if left.size != right.size:
                 raise DataError(
-                    "image", path, size_mismatch_text(left.size, other, right.size), "bring both to one size"
+                    "image", path, size_mismatch_text(left.size, other, right.size), "resize both to the same size"
                 )
             return [left, right]
         pair = self.read(path, 3 if max(self.channels) <= 3 else max(self.channels))
@@ -55,7 +55,8 @@ class Aligned(BaseDataset):
             raise DataError(
                 "image", path, f"is {width}x{height}, too narrow for two halves", "give A and B side by side"
             )
-        half = width // 2  # of an odd width the right half is one wider, and trimmed where positions must agree
+        # With an odd width the right half is 1 pixel wider; it is trimmed if the crop positions would differ.
+        half = width // 2
         end = 2 * half if self.preprocess.crop_positions_differ else width
         halves = pair.crop((0, 0, half, height)), pair.crop((half, 0, end, height))
         return [

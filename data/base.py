@@ -1,4 +1,4 @@
-"""The contract of a data set: numbered samples, each a pure function of (seed, epoch, index)."""
+"""The base class of datasets: numbered samples, each a pure function of (seed, epoch, index)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,42 +23,42 @@ from registry.contract import check_length, check_sample, missing_method_error
 from util.errors import DataError, UserError
 from util.seeding import fork_rng
 
-MAX_REPLACEMENT_TRIES = 100  # at most so many pictures are tried in place of one that cannot be used
+MAX_REPLACEMENT_TRIES = 100  # images tried for one sample at most, if earlier ones cannot be used
 Sample = dict[str, Any]  # "A", "B": (C, H, W) float in [-1, 1]; "path_A", "path_B": file names; "label": int
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a data set says of its images; height and width are those of its first sample, in pixels."""
+    """Properties of a dataset's images; height and width are those of its first sample, in pixels."""
 
     input_nc: int
     output_nc: int
     height: int
     width: int
     classes: tuple[str, ...] = ()
-    range_A: str = ""  # which numbers of its files become -1 and 1, as the flags of these names have it
+    range_A: str = ""  # the file values that become -1 and 1, in the format of the flag of this name
     range_B: str = ""
 
 
 class BaseDataset(Dataset):
-    """A data set. Subclasses define __init__(o), __len__ and __getitem__(index) -> Sample.
+    """Base class of datasets; subclasses define __init__(o), __len__ and __getitem__(index) -> Sample.
 
     Inside __getitem__ the generators of random, numpy and torch are already seeded for (seed, epoch, index): draw
-    from them freely. A is the source and B the target: `--direction` is dealt with here.
+    from them freely. A is the source and B the target; the dataset applies `--direction` itself.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {}  # its own defaults for flags that others own
-    paired: ClassVar[bool] = False  # whether B is the true translation of A, so that they can be compared
-    sides: ClassVar[str] = ""  # of A and B, those it hands to preprocess by name, for --augment_A and --augment_B
+    defaults: ClassVar[dict[str, Any]] = {}  # defaults for flags that are declared elsewhere
+    paired: ClassVar[bool] = False  # whether B is the true translation of A, so that metrics can compare them
+    sides: ClassVar[str] = ""  # sides passed to preprocess by name, which --augment_A and --augment_B need
 
     class Options:
-        """Its own flags; subclasses make this a dataclass of option() fields."""
+        """Flags of this dataset; subclasses make this a dataclass of option() fields."""
 
     def __init__(self, o: Any):
         self.o = o
         self.preprocess, self.read_options = Preprocess(o, self.paired, self.sides), ReadOptions.from_options(o)
-        # channels of the folders' A and B sides, which --direction BtoA exchanges
-        self.side_order = "AB" if o.direction == "AtoB" else "BA"  # what the folders' A and B are to the model
+        # the folders' sides A and B, which --direction BtoA exchanges: their names in the model and their channels
+        self.side_order = "AB" if o.direction == "AtoB" else "BA"
         self.channels = (o.input_nc, o.output_nc) if o.direction == "AtoB" else (o.output_nc, o.input_nc)
 
     def __len__(self) -> int:
@@ -68,11 +68,11 @@ class BaseDataset(Dataset):
         raise missing_method_error(self, "__getitem__(self, index)")
 
     def spec(self) -> Spec:
-        """Return the channels and the size of its images, read off the first sample, and the range of their values."""
+        """Return channels and size of the images, taken from the first sample, and the range of their values."""
         check_length(self)
         self.check_headers()
         tries = MAX_REPLACEMENT_TRIES if self.o.on_bad_image == "skip" else 1
-        # whatever it draws, the run's own generators stay untouched
+        # a sample draws random numbers; the generators of the run must not change
         with RangeProbe(self.preprocess) as first, fork_rng(0):
             sample, _ = load_sample(self, 0, tries)
         if isinstance(sample, UserError):
@@ -86,13 +86,13 @@ class BaseDataset(Dataset):
         return Spec(self.o.input_nc, self.o.output_nc, height, width, (), *ranges)
 
     def files(self, *parts: str) -> Paths:
-        """Return the sorted image files under dataroot/parts; DataError if there is no folder or no image in it."""
+        """Return the sorted image files under dataroot/parts; raise DataError if there are none."""
         return self.register_files(list_images(str(Path(self.root, *parts)), self.root, self.o))[0]
 
     def register_files(self, *sides: Paths) -> list[Paths]:
-        """Return lists of files as far as --max_dataset_size goes; they join the inventory and the start-up check.
+        """Add lists of files to the inventory and the start-up check; return them cut to --max_dataset_size.
 
-        Several are sides of pairs, of one length.
+        Several lists are the sides of pairs and have the same length.
         """
         for paths in sides:
             self.inventory.add(paths, paths.sizes, self.root)
@@ -102,22 +102,22 @@ class BaseDataset(Dataset):
 
     @cached_property
     def root(self) -> str:
-        """The folder its folders lie in: dataroot, in a zip file the one folder that holds all, a manifest's folder."""
+        """The folder of the dataset's folders: dataroot, the top folder in a zip file, or a manifest's folder."""
         root = str(Path(self.o.dataroot))
         return str(Path(root).parent) if is_manifest(root) else dataset_root(root, self.o.phase)
 
     @cached_property
     def notes(self) -> list[str]:
-        """What people should know of its files, a line each."""
+        """Notes about the files for the user, one line each."""
         return []
 
     @cached_property
     def header_groups(self) -> list[list[Paths]]:
-        """The files whose headers are looked at before the first step; sides of pairs together."""
+        """The files whose headers are checked before the first step; both sides of pairs form one group."""
         return []
 
     def check_headers(self) -> None:
-        """Look at the headers of all files before a training, once; DataError for those that are no pictures."""
+        """Check the headers of all files once before training; raise DataError for files that are not images."""
         if self.header_check is None and self.o.isTrain:
             self.header_check = HeaderCheck(
                 self.header_groups, self.root, self.o.on_bad_image == "skip", self.o.max_image_pixels
@@ -128,23 +128,23 @@ class BaseDataset(Dataset):
     cache: Cache | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "header_check"}  # its threads stay here
+        return {name: value for name, value in vars(self).items() if name != "header_check"}  # threads stay here
 
     @cached_property
     def inventory(self) -> Inventory:
-        """The files it listed, by which a continued run knows that they are still the same."""
+        """The listed files, by which a resumed run notices changes."""
         return Inventory()
 
     def read(self, path: str, channels: int) -> Picture:
-        """Return the picture in a file, upright: a PIL image (L or RGB) if of 8 bits a channel, else a Raster."""
+        """Return the image in a file, upright: a PIL image (L or RGB) for 8 bits per channel, else a Raster."""
         return open_image(path, channels, self.read_options)
 
     def load_image(self, path: str, channels: int) -> Picture:
-        """Return the picture in a file as `read` does, or, from a cache, already as large as before the crop."""
+        """Return the image in a file as `read` does; with --cache, already scaled as before the crop."""
         return self.load_images([(path, channels)], lambda: [self.read(path, channels)])[0]
 
     def load_images(self, requests: Sequence[tuple[str, int]], read_all: Callable[[], list[Picture]]) -> list[Picture]:
-        """Return the pictures that `read_all` reads, one for each (path, channels); with a --cache, before the crop."""
+        """Return what `read_all` reads, one image per (path, channels); with --cache, scaled as before the crop."""
         if self.cache is None:
             return read_all()
         keys = [
@@ -160,9 +160,9 @@ class BaseDataset(Dataset):
 
 
 def load_sample(dataset: BaseDataset, index: int, tries: int = 1) -> tuple[Sample | UserError, list[UserError]]:
-    """Return sample `index`, or the error it ends with, and what kept earlier ones from being made.
+    """Return sample `index`, or the last error, and the errors of the images that were skipped before it.
 
-    A picture that cannot be used is replaced by the next one in order, up to so many tries.
+    The next image in order replaces one that cannot be used; at most `tries` images are tried.
     """
     failed: list[UserError] = []
     for step in range(min(len(dataset), tries)):

@@ -1,4 +1,4 @@
-"""colorization: colour pictures split into lightness (A) and colour (B), in CIE L*a*b*."""
+"""colorization: colour images split into lightness (A) and colour (B), in CIE L*a*b*."""
 
 from data.base import BaseDataset, Sample
 from data.listing import layouts
@@ -7,7 +7,7 @@ from util.errors import OptionError
 
 
 class Colorization(BaseDataset):
-    """{"A": L / 50 - 1 (1, H, W), "B": ab / 110 (2, H, W), "path_A", "path_B"}; every picture of dataroot/phase."""
+    """Samples {"A": L / 50 - 1 (1, H, W), "B": ab / 110 (2, H, W), "path_A", "path_B"} of dataroot/phase."""
 
     paired = True
     defaults = {"input_nc": 1, "output_nc": 2, "direction": "AtoB"}
@@ -16,9 +16,9 @@ class Colorization(BaseDataset):
         super().__init__(o)
         if (o.input_nc, o.output_nc) != (1, 2):
             why = f"colorization goes from 1 channel to 2, not {o.input_nc} to {o.output_nc}"
-            raise OptionError("option", "--output_nc", why, "leave out --input_nc and --output_nc")
+            raise OptionError("option", "--output_nc", why, "omit --input_nc and --output_nc")
         if o.direction != "AtoB":
-            raise OptionError("option", "--direction", "colorization only goes from A to B", "leave it out")
+            raise OptionError("option", "--direction", "colorization only goes from A to B", "omit it")
         files, notes = layouts.list_phase_images(o, self.root)
         self.paths = self.register_files(files)[0]
         self.notes += notes

@@ -1,4 +1,4 @@
-"""What a data set lists, name and size of each file, so that a continued run notices when its pictures changed."""
+"""Record the name and size of each file of a dataset, so that a resumed run notices changed files."""
 
 import hashlib
 import os
@@ -12,18 +12,18 @@ import torch
 
 
 class Inventory:
-    """Files in order of listing: 64 bits of each one's path below the data's root, and its size in bytes.
+    """The files in listing order: a 64-bit hash of each path relative to the root, and the size in bytes.
 
-    16 bytes a file, so that a million of them stay small in memory and in the state. What is inside a file is not
-    read: one replaced by another of the very same size passes. `samples` is the data set's length, all that is known
-    of one that lists no files through BaseDataset.
+    This takes 16 bytes per file, so that a million files stay small in memory and in the state. File contents are not
+    read, so a file replaced by another of the same size goes unnoticed. `samples` is the dataset's length, the only
+    fact known about a dataset that does not list its files through BaseDataset.
     """
 
     def __init__(self) -> None:
         self.names, self.sizes, self.samples = array("q"), array("q"), 0
 
     def add(self, paths: Sequence[str], sizes: Sequence[int] | np.ndarray, root: str) -> None:
-        """Add files under a root; the root itself does not count, so that a folder may move."""
+        """Add files by their paths relative to root, so that the folder may be moved."""
         below = os.path.join(str(Path(root)), "")
         for path in paths:
             name = os.fsencode(path.removeprefix(below).replace(os.sep, "/"))
@@ -31,13 +31,13 @@ class Inventory:
         self.sizes.extend(sizes)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return it as tensors (N,) of int64 and a number, for the state file."""
+        """Return names and sizes as int64 tensors (N,) and the number of samples, for the state file."""
         names, sizes = (torch.from_numpy(np.array(column, dtype=np.int64)) for column in (self.names, self.sizes))
         return {"names": names, "sizes": sizes, "samples": self.samples}
 
     def changes_since(self, before: dict[str, Any] | None) -> str:
-        """Return what is other than in an earlier state_dict: "2 added, 1 removed"; "" if nothing is, or it is None."""
-        if before is None:  # a state of a version that kept no inventory
+        """Return the changes since a state_dict, as "2 added, 1 removed"; "" if it is None or nothing changed."""
+        if before is None:  # the state of an earlier version without an inventory
             return ""
         names, sizes = (np.asarray(torch.as_tensor(before[k], dtype=torch.int64)) for k in ("names", "sizes"))
         now, now_sizes = np.array(self.names, dtype=np.int64), np.array(self.sizes, dtype=np.int64)
@@ -50,4 +50,4 @@ class Inventory:
         _, old, new = np.intersect1d(names, now, return_indices=True)
         counts = {"added": np.count_nonzero(~np.isin(now, names)), "removed": np.count_nonzero(~np.isin(names, now)),
                   "replaced": np.count_nonzero(sizes[old] != now_sizes[new])}  # fmt: skip
-        return ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "the same ones in another order"
+        return ", ".join(f"{n} {word}" for word, n in counts.items() if n) or "the same files in another order"

@@ -1,4 +1,4 @@
-"""labeled: a folder of pictures for each class, or MNIST's idx files; for generation by class."""
+"""labeled: one folder of images per class, or MNIST's idx files; for class-conditional generation."""
 
 import gzip
 import zlib
@@ -17,11 +17,11 @@ from data.listing.layouts import find_images, select_split
 from util.class_names import select_classes
 from util.errors import DataError, raise_if_any
 
-IDX_MAGIC = {3: 0x803, 1: 0x801}  # dimensions: magic number of a file of bytes
+IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8
 
 
 class Labeled(BaseDataset):
-    """{"A", "label", "path_A"}; classes are the sorted names of the folders in dataroot/phase, else in dataroot.
+    """Samples {"A", "label", "path_A"}; classes are the sorted folder names in dataroot/phase, or else in dataroot.
 
     A dataroot with idx files (train-images-idx3-ubyte, t10k-..., also .gz) has the classes 0 to 9.
     """
@@ -30,7 +30,7 @@ class Labeled(BaseDataset):
 
     def __init__(self, o):
         super().__init__(o)
-        self.nc = min(o.input_nc, o.output_nc)  # grey as soon as either says so
+        self.nc = min(o.input_nc, o.output_nc)  # grey if either flag asks for 1 channel
         by_class = self._files_of_manifest() or self._images_of_idx() or self._files_of_folders()
         self.classes = tuple(sorted(select_classes(o.classes, sorted(by_class))))
         empty = [name for name in self.classes if not len(by_class[name])]
@@ -38,7 +38,7 @@ class Labeled(BaseDataset):
             why = f"its folder '{empty[0]}' holds no images"
             raise DataError("folder", o.dataroot, why, "fill it, remove it, or name the other folders with --classes")
         self.class_files = [by_class[name] for name in self.classes]
-        # one of each class after another, so that --max_dataset_size leaves something of each
+        # Interleave the classes, so that --max_dataset_size keeps images of each.
         number = np.concatenate([np.arange(len(each)) for each in self.class_files])
         label = np.repeat(np.arange(len(self.class_files)), [len(each) for each in self.class_files])
         interleaved = np.lexsort((label, number))[: int(min(len(number), o.max_dataset_size))]
@@ -50,11 +50,11 @@ class Labeled(BaseDataset):
             return {}
         table = manifest.read_manifest(file, self.root, self.o.phase)
         problems = [*table.problems, *((a, f"has no label in {file}") for a, _, label in table.rows if not label)]
-        raise_if_any("file", problems, f"in {file}", "mend the manifest, or take these rows out of it")
+        raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
         by_label: dict[str, set[str]] = {}
         for a, _, label in table.rows:
             by_label.setdefault(label, set()).add(a)
-        self.notes.append(f"labeled: {file}, {len(table.rows)} pictures of {len(by_label)} classes")
+        self.notes.append(f"labeled: {file}, {len(table.rows)} images of {len(by_label)} classes")
         return {
             label: self.register_files(manifest.paths_with_sizes(sorted(names)))[0] for label, names in by_label.items()
         }
@@ -64,9 +64,9 @@ class Labeled(BaseDataset):
         root = phase_folder if is_folder(phase_folder) else self.root
         names = list_folders(root)
         if not names or (root == self.root and set(names) <= set(PHASES)):
-            self.files()  # says what is wrong with dataroot itself
-            why = f"has no folder for each class (it has {', '.join(names) or 'no folders'})"
-            raise DataError("folder", root, why, "put the pictures in CLASS/NAME.png, or name a --phase that is there")
+            self.files()  # raises the more specific error if dataroot itself is wrong
+            why = f"has no folders of classes (it has {', '.join(names) or 'no folders'})"
+            raise DataError("folder", root, why, "put the images in CLASS/NAME.png, or give an existing --phase")
         by_class = {name: find_images(str(Path(root, name)), self.o) for name in select_classes(self.o.classes, names)}
         if root == self.root and self.o.split is not None:
             by_class = {name: select_split(paths, self.o) if paths else paths for name, paths in by_class.items()}
@@ -88,7 +88,7 @@ class Labeled(BaseDataset):
         return {}
 
     def _read_idx(self, stem: str, dimensions: int) -> np.ndarray | None:
-        """Return the array in an idx file of bytes, or None if there is no such file; DataError if it is malformed."""
+        """Return the uint8 array in an idx file, or None without a file; raise DataError if it is malformed."""
         kind, folder = ("images" if dimensions == 3 else "labels"), Path(self.o.dataroot)
         for name in (f"{stem}-{kind}-idx{dimensions}-ubyte", f"{stem}-{kind}.idx{dimensions}-ubyte"):
             for path in (folder / name, folder / (name + ".gz")):
@@ -112,7 +112,7 @@ class Labeled(BaseDataset):
         return {"A": A, "label": label, "path_A": path}
 
     def spec(self) -> Spec:
-        """Return the images' channels and size and the names of the classes."""
+        """Return channels and size of the images, and the class names."""
         return replace(super().spec(), input_nc=self.nc, output_nc=self.nc, classes=self.classes)
 
 
@@ -124,4 +124,4 @@ def _parse_idx(path: Path, dimensions: int) -> np.ndarray:
             raise ValueError(f"its magic number is {head[0]:#x}")
         return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(head[1:])
     except (OSError, ValueError, EOFError, zlib.error) as problem:
-        raise DataError("file", path, f"is no idx file ({problem})", "copy it again") from problem
+        raise DataError("file", path, f"is not an idx file ({problem})", "copy it again") from problem

@@ -1,4 +1,4 @@
-"""Which numbers of a data set become -1 and 1, by --range, --range_A and --range_B."""
+"""Determine which values in a dataset's files become -1 and 1, from --range, --range_A and --range_B."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,21 +10,21 @@ from data.transforms import Preprocess, range_flags
 from util.seeding import fork_rng
 from util.value_range import FULL_RANGES, MEASURED_RANGES, ValueRange, dtype_range, measure_range, parse_range
 
-MAX_MEASURED_SAMPLES = 1000  # that are measured at most, evenly spread
-MAX_VALUES_PER_IMAGE = 20_000  # of a picture that percentiles are taken of
-SMALL_RANGE_FRACTION = 0.1  # share of a range below which people are told
-PERCENTILE_TAIL_FRACTION = 0.001  # share of the numbers that percentile leaves below, and above
+MAX_MEASURED_SAMPLES = 1000  # samples measured at most, evenly spread over the dataset
+MAX_VALUES_PER_IMAGE = 20_000  # values kept per image for percentiles, about
+SMALL_RANGE_FRACTION = 0.1  # a hint is printed if an image uses a smaller fraction of its range
+PERCENTILE_TAIL_FRACTION = 0.001  # fraction of the values that "percentile" cuts off at each end
 
 
 class RangeProbe:
-    """What preprocessing is given while this is entered: kinds of numbers by side, and their extremes.
+    """Context manager that records dtypes and extremes of the images that preprocessing receives, by side.
 
-    keep_values: some of the numbers too, for percentiles.
+    keep_values: also keep some of the values, for percentiles.
     """
 
     def __init__(self, preprocess: Preprocess, keep_values: bool = False):
         self.preprocess, self.keep_values = preprocess, keep_values
-        self.dtypes: dict[str, str] = {}  # of the first picture
+        self.dtypes: dict[str, str] = {}  # of the first image
         self.all_dtypes: dict[str, set[str]] = {side: set() for side in "AB"}
         self.extremes: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
         self.sampled_values: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
@@ -46,19 +46,20 @@ class RangeProbe:
             self.sampled_values[side].append(flat[:: max(1, flat.size // MAX_VALUES_PER_IMAGE)].astype(np.float64))
 
     def value_range(self, side: str, mode: str) -> ValueRange:
-        """Return the range of what was seen, without the outermost thousandths for "percentile"."""
+        """Return the range of the recorded values; "percentile" cuts off a thousandth of them at each end."""
         if mode == "percentile":
             return measure_range(self.sampled_values[side], self.dtypes[side], PERCENTILE_TAIL_FRACTION)
         return measure_range(self.extremes[side], self.dtypes[side])
 
 
 def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], Any]) -> tuple[str, str]:
-    """Return texts as --range_A and --range_B take them, measured where need be, and set the data set's values.
+    """Return the ranges of A and B in the format of --range_A and --range_B, and set them in dataset.preprocess.
 
-    first: what preprocessing was given for the first sample. make_sample: makes one, or tells in its place what is
-    wrong with it. "LO,HI KIND" is a range; a KIND alone, the type of the files' numbers, stands for all that the type
-    can hold; "" for ordinary pictures of 8 bits.
+    They are measured on samples if the flags and the dtype do not determine them. first: the record of the first
+    sample. make_sample: makes a sample, or returns its error. "LO,HI KIND" is a range of the dtype KIND; a KIND alone
+    is the full range of this dtype; "" stands for 8-bit images, and for mixed dtypes, each file with its own range.
     """
+    # Take the ranges that flags or dtypes determine.
     texts, to_measure = {}, {}
     for side, dtype in first.dtypes.items():
         mode = range_flags(dataset.o)[side]
@@ -68,15 +69,16 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
             to_measure[side] = mode
         else:
             texts[side] = (mode or dtype).removeprefix("uint8")
+    # Measure the others.
     if to_measure:
         indices = range(0, len(dataset), max(1, -(-len(dataset) // MAX_MEASURED_SAMPLES)))
         with RangeProbe(dataset.preprocess, keep_values="percentile" in to_measure.values()) as probe:
             for index in indices:
-                with fork_rng(index):  # whatever it draws, the run's own generators stay untouched
+                with fork_rng(index):  # the generators of the run must not change
                     make_sample(index)
         for side, mode in to_measure.items():
             if not mode and len(probe.all_dtypes[side]) > 1:
-                print(f"range of {side}: each file's own, for they hold {', '.join(sorted(probe.all_dtypes[side]))}")
+                print(f"range of {side}: each file's own, since they hold {', '.join(sorted(probe.all_dtypes[side]))}")
                 texts[side] = ""
                 continue
             values = probe.value_range(side, mode)
@@ -85,6 +87,7 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
             mixed = f"; one range for files of {dtypes}" if len(probe.all_dtypes[side]) > 1 else ""
             print(f"{said}, measured on {len(indices)} of {len(dataset)} samples{mixed}")
             texts[side] = str(values)
+    # Warn about small ranges, and set the values.
     for side, text in texts.items():
         _print_small_range_hint(side, first, parse_range(text) if "," in text else dtype_range(text))
     dataset.preprocess.value_ranges |= {
@@ -94,10 +97,13 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
 
 
 def _print_small_range_hint(side: str, first: RangeProbe, values: ValueRange | None) -> None:
-    """Say so where the first picture uses little of a range, as 12 bits in files of 16 do: results would look good."""
-    if values is None or not first.extremes[side]:  # ordinary pictures of 8 bits may be dark
+    """Print a hint if the first image uses little of its range, as 12-bit data in 16-bit files does.
+
+    Results would look good nevertheless, because errors are small on such a scale.
+    """
+    if values is None or not first.extremes[side]:  # ordinary 8-bit images may be dark
         return
     lo, hi = (float(n) for n in first.extremes[side][0])
     if hi - lo < SMALL_RANGE_FRACTION * (values.max - values.min):
-        print(f"hint: the first picture of {side} holds {lo:g} to {hi:g}, a little of the range {values.min:g} to "
+        print(f"hint: the first image of {side} holds {lo:g} to {hi:g}, a small part of the range {values.min:g} to "
               f"{values.max:g}; --range auto uses all of it")  # fmt: skip

@@ -1,10 +1,10 @@
-"""single: every picture under dataroot itself, without a counterpart; for testing."""
+"""single: all images under dataroot itself, without targets; for testing."""
 
 from data.base import BaseDataset, Sample
 
 
 class Single(BaseDataset):
-    """{"A", "path_A"}."""
+    """Samples {"A", "path_A"}."""
 
     sides = "A"
 

@@ -1,4 +1,4 @@
-"""The steps of --preprocess, from a picture to a tensor."""
+"""Preprocess an image into a tensor by the steps of --preprocess."""
 
 import random
 from collections.abc import Callable
@@ -16,36 +16,36 @@ from util.size import to_size
 from util.value_range import UINT8, ValueRange, dtype_range, measure_range, parse_range
 
 UNIT_RANGE = ValueRange(0.0, 1.0, "float32")
-HUGE_IMAGE_PIXELS = 1 << 24  # pixels from which on a picture is brought from type to type in strips of rows
-STRIP_ROWS = 64  # rows
+HUGE_IMAGE_PIXELS = 1 << 24  # pixels; larger images are converted to float in strips of rows, to save memory
+STRIP_ROWS = 64
 BICUBIC = Image.Resampling.BICUBIC
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the random part of preprocessing decided for one picture, or for both of a pair."""
+    """The random draws of preprocessing for one image, or for both images of a pair."""
 
-    crop_x: float  # position of the crop, as a share in [0, 1) of the room there is
+    crop_x: float  # position of the crop, as a fraction in [0, 1) of the possible offsets
     crop_y: float
     flip: bool
-    seed: int = 0  # of what --augment and its like draw
+    seed: int = 0  # of the draws of --augment, --augment_A and --augment_B
 
 
 class Preprocess:
-    """Picture -> float tensor (C, H, W) in [-1, 1], by --preprocess, --load_size, --crop_size, --no_flip and --range.
+    """Image -> float tensor (C, H, W) in [-1, 1], by --preprocess, --load_size, --crop_size, --no_flip and --range.
 
-    resize: to load_size. scale_width: width load_size, height in proportion but at least crop_size. scale_shortside:
-    the shorter side load_size, the other in proportion. fixsize: to crop_size. crop: crop_size at a random place.
-    patch: crop_size at a random place of a grid of such cells (which is itself shifted at random). none: each side to
-    the nearest multiple of 4. native: as it is. Then a flip, p = 0.5. Every scaling is bicubic. Between
-    scaling and crop comes --augment, in training.
+    resize: to load_size. scale_width: width to load_size, height in proportion but at least crop_size.
+    scale_shortside: the shorter side to load_size, the other in proportion. fixsize: to crop_size. crop: crop_size at
+    a random position. patch: a random cell of a randomly shifted grid with cells of crop_size. none: each side to the
+    nearest multiple of 4. native: unchanged. A flip with p = 0.5 follows. Scaling is always bicubic. In training,
+    --augment is applied between scaling and crop.
     """
 
     def __init__(self, o: Any, paired: bool = False, single_sides: str = ""):
         self.augmentations = build_augmentations(o, paired, single_sides)
         self.steps = set(o.preprocess.split("_and_"))
         self.load_size, self.crop_size, self.may_flip = to_size(o.load_size), to_size(o.crop_size), not o.no_flip
-        # between pictures of other sizes
+        # whether the crop positions differ between images of different sizes
         self.crop_positions_differ = bool(self.steps & {"crop", "patch", "native"}) and not self.steps & {
             "resize",
             "fixsize",
@@ -53,20 +53,22 @@ class Preprocess:
         self.value_ranges: dict[str, ValueRange | None] = {
             side: parse_range(text) if "," in text else None for side, text in range_flags(o).items()
         }
-        self.half_precision = bool(getattr(o, "tile", 0))  # the networks then see tiles of it, in their own precision
+        # with --tile, networks get tiles of the image, cast to their own precision
+        self.half_precision = bool(getattr(o, "tile", 0))
         self.probe: Callable[[str, Picture], None] = _no_probe
 
     def draw(self) -> Geometry:
-        """Draw crop position, flip and the seed of augmentation; aligned pairs share one draw."""
+        """Draw the crop position, the flip and the seed of augmentation; aligned pairs share one draw."""
         crop_x, crop_y, flip = random.random(), random.random(), self.may_flip and random.random() < 0.5
         return Geometry(crop_x, crop_y, flip, random.getrandbits(62) if self.augmentations else 0)
 
     def __call__(
         self, picture: Picture, path: str, geometry: Geometry, paired: bool = False, side: str = ""
     ) -> torch.Tensor:
-        """Return the tensor of one picture; side: "A" of input pictures, "B" of output pictures, "" of neither alone.
+        """Return the tensor of one image.
 
-        Raises DataError if the crop is larger than the picture; a paired one no larger than the crop stays whole.
+        side: "A" for input images, "B" for output images, "" for images of neither side alone. Raises DataError if
+        the crop is larger than the image; a paired image is not cropped if neither side exceeds the crop.
         """
         self.probe(side or "A", picture)
         values = self.value_ranges[side or "A"]
@@ -82,7 +84,7 @@ class Preprocess:
         return to_tensor(picture, values, self.half_precision)
 
     def scaled(self, picture: Picture) -> Picture:
-        """Return a picture in its size before the crop; one that has it already as it is."""
+        """Return an image scaled to its size before the crop; the same object if it already has this size."""
         width, height = picture.size
         size: tuple[int, int] = picture.size
         if "resize" in self.steps:
@@ -101,14 +103,14 @@ class Preprocess:
 
     def _augment(self, picture: Picture, values: ValueRange, path: str, geometry: Geometry,
                    side: str) -> tuple[Picture, ValueRange]:  # fmt: skip
-        """Return a picture after --augment and its like, and what its numbers mean then."""
+        """Return an image after --augment, --augment_A and --augment_B, and the range of its values then."""
         chosen = [(n, augment) for n, (which, augment) in enumerate(self.augmentations.items()) if which in ("", side)]
         if not chosen:
             return picture, values
         array = to_array(picture).transpose(2, 0, 1)
         is_uint8 = values.is_uint8 and array.dtype == np.uint8
         tensor = torch.from_numpy(np.array(array if is_uint8 else (values.normalise(array) + 1) / 2, order="C"))
-        for number, augment in chosen:  # A and B alone do not draw alike
+        for number, augment in chosen:  # the seed differs, so that --augment_A and --augment_B draw independently
             tensor = augment(tensor, geometry.seed + number, path)
         return Raster(tensor.permute(1, 2, 0).numpy()), values if is_uint8 else UNIT_RANGE
 
@@ -118,8 +120,8 @@ class Preprocess:
             return picture
         if width < self.crop_size.width or height < self.crop_size.height:
             wanted = self.crop_size if self.crop_size.width != self.crop_size.height else self.crop_size.width
-            why = f"is {width}x{height} where it is cropped, smaller than --crop_size {wanted}"
-            remedy = "let --augment leave it larger" if self.augmentations else "--preprocess resize_and_crop"
+            why = f"is {width}x{height} before the crop, smaller than --crop_size {wanted}"
+            remedy = "an --augment that keeps it larger" if self.augmentations else "--preprocess resize_and_crop"
             raise DataError("image", path, why, f"use a smaller --crop_size, or {remedy}")
         offset = _grid_offset if "patch" in self.steps else _random_offset
         left = offset(geometry.crop_x, width, self.crop_size.width)
@@ -128,7 +130,7 @@ class Preprocess:
 
 
 def _no_probe(side: str, picture: Picture) -> None:
-    """Leave a picture as it is: nobody measures."""
+    """Default probe: do nothing."""
 
 
 def _random_offset(fraction: float, length: int, crop: int) -> int:
@@ -136,21 +138,21 @@ def _random_offset(fraction: float, length: int, crop: int) -> int:
 
 
 def _grid_offset(fraction: float, length: int, crop: int) -> int:
-    """Return the start of a cell: the first digits of `fraction` choose it, the others how far the grid is shifted."""
+    """Return the start of a cell: the leading digits of `fraction` choose the cell, the rest the grid's shift."""
     cells = length // crop
     cell = int(fraction * cells)
     return cell * crop + int((fraction * cells - cell) * (length - cells * crop + 1))
 
 
 def range_flags(o: Any) -> dict[str, str]:
-    """Return what --range_A and --range_B say, else --range, by side."""
+    """Return --range_A and --range_B by side, each --range by default."""
     return {"A": o.range_A or o.range, "B": o.range_B or o.range}
 
 
 def to_tensor(picture: Picture, values: ValueRange = UINT8, half_precision: bool = False) -> torch.Tensor:
-    """Return a picture as float (C, H, W) in [-1, 1]: 2 v / 255 - 1 of 8 bits, or as `values` says.
+    """Return an image as float (C, H, W) in [-1, 1]: 2 v / 255 - 1 for 8-bit images, else scaled by `values`.
 
-    half_precision: a huge one of 8 bits in half precision, which is ample for it.
+    half_precision: use float16 for 8-bit images of more than HUGE_IMAGE_PIXELS; it is precise enough for 8 bits.
     """
     width, height = picture.size
     if width * height <= HUGE_IMAGE_PIXELS:
@@ -158,7 +160,7 @@ def to_tensor(picture: Picture, values: ValueRange = UINT8, half_precision: bool
     channels = picture.channels if isinstance(picture, Raster) else len(picture.getbands())
     use_half = half_precision and values.is_uint8 and not isinstance(picture, Raster)
     tensor = torch.empty(channels, height, width, dtype=torch.float16 if use_half else torch.float32)
-    for top in range(0, height, STRIP_ROWS):  # nothing else of it is there as a whole
+    for top in range(0, height, STRIP_ROWS):  # only the result has full size; all temporary arrays are strips
         strip = picture.crop((0, top, width, min(top + STRIP_ROWS, height)))
         tensor[:, top : top + STRIP_ROWS] = _as_float(strip, values)
     return tensor
@@ -168,7 +170,7 @@ def _as_float(picture: Picture, values: ValueRange) -> torch.Tensor:
     array = to_array(picture).transpose(2, 0, 1)
     if values.is_uint8 and array.dtype == np.uint8:
         floats = np.ascontiguousarray(array).astype(np.float32)
-        floats /= 255  # step by step, in place: a third of the time, and no threads of torch's, which workers lack
+        floats /= 255  # in place: takes a third of the time, and needs no torch threads, which workers lack
         floats -= 0.5
         floats /= 0.5
         return torch.from_numpy(floats)

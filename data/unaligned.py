@@ -1,4 +1,4 @@
-"""unaligned: pictures of two folders or of a manifest's two columns, without pairs."""
+"""unaligned: images from two folders or from two columns of a manifest, without pairs."""
 
 import random
 from pathlib import Path
@@ -13,9 +13,9 @@ from util.errors import OptionError
 
 
 class Unaligned(BaseDataset):
-    """{"A", "B", "path_A", "path_B"}; as many samples as the larger folder has files.
+    """Samples {"A", "B", "path_A", "path_B"}, as many as the larger side has files.
 
-    B is drawn at random, but in order with --serial_batches.
+    B is drawn at random, or in order with --serial_batches.
     """
 
     sides = "AB"
@@ -31,12 +31,12 @@ class Unaligned(BaseDataset):
         self.paths_B, self.nc_B = target
 
     def _reject_pairs(self) -> None:
-        """Raise OptionError where dataroot has the one folder of pairs, dataroot/phase, and neither of the two."""
+        """Raise OptionError if dataroot has the folder of pairs, dataroot/phase, but no folder for A or B."""
         names = [self.o.phase + side for side in ("", "A", "B")]
         if self.o.pairs == "auto" and [n for n in names if is_folder(str(Path(self.root, n)))] == names[:1]:
             why = f"{self.o.dataset_mode} reads {names[1]} and {names[2]}, but {self.o.dataroot} has {names[0]}"
             remedy = "use --dataset_mode aligned, or --model pix2pix"
-            raise OptionError("option", "--dataset_mode", f"{why}, as of pairs", remedy)
+            raise OptionError("option", "--dataset_mode", f"{why}, a folder of pairs", remedy)
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))
@@ -51,7 +51,7 @@ class Unaligned(BaseDataset):
 
 
 def _pairs_hint(A: Paths, B: Paths) -> list[str]:
-    """Return a line if every picture of A has one of the same name in B, which may then be its partner."""
+    """Return a hint if A and B hold images of the same names, because these may be pairs."""
     if len(A) != len(B) or not np.array_equal(np.sort(A.keys()), np.sort(B.keys())):
         return []
     return ["hint: every A has a B of the same name; --model pix2pix or --dataset_mode aligned would use the pairs"]

@@ -1,1 +1,1 @@
-"""Augmentations and the language of --augment."""
+"""Augmentations, and the grammar of --augment."""

@@ -1,4 +1,4 @@
-"""The language of --augment: `rotation(10) apply(p=0.3: gaussian_blur(3)) choice(invert | equalize)`, read to words."""
+"""Parse --augment, e.g. `rotation(10) apply(p=0.3: gaussian_blur(3)) choice(invert | equalize)`, into nodes."""
 
 import ast
 import re
@@ -13,8 +13,8 @@ from util.spelling import normalise_name
 NAME_PATTERN = re.compile(r"[A-Za-z_][\w-]*")
 SEPARATORS = re.compile(r"[\s,;]*")
 CLOSING_BRACKETS = {"(": ")", "[": "]", "{": "}"}
-MAX_CONTAINER_DEPTH = 20  # containers in containers
-# values in values: far below where Pythons give up, each elsewhere and with an error of its own
+MAX_CONTAINER_DEPTH = 20  # levels of nested containers
+# levels of nested values: far below the limits of Python versions, which differ in number and error
 MAX_LITERAL_DEPTH = 100
 CONSTANTS = {"true": True, "false": False, "none": None}
 DOCS_HINT = "see docs/augment.md"
@@ -22,37 +22,37 @@ DOCS_HINT = "see docs/augment.md"
 
 @dataclass(frozen=True)
 class SpecNode:
-    """One augmentation of a spec with its arguments, or a container with the parts it holds."""
+    """One augmentation of a spec with its arguments, or a container with its parts."""
 
     name: str
-    text: str  # as it is written
-    position: int  # the number of its first character
+    text: str  # the source text
+    position: int  # of its first character in the spec, from 1
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
-    branches: tuple[tuple["SpecNode", ...], ...] = ()  # of a container
+    branches: tuple[tuple["SpecNode", ...], ...] = ()  # the parts of a container
 
     def error(self, flag: str, why: str, remedy: str = DOCS_HINT) -> OptionError:
-        """Return the error that names this word and where it stands."""
+        """Return an error that names this node and its position."""
         return spec_error(flag, self.text, self.position, why, remedy)
 
 
 def spec_error(flag: str, text: str, position: int, why: str, remedy: str = DOCS_HINT) -> OptionError:
-    """Return the error for a text of a spec and the number of its first character."""
+    """Return an error about a part of a spec; position: of its first character, from 1."""
     excerpt = " ".join(text.split())
     excerpt = excerpt if len(excerpt) <= 60 else excerpt[:57] + "..."
     return OptionError("option", flag, f"'{excerpt}' at character {position}: {why}", remedy)
 
 
 def parse_spec(spec: str, flag: str) -> tuple[SpecNode, ...]:
-    """Return the words of a spec; OptionError, naming word and place, for what is none."""
+    """Return the nodes of a spec; raise OptionError, naming text and position, if it is invalid."""
     nodes = _Parser(spec, flag).parse_nodes(0, len(spec), 0)
     if not nodes:
-        raise OptionError("option", flag, f"'{spec}' names no augmentation", "leave it out, or " + DOCS_HINT)
+        raise OptionError("option", flag, f"'{spec}' names no augmentation", "omit it, or " + DOCS_HINT)
     return nodes
 
 
 class _Parser:
-    """Reads spans of one text; places are indices into it, from 0."""
+    """Parses spans of one text; `start`, `end` and other positions are indices into it, from 0."""
 
     def __init__(self, text: str, flag: str):
         self.text, self.flag = text, flag
@@ -61,11 +61,11 @@ class _Parser:
         return spec_error(self.flag, self.text[start:end], start + 1, why, remedy)
 
     def parse_nodes(self, start: int, end: int, depth: int) -> tuple[SpecNode, ...]:
-        """Return the words between two places: NAME or NAME(...), with blanks, commas or semicolons between them."""
+        """Return the nodes in a span: NAME or NAME(...), separated by spaces, commas or semicolons."""
         nodes = []
         while (start := self._skip(SEPARATORS, start, end)) < end:
             if not (name := NAME_PATTERN.match(self.text, start, end)):
-                remedy = "write rotation(10), say, and what a container takes first: apply(p=0.3: rotation(10))"
+                remedy = "write for example rotation(10), or a container with its arguments: apply(p=0.3: rotation(10))"
                 raise self.error(start, end, "expected the name of an augmentation here", remedy)
             stop, bracket = name.end(), self._skip(re.compile(r"\s*"), name.end(), end)
             arguments = None
@@ -87,9 +87,8 @@ class _Parser:
             args, kwargs = self._parse_arguments(*arguments) if arguments else ((), {})
             return SpecNode(name, text, start + 1, args, kwargs)
         if depth >= MAX_CONTAINER_DEPTH:
-            raise self.error(
-                start, stop, f"there are {MAX_CONTAINER_DEPTH} containers around it", "write it with fewer"
-            )
+            raise self.error(start, stop, f"is nested in {MAX_CONTAINER_DEPTH} containers", "use fewer containers")
+        # Parse the arguments before the colon, then the parts between bars.
         first, last = arguments or (stop, stop)
         args, kwargs = (), {}
         if colons := self._find_marks(":", first, last):
@@ -98,21 +97,21 @@ class _Parser:
         edges = [first - 1, *self._find_marks("|", first, last), last]
         branches = tuple(self.parse_nodes(a + 1, b, depth + 1) for a, b in pairwise(edges))
         if kind == "apply" and (len(branches) > 1 or not branches[0]):
-            raise self.error(start, stop, "holds what is applied together", "write apply(p=0.3: rotation(10) invert)")
+            raise self.error(start, stop, "takes exactly one part", "write apply(p=0.3: rotation(10) invert)")
         if kind != "apply" and (len(branches) < 2 or not all(branches)):
             remedy = f"write {kind}(invert | jpeg(50))"
-            raise self.error(start, stop, "holds two parts or more, with | between them", remedy)
+            raise self.error(start, stop, "takes two or more parts, with | between them", remedy)
         return SpecNode(kind, text, start + 1, args, kwargs, branches)
 
     def _find_closing(self, opening: int, end: int) -> int:
-        """Return the place of the bracket that closes the one at a place."""
+        """Return the position of the bracket that closes the one at `opening`."""
         for position, open_brackets in self._scan(opening, end):
             if not open_brackets:
                 return position
         raise self.error(opening, end, "its ( is never closed", "add the )")
 
     def _find_marks(self, mark: str, start: int, end: int) -> list[int]:
-        """Return the places of a mark that stand in no brackets and quotes."""
+        """Return the positions of a mark outside brackets and quotes."""
         return [
             position
             for position, open_brackets in self._scan(start, end)
@@ -120,7 +119,7 @@ class _Parser:
         ]
 
     def _scan(self, start: int, end: int):
-        """Yield each place outside quotes with the brackets still open after it; OptionError for one out of turn."""
+        """Yield each position outside quotes with the brackets open after it; raise OptionError for a wrong bracket."""
         open_brackets: list[str] = []
         quote = ""
         for position in range(start, end):
@@ -133,28 +132,28 @@ class _Parser:
             elif character in CLOSING_BRACKETS:
                 open_brackets.append(CLOSING_BRACKETS[character])
             elif character in CLOSING_BRACKETS.values() and (not open_brackets or open_brackets.pop() != character):
-                raise self.error(position, end, "this bracket closes none", "count the brackets")
+                raise self.error(position, end, "this bracket closes no other", "check that brackets match")
             yield position, open_brackets
         if quote:
-            raise self.error(start, end, f"a quote {quote} is never closed", "add it")
+            raise self.error(start, end, f"a quote {quote} is never closed", "add the closing quote")
 
     def _parse_arguments(self, start: int, end: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the positional and the named arguments between two places: literals, and words as texts."""
-        remedy = "write numbers, (1, 2), [1, 2], words and name=value, with commas"
+        """Return the positional and keyword arguments in a span: literals, and bare words as strings."""
+        remedy = "write numbers, (1, 2), [1, 2], words and name=value, separated by commas"
         try:
             call = ast.parse(f"f({self.text[start:end]})", mode="eval").body
             if _is_too_deep(call):
                 raise RecursionError
         except (SyntaxError, ValueError) as problem:
             said = getattr(problem, "msg", problem)
-            raise self.error(start, end, f"is no list of arguments ({said})", remedy) from None
+            raise self.error(start, end, f"is not a list of arguments ({said})", remedy) from None
         except (MemoryError, RecursionError):
             raise self.error(start, end, "is nested too deeply", remedy) from None
-        if not isinstance(call, ast.Call):  # brackets in a text that is oddly quoted
-            raise self.error(start, end, "is no list of arguments", remedy)
+        if not isinstance(call, ast.Call):  # oddly quoted brackets, which close the call early
+            raise self.error(start, end, "is not a list of arguments", remedy)
         named = {keyword.arg or "**": self._parse_value(start, keyword.value) for keyword in call.keywords}
         if len(named) < len(call.keywords):
-            raise self.error(start, end, "names an argument twice", "leave one out")
+            raise self.error(start, end, "names an argument twice", "remove one")
         return tuple(self._parse_value(start, node) for node in call.args), named
 
     def _parse_value(self, start: int, node: ast.expr) -> Any:
@@ -164,11 +163,11 @@ class _Parser:
             first = start + node.col_offset - len("f(") if node.lineno == 1 else start
             last = start + (node.end_col_offset or 0) - len("f(") if node.end_lineno == 1 else first + 20
             remedy = "write a number, (1, 2), [1, 2], a word, or a 'text' in quotes"
-            raise self.error(first, last, "is no value", remedy) from None
+            raise self.error(first, last, "is not a value", remedy) from None
 
 
 def _is_too_deep(node: ast.AST) -> bool:
-    """Whether over MAX_LITERAL_DEPTH nodes stand in one another, found without recursion, which has its own limits."""
+    """Return whether more than MAX_LITERAL_DEPTH nodes are nested; without recursion, which has its own limit."""
     level = [node]
     for _ in range(MAX_LITERAL_DEPTH):
         level = [child for parent in level for child in ast.iter_child_nodes(parent)]
@@ -176,7 +175,7 @@ def _is_too_deep(node: ast.AST) -> bool:
 
 
 class _NamesToConstants(ast.NodeTransformer):
-    """Turns bare words into texts, and true, false and none, however capitalised, into what they mean."""
+    """Turns bare words into strings, and true, false and none in any letter case into Python's constants."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.Constant(CONSTANTS.get(node.id.lower(), node.id))

@@ -1,4 +1,4 @@
-"""Random changes to pictures, as --augment names them; every draw comes from the seed of the sample."""
+"""Apply the augmentations of --augment to images; every random draw comes from the seed of the sample."""
 
 import enum
 import inspect
@@ -18,24 +18,24 @@ from util.errors import EnvironmentFault, OptionError
 from util.seeding import fork_rng
 from util.spelling import nearest, normalise_name
 
-TRIAL_DRAWS = 16  # draws by which each augmentation is tried before training: some do something else at each
-REQUIRED_DTYPES = {  # pixels of another kind than the picture's; results are brought back to the picture's
+TRIAL_DRAWS = 16  # trial runs of each augmentation: some do something else at each draw
+REQUIRED_DTYPES = {  # dtypes that an augmentation needs; results are converted back to the dtype of the image
     "jpeg": torch.uint8,
     "normalize": torch.float32,
-    "gaussian_noise": torch.float32,  # of bytes torchvision cuts the noise off, and wraps around with clip=False
+    "gaussian_noise": torch.float32,  # with uint8 torchvision truncates the noise, and wraps around with clip=False
 }
 
 
 class Pepper:
-    """Salt-and-pepper noise: a share 1 - snr of the pixels becomes black or white, all channels alike."""
+    """Salt-and-pepper noise: a fraction 1 - snr of the pixels becomes black or white, in all channels."""
 
     def __init__(self, snr: float = 0.9):
         if not isinstance(snr, (int, float)) or not 0 <= snr <= 1:
-            raise ValueError(f"snr is the share of pixels that stay, 0 to 1, not {snr!r}")
+            raise ValueError(f"snr is the fraction of pixels that stay unchanged, 0 to 1, not {snr!r}")
         self.noise_fraction = 1 - snr
 
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        """Return a noisy copy of a picture (C, H, W), uint8 or float in [0, 1]."""
+        """Return a noisy copy of an image (C, H, W), uint8 or float in [0, 1]."""
         noise = torch.rand(picture.shape[1:])
         white = 1.0 if picture.is_floating_point() else 255
         return picture.masked_fill(noise < self.noise_fraction, white).masked_fill(noise < self.noise_fraction / 2, 0)
@@ -44,8 +44,8 @@ class Pepper:
 class Augment:
     """`Augment("rotation(10) color_jitter(0.2)")(picture, seed) -> picture`: equal seeds give equal draws.
 
-    The first picture of each kind is a trial of every step, also of those that seldom have their turn.
-    Raises OptionError, naming `flag`, word and place, for a wrong spec and for pictures that it cannot be applied to.
+    The first image of each kind (channels, dtype) tries out every step, including steps that are rarely applied.
+    Raises OptionError, with flag, node and position, for an invalid spec and for images it cannot be applied to.
     """
 
     def __init__(
@@ -57,18 +57,18 @@ class Augment:
         self.spec, self.flag, self.tested_kinds = spec, flag, tested_kinds
         self.steps = _build_chain(parse_spec(spec, flag), flag)
 
-    def __reduce__(self):  # workers build it anew, so that what a plug-in's augmentation holds need not travel
+    def __reduce__(self):  # workers rebuild it, so that plug-in augmentations need not be picklable
         return Augment, (self.spec, self.flag, self.tested_kinds)
 
     @property
     def geometric_nodes(self) -> list[SpecNode]:
-        """The words that may move pixels, which only both sides of a pair can do alike."""
+        """The nodes that may move pixels, which must be applied to both sides of a pair alike."""
         return [step.node for step in _list_steps(self.steps) if step.geometric]
 
     def __call__(self, picture: torch.Tensor, seed: int, path: str = "") -> torch.Tensor:
-        """Return a picture (C, H, W) changed, of its own type: uint8, or float in [0, 1].
+        """Return an augmented image (C, H, W) of the same dtype: uint8, or float in [0, 1].
 
-        path: the file that an error is to name. The generators of random, numpy and torch stay as they are.
+        path: the file that an error names. The states of the generators of random, numpy and torch do not change.
         """
         kind = (len(picture), picture.dtype)
         try:
@@ -78,12 +78,12 @@ class Augment:
             return self._apply_seeded(seed, self.steps, picture)
         except _UnsuitableImage as problem:
             node, why, shape = problem.args
-            what = f"a picture of {shape[2]}x{shape[1]} with {shape[0]} channel{'s' * (shape[0] != 1)}"
+            what = f"an image of {shape[2]}x{shape[1]} with {shape[0]} channel{'s' * (shape[0] != 1)}"
             why = f"cannot be applied to {what}{f', {path}' if path else ''}: {why}"
             raise node.error(self.flag, why) from problem.__cause__
 
     def _run_trials(self, picture: torch.Tensor) -> None:
-        """Apply every step by itself as if p = 1, in whatever part it stands, then all of them as in training."""
+        """Apply every step of every part with p = 1, and then the chain as in training; TRIAL_DRAWS times."""
         for number in range(TRIAL_DRAWS):
             _apply_each(self.steps, partial(self._apply_always, number), picture)
             self._apply_seeded(number, self.steps, picture)
@@ -94,13 +94,13 @@ class Augment:
     @staticmethod
     def _apply_seeded(seed: int, step: Callable[[torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
         with fork_rng(seed):
-            return step(picture.clone())  # some write in place
+            return step(picture.clone())  # some augmentations write in place
 
 
 def build_augmentations(o: Any, paired: bool, sides: str) -> dict[str, Augment]:
-    """Return what training does to every picture (""), to those of A and to those of B, as far as flags say so.
+    """Return the augmentations by side: "" for all images, "A", "B"; sides without a flag are omitted.
 
-    paired: B is the translation of A. sides: of A and B, those that the data set prepares by themselves.
+    paired: whether B is the translation of A. sides: the sides that the dataset preprocesses separately.
     """
     augmentations = {}
     for side, spec in {"": o.augment, "A": o.augment_A, "B": o.augment_B}.items():
@@ -108,21 +108,21 @@ def build_augmentations(o: Any, paired: bool, sides: str) -> dict[str, Augment]:
             continue
         flag = f"--augment_{side}".removesuffix("_")
         if side not in sides:
-            why = f"{o.dataset_mode} prepares no pictures of {side} by themselves"
+            why = f"{o.dataset_mode} does not preprocess images of {side} separately"
             raise OptionError("option", flag, why, "use --augment")
         augmentations[side] = Augment(spec, flag)
         if side and paired and (nodes := augmentations[side].geometric_nodes):
-            why = f"moves pixels, so that A and B would no longer show the same ({o.dataset_mode} has pairs)"
-            raise nodes[0].error(flag, why, "use --augment, which does it to both alike")
+            why = f"moves pixels, so that A and B would no longer match ({o.dataset_mode} has pairs)"
+            raise nodes[0].error(flag, why, "use --augment, which changes both alike")
     return augmentations
 
 
 class _UnsuitableImage(ValueError):
-    """(word, why, shape) of a picture that a step cannot be applied to."""
+    """(node, why, shape): an augmentation cannot be applied to an image of this shape."""
 
 
 class _Step:
-    """One augmentation: seeded by one draw, given pixels of the kind it takes, its result looked through."""
+    """One augmentation: seeds it by one draw, converts the image to the dtype it needs, and checks its result."""
 
     def __init__(self, node: SpecNode, flag: str):
         augmentation = _find_entry(node, flag)
@@ -130,14 +130,14 @@ class _Step:
         self.node, self.built_in, self.name = node, augmentation.origin == "built in", augmentation.name
         self.plug_in = loaded.display_name(augmentation.origin)
         if not isinstance(factory, type):
-            raise self._plugin_error("is no class")
+            raise self._plugin_error("is not a class")
         self.geometric = augmentation.name not in PHOTOMETRIC if self.built_in else getattr(factory, "geometric", True)
         self.transform = _construct(factory, node, flag, augmentation.origin)
         if not callable(self.transform):
             raise self._plugin_error("has no __call__")
         self.required_dtype = REQUIRED_DTYPES.get(augmentation.name) if self.built_in else None
         if augmentation.name == "random_erasing" and self.transform.value is None:
-            # value=random draws normally distributed values, which bytes cannot hold
+            # value=random draws normally distributed values, which uint8 cannot hold
             self.required_dtype = torch.float32
 
     def _plugin_error(self, why: str) -> OptionError:
@@ -145,7 +145,7 @@ class _Step:
         return contract.contract_error(self.plug_in, f"its augmentation '{self.name}' {why}", remedy)
 
     def with_certainty(self) -> "_Step":
-        """Return a copy that does what it does with p = 1."""
+        """Return a copy that is always applied (p = 1)."""
         step = copy(self)
         if self.built_in and isinstance(getattr(self.transform, "p", None), (int, float)):
             step.transform = copy(self.transform)
@@ -153,15 +153,15 @@ class _Step:
         return step
 
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        # one draw, however many it takes itself: a picture of more channels must not shift what the next one draws
+        # one draw per step, however many it makes itself: more channels must not shift the draws of the next step
         with fork_rng(int(torch.randint(2**62, ()))):
             try:
                 result = self.transform(to_dtype(picture, self.required_dtype or picture.dtype))
-            except Exception as problem:  # whatever torchvision says of a picture that it cannot take
+            except Exception as problem:  # torchvision raises many types for an unsuitable image
                 if not self.built_in:
                     raise
                 raise _UnsuitableImage(self.node, _first_line(problem), picture.shape) from problem
-            if isinstance(result, (tuple, list)) and result:  # five_crop, ten_crop: one of them a sample
+            if isinstance(result, (tuple, list)) and result:  # five_crop, ten_crop: choose one crop at random
                 result = result[int(torch.randint(len(result), ()))]
         if not isinstance(result, torch.Tensor) or result.dim() != 3:
             what = (
@@ -171,20 +171,20 @@ class _Step:
             )
             raise self._plugin_error(f"returns {what}")
         if len(result) != len(picture) or not result.numel():
-            what = f"of {len(result)} channel{'s' * (len(result) != 1)}" if result.numel() else "without pixels"
-            raise _UnsuitableImage(self.node, f"it makes one {what}", picture.shape)
+            what = f"with {len(result)} channel{'s' * (len(result) != 1)}" if result.numel() else "without pixels"
+            raise _UnsuitableImage(self.node, f"it returns an image {what}", picture.shape)
         return to_dtype(result, picture.dtype)
 
 
 def to_dtype(picture: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return a picture as uint8, or as float clamped to [0, 1]; uint8 is rounded."""
+    """Return an image as rounded uint8, or as float clamped to [0, 1]."""
     if dtype == torch.uint8:
         return picture if picture.dtype == dtype else picture.float().clamp(0, 1).mul(255).round().to(dtype)
     return picture.to(dtype).div(255) if picture.dtype == torch.uint8 else picture.to(dtype).clamp(0, 1)
 
 
 def _build_chain(nodes: tuple[SpecNode, ...], flag: str) -> Any:
-    """Return one callable that applies words in order."""
+    """Return one callable that applies the nodes in order."""
     from torchvision.transforms import v2
 
     steps = []
@@ -193,7 +193,7 @@ def _build_chain(nodes: tuple[SpecNode, ...], flag: str) -> Any:
             branches = [_build_chain(branch, flag) for branch in node.branches]
             container = _construct(getattr(v2, CONTAINERS[node.name]), node, flag, "built in", branches)
             if node.name == "choice" and not all(0 <= probability <= 1 for probability in container.p):
-                raise node.error(flag, "p holds a number for each part, none of them below 0")
+                raise node.error(flag, "p needs one number for each part, none of them negative")
             steps.append(container)
         else:
             steps.append(_Step(node, flag))
@@ -201,12 +201,12 @@ def _build_chain(nodes: tuple[SpecNode, ...], flag: str) -> Any:
 
 
 def _list_steps(step: Any) -> list[_Step]:
-    """Return the augmentations in a chain, whatever containers they are in."""
+    """Return all augmentations in a chain, including those in containers."""
     return [step] if isinstance(step, _Step) else [leaf for part in step.transforms for leaf in _list_steps(part)]
 
 
 def _apply_each(step: Any, apply: Callable[[_Step, torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
-    """Apply every augmentation of a chain, each to what comes before it; parts of a choice all to the same."""
+    """Apply every augmentation of a chain to the result of the previous one; parts of a choice get the same image."""
     if isinstance(step, _Step):
         return apply(step, picture)
     result = picture
@@ -216,7 +216,7 @@ def _apply_each(step: Any, apply: Callable[[_Step, torch.Tensor], torch.Tensor],
 
 
 def _find_entry(node: SpecNode, flag: str) -> Entry:
-    """Return what a word names; a leading random_ may be left out. OptionError with the nearest name, or the reason."""
+    """Return the entry of a name, with or without random_; raise OptionError with the nearest name or the reason."""
     names, wanted = sorted({e.name for e in entries("augmentation")}), normalise_name(node.name)
     for full in (wanted, "random" + wanted):
         if any(normalise_name(name) == full for name in names):
@@ -228,11 +228,11 @@ def _find_entry(node: SpecNode, flag: str) -> Entry:
         nearest(node.name, names) or ""
     ]
     hint = f"did you mean {' or '.join(near[:5])}? " if near[0] else ""
-    raise node.error(flag, f"no augmentation is called '{node.name}'", f"{hint}choose one of {', '.join(names)}")
+    raise node.error(flag, f"there is no augmentation '{node.name}'", f"{hint}choose one of {', '.join(names)}")
 
 
 def _construct(factory: Callable[..., Any], node: SpecNode, flag: str, origin: str, *leading_arguments: Any) -> Any:
-    """Return what a class makes of a word's arguments; OptionError for arguments that it does not take."""
+    """Return factory(*arguments of the node); raise OptionError for arguments that it does not accept."""
     signature = inspect.signature(factory)
     try:
         bound = signature.bind(*leading_arguments, *node.args, **node.kwargs)
@@ -241,16 +241,16 @@ def _construct(factory: Callable[..., Any], node: SpecNode, flag: str, origin: s
         takes = inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters])
         unknown = next((name for name in node.kwargs if name not in takes.parameters), "")
         near = nearest(unknown, list(takes.parameters))
-        why = f"it takes no '{unknown}'" if unknown else str(problem)
+        why = f"it has no argument '{unknown}'" if unknown else str(problem)
         hint = f"did you mean {near}? " if near else ""
-        raise node.error(flag, why, f"{hint}it is called as {node.name}{takes}") from None
+        raise node.error(flag, why, f"{hint}write {node.name}{takes}") from None
     try:
         for name, value in bound.arguments.items():
             default = signature.parameters[name].default
             if isinstance(default, enum.Enum) and isinstance(value, str):  # policy=cifar10
                 bound.arguments[name] = type(default)(value)
         return factory(*bound.args, **bound.kwargs)
-    except Exception as problem:  # whatever it says of arguments that it cannot use
+    except Exception as problem:  # built-in classes raise many types for bad values
         if origin != "built in" and not isinstance(problem, (TypeError, ValueError)):
             raise
         raise node.error(flag, _first_line(problem)) from problem

@@ -1,4 +1,4 @@
-"""Augmentations by name: the single-image classes of torchvision.transforms.v2 and our own; this imports no torch."""
+"""Augmentations by name: single-image classes of torchvision.transforms.v2 and ours; does not import torch."""
 
 import ast
 import re
@@ -8,19 +8,19 @@ from pathlib import Path
 from registry.lookup import Table
 
 V2_MODULE = "torchvision.transforms.v2"
-CONTAINERS = {"apply": "RandomApply", "choice": "RandomChoice", "order": "RandomOrder"}  # word of a spec: class of v2
+CONTAINERS = {"apply": "RandomApply", "choice": "RandomChoice", "order": "RandomOrder"}  # name in a spec -> class of v2
 _BOXES_REASON, _TYPE_REASON = (
-    "changes boxes or key points, not pictures",
-    "changes the type of a picture, which is dealt with here",
+    "changes boxes or key points, not images",
+    "changes the type of an image, which GANvas does itself",
 )
-UNSUPPORTED_CLASSES = {  # classes of v2 that are no augmentation of a single picture, and why
+UNSUPPORTED_CLASSES = {  # classes of v2 that are not augmentations of a single image, and why
     "RandomApply": "is written apply(p=0.5: ...)",
     "RandomChoice": "is written choice(... | ...)",
     "RandomOrder": "is written order(... | ...)",
-    "Compose": "is what a spec is: augmentations one after another",
-    "Transform": "is the others' base",
-    "CutMix": "mixes the pictures of a batch, and their labels",
-    "MixUp": "mixes the pictures of a batch, and their labels",
+    "Compose": "is what a spec already does: it applies augmentations in order",
+    "Transform": "is the base class of the others",
+    "CutMix": "mixes the images of a batch, and their labels",
+    "MixUp": "mixes the images of a batch, and their labels",
     "RandomIoUCrop": "crops around boxes",
     "ClampBoundingBoxes": _BOXES_REASON,
     "ClampKeyPoints": _BOXES_REASON,
@@ -28,7 +28,7 @@ UNSUPPORTED_CLASSES = {  # classes of v2 that are no augmentation of a single pi
     "SanitizeBoundingBoxes": _BOXES_REASON,
     "SanitizeKeyPoints": _BOXES_REASON,
     "SetClampingMode": _BOXES_REASON,
-    "UniformTemporalSubsample": "chooses pictures of a video",
+    "UniformTemporalSubsample": "chooses frames of a video",
     "ConvertImageDtype": _TYPE_REASON,
     "PILToTensor": _TYPE_REASON,
     "ToDtype": _TYPE_REASON,
@@ -38,10 +38,10 @@ UNSUPPORTED_CLASSES = {  # classes of v2 that are no augmentation of a single pi
     "ToTensor": _TYPE_REASON,
     "Lambda": "takes code; write a class in a plug-in instead",
     "LinearTransformation": "takes a matrix of (C H W) x (C H W) numbers",
-    "AutoAugmentPolicy": "is a choice of auto_augment: auto_augment(policy=cifar10)",
-    "InterpolationMode": "is a choice of others: rotation(10, interpolation=bilinear)",
+    "AutoAugmentPolicy": "is an argument of auto_augment: auto_augment(policy=cifar10)",
+    "InterpolationMode": "is an argument of others: rotation(10, interpolation=bilinear)",
 }
-PHOTOMETRIC = {  # those that leave every pixel where it is; others are done to both sides of a pair, or to neither
+PHOTOMETRIC = {  # augmentations that move no pixel; the others must be applied to both sides of a pair alike
     "color_jitter", "gaussian_blur", "gaussian_noise", "grayscale", "identity", "jpeg", "normalize", "pepper",
     "random_adjust_sharpness", "random_autocontrast", "random_channel_permutation", "random_equalize", "random_erasing",
     "random_grayscale", "random_invert", "random_photometric_distort", "random_posterize", "random_solarize", "rgb",
@@ -55,7 +55,7 @@ def snake_case(name: str) -> str:
 
 
 def _list_v2_classes() -> list[str]:
-    """Return the classes that torchvision.transforms.v2 offers, read from its source; [] without torchvision."""
+    """Return the class names of torchvision.transforms.v2, read from its source; [] without torchvision."""
     spec = find_spec("torchvision")
     files = [Path(root, "transforms", "v2", "__init__.py") for root in (spec and spec.submodule_search_locations) or ()]
     sources = [file.read_bytes() for file in files if file.is_file()]
@@ -63,7 +63,7 @@ def _list_v2_classes() -> list[str]:
     return [a.name for line in lines for a in line.names if a.name[:1].isupper()]
 
 
-# called with the arguments of a spec; makes what takes and returns a (C, H, W) tensor
+# classes called with the arguments of a spec; instances take and return a (C, H, W) tensor
 AUGMENTATIONS = Table(
     "augmentation",
     {snake_case(name): f"{V2_MODULE}:{name}" for name in _list_v2_classes() if name not in UNSUPPORTED_CLASSES}

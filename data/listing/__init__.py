@@ -1,1 +1,1 @@
-"""Which image files there are in a folder, a zip file or a manifest."""
+"""Find the image files in a folder, a zip file or a manifest."""

@@ -1,8 +1,8 @@
-"""The data set `demo`: generated pictures, the same on every machine, for every layout; no file is read.
+"""The dataset `demo`: generated images, the same on every machine, for every layout; no file is read.
 
-Scenes of shaded balls on textured ground. A shows them as fruit on grass, B the same scenes as stone on sand: test
-pictures of one number show one scene, so the true translation is known; trainA and trainB share no scene. Classes are
-pictures of one ball, box, cone or ring each.
+Scenes show shaded balls on textured ground. A shows them as fruit on grass, B shows the same scenes as stone on sand.
+Test images of the same number show the same scene, so the true translation is known; trainA and trainB share no scene.
+Images of classes show one ball, box, cone or ring each.
 """
 
 import re
@@ -13,47 +13,47 @@ import numpy as np
 from PIL import Image
 
 DEMO_ROOT = "demo"
-IMAGE_SIZE = 128  # pixels
+IMAGE_SIZE = 128  # pixels of a side
 IMAGES_PER_PHASE = {"train": 64, "val": 16, "test": 16}
-FIRST_SCENE = {"train": 0, "val": 10_000, "test": 20_000}  # numbers of the scenes
+FIRST_SCENE = {"train": 0, "val": 10_000, "test": 20_000}  # scene numbers, which seed the drawing
 COLOURS_A = {"ground": (0.30, 0.62, 0.22), "ball": (0.95, 0.35, 0.12)}
 COLOURS_B = {"ground": (0.86, 0.74, 0.52), "ball": (0.42, 0.50, 0.66)}
 CLASSES = ("ball", "box", "cone", "ring")
 
 
 def is_demo(path: str) -> bool:
-    """Whether a path lies in the generated data set; a real folder of that name wins."""
+    """Return whether a path belongs to the generated dataset; a real folder named demo takes precedence."""
     return PurePath(path).parts[:1] == (DEMO_ROOT,) and not Path(DEMO_ROOT).exists()
 
 
 def list_paths(folder: str) -> list[str]:
-    """Return the paths of a folder's pictures: demo/trainA, demo/trainB, demo/train (pairs), likewise test and val."""
+    """Return the image paths of demo/trainA, demo/trainB or demo/train (pairs), likewise val and test; else []."""
     subfolder = "/".join(PurePath(folder).parts[1:]) or "testA"
     match = re.fullmatch(rf"(train|val|test)([AB]?|/(?:{'|'.join(CLASSES)}))", subfolder)
     return [f"{DEMO_ROOT}/{subfolder}/{i:04d}.png" for i in range(IMAGES_PER_PHASE[match[1]])] if match else []
 
 
 def list_folders(folder: str) -> list[str]:
-    """Return the names of a phase's class folders, demo/train/ball and so on; [] elsewhere."""
+    """Return the names of a phase's class folders (demo/train/ball, ...); [] elsewhere."""
     return list(CLASSES) if "/".join(PurePath(folder).parts[1:]) in IMAGES_PER_PHASE else []
 
 
 @lru_cache(maxsize=1024)
 def draw_image(path: str) -> Image.Image:
-    """Return the picture that a path of the data set stands for, as RGB; a pair is A and B side by side."""
+    """Return the RGB image of a path in the dataset; a pair is A and B side by side."""
     folder, *inner, file = PurePath(path).parts[1:]
     phase, side = folder.rstrip("AB"), folder[-1]
     number = FIRST_SCENE[phase] + int(PurePath(file).stem)
     if inner:
         return Image.fromarray(_draw_object(number, CLASSES.index(inner[0])))
     if folder == "trainB":
-        number += 5_000  # other scenes than trainA's
+        number += 5_000  # trainB shows other scenes than trainA
     sides = {"A": [COLOURS_A], "B": [COLOURS_B]}.get(side, [COLOURS_A, COLOURS_B])
     return Image.fromarray(np.concatenate([_draw_scene(number, colours) for colours in sides], axis=1))
 
 
 def _draw_scene(number: int, colours: dict[str, tuple[float, float, float]]) -> np.ndarray:
-    """Return (SIZE, SIZE, 3) uint8: up to four balls lit from the upper left."""
+    """Return (IMAGE_SIZE, IMAGE_SIZE, 3) uint8: one to four balls lit from the upper left."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[-1 : 1 : IMAGE_SIZE * 1j, -1 : 1 : IMAGE_SIZE * 1j]
     shade = 0.75 + 0.15 * y + 0.12 * _draw_texture(rng)
@@ -62,7 +62,7 @@ def _draw_scene(number: int, colours: dict[str, tuple[float, float, float]]) -> 
     for _ in range(rng.integers(1, 5)):
         cx, cy, radius = rng.uniform(-0.75, 0.75), rng.uniform(-0.6, 0.75), rng.uniform(0.2, 0.5)
         dx, dy = (x - cx) / radius, (y - cy) / radius
-        shade[(dx - 0.35) ** 2 + ((dy - 0.75) / 0.45) ** 2 < 1] *= 0.6  # its shadow on the ground
+        shade[(dx - 0.35) ** 2 + ((dy - 0.75) / 0.45) ** 2 < 1] *= 0.6  # the ball's shadow on the ground
         inside = dx**2 + dy**2 < 1
         dz = np.sqrt(np.clip(1 - dx**2 - dy**2, 0, 1))
         lit = np.clip(dx * light[0] + dy * light[1] + dz * light[2], 0, 1)
@@ -73,7 +73,7 @@ def _draw_scene(number: int, colours: dict[str, tuple[float, float, float]]) -> 
 
 
 def _draw_object(number: int, kind: int) -> np.ndarray:
-    """Return (SIZE, SIZE, 3) uint8: one shaded object of a class, of any colour, on textured ground."""
+    """Return (IMAGE_SIZE, IMAGE_SIZE, 3) uint8: one shaded object of a class, randomly coloured, on texture."""
     rng = np.random.default_rng([number, kind])
     y, x = np.mgrid[-1 : 1 : IMAGE_SIZE * 1j, -1 : 1 : IMAGE_SIZE * 1j]
     cx, cy, radius = rng.uniform(-0.25, 0.25), rng.uniform(-0.2, 0.25), rng.uniform(0.45, 0.65)
@@ -92,7 +92,7 @@ def _draw_object(number: int, kind: int) -> np.ndarray:
 
 
 def _draw_texture(rng: np.random.Generator) -> np.ndarray:
-    """Return (SIZE, SIZE) smooth noise in about [-1, 1], three octaves."""
+    """Return (IMAGE_SIZE, IMAGE_SIZE) smooth noise of three octaves, in about [-1, 1]."""
     total = np.zeros((IMAGE_SIZE, IMAGE_SIZE))
     for cells, weight in ((8, 0.5), (16, 0.3), (32, 0.2)):
         coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)

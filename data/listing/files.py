@@ -1,4 +1,4 @@
-"""Find picture files: under a folder or in a zip file, each real file once, in an order that is the same everywhere."""
+"""Find image files under a folder or in a zip file, each real file once, in the same order on every machine."""
 
 import io
 import os
@@ -20,17 +20,17 @@ _EXTENSION_BYTES = tuple(os.fsencode(end) for end in EXTENSIONS)
 
 
 def has_image_extension(name: str | bytes) -> bool:
-    """Whether a file name is that of a picture, by its extension."""
+    """Return whether a file name has the extension of an image and is not hidden."""
     name = os.fsencode(name)
     return name.lower().endswith(_EXTENSION_BYTES) and not name.startswith(b".")
 
 
 def list_files(folder: str, refresh: bool = False) -> Paths:
-    """Return the paths of all pictures under a folder, sorted, sub-folders included, each real file once.
+    """Return the sorted paths of all images under a folder and its sub-folders, each real file once.
 
-    Links are followed once; pipes and devices are left out. Empty if the folder does not exist. The folders of `demo`
-    exist without files, unless there is a real one of that name. A folder inside a zip file is one too. What was
-    remembered of many files is used while no folder has changed, unless `refresh`.
+    Symbolic links are followed once; pipes and devices are skipped. The result is empty if the folder does not exist.
+    The folder may be inside a zip file, or one of the generated folders of `demo`. A saved index of a large folder is
+    used if no folder in it has changed; refresh: ignore the index.
     """
     if demo.is_demo(folder):
         names = [os.path.relpath(path, folder) for path in demo.list_paths(folder)]
@@ -50,7 +50,7 @@ def list_files(folder: str, refresh: bool = False) -> Paths:
 
 
 def list_folders(folder: str) -> list[str]:
-    """Return the names of the folders directly in a folder, sorted, hidden ones left out; [] if it does not exist."""
+    """Return the sorted names of the visible folders directly in a folder; [] if it does not exist."""
     if demo.is_demo(folder):
         return demo.list_folders(folder)
     zip_parts = zips.split_zip_path(folder)
@@ -62,7 +62,7 @@ def list_folders(folder: str) -> list[str]:
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is a folder of pictures at a path, on the disk, in a zip file or in `demo`."""
+    """Return whether a path is a folder on disk, in a zip file or in `demo`."""
     if demo.is_demo(path):
         return bool(demo.list_paths(path) or demo.list_folders(path))
     zip_parts = zips.split_zip_path(path)
@@ -70,15 +70,15 @@ def is_folder(path: str) -> bool:
 
 
 def is_file(path: str) -> bool:
-    """Whether there is a file at a path, on the disk or in a zip file."""
+    """Return whether a path is a file on disk or in a zip file."""
     zip_parts = zips.split_zip_path(path)
     return zips.has_member(*zip_parts) if zip_parts else os.path.isfile(path)
 
 
 def dataset_root(dataroot: str, phase: str = "") -> str:
-    """Return the folder that a data set's folders lie in: dataroot, or in a zip file its one folder that holds all.
+    """Return the folder that holds a dataset's folders: dataroot, or the one top folder of a zip file.
 
-    One that is called as a phase or side is already what a data set looks for.
+    A top folder named like a phase or side is itself one of the dataset's folders, so it is not entered.
     """
     zip_parts = zips.split_zip_path(dataroot)
     if zip_parts is None or zip_parts[1]:
@@ -89,37 +89,37 @@ def dataset_root(dataroot: str, phase: str = "") -> str:
 
 
 def path_or_buffer(path: str) -> str | io.BytesIO:
-    """Return what a picture's file can be opened by: its path, or what a zip file holds, unpacked in memory."""
+    """Return the path of an image file, or its unpacked bytes in memory if it is inside a zip file."""
     zip_parts = zips.split_zip_path(path)
     return zips.read_member(path, *zip_parts) if zip_parts else path
 
 
 def size_and_mtime(path: str) -> tuple[int, int]:
-    """Return size in bytes and time of change of a file, or of the zip file it is in; zeros where there is no file."""
+    """Return size (bytes) and modification time (ns) of a file, or of its zip file; (0, 0) if there is no file."""
     zip_parts = zips.split_zip_path(path)
     try:
         status = os.stat(zip_parts[0] if zip_parts else path)
-    except OSError:  # of a generated picture; of a missing one who reads it will tell
+    except OSError:  # a generated image, or a missing one, which is reported when it is read
         return 0, 0
     return status.st_size, status.st_mtime_ns
 
 
 def open_binary(path: str) -> IO[bytes]:
-    """Return a picture's file, opened; raises OSError or DataError if it cannot be read."""
+    """Open an image file for reading, also inside a zip file; raise OSError or DataError if it cannot be read."""
     file = path_or_buffer(path)
     return open(file, "rb") if isinstance(file, str) else file
 
 
 def read_first_bytes(path: str, count: int) -> bytes:
-    """Return how a file begins; raises OSError or DataError if it cannot be read."""
+    """Return the first `count` bytes of a file; raise OSError or DataError if it cannot be read."""
     with open_binary(path) as file:
         return file.read(count)
 
 
 class _FolderScan:
-    """One walk through a folder: the pictures found, and each folder that was looked into with its time of change.
+    """One walk through a folder: the images found, and the visited folders with their modification times.
 
-    Sorting the entries of each folder, with a / after folders' names, gives the order of whole paths.
+    Sorting the entries of each folder, with a / after folder names, gives the order of whole paths.
     """
 
     def __init__(self, folder: str):
@@ -129,7 +129,7 @@ class _FolderScan:
         self._names, self._name_ends, self._sizes = bytearray(), array("q", [0]), array("q")
         self._devices, self._inodes, self._links = array("Q"), array("Q"), bytearray()
         pending = [b""]
-        # tqdm shows itself after a few seconds, and only on a terminal
+        # the progress bar appears after 3 s, and only on a terminal
         with tqdm(desc=f"listing {folder}", unit=" files", delay=3, disable=None, leave=False) as bar:
             while pending:
                 name = pending.pop()
@@ -141,11 +141,11 @@ class _FolderScan:
         self.paths = self._without_duplicates(folder)
 
     def _list_entries(self, below: bytes) -> list[bytes]:
-        """Return what is in a folder: pictures, and folders, which end in a /; [] if it was seen already."""
+        """Return the images and the folders (with a final /) in a folder; [] if it was visited before."""
         path, names = self.top + below, []
         try:
             status = os.stat(path)
-            if (status.st_dev, status.st_ino) in self._visited:  # a link back up: not again
+            if (status.st_dev, status.st_ino) in self._visited:  # a link to a visited folder, perhaps to a parent
                 return []
             self._visited.add((status.st_dev, status.st_ino))
             self.folders.append((below, status.st_mtime_ns))
@@ -157,7 +157,7 @@ class _FolderScan:
                         names.append(below + entry.name + b"/")
                     elif entry.name.lower().endswith(_EXTENSION_BYTES):
                         names.append(below + entry.name)
-        except (FileNotFoundError, NotADirectoryError):  # said better by who asked
+        except (FileNotFoundError, NotADirectoryError):  # the caller reports it with more context
             return []
         except OSError as problem:
             name = os.fsdecode(path.rstrip(b"/"))
@@ -165,17 +165,17 @@ class _FolderScan:
         return names
 
     def _add_file(self, name: bytes) -> None:
-        """Note a file, if it is one: no pipe, no device, no link that leads nowhere."""
+        """Add a path if it is a regular file: not a pipe, a device or a dangling link."""
         try:
             status = os.lstat(self.top + name)
             linked = stat.S_ISLNK(status.st_mode)
             if linked:
                 status = os.stat(self.top + name)
-        except OSError:  # a dangling link, or gone meanwhile
+        except OSError:  # a dangling link, or a file deleted since it was listed
             return
         if not stat.S_ISREG(status.st_mode):
             return
-        alone = status.st_nlink == 1  # hard links are files of their own
+        alone = status.st_nlink == 1  # hard links count as separate files, so they get unique keys
         self._devices.append(status.st_dev if alone else 2**64 - 1)
         self._inodes.append(status.st_ino if alone else len(self._sizes))
         self._links.append(linked)
@@ -184,13 +184,13 @@ class _FolderScan:
         self._sizes.append(status.st_size)
 
     def _without_duplicates(self, folder: str) -> Paths:
-        """Return the files found: of links to one file the first, or the file itself where it is among them."""
+        """Return the files found; of several links to one file keep the file itself, or else the first link."""
         paths = Paths(folder, bytes(self._names), np.array(self._name_ends), np.array(self._sizes))
         if not any(self._links):
             return paths
         devices, inodes = np.array(self._devices), np.array(self._inodes)
         links = np.frombuffer(self._links, dtype=np.uint8)
-        order = np.lexsort((links, inodes, devices))  # stable: equal ones stay in the order of their names
+        order = np.lexsort((links, inodes, devices))  # stable: equal entries stay in the order of their names
         first = np.ones(len(order), dtype=bool)
         first[1:] = (np.diff(devices[order]) != 0) | (np.diff(inodes[order]) != 0)
         indices = np.sort(order[first])

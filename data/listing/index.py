@@ -1,4 +1,4 @@
-"""What was found in folders of very many files, remembered from run to run while no folder changes."""
+"""Cache the listing of large folders between runs, valid until one of the folders changes."""
 
 import hashlib
 import os
@@ -10,14 +10,14 @@ import numpy as np
 from data.listing.paths import Paths
 from util.cache_dir import cache_folder, read_arrays, write_arrays
 
-MIN_INDEXED_FILES = 10_000  # files: fewer are listed anew in a moment, and then nothing can be out of date
-MIN_FOLDER_AGE_NS = 2_000_000_000  # ns: a folder that changed this lately may change again within one tick of its clock
-MAX_INDEX_FILES = 32  # folders
+MIN_INDEXED_FILES = 10_000  # smaller folders are listed again, which is fast and never out of date
+MIN_FOLDER_AGE_NS = 2_000_000_000  # a folder changed later than this may change again in the same clock tick
+MAX_INDEX_FILES = 32  # index files kept, one per dataset folder
 FORMAT_VERSION = 1
 
 
 def load(folder: str) -> Paths | None:
-    """Return what is remembered of a folder, None if that is nothing or any folder in it was changed since."""
+    """Return the saved listing of a folder, or None if there is none or a folder in it has changed."""
     arrays = read_arrays(_index_path(folder))
     try:
         if int(arrays["format"]) != FORMAT_VERSION or arrays["root"].tobytes() != os.fsencode(os.path.realpath(folder)):
@@ -34,7 +34,7 @@ def load(folder: str) -> Paths | None:
 
 
 def save(paths: Paths, folders: Sequence[tuple[bytes, int]]) -> None:
-    """Remember what was found under paths.root in these folders (name below it, time of change in ns)."""
+    """Save the listing of paths.root; folders: (name below the root, modification time in ns)."""
     changed = np.array([when for _, when in folders], dtype=np.int64)
     if len(paths) < MIN_INDEXED_FILES or changed.max() > time.time_ns() - MIN_FOLDER_AGE_NS:
         return
@@ -51,13 +51,13 @@ def save(paths: Paths, folders: Sequence[tuple[bytes, int]]) -> None:
 
 
 def load_sound_keys(root: str) -> np.ndarray:
-    """Return (N,) uint64, sorted: the keys of files under a root that were found sound."""
+    """Return the sorted keys, (N,) uint64, of files under a root that passed the header check."""
     keys = read_arrays(_index_path(root, "sound")).get("keys", np.empty(0, dtype=np.uint64))
     return keys if keys.dtype == np.uint64 and keys.ndim == 1 else np.empty(0, dtype=np.uint64)
 
 
 def save_sound_keys(root: str, keys: np.ndarray) -> None:
-    """Remember the keys of the files under a root that were found sound, if they are many."""
+    """Save the keys of the files under a root that passed the header check, if there are MIN_INDEXED_FILES or more."""
     if len(keys) >= MIN_INDEXED_FILES:
         write_arrays(_index_path(root, "sound"), {"keys": np.unique(keys)}, MAX_INDEX_FILES)
 
@@ -77,7 +77,7 @@ def _split_names(block: np.ndarray, ends: np.ndarray) -> list[bytes]:
 
 
 def _is_consistent(paths: Paths) -> bool:
-    """Whether names and their ends fit together."""
+    """Return whether names, offsets and sizes fit together."""
     offsets = paths.offsets
     well_formed = offsets.ndim == paths.sizes.ndim == 1 and offsets.dtype == paths.sizes.dtype == np.int64
     return bool(well_formed and len(offsets) == len(paths.sizes) + 1 and offsets[0] == 0

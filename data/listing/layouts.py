@@ -1,4 +1,4 @@
-"""Where the two sides of a data set lie: joined files, two folders, or a manifest; found by looking."""
+"""Detect where the two sides of a dataset are: in joined files, in two folders, or in a manifest."""
 
 import os
 from collections.abc import Sequence
@@ -19,31 +19,34 @@ LAYOUTS = ("joined", "sides", "nested")
 
 @dataclass(frozen=True)
 class SideFiles:
-    """The files of A and of B, or those alone that hold both; `notes` tell people what was found, a line each."""
+    """The files of A and of B, or only the files that hold both; `notes` describe them to the user, one line each."""
 
     paths: list[Paths]
     notes: list[str]
 
 
 def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
-    """Return the files of both sides for --phase, by --pairs, --split and what lies in root.
+    """Return the files of both sides for --phase, by --pairs, --split and the folders in root.
 
-    A manifest goes before files of A|B, these before two folders. Paired: B[i] is the partner of A[i], in order of A.
-    Raises DataError if nothing is there, or partners are missing.
+    A manifest takes precedence over files of A|B, and these over two folders. paired: B[i] is the partner of A[i], in
+    the order of A. Raises DataError if there are no files or partners are missing.
     """
+    # Use a manifest, if there is one.
     file = manifest.find_manifest(o.dataroot, o.pairs)
     if file:
         return _sides_of_manifest(file, o, root, paired)
+    # Choose the layout: the one of --pairs, or the first whose folders exist.
     kinds: tuple[str, ...] = LAYOUTS if paired else LAYOUTS[1:]
     if o.pairs in LAYOUTS:
         if o.pairs not in kinds:
-            why = f"{o.dataset_mode} takes pictures of two folders, which need not be pairs"
+            why = f"{o.dataset_mode} takes images of two folders, which need not be pairs"
             raise OptionError("option", "--pairs", why, "use --dataset_mode aligned, or --pairs sides or nested")
         kinds = (o.pairs,)
     folders_by_layout = {kind: phase_folders(root, o.phase, kind) for kind in kinds}
     existing = [kind for kind in kinds if all(map(is_folder, folders_by_layout[kind]))]
-    if len(existing) > 1:  # an empty folder does not hide the others
+    if len(existing) > 1:  # a layout with an empty folder comes last
         existing.sort(key=lambda kind: not list_files(folders_by_layout[kind][0]))
+    # List the files; a root without phases is divided by --split.
     has_phases = bool(existing) or o.split is None
     folders = folders_by_layout[(existing or kinds)[0]] if has_phases else _unsplit_folders(root, kinds)
     sides = [list_images(folder, root, o) for folder in folders]
@@ -51,34 +54,35 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
         sides = [select_split(paths, o) for paths in sides]
     if paired and len(sides) == 2:
         sides[1] = _match_partners(*sides)
+    # Describe the result to the user.
     note = _summary(sides, [os.path.relpath(folder, root) for folder in folders], paired)
     note += "" if has_phases else f", the part of {o.phase} (--split {o.split:g})"
-    note += f" (--pairs {existing[1]} would take others)" if len(existing) > 1 and not demo.is_demo(root) else ""
+    note += f" (--pairs {existing[1]} would use other files)" if len(existing) > 1 and not demo.is_demo(root) else ""
     return SideFiles(sides, [note, *filter(None, map(_case_clash_note, sides))])
 
 
 def list_phases(dataroot: str, kinds: Sequence[str] = LAYOUTS) -> list[str]:
-    """Return which of the phases train, val and test have folders in one of these layouts."""
+    """Return the phases among train, val and test that have folders in one of these layouts."""
     return [phase for phase in STANDARD_PHASES for root in [dataset_root(dataroot, phase)]
             if any(is_folder(folder) for kind in kinds for folder in phase_folders(root, phase, kind))]  # fmt: skip
 
 
 def list_phase_images(o: Any, root: str) -> tuple[Paths, list[str]]:
-    """Return the pictures of --phase, or of a root that is not divided the part that --split gives it; notes."""
+    """Return the images of --phase, or its --split part of a root without phases; and notes."""
     folder = str(Path(root, o.phase))
     if is_folder(folder) or o.split is None:
         return list_images(folder, root, o), []
     paths = select_split(list_images(root, root, o), o)
-    return paths, [f"{len(paths)} pictures, the part of {o.phase} (--split {o.split:g})"]
+    return paths, [f"{len(paths)} images, the part of {o.phase} (--split {o.split:g})"]
 
 
 def find_images(folder: str, o: Any) -> Paths:
-    """Return the pictures under a folder; a continued run trusts no index of them, but looks what has changed."""
+    """Return the images under a folder; a resumed run lists them without an index, to notice changes."""
     return list_files(folder, refresh=o.isTrain and o.continue_train)
 
 
 def list_images(folder: str, root: str, o: Any) -> Paths:
-    """Return the pictures under a folder of root; DataError, saying what is there instead, if there are none."""
+    """Return the images under a folder of root; if there are none, raise DataError with what is there instead."""
     paths = find_images(folder, o)
     if not paths:
         raise DataError("folder", folder, *missing_images_reason(folder, root, o.dataroot))
@@ -86,7 +90,7 @@ def list_images(folder: str, root: str, o: Any) -> Paths:
 
 
 def select_split(paths: Paths, o: Any) -> Paths:
-    """Return the pictures that --split gives to --phase: by a hash of each one's name, so that none ever moves."""
+    """Return the --split part of --phase, chosen by a hash of each name so that no image changes its part later."""
     return paths.take(_split_indices(paths, o))
 
 
@@ -94,13 +98,13 @@ def _split_indices(paths: Paths, o: Any) -> np.ndarray:
     in_training = paths.keys() < np.uint64(o.split * 2**64)
     indices = np.flatnonzero(in_training if o.phase == "train" else ~in_training)
     if not len(indices):
-        why = f"--split {o.split:g} leaves none of {len(paths)} pictures for it"
+        why = f"--split {o.split:g} leaves none of {len(paths)} images for it"
         raise DataError("phase", o.phase, why, "use another --split")
     return indices
 
 
 def missing_images_reason(folder: str, root: str, dataroot: str) -> tuple[str, str]:
-    """Return (why, remedy) for a folder without images: what it holds, or what stands where it should be."""
+    """Return (why, remedy) for a folder without images: its contents, or the folders that exist instead."""
     relative = os.path.relpath(folder, root)
     layout = f"expected images in {'it' if relative == '.' else relative}; see --dataroot, --phase and --dataset_mode"
     if not is_folder(root):
@@ -111,7 +115,7 @@ def missing_images_reason(folder: str, root: str, dataroot: str) -> tuple[str, s
         if not neighbours or {"'A'", "'B'"} <= set(neighbours):
             count = len(list_files(root))
             if count:
-                why = f"there is no such folder ({dataroot} has {count} pictures, not divided into phases)"
+                why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
                 return why, "use --split 0.9 to train on nine tenths of them, by their names"
         return f"there is no such folder ({dataroot} has {', '.join(neighbours) or 'no folders'})", layout
     names = sorted(e.name for e in os.scandir(folder) if e.is_file()) if os.path.isdir(folder) else []
@@ -122,33 +126,33 @@ def missing_images_reason(folder: str, root: str, dataroot: str) -> tuple[str, s
 
 
 def phase_folders(root: str, phase: str, kind: str) -> list[str]:
-    """Return where the files of a phase lie in a layout of LAYOUTS: one folder of A|B, or those of A and of B."""
+    """Return the folders of a phase in a layout of LAYOUTS: one folder of A|B, or the folders of A and B."""
     inside = {"joined": [phase], "sides": [f"{phase}A", f"{phase}B"],
               "nested": [os.path.join("A", phase), os.path.join("B", phase)]}[kind]  # fmt: skip
     return [str(Path(root, name)) for name in inside]
 
 
 def _unsplit_folders(root: str, kinds: Sequence[str]) -> list[str]:
-    """Return the folders of a root that is not divided into phases: A and B, or itself with files of A|B."""
+    """Return the folders of a root without phases: A and B, or the root itself with files of A|B."""
     two = [str(Path(root, side)) for side in "AB"]
     joined = kinds[0] == "joined" and (len(kinds) == 1 or not all(map(is_folder, two)))
     return [root] if joined else two
 
 
 def _match_partners(A: Paths, B: Paths) -> Paths:
-    """Return B in the order of its partners in A: files of equal names below the two folders, extensions aside."""
+    """Return B in the order of A; partners have equal names below the two folders, apart from extensions."""
     a, b = A.keys(), B.keys()
     problems = []
     for paths, own_keys, other_keys, other_paths in ((A, a, b, B), (B, b, a, A)):
         _, first, counts = np.unique(own_keys, return_index=True, return_counts=True)
         for index in first[counts > 1]:
-            problems.append((paths[int(index)], f"differs from another one in {paths.root} in its extension alone"))
+            problems.append((paths[int(index)], f"differs from another file in {paths.root} only in its extension"))
         unmatched = np.flatnonzero(~np.isin(own_keys, other_keys))
         hints = _case_hints(paths, unmatched, other_paths) if len(unmatched) else {}
         for index in unmatched:
             problems.append((paths[int(index)], f"has no partner in {other_paths.root}{hints.get(int(index), '')}"))
-    raise_if_any("pair", problems, f"among {len(A)} + {len(B)} pictures",
-           "give both sides pictures of the same names, or use --dataset_mode unaligned")  # fmt: skip
+    raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images",
+           "give both sides images of the same names, or use --dataset_mode unaligned")  # fmt: skip
     if np.array_equal(a, b):
         return B
     order = np.argsort(b)
@@ -156,7 +160,7 @@ def _match_partners(A: Paths, B: Paths) -> Paths:
 
 
 def _case_hints(paths: Paths, unmatched: np.ndarray, other_paths: Paths) -> dict[int, str]:
-    """Return what to add for pictures whose partner's name differs in capitals alone."""
+    """Return index -> hint for images whose partner's name differs only in upper and lower case."""
     folded = {int(key): index for index, key in enumerate(other_paths.keys(fold=True))}
     own = paths.take(unmatched).keys(fold=True)
     return {int(i): f" (there is {other_paths[folded[int(key)]]})" for i, key in zip(unmatched, own, strict=True)
@@ -164,12 +168,12 @@ def _case_hints(paths: Paths, unmatched: np.ndarray, other_paths: Paths) -> dict
 
 
 def _case_clash_note(paths: Paths) -> str:
-    """Return a note if names differ in capitals alone, "" if none do."""
+    """Return a note if names differ only in upper and lower case, else ""."""
     if paths.names == paths.names.lower():
         return ""
     _, first, counts = np.unique(paths.keys(fold=True), return_index=True, return_counts=True)
     clashing = first[counts > np.unique(paths.keys(), return_counts=True)[1].max()]
-    return f"note: {paths[int(clashing[0])]} and another one differ in capitals alone" if len(clashing) else ""
+    return f"note: {paths[int(clashing[0])]} and another file differ only in letter case" if len(clashing) else ""
 
 
 def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
@@ -177,14 +181,14 @@ def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
     problems = list(table.problems)
     if paired:
         problems += [(a or b, f"has no partner in {file}") for a, b, _ in table.rows if bool(a) != bool(b)]
-    raise_if_any("file", problems, f"in {file}", "mend the manifest, or take these rows out of it")
+    raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
     rows = sorted({(a, b) for a, b, _ in table.rows})
     columns = [[row[side] for row in rows] for side in (0, 1)]
     if not paired:
         columns = [sorted({name for name in names if name}) for names in columns]
     if not all(columns):
         why = f"has no files in column {'b' if columns[0] else 'a'}"
-        raise DataError("file", file, why, "name pictures of both sides")
+        raise DataError("file", file, why, "name images of both sides")
     sides = [manifest.paths_with_sizes(names) for names in columns]
     if o.split is not None and not table.splits:
         chosen = [_split_indices(side, o) for side in sides]
@@ -196,6 +200,6 @@ def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
 def _summary(sides: list[Paths], names: list[str], paired: bool) -> str:
     if len(sides) == 1:
         return f"pairs: {names[0]}, {len(sides[0])} files of A|B"
-    what = f"{len(sides[0])} pairs" if paired else f"{len(sides[0])} + {len(sides[1])} pictures"
+    what = f"{len(sides[0])} pairs" if paired else f"{len(sides[0])} + {len(sides[1])} images"
     by_name = " by name" if paired and len(names) > 1 else ""
     return f"{'pairs' if paired else 'unpaired'}: {' + '.join(names)}, {what}{by_name}"

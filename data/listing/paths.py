@@ -1,4 +1,4 @@
-"""Many paths in little room: one block of names and where each ends, instead of a list of texts."""
+"""Store many paths compactly: one block of bytes and the offset of each name, instead of a list of strings."""
 
 import hashlib
 import os
@@ -9,15 +9,15 @@ import numpy as np
 
 
 def hash64(name: bytes) -> int:
-    """Return 64 bits that stand for a name."""
+    """Return a 64-bit hash of a name."""
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 
 class Paths(Sequence[str]):
-    """Paths of files below a root, and the files' sizes in bytes.
+    """Paths of files below a root, and the sizes of the files in bytes.
 
-    A million names take some 30 MB in one object, which processes share after a fork and pickle in a moment; a list of
-    a million texts takes 120 MB, and each worker's own as soon as it looks at them.
+    A million names take about 30 MB in one object, which processes share after a fork and which pickles quickly. A
+    list of a million strings takes 120 MB, and each worker copies it as soon as it reads it (reference counts).
     """
 
     def __init__(self, root: str, names: bytes, offsets: np.ndarray, sizes: np.ndarray):
@@ -25,7 +25,7 @@ class Paths(Sequence[str]):
 
     @classmethod
     def from_names(cls, names: Iterable[str | bytes], sizes: Sequence[int] | np.ndarray, root: str = "") -> "Paths":
-        """Return the paths of these names below a root."""
+        """Return the Paths of these names below a root."""
         block, offsets = bytearray(), [0]
         for name in names:
             block += os.fsencode(name)
@@ -49,7 +49,7 @@ class Paths(Sequence[str]):
         return os.path.join(self.root, os.fsdecode(self.name(index)))
 
     def name(self, index: int) -> bytes:
-        """Return the name below the root, as the file system has it."""
+        """Return the name below the root, as the bytes that the file system uses."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"path {index} of {len(self)}")
         index %= len(self)
@@ -59,14 +59,14 @@ class Paths(Sequence[str]):
         return (self[index] for index in range(len(self)))
 
     def take(self, indices: Iterable[int]) -> "Paths":
-        """Return the paths of these indices, in this order."""
+        """Return the paths at these indices, in this order."""
         chosen = np.fromiter(indices, dtype=np.int64)
         return Paths.from_names((self.name(int(i)) for i in chosen), self.sizes[chosen], self.root)
 
     def keys(self, fold: bool = False) -> np.ndarray:
-        """Return (N,) uint64: 64 bits of each name without its extension, by which partners and shares are found.
+        """Return (N,) uint64: a hash of each name without its extension, to match partners and to split by.
 
-        fold: capitals count as small letters.
+        fold: ignore upper and lower case.
         """
         names = self.names.lower() if fold else self.names
         keys = np.empty(len(self), dtype=np.uint64)
@@ -76,7 +76,7 @@ class Paths(Sequence[str]):
         return keys
 
     def __reduce__(self) -> tuple[Any, ...]:
-        first, last = (int(self.offsets[end]) for end in (0, -1))  # of a slice, its own names alone
+        first, last = (int(self.offsets[end]) for end in (0, -1))  # a slice is pickled without the names outside it
         return Paths, (self.root, self.names[first:last], self.offsets - first, self.sizes)
 
     def __repr__(self) -> str:

@@ -1,1 +1,1 @@
-"""From samples to batches, in any number of worker processes."""
+"""Load samples and join them to batches, in any number of worker processes."""

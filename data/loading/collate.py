@@ -8,11 +8,11 @@ from torch.utils.data import default_collate, get_worker_info
 from data.loading.shared_memory import SharedBatch, SharedBatchBuffer
 from util.errors import DataError, UserError
 
-SKIPPED_KEY = "skipped"  # in a sample and a batch: the errors of pictures that others stand in for
+SKIPPED_KEY = "skipped"  # in samples and batches: the errors of images that were replaced or skipped
 
 
 def collate(samples: list[Any]) -> dict[str, Any] | UserError:
-    """Return samples as one batch, or the first error among them, or an error if their sizes differ."""
+    """Return samples as one batch; return an error if one of them is an error, or if their sizes differ."""
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
@@ -30,7 +30,7 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
                 if sample[name].shape != first.shape:
                     path = sample.get(f"path_{name}", name)
                     sizes = " and ".join("x".join(map(str, s[name].shape[:0:-1])) for s in (samples[0], sample))
-                    return DataError("image", path, f"cannot be batched: pictures of {sizes}",
+                    return DataError("image", path, f"cannot be batched: images of {sizes}",
                                      "use --batch_size 1, or a --preprocess that crops")  # fmt: skip
     return {name: _join_values([sample[name] for sample in samples]) for name in samples[0]} | skipped
 
@@ -38,29 +38,29 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
 def _join_values(values: list[Any]) -> Any:
     if not isinstance(values[0], torch.Tensor):
         return default_collate(values)
-    return values[0][None] if len(values) == 1 else torch.stack(values)  # no copy of one picture, which may be huge
+    return values[0][None] if len(values) == 1 else torch.stack(values)  # a single image may be huge: no copy
 
 
 class BatchCollator:
-    """Makes batches of samples; workers hand theirs over by a shelf as soon as it is known how large they are."""
+    """Makes batches of samples; workers hand them over in shared memory as soon as the batch size in bytes is known."""
 
     def __init__(self, workers: int, batch_size: int):
         self.workers, self.batch_size, self.buffer = workers, batch_size, SharedBatchBuffer(0, {})
 
     def allocate(self, batch: dict[str, Any], fast: bool) -> int:
-        """Set up the shelf for batches of this size, before workers are forked; return how many make a parcel."""
+        """Allocate shared memory for batches of this size before workers are forked; return the batches per message."""
         self.buffer = SharedBatchBuffer(self.workers, batch, fast)
         return self.buffer.batches_per_message
 
     def __call__(self, samples: list[Any]) -> list[Any]:
-        """Return a parcel of batches, each as `make_batch` makes it."""
+        """Return the batches of one message, each made by `make_batch`."""
         return [
             self.make_batch(samples[start : start + self.batch_size])
             for start in range(0, len(samples), self.batch_size)
         ]
 
     def make_batch(self, samples: list[Any]) -> Any:
-        """Return a batch, what stands for it on its way from a worker, or the first error among the samples."""
+        """Return a batch, its SharedBatch in a worker, or the error of `collate`."""
         batch = collate(samples)
         if isinstance(batch, UserError):
             return batch
@@ -68,5 +68,6 @@ class BatchCollator:
         if get_worker_info() and not isinstance(message, SharedBatch):
             for value in batch.values():
                 if isinstance(value, torch.Tensor):
-                    value.share_memory_()  # here, where its failure is heard: in the thread that sends it would be lost
+                    # a failure here is reported; in the thread that sends the batch it would be lost
+                    value.share_memory_()
         return message

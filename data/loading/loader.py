@@ -1,4 +1,4 @@
-"""Batches in an order that is a pure function of (seed, epoch), loaded by any number of processes."""
+"""Load batches with any number of processes, in an order that is a pure function of (seed, epoch)."""
 
 import multiprocessing
 import os
@@ -24,40 +24,40 @@ from util.errors import OptionError, UserError, format_problems, printable, rais
 from util.image_io import first_thumbnails, make_grid
 from util.seeding import fork_rng, mix_seed
 
-PREVIEW_SIDE_PIXELS = 256  # pixels of a picture's longer side on the sheet, about
+PREVIEW_SIDE_PIXELS = 256  # longer side of an image in the preview grid, about
 
 
 class Loader:
     """`loader.epoch(epoch, skip)` yields the batches of one epoch, without its first `skip` samples.
 
-    Resuming is skipping: what a batch holds depends on nothing but (seed, epoch) and its place. pin: batches are made
-    ready for copying to a CUDA device. OptionError if --drop_last leaves no batch.
+    Resuming is skipping, because a batch depends only on (seed, epoch) and its position. pin: use pinned memory, for
+    copies to a CUDA device. Raises OptionError if --drop_last leaves no batch.
     """
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.batch_sampler = EpochBatchSampler(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
         if not len(self.batch_sampler):
-            why = f"leaves nothing: {len(dataset)} images make no batch of {o.batch_size}"
-            raise OptionError("option", "--drop_last", why, "lower --batch_size or leave --drop_last out")
+            why = f"leaves no batch: {len(dataset)} images are fewer than a batch of {o.batch_size}"
+            raise OptionError("option", "--drop_last", why, "lower --batch_size or omit --drop_last")
         self.dataset, self.inventory = dataset, dataset.inventory
-        self.report_frames = not o.isTrain  # a training has looked at all headers before
+        self.report_frames = not o.isTrain  # training has already checked all headers
         self.inventory.samples = len(dataset)
-        self.workers: set[Any] = set()  # their processes
-        workers = min(o.num_threads, os.cpu_count() or 1)  # more of them than cores only wait for each other
-        # of pinned batches DataLoader has a thread, which knows no shelf
+        self.workers: set[Any] = set()  # worker processes
+        workers = min(o.num_threads, os.cpu_count() or 1)  # more workers than cores would only wait for each other
+        # with pin_memory a thread of DataLoader handles batches, which cannot read SharedBatch
         self.collator = BatchCollator(0 if pin else workers, o.batch_size)
         self.group_sampler = BatchGroupSampler(self.batch_sampler, workers)
         self.loader: Any = DataLoader(
             SeededDataset(dataset, o.seed, max_tries(o)), batch_sampler=self.group_sampler, num_workers=workers,
             collate_fn=self.collator, persistent_workers=workers > 0, pin_memory=pin, worker_init_fn=_init_worker,
-            generator=torch.Generator(),  # its own: the global one belongs to the training step
+            generator=torch.Generator(),  # the global generator belongs to the training step
         )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
     def example_batch(self) -> dict[str, Any]:
-        """Return the first sample, repeated, as a batch of the epoch's first batch's size, made in this process."""
+        """Return the first sample, repeated to the size of the epoch's first batch, loaded in this process."""
         batch = one_batch(self.loader.dataset[1, 0])
         n = min(self.batch_sampler.batch_size, self.batch_sampler.length)
         batch = {
@@ -69,9 +69,10 @@ class Loader:
         return batch
 
     def preview_grid(self, number: int = 8) -> np.ndarray | None:
-        """Return the first samples as one picture (H, W, 3) uint8: A above, B below, as far as they have its channels.
+        """Return the first `number` samples of epoch 1 as one uint8 image (H, W, 3): A above, B below.
 
-        Raises DataError for a file that cannot be read.
+        Sides that cannot be shown as images are omitted; None if no side is left. Raises DataError for a file that
+        cannot be read.
         """
         self.batch_sampler.epoch, self.batch_sampler.skip = 1, 0
         keys = [key for batch in islice(self.batch_sampler, number) for key in batch]
@@ -80,17 +81,20 @@ class Loader:
         return make_grid([pictures[side] for side in sides for pictures in shown], len(shown)) if sides else None
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
-        """Yield batches; raise DataError, naming the file, for a sample that could not be made.
+        """Yield batches; raise DataError, naming the file, for a sample that cannot be loaded.
 
-        With --on_bad_image skip, pictures that were replaced (in tests left out) are listed at the end; DataError if
-        they are more than a few.
+        With --on_bad_image skip, the images that were replaced (in tests: skipped) are listed at the end; DataError
+        is raised if there are too many.
         """
-        while self.dataset.notes:  # said once, when they begin to matter
+        # Print the notes about the dataset, once.
+        while self.dataset.notes:
             tqdm.write(printable(self.dataset.notes.pop(0)))
+        # Start the epoch, and workers if there are none.
         self.batch_sampler.epoch, self.batch_sampler.skip = epoch, skip
         other_processes = set(multiprocessing.active_children())
         batches = iter(self.loader)
         self.workers |= set(multiprocessing.active_children()) - other_processes
+        # Yield the batches of each message.
         skipped: dict[str, str] = {}
         for message in (group.pop(0) for group in batches for _ in range(len(group))):
             batch = self.collator.buffer.read(message)
@@ -99,32 +103,33 @@ class Loader:
                 try:
                     raise batch
                 finally:
-                    del batch  # else error, traceback and this frame would hold each other, and the workers
+                    del batch  # breaks the reference cycle error-traceback-frame, which keeps workers alive
             skipped |= {problem.args[1]: problem.args[2] for problem in batch.pop(SKIPPED_KEY, ())}
             if exceeds_skip_limit(len(skipped), self.batch_sampler.length):
-                raise_if_any("image", list(skipped.items()), f"of {self.batch_sampler.length} pictures",
-                       "delete or replace them: --on_bad_image skip is for a few")  # fmt: skip
+                raise_if_any("image", list(skipped.items()), f"of {self.batch_sampler.length} images",
+                       "delete or replace them: --on_bad_image skip accepts only a few")  # fmt: skip
             if batch:
                 self._report_frames(batch.get("path_A", ()))
                 handed_over = [batch]
                 del batch
-                yield handed_over.pop()  # a huge picture is the caller's alone
+                yield handed_over.pop()  # keep no reference: an image may be huge
+        # List the images that were skipped.
         if skipped:
-            said = f"note: {len(skipped)} pictures could not be used in epoch {epoch}:"
+            said = f"note: {len(skipped)} images could not be used in epoch {epoch}:"
             tqdm.write("\n".join([said, *format_problems(list(skipped.items()))]))
 
     def _report_frames(self, paths: Sequence[str]) -> None:
-        """Say in a test, once, that of several pictures in a file the first is used."""
+        """Print once in a test that only the first frame of a file with several is used."""
         for path in paths if self.report_frames else ():
             frames = count_frames_in_file(path)
             if frames > 1:
                 self.report_frames = False
-                said = f"note: '{path}' holds {frames} frames: of it, and of others like it, the first is used"
+                said = f"note: '{path}' holds {frames} frames; only the first is used, here and in similar files"
                 tqdm.write(printable(said))
                 return
 
     def close(self) -> None:
-        """End all workers now, also those that hang on a disk that does not answer; nothing more can be loaded."""
+        """Kill all workers, including those blocked by a disk that does not respond; this ends all loading."""
         if self.dataset.header_check:
             self.dataset.header_check.stop()
         on_death = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, "SIGCHLD") else None
@@ -133,24 +138,25 @@ class Loader:
         for worker in self.workers:
             worker.join(1)
         self.workers.clear()
-        self.loader = None  # it would hear of their deaths through torch's handler, which raises
+        # torch's SIGCHLD handler raises an error for killed workers of a live DataLoader
+        self.loader = None
         if on_death is not None:
             signal.signal(signal.SIGCHLD, on_death)
 
 
 def max_tries(o: Any) -> int:
-    """Return how many pictures are tried for one sample: 1, or with --on_bad_image skip its neighbours too.
+    """Return how many images are tried for one sample: 1, or more with --on_bad_image skip.
 
-    0 leaves a bad one out: a test shows each picture once.
+    0 means that a bad image is skipped without a replacement, because a test uses each image once.
     """
     return (MAX_REPLACEMENT_TRIES if o.isTrain else 0) if o.on_bad_image == "skip" else 1
 
 
 class SeededDataset(Dataset):
-    """Another data set's samples by (epoch, index), each drawn with generators seeded for just that sample.
+    """The samples of a dataset by (epoch, index), each loaded with generators seeded for this sample.
 
-    tries: see max_tries(); the errors of pictures that could not be used travel in the sample, as SKIPPED_KEY.
-    Travels to spawned workers together with the plug-ins its data set may come from.
+    tries: see max_tries(); the errors of unusable images are stored in the sample under SKIPPED_KEY. Pickles with the
+    paths of plug-ins, so that spawned workers can import a plug-in's dataset.
     """
 
     def __init__(self, dataset: BaseDataset, seed: int, tries: int = 1):
@@ -163,12 +169,13 @@ class SeededDataset(Dataset):
                 sample, bad = load_sample(self.dataset, index, max(1, self.tries))
             except UserError as problem:
                 return _drop_tracebacks(problem)
-            except (Exception, SystemExit) as problem:  # one that cannot travel would hang the run
+            except (Exception, SystemExit) as problem:  # an exception that cannot be pickled would hang the run
                 culprit = attribution.worker_error(problem) if get_worker_info() else None
                 if culprit is None:
                     raise
                 return culprit
-        if isinstance(sample, UserError):  # returned, not raised: a worker would bury it under its own traceback
+        # an error is returned, not raised, because DataLoader would wrap it in a worker's traceback
+        if isinstance(sample, UserError):
             _drop_tracebacks(sample)
             return {SKIPPED_KEY: [sample]} if not self.tries and sample.args[0] == "image" else sample
         return sample | {SKIPPED_KEY: [_drop_tracebacks(problem) for problem in bad]} if bad else sample
@@ -178,7 +185,7 @@ class SeededDataset(Dataset):
 
 
 def _drop_tracebacks(problem: UserError) -> UserError:
-    """Return an error that holds no frames, among them those that are going to hold it, the run's lock and all else."""
+    """Remove all tracebacks from an error, because their frames would keep it, the run's lock and more alive."""
     each: BaseException | None = problem
     while each is not None:
         each.__traceback__, each = None, each.__cause__ or each.__context__
@@ -186,7 +193,7 @@ def _drop_tracebacks(problem: UserError) -> UserError:
 
 
 class _PluginPaths:
-    """Unpickles by making this process's plug-ins known in the other one, before anything that follows it."""
+    """On unpickling, registers this process's plug-in paths before the objects pickled after it are loaded."""
 
     def __reduce__(self):
         return discovery.add_paths, (discovery.paths(),)
@@ -197,7 +204,7 @@ def _unpickle_dataset(_: None, dataset: BaseDataset, seed: int, tries: int) -> S
 
 
 def one_batch(sample: Sample | UserError) -> dict[str, Any]:
-    """Return one sample as a batch; raise it if it is the error that kept it from being made."""
+    """Return one sample as a batch; raise it if it is an error."""
     batch = collate([sample])
     try:
         if isinstance(batch, UserError):
@@ -205,11 +212,14 @@ def one_batch(sample: Sample | UserError) -> dict[str, Any]:
         batch.pop(SKIPPED_KEY, None)
         return batch
     finally:
-        del sample, batch  # else error, traceback and this frame would hold each other, and all frames below
+        del sample, batch  # breaks the reference cycle error-traceback-frame, which would keep all callers' frames
 
 
 def _init_worker(worker: int) -> None:
-    """Leave signals that reach the whole process group to the main process, which finishes its step and saves."""
+    """Set up a worker: one thread, and no reaction to SIGINT, SIGHUP and the first SIGTERM.
+
+    These signals reach the whole process group; the main process handles them, finishes its step and saves.
+    """
     torch.set_num_threads(1)
     malloc.release_freed_memory()
     for name in ("SIGINT", "SIGHUP"):
@@ -219,4 +229,4 @@ def _init_worker(worker: int) -> None:
 
 
 def _restore_default_signal(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one is the main process ending a worker that hangs
+    signal.signal(number, signal.SIG_DFL)  # a second SIGTERM comes from the main process, to end a hanging worker

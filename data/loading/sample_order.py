@@ -1,4 +1,4 @@
-"""The order of an epoch's samples: a pure function of (seed, epoch)."""
+"""Define the order of an epoch's samples, a pure function of (seed, epoch)."""
 
 import random
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ SampleKey = tuple[int, int]  # (epoch, index)
 
 
 class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
-    """The batches of one epoch, as lists of (epoch, index)."""
+    """Yields the batches of one epoch as lists of (epoch, index), without its first `skip` samples."""
 
     def __init__(self, length: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool):
         self.length, self.batch_size, self.seed = length, batch_size, seed
@@ -19,11 +19,11 @@ class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
         self.epoch = self.skip = 0
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
+        """Return the number of batches in a whole epoch."""
         return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
 
     def num_images(self) -> int:
-        """Return the number of images of a whole epoch."""
+        """Return the number of images in a whole epoch."""
         return len(self) * self.batch_size if self.drop_last else self.length
 
     def __iter__(self) -> Iterator[list[SampleKey]]:

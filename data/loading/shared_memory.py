@@ -1,8 +1,8 @@
-"""How batches come from workers: laid into memory shared before they were forked.
+"""Hand batches from DataLoader workers to the main process in shared memory allocated before fork.
 
-torch's own way opens, hands over and maps a piece of shared memory for every tensor, which takes longer than to make a
-small batch. Here every worker has a few places of a batch's size in turn, and only says which ones are filled. To ask
-and to answer wakes four threads, which takes as long as to make a batch from a cache: of those a parcel holds several.
+torch opens, sends and maps a new block of shared memory for every tensor, which takes longer than making a small batch.
+Here every worker writes to a few slots of a batch's size in turn, and sends only the layout. One request and its answer
+wake four threads, which takes as long as making a cached batch, so cached batches are sent several per message.
 """
 
 import mmap
@@ -15,31 +15,31 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler, get_worker_info
 
-MAX_BATCHES_PER_MESSAGE = 8  # batches of a parcel
-TARGET_MESSAGE_BYTES = 8e6  # bytes of a parcel, about; a batch that is larger has its own
-# of a worker: two that wait (DataLoader's prefetch_factor), one that is taken out, and one to fill
+MAX_BATCHES_PER_MESSAGE = 8
+TARGET_MESSAGE_BYTES = 8e6  # about; a larger batch is sent alone
+# two that wait (DataLoader's prefetch_factor), one being read and one being written
 MESSAGES_PER_WORKER = 4
-ALIGNMENT_BYTES = 64  # bytes to which tensors are aligned
+ALIGNMENT_BYTES = 64  # of each tensor
 
 
 class SharedBatch(NamedTuple):
-    """A batch on the shelf: where its tensors lie, by name, and what else belongs to it."""
+    """A batch in shared memory: name -> (offset in bytes, dtype, shape) of its tensors, and the other values."""
 
     layout: dict[str, tuple[int, torch.dtype, torch.Size]]
-    others: dict[str, Any]  # None in the place of each tensor
+    others: dict[str, Any]  # None for each tensor
 
 
 class SharedBatchBuffer:
-    """Room for the batches of forked workers; what does not fit, or comes from others, goes torch's way.
+    """Shared memory for the batches of forked workers; batches that do not fit, or from others, are sent by torch.
 
-    fast: whether batches are made so soon that several may wait for each other. The memory has no name: nothing is
-    left of it, however its processes end.
+    fast: whether batches are made so quickly that several can share a message. The memory is anonymous, so nothing
+    remains of it however the processes end.
     """
 
     def __init__(self, workers: int, batch: dict[str, Any], fast: bool = False):
         tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
         self.slot_bytes = sum(_aligned_bytes(tensor) for tensor in tensors)
-        self.written = 0  # batches that this process has laid
+        self.written = 0  # batches written by this process
         forks = multiprocessing.get_start_method() == "fork"
         in_use = forks and workers > 0 and self.slot_bytes > 0
         fitting = int(TARGET_MESSAGE_BYTES // self.slot_bytes) if in_use and fast else 1
@@ -47,11 +47,11 @@ class SharedBatchBuffer:
         self.slots_per_worker = MESSAGES_PER_WORKER * self.batches_per_message
         self.memory = mmap.mmap(-1, workers * self.slots_per_worker * self.slot_bytes) if in_use else None
 
-    def __reduce__(self):  # another process cannot have this memory
+    def __reduce__(self):  # a spawned process cannot share this memory
         return _empty_buffer, ()
 
     def write(self, batch: dict[str, Any]) -> "SharedBatch | dict[str, Any]":
-        """Return what stands for a batch on its way from a worker; elsewhere, and if there is no room, the batch."""
+        """Write a batch and return its SharedBatch; return the batch itself if it does not fit, or outside workers."""
         worker = get_worker_info()
         tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
         needed = sum(_aligned_bytes(tensor) for tensor in tensors.values())
@@ -68,7 +68,7 @@ class SharedBatchBuffer:
         return SharedBatch(layout, {name: None if name in layout else value for name, value in batch.items()})
 
     def read(self, message: Any) -> Any:
-        """Return a batch that was laid, copied; anything else as it is."""
+        """Return a copy of the batch of a SharedBatch; return anything else unchanged."""
         if not isinstance(message, SharedBatch):
             return message
         return message.others | {
@@ -76,7 +76,7 @@ class SharedBatchBuffer:
         }
 
     def _copy(self, offset: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
-        """Return what lies somewhere; not by torch, whose threads would take the cores that workers need."""
+        """Return a copy of one tensor, made by NumPy because torch's threads would take cores that the workers need."""
         if not shape.numel():
             return torch.empty(shape, dtype=dtype)
         assert self.memory is not None
@@ -89,15 +89,15 @@ class SharedBatchBuffer:
 
 
 class BatchGroupSampler(Sampler[list[Any]]):
-    """The keys of several batches at a time: what a worker is asked for, makes and hands over at once.
+    """Yields the keys of the batches of one message, which a worker makes and sends together.
 
-    batches: what yields the keys of each batch. The first parcels hold one batch each, so that none waits for others,
-    the next ones two, four and so on.
+    batches: yields the keys of each batch. The first messages hold one batch each, so that the first batches arrive
+    soon; the next ones hold two, four and so on, up to `max_batches`.
     """
 
     def __init__(self, batches: Iterable[list[Any]], workers: int):
         self.batches, self.workers = batches, max(1, workers)
-        self.max_batches = 1  # batches of a parcel
+        self.max_batches = 1  # per message
 
     def __iter__(self) -> Iterator[list[Any]]:
         remaining, groups_sent, group_size = iter(self.batches), 0, 1
@@ -113,5 +113,5 @@ def _empty_buffer() -> SharedBatchBuffer:
 
 
 def _aligned_bytes(tensor: torch.Tensor) -> int:
-    """Return the bytes that a tensor takes on a shelf."""
+    """Return the bytes that a tensor takes in a slot."""
     return -(-tensor.numel() * tensor.element_size() // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

@@ -293,45 +293,45 @@ def test_containers_apply_choose_and_order():
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("rotatoin(10)", "at character 1: no augmentation is called 'rotatoin'; did you mean random_rotation?"),
-        ("invert colour_jitter(1)", "'colour_jitter(1)' at character 8: no augmentation is called"),
+        ("rotatoin(10)", "at character 1: there is no augmentation 'rotatoin'; did you mean random_rotation?"),
+        ("invert colour_jitter(1)", "'colour_jitter(1)' at character 8: there is no augmentation 'colour_jitter'"),
         ("flip", "did you mean random_horizontal_flip or random_vertical_flip?"),
-        ("invert rotation(degres=3)", "'rotation(degres=3)' at character 8: it takes no 'degres'; did you mean degrees"
-         "? it is called as rotation(degrees, interpolation='nearest', expand=False, center=None, fill=0)"),
-        ("rotation", "missing a required argument: 'degrees'; it is called as rotation(degrees"),
+        ("invert rotation(degres=3)", "'rotation(degres=3)' at character 8: it has no argument 'degres'; did you "
+         "mean degrees? write rotation(degrees, interpolation='nearest', expand=False, center=None, fill=0)"),
+        ("rotation", "missing a required argument: 'degrees'; write rotation(degrees"),
         ("rotation(-5)", "at character 1: If degrees is a single number, it must be positive; see docs/augment.md"),
         ("gaussian_blur(4)", "Kernel size value should be an odd and positive number"),
         ("rotation(ten)", "degrees should be a sequence of length 2"),
-        ("pepper(snr=2)", "snr is the share of pixels that stay, 0 to 1, not 2"),
+        ("pepper(snr=2)", "snr is the fraction of pixels that stay unchanged, 0 to 1, not 2"),
         ("auto_augment(policy=cifar9)", "'cifar9' is not a valid AutoAugmentPolicy"),
         ("lambda(x)", "torchvision's Lambda takes code; write a class in a plug-in instead"),
-        ("mix_up", "torchvision's MixUp mixes the pictures of a batch"),
+        ("mix_up", "torchvision's MixUp mixes the images of a batch"),
         ("random_iou_crop", "torchvision's RandomIoUCrop crops around boxes"),
         ("rotation(10", "'(10' at character 9: its ( is never closed; add the )"),
         ("rotation(10))", "')' at character 13: expected the name of an augmentation here"),
-        ("rotation(1])", "at character 11: this bracket closes none"),
+        ("rotation(1])", "at character 11: this bracket closes no other"),
         ("rotation('10)", "a quote ' is never closed"),
         ("10", "'10' at character 1: expected the name of an augmentation here"),
         ("  ", "'  ' names no augmentation"),
         (",;", "',;' names no augmentation"),
-        ("rotation(10 20)", "'10 20' at character 10: is no list of arguments (invalid syntax"),
-        ("rotation(open('x'))", "'open('x')' at character 10: is no value; write a number"),
-        ("rotation(5, fill=1+x)", "'1+x' at character 18: is no value"),
+        ("rotation(10 20)", "'10 20' at character 10: is not a list of arguments (invalid syntax"),
+        ("rotation(open('x'))", "'open('x')' at character 10: is not a value; write a number"),
+        ("rotation(5, fill=1+x)", "'1+x' at character 18: is not a value"),
         ("rotation(p=1, p=2)", "names an argument twice"),
-        ("apply: invert", "'apply' at character 1: holds what is applied together; write apply(p=0.3: rot"),
+        ("apply: invert", "'apply' at character 1: takes exactly one part; write apply(p=0.3: rot"),
         ("apply(p=2: invert)", "should be a floating point value in the interval [0.0, 1.0]"),
-        ("apply(q=2: invert)", "it takes no 'q'; it is called as apply(p=0.5)"),
-        ("apply(invert | jpeg(5))", "holds what is applied together"),
-        ("choice(invert)", "'choice(invert)' at character 1: holds two parts or more, with | between them; write ch"),
-        ("order(invert |)", "holds two parts or more"),
+        ("apply(q=2: invert)", "it has no argument 'q'; write apply(p=0.5)"),
+        ("apply(invert | jpeg(5))", "takes exactly one part"),
+        ("choice(invert)", "'choice(invert)' at character 1: takes two or more parts, with | between them; write ch"),
+        ("order(invert |)", "takes two or more parts"),
         ("choice(invert | jpeg(5), p=(1, 2))", "'=(1, 2)' at character 27: expected the name of an augmentation here"),
-        ("choice(p=(-1, 2): invert | equalize)", "p holds a number for each part, none of them below 0"),
-        ("choice(p=(1e999, 2): invert | equalize)", "p holds a number for each part, none of them below 0"),
+        ("choice(p=(-1, 2): invert | equalize)", "p needs one number for each part, none of them negative"),
+        ("choice(p=(1e999, 2): invert | equalize)", "p needs one number for each part, none of them negative"),
         ("choice(p=(0, 0): invert | equalize)", "division by zero"),
         ("choice(p=(1, 2, 3): invert | equalize)", "Length of p doesn't match the number of transforms: 3 != 2"),
-        ("apply(" * 30 + "invert" + ")" * 30, "there are 20 containers around it"),
-        ("rotation('\\'', 1)+(2, '\\'')", "is no list of arguments"),
-        ("apply(0.1: invert | a)", "holds what is applied together"),
+        ("apply(" * 30 + "invert" + ")" * 30, "is nested in 20 containers"),
+        ("rotation('\\'', 1)+(2, '\\'')", "is not a list of arguments"),
+        ("apply(0.1: invert | a)", "takes exactly one part"),
     ],
 )  # fmt: skip
 def test_a_wrong_spec_is_refused_with_the_reason(spec, said):
@@ -350,7 +350,7 @@ def test_arguments_nested_too_deeply_are_refused_in_one_text(deeper, times):
     spec = f"rotation({deeper * times}1{']' * times if deeper == '[' else ''})"
     wanted = r"option '--augment': '(.{57})\.\.\.' at character 10: is nested too deeply; (.*)"
     found = re.fullmatch(wanted, refused(spec))
-    assert found is not None and found[2] == "write numbers, (1, 2), [1, 2], words and name=value, with commas"
+    assert found is not None and found[2] == "write numbers, (1, 2), [1, 2], words and name=value, separated by commas"
     assert spec.startswith(f"rotation({found[1]}")
 
 
@@ -359,16 +359,16 @@ def test_arguments_nested_too_deeply_are_refused_in_one_text(deeper, times):
     [
         ("photometric_distort(p=0.001)", 4, "with 4 channels, a/b.png: Input image tensor permitted channel"),
         ("apply(p=0.001: adjust_sharpness(2, p=0.001))", 4, "'adjust_sharpness(2, p=0.001)' at character 16: cannot be "
-         "applied to a picture of 48x40 with 4 channels, a/b.png: Input image tensor can have 1 or 3 channels, but"),
-        ("choice(p=(1, 0): invert | random_crop(99))", 3, "'random_crop(99)' at character 27: cannot be applied to a "
-         "picture of 48x40 with 3 channels, a/b.png: Required crop size (99, 99) is larger than input image size (40,"),
-        ("center_crop(20) random_crop(30)", 3, "at character 17: cannot be applied to a picture of 20x20"),
-        ("grayscale", 3, "it makes one of 1 channel"),
-        ("rgb", 1, "with 1 channel, a/b.png: it makes one of 3 channels"),
+         "applied to an image of 48x40 with 4 channels, a/b.png: Input image tensor can have 1 or 3 channels, but"),
+        ("choice(p=(1, 0): invert | random_crop(99))", 3, "'random_crop(99)' at character 27: cannot be applied to an "
+         "image of 48x40 with 3 channels, a/b.png: Required crop size (99, 99) is larger than input image size (40,"),
+        ("center_crop(20) random_crop(30)", 3, "at character 17: cannot be applied to an image of 20x20"),
+        ("grayscale", 3, "it returns an image with 1 channel"),
+        ("rgb", 1, "with 1 channel, a/b.png: it returns an image with 3 channels"),
         ("affine(10, interpolation=bilinaer)", 3, "Invalid interpolation mode: 'bilinaer'"),
         ("solarize(999)", 3, "Threshold should be less or equal the maximum value of the dtype"),
         ("normalize(mean=(0.5,), std=(0,))", 3, "std evaluated to zero"),
-        ("normalize(mean=(1, 2), std=(1,))", 3, "cannot be applied to a picture of 48x40"),
+        ("normalize(mean=(1, 2), std=(1,))", 3, "cannot be applied to an image of 48x40"),
     ],
 )  # fmt: skip
 def test_what_a_picture_cannot_take_is_found_at_the_first_one(spec, channels, said):
@@ -506,10 +506,10 @@ def test_the_sides_draw_apart_from_each_other(paired):
     ("model", "flags", "said"),
     [
         ("pix2pix", ("--augment_A", "jpeg(50) rotation(5)"), "'rotation(5)' at character 10: moves pixels, so that A "
-         "and B would no longer show the same (aligned has pairs); use --augment, which does it to both alike"),
+         "and B would no longer match (aligned has pairs); use --augment, which changes both alike"),
         ("pix2pix", ("--augment_B", "apply(0.1: choice(invert | aug_mix))"), "'aug_mix' at character 28: moves pixels"),
-        ("colorization", ("--augment_A", "invert"), "colorization prepares no pictures of A by themselves; use --"),
-        ("cgan", ("--augment_B", "invert"), "labeled prepares no pictures of B by themselves; use --augment"),
+        ("colorization", ("--augment_A", "invert"), "colorization does not preprocess images of A separately; use --"),
+        ("cgan", ("--augment_B", "invert"), "labeled does not preprocess images of B separately; use --augment"),
     ],
 )  # fmt: skip
 def test_augmentation_a_data_set_cannot_do_is_refused(model, flags, said):
@@ -607,11 +607,11 @@ def test_a_smaller_picture_later_on_is_named(tmp_path):
     assert sample(data)["A"].shape == (3, 20, 20)
     with pytest.raises(UserError) as caught:
         sample(data, 1)
-    assert f"a picture of 30x60 with 3 channels, {tmp_path}/trainA/1.png: Required crop size" in str(caught.value)
+    assert f"an image of 30x60 with 3 channels, {tmp_path}/trainA/1.png: Required crop size" in str(caught.value)
     with pytest.raises(UserError) as caught:
         sample(dataset("cycle_gan", *flags, "--augment", "center_crop(10)"))
     assert (
-        "0.png': is 10x10 where it is cropped, smaller than --crop_size 20; use a smaller --crop_size, or let --augment"
+        "0.png': is 10x10 before the crop, smaller than --crop_size 20; use a smaller --crop_size, or an --augment"
         in str(caught.value)
     )
 
@@ -619,7 +619,7 @@ def test_a_smaller_picture_later_on_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--augment", "rotatoin(10)"), "'rotatoin(10)' at character 1: no augmentation is called"),
+        (("--augment", "rotatoin(10)"), "'rotatoin(10)' at character 1: there is no augmentation 'rotatoin'"),
         (("--augment_B", "rotation(10)"), "'rotation(10)' at character 1: moves pixels"),
         (("--augment", "apply(0.001: random_crop(99))"), "'random_crop(99)' at character 14: cannot be applied"),
     ],
@@ -688,11 +688,13 @@ def test_a_users_class_augments_pictures(stripes, paired):
     ("flags", "said"),
     [
         (("--augment", "stripes(1)"), "option '--augment': 'stripes(1)' at character 1: every must be 2 or more"),
-        (("--augment", "stripes(evry=3)"), "it takes no 'evry'; did you mean every? it is called as stripes(every=4)"),
+        (("--augment", "stripes(evry=3)"),
+         "it has no argument 'evry'; did you mean every? write stripes(every=4)"),
         (("--augment", "strips"), "did you mean stripes?"),
         (("--augment_A", "turn"), "option '--augment_A': 'turn' at character 1: moves pixels"),
         (("--augment", "wrong"), "plug-in 'stripes': its augmentation 'wrong' returns a tensor of shape (); give"),
-        (("--augment", "function"), "plug-in 'stripes': its augmentation 'function' is no class; give a class whose"),
+        (("--augment", "function"),
+         "plug-in 'stripes': its augmentation 'function' is not a class; give a class whose"),
         (("--augment", "broken"), "stripes.py, line 23, in __call__"),
     ],
 )  # fmt: skip

@@ -159,8 +159,9 @@ def test_patches_are_cells_of_a_grid_that_is_shifted_at_random(tmp_path):
     ("--preprocess resize_and_fixsize", "resize and fixsize contradict"), ("--preprocess crop_and_patch", "contradict"),
     ("--preprocess zoom", "'zoom' is not a choice"), ("--load_size 30x10 --crop_size 20", "30x10 is smaller"),
     ("--load_size 20 --crop_size 16x24", "20 is smaller than --crop_size 16x24"),
-    ("--preprocess resize_and_patch --load_size 20 --crop_size 24", "is smaller"), ("--load_size 12x", "is no size"),
-    ("--crop_size 1x2x3", "is no size"), ("--crop_size 0x9", "out of range"), ("--load_size 9x70000", "out of range"),
+    ("--preprocess resize_and_patch --load_size 20 --crop_size 24", "is smaller"), ("--load_size 12x", "is not a size"),
+    ("--crop_size 1x2x3", "is not a size"), ("--crop_size 0x9", "out of range"),
+    ("--load_size 9x70000", "out of range"),
 ])  # fmt: skip
 def test_sizes_and_steps_that_cannot_be_are_refused(words, said, command):
     ended = command("train", *words.split())
@@ -530,7 +531,7 @@ def test_pictures_of_different_sizes_in_a_batch_name_the_option(tmp_path, thread
     batches = loader.epoch(1)
     assert next(batches)["A"].shape == (2, 3, 16, 16)
     text = error_of(batches)
-    assert text.startswith(f"image '{tmp_path / '3.png'}': cannot be batched: pictures of 16x24 and 16x16; ")
+    assert text.startswith(f"image '{tmp_path / '3.png'}': cannot be batched: images of 16x24 and 16x16; ")
     assert "--batch_size 1" in text
     assert "--preprocess" in text
 
@@ -612,7 +613,7 @@ def test_a_crop_larger_than_the_picture_names_file_and_option(mode, tmp_path):
 def test_channels_other_than_1_or_3_are_refused_with_the_flags(unpaired):
     text = refused_data("unaligned", unpaired, "--input_nc", 4)
     assert "--input_nc" in text
-    assert "has 3 channels, and cannot become 4" in text
+    assert "has 3 channels and cannot be converted to 4" in text
 
 
 WRONG = {

@@ -33,7 +33,7 @@ def test_ten_are_named_and_the_rest_counted(forty_pairs, command):
         (forty_pairs / f"{number:02d}.png").write_bytes(b"")
     lines = command("train", *FORTY).err.splitlines()
     assert [line.partition(":")[0] for line in lines[:10]] == [f"data/train/{n:02d}.png" for n in range(5, 15)]
-    assert lines[10] == "... and 10 more" and "(and 19 more of 40 pictures)" in lines[11] and len(lines) == 12
+    assert lines[10] == "... and 10 more" and "(and 19 more of 40 images)" in lines[11] and len(lines) == 12
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "tif", "webp", "ppm", "gif"])
@@ -70,7 +70,7 @@ def test_training_begins_while_other_headers_are_still_checked(forty_pairs, monk
     assert check.done.wait(60) and check.reported.wait(60)
     said = capsys.readouterr().out.strip()
     assert said == (
-        f"note: 2 of 40 pictures cannot be read: {forty_pairs}/31.png (not an image (empty file)), "
+        f"note: 2 of 40 images cannot be read: {forty_pairs}/31.png (not an image (empty file)), "
         f"{forty_pairs}/33.png (not an image (empty file))"
     )
 
@@ -157,16 +157,16 @@ def test_headers_that_are_bad_are_told_before_and_skipped(forty_pairs, command):
     ended = command("train", *FORTY, "--on_bad_image", "skip", "--max_dataset_size", 4)
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
-    at = lines.index("note: 1 of 4 pictures cannot be read and are skipped")
+    at = lines.index("note: 1 of 4 images cannot be read and are skipped")
     assert lines[at + 1] == "data/train/00.png: not an image (empty file)"
-    assert "note: 1 pictures could not be used in epoch 1:" in lines
+    assert "note: 1 images could not be used in epoch 1:" in lines
 
 
 def test_too_many_bad_headers_end_it_before_anything_is_made(forty_pairs, command, tmp_path):
     for number in range(6):
         (forty_pairs / f"{number:02d}.png").write_bytes(b"")
     ended = command("train", *FORTY, "--on_bad_image", "skip")
-    assert ended.code == 3 and "(and 5 more of 40 pictures)" in ended.last and "is for a few" in ended.last
+    assert ended.code == 3 and "(and 5 more of 40 images)" in ended.last and "accepts only a few" in ended.last
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -188,7 +188,7 @@ def test_a_test_leaves_bad_pictures_out(forty_pairs, command, tmp_path):
     for size in (1, 2):
         ended = command("test", *flags, "--batch_size", size)
         assert ended.code == 0, ended.err
-        assert "5 images -> " in ended.out and "note: 3 pictures could not be used" in ended.out
+        assert "5 images -> " in ended.out and "note: 3 images could not be used" in ended.out
         made = sorted(p.name for p in (tmp_path / "results").rglob("*_fake_B.png"))
         assert made == [f"{n:02d}_fake_B.png" for n in (0, 1, 3, 4, 5)]
 

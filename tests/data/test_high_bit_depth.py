@@ -154,7 +154,7 @@ def dim(tmp_path):
 def test_the_type_of_the_files_is_their_default_range(command, tmp_path, dim):
     text, ended = trained(command, tmp_path)
     assert text == "uint16"
-    assert "hint: the first picture of A holds 100 to " in ended.out
+    assert "hint: the first image of A holds 100 to " in ended.out
     text, ended = trained(command, tmp_path, "--range", "0,4095")
     assert (text, "hint:" in ended.out) == ("0,4095 uint16", False)
     text, ended = trained(command, tmp_path, "--range", "-1000,4095")

@@ -137,7 +137,7 @@ def test_a_layout_can_be_asked_for(layout):
 def test_the_references_layout_wins_over_others_and_is_told(tmp_path):
     for place in ("train", "trainA", "trainB"):
         save(picture(1), tmp_path / place / "1.png")
-    assert make("aligned", tmp_path).notes == ["pairs: train, 1 files of A|B (--pairs sides would take others)"]
+    assert make("aligned", tmp_path).notes == ["pairs: train, 1 files of A|B (--pairs sides would use other files)"]
     assert "trainA + trainB" in make("aligned", tmp_path, "--pairs", "sides").notes[0]
     (tmp_path / "train" / "1.png").unlink()
     assert "trainA + trainB" in make("aligned", tmp_path).notes[0], "an empty folder hides nothing"
@@ -163,7 +163,7 @@ def test_partners_are_found_where_extensions_change_the_order(tmp_path):
 def test_two_files_of_one_name_are_no_pair(sides):
     save(picture(3), sides / "trainA" / "03.jpg")
     save(picture(3), sides / "trainB" / "03.jpg")
-    with pytest.raises(DataError, match=r"trainA/03.jpg.*in its extension alone \(and 1 more"):
+    with pytest.raises(DataError, match=r"trainA/03.jpg.*only in its extension \(and 1 more"):
         make("aligned", sides)
 
 
@@ -177,7 +177,7 @@ def test_partners_are_measured_as_their_cameras_held_them(sides):
 
 def test_a_test_names_both_files_of_other_sizes(sides):
     save(picture(4, 52, 40), sides / "trainB" / "04.png")
-    with pytest.raises(DataError, match=r"trainA/04.png': is of 48x40, its partner .*trainB/04.png of 52x40"):
+    with pytest.raises(DataError, match=r"trainA/04.png': is 48x40, but its partner .*trainB/04.png is 52x40"):
         make("aligned", sides)[4]
 
 
@@ -195,7 +195,7 @@ def test_unaligned_takes_nested_folders_and_manifests(tmp_path):
     for number in range(2):
         save(picture(50 + number), tmp_path / "B" / "train" / f"other{number}.png")
     nested = make("unaligned", tmp_path)
-    assert nested.notes == ["unpaired: A/train + B/train, 4 + 2 pictures"]
+    assert nested.notes == ["unpaired: A/train + B/train, 4 + 2 images"]
     rows = ["a,b"] + [f"A/train/{n}.png," for n in range(4)] + [f",B/train/other{n}.png" for n in range(2)]
     (tmp_path / "list.csv").write_text("\n".join(rows))
     table = make("unaligned", tmp_path, "--pairs", "list.csv")
@@ -220,14 +220,14 @@ def test_a_hint_where_every_picture_has_a_partner(tmp_path):
 @pytest.mark.parametrize(("name", "text", "said"), [
     ("x.csv", "left,right\n1,2\n", "has no column a and no column b (it has left, right)"),
     ("x.csv", "", "it has no rows"),
-    ("x.json", "[1, 2]", "is no row of named columns"),
+    ("x.json", "[1, 2]", "is not a row of named columns"),
     ("x.json", "[{\"a\": ", "cannot be read as a table"),
     ("x.json", "[" * 100_000, "cannot be read as a table"),
     ("x.jsonl", "{\"a\": 1}\n{", "cannot be read as a table"),
     ("x.csv", b"a,b\n\xff\xfe\x00,1\n", "cannot be read as a table"),
-    ("x.csv", "a,b\n1.png,nowhere.png\n", "is not there (row 1 of"),
+    ("x.csv", "a,b\n1.png,nowhere.png\n", "does not exist (row 1 of"),
     ("x.csv", "a,b\n,\n", "names no file in row 1"),
-    ("x.csv", "a,b,split\n1.png,1.png,test\n", "has no rows of it (its column split has test)"),
+    ("x.csv", "a,b,split\n1.png,1.png,test\n", "has no rows for it (its column split has test)"),
 ])  # fmt: skip
 def test_manifests_that_cannot_be_used_are_refused_in_one_line(name, text, said, tmp_path):
     save(picture(1), tmp_path / "1.png")
@@ -343,9 +343,7 @@ def test_a_share_that_leaves_nothing_is_refused(tmp_path):
         found[phase] = 0
     lacking = min(found, key=found.__getitem__)
     assert sorted(found.values()) == [0, 1]
-    with pytest.raises(
-        DataError, match=f"phase '{lacking}': --split 0.5 leaves none of 1 pictures for it; use another"
-    ):
+    with pytest.raises(DataError, match=f"phase '{lacking}': --split 0.5 leaves none of 1 images for it; use another"):
         make("aligned", tmp_path / "d", "--split", 0.5, phase=lacking)
 
 

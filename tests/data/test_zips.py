@@ -172,13 +172,14 @@ def respell(packed, change):
 @pytest.mark.parametrize("content", [b"", b"words", b"PK\5\6" + bytes(10), b"PK\3\4" + bytes(100)])
 def test_what_is_no_zip_file_is_refused(content, tmp_path):
     (tmp_path / "x.zip").write_bytes(content)
-    with pytest.raises(DataError, match=r"file '.*x.zip': is no whole zip file \(.*\); download or make it again"):
+    said = r"file '.*x.zip': is not a complete zip file \(.*\); download or make it again"
+    with pytest.raises(DataError, match=said):
         make("single", tmp_path / "x.zip")
 
 
 def test_a_zip_file_that_was_cut_is_refused(packed):
     respell(packed, lambda content: content.__delitem__(slice(len(content) // 2, None)))
-    with pytest.raises(DataError, match="is no whole zip file"):
+    with pytest.raises(DataError, match="is not a complete zip file"):
         make("single", packed)
 
 
@@ -205,7 +206,7 @@ def test_an_unknown_method_is_named(packed):
 
 def test_a_member_too_large_is_refused_before_it_is_unpacked(packed, monkeypatch):
     monkeypatch.setattr(zips, "MAX_MEMBER_BYTES", 100)
-    assert "more than the 100 of one picture" in refused(f"{packed}/2.png")
+    assert "more than the 100 of one image" in refused(f"{packed}/2.png")
 
 
 def test_a_member_larger_than_it_says_is_not_unpacked_further(tmp_path):
@@ -244,4 +245,4 @@ def test_bad_members_are_told_at_once_before_the_first_step(paired, command, tmp
     ended = command("train", *SMALL, "--model", "pix2pix", "--dataroot", "x.zip")
     assert ended.code == 3
     assert ended.err.splitlines()[0] == "x.zip/train/1.png: not an image (empty file)"
-    assert "error: image 'x.zip/train/1.png'" in ended.last and "(and 1 more of 5 pictures)" in ended.last
+    assert "error: image 'x.zip/train/1.png'" in ended.last and "(and 1 more of 5 images)" in ended.last

@@ -98,13 +98,13 @@ def test_changed_pictures_stop_a_continued_run(command, interrupted, tmp_path, m
     ended = command("train", *AGAIN)
     assert ended.code == 3 and ended.err.count("\n") == 1
     assert ended.last == (
-        f"error: run 'checkpoints/run': its pictures changed since it was saved: {CHANGES[change]}; "
-        "restore them, or accept another order with --allow_data_change"
+        f"error: run 'checkpoints/run': its images changed since it was saved: {CHANGES[change]}; "
+        "restore them, or accept a different order with --allow_data_change"
     )
     assert {p: p.read_bytes() for p in before} == before
     ended = command("train", *AGAIN, "--allow_data_change")
     assert ended.code == 0, ended.err
-    assert f"note: its pictures changed since it was saved: {CHANGES[change]} (--allow_data_change)" in ended.out
+    assert f"note: its images changed since it was saved: {CHANGES[change]} (--allow_data_change)" in ended.out
     assert "--allow_data_change" not in (folder / "options.json").read_text()
     more = command("train", *AGAIN, "--n_epochs", 3)  # they are the run's pictures from now on
     assert more.code == 0 and "its pictures changed" not in more.out, more.err
@@ -136,7 +136,7 @@ def test_a_moved_data_folder_is_no_change(command, interrupted, tmp_path, model)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     ended = command("train", *AGAIN, "--dataroot", "link/pictures/")
     assert ended.code == 0, ended.err
-    assert "its pictures" not in ended.out and "no longer those" not in ended.out
+    assert "its images" not in ended.out and "differ from an uninterrupted" not in ended.out
     ended = command("train", *AGAIN, "--dataroot", tmp_path / "elsewhere" / "pictures", "--n_epochs", 3)
     assert ended.code == 0, ended.err
 
@@ -149,7 +149,7 @@ def test_an_added_class_is_refused(command, interrupted, tmp_path):
     for more in ([], ["--allow_data_change"]):
         ended = command("train", *AGAIN, *more)
         assert ended.code == 3
-        assert "trained with the classes one, two; the data set's are one, three, two" in ended.last
+        assert "trained with the classes one, two; the data set has one, three, two" in ended.last
     ended = command("train", *AGAIN, "--classes", "one,two")  # those of then: the same pictures, in the same order
     assert ended.code == 0, ended.err
 
@@ -226,7 +226,7 @@ def test_another_order_of_the_same_files_is_noticed():
     one, other = Inventory(), Inventory()
     one.add(["d/a.png", "d/b.png"], [1, 2], "d")
     other.add(["e/b.png", "e/a.png"], [2, 1], "e")
-    assert other.changes_since(one.state_dict()) == "the same ones in another order"
+    assert other.changes_since(one.state_dict()) == "the same files in another order"
     assert one.changes_since(one.state_dict()) == one.changes_since(None) == ""
 
 
@@ -272,7 +272,7 @@ def test_a_continued_run_says_which_options_end_bit_exactness(
     assert ended.code == 0, ended.err
     (line,) = [line for line in ended.out.splitlines() if line.startswith("changed since it was saved: ")]
     assert said in line
-    word = "from here on the numbers are no longer those of an unbroken run, by "
+    word = "from here on results differ from an uninterrupted run because of "
     assert [line.removeprefix(word) for line in ended.out.splitlines() if word in line] == ([counts] if counts else [])
     folder = tmp_path / "checkpoints" / "run"
     ours, theirs = rows(folder)[0][-1]["losses"], rows(straight("pix2pix"))[0][-1]["losses"]
@@ -316,7 +316,7 @@ def test_options_that_change_what_weights_mean_are_refused(command, halted, tmp_
             ended.last.startswith(f"error: option '{said.split()[0]}': changed since the run was saved")
             and said in ended.last
         )
-        assert ended.last.endswith("or go on all the same with --allow_option_change")
+        assert ended.last.endswith("or continue anyway with --allow_option_change")
         assert {p: p.read_bytes() for p in before} == before
         ended = command("train", *AGAIN, "--plugin", "p", *argv, "--allow_option_change")
         assert ended.code == 0, ended.err
@@ -348,7 +348,7 @@ def test_a_finished_run_with_less_to_do_says_it_is_done(command, straight, tmp_p
     for more in ([], ["--n_epochs", 1, "--n_epochs_decay", 1], ["--direction", "BtoA", "--lr", 1]):
         ended = command("train", *AGAIN, *more)
         assert (ended.code, ended.err) == (0, "")
-        assert ended.out == "run run is done: 3 epochs are trained; give a larger --n_epochs to go on\n"
+        assert ended.out == "run run is done: 3 epochs are trained; raise --n_epochs to continue\n"
     assert tree_hash(tmp_path / "checkpoints" / "run" / "web") == before
     assert differences(straight("pix2pix"), tmp_path / "checkpoints" / "run") == []
 

@@ -42,7 +42,7 @@ def test_files_that_are_no_pictures_are_told_at_once(forty_pairs, command, tmp_p
     assert lines[:2] == ["data/train/03.png: not an image (empty file)", "data/train/17.png: not an image (a web page)"]
     assert lines[2].startswith("data/train/25.png: cannot be read (UnidentifiedImageError")
     assert lines[3:] == [
-        "error: image 'data/train/03.png': not an image (empty file) (and 2 more of 40 pictures); "
+        "error: image 'data/train/03.png': not an image (empty file) (and 2 more of 40 images); "
         "delete or replace it, or use --on_bad_image skip"
     ]
     assert not (tmp_path / "checkpoints").exists()
@@ -109,7 +109,7 @@ def test_skipped_pictures_are_replaced_by_the_next_and_listed(forty_pairs, threa
     assert paths == sorted(expected)
     assert all("skipped" not in batch for batch in got), "models see nothing of it"
     lines = capsys.readouterr().out.splitlines()
-    assert "note: 3 pictures could not be used in epoch 1:" in lines
+    assert "note: 3 images could not be used in epoch 1:" in lines
     assert sum(bool(re.match(r".*train/(07|08|39)\.png: cannot be read", line)) for line in lines) == 3
 
 
@@ -120,7 +120,7 @@ def test_more_than_a_few_skipped_pictures_end_the_run(forty_pairs, threads, caps
     for number in range(20, 26):
         cut(forty_pairs / f"{number:02d}.png")
     dataset = make("aligned", forty_pairs.parent, "--on_bad_image", "skip")
-    with pytest.raises(DataError, match=r"\(and 5 more of 40 pictures\); .*skip is for a few"):
+    with pytest.raises(DataError, match=r"\(and 5 more of 40 images\); .*skip accepts only a few"):
         epoch(dataset, threads)
     assert sum("cannot be read" in line for line in capsys.readouterr().err.splitlines()) == 6
 
@@ -172,9 +172,9 @@ def test_partners_of_other_sizes_are_listed(sides, command, tmp_path):
     ended = command("train", *SIDES)
     assert ended.code == 3
     assert ended.err.splitlines() == [
-        "data/trainA/04.png: is of 48x40, its partner data/trainB/04.png of 52x40",
-        "data/trainA/17.png: is of 48x40, its partner data/trainB/17.png of 52x40",
-        "error: image 'data/trainA/04.png': is of 48x40, its partner data/trainB/04.png of 52x40 (and 1 more of 30 "
+        "data/trainA/04.png: is 48x40, but its partner data/trainB/04.png is 52x40",
+        "data/trainA/17.png: is 48x40, but its partner data/trainB/17.png is 52x40",
+        "error: image 'data/trainA/04.png': is 48x40, but its partner data/trainB/04.png is 52x40 (and 1 more of 30 "
         "pictures); delete or replace it, or use --on_bad_image skip",
     ]
     assert not (tmp_path / "checkpoints").exists()
@@ -192,8 +192,8 @@ def test_pictures_without_a_partner_are_listed(sides, command, tmp_path):
     assert lines[:10] == [f"data/trainA/{n:02d}.png: has no partner in data/trainB" for n in range(10)]
     assert lines[10] == "... and 4 more"
     assert lines[11:] == [
-        "error: pair 'data/trainA/00.png': has no partner in data/trainB (and 13 more among 30 + 18 pictures); "
-        "give both sides pictures of the same names, or use --dataset_mode unaligned"
+        "error: pair 'data/trainA/00.png': has no partner in data/trainB (and 13 more among 30 + 18 images); "
+        "give both sides images of the same names, or use --dataset_mode unaligned"
     ]
     assert not (tmp_path / "checkpoints").exists()
 
@@ -400,7 +400,7 @@ def test_folders_without_pictures_are_refused(case, command, tmp_path):
 def test_unpaired_sides_may_differ_in_number(unpaired):
     """Five pictures of A and four of B, unpaired: allowed, said in one line; an epoch is the larger number."""
     dataset = make("unaligned", unpaired)
-    assert dataset.notes == ["unpaired: trainA + trainB, 5 + 4 pictures"] and len(dataset) == 5
+    assert dataset.notes == ["unpaired: trainA + trainB, 5 + 4 images"] and len(dataset) == 5
 
 
 @pytest.mark.fault(42)
@@ -409,7 +409,7 @@ def test_names_that_differ_in_capitals_alone_are_flagged(unpaired):
     for name in ("X.png", "x.png"):
         picture(1).save(unpaired / "trainA" / name)
     notes = make("unaligned", unpaired).notes
-    assert len(notes) == 2 and notes[1].endswith("trainA/X.png and another one differ in capitals alone")
+    assert len(notes) == 2 and notes[1].endswith("trainA/X.png and another file differ only in letter case")
 
 
 @pytest.mark.fault(43)

@@ -124,7 +124,7 @@ def test_no_more_pages_than_channels_are_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tifffile.TiffPage, "__init__", lambda *args, **more: (parsed.append(1), parse(*args, **more))[1]
     )
-    with pytest.raises(DataError, match="has 1 channels, and cannot become 4"):
+    with pytest.raises(DataError, match="has 1 channels and cannot be converted to 4"):
         open_image(str(tmp_path / "x.tif"), 4)
     assert len(parsed) <= 5
 
@@ -309,7 +309,7 @@ def test_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command):
     ended = command("train", *argv, "--dataroot", tmp_path / "d", "--name", "x")
     assert ended.code == 0, ended.err
     notes = [line for line in ended.out.splitlines() if "frames" in line]
-    assert notes == [f"note: 4 of 8 pictures hold several frames, such as '{tmp_path}/d/trainA/a.gif' (3): "
+    assert notes == [f"note: 4 of 8 images hold several frames, such as '{tmp_path}/d/trainA/a.gif' (3): "
                      "the first is used"]  # fmt: skip
     few = [*argv, "--dataroot", tmp_path / "d" / "trainB", "--dataset_mode", "single", "--model", "pix2pix"]
     assert "frames" not in command("train", *few, "--name", "y").out
@@ -326,7 +326,7 @@ def test_a_test_tells_of_animations_once(threads, tmp_path, command):
                     "--dataroot", tmp_path / "d", "--native", "--num_threads", threads)  # fmt: skip
     assert ended.code == 0, ended.err
     notes = [line for line in (ended.out + ended.err).splitlines() if "frames" in line]
-    assert notes == [f"note: '{tmp_path}/d/a.gif' holds 3 frames: of it, and of others like it, the first is used"]
+    assert notes == [f"note: '{tmp_path}/d/a.gif' holds 3 frames; only the first is used, here and in similar files"]
     for name in "abcd":
         assert (np.asarray(Image.open(next((tmp_path / "results").rglob(f"{name}_real.png")))) == first).all()
 
@@ -366,7 +366,7 @@ def test_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
         os._exit(0)
     os.waitpid(child, 0)
     assert (tmp_path / "said").read_text() == (
-        f"image '{tmp_path}/x.png': needs more memory than there is; lower --num_threads, --batch_size or "
+        f"image '{tmp_path}/x.png': needs more memory than is available; lower --num_threads, --batch_size or "
         "--max_image_pixels"
     )
 

@@ -119,7 +119,7 @@ def test_edges_out_of_range(script, tmp_path, flags):
 
 
 def test_it_says_that_it_is_not_hed(script):
-    assert "This is Canny's detector (1986), not HED" in " ".join(script("edges", "--help").out.split())
+    assert "The detector is Canny's (1986), not HED" in " ".join(script("edges", "--help").out.split())
 
 
 # resize
@@ -181,10 +181,10 @@ def test_formats_follow_what_a_file_is(script, tmp_path, kind, name):
 
 @pytest.mark.parametrize(("flags", "said"), [
     ((), "one of the arguments --size --short_side --long_side is required"),
-    (("--size", "8", "--long_side", "9"), "not allowed with argument"), (("--size", "0"), "is no size such as 256"),
-    (("--size", "8x"), "is no size such as 256"), (("--size", "70000"), "is no size"),
+    (("--size", "8", "--long_side", "9"), "not allowed with argument"), (("--size", "0"), "is not a size such as 256"),
+    (("--size", "8x"), "is not a size such as 256"), (("--size", "70000"), "is not a size"),
     (("--short_side", "x"), "invalid"), (("--size", "8", "--resample", "cubic"), "invalid choice: 'cubic'"),
-    (("--size", "8", "--output", "in"), "is the folder to read")])  # fmt: skip
+    (("--size", "8", "--output", "in"), "is the input folder")])  # fmt: skip
 def test_wrong_sizes(script, tmp_path, flags, said):
     save("in", "x.png")
     ended = script("resize", "--input", "in", "--output", "out", *flags)
@@ -194,7 +194,8 @@ def test_wrong_sizes(script, tmp_path, flags, said):
 def test_what_a_format_cannot_hold_is_refused(script, tmp_path):
     save("in", "x.png", mode="RGBA")
     ended = script("resize", "--input", "in", "--output", "out", "--size", 8, "--format", "jpg")
-    assert ended.code == 3 and "4 channels of uint8 cannot be kept in a JPEG file; write another --format" in ended.last
+    assert ended.code == 3
+    assert "4 channels of uint8 cannot be stored in a JPEG file; choose another --format" in ended.last
 
 
 # check_data
@@ -218,7 +219,7 @@ def test_sound_data(script, unpaired, paired, tmp_path):
         "folder  files  sizes      kinds        numbers", "trainA  5      48x40 (5)  PNG RGB (5)  0 to 255",
         "trainB  4      48x40 (4)  PNG RGB (4)  0 to 255",
         "testA   3      48x40 (3)  PNG RGB (3)  0 to 255", "testB   2      48x40 (2)  PNG RGB (2)  0 to 255",
-        "train: unpaired: trainA + trainB, 5 + 4 pictures", "test: unpaired: testA + testB, 3 + 2 pictures",
+        "train: unpaired: trainA + trainB, 5 + 4 images", "test: unpaired: testA + testB, 3 + 2 images",
         "nothing here would stop training"]  # fmt: skip
     assert seen["samples"] == {"train": 5, "test": 3} and not seen["problems"]
     assert seen["folders"]["trainA"] == {
@@ -244,9 +245,9 @@ def test_all_that_is_wrong_is_told_at_once(script, unpaired, tmp_path):
     assert "unpaired/trainA/0.png': not an image (a web page)" in ended.out
     assert "unpaired/trainB/1.png': not an image (empty file)" in ended.out
     assert "trainA/4.png = testA/leak.png" in said["leak"] and "in several phases" in said["leak"]
-    assert "2 pictures are twice or more in one phase: trainA/1.bmp = trainA/1.png, trainA/3.png" in said["equal"]
+    assert "2 images are twice or more in one phase: trainA/1.bmp = trainA/1.png, trainA/3.png" in said["equal"]
     assert "Two.png, two.png" in said["case"] and "1.bmp, 1.png" in said["stems"]
-    assert "testB: 1 hold several pictures" in said["frames"]
+    assert "testB: 1 hold several frames" in said["frames"]
     assert ended.last == ("error: folder 'unpaired': 3 problems would stop training: trainA/0.png, trainB/1.png, "
                           "testA/2.png; see the lines above")  # fmt: skip
     assert seen["folders"]["trainA"]["files"] == 9
@@ -260,7 +261,10 @@ def test_what_only_samples_show_is_told_as_training_would(script, unpaired, tmp_
     flags = ("--dataroot", "unpaired", "--preprocess", "crop", "--crop_size", "32")
     ended, seen = checked(script, *flags)
     assert ended.code == 3 and kinds(seen) == ["sample"]
-    assert "stops training: train: unpaired/trainB/small.png, unpaired/trainB/tiny.png: is 20x20 where it" in ended.out
+    assert (
+        "stops training: train: unpaired/trainB/small.png, unpaired/trainB/tiny.png: is 20x20 before the crop"
+        in ended.out
+    )
 
 
 def test_layouts_that_are_wrong(script, unpaired, tmp_path):
