@@ -9,22 +9,22 @@ from util.errors import Stopped, printable
 
 
 def main(argv, report):
-    """Set up a run from its command line, then train it to its last epoch."""
-    o = parse(argv, "train")  # answers --help before the slow imports of what follows
+    """Set up a run from the command line and train it to its last epoch."""
+    o = parse(argv, "train")  # answers --help before the slow imports below
     from cli.signals import StopRequest
     from training.dry_run import estimate_cost
     from training.preview import Preview
     from training.run_folder import RunFolder
     from util.device import select_device
 
-    device = select_device(o.gpu_ids)  # whatever is wrong with options and data is said before a folder is made
+    device = select_device(o.gpu_ids)  # options and data are checked before a folder is created
     loader, spec, model, preview_data = build(o, device)
     if o.dry_run:
         return print(estimate_cost(o, model, loader, device, train_step))
-    folder, stop = RunFolder(o), StopRequest()
+    folder, stop = RunFolder(o), StopRequest()  # lock the folder, and have errors reported in it
     report.exit_json, report.error_log = folder.path / "exit.json", folder.path / "error.log"
     report.cleanup = folder.release
-    run, display = set_up(o, folder, device, loader, spec, model)
+    run, display = set_up(o, folder, device, loader, spec, model)  # start or resume the run
     report.saved_text = run.saved_step_text
     if run.done:
         return
@@ -37,7 +37,7 @@ def main(argv, report):
 
 
 def build(o, device):
-    """Return the loader of batches, what the data set says of its images, a fresh model, and what Preview shows."""
+    """Return (loader, the data set's Spec, a newly initialised model, the data that Preview shows)."""
     from data.loading.loader import Loader
     from inference.sampling import has_sampler
     from networks.padding import check_sizes
@@ -48,11 +48,11 @@ def build(o, device):
     from training.preflight import run_preflight
     from util import seeding
 
-    dataset = find("dataset", o.dataset_mode)(o)
+    dataset = find("dataset", o.dataset_mode)(o)  # the data set, and the options that it determines
     spec = dataset.spec()
     store.fill_from_dataset(o, spec)
     seeding.seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
-    model = find("model", o.model)(o, spec)
+    model = find("model", o.model)(o, spec)  # the model, initialised with the seed
     check_sizes(model.networks().values(), spec.height, spec.width)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=device.type == "cuda")
     run_preflight(model, o.model, o.dataset_mode, loader.example_batch(), spec.classes)
@@ -61,15 +61,15 @@ def build(o, device):
 
 
 def set_up(o, folder, device, loader, spec, model):
-    """Return the run, continued if asked to, and its display; tell people what is about to be trained."""
+    """Create the run, or resume it; print a summary, and return (run, display)."""
     from displays.group import make_display
     from networks.summary import summary_text
     from options import store
     from training.run import Run
 
     run = Run(o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory)
-    if run.done:  # it keeps the options it was trained with
-        text = f"run {o.name} is done: {run.progress.epoch - 1} epochs are trained; give a larger --n_epochs to go on"
+    if run.done:  # its folder keeps the options it was trained with
+        text = f"run {o.name} is done: {run.progress.epoch - 1} epochs are trained; raise --n_epochs to continue"
     else:
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
@@ -82,7 +82,7 @@ def set_up(o, folder, device, loader, spec, model):
 
 
 def train(run, loader, display, preview, stop):
-    """Train from where the run stands to its last epoch; raise Stopped, saved, when a signal asks for it."""
+    """Train from the current position to the last epoch; on a signal, save the run and raise Stopped."""
     from training.run_folder import resume_command
     from training.timer import Timer
     from util.device import to_device
@@ -93,7 +93,7 @@ def train(run, loader, display, preview, stop):
     timer = Timer()
     while progress.epoch <= progress.last_epoch:
         lr_factor = run.begin_epoch()
-        for batch in stop.until_requested(loader.epoch(progress.epoch, skip=progress.seen)):
+        for batch in stop.until_requested(loader.epoch(progress.epoch, skip=progress.seen)):  # one step each
             batch = to_device(batch, run.device)
             waited = timer.lap("data")
             out, losses = train_step(**run.step_args, batch=batch, step=progress.step)
@@ -101,14 +101,15 @@ def train(run, loader, display, preview, stop):
             progress.advance(len(batch["A"]), timer.lap("compute"), waited)
             display.step(progress, run.losses.latest, lambda out=out: first_pixels(collect_visuals(run.model, out, o)))
             timer.lap("display")
-            del out, losses  # their graph must not live beside the next one
+            del out, losses  # free their graph before the next step builds its own
             if stop.number:
                 break
             if not progress.epoch_done and (progress.due(o.save_latest_freq) or run.save_overdue):
                 run.save_latest()
             timer.lap("save")
 
-        if not progress.epoch_done:  # asked to stop, after a step or while no batch came
+        # End of the epoch: show and save what is due.
+        if not progress.epoch_done:  # a signal stopped it, after a step or while it waited for a batch
             run.save_latest()
             raise Stopped(stop.number, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
         display.epoch(progress, run.losses.epoch_means(), timer.reset(), o.lr * lr_factor)
@@ -122,22 +123,21 @@ def train(run, loader, display, preview, stop):
 
 
 def train_step(model, phases, optimizers, params, batch, step, accepts=lambda terms, batch: True, micro_batches=1):
-    """Run one batch, forward once, then each phase due at this step; return (out, {phase: {term: scalar}}).
+    """Run forward on a batch, in `micro_batches` parts, then each phase due; return (out, {phase: {term: scalar}}).
 
-    `params` opens only the networks of the phase at hand, so that a loss reaches no others; losses that `accepts`
-    refuses (NaN) end the step. micro_batches: parts of the batch, one after another (--accumulate).
+    `params` freezes other phases' networks, so a loss cannot reach them. Losses that `accepts` refuses end the step.
     """
     from training import accumulation
 
-    params.set_all_trainable()
+    params.set_all_trainable()  # forward once for all phases
     work = accumulation.forward(model, batch, micro_batches)
     losses = {}
-    for phase in phases:
+    for phase in phases:  # then the loss, backward and optimiser step of each phase that is due
         if step % phase.every:
             continue
         params.set_trainable(phase.name)
         optimizers[phase.name].zero_grad(set_to_none=True)
-        with error_context(f"phase {phase.name}", model, phase.loss):  # what torch raises there does not say which
+        with error_context(f"phase {phase.name}", model, phase.loss):  # torch's own errors do not name the phase
             terms = work.backward(phase, optimizers.scale_loss)
             if not accepts(terms, batch):
                 break

@@ -1,1 +1,1 @@
-"""Ways of showing a run while it trains, one a file; displays/base.py holds their contract and table."""
+"""The displays of a run while it trains, one per file; displays/base.py holds their base class and table."""

@@ -1,4 +1,4 @@
-"""Who is shown losses and pictures while a run trains; nobody here can stop, fail or slow it."""
+"""The table of displays and the Sink base class; a display cannot stop or slow a run, even if it fails."""
 
 import numpy as np
 
@@ -18,42 +18,42 @@ Pictures = dict[str, np.ndarray]  # name: (H, W, 3) or (H, W, 1) uint8
 
 
 class Sink:
-    """One way of showing a run; subclasses override what they need.
+    """Base class of a display; subclasses override the methods that they need.
 
-    loss_freq, image_freq: how many images apart it wants losses and pictures; 0 never.
+    loss_freq, image_freq: number of training images between two calls of `losses` or `images`; 0 means never.
     """
 
     loss_freq = image_freq = 0
-    vital = False  # the log is no display: an error of it ends the run
-    called = ""  # by --displays
+    vital = False  # True for the loss log only: its errors end the run
+    called = ""  # its name in --displays
 
     def start(self, progress: Progress) -> None:
-        """Begin, at this position."""
+        """Called once, with the position at which training starts."""
 
     def data(self, progress: Progress, sheet: np.ndarray) -> None:
-        """Before the first step, one sheet of pictures as the networks will see them."""
+        """Called before the first step, with a grid of images as the networks will see them."""
 
     def progress(self, progress: Progress) -> None:
-        """After every step."""
+        """Called after every step."""
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
-        """When loss_freq is due."""
+        """Called when loss_freq is due."""
 
     def images(self, progress: Progress, pictures: Pictures) -> None:
-        """When image_freq is due, and at the last batch of an epoch."""
+        """Called when image_freq is due, and after the last batch of an epoch."""
 
     def sheets(self, progress: Progress, pictures: Pictures) -> None:
-        """At the end of an epoch, what the model generates from the same noise every time."""
+        """Called at the end of an epoch, with grids that the model generates from the same noise every time."""
 
     def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
-        """At the end of an epoch, the same inputs every time, by file, as test.py would translate them."""
+        """Called at the end of an epoch, with the fixed samples by file, translated as in test.py."""
 
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
-        """At the end of an epoch, with the mean of each loss over it and the seconds spent on each part of the work."""
+        """Called at the end of an epoch, with the mean of each loss and the seconds spent in each section."""
 
     def say(self, text: str) -> bool:
-        """Show a line of text; return whether this was done."""
+        """Show a line of text; return whether it was shown."""
         return False
 
     def close(self) -> None:
-        """End; must return within 2 seconds."""
+        """Called at the end of the run; must return within 2 seconds."""

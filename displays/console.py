@@ -1,4 +1,4 @@
-"""Losses and progress on the terminal, or as plain lines."""
+"""Print losses and progress as a progress bar on a terminal, or as plain lines."""
 
 import os
 import sys
@@ -12,15 +12,15 @@ from displays.loss_log import v24_line
 from util.errors import printable
 from util.progress import Progress
 
-DATA_SHARE_MIN_COLUMNS = 100  # columns from which the bar also tells how much of the time is waiting for data
-MAX_SHARES = {"data": 0.4, "display": 0.3, "save": 0.3}  # of an epoch, above which a part holds up the others
-MIN_EPOCH_S = 5.0  # shorter epochs tell nothing
+DATA_SHARE_MIN_COLUMNS = 100  # minimum width at which the bar also shows the share of time spent waiting for data
+MAX_SHARES = {"data": 0.4, "display": 0.3, "save": 0.3}  # share of an epoch above which a section is the bottleneck
+MIN_EPOCH_S = 5.0  # shorter epochs are not judged
 
 
 class Console(Sink):
-    """A progress bar with ETA and images/s on a terminal; v24's lines elsewhere.
+    """A progress bar with ETA and images/s on a terminal; lines in v24's format elsewhere.
 
-    Nothing is coloured, so NO_COLOR has nothing to turn off; without a terminal there are no control characters.
+    It uses no colours, so NO_COLOR needs no handling; without a terminal it prints no control characters.
     """
 
     def __init__(self, o: Any, folder: Path):
@@ -28,9 +28,9 @@ class Console(Sink):
         self.bar: tqdm | None = None
         self.has_bar = sys.stderr.isatty() and not o.no_progress
         self.values: list[str] = []
-        self.epoch_images = self.total_images = 0  # in this epoch, and in this command's epochs before
+        self.epoch_images = self.total_images = 0  # in this epoch; in the finished epochs of this command
         self.total_seconds = 0.0
-        self.data_seconds = self.compute_seconds = 0.0  # of this epoch
+        self.data_seconds = self.compute_seconds = 0.0  # in this epoch
 
     def progress(self, progress: Progress) -> None:
         self.epoch_images += progress.batch
@@ -45,7 +45,7 @@ class Console(Sink):
         self.bar.update(progress.batch)
 
     def _postfix(self, bar: tqdm) -> str:
-        """Return what stands beside a bar, which keeps at least ten columns: where the time goes, and losses."""
+        """Return the text beside the bar: share of data time, losses; it leaves the bar at least ten columns."""
         state = bar.format_dict
         columns = state["ncols"] or 80
         share = self.data_seconds / max(self.data_seconds + self.compute_seconds, 1e-9)
@@ -90,7 +90,7 @@ class Console(Sink):
 
 
 def join_fitting(words: list[str], columns: int) -> str:
-    """Return as many words as fit into `columns`, with commas between; two dots stand for the others."""
+    """Return as many words as fit into `columns`, separated by commas; two dots replace the rest."""
     shown = ", ".join(words)
     while words and len(shown) > columns:
         words = words[:-1]
@@ -99,24 +99,24 @@ def join_fitting(words: list[str], columns: int) -> str:
 
 
 def time_shares_text(spent: dict[str, float]) -> str:
-    """Return how the seconds of an epoch divide: `data 62 %, compute 30 %, ...`."""
+    """Return the share of each section in an epoch's time: `data 62 %, compute 30 %, ...`."""
     whole = sum(spent.values()) or 1.0
     return ", ".join(f"{part} {seconds / whole:.0%}".replace("%", " %") for part, seconds in spent.items())
 
 
 def bottleneck_text(spent: dict[str, float], threads: int) -> str:
-    """Return `; PART holds it up: ADVICE` where something else than computing clearly does, else nothing."""
+    """Return `; SECTION is the bottleneck: ADVICE` if a section other than compute clearly is, else an empty string."""
     whole = sum(spent.values())
     part = max(spent, key=lambda name: spent[name], default="")
     if whole < MIN_EPOCH_S or part not in MAX_SHARES or spent[part] < MAX_SHARES[part] * whole:
         return ""
     more = threads < (os.cpu_count() or 1)
     advice = {
-        "data": f"raise --num_threads (now {threads})" if more else "keep smaller pictures, on a faster disk",
+        "data": f"raise --num_threads (now {threads})" if more else "store smaller images, or use a faster disk",
         "display": "raise --update_html_freq, or lower --fixed_samples",
         "save": "raise --save_latest_freq and --save_epoch_freq",
     }[part]
-    return f"; {part} holds it up: {advice}"
+    return f"; {part} is the bottleneck: {advice}"
 
 
 def _clock_text(seconds: float) -> str:

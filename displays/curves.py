@@ -1,4 +1,4 @@
-"""Losses over epochs for a picture of them: any number of rows, thinned to a bounded number of points."""
+"""Loss curves over epochs: any number of rows, averaged down to a bounded number of points."""
 
 import math
 from collections.abc import Mapping
@@ -7,29 +7,29 @@ from typing import Any
 
 from displays.loss_history import epoch_rows, step_rows
 
-MAX_POINTS = 1000  # points kept of a line, at most
+MAX_POINTS = 1000  # maximum number of points per line
 
 
 class Curves:
-    """Points of named lines over one x. Beyond MAX_POINTS points, each two neighbours become their mean.
+    """Named lines over a common x. At MAX_POINTS points, each pair of neighbours is replaced by its mean.
 
-    x: epochs as fractions; lines: {name: values}, None where there was no finite number.
+    x: epochs, fractional; lines: {name: values}, None where a value is missing or not finite.
     """
 
     def __init__(self) -> None:
         self.x: list[float] = []
         self.lines: dict[str, list[float | None]] = {}
-        self.stride = 1  # rows behind each point
-        self.pending: list[tuple[float, Mapping[str, float | None]]] = []  # rows of the point to come
+        self.stride = 1  # rows averaged in each point
+        self.pending: list[tuple[float, Mapping[str, float | None]]] = []  # rows of the next point
 
     def add(self, x: float, values: Mapping[str, float | None]) -> None:
-        """Add one row; a line that is new has a gap before it."""
+        """Add one row; a new line starts with a gap."""
         self.pending.append((x, values))
         if len(self.pending) < self.stride:
             return
         point = self._mean(self.pending)
         self.pending = []
-        for name in point[1]:  # in the order they come
+        for name in point[1]:  # keep the order of first appearance
             self.lines.setdefault(name, [None] * len(self.x))
         self.x.append(point[0])
         for name, line in self.lines.items():
@@ -49,7 +49,7 @@ class Curves:
         return _mean([x for x, _ in rows]) or 0.0, means
 
     def points(self) -> tuple[list[float], dict[str, list[float | None]]]:
-        """Return x and the lines of all points so far, the unfinished last one too; lists of the caller's own."""
+        """Return copies of x and the lines, including the unfinished last point."""
         x, lines = list(self.x), {name: list(line) for name, line in self.lines.items()}
         if self.pending:
             mean_x, values = self._mean(self.pending)
@@ -61,14 +61,14 @@ class Curves:
         return x, lines
 
     def to_json(self) -> dict[str, Any]:
-        """Return {"x", "lines"} of all points so far, in numbers of six digits."""
+        """Return {"x", "lines"} of all points; values have six significant digits."""
         x, lines = self.points()
         short = {name: [None if v is None else float(f"{v:.6g}") for v in line] for name, line in lines.items()}
         return {"x": [round(v, 4) for v in x], "lines": short}
 
 
 def read_curves(log: Path) -> dict[str, Any]:
-    """Return the curves that a losses.jsonl holds: of its logged steps, or of whole epochs where there are fewer."""
+    """Return the curves of a losses.jsonl: of logged steps, or of epoch means if fewer than two steps are logged."""
     steps, epochs = Curves(), Curves()
     for x, values in step_rows(log):
         steps.add(x, values)

@@ -1,4 +1,4 @@
-"""All displays of a run as one: a display that fails is switched off, and the run goes on."""
+"""Run all displays of a run as one; a display that fails is switched off, and the run goes on."""
 
 import threading
 import time
@@ -15,33 +15,33 @@ from registry.lookup import find
 from util.errors import printable
 from util.progress import Progress
 
-CLOSE_TIMEOUT_S = 2.0  # seconds that the end of a run waits for all of them together
+CLOSE_TIMEOUT_S = 2.0  # seconds that the end of a run waits for all displays together
 
 
 class Display:
-    """All sinks of a run. A sink that raises is named once and left out from then on."""
+    """All sinks of a run. A sink that raises is reported once and removed."""
 
     def __init__(self, sinks: list[Sink]):
         self.sinks = sinks
 
     def add(self, name: str, make: Callable[[], Sink]) -> None:
-        """Make one more sink; if that fails, say so and go on without it."""
+        """Create a sink and add it; if that fails, print a note and go on without it."""
         try:
             sink = make()
-        except (Exception, SystemExit) as problem:  # whatever fails in showing must not fail the run
+        except (Exception, SystemExit) as problem:  # a failing display must not stop the run
             self._report_failure(name, problem)
         else:
             sink.called = name
             self.sinks.append(sink)
 
     def start(self, progress: Progress, sheet: np.ndarray | None = None) -> None:
-        """Begin; sheet: pictures as the networks will see them."""
+        """Start all sinks. sheet: grid of images as the networks will see them."""
         self._call("start", progress)
         if sheet is not None:
             self._call("data", progress, sheet)
 
     def step(self, progress: Progress, losses: dict[str, Any], pictures: Callable[[], Pictures]) -> None:
-        """Show one step where it is due; losses may be tensors, pictures are made only if somebody wants them."""
+        """Show one step on the sinks that are due. Losses may be tensors; `pictures` is called only if needed."""
         self._call("progress", progress)
         due_sinks = [s for s in self.sinks if s.loss_freq and progress.due(s.loss_freq)]
         if due_sinks:
@@ -51,10 +51,10 @@ class Display:
         if due_sinks:
             try:
                 shown = pictures()
-            except (Exception, SystemExit) as problem:  # a plug-in's show(): the run goes on without pictures
+            except (Exception, SystemExit) as problem:  # a plug-in's show() failed: the run goes on without images
                 for sink in due_sinks:
                     sink.image_freq = 0
-                self.say(f"note: no pictures are shown from here on ({error_text(problem)})")
+                self.say(f"note: no images are shown from here on ({error_text(problem)})")
                 return
             self._call("images", progress, shown, sinks=due_sinks)
 
@@ -62,11 +62,11 @@ class Display:
         self._call("epoch", progress, means, spent, lr)
 
     def preview(self, progress: Progress, preview: Any) -> bool:
-        """Show generated sheets and fixed samples where they are due; return whether there were sheets."""
+        """Show generated sheets and fixed samples if they are due; return whether there were sheets."""
         try:
             sheets = preview.sheets(progress)
             samples = preview.samples(progress) if self._any_overrides("samples") else {}
-        except (Exception, SystemExit) as problem:  # a plug-in's: the run goes on without
+        except (Exception, SystemExit) as problem:  # a plug-in's error: the run goes on without samples
             preview.disable()
             self.say(f"note: no samples are shown from here on ({error_text(problem)})")
             return False
@@ -77,18 +77,18 @@ class Display:
         return bool(sheets)
 
     def say(self, text: str) -> None:
-        """Show a line on whichever sink prints, else plainly; names in it may hold anything."""
+        """Show a line on the first sink that can, else print it; unprintable characters are escaped."""
         text = printable(text)
         for sink in self.sinks:
             try:
                 if sink.say(text):
                     return
-            except Exception:  # a sink that cannot even say a line: the next one, or print, does
+            except Exception:  # try the next sink, or print
                 continue
         print(text, flush=True)
 
     def close(self) -> None:
-        """End all sinks at once, so that what several of them wait for does not add up."""
+        """Close all sinks in parallel, so that their waiting times do not add up."""
         ends = [threading.Thread(target=self._call, args=("close",), kwargs={"sinks": [sink]}, daemon=True)
                 for sink in self.sinks if not sink.vital]  # fmt: skip
         for end in ends:
@@ -105,43 +105,43 @@ class Display:
         for sink in list(self.sinks if sinks is None else sinks):
             try:
                 getattr(sink, method)(*args)
-            except (Exception, SystemExit) as problem:  # likewise
+            except (Exception, SystemExit) as problem:  # a failing display must not stop the run
                 if sink.vital:
                     raise
-                if sink not in self.sinks:  # it was closed for its error, and failed in that too
+                if sink not in self.sinks:  # it was removed for an error, and closing it failed too
                     continue
                 self.sinks.remove(sink)
                 self._report_failure(sink.called or type(sink).__name__.lower(), problem)
                 if method != "close":
-                    self._call("close", sinks=[sink])  # it may hold a thread, a process or a file
+                    self._call("close", sinks=[sink])  # it may own a thread, a process or a file
 
     def _report_failure(self, name: str, problem: BaseException) -> None:
         self.say(f"note: display {name} is off from here on ({error_text(problem)})")
 
 
 def requested_displays(o: Any) -> list[str]:
-    """Return the names in --displays, without those that --no_html and --display_id 0 turn off.
+    """Return the names in --displays without those that --no_html and --display_id 0 turn off.
 
-    --use_wandb is the reference's way of adding wandb.
+    --use_wandb, the reference's flag, adds wandb.
     """
     off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
     return [name for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))) if name not in off]
 
 
 def any_display_overrides(o: Any, method: str) -> bool:
-    """Whether any display that is asked for has one of Sink's optional methods of its own."""
+    """Whether any requested display overrides this method of Sink."""
     displays = [find("display", name) for name in requested_displays(o)]
     return any(getattr(display, method, None) is not getattr(Sink, method) for display in displays)
 
 
 def error_text(problem: BaseException) -> str:
-    """Return an error in one line, with the plug-in's line it comes from."""
+    """Return an error in one line, with the line of the plug-in that raised it."""
     location = plugin_line(problem)
     return printable(f"{type(problem).__name__}: {problem}" + (f" at {location}" if location else ""))
 
 
 def make_display(o: Any, folder: Path) -> Display:
-    """Return the log, every sink that is asked for, and the watchdog."""
+    """Return a Display of the loss log, the requested displays and the watchdog."""
     from displays.loss_log import LossLog
     from displays.watchdog import Watchdog
 

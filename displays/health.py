@@ -1,4 +1,4 @@
-"""Says once when a training looks as if it goes wrong, with the evidence and one piece of advice."""
+"""Print a note when training appears to go wrong: once for each problem, with the evidence and advice."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from util.progress import Progress
 
 
 class HealthNotes(Sink):
-    """Prints each kind of note of displays/health_rules.py when it first holds; off without `health` in --displays."""
+    """Prints each kind of note of displays/health_rules.py the first time its rule applies."""
 
     def __init__(self, o: Any, folder: Path):
         self.health = Health(o.gan_mode, o.dataset_mode)
@@ -20,7 +20,7 @@ class HealthNotes(Sink):
         self.printed: set[str] = set()
 
     def start(self, progress: Progress) -> None:
-        """Take over the epochs of the run so far from its log."""
+        """Read the earlier epochs of the run from its log."""
         for row in epoch_rows(self.history):
             self.health.add_row(row)
 

@@ -1,7 +1,7 @@
-"""Rules that tell from a run's history when its training goes wrong; silence means nothing was found.
+"""Rules that detect from a run's history that training goes wrong.
 
-Every rule would rather miss a sick run than call a healthy one sick: a note needs several epochs of evidence, losses
-are judged only under names and objectives whose equilibrium is known, pictures only under the names of translations.
+Every rule prefers a missed problem to a false alarm: a note needs several epochs of evidence, losses are judged only
+for names and objectives whose equilibrium is known, and images only under the labels of translations.
 """
 
 import math
@@ -16,26 +16,26 @@ import numpy as np
 
 from util.image_io import GRID_PADDING, SHEET_COLUMNS
 
-Row = Mapping[str, Any]  # of an epoch: {"epoch", "step", "lr", "mean": {loss: value, None for NaN and Inf}}
-Figures = dict[str, Any]  # of the fixed samples at an epoch: {"epoch", "step", label: {measure: value}}
+Row = Mapping[str, Any]  # one epoch: {"epoch", "step", "lr", "mean": {loss: value, None for NaN and Inf}}
+Figures = dict[str, Any]  # the fixed samples of one epoch: {"epoch", "step", label: {measure: value}}
 
-EQUILIBRIUM = {"lsgan": 0.25, "vanilla": math.log(2), "hinge": 1.0}  # a discriminator's term when it cannot tell
-LOSING_LOSS = {"lsgan": 0.8, "vanilla": 3.0, "hinge": 0.9}  # the generator's term when it deceives nobody
-WINNING_FRACTION = 0.015  # share of EQUILIBRIUM below which nothing is left to learn (vanilla: 0.01)
-GAN_TERMS = {"G_GAN": ("D_real", "D_fake"), "G_A": ("D_A",), "G_B": ("D_B",)}  # generator's term: its discriminator's
+EQUILIBRIUM = {"lsgan": 0.25, "vanilla": math.log(2), "hinge": 1.0}  # D's term when it cannot tell real from fake
+LOSING_LOSS = {"lsgan": 0.8, "vanilla": 3.0, "hinge": 0.9}  # G's term when D detects every fake
+WINNING_FRACTION = 0.015  # share of EQUILIBRIUM at which the discriminator has nothing left to learn (vanilla: 0.01)
+GAN_TERMS = {"G_GAN": ("D_real", "D_fake"), "G_A": ("D_A",), "G_B": ("D_B",)}  # G's term: its D's terms
 PAIRED_DATASET_MODES = ("aligned", "colorization")  # data sets whose B is the translation of A
-EARLY_EPOCHS, WINDOW_EPOCHS = 5, 10  # epochs that say where a run came from, and that make up "for long"
-MIN_WINDOW_STEPS = 500  # steps in which something should have happened
-SAMPLES_IN_ROW, MIN_SAMPLE_STEPS = 5, 1000  # samples in a row, and steps, before pictures are judged
-EXPLODED_GAN, EXPLODED = 400, 1000  # times EQUILIBRIUM, and times its own early level, not reached by chance
-MAX_SAMPLES, SIDE_PIXELS = 16, 96  # of the fixed samples at most so many are measured, with about so many pixels a side
-FLAT_LEVELS, VARIED_LEVELS = 0.5, 10.0  # of 255: differences nobody sees, and clear ones
-MIN_LR_FRACTION = 1e-9  # share of the highest learning rate that moves nothing
+EARLY_EPOCHS, WINDOW_EPOCHS = 5, 10  # epochs that set the early level; consecutive epochs of evidence
+MIN_WINDOW_STEPS = 500  # steps in the window after which progress is expected
+SAMPLES_IN_ROW, MIN_SAMPLE_STEPS = 5, 1000  # consecutive samples, and steps, before images are judged
+EXPLODED_GAN, EXPLODED = 400, 1000  # multiples of EQUILIBRIUM, and of a loss's early level, not reached by chance
+MAX_SAMPLES, SIDE_PIXELS = 16, 96  # fixed samples measured at most; approximate pixels per side after subsampling
+FLAT_LEVELS, VARIED_LEVELS = 0.5, 10.0  # of 255: invisible and clear differences
+MIN_LR_FRACTION = 1e-9  # share of the highest learning rate that counts as 0
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that looks wrong: its name, the evidence, and one sentence of advice."""
+    """A detected problem: its name, the evidence, and one sentence of advice."""
 
     name: str
     evidence: str
@@ -46,9 +46,9 @@ class Note:
 
 
 class Health:
-    """What the rules need of a run of any length: its first and its newest epochs.
+    """Collects what the rules need from a run of any length: its first and its latest epochs.
 
-    gan_mode, dataset_mode: what the flags say.
+    gan_mode, dataset_mode: the values of these flags.
     """
 
     def __init__(self, gan_mode: str, dataset_mode: str):
@@ -69,17 +69,17 @@ class Health:
         self.figures.append(measure_samples(epoch, step, samples))
 
     def add_sheets(self, epoch: int, step: int, sheets: Mapping[str, np.ndarray]) -> None:
-        """Add an epoch's generated sheets, {name: grid (H, W, C) uint8}, of a model that needs no input."""
+        """Add an epoch's generated sheets, {name: grid (H, W, C) uint8}, of an unconditional model."""
         cells = {name: made for name, sheet in sheets.items() if (made := _measure_sheet(sheet))}
         self.figures.append({"epoch": epoch, "step": step, **cells})
 
     def notes(self) -> list[Note]:
-        """Return what looks wrong now."""
+        """Return the problems of the latest epoch."""
         return notes([*self.first, *self.newest], list(self.figures), self.gan_mode, self.paired)
 
 
 def notes(rows: Sequence[Row], figures: Sequence[Figures], gan_mode: str, paired: bool) -> list[Note]:
-    """Return what looks wrong in the newest epoch of a history: rows and figures in order, oldest first."""
+    """Return the problems of the latest epoch; rows and figures are ordered oldest first."""
     found: list[Note] = []
     if rows:
         found += [*_zero_lr(rows), *_exploding_loss(rows, gan_mode), *_discriminator_winning(rows, gan_mode)]
@@ -92,7 +92,7 @@ def notes(rows: Sequence[Row], figures: Sequence[Figures], gan_mode: str, paired
 
 
 def _zero_lr(rows: Sequence[Row]) -> Iterator[Note]:
-    """Two epochs, not one: a warm-up may begin at 0, a schedule end there."""
+    """Check for two epochs at 0, because a warm-up may begin at 0 and a schedule may end there."""
     rates, highest = [row["lr"] for row in rows[-2:]], max(row["lr"] for row in rows)
     if len(rates) == 2 and all(rate <= MIN_LR_FRACTION * highest for rate in rates):
         evidence = f"it is {rates[-1]:g} in epochs {rows[-2]['epoch']} and {rows[-1]['epoch']}, so nothing is learnt"
@@ -100,13 +100,13 @@ def _zero_lr(rows: Sequence[Row]) -> Iterator[Note]:
 
 
 def _exploding_loss(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
-    """No number at all; else two epochs orders of magnitude above an even game, or above the loss's own early level."""
-    newest, advice = rows[-1], "lower --lr; if it came suddenly, look at the pictures of that epoch"
+    """Check for NaN or Inf, and for two epochs far above equilibrium or above the loss's own early level."""
+    newest, advice = rows[-1], "lower --lr; if it came suddenly, look at the images of that epoch"
     for name, value in newest["mean"].items():
         limit, was = _loss_limit(name, rows, gan_mode)
         before = rows[-2]["mean"].get(name) if len(rows) > 1 else None
         if value is None:
-            evidence = f"{name} is no finite number in epoch {newest['epoch']}"
+            evidence = f"{name} is not finite in epoch {newest['epoch']}"
         elif before is not None and min(abs(value), abs(before)) > limit:
             evidence = f"{name} is {value:.4g} in epoch {newest['epoch']}, {was}"
         else:
@@ -116,15 +116,15 @@ def _exploding_loss(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
 
 
 def _loss_limit(name: str, rows: Sequence[Row], gan_mode: str) -> tuple[float, str]:
-    """Return what a loss does not reach by chance, and what that is told by."""
+    """Return a limit that a loss does not exceed by chance, and a text that says what the limit is based on."""
     if name in GAN_TERMS or any(name in terms for terms in GAN_TERMS.values()):
-        even = EQUILIBRIUM.get(gan_mode)  # others, such as wgangp's, are free to drift
-        return (EXPLODED_GAN * even, f"in an even game {even:.2g}") if even else (math.inf, "")
+        even = EQUILIBRIUM.get(gan_mode)  # other losses, such as wgangp's, are free to drift
+        return (EXPLODED_GAN * even, f"where equilibrium is {even:.2g}") if even else (math.inf, "")
     early = rows[: min(EARLY_EPOCHS, len(rows) - 2)] if len(rows) > 2 else []
     levels = {n: float(np.median(v)) for n in rows[-1]["mean"] if (v := _absolute_values(early, n))}
     if name not in levels:
         return math.inf, ""
-    floor = max(levels[name], 0.1 * max(levels.values()))  # a loss that was nothing may become something
+    floor = max(levels[name], 0.1 * max(levels.values()))  # a loss that was near 0 may grow
     return (EXPLODED * floor or math.inf), f"and was {levels[name]:.4g} at first"
 
 
@@ -133,7 +133,7 @@ def _absolute_values(rows: Sequence[Row], name: str) -> list[float]:
 
 
 def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
-    """A discriminator that is sure of everything for many epochs, and a generator that makes no way against it."""
+    """Check for a discriminator that is certain for many epochs while the generator makes no progress."""
     latest = rows[-WINDOW_EPOCHS:]
     steps = latest[-1].get("step", 0) - latest[0].get("step", 0)
     if gan_mode not in EQUILIBRIUM or len(latest) < WINDOW_EPOCHS or steps < MIN_WINDOW_STEPS:
@@ -147,20 +147,18 @@ def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]
         early, late = float(np.mean(own[: WINDOW_EPOCHS // 2])), float(np.mean(own[WINDOW_EPOCHS // 2 :]))
         if sure and min(own) > LOSING_LOSS[gan_mode] and late > 0.95 * early:
             said = " and ".join(f"{term} {values[-1]:.2g}" for term, values in zip(terms, theirs, strict=True))
-            evidence = (
-                f"{said} (in an even game {EQUILIBRIUM[gan_mode]:.2g}) and {name} {own[-1]:.2g}, not falling, in "
-            )
+            evidence = f"{said} (at equilibrium {EQUILIBRIUM[gan_mode]:.2g}) and {name} {own[-1]:.2g}, not falling, in "
             evidence += f"epochs {latest[0]['epoch']} to {latest[-1]['epoch']}"
             smooth = "" if gan_mode == "hinge" else ", or --label_smoothing 0.1"
             yield Note("discriminator winning", evidence, f"weaken it: a smaller --ndf or --n_layers_D{smooth}")
             return
 
 
-# --- pictures
+# --- images
 
 
 def measure_samples(epoch: int, step: int, samples: Mapping[str, Mapping[str, np.ndarray]]) -> Figures:
-    """Return what the rules need to know of an epoch's fixed samples, a few numbers for each translation."""
+    """Return the measures of an epoch's fixed samples: a few numbers for each translation."""
     first = list(samples.values())[:MAX_SAMPLES]
     shown = [{label: _small_lightness(array) for label, array in each.items()} for each in first]
     figures: Figures = {"epoch": epoch, "step": step}
@@ -176,7 +174,7 @@ def measure_samples(epoch: int, step: int, samples: Mapping[str, Mapping[str, np
 def _measure_translation(
     shown: list[dict[str, np.ndarray]], label: str, source: str, match: re.Match
 ) -> dict[str, float]:
-    """Return the measures of one label, each over all files; those that cannot be taken are left out."""
+    """Return the measures of one label over all files; omit those that cannot be computed."""
     fakes, reals = [each[label] for each in shown], [each[source] for each in shown]
     figures = {
         "contrast": max(f.std() for f in fakes),
@@ -184,6 +182,7 @@ def _measure_translation(
         "source contrast": max(r.std() for r in reals),
         "source spread": _spread(reals),
     }
+    # Correlate the translation with its input and its target, and the reconstruction with the input.
     side, suffix = match[1] or "", match[2] or ""
     there, back = f"real_{side}{suffix}", f"rec_{'B' if side == 'A' else 'A'}"
     follows = _correlations(zip(fakes, reals, strict=True))
@@ -192,6 +191,7 @@ def _measure_translation(
     for name, values in (("follows", follows), ("returns", returns), ("meets", meets)):
         if len(values) > 1:
             figures |= {name: float(np.median(values)), f"{name} at most": max(values)}
+    # Compare the distribution of lightness with the target's, unchanged and inverted.
     if all(there in each for each in shown):
         targets = [each[there] for each in shown]
         figures |= {"target contrast": max(t.std() for t in targets), "target spread": _spread(targets)}
@@ -202,7 +202,7 @@ def _measure_translation(
 
 
 def _measure_sheet(sheet: np.ndarray) -> dict[str, float]:
-    """Return the measures of a grid of square pictures, a row of COLUMNS for each class; {} if it is none."""
+    """Return the measures of a grid of square images, one row of SHEET_COLUMNS per class; {} for another layout."""
     side = sheet.shape[1] // SHEET_COLUMNS
     if side * SHEET_COLUMNS != sheet.shape[1] or side <= GRID_PADDING or sheet.shape[0] % side:
         return {}
@@ -214,24 +214,24 @@ def _measure_sheet(sheet: np.ndarray) -> dict[str, float]:
         for row in np.split(sheet, sheet.shape[0] // side)
     ]
     spread, contrast = max(_spread(row) for row in rows), max(cell.std() for row in rows for cell in row)
-    drawn = {"source contrast": 255.0, "source spread": 255.0}  # noise is varied
+    drawn = {"source contrast": 255.0, "source spread": 255.0}  # noise always varies
     return {"contrast": round(float(contrast), 3), "spread": round(float(spread), 3), **drawn}
 
 
 def _small_lightness(array: np.ndarray) -> np.ndarray:
-    """Return a picture as lightness (H, W), with about SIDE_PIXELS of its pixels a side."""
+    """Return the lightness (H, W) of an image, subsampled to about SIDE_PIXELS per side."""
     every = max(1, min(array.shape[:2]) // SIDE_PIXELS)
     return array[::every, ::every].astype(np.float32).mean(axis=2)
 
 
 def _spread(pictures: list[np.ndarray]) -> float:
-    """Return the mean difference of neighbours in a list, for the pair that differs most; 0 if none can be compared."""
+    """Return the largest mean absolute difference of neighbours in a list; NaN if none have the same shape."""
     pairs = [(a, b) for a, b in pairwise(pictures) if a.shape == b.shape]
     return max((float(np.abs(a - b).mean()) for a, b in pairs), default=math.nan)
 
 
 def _correlations(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """Return how lightness goes along, -1 to 1, for each pair of one shape that is not flat."""
+    """Return the correlation [-1, 1] of lightness for each pair of equal shape and sufficient contrast."""
     return [
         float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
         for a, b in pairs
@@ -240,12 +240,12 @@ def _correlations(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]
 
 
 def _lightness_quantiles(pictures: list[np.ndarray]) -> np.ndarray:
-    """Return lightness at the tenths of all pixels' order, darkest first."""
+    """Return the deciles of lightness over all pixels, darkest first (11 values)."""
     return np.quantile(np.concatenate([picture.ravel() for picture in pictures]), np.linspace(0, 1, 11))
 
 
 def _common_labels(figures: Sequence[Figures]) -> Iterator[tuple[str, list[dict[str, float]]]]:
-    """Yield each label that all epochs have, with its measures in each."""
+    """Yield each label that all epochs have, with its measures in each epoch."""
     for label in figures[-1]:
         every = [each.get(label) for each in figures]
         if all(isinstance(measures, dict) for measures in every):
@@ -253,12 +253,12 @@ def _common_labels(figures: Sequence[Figures]) -> Iterator[tuple[str, list[dict[
 
 
 def _constant_outputs(figures: Sequence[Figures]) -> Iterator[Note]:
-    """Pictures without contrast, or alike whatever went in, epoch after epoch; what went in was varied."""
+    """Check for outputs without contrast, or the same for every input, in all epochs although the inputs vary."""
     since = f"in epochs {figures[0]['epoch']} to {figures[-1]['epoch']}"
     advice = "start again with another --seed or a lower --lr, and look at the losses before it began"
     for label, every in _common_labels(figures):
         if all(m["contrast"] < FLAT_LEVELS and _is_varied(m, "contrast") for m in every):
-            evidence = f"{label} is of one colour ({every[-1]['contrast']:.1f} levels of 255 of contrast) {since}"
+            evidence = f"{label} is a single colour ({every[-1]['contrast']:.1f} levels of 255 of contrast) {since}"
         elif all(m["spread"] < FLAT_LEVELS and _is_varied(m, "spread") for m in every):
             evidence = f"{label} hardly depends on the input ({every[-1]['spread']:.1f} levels of 255 apart) {since}"
         else:
@@ -268,29 +268,29 @@ def _constant_outputs(figures: Sequence[Figures]) -> Iterator[Note]:
 
 
 def _is_varied(m: Mapping[str, float], measure: str) -> bool:
-    """Whether what went in, and what should come out where that is known, differs clearly."""
+    """Whether the inputs, and the targets where they are known, clearly vary."""
     return min(m[f"source {measure}"], m.get(f"target {measure}", math.inf)) > VARIED_LEVELS
 
 
 def _inverted_colours(figures: Sequence[Figures], paired: bool) -> Iterator[Note]:
-    """Light for dark: against the truth, where there are pairs; else against the input, which still comes back."""
+    """Check for inverted lightness: against the target with paired data, else against an input that is restored."""
     since = f"in epochs {figures[0]['epoch']} to {figures[-1]['epoch']}"
     for label, every in _common_labels(figures):
         if paired and all(m.get("meets", 0) < -0.5 and m["meets at most"] < -0.2 for m in every):
             evidence = (
                 f"{label} is dark where its true counterpart is light (correlation {every[-1]['meets']:.2f}) {since}"
             )
-            yield Note("colours inverted", evidence, "look at the pairs, and at the signs of the losses")
+            yield Note("colours inverted", evidence, "check the pairs, and the signs of the losses")
             return
         if not paired and all(_is_negative(m) for m in every):
             evidence = f"{label} is dark where its input is light (correlation {every[-1]['follows']:.2f}) {since}, "
-            evidence += "while the way back restores it"
+            evidence += "while the reconstruction restores it"
             advice = "if that is not what B looks like, start again with another --seed or a larger --lambda_identity"
             yield Note("colours inverted", evidence, advice)
             return
 
 
 def _is_negative(m: Mapping[str, float]) -> bool:
-    """Whether a cycle's translation is the input's negative, and its own negative would pass for the target too."""
+    """Whether a cycle's translation is the negative of its input, whose inverse would fit the target about as well."""
     against = m.get("follows", 0) < -0.6 and m["follows at most"] < -0.3
     return against and m.get("returns", 0) > 0.8 and m.get("off if turned", math.inf) < m["off"] + 30

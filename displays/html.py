@@ -1,4 +1,4 @@
-"""The training page of a run, web/index.html: curves, fixed samples, the pictures of every epoch."""
+"""Write the training page of a run, web/index.html: curves, fixed samples, the images of every epoch."""
 
 import json
 import time
@@ -18,11 +18,11 @@ from pages.training import write_training
 from util.image_io import save_image
 from util.progress import Progress
 
-MIN_INTERVAL_S = 5.0  # seconds between two updates for losses alone
+MIN_INTERVAL_S = 5.0  # minimum seconds between two updates with new losses only
 
 
 class Html(Sink):
-    """Writes web/index.html and web/history.js; an open page follows without reloading."""
+    """Writes web/index.html and web/history.js; an open page updates itself without a reload."""
 
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.image_freq = o.print_freq, o.update_html_freq
@@ -37,7 +37,7 @@ class Html(Sink):
         self.last_write_time = 0.0
 
     def start(self, progress: Progress) -> None:
-        if progress.step:  # a continued run goes on with the rows and curves of its page
+        if progress.step:  # a resumed run keeps the rows and curves of its page
             self.history = History.read(self.web / "history.js", progress.epoch)
             for x, values in step_rows(self.log):
                 self.curves.add(x, values)
@@ -62,7 +62,7 @@ class Html(Sink):
         self._save_images(progress, pictures, wide=True)
 
     def _save_images(self, progress: Progress, pictures: Pictures, wide: bool) -> None:
-        safe = label_file_parts(pictures)  # a plug-in's label may be no name of a file
+        safe = label_file_parts(pictures)  # a plug-in's label may not be a valid file name
         pictures = {safe[label]: array for label, array in pictures.items()}
         for label, array in pictures.items():
             save_image(array, self.pictures / f"epoch{progress.epoch:03d}_{label}.png")
@@ -76,7 +76,7 @@ class Html(Sink):
             arrays = [pictures[shown] for pictures in samples.values()]
             before = self.history.changed_epochs.get(label)
             if before and all(map(_has_pixels, self._sample_files(before[-1], label, len(arrays)), arrays)):
-                continue  # an input: the page keeps showing the one it has
+                continue  # unchanged, like an input: the page shows the file of the earlier epoch
             for array, file in zip(arrays, self._sample_files(progress.epoch, label, len(arrays))):
                 save_image(array, file)
             self.history.add_sample(progress.epoch, label)
@@ -107,7 +107,7 @@ class Html(Sink):
 
 
 def _has_pixels(file: Path, array: np.ndarray) -> bool:
-    """Whether a file holds just these pixels."""
+    """Whether a file contains exactly these pixels."""
     try:
         with Image.open(file) as image:
             return np.array_equal(np.asarray(image).squeeze(), array.squeeze())
@@ -116,23 +116,23 @@ def _has_pixels(file: Path, array: np.ndarray) -> bool:
 
 
 class History:
-    """What a page has of a run: which pictures there are, in space that does not grow with the number of epochs.
+    """The list of images on a run's page; its size does not grow with the number of epochs.
 
-    rows: [first epoch, last epoch, labels, whether they are sheets, step], for each span of epochs with equal labels.
+    rows: [first epoch, last epoch, labels, whether they are sheets, step] for each span of epochs with equal labels.
     """
 
     def __init__(self) -> None:
         self.rows: list[list[Any]] = []
-        self.sizes: dict[str, list[int]] = {}  # of each label: width, height
-        self.files: list[str] = []  # of the fixed samples
-        self.sample_epochs: list[int] = []  # epochs at which they were drawn
-        self.changed_epochs: dict[str, list[int]] = {}  # of each label: the epochs at which it was another picture
+        self.sizes: dict[str, list[int]] = {}  # label: [width, height]
+        self.files: list[str] = []  # the files of the fixed samples
+        self.sample_epochs: list[int] = []  # the epochs at which they were drawn
+        self.changed_epochs: dict[str, list[int]] = {}  # label: the epochs at which its images changed
         self.notes: list[list[str]] = []
-        self.spent: dict[str, float] = {}  # seconds of the last epoch, by part
+        self.spent: dict[str, float] = {}  # seconds of the last epoch by section
         self.lr = 0.0
 
     def add_row(self, epoch: int, labels: list[str], wide: bool) -> None:
-        """Note that an epoch has these pictures; sheets and others have spans of their own."""
+        """Record the images of an epoch; sheets and other images have separate spans."""
         last = next((row for row in reversed(self.rows) if row[3] == wide), None)
         if last and last[2] == labels and last[1] == epoch:
             return
@@ -142,11 +142,11 @@ class History:
             self.rows.append([epoch, epoch, labels, wide, 1])
 
     def add_sample(self, epoch: int, label: str) -> None:
-        """Note that a label of the fixed samples was drawn anew."""
+        """Record that the images of a fixed-sample label changed in this epoch."""
         self.changed_epochs.setdefault(label, []).append(epoch)
 
     def to_json(self, progress: Progress, state: str) -> dict[str, Any]:
-        """Return what the page's script is told."""
+        """Return the data for the page's script."""
         epochs = progress.epoch - 1 + progress.seen / max(1, progress.epoch_size)
         fraction = min(1.0, epochs / max(1, progress.last_epoch))
         seconds = sum(self.spent.values())
@@ -163,7 +163,7 @@ class History:
 
     @classmethod
     def read(cls, path: Path, epoch: int) -> "History":
-        """Return what an earlier part of the run left, up to this epoch; nothing where it is missing or damaged."""
+        """Read an earlier part's history up to an epoch; return an empty one if it is missing or damaged."""
         history = cls()
         try:
             data = json.loads(path.read_text(encoding="utf-8").partition("(")[2].rpartition(")")[0])
@@ -177,6 +177,6 @@ class History:
             history.sample_epochs = [e for e in samples["epochs"] if e < epoch]
             changed = samples["labels"].items()
             history.changed_epochs = {str(label): [e for e in epochs if e < epoch] for label, epochs in changed}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # another version's, or spoilt
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # from another version, or damaged
             return cls()
         return history

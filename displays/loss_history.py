@@ -1,4 +1,4 @@
-"""Reading losses back: ours from losses.jsonl, anybody's from a loss_log.txt."""
+"""Read losses back: from a losses.jsonl, or from a loss_log.txt of this or another program."""
 
 import json
 import math
@@ -10,13 +10,13 @@ from typing import Any
 
 from util.errors import DataError
 
-Points = tuple[list[float], list[float]]  # x: epochs (of steps the first from 1 to 2); y: NaN where it was no number
+Points = tuple[list[float], list[float]]  # x: epochs (steps of the first: 1 to 2); y: NaN where it was not finite
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a losses.jsonl: of logged steps (with "losses") and of whole epochs (with "mean").
 
-    None where there is no file; a line that a kill cut short is left out.
+    Yield nothing if the file does not exist; skip a line that was cut short by a kill.
     """
     if path.is_file():
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -34,20 +34,20 @@ def _parse_rows(file: Any) -> Iterator[dict[str, Any]]:
 
 
 def step_rows(path: Path) -> Iterator[tuple[float, dict[str, Any]]]:
-    """Yield (epoch as a fraction, losses) of the logged steps in a losses.jsonl; rows of another shape are left out."""
+    """Yield (epoch as a fraction, losses) of the logged steps in a losses.jsonl; skip rows of another format."""
     for row in read_rows(path):
         if isinstance(row.get("losses"), dict) and isinstance(row.get("at"), int | float):
             yield row["at"], row["losses"]
 
 
 def epoch_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a losses.jsonl that are about whole epochs: {"epoch", "step", "lr", "mean", ...}."""
+    """Yield the rows of a losses.jsonl for whole epochs: {"epoch", "step", "lr", "mean", ...}."""
     yield from (row for row in read_rows(path) if isinstance(row.get("mean"), dict))
 
 
 @dataclass
 class Losses:
-    """A run's losses by name, as they were logged and as means of whole epochs, and what is odd about the file."""
+    """A run's losses by name: logged steps, means of whole epochs, and notes about irregularities in the file."""
 
     steps: dict[str, Points] = field(default_factory=dict)
     means: dict[str, Points] = field(default_factory=dict)
@@ -63,9 +63,9 @@ class Losses:
 
 
 def read_losses(path: Path) -> Losses:
-    """Return the losses in a losses.jsonl, or in a loss_log.txt of this or another program (v24's format or v25's).
+    """Read the losses of a losses.jsonl, or of a loss_log.txt of this or another program (v24's or v25's format).
 
-    Lines that are cut or foreign are left out. Raises DataError for a file without losses.
+    Skip lines that are incomplete or of another format. Raise DataError if the file has no losses.
     """
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -87,26 +87,26 @@ def _parse_json(file: Any) -> Losses:
                 curves.add("steps", float(event["at"]), event["losses"])
             elif "mean" in event:
                 curves.add("means", float(event["epoch"]), event["mean"])
-        except (KeyError, TypeError, ValueError, AttributeError):  # another program's table
+        except (KeyError, TypeError, ValueError, AttributeError):  # a row of another program
             continue
     return curves
 
 
-MAX_LINE_CHARS = 20_000  # characters of a line that can be one of losses
+MAX_LINE_CHARS = 20_000  # longer lines are not parsed
 _HEAD = re.compile(r"(?:\[Rank (\d+)\] )?\(epoch: (\d+),(?: total_iters: \d+,)? iters: (\d+),[^()]*\)")
 _VALUE = re.compile(r"([^\s:,]+): ([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf))(?=[\s,])", re.IGNORECASE)
 Line = tuple[int, int, dict[str, float]]  # epoch, iters, losses
 
 
 def _parse_text(file: Any) -> Losses:
-    """Put the sessions of a log together: what was done again replaces what is after it, and no epoch counts twice."""
+    """Merge the sessions of a log: repeated steps replace the old rows from there on; restarted epochs count on."""
     curves, before = Losses(), 0
     lines: list[Line] = []
     ranks: set[str | None] = set()
     for number, line in enumerate(file, 1):
         heads = list(_HEAD.finditer(line)) if len(line) < MAX_LINE_CHARS else []
         values = {name: float(value) for name, value in _VALUE.findall(line[heads[-1].end() :])} if heads else {}
-        if not values:  # a header, or cut by a kill: what is whole of a line counts
+        if not values:  # a header, or cut before its first complete value
             continue
         rank, epoch, iters = heads[-1].groups()
         ranks.add(rank)
@@ -118,7 +118,7 @@ def _parse_text(file: Any) -> Losses:
             if int(epoch) == 1 and last - before > 1:
                 before = last
                 place = (before + 1, int(iters))
-                curves.notes.append(f"its epochs begin at 1 again in line {number}: counted on from {last}")
+                curves.notes.append(f"its epochs restart at 1 in line {number}: numbering continues from {last}")
             else:
                 while lines and lines[-1][:2] >= place:
                     lines.pop()

@@ -1,4 +1,4 @@
-"""The lasting record of a run's losses: loss_log.txt in v24's format and losses.jsonl, written and read back."""
+"""Write a run's losses to loss_log.txt (v24's format) and losses.jsonl, and remove rows that a resume repeats."""
 
 import json
 import math
@@ -13,11 +13,11 @@ from util.atomic_write import replace_text
 from util.errors import EnvironmentFault, printable
 from util.progress import Progress
 
-ENCODING_ERRORS = "surrogateescape"  # bytes that are no UTF-8, of another program or a damaged disk, stay as they are
+ENCODING_ERRORS = "surrogateescape"  # keeps bytes that are not UTF-8 unchanged
 
 
 class LossLog(Sink):
-    """loss_log.txt in v24's format and losses.jsonl; always on: resuming and curves rely on them."""
+    """Writes loss_log.txt in v24's format and losses.jsonl; always on, because resuming and curves need them."""
 
     vital = True
 
@@ -37,12 +37,12 @@ class LossLog(Sink):
         assert file is not None
         try:
             file.write(line + "\n")
-        except OSError as problem:  # Python leaves the name out
+        except OSError as problem:  # Python's message lacks the file name
             remedy = "free space on that disk or choose another --checkpoints_dir"
             raise EnvironmentFault("file", file.name, problem.strerror or "cannot be written", remedy) from problem
 
     def _drop_rows_after(self, progress: Progress) -> None:
-        """Drop rows of steps that a resumed run will do again."""
+        """Remove the rows of steps that a resumed run will repeat."""
         if not self.json_path.is_file():
             return
         rows = self.json_path.read_text(encoding="utf-8", errors=ENCODING_ERRORS).splitlines()
@@ -75,14 +75,14 @@ class LossLog(Sink):
 
 
 def v24_line(progress: Progress, values: dict[str, float]) -> str:
-    """Return a line of losses as v24 of the reference writes it."""
+    """Return a line of losses in the format of the reference's v24."""
     times = f"time: {progress.seconds:.3f}, data: {progress.data_seconds:.3f}"
     head = f"(epoch: {progress.epoch}, iters: {progress.seen}, {times}) "
     return head + "".join(f"{printable(name)}: {value:.3f} " for name, value in values.items())
 
 
 def _is_before(row: str, progress: Progress) -> bool:
-    """Whether a row of losses.jsonl lies before a position; a row cut short by a kill does not."""
+    """Whether a row of losses.jsonl is from before a position; False for a row cut short by a kill."""
     try:
         event = json.loads(row)
         return (event["epoch"], event.get("iters", math.inf)) <= (progress.epoch, progress.seen)

@@ -1,4 +1,4 @@
-"""One HTTP request to a server that may hang, drip, flood or babble: it ends in time, and little is read."""
+"""Send one HTTP request with limits on total time and response size, for servers that may misbehave."""
 
 import time
 from functools import partial
@@ -7,19 +7,19 @@ from urllib.parse import urlsplit
 
 from util.http_deadline import DeadlineResponse
 
-MAX_RESPONSE_BYTES = 4096  # bytes read of an answer
+MAX_RESPONSE_BYTES = 4096  # maximum bytes read from a response
 
 
 def post(address: str, path: str, data: bytes, seconds: float) -> str:
-    """Send JSON and return the beginning of the answer; proxies are not asked, redirections not followed.
+    """Post JSON and return the beginning of the response; ignore proxies and do not follow redirects.
 
-    The answer has to be whole `seconds` after it was sent, however it trickles in. Raises OSError (refused, timed out),
-    HTTPException (not HTTP, or a status other than 200) or ValueError (no address).
+    The whole response must arrive within `seconds`, even if it arrives slowly. Raise OSError (refused, timed out),
+    HTTPException (not HTTP, or a status other than 200) or ValueError (not an address).
     """
     parts = urlsplit(address)
     kind = {"http": HTTPConnection, "https": HTTPSConnection}.get(parts.scheme)
     if kind is None or not parts.hostname:
-        raise ValueError(f"{address} is no address of a server")
+        raise ValueError(f"{address} is not a server address")
     connection = kind(parts.hostname, parts.port, timeout=seconds)
     connection.response_class = partial(DeadlineResponse, time.monotonic() + seconds)
     try:

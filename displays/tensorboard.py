@@ -1,4 +1,4 @@
-"""TensorBoard event files of a run, in its folder `tensorboard`; look with: tensorboard --logdir RUN/tensorboard."""
+"""Write TensorBoard event files to the run's folder `tensorboard`; view with: tensorboard --logdir RUN/tensorboard."""
 
 import shlex
 import threading
@@ -12,9 +12,9 @@ from util.progress import Progress
 
 
 class TensorBoard(Sink):
-    """Losses, means, learning rate and pictures over the images seen; a resumed run goes on where it stands.
+    """Writes losses, means, learning rate and images over the number of images seen; a resumed run continues them.
 
-    Raises EnvironmentFault where the package tensorboard is not installed.
+    Raise EnvironmentFault if the package tensorboard is not installed.
     """
 
     def __init__(self, o: Any, folder: Path):
@@ -30,9 +30,9 @@ class TensorBoard(Sink):
 
     def start(self, progress: Progress) -> None:
         if not progress.step:
-            for old in self.folder.glob("events.out.tfevents.*"):  # of a run that this one takes the place of
+            for old in self.folder.glob("events.out.tfevents.*"):  # from a run that this one replaces
                 old.unlink()
-        # what an earlier process showed of steps that are done again is not shown any more
+        # purge_step hides the events of steps that the resumed run repeats
         self.writer = self.make_writer(str(self.folder), purge_step=progress.samples + 1 if progress.step else None)
 
         print(printable(f"TensorBoard: tensorboard --logdir {shlex.quote(str(self.folder))}"), flush=True)
@@ -47,7 +47,7 @@ class TensorBoard(Sink):
     def _scalars(self, progress: Progress, values: dict[str, float]) -> None:
         for name, value in values.items():
             self.writer.add_scalar(name, value, progress.samples)
-        self.writer.flush()  # a kill must not take what the log has
+        self.writer.flush()  # events must survive a kill, as the loss log does
 
     def images(self, progress: Progress, pictures: Pictures) -> None:
         for label, array in pictures.items():
@@ -58,14 +58,14 @@ class TensorBoard(Sink):
             self.writer.add_image(f"sheets/{name}", array, progress.samples, dataformats="HWC")
 
     def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
-        """One picture for each label: the same files in the same places every time."""
+        """Write one grid for each label, with the files in the same order every time."""
         labels = list(next(iter(samples.values()), {}))
         for label in labels:
             whole = make_grid([shown[label] for shown in samples.values() if label in shown], 4)
             self.writer.add_image(f"samples/{label}", whole, progress.samples, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left; a disk that does not answer is given up after two seconds."""
+        """Write the remaining events; give up after 1.9 seconds if the disk does not respond."""
         if self.writer is not None:
             closing = threading.Thread(target=self.writer.close, daemon=True)
             closing.start()

@@ -1,9 +1,9 @@
-"""Live plots on a visdom server, sent by a thread that may wait, fail or hang without the run noticing.
+"""Send live plots to a visdom server from a background thread that cannot delay or fail the run.
 
-It speaks HTTP to the server itself (POST /events, alike in visdom 0.2.4 and 0.3.0): visdom's own client has no
-time-out and prints a traceback per call without a server. Every message holds a whole window, so the newest replaces
-older ones that still wait, and a server that comes back shows everything at the next message. No socket is opened on
-which a server could give orders, and of its answers only the window's name is looked at.
+It talks HTTP to the server directly (POST /events, the same in visdom 0.2.4 and 0.3.0), because visdom's own client
+has no timeout and prints a traceback per call if there is no server. Every message holds a whole window, so the newest
+one replaces older ones that still wait, and a restarted server shows everything after the next message. No socket is
+opened through which the server could send commands, and only the window's name is read from its responses.
 """
 
 import base64
@@ -27,14 +27,14 @@ from util.errors import printable
 from util.image_io import make_grid
 from util.progress import Progress
 
-MAX_ENVIRONMENT_CHARS = 100  # characters of an environment's name, which visdom makes a file's
-FORMULA_LOOKALIKES = {ord("$"): "\uff04", ord("\\"): "\uff3c"}  # of what begins a formula
+MAX_ENVIRONMENT_CHARS = 100  # maximum length of an environment's name, because visdom uses it as a file name
+FORMULA_LOOKALIKES = {ord("$"): "\uff04", ord("\\"): "\uff3c"}  # replacements for characters that start a formula
 
 
 class VisdomDisplay(Sink):
-    """Windows as the reference's: losses in display_id, pictures in display_id + 1, their labels in display_id + 2.
+    """Shows the reference's windows: losses in display_id, images in display_id + 1, their labels in display_id + 2.
 
-    With --display_ncols 0 every picture has a window of its own, from display_id + 1 on.
+    With --display_ncols 0 every image has a separate window, from display_id + 1 on.
     """
 
     def __init__(self, o: Any, folder: Path):
@@ -49,11 +49,11 @@ class VisdomDisplay(Sink):
         self.sender = Sender(address, environment_name(o.display_env), o.display_port, server)
 
     def start(self, progress: Progress) -> None:
-        """Take over the curves of the run so far from its log."""
+        """Read the earlier curves of the run from its log, and start sending."""
         if self.is_remote:
             host = printable(urlsplit(self.sender.address).hostname)
-            what = f"pictures and losses of this run leave this machine for the visdom server on {host}"
-            how = "--display_allow_remote says that this is meant, --display_id 0 turns it off"
+            what = f"images and losses of this run leave this machine for the visdom server on {host}"
+            how = "--display_allow_remote turns this warning off, --display_id 0 turns visdom off"
             print(f"warning: {what}; {how}", flush=True)
         for x, values in step_rows(self.history):
             self.curves.add(x, values)
@@ -65,7 +65,7 @@ class VisdomDisplay(Sink):
         self.sender.send(str(self.id), lambda: plot_window(f"{self.name} loss over time", x, lines))
 
     def images(self, progress: Progress, pictures: Pictures) -> None:
-        if not pictures:  # of other channels than can be shown
+        if not pictures:  # images with a number of channels that cannot be shown
             return
         if self.ncols <= 0:
             for number, (label, array) in enumerate(pictures.items(), 1):
@@ -88,12 +88,12 @@ class VisdomDisplay(Sink):
 
 
 def environment_name(name: str) -> str:
-    """Return a name for an environment that is one word of a file's name and of an address, whatever the user gave."""
+    """Return an environment name that is safe in a file name and a URL."""
     return re.sub(r"[^A-Za-z0-9._-]|^[.]+", "_", name)[:MAX_ENVIRONMENT_CHARS] or "main"
 
 
 def plot_window(title: str, x: list[float], lines: dict[str, list[float | None]]) -> dict[str, Any]:
-    """Return the window of loss curves over epochs; titles and names are text, in which plotly would see tags."""
+    """Return the window of loss curves over epochs; names are escaped, because plotly would interpret tags in them."""
     axes = {"xaxis": {"title": "epoch"}, "yaxis": {"title": "loss"}, "margin": {"l": 60, "r": 60, "t": 60, "b": 60}}
     line = {"type": "scatter", "mode": "lines"}
     data = [{**line, "name": escape_text(name), "x": x, "y": y} for name, y in lines.items()]
@@ -101,12 +101,12 @@ def plot_window(title: str, x: list[float], lines: dict[str, list[float | None]]
 
 
 def escape_text(text: str) -> str:
-    """Return a text as HTML whose tags, entities and formulas (MathJax follows links in them) are shown, not obeyed."""
+    """Escape a text for HTML: tags, entities and formulas (MathJax follows links in them) are shown literally."""
     return html.escape(text, quote=False).translate(FORMULA_LOOKALIKES)
 
 
 def image_window(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
-    """Return the window of a picture (H, W, 1 or 3) uint8, shown `width` pixels wide."""
+    """Return the window of an image, (H, W, 1) or (H, W, 3) uint8, shown `width` pixels wide."""
     file = io.BytesIO()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(file, "PNG")
     source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
@@ -116,7 +116,7 @@ def image_window(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
 
 
 def table_window(title: str, labels: list[str], ncols: int) -> dict[str, Any]:
-    """Return the window that names the pictures of the grid, place by place."""
+    """Return the window with a table of the labels of the image grid."""
     rows = [labels[i : i + ncols] for i in range(0, len(labels), ncols)]
     cells = "".join("<tr>" + "".join(f"<td>{escape_text(label)}</td>" for label in row) + "</tr>" for row in rows)
     content = f'<table style="border-collapse: separate; border-spacing: 12px 6px">{cells}</table>'

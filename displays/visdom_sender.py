@@ -1,4 +1,4 @@
-"""A thread that sends windows to a visdom server, which may wait, fail or hang without the run noticing."""
+"""Send windows to a visdom server from a background thread that cannot delay or fail the run."""
 
 import json
 import threading
@@ -11,27 +11,27 @@ from displays.request import post
 from displays.visdom_server import LocalServer, ServerError
 from util.errors import printable
 
-POST_TIMEOUT_S = 3.0  # seconds for one message and its answer, and
-MIN_UPLOAD_BYTES_PER_S = 250_000  # bytes a second on top: a sheet of large pictures takes its time on a slow line
-RETRY_DELAY_S = 10.0  # seconds of rest after a failure
-CLOSE_TIMEOUT_S = 1.5  # seconds for what waits when the run ends
-REST_FACTOR, MAX_REST_S = 50, 3.0  # times what a message took of the processor, it rests: 2 % of it; at most seconds
-MAX_MESSAGES = 6  # lines about a server that comes and goes
+POST_TIMEOUT_S = 3.0  # seconds for one message and its response, plus
+MIN_UPLOAD_BYTES_PER_S = 250_000  # its size at this rate, because large images take long on a slow line
+RETRY_DELAY_S = 10.0  # seconds to wait after a failure
+CLOSE_TIMEOUT_S = 1.5  # seconds to send the waiting messages when the run ends
+REST_FACTOR, MAX_REST_S = 50, 3.0  # pause: 50 x a message's CPU time (2 % load), at most 3 s
+MAX_MESSAGES = 6  # maximum number of lines about the connection
 
 MakeContent = Callable[[], dict[str, Any]]
 
 
 class Sender:
-    """Posts the newest content of each window; holds at most one message per window, whatever the server does."""
+    """Posts the newest content of each window; at most one message per window waits, so memory is bounded."""
 
     def __init__(self, address: str, env: str, port: int, server: LocalServer | None = None):
         self.address, self.env, self.port, self.server = address, env, port, server
         self.waiting: dict[str, MakeContent] = {}
-        self.newest: dict[str, MakeContent] = {}  # of each window, for a server that lost them
+        self.newest: dict[str, MakeContent] = {}  # per window, for a server that lost its windows
         self.changed = threading.Condition()
         self.ending = False
         self.connected: bool | None = None  # None: not tried yet
-        self.refused = False  # the last failure was one that costs no time
+        self.refused = False  # the last failure was an immediate one (connection refused)
         self.message_count = self.version = 0
         self.thread = threading.Thread(target=self._run, name="visdom", daemon=True)
 
@@ -39,20 +39,20 @@ class Sender:
         self.thread.start()
 
     def send(self, window: str, make: MakeContent) -> None:
-        """Queue a window's content, to be made in the thread; returns at once."""
+        """Queue a window's content, which the thread creates; return at once."""
         with self.changed:
             self.waiting[window] = self.newest[window] = make
             self.changed.notify()
 
     def close(self) -> None:
-        """Send what waits if the server answers; give up after 2 seconds."""
+        """Send the waiting messages if the server responds; give up after CLOSE_TIMEOUT_S seconds."""
         with self.changed:
             self.ending = True
             self.changed.notify()
         if self.thread.is_alive():
             self.thread.join(CLOSE_TIMEOUT_S)
         if self.server is not None and not self.connected and self.server.terminate():
-            self._say("live plots off: the run ended before the visdom server that it started had shown anything")
+            self._say("live plots off: the run ended before the visdom server that it started showed anything")
 
     def _run(self) -> None:
         if self.server is not None:
@@ -63,16 +63,18 @@ class Sender:
                 self.connected = False
                 self._say(f"live plots off: {why}")
         while True:
+            # Wait for a window to send.
             with self.changed:
                 self.changed.wait_for(lambda: self.waiting or self.ending)
                 if not self.waiting:
                     return
                 window = next(iter(self.waiting))
                 make, last = self.waiting.pop(window), self.ending
+            # Create its content and post it.
             began = time.thread_time()
             try:
                 data = self._body(window, make())
-            except Exception as problem:  # one window's fault must not end the others
+            except Exception as problem:  # an error in one window must not affect the others
                 self._say(f"live plots: window {window} cannot be made ({type(problem).__name__}: {problem})")
                 with self.changed:
                     self.newest.pop(window, None)
@@ -82,18 +84,18 @@ class Sender:
                 self._report_connection(worked, window)
             if not worked and (last or self._rest_after_failure(window, make)):
                 return
-            with self.changed:  # training has one Python interpreter with this thread, and maybe few cores
+            with self.changed:  # pause, because training shares the interpreter and perhaps few cores
                 pause = min(MAX_REST_S, REST_FACTOR * (time.thread_time() - began))
                 self.changed.wait_for(lambda: self.ending, pause)
 
     def _rest_after_failure(self, window: str, make: MakeContent) -> bool:
-        """Let the server rest after a failure; return whether the run ended and asking again may take long."""
+        """Wait after a failure; return whether the run ended and another try may take long."""
         with self.changed:
             self.waiting.setdefault(window, make)
             return self.changed.wait_for(lambda: self.ending, RETRY_DELAY_S) and not self.refused
 
     def _body(self, window: str, content: dict[str, Any]) -> bytes:
-        self.version = max(self.version + 1, time.time_ns() // 1_000_000)  # 0.3.0 redraws only for one it has not seen
+        self.version = max(self.version + 1, time.time_ns() // 1_000_000)  # visdom 0.3.0 redraws only for a new version
         body = {"eid": self.env, "win": window, "version": self.version, **content}
         return json.dumps(body, allow_nan=False).encode()
 
@@ -101,14 +103,14 @@ class Sender:
         self.refused = False
         try:
             return post(self.address, "/events", data, POST_TIMEOUT_S + len(data) / MIN_UPLOAD_BYTES_PER_S) == window
-        except (OSError, HTTPException, ValueError) as problem:  # refused, timed out, not HTTP, an address that is none
+        except (OSError, HTTPException, ValueError) as problem:  # refused, timed out, not HTTP, or not an address
             self.refused = isinstance(problem, ConnectionError)
             return False
 
     def _report_connection(self, worked: bool, window: str) -> None:
         if worked:
             self._say(f"live plots: {self.address}/env/{self.env}{self.server.note if self.server else ''}")
-            with self.changed:  # it may have been started anew, knowing nothing but this window
+            with self.changed:  # a restarted server has only this window: send the others again
                 if self.connected is False:
                     others = {name: make for name, make in self.newest.items() if name != window}
                     self.waiting = others | self.waiting
@@ -121,8 +123,8 @@ class Sender:
         self.connected = worked
 
     def _say(self, line: str) -> None:
-        """Print a line, unless the server comes and goes too often to be told."""
+        """Print a line; stop after MAX_MESSAGES lines, in case the connection keeps changing."""
         self.message_count += 1
         if self.message_count <= MAX_MESSAGES:
-            end = "; no more is said of this" if self.message_count == MAX_MESSAGES else ""
+            end = "; further messages are suppressed" if self.message_count == MAX_MESSAGES else ""
             print(printable(line) + end, flush=True)

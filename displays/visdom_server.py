@@ -1,4 +1,4 @@
-"""Visdom servers: which addresses are this machine's, whether one answers, and starting one for --start_visdom."""
+"""Visdom servers: detect local addresses and running servers, and start a server for --start_visdom."""
 
 import ipaddress
 import os
@@ -16,19 +16,19 @@ from urllib.parse import urlsplit
 from displays.request import post
 from util.errors import printable
 
-START_TIMEOUT_S = 60.0  # seconds for a server to start; reading its packages from a slow disk takes most of them
-RUN_CODE = "from visdom.server.run_server import main; main()"  # the command `visdom` downloads scripts first, or dies
+START_TIMEOUT_S = 60.0  # seconds for a server to start; most are for imports from a slow disk
+RUN_CODE = "from visdom.server.run_server import main; main()"  # the `visdom` command first downloads scripts, or fails
 
 
 class ServerError(Exception):
-    """Why no server was started, in a few words with the remedy."""
+    """No server was started; the message gives the reason and the remedy."""
 
 
 def is_local(address: str) -> bool:
-    """Whether what is sent to an address stays on this machine; names are not looked up, for that may take long."""
+    """Whether an address is on this machine; host names are not resolved, because that may take long."""
     try:
         host = urlsplit(address).hostname or ""
-    except ValueError:  # no address: nothing is sent
+    except ValueError:  # not an address: nothing will be sent
         return True
     if host in ("", "localhost", socket.gethostname().lower()) or host.endswith(".localhost"):
         return True
@@ -40,7 +40,7 @@ def is_local(address: str) -> bool:
 
 
 def is_visdom_running(address: str, seconds: float = 1.0) -> bool:
-    """Whether a visdom server answers at an address."""
+    """Whether a visdom server responds at an address within `seconds`."""
     try:
         return post(address, "/win_exists", b'{"win": "", "eid": "main"}', seconds) in ("true", "false")
     except (OSError, HTTPException, ValueError):
@@ -48,27 +48,30 @@ def is_visdom_running(address: str, seconds: float = 1.0) -> bool:
 
 
 class LocalServer:
-    """A visdom server on this machine, found or started; one that was started stays when the run is over.
+    """A visdom server on this machine, found or started; a started server keeps running after the run.
 
-    It has a session of its own, so that Ctrl-C and a closed terminal do not reach it, writes into a log file, and
-    holds no pipe and no lock of the run.
+    It runs in a separate session, so that Ctrl-C and a closed terminal do not reach it. It writes to a log file, and
+    inherits no pipe or lock of the run.
     """
 
     def __init__(self, address: str, port: int, log: Path):
         self.address, self.port, self.log = address, port, log
         self.process: subprocess.Popen[bytes] | None = None
-        self.note = ""  # what is worth saying beside its address
+        self.note = ""  # printed after its address
 
     def start(self, is_cancelled: Callable[[], bool]) -> bool:
-        """Return whether a server answers, once it does or has had its time; raise ServerError if none will."""
+        """Find or start a server and wait until it responds; return False on timeout or cancellation.
+
+        Raise ServerError if no server can run at this address.
+        """
         parts = urlsplit(self.address)
         if parts.scheme != "http" or parts.hostname not in ("localhost", "127.0.0.1"):
             raise ServerError(f"--start_visdom starts a server on this machine, but --display_server is {self.address}")
         if is_visdom_running(self.address):
-            self.note = " (the server was running already)"
+            self.note = " (the server was already running)"
             return True
         if _is_port_in_use(self.port):
-            raise ServerError(f"port {self.port} is taken by something else than visdom; choose another --display_port")
+            raise ServerError(f"port {self.port} is in use by another program; choose another --display_port")
         spec = find_spec("visdom")
         if spec is None or spec.origin is None:
             raise ServerError("visdom is not installed; install it with: python scripts/install_visdom.py")
@@ -81,7 +84,7 @@ class LocalServer:
         return self._wait_until_ready(is_cancelled)
 
     def _launch(self) -> None:
-        # -P: not a module that happens to lie in this folder. Warnings only: it logs a line for every message
+        # -P ignores modules in the current folder. WARNING, because visdom logs a line for every message.
         flags = ["-port", str(self.port), "-bind_local", "-logging_level", "WARNING"]
         command = [sys.executable, "-P", "-c", RUN_CODE, *flags]
         try:
@@ -102,12 +105,12 @@ class LocalServer:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.1)
                 lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
-                last = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "without a word")
-                raise ServerError(f"the visdom server ended at once ({last[:200]}); see {self.log}")
+                last = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "no output")
+                raise ServerError(f"the visdom server exited at once ({last[:200]}); see {self.log}")
         return False
 
     def terminate(self) -> bool:
-        """End a server that was started but has shown nothing; return whether there was one."""
+        """Terminate the server if this run started it; return whether it was running."""
         if self.process is None or self.process.poll() is not None:
             return False
         self.process.terminate()
@@ -116,7 +119,7 @@ class LocalServer:
         return True
 
     def reap(self) -> None:
-        """Take note of the end of the process, if it ended, so that it does not stay a zombie until the run's."""
+        """Poll the process, so that an ended server does not remain a zombie until the end of the run."""
         if self.process is not None:
             self.process.poll()
 
@@ -126,6 +129,6 @@ def _is_port_in_use(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
     except ConnectionRefusedError:
         return False
-    except OSError:  # full, or not answering: something is there
+    except OSError:  # the port is in use: its queue is full or it does not respond
         return True
     return True

@@ -1,4 +1,4 @@
-"""Weights & Biases, in a process of its own that may wait, ask, hang or die without the run noticing."""
+"""Log a run to Weights & Biases from a separate process that cannot delay or fail the run."""
 
 import base64
 import importlib.util
@@ -22,16 +22,16 @@ from util.errors import EnvironmentFault, printable
 from util.progress import Progress
 
 CHILD_SCRIPT = Path(__file__).with_name("wandb_child.py")
-INIT_TIMEOUT_S = 10.0  # seconds for the server to answer before the run is logged to files
-CLOSE_TIMEOUT_S = 1.5  # seconds given to the process to finish when the run ends; it goes on alone after that
+INIT_TIMEOUT_S = 10.0  # seconds for the server to respond before the run is logged to files
+CLOSE_TIMEOUT_S = 1.5  # seconds to wait for the process when the run ends; it then continues alone
 
 Message = dict[str, Any]
 
 
 class Wandb(Sink):
-    """Losses as in losses.jsonl, pictures as `results/LABEL`, fixed samples; a continued run continues there.
+    """Logs the losses of losses.jsonl, images as `results/LABEL`, and fixed samples; a resumed run continues its log.
 
-    Raises EnvironmentFault where the package wandb is not installed.
+    Raise EnvironmentFault if the package wandb is not installed.
     """
 
     def __init__(self, o: Any, folder: Path):
@@ -41,33 +41,36 @@ class Wandb(Sink):
         self.folder = folder.resolve()
         self.run = {"project": o.wandb_project_name, "name": o.name, "dir": str(self.folder),
                     "config": {k: v for k, v in vars(o).items() if k in o.flags}}  # fmt: skip
-        self.waiting: dict[str, Message] = {}  # by what it shows; the newest counts
+        self.waiting: dict[str, Message] = {}  # the newest message of each kind
         self.changed = threading.Condition()
         self.ending = False
         self.process: subprocess.Popen | None = None
         self.threads: list[threading.Thread] = []
 
     def start(self, progress: Progress) -> None:
+        # Write the settings of the child process, with the run's id.
         (self.folder / "wandb").mkdir(exist_ok=True)
         settings = self.folder / "wandb" / "settings.json"
         if "WANDB_RUN_ID" not in os.environ:
             self.run["id"] = (progress.step and _saved_run_id(settings)) or secrets.token_hex(4)
         message = {"run": self.run, "losses": str(self.folder / "losses.jsonl"), "init": INIT_TIMEOUT_S}
         replace_text(settings, json.dumps(message, default=str) + "\n")
+        # Start the child process.
         with open(self.folder / "wandb" / "output.log", "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", str(CHILD_SCRIPT), str(settings)],  # -P: else displays/ would hide the package
+                [sys.executable, "-P", str(CHILD_SCRIPT), str(settings)],  # -P: else displays/ hides the package
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
-                bufsize=0,  # no buffer of ours that waits for a process which does not read
+                bufsize=0,  # a buffer would block on a process that does not read
                 env={**os.environ, "WANDB_SILENT": "true"},
             )  # fmt: skip
+        # Start a thread for each direction.
         work = (self._write_messages, self._read_messages)
         self.threads = [threading.Thread(target=target, daemon=True) for target in work]
         for thread in self.threads:
             thread.start()
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
-        self._send("losses", {})  # the log has them
+        self._send("losses", {})  # the process reads them from the log
 
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         self._send("losses", {})
@@ -94,7 +97,7 @@ class Wandb(Sink):
             self.changed.notify()
 
     def close(self) -> None:
-        """Let the process finish; after CLOSE_TIMEOUT_S seconds alone, with what the log on disk tells it."""
+        """Wait CLOSE_TIMEOUT_S seconds for the process; after that it finishes alone, from the log on disk."""
         with self.changed:
             self.ending = True
             self.changed.notify()
@@ -105,7 +108,7 @@ class Wandb(Sink):
                 return
 
     def _write_messages(self) -> None:
-        """Write what waits to the process, as long as it takes it; close its stdin at the end."""
+        """Write the waiting messages to the process until the run ends, then close its stdin."""
         assert self.process is not None and self.process.stdin is not None
         try:
             while True:
@@ -118,11 +121,11 @@ class Wandb(Sink):
                 while line:
                     line = line[self.process.stdin.write(line) :]
             self.process.stdin.close()
-        except (OSError, ValueError):  # it is gone, and has said why
+        except (OSError, ValueError):  # the process ended, and has reported why
             return
 
     def _read_messages(self) -> None:
-        """Say what the process says, once each."""
+        """Print the messages of the process."""
         assert self.process is not None and self.process.stdout is not None
         for line in self.process.stdout:
             reply = json.loads(line)
@@ -136,28 +139,28 @@ class Wandb(Sink):
 
 
 def _print_line(text: str) -> None:
-    tqdm.write(printable(text))  # above a bar, if there is one
+    tqdm.write(printable(text))  # above a progress bar
 
 
 def _is_wandb_installed() -> bool:
-    """Whether the package is there; a folder wandb/ of an earlier run is none."""
+    """Whether the package is installed; a folder wandb/ of an earlier run does not count."""
     try:
         spec = importlib.util.find_spec("wandb")
-    except ValueError:  # withheld
+    except ValueError:  # sys.modules holds an entry without a spec
         return False
     return spec is not None and spec.origin is not None
 
 
 def _saved_run_id(settings: Path) -> str | None:
-    """Return the id under which the run is known already."""
+    """Return the id of the run from its earlier settings, or None."""
     try:
         return str(json.loads(settings.read_text(encoding="utf-8"))["run"]["id"])
-    except (OSError, ValueError, KeyError, TypeError):  # this run was not logged before
+    except (OSError, ValueError, KeyError, TypeError):  # this run has not been logged before
         return None
 
 
 def _as_json(message: Message) -> Message:
-    """Return a message with its pictures as [caption, PNG in base 64]."""
+    """Return a message with its images as [caption, PNG in base64]."""
     pictures = {
         key: [[caption, _png(array)] for caption, array in each.items()]
         for key, each in message.get("pictures", {}).items()

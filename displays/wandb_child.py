@@ -1,8 +1,8 @@
-"""A process of its own that logs a run to Weights & Biases: python wandb_child.py SETTINGS.json, fed on stdin.
+"""The child process that logs a run to Weights & Biases: python wandb_child.py SETTINGS.json, with messages on stdin.
 
-Losses it reads from the run's losses.jsonl, whenever a line comes in; pictures come with the line, as JSON. It imports
-nothing of ours. Where the server cannot be used, it becomes a fresh process that logs to files: wandb, once it has
-tried to go online, cannot be trusted to change its mind. It never asks anything: it has no terminal.
+Each line on stdin makes it read new losses from the run's losses.jsonl; images are part of the line, as JSON. It
+imports nothing from this project. If the server cannot be used, it restarts itself to log to files, because wandb
+does not switch reliably after it has tried to go online. It never prompts, because it has no terminal.
 """
 
 import base64
@@ -14,22 +14,22 @@ import threading
 from typing import Any
 
 INITIAL_ENVIRONMENT = dict(os.environ)
-STDIN, STDOUT = os.dup(0), os.dup(1)  # to the process that started this one; what wandb asks and says goes elsewhere
-FINISH_TIMEOUT_S = 60.0  # seconds for what is left to be sent once the training has ended
+STDIN, STDOUT = os.dup(0), os.dup(1)  # connected to the parent process; wandb's own input and output go elsewhere
+FINISH_TIMEOUT_S = 60.0  # seconds to send the remaining data after training ends
 
 
 def send_message(**words: Any) -> None:
-    """Write a line of JSON to the process that started this one, if it still listens."""
+    """Write a line of JSON to the parent process, if it still listens."""
     try:
         os.write(STDOUT, json.dumps(words).encode() + b"\n")
-    except OSError:  # it does not: then nobody needs to know
+    except OSError:  # the parent process ended
         return
 
 
 def start_run(settings: dict[str, Any]) -> Any:
-    """Return the run; where the server cannot be used, this process is replaced and nothing returns."""
+    """Start and return the wandb run; if the server cannot be used, start_offline replaces this process instead."""
     init = settings["init"]
-    limit = (10 if os.environ.get("WANDB_MODE") == "offline" else 1.5) * init  # files need no answer, only a slow disk
+    limit = (10 if os.environ.get("WANDB_MODE") == "offline" else 1.5) * init  # offline, only a slow disk delays it
     late = threading.Timer(limit, start_offline, [f"no answer within {limit:g} s"])
     late.daemon = True
     late.start()
@@ -39,37 +39,37 @@ def start_run(settings: dict[str, Any]) -> Any:
         quiet = wandb.Settings(init_timeout=init, login_timeout=init, console="off", silent=True, disable_git=True,
                                save_code=False, x_disable_stats=True)  # fmt: skip
         run = wandb.init(settings=quiet, resume="allow", **settings["run"])
-    except Exception as problem:  # whatever it is, the files remain
+    except Exception as problem:  # on any error, log to files
         start_offline((str(problem).strip() or type(problem).__name__).splitlines()[0])
     late.cancel()
     return run
 
 
 def start_offline(why: str) -> None:
-    """Become a fresh process that asks no server; or, if this one was that already, end."""
+    """Replace this process with one that logs offline; exit if this process already does."""
     if os.environ.get("WANDB_MODE") == "offline":
         send_message(off=why)
         os._exit(1)
     send_message(offline=why)
     os.dup2(STDIN, 0)
     os.dup2(STDOUT, 1)
-    fresh = INITIAL_ENVIRONMENT | {"WANDB_MODE": "offline"}  # not what wandb put there meanwhile
+    fresh = INITIAL_ENVIRONMENT | {"WANDB_MODE": "offline"}  # without the variables that wandb has set since
     os.execve(sys.executable, [sys.executable, "-P", *sys.argv], fresh)
 
 
 class LossReader:
-    """The rows of losses.jsonl that the run does not have yet."""
+    """Reads the rows of losses.jsonl that are not logged yet."""
 
     def __init__(self, path: str, run: Any):
         self.path, self.run, self.offset = path, run, 0
-        self.logged_samples = run.step  # what was logged before this process is not logged again
+        self.logged_samples = run.step  # rows up to here were logged by an earlier process
 
     def log(self) -> None:
         """Log the rows written since the last time."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             for line in file:
-                if not line.endswith(b"\n"):  # being written
+                if not line.endswith(b"\n"):  # still being written
                     return
                 self.offset += len(line)
                 row = json.loads(line)
@@ -81,7 +81,7 @@ class LossReader:
 
 
 def log_pictures(run: Any, pictures: dict[str, list[list[str]]], samples: int) -> None:
-    """Log {key: [[caption, PNG in base 64], ...]}."""
+    """Log images given as {key: [[caption, PNG in base64], ...]}."""
     import wandb
     from PIL import Image
 
@@ -93,22 +93,27 @@ def log_pictures(run: Any, pictures: dict[str, list[list[str]]], samples: int) -
 
 
 def main() -> None:
-    """Log until stdin ends, then what is left."""
+    """Log until stdin ends, then log the remaining losses."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    # Start the run and log the losses so far.
     with open(sys.argv[1], encoding="utf-8") as file:
         settings = json.load(file)
     run = start_run(settings)
     send_message(ready=str(run.url or ""))
     losses = LossReader(settings["losses"], run)
     losses.log()
+    # Log losses and images with each message.
     for line in open(STDIN, encoding="utf-8"):
-        if not line.endswith("\n"):  # cut off with the training: what it held is lost, the losses are not
+        if not line.endswith(
+            "\n"
+        ):  # cut off because training was killed; its images are lost, its losses are in the log
             break
         message = json.loads(line)
         losses.log()
         if "pictures" in message:
             log_pictures(run, message["pictures"], message["samples"])
+    # Log the rest, within FINISH_TIMEOUT_S seconds.
     end = threading.Timer(FINISH_TIMEOUT_S, os._exit, [1])
     end.daemon = True
     end.start()

@@ -1,4 +1,4 @@
-"""Says where a run stands that has stopped moving."""
+"""Report where a run hangs if no step finishes for a while (--watchdog)."""
 
 import sys
 import threading
@@ -10,11 +10,11 @@ from typing import Any
 from displays.base import Sink
 from util.progress import Progress
 
-TICK_S = 1.0  # seconds; time in which the whole process was halted counts as one tick
+TICK_S = 1.0  # seconds; a suspension of the whole process counts as one tick
 
 
 class Watchdog(Sink):
-    """Prints a line when no step was finished for --watchdog seconds, once for each time it freezes."""
+    """Prints a line when no step has finished for --watchdog seconds, once for each hang."""
 
     def __init__(self, o: Any, folder: Path):
         self.limit, self.idle, self.run_progress = o.watchdog, 0.0, Progress()
@@ -36,7 +36,7 @@ class Watchdog(Sink):
                 frame = sys._current_frames().get(self.main or 0)
                 location = " < ".join(_call_lines(frame)[:4])
                 after = f"step {self.run_progress.step} of epoch {self.run_progress.epoch}"
-                print(f"note: nothing has moved for {self.limit:g} s after {after}; it stands in {location}",
+                print(f"note: no step has finished for {self.limit:g} s after {after}; it hangs in {location}",
                       file=sys.stderr, flush=True)  # fmt: skip
 
     def close(self) -> None:
@@ -44,6 +44,6 @@ class Watchdog(Sink):
 
 
 def _call_lines(frame: FrameType | None) -> list[str]:
-    """Return FILE:LINE FUNCTION of each call, innermost first."""
+    """Return `FILE:LINE FUNCTION` for each call, innermost first."""
     stack = traceback.extract_stack(frame) if frame else []
     return [f"{Path(call.filename).name}:{call.lineno} {call.name}" for call in reversed(stack)]

@@ -1,1 +1,1 @@
-"""What the loop of train.py calls: the run, its optimisers, its schedule, its state."""
+"""The parts of the training loop in train.py: the run, its optimisers, learning-rate schedule and state."""

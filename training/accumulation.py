@@ -1,4 +1,4 @@
-"""How a step goes through its batch: at once, or in parts of which one at a time is in memory (--accumulate)."""
+"""Gradient accumulation: process a batch in one pass, or in micro-batches to save memory (--accumulate)."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,35 +13,36 @@ from registry.attribution import error_context
 from util.snapshot import Snapshot
 
 Batch = dict[str, Any]
-ScaleLoss = Callable[[Tensor], Tensor]  # a loss -> that times the gradient scaler's factor
+ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
 
 
 def forward(model: Any, batch: Batch, micro_batches: int) -> "FullBatch | MicroBatches":
-    """Return how a step goes through a batch, forward done."""
+    """Run forward; return the object that holds its outputs and computes each phase's gradients."""
     mark_step_begin()
     with error_context("forward", model):
         return MicroBatches(model, batch, micro_batches) if micro_batches > 1 else FullBatch(model, batch)
 
 
 class FullBatch:
-    """A batch at once: one forward pass for all phases. `out` is what it becomes."""
+    """A whole batch: one forward pass that all phases share. `out` is what the model's forward returned."""
 
     def __init__(self, model: Any, batch: Batch):
         self.batch, self.out = batch, model(batch)
 
     def backward(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
-        """Add a phase's gradients to those of its networks; return its terms."""
+        """Add the gradients of a phase's loss to its networks; return the loss terms."""
         terms = phase.loss(self.batch, self.out)
         scale_loss(phase.weight * sum(terms.values())).backward()
         return terms
 
 
 class MicroBatches:
-    """A batch in equal parts, one after another, whose gradients add up to those of the whole.
+    """A batch split into equal micro-batches, processed in turn; their gradients add up to those of the whole batch.
 
-    Losses are taken for means over a batch. What the networks make of each part is computed before the first phase,
-    without graph; each phase that trains networks which took part in it computes it again, with the same draws. So
-    pools are asked once for each picture, and running statistics change once, by part. `out` is of the first part.
+    Losses are assumed to be means over the batch. The forward pass of each micro-batch runs once before the first
+    phase, without a graph. A phase that trains networks used in that pass runs it again with the same random draws.
+    So image pools are queried once per image, and running statistics are updated once per micro-batch.
+    `out` is the output for the first micro-batch.
     """
 
     def __init__(self, model: Any, batch: Batch, count: int):
@@ -55,15 +56,17 @@ class MicroBatches:
         self.out = self.micro_batches[0][-1]
 
     def backward(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
-        """Add a phase's gradients to those of its networks; return its terms, means over the parts."""
+        """Add the gradients of a phase's loss to its networks; return the loss terms, averaged over the batch."""
         means: dict[str, Any] = {}
         has_grad = True
         for micro_batch, weight, snapshot, out in self.micro_batches:
+            # Run forward again with a graph, unless an earlier micro-batch showed that this phase needs none.
             if has_grad:
                 with snapshot.restored():
                     recomputed = self.model(micro_batch)
                 has_grad = any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(recomputed))
                 out = recomputed if has_grad else out
+            # Accumulate gradients and the mean of each term.
             terms = phase.loss(micro_batch, out)
             scale_loss(weight * phase.weight * sum(terms.values())).backward()
             for name, value in terms.items():
@@ -73,7 +76,7 @@ class MicroBatches:
 
 
 def split_batch(batch: Batch, count: int) -> list[Batch]:
-    """Return a batch in `count` parts, at most one a sample: tensors and lists of one entry a sample are cut."""
+    """Split a batch into `count` parts, at most one per sample; cut tensors and lists with one entry per sample."""
     samples = len(batch["A"])
     ends = [samples * n // count for n in range(count + 1)]
     return [

@@ -1,4 +1,4 @@
-"""What a training would take, told without training: parameters, operations, memory, time (--dry_run)."""
+"""Estimate what a training run costs without running it: parameters, operations, memory, time (--dry_run)."""
 
 import sys
 import time
@@ -19,20 +19,21 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-WEIGHT_COPIES = 4  # times the weights: weights, gradients, two moments
+WEIGHT_COPIES = 4  # weights, gradients and Adam's two moments
 
 
 def estimate_cost(o: Any, model: Any, loader: Any, device: torch.device, step: Callable[..., Any]) -> str:
-    """Return the lines that tell what each step takes; nothing is written. The model is of no use afterwards.
+    """Return a report of the cost of each step; write nothing. The model cannot be used afterwards.
 
-    step: what trains one batch. Time and the peak of memory are of two real steps, the first of which also prepares;
-    operations and activations are counted on tensors without values, of the first batch's size.
+    step: the function that trains on one batch. Time and peak memory are measured over two real steps, because the
+    first also warms up. Operations and activations are counted with meta tensors of the first batch's shape.
     """
     batch, epochs = loader.example_batch(), o.n_epochs + o.n_epochs_decay
     weights, numel = (sum(each) for each in zip(*((p.nbytes, p.numel()) for p in model.parameters()), strict=True))
     phases = model.to(device).train().phases()
     params = TrainableParameters(phases)
     optimizers = Optimizers(phases, o)
+    # Time two real steps.
     times = []
     for count in range(2):
         began = time.perf_counter()
@@ -42,29 +43,31 @@ def estimate_cost(o: Any, model: Any, loader: Any, device: torch.device, step: C
         times.append(time.perf_counter() - began)
     params.set_all_trainable()
     hours = times[1] * len(loader) * epochs / 3600
+    # Count operations and activations on meta tensors.
     try:
         flops, saved = count_flops_and_activations(model, batch, o.accumulate)
         counts = f"{flops / 1e9:.1f} GFLOP a step; activations of {format_bytes(saved)} are kept for backward passes"
-    except Exception as problem:  # a model may need values; the two steps have told what they can
+    except Exception as problem:  # a model may need values
         counts = f"operations and activations are not known: this model needs values ({type(problem).__name__})"
+    # Write the report.
     in_all = format_bytes(WEIGHT_COPIES * weights)
     peak, memory_owner = _peak_memory_bytes(device), "the GPU" if device.type == "cuda" else "this process"
     return "\n".join([
         f"{len(batch['A'])} images a step, {len(loader)} steps an epoch, {epochs} epochs",
         f"{numel / 1e6:.3f} M parameters; {in_all} with their gradients and Adam's moments",
         counts,
-        f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second: {hours:.1f} h for all, without loading",
-        f"at most {format_bytes(peak)} of memory of {memory_owner}" if peak else "how much memory is not known here",
+        f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second: {hours:.1f} h in all, without loading",
+        f"at most {format_bytes(peak)} of memory of {memory_owner}" if peak else "the peak of memory is not known here",
     ])  # fmt: skip
 
 
 def count_flops_and_activations(model: Any, batch: dict[str, Any], micro_batches: int) -> tuple[int, int]:
-    """Return (operations, bytes of activations) of a step: forward and every phase's backward, in 32 bits.
+    """Return (operations, bytes of activations) of a step: forward and the backward of every phase, in float32.
 
-    Activations are what is kept for backward passes at the moment when it is most, each storage once, weights not.
-    The model loses its values.
+    Activations are the peak of the memory kept for backward passes: each storage counts once, weights do not count.
+    The model is moved to the meta device and loses its values.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # trainings have no use for it
+    from torch.utils.flop_counter import FlopCounterMode  # only --dry_run needs it
 
     model.to("meta")
     shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
@@ -81,15 +84,15 @@ def count_flops_and_activations(model: Any, batch: dict[str, Any], micro_batches
 
 
 class _ActivationCounter:
-    """Counts the bytes of storages that are kept for backward passes."""
+    """Counts the bytes of the storages kept for backward passes."""
 
     def __init__(self, model: nn.Module):
         self.weights = {_storage_id(p) for p in model.parameters()}
-        self.counts: dict[int, int] = {}  # how often each storage is kept
+        self.counts: dict[int, int] = {}  # number of saved tensors per storage
         self.current = self.peak = 0
 
     def add(self, x: Tensor) -> Any:
-        """Count a tensor as long as what is returned in its place lives."""
+        """Return a stand-in for x that counts its bytes until the stand-in is deleted; return weights unchanged."""
         return x if _storage_id(x) in self.weights else _SavedTensor(self, x)
 
 
@@ -117,7 +120,7 @@ def _storage_id(x: Tensor) -> int:
 
 
 def _peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory that was in use so far, in bytes; 0 where the system does not say."""
+    """Return the peak memory use so far in bytes; 0 if the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if resource is None:

@@ -1,4 +1,4 @@
-"""Fixed samples: a few pictures of the validation phase by which a run's progress is seen."""
+"""Fixed samples: a few validation images that show a run's progress."""
 
 import os
 from collections.abc import Callable
@@ -16,9 +16,10 @@ from util.seeding import fork_rng
 
 
 def preview_inputs(o: Any, loader: Loader, is_unconditional: bool) -> tuple[np.ndarray | None, list[dict[str, Any]]]:
-    """Return what is shown of the data, as far as anybody shows it: a sheet of the first samples, the fixed samples.
+    """Return (sheet of the first samples, fixed samples); (None, []) for those that no display shows.
 
-    is_unconditional: it needs no input. What cannot be shown is a note: training will say it, if it matters there.
+    is_unconditional: the model needs no input, so it has no fixed samples. A failure here prints only a note, because
+    training itself raises the error if it matters there.
     """
     sheet = _make_or_note(loader.preview_grid, "sheet of the data") if any_display_overrides(o, "data") else None
     wanted = o.fixed_samples and any_display_overrides(o, "samples") and not is_unconditional
@@ -28,29 +29,31 @@ def preview_inputs(o: Any, loader: Loader, is_unconditional: bool) -> tuple[np.n
 def _make_or_note(make: Callable[[], Any], what: str) -> Any:
     try:
         return make()
-    except (Exception, SystemExit) as problem:  # whatever fails in showing must not fail the run
+    except (Exception, SystemExit) as problem:  # a failing display must not stop the run
         print(f"note: no {what} can be shown ({error_text(problem)})", flush=True)
         return None
 
 
 def fixed_samples(o: Any) -> list[dict[str, Any]]:
-    """Return --fixed_samples batches of one, prepared as test.py prepares them.
+    """Return --fixed_samples batches of one image each, prepared as test.py prepares them.
 
-    They are spread evenly over the phase --val_phase; where that has none, over the one that is trained on.
-    Raises DataError for a picture that cannot be read.
+    They are spread evenly over the images of --val_phase, or of the training phase if --val_phase does not exist.
+    Raise DataError for an image that cannot be read.
     """
     test_o = copy(o)
     test_o.isTrain, test_o.load_size, test_o.serial_batches, test_o.no_flip = False, o.crop_size, True, True
     test_o.phase = o.val_phase
-    with fork_rng(o.seed):  # a data set may draw when it is made: training's draws stay as they are
+    with fork_rng(o.seed):  # a data set may draw when built; training's draws must not change
         try:
             dataset = find("dataset", o.dataset_mode)(test_o)
         except DataError as problem:
             if problem.args[0] not in ("folder", "phase"):
                 raise
             if os.path.exists(problem.args[1]):
-                tqdm.write(printable(f"note: fixed samples are pictures of {o.phase} ({problem})"))
+                tqdm.write(printable(f"note: fixed samples are images of {o.phase} ({problem})"))
             test_o.phase = o.phase
             dataset = find("dataset", o.dataset_mode)(test_o)
     samples, count = SeededDataset(dataset, o.seed, max_tries(o)), min(o.fixed_samples, len(dataset))
-    return [one_batch(samples[0, i * len(dataset) // count]) for i in range(count)]  # epoch 0: test.py's draws
+    return [
+        one_batch(samples[0, i * len(dataset) // count]) for i in range(count)
+    ]  # epoch 0: the same random draws as test.py

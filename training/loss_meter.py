@@ -1,4 +1,4 @@
-"""The losses of a run: the newest values, and their means over the epoch."""
+"""Collect the losses of a run: the latest values and their means over the epoch."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ Losses = dict[str, dict[str, Tensor]]  # {phase: {term: scalar}}
 
 
 class LossMeter:
-    """Collects what each step's phases report; values stay on their device until somebody reads them."""
+    """Collects the loss terms of each step's phases; values stay on their device until they are read."""
 
     def __init__(self) -> None:
         self.latest: dict[str, Any] = {}
@@ -17,7 +17,7 @@ class LossMeter:
         self.phase_of: dict[str, str] = {}
 
     def add(self, losses: Losses) -> None:
-        """Add one step; a phase that did not run keeps its last values and its mean."""
+        """Add one step; a phase that did not run keeps its latest values and its mean."""
         for phase, terms in losses.items():
             for name, value in terms.items():
                 value = value.detach() if is_tensor(value) else float(value)
@@ -38,11 +38,11 @@ class LossMeter:
         self.sums, self.counts = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything, for the state file."""
+        """Return the full state, for the state file."""
         return {name: dict(value) for name, value in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what state_dict returned; KeyError or ValueError if something of it is missing."""
+        """Restore what state_dict returned; raise KeyError or ValueError if part of it is missing."""
         vars(self).update({name: dict(state[name]) for name in vars(self)})
         if self.sums.keys() != self.counts.keys() or not self.sums.keys() <= self.latest.keys() == self.phase_of.keys():
-            raise ValueError("its sums, counts and newest values are not of the same losses")
+            raise ValueError("its sums, counts and latest values do not name the same losses")

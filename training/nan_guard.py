@@ -1,4 +1,4 @@
-"""What follows when a loss or a weight is no finite number any more: stop, leave the batch out, or go back."""
+"""React to a NaN or Inf loss or weight: stop, skip the batch, or roll back (--on_nan)."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,29 +12,29 @@ from util.device import copy_to_cpu
 from util.errors import Diverged, printable
 from util.progress import Progress
 
-MAX_SKIPS_IN_ROW = 20  # batches in a row that --on_nan skip leaves out before it gives up
-MAX_ROLLBACKS = 3  # times that --on_nan rollback goes back in a row, or to one state, before it gives up
+MAX_SKIPS_IN_ROW = 20  # consecutive batches that --on_nan skip skips before it stops the run
+MAX_ROLLBACKS = 3  # consecutive rollbacks, or rollbacks to the same state, before --on_nan rollback stops the run
 
 
 class NanGuard:
-    """Judges a phase's losses before its optimiser steps, and the weights before they are saved.
+    """Checks a phase's losses before its optimiser steps, and the weights before they are saved.
 
-    last_saved_step() returns the step of the newest saved state, None if there is none; roll_back() loads it.
-    deferred: losses are judged one step later, and before each save, when they have long been computed: a GPU is never
-    waited for. What --on_nan skip leaves out has to be known at once.
+    last_saved_step() returns the step of the newest saved state, or None; roll_back() loads that state.
+    deferred: check losses one step later and before each save, because the GPU has computed them by then and the CPU
+    need not wait for it. --on_nan skip ignores this, because it must know at once which batch to skip.
     """
 
     def __init__(self, on_nan: str, last_saved_step: Callable[[], int | None], roll_back: Callable[[], None],
                  deferred: bool = False):  # fmt: skip
         self.on_nan, self.last_saved_step, self.roll_back = on_nan, last_saved_step, roll_back
         self.deferred = deferred and on_nan != "skip"
-        self.pending: list[_StepLosses] = []  # losses, oldest first
-        self.bad_in_row = 0  # bad steps in a row
-        self.last_bad_step = -1  # the newest of them
-        self.rollbacks: list[int] = []  # the states gone back to
+        self.pending: list[_StepLosses] = []  # losses not checked yet, oldest first
+        self.bad_in_row = 0  # consecutive bad steps
+        self.last_bad_step = -1  # the latest bad step
+        self.rollbacks: list[int] = []  # the steps of the states that were restored
 
     def accepts(self, terms: Mapping[str, Any], batch: Mapping[str, Any], progress: Progress) -> bool:
-        """Whether an optimiser may step on these losses; if not, the step ends here. May raise Diverged."""
+        """Return whether the optimiser may step on these losses; if not, the step ends. May raise Diverged."""
         values = {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
         images = [str(path) for key in ("path_A", "path_B") for path in batch.get(key, [])[:4]]
         total = copy_to_cpu(sum(values.values()))
@@ -42,7 +42,7 @@ class NanGuard:
         return self._check_pending(before=progress.step if self.deferred else progress.step + 1)
 
     def _check_pending(self, before: int) -> bool:
-        """Judge the losses of steps before this one; the first bad one ends it."""
+        """Check the pending losses of steps before `before`; react to the first bad one and drop the others."""
         while self.pending and self.pending[0].step < before:
             losses = self.pending.pop(0)
             if not math.isfinite(float(losses.total)):
@@ -56,13 +56,13 @@ class NanGuard:
         name = next((n for n, value in terms.items() if not math.isfinite(float(value))), " + ".join(terms))
         value = float(terms.get(name, losses.total))
         images = f" (images {', '.join(losses.images)})" if losses.images else ""
-        between = 2 if self.deferred else 1  # the step in which it is judged is left out unjudged
+        between = 2 if self.deferred else 1  # the step that finds a deferred bad loss ends unchecked
         self.bad_in_row = self.bad_in_row + 1 if losses.step <= self.last_bad_step + between else 1
         self.last_bad_step = losses.step
         self._react("loss", name, f"is {value} in epoch {losses.epoch}, step {losses.step + 1}{images}")
 
     def check_weights(self, state: Mapping[str, Any], progress: Progress) -> None:
-        """Raise Diverged, or go back, if a loss that was not judged yet or a tensor that is to be saved is bad."""
+        """Raise Diverged, or roll back, if a pending loss or a tensor to be saved is not finite."""
         if not self._check_pending(before=progress.step + 1):
             return
         for key, value in state.items():
@@ -73,14 +73,14 @@ class NanGuard:
 
     def _react(self, thing: str, name: str, why: str, can_skip: bool = True) -> None:
         step = self.last_saved_step()
-        saved_text = f"the last good state is that of step {step}" if step is not None else "no state was saved before"
+        saved_text = f"the last good state is from step {step}" if step is not None else "no state was saved before"
         remedy = "lower --lr, or look at these images"
         if self.on_nan == "skip" and can_skip and self.bad_in_row <= MAX_SKIPS_IN_ROW:
-            print(printable(f"note: {thing} {name!r} {why}: batch left out ({self.bad_in_row} in a row)"), flush=True)
+            print(printable(f"note: {thing} {name!r} {why}: batch skipped ({self.bad_in_row} in a row)"), flush=True)
         elif self.on_nan == "rollback" and step is not None and self._may_roll_back(step):
             self.rollbacks.append(step)
             self.roll_back()
-            again = f"weights and optimisers are those of step {step} again"
+            again = f"weights and optimisers are restored from step {step}"
             print(printable(f"note: {thing} {name!r} {why}: {again}"), flush=True)
         else:
             raise Diverged(thing, name, f"{why}; {saved_text}", remedy)
@@ -91,7 +91,7 @@ class NanGuard:
 
 @dataclass(frozen=True)
 class _StepLosses:
-    """The losses of a phase, with what will be said of them."""
+    """The losses of a phase, and the details for a message about them."""
 
     terms: dict[str, Any]
     total: Any

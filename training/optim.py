@@ -1,4 +1,4 @@
-"""The optimisers of a model's phases: one for each group of phases that share a network."""
+"""Create the optimisers of a model's phases: one for each group of phases that share a network."""
 
 from typing import Any
 
@@ -8,14 +8,15 @@ from torch.autograd.graph import increment_version
 
 from util.errors import OptionError
 
-FUSED_DEVICES = ("cpu", "cuda", "mps")  # devices on which torch has a kernel for Adam's whole step
-ADAM_STATE_KEYS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps of each parameter
+FUSED_DEVICES = ("cpu", "cuda", "mps")  # devices with a fused Adam kernel in PyTorch
+ADAM_STATE_KEYS = {"step", "exp_avg", "exp_avg_sq"}  # Adam's state for each parameter
 
 
 class Optimizers:
-    """Adam (Kingma & Ba 2015) for every phase, betas (--beta1, 0.999), one parameter group a network.
+    """Adam (Kingma & Ba 2015) for every phase: betas (--beta1, 0.999), one parameter group per network.
 
-    `optimizers[phase.name]` is a phase's optimiser; phases with a common network have the same one.
+    `optimizers[phase.name]` is a phase's optimiser. Phases that share a network share an optimiser.
+    Raise OptionError if two phases have the same name.
     """
 
     def __init__(self, phases: list[Any], o: Any):
@@ -26,9 +27,11 @@ class Optimizers:
                 raise OptionError(
                     "phase", name, f"is the name of {names.count(name)} phases of the model", "rename one"
                 )
+        # Merge phases that share a network into one group.
         for phase in phases:
             shared = [g for g in self.groups if any(_shares_parameters(phase, other) for other in g)]
             self.groups = [g for g in self.groups if g not in shared] + [[p for g in shared for p in g] + [phase]]
+        # Create one optimiser per group.
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
         for group in self.groups:
             networks = _parameter_groups(group, o.lr)
@@ -43,18 +46,18 @@ class Optimizers:
         return self.by_phase[phase_name]
 
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
-        """Return a loss as it goes backward: with --amp fp16 so large that small gradients do not become 0."""
+        """Scale a loss for backward: with --amp fp16 it is enlarged so that small gradients do not underflow to 0."""
         return self.scaler.scale(loss)
 
     def step(self, phase_name: str) -> None:
-        """Have a phase's optimiser step; with --amp fp16 one whose gradients have overflowed leaves it out."""
+        """Step a phase's optimiser; with --amp fp16 the step is skipped if its gradients overflowed."""
         self.scaler.step(self[phase_name])
         self.scaler.update()
-        # the fused kernel does not say that it changes weights: a graph that needs the old ones would go unnoticed
+        # The fused kernel does not bump version counters: autograd would miss that a graph needs the old weights.
         increment_version([p for group in self[phase_name].param_groups for p in group["params"]])
 
     def set_lr(self, factor: float) -> None:
-        """Set every learning rate to its initial value x factor."""
+        """Set every learning rate to its initial value times factor."""
         for group in self.param_groups():
             group["lr"] = group["base_lr"] * factor
 
@@ -67,7 +70,7 @@ class Optimizers:
         return {phases[0].name: self.by_phase[phases[0].name].state_dict() for phases in self.groups}
 
     def moments(self) -> dict[str, torch.Tensor]:
-        """Return the tensors the optimisers keep, under names for messages: `exp_avg of phase G's parameter 3`."""
+        """Return the tensors in the optimisers' state by names for messages: `exp_avg of phase G's parameter 3`."""
         return {
             f"{name} of phase {phase}'s parameter {number}": value
             for phase, state in self.state_dict().items()
@@ -76,15 +79,15 @@ class Optimizers:
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
-        """Take back what state_dict returned, and the scaler's; KeyError or ValueError if the phases are others."""
+        """Restore what state_dict returned, and the scaler; raise KeyError or ValueError if the phases differ."""
         if scaler:
             self.scaler.load_state_dict(scaler)
         for phases in self.groups:
             optimizer = self.by_phase[phases[0].name]
             saved = state[phases[0].name]
             if len(saved["param_groups"]) != len(optimizer.param_groups):
-                raise ValueError(f"the optimiser of {phases[0].name} has another number of parameter groups")
-            param_groups = [  # momenta, kernels and the like are options: what they are now counts
+                raise ValueError(f"the optimiser of {phases[0].name} has a different number of parameter groups")
+            param_groups = [  # betas, fused and the like come from today's options, not from the saved state
                 group | {key: value for key, value in own.items() if key not in ("params", "lr")}
                 for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
             ]
@@ -93,18 +96,18 @@ class Optimizers:
 
 
 def _check_adam_state(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError for moments that are incomplete or of other shapes, which torch would take as they are."""
+    """Raise ValueError for missing moments or moments of the wrong shape, because torch loads them unchecked."""
     for group in optimizer.param_groups:
         for p in group["params"]:
-            kept = optimizer.state.get(p, {})  # empty for one that no step reached yet
+            kept = optimizer.state.get(p, {})  # empty for a parameter that no step has updated yet
             if kept and (missing := ADAM_STATE_KEYS - kept.keys()):
                 raise ValueError(f"an optimiser lacks the {', '.join(sorted(missing))} of a parameter")
             if kept and any(kept[name].shape != p.shape for name in ADAM_STATE_KEYS - {"step"}):
-                raise ValueError("an optimiser's moments are of other shapes than its parameters")
+                raise ValueError("an optimiser's moments do not have the shapes of its parameters")
 
 
 class TrainableParameters:
-    """Which parameters are trainable right now: all of the phases', or only one phase's.
+    """Switches requires_grad for the parameters of all phases, or of one phase only.
 
     Parameters that a plug-in froze itself stay frozen.
     """
@@ -114,12 +117,12 @@ class TrainableParameters:
         self.all = [p for params in self.by_phase.values() for p in params]
 
     def set_all_trainable(self) -> None:
-        """Let every network train: for the forward pass that all phases share."""
+        """Make every phase's parameters trainable, for the forward pass that all phases share."""
         for p in self.all:
             p.requires_grad_(True)
 
     def set_trainable(self, phase_name: str) -> None:
-        """Let only this phase's networks train."""
+        """Make only this phase's parameters trainable."""
         for p in self.all:
             p.requires_grad_(False)
         for p in self.by_phase[phase_name]:
@@ -127,23 +130,26 @@ class TrainableParameters:
 
 
 def trainable_parameters(net: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters of a network that are not frozen."""
+    """Return the parameters of a network that require gradients."""
     return [p for p in net.parameters() if p.requires_grad]
 
 
 def trained_networks(model: Any, phases: list[Any]) -> dict[str, nn.Module]:
-    """Return the model's networks, by name, that hold something the phases train."""
+    """Return by name the model's networks that contain a parameter of the phases."""
     trained = {number for phase in phases for number in _parameter_ids(phase)}
     return {n: net for n, net in model.networks().items() if any(id(p) in trained for p in net.parameters())}
 
 
 def inference_networks(model: Any) -> dict[str, nn.Module]:
-    """Return the networks that make pictures: those the model names as averaged, else those it trains, else all."""
+    """Return the networks for inference: those in model.averaged, else the trained ones, else all.
+
+    Raise OptionError if model.averaged names a network that the model does not have.
+    """
     networks = model.networks()
     for name in model.averaged:
         if name not in networks:
-            why = f"its averaged names '{name}', which is none of its networks ({', '.join(networks)})"
-            raise OptionError("plug-in", type(model).__name__, why, "name the networks that test.py is to load")
+            why = f"its averaged names '{name}', but its networks are {', '.join(networks)}"
+            raise OptionError("plug-in", type(model).__name__, why, "name the networks that test.py loads")
     return {name: networks[name] for name in model.averaged} or trained_networks(model, model.phases()) or networks
 
 
@@ -156,7 +162,7 @@ def _parameter_ids(phase: Any) -> set[int]:
 
 
 def _parameter_groups(phases: list[Any], lr: float) -> list[tuple[str, list[nn.Parameter], float]]:
-    """Return (name, parameters, learning rate) of each network; each parameter once, at its first phase's rate."""
+    """Return (name, parameters, learning rate) per network; a shared parameter is listed once, with its first phase."""
     groups, seen = [], set[int]()
     for phase in phases:
         for number, net in enumerate(phase.nets):

@@ -1,4 +1,4 @@
-"""Try a model's contract on one batch before training, with tensors that have shapes but no values."""
+"""Check a model's contract on one batch before training, with meta tensors (shapes without values)."""
 
 import copy
 from typing import Any
@@ -14,29 +14,33 @@ from util.errors import OptionError, UserError, printable
 from util.seeding import fork_rng
 from util.spelling import nearest
 
-MAX_RETRY_PIXELS = 4 * 256**2  # of a batch that is tried once more with values, where shapes alone leave a doubt
-CERTAIN_ERRORS = (NameError, AttributeError, ImportError, KeyError)  # values would not change these
+MAX_RETRY_PIXELS = 4 * 256**2  # size limit of a batch for a second try with real values
+CERTAIN_ERRORS = (NameError, AttributeError, ImportError, KeyError)  # these do not depend on values
 
 
 def run_preflight(
     model: Any, name: str, dataset_mode: str, batch: dict[str, Any], classes: tuple[str, ...] = ()
 ) -> None:
-    """Run a first step, forward and every phase's loss and backward, without values; raise what is known to fail.
+    """Run one step on meta tensors (forward, then each phase's loss and backward); raise an error that is certain.
 
-    That is OptionError for a broken promise (losses that are no scalars, a data set that does not give what the model
-    reads, state that could not be read again, ...), and a plug-in's own error. An error that values might not bring
-    is believed only if it comes with values too, and left to the first real step where that would take long.
+    Raise OptionError for a broken contract (a loss that is not a scalar, a batch without a key that the model reads,
+    state that cannot be read back, ...), and a plug-in's own errors. An error that may be due to the missing values
+    is raised only if it occurs with real values too. A large batch is not tried again, to save time: the first real
+    step then raises the error.
     """
+    # Check phases, networks, state and sheets.
     phases = contract.check_phases(model, name)
     notes = contract.check_networks(model, name, phases)
     extra = state_checks.check_state(model, name)
     _check_sheets(model, name, classes)
+    # Run a step on meta tensors.
     shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
     problem, more = _run_on_copy(model, name, dataset_mode, shapes, extra)
     for note in notes + more:
         print(printable(note))
     if problem is None or attribution.plugin_error([problem]) is None:
-        return  # what fails here of our own models fails for lack of values
+        return  # our own models fail here only because values are missing
+    # If the error may be due to missing values, run the step again with real ones.
     if not _is_value_independent(problem):
         small = batch["A"].numel() <= MAX_RETRY_PIXELS * batch["A"].shape[1]
         for_lack_of_values = "meta" in str(problem).lower()
@@ -54,10 +58,10 @@ def _is_value_independent(problem: Exception) -> bool:
 
 def _run_on_copy(model: Any, name: str, dataset_mode: str, batch: dict[str, Any],
                  extra: dict[str, Any] | None = None) -> tuple[Exception | None, list[str]]:  # fmt: skip
-    """Return what a copy of the model raises on a batch, on the batch's device, and notes; UserErrors are raised."""
+    """Run a step on a copy of the model, on the batch's device; return (error or None, notes). Raise UserErrors."""
     try:
         twin = copy.deepcopy(model).to(batch["A"].device).train()
-    except Exception:  # a model may hold what cannot be copied: the first step will tell
+    except Exception:  # a model may not be copyable: the first real step then finds its errors
         return None, []
     try:
         with fork_rng(0):
@@ -74,15 +78,17 @@ def _run_on_copy(model: Any, name: str, dataset_mode: str, batch: dict[str, Any]
 
 
 def _run_step(twin: Any, name: str, batch: dict[str, Any]) -> list[str]:
-    """Do what train_step does, with each check on the way; return notes."""
+    """Do what train_step does, and check each result; return notes."""
     phases, start = twin.phases(), state_checks.state_shapes(twin)
     params, terms_of = TrainableParameters(phases), dict[str, str]()
     notes, checked_batch = [], _CheckedDict(batch, "batch")
+    # Forward.
     with attribution.error_context("forward", twin):
         out = twin(checked_batch)
     contract.check_out(out, name)
     if type(out) is dict:
         out = _CheckedDict(out, "out")
+    # The loss and backward of each phase.
     for phase in phases:
         params.set_trainable(phase.name)
         with attribution.error_context(f"phase {phase.name}", twin, phase.loss):
@@ -91,13 +97,14 @@ def _run_step(twin: Any, name: str, batch: dict[str, Any]) -> list[str]:
             (phase.weight * sum(terms.values())).backward()
         with torch.no_grad():
             for p in (p for net in phase.nets for p in trainable_parameters(net) if p.grad is not None):
-                p.add_(0)  # as an optimiser changes it
+                p.add_(0)  # an in-place change, like an optimiser's step
                 p.grad = None
         twice = [term for term in terms if term in terms_of]
         notes += [
             f"note: phases {terms_of[t]} and {phase.name} both call a loss {t}: they are logged as one" for t in twice
         ]
         terms_of |= dict.fromkeys(terms, phase.name)
+    # The images to show, and the shapes of the state.
     with attribution.error_context("show", twin):
         contract.check_shown(twin.show(out), name)
     state_checks.check_state_shapes(twin, name, start)
@@ -105,7 +112,7 @@ def _run_step(twin: Any, name: str, batch: dict[str, Any]) -> list[str]:
 
 
 def _restore_extra_state(twin: Any, name: str, extra: dict[str, Any]) -> None:
-    """Give each part of the model its own extra state, as a continued run does."""
+    """Give each module its own extra state, as a resumed run does."""
     parts = state_checks.modules_by_extra_state_key(twin)
     for key, state in extra.items():
         with attribution.error_context("set_extra_state", twin):
@@ -113,7 +120,7 @@ def _restore_extra_state(twin: Any, name: str, extra: dict[str, Any]) -> None:
 
 
 class _MissingKey(KeyError):
-    """A name that a watched dictionary does not have."""
+    """A key that a checked dictionary does not have."""
 
     def __init__(self, key: Any, label: str, available: list[Any]):
         super().__init__(key)
@@ -121,12 +128,12 @@ class _MissingKey(KeyError):
 
 
 class _CheckedDict(dict):
-    """A dictionary that says, of a name asked for in vain, which one it was and what there is."""
+    """A dict whose KeyError lists the missing key and the available ones."""
 
     def __init__(self, items: dict[str, Any], label: str):
         super().__init__(items)
         self.label = label
-        self.absent_keys: list[Any] = []  # what was looked for with `in`
+        self.absent_keys: list[Any] = []  # missing keys that were tested with `in`
 
     def __contains__(self, key: Any) -> bool:
         is_present = super().__contains__(key)
@@ -138,21 +145,21 @@ class _CheckedDict(dict):
 
 
 def _missing_input(twin: Any, batch: dict[str, Any], key: Any) -> Any:
-    """Return the name for lack of which in the batch forward leaves `key` out of what it returns; None if none."""
+    """Return the batch key whose absence makes forward omit `key` from its output, or None."""
     checked_batch = _CheckedDict(batch, "batch")
     try:
         twin(checked_batch)
         return next((word for word in checked_batch.absent_keys if key in twin(batch | {word: batch["A"]})), None)
-    except Exception:  # a guess that cannot be tried
+    except Exception:  # the guess cannot be tested
         return None
 
 
 def _missing_key_error(
     missing: _MissingKey, name: str, dataset_mode: str, given: list[str], absent: Any
 ) -> OptionError:
-    """Return the error for a name that is not in the batch, which the data set gives, or in out, which forward does.
+    """Return the error for a key missing from the batch (from the data set) or from `out` (from forward).
 
-    absent: the name that the batch lacks, if it is to blame.
+    absent: the key that is missing from the batch, or None if the batch is not the cause.
     """
     available = ", ".join(map(str, missing.available if absent is None else given)) or "nothing"
     near = nearest(str(missing.key), [str(word) for word in missing.available])
@@ -167,10 +174,10 @@ def _missing_key_error(
 
 
 def _check_sheets(model: Any, name: str, classes: tuple[str, ...]) -> None:
-    """Have a model that generates draw each kind of sheet; OptionError if that gives no pictures by name."""
+    """Call an unconditional model's sheets(request) for each kind; OptionError unless it returns images by name."""
     if not has_sampler(model):
         return
-    remedy = "return {name: (pictures (N, C, H, W), labels (N,))} from sheets(request)"
+    remedy = "return {name: (images (N, C, H, W), labels (N,))} from sheets(request)"
     model.eval()
     for kind in ("grid", "per_class", "interpolation"):
         try:
@@ -178,13 +185,13 @@ def _check_sheets(model: Any, name: str, classes: tuple[str, ...]) -> None:
                 made = model.sheets(Request(kind, classes[:2], 2, seed=0))
         except UserError:
             raise
-        except Exception as problem:  # whatever it raises, it would raise at the first sheet, epochs from now
+        except Exception as problem:  # otherwise it would occur epochs later, at the first sheet
             place = attribution.plugin_line(problem)
             location = f" ({place})" if place else ""
-            why = f"its sheets(request) of kind '{kind}' raise {type(problem).__name__}: {problem}{location}"
+            why = f"its sheets(request) of kind '{kind}' raises {type(problem).__name__}: {problem}{location}"
             raise contract_error(name, why, remedy) from problem
         if not isinstance(made, dict) or not all(_is_sheet(sheet) for sheet in made.values()):
-            raise contract_error(name, f"its sheets(request) of kind '{kind}' are no pictures by name", remedy)
+            raise contract_error(name, f"its sheets(request) of kind '{kind}' does not return images by name", remedy)
     model.train()
 
 

@@ -1,4 +1,4 @@
-"""What is shown of a run's progress at the ends of epochs, from the same inputs and the same noise every time."""
+"""Draw the images that show a run's progress at the end of an epoch, from the same inputs and noise every time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from util.image_io import SHEET_COLUMNS, collect_visuals, first_pixels, make_gri
 from util.progress import Progress
 from util.seeding import fork_rng
 
-MAX_SAMPLE_EPOCHS = 50  # epochs of which a run of any length shows fixed samples, about
+MAX_SAMPLE_EPOCHS = 50  # fixed samples are shown about this many times in a run of any length
 
 
 class Preview:
-    """Draws fixed samples and generated sheets with a model in evaluation mode; draws of training stay untouched.
+    """Draws fixed samples and generated sheets in evaluation mode, without advancing training's random generators.
 
-    sheet: what the networks will see at first, (H, W, 3) uint8, or None. batches: the fixed samples, one in each.
+    sheet: grid of the first training images, (H, W, 3) uint8, or None. batches: the fixed samples, one per batch.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Preview:
         self.batches = batches
 
     def sheets(self, progress: Progress) -> dict[str, Any]:
-        """Return what a model generates without input, {name: (H, W, C) uint8}, where an epoch's is due."""
+        """Return the sheets of an unconditional model, {name: (H, W, C) uint8}; {} if none is due this epoch."""
         due = self.sheet_freq and (progress.epoch % self.sheet_freq == 0 or progress.epoch == progress.last_epoch)
         if not due or not has_sampler(self.model):
             return {}
@@ -40,7 +40,7 @@ class Preview:
         return {name: make_grid(pictures, SHEET_COLUMNS) for name, pictures in made.items()}
 
     def samples(self, progress: Progress) -> dict[str, dict[str, Any]]:
-        """Return {file: {label: (H, W, C) uint8}} of the fixed samples where an epoch's are due, as of test.py."""
+        """Return the fixed samples, {file: {label: (H, W, C) uint8}}, as in test.py; {} if not due this epoch."""
         interval = -(-progress.last_epoch // MAX_SAMPLE_EPOCHS)
         if progress.epoch not in (1, progress.last_epoch) and progress.epoch % interval:
             return {}
@@ -52,9 +52,9 @@ class Preview:
 
     @contextmanager
     def _test_mode(self) -> Iterator[None]:
-        """Have the model as in test.py, and every generator of random numbers back where it was afterwards.
+        """Put the model in evaluation mode; restore training mode and all random generators afterwards.
 
-        Not inference_mode: what a model keeps of such a step (a mask, a grid) must still serve training.
+        Not inference_mode, because a tensor that the model caches here (a mask, a grid) must work in training.
         """
         device = next(self.model.parameters()).device
         self.model.eval()
@@ -69,5 +69,5 @@ class Preview:
         return first_pixels(collect_visuals(self.model, self.model(to_device(batch, device)), self.o))
 
     def disable(self) -> None:
-        """Draw nothing any more."""
+        """Stop drawing."""
         self.sheet_freq, self.batches = 0, []

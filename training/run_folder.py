@@ -1,4 +1,4 @@
-"""The folder of a run: made, locked against a second run, cleared by --overwrite."""
+"""Create a run's folder, lock it against a second run, and clear it with --overwrite."""
 
 import contextlib
 import os
@@ -20,9 +20,9 @@ RUN_FILES = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_
 
 
 class RunFolder:
-    """checkpoints_dir/name, held by this process until it ends.
+    """The folder checkpoints_dir/name, locked by this process until it ends.
 
-    Raises EnvironmentFault if it cannot be written or another process trains in it.
+    Raise EnvironmentFault if the folder cannot be written or another process trains in it.
     """
 
     def __init__(self, o: Any):
@@ -30,14 +30,14 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._open_lock()
-            for word in ("error.log", "exit.json"):  # an earlier attempt's
+            for word in ("error.log", "exit.json"):  # from an earlier attempt
                 (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
                 print(printable(f"note: removing {left_over.name}, left over by a run that was killed"))
-                left_over.unlink(missing_ok=True)  # a test.py may be writing here
+                left_over.unlink(missing_ok=True)  # missing_ok: a test.py may be writing here and remove it first
         except OSError as problem:
             why = f"cannot be used ({problem.strerror})"
-            raise EnvironmentFault("folder", self.path, why, "mend it or choose another --checkpoints_dir") from problem
+            raise EnvironmentFault("folder", self.path, why, "fix it or choose another --checkpoints_dir") from problem
 
     def _open_lock(self) -> TextIO:
         file = open(self.path / ".lock", "a+", encoding="utf-8")
@@ -58,13 +58,13 @@ class RunFolder:
         return file
 
     def next_steps(self) -> str:
-        """Return what to do with a run that is done: see its page of pictures, if there is one, and test it."""
+        """Return what to do after training: look at the run's web page, if it has one, and run test.py."""
         page = self.path / "web" / "index.html"
         see = f"see {page}, then " if page.is_file() and not self.o.no_html else ""
         return f"{see}python test.py {run_flags(self.o)}"
 
     def remove_previous_run(self) -> None:
-        """With --overwrite, remove what an earlier run left; to be called once nothing can be refused any more."""
+        """With --overwrite, remove the files of an earlier run; call this only after all checks have passed."""
         if not self.overwrite:
             return
         for file in self._run_files():
@@ -73,12 +73,12 @@ class RunFolder:
             shutil.rmtree(self.path / "web")
 
     def release(self) -> None:
-        """Let go of the lock, whoever still holds this object: a traceback may, until it is collected."""
-        with contextlib.suppress(OSError):  # of a disk that fails; it is let go of all the same
+        """Release the lock now, because a traceback may keep this object alive."""
+        with contextlib.suppress(OSError):  # a failing disk; close() releases the lock even so
             self._lock.close()
 
     def reclaimable_bytes(self) -> int:
-        """Return the bytes that `remove_previous_run` will free."""
+        """Return the number of bytes that `remove_previous_run` will free."""
         return sum(file.stat().st_size for file in self._run_files()) if self.overwrite else 0
 
     def _run_files(self) -> list[Path]:
@@ -86,18 +86,18 @@ class RunFolder:
 
 
 def resume_command(o: Any) -> str:
-    """Return the command that continues a run."""
+    """Return the command that resumes a run."""
     return f"continue with: python train.py {run_flags(o)} --continue_train"
 
 
 def run_flags(o: Any) -> str:
-    """Return the flags that name a run in another command."""
+    """Return the flags that identify the run in another command."""
     folder = ["--checkpoints_dir", o.checkpoints_dir] if "checkpoints_dir" in o.given else []
     return printable(shlex.join(["--name", o.name, *folder]))
 
 
 def _close_lock(file: Callable[[], TextIO | None]) -> None:
-    """Let go of the lock in a forked loader worker, which would hold it after a kill -9 of the main process."""
+    """Close the lock in a forked loader worker, which would otherwise hold it after a kill -9 of the main process."""
     opened = file()
     if opened is not None:
         opened.close()

@@ -75,7 +75,7 @@ def lines(capsys, *epochs, size=100, last=10):
 def test_the_end_of_an_epoch_says_where_the_time_went(capsys):
     assert lines(capsys, (100, SPENT)) == [
         "End of epoch 1 / 10 \t Time Taken: 10 sec, 10.0 images/s, 0:01:30 to go, learning rate 0.0002000",
-        "  time data 62 %, compute 30 %, display 5 %, save 3 %; data holds it up: raise --num_threads (now 0)",
+        "  time data 62 %, compute 30 %, display 5 %, save 3 %; data is the bottleneck: raise --num_threads (now 0)",
         "  mean G: 0.500",
     ]
 
@@ -93,15 +93,15 @@ def test_without_epochs_or_seconds_nothing_is_divided_by_nothing(capsys):
 
 
 @pytest.mark.parametrize(("spent", "threads", "advice"), [
-    ({"data": 62, "compute": 38, "display": 0, "save": 0}, 0, "; data holds it up: raise --num_threads (now 0)"),
+    ({"data": 62, "compute": 38, "display": 0, "save": 0}, 0, "; data is the bottleneck: raise --num_threads (now 0)"),
     ({"data": 62, "compute": 38, "display": 0, "save": 0}, 999,
-     "; data holds it up: keep smaller pictures, on a faster disk"),
+     "; data is the bottleneck: store smaller images, or use a faster disk"),
     ({"data": 30, "compute": 70, "display": 0, "save": 0}, 0, ""),
     ({"data": 1, "compute": 99, "display": 0, "save": 0}, 0, ""),
     ({"data": 10, "compute": 30, "display": 55, "save": 5}, 0,
-     "; display holds it up: raise --update_html_freq, or lower --fixed_samples"),
+     "; display is the bottleneck: raise --update_html_freq, or lower --fixed_samples"),
     ({"data": 10, "compute": 30, "display": 5, "save": 55}, 0,
-     "; save holds it up: raise --save_latest_freq and --save_epoch_freq"),
+     "; save is the bottleneck: raise --save_latest_freq and --save_epoch_freq"),
     ({"data": 3.0, "compute": 1.0, "display": 0, "save": 0}, 0, ""),  # too short to tell
     ({"data": 30, "compute": 29, "display": 21, "save": 20}, 0, ""),  # nothing clear
     ({}, 0, ""),

@@ -55,7 +55,7 @@ def test_a_sick_run_gets_its_note(name):
 
 def test_a_note_names_its_figures_and_the_remedy():
     _, note = told(FACTS["slow generator, vanilla"])["discriminator winning"]
-    assert re.fullmatch(r"health: discriminator winning: D_real 0\.00\d+ and D_fake 0\.00\d+ \(in an even game 0\.69\) "
+    assert re.fullmatch(r"health: discriminator winning: D_real 0\.00\d+ and D_fake 0\.00\d+ \(at equilibrium 0\.69\) "
                         r"and G_GAN \d\.\d, not falling, in epochs 5 to 14; weaken it: a smaller --ndf or "
                         r"--n_layers_D, or --label_smoothing 0\.1", str(note))  # fmt: skip
     _, note = told(FACTS["no rate"])["learning rate 0"]

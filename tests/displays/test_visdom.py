@@ -284,7 +284,7 @@ def test_a_started_server_outlives_the_run_and_serves_the_next(start, tmp_path, 
     second = start("train", *FEW, *flags, "--name", "again", **own_home.env)
     out, err = second.communicate()
     assert second.returncode == 0, err
-    assert about(out) == [f"live plots: {address}/env/main (the server was running already)"]
+    assert about(out) == [f"live plots: {address}/env/main (the server was already running)"]
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_a_server_silent_until_the_runs_end_is_not_left_behind(command, launched
     ended = command("train", *FEW, "--start_visdom", "--display_port", free_port(), "--name", "run")
     assert ended.code == 0, ended.err
     assert about(ended.out + ended.err) == [
-        "live plots off: the run ended before the visdom server that it started had shown anything"
+        "live plots off: the run ended before the visdom server that it started showed anything"
     ]
     assert len(launched) == 1 and launched[0].wait(timeout=30) == -signal.SIGTERM
 
@@ -320,7 +320,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_last_words(command, launche
     ended = command("train", *FEW, "--start_visdom", "--display_port", free_port(), "--name", "run")
     assert ended.code == 0, ended.err
     log = Path("checkpoints/run/visdom.log")
-    why = f"the visdom server ended at once (no room\\x1b[2J); see {log}"
+    why = f"the visdom server exited at once (no room\\x1b[2J); see {log}"
     assert [line for line in about(ended.out + ended.err) if "off" in line] == [f"live plots off: {why}"]
     assert launched[0].returncode == 1
 
@@ -330,7 +330,7 @@ def test_another_program_on_the_port_is_left_alone(command, fake, launched):
     one = fake(http("200 OK", b"welcome!\n"))
     ended = command("train", *FEW, "--start_visdom", "--display_port", one.port, "--name", "run")
     assert ended.code == 0, ended.err
-    why = f"port {one.port} is taken by something else than visdom; choose another --display_port"
+    why = f"port {one.port} is in use by another program; choose another --display_port"
     assert about(ended.out + ended.err) == [f"live plots off: {why}"]
     assert launched == []
 
@@ -492,7 +492,7 @@ def test_a_server_that_comes_and_goes_is_told_a_few_times(recorder, monkeypatch,
     assert often.wait(30)
     sender.close()
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == visdom_sender.MAX_MESSAGES and said[-1].endswith("; no more is said of this")
+    assert len(said) == visdom_sender.MAX_MESSAGES and said[-1].endswith("; further messages are suppressed")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -223,7 +223,7 @@ def test_a_second_ctrl_c_says_which_step_is_safe(start, again):
     running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="SIGINT,SIGINT")
     _, err = running.communicate()
     assert running.returncode == 130
-    assert err == "stopped by Ctrl-C; the state of step 5 is saved and whole\n"
+    assert err == "stopped by Ctrl-C; the state of step 5 is saved and complete\n"
     assert {p.name: p.read_bytes() for p in folder.glob("*.p*t*")} == before
 
 

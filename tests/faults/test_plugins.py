@@ -115,7 +115,7 @@ SLIPS = {
     "a name": ("x = undefined_thing", "NameError: name 'undefined_thing' is not defined"),
     "a name misspelt": ("x = BaseModle", r"NameError: name 'BaseModle' is not defined \(did you mean BaseModel\?\)"),
     "an option misspelt": ("x = self.o.strenght",
-                           r"AttributeError: no option is called 'strenght' \(did you mean strength\?\)"),
+                           r"AttributeError: there is no option 'strenght' \(did you mean strength\?\)"),
     "a network misspelt": ("x = self.DD", r"AttributeError: 'Tiny' object has no attribute 'DD' \(did you mean D\?\)"),
     "a type": ("x = 'a' + 1", "TypeError: can only concatenate str"),
     "a call": ("x = self.gan.real()", r"TypeError: .*missing 1 required positional argument: 'prediction'"),
@@ -346,15 +346,15 @@ BAD_DATA = {
         ("(self, index)", "(self)"),
         r"its __getitem__\(self\) cannot be called as self.__getitem__\(index",
     ),
-    "nothing returned": (("return {", "x = {"), r"its __getitem__\(index\) returns nothing \(None\), no dictionary"),
+    "nothing returned": (("return {", "x = {"), r"its __getitem__\(index\) returns nothing \(None\), not a dictionary"),
     "no A": (('"A": A,', '"a": A,'), r"its __getitem__\(index\) returns a, B, path_A, path_B, but no A"),
     "no path": (('"path_A": f', '"path": f'), r"its __getitem__\(index\) returns .*, but no path_A"),
-    "a picture that is none": (('"A": A,', '"A": A.tolist(),'), "its sample's A is a list, no picture"),
+    "a picture that is none": (('"A": A,', '"A": A.tolist(),'), "its sample's A is a list, not an image"),
     "bytes": (
         ('"A": A,', '"A": A.byte(),'),
-        r"its sample's A is a tensor of shape \(3, 8, 8\), torch.uint8, no picture",
+        r"its sample's A is a tensor of shape \(3, 8, 8\), torch.uint8, not an image",
     ),
-    "a flat A": (('"A": A,', '"A": A[0],'), r"its sample's A is a tensor of shape \(8, 8\), .*, no picture"),
+    "a flat A": (('"A": A,', '"A": A[0],'), r"its sample's A is a tensor of shape \(8, 8\), .*, not an image"),
 }
 
 
@@ -404,7 +404,7 @@ def test_a_method_with_wrong_arguments_is_told_the_right_ones(train, command, tm
 
 PHASES = {
     "one network": ("[self.G], self.loss_g", "self.G, self.loss_g", "Phase 'G': nets is one network, not a list"),
-    "a text for a network": ("[self.G], self.loss_g", "['G'], self.loss_g", "nets holds a str, which is no network"),
+    "a text for a network": ("[self.G], self.loss_g", "['G'], self.loss_g", "nets holds a str, which is not a network"),
     "a text for a list": ("[self.G], self.loss_g", "'G', self.loss_g", "nets is a str, not a list of networks"),
     "a parameter": ("[self.G], self.loss_g", "[self.G.weight], self.loss_g", "nets holds a Parameter, which is no"),
     "none": ("[self.G], self.loss_g", "[], self.loss_g", "nets is empty"),
@@ -420,23 +420,25 @@ PHASES = {
     "a loss that was called": ("self.loss_g)]", "{})]", "loss is a dict, not a function; write self.loss without"),
     "an unknown word": ("self.loss_g)]", "self.loss_g, ever=2)]", "unexpected keyword argument 'ever'"),
     "two of one name": ('Phase("G"', 'Phase("D"', "two of its phases are called 'D'"),
-    "nothing returned": ("return [Phase", "x = [Phase", r"its phases() returns nothing (None), no list"),
+    "nothing returned": ("return [Phase", "x = [Phase", r"its phases() returns nothing (None), not a list"),
     "one phase": ('return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g)]',
-                  'return Phase("G", [self.G], self.loss_g)', "its phases() returns a Phase, no list"),
-    "tuples": ('Phase("G", [self.G]', '("G", [self.G]', "its phases() lists a tuple, no Phase"),
+                  'return Phase("G", [self.G], self.loss_g)', "its phases() returns a Phase, not a list"),
+    "tuples": ('Phase("G", [self.G]', '("G", [self.G]', "its phases() lists a tuple, not a Phase"),
     "a generator": ('return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g)]',
-                    'yield Phase("G", [self.G], self.loss_g)', "its phases() returns a generator, no list"),
-    "nothing to train": ("[self.G], self.loss_g", "[self.gan], self.loss_g", "of its phase G have nothing to train"),
+                    'yield Phase("G", [self.G], self.loss_g)', "its phases() returns a generator, not a list"),
+    "nothing to train": ("[self.G], self.loss_g", "[self.gan], self.loss_g",
+                         "of its phase G have no parameters to train"),
     "a network in a list": ("self.G = nn.Conv2d(3, 3, 1)", "self.nets = [nn.Conv2d(3, 3, 1)]",
-                            "trains a network that is no attribute of the model"),
+                            "trains a network that is not an attribute of the model"),
     "a lazy layer": ("self.G = nn.Conv2d(3, 3, 1)", "self.G = nn.LazyConv2d(3, 1)", "a layer LazyConv2d, whose size"),
     "no super": ("super().__init__()", "pass", "a network is assigned before super().__init__() was called"),
-    "averaged misspelt": ('averaged = ("G",)', 'averaged = ("g",)', "names 'g', which is none of its networks (G, D)"),
+    "averaged misspelt": ('averaged = ("G",)', 'averaged = ("g",)', "names 'g', but its networks are G, D"),
     "averaged a text": ('averaged = ("G",)', 'averaged = ("G")', "its averaged is 'G', not a tuple"),
     "averaged in no phase": ('averaged = ("G",)', 'averaged = ("D",)', "averaged names 'D', which no phase trains"),
     "no forward": ("def forward(", "def forwards(", "has no method forward(self, batch)"),
-    "forward a property": ("    def phases(", "    @property\n    def phases(", "its phases is no method but a"),
-    "defaults a list": ('averaged = ("G",)', 'defaults = ["netG"]', "its defaults are no dictionary"),
+    "forward a property": ("    def phases(", "    @property\n    def phases(",
+                           "its phases is a property, not a method"),
+    "defaults a list": ('averaged = ("G",)', 'defaults = ["netG"]', "its defaults are not a dictionary"),
 }  # fmt: skip
 
 
@@ -455,8 +457,8 @@ def test_phases_that_cannot_be_trained_are_refused(train, tmp_path, case):
 
 
 LOSSES = {
-    "floats": ('{"L": 0.5}', "not of Python's numbers alone"),
-    "item": ('{"L": float(out["real_B"].shape[0])}', "not of Python's numbers alone"),
+    "floats": ('{"L": 0.5}', "not of Python numbers only"),
+    "item": ('{"L": float(out["real_B"].shape[0])}', "not of Python numbers only"),
     "nothing": ("None", "must return a dictionary of scalars, not nothing"),
     "empty": ("{}", "must return a dictionary of scalars, not an empty dictionary"),
     "a bare tensor": ('out["fake_B"].mean()', "must return a dictionary of scalars, not a Tensor"),
@@ -493,14 +495,15 @@ def test_a_constant_among_the_terms_is_no_fault(train):
 
 GRADIENTS = {
     "used up": (('self.D(out["fake_B"].detach())', 'self.D(out["fake_B"])'), "phase G",
-                "its loss reaches a graph that an earlier phase has used up", "detach what belongs to other phases'"),
+                "its loss goes backward through a graph that an earlier phase has already freed",
+                "detach the outputs of other phases'"),
     "detached": (('        fake = out["fake_B"]\n', '        fake = out["fake_B"].detach()\n'), "phase G",
                  "its loss does not depend on the networks of the phase", "without detach"),
     "no_grad": (('    def loss_g', '    @torch.no_grad()\n    def loss_g'), "phase G",
                 "its loss does not depend on the networks of the phase", "without detach"),
     "changed since": (('"real_A": batch["A"],', '"real_A": batch["A"], "code": self.D(self.D.weight * batch["A"]),',
                        '{"G_GAN": ', '{"code": out["code"].mean() + fake.mean(), "G_GAN": '), "phase G",
-                      "its loss needs something that was changed after it was computed", "compute it anew"),
+                      "its loss needs a tensor that was changed after it was computed", "compute it again"),
 }  # fmt: skip
 
 
@@ -563,12 +566,12 @@ def test_a_key_that_the_batch_lacks_names_what_the_data_gives(train, tmp_path, t
 @pytest.mark.parametrize(("pairs", "why"), [
     (('return out | ({"real_B": batch["B"]} if "B" in batch else {})', "pass"), "its forward.* returns nothing"),
     (('return out | ({"real_B": batch["B"]} if "B" in batch else {})', 'return out["fake_B"]'),
-     r"its forward\(batch\) returns a Tensor, no dictionary"),
-    (("return super().show(out)", "pass"), r"its show\(out\) returns nothing \(None\), no dictionary"),
-    (("return super().show(out)", "return list(out.values())"), r"its show\(out\) returns a list, no dictionary"),
+     r"its forward\(batch\) returns a Tensor, not a dictionary"),
+    (("return super().show(out)", "pass"), r"its show\(out\) returns nothing \(None\), not a dictionary"),
+    (("return super().show(out)", "return list(out.values())"), r"its show\(out\) returns a list, not a dictionary"),
     (("return super().show(out)", 'return {"x": out["fake_B"][0]}'), r"out\) returns a tensor of shape \(3, 32, "),
     (("return super().show(out)", 'return {"x": out["fake_B"][:, :2]}'), r"returns a tensor of shape \(1, 2, 32, 32\)"),
-    (("return super().show(out)", 'return {"x": 3}'), r"its show\(out\) returns a int as 'x', no pictures"),
+    (("return super().show(out)", 'return {"x": 3}'), r"its show\(out\) returns a int as 'x', not images"),
 ])  # fmt: skip
 def test_forward_and_show_that_return_no_dictionary_are_refused(train, tmp_path, pairs, why):
     """forward without return, show with no pictures: exit 2 before training naming method and expectation."""
@@ -580,7 +583,7 @@ def test_forward_and_show_that_return_no_dictionary_are_refused(train, tmp_path,
 @pytest.mark.fault(96)
 def test_a_plug_in_without_phases_is_told_so(train):
     """A plug-in without phases(): exit 2 that names the method it lacks."""
-    assert "tiny only translates, it cannot be trained: it has no phases()" in said(
+    assert "tiny only translates and cannot be trained: it has no phases()" in said(
         train(changed("def phases(", "def phase("))
     )
 
@@ -590,7 +593,7 @@ def test_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
     """A trainable network that no phase trains: the run goes on, and one line says what becomes of it."""
     ended = train(changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1)\n        self.D = nn"))
     assert ended.code == 0, ended.err
-    assert ended.out.count("note: network E is in no phase: it stays as it starts and is not saved as a .pth\n") == 1
+    assert ended.out.count("note: network E is not in a phase: it is not trained and not saved as a .pth\n") == 1
     sys.modules.pop(discovery.module_name(tmp_path / "tiny.py"))
     frozen = train(changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1).requires_grad_(False)\n        self.D = nn"),
                    "--overwrite")  # fmt: skip
@@ -885,7 +888,7 @@ def test_state_that_spoils_later_is_refused_at_that_save(train, tmp_path, case):
     """A state that only later holds what weights_only would not read: exit 2 at that save, earlier ones stay."""
     text = spoilt("loss_g", LATER[case], "self.steps == 3") + STATE
     line = said(train(text, "--save_latest_freq", 1, "--keep_last", 9))
-    assert re.match("error: plug-in 'tiny': the state of _extra_state could not be read again ", line), line
+    assert re.match("error: plug-in 'tiny': the state of _extra_state cannot be read back ", line), line
     folder = tmp_path / "checkpoints" / "t"
     assert sorted(p.name for p in folder.glob("state*")) == ["state_000000001.pt", "state_000000002.pt"]
     assert not list(folder.glob("*.tmp"))
@@ -894,10 +897,10 @@ def test_state_that_spoils_later_is_refused_at_that_save(train, tmp_path, case):
 
 @pytest.mark.fault(98)
 @pytest.mark.parametrize(("statement", "why"), [
-    ("self.register_buffer('late', torch.zeros(2))", "'late' was added after __init__: a continued run"),
-    ("self.curve = torch.cat([self.curve, torch.zeros(1)])", r"'curve' has changed from \(1,\) to \(2,\): "),
+    ("self.register_buffer('late', torch.zeros(2))", "'late' was added after __init__: a resumed run"),
+    ("self.curve = torch.cat([self.curve, torch.zeros(1)])", r"'curve' changed from \(1,\) to \(2,\): "),
     ("self.H = nn.Linear(1, 1)", "'H.weight' was added after __init__"),
-    ("self.curve = None", "'curve' is gone since __init__"),
+    ("self.curve = None", "'curve' was removed after __init__"),
 ])  # fmt: skip
 @pytest.mark.parametrize("when", ["True", "self.steps == 3"])
 def test_state_that_grows_is_refused(train, tmp_path, statement, why, when):
@@ -931,8 +934,8 @@ def test_the_run_asks_for_a_plug_in_that_was_moved(train, command, tmp_path, scr
     (tmp_path / "tiny.py").rename(tmp_path / "new" / "tiny.py")
     flags = ["--name", "t", *(["--continue_train", "--n_epochs", 2] if script == "train" else [])]
     line = said(command(script, *flags))
-    remembers = "there is no such file any more; the run remembers this path (checkpoints/t/options.json)"
-    assert line.startswith(f"error: plug-in '{tmp_path / 'tiny.py'}': {remembers}; give its new place with --")
+    remembers = "this file no longer exists; the run's options name it (checkpoints/t/options.json)"
+    assert line.startswith(f"error: plug-in '{tmp_path / 'tiny.py'}': {remembers}; give its new path with --")
     ended = command(script, *flags, "--plugin", "new/tiny.py")
     assert ended.code == 0, ended.err
 
@@ -945,7 +948,7 @@ def test_a_renamed_plug_in_is_not_called_damage(train, command, tmp_path, script
     (tmp_path / "tiny.py").rename(tmp_path / "other.py")
     flags = ["--name", "t", *(["--continue_train", "--n_epochs", 2] if script == "train" else [])]
     line = said(command(script, *flags, "--plugin", "other.py"))
-    assert "no model is called 'tiny' any more: no plug-in that the run remembers defines it" in line
+    assert "no model is called 'tiny' any more: none of the run's plug-ins defines it" in line
     assert str(tmp_path / "tiny.py") in line
     assert "--model" in line
     assert "damaged" not in line
@@ -980,7 +983,7 @@ def test_a_show_that_fails_in_mid_run_costs_only_pictures(train, tmp_path, at):
     ended = train(text)
     assert ended.code == 0, ended.err
     place = f"{tmp_path / 'tiny.py'}, line {line_of(text, 'undefined_thing')}, in show"
-    note = f"note: no pictures are shown from here on (NameError: name 'undefined_thing' is not defined at {place})\n"
+    note = f"note: no images are shown from here on (NameError: name 'undefined_thing' is not defined at {place})\n"
     assert ended.out.count(note) == 1
     assert "index.html" in ended.out.splitlines()[-1]
     told = history(tmp_path / "checkpoints" / "t")
@@ -995,7 +998,7 @@ def test_a_bug_of_ours_is_not_blamed_on_the_plug_in(train, monkeypatch):
     monkeypatch.setattr(LossMeter, "add", lambda self, losses: [][0])
     ended = train(TINY)
     assert ended.code == 1
-    assert re.fullmatch("error: bug 'IndexError': .*report it if it happens without plug-in tiny too", ended.last)
+    assert re.fullmatch("error: bug 'IndexError': .*report it if it also happens without plug-in tiny", ended.last)
 
 
 @pytest.mark.fault(96)

@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word, jud
     )
     assert said, ended.last
     assert said[1].count("demo/train/") == 4
-    assert said[2] == "the last good state is that of step 3"
+    assert said[2] == "the last good state is from step 3"
     after = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
     assert {name: after.get(name) for name in before} == before
     assert json.loads((tmp_path / "checkpoints/x/exit.json").read_text())["code"] == 6
@@ -128,7 +128,7 @@ def test_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_later):
     """Losses of NaN in two steps with --on_nan skip: those batches are left out and told, the run ends well."""
     ended = train("--on_nan", "skip", NAN_AT="2,5")
     assert ended.code == 0, ended.err
-    assert ended.out.count("batch left out (1 in a row)") == 2
+    assert ended.out.count("batch skipped (1 in a row)") == 2
     assert "loss 'G_bad' is nan in epoch 2, step 5" in ended.out
     logged, _ = rows(tmp_path / "checkpoints/x")
     assert all(v is not None for row in logged for v in row["losses"].values())
@@ -154,7 +154,7 @@ def test_rollback_returns_to_the_last_good_weights(train, tmp_path):
     """Spoilt weights with --on_nan rollback: the last saved weights and optimisers return, the run ends well."""
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, SLOPE_AT="5")
     assert ended.code == 0, ended.err
-    assert "weights and optimisers are those of step 3 again" in ended.out
+    assert "weights and optimisers are restored from step 3" in ended.out
     net = weight_files.load_weights(tmp_path / "checkpoints/x/latest_net_G.pth")
     assert all(torch.isfinite(v).all() for v in net.values())
 
@@ -164,8 +164,8 @@ def test_rollback_gives_up_when_nan_returns_each_time(train, judged_later):
     """NaN again and again with --on_nan rollback: exit 6 after three returns, not an endless loop."""
     bad = ",".join(map(str, range(4, 40)))
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, "--n_epochs", 12, NAN_AT=bad)
-    assert ended.code == 6 and ended.out.count("weights and optimisers are those of step") == MAX_ROLLBACKS, ended.err
-    assert judged_later or ended.out.count("are those of step 3 again") == MAX_ROLLBACKS
+    assert ended.code == 6 and ended.out.count("weights and optimisers are restored from") == MAX_ROLLBACKS, ended.err
+    assert judged_later or ended.out.count("are restored from step 3") == MAX_ROLLBACKS
 
 
 def test_a_loss_of_the_last_step_is_judged_before_it_is_saved(train, tmp_path, judged_later):
@@ -204,7 +204,7 @@ def test_a_run_that_freezes_says_where(capfd, monkeypatch):
     dog.close()
     dog.thread.join(60)
     assert len(said.text) == 1
-    assert "note: nothing has moved for 0.03 s after step 7 of epoch 2; it stands in threading.py" in said.text[0]
+    assert "note: no step has finished for 0.03 s after step 7 of epoch 2; it hangs in threading.py" in said.text[0]
     assert "frozen_here" in said.text[0]
 
 
@@ -259,7 +259,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line(process, tmp_path, how):
     more = ["--name", "x", "--continue_train", "--n_epochs", 2, "--num_threads", 2]
     ended = process("train", *more, timeout=90, DIES=how)
     assert ended.code == 5, ended.err
-    line = "error: worker 'that loads pictures': died (killed; out of memory?); lower --num_threads"
+    line = "error: worker 'that loads images': died (killed; out of memory?); lower --num_threads"
     said = ended.err.replace("\0", "").strip().splitlines()  # torch's own word of a crash ends in a zero byte
     assert [row for row in said if row.startswith("error")] == [line] and said[-1] == line
     assert {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")} == before

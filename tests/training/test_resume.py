@@ -136,7 +136,7 @@ def test_a_finished_run_says_so_and_more_epochs_go_on(command, straight, tmp_pat
     before = {p.name: p.read_bytes() for p in [*folder.glob("*.pt*"), *folder.glob("*.jsonl")]}
     ended = command("train", "--name", "run", "--continue_train")
     assert ended.code == 0 and ended.err == ""
-    assert "run run is done: 3 epochs are trained; give a larger --n_epochs to go on" in ended.out
+    assert "run run is done: 3 epochs are trained; raise --n_epochs to continue" in ended.out
     assert {p.name: p.read_bytes() for p in [*folder.glob("*.pt*"), *folder.glob("*.jsonl")]} == before
     ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 3)
     assert ended.code == 0, ended.err
@@ -188,7 +188,7 @@ def test_a_folder_of_the_references_files_is_loaded(command, straight, tmp_path,
                     "--print_freq", 1, "--batch_size", 1)  # fmt: skip
     assert ended.code == 0, ended.err
     assert "continuing from the weights latest_net_*.pth at epoch 3 (--epoch_count)" in ended.out
-    assert "optimisers, image pools and random draws start anew" in ended.out
+    assert "optimisers, image pools and random draws start afresh" in ended.out
     steps, epochs = rows(theirs)
     assert [row["epoch"] for row in epochs] == [3, 4]
     assert (steps[0]["epoch"], steps[0]["iters"], steps[0]["step"]) == (3, 1, 1)
