@@ -1,1 +1,1 @@
-"""Measurements; each file is a command of its own, or serves one."""
+"""Benchmarks: each file is a command or a part of one."""

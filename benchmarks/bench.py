@@ -1,10 +1,11 @@
-"""Measure GANvas: python benchmarks/bench.py [--reference DIR] [--cases NAME ...]; others: see --help.
+"""Measure the speed and memory of GANvas: python benchmarks/bench.py [--reference DIR] [--cases NAME ...].
 
-Every case runs in a process of its own, which stays warm; the two sides of a case (GANvas, and with --reference a
-checkout of junyanz/pytorch-CycleGAN-and-pix2pix of yours) take turns, never at once, so that a busy machine is busy for
-both. Times are medians of rounds, ratios medians of each round's ratio. Where both sides train, their first steps start
-from the same weights and pictures and their losses in 64 bits have to agree to 1e-6, or no ratio is given. A step's
-utilisation is the FLOPs that torch counts for it over the FLOP/s of the fastest convolution, measured in turns with it.
+Each case runs in a separate process, which stays warm. The two sides of a case (GANvas and, with --reference, your
+checkout of junyanz/pytorch-CycleGAN-and-pix2pix) take turns and never run at once, so that other load on the machine
+affects both. Times are medians of the rounds, ratios are medians of each round's ratio. If both sides train, their
+first steps start from the same weights and images; a ratio is given only if their float64 losses agree to 1e-6.
+A step's utilisation is its FLOP/s (FLOPs as torch counts them) divided by those of the fastest convolution, which is
+measured in turns with it. See --help for the other flags.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ TABLE_HEADS = ["case", "time", "reference", "ratio", "peak MB", "reference MB", 
 
 
 def measure_case(case: Case, reference: Path | None, rounds: int, peak: CaseProcess) -> dict[str, Any]:
-    """Return the figures of a case, in seconds an item, MB and FLOP/s; `peak` has its turns where FLOPs are counted."""
+    """Return a case's results in seconds per item, MB and FLOP/s; `peak` takes turns with it if FLOPs are counted."""
     with tempfile.TemporaryDirectory() as shared_folder, contextlib.ExitStack() as stack:
         process_arguments = [(case.case_class, case.settings(shared_folder), OURS, ROOT)]
         if reference and case.reference_class:
@@ -58,7 +59,7 @@ def measure_case(case: Case, reference: Path | None, rounds: int, peak: CaseProc
 
 
 def compute_numbers(case: Case, shared: str, reference: Path) -> dict[str, dict[str, Any]]:
-    """Return the numbers of both sides, each from a process of its own, whose memory is not that of what is timed."""
+    """Return the losses of both sides, each from an extra process that does not affect the memory of the timed one."""
     losses = {}
     for module, name, home in (("our_cases", OURS, ROOT), ("reference_cases", THEIRS, reference)):
         with CaseProcess(f"{module}:{case.losses_class}", case.settings(shared), name, home) as process:
@@ -69,7 +70,7 @@ def compute_numbers(case: Case, shared: str, reference: Path) -> dict[str, dict[
 def compare_to_reference(
     facts: dict[str, Any], medians: dict[str, list[float]], items: int, tolerance: float
 ) -> dict[str, Any]:
-    """Return the reference's time, the ratio to ours, and how far the numbers differ; no ratio if they do."""
+    """Return the reference's time, its ratio to ours and the difference of the losses; no ratio if that is too big."""
     difference = max_relative_difference(facts[OURS].get("numbers", []), facts[THEIRS].get("numbers", []))
     ratio = stats.median_ratio(medians[THEIRS], medians[OURS])
     equal = difference <= tolerance
@@ -78,7 +79,7 @@ def compare_to_reference(
 
 
 def max_relative_difference(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> float:
-    """Return the largest relative difference between numbers of the same name; infinite if one is missing."""
+    """Return the largest relative difference between numbers of the same name; inf if one is missing."""
     largest = 0.0
     for one, other in zip(ours, theirs, strict=True):
         for name, value in other.items():
@@ -89,7 +90,7 @@ def max_relative_difference(ours: list[dict[str, float]], theirs: list[dict[str,
 
 
 def utilisation(facts: dict[str, Any], seconds: float, peak: list[tuple[list[float], float]]) -> dict[str, float]:
-    """Return the FLOPs of a picture in a step, its FLOP/s, and what share of the fastest convolution's that is."""
+    """Return a step's FLOPs per image, its FLOP/s, and their share of the fastest convolution's FLOP/s."""
     peak_rate = facts["peak"]["flops"] / min(second for seconds, _ in peak for second in seconds)
     rate = facts[OURS]["flops"] / seconds
     return {"flops": facts[OURS]["flops"] / facts[OURS]["items"], "flops_per_second": rate,
@@ -97,24 +98,24 @@ def utilisation(facts: dict[str, Any], seconds: float, peak: list[tuple[list[flo
 
 
 def gpu_name(device: int) -> str:
-    """Return the name of a CUDA device; EnvironmentFault if there is none of this number."""
+    """Return the name of a CUDA device; raise EnvironmentFault if it does not exist."""
     import torch
 
     if device >= torch.cuda.device_count():
-        raise EnvironmentFault("GPU", str(device), "is not there", "run this where torch.cuda.is_available()")
+        raise EnvironmentFault("GPU", str(device), "does not exist", "run this where torch.cuda.is_available()")
     return torch.cuda.get_device_name(device)
 
 
 def check_reference(home: Path) -> None:
-    """Raise OptionError if a folder is no checkout of the reference."""
+    """Raise OptionError if a folder is not a checkout of the reference."""
     missing = [name for name in REFERENCE_FILES if not (home / name).is_file()]
     if missing:
-        why = f"is no checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no {missing[0]}"
-        raise OptionError("option", f"--reference {home}", why, "name the folder that holds its train.py")
+        why = f"is not a checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no {missing[0]}"
+        raise OptionError("option", f"--reference {home}", why, "name the folder that contains its train.py")
 
 
 def table_row(title: str, metrics: dict[str, Any]) -> list[str]:
-    """Return a case's line of the table."""
+    """Return a case's row of the table."""
 
     def cell(name: str, format_value: Any) -> str:
         return format_value(metrics[name]) if metrics.get(name) is not None else ""
@@ -129,12 +130,12 @@ def table_row(title: str, metrics: dict[str, Any]) -> list[str]:
 
 
 def select_cases(names: list[str], quick: bool, device: int = -1) -> dict[str, Case]:
-    """Return the cases that were asked for; OptionError for a name that is none."""
+    """Return the cases with these names, or all; raise OptionError for an unknown name."""
     cases = make_cases(quick, device)
     for name in names:
         if name not in cases:
             near = nearest(name, list(cases))
-            raise OptionError("option", f"--cases {name}", "is no case",
+            raise OptionError("option", f"--cases {name}", "is not a case",
                               f"did you mean {near}?" if near else "see --help")  # fmt: skip
     return {name: cases[name] for name in names or cases}
 
@@ -142,22 +143,22 @@ def select_cases(names: list[str], quick: bool, device: int = -1) -> dict[str, C
 def make_parser() -> Command:
     """Return the command line."""
     command = Command(__file__, __doc__)
-    command.add_argument("--cases", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(make_cases(False))}")
-    command.add_argument("--quick", action="store_true", help="tiny sizes and two rounds: whether it runs, no figures")
-    command.add_argument("--rounds", type=positive, help="how often the sides take turns (default: 7)")
-    command.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference, measured beside")
-    command.add_argument("--scaling", action="store_true", help="instead: how time and memory grow, with exponents")
-    command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that wants a core")
-    command.add_argument("--ways", action="store_true", help="instead: what flags do for time and memory of a step")
+    command.add_argument("--cases", nargs="+", default=[], metavar="NAME", help=f"from {', '.join(make_cases(False))}")
+    command.add_argument("--quick", action="store_true", help="tiny sizes and two rounds, to check that it runs")
+    command.add_argument("--rounds", type=positive, help="number of turns of each side (default: 7)")
+    command.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference, measured in turns")
+    command.add_argument("--scaling", action="store_true", help="instead: growth of time and memory, with exponents")
+    command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that uses a core")
+    command.add_argument("--ways", action="store_true", help="instead: effect of flags on time and memory of a step")
     command.add_argument("--gpu_ids", type=int, default=-1, metavar="ID",
-                         help="a CUDA device: steps of training alone, and --ways too (default: the CPU)")  # fmt: skip
-    command.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
+                         help="a CUDA device: only training steps, and --ways (default: the CPU)")  # fmt: skip
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write all results there")
     command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PERFORMANCE_PAGE.name}")
     return command
 
 
 def measure_cases(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
-    """Return the figures of the cases that were asked for, and their table; on a GPU what fails is told there."""
+    """Return the results of the selected cases and their table; on a GPU a failed case gets a row with its error."""
     cases, metrics, rows = select_cases(o.cases, o.quick, o.gpu_ids), {}, []
     with CaseProcess("our_cases:PeakConvolution", {"device": o.gpu_ids}, "peak") as peak:
         for name, case in cases.items():
@@ -167,7 +168,7 @@ def measure_cases(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
                 if o.gpu_ids < 0:
                     raise
                 empty = [""] * (len(TABLE_HEADS) - 2)
-                rows.append([case.title, stats.failure_text(problem), *empty])  # for want of memory
+                rows.append([case.title, stats.failure_text(problem), *empty])  # mostly out of memory
                 continue
             rows.append(table_row(case.title, metrics[name]))
             print_line(" ".join(filter(None, [name, *rows[-1][1:]])))
@@ -175,7 +176,8 @@ def measure_cases(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
 
 
 def main(argv, report):
-    """Measure what was asked for; print, and write, its table."""
+    """Measure what the flags select; print its table and write it if asked."""
+    # Read and check the flags.
     o = make_parser().parse_argv(argv)
     report.debug = o.debug
     rounds = o.rounds or (2 if o.quick else 7)
@@ -184,13 +186,13 @@ def main(argv, report):
         o.reference = o.reference.resolve()
     machine, gpu_prefix = stats.machine_info(), ""
     if o.gpu_ids >= 0 and (o.scaling or o.neighbour):
-        raise OptionError("option", "--gpu_ids", "goes with training steps and --ways", "leave it out")
+        raise OptionError("option", "--gpu_ids", "works only with training steps and --ways", "omit it")
     if o.ways and (o.cases or o.reference):
-        raise OptionError(
-            "option", "--ways", "goes without --cases and --reference", "measure them one after the other"
-        )
+        raise OptionError("option", "--ways", "excludes --cases and --reference", "measure them one after the other")
     if o.gpu_ids >= 0:
         machine, gpu_prefix = machine | {"gpu": gpu_name(o.gpu_ids)}, "gpu_"
+
+    # Measure.
     if o.scaling:
         from benchmarks import scaling
 
@@ -203,6 +205,8 @@ def main(argv, report):
         tables = {} if o.ways else {f"{gpu_prefix}cases": measure_cases(o, rounds)}
         if o.ways or (o.gpu_ids >= 0 and not o.cases):
             tables[f"{gpu_prefix}ways"] = variants.measure_variants(o.gpu_ids, o.quick, rounds)
+
+    # Print and write the tables.
     for mark, (_, text) in tables.items():
         text = f"{stats.headline(machine)}\n\n{text}"
         print(f"\n{text}")
@@ -214,8 +218,8 @@ def main(argv, report):
     differing = [name for metrics, _ in tables.values() for name, case_metrics in metrics.items()
                  if case_metrics.get("equal") is False]  # fmt: skip
     if differing:
-        raise DataError("reference", o.reference, f"computes other numbers in {', '.join(differing)}",
-                        "take a checkout of the released version, without changes")  # fmt: skip
+        raise DataError("reference", o.reference, f"computes other losses in {', '.join(differing)}",
+                        "use an unchanged checkout of the released version")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A training step alone and beside one process that wants a core, under several settings of the OpenMP threads."""
+"""Measure a training step alone and beside a process that keeps one core busy, under several OpenMP settings."""
 
 import contextlib
 import statistics
@@ -22,9 +22,9 @@ TABLE_HEADS = ["setting", "alone", "of the default", "beside", "ratio"]
 
 
 def measure_busy_neighbour(quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
-    """Return the figures of each size and setting, and their tables.
+    """Return the results of each size and setting, and their tables.
 
-    All processes stay warm; in each round every setting has its turn alone, then all of them beside the busy process.
+    All processes stay warm. In each round every setting takes a turn alone, then every setting beside the busy process.
     """
     metrics, texts = {}, []
     for title, argv in training_flags(quick).items():
@@ -37,7 +37,7 @@ def measure_busy_neighbour(quick: bool, rounds: int) -> tuple[dict[str, Any], st
 
 
 def training_flags(quick: bool) -> dict[str, list[str]]:
-    """Return what is trained."""
+    """Return {title: flags of the training}."""
     if quick:
         return {
             "Tiny CycleGAN": ["--model", "cycle_gan", *SMALL_FLAGS, "--ngf", "2", "--ndf", "2", "--dataroot", "demo"]
@@ -48,7 +48,7 @@ def training_flags(quick: bool) -> dict[str, list[str]]:
 
 
 def step_times(argv: list[str], settings: dict[str, dict[str, str]], rounds: int) -> dict[str, list[list[float]]]:
-    """Return each setting's seconds, [alone, beside] by round."""
+    """Return each setting's [seconds alone, seconds beside the busy process], each a list by round."""
     from tempfile import TemporaryDirectory
 
     timings: dict[str, list[list[float]]] = {name: [[], []] for name in settings}
@@ -68,7 +68,7 @@ def step_times(argv: list[str], settings: dict[str, dict[str, str]], rounds: int
 
 @contextlib.contextmanager
 def busy_core():
-    """Keep a core busy meanwhile."""
+    """Keep one core busy in the context."""
     process = subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -82,7 +82,7 @@ def busy_core():
 
 
 def summarize(times: list[list[float]], default: list[list[float]]) -> dict[str, float]:
-    """Return medians: alone and beside in seconds, against the default's alone, and beside against alone."""
+    """Return medians: seconds alone and beside, beside / alone, and alone / the default setting's alone."""
     alone, beside = map(statistics.median, times)
     return {"alone": alone, "beside": beside, "ratio": beside / alone,
             "of_default": statistics.median(a / b for a, b in zip(times[0], default[0]))}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The table of cases: what each is called, which class does it on either side, and with what settings."""
+"""The table of benchmark cases: name, title, the class that runs it on each side, and its settings."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ from registry.lookup import entries
 
 SMALL_FLAGS = ["--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8", "--load_size", "64", "--crop_size", "64"]
 TINY_FLAGS = ["--netG", "resnet_6blocks", "--ngf", "2", "--ndf", "2", "--load_size", "32", "--crop_size", "32"]
-COMPARED_MODELS = ("pix2pix", "cycle_gan")  # models of which the reference's steps are measured
+COMPARED_MODELS = ("pix2pix", "cycle_gan")  # models whose steps are also measured in the reference
 CYCLE_GAN_FLAGS = ["--model", "cycle_gan", "--netG", "resnet_9blocks", "--load_size", "128", "--crop_size", "128"]
 
 
@@ -19,27 +19,29 @@ TRANSLATE_ARGV = ["{home}/test.py", "--model", "test", "--dataset_mode", "single
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table. case_class and reference_class: "module:class" below benchmarks/; repeats: of a turn."""
+    """One row of the table. case_class, reference_class: "module:class" in benchmarks/; repeats: runs in a turn."""
 
     title: str
     case_class: str
     arguments: dict[str, Any] = field(default_factory=dict)
     reference_class: str = ""
     repeats: int = 1
-    losses_class: str = ""  # the class, on either side, that tells numbers first; "": the timed one does, if it has any
-    counts_flops: bool = False  # whether FLOPs are counted
-    tolerance: float = 1e-6  # how far the two sides' numbers may differ
-    needs_folder: bool = True  # whether it is given a folder that both sides see
+    losses_class: str = ""  # the class of both sides that computes the numbers to compare; "": the timed class
+    counts_flops: bool = False
+    tolerance: float = 1e-6  # the largest allowed relative difference of the two sides' numbers
+    needs_folder: bool = True  # whether the class gets a folder that both sides share
 
     def settings(self, shared: str) -> dict[str, Any]:
-        """Return what its classes are made of."""
+        """Return the keyword arguments of its classes."""
         return self.arguments | ({"shared": shared} if self.needs_folder else {})
 
 
 def make_cases(quick: bool, device: int = -1) -> dict[str, Case]:
-    """Return all cases by name; quick: with sizes that take seconds. Of a GPU, training steps alone."""
+    """Return all cases by name; on a GPU, only training steps. quick: use sizes that take seconds."""
     if device >= 0:
         return _gpu_step_cases(device, quick)
+
+    # Training steps and loading.
     cases = _step_cases(quick)
     pairs, pictures, ngf, rows, epochs = (4, 2, 2, 20, 3) if quick else (100, 106, 8, 1000, 100)
     for workers in (0, 2):
@@ -48,6 +50,8 @@ def make_cases(quick: bool, device: int = -1) -> dict[str, Case]:
             title, "our_cases:LoadPairs", {"pairs": pairs, "workers": workers}, "reference_cases:LoadPairs"
         )
     cases["load_cached"] = Case("a pair, from the cache", "our_cases:LoadPairs", {"pairs": pairs, "cache": "ram"})
+
+    # Checkpoints and pages.
     big = [*CYCLE_GAN_FLAGS, *_width_flags(4 if quick else 32), "--dataroot", "demo"]
     cases["save"] = Case("saving CycleGAN, ngf 32", "our_cases:SaveRun", {"argv": big}, repeats=2)
     cases["resume"] = Case("reading it back", "our_cases:ResumeRun", {"argv": big}, repeats=2)
@@ -55,6 +59,8 @@ def make_cases(quick: bool, device: int = -1) -> dict[str, Case]:
     cases["training_page"] = Case(
         "an epoch of a training page", "our_cases:TrainingPage", {"epochs": epochs}, needs_folder=False
     )
+
+    # Whole commands.
     cases["test_tiny"] = _translation_case(pictures, ngf)
     cases["test_large"] = _translation_case(pictures // 10 or 2, 4 if quick else 64)
     cases["import_torch"] = Case("import torch", "our_cases:Command", {"argv": ["-c", "import torch"]})
@@ -72,16 +78,16 @@ def make_cases(quick: bool, device: int = -1) -> dict[str, Case]:
 
 
 def trainable_models() -> list[str]:
-    """Return the models that train."""
+    """Return the names of all models that can be trained."""
     return sorted(entry.name for entry in entries("model") if entry.name != "test")
 
 
 def _step_cases(quick: bool) -> dict[str, Case]:
-    """Return a training step of every model that trains, small, and of those that are compared, as large as usual."""
+    """Return a small training step of every trainable model, and steps of the compared models in their usual sizes."""
     cases = {}
     for model in trainable_models():
         argv = ["--model", model, *(TINY_FLAGS if quick else SMALL_FLAGS), "--dataroot", "demo"]
-        if model == "cgan":  # it has a generator and a size of its own
+        if model == "cgan":  # its generator and image size differ from the others'
             argv = ["--model", model, "--dataroot", "demo", *([*_width_flags(4), "--batch_size", "4"] if quick else [])]
         cases[f"step_{model}"] = _step_case(f"step of {model}, small", argv, repeats=5)
     for ngf in (32, 64):
@@ -96,7 +102,7 @@ def _step_cases(quick: bool) -> dict[str, Case]:
 
 
 def _gpu_step_cases(device: int, quick: bool) -> dict[str, Case]:
-    """Return a training step of every model with its defaults, on a GPU."""
+    """Return a GPU training step of every model with its defaults."""
     cases = {}
     for model in trainable_models():
         size_flags = [] if not quick else _width_flags(4) if model == "cgan" else TINY_FLAGS

@@ -1,8 +1,8 @@
-"""Measure whether cgan draws the classes asked for, as a classifier of real pictures reads them, and whether it varies.
+"""Measure whether cgan generates the requested classes, as a classifier of real images sees them, and their variety.
 
 python benchmarks/class_gan.py --dataroot DIR [--size 32 --channels 1 --minutes 10 --samples 100] [-- train.py flags]
-Trains with train.py for so many minutes (then Ctrl-C, as a user would), generates with test.py, and prints the
-classifier's accuracy on held-out real pictures, on generated ones, and the mean pixel distance of pairs within a class.
+Trains with train.py for the given minutes (then sends Ctrl-C, like a user) and generates images with test.py. Prints
+the classifier's accuracy on held-out real images and on generated ones, and the mean pixel distance within a class.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from data.transforms import to_tensor
 
 
 def load_images(files, size, channels):
-    """Return pictures (N, C, size, size) in [-1, 1]."""
+    """Return images (N, C, size, size) in [-1, 1]."""
     scaled = (open_image(f, channels).resize((size, size), Image.Resampling.BICUBIC) for f in files)
     return torch.stack([to_tensor(picture) for picture in scaled])
 
 
 def make_classifier(channels, classes, size):
-    """Return a small convolutional network: (N, C, size, size) -> (N, classes)."""
+    """Return a small convolutional classifier: (N, C, size, size) -> (N, classes)."""
     layers, width, side = [], channels, size
     for n in (32, 64, 128):
         layers += [nn.Conv2d(width, n, 3, padding=1), nn.BatchNorm2d(n), nn.ReLU(), nn.MaxPool2d(2)]
@@ -43,7 +43,7 @@ def make_classifier(channels, classes, size):
 
 
 def train_classifier(images, labels, channels, classes, size, epochs):
-    """Train on four fifths; return the network and its accuracy on the held-out fifth."""
+    """Train a classifier on 4/5 of the images; return it and its accuracy on the held-out 1/5."""
     torch.manual_seed(0)
     order = torch.randperm(len(images))
     held_out, train_set = order[: len(order) // 5], order[len(order) // 5 :]
@@ -60,20 +60,20 @@ def train_classifier(images, labels, channels, classes, size, epochs):
 
 
 def accuracy(net, images, labels):
-    """Return the share of pictures read as their label."""
+    """Return the share of images that the classifier assigns to their label."""
     with torch.no_grad():
         guesses = torch.cat([net(batch).argmax(1) for batch in images.split(256)])
     return (guesses == labels).float().mean().item()
 
 
 def class_spread(images, labels, classes):
-    """Return the mean over classes of the mean L2 pixel distance between pictures of one class."""
+    """Return the mean L2 pixel distance between images of a class, averaged over the classes."""
     distances = [torch.pdist(images[labels == c].flatten(1)).mean().item() for c in range(classes)]
     return float(np.mean(distances))
 
 
 def train_and_generate(args, extra):
-    """Train for the minutes given and generate; return the folder of pictures and the seconds trained."""
+    """Train for `args.minutes` and generate images; return their folder and the seconds of training."""
     name = f"class_gan_{Path(args.dataroot).name}"
     command = [sys.executable, str(ROOT / "train.py"), "--model", "cgan", "--dataroot", args.dataroot, "--name", name]
     command += ["--crop_size", str(args.size), "--output_nc", str(args.channels), "--overwrite", "--display_id", "0"]
@@ -88,37 +88,41 @@ def train_and_generate(args, extra):
     seconds = time.monotonic() - start
     if run.returncode not in (0, 130):
         sys.exit(run.returncode)
-    results = tempfile.mkdtemp(prefix="class_gan_")  # empty: nothing of an earlier run is measured
+    results = tempfile.mkdtemp(prefix="class_gan_")  # new, so that no image of an earlier run is measured
     test = [sys.executable, str(ROOT / "test.py"), "--name", name, "--num_samples", str(args.samples)]
     subprocess.run([*test, "--results_dir", results], check=True)
     return Path(results, name, "test_latest", "images"), seconds
 
 
 def main():
-    """Parse, train, generate, measure, print."""
+    """Train a classifier and cgan, generate images, and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataroot", required=True)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--samples", type=int, default=100, help="generated pictures of each class")
+    parser.add_argument("--samples", type=int, default=100, help="generated images of each class")
     parser.add_argument("--epochs", type=int, default=20, help="of the classifier")
     parser.add_argument("flags", nargs="*", help="further flags of train.py, after --")
     args = parser.parse_args()
+
+    # Train the classifier on real images.
     classes = list_folders(args.dataroot)
     files = [(f, c) for c, name in enumerate(classes) for f in list_files(str(Path(args.dataroot, name)))]
     real, labels = load_images([f for f, _ in files], args.size, args.channels), torch.tensor([c for _, c in files])
     net, held_out = train_classifier(real, labels, args.channels, len(classes), args.size, args.epochs)
     print(
-        f"classifier on {len(real)} real pictures, {len(classes)} classes: held-out accuracy {held_out:.4f}", flush=True
+        f"classifier on {len(real)} real images, {len(classes)} classes: held-out accuracy {held_out:.4f}", flush=True
     )
+
+    # Train cgan and classify what it generates.
     folder, seconds = train_and_generate(args, args.flags)
     files_and_classes = [(folder / f"{name}_{i:04d}_fake.png", c)
                          for c, name in enumerate(classes) for i in range(args.samples)]  # fmt: skip
     fake = load_images([str(f) for f, _ in files_and_classes], args.size, args.channels)
     requested = torch.tensor([c for _, c in files_and_classes])
     correct = accuracy(net, fake, requested)
-    print(f"trained {seconds:.0f} s; {len(fake)} generated pictures: read as the class asked {correct:.4f}")
+    print(f"trained {seconds:.0f} s; {len(fake)} generated images: classified as requested {correct:.4f}")
     ratio = class_spread(fake, requested, len(classes)) / class_spread(real, labels, len(classes))
     print(f"mean pixel distance within a class, generated / real: {ratio:.4f}")
 

@@ -1,10 +1,10 @@
-"""What live plots cost a run: time in display calls, whole steps, and the end of the run.
+"""Measure what displays cost a training run: the time of display calls, of whole steps, and of the end of the run.
 
-A small pix2pix run on the generated demo pictures, in five ways that take turns: without visdom, with a real server,
-with nobody at the port, with a tarpit that accepts and never answers, and with the training page and its eight fixed
-samples instead. Losses go out at every fifth step, pictures
-at every twentieth, twenty times as often as by default. Medians over the rounds; ratios are to the run without visdom
-of the same round. Time on the processor, all threads together, is what a busy machine disturbs least.
+A small pix2pix run on the generated demo images takes turns in five variants: without visdom, with a real server, with
+a closed port, with a tarpit (a server that accepts connections and never answers), and with the training page and its
+eight fixed samples instead. Losses are sent every 5 steps and images every 20 steps, 20 times as often as by default.
+Results are medians over the rounds; ratios are to the run without visdom of the same round. CPU time of all threads is
+the measure that other load on the machine affects least.
 
 Usage: python benchmarks/display_cost.py [--rounds 7] [--steps 240]
 """
@@ -36,23 +36,25 @@ TRAIN_FLAGS = ["--model", "pix2pix", "--dataroot", "demo", "--netG", "resnet_4bl
        "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0", "--n_epochs_decay", "0",
        "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress", "--fixed_samples", "0",
        "--name", "run"]  # fmt: skip
-STEPS_PER_EPOCH = 60  # steps
+STEPS_PER_EPOCH = 60
 
 
 def main() -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, help="runs of each kind")
-    parser.add_argument("--steps", type=int, default=240, help="steps of a run, 60 an epoch")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each variant")
+    parser.add_argument("--steps", type=int, default=240, help="steps of a run, 60 per epoch")
     args = parser.parse_args()
-    context = multiprocessing.get_context("forkserver")  # torch is imported once
+    context = multiprocessing.get_context("forkserver")  # so that torch is imported only once
     context.set_forkserver_preload(PRELOADED_MODULES)
     figures_by_variant: dict[str, list[dict[str, float]]] = {}
     with tarpit_server() as tarpit_port, visdom_server() as visdom_port:
         variants = {"off": ["--display_id", "0"], "on": visdom_flags(visdom_port),
                     "dead port": visdom_flags(free_port()), "tarpit": visdom_flags(tarpit_port),
                 "page": ["--display_id", "0", "--html", "--fixed_samples", "8"]}  # fmt: skip
-        for number in range(-1, args.rounds):  # the first is not counted
+
+        # Train each variant once per round, each in a new process.
+        for number in range(-1, args.rounds):  # the first round is a warm-up
             for variant, flags in variants.items():
                 if variant == "on" and visdom_port is None:
                     continue
@@ -68,17 +70,17 @@ def main() -> int:
                     figures_by_variant.setdefault(variant, []).append(figures)
     print_table(figures_by_variant)
     if visdom_port is None:
-        print("no figures with a server: visdom is not installed (python scripts/install_visdom.py)")
+        print("not measured with a server: visdom is not installed (python scripts/install_visdom.py)")
     return 0
 
 
 def visdom_flags(port: int | None) -> list[str]:
-    """Return the flags that send plots to a port of this machine."""
+    """Return the flags that send plots to a local port."""
     return ["--display_server", "http://127.0.0.1", "--display_port", str(port)]
 
 
 def train_and_time(argv: list[str], connection: Any) -> None:
-    """Train in this process and send the seconds in display calls a step, of a whole step, and of the display's end."""
+    """Train in this process and send the seconds of display calls per step, of a step, and of closing the displays."""
     import torch
 
     import train
@@ -106,12 +108,15 @@ def train_and_time(argv: list[str], connection: Any) -> None:
         steps += 1
         step(*args)
 
+    # Wrap the display calls and the training loop in timers.
     step = time_calls(Display.step, "calls")
     Display.step = count_step  # type: ignore[method-assign, assignment]
     Display.epoch = time_calls(Display.epoch, "calls")  # type: ignore[method-assign]
     Display.preview = time_calls(Display.preview, "calls")  # type: ignore[method-assign]
     Display.close = time_calls(Display.close, "end")  # type: ignore[method-assign]
     train.train = time_calls(train.train, "loop")
+
+    # Train and send the seconds.
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):
         os.chdir(folder)
         if run_command(train.main, argv):
@@ -121,7 +126,7 @@ def train_and_time(argv: list[str], connection: Any) -> None:
 
 
 def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:
-    """Print the medians, and how whole steps compare with those of the same round without visdom."""
+    """Print the medians, and the ratios of whole steps to those of the same round without visdom."""
     print("visdom      display calls   whole step   ratio   processor   ratio   end of the run   longest")
     for variant, runs in figures_by_variant.items():
         calls, loop, processor, end = (statistics.median(run[what] for run in runs) for what in runs[0])
@@ -135,7 +140,7 @@ def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free local port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -143,11 +148,11 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def tarpit_server() -> Iterator[int]:
-    """Give the port of a server that accepts every connection and says nothing."""
+    """Yield the port of a server that accepts every connection and never answers."""
     connections = []
 
     def accept() -> None:
-        with contextlib.suppress(OSError):  # closed: the end
+        with contextlib.suppress(OSError):  # the server was closed
             while True:
                 connections.append(server.accept()[0])
 
@@ -158,7 +163,7 @@ def tarpit_server() -> Iterator[int]:
 
 @contextlib.contextmanager
 def visdom_server() -> Iterator[int | None]:
-    """Give the port of a visdom server, None if there is no visdom."""
+    """Yield the port of a visdom server, None if visdom is not installed."""
     from displays.visdom_server import RUN_CODE as SERVE
     from displays.visdom_server import is_visdom_running
 

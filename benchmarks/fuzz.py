@@ -1,4 +1,4 @@
-"""Read thousands of damaged image files: runs tests/fuzz/fuzz.py, which moved there; the old command works on."""
+"""Run tests/fuzz/fuzz.py under its former path."""
 
 import subprocess
 import sys

@@ -1,9 +1,9 @@
-"""Measure how fast pairs are loaded: beside Pillow as the reference uses it, uncached, and from the cache.
+"""Measure how fast image pairs load: with plain Pillow like the reference, uncached, and from the cache.
 
 python benchmarks/loading.py [--dataroot FOLDER] [--rounds 5] [--pairs 200] [--workers 0,2]
-Pictures are scaled to 286 and cropped to 256; without --dataroot 512x256 JPEG files are generated. All ways take turns,
-so that a busy machine is busy for each of them; printed are medians of pairs a second and ratios to the plain way, and
-that the pixels are the same.
+Images are scaled to 286 and cropped to 256; without --dataroot, 512x256 JPEG files are generated. The variants take
+turns, so that other load on the machine affects each of them. Prints medians of pairs per second, their ratios to plain
+Pillow, and whether the pixels are the same.
 """
 
 import argparse
@@ -31,7 +31,7 @@ LOAD_SIZE, CROP_SIZE = 286, 256
 
 
 class PlainDataset(Dataset):
-    """A|B files through Pillow and torchvision, a step at a time: decode, cut, scale, crop, mirror, to floats."""
+    """A|B files through Pillow and torchvision, step by step: decode, split, scale, crop, flip, normalise."""
 
     def __init__(self, folder, count):
         self.paths = list(list_files(str(Path(folder, "train"))))[:count]
@@ -50,7 +50,7 @@ class PlainDataset(Dataset):
 
 
 def reference_transform(image, crop_position, flip):
-    """Return an image as the reference's transforms make it."""
+    """Return an image transformed like in the reference, (C, H, W) in [-1, 1]."""
     left, top = crop_position
     steps = [
         transforms.Resize([LOAD_SIZE, LOAD_SIZE], transforms.InterpolationMode.BICUBIC),
@@ -63,7 +63,7 @@ def reference_transform(image, crop_position, flip):
 
 
 def write_pairs(folder, count):
-    """Write pairs of generated scenes, enlarged to 512x256, as JPEG files."""
+    """Write generated demo pairs, enlarged to 512x256, as JPEG files."""
     (folder / "train").mkdir()
     names = demo.list_paths("demo/train")
     for number in range(count):
@@ -72,18 +72,18 @@ def write_pairs(folder, count):
 
 
 def make_loader(folder, count, workers, cache):
-    """Return a loader of the very data set that train.py uses."""
+    """Return a loader of the same dataset that train.py uses."""
     o = parse(["--model", "pix2pix", "--dataroot", str(folder), "--name", "loading", "--num_threads", str(workers),
                "--cache", cache, "--max_dataset_size", str(count), "--overwrite"], "train")  # fmt: skip
     dataset = find("dataset", "aligned")(o)
     dataset.spec()
     loader = Loader(dataset, o, shuffle=True)
-    loader.example_batch()  # as train.py does, which rehearses a step with it
+    loader.example_batch()  # as train.py does for its trial step
     return loader
 
 
 def batches_per_second(batches):
-    """Return batches a second, the first, which starts the workers, aside."""
+    """Return batches per second without the first batch, which starts the workers."""
     next(batches)
     start, number = time.perf_counter(), 0
     for _ in batches:
@@ -92,7 +92,7 @@ def batches_per_second(batches):
 
 
 def same_pixels(folder):
-    """Return whether a picture of ours is one of the plain way's, to the bit, cached ones too."""
+    """Return whether cached images equal uncached ones, and one of them equals plain Pillow's, bit for bit."""
     plain, cached = (make_loader(folder, 8, 0, cache) for cache in ("off", "ram"))
     for epoch in (1, 2):
         for one, other in zip(plain.epoch(epoch), cached.epoch(epoch), strict=True):
@@ -107,7 +107,7 @@ def same_pixels(folder):
 
 
 def main():
-    """Print a line for each way and number of workers."""
+    """Print a line for each variant and number of workers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataroot", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
@@ -118,9 +118,11 @@ def main():
         folder = args.dataroot or Path(scratch)
         if not args.dataroot:
             write_pairs(folder, args.pairs)
-        print(f"pixels the same as the plain way's, cached or not: {same_pixels(folder)}")
+        print(f"pixels equal plain Pillow's, cached or not: {same_pixels(folder)}")
         for workers in map(int, args.workers.split(",")):
             loaders = {cache: make_loader(folder, args.pairs, workers, cache) for cache in ("off", "ram")}
+
+            # Measure the variants in turns.
             rates: dict[str, list[float]] = {"plain": [], "off": [], "ram": []}
             for _ in loaders["ram"].epoch(1):
                 pass  # fills the cache
@@ -129,7 +131,9 @@ def main():
                 rates["plain"].append(batches_per_second(iter(plain)))
                 for cache, loader in loaders.items():
                     rates[cache].append(batches_per_second(loader.epoch(2 + number)))
-            for variant, description in (("plain", "Pillow, plainly"), ("off", "uncached"), ("ram", "from the cache")):
+
+            # Print their medians and ratios.
+            for variant, description in (("plain", "plain Pillow"), ("off", "uncached"), ("ram", "from the cache")):
                 median = statistics.median(rates[variant])
                 ratio = statistics.median(x / y for x, y in zip(rates[variant], rates["plain"], strict=True))
                 print(f"{workers} workers, {description:<16} {median:7.0f} pairs/s   {ratio:5.2f}x", flush=True)

@@ -1,8 +1,8 @@
-"""What very many pictures cost before the first step: seconds to list them, memory, also of the workers.
+"""Measure what very many image files cost before the first step: seconds to list them, and memory of all processes.
 
-Writes that many real pictures of 69 bytes to a folder in memory (4 kB each there), then makes each data set over them
-in a process of its own, and the same over ten files; a second round finds the index remembered. Memory is the highest
-there was (VmHWM), that of a worker what it does not share after four batches, both beyond those of ten files.
+Writes valid image files of 69 bytes to a folder in memory (4 kB each there), then makes each dataset over them in a new
+process, first without and then with a cached index, and once over ten files. Memory is the peak (VmHWM); a worker's
+memory is what it does not share after four batches. Both are given as the excess over ten files.
 
 Usage: python benchmarks/many_files.py [--files 1000000] [--folder /dev/shm]
 """
@@ -19,33 +19,37 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-DATASETS = {  # data set: (folder below the one of all files, further flags)
+DATASETS = {  # dataset: (folder below the root, further flags)
     "single": ("train", []),
     "unaligned": ("train", []),
     "aligned, joined": ("", ["--pairs", "joined"]),
     "aligned, sides": ("train", ["--pairs", "sides"]),
     "labeled": ("train", []),
 }
-FILES_PER_FOLDER = 5_000  # files a folder
+FILES_PER_FOLDER = 5_000
 
 
 def main() -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--files", type=int, default=1_000_000, help="how many pictures")
-    parser.add_argument("--folder", default="/dev/shm", help="where they are written for a while")
+    parser.add_argument("--files", type=int, default=1_000_000, help="number of images")
+    parser.add_argument("--folder", default="/dev/shm", help="where they are written temporarily")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure_dataset(*args.measure)))
         return 0
+
+    # Write the files.
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
         few, many = Path(scratch, "few"), Path(scratch, "many")
         start = time.monotonic()
         write_files(few, 10)
         write_files(many, args.files)
-        print(f"{args.files} pictures written in {time.monotonic() - start:.0f} s")
-        time.sleep(2.5)  # folders that changed this moment are not remembered
+        print(f"{args.files} images written in {time.monotonic() - start:.0f} s")
+        time.sleep(2.5)  # because an index of a folder that has just changed is not cached
+
+        # Measure each dataset over few files, over all files, and over all files with a cached index.
         env = os.environ | {"XDG_CACHE_HOME": str(Path(scratch, "cache")), "OMP_NUM_THREADS": "1"}
         print(
             f"{'data set':<17}{'list s':>8}{'again s':>9}{'headers s':>11}{'MB more':>9}{'again':>7}{'worker MB':>11}"
@@ -62,7 +66,7 @@ def main() -> int:
 
 
 def write_files(root: Path, count: int) -> None:
-    """Write so many pictures of one pixel into train/trainA and train/trainB below a root."""
+    """Write `count` images of 2x1 pixels into train/trainA and train/trainB below `root`."""
     from io import BytesIO
 
     from PIL import Image
@@ -79,7 +83,7 @@ def write_files(root: Path, count: int) -> None:
 
 
 def measure_in_new_process(dataset: str, root: Path, files: int, env: dict[str, str]) -> dict[str, float]:
-    """Return the figures of one data set, made in a new process."""
+    """Return the results of `measure_dataset` for one dataset in a new process."""
     folder, flags = DATASETS[dataset]
     command = [sys.executable, __file__, "--measure", dataset, str(root / folder), json.dumps(flags)]
     result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -89,7 +93,7 @@ def measure_in_new_process(dataset: str, root: Path, files: int, env: dict[str, 
 
 
 def measure_dataset(dataset_name: str, dataroot: str, flags: str) -> dict[str, float]:
-    """Return seconds and MB of making a data set and loading four batches with two workers, in this process."""
+    """Make a dataset and load four batches with two workers in this process; return the seconds and MB."""
     from data.loading.loader import Loader
     from options.parse import parse
     from registry.lookup import find
@@ -114,12 +118,12 @@ def measure_dataset(dataset_name: str, dataroot: str, flags: str) -> dict[str, f
 
 
 def private_kb(pid: int) -> int:
-    """Return the kB that a process shares with no other."""
+    """Return the kB that a process does not share with others."""
     return proc_kb(str(pid), "smaps_rollup", "Private_Clean") + proc_kb(str(pid), "smaps_rollup", "Private_Dirty")
 
 
 def proc_kb(pid: str, file: str, name: str) -> int:
-    """Return a number of the kernel's about a process."""
+    """Return the number in the line `name` of /proc/PID/FILE."""
     rows = Path("/proc", pid, file).read_text(encoding="ascii").splitlines()
     return next(int(row.split()[1]) for row in rows if row.startswith(name))
 

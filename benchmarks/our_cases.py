@@ -1,6 +1,6 @@
-"""What is measured: each class is one case, made in a process of its own; `once()` is what is timed.
+"""The benchmark cases of GANvas: each class is one case in a separate process, and its `once()` is timed.
 
-`facts` is what a case says of itself: losses of its first steps, FLOPs, how many `items` one time handles.
+`facts` describes the case: losses of its first steps ("numbers"), FLOPs, and the number of `items` that `once` handles.
 """
 
 import gc
@@ -17,25 +17,25 @@ import torch
 
 CPU_FLAGS = ["--gpu_ids", "-1", "--num_threads", "0"]
 START_FILE = "start.pt"
-COMPARED_STEPS = 3  # so many first steps are compared with the reference's
-CPU_CONV_SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # pictures, channels, side
+COMPARED_STEPS = 3  # number of first steps that are compared with the reference's
+CPU_CONV_SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # images, channels, side
 GPU_CONV_SHAPES = [(16, 256, 64), (64, 256, 64), (16, 512, 32)]
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given."""
+    """Wait until a GPU has finished its work; do nothing on the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class TrainingStep:
-    """A training step on one batch, with what train.py does for each."""
+    """A training step on one batch, with everything that train.py does for a step."""
 
     def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
         from training.dry_run import count_flops_and_activations
 
         self._make(argv, shared, device)
-        # which leaves it without values; its optimizers have them still
+        # Counting leaves the model without values, but not its optimizers, so the run is built again afterwards.
         flops, _ = count_flops_and_activations(self.run.model, self.batch, self.run.o.accumulate)
         del self.run
         gc.collect()
@@ -62,7 +62,7 @@ class TrainingStep:
         self.step = 0
 
     def once(self) -> dict[str, Any]:
-        """Do a step."""
+        """Run a training step."""
         from train import train_step
 
         run = self.run
@@ -74,7 +74,7 @@ class TrainingStep:
 
 
 class StepLosses(TrainingStep):
-    """The losses of some first steps in 64 bits; where they begin is left for the other side."""
+    """The float64 losses of the first steps; saves their initial weights and batch for the reference's side."""
 
     def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
         self._make(argv, shared, device)
@@ -85,20 +85,20 @@ class StepLosses(TrainingStep):
         self.facts = {"numbers": [self.losses(number) for number in range(COMPARED_STEPS)]}
 
     def losses(self, seed: int) -> dict[str, float]:
-        """Return the losses of a step with draws from a seed."""
+        """Return the losses of a step with a seeded random number generator."""
         torch.manual_seed(seed)
         terms = {name: value for phase in self.once().values() for name, value in phase.items()}
         return {name: float(torch.as_tensor(value).detach()) for name, value in terms.items()}
 
 
 class PeakConvolution:
-    """The fastest of some convolutions, forward alone: what this machine, or a GPU, can do."""
+    """The fastest of several convolutions, forward only, as the peak FLOP/s of the CPU or GPU."""
 
     def __init__(self, home: str, device: int = -1):
         from util.device import select_device
 
         self.convs, self.device = [], select_device(str(device))
-        torch.backends.cudnn.benchmark = True  # as train.py has it for pictures of one size
+        torch.backends.cudnn.benchmark = True  # as in train.py for images of one size
         for number, channels, side in CPU_CONV_SHAPES if device < 0 else GPU_CONV_SHAPES:
             x = torch.randn(number, channels, side, side, device=self.device)
             flops = 2 * 9 * channels**2 * number * side**2
@@ -111,7 +111,7 @@ class PeakConvolution:
         self.facts = {"flops": flops * self.repeats, "shape": list(self.x.shape)}
 
     def measure_flops(self, conv: Any, x: torch.Tensor, flops: int) -> float:
-        """Return the best FLOP/s of a few calls."""
+        """Return the best FLOP/s of 6 calls."""
         best = 0.0
         with torch.inference_mode():
             for _ in range(6):
@@ -122,7 +122,7 @@ class PeakConvolution:
         return best
 
     def once(self) -> None:
-        """Convolve about 20 GFLOP, on a GPU 10 TFLOP."""
+        """Compute about 20 GFLOP of convolutions, 10 TFLOP on a GPU."""
         with torch.inference_mode():
             for _ in range(self.repeats):
                 self.conv(self.x)
@@ -130,7 +130,7 @@ class PeakConvolution:
 
 
 class LoadPairs:
-    """An epoch of pairs from JPEG files, through the loader that train.py uses."""
+    """An epoch of pairs from JPEG files through the loader of train.py."""
 
     def __init__(self, home: str, shared: str, pairs: int, workers: int = 0, cache: str = "off"):
         from benchmarks import loading
@@ -151,20 +151,20 @@ class LoadPairs:
 
 
 class SaveRun:
-    """Writing the whole state and the networks' files of a run."""
+    """Saving a run's state and weights."""
 
     def __init__(self, home: str, argv: list[str], shared: str):
         self.training_step = TrainingStep(home, argv, shared)
         self.facts = {"items": 1}
 
     def once(self) -> None:
-        """Save as training does."""
+        """Save like training does."""
         self.training_step.run.progress.step += 1
         self.training_step.run.save_latest()
 
 
 class ResumeRun(SaveRun):
-    """Reading it back, as --continue_train does."""
+    """Restoring a saved run, like --continue_train."""
 
     def __init__(self, home: str, argv: list[str], shared: str):
         super().__init__(home, argv, shared)
@@ -172,22 +172,22 @@ class ResumeRun(SaveRun):
         self.training_step.run.o.continue_train = True
 
     def once(self) -> None:
-        """Make the run anew from its folder."""
+        """Restore the run from its folder."""
         from training.run import Run
 
         run = self.training_step.run
-        run.params.set_all_trainable()  # as a new model is
+        run.params.set_all_trainable()  # the state of a new model
         Run(run.o, run.folder, run.model, run.device, 1, run.classes)
 
 
 class ResultsPage:
-    """Writing the pages of a number of results."""
+    """Writing a results page with `rows` rows."""
 
     def __init__(self, home: str, rows: int):
         self.rows, self.facts = rows, {"items": rows}
 
     def once(self) -> None:
-        """Write them."""
+        """Write the page."""
         from benchmarks import page_speed
 
         with tempfile.TemporaryDirectory() as folder:
@@ -195,13 +195,13 @@ class ResultsPage:
 
 
 class TrainingPage:
-    """Writing the training page at the end of each of a number of epochs."""
+    """Writing the training page after each of `epochs` epochs."""
 
     def __init__(self, home: str, epochs: int):
         self.epochs, self.facts = epochs, {"items": epochs}
 
     def once(self) -> None:
-        """Write it after every epoch."""
+        """Write the page after every epoch."""
         from benchmarks import page_speed
 
         with tempfile.TemporaryDirectory() as folder:
@@ -209,14 +209,14 @@ class TrainingPage:
 
 
 class Command:
-    """A command from its start to its end; argv may name {home} (the checkout) and {shared}."""
+    """A command from its start to its end; argv may contain {home} (the checkout) and {shared}."""
 
     def __init__(self, home: str, argv: list[str], shared: str = "", items: int = 1):
         self.argv = [sys.executable, *(word.format(home=home, shared=shared) for word in argv)]
         self.facts: dict[str, Any] = {"items": items}
 
     def once(self) -> float | None:
-        """Run it; return its seconds where not all of them count."""
+        """Run the command; a subclass returns the seconds that count, if not all of them do."""
         done = subprocess.run(self.argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{self.argv[1]} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
@@ -224,7 +224,7 @@ class Command:
 
 
 class CommandUntil(Command):
-    """A command from its start until it has printed a line that matches, or made a file that does; then it is ended."""
+    """A command from its start until it prints a line, or writes a file, that matches a pattern; then it is killed."""
 
     def __init__(self, home: str, argv: list[str], shared: str, line: str = "", file: str = ""):
         self.line, self.folder, self.file = line, Path(shared, "made"), file
@@ -233,7 +233,7 @@ class CommandUntil(Command):
             prepare_translation(Path(shared), 4, 8)
 
     def once(self) -> None:
-        """Start it and wait for what it is to bring."""
+        """Start the command and wait for the line or file."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with subprocess.Popen(self.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
@@ -244,26 +244,24 @@ class CommandUntil(Command):
             finally:
                 process.kill()
         if not is_done:
-            raise SystemExit(
-                f"{self.argv[1]} ended with {process.returncode} before there was {self.line or self.file}"
-            )
+            raise SystemExit(f"{self.argv[1]} ended with {process.returncode} before {self.line or self.file} appeared")
 
 
 def wait_for_line(process: subprocess.Popen[str], line: str) -> bool:
-    """Wait until a process prints what a pattern finds; return whether it did before it ended."""
+    """Wait until a process prints a line that matches a pattern, or ends; return whether it printed one."""
     assert process.stdout is not None
     return any(re.search(line, output_line) for output_line in process.stdout)
 
 
 def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool:
-    """Wait until there is a file of this pattern below a folder; return whether there is before the process ended."""
+    """Wait until a file below a folder matches a pattern, or the process ends; return whether there is such a file."""
     while process.poll() is None and not any(folder.rglob(pattern)):
         time.sleep(0.005)
     return any(folder.rglob(pattern))
 
 
 class Translate(Command):
-    """test.py over a folder of pictures, from its first result to its end: start-up aside."""
+    """test.py over a folder of images, from its first result to its end, without start-up."""
 
     def __init__(self, home: str, argv: list[str], shared: str, items: int, ngf: int):
         prepare_translation(Path(shared), items, ngf)
@@ -273,7 +271,7 @@ class Translate(Command):
         self.facts["numbers"] = [first_picture_stats(self.results)]
 
     def once(self) -> float:
-        """Return the seconds that all pictures but the first one took."""
+        """Return the seconds for all images but the first."""
         shutil.rmtree(self.results, ignore_errors=True)
         with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(self.argv, stdout=log, stderr=log, text=True)
@@ -288,10 +286,10 @@ class Translate(Command):
 
 
 def prepare_translation(shared: Path, number: int, ngf: int) -> None:
-    """Write pictures and the weights of a generator, unless they are there: both sides use the same."""
+    """Write images and a generator's weights, unless they exist, because both sides use the same ones."""
     if (shared / "pictures").is_dir():
         return
-    from data.listing import demo  # of ours: the reference's side finds its files there
+    from data.listing import demo  # not at the top: the reference's side, which finds the files made, cannot import it
     from networks.architectures.resnet import Resnet
 
     (shared / "pictures").mkdir()
@@ -306,7 +304,7 @@ def prepare_translation(shared: Path, number: int, ngf: int) -> None:
 
 
 def first_picture_stats(results: Path) -> dict[str, float]:
-    """Return mean and spread of the first translated picture, out of 255."""
+    """Return the mean and standard deviation of the first translated image, with pixel values in [0, 1]."""
     import numpy as np
     from PIL import Image
 

@@ -1,7 +1,8 @@
-"""How long pages take: 10,000 rows of results and 1,000 epochs of training, to write and to open in a browser.
+"""Measure how long pages of 10,000 result rows and of 1,000 training epochs take to write and to open in a browser.
 
-python benchmarks/page_speed.py [--rows 10000] [--epochs 1000]: pictures are links to one small file; opening needs
-Chromium and Playwright. Medians of 5.
+python benchmarks/page_speed.py [--rows 10000] [--epochs 1000]
+All images of the results are hard links to one small file. Opening needs Chromium and Playwright; its times are medians
+of 5.
 """
 
 import argparse
@@ -27,7 +28,7 @@ LABELS = ("real_A", "fake_B", "real_B")
 
 
 def write_results_page(folder: Path, number: int) -> float:
-    """Write a results page of so many rows; return the seconds that pages took beside pictures."""
+    """Write a results page with `number` rows; return the seconds for the pages, without the images."""
     (folder / "images").mkdir(parents=True)
     picture = folder / "images" / "one.png"
     save_image(np.zeros((64, 64, 3), np.uint8), picture)
@@ -46,7 +47,7 @@ def write_results_page(folder: Path, number: int) -> float:
 
 
 def write_training_page(folder: Path, epochs: int) -> list[float]:
-    """Write a training page after each of so many epochs; return the seconds of each update."""
+    """Write a training page after each of `epochs` epochs; return the seconds of each update."""
     o = SimpleNamespace(print_freq=1, update_html_freq=1, display_winsize=64, name="run", given=set(), gan_mode="lsgan",
                         dataset_mode="aligned")  # fmt: skip
     sink, at, seconds = Html(o, folder), Progress(epoch_size=10, last_epoch=epochs), []
@@ -63,10 +64,10 @@ def write_training_page(folder: Path, epochs: int) -> list[float]:
 
 
 def describe_opening(page_file: Path, selector: str) -> str:
-    """Return how long Chromium takes until a page is loaded and shows what it should."""
+    """Return a text with the time until Chromium has loaded a page and shows an element."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
-        return "not opened: no Chromium here"
+        return "not opened: Chromium is not installed"
     from playwright.sync_api import sync_playwright
 
     seconds = []
@@ -84,14 +85,14 @@ def describe_opening(page_file: Path, selector: str) -> str:
 
 
 def describe_page(folder: Path, selector: str) -> str:
-    """Return how large the files of a page are, and how fast it opens."""
+    """Return a text with the sizes of a page's files and the time to open it."""
     largest = [max(p.stat().st_size for p in folder.glob(pattern)) / 1000 for pattern in ("*.html", "*.js")]
     sizes = f"largest page {largest[0]:.0f} kB, its data {largest[1]:.0f} kB"
     return f"{sizes}, {describe_opening(folder / 'index.html', selector)}"
 
 
 def main() -> None:
-    """Measure both and print a line each."""
+    """Measure both kinds of pages and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=1_000)
@@ -100,13 +101,13 @@ def main() -> None:
         folder = Path(name)
         seconds = write_results_page(folder / "results", args.rows)
         description = describe_page(folder / "results", ".row")
-        print(f"{args.rows} rows: written in {seconds:.2f} s beside the pictures, {description}")
+        print(f"{args.rows} rows: written in {seconds:.2f} s without the images, {description}")
         update_seconds = write_training_page(folder / "run", args.epochs)
         tenth = max(1, len(update_seconds) // 10)
         ends = update_seconds[:tenth], update_seconds[-tenth:]
         early, late = (f"{statistics.median(part) * 1000:.0f} ms" for part in ends)
         description = describe_page(folder / "run" / "web", ".curve")
-        print(f"{args.epochs} epochs: an update {early} at first, {late} at the end (pictures included), {description}")
+        print(f"{args.epochs} epochs: an update {early} at first, {late} at the end (with images), {description}")
 
 
 if __name__ == "__main__":

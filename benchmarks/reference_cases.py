@@ -1,6 +1,6 @@
-"""The reference's side of a measurement: its own classes, imported from the checkout a user names.
+"""The benchmark cases of the reference, whose classes are imported from the user's checkout.
 
-Nothing of ours is imported here but benchmarks/our_cases.py: packages of equal names would hide each other.
+Of GANvas, only benchmarks/our_cases.py is imported here, because packages of the same name would hide each other.
 """
 
 import sys
@@ -13,7 +13,7 @@ from benchmarks.our_cases import COMPARED_STEPS, CPU_FLAGS, START_FILE, Translat
 
 
 def reference_options(home: str, argv: list[str], shared: str, device: int = -1) -> Any:
-    """Return its options, read by its own parser."""
+    """Return the reference's options, read by its own parser."""
     sys.argv = ["train.py", *argv, *CPU_FLAGS, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs")),
                 "--gpu_ids", str(device)]  # fmt: skip
     from options.train_options import TrainOptions  # type: ignore[attr-defined]
@@ -24,12 +24,12 @@ def reference_options(home: str, argv: list[str], shared: str, device: int = -1)
     if not Path(models.__file__).resolve().is_relative_to(Path(home).resolve()):
         raise SystemExit(f"models was found in {models.__file__}")
     opt = TrainOptions().parse()
-    opt.device = torch.device("cpu" if device < 0 else f"cuda:{device}")  # newer checkouts take it from there
+    opt.device = torch.device("cpu" if device < 0 else f"cuda:{device}")  # newer versions of the reference read it
     return opt
 
 
 class TrainingStep:
-    """A training step from the weights and on the batch that our side left."""
+    """A training step with the weights and the batch that GANvas's side saved."""
 
     dtype = torch.float32
 
@@ -50,14 +50,14 @@ class TrainingStep:
         self.facts: dict[str, Any] = {"items": len(A)}
 
     def once(self) -> None:
-        """Do a step."""
+        """Run a training step."""
         self.model.set_input(self.batch)
         self.model.optimize_parameters()
         synchronize(self.model.device)
 
 
 class StepLosses(TrainingStep):
-    """The losses of some first steps in 64 bits."""
+    """The float64 losses of the first steps."""
 
     dtype = torch.float64
 
@@ -66,14 +66,14 @@ class StepLosses(TrainingStep):
         self.facts = {"numbers": [self.losses(seed) for seed in range(COMPARED_STEPS)]}
 
     def losses(self, seed: int) -> dict[str, float]:
-        """Return the losses of a step with draws from a seed."""
+        """Return the losses of a step with a seeded random number generator."""
         torch.manual_seed(seed)
         self.once()
         return dict(self.model.get_current_losses())
 
 
 class LoadPairs:
-    """An epoch of pairs from the JPEG files that our side left, through its own loader."""
+    """An epoch of pairs, from the JPEG files that GANvas's side wrote, through the reference's loader."""
 
     def __init__(self, home: str, shared: str, pairs: int, workers: int = 0):
         argv = ["--model", "pix2pix", "--dataroot", str(Path(shared, "pairs")), "--num_threads", str(workers)]

@@ -1,4 +1,4 @@
-"""Replay recorded traces of the reference: runs tests/parity/replay.py, which moved there; the old command works on."""
+"""Run tests/parity/replay.py under its former path."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""How time and memory grow: with batch, size, width of the networks, files, epochs on the page, and workers."""
+"""Measure how time and memory grow with batch size, image size, network width, files, epochs and workers."""
 
 import os
 import statistics
@@ -21,21 +21,21 @@ CaseFactory = Callable[[float, Path], tuple[str, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity that grows. make_case(x, folder) says which class, with what settings, is timed at x."""
+    """A measured range of one quantity. make_case(x, folder) returns the class to time at x, and its settings."""
 
     title: str
     points: tuple[int, ...]
     make_case: CaseFactory
-    per_item: bool = False  # whether time is told for each of a point's items
+    per_item: bool = False  # whether time is given per item
 
 
 def step_case(flags: Callable[[int], list[str]]) -> CaseFactory:
-    """Return how a training step with these flags is made."""
+    """Return a function that describes a training step with these flags."""
     return lambda x, folder: ("our_cases:TrainingStep", {"argv": [*STEP_FLAGS, *flags(int(x))], "shared": str(folder)})
 
 
 def make_curves(quick: bool) -> dict[str, Curve]:
-    """Return all curves by name; quick: two short points each."""
+    """Return all curves by name; quick: two small points each."""
 
     def some(*points: int) -> tuple[int, ...]:
         return points[:2] if quick else points
@@ -58,14 +58,14 @@ def make_curves(quick: bool) -> dict[str, Curve]:
 
 
 def listing_case(number: float, folder: Path) -> tuple[str, dict[str, Any]]:
-    """Write so many tiny pictures; return how a data set over them is made."""
+    """Write `number` tiny images; return the class that makes a dataset over them, and its settings."""
     many_files.write_files(folder / "files", int(number))
-    time.sleep(2.5)  # folders that changed this moment are not remembered
+    time.sleep(2.5)  # because an index of a folder that has just changed is not cached
     return "scaling:DatasetListing", {"folder": str(folder / "files" / "train")}
 
 
 class DatasetListing:
-    """Making a data set over a folder for the first time: listing it and looking at headers."""
+    """Making a dataset over a folder for the first time: listing files and reading headers."""
 
     def __init__(self, home: str, folder: str):
         self.folder = folder
@@ -75,7 +75,7 @@ class DatasetListing:
         find("dataset", "unaligned")  # imports are not timed
 
     def once(self) -> None:
-        """List the folder with an empty cache, and look at the first headers."""
+        """List the folder with an empty cache and read the first headers."""
         from options.parse import parse
         from registry.lookup import find
 
@@ -89,13 +89,13 @@ class DatasetListing:
 
 @contextmanager
 def memory_folder() -> Iterator[Path]:
-    """Give a folder in memory, where there is one: disks are not what is measured."""
+    """Yield a temporary folder, in memory if possible, so that the disk is not measured."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 def measure_point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
-    """Return median seconds and peak MB at one point, in a process of its own."""
+    """Return median seconds and peak MB at one point, measured in a new process."""
     with memory_folder() as folder:
         maker, settings = curve.make_case(x, folder)
         with CaseProcess(maker, settings) as process:
@@ -113,7 +113,7 @@ def measure_scaling(names: list[str], quick: bool, rounds: int) -> tuple[dict[st
     curves = make_curves(quick)
     for name in names:
         if name not in curves:
-            raise OptionError("option", f"--cases {name}", "is no curve", f"choose from {', '.join(curves)}")
+            raise OptionError("option", f"--cases {name}", "is not a curve", f"choose from {', '.join(curves)}")
     fits, rows = {}, []
     bare = bare_memory_mb()
     for name in names or curves:
@@ -127,13 +127,13 @@ def measure_scaling(names: list[str], quick: bool, rounds: int) -> tuple[dict[st
 
 
 def bare_memory_mb() -> float:
-    """Return the MB that a process with torch loaded has before anything is computed: no part of the growth."""
+    """Return the MB of a process that has only imported torch; fits subtract them from the peak memory."""
     with memory_folder() as folder, CaseProcess("scaling:ImportsOnly", {"folder": str(folder)}) as process:
         return process.peak_memory()["host"]
 
 
 class ImportsOnly:
-    """What there is before anything is computed."""
+    """A process that has imported the training code and computes nothing."""
 
     def __init__(self, home: str, folder: str):
         import train
@@ -144,7 +144,7 @@ class ImportsOnly:
 
 
 def fit_exponents(points: list[dict[str, float]], bare: float) -> dict[str, float]:
-    """Return the exponents of time, of time between the last two points, and of memory beyond a bare process."""
+    """Return the exponents of time, of time between the last two points, and of memory minus `bare` (in MB)."""
     xs = [p["x"] for p in points]
     times, memory = [p["seconds"] for p in points], [max(1.0, p["peak_mb"] - bare) for p in points]
     return {"time": stats.power_law_exponent(xs, times), "time_last": stats.power_law_exponent(xs[-2:], times[-2:]),
@@ -152,7 +152,7 @@ def fit_exponents(points: list[dict[str, float]], bare: float) -> dict[str, floa
 
 
 def table_row(title: str, fit: dict[str, Any]) -> list[str]:
-    """Return a curve's line of the table."""
+    """Return a curve's row of the table."""
     points = fit["points"]
     return [title, ", ".join(f"{p['x']:,}" for p in points),
             ", ".join(stats.format_seconds(p["seconds"]) for p in points),

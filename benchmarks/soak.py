@@ -1,4 +1,4 @@
-"""Train for long and watch for leaks: runs tests/soak/soak.py, which moved there; the old command works on."""
+"""Run tests/soak/soak.py under its former path."""
 
 import subprocess
 import sys

@@ -1,9 +1,9 @@
-"""Measure tiles: against the whole picture, at their borders, and in memory.
+"""Measure tiled inference: its difference from the whole image, its seams, and its memory.
 
 python benchmarks/tiles.py [--run CHECKPOINTS/NAME] [--unet CHECKPOINTS/NAME] [--side 8192] [--tile 512]
---run: a trained run of a resnet, --unet of a U-Net; without them small ones are trained on generated pictures, for some
-minutes. Prints the largest difference of tiles to the whole at 1024x1024, the gradient energy at a U-Net's borders
-relative to elsewhere, and peak memory (of a test.py of its own, by the kernel's count) and time at --side.
+--run: a trained ResNet run, --unet: a trained U-Net run; without them, small ones are trained on generated images for
+some minutes. Prints the largest difference between tiles and the whole at 1024x1024, a U-Net's gradient energy at tile
+borders relative to elsewhere, and the peak memory and time of a separate test.py process at --side.
 """
 
 import argparse
@@ -35,7 +35,7 @@ TRAIN_FLAGS = ["--model", "pix2pix", "--norm", "instance", "--ngf", "8", "--ndf"
 
 
 def train_generator(folder, netG, side):
-    """Train a small generator on generated pictures; return its run's folder."""
+    """Train a small generator on generated images; return its run's folder."""
     argv = ["--netG", netG, "--name", netG, "--checkpoints_dir", str(folder), "--load_size", str(side)]
     argv += ["--crop_size", str(side), *TRAIN_FLAGS]
     subprocess.run([sys.executable, ROOT / "train.py", *argv], check=True, stdout=subprocess.DEVNULL)
@@ -43,7 +43,7 @@ def train_generator(folder, netG, side):
 
 
 def load_generator(run):
-    """Return a run's generator, G or G_A, with its weights, in evaluation mode."""
+    """Return a run's trained generator, G or G_A, in evaluation mode."""
     o = parse(["--name", run.name, "--checkpoints_dir", str(run.parent)], "test")
     path = next(p for p in (run / "latest_net_G.pth", run / "latest_net_G_A.pth") if p.is_file())
     net = generator(o, o.input_nc, o.output_nc)
@@ -52,12 +52,12 @@ def load_generator(run):
 
 
 def make_scene(side):
-    """Return a generated picture with large and small shapes, darker on one side than on the other."""
+    """Return a generated image with coarse and fine structure, darker on one side."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).resize(
         (side, side), Image.Resampling.BICUBIC
     )
-    for step in range(0, side, 1024):  # by strips: a huge one is not to need more memory here than its pixels
+    for step in range(0, side, 1024):  # in strips, so that a huge image needs no more memory than its pixels
         strip = np.asarray(coarse.crop((step, 0, min(step + 1024, side), side))).astype(np.int16)
         strip = strip * 3 // 4 + rng.integers(0, 24, strip.shape, dtype=np.int16) + 40 * step // side
         coarse.paste(Image.fromarray(strip.astype(np.uint8)), (step, 0))
@@ -65,9 +65,9 @@ def make_scene(side):
 
 
 def tile_difference(net, tile):
-    """Return the largest difference of tiles to the whole at 1024x1024, in steps of 1/255 of the range, and seconds."""
+    """Return the largest difference between tiles and the whole at 1024x1024, in 1/255 of the range, and seconds."""
     x, field = to_tensor(make_scene(1024))[None], receptive_field(net)
-    assert field is not None, "a generator makes a picture of its input's size"
+    assert field is not None, "a generator's output has the size of its input"
     with torch.inference_mode():
         whole = net(x)
         start = time.perf_counter()
@@ -76,9 +76,12 @@ def tile_difference(net, tile):
 
 
 def seam_energy(net, tile, overlap):
-    """Return the energy of differences across borders of tiles over that at other places of its period, and noise."""
+    """Return (the energy of pixel differences across tile borders / elsewhere, the standard error of that ratio).
+
+    Other places are multiples of 32, because a U-Net's output has a periodic pattern.
+    """
     x, field = to_tensor(make_scene(1024))[None], receptive_field(net)
-    assert field is not None, "a generator makes a picture of its input's size"
+    assert field is not None, "a generator's output has the size of its input"
     with torch.inference_mode():
         tiled = TiledForward(net, Size(tile, tile), overlap, field, shared=True)(x)
     energy: list[float] = []
@@ -92,23 +95,23 @@ def seam_energy(net, tile, overlap):
 
 
 def translate_large(run, side, tile, folder):
-    """Translate a picture of side x side by test.py; return peak memory in MB and seconds."""
+    """Translate an image of side x side with test.py; return the peak memory in MB and the seconds."""
     (folder / "huge").mkdir()
     make_scene(side).save(folder / "huge" / "0.png", compress_level=1)
     argv = ["--name", run.name, "--checkpoints_dir", str(run.parent), "--results_dir", str(folder), "--model", "test"]
     argv += ["--dataset_mode", "single", "--dataroot", str(folder / "huge"), "--preprocess", "none", "--gpu_ids", "-1"]
     start = time.perf_counter()
     subprocess.run([sys.executable, ROOT / "test.py", *argv, "--tile", str(tile)], check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6  # the largest of all children
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6  # of the largest child process
     return peak, time.perf_counter() - start
 
 
 def main():
-    """Print the figures."""
+    """Run all measurements and print their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--unet", type=Path)
-    parser.add_argument("--side", type=int, default=8192, help="0: without this part")
+    parser.add_argument("--side", type=int, default=8192, help="0 skips this part")
     parser.add_argument("--tile", type=int, default=512)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

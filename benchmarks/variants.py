@@ -1,4 +1,4 @@
-"""What the flags for less time and less memory do to a training step: each way in turns with the plain one."""
+"""Measure how flags for less time or memory affect a training step, each in turns with a plain step."""
 
 import gc
 import statistics
@@ -10,26 +10,26 @@ from benchmarks.case_table import CYCLE_GAN_FLAGS, TINY_FLAGS
 from benchmarks.harness import stats
 from benchmarks.harness.process import CaseProcess, TimedCase, time_interleaved
 
-GPU_TIME_LIMIT_S = 200  # after which no further way is begun on a GPU: with the cases it stays within eight minutes
-MIN_TURN_S = 0.5  # that a turn takes at least
+GPU_TIME_LIMIT_S = 200  # no new variant starts on a GPU after this time; with the cases this takes at most 8 minutes
+MIN_TURN_S = 0.5  # the shortest time of a turn
 PLAIN_FLAGS = ["--amp", "off", "--memory_format", "contiguous", "--compile", "off"]
 CHANNELS_LAST, BF16 = "--memory_format channels_last", "--amp bf16"
 BF16_CHANNELS_LAST = f"{BF16} {CHANNELS_LAST}"
 LOW_MEMORY, COMPILED = ["--grad_checkpoint", "--accumulate 4"], "--compile default"
 CPU_VARIANTS = [BF16, CHANNELS_LAST, *LOW_MEMORY, COMPILED]
-GPU_VARIANTS = {  # model and batch: its ways; what compiles comes late, for it takes long
+GPU_VARIANTS = {  # (model, batch size): variants; those that compile come last, because they take long
     ("cycle_gan", 8): [CHANNELS_LAST, BF16, BF16_CHANNELS_LAST, f"--amp fp16 {CHANNELS_LAST}", *LOW_MEMORY],
     ("pix2pix", 64): [CHANNELS_LAST, BF16, BF16_CHANNELS_LAST],
     ("pix2pix", 1): [CHANNELS_LAST, BF16, BF16_CHANNELS_LAST, "--compile reduce-overhead"],
     ("cycle_gan", 1): [CHANNELS_LAST, BF16, BF16_CHANNELS_LAST, "--compile reduce-overhead", COMPILED],
 }
-NOTE = """Plain is 32 bits, contiguous, without flags; both take turns. GFLOP/s count what is computed, so what
-`--grad_checkpoint` and `--accumulate` compute twice counts twice."""
+NOTE = """Plain is float32, contiguous and without flags; both take turns. GFLOP/s count all FLOPs computed, so
+what `--grad_checkpoint` and `--accumulate` compute twice counts twice."""
 TABLE_HEADS = ["training", "with", "time of a step", "plain", "ratio", "peak MB", "plain", "GFLOP/s"]
 
 
 def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]]:
-    """Return what is trained, and in which ways: on a GPU at its usual sizes, on a CPU smaller."""
+    """Return {title: (flags of the training, its variants)}: the usual sizes on a GPU, smaller ones on a CPU."""
     if quick:
         return {"pix2pix, tiny": (["--model", "pix2pix", *TINY_FLAGS, "--batch_size", "4"], CPU_VARIANTS)}
     if device < 0:
@@ -40,7 +40,7 @@ def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]
 
 
 def measure_variants(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
-    """Return the figures of each training and way, and their table; what fails (want of memory) is told there."""
+    """Return the results of each training and variant, and their table; a failed one has a row with its error."""
     start, metrics, rows = time.monotonic(), {}, []
     for title, (argv, flag_sets) in trainings(device, quick).items():
         variant = "plain"
@@ -55,24 +55,24 @@ def measure_variants(device: int, quick: bool, rounds: int) -> tuple[dict[str, A
                         variant_metrics = compare_to_plain(
                             plain, [*argv, *PLAIN_FLAGS, *variant.split()], device, variant, rounds, repeats
                         )
-                    except Exception as problem:  # the other ways are to be known all the same
+                    except Exception as problem:  # so that the other variants are still measured
                         rows.append(empty_row(title, variant, stats.failure_text(problem)))
                         continue
                     metrics[f"{title}, {variant}"] = variant_metrics
                     rows.append([title, f"`{variant}`", *table_row(variant_metrics)])
                     print(" | ".join(rows[-1]), flush=True)
-        except Exception as problem:  # and the other trainings
+        except Exception as problem:  # so that the other trainings are still measured
             rows.append(empty_row(title, variant, stats.failure_text(problem)))
     return metrics, f"{NOTE}\n\n{stats.markdown_table(TABLE_HEADS, rows)}"
 
 
 def empty_row(title: str, variant: str, why: str) -> list[str]:
-    """Return the line of a way that has no figures."""
+    """Return the row of a variant without results."""
     return [title, f"`{variant}`", why, *[""] * (len(TABLE_HEADS) - 3)]
 
 
 class LocalCase:
-    """A step measured in this process: a GPU's memory is counted by what is made, and processes take long to start."""
+    """A step measured in this process, because torch counts GPU memory by its tensors and processes start slowly."""
 
     def __init__(self, argv: list[str], device: int, folder: str, name: str):
         import torch
@@ -81,12 +81,12 @@ class LocalCase:
 
         before, self.name = torch.cuda.memory_allocated(device), name
         self.step = TrainingStep("", argv, folder, device)
-        torch.cuda.reset_peak_memory_stats(device)  # cuDNN's search took room of its own
+        torch.cuda.reset_peak_memory_stats(device)  # because cuDNN's search for algorithms used extra memory
         self.time_runs(2)
         self.gpu_peak_mb, self.facts = (torch.cuda.max_memory_allocated(device) - before) / 1e6, self.step.facts
 
     def time_runs(self, number: int) -> tuple[list[float], float]:
-        """Return the seconds of so many steps."""
+        """Return the seconds of each of `number` steps, and 0 for the load of other processes (not measured)."""
         seconds = []
         for _ in range(number):
             began = time.perf_counter()
@@ -95,7 +95,7 @@ class LocalCase:
         return seconds, 0.0
 
     def peak_mb(self) -> float:
-        """Return the most memory it had on the GPU, in MB."""
+        """Return the peak memory on the GPU in MB."""
         return self.gpu_peak_mb
 
     def __enter__(self) -> "LocalCase":
@@ -111,7 +111,7 @@ class LocalCase:
 
 
 def open_case(argv: list[str], device: int, folder: str, name: str) -> TimedCase:
-    """Return a training's step with these flags, warm."""
+    """Return a warm training step with these flags."""
     argv = [*argv, "--dataroot", "demo"]
     if device >= 0:
         return LocalCase(argv, device, folder, name)
@@ -121,7 +121,7 @@ def open_case(argv: list[str], device: int, folder: str, name: str) -> TimedCase
 def compare_to_plain(
     plain: TimedCase, flags: list[str], device: int, variant: str, rounds: int, repeats: int
 ) -> dict[str, float]:
-    """Return the figures of a way, measured in turns with the plain one."""
+    """Return the results of a variant, measured in turns with the plain step."""
     with TemporaryDirectory() as folder, open_case(flags, device, folder, variant) as case:
         medians = stats.round_medians(time_interleaved([plain, case], rounds, repeats))
         seconds = statistics.median(medians[variant])
@@ -131,7 +131,7 @@ def compare_to_plain(
 
 
 def table_row(metrics: dict[str, float]) -> list[str]:
-    """Return what a line of the table says of a way."""
+    """Return a variant's cells of the table."""
     return [stats.format_seconds(metrics["seconds"]), stats.format_seconds(metrics["plain_seconds"]),
             f"{metrics['ratio']:.2f}x", f"{metrics['peak_mb']:.0f}", f"{metrics['plain_peak_mb']:.0f}",
             f"{metrics['flops_per_second'] / 1e9:.0f}"]  # fmt: skip

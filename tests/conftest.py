@@ -1,4 +1,4 @@
-"""Shared fixtures: small pictures, commands run in this process or in a new one, the optional shared data."""
+"""Shared fixtures: small images, commands run in this process or in a new one, and the optional shared data."""
 
 import importlib
 import shutil
@@ -20,9 +20,11 @@ from tests.support.processes import Started
 from tests.support.runs import ROOT, SHARED, Ended
 from util import malloc
 
-settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # tests never time
+settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # because tests do not depend on time
 settings.load_profile("ours")
-torch.set_num_threads(1)  # small networks: more threads only wait for each other
+torch.set_num_threads(1)  # with small networks, more threads only wait for each other
 
 
 def pytest_addoption(parser):
@@ -31,16 +33,16 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def full(request):
-    """Whether loops over faults run in their long form."""
+    """Return whether loops over faults run in their long form (--full)."""
     return request.config.getoption("--full")
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """A real, headless Chromium, driven by Playwright; tests open `browser.new_page()`."""
+    """A headless Chromium, driven by Playwright; tests open `browser.new_page()`."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        pytest.skip("there is no Chromium here to look at pages with (Debian's package: chromium)")
+        pytest.skip("Chromium, which opens the pages, is not installed (Debian's package: chromium)")
     from playwright.sync_api import sync_playwright
 
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -53,7 +55,7 @@ def browser():
 
 @pytest.fixture
 def unpaired(tmp_path):
-    """A folder with trainA, trainB, testA, testB of 5, 4, 3 and 2 pictures."""
+    """A folder with trainA, trainB, testA and testB of 5, 4, 3 and 2 images."""
     for number, (folder, count) in enumerate((("trainA", 5), ("trainB", 4), ("testA", 3), ("testB", 2))):
         (tmp_path / "unpaired" / folder).mkdir(parents=True)
         for i in range(count):
@@ -63,7 +65,7 @@ def unpaired(tmp_path):
 
 @pytest.fixture
 def paired(tmp_path):
-    """A folder with train and test of 5 and 3 pairs, A on the left and B, its negative, on the right."""
+    """A folder with train and test of 5 and 3 pairs: A on the left, and its negative B on the right."""
     for number, (folder, count) in enumerate((("train", 5), ("test", 3))):
         (tmp_path / "paired" / folder).mkdir(parents=True)
         for i in range(count):
@@ -75,7 +77,7 @@ def paired(tmp_path):
 
 @pytest.fixture
 def forty_pairs(tmp_path):
-    """40 pairs of A|B in the folder data/train, which is returned."""
+    """The folder data/train with 40 pairs A|B."""
     (tmp_path / "data" / "train").mkdir(parents=True)
     for number in range(40):
         picture(number, 96, 40).save(tmp_path / "data" / "train" / f"{number:02d}.png")
@@ -84,7 +86,7 @@ def forty_pairs(tmp_path):
 
 @pytest.fixture
 def sides(tmp_path):
-    """The folder data with trainA and trainB of 30 pictures each."""
+    """The folder data with trainA and trainB of 30 images each."""
     for side in "AB":
         (tmp_path / "data" / f"train{side}").mkdir(parents=True)
         for number in range(30):
@@ -94,7 +96,7 @@ def sides(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with pictures at two depths, among other things."""
+    """A folder with image files at two depths, and with other files."""
     for name in ("b.png", "a.JPG", "sub/deep/c.tif"):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).write_bytes(b"x")
@@ -106,7 +108,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def files(tmp_path, paired, unpaired):
-    """The folders `paired` and `unpaired`, and files that some options name."""
+    """A folder with `paired` and `unpaired`, and with invalid files for options such as --config and --plugin."""
     (tmp_path / "bad.yaml").write_text("lr: [1\n  2: }")
     (tmp_path / "list.json").write_text("[1, 2]")
     (tmp_path / "unknown.yaml").write_text("lamda_L1: 5\n")
@@ -119,7 +121,7 @@ def files(tmp_path, paired, unpaired):
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    """Run train.py or test.py in this process, in an empty folder: command("train", "--model", ...) -> Ended."""
+    """Run train.py or test.py in this process in an empty folder: command("train", "--model", ...) -> Ended."""
     monkeypatch.chdir(tmp_path)
 
     def run(script: str, *argv: object) -> Ended:
@@ -139,12 +141,12 @@ def command(tmp_path, monkeypatch, capsys):
         return Ended(code, printed.out, printed.err)
 
     yield run
-    malloc.release_freed_memory()  # a command has a process of its own; the tests after this one do not
+    malloc.release_freed_memory()  # usually the command's process ends here, but this one continues with other tests
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with the data `pairs` and `sides` and two trained runs, p2p (batch norm, dropout) and cyc."""
+    """A folder with the datasets `pairs` and `sides`, and two trained runs: p2p (batch norm, dropout) and cyc."""
     from tests.support.tested_runs import trained
 
     return trained(tmp_path_factory.mktemp("runs"))
@@ -152,7 +154,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def tested(command, runs, tmp_path):
-    """tested(*flags): run test.py over those runs with results in this test's own folder; it must succeed."""
+    """tested(*flags): run test.py, which must succeed, on `runs`, with results in this test's folder."""
 
     def run(*argv: object) -> SimpleNamespace:
         ended = command("test", "--checkpoints_dir", runs / "checkpoints", *argv)
@@ -165,7 +167,7 @@ def tested(command, runs, tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start train.py or test.py in a process of its own, in an empty folder: start("train", ...) -> Started."""
+    """Start train.py or test.py in a new process in an empty folder: start("train", ...) -> Started."""
     begun: list[Started] = []
 
     def begin(script: str, *argv: object, before=None, **env: str) -> Started:
@@ -179,7 +181,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def process(start):
-    """Run train.py or test.py in a process of its own, in an empty folder: process("train", ...) -> Ended."""
+    """Run train.py or test.py in a new process in an empty folder: process("train", ...) -> Ended."""
 
     def run(script: str, *argv: object, before=None, timeout: float = 240, **env: str) -> Ended:
         begun = start(script, *argv, before=before, **env)
@@ -191,7 +193,7 @@ def process(start):
 
 @pytest.fixture
 def interpreter(tmp_path):
-    """Like `process`, in a new interpreter: for what depends on how Python itself starts."""
+    """Like `process`, but with a new interpreter, for tests that depend on how Python starts."""
 
     def run(script: str, *argv: object, timeout: float = 240) -> Ended:
         done = subprocess.run(
@@ -205,7 +207,7 @@ def interpreter(tmp_path):
 
 @pytest.fixture
 def script(tmp_path, monkeypatch, capsys):
-    """Run one of scripts/ in this process, in an empty folder: script("split", "--input", ...) -> Ended."""
+    """Run a command of scripts/ in this process in an empty folder: script("split", "--input", ...) -> Ended."""
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, *argv: object) -> Ended:
@@ -224,7 +226,7 @@ def script(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def tables_as_they_were(tmp_path, monkeypatch):
-    """Work in the test's own folder; forget what its plug-ins put into tables, modules and paths."""
+    """Work in the test's folder; afterwards remove what its plug-ins added to tables, modules and paths."""
     from registry import discovery, lookup
 
     monkeypatch.chdir(tmp_path)
@@ -246,7 +248,7 @@ def tables_as_they_were(tmp_path, monkeypatch):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a file under the test's own folder: write("a/b.py", text) -> its path."""
+    """Write a file in the test's folder: write("a/b.py", text) -> its path."""
 
     def put(name: str, text: str) -> Path:
         path = tmp_path / name
@@ -276,7 +278,7 @@ def package(write, monkeypatch):
 
 @pytest.fixture
 def web(monkeypatch):
-    """A web server on this machine (tests/support/bad_http_server.py), no proxies, and no waiting between tries."""
+    """A local web server (tests/support/bad_http_server.py), without proxies and without pauses between retries."""
     from data.download import fetch
     from tests.support.bad_http_server import Web
 
@@ -291,22 +293,22 @@ def web(monkeypatch):
 
 @pytest.fixture
 def shared():
-    """The folder of real pictures and recorded traces beside the checkout; tests that need it are skipped without."""
+    """The folder of real images and recorded traces beside the checkout; without it, tests that need it are skipped."""
     if not SHARED.is_dir():
-        pytest.skip("there is no ../shared with real pictures and recorded traces")
+        pytest.skip("../shared with real images and recorded traces does not exist")
     return SHARED
 
 
 @pytest.fixture(autouse=True)
 def _draws_of_its_own(request):
-    """Start a module's RNG anew for each test, so that its numbers depend on no test before it."""
+    """Seed a module's RNG with each test's name, so that its numbers do not depend on earlier tests."""
     if rng := getattr(request.module, "RNG", None):
         rng.bit_generator.state = np.random.default_rng(list(request.node.name.encode())).bit_generator.state
 
 
 @pytest.fixture(autouse=True)
 def _clean_tables():
-    """Remove what a test's plug-ins put into tables, and the plug-ins too, so that the next test imports them again."""
+    """Remove a test's plug-ins, and what they added to tables, so that the next test imports them again."""
     tables = [lookup.table(kind) for kind in PART_TABLES]
     before, modules = [(dict(rows), dict(rows.origins)) for rows in tables], set(sys.modules)
     yield
@@ -324,7 +326,7 @@ def _clean_tables():
 
 @pytest.fixture(autouse=True)
 def _quiet_globals(monkeypatch):
-    """Leave plug-ins and signal handlers as they were; a write to a full disk is tried again without waiting."""
+    """Restore plug-ins and signal handlers after each test; retry writes to a full disk without waiting."""
     import signal
 
     from registry import discovery
@@ -342,7 +344,7 @@ def _quiet_globals(monkeypatch):
 
 @pytest.fixture
 def always_halved(monkeypatch):
-    """Have convolutions multiply half as often however small they are."""
+    """Use Winograd's algorithm, with half of the multiplications, for convolutions of any size."""
     from networks.cpu import winograd_conv
 
     for name in ("MIN_CHANNELS", "MIN_ROW_PIXELS", "MIN_MULTIPLICATIONS"):

@@ -1,4 +1,4 @@
-"""The rules of the house, kept by reading the repository's own sources; every rule is also shown to fail."""
+"""Check the sources against the rules of the codebase; each rule is also shown to fail."""
 
 import ast
 import io
@@ -13,7 +13,7 @@ from registry.loaded import our_folders
 from tests.support.runs import ROOT
 from tests.support.sources import MODULES, imported, sources
 
-FLOORS = [  # lowest first; a file imports lower floors and its own room
+FLOORS = [  # lowest first; a file imports only lower floors and its own room (top-level package)
     ["util"],
     ["registry", "serialization"],
     ["options.fields"],
@@ -26,11 +26,11 @@ FLOORS = [  # lowest first; a file imports lower floors and its own room
     ["scripts", "benchmarks"],
     ["tests"],
 ]
-ROOMS = our_folders()  # the packages on the disk
-TABLES = ("registry/kinds.py", "registry/moved.py")  # the home of every kind, the new home of every old path
-BUDGETS = {"train.py": 150, "test.py": 120}  # lines; other files FILE_LINES
+ROOMS = our_folders()  # the packages in the repository
+TABLES = ("registry/kinds.py", "registry/moved.py")  # the module of each kind, the new module of each old path
+BUDGETS = {"train.py": 150, "test.py": 120}  # lines; FILE_LINES for other files
 FILE_LINES, FUNCTION_LINES, MODEL_CODE_LINES = 400, 60, 100
-FOLDER_FILES, FOLDER_LINES, TEST_FOLDER_FILES = 20, 2500, 25  # standing directly in a folder: Python, JS, CSS
+FOLDER_FILES, FOLDER_LINES, TEST_FOLDER_FILES = 20, 2500, 25  # Python, JS and CSS files directly in a folder
 UTIL_LINES = 1200
 DEPTH, TEST_DEPTH = 2, 3  # folders above a file
 TEST_NAME = 60  # characters
@@ -40,14 +40,14 @@ TreeChecker = Callable[[dict[str, str]], list[str]]  # {path: source} of a whole
 
 
 def in_tables(source: str) -> list[str]:
-    """Return every module of ours that a source names in a text "module:object"."""
+    """Return every module of this repository that a source names in a string "module:object"."""
     texts = [n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     found = [match[1] for text in texts if (match := re.fullmatch(r"([a-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*", text))]
     return [module for module in found if module in MODULES]
 
 
 def floor(module: str) -> tuple[int, str] | None:
-    """Return the number of a module's floor and its room; None for what is not ours."""
+    """Return the number of a module's floor, and its room; None for modules outside the repository."""
     for room in (module if module == "options.fields" else "", module.partition(".")[0]):
         for number, rooms in enumerate(FLOORS):
             if room in rooms:
@@ -56,7 +56,7 @@ def floor(module: str) -> tuple[int, str] | None:
 
 
 def import_directions(source: str, path: str) -> list[str]:
-    """A file imports lower floors and its own room only, in functions and in tables too."""
+    """A file imports only lower floors and its own room, in functions and in tables too."""
     own = floor(path.removesuffix(".py").replace("/", "."))
     if own is None or path in TABLES:
         return []
@@ -65,7 +65,7 @@ def import_directions(source: str, path: str) -> list[str]:
 
 
 def circles(tree: dict[str, str]) -> list[str]:
-    """No file imports itself over others, and no folder does."""
+    """Imports have no cycles, neither between files nor between folders."""
     files: dict[str, set[str]] = {}
     folders: dict[str, set[str]] = {}
     homes = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in tree}
@@ -78,7 +78,10 @@ def circles(tree: dict[str, str]) -> list[str]:
 
 
 def _circle(graph: dict[str, set[str]]) -> list[str]:
-    """Return one circle of a graph, [] if there is none: what is left when ends are taken away is in or before one."""
+    """Return a cycle of a graph, or [].
+
+    Nodes without targets are removed repeatedly; each node that remains is in a cycle or leads to one.
+    """
     left = {node: set(targets) for node, targets in graph.items()}
     while ends := [node for node in left if not left[node] & left.keys()]:
         for node in ends:
@@ -92,7 +95,7 @@ def _circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def folder_budgets(tree: dict[str, str]) -> list[str]:
-    """No folder holds more than can be seen at once: files that stand directly in it, JS and CSS too."""
+    """Folders are small enough to survey: the files directly in them are limited in number and in lines."""
     found = []
     for folder in {path.rpartition("/")[0] for path in tree} - {""}:
         inside = [source for path, source in tree.items() if path.rpartition("/")[0] == folder]
@@ -106,13 +109,13 @@ def folder_budgets(tree: dict[str, str]) -> list[str]:
 
 
 def depth(source: str, path: str) -> list[str]:
-    """Two levels of folders, three below tests/."""
+    """Files are at most two folders deep, three in tests/."""
     most = TEST_DEPTH if path.startswith("tests/") else DEPTH
-    return [f"{path} lies deeper than {most} folders"] if path.count("/") > most and not path.startswith("ex") else []
+    return [f"{path} is more than {most} folders deep"] if path.count("/") > most and not path.startswith("ex") else []
 
 
 def manners_of_tests(source: str, path: str) -> list[str]:
-    """Tests have short names, and import no other test's module."""
+    """Tests have short names and do not import other test modules."""
     if not path.startswith("tests/"):
         return []
     found = [f"{path} imports {module}" for module in imported(source, path) if ".test_" in f".{module}"]
@@ -122,15 +125,15 @@ def manners_of_tests(source: str, path: str) -> list[str]:
 
 
 def mirror(paths: list[str]) -> list[str]:
-    """Every folder of tests is named for a room, or for a kind of test."""
+    """Each folder in tests/ is named after a room or a kind of test."""
     kinds = ("support", "facts", "docs", "faults", "fuzz", "parity", "soak", "browser", "distributed")
     folders = {path.split("/")[1] for path in paths if path.startswith("tests/") and path.count("/") > 1}
-    return [f"tests/{folder}/ mirrors no room" for folder in folders if folder not in (*ROOMS, *kinds)]
+    return [f"tests/{folder}/ is not named after a room" for folder in folders if folder not in (*ROOMS, *kinds)]
 
 
 def budgets(source: str, path: str) -> list[str]:
     length, limit = len(source.splitlines()), BUDGETS.get(path, FILE_LINES)
-    if path.startswith("tests/"):  # tables of cases may be long; functions may not
+    if path.startswith("tests/"):  # tables of cases may be long, but functions may not
         limit = length
     found = [f"{path} has {length} lines, may have {limit}"] if length > limit else []
     for node in ast.walk(ast.parse(source)):
@@ -142,7 +145,7 @@ def budgets(source: str, path: str) -> list[str]:
 
 
 def code_lines(source: str) -> int:
-    """Return how many lines hold code: neither blank, nor only a comment, nor part of a docstring."""
+    """Return the number of lines of code, without blank lines, comments and docstrings."""
     silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -161,7 +164,7 @@ def model_budget(source: str, path: str) -> list[str]:
 
 
 def tour(source: str, path: str) -> list[str]:
-    """The first line is one sentence: `head -1 */*.py` is a tour."""
+    """The first line is one sentence, so that `head -1 */*.py` is a tour."""
     first = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
     opens = source.startswith('"""') and bool(first)
     one = first.endswith(".") and not re.search(r"[.!?] [A-Z]", first)
@@ -169,7 +172,7 @@ def tour(source: str, path: str) -> list[str]:
 
 
 def _origin_of_names(tree: ast.Module) -> dict[str, str]:
-    """Return {local name: what it stands for} of a source's imports: {"t": "torch", "load": "pickle.load"}."""
+    """Return {local name: full name} of a source's imports, for example {"t": "torch", "load": "pickle.load"}."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -181,7 +184,7 @@ def _origin_of_names(tree: ast.Module) -> dict[str, str]:
 
 
 def _called(call: ast.Call, names: dict[str, str]) -> str:
-    """Return the full name of what is called, imports resolved: `torch.load`, `eval`, `tar.extractall`."""
+    """Return the full name of a called function with imports resolved: `torch.load`, `eval`, `tar.extractall`."""
     parts, node = [], call.func
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -195,8 +198,8 @@ FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.u
 
 
 def dangers(source: str, path: str) -> list[str]:
-    """No way for what is in a file to be run, and no error swallowed unseen."""
-    if path.startswith("tests/"):  # they make the dangerous files that the rest must refuse
+    """Content of files is never run, and errors are never swallowed silently."""
+    if path.startswith("tests/"):  # tests make the dangerous files that the other code must refuse
         return []
     tree = ast.parse(source)
     names, found = _origin_of_names(tree), []
@@ -224,7 +227,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.~$}-])(/(home|root|work|Users|mnt|scratch|op
 def machine_paths(text: str, path: str) -> list[str]:
     lines = enumerate(text.splitlines(), 1)
     return [
-        f"{path}:{number} names a place on one machine: {line}" for number, line in lines if MACHINE_PATH.search(line)
+        f"{path}:{number} contains a path of one machine: {line}" for number, line in lines if MACHINE_PATH.search(line)
     ]
 
 
@@ -232,7 +235,7 @@ NEVER_IN_A_PLUGIN = {"step", "zero_grad", "backward", "to", "cuda", "cpu", "auto
 
 
 def plugin_manners(source: str, path: str) -> list[str]:
-    """A model never steps, zeroes, calls backward or .to, autocasts, asks for a rank, or opens files (section 2)."""
+    """Models do not call step, zero_grad, backward, .to, autocast or get_rank, and do not open files (section 2)."""
     if not path.startswith("models/"):
         return []
     tree = ast.parse(source)
@@ -243,27 +246,31 @@ def plugin_manners(source: str, path: str) -> list[str]:
 
 
 def values_not_names(source: str, path: str) -> list[str]:
-    """Values travel as return values, never as attributes collected by name (section 1)."""
+    """Functions return values; they do not set attributes that others collect by name (section 1)."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef) and (node.name == "set_input" or node.name.startswith("get_current_")):
             found.append(f"{path}:{node.lineno} defines {node.name}")
         built = isinstance(node, ast.Call) and _called(node, {}) in ("getattr", "setattr") and len(node.args) > 1
         if built and isinstance(node.args[1], ast.BinOp | ast.JoinedStr):
-            found.append(f"{path}:{node.lineno} puts an attribute's name together")
+            found.append(f"{path}:{node.lineno} builds an attribute's name")
     return found
 
 
-# participles, pronouns and metaphors that once were names of files here
+# participles, pronouns and metaphors that were names of files
 NO_NOUNS = ("ahead", "blame", "kept", "made", "meant", "misfit", "own_way", "parcel", "passes", "reading", "rehearsal",
             "shelf", "theirs", "there", "told", "tune", "ways")  # fmt: skip
 
 
 def nouns(source: str, path: str) -> list[str]:
-    """One noun per file; none for what has no name."""
+    """Each file is named with a noun that says what it contains."""
     stem = Path(path).stem
     vague = re.fullmatch(r"(misc|helpers?|utils?|common_utils|tools|stuff)\d*", stem) and path.count("/") > 0
-    return [f"{path}: '{stem}' says nothing"] if vague or (stem in NO_NOUNS and not path.startswith("tests/")) else []
+    return (
+        [f"{path}: '{stem}' does not say what the file contains"]
+        if vague or (stem in NO_NOUNS and not path.startswith("tests/"))
+        else []
+    )
 
 
 MANY = "\n".join(["    x = 1"] * 60)
@@ -441,13 +448,13 @@ HOUSE = ("train.py", "test.py", "requirements.txt", "pyproject.toml", "Makefile"
 
 
 def layout(paths: list[str]) -> list[str]:
-    """Return what is missing of the house, and Python files where it has no room for them."""
+    """Return the missing files and folders of the layout, and Python files outside it."""
     missing = [f"{path} is missing" for path in HOUSE if path not in paths]
     missing += [f"{folder}/ is empty" for folder in ("tests", "docs", "examples")
                 if not any(path.startswith(folder + "/") for path in paths)]  # fmt: skip
     rooms = (*(room for rooms in FLOORS for room in rooms), "examples", "docs")
     astray = [p for p in paths if p.endswith(".py") and p.partition("/")[0] not in (*rooms, "train.py", "test.py")]
-    return missing + [f"{path} has no place in the house" for path in astray]
+    return missing + [f"{path} is outside the layout" for path in astray]
 
 
 def test_the_layout_is_the_houses():

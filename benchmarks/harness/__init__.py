@@ -1,1 +1,1 @@
-"""What measurements share: processes, statistics, tables."""
+"""Shared code of the benchmarks: processes, statistics and tables."""

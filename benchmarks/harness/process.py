@@ -1,4 +1,4 @@
-"""A case kept warm in a process of its own, which does it as often as it is asked over a pipe."""
+"""Run a benchmark case in a separate process that stays warm and repeats the case on request over a pipe."""
 
 import json
 import os
@@ -19,16 +19,16 @@ OURS, THEIRS = "GANvas", "reference"
 
 
 class TimedCase(Protocol):
-    """What takes turns: a case ready in a process of its own (CaseProcess), or in this one (variants.LocalCase)."""
+    """A case that takes turns with others: in a separate process (CaseProcess) or in this one (variants.LocalCase)."""
 
     name: str
     facts: dict[str, Any]
 
     def time_runs(self, number: int) -> tuple[list[float], float]:
-        """Return the seconds of doing it so often, and how many cores other processes took meanwhile."""
+        """Return the seconds of each of `number` runs, and how many cores other processes used at the same time."""
 
     def peak_mb(self) -> float:
-        """Return the most memory there was, in MB: of the GPU, if it works there."""
+        """Return the peak memory in MB: GPU memory if the case uses a GPU, else host memory."""
 
     def __enter__(self) -> Any: ...
 
@@ -37,10 +37,10 @@ class TimedCase(Protocol):
 
 @dataclass
 class CaseProcess:
-    """One process of one case; it stands still while nothing is asked of it.
+    """A process that runs one case; it is idle between requests.
 
-    case_class: "module:class" below benchmarks/; settings: what the class is made of; home: the checkout whose code
-    runs.
+    case_class: "module:class" in benchmarks/; settings: the keyword arguments of the class; home: the checkout whose
+    code runs.
     """
 
     case_class: str
@@ -50,7 +50,7 @@ class CaseProcess:
     env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.output = tempfile.TemporaryFile("w+")  # whatever the code prints
+        self.output = tempfile.TemporaryFile("w+")  # everything that the code prints
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER), self.case_class, str(self.home), json.dumps(self.settings)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.output, text=True, env=os.environ | self.env,
@@ -58,26 +58,29 @@ class CaseProcess:
         self.facts = self.read_answer()
 
     def read_answer(self) -> dict[str, Any]:
-        """Return the next answer; DataError, with the last line the process said, if it ended instead."""
+        """Return the next answer; if the process ended, raise DataError with the last line that it printed."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if line:
             return json.loads(line)
         code = self.process.wait()
         self.output.seek(0)
-        why = (self.output.read().strip().splitlines() or ["without a word"])[-1]
+        why = (self.output.read().strip().splitlines() or ["no output"])[-1]
         why = f"{self.case_class} ended with {code}: {why}"
-        raise DataError(self.name, self.home, why, "see whether it runs by itself")
+        raise DataError(self.name, self.home, why, "check whether it runs by itself")
 
     def ask(self, message: str) -> dict[str, Any]:
-        """Return the answer to a request."""
+        """Send a request and return the answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(message + "\n")
         self.process.stdin.flush()
         return self.read_answer()
 
     def time_runs(self, number: int, *companions: int) -> tuple[list[float], float]:
-        """Return the seconds of doing it so often, and how many cores other processes took meanwhile."""
+        """Return the seconds of each of `number` runs, and how many cores other processes used at the same time.
+
+        companions: process ids that do not count as others.
+        """
         pids = [self.process.pid, *companions]
         start, all_before, own_before = time.perf_counter(), total_cpu_seconds(), sum(map(process_cpu_seconds, pids))
         seconds = self.ask(str(number))["seconds"]
@@ -86,11 +89,11 @@ class CaseProcess:
         return seconds, max(0.0, others / elapsed)
 
     def peak_memory(self) -> dict[str, float]:
-        """Return the most memory there was, in MB: "host" by the kernel's count, children too; "gpu" by torch's."""
+        """Return the peak memory in MB: "host" as the kernel counts it, with child processes; "gpu" as torch does."""
         return self.ask("peak")
 
     def peak_mb(self) -> float:
-        """Return the most memory there was, in MB: of the GPU, if it works there."""
+        """Return the peak memory in MB: GPU memory if the case uses a GPU, else host memory."""
         peak = self.peak_memory()
         return peak["gpu"] or peak["host"]
 
@@ -114,13 +117,13 @@ class CaseProcess:
 
 
 def total_cpu_seconds() -> float:
-    """Return the seconds that all cores worked since the machine began."""
+    """Return the CPU seconds of all cores since the machine started."""
     user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:8])
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def process_cpu_seconds(pid: int) -> float:
-    """Return the seconds that a process and its ended children worked."""
+    """Return the CPU seconds of a process and its ended children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
@@ -128,7 +131,7 @@ def process_cpu_seconds(pid: int) -> float:
 def time_interleaved(
     cases: Sequence[TimedCase], rounds: int, repeats: int
 ) -> dict[str, list[tuple[list[float], float]]]:
-    """Let the sides take turns, A B A B, never two at once; return what each took in every round."""
+    """Run the cases in turns (A B A B), never two at once; return what `time_runs` gives in each round, by name."""
     timings: dict[str, list[tuple[list[float], float]]] = {case.name: [] for case in cases}
     for _ in range(rounds):
         for case in cases:
@@ -137,7 +140,7 @@ def time_interleaved(
 
 
 def start_all(arguments: list[tuple[str, dict[str, Any], str, Path]]) -> list[CaseProcess]:
-    """Start the processes of a case one after the other; none stays if one of them cannot start."""
+    """Start the processes of a case one after the other; if one fails, close the others and raise its error."""
     processes: list[CaseProcess] = []
     try:
         for process_arguments in arguments:

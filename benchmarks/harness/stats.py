@@ -1,4 +1,4 @@
-"""Medians, exponents, what the machine is, and tables in a document between two marks."""
+"""Compute medians and exponents, describe the machine, and write tables into a document between two marks."""
 
 import datetime
 import math
@@ -14,28 +14,28 @@ from typing import Any
 from util.errors import DataError, first_line
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_ERROR_CHARS = 70  # characters of what went wrong
+MAX_ERROR_CHARS = 70  # of an error in a table
 
 
 def power_law_exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Return p of the power law y = c x^p that fits best: least squares of the logarithms."""
+    """Return p of the power law y = c x^p, fitted by least squares of the logarithms."""
     u, v = [math.log(x) for x in xs], [math.log(y) for y in ys]
     mean_u, mean_v = statistics.fmean(u), statistics.fmean(v)
     return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v)) / sum((a - mean_u) ** 2 for a in u)
 
 
 def round_medians(timings: dict[str, list[tuple[list[float], float]]]) -> dict[str, list[float]]:
-    """Return the median of each round, by side, of what process.time_interleaved returns."""
+    """Return the median seconds of each round by name. timings: from process.time_interleaved."""
     return {name: [statistics.median(seconds) for seconds, _ in turns] for name, turns in timings.items()}
 
 
 def median_ratio(base: Sequence[float], other: Sequence[float]) -> float:
-    """Return how many times as fast another side is: the median of the rounds' ratios."""
+    """Return how many times as fast as `base` the `other` is: the median of the ratios base / other of the rounds."""
     return statistics.median(one / two for one, two in zip(base, other))
 
 
 def machine_info() -> dict[str, Any]:
-    """Return when and on what is measured; no names of hosts."""
+    """Return the date, the hardware and the versions, without host names."""
     rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((row.partition(":")[2].strip() for row in rows if row.startswith("model name")), platform.machine())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -51,32 +51,32 @@ def machine_info() -> dict[str, Any]:
 
 
 def headline(info: dict[str, Any]) -> str:
-    """Return the line above a table that says where it was measured."""
+    """Return the line above a table that names date, hardware and versions."""
     gpu_text = f"a GPU ({info['gpu']}) beside " if "gpu" in info else ""
     return (f"Measured {info['date']} on {gpu_text}{info['cores']} cores ({info['cpu']}, {info['memory_gb']} GB), "
             f"Python {info['python']}, torch {info['torch']}, GANvas {info['GANvas']}.")  # fmt: skip
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, its columns as wide as their texts."""
+    """Return a Markdown table with aligned columns."""
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths)) + " |" for line in lines)
 
 
 def failure_text(problem: Exception) -> str:
-    """Return in a few words how something failed, for a cell of a table."""
+    """Return the first line of an error, shortened for a table cell."""
     message = first_line(problem)
     return f"fails: {message if len(message) <= MAX_ERROR_CHARS else message[: MAX_ERROR_CHARS - 1] + '…'}"
 
 
 def format_seconds(seconds: float) -> str:
-    """Return seconds in a unit that reads well."""
+    """Return a duration in s, or in ms below 1 s."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
 def write_between(path: Path, mark: str, text: str) -> None:
-    """Replace what stands between <!-- mark --> and <!-- /mark --> of a document; DataError without these."""
+    """Replace the text between <!-- mark --> and <!-- /mark --> in a document; raise DataError if they are missing."""
     start_mark, end_mark = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     before, has_start, tail = path.read_text(encoding="utf-8").partition(start_mark)
     _, has_end, after = tail.partition(end_mark)

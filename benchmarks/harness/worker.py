@@ -1,7 +1,7 @@
-"""The process of one side of a measurement: makes a case, then does it as often as it reads on its standard input.
+"""Make a benchmark case and run it as often as each line of standard input says.
 
-Started by benchmarks/harness/process.py: worker.py MODULE:CLASS HOME SETTINGS. It answers in lines of JSON: first what
-the case says of itself, then the seconds of each time it did it; "peak" is answered by the most memory there was.
+benchmarks/harness/process.py starts it: worker.py MODULE:CLASS HOME SETTINGS. It answers in lines of JSON: first the
+case's facts, then the seconds of each run; it answers "peak" with the peak memory.
 """
 
 import importlib
@@ -16,16 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
-    """Make the case, say what it says of itself, and serve."""
+    """Make the case, send its facts, and answer requests."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what anybody prints is no answer
+    os.dup2(2, 1)  # so that printed text does not mix with the answers
     case_class, home, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     sys.path[0] = str(ROOT)
     if home == str(ROOT):
         from cli.openmp import share_cores  # as every command of ours does
 
         share_cores()
-    else:  # a checkout's packages have the names of ours: its own come first
+    else:  # the checkout's packages have the same names as GANvas's and must come first
         sys.path.insert(0, home)
     module, _, name = case_class.partition(":")
     case = getattr(importlib.import_module(f"benchmarks.{module}"), name)(home=home, **settings)
@@ -37,13 +37,13 @@ def main() -> None:
         seconds = []
         for _ in range(int(line)):
             start = time.perf_counter()
-            own_seconds = case.once()  # the seconds themselves, where not all it does counts
+            own_seconds = case.once()  # set if not all of the time counts
             seconds.append(own_seconds if isinstance(own_seconds, float) else time.perf_counter() - start)
         print(json.dumps({"seconds": seconds}), file=answers, flush=True)
 
 
 def peak_memory_mb() -> dict[str, float]:
-    """Return the most memory this process or one of its children had, and its tensors on a GPU, in MB."""
+    """Return peak MB: "host" of this process or its largest child, "gpu" of this process's tensors."""
     rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     own = next(int(row.split()[1]) for row in rows if row.startswith("VmHWM"))
     torch = sys.modules.get("torch")

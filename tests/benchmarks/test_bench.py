@@ -160,12 +160,12 @@ def test_numbers_that_differ_give_no_ratio():
 
 
 @pytest.mark.parametrize(("argv", "code", "words"), [
-    (["--reference", "nowhere"], 2, "no checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no train.py"),
+    (["--reference", "nowhere"], 2, "is not a checkout of junyanz/pytorch-CycleGAN-and-pix2pix: it has no train.py"),
     (["--cases", "stepp_cgan"], 2, "did you mean step_cgan?"),
     (["--scaling", "--cases", "batches"], 2, "choose from batch, size"),
-    (["--gpu_ids", "0", "--scaling"], 2, "goes with training steps and --ways"),
-    (["--ways", "--cases", "help"], 2, "goes without --cases and --reference"),
-    (["--ways", "--gpu_ids", "999"], 5, "GPU '999': is not there; run this where torch.cuda.is_available()"),
+    (["--gpu_ids", "0", "--scaling"], 2, "works only with training steps and --ways"),
+    (["--ways", "--cases", "help"], 2, "excludes --cases and --reference"),
+    (["--ways", "--gpu_ids", "999"], 5, "GPU '999': does not exist; run this where torch.cuda.is_available()"),
     (["--refrence", "x"], 2, "did you mean --reference?"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(bench_command, argv, code, words):

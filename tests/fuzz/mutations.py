@@ -1,4 +1,4 @@
-"""Picture files of twelve formats, made here, and what spoils them: a pure function of a number."""
+"""Make image files of twelve formats and damage them as a pure function of a number."""
 
 import random
 import re
@@ -17,17 +17,17 @@ from PIL import Image, ImageCms
 
 EXTREMES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
             2**63 - 1, 2**63, 2**64 - 1)  # fmt: skip
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the time of zip members, so that equal numbers give equal files
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # a fixed time of zip members, so that equal numbers give equal files
 Rng = random.Random
 
 
 def mutated_file(number: int) -> tuple[str, str, bytes]:
-    """Return (format, ending of its file name, bytes) of spoilt picture `number`; the same number gives the same."""
+    """Return (format, ending of the file name, bytes) of damaged image `number`, always the same for a number."""
     rng = Rng(number)
     files_by_format = sound_files()
     kind = list(files_by_format)[number % len(files_by_format)]
     ending, data = rng.choice(files_by_format[kind])
-    if kind in ARCHIVE_FORMATS and rng.random() < 0.6:  # what is spoilt is inside, and the archive around it whole
+    if kind in ARCHIVE_FORMATS and rng.random() < 0.6:  # damage a member inside an intact archive
         inner = [(e, d) for name, files in files_by_format.items() if name not in ARCHIVE_FORMATS for e, d in files]
         inner = [(e, d) for e, d in inner if (e == ".npy") == (kind == "NPZ")]
         inside, data = rng.choice(inner)
@@ -38,13 +38,13 @@ def mutated_file(number: int) -> tuple[str, str, bytes]:
 
 
 def mutate(rng: Rng, ending: str, data: bytes, others: list[tuple[str, bytes]]) -> bytes:
-    """Return a file after one to four changes."""
+    """Return a file after 1 to 4 random changes."""
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
         format_mutation = FORMAT_MUTATIONS.get(ending)
         if format_mutation and rng.random() < (0.8 if "png" in ending else 0.5):
             try:
                 data = format_mutation(rng, data)
-            except (struct.error, IndexError, ValueError, zlib.error):  # its structure is spoilt already
+            except (struct.error, IndexError, ValueError, zlib.error):  # an earlier change broke its structure
                 data = flip_bytes(rng, data)
         else:
             is_plain = rng.random() < 0.9
@@ -52,16 +52,16 @@ def mutate(rng: Rng, ending: str, data: bytes, others: list[tuple[str, bytes]]) 
     return fix_png_checksums(data) if "png" in ending and rng.random() < 0.8 else data
 
 
-# --- changes of bytes -----------------------------------------------------------------------------------------------
+# --- mutations of bytes ---------------------------------------------------------------------------------------------
 
 
 def random_offset(rng: Rng, data: bytes) -> int:
-    """Return a place in a file, more often near its start."""
+    """Return a random offset in a file; offsets near the start are more likely."""
     return int(len(data) * rng.random() ** rng.choice((1, 1, 4)))
 
 
 def flip_bytes(rng: Rng, data: bytes) -> bytes:
-    """Return a file with some bytes changed."""
+    """Return a file with 1 to 16 bytes changed."""
     changed = bytearray(data)
     for _ in range(min(len(data), rng.choice((1, 1, 2, 4, 16)))):
         changed[random_offset(rng, data)] ^= rng.choice((1 << rng.randrange(8), rng.randrange(1, 256), 0xFF))
@@ -69,31 +69,31 @@ def flip_bytes(rng: Rng, data: bytes) -> bytes:
 
 
 def overwrite_range(rng: Rng, data: bytes) -> bytes:
-    """Return a file with a range of zeros, ones or noise."""
+    """Return a file with a range overwritten by 0x00, 0xFF or noise."""
     start, length = random_offset(rng, data), rng.choice((2, 8, 64, 512))
     fill = rng.choice((bytes(length), b"\xff" * length, rng.randbytes(length)))
     return data[:start] + fill[: max(0, len(data) - start)] + data[start + length :]
 
 
 def truncate(rng: Rng, data: bytes) -> bytes:
-    """Return the first part of a file."""
+    """Return a file without its end."""
     return data[: rng.choice((random_offset(rng, data), len(data) - rng.randrange(1, 9)))]
 
 
 def remove_range(rng: Rng, data: bytes) -> bytes:
-    """Return a file without a range."""
+    """Return a file with a range removed."""
     start = random_offset(rng, data)
     return data[:start] + data[start + rng.choice((1, 2, 4, 32, 256)) :]
 
 
 def repeat_range(rng: Rng, data: bytes) -> bytes:
-    """Return a file with a range twice."""
+    """Return a file with a range repeated."""
     start = random_offset(rng, data)
     return data[: start + rng.choice((1, 4, 64, 1024))] + data[start:]
 
 
 def set_extreme(rng: Rng, data: bytes) -> bytes:
-    """Return a file with a whole number of 1 to 8 bytes set to an extreme, most often in its header."""
+    """Return a file with an integer of 1 to 8 bytes set to an extreme value, mostly in its header."""
     size, order = rng.choice((1, 2, 4, 4, 8)), rng.choice(("little", "big"))
     start = rng.randrange(min(len(data), 128)) if data and rng.random() < 0.7 else random_offset(rng, data)
     value = (rng.choice(EXTREMES) % 256**size).to_bytes(size, order)
@@ -101,7 +101,7 @@ def set_extreme(rng: Rng, data: bytes) -> bytes:
 
 
 def splice(rng: Rng, data: bytes, other: bytes) -> bytes:
-    """Return the start of one file and the end of another."""
+    """Return the start of one file followed by the end of another."""
     return data[: random_offset(rng, data)] + other[random_offset(rng, other) :]
 
 
@@ -109,11 +109,11 @@ BYTE_MUTATIONS = (flip_bytes, flip_bytes, overwrite_range, truncate, remove_rang
                   set_extreme)  # fmt: skip
 
 
-# --- changes that know the format -----------------------------------------------------------------------------------
+# --- mutations of one format ----------------------------------------------------------------------------------------
 
 
 def mutate_png(rng: Rng, data: bytes) -> bytes:
-    """Return a PNG with one chunk changed, all checksums right."""
+    """Return a PNG with one chunk changed and correct checksums."""
     chunks, offset = [], 8
     while offset + 8 <= len(data):
         length = struct.unpack(">I", data[offset : offset + 4])[0]
@@ -139,7 +139,7 @@ def mutate_png(rng: Rng, data: bytes) -> bytes:
     elif change == 5:
         known = (b"tRNS", b"PLTE", b"acTL", b"fcTL", b"fdAT", b"eXIf", b"iCCP", b"zTXt", b"iTXt", b"IDAT", b"pHYs")
         chunks[i] = rng.choice(known), body
-    else:  # pixels that are packed well, and wrong
+    else:  # valid compression of damaged pixels
         packed_pixels = b"".join(b for n, b in chunks if n == b"IDAT")
         pixels = rng.choice(BYTE_MUTATIONS)(rng, zlib.decompress(packed_pixels))
         first = next(k for k, (n, _) in enumerate(chunks) if n == b"IDAT")
@@ -149,7 +149,7 @@ def mutate_png(rng: Rng, data: bytes) -> bytes:
 
 
 def encode_png(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    """Return chunks as a PNG, with their checksums."""
+    """Return a PNG of (name, body) chunks with their checksums."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
@@ -180,7 +180,7 @@ def mutate_tiff(rng: Rng, data: bytes) -> bytes:
 
 
 def mutate_npy(rng: Rng, data: bytes) -> bytes:
-    """Return a .npy file with another header."""
+    """Return a .npy file with a changed header."""
     length = struct.unpack("<H", data[8:10])[0]
     text, body = data[10 : 10 + length].decode("latin-1"), data[10 + length :]
     change = rng.randrange(5)
@@ -207,7 +207,7 @@ def mutate_npy(rng: Rng, data: bytes) -> bytes:
 
 
 def mutate_jpeg(rng: Rng, data: bytes) -> bytes:
-    """Return a JPEG with one marker's segment changed: its length, its size of picture, its tables."""
+    """Return a JPEG with one marker changed: its length, its type, the image size or another byte of the frame."""
     markers = [m.start() for m in re.finditer(rb"\xff[\xc0-\xfe]", data)]
     marker = rng.choice(markers)
     change = rng.randrange(4)
@@ -224,7 +224,7 @@ def mutate_jpeg(rng: Rng, data: bytes) -> bytes:
 
 
 def mutate_ppm(rng: Rng, data: bytes) -> bytes:
-    """Return a PPM with another header."""
+    """Return a PPM with a changed header."""
     value = rng.choice((b"0", b"-1", b"1", b"65535", b"65536", b"99999999999999999999", b"1e3", b"#\n", b"\xff", b""))
     words = re.split(rb"(\s+)", data, maxsplit=4)
     words[rng.choice((2, 4, 6, 0))] = value if rng.random() < 0.7 else b"P" + str(rng.randrange(9)).encode()
@@ -232,7 +232,7 @@ def mutate_ppm(rng: Rng, data: bytes) -> bytes:
 
 
 def fix_png_checksums(data: bytes) -> bytes:
-    """Return a PNG with the right checksums, as far as its chunks can be told apart."""
+    """Return a PNG with corrected checksums, as far as its chunks can be found."""
     offset, parts = 8, [data[:8]]
     while offset + 12 <= len(data):
         end = offset + 8 + struct.unpack(">I", data[offset : offset + 4])[0]
@@ -250,11 +250,11 @@ FORMAT_MUTATIONS: dict[str, Callable[[Rng, bytes], bytes]] = {
 ARCHIVE_FORMATS = ("NPZ", "zip")
 
 
-# --- sound files ----------------------------------------------------------------------------------------------------
+# --- valid files ----------------------------------------------------------------------------------------------------
 
 
 def make_scene(width: int = 37, height: int = 23, channels: int = 3, kind: Any = np.uint8) -> np.ndarray:
-    """Return smooth colours with noise, (H, W, C)."""
+    """Return an array (H, W, C) of smooth colours with noise, over the full range of integers or [0, 1] of floats."""
     rng = np.random.default_rng(width * height * channels)
     y, x = np.mgrid[:height, :width]
     planes = [(np.sin(x / 5 + c) + np.cos(y / 4 - c) + 2) / 4 for c in range(channels)]
@@ -263,14 +263,14 @@ def make_scene(width: int = 37, height: int = 23, channels: int = 3, kind: Any =
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """Return a Pillow image as a file of some format."""
+    """Return the bytes of a Pillow image in a file format."""
     file = BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
 def make_zip(*members: tuple[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """Return named files as a zip file."""
+    """Return a zip file of (name, bytes) members."""
     file = BytesIO()
     with zipfile.ZipFile(file, "w", how) as archive:
         for name, data in members:
@@ -279,7 +279,7 @@ def make_zip(*members: tuple[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> by
 
 
 def interlaced_png() -> bytes:
-    """Return a PNG by Adam7, which Pillow does not write."""
+    """Return a PNG with Adam7 interlacing, which Pillow cannot write."""
     pixels, rows = make_scene(), b""
     for top, left, down, right in ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
                                    (1, 0, 2, 1)):  # fmt: skip
@@ -289,7 +289,7 @@ def interlaced_png() -> bytes:
 
 
 def npy_files() -> list[bytes]:
-    """Return .npy files of several kinds and shapes."""
+    """Return .npy files of several dtypes and shapes."""
     files = []
     for array in (make_scene(kind=np.uint16), make_scene(kind=np.float32), make_scene(channels=1)[..., 0],
                   make_scene(channels=5), np.asfortranarray(make_scene(kind=np.float64)),
@@ -301,7 +301,7 @@ def npy_files() -> list[bytes]:
 
 
 def tiff_files(colour: Image.Image) -> list[bytes]:
-    """Return TIFF files of many compressions, layouts and kinds of numbers."""
+    """Return TIFF files of many compressions, layouts and dtypes."""
     files = [encode(colour, "TIFF", compression=c) for c in ("raw", "tiff_lzw", "tiff_deflate", "packbits", "lzma")]
     files += [encode(colour, "TIFF", compression="jpeg", quality=80), encode(colour.convert("LAB"), "TIFF")]
     files += [encode(colour.convert("1"), "TIFF", compression=c) for c in ("group3", "group4", "tiff_ccitt")]
@@ -340,7 +340,7 @@ def exif_orientation(orientation: int) -> Image.Exif:
 
 @cache
 def sound_files() -> dict[str, list[tuple[str, bytes]]]:
-    """Return {format: [(ending of the file name, bytes)]} of sound files."""
+    """Return {format: [(ending of the file name, bytes)]} of valid files."""
     colour = Image.fromarray(make_scene())
     frames = [Image.fromarray(255 - make_scene()), Image.fromarray(make_scene()[::-1].copy())]
     animation: dict[str, Any] = {"save_all": True, "append_images": frames, "duration": 50}

@@ -1,4 +1,4 @@
-"""Spoilt pictures: a few hundred here, thousands by `make fuzz`; and that a reader which misbehaves is found out."""
+"""Test reading hundreds of damaged images (`make fuzz`: thousands), and that fuzz.py detects a broken reader."""
 
 import faulthandler
 import os
@@ -13,9 +13,9 @@ from tests.fuzz import fuzz
 from tests.fuzz.mutations import mutated_file, sound_files
 from util.errors import DataError
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processor time and memory are read from Linux' /proc")
-FEW = 480  # of each of the 12 formats 40
-ZERO = 24  # the first number of those that misread what they are given here
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="CPU time and memory are read from Linux' /proc")
+FEW = 480  # 40 of each of the 12 formats
+ZERO = 24  # the first number in the tests of broken readers
 
 
 def found(tmp_path, reader=fuzz.read_image, count=12, **more):
@@ -27,8 +27,8 @@ def test_spoilt_pictures_never_crash_hang_or_fill_memory(tmp_path, full):
     assert seen.bad == []
     assert seen.peak_mb <= fuzz.MAX_MEMORY_MB and seen.growth_mb < 100
     for kind in sound_files():
-        assert seen.outcomes[kind, "refused"] > 5, f"nothing was spoilt of {kind}"
-    assert sum(n for (_, what), n in seen.outcomes.items() if what == "read") > FEW / 10, "all was spoilt"
+        assert seen.outcomes[kind, "refused"] > 5, f"no {kind} file was damaged"
+    assert sum(n for (_, what), n in seen.outcomes.items() if what == "read") > FEW / 10, "all files were damaged"
 
 
 def test_a_number_always_gives_the_same_file():
@@ -39,7 +39,7 @@ def test_a_number_always_gives_the_same_file():
 
 @pytest.mark.parametrize("kind", sound_files())
 def test_what_is_spoilt_was_sound(kind, tmp_path):
-    """Every source file is read, in its own number of channels."""
+    """Every source file can be read in its own number of channels."""
     for ending, data in sound_files()[kind]:
         path = tmp_path / f"x{ending}"
         path.write_bytes(data)
@@ -48,7 +48,7 @@ def test_what_is_spoilt_was_sound(kind, tmp_path):
 
 
 def as_read(path, channels):
-    """Return the size of a picture, None if it cannot be had in so many channels."""
+    """Return the size of an image, None if it cannot be read in so many channels."""
     try:
         return open_image(fuzz.image_path(path), channels).size
     except DataError as problem:
@@ -72,7 +72,7 @@ def unnamed(path, channels):
 
 
 def crashes(path, channels):
-    faulthandler.disable()  # pytest's: it would print its own stack
+    faulthandler.disable()  # pytest's handler would print a stack
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
@@ -91,13 +91,13 @@ def fills(path, channels):
 
 BROKEN = [(escapes, "IndexError: list index out of range"), (two_lines, "AssertionError: the error is: "),
           (unnamed, "AssertionError: the error is: "), (crashes, "killed by SIGSEGV"),
-          (exits, "ended the process with 7"), (spins, "took more than 0.1 s of processor time"),
+          (exits, "ended the process with 7"), (spins, "took more than 0.1 s of CPU time"),
           (fills, "took ")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reader", "said"), BROKEN, ids=lambda case: getattr(case, "__name__", ""))
 def test_a_broken_reader_is_found_out_and_the_file_kept(reader, said, tmp_path, capsys):
-    """One that is broken for one picture only: the others are still read, and the file is made again by its number."""
+    """A reader is broken for one image; the others are still read, and its number makes the same file again."""
 
     def broken(path, channels):
         return reader(path, channels) if f"/{ZERO + 5}." in path else fuzz.read_image(path, channels)
@@ -127,7 +127,7 @@ def test_the_command_says_what_it_found(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fuzz.py", "--number", "24", "--workers", "1", "--keep", str(tmp_path / "kept")])
     assert fuzz.main() == 0
     out = capsys.readouterr().out
-    assert "24 pictures from 0 on: 0 bad" in out and not (tmp_path / "kept").exists()
+    assert "24 images from 0 on: 0 bad" in out and not (tmp_path / "kept").exists()
     monkeypatch.setattr(fuzz, "read_image", escapes)
     monkeypatch.setattr(fuzz.fuzz, "__defaults__", (escapes, fuzz.CPU_LIMIT_S))
     assert fuzz.main() == 1

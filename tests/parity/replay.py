@@ -1,7 +1,8 @@
-"""Replay a recorded trace of the reference through the real plug-in and the real training step, in float64.
+"""Replay recorded traces of the reference with GANvas's models and training step in float64.
 
-python tests/parity/replay.py DIR [DIR ...]: a trace is trace.json, inputs.npz, latest_net_*.pth, outputs_after.npz.
-Prints the largest relative differences; exit code 0 if losses and weight sums agree to 1e-6 and outputs to 1e-5.
+python tests/parity/replay.py DIR [DIR ...]
+A trace consists of trace.json, inputs.npz, latest_net_*.pth and outputs_after.npz. Prints the largest differences; the
+exit code is 0 if losses and weight sums agree to 1e-6 (relative) and outputs to 1e-5 (absolute).
 """
 
 import json
@@ -25,7 +26,7 @@ TOLERANCES = {"losses": 1e-6, "weight sums": 1e-6, "outputs": 1e-5}
 
 
 def trace_options(trace, folder):
-    """Return the trace's options as train.py would read them; those of other models are left out."""
+    """Return the trace's options as train.py would read them, without options of other models."""
     known_flags = {flag.name: flag for flag in flags_for(trace["model"])}
     trace_flags = {"lambda_gp": 0.0} | trace["options"]  # the reference has no gradient penalty
     argv = ["--model", trace["model"], "--name", "replay", "--checkpoints_dir", str(folder), "--gpu_ids", "-1"]
@@ -40,7 +41,8 @@ def trace_options(trace, folder):
 
 
 def replay(folder):
-    """Return {"losses": d, "weight sums": d, "outputs": d}, the largest differences from the trace in DIR."""
+    """Return {"losses": d, "weight sums": d, "outputs": d}, the largest differences from the trace in `folder`."""
+    # Load the trace; build the model with its weights.
     trace = json.loads((folder / "trace.json").read_text())
     inputs = np.load(folder / "inputs.npz")
     height, width = inputs["A"].shape[-2:]
@@ -53,6 +55,7 @@ def replay(folder):
         weight_files.load_into_network(net, weight_files.load_weights(path), path)
     run = Run(o, folder, model.double(), torch.device("cpu"), epoch_size=1)
 
+    # Train and compare the losses of each step.
     loss_difference = 0.0
     for step, expected in enumerate(trace["losses"]):
         batch = step_batch(inputs, step, o.direction)
@@ -64,10 +67,11 @@ def replay(folder):
         }
         missing = set(expected) - set(our_losses)
         if missing:
-            raise SystemExit(f"{folder}: the plug-in reports no {', '.join(sorted(missing))}")
+            raise SystemExit(f"{folder}: the model does not report {', '.join(sorted(missing))}")
         differences = [relative_difference(our_losses[name], value) for name, value in expected.items()]
         loss_difference = max([loss_difference, *differences])
 
+    # Compare the weights and outputs after the last step.
     sums = {
         name: sum(p.abs().sum().item() for p in net.parameters()) for name, net in run.networks().items()
     }  # fmt: skip
@@ -82,19 +86,19 @@ def replay(folder):
 
 
 def step_batch(inputs, step, direction):
-    """Return a step's batch with A as the source; the trace holds the data set's A and B."""
+    """Return a step's batch with A as the source; the trace contains the dataset's A and B."""
     source, target = ("A", "B") if direction == "AtoB" else ("B", "A")
     return {to: torch.from_numpy(inputs[side][step]).double() for to, side in (("A", source), ("B", target))}
 
 
 def relative_difference(actual, expected):
-    """Return |got - expected| / |expected|, or |got| where 0 is expected."""
+    """Return |actual - expected| / |expected|, or |actual| if 0 is expected; inf for NaN."""
     difference = abs(actual - expected) / abs(expected) if expected else abs(actual)
-    return difference if difference == difference else float("inf")  # NaN must not pass for equal
+    return difference if difference == difference else float("inf")  # because NaN must not count as equal
 
 
 def main(folders):
-    """Replay each trace; return the exit code."""
+    """Replay each trace and print a line; return the exit code."""
     failed = not folders
     for folder in map(Path, folders):
         differences = replay(folder)

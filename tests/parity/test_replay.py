@@ -1,4 +1,4 @@
-"""tests/parity/replay.py passes for traces of the right equations and fails for any other number, weight or option."""
+"""Test that replay.py passes for traces of the published equations and fails for other numbers, weights or options."""
 
 import json
 import os
@@ -24,15 +24,18 @@ USUAL = {"lambda_A": 10.0, "lambda_B": 10.0, "lambda_identity": 0.5, "lambda_L1"
 
 
 def record(folder, model, size=(32, 32), **changed):
-    """Write a trace that plain torch computes from the published equations, in float64; return its folder.
+    """Write a trace that plain torch computes from the published equations in float64; return its folder.
 
-    The inputs are the data set's A and B: with BtoA the model's A is the data set's B.
+    The inputs are the dataset's A and B; with BtoA the model's A is the dataset's B.
     """
+    # Choose the options of this model.
     chosen = USUAL | changed
     own = {name for name in chosen if not (model == "pix2pix" and name in ("lambda_A", "lambda_B", "lambda_identity"))}
     own -= {"lambda_L1"} if model == "cycle_gan" else set()
     argv = [word for name in sorted(own) if name != "no_dropout" for word in ("--" + name, str(chosen[name]))]
     o = options("--model", model, *argv, "--no_dropout", "--lambda_gp", "0", "--checkpoints_dir", str(folder))
+
+    # Write the networks and the inputs.
     folder.mkdir(parents=True)
     torch.manual_seed(4)
     nets = find("model", model)(o, Spec(o.input_nc, o.output_nc, *size)).networks()
@@ -44,6 +47,8 @@ def record(folder, model, size=(32, 32), **changed):
     inputs = {side: rng.uniform(-1, 1, (STEPS, o.batch_size, channels, *size)).astype(np.float32)
               for side, channels in (("A", of_A), ("B", of_B))}  # fmt: skip
     np.savez(folder / "inputs.npz", **inputs)
+
+    # Train, and write the trace and the outputs.
     source, target = ("A", "B") if o.direction == "AtoB" else ("B", "A")
     by_hand, losses = BY_HAND[model](nets, o), []
     for step in range(STEPS):
@@ -77,7 +82,7 @@ TRACES = {
 
 @pytest.mark.parametrize("case", TRACES)
 def test_a_trace_of_the_published_equations_passes(case, tmp_path, capsys):
-    """Any model, architecture, norm, direction, channels and size; far below the limits."""
+    """Models, architectures, norms, directions, channels and sizes vary; differences are far below the limits."""
     model, how = TRACES[case]
     folder = record(tmp_path / "trace", model, **how)
     assert main([folder]) == 0
@@ -92,7 +97,7 @@ def test_a_trace_of_the_published_equations_passes(case, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """One small trace of each model, not to be changed."""
+    """One small trace of each model; tests change only copies."""
     root = tmp_path_factory.mktemp("traces")
     return {model: record(root / model, model) for model in BY_HAND}
 
@@ -200,7 +205,7 @@ def test_one_failing_trace_among_several_fails_all_of_them(recorded, tmp_path, c
     wrong = changed_copy(recorded["pix2pix"], tmp_path / "wrong", scale(0, "G_L1", 2))
     assert main([recorded["pix2pix"], wrong, recorded["cycle_gan"]]) == 1
     assert [line[:4] for line in capsys.readouterr().out.splitlines()] == ["ok  ", "FAIL", "ok  "]
-    assert main([]) == 1, "nothing replayed is nothing shown"
+    assert main([]) == 1, "without a trace, nothing is verified"
 
 
 def test_as_a_command_its_exit_code_tells(recorded, tmp_path):
@@ -213,7 +218,7 @@ def test_as_a_command_its_exit_code_tells(recorded, tmp_path):
 
 
 def test_every_golden_trace_passes(shared, capsys):
-    """What the reference itself computed, in its own files: losses and weights to 1e-6, outputs to 1e-5."""
+    """Traces that the reference computed agree: losses and weight sums to 1e-6, outputs to 1e-5."""
     folders = sorted(path.parent for path in (shared / "golden").glob("*/trace.json"))
     assert len(folders) >= 3
     assert main(folders) == 0

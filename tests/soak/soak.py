@@ -1,9 +1,9 @@
-"""Train for long and watch what a leak would show: python tests/soak/soak.py [--steps 1000] [flags of train.py].
+"""Train for many steps and check for leaks: python tests/soak/soak.py [--steps 1000] [-- flags of train.py].
 
-Without flags a small CycleGAN is trained on generated pictures, with two workers. Memory is what the kernel counts for
-train.py and its workers together (VmRSS), beside it their open files and the names in /dev/shm. Growth is the median of
-the last tenth of the steps against that of as many from step 200 on; at 1 % and more, or with a file left open, the
-command ends with exit code 1.
+Without flags, a small CycleGAN is trained on generated images with two workers. The check measures the memory of
+train.py and its workers together (VmRSS), their open files, and the names in /dev/shm. Memory growth compares the
+median over the last tenth of the samples with that over as many samples from step 200. The exit code is 1 if memory
+grows by 1 % or more, or if more files are open or more names exist at the end.
 """
 
 import os
@@ -24,13 +24,13 @@ from util.errors import EnvironmentFault
 
 DEFAULT_FLAGS = ["--model", "cycle_gan", "--dataroot", "demo", "--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8",
          "--load_size", "72", "--crop_size", "64", "--num_threads", "2"]  # fmt: skip
-WARMUP_STEPS = 200  # steps after which nothing may grow
+WARMUP_STEPS = 200  # after which nothing may grow
 MAX_MEMORY_GROWTH = 0.01
 PROGRESS_LINE = re.compile(r"\(epoch: (\d+), iters: (\d+)")
 
 
 class ResourceUse(NamedTuple):
-    """What a process and its children hold at a step."""
+    """The resources of a process and its children at a step."""
 
     step: int
     rss: float  # MB
@@ -39,7 +39,7 @@ class ResourceUse(NamedTuple):
 
 
 def process_tree(pid: int) -> list[int]:
-    """Return a process and its children, as far as they are there."""
+    """Return the ids of a process and its descendants that still run."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
@@ -48,7 +48,7 @@ def process_tree(pid: int) -> list[int]:
 
 
 def measure_resources(pid: int, step: int) -> ResourceUse:
-    """Return what a training holds now; a worker that ends meanwhile counts nothing."""
+    """Return the resources of a training now; a worker that ends during the measurement is skipped."""
     rss, files = 0.0, 0
     for process_id in process_tree(pid):
         try:
@@ -61,7 +61,7 @@ def measure_resources(pid: int, step: int) -> ResourceUse:
 
 
 def train_and_watch(flags: list[str], steps: int, every: int) -> list[ResourceUse]:
-    """Train until a step; return what was seen every so many steps. EnvironmentFault if it ends before."""
+    """Train for `steps` steps; return a sample every `every` steps. Raises EnvironmentFault if training ends early."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "train.py"), *flags, "--name", "soak", "--checkpoints_dir", folder,
                  "--n_epochs", str(steps), "--n_epochs_decay", "0", "--print_freq", str(every),
@@ -86,7 +86,7 @@ def train_and_watch(flags: list[str], steps: int, every: int) -> list[ResourceUs
 
 
 def measure_growth(samples: list[ResourceUse], first_step: int) -> dict[str, Any]:
-    """Return how much memory, files and names grew from a step on, as a share and as numbers."""
+    """Return the growth from `first_step` on: memory as a share, open files and names as numbers."""
     settled_samples = [sample for sample in samples if sample.step >= first_step]
     window = max(1, len(settled_samples) // 10)
     before, after = settled_samples[:window], settled_samples[-window:]
@@ -97,11 +97,11 @@ def measure_growth(samples: list[ResourceUse], first_step: int) -> dict[str, Any
 
 
 def main(argv, report):
-    """Train, watch, and say what grew."""
+    """Train, measure, and print what grew."""
     command = Command(__file__, __doc__)
     command.add_argument("--steps", type=positive, default=1000)
-    command.add_argument("--every", type=positive, default=10, help="steps between two looks (default: %(default)s)")
-    command.add_argument("train", nargs="*", metavar="-- FLAGS", help="of train.py, after --")
+    command.add_argument("--every", type=positive, default=10, help="steps between two samples (default: %(default)s)")
+    command.add_argument("train", nargs="*", metavar="-- FLAGS", help="flags of train.py, after --")
     o = command.parse_argv(argv)
     report.debug = o.debug
     samples = train_and_watch(o.train or DEFAULT_FLAGS, o.steps, o.every)

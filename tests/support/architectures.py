@@ -1,4 +1,4 @@
-"""Names and default flags of the architectures that are registered."""
+"""Names and default flags of the registered architectures."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves as told, and archives to be served."""
+"""A local web server that misbehaves on request, and archives for it to serve."""
 
 import gzip
 import io
@@ -13,7 +13,7 @@ ETAG = '"one"'
 
 
 class Web:
-    """Serves `pages`: {path: how to answer}; `asked` holds every request's (path, headers)."""
+    """Serve `pages`, {path: function that answers}; `asked` lists the (path, headers) of all requests."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Callable[[Handler], object]] = {}
@@ -26,7 +26,7 @@ class Web:
         self._thread.start()
 
     def at(self, path: str, answer: Callable[["Handler"], object]) -> str:
-        """Answer a path so from now on; return its address."""
+        """Answer requests for a path with `answer` from now on; return its URL."""
         self.pages[path] = answer
         return f"http://127.0.0.1:{self.port}{path}"
 
@@ -44,14 +44,14 @@ class Handler(BaseHTTPRequestHandler):
         self.web.asked.append((self.path, dict(self.headers)))
         try:
             self.web.pages.get(self.path, status(404))(self)
-        except OSError:  # the client has gone: it may at any moment
+        except OSError:  # the client closed the connection, which it may do at any time
             self.close_connection = True
 
     def log_message(self, *args):
         return
 
     def send(self, code: int, body: bytes = b"", **headers: object) -> None:
-        """Send a whole answer; a header's _ is -, a length given stands instead of the true one, None is left out."""
+        """Send a whole answer. headers: "_" becomes "-", Content_Length overrides the true length, None is omitted."""
         self.begin(code, **{"Content_Length": len(body), **headers})
         self.wfile.write(body)
 
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def start(self) -> int:
-        """Where the Range asked for begins."""
+        """The start of the requested Range, 0 without one."""
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         return int(found[1]) if found else 0
 
@@ -84,7 +84,7 @@ def status(code: int, body: bytes = b"", **headers: object) -> Callable[[Handler
 
 
 def honest(content: bytes, etag: str | None = ETAG, cut_at: Callable[[int], int] | None = None, cut: bool = True):
-    """Answer as a good server does, Range and If-Range included; cut_at(start) says where each answer is cut."""
+    """Answer like a correct server, with Range and If-Range; cut_at(start) returns where each answer is cut."""
 
     def answer(handler: Handler) -> None:
         start = handler.start
@@ -105,7 +105,7 @@ def honest(content: bytes, etag: str | None = ETAG, cut_at: Callable[[int], int]
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """Return a zip of files."""
+    """Return a zip file of {name: content}."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -114,7 +114,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def tarred(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
-    """Return a tar.gz of members."""
+    """Return a tar.gz file of members."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz", format=form, compresslevel=1) as archive:
         for info, content in members:
@@ -123,7 +123,7 @@ def tarred(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORM
 
 
 def plain(name: str, content: bytes = b"picture", **more: object) -> tuple[tarfile.TarInfo, bytes]:
-    """Return a tar's member; more are attributes of it (type, linkname, mode, ...)."""
+    """Return a tar member; more: attributes of its TarInfo (type, linkname, mode, ...)."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     for key, value in more.items():
@@ -132,7 +132,7 @@ def plain(name: str, content: bytes = b"picture", **more: object) -> tuple[tarfi
 
 
 def zeros(megabytes: int, head: bytes = b"") -> bytes:
-    """Return a gzip file of a head and many zeros, built in no time; its checksum is wrong."""
+    """Return a gzip file of `head` and many zeros; it is quick to build, but its checksum is wrong."""
     import zlib
 
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)

@@ -1,4 +1,4 @@
-"""Data sets made of folders: their pictures saved, their samples loaded, their refusals read."""
+"""Write images into folders, make datasets of them, and load their samples and errors."""
 
 import os
 
@@ -14,13 +14,13 @@ from tests.support.runs import SMALL
 from util.errors import DataError
 from util.seeding import fork_rng
 
-# flags of a training on the folder `data` of the fixtures `forty_pairs` and `sides` (tests/conftest.py)
+# flags of a training on the folder `data`, which the fixtures `forty_pairs` and `sides` (tests/conftest.py) make
 SIDES = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--dataroot", "data"]
 FORTY = [*SIDES, "--n_epochs", 1, "--n_epochs_decay", 0, "--no_html", "--fixed_samples", 0, "--name", "run"]
 
 
 def flags(*argv, phase="train"):
-    """Options of a small model; sizes come from the test, so load_size and crop_size may be given again."""
+    """Return the options of a small model; `argv` may override them, for example load_size and crop_size."""
     o = parse([*SMALL, *map(str, argv)], "train")
     o.phase = phase
     return o
@@ -41,7 +41,7 @@ def sample(dataset, index=0, draw=0):
 
 
 def pixels(tensor):
-    """Return a tensor (C, H, W) in [-1, 1] as the 8-bit values it was made of, checking that it is exactly those."""
+    """Return a tensor (C, H, W) in [-1, 1] as the 8-bit values it was made from; check that it matches exactly."""
     values = ((tensor.double() + 1) / 2 * 255).round()
     assert torch.allclose(tensor.double(), values / 255 * 2 - 1, atol=1e-7)
     return values.numpy().astype(np.uint8)
@@ -53,14 +53,14 @@ def channels_first(image):
 
 
 def save(image, path):
-    """Save a picture in a folder that is made if need be; return it."""
+    """Save an image, make its folder if it is missing, and return the image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
     return image
 
 
 def refused_data(mode, root, *argv, phase="train"):
-    """Return the error's text, one line, of a data set that gives no first sample."""
+    """Return the error, which must be one line, of a dataset whose first sample cannot be loaded."""
     with pytest.raises(DataError) as caught:
         sample(make(mode, root, *argv, phase=phase))
     text = str(caught.value)
@@ -69,12 +69,12 @@ def refused_data(mode, root, *argv, phase="train"):
 
 
 def cut(path):
-    """Leave a sound header and half of the pixels."""
+    """Truncate a file to half its size, which keeps the header valid."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def epoch(dataset, threads=0, skip=0, number=1):
-    """Return all batches of an epoch, whose workers then end."""
+    """Return all batches of an epoch; stop the workers afterwards."""
     loader = load(dataset, shuffle=True, num_threads=threads, batch_size=4)
     try:
         return list(loader.epoch(number, skip))
@@ -83,5 +83,5 @@ def epoch(dataset, threads=0, skip=0, number=1):
 
 
 def names(folder):
-    """Return the paths of a folder's pictures, from that folder, in order."""
+    """Return the relative paths of a folder's images in order."""
     return [os.path.relpath(path, folder) for path in list_files(str(folder))]

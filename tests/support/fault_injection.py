@@ -1,6 +1,6 @@
-"""Faults done to a process from within, before train.py starts in it: kills, full disks, limits, announcements.
+"""Inject faults into a process before train.py starts in it: kills, failing calls, limits, and announcements of events.
 
-Each function here is given as `before=partial(function, ...)` to the fixtures `start` and `process`.
+Pass a function of this module as `before=partial(function, ...)` to the fixtures `start` and `process`.
 """
 
 import ctypes
@@ -17,7 +17,10 @@ STARTED = "started\n"
 
 
 def announce(*, start: bool = False, saves: bool = False, patience: float | None = None) -> None:
-    """Print a line as soon as signals are answered, and whenever a save begins; shorten the wait for a batch."""
+    """Print a line when the signal handlers are installed (start) and when a save begins (saves).
+
+    patience: seconds for which a stopping run waits for a batch.
+    """
     from cli import signals
     from training import run
 
@@ -42,16 +45,17 @@ def announce(*, start: bool = False, saves: bool = False, patience: float | None
 
 
 def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: int = errno.EIO) -> None:
-    """At the `at`-th file-system call of the `number`-th save, kill -9 this process or fail the call with `code`.
+    """Kill this process with SIGKILL, or fail with `code`, at the `at`-th file-system call of the `number`-th save.
 
-    Calls are opens, writes, closes, fsyncs, renames, removals and the folder's handle. Each is noted in `journal`, one
-    JSON list a line, before it is done. at 0: only the journal.
+    Calls are open, write, close, fsync (of a folder too), replace and unlink. Each is written to `journal` before it is
+    made, as one JSON list per line. at=0 only writes the journal.
     """
     from serialization import atomic_save
     from training import run
 
     calls = {"saves": 0, "seen": 0, "armed": False}
 
+    # Write a call to the journal, or inject the fault at it.
     def reached(name: str, *paths: object) -> None:
         if not calls["armed"]:
             return
@@ -79,8 +83,9 @@ def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: 
         if mode != "wb" or not calls["armed"]:
             return open(path, mode, *args, **kwargs)
         reached("open", path)
-        return io.BufferedWriter(Counted(path, "w"))  # as open() makes it
+        return io.BufferedWriter(Counted(path, "w"))  # the type that open() returns
 
+    # Replace the calls.
     atomic_save.open = counted_open
     fsync, replace, unlink = os.fsync, os.replace, os.unlink
     os.fsync = lambda handle: (reached("fsync", os.readlink(f"/proc/self/fd/{handle}")), fsync(handle))[1]
@@ -88,6 +93,7 @@ def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: 
     os.unlink = lambda path, **more: (reached("unlink", path), unlink(path, **more))[1]
     save = run.Run.save
 
+    # Count calls only during the chosen save.
     def armed(self, *prefixes):
         calls["saves"] += 1
         calls["armed"] = calls["saves"] == number
@@ -100,20 +106,21 @@ def fault_in_save(number: int, at: int, journal: str, what: str = "kill", code: 
 
 
 def _keep(path, journal: str) -> None:
-    """Keep what a rename is about to replace, for a power cut that undoes it."""
+    """Copy the file that a rename is about to replace, for `cut_power`."""
     Path(journal + ".kept").write_bytes(Path(path).read_bytes() if Path(path).exists() else b"")
 
 
 def journalled(journal: Path) -> list[list[str]]:
-    """Return the calls that a process noted, the last one not done."""
+    """Return the calls in a journal; the last one was not made if a fault was injected there."""
     return [json.loads(line) for line in journal.read_text().splitlines()] if journal.is_file() else []
 
 
 def cut_power(journal: Path, cwd: Path) -> list[str]:
-    """Undo, as a power cut may, what a killed process did not flush: cut files short, take a rename back.
+    """Undo what a killed process did not flush, as a power cut may: truncate files, undo a rename.
 
-    The last call of the journal was not done. Returns what was undone.
+    The last call of the journal was not made. Returns a list of what was undone.
     """
+    # Find what was not flushed.
     written: set[str] = set()
     renamed: list[str] = []
     undone = []
@@ -126,6 +133,8 @@ def cut_power(journal: Path, cwd: Path) -> list[str]:
         elif name == "replace":
             written = {paths[1] if path == paths[0] else path for path in written}
             renamed = paths
+
+    # Undo it.
     for path in (cwd / path for path in written):
         if path.exists():
             os.truncate(path, path.stat().st_size // 2)
@@ -141,7 +150,7 @@ def cut_power(journal: Path, cwd: Path) -> list[str]:
 
 
 def limit(name: str, value: int, beyond: bool = False) -> None:
-    """Set a resource limit (RLIMIT_...); beyond: on top of the memory this process has mapped now."""
+    """Set a resource limit (RLIMIT_...); beyond: add the memory that this process has mapped now."""
     if beyond:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         value += pages * os.sysconf("SC_PAGE_SIZE")
@@ -149,17 +158,17 @@ def limit(name: str, value: int, beyond: bool = False) -> None:
 
 
 def nobody() -> None:
-    """Give up root's rights, which no permission stops."""
+    """Drop root's rights, because file permissions do not apply to root."""
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
 
 
 def small_shared_memory(size: str) -> None:
-    """Give this process a /dev/shm of its own, as small as Docker's."""
+    """Mount a private /dev/shm of this size for this process, like the small one of Docker."""
     libc = ctypes.CDLL(None, use_errno=True)
     new_mounts, private = 0x00020000, 0x44000
     for done in (libc.unshare(new_mounts), libc.mount(b"none", b"/", None, private, None),
                  libc.mount(b"none", b"/dev/shm", b"tmpfs", 0, f"size={size}".encode())):  # fmt: skip
         if done != 0:
-            raise OSError(ctypes.get_errno(), "no mounts of its own for this process")
+            raise OSError(ctypes.get_errno(), "this process cannot make private mounts")

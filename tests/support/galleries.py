@@ -1,4 +1,4 @@
-"""Helpers that look at galleries: every page of a folder, read as text or opened in a browser."""
+"""Write galleries, and check their pages as text or in a browser."""
 
 import base64
 import contextlib
@@ -14,7 +14,7 @@ from pages.rows import Column, Picture
 
 
 class Parsed(HTMLParser):
-    """All elements of a page, its scripts' texts and the headings of its rows."""
+    """All elements of a page, the texts of its scripts and the headings of its rows."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -42,19 +42,19 @@ class Parsed(HTMLParser):
             self.headings[-1] += data
 
     def values(self, tag: str, attribute: str) -> list[str]:
-        """Return an attribute of every element of a kind that has it."""
+        """Return an attribute of all elements of a tag that have it."""
         return [attrs[attribute] for name, attrs in self.tags if name == tag and attribute in attrs]
 
 
 def file_of(page: Path, address: str) -> Path:
-    """Return the file that a relative address on a page leads to, bytes as they are."""
+    """Return the file that a relative URL on a page leads to; names need not be UTF-8."""
     parts = urlsplit(address)
     assert not parts.scheme and not parts.netloc and not parts.query and not parts.fragment, address
     return page.parent / os.fsdecode(unquote_to_bytes(parts.path))
 
 
 def check_gallery(folder: Path) -> dict[str, Parsed]:
-    """Check every page of a folder as text: nothing runs but what its policy allows, every address leads to a file."""
+    """Check every page of a folder as text: its policy allows its scripts only, and every URL leads to a file."""
     found = {path.name: Parsed(path) for path in sorted(folder.glob("*.html"))}
     for name, parsed in found.items():
         (policy,) = (a["content"] for t, a in parsed.tags if t == "meta" and "http-equiv" in a)
@@ -75,7 +75,7 @@ def check_gallery(folder: Path) -> dict[str, Parsed]:
 
 @contextlib.contextmanager
 def opened(browser, path: Path, **settings):
-    """Open a page; at the end it must have said nothing on its console and asked for nothing but files."""
+    """Open a page; at the end, check that its console is empty and that it requested only files."""
     context = browser.new_context(**settings)
     page = context.new_page()
     said, asked = [], []
@@ -94,7 +94,7 @@ def opened(browser, path: Path, **settings):
 def until(page, condition: str) -> None:
     """Wait until a JavaScript condition holds, 20 seconds at most.
 
-    page.wait_for_function calls eval in the page, which the pages' policy forbids.
+    This replaces page.wait_for_function, which calls eval in the page; the page's policy forbids that.
     """
     waiting = f"""new Promise((done) => {{
         const end = performance.now() + 20000;
@@ -102,11 +102,11 @@ def until(page, condition: str) -> None:
             : requestAnimationFrame(look));
         look();
     }})"""
-    assert page.evaluate(waiting), f"waited in vain for {condition}"
+    assert page.evaluate(waiting), f"timeout: {condition}"
 
 
 def search(page, text: str) -> None:
-    """Type into the search, and wait for the rows found."""
+    """Type into the search field and wait for the rows found."""
     page.fill(".search", text)
     page.wait_for_selector(".found .row")
 
@@ -116,7 +116,7 @@ LABELS = ("real_A", "fake_B", "real_B")
 
 
 def make_book(folder: Path, names, save, labels=LABELS, figures=lambda i: [0.1 + i, 30 - i], columns=METRICS, width=64):
-    """Write a gallery of three labels a row; save(path, row, label) writes each picture and returns its size."""
+    """Write a gallery with one image per label in a row; save(path, row, label) writes an image, returns its size."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     book = PagedGallery(folder, "A title", "<h1>A title</h1>", columns, width)
     for i, name in enumerate(names):

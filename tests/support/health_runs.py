@@ -1,7 +1,7 @@
-"""Runs that are healthy and runs that are sick on purpose, whose histories the rules of health are held to.
+"""Record healthy runs and deliberately broken runs, whose histories test the health rules.
 
-`python tests/support/health_runs.py [NAME ...]` trains them (small networks, generated pictures; a quarter of an hour
-for all) and writes their losses and the measures of their fixed samples to tests/facts/health.json.
+`python tests/support/health_runs.py [NAME ...]` trains them (small networks, generated images, 15 minutes for all) and
+writes their losses and the metrics of their fixed samples to tests/facts/health.json.
 """
 
 import json
@@ -107,13 +107,13 @@ PIX2PIX, CYCLE_GAN = ["--model", "pix2pix", *MODELS["pix2pix"]], ["--model", "cy
 NO_IDENTITY = ["--lambda_identity", "0"]
 SHORT = ["--n_epochs", "8", "--n_epochs_decay", "0", "--max_dataset_size", "16"]
 
-# name: (flags, plug-in files, the notes it must get)
+# name: (flags, plug-in files, the expected notes)
 HEALTHY = {
     f"{model} {mode}": (["--model", model, "--gan_mode", mode, *flags], {}, set())
     for model, flags in MODELS.items() for mode in GAN_MODES
 }  # fmt: skip
 REAL, AT_64 = "../shared/data/", ["--crop_size", "64", "--load_size", "72", "--phase", "test"]
-HEALTHY |= {  # longer ones, of wider networks, of photographs
+HEALTHY |= {  # longer runs, wider networks, and photographs
     "cgan vanilla, wide": (
         [
             "--model",
@@ -197,7 +197,7 @@ SICK = {
 
 
 def record(flags: list[str], files: dict[str, str]) -> dict:
-    """Train one of them in a folder of its own; return how that went, epoch by epoch."""
+    """Train a run in a new folder; return its command, its exit code and its history by epoch."""
     with tempfile.TemporaryDirectory() as folder:
         words = []
         for stem, source in {"recorder": RECORDER, **files}.items():
@@ -220,7 +220,7 @@ def record(flags: list[str], files: dict[str, str]) -> dict:
 
 
 def packed(tables: list[dict]) -> dict:
-    """Return tables of one epoch each as columns, losses and measures to four digits."""
+    """Return tables of one epoch each as columns; losses and measures have four significant digits."""
     columns: dict = {}
     for table in tables:
         for key, value in table.items():
@@ -234,7 +234,7 @@ def packed(tables: list[dict]) -> dict:
 
 
 def unpacked(columns: dict) -> list[dict]:
-    """Return the tables that `packed` made columns of; measures that were left out at some epochs are at its end."""
+    """Return the tables from which `packed` made columns; a shorter column belongs to the last epochs."""
     count = len(columns["epoch"])
     return [
         {
@@ -248,13 +248,13 @@ def unpacked(columns: dict) -> list[dict]:
 
 
 def facts() -> dict[str, dict]:
-    """Return all recorded histories, by name, their rows and figures as tables."""
+    """Return all recorded histories by name, with rows and figures as tables."""
     found = json.loads(FACTS.read_text())
     return {name: run | {key: unpacked(run[key]) for key in ("rows", "figures")} for name, run in found.items()}
 
 
 def main(names: list[str]) -> None:
-    """Record what is asked for, or all; the others stay as they are."""
+    """Record the named runs, or all; keep the records of the others."""
     known = {**HEALTHY, **SICK}
     found = json.loads(FACTS.read_text()) if FACTS.is_file() else {}
     for name in names or known:

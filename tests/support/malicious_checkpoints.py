@@ -1,4 +1,4 @@
-"""Checkpoints that nobody should have to trust, built byte by byte: none of them is ever run by building it."""
+"""Build malicious and damaged checkpoints byte by byte, without running any code in them."""
 
 import io
 import pickle
@@ -25,7 +25,7 @@ FLOATS = struct.pack("<4f", 1, 2, 3, 4)
 
 
 def is_accepted(path: Path) -> bool:
-    """Whether the look through a file finds nothing against it."""
+    """Return whether the safety check of a checkpoint accepts a file."""
     try:
         safe_load.check_file(path)
     except CheckpointError:
@@ -80,7 +80,7 @@ def tensor(shape=(4,), stride=(1,), offset=0, where=None, grad=b"\x89", hooks=HO
 
 
 def weights(*more: bytes) -> bytes:
-    """A pickle of {"weight": four floats, and whatever keys and values follow}."""
+    """Return a pickle of {"weight": four floats, ...}; more: the opcodes of further keys and values."""
     return b"\x80\x02}(" + text("weight") + tensor() + b"".join(more) + b"u."
 
 
@@ -100,7 +100,7 @@ def zipped(path: Path, pickled: bytes, members: dict[str, bytes] | None = None, 
 
 
 def legacy(path: Path, pickled: bytes, keys: bytes | None = None, records: bytes | None = None, end=b"") -> None:
-    """Storages name their views as well in the old format: a pickle for a zip file gets None there."""
+    """Write a file in torch's old format, in which storages also name their views; here the view becomes None."""
     old = pickled if b"NtQ" in pickled else pickled.replace(b"tQ", b"NtQ")
     keys = pickle.dumps(["0"], protocol=2) if keys is None else keys
     records = struct.pack("<q", 4) + FLOATS if records is None else records
@@ -120,7 +120,7 @@ def tar(path: Path, pickled: bytes) -> None:
 
 
 def tar_that_begins_as_legacy(path: Path, pickled: bytes) -> None:
-    """A tar header's first bytes are a file name, and may be anything."""
+    """Write a tar file that starts like the old format, because the first bytes of a tar header are a file name."""
     tar(path, pickled)
     content = bytearray(path.read_bytes())
     content[: len(MAGIC)] = MAGIC
@@ -144,7 +144,7 @@ CONTAINERS: dict[str, Callable[[Path, bytes], None]] = {
     "deflated": partial(zipped, method=zipfile.ZIP_DEFLATED),
 }  # fmt: skip
 
-# --- what would run, if it were let
+# --- pickles that would run code if they were loaded
 
 
 WITH_A_PLACE = (
@@ -171,7 +171,7 @@ WITH_A_PROGRAM = ("subprocess.Popen", "subprocess.run", "subprocess.check_output
 
 
 def gadgets(canary: Path) -> dict[str, bytes]:
-    """Return {what it is: opcodes of a value} that make `canary`, or reach outside, in whoever runs what it reads."""
+    """Return {name: opcodes of a value} that create `canary`, or access the network, in a program that loads them."""
     place = text(str(canary))
     inner = pickle.dumps({"a": 1}, protocol=2)[:-1] + b"0" + call("os.mkdir", place) + b"."
     bytes_of = call("_codecs.encode", text(inner.decode("latin1")), text("latin1"))
@@ -184,7 +184,7 @@ def gadgets(canary: Path) -> dict[str, bytes]:
 
 
 def _less_direct(place: bytes, bytes_of: bytes) -> dict[str, bytes]:
-    """What reaches a function by another one, or by an argument that torch's own functions would use."""
+    """Return gadgets that call a function through another one, or through an argument of a function of torch."""
     chain = call("operator.methodcaller", text("mkdir"), place)
     return {
         "functools.partial": call("functools.partial", name("os.mkdir"), place) + b")R",
@@ -211,7 +211,7 @@ def _less_direct(place: bytes, bytes_of: bytes) -> dict[str, bytes]:
 
 
 def _opcodes(place: bytes, program: bytes) -> dict[str, bytes]:
-    """What makes or finds things by other opcodes than GLOBAL and REDUCE."""
+    """Return gadgets that create or find objects with opcodes other than GLOBAL and REDUCE."""
     shell = text("touch x")
     return {
         "a whole network": name("torch.nn.modules.conv.Conv2d") + b")\x81}b",
@@ -235,11 +235,11 @@ def _opcodes(place: bytes, program: bytes) -> dict[str, bytes]:
     }  # fmt: skip
 
 
-# --- what would take the machine's memory or time, or reach beyond the file
+# --- files that would exhaust memory or time, or read beyond the file
 
 
 def huge_zip(path: Path, gigabytes: int) -> None:
-    """One member of zeros that takes no room on the disk; its size is told the zip64 way."""
+    """Write a zip with a sparse member of zeros, which takes no disk space; its size is in a zip64 field."""
     size, pickled = gigabytes << 30, with_extra(tensor(where=storage("1", (gigabytes << 30) // 4)))
     directory, wide = b"", struct.pack("<2H2Q", 1, 16, size, size)
     with open(path, "wb") as file:
@@ -265,7 +265,7 @@ def patched(path: Path, build: Callable[[Path], None], change: Callable[[bytearr
 
 
 def header(which: bytes, place: int, form: str, value: int, last=False) -> Callable[[bytearray], None]:
-    """Write a number into the first (or last) header of a kind."""
+    """Return a function that writes a number into the first (or last) header with the signature `which`."""
 
     def change(content: bytearray) -> None:
         struct.pack_into(form, content, (content.rindex if last else content.index)(which) + place, value)
@@ -282,13 +282,13 @@ def good_torch(path: Path) -> None:
 
 
 def overlapping(content: bytearray) -> None:
-    """Let the directory's second member be the first one again."""
+    """Make the directory's second entry point to the first member."""
     second = content.index(b"PK\1\2", content.index(b"PK\1\2") + 1)
     struct.pack_into("<L", content, second + 42, 0)
 
 
 def deflated_by_name(content: bytearray) -> None:
-    """Say of a stored member, in both its headers, that it is deflated."""
+    """Mark a stored member as deflated in both of its headers."""
     for which, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
         struct.pack_into("<H", content, content.index(which) + place, 8)
 
@@ -362,7 +362,7 @@ UNTYPED = storage("1", 4, "torch.storage.UntypedStorage")
 
 
 def _rebuilt(shape: bytes) -> bytes:
-    """A tensor as it was written before torch 0.4."""
+    """Return a tensor as torch before 0.4 wrote it."""
     return call("torch._utils._rebuild_tensor", storage(), number(0), shape, ints(1))
 
 
@@ -513,7 +513,7 @@ SEQUENCES: dict[str, Callable[[Path], None]] = {
     "only a header": lambda p: p.write_bytes(LEGACY),
     "storages in sys_info": lambda p: p.write_bytes(LEGACY[: len(MAGIC) + 6] + weights() + weights()),
 }  # fmt: skip
-THINGS: dict[str, Callable[[], object]] = {  # what torch.save writes gladly, and nobody's weights are
+THINGS: dict[str, Callable[[], object]] = {  # objects that torch.save writes, but that are not weights
     "sparse": lambda: {"weight": torch.eye(3).to_sparse()},
     "csr": lambda: {"weight": torch.eye(3).to_sparse_csr()},
     "quantised": lambda: {"weight": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)},
@@ -563,7 +563,7 @@ def _sparse(path: Path, size: int) -> None:
 
 
 def corpus(canary: Path) -> dict[str, Callable[[Path], None]]:
-    """Return every file: {what it is: what writes it}."""
+    """Return {name: function that writes the file} of all files."""
     made: dict[str, Callable[[Path], None]] = {}
     for what, body in gadgets(canary).items():
         made |= {

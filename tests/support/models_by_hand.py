@@ -1,4 +1,4 @@
-"""Steps of pix2pix and CycleGAN written anew from the papers, in plain torch."""
+"""Training steps of pix2pix and CycleGAN, written from the papers in plain torch."""
 
 import torch
 from torch.nn import functional as F
@@ -19,7 +19,7 @@ class Adam:
             slopes = torch.autograd.grad(loss, self.params, retain_graph=True, allow_unused=True)
         self.t += 1
         for p, g, m, v in zip(self.params, slopes, self.m, self.v, strict=True):
-            if g is None:  # a bias that moves nothing
+            if g is None:  # a bias without influence on the loss
                 continue
             m.mul_(self.beta1).add_(g, alpha=1 - self.beta1)
             v.mul_(0.999).addcmul_(g, g, value=0.001)
@@ -27,7 +27,7 @@ class Adam:
 
 
 def judged(objective, prediction, real, label=1.0):
-    """The discriminator's loss on predictions for real or generated pictures."""
+    """Return the discriminator's loss on predictions for real or generated images."""
     if objective == "lsgan":
         return ((prediction - (label if real else 0.0)) ** 2).mean()
     if objective == "vanilla":
@@ -40,12 +40,12 @@ def judged(objective, prediction, real, label=1.0):
 
 
 def fooled(objective, prediction):
-    """The generator's loss on the predictions for its pictures."""
+    """Return the generator's loss on predictions for its images."""
     return -prediction.mean() if objective in ("wgangp", "hinge") else judged(objective, prediction, real=True)
 
 
 def penalty(D, real, fake):
-    """Gulrajani et al. 2017: (|slope| - 1)^2 at one random point between each real and its fake picture."""
+    """Return the penalty of Gulrajani et al. 2017: mean (|gradient| - 1)^2 at random points between real and fake."""
     share = torch.rand(len(real), 1, 1, 1, dtype=real.dtype)
     x = (share * real + (1 - share) * fake).detach().requires_grad_()
     (slope,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
@@ -57,7 +57,7 @@ def l1(a, b):
 
 
 class Pix2PixByHand:
-    """Isola et al. 2017: D on (A, B) at half speed, then G on what the new D says, plus lambda |fake - B|."""
+    """Isola et al. 2017: train D on (A, B) with half its loss, then G with the new D and lambda |fake - B|."""
 
     def __init__(self, nets, o):
         self.G, self.D, self.o = nets["G"], nets["D"], o
@@ -79,7 +79,7 @@ class Pix2PixByHand:
 
 
 class CycleGANByHand:
-    """Zhu et al. 2017, G: A -> B is G_A, F is G_B; D_A judges B, D_B judges A, on the fakes of the same step."""
+    """Zhu et al. 2017: G is G_A (A -> B), F is G_B; D_A judges B and D_B judges A, with the fakes of the same step."""
 
     def __init__(self, nets, o):
         self.nets, self.o = nets, o

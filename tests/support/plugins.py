@@ -1,4 +1,4 @@
-"""Small plug-ins, and the lines with which what cannot be had is refused."""
+"""Small plug-ins, and checks of the errors for parts that cannot be found or loaded."""
 
 import pytest
 
@@ -33,7 +33,7 @@ class Smallest(BaseModel):
 
 
 def refused(kind: str, name: str) -> str:
-    """Ask for what cannot be had; return the error's text, which leads to exit code 2."""
+    """Look up a part that cannot be loaded; return the text of the OptionError, whose exit code is 2."""
     with pytest.raises(OptionError) as caught:
         lookup.find(kind, name)
     assert caught.value.code == 2
@@ -41,7 +41,7 @@ def refused(kind: str, name: str) -> str:
 
 
 def last_line(command, *argv: object) -> str:
-    """Run train.py, which must end with code 2 and one line on stderr; return it."""
+    """Run train.py, which must end with exit code 2 and one line on stderr; return that line."""
     ended = command("train", "--dataroot", "missing", *argv)
     assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1), ended
     return ended.last

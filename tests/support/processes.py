@@ -1,4 +1,4 @@
-"""Real processes of train.py and test.py, forked from a server that has torch loaded: tens of milliseconds each."""
+"""Start processes of train.py and test.py within tens of ms, by forking a server that has already imported torch."""
 
 import atexit
 import importlib
@@ -21,10 +21,10 @@ PRELOADED = ["train", "test", "torch", "torchvision.transforms.v2", "models.cycl
 
 
 class Started:
-    """A process that runs a script; its pipes are text, stdin is written line-buffered.
+    """A process that runs a script; its pipes are text, and stdin is line-buffered.
 
-    before: called in the process first, with nothing; has to be importable there (a function of a test module, a
-    functools.partial of one).
+    before: a function without arguments that the process calls first; the process must be able to import it (a function
+    of a test module, or a functools.partial of one).
     """
 
     def __init__(self, script: str, argv: tuple, cwd: Path, env: dict[str, str] | None = None,
@@ -46,15 +46,15 @@ class Started:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, the negative number of a signal, or None while it runs."""
+        """The exit code, the negative number of a signal, or None while the process runs."""
         return self._process.exitcode
 
     def kill(self) -> None:
-        """Kill -9, if it still runs."""
+        """Kill the process with SIGKILL if it still runs."""
         self._process.kill()
 
     def wait(self, timeout: float = 240) -> int:
-        """Wait for the end and return the exit code; a process that takes longer is killed, and AssertionError."""
+        """Wait for the end and return the exit code; after the timeout, kill the process and raise AssertionError."""
         self._process.join(timeout)
         if self._process.exitcode is None:
             self.kill()
@@ -63,7 +63,7 @@ class Started:
         return self._process.exitcode
 
     def communicate(self, timeout: float = 240) -> tuple[str, str]:
-        """Close stdin, read both outputs to their end, wait; return them."""
+        """Close stdin, read stdout and stderr to their ends, wait for the process, and return both."""
         read: dict[str, str] = {}
 
         def drain(name, file):
@@ -81,17 +81,17 @@ class Started:
             for thread, (name, file) in zip(threads, ends, strict=True):
                 thread.join(30)
                 if thread.is_alive():
-                    raise AssertionError(f"some process outlived its parent and holds {name}")
+                    raise AssertionError(f"a child process outlived its parent and keeps {name} open")
                 file.close()
         return read["stdout"], read["stderr"]
 
 
 _context: list = []
-_usual = multiprocessing.get_all_start_methods()[0]  # the system's own
+_usual = multiprocessing.get_all_start_methods()[0]  # the system's default
 
 
 def _server():
-    """Return the context whose processes are forked from a server that imported everything once."""
+    """Return the multiprocessing context whose processes fork from a server with everything imported."""
     if not _context:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.support.processes", *PRELOADED])
@@ -111,13 +111,14 @@ def _server():
 
 
 def _child(words, cwd, env, pipes, before) -> None:
-    multiprocessing.set_start_method(_usual, force=True)  # for its workers, as in a process of its own
-    os.setsid()  # a group of its own, as a terminal gives; and Ctrl-C is heard, whatever this shell is told to ignore
+    multiprocessing.set_start_method(_usual, force=True)  # so that its workers start as in a new interpreter
+    # A new process group, as in a terminal, and Ctrl-C works even if this shell ignores it.
+    os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    # the script's folder and PYTHONPATH come first, as in a new interpreter; what the server has loaded stays loaded
+    # The script's folder and PYTHONPATH come first, as in a new interpreter; modules that the server has imported stay.
     given = [os.path.abspath(entry) for entry in env["PYTHONPATH"].split(os.pathsep)] if env.get("PYTHONPATH") else []
     sys.path[:] = dict.fromkeys([str(ROOT), *given, *sys.path])
     importlib.invalidate_caches()
@@ -132,6 +133,6 @@ def _child(words, cwd, env, pipes, before) -> None:
     try:
         runpy.run_path(words[0], run_name="__main__")
     finally:
-        atexit._run_exitfuncs()  # multiprocessing leaves them out
+        atexit._run_exitfuncs()  # because multiprocessing skips them
         with suppress(BrokenPipeError):
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Weights as other people hand them over: a small generator, its bare file, statistics of old norms."""
+"""Weights as other people publish them: a small generator, its single file, and statistics of old instance norms."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ def build(**changed):
 
 
 def with_instance_statistics(net):
-    """As torch 0.3 wrote them: running statistics of instance norms that no longer keep any."""
+    """Return a state_dict as torch 0.3 wrote it, with running statistics of instance norms, which torch now omits."""
     state = dict(net.state_dict())
     norms = [name for name, layer in net.named_modules() if isinstance(layer, nn.InstanceNorm2d)]
     assert norms
@@ -28,7 +28,7 @@ def with_instance_statistics(net):
 
 
 def published(tmp_path, net, name="latest_net_G.pth", folder="published"):
-    """Save a network's weights as somebody would hand them over: one file in a folder, nothing beside it."""
+    """Save a network's weights as one file in a folder without other files of a run; return its path."""
     path = tmp_path / "checkpoints" / folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(net.state_dict(), path, _use_new_zipfile_serialization=False)

@@ -1,4 +1,4 @@
-"""Commands that must end with one line and an exit code, and a picture that makes a training end so."""
+"""Check that a command ends with a one-line error and an exit code, and make an image that causes one."""
 
 import re
 import shutil
@@ -10,7 +10,10 @@ PIX2PIX = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--dataroot
 
 
 def check(ended, code, said, debug=False):
-    """Assert that a command ended with this code and one line that holds all of `said`; lists may go before it."""
+    """Assert that a command ended with this exit code and a one-line error that contains all texts in `said`.
+
+    Only with `debug`, or if the error says that there are more of its kind, may other lines precede it.
+    """
     assert ended.code == code, ended.err
     lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert lines == [ended.last]
@@ -28,7 +31,7 @@ def without_end(path):
 
 
 def late_picture(folder):
-    """Put a cut picture into a folder, behind those that are shown before the first step; return its name."""
+    """Add a truncated image to a folder, after the images that are read before the first step; return its name."""
     for i in range(5, 9):
         shutil.copy(folder / "0.png", folder / f"{i}.png")
     shutil.copy(folder / "0.png", folder / "late.png")

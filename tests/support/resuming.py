@@ -1,4 +1,4 @@
-"""Runs that are stopped and continued, beside ones that are not: what the tests of continuing share."""
+"""Fixtures of stopped and unbroken runs, and comparisons of them, for the tests of resuming."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import torch
 from tests.support.runs import ROOT, SMALL
 from tests.support.training_runs import DEMO, TRAINABLE, Page, history, plugin_files, run_in
 
-# a display that lets a test stop the run after some step: by signals to itself, or by waiting for a byte on its stdin
+# A display with which a test stops a run after a step, by signals to itself or by waiting for a byte on stdin.
 STOPPER = """
 import os, signal
 from displays.base import DISPLAYS, Sink
@@ -31,7 +31,7 @@ class Stopper(Sink):
 DISPLAYS["stopper"] = Stopper
 """
 
-# a model that draws from every generator there is, has a phase that rests every other step, and keeps a count
+# A model that draws from all random number generators, has a phase on every second step, and keeps a counter.
 NOISY = '''
 """A model made of noise."""
 import random
@@ -86,7 +86,7 @@ def flags(model, plugins):
 
 @pytest.fixture(scope="module")
 def plugins(tmp_path_factory):
-    """A folder of the two plug-ins above and of the example package's GAN."""
+    """A folder with the two plug-ins above and the example package's GAN."""
     wgan_gp = (ROOT / "examples" / "ganvas_examples" / "ganvas_examples" / "wgan_gp.py").read_text()
     folder = tmp_path_factory.mktemp("plugins")
     with plugin_files(folder, stopper=STOPPER, noisy=NOISY, wgan_gp=wgan_gp):
@@ -95,7 +95,7 @@ def plugins(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, plugins):
-    """straight(model): the folder of a run of a model that nothing stopped; each trained once."""
+    """straight(model): the folder of a model's unbroken run; each model is trained once."""
     done = {}
 
     def folder(model):
@@ -110,7 +110,7 @@ def straight(tmp_path_factory, plugins):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory, plugins):
-    """stopped(model): the folder holding checkpoints/run, stopped in mid-epoch after step 5; each made once."""
+    """stopped(model): the folder with checkpoints/run, stopped in mid-epoch after step 5; each is made once."""
     done = {}
 
     def folder(model):
@@ -127,7 +127,7 @@ def stopped(tmp_path_factory, plugins):
 
 @pytest.fixture
 def copied(stopped, tmp_path, monkeypatch):
-    """copied(model): a copy of the stopped run in the empty folder of this test; returns its run folder."""
+    """copied(model): copy the stopped run into this test's folder; return the run's folder."""
     monkeypatch.setenv("STOP_AFTER_STEP", "0")
 
     def folder(model):
@@ -142,7 +142,7 @@ def newest(folder):
 
 
 def state_of(folder):
-    """The newest state, without clock times and without how the command was given."""
+    """Return the newest state without times and without options that may differ."""
     state = torch.load(newest(folder), weights_only=True)
     for name in ("seconds", "data_seconds"):
         state["position"].pop(name)
@@ -152,7 +152,7 @@ def state_of(folder):
 
 
 def unequal(one, other, place):
-    """The places at which two nested containers of tensors and numbers differ."""
+    """Return the places where two nested containers of tensors and numbers differ."""
     if type(one) is not type(other):
         return [place]
     if isinstance(one, torch.Tensor):
@@ -170,7 +170,7 @@ def unequal(one, other, place):
 
 
 def record(folder):
-    """What the two logs say, without clock times."""
+    """Return the content of losses.jsonl and loss_log.txt without times."""
     events = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
     events = [{k: v for k, v in event.items() if k not in TIMES} for event in events]
     lines = (folder / "loss_log.txt").read_text().splitlines()
@@ -178,7 +178,7 @@ def record(folder):
 
 
 def differences(one, other):
-    """Everything in which two finished runs differ that should be the same."""
+    """Return all differences of two finished runs: state, weights, logs, images, pages and history."""
     found = unequal(state_of(one), state_of(other), "state")
     found += unequal(
         *({p.name: torch.load(p, weights_only=True) for p in f.glob("*.pth")} for f in (one, other)), "pth"
@@ -192,7 +192,7 @@ def differences(one, other):
 
 
 def tree_hash(folder):
-    """A digest of every file under a folder and its name."""
+    """Return a digest of the names and contents of all files in a folder."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
@@ -201,7 +201,7 @@ def tree_hash(folder):
 
 @pytest.fixture
 def stopping(monkeypatch):
-    """stopping(step, *names of signals): the next run gets them after that step; stopping(0): it gets none."""
+    """stopping(step, *signal names): send these signals to the next run after a step; stopping(0) sends none."""
 
     def at(step, *names):
         monkeypatch.setenv("STOP_AFTER_STEP", str(step))
@@ -216,7 +216,7 @@ CLOCKS = {"normal": 0.0, "a year back": -YEAR, "a year on": YEAR, "2040": 2_218_
 
 
 def move_clock(name):
-    """Have this process's clock go otherwise, also that of its files; "jumping": back and forth by a year."""
+    """Shift this process's clock and its files' times by an entry of CLOCKS; "jumping": by a year back and forth."""
     offset, numbers = CLOCKS[name], count()
     real, real_strftime, real_replace = time.time, time.strftime, os.replace
 

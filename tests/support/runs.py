@@ -1,4 +1,4 @@
-"""Run train.py and test.py in tests: the smallest networks, how a command ended, parsed options."""
+"""Flags of the smallest networks, the result of a command, and parsed options, for tests of train.py and test.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ SMALL = ["--gpu_ids", "-1", "--ngf", "4", "--ndf", "4", "--load_size", "36", "--
 
 @dataclass
 class Ended:
-    """How a command ended."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -29,7 +29,7 @@ class Ended:
 
 
 def options(*argv: str):
-    """Return parsed options for a small model, as train.py would read them."""
+    """Return the options of a small model as train.py parses them."""
     from options.parse import parse
 
     return parse([*SMALL, *argv], "train")

@@ -1,4 +1,4 @@
-"""Every registered model, and the flags that make it as small as it can be."""
+"""All registered models, and flags for the smallest networks."""
 
 from registry.lookup import entries
 

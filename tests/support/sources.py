@@ -1,4 +1,4 @@
-"""The repository's own sources, and which modules they import."""
+"""List the repository's source files and the modules that they import."""
 
 import ast
 from collections.abc import Iterable
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tests.support.runs import ROOT
 
-NOT_OURS = ("checkpoints", "results", "datasets", "build", "dist")  # written by commands, no sources
+NOT_OURS = ("checkpoints", "results", "datasets", "build", "dist")  # folders that commands write
 
 
 def sources(pattern: str = "*.py") -> list[str]:
-    """Return the paths of the repository's files of a pattern, from its root; no environments, caches and runs."""
+    """Return the relative paths of the repository's files that match; skip environments, caches and runs."""
     found = (path.relative_to(ROOT) for path in ROOT.rglob(pattern) if path.is_file())
     return sorted(p.as_posix() for p in found if not _is_foreign(p))
 
@@ -25,7 +25,7 @@ MODULES = {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") 
 
 
 def imported(source: str, path: str, modules: Iterable[str] = MODULES) -> list[str]:
-    """Return every module that a source names in an import, wherever it stands, as `package.module`."""
+    """Return every module that a source imports, in functions too, as `package.module`."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Some training steps of a tiny model, and how far two runs of them are apart."""
+"""Run some training steps of a tiny model, and measure the difference of two such runs."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def trained(model, *flags, steps=3, double=False, prepare=lambda run: None, device=CPU):
-    """Return the run of a tiny model after some steps on its own data set's demo, and each step's losses."""
+    """Train a tiny model for some steps on its dataset's demo; return the run, each step's losses, the last output."""
     o = options("--model", model, *TINY, "--dataroot", "demo", "--batch_size", "8",
                 "--load_size", "32", "--crop_size", "32", *map(str, flags))  # fmt: skip
     dataset = find("dataset", o.dataset_mode)(o)
@@ -42,7 +42,7 @@ def trained(model, *flags, steps=3, double=False, prepare=lambda run: None, devi
 
 
 def far(one, other):
-    """How far apart the losses of two runs are, relative, and their weights and buffers."""
+    """Return the largest relative difference of two runs' losses, and the largest one of their weights and buffers."""
     losses = max(abs(a[n] - b[n]) / (abs(a[n]) + 1e-9) for a, b in zip(one[1], other[1], strict=True) for n in a)
     states = one[0].model.state_dict(), other[0].model.state_dict()
     return losses, max(float((a.double().cpu() - states[1][k].double().cpu()).abs().max()) for k, a in states[0].items()

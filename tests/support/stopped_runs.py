@@ -1,4 +1,4 @@
-"""A run that was stopped in mid-epoch, hurt in a save, and held against the unbroken one."""
+"""Continue a run that was stopped in mid-epoch, inject faults into its saves, and compare it with an unbroken run."""
 
 import shutil
 from functools import partial
@@ -15,7 +15,7 @@ CONTINUE = ["--name", "run", "--continue_train"]
 
 @pytest.fixture
 def again(stopped, tmp_path):
-    """again(): a fresh copy of the run that was stopped in mid-epoch after step 5; returns its folder."""
+    """again(): make a new copy of the run that was stopped in mid-epoch after step 5; return its folder."""
 
     def copy():
         shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
@@ -38,7 +38,7 @@ def truth(tmp_path_factory, plugins):
 
 
 def whole(folder, truth):
-    """Return the step of a run's newest state, whose networks must all be those of that step; 0 without a state."""
+    """Return the step of a run's newest state, 0 without a state; check that all its weights are of that step."""
     state, notes = checkpoint.load_state(folder)
     assert notes == [] or "falling back" in notes[0]
     if state is None:
@@ -49,7 +49,7 @@ def whole(folder, truth):
 
 
 def run_to_its_end(process, folder, straight, *flags):
-    """Continue a run and hold it against the unbroken one, bit for bit, but for the flags given."""
+    """Continue a run and check that it equals the unbroken one bit for bit, except for the given flags."""
     ended = process("train", *CONTINUE, *flags)
     assert ended.code == 0, ended.err
     named = {str(flag).removeprefix("--") for flag in flags}
@@ -68,7 +68,10 @@ def calls_of_a_save(process, again, tmp_path):
 
 
 def chosen(calls, full):
-    """Return the numbers of calls to fail at: all, or in the short form one of each run of equal calls."""
+    """Return the numbers of the calls at which to inject a fault: all of them, or a selection in the short form.
+
+    The short form takes every second call, after repeated writes are reduced to their first.
+    """
     if full:
         return list(range(1, len(calls) + 1))
     return [n for n, call in enumerate(calls, 1) if call != "write" or calls[n - 2] != "write"][::2]

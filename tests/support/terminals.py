@@ -1,4 +1,4 @@
-"""Pseudo-terminals, and what a training shows on one."""
+"""Pseudo-terminals, and the console display of a training on one."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ SPENT = {"data": 6.2, "compute": 3.0, "display": 0.5, "save": 0.3}  # seconds of
 
 
 class Terminal:
-    """A pseudo-terminal in place of stderr; `text` is what was written to it once it is closed."""
+    """A pseudo-terminal in place of stderr; after `close`, `text` is what was written to it."""
 
     def __init__(self, columns=150):
         self.master, slave = pty.openpty()
@@ -51,7 +51,7 @@ class Screen(Terminal):
         super().__init__(columns)
 
     def train(self, sink, losses, epochs=2, size=30, batch=1):
-        """Epochs as the loop shows them."""
+        """Call a display like the training loop does, for some epochs."""
         at = Progress(epoch_size=size, last_epoch=epochs)
         sink.start(at)
         for epoch in range(1, epochs + 1):
@@ -65,7 +65,7 @@ class Screen(Terminal):
 
 
 def console(monkeypatch, screen, request):
-    """A Console on a screen, stdout being the same terminal."""
+    """Return a Console on a screen; stdout is the same terminal."""
     monkeypatch.setattr(sys, "stderr", screen.stderr)
     monkeypatch.setattr(sys, "stdout", screen.stderr)
     monkeypatch.setattr(module, "tqdm", lambda *a, **k: TQDM(*a, **k, mininterval=0))

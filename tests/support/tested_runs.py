@@ -1,4 +1,4 @@
-"""Two trained runs that are tested, and what their pages and pictures are held to."""
+"""Train two runs for tests of test.py, and check the pages and images that it writes."""
 
 from urllib.parse import unquote
 
@@ -14,7 +14,7 @@ TINY = [*SMALL, "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay",
 
 
 def save_pairs(folder, count, first=0):
-    """Pairs of pictures, A on the left and its negative on the right."""
+    """Write image pairs: A on the left and its negative on the right."""
     folder.mkdir(parents=True)
     for i in range(count):
         left = np.asarray(picture(first + i))
@@ -26,12 +26,12 @@ def pixels(path):
 
 
 def pictures(folder):
-    """{path under images/: pixels} of everything a test wrote."""
+    """Return {path below the folder: pixels} of all PNG files."""
     return {str(p.relative_to(folder)): pixels(p) for p in sorted(folder.rglob("*.png"))}
 
 
 def check_page(page):
-    """Every picture is on a page once, every link leads to a file, and nothing strange runs; return the first page."""
+    """Check that each image is on exactly one page and that the gallery is valid; return the first page."""
     pages = check_gallery(page.parent)
     links = [unquote(src) for parsed in pages.values() for src in parsed.values("img", "src")]
     assert sorted(links) == sorted("images/" + name for name in pictures(page.parent / "images"))
@@ -39,7 +39,7 @@ def check_page(page):
 
 
 def trained(where):
-    """Put the data `pairs` and `sides` and two trained runs, p2p (batch norm, dropout) and cyc, into a folder."""
+    """Write the datasets `pairs` and `sides`, and train the runs p2p (batch norm, dropout) and cyc in a folder."""
     save_pairs(where / "pairs" / "train", 3, 50)
     save_pairs(where / "pairs" / "test", 7)
     for name, count in (("trainA", 2), ("trainB", 2), ("testA", 3), ("testB", 2)):

@@ -1,4 +1,4 @@
-"""Small training runs through the command, and what they leave: rows of the log, weights, history, the page."""
+"""Run small trainings through the command, and read their outputs: log rows, weights, history and page."""
 
 import contextlib
 import io
@@ -22,24 +22,24 @@ EVERY = {e.name: e.load() for e in entries("model")}
 TRAINABLE = [name for name, model in EVERY.items() if model.phases is not BaseModel.phases]
 
 
-DEMO = ["--dataroot", "demo", "--max_dataset_size", "5"]  # generated pictures, for any layout of data
+DEMO = ["--dataroot", "demo", "--max_dataset_size", "5"]  # generated images, for any data layout
 
 
 def rows(folder):
-    """The (step, epoch) rows of losses.jsonl."""
+    """Return (rows of steps, rows of epochs) of losses.jsonl."""
     every = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
     return [r for r in every if "losses" in r], [r for r in every if "mean" in r]
 
 
 def weights(folder, prefix="latest"):
-    """{network: state_dict} of the exported files."""
+    """Return {network: state_dict} of the exported weights."""
     files = sorted(folder.glob(f"{prefix}_net_*.pth"))
     return {f.stem.split("_net_")[1]: torch.load(f, map_location="cpu", weights_only=True) for f in files}
 
 
 @contextlib.contextmanager
 def plugin_files(folder, **sources):
-    """A folder with plug-in files; what they added to this process's tables is gone afterwards."""
+    """Yield a folder with plug-in files; remove what they added to this process's tables at the end."""
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(source)
     tables = [table(kind) for kind in PART_TABLES]
@@ -54,7 +54,7 @@ def plugin_files(folder, **sources):
 
 
 def history(folder):
-    """What a run's training page is told, without times."""
+    """Return the content of a run's history.js without times."""
     text = (folder / "web" / "history.js").read_text()
     assert text.startswith("ganvas.take({") and text.endswith("});\n")
     told = json.loads(text[len("ganvas.take(") : -len(");\n")])
@@ -62,7 +62,7 @@ def history(folder):
 
 
 class Page(HTMLParser):
-    """What a page holds: its title, headings, pictures and elements."""
+    """The title, headings, images and elements of a page."""
 
     def __init__(self, path):
         super().__init__()
@@ -84,7 +84,7 @@ class Page(HTMLParser):
 
 
 def run_in(folder, script, *argv):
-    """Run train.py or test.py in this process and in a folder, for fixtures that outlive one test."""
+    """Run train.py or test.py in this process with `folder` as working directory, for module-scoped fixtures."""
     out, err = io.StringIO(), io.StringIO()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     discovery.clear()

@@ -1,6 +1,6 @@
-"""Visdom servers for tests: a real one, on this machine, and fakes that misbehave.
+"""Local visdom servers for tests: a real one, and fakes that misbehave.
 
-VISDOM_PYTHON=/path/to/python runs the real server with another Python, hence another version of visdom.
+VISDOM_PYTHON=/path/to/python runs the real server with another Python, and so with another version of visdom.
 """
 
 import base64
@@ -27,23 +27,23 @@ from PIL import Image
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO
 
-place = SMALL.index("--display_id")  # which turns visdom off
+place = SMALL.index("--display_id")  # this flag turns visdom off
 FEW = [*SMALL[:place], *SMALL[place + 2 :], *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", 2,
        "--n_epochs_decay", 0, "--max_dataset_size", 3, "--print_freq", 1, "--display_freq", 1]  # fmt: skip
-LONG = [*FEW, "--n_epochs", 100_000]  # until it is stopped
+LONG = [*FEW, "--n_epochs", 100_000]  # the test stops it
 PYTHON = os.environ.get("VISDOM_PYTHON", sys.executable)
 NOT_THERE = "visdom is not installed: python scripts/install_visdom.py"
 
 
 def free_port():
-    """A port nobody listens on."""
+    """Return a free local port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def ask(address, path, body):
-    """The server's answer to a JSON request, as text; None if it gives none."""
+    """Return the server's answer to a JSON request as text, None if there is no answer."""
     data = json.dumps(body).encode()
     request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -55,12 +55,12 @@ def ask(address, path, body):
 
 
 def about(text):
-    """The lines of a run's output that are about live plots."""
+    """Return the lines of a run's output about live plots."""
     return [line for line in text.splitlines() if "visdom" in line or "live plots" in line]
 
 
 class RealServer:
-    """A visdom server in a process of its own, on a port that stays its own when it is started again."""
+    """A visdom server in a separate process, which keeps its port when it is restarted."""
 
     def __init__(self, folder):
         if sys.executable == PYTHON and importlib.util.find_spec("visdom") is None:
@@ -70,7 +70,7 @@ class RealServer:
         self.start()
 
     def start(self):
-        """Start, with an empty memory, and wait until it answers."""
+        """Start the server without saved environments and wait until it answers."""
         self.starts += 1
         memory = self.folder / f"memory{self.starts}"
         memory.mkdir()
@@ -86,36 +86,36 @@ class RealServer:
                 assert self.process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
 
     def stop(self):
-        """Kill it."""
+        """Kill the server."""
         self.process.kill()
         self.process.wait()
 
     def memory(self):
-        """Its resident memory, in bytes."""
+        """Return its resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
     def windows(self, env, complete, seconds=60):
-        """All windows of an environment, once they are as the test needs them: the last may still be on their way."""
+        """Wait until the windows of an environment satisfy `complete`, or for `seconds`; return them."""
         return windows(self.address, env, complete, seconds)
 
     def on(self, env):
-        """The flags that send a run's plots there."""
+        """Return the flags that send a run's plots to this server."""
         return ["--display_server", "http://127.0.0.1", "--display_port", self.port, "--display_env", env]
 
 
 def needs_page_scripts():
-    """Skip the test if the installed visdom has no scripts for its page."""
+    """Skip the test if the scripts of visdom's page are not installed."""
     code = "import importlib.util as u; print(u.find_spec('visdom').origin)"
     found = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=False)
     if found.returncode:
         pytest.skip(NOT_THERE)
     if not Path(found.stdout.strip()).with_name("static").joinpath("js", "plotly-plotly.min.js").is_file():
-        pytest.skip("visdom's page has no scripts here: python scripts/visdom_scripts.py")
+        pytest.skip("the scripts of visdom's page are not installed: python scripts/visdom_scripts.py")
 
 
 def windows(address, env, complete, seconds=60):
-    """All windows of an environment, once `complete` of them is true or the time is over."""
+    """Wait until `complete(windows)` holds for an environment's windows, or for `seconds`; return the windows."""
     deadline = time.monotonic() + seconds
     while True:
         text = ask(address, "/win_data", {"eid": env, "win": None})
@@ -126,24 +126,24 @@ def windows(address, env, complete, seconds=60):
 
 
 def lines(window):
-    """{loss: (x, y)} of a window with curves."""
+    """Return {loss: (x, y)} of a window with curves."""
     return {trace["name"]: (trace["x"], trace["y"]) for trace in window["content"]["data"]}
 
 
 def shown(window):
-    """The pixels of a window with a picture."""
+    """Return the pixels of a window with an image."""
     kind, _, data = window["content"]["src"].partition(",")
     assert kind == "data:image/png;base64"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
 def has(window, points):
-    """Whether a window of curves has so many points."""
+    """Return a condition for `windows`: every curve of a window has `points` points."""
     return lambda found: window in found and {len(x) for x, _ in lines(found[window]).values()} == {points}
 
 
 class Fake:
-    """A server on a port of this machine, each connection answered by a function in a thread of its own."""
+    """A local server that answers each connection with a function in a new thread."""
 
     def __init__(self, answer):
         def handle(handler):
@@ -156,7 +156,7 @@ class Fake:
             block_on_close = False
 
         self.hits = threading.Semaphore(0)
-        self.released = threading.Event()  # set when the test is over: until then a stubborn server goes on
+        self.released = threading.Event()  # set at the end of the test, when a server that never stops must stop
         self.sent = 0
         handlers = type("Handler", (socketserver.BaseRequestHandler,), {"handle": handle})
         self.server = Server(("127.0.0.1", 0), handlers)
@@ -175,7 +175,7 @@ class Fake:
 
 @contextlib.contextmanager
 def fakes():
-    """Give `fake(answer)`, which starts a server; all are stopped at the end."""
+    """Yield `fake(answer)`, which starts a server; stop all servers at the end."""
     started = []
 
     def start(answer):
@@ -187,13 +187,13 @@ def fakes():
     finally:
         for one in started:
             one.close()
-        for thread in threading.enumerate():  # nobody holds them any more; what they print belongs to this test
+        for thread in threading.enumerate():  # wait for the senders, so that what they print belongs to this test
             if thread.name == "visdom":
                 thread.join(5)
 
 
 def http(status, body, *headers):
-    """An answer that is good HTTP, to be given to each request."""
+    """Return a function that answers each request with valid HTTP."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
 
     def answer(connection, fake):
@@ -204,25 +204,25 @@ def http(status, body, *headers):
 
 
 def never(connection, fake):
-    """Accept, and say nothing."""
+    """Accept the connection and never answer."""
     fake.released.wait(100)
 
 
 def dripping(connection, fake):
-    """A gigabyte, a byte at a time."""
+    """Send 1 GiB byte by byte."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
     while not fake.released.wait(0.05):
         connection.sendall(b"x")
 
 
 def dripping_from_the_start(connection, fake):
-    """A status line that never ends, a byte at a time."""
+    """Send an endless status line byte by byte."""
     while not fake.released.wait(0.05):
         connection.sendall(b"H")
 
 
 def flooding(connection, fake):
-    """A gigabyte, as fast as it is taken."""
+    """Send 1 GiB as fast as the client reads."""
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
     while not fake.released.is_set() and fake.sent < 2**30:
@@ -230,23 +230,23 @@ def flooding(connection, fake):
 
 
 def stalling(connection, fake):
-    """A gigabyte of interim answers, of which HTTP allows any number."""
+    """Send 1 GiB of interim (100 Continue) responses, because HTTP allows any number of them."""
     connection.recv(65536)
     while not fake.released.is_set() and fake.sent < 2**30:
         fake.sent += connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 2000)
 
 
 def closing(connection, fake):
-    """Hang up."""
+    """Close the connection."""
 
 
 def babbling(connection, fake):
-    """Another protocol."""
+    """Answer in another protocol."""
     connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" * 100)
 
 
 class Recorder(BaseHTTPRequestHandler):
-    """Answers as visdom does, but the first requests with an error."""
+    """Answer like visdom, but answer the first requests with an error."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -264,7 +264,7 @@ class Recorder(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def recording():
-    """Give a server that keeps what it is sent; `failures` requests fail first."""
+    """Yield a server that records all requests; its first `failures` requests fail."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
         server.bodies, server.failures, server.done = [], 0, threading.Semaphore(0)
         server.daemon_threads = True
@@ -277,7 +277,7 @@ def recording():
 
 
 def retry_at_once():
-    """Ask a server that failed again after a tenth of a second; to be called in the process that trains."""
+    """Retry a failed server after 0.1 s; call this in the process that trains."""
     from displays import visdom_sender
 
     visdom_sender.RETRY_DELAY_S = 0.1

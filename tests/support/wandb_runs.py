@@ -1,11 +1,11 @@
-"""Offline runs of W&B, read back record by record."""
+"""Read offline W&B runs record by record."""
 
 import json
 import struct
 
 
 def records(path):
-    """The records of a .wandb file: 32 KiB blocks of pieces, as in a LevelDB log."""
+    """Yield the records of a .wandb file, which consists of 32 KiB blocks of pieces like a LevelDB log."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, place, whole = path.read_bytes(), 7, b""
@@ -23,7 +23,7 @@ def records(path):
 
 
 def history(run):
-    """[{name: value}] of an offline run's folder."""
+    """Return [{name: value}], the history in an offline run's folder."""
     (file,) = run.glob("run-*.wandb")
     return [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
