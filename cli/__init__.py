@@ -1,1 +1,1 @@
-"""How a command starts, is interrupted and ends."""
+"""Start a command, handle signals and errors, and end with an exit code."""

@@ -1,4 +1,4 @@
-"""The command line of a script: what all of them share, and errors in one line."""
+"""The command-line parser that all scripts share, with errors in one line."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from util.spelling import nearest
 
 
 class Command(argparse.ArgumentParser):
-    """argparse, that raises OptionError and knows which flag was meant."""
+    """An ArgumentParser that raises OptionError and suggests the nearest flag for an unknown one."""
 
     def __init__(self, script: str, doc: str | None):
         first, _, rest = (doc or "").partition("\n\n")
@@ -25,21 +25,21 @@ class Command(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(argv)
         if unknown:
             near = nearest(unknown[0], [word for action in self._actions for word in action.option_strings])
-            raise OptionError("option", unknown[0], "is no flag", f"did you mean {near}?" if near else "see --help")
+            raise OptionError("option", unknown[0], "is not a flag", f"did you mean {near}?" if near else "see --help")
         return options
 
     def add_batch_flags(self) -> None:
-        """Add the flags of data/prepare/batch.py, for a script that reads pictures and writes others."""
-        self.add_argument("--dry_run", action="store_true", help="say what would be written, and write nothing")
-        self.add_argument("--overwrite", action="store_true", help="write files anew that are there already")
+        """Add the flags of data/prepare/batch.py, for a script that reads images and writes others."""
+        self.add_argument("--dry_run", action="store_true", help="print what would be written, and write nothing")
+        self.add_argument("--overwrite", action="store_true", help="overwrite existing files")
         self.add_argument("--on_bad_image", choices=("stop", "skip"), default="stop",
-                          help="what to do with a file that cannot be read (default: %(default)s)")  # fmt: skip
+                          help="what to do when a file cannot be read (default: %(default)s)")  # fmt: skip
         self.add_batch_threads()
 
     def add_batch_threads(self) -> None:
-        """Add the flag for how many files are worked on at once."""
+        """Add the flag for the number of files processed at once."""
         self.add_argument("--num_threads", type=positive, default=min(8, os.cpu_count() or 1), metavar="N",
-                          help="files worked on at once (default here: %(default)s)")  # fmt: skip
+                          help="files processed at once (default here: %(default)s)")  # fmt: skip
 
 
 def positive(text: str) -> int:
@@ -57,5 +57,5 @@ def size(text: str) -> Size:
     except ValueError:
         both = Size(0, 0)
     if not all(0 < side <= 65_536 for side in both):
-        raise argparse.ArgumentTypeError(f"'{text}' is no size such as 256 or 512x256 (width x height)")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 256 or 512x256 (width x height)")
     return both

@@ -1,4 +1,4 @@
-"""Ctrl-C and the like: finish the step, save, then end; a second Ctrl-C ends at once."""
+"""Handle Ctrl-C and termination signals: finish the step, save, then end; a second Ctrl-C ends at once."""
 
 import contextlib
 import os
@@ -10,29 +10,29 @@ from typing import Any
 
 from util.errors import Stopped
 
-BATCH_TIMEOUT_S = 5.0  # seconds that a run asked to stop still waits for a batch
+BATCH_TIMEOUT_S = 5.0  # seconds that a stopping run still waits for a batch
 
 
 class _NoBatch(BaseException):
-    """Thrown into the waiting for a batch that does not come; no `except Exception` on the way may take it."""
+    """Raised while waiting for a batch; a BaseException, so that no `except Exception` catches it."""
 
 
 class StopRequest:
-    """Remembers a signal that asks the run to end; the loop looks at `number` after each step."""
+    """Records a signal that asks the run to end; the training loop checks `number` after each step."""
 
     def __init__(self) -> None:
         self.number = _early_signal
         self.waiting = False
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            # what nohup and shells set to be ignored stays ignored, but for Ctrl-C
+            # a SIGHUP that nohup or the shell ignores stays ignored
             if hasattr(signal, name) and (name != "SIGHUP" or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN):
                 signal.signal(getattr(signal, name), self._on_signal)
-        self.has_alarm = hasattr(signal, "setitimer")  # Windows has no such clock: there a run waits for its batch
+        self.has_alarm = hasattr(signal, "setitimer")  # Windows has no such timer: there the run waits for its batch
         if self.has_alarm:
             signal.signal(signal.SIGALRM, self._on_alarm)
 
     def until_requested(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield batches; after a signal, end if none comes for BATCH_TIMEOUT_S seconds (a dead disk)."""
+        """Yield batches; after a signal, end if none arrives within BATCH_TIMEOUT_S seconds (a dead disk)."""
         each = iter(batches)
         with contextlib.suppress(_NoBatch):
             while True:
@@ -41,7 +41,7 @@ class StopRequest:
                     if self.number:
                         self._set_alarm()
                     batch = next(each, None)
-                except RuntimeError:  # the same signal may have killed a worker that was just starting
+                except RuntimeError:  # the same signal may have killed a starting worker
                     if not self.number:
                         raise
                     return
@@ -55,12 +55,12 @@ class StopRequest:
         if number == signal.SIGINT and self.number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
-        if hasattr(signal, "SIGCHLD"):  # torch's handler would raise for a worker that this signal killed too
+        if hasattr(signal, "SIGCHLD"):  # torch's handler would raise for a worker killed by this signal
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self.waiting:
             self._set_alarm()
         if number == signal.SIGINT:
-            with contextlib.suppress(OSError):  # nobody may be reading: tee gets the same Ctrl-C
+            with contextlib.suppress(OSError):  # the reader may be gone: tee gets the same Ctrl-C
                 if sys.stdout is not None:  # print is not safe in a handler
                     os.write(1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n")
 
@@ -73,11 +73,11 @@ class StopRequest:
             raise _NoBatch
 
 
-_early_signal = 0  # the signal that came before there was a StopRequest
+_early_signal = 0  # the signal that arrived before a StopRequest existed
 
 
 def raise_on_signals() -> None:
-    """Have signals end this process in an orderly way (Stopped, KeyboardInterrupt) until a StopRequest takes over."""
+    """Make signals raise Stopped or KeyboardInterrupt until a StopRequest takes over."""
     global _early_signal
     _early_signal = 0
     usual = (signal.SIG_DFL, signal.default_int_handler)
@@ -88,7 +88,7 @@ def raise_on_signals() -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     global _early_signal
-    _early_signal = number  # what is raised may be swallowed: by a plug-in, or by C code that asks for a name
+    _early_signal = number  # the exception may be swallowed by a plug-in, or by C code that looks up an attribute
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise Stopped(number, f"stopped by {signal.Signals(number).name}; what was saved before stays as it was")
+    raise Stopped(number, f"stopped by {signal.Signals(number).name}; earlier saves are unchanged")

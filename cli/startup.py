@@ -1,4 +1,4 @@
-"""How torch is loaded, and how a process that loaded it ends: both take longer than they need to."""
+"""Shorten the import of torch and the exit of a process that has imported it."""
 
 import atexit
 import gc
@@ -7,10 +7,10 @@ import sys
 
 
 def load_torch() -> None:
-    """Import torch while the garbage collector rests, and leave what the import made out of later collections.
+    """Import torch with the garbage collector disabled, and exclude the imported objects from later collections.
 
-    They are a million objects that stay as long as the process; to go through them again and again takes a fifth of the
-    time of a start.
+    They are a million objects that live as long as the process; collecting them repeatedly takes a fifth of the startup
+    time.
     """
     if "torch" in sys.modules:
         return
@@ -23,10 +23,11 @@ def load_torch() -> None:
 
 
 def skip_interpreter_shutdown() -> list[int]:
-    """Have this process end without taking Python apart, which lasts as long as several pictures once torch is loaded.
+    """Register an exit with os._exit, which skips the interpreter's shutdown; return the list for the exit code.
 
-    To be called before others ask to be called at the end: then it comes last, after threads have ended and the others
-    were called. The exit code is the one that is put into the returned list; as long as it is empty, nothing changes.
+    With torch loaded, the shutdown takes as long as translating several images. Call this before any other
+    atexit.register: handlers run in reverse order, so this one runs last, after threads have ended. The process exits
+    with the code put into the list; while the list is empty, the exit is normal.
     """
     ended: list[int] = []
     atexit.register(lambda: os._exit(ended[0]) if ended else None)

@@ -1,1 +1,1 @@
-"""Flags: what there is (common, train, test), how they are read (parse), checked and remembered (store)."""
+"""Declare the flags (common, data, train, test), parse them, check them and store them with the run."""

@@ -1,4 +1,4 @@
-"""Combinations of flags that cannot work, refused before anything is built."""
+"""Reject combinations of flags that cannot work, before anything is built."""
 
 import re
 from pathlib import Path
@@ -13,23 +13,23 @@ CROP_STEPS = ("crop", "patch")
 
 
 def check_options(o: Options, phase: str) -> None:
-    """Raise OptionError for flags that contradict each other; fill in what one flag decides for another."""
+    """Raise OptionError for flags that contradict each other; set the flags that follow from others."""
     if phase == "test" and "load_size" not in o.given:
         o.load_size = o.crop_size
     _check_preprocess(o)
     _check_pixels(o)
     if not re.fullmatch(r"latest|[0-9]{1,9}", o.epoch):
-        raise OptionError("option", "--epoch", f"'{o.epoch}' is no epoch", "give a number or latest")
+        raise OptionError("option", "--epoch", f"'{o.epoch}' is not an epoch", "give a number or latest")
     if o.gpu_ids is not None and "," in o.gpu_ids.strip(","):
         count = len([word for word in o.gpu_ids.split(",") if word])
         raise OptionError("option", "--gpu_ids", f"'{o.gpu_ids}': one process drives one device",
                           f"use torchrun --nproc_per_node={count} {phase}.py")  # fmt: skip
     if phase == "train":
         _check_training(o)
-    else:  # as the reference does: in order, unmirrored
+    else:  # like the reference: in order and not mirrored
         if ".." in Path(o.results_dir).parts or "{" in o.results_dir:
-            raise OptionError("option", "--results_dir", f"'{o.results_dir}' climbs with .. or has fields in braces",
-                              "give its whole path, or a folder below this one")  # fmt: skip
+            raise OptionError("option", "--results_dir", f"'{o.results_dir}' contains .. or braces",
+                              "give an absolute path, or a folder below the current one")  # fmt: skip
         o.serial_batches, o.no_flip = True, True
         o.preprocess = "native" if o.native else o.preprocess
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
@@ -43,7 +43,7 @@ def _check_preprocess(o: Options) -> None:
                           " scale_shortside, fixsize, patch, or two of these joined by _and_")  # fmt: skip
     for ways in (SCALE_STEPS, CROP_STEPS):
         if len(both := [word for word in ways if word in words]) > 1:
-            raise OptionError("option", "--preprocess", f"{both[0]} and {both[1]} contradict", "leave one out")
+            raise OptionError("option", "--preprocess", f"{both[0]} and {both[1]} contradict each other", "omit one")
     load, crop = to_size(o.load_size), to_size(o.crop_size)
     small = load.width < crop.width or (load.height < crop.height and "resize" in words)
     if words[0] in ("resize", "scale_width") and set(CROP_STEPS) & set(words) and small:
@@ -52,7 +52,7 @@ def _check_preprocess(o: Options) -> None:
 
 
 def _check_pixels(o: Options) -> None:
-    from PIL import ImageColor  # here, for --help needs neither this nor NumPy
+    from PIL import ImageColor  # imported here because --help needs neither Pillow nor NumPy
 
     from util.value_range import FULL_RANGES, MEASURED_RANGES, parse_range
 
@@ -68,19 +68,19 @@ def _check_pixels(o: Options) -> None:
         if o.background != "none":
             ImageColor.getrgb(o.background)
     except ValueError:
-        why = f"'{o.background}' is no colour"
+        why = f"'{o.background}' is not a colour"
         raise OptionError("option", "--background", why, "give a name such as white, #rrggbb, or none") from None
 
 
 def _check_training(o: Options) -> None:
     last = o.n_epochs + o.n_epochs_decay
     if last < 1:
-        raise OptionError("option", "--n_epochs", "no epoch to train", "give --n_epochs 1 or more")
+        raise OptionError("option", "--n_epochs", "there are no epochs to train", "give --n_epochs 1 or more")
     if o.continue_train and o.overwrite:
-        raise OptionError("option", "--overwrite", "contradicts --continue_train", "leave one out")
+        raise OptionError("option", "--overwrite", "contradicts --continue_train", "omit one")
     folder = Path(o.checkpoints_dir) / o.name
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
     if o.label_smoothing and o.gan_mode in ("wgangp", "hinge"):
-        raise OptionError("option", "--label_smoothing", f"has no meaning with --gan_mode {o.gan_mode}",
+        raise OptionError("option", "--label_smoothing", f"has no effect with --gan_mode {o.gan_mode}",
                           "use --gan_mode vanilla or lsgan")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The flags that say how files become pictures."""
+"""The flags that control how files become images."""
 
 from dataclasses import dataclass
 
@@ -12,30 +12,30 @@ class Data:
 
     pairs: str = option(
         "auto",
-        "where pairs lie: joined (A|B in one file), sides (trainA and trainB), nested (A/train and B/train), or a CSV"
-        " or JSON file with columns a, b, label, split; auto: found by looking",
+        "layout of the pairs: joined (A|B in one file), sides (trainA and trainB), nested (A/train and B/train), or a"
+        " CSV or JSON file with columns a, b, label, split; auto: detected",
         of_run=True,
     )
     split: float | None = option(
-        None, "a folder without train and test: this share of its pictures is for training, by their names", above=0,
+        None, "for a folder without train and test: share of its images for training, chosen by name", above=0,
         below=1, of_run=True,
     )  # fmt: skip
     max_dataset_size: float = option(float("inf"), "use at most this many images", at_least=1, endless=True)
-    on_bad_image: str = option("stop", "a picture that cannot be read: stop, or take another and count it",
+    on_bad_image: str = option("stop", "when an image cannot be read: stop, or use another one and count it",
                                choices=("stop", "skip"))  # fmt: skip
-    max_image_pixels: int = option(89_478_485, "refuse pictures of more pixels", at_least=1, aside=True)
+    max_image_pixels: int = option(89_478_485, "refuse images with more pixels", at_least=1, aside=True)
     range: str = option(
         "",
-        "values that become -1 and 1: LO,HI, auto (least and greatest of the data) or percentile (1 in 1,000 beyond);"
-        " default: what the files' type can hold, of floats auto",
+        "values that become -1 and 1: LO,HI, auto (minimum and maximum of the data) or percentile (1 value in 1,000"
+        " beyond each end); default: the full range of the files' type, for floats auto",
         of_run=True,
     )
-    range_A: str = option("", "the same, of input pictures alone", of_run=True)
-    range_B: str = option("", "the same, of output pictures alone", of_run=True)
+    range_A: str = option("", "the same, for input images only", of_run=True)
+    range_B: str = option("", "the same, for output images only", of_run=True)
     background: str = option(
-        "white", "colour behind transparent pictures, a name or #rrggbb; none: transparency is left out", of_run=True
+        "white", "colour behind transparent images, a name or #rrggbb; none: ignore transparency", of_run=True
     )
-    icc: bool = option(True, "bring pictures with a colour profile to sRGB", of_run=True)
+    icc: bool = option(True, "convert images with a colour profile to sRGB", of_run=True)
     load_size: int | Size = option(
         286, "scale images to this size, N or WxH (test: the crop size)", at_least=1, at_most=65_536
     )
@@ -48,14 +48,12 @@ class Data:
     )
     no_flip: bool = option(False, "do not mirror images at random")
     augment: str = option(
-        "", "what else is done to pictures at random, such as 'rotation(10) color_jitter(0.2, 0.2)'; alike to both of a"
+        "", "further random augmentation, such as 'rotation(10) color_jitter(0.2, 0.2)'; the same for both images of a"
         " pair",
     )  # fmt: skip
-    augment_A: str = option("", "the same, to input pictures alone")
-    augment_B: str = option("", "the same, to output pictures alone")
-    cache: str = option("off", "keep decoded, scaled pictures for later epochs: off, ram or disk",
+    augment_A: str = option("", "the same, for input images only")
+    augment_B: str = option("", "the same, for output images only")
+    cache: str = option("off", "keep decoded, scaled images for later epochs: off, ram or disk",
                         choices=("off", "ram", "disk"), aside=True)  # fmt: skip
-    cache_gb: float = option(4.0, "at most so many gigabytes of them", above=0, aside=True)
-    cache_dir: str = option(
-        "", "where --cache disk keeps them; default: a folder ganvas in the user's cache", aside=True
-    )
+    cache_gb: float = option(4.0, "size limit of the cache, in gigabytes", above=0, aside=True)
+    cache_dir: str = option("", "folder of --cache disk; default: ganvas in the user's cache folder", aside=True)

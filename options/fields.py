@@ -1,4 +1,4 @@
-"""One dataclass field is one flag: `option()` gives it a default, a help text, a range and a meaning."""
+"""Declare flags as dataclass fields: `option()` gives one its default, help text, range and meaning."""
 
 import math
 import types
@@ -28,13 +28,13 @@ def option(
 ) -> Any:
     """Declare a flag inside a dataclass; its type is the field's annotation.
 
-    at_least, at_most are inclusive bounds, above, below exclusive ones; `choices` is a tuple of words or the name of
-    a registry kind ("generator"). `of_run`: it shapes networks or pictures, so test.py takes it from the run.
-    `endless` admits inf. `momentary`: it says how one command is run, so a run does not remember it.
-    `aside`: it says how a run is shown, kept or made fast, so that another value leaves the numbers as they are.
-    `fixed`: trained weights mean something under its value alone, so a run is not continued with another.
-    Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or 512x256, whose
-    bounds are those of each side.
+    at_least and at_most are inclusive bounds, above and below exclusive ones. `choices` is a tuple of words or the
+    name of a registry kind ("generator"). `of_run`: the flag shapes networks or images, so test.py takes it from the
+    run. `endless` allows inf. `momentary`: the flag affects one command only, so a run does not store it.
+    `aside`: the flag affects how a run is shown, saved or sped up; its value does not change the numbers.
+    `fixed`: trained weights depend on the value, so a run cannot resume with another one.
+    Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or 512x256, where
+    the bounds apply to each side.
     """
     text_and_range = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
     meanings = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed)
@@ -53,12 +53,12 @@ class Flag:
 
     @property
     def opposite(self) -> str:
-        """The flag that undoes a boolean one: --dropout for --no_dropout, --no_eval for --eval."""
+        """The flag that reverses a boolean one: --dropout for --no_dropout, --no_eval for --eval."""
         return self.name[3:] if self.name.startswith("no_") else "no_" + self.name
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it is called on the command line, without the dashes."""
+        """The names on the command line, without the dashes."""
         return (self.name, self.opposite) if self.type is bool else (self.name,)
 
     def check(self, value: Any, given_in: str = "") -> Any:
@@ -80,7 +80,7 @@ class Flag:
             raise _InvalidValue("is a table, a list of lists or bytes", "write one value, or a list of values")
         if typing.get_origin(wanted) is tuple:
             if not isinstance(value, str) and not (listed and all(isinstance(one, str) for one in value)):
-                raise _InvalidValue(f"'{_shorten(value)}' is no list of texts", "write a list")
+                raise _InvalidValue(f"'{_shorten(value)}' is not a list of texts", "write a list")
             return tuple(_check_no_nul(one) for one in (value if listed else [value]))
         if wanted == int | Size:
             return _parse_size(value)
@@ -93,12 +93,12 @@ class Flag:
                 return value
             raise _InvalidValue(f"'{_shorten(value)}' is not true or false", "write true or false")
         if isinstance(value, bool) or value is None:
-            raise _InvalidValue(f"'{value}' is not one value", f"give {_TYPE_NAMES[wanted]}{self._range_text()}")
+            raise _InvalidValue(f"'{value}' is not a single value", f"give {_TYPE_NAMES[wanted]}{self._range_text()}")
         if listed:
             value = ",".join(map(str, value))
         try:
             return _check_no_nul(str(value)) if wanted is str else int(str(value)) if wanted is int else wanted(value)
-        except (ValueError, TypeError) as problem:  # TypeError: YAML knows dates, sets and bytes too
+        except (ValueError, TypeError) as problem:  # TypeError: YAML also has dates, sets and bytes
             if isinstance(problem, _InvalidValue):
                 raise
             why = f"'{_shorten(value)}' is not {_TYPE_NAMES[wanted]}"
@@ -143,11 +143,11 @@ class Flag:
 
 
 class _InvalidValue(ValueError):
-    """(why, remedy) of a value that does not fit its flag."""
+    """(why, remedy) for a value that its flag does not accept."""
 
 
 def _shorten(value: Any) -> str:
-    """Return a value as an error names it, cut where it is long."""
+    """Return a value as an error message shows it, at most 80 characters."""
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -156,12 +156,12 @@ def _parse_size(value: Any) -> int | Size:
     try:
         return parse_size("x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
     except ValueError:
-        raise _InvalidValue(f"'{_shorten(value)}' is no size", "give pixels, 256 or 512x256 (width x height)") from None
+        raise _InvalidValue(f"'{_shorten(value)}' is not a size", "give pixels: 256, or 512x256 (WxH)") from None
 
 
 def _check_no_nul(text: str) -> str:
-    if "\0" in text:  # no file, folder or name can have it
-        raise _InvalidValue("holds a NUL character", "give a text without")
+    if "\0" in text:  # no path or name can contain it
+        raise _InvalidValue("contains a NUL character", "remove it")
     return text
 
 
@@ -169,10 +169,10 @@ _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text"}
 
 
 def flags_of(holder: type, owner: str) -> list[Flag]:
-    """Return the flags a dataclass declares, in order; OptionError for a class with fields that is no dataclass."""
+    """Return the flags a dataclass declares, in order; OptionError for a class with fields that is not a dataclass."""
     if not hasattr(holder, "__dataclass_fields__"):
         if typing.get_type_hints(holder):
-            raise OptionError("plug-in", owner, "its class Options is no dataclass", "write @dataclass above it")
+            raise OptionError("plug-in", owner, "its class Options is not a dataclass", "write @dataclass above it")
         return []
     hints = typing.get_type_hints(holder)
     plain_meta = option(None, "").metadata  # a plain dataclass field, without option(), is a flag without help
@@ -184,15 +184,15 @@ class Options:
 
     __slots__ = ("__dict__", "flags", "given", "remembered")
 
-    if TYPE_CHECKING:  # which attributes there are is known only when the flags are
+    if TYPE_CHECKING:  # the attributes are known only at run time
 
         def __setattr__(self, name: str, value: Any) -> None: ...
 
     def __init__(self, values: dict[str, Any], given: set[str], flags: dict[str, Flag]):
         self.__dict__.update(values)
-        self.given = given  # names that the command line or --config named
+        self.given = given  # names given on the command line or in --config
         self.flags = flags
         self.remembered = False  # whether the run's own options.json was read
 
-    def __getattr__(self, name: str) -> Any:  # only reached for what is not there
-        raise AttributeError(f"no option is called '{name}'")
+    def __getattr__(self, name: str) -> Any:  # called only for missing attributes
+        raise AttributeError(f"there is no option '{name}'")

@@ -1,4 +1,4 @@
-"""Read the command line in two passes: first who is asked for (model, data set, plug-ins), then all their flags."""
+"""Parse the command line in two passes: first the model, data set and plug-ins, then all their flags."""
 
 import argparse
 import re
@@ -25,10 +25,10 @@ FLAG_CLASSES = {"train": (Common, Data, Train), "test": (Common, Data, Test)}
 
 
 def parse(argv: list[str], phase: str) -> Options:
-    """Return all options of a command; prints and exits for --help and --list.
+    """Return all options of a command; --help and --list print and exit.
 
-    phase: "train" or "test". Rank: command line, --config, the run's own options (test and --continue_train),
-    the data set's defaults, the model's, the flags'. Raises OptionError for anything wrong.
+    phase: "train" or "test". Precedence, highest first: command line, --config, the run's stored options (test and
+    --continue_train), the data set's defaults, the model's, the flags'. Raises OptionError for invalid options.
     """
     base = _base_flags(phase)
     first = _parse_flags(argv, base, known_only=True)
@@ -45,7 +45,7 @@ def parse(argv: list[str], phase: str) -> Options:
     location = {} if wants_help else _run_location(asked, layers)
     saved = _load_saved(location, asked, layers) if location else {}
     if saved and "model" in asked and normalise_name(asked["model"]) != normalise_name(saved.get("model", "")):
-        saved.pop("dataset_mode", None)  # another model wants its own data set
+        saved.pop("dataset_mode", None)  # another model has its own default data set
     layers.choose(saved | asked, location)
     if wants_help:
         sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
@@ -68,19 +68,19 @@ def _base_flags(phase: str) -> list[Flag]:
 
 
 class _Layers:
-    """The flags of base, model and data set, and the defaults each may set for flags that others own."""
+    """The flags of base, model and data set, and the defaults that model and data set set for any flag."""
 
     def __init__(self, base: list[Flag], phase: str):
         self.base, self.phase = base, phase
-        # test.py builds the same networks, so it also knows train's flags: from the run, else by their defaults
+        # test.py builds the same networks, so it also needs train's flags: from the run, or else their defaults
         self.train_flags = flags_of(Train, str(Train.__doc__)) if phase == "test" else []
         self.defaults: dict[str, Any] = {}
-        self.folder = Path()  # the run's, where its remembered options are
+        self.folder = Path()  # the run's folder, which holds its options.json
         self.flags = base
         self.owner = ""
 
     def choose(self, asked: dict[str, Any], location: dict[str, Any]) -> None:
-        """Find the model and the data set asked for; collect their flags and defaults."""
+        """Find the requested model and data set; collect their flags and defaults."""
         by_name = {flag.name: flag for flag in self.base}
         usual = by_name["model"].default if self.phase == "train" else store.default_test_model(location)
         model_name = by_name["model"].check(asked.get("model", usual))
@@ -99,22 +99,22 @@ class _Layers:
         _check_duplicates(both, own)
         for name in self.defaults.keys() - {flag.name for flag in both + own}:
             raise OptionError(
-                "plug-in", model_name, f"sets a default for --{name}, which is no flag", "correct its name"
+                "plug-in", model_name, f"sets a default for --{name}, which is not a flag", "correct its name"
             )
         self.flags, self.owner = self.base + own, model_name
 
     def by_name(self, name: str) -> Flag:
-        """Return a flag of all runs."""
+        """Return a base flag."""
         return next(flag for flag in self.base if flag.name == name)
 
     def other_command_flags(self) -> dict[str, str]:
-        """Return {flag: owner} of flags that this command does not have but the other one does."""
+        """Return {flag: owner} of the flags that only the other command has."""
         other = {"train": "test", "test": "train"}[self.phase]
         mine = {flag.name for flag in self.base}
         return {flag.name: f"{other}.py" for flag in _base_flags(other) if flag.name not in mine}
 
     def with_defaults(self, flags: list[Flag]) -> dict[str, Flag]:
-        """Return flags by name, with the defaults that model and data set set for them."""
+        """Return flags by name, with the defaults of model and data set applied."""
         return {flag.name: replace(flag, default=self._default(flag)) for flag in flags}
 
     def _default(self, flag: Flag) -> Any:
@@ -124,11 +124,11 @@ class _Layers:
         return value if self._refers_to_flag(flag, value) else flag.check(value, "the plug-in's defaults")
 
     def _refers_to_flag(self, flag: Flag, value: Any) -> bool:
-        """Whether a default is the name of another flag, whose value is then taken: {"load_size": "crop_size"}."""
+        """Whether a default names another flag, whose value is then used: {"load_size": "crop_size"}."""
         return flag.type in (int, int | Size) and value in {other.name for other in self.base}
 
     def merge(self, saved, config, given, config_name) -> Options:
-        """Return the options of all layers, each value checked against its flag."""
+        """Return the options merged from all layers, each value checked against its flag."""
         flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)
         mine = {flag.name for flag in self.base}
         values = {}
@@ -150,12 +150,12 @@ class _Layers:
 
 
 def _defaults(plug_in: type) -> dict[str, Any]:
-    """Return a class's defaults on top of those of the classes it extends."""
+    """Return a class's defaults merged over those of its base classes."""
     return {name: value for c in reversed(plug_in.__mro__) for name, value in vars(c).get("defaults", {}).items()}
 
 
 def _own_flags(plug_in: type, owner: str) -> list[Flag]:
-    """Return the flags of a class's Options, after those of the classes it extends; a newer one replaces an older."""
+    """Return the flags of a class's Options and of its base classes; a subclass's flag replaces its base's."""
     found = [f for c in reversed(plug_in.__mro__) if "Options" in vars(c) for f in flags_of(vars(c)["Options"], owner)]
     return list({flag.name: flag for flag in found}.values())
 
@@ -165,12 +165,12 @@ def _as_tuple(paths: Any) -> tuple[str, ...]:
 
 
 def _run_location(asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
-    """Return what says where the run lives and which weights are meant, its name with its suffix."""
+    """Return the options that locate the run and its weights; the name includes the suffix."""
     names = ("name", "checkpoints_dir", "suffix", "epoch", "load_iter", "continue_train", "overwrite")
     flags = {flag.name: flag for flag in layers.base}
     location = {n: flags[n].check(asked[n]) if n in asked else flags[n].default for n in names if n in flags}
     values: dict[str, Any] = {}
-    if location["suffix"]:  # its fields may name any flag, so all of them are read once for it
+    if location["suffix"]:  # its fields may name any flag, so all flags are read once here
         layers.choose(dict(asked), {})
         own = {flag.name: flag for flag in layers.flags}
         values = vars(layers.merge({}, {}, {k: own[k].check(v) for k, v in asked.items() if k in own}, ""))
@@ -178,9 +178,9 @@ def _run_location(asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
 
 
 def _load_saved(location: dict[str, Any], asked: dict[str, Any], layers: _Layers) -> dict[str, Any]:
-    """Return the options that the run itself remembers, where they count: in test and in --continue_train.
+    """Return the options stored with the run, for test and --continue_train; {} otherwise.
 
-    Its plug-ins are made known. CheckpointError if a value is damaged.
+    Also adds the run's plug-ins. CheckpointError if a value is damaged.
     """
     if layers.phase == "train" and not location["continue_train"]:
         return {}
@@ -199,7 +199,7 @@ def _load_saved(location: dict[str, Any], asked: dict[str, Any], layers: _Layers
 
 @contextmanager
 def _saved_option_errors(folder: Path):
-    """Turn what is wrong with remembered options into an error about their file: nobody typed them."""
+    """Turn errors in stored options into errors about options.json, because the user did not type them."""
     try:
         yield
     except UnknownName as problem:
@@ -208,16 +208,16 @@ def _saved_option_errors(folder: Path):
         raise OptionError("file", folder / store.OPTIONS_FILE, *_unknown_name_texts(problem)) from problem
     except OptionError as problem:
         why = f"its option {problem.args[1]} is damaged: {problem.args[2]}"
-        raise CheckpointError("file", folder / store.OPTIONS_FILE, why, "restore it or delete it") from problem
+        raise CheckpointError("file", folder / store.OPTIONS_FILE, why, "restore the file or delete it") from problem
 
 
 def _unknown_name_texts(problem: UnknownName) -> tuple[str, str]:
-    """Return (why, remedy) for a remembered name of a part that nothing here defines: a plug-in renamed, or damage."""
+    """Return (why, remedy) for a stored name of a part that is unknown now: a renamed plug-in, or damage."""
     flag, why = problem.args[1], problem.args[2]
     files = discovery.remembered_paths()
     if not files:
-        return f"its option {flag} is damaged: {why}", f"restore it, or give what defines it with --plugin, or {flag}"
-    why += f" any more: no plug-in that the run remembers defines it ({', '.join(files)})"
+        return f"its option {flag} is damaged: {why}", f"restore it, or give its plug-in with --plugin, or {flag}"
+    why += f" any more: none of the run's plug-ins defines it ({', '.join(files)})"
     return why, f"give the plug-in that defines it now with --plugin, or its new name with {flag}"
 
 
@@ -233,13 +233,13 @@ def _check_duplicates(base: list[Flag], own: list[Flag]) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):  # argparse would print usage and exit; ours is one line like every other
+    def error(self, message: str):  # argparse would print the usage and exit; our errors are one line
         flag, _, why = message.removeprefix("argument ").partition(": ")
         raise OptionError("option", flag.split("/")[0], why or "wrong", "see --help")
 
 
 def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | None = None) -> dict[str, Any]:
-    """Return {name: value} of what the command line gives, checked; unknown flags raise unless known_only."""
+    """Return {name: value} from the command line, checked; unknown flags raise unless known_only."""
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("-h", "--help", action="store_true", default=False)
     parser.add_argument("--list", action="store_true", default=False)
@@ -255,12 +255,12 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
             parser.add_argument("--" + flag.name, dest=flag.name)
     namespace, rest = parser.parse_known_args(_join_negative_numbers(argv))
     values = vars(namespace)
-    if known_only:  # values are checked in the second reading, when all plug-ins are known
+    if known_only:  # values are checked in the second pass, when all plug-ins are known
         return values
     if rest:
         word = next((w for w in rest if w.startswith("-")), None)
         if word is None:
-            raise OptionError("argument", rest[0], "belongs to no flag", "see --help")
+            raise OptionError("argument", rest[0], "does not belong to a flag", "see --help")
         assert layers is not None
         raise texts.unknown_flag_error(
             word.lstrip("-").partition("=")[0], flags, layers.owner, layers.other_command_flags()
@@ -270,7 +270,7 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
 
 
 def _join_negative_numbers(argv: list[str]) -> list[str]:
-    """Return a command line with `--range -1000,2000` as one word: argparse would take the number for a flag."""
+    """Join `--range -1000,2000` to one word, because argparse would read the number as a flag."""
     words: list[str] = []
     for word in argv:
         if re.match(r"-[\d.]", word) and words and re.fullmatch(r"--\w+", words[-1]):
@@ -281,7 +281,7 @@ def _join_negative_numbers(argv: list[str]) -> list[str]:
 
 
 def flags_for(model: str, phase: str = "train") -> list[Flag]:
-    """Return every flag of a model with its usual data set, for tools that build command lines."""
+    """Return every flag of a model with its default data set, for tools that build command lines."""
     layers = _Layers(_base_flags(phase), phase)
     layers.choose({"model": model}, {})
     return layers.flags

@@ -1,4 +1,4 @@
-"""What a run remembers of its options: options.json to read back, train_opt.txt for people; and config files."""
+"""Store a run's options (options.json, train_opt.txt), read them and --config files, and choose the run's name."""
 
 import json
 import math
@@ -14,15 +14,13 @@ from util.size import Size
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
 DEFAULT_NAME = "experiment_name"
-FORBIDDEN_NAME_CHARS = (
-    r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, no text at all
-)
+FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 
 
 def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
-    """Write PHASE_opt.txt, in the reference's layout, and for training options.json; both replaced atomically.
+    """Write PHASE_opt.txt in the reference's layout and, for training, options.json; both are replaced atomically.
 
-    spec: what the data set says of its images, remembered for models that are tested without a data set.
+    spec: the data set's description of its images, stored for models that are tested without a data set.
     """
     saved = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
     values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in saved.items()}
@@ -30,7 +28,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
         if phase == "train":
             tables = {"format": 1, "options": values, "spec": vars(spec) if spec else {}}
             replace_text(folder / OPTIONS_FILE, json.dumps(tables, indent=1) + "\n")
-        # a --dataroot need not be UTF-8
+        # a --dataroot may not be valid UTF-8
         replace_text(folder / f"{phase}_opt.txt", format_options(options), errors="backslashreplace")
     except OSError as problem:
         if phase == "train":
@@ -39,7 +37,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
 
 
 def format_options(options: Options) -> str:
-    """Return the options as the reference prints them: sorted, aligned, changed ones with their default."""
+    """Return the options in the reference's format: sorted, aligned, changed ones with their default."""
     lines = ["----------------- Options ---------------"]
     for name, value in sorted(vars(options).items()):
         default = options.flags[name].default if name in options.flags else None
@@ -50,9 +48,9 @@ def format_options(options: Options) -> str:
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """Return the options a run was trained with; {} if the folder has no options.json (a reference's run).
+    """Return the options a run was trained with; {} if the folder has no options.json (a run of the reference).
 
-    Raises CheckpointError for a file that is too large, is not JSON or is no table of options.
+    Raises CheckpointError for a file that is too large, is not JSON or is not a table of options.
     """
     values = _read(folder).get("options", {})
     values.pop("isTrain", None)
@@ -60,20 +58,18 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def load_spec(folder: Path) -> dict[str, Any]:
-    """Return what the run's data set said of its images: {input_nc, output_nc, height, width, classes}, or {}."""
+    """Return the stored description of the run's images: {input_nc, output_nc, height, width, classes}, or {}."""
     spec = _read(folder).get("spec", {})
     numbers, classes = [spec.get(k) for k in ("input_nc", "output_nc", "height", "width")], spec.get("classes")
-    ranges = [spec.pop(k, "") for k in ("range_A", "range_B")]  # which are options too
+    ranges = [spec.pop(k, "") for k in ("range_A", "range_B")]  # they are options too
     named = isinstance(classes, list) and all(isinstance(name, str) for name in [*classes, *ranges])
     if spec and not (named and len(spec) == 5 and all(type(n) is int and n > 0 for n in numbers)):
-        raise CheckpointError(
-            "file", folder / OPTIONS_FILE, "its 'spec' is no description of pictures", "restore the file"
-        )
+        raise CheckpointError("file", folder / OPTIONS_FILE, "its 'spec' does not describe images", "restore the file")
     return spec
 
 
 def fill_from_dataset(o: Options, spec: Any) -> None:
-    """Make options of what the data set measured, if it did: the run remembers them, test.py reads them."""
+    """Store the ranges that the data set measured as options, so that test.py reads them from the run."""
     o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
 
 
@@ -86,17 +82,17 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
             raise ValueError("it is too large")
         tables = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(tables, dict) or not isinstance(tables.get("options"), dict):
-            raise ValueError("it holds no table of options")
+            raise ValueError("it does not hold a table of options")
         return {name: table for name, table in tables.items() if isinstance(table, dict)}
     except (OSError, ValueError, RecursionError) as problem:
-        raise CheckpointError("file", path, f"cannot be read ({problem})", "restore it or delete it") from problem
+        raise CheckpointError("file", path, f"cannot be read ({problem})", "restore the file or delete it") from problem
 
 
 def read_config(path: str, phase: str) -> dict[str, Any]:
-    """Return the options in a YAML or JSON file; OptionError if it is missing, malformed or no table.
+    """Return the options in a YAML or JSON file; OptionError if it is missing, malformed or not a table.
 
-    A run's own options.json gives train.py all that it was trained with, but for the suffix, which its name has
-    already; test.py is told by it which run is meant, and reads the rest there.
+    From a run's options.json, train.py takes all options except the suffix, which is already part of the name; test.py
+    takes only name and checkpoints_dir, and reads the other options from that run.
     """
     import yaml
 
@@ -109,29 +105,29 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
         raise OptionError("option", "--config", f"{path}: {problem.strerror}", "give a YAML or JSON file") from problem
     except (ValueError, RecursionError, yaml.YAMLError) as problem:
         why = str(problem).replace("\n", " ")
-        raise OptionError("option", "--config", f"{path}: {why}", "mend the file") from problem
+        raise OptionError("option", "--config", f"{path}: {why}", "fix the file") from problem
     if values is None:
         return {}
     if isinstance(values, dict) and isinstance(values.get("options"), dict) and "format" in values:
         names = set(values["options"]) - {"isTrain", "suffix"} if phase == "train" else {"name", "checkpoints_dir"}
         values = {name: value for name, value in values["options"].items() if name in names}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise OptionError("option", "--config", f"{path} is no table of names and values", "write `name: value` lines")
+        raise OptionError("option", "--config", f"{path} is not a table of options", "write `name: value` lines")
     return {name.lstrip("-"): value for name, value in values.items()}
 
 
 def run_name(location: dict[str, Any], values: dict[str, Any], named: bool, phase: str) -> str:
-    """Return the run's folder name: --name plus --suffix, checked; the default name takes the next free number.
+    """Return the run's folder name: --name plus --suffix, checked; the default name gets the next free number.
 
-    values: all options, for the suffix's fields. named: whether the user gave a --name.
-    With --continue_train and in test the default name means the newest run of that name.
+    values: all options, for the suffix's fields. named: whether the user gave --name.
+    With --continue_train, --overwrite and in test, the default name means the newest run of that name.
     """
     name = location["name"]
     if location["suffix"]:
         name += "_" + _fill_suffix(location["suffix"], values)
     bad = name in ("", ".", "..") or re.search(FORBIDDEN_NAME_CHARS, name) or name.startswith("-")
     if bad or len(name.encode()) > 200:
-        raise OptionError("option", "--name", f"'{name}' is no folder name", "use letters, digits, _ and -")
+        raise OptionError("option", "--name", f"'{name}' is not a valid folder name", "use letters, digits, _ and -")
     if named or location["suffix"]:
         return name
     numbered = {1: name} | {
@@ -150,12 +146,12 @@ def run_name(location: dict[str, Any], values: dict[str, Any], named: bool, phas
 
 
 def _fill_suffix(suffix: str, values: dict[str, Any]) -> str:
-    """Return the suffix with {flag} fields replaced; only plain names of flags are fields."""
+    """Return the suffix with its {flag} fields replaced by values; a field is a plain flag name."""
 
     def value(match: re.Match) -> str:
         if match[1] not in values:
             raise OptionError(
-                "option", "--suffix", f"{{{match[1]}}} is no flag", "use fields such as {model} or {netG}"
+                "option", "--suffix", f"{{{match[1]}}} is not a flag", "use fields such as {model} or {netG}"
             )
         return str(values[match[1]])
 
@@ -166,12 +162,12 @@ def _fill_suffix(suffix: str, values: dict[str, Any]) -> str:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a folder has state or weights that a new run would mix with."""
+    """Whether a folder has state or weights that a new run would mix with its own."""
     return any(any(folder.glob(pattern)) for pattern in ("state_*.pt", "*_net_*.pth"))
 
 
 def default_test_model(location: dict[str, Any]) -> str:
-    """Return the model that test.py uses for a folder without options.json: one-sided, unless it holds two sides."""
+    """Return test.py's model for a folder without options.json: cycle_gan if it holds only G_A and G_B, else test."""
     if not location:
         return "test"
     folder = Path(location["checkpoints_dir"]) / location["name"]

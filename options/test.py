@@ -1,4 +1,4 @@
-"""The flags of test.py alone."""
+"""The flags that only test.py has."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from util.size import Size
 class Test:
     """testing"""
 
-    results_dir: str = option("./results/", "where results pages go")
-    aspect_ratio: float = option(1.0, "width over height by which saved pictures are stretched", above=0)
+    results_dir: str = option("./results/", "folder for the result pages")
+    aspect_ratio: float = option(1.0, "factor by which saved images are stretched: width over height", above=0)
     phase: str = option("test", "sub-folder of dataroot to read")
-    eval: bool = option(True, "networks in evaluation mode (--no_eval: batch statistics and dropout)")
-    native: bool = option(False, "every picture at its own size, in and out")
-    tile: int | Size = option(0, "translate in tiles of this size, for pictures too large for memory; 0: whole",
+    eval: bool = option(True, "run networks in evaluation mode (--no_eval: batch statistics and dropout)")
+    native: bool = option(False, "keep every image at its own size, input and output")
+    tile: int | Size = option(0, "translate in tiles of this size, for images too large for memory; 0: whole images",
                               at_least=0, at_most=65_536)  # fmt: skip
     overlap: int | None = option(
-        None, "pixels by which tiles overlap; default: as far as the generator sees", at_least=0
+        None, "pixels by which tiles overlap; default: the radius of the generator's receptive field", at_least=0
     )
-    tile_norm: str = option("shared", "statistics of instance norm: of the whole picture (shared), or of each tile",
+    tile_norm: str = option("shared", "instance norm statistics: of the whole image (shared), or of each tile (local)",
                             choices=("shared", "local"))  # fmt: skip
-    num_samples: int = option(16, "pictures of each class, for models that generate without input", at_least=1)
-    num_test: int | None = option(None, "how many images; default: all", at_least=1)
+    num_samples: int = option(16, "images per class, for models that generate without input", at_least=1)
+    num_test: int | None = option(None, "number of images to test; default: all", at_least=1)

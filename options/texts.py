@@ -1,4 +1,4 @@
-"""What the command line says: --help, --list, and the right name for a wrong flag."""
+"""Print --help and --list, and suggest the right flag for a wrong one."""
 
 import textwrap
 from pathlib import Path
@@ -22,7 +22,7 @@ def print_help(phase: str, flags: list[Flag]) -> int:
             print(("" if flag is flags[0] else "\n") + f"{owner}:")
         print(_format_flag(flag))
     print("\nmodels (--model NAME --help shows the flags of one): " + ", ".join(e.name for e in entries("model")))
-    print("--list shows every name of every kind, and where it comes from")
+    print("--list shows every name of every kind and its origin")
     return 0
 
 
@@ -49,7 +49,7 @@ def _metavar(flag: Flag) -> str:
 
 
 def print_list() -> int:
-    """Print every kind, name and origin, importing no plug-in; return exit code 0."""
+    """Print every kind, name and origin without importing a plug-in; return exit code 0."""
     for kind in PART_TABLES:
         print(f"{kind}:")
         for entry in sorted(entries(kind), key=lambda e: e.name):
@@ -58,8 +58,8 @@ def print_list() -> int:
 
 
 def unknown_flag_error(name: str, flags: list[Flag], owner: str, owners: dict[str, str], file: str = "") -> OptionError:
-    """Return the error for a flag that does not exist, with the nearest right ones; owners: {flag: its owner}."""
-    # the model's own flags first: of equally similar names the nearer owner's is meant
+    """Return the error for an unknown flag, with the most similar known ones; owners: {flag: its owner}."""
+    # the model's own flags come first, so that they win over equally similar names
     ordered = sorted(flags, key=lambda flag: flag.owner != owner)
     names = [n for flag in ordered for n in flag.names]
     near = nearest(name, names)
@@ -77,7 +77,7 @@ def unknown_flag_error(name: str, flags: list[Flag], owner: str, owners: dict[st
 
 
 def _model_files() -> list[tuple[str, Path]]:
-    """Return (name, source file) of every model, built in or plugged in."""
+    """Return (name, source file) of every model, built-in or from a plug-in."""
     built_in = Path(__file__).resolve().parent.parent / "models"
     return [
         (e.name, Path(e.plugin.path) if e.plugin else built_in / f"{e.name}.py")
@@ -87,9 +87,9 @@ def _model_files() -> list[tuple[str, Path]]:
 
 
 def mismatch_hint(o: Options) -> str:
-    """Return what to change when weights do not fit: the flags that were given now, or the network itself."""
+    """Return the remedy for weights that do not fit: omit the flags given now, or give the right network."""
     known = ("netG", "ngf", "norm", "no_dropout", "resize_conv", "input_nc", "output_nc", "padding")
     flags = [f for f in known if f in o.given]
     if flags:
-        return "leave out " + ", ".join(f"--{flag}" for flag in flags)
-    return "" if o.remembered else f"it is no {o.netG} as known here; give its own network with --plugin and --netG"
+        return "omit " + ", ".join(f"--{flag}" for flag in flags)
+    return "" if o.remembered else f"it is not this version's {o.netG}; give its own network with --plugin and --netG"

@@ -1,1 +1,1 @@
-"""How a name becomes a class, and what plug-ins must keep to."""
+"""Find named parts, load plug-ins, check them against the contract and attribute errors to them."""

@@ -1,4 +1,4 @@
-"""Whose fault an error is: a plug-in's, with file, line and phase, where its traceback leads through one."""
+"""Find the plug-in that caused an exception, with file, line and phase."""
 
 import builtins
 import traceback
@@ -11,25 +11,25 @@ from registry import loaded
 from util.errors import OptionError
 from util.spelling import nearest
 
-KNOWN_ERRORS = (  # what torch and Python say, what it means to the author of a plug-in, and what to do
+KNOWN_ERRORS = (  # (text in the message of torch or Python, why in the terms of a plug-in's author, remedy)
     ("Trying to backward through the graph a second time",
-     "its loss reaches a graph that an earlier phase has used up",
-     "detach what belongs to other phases' networks, for example out['fake_B'].detach()"),
+     "its loss goes backward through a graph that an earlier phase has already freed",
+     "detach the outputs of other phases' networks, for example out['fake_B'].detach()"),
     ("does not require grad and does not have a grad_fn",
      "its loss does not depend on the networks of the phase",
-     "compute it from what these networks give, without detach(), item() or no_grad() on the way"),
+     "compute it from the outputs of these networks, without detach(), item() or no_grad() in between"),
     ("has been modified by an inplace operation",
-     "its loss needs something that was changed after it was computed, such as what forward computed with networks "
-     "that an earlier phase has trained since",
-     "compute it anew inside the loss, or detach it, and write no x += ... on what a loss needs"),
+     "its loss needs a tensor that was changed after it was computed, such as an output of networks that an earlier "
+     "phase has trained since",
+     "compute it again inside the loss, or detach it, and do not use x += ... on tensors that a loss needs"),
     ("before Module.__init__() call",
      "a network is assigned before super().__init__() was called",
      "make super().__init__() the first line of __init__"),
     ("Expected more than 1 value per channel when training",
-     "its batch norm meets a single value per channel",
+     "its batch norm gets a single value per channel",
      "use a larger --batch_size, --drop_last for an epoch's last batch, or another --norm"),
 )  # fmt: skip
-NAME_SIMILARITY = 0.65  # how similar a name must be to be held for the one that was meant
+NAME_SIMILARITY = 0.65  # least similarity (0 to 1) of a name that is suggested
 PIP_NAMES = {"cv2": "opencv-python", "sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow",
             "yaml": "PyYAML"}  # fmt: skip
 
@@ -49,7 +49,7 @@ class SourceLine:
 
 
 class DuringNote(str):
-    """A note on an exception: what a model was doing. `module` is that of its class, `loss` the phase's loss."""
+    """A note on an exception about what a model was doing: `module` is its class's, `loss` the phase's loss."""
 
     module: str
     activity: str
@@ -58,7 +58,7 @@ class DuringNote(str):
 
 @contextmanager
 def error_context(activity: str, model: Any, loss: Callable[..., Any] | None = None):
-    """Note on whatever is raised inside that the model was doing `activity`: "forward", "phase G"."""
+    """Add a note to exceptions raised inside: the model was doing `activity` ("forward", "phase G")."""
     try:
         yield
     except (Exception, SystemExit) as problem:
@@ -69,10 +69,10 @@ def error_context(activity: str, model: Any, loss: Callable[..., Any] | None = N
 
 
 def plugin_error(chain: Iterable[BaseException]) -> OptionError | None:
-    """Return the error that names the plug-in behind an exception and its causes; None if there is none.
+    """Return the error that names the plug-in behind an exception and its causes; None if no plug-in is involved.
 
-    It is the plug-in whose line is the innermost one in the traceback; without one (backward, an optimiser's step,
-    methods inherited from a model here) the plug-in that the model is from.
+    That is the plug-in with the innermost line in the traceback. If no line belongs to a plug-in (backward, an
+    optimiser's step, methods inherited from a built-in model), it is the plug-in that defines the model.
     """
     every = list(chain)
     note = next((n for c in every for n in getattr(c, "__notes__", ()) if isinstance(n, DuringNote)), None)
@@ -89,9 +89,10 @@ def plugin_error(chain: Iterable[BaseException]) -> OptionError | None:
 
 
 def worker_error(problem: BaseException) -> OptionError | None:
-    """Return the same to be sent from a process that loads, where not every exception can be; with its traceback.
+    """Return the `plugin_error` of an exception in a loading worker, with the traceback as a note.
 
-    None for what is no plug-in's fault, as a full memory or disk is not.
+    Unlike some exceptions it can be pickled and sent to the main process. None if no plug-in is at fault, for example
+    when memory or a disk is full.
     """
     of_machine = isinstance(problem, MemoryError | OSError) and not isinstance(problem, FileNotFoundError)
     error = None if of_machine else plugin_error([problem])
@@ -101,7 +102,7 @@ def worker_error(problem: BaseException) -> OptionError | None:
 
 
 def plugin_line(problem: BaseException) -> SourceLine | None:
-    """Return the innermost line of a plug-in in an exception's traceback."""
+    """Return the innermost line of a plug-in in an exception's traceback, None without one."""
     frames = [(f.f_code.co_filename, line, f.f_code.co_name) for f, line in traceback.walk_tb(problem.__traceback__)]
     if isinstance(problem, SyntaxError) and problem.filename:
         frames.append((problem.filename, problem.lineno or 0, "<module>"))
@@ -113,7 +114,7 @@ def plugin_line(problem: BaseException) -> SourceLine | None:
 
 
 def explain_exception(problem: BaseException) -> tuple[str, str]:
-    """Return (what is wrong, what to do) in one line each."""
+    """Return (why, remedy), one line each."""
     text = str(problem)
     for pattern, why, remedy in KNOWN_ERRORS:
         if pattern in text:
@@ -126,32 +127,32 @@ def explain_exception(problem: BaseException) -> tuple[str, str]:
     if isinstance(problem, KeyError):
         text = f"there is no key {text}"
     first, *more = text.strip().splitlines() or [""]
-    if first.endswith(":"):  # torch lists what does not fit in the lines that follow
+    if first.endswith(":"):  # torch lists mismatches in the following lines
         first = " ".join([first, *(line.strip() for line in more)])
     near = _similar_name(problem)
     why = f"{kind}: {first[:300]}" if first else kind
-    return why + (f" (did you mean {near}?)" if near else ""), "correct it there, or add --debug for the traceback"
+    return why + (f" (did you mean {near}?)" if near else ""), "correct that line, or add --debug for the traceback"
 
 
 def pip_hint(module: str) -> str:
-    """Return what to do about a module that is missing."""
+    """Return the remedy for a missing module."""
     top = module.partition(".")[0]
     return "correct the import" if loaded.is_importable(top) else f"pip install {PIP_NAMES.get(top, top)}"
 
 
 def _definition_line(function: Callable[..., Any]) -> SourceLine | None:
-    """Return where a plug-in defines a function."""
+    """Return the line where a plug-in defines a function; None for other functions."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     plug_in = loaded.plugin_of_file(code.co_filename) if code else None
     return SourceLine(plug_in, code.co_filename, code.co_firstlineno, code.co_name) if code and plug_in else None
 
 
 def _similar_name(problem: BaseException) -> str | None:
-    """Return the most similar name of those that were there, for a misspelt variable or attribute."""
+    """Return the most similar existing name for a misspelt variable or attribute; None without one."""
     if isinstance(problem, AttributeError) and problem.name and problem.obj is not None:
         try:
             known = dir(problem.obj)
-        except Exception:  # of a half-built thing: then there is no advice
+        except Exception:  # dir() may fail on a half-built object; then there is no suggestion
             return None
         return nearest(problem.name, [name for name in known if name[:1] != "_"], NAME_SIMILARITY)
     if isinstance(problem, NameError) and problem.name:

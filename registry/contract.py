@@ -1,4 +1,4 @@
-"""What plug-ins have to keep to: how their parts are called, what their methods return; anything else is refused."""
+"""Check plug-ins against their contract: the signatures of their parts and the return values of their methods."""
 
 import inspect
 import math
@@ -9,11 +9,11 @@ from typing import Any
 from registry import loaded
 from util.errors import OptionError
 
-METHOD_PARAMETERS = {  # what the house calls a plug-in's methods with
+METHOD_PARAMETERS = {  # the arguments that a plug-in's methods are called with
     "model": {"__init__": "o, spec", "phases": "", "forward": "batch", "show": "out", "sheets": "request"},
     "dataset": {"__init__": "o", "__len__": "", "__getitem__": "index", "spec": ""},
 }
-PART_PARAMETERS = {  # and the parts that its tables name
+PART_PARAMETERS = {  # the same for the parts in its tables
     "generator": "o, input_nc, output_nc",
     "discriminator": "o, input_nc",
     "norm": "channels",
@@ -25,12 +25,12 @@ PART_PARAMETERS = {  # and the parts that its tables name
 
 
 def contract_error(plug_in: str, why: str, remedy: str) -> OptionError:
-    """Return the error for a plug-in that does not keep to the contract."""
+    """Return the error for a plug-in that breaks the contract."""
     return OptionError("plug-in", plug_in, why, remedy)
 
 
 def check_class(kind: str, cls: type, name: str) -> type:
-    """Return a model's or data set's class; OptionError for a method that cannot be called, or attributes amiss."""
+    """Return a model's or data set's class; OptionError for methods that cannot be called or wrong attributes."""
     for method, parameters in METHOD_PARAMETERS[kind].items():
         function = inspect.getattr_static(cls, method, None)
         if function is None:
@@ -38,7 +38,7 @@ def check_class(kind: str, cls: type, name: str) -> type:
         bound = isinstance(function, staticmethod)
         function = getattr(function, "__func__", function)
         if not callable(function):
-            why = f"its {method} is no method but a {type(function).__name__}"
+            why = f"its {method} is a {type(function).__name__}, not a method"
             raise contract_error(name, why, f"write def {_definition(method, parameters)}")
         _check_call(function, parameters if bound else _with_self(parameters), name, method, parameters)
     averaged, defaults = getattr(cls, "averaged", ()), getattr(cls, "defaults", {})
@@ -46,12 +46,12 @@ def check_class(kind: str, cls: type, name: str) -> type:
         why = f"its averaged is {averaged!r}, not a tuple of networks' names"
         raise contract_error(name, why, 'write averaged = ("G",), with the comma')
     if not isinstance(defaults, dict) or not all(isinstance(flag, str) for flag in defaults):
-        raise contract_error(name, "its defaults are no dictionary of flags", 'write defaults = {"lr": 1e-4}')
+        raise contract_error(name, "its defaults are not a dictionary of flags", 'write defaults = {"lr": 1e-4}')
     return cls
 
 
 def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
-    """Return what a plug-in put into a table; OptionError if it cannot be called as its kind is."""
+    """Return a part from a plug-in's table; OptionError if it cannot be called with the arguments of its kind."""
     plug_in = loaded.display_name(origin)
     if kind == "objective":
         missing = [word for word in ("real", "fake", "generator") if not callable(getattr(thing, word, None))]
@@ -61,22 +61,22 @@ def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
     elif kind in PART_PARAMETERS:
         if not callable(thing):
             why = f"its {kind} '{name}' is a {type(thing).__name__}, which cannot be called"
-            raise contract_error(plug_in, why, f"give a function or class of ({PART_PARAMETERS[kind]})")
+            raise contract_error(plug_in, why, f"give a function or class that takes ({PART_PARAMETERS[kind]})")
         _check_call(thing, PART_PARAMETERS[kind], plug_in, f"{kind} '{name}'", PART_PARAMETERS[kind])
     return thing
 
 
 def check_network(net: Any, kind: str, name: str, origin: str) -> None:
-    """Raise OptionError if what a plug-in's generator or discriminator returned is no network."""
+    """Raise OptionError if a plug-in's generator or discriminator did not return a network."""
     if not callable(getattr(net, "parameters", None)):
-        why = f"its {kind} '{name}' returned {_describe(net)}, no network"
+        why = f"its {kind} '{name}' returned {_describe(net)}, not a network"
         raise contract_error(loaded.display_name(origin), why, "return an nn.Module from it")
 
 
 def _check_call(function: Any, parameters: str, plug_in: str, what: str, called: str) -> None:
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # written in C: it says itself what it does not take
+    except (TypeError, ValueError):  # a function in C has no signature; it reports wrong arguments itself
         return
     try:
         signature.bind(*parameters.split(", ") if parameters else ())
@@ -105,19 +105,19 @@ def _describe(thing: Any) -> str:
 
 
 def check_phases(model: Any, name: str) -> list[Any]:
-    """Return a model's phases; OptionError unless they are a list of Phase over trainable networks of the model."""
+    """Return a model's phases; OptionError unless they are a list of Phase that train networks of the model."""
     phases = model.phases()
     if phases == []:
-        why = f"{name} only translates, it cannot be trained: it has no phases()"
+        why = f"{name} only translates and cannot be trained: it has no phases()"
         raise OptionError("option", "--model", why, "use it with test.py")
     remedy = "return [Phase(name, [networks], loss), ...] from phases()"
     if not isinstance(phases, list | tuple) or not phases:
         raise contract_error(
-            name, f"its phases() returns {_describe(phases) if phases != () else 'an empty tuple'}, no list", remedy
+            name, f"its phases() returns {_describe(phases) if phases != () else 'an empty tuple'}, not a list", remedy
         )
     for phase in phases:
         if not all(hasattr(phase, word) for word in ("name", "nets", "loss", "every", "weight", "lr")):
-            raise contract_error(name, f"its phases() lists {_describe(phase)}, no Phase", remedy)
+            raise contract_error(name, f"its phases() lists {_describe(phase)}, not a Phase", remedy)
     names = [phase.name for phase in phases]
     own = {id(p) for p in model.parameters()}
     for phase in phases:
@@ -125,11 +125,11 @@ def check_phases(model: Any, name: str) -> list[Any]:
             raise contract_error(name, f"two of its phases are called '{phase.name}'", "give each its own name")
         parameters = [p for net in phase.nets for p in net.parameters()]
         if not all(id(p) in own for p in parameters):
-            why = f"its phase {phase.name} trains a network that is no attribute of the model: it would not be saved"
-            raise contract_error(name, why, "assign it in __init__ (self.G = ...), a list of them as nn.ModuleList")
+            why = f"its phase {phase.name} trains a network that is not an attribute of the model, so it is not saved"
+            raise contract_error(name, why, "assign it in __init__ (self.G = ...), or a list as nn.ModuleList")
         if not any(p.requires_grad for p in parameters):
             raise contract_error(
-                name, f"the networks of its phase {phase.name} have nothing to train", "name others, or none"
+                name, f"the networks of its phase {phase.name} have no parameters to train", "name others, or omit it"
             )
         _check_call(
             phase.loss, "batch, out", name, f"loss of phase {phase.name}, " + _function_name(phase.loss), "batch, out"
@@ -142,36 +142,36 @@ def _function_name(function: Any) -> str:
 
 
 def check_networks(model: Any, name: str, phases: list[Any]) -> list[str]:
-    """Return notes on networks that no phase trains; OptionError for a name in `averaged` that is none that is."""
+    """Return notes on untrained networks; OptionError if `averaged` names one or anything that is not a network."""
     networks = model.networks()
     for part in model.modules():
         if any(_is_lazy(p) for p in part.parameters(recurse=False)):
-            why = f"it has a layer {type(part).__name__}, whose size is open until it has run"
+            why = f"it has a layer {type(part).__name__}, whose size is unknown until its first forward pass"
             raise contract_error(name, why, "give the layer its sizes")
     trained = {id(p) for phase in phases for net in phase.nets for p in net.parameters()}
     idle = [n for n, net in networks.items() if not any(id(p) in trained for p in net.parameters())]
     for word in model.averaged:
         if word not in networks:
-            why = f"its averaged names '{word}', which is none of its networks ({', '.join(networks)})"
-            raise contract_error(name, why, "name the networks that test.py is to load")
+            why = f"its averaged names '{word}', but its networks are {', '.join(networks)}"
+            raise contract_error(name, why, "name the networks that test.py loads")
         if word in idle:
             why = f"its averaged names '{word}', which no phase trains: it is not saved as a .pth for test.py"
-            raise contract_error(name, why, "put it into a phase, or leave it out of averaged")
+            raise contract_error(name, why, "add it to a phase, or remove it from averaged")
     free = [n for n in idle if any(p.requires_grad for p in networks[n].parameters())]
-    notes = [f"note: network {n} is in no phase: it stays as it starts and is not saved as a .pth" for n in free]
+    notes = [f"note: network {n} is not in a phase: it is not trained and not saved as a .pth" for n in free]
     loose = [n for n, p in model.named_parameters(recurse=False) if p.requires_grad and id(p) not in trained]
-    return notes + [f"note: parameter {n} belongs to no network of a phase: it stays as it starts" for n in loose]
+    return notes + [f"note: parameter {n} is not in a network of a phase: it is not trained" for n in loose]
 
 
 def check_out(out: Any, name: str) -> None:
-    """Raise OptionError if what forward returned is no dictionary."""
+    """Raise OptionError if forward did not return a dictionary."""
     if not isinstance(out, Mapping):
         remedy = "return {name: tensor, ...}" + (" (is a return missing?)" if out is None else "")
-        raise contract_error(name, f"its forward(batch) returns {_describe(out)}, no dictionary", remedy)
+        raise contract_error(name, f"its forward(batch) returns {_describe(out)}, not a dictionary", remedy)
 
 
 def check_terms(terms: Any, phase: str, name: str) -> None:
-    """Raise OptionError unless a loss is a dictionary of scalars, at least one of them a tensor to go backward from."""
+    """Raise OptionError unless a loss is a dictionary of scalars, at least one a tensor for the backward pass."""
     thing, remedy = f"the loss of its phase {phase}", "return {name: scalar tensor, ...}"
     if not isinstance(terms, Mapping) or not terms:
         what = "an empty dictionary" if isinstance(terms, Mapping) else _describe(terms)
@@ -186,21 +186,19 @@ def check_terms(terms: Any, phase: str, name: str) -> None:
             why = f"{thing} must return a dictionary of scalars; its '{term}' is {_describe(value)}"
             raise contract_error(name, why, remedy)
     if not any(_is_tensor(value) for value in terms.values()):
-        why = (
-            f"{thing} must return a dictionary of scalars, not of Python's numbers alone: nothing can be learnt of them"
-        )
-        raise contract_error(name, why, "leave item() and float() out: " + remedy)
+        why = f"{thing} must return a dictionary of scalars, not of Python numbers only: they have no gradient"
+        raise contract_error(name, why, "omit item() and float(): " + remedy)
 
 
 def check_shown(shown: Any, name: str) -> None:
-    """Raise OptionError unless show(out) returned pictures by name."""
+    """Raise OptionError unless show(out) returned a dictionary of images."""
     remedy = "return {name: (N, C, H, W) of 1 or 3 channels, ...} from show(out)"
     if not isinstance(shown, Mapping):
-        raise contract_error(name, f"its show(out) returns {_describe(shown)}, no dictionary", remedy)
+        raise contract_error(name, f"its show(out) returns {_describe(shown)}, not a dictionary", remedy)
     for label, value in shown.items():
         if not (_is_tensor(value) and value.dim() == 4 and value.shape[1] in (1, 3)) or not isinstance(label, str):
             what = f"a tensor of {_shape(value)}" if _is_tensor(value) else _describe(value)
-            raise contract_error(name, f"its show(out) returns {what} as {label!r}, no pictures", remedy)
+            raise contract_error(name, f"its show(out) returns {what} as {label!r}, not images", remedy)
 
 
 def _plugin_name(plug_in: Any) -> str:
@@ -208,30 +206,30 @@ def _plugin_name(plug_in: Any) -> str:
 
 
 def missing_method_error(plug_in: Any, method: str) -> OptionError:
-    """Return the error for a model or data set without a method that it must have."""
+    """Return the error for a model or data set that lacks a required method."""
     name = _plugin_name(plug_in)
     return contract_error(name, f"has no method {method}", "define it; docs/plugins.md shows one")
 
 
 def check_sample(dataset: Any, sample: Any) -> None:
-    """Raise OptionError if a data set's sample is no dictionary with a picture A and its file name."""
+    """Raise OptionError if a data set's sample is not a dictionary with an image A and its file name."""
     import numpy
     import torch
 
     name = _plugin_name(dataset)
-    remedy = 'return {"A": picture (C, H, W), "path_A": file name} from __getitem__, and "B", "path_B" if there are'
+    remedy = 'return {"A": image (C, H, W), "path_A": file name} from __getitem__, and "B", "path_B" for pairs'
     if not isinstance(sample, Mapping):
-        raise contract_error(name, f"its __getitem__(index) returns {_describe(sample)}, no dictionary", remedy)
+        raise contract_error(name, f"its __getitem__(index) returns {_describe(sample)}, not a dictionary", remedy)
     missing = [key for key in ("A", "path_A") if key not in sample]
     if missing:
         why = f"its __getitem__(index) returns {', '.join(map(str, sample)) or 'nothing'}, but no {missing[0]}"
         raise contract_error(name, why, remedy)
     value: Any = sample["A"]
-    if isinstance(value, numpy.ndarray):  # batches are made of tensors all the same
+    if isinstance(value, numpy.ndarray):  # collation turns arrays into tensors
         value = torch.from_numpy(value)
     if not (_is_tensor(value) and value.dim() == 3 and value.is_floating_point()):
         what = f"a tensor of {_shape(value)}, {value.dtype}" if _is_tensor(value) else _describe(value)
-        raise contract_error(name, f"its sample's A is {what}, no picture", remedy + "; values are in [-1, 1]")
+        raise contract_error(name, f"its sample's A is {what}, not an image", remedy + "; values are in [-1, 1]")
 
 
 def check_length(dataset: Any) -> None:
@@ -239,7 +237,7 @@ def check_length(dataset: Any) -> None:
     name = _plugin_name(dataset)
     length = type(dataset).__len__(dataset)
     if not isinstance(length, Integral) or length < 1:
-        raise contract_error(name, f"its __len__() returns {length!r}", "return how many samples there are, 1 or more")
+        raise contract_error(name, f"its __len__() returns {length!r}", "return the number of samples, 1 or more")
 
 
 def _is_lazy(parameter: Any) -> bool:
@@ -259,7 +257,7 @@ def _shape(value: Any) -> str:
 
 
 def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: Any) -> None:
-    """Raise TypeError or ValueError for what no Phase can be made of."""
+    """Raise TypeError or ValueError for arguments that cannot make a Phase."""
     from torch import nn
 
     if not isinstance(name, str) or not name:
@@ -273,7 +271,7 @@ def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: An
         )
     for net in nets:
         if not isinstance(net, nn.Module):
-            raise TypeError(f"{who}: nets holds {_describe(net)}, which is no network (nn.Module)")
+            raise TypeError(f"{who}: nets holds {_describe(net)}, which is not a network (nn.Module)")
         if sum(net is other for other in nets) > 1:
             raise ValueError(f"{who}: nets names one network twice")
     if not callable(loss):

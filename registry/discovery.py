@@ -1,4 +1,4 @@
-"""Plug-ins outside the tree: files and folders given with --plugin, and installed entry points."""
+"""Find and import plug-ins: files and folders given with --plugin, and installed entry points."""
 
 import ast
 import hashlib
@@ -26,23 +26,23 @@ class PluginEntry:
     kind: str
     name: str
     origin: str  # the file, or "entry point NAME of PACKAGE"
-    path: str = ""  # the file to import, or
-    module: str = ""  # the installed module to import
+    path: str = ""  # the file to import, or ...
+    module: str = ""  # ... the installed module to import
 
 
-_paths: list[Path] = []  # what --plugin named, in order
-_remembered: list[str] = []  # what the run at hand was started with
+_paths: list[Path] = []  # the paths given with --plugin, in order
+_remembered: list[str] = []  # the paths stored with the current run
 
 
 def add_paths(paths) -> None:
-    """Make the files and folders given with --plugin known; a file is imported now, a folder when a name is asked for.
+    """Add the files and folders given with --plugin; import a file now, a folder's file when a name needs it.
 
-    Raises OptionError for a path that does not exist or is no Python file or folder.
+    Raises OptionError for a path that does not exist or is not a Python file or folder.
     """
     for path in (Path(p).expanduser().resolve() for p in paths):
         if not path.is_dir() and not (path.is_file() and path.suffix == ".py"):
             why = "is not a .py file or a folder" if path.exists() else "there is no such file"
-            raise OptionError("plug-in", path, why, "give --plugin the path of a .py file or of a folder of them")
+            raise OptionError("plug-in", path, why, "give --plugin the path of a .py file or of a folder of .py files")
         if path not in _paths:
             _paths.append(path)
         if path.is_file():
@@ -50,21 +50,21 @@ def add_paths(paths) -> None:
 
 
 def paths() -> list[str]:
-    """Return the absolute paths in use, to hand to another process or to remember in a run."""
+    """Return the absolute paths in use, for another process or to store with a run."""
     return [str(path) for path in _paths]
 
 
 def clear() -> None:
-    """Drop all paths in use (several runs in one process)."""
+    """Forget all paths in use, before another run in the same process."""
     _paths.clear()
     loaded.imported_plugins.clear()
     _remembered.clear()
 
 
 def restore_paths(paths, given, file: Path) -> None:
-    """Make the plug-ins known that a run remembers in `file`; those `given` now take the place of their namesakes.
+    """Add the plug-ins that a run stores in `file`; a path in `given` replaces the stored one of the same file name.
 
-    Raises OptionError for a file that is not there any more, unless others are given: one of them may have its place.
+    Raises OptionError for a missing file, unless other plug-ins are given, because one of them may replace it.
     """
     stems = {Path(path).stem for path in given}
     _remembered.extend(map(str, paths))
@@ -72,17 +72,17 @@ def restore_paths(paths, given, file: Path) -> None:
         if path.exists() and path.stem not in stems:
             add_paths([path])
         elif not given:
-            why = f"there is no such file any more; the run remembers this path ({file})"
-            raise OptionError("plug-in", path, why, "give its new place with --plugin NEW, or put it back")
+            why = f"this file no longer exists; the run's options name it ({file})"
+            raise OptionError("plug-in", path, why, "give its new path with --plugin NEW, or restore it")
 
 
 def remembered_paths() -> list[str]:
-    """Return the paths that the run at hand remembers."""
+    """Return the plug-in paths stored with the current run."""
     return list(_remembered)
 
 
 def list_entries() -> list[PluginEntry]:
-    """Return every name that the plug-ins in use and the installed ones declare."""
+    """Return every name that the plug-ins in use and the installed plug-ins declare."""
     entries = []
     for path in _paths:
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
@@ -95,7 +95,7 @@ def list_entries() -> list[PluginEntry]:
 
 @lru_cache(maxsize=1)
 def list_installed() -> tuple[PluginEntry, ...]:
-    """Return what installed packages declare in the entry-point group `ganvas.plugins`."""
+    """Return the names that installed packages declare in the entry-point group `ganvas.plugins`."""
     entries = []
     for point in metadata.entry_points(group=GROUP):
         package = point.dist.name if point.dist else point.module
@@ -109,14 +109,14 @@ def list_installed() -> tuple[PluginEntry, ...]:
 
 
 def absolute_reference(thing):
-    """Return a table's value with "FILE:object", as a plug-in file calls itself, made importable."""
+    """Return a table's value; if it is "FILE:object" of the plug-in being imported, with an importable module name."""
     if loaded.import_stack and isinstance(thing, str) and Path(loaded.import_stack[-1]).stem == thing.partition(":")[0]:
         return module_name(Path(loaded.import_stack[-1])) + ":" + thing.partition(":")[2]
     return thing
 
 
 def load(plugin: PluginEntry) -> ModuleType:
-    """Import a plug-in once; any failure becomes an OptionError that names it."""
+    """Import a plug-in once; raise an OptionError that names it if that fails."""
     name = plugin.module or module_name(Path(plugin.path))
     file = Path(plugin.path) if plugin.path else _module_file(plugin.module)
     if file is not None:
@@ -127,29 +127,30 @@ def load(plugin: PluginEntry) -> ModuleType:
     loaded.import_stack.append(plugin.origin)
     try:
         return importlib.import_module(name) if plugin.module else _import_file(name, Path(plugin.path))
-    except (Exception, SystemExit) as problem:  # whatever a plug-in does at import, the user is told which one did it
+    except (Exception, SystemExit) as problem:  # a plug-in may raise anything at import; the error names it
         sys.modules.pop(name, None)
         if isinstance(problem, OptionError):
             raise
-        from registry import attribution  # it asks this module whose a file is
+        from registry import attribution  # imported here because only errors need it
 
         missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
         line = None if isinstance(problem, SyntaxError) or missing else attribution.plugin_line(problem)
         why = f"{type(problem).__name__}: {problem}" + (f" ({line})" if line else "")
-        remedy = attribution.pip_hint(missing) if missing else "mend it or leave it out"
+        remedy = attribution.pip_hint(missing) if missing else "fix it or omit it"
         raise OptionError("plug-in", plugin.origin, why, remedy) from problem
     finally:
         loaded.import_stack.pop()
 
 
 def module_name(path: Path) -> str:
-    """Return the name a plug-in file is imported under: stable over processes, in nobody's way."""
+    """Return the module name for a plug-in file: the same in every process, and unique to the path."""
     return f"ganvas_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _import_file(name: str, path: Path) -> ModuleType:
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # last, so that a plug-in may import its neighbours but shadows nothing
+        # last, so that a plug-in can import its neighbours but shadows no other module
+        sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -175,7 +176,7 @@ def _module_file(module: str) -> Path | None:
 
 
 def read_declarations(file: Path) -> list[tuple[str, str]]:
-    """Return the (kind, name) pairs a source file declares: its model, its data set, its lines in tables."""
+    """Return the (kind, name) pairs a source file declares: its model, its data set and its table entries."""
     return list(_cached_declarations(file, file.stat().st_mtime_ns if file.is_file() else 0))
 
 
@@ -183,7 +184,7 @@ def read_declarations(file: Path) -> list[tuple[str, str]]:
 def _cached_declarations(file: Path, changed: int) -> list[tuple[str, str]]:
     tree = _parse(file)
     if tree is None:
-        return [("model", file.stem)]  # broken: whoever asks for it gets the error
+        return [("model", file.stem)]  # a broken file counts as a model, so that asking for it shows the error
     own = {kind for name, kind in _plugin_classes(file, tree, ()).items() if name in _class_names(tree)}
     lines = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     return [(kind, file.stem) for kind in sorted(own)] + [row for target in lines for row in _table_line(target)]
@@ -194,7 +195,7 @@ def _class_names(tree: ast.Module) -> set[str]:
 
 
 def _plugin_classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dict[str, str]:
-    """Return {class: kind} of the models and data sets that a file defines or imports, by what they extend."""
+    """Return {class: kind} of the models and data sets that a file defines or imports, by their base classes."""
     homes = {"BaseModel": "model", "BaseDataset": "dataset"}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -212,7 +213,7 @@ def _plugin_classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dic
 
 
 def option_names(file: Path) -> list[str]:
-    """Return the flags that the class `Options` inside a plug-in's class declares, read from its source."""
+    """Return the flags declared in the `Options` classes of a plug-in, read from its source."""
     tree = _parse(file)
     classes = (
         [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Options"] if tree else []
@@ -233,7 +234,7 @@ def _last_name(node: ast.expr) -> str:
 
 
 def _table_line(target: ast.expr) -> list[tuple[str, str]]:
-    """Return [(kind, name)] for a line like GENERATORS["mine"] = ..., else []."""
+    """Return [(kind, name)] for the target of a line like GENERATORS["mine"] = ..., else []."""
     if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
         kind = TABLE_KINDS.get(_last_name(target.value))
         if kind and isinstance(target.slice.value, str):

@@ -1,6 +1,6 @@
-"""What can be asked for by name: kinds of parts, where their tables stand, which flag asks."""
+"""List the kinds of named parts, with the table and the flag of each."""
 
-PART_TABLES = {  # kind: (module that holds its table, the table's name there, base class of a plug-in file of it)
+PART_TABLES = {  # kind: (module of its table, name of the table, base class for plug-in files or None)
     "model": ("models", "MODELS", "models.base:BaseModel"),
     "dataset": ("data", "DATASETS", "data.base:BaseDataset"),
     "augmentation": ("data", "AUGMENTATIONS", None),

@@ -1,4 +1,4 @@
-"""Which plug-ins have been imported, and which of them a source file belongs to."""
+"""Record imported plug-ins, and find the plug-in that a source file belongs to."""
 
 import importlib
 import importlib.util
@@ -10,34 +10,34 @@ SITE_FOLDERS = ("site-packages", "dist-packages")
 
 imported_plugins: dict[
     str, tuple[str, Path]
-] = {}  # module: (name of the plug-in, its file), of every plug-in asked for
-import_stack: list[str] = []  # origins of the plug-ins being imported, the innermost last
+] = {}  # module: (name of the plug-in, its file), for every requested plug-in
+import_stack: list[str] = []  # origins of the plug-ins being imported, innermost last
 
 
 def our_folders() -> list[str]:
-    """Return the names of GANvas's own folders, read from the disk: the packages beside train.py."""
+    """Return the names of GANvas's own packages: the folders beside train.py with an __init__.py."""
     return sorted(file.parent.name for file in ROOT.glob("*/__init__.py"))
 
 
 def plugin_of_module(module: str) -> str | None:
-    """Return what people call the plug-in that was imported as this module; None if it is none."""
+    """Return the display name of the plug-in imported as this module; None if the module is not a plug-in."""
     return imported_plugins[module][0] if module in imported_plugins else None
 
 
 def display_name(origin: str) -> str:
-    """Return what people call the plug-in of an origin: a file's name without .py, an entry point as it is."""
+    """Return the display name for an origin: a file's name without .py, or the text of an entry point."""
     return Path(origin).stem if origin.endswith(".py") else origin
 
 
 def plugin_names() -> list[str]:
-    """Return the names of the plug-ins that were asked for and imported."""
+    """Return the names of the imported plug-ins."""
     return [name for name, _ in imported_plugins.values()]
 
 
 def plugin_of_file(source: str) -> str | None:
-    """Return the name of the plug-in that a source file belongs to: its own file, or what it has beside it.
+    """Return the name of the plug-in that a source file belongs to: its own file, or a file in or below its folder.
 
-    None for GANvas's own files, Python's and those of other installed packages.
+    None for files of GANvas, of Python and of other installed packages.
     """
     path = Path(source)
     if not path.is_absolute():  # <string>, <frozen importlib._bootstrap>
@@ -58,10 +58,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def is_importable(module: str) -> bool:
-    """Whether a module of this name could be imported."""
+    """Whether a module of this name can be found."""
     return importlib.util.find_spec(module) is not None
 
 
 def current_origin() -> str:
-    """Return the origin of the plug-in that is being imported right now, or "" outside one."""
+    """Return the origin of the plug-in being imported now, or "" outside an import."""
     return import_stack[-1] if import_stack else ""

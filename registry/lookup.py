@@ -1,4 +1,4 @@
-"""Find models, data sets, networks and every other named part: tables, plug-in files, entry points."""
+"""Find models, data sets, networks and other named parts in tables, plug-in files and entry points."""
 
 import importlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from util.spelling import nearest, normalise_name
 class Table(dict):
     """Named parts of one kind: `name: object` or `name: "module:object"`.
 
-    A plug-in adds its own with one line, `GENERATORS["mine"] = Mine`; a name that is taken raises OptionError.
+    A plug-in adds its own with one line, `GENERATORS["mine"] = Mine`; a taken name raises OptionError.
     """
 
     def __init__(self, kind: str, entries: dict[str, Any]):
@@ -39,15 +39,15 @@ class Table(dict):
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that can be asked for by name; nothing is imported until `load` is called."""
+    """A part with a name; nothing is imported until `load` is called."""
 
     kind: str
     name: str
     origin: str  # "built in", or the plug-in's file or entry point
-    plugin: discovery.PluginEntry | None = None  # where a plug-in declares it
+    plugin: discovery.PluginEntry | None = None  # the plug-in's declaration, if any
 
     def load(self) -> Any:
-        """Import and return the class or function; raise OptionError if its file does not hold it."""
+        """Import and return the class or function; raise OptionError if its file does not define it."""
         if self.plugin is not None:
             module = discovery.load(self.plugin)
             if PART_TABLES[self.kind][2] is not None:
@@ -58,13 +58,13 @@ class Entry:
 
 
 def table(kind: str) -> Table:
-    """Return the visible table of a kind."""
+    """Return the table of a kind."""
     module, name, _ = PART_TABLES[kind]
     return getattr(importlib.import_module(module), name)
 
 
 def resolve(kind: str, thing: Any) -> Any:
-    """Return the object behind a table's value: itself, "module:object", or a module's only class of the kind."""
+    """Return the object for a table's value: an object, "module:object", or a module with one class of the kind."""
     if not isinstance(thing, str):
         return thing
     module_name, _, attribute = thing.partition(":")
@@ -73,7 +73,7 @@ def resolve(kind: str, thing: Any) -> Any:
 
 
 def only_class(kind: str, module: Any) -> type:
-    """Return the one class of a kind that a module defines; raise OptionError if there are none or several."""
+    """Return the only class of a kind that a module defines; raise OptionError for none or several."""
     base = resolve(kind, PART_TABLES[kind][2])
     classes = [
         thing for thing in vars(module).values()
@@ -89,7 +89,7 @@ def only_class(kind: str, module: Any) -> type:
 
 
 def entries(kind: str) -> list[Entry]:
-    """Return everything of a kind that can be asked for, importing no plug-in and no torch."""
+    """Return all entries of a kind, without importing a plug-in or torch."""
     own = table(kind)
     registered = [Entry(kind, name, own.origin(name)) for name in own]
     known = {(e.name, e.origin) for e in registered}
@@ -98,9 +98,9 @@ def entries(kind: str) -> list[Entry]:
 
 
 def entry(kind: str, name: str, flag: str = "") -> Entry:
-    """Return the entry of that name; OptionError (nearest names) if none, or (both files) if two have it.
+    """Return the entry of that name; OptionError with the nearest name if none has it, or with both files if two do.
 
-    flag: the one that asked, where it is not the kind's usual one.
+    flag: the requesting flag, if it is not the kind's usual one.
     """
     every = entries(kind)
     found = [e for e in every if normalise_name(e.name) == normalise_name(name)]
@@ -118,7 +118,7 @@ def entry(kind: str, name: str, flag: str = "") -> Entry:
 
 
 def _check_namesake_files(kind: str, name: str) -> None:
-    """Raise OptionError for a plug-in file of this name that does not define what was asked for."""
+    """Raise OptionError for a plug-in file of this name that does not define a part of this kind."""
     for path in map(Path, discovery.paths()):
         if PART_TABLES[kind][2] and path.is_file() and normalise_name(path.stem) == normalise_name(name):
             only_class(kind, discovery.load(discovery.PluginEntry(kind, path.stem, str(path), path=str(path))))
@@ -130,11 +130,11 @@ def find(kind: str, name: str) -> Any:
 
 
 def definition_file(kind: str, name: str, origin: str) -> str:
-    """Return the file that defines a name: the plug-in's, or for what is built in the one its table points to."""
+    """Return the file that defines a name: the plug-in's, or for a built-in part the file in its table."""
     value = table(kind)[name] if origin == "built in" else None
     return value.partition(":")[0].replace(".", "/") + ".py" if isinstance(value, str) else origin
 
 
 def duplicate_name_error(kind: str, name: str, origins: list[str]) -> OptionError:
-    """Return the error for two things of one name."""
+    """Return the error for two parts of the same name."""
     return OptionError(kind, name, "is defined twice, in " + " and in ".join(origins), "rename or remove one of them")

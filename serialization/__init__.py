@@ -1,1 +1,1 @@
-"""How weights and states are read and written."""
+"""Read and write weights and training states safely."""

@@ -1,4 +1,4 @@
-"""torch.save to a temporary file, flushed to the disk, then renamed onto the target."""
+"""Save with torch.save to a temporary file, flush it to the disk, then rename it onto the target."""
 
 import contextlib
 import errno
@@ -17,15 +17,16 @@ from util.errors import CheckpointError, EnvironmentFault, first_line
 
 
 def write_atomically(path: Path, thing: Any, read_back: bool = False) -> None:
-    """torch.save beside the target, flush to the disk, then rename onto it; EnvironmentFault if that fails twice.
+    """Save with torch.save beside the target, flush to the disk, then rename onto the target.
 
-    read_back: look through what was written before it takes the target's place.
+    read_back: scan the written file before the rename. Raises EnvironmentFault if writing fails; on a full disk it is
+    tried twice.
     """
     try:
         disk_space.retry_when_full(partial(_write_and_flush, path, thing, read_back), path)
     except CheckpointError as problem:
-        why = f"reads back otherwise than it was written: {problem.args[2]}"
-        raise EnvironmentFault("file", path, why, "check the disk, and what plug-ins keep in their state") from problem
+        why = f"failed the check after writing: {problem.args[2]}"
+        raise EnvironmentFault("file", path, why, "check the disk, and the state that plug-ins store") from problem
     except OSError as problem:
         raise disk_space.write_error(path, problem, disk_space.tensor_bytes(thing)) from problem
 
@@ -33,7 +34,7 @@ def write_atomically(path: Path, thing: Any, read_back: bool = False) -> None:
 def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
     beside = path.with_name(path.name + ".tmp")
     try:
-        with open(beside, "wb") as file:  # a file object keeps the errno of a full disk, a path loses it
+        with open(beside, "wb") as file:  # not a path, with which torch loses the errno of a full disk
             torch.save(thing, file)
             file.flush()
             os.fsync(file.fileno())
@@ -42,10 +43,10 @@ def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
         os.replace(beside, path)
         sync_folder(path.parent)
     except BaseException as problem:
-        with contextlib.suppress(OSError):  # whatever stopped it, nothing half-written stays if it can be helped
+        with contextlib.suppress(OSError):  # remove the incomplete file, if possible
             beside.unlink()
         if isinstance(problem, RuntimeError) and isinstance(problem.__context__, OSError):
             raise problem.__context__ from problem
         if isinstance(problem, RuntimeError) and re.search("unexpected pos|StreamWriter", str(problem)):
-            raise OSError(errno.EIO, first_line(problem)) from problem  # torch's words for a short write
+            raise OSError(errno.EIO, first_line(problem)) from problem  # torch reports a short write like this
         raise

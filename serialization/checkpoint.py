@@ -1,4 +1,4 @@
-"""Files of state and weights: written so that a kill loses nothing, fitted so that nothing is half loaded."""
+"""Write and load the state files of a run, so that a killed process loses no saved state."""
 
 import os
 import re
@@ -14,11 +14,11 @@ STATE_FORMAT = 1
 
 
 def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> list[str]:
-    """Write the one file that a run resumes from; then remove all but the newest `keep`.
+    """Write the state file that a run resumes from; then remove all but the newest `keep`.
 
-    It appears under its name only when it is whole and on the disk. States of later steps belong to a course that was
-    given up by going back (--epoch, a damaged newest state); they are set aside as state_STEP.superseded. Returns a
-    line for each old state that could not be removed; EnvironmentFault if the new one cannot be written.
+    The file gets its name only when it is complete and on the disk. States of later steps remain when training has
+    gone back (--epoch, a damaged newest state); they are renamed to state_STEP.superseded. Returns a line for each old
+    state that could not be removed; EnvironmentFault if the new state cannot be written.
     """
     path = folder / f"state_{step:09d}.pt"
     write_atomically(path, {"format": STATE_FORMAT, **state}, read_back=True)
@@ -31,7 +31,7 @@ def save_state(folder: Path, state: dict[str, Any], step: int, keep: int) -> lis
                 os.replace(old, old.with_suffix(".superseded"))
             elif number not in newest:
                 old.unlink(missing_ok=True)
-        except OSError as problem:  # the new state is safe: an old one too many is no reason to stop
+        except OSError as problem:  # the new state is safe, so an extra old one does not stop the run
             notes.append(f"note: old state {old} cannot be removed ({problem.strerror}); it can be deleted by hand")
     return notes
 
@@ -43,9 +43,9 @@ def state_files(folder: Path) -> dict[int, Path]:
 
 
 def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the newest state that can be read, and a line for each newer one that could not.
+    """Return the newest readable state, and a line for each newer state that is not.
 
-    (None, []) if there is no state; CheckpointError if there are some and none can be read.
+    Returns (None, []) without a state; raises CheckpointError if there are states but none is readable.
     """
     notes: list[str] = []
     for _, path in sorted(state_files(folder).items(), reverse=True):
@@ -55,7 +55,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
             notes.append(f"note: {path.name} cannot be used ({problem}); falling back to the one before")
             continue
         if not isinstance(state, dict) or type(state.get("format")) is not int or not _has_valid_types(state):
-            notes.append(f"note: {path.name} holds no state of a run; falling back to the one before")
+            notes.append(f"note: {path.name} does not hold the state of a run; falling back to the one before")
         elif state["format"] > STATE_FORMAT:
             why = f"was written by a newer version (format {state['format']}, this one knows {STATE_FORMAT})"
             raise CheckpointError("state", path, why, "upgrade")
@@ -74,7 +74,7 @@ STATE_TYPES: dict[str, Any] = {"model": dict, "optimizers": dict, "position": di
 
 
 def _has_valid_types(state: dict[str, Any]) -> bool:
-    """Whether the parts of a state that are there are of the right kind."""
+    """Whether each part present in a state has the right type."""
     right = all(isinstance(state[part], kind) for part, kind in STATE_TYPES.items() if part in state)
     numbers = [*state.get("history", []), *state.get("position", {}).values()] if right else [None]
     texts = [*state.get("classes", []), *state.get("options", {})] if right else []

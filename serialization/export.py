@@ -1,4 +1,4 @@
-"""The weights of one save, a file for each network: marked as belonging together, and read together."""
+"""Write and read the weights of one save, a file for each network, and mark the files that belong together."""
 
 import os
 import time
@@ -15,32 +15,32 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-MIXED_SAVE_TIMEOUT_S = 10.0  # seconds to wait for a training that is writing these very files
+MIXED_SAVE_TIMEOUT_S = 10.0  # seconds to wait for a run that is writing these files
 
 
 def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
-    """Write PREFIX_net_NAME.pth for each network; files of one save get one time of change, its mark."""
+    """Write PREFIX_net_NAME.pth for each network; all files of a save get the same modification time as a mark."""
     weight_files.save_networks(folder, prefix, networks)
     files = _weight_paths(folder, prefix, networks)
     for path in files[1:]:
         mark = files[0].stat().st_mtime_ns
         try:
             os.utime(path, ns=(mark, mark))
-        except OSError as problem:  # as some network drives have it: readers wait in vain, then take what there is
-            note = f"note: {path.name} cannot be marked as saved together with the others ({problem.strerror})"
+        except OSError as problem:  # some network drives refuse; then readers wait until the timeout
+            note = f"note: {path.name} cannot get the same modification time as the other files ({problem.strerror})"
             print(printable(note))
 
 
 def is_newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], since_ns: int) -> bool:
-    """Whether all files of a save are there, none changed before a time in nanoseconds."""
+    """Whether all files of a save exist and were modified at or after a time in nanoseconds."""
     return all(mark >= since_ns for mark, _ in _file_stamps(_weight_paths(folder, prefix, networks)))
 
 
 def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
-    """Load WHICH_net_NAME.pth into each network, all of one save even while a training replaces them.
+    """Load WHICH_net_NAME.pth into each network, all from the same save even while a run replaces the files.
 
-    They are read again until nothing was replaced meanwhile and all bear the mark of one save. Files without such
-    marks (copied, or the reference's) are taken as they are where no training is at work.
+    Reads again until no file was replaced during the read and all files have the mark of one save. Files without common
+    marks (copied, or from the reference) are accepted if no run is writing to the folder.
     """
     files = _weight_paths(folder, which, networks)
     deadline = time.monotonic() + MIXED_SAVE_TIMEOUT_S
@@ -52,7 +52,7 @@ def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str 
             return
         if time.monotonic() > deadline:
             names = ", ".join(path.name for path in files)
-            print(printable(f"note: {names} may be of different steps: a training saves them all the time"))
+            print(printable(f"note: {names} may be from different steps, because a run keeps saving them"))
             return
         time.sleep(0.02)
 
@@ -62,14 +62,14 @@ def _weight_paths(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) 
 
 
 def _file_stamps(files: list[Path]) -> list[tuple[int, int]]:
-    """Return the mark of each file and which file it is on its disk; (0, 0) for one that is missing."""
+    """Return (modification time, inode) of each file; (0, 0) for a missing one."""
     stats = [path.stat() if path.is_file() else None for path in files]
     return [(state.st_mtime_ns, state.st_ino) if state else (0, 0) for state in stats]
 
 
 def _training_is_writing(folder: Path) -> bool:
-    """Whether a training is writing here: it holds the folder's lock, which the kernel frees however it ends."""
-    if fcntl is None or not (folder / ".lock").exists():  # Windows: there is no lock of this kind
+    """Whether a run is writing here: it holds the folder's lock, which the kernel releases when the process ends."""
+    if fcntl is None or not (folder / ".lock").exists():  # Windows has no such lock
         return (folder / ".lock").exists() and not (folder / "exit.json").exists()
     with open(folder / ".lock", encoding="utf-8") as lock:
         try:

@@ -1,4 +1,4 @@
-"""Start training from somebody's weights: whatever of them fits."""
+"""Initialise networks from existing weights, for --init_from: load every tensor that fits."""
 
 import difflib
 import re
@@ -17,8 +17,9 @@ FilesByNetwork = dict[str, tuple[Path, dict[str, Tensor]]]
 def init_from(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: str) -> list[str]:
     """Copy weights of equal key and shape into the networks; return a line for each network, and warnings.
 
-    source: a .pth file (one network, by its name NAME_net_G_A.pth, else the one it fits best), the folder of a run, or
-    a run's name. Raises CheckpointError if it does not exist or nothing of it fits.
+    source: a .pth file, the folder of a run, or a run's name. A file is for one network: the one in its name
+    (NAME_net_G_A.pth), or else the one that it fits best. Raises CheckpointError if the source does not exist or no
+    tensor fits.
     """
     notes, fitted, reasons = [], 0, []
     files = _read_sources(source, networks, checkpoints_dir)
@@ -37,9 +38,9 @@ def init_from(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: s
         if len(fits) < max(len(own), len(state)) and (why := _mismatch_text(net, own, state)):
             reasons.append(why)
             if 2 * len(fits) < len(own):
-                notes.append(f"warning: most of {name} does not come from {path.name}: {why}")
+                notes.append(f"warning: most of {name} is not loaded from {path.name}: {why}")
     if not fitted:
-        why = "nothing in it fits" + (f" ({reasons[0]})" if reasons else "")
+        why = "no tensor in it fits" + (f" ({reasons[0]})" if reasons else "")
         raise CheckpointError(OPTION, source, why, "check --netG, --ngf, --norm, --netD")
     return notes
 
@@ -49,7 +50,7 @@ def _can_copy(own: Tensor, value: Tensor) -> bool:
 
 
 def _mismatch_text(net: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
-    """Return the first misfitting key with both shapes, and the flags that would fit; "" if only its range is wrong."""
+    """Return the first key that differs, both shapes and the flags that would fit; "" if only a range is too large."""
     hint = mismatch.explain_mismatch(net, state)
     difference = mismatch.first_difference(own, state)
     return printable(f"{difference}; {hint}" if difference and hint else difference)
@@ -57,7 +58,7 @@ def _mismatch_text(net: nn.Module, own: dict[str, Tensor], state: dict[str, Tens
 
 def _read_sources(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: str) -> FilesByNetwork:
     if re.match(r"\w+://", source):
-        raise CheckpointError(OPTION, source, "is a URL, not a file", "download it, and give the file")
+        raise CheckpointError(OPTION, source, "is a URL, not a file", "download it and give the file")
     path = Path(source)
     if re.fullmatch(r"state_\d+\.pt", path.name) and path.is_file():
         raise CheckpointError(OPTION, source, "is the state of a whole run", f"give its folder: {path.parent}")
@@ -71,7 +72,7 @@ def _read_sources(source: str, networks: Mapping[str, nn.Module], checkpoints_di
         raise CheckpointError(OPTION, source, why, _suggest_source(source, Path(checkpoints_dir)))
     paths = {name: folder / f"latest_net_{name}.pth" for name in networks}
     paths = {name: file for name, file in paths.items() if file.is_file()}
-    if not paths and (folder / "latest_net_G.pth").is_file():  # a lone generator
+    if not paths and (folder / "latest_net_G.pth").is_file():  # a run with a single generator
         return _read_sources(str(folder / "latest_net_G.pth"), networks, checkpoints_dir)
     if not paths:
         others = weight_files.file_list_text(folder) or "no .pth files"
@@ -81,7 +82,7 @@ def _read_sources(source: str, networks: Mapping[str, nn.Module], checkpoints_di
 
 
 def _suggest_source(source: str, checkpoints_dir: Path) -> str:
-    """Return the remedy for a source that does not exist: what of a like name there is."""
+    """Return the remedy for a missing source: the nearest name, or the existing ones."""
     within = checkpoints_dir / source
     if within.is_file():
         return f"did you mean {within}?"
@@ -98,7 +99,7 @@ def _suggest_source(source: str, checkpoints_dir: Path) -> str:
 
 
 def _best_network(path: Path, state: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> str:
-    """Return the network a lone file is meant for: the one it names, else the one most of it fits."""
+    """Return the network for a single file: the one in its name, or else the one that most tensors fit."""
     named = re.fullmatch(r".*_net_(\w+)", path.stem)
     if named and named[1] in networks:
         return named[1]

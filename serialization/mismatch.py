@@ -1,4 +1,4 @@
-"""Where weights and a network, or a state and the options of today, differ, and what would make them fit."""
+"""Find where weights differ from a network, or a state from the current options, and what would make them fit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,22 +13,22 @@ ARCHITECTURE_FLAGS = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "norm
 
 
 def first_difference(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
-    """Return the first key in which weights differ, with what each side has of it; "" if they fit."""
+    """Return a text about the first key that differs, with the value on each side; "" if the weights fit."""
     for key in [*own, *(key for key in weights if key not in own)]:
         have, want = (_describe(state[key]) if key in state else ("absent", "") for state in (weights, own))
         if have != want:
-            which = 0 if have[0] != want[0] else 1  # the shape, else the kind of numbers
+            which = 0 if have[0] != want[0] else 1  # the shape, or else the kind of numbers
             return f"'{str(key)[:100]}' is {have[which]} in the file and {want[which]} in the network"
     return ""
 
 
 def is_assignable(own: Tensor, value: Tensor) -> bool:
-    """Whether a tensor can take another's values: of one shape, and both whole numbers, or fractions, or complex."""
+    """Whether a tensor can take another's values: same shape, and both integer, both floating point or both complex."""
     return own.shape == value.shape and _number_kind(own) == _number_kind(value)
 
 
 def overflows(own: Tensor, value: Tensor) -> bool:
-    """Whether finite values become Inf in a tensor of smaller range."""
+    """Whether finite values would become Inf in the dtype of `own`."""
     if not (own.is_floating_point() and value.is_floating_point() and value.numel()):
         return False
     limit = torch.finfo(own.dtype).max
@@ -36,29 +36,29 @@ def overflows(own: Tensor, value: Tensor) -> bool:
 
 
 def explain_mismatch(net: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """Return why weights do not fit a network, in the network's own words (`explain_misfit`); "" if it has none."""
+    """Return the network's explanation (`explain_misfit`) of why weights do not fit; "" without that method."""
     explain = getattr(net, "explain_misfit", None)
     return explain(weights) if callable(explain) else ""
 
 
 def flags_remedy(o: Any, saved: Mapping[str, Any]) -> str:
-    """Return the remedy for a state that does not fit: which of the flags given to leave out."""
+    """Return the remedy for a state that does not fit: the flags to omit."""
     kept = [name for name in saved if name in o.given and not o.flags[name].meta["momentary"]]
     changed = [name for name in kept if to_saved_value(getattr(o, name)) != to_saved_value(saved[name])]
     shaping = [name for name in changed if name in ARCHITECTURE_FLAGS or o.flags[name].owner == o.model]
     flags = ", ".join(f"--{name}" for name in shaping)
-    remedy = f"leave out {flags}" if flags else "repeat the options it was started with"
+    remedy = f"omit {flags}" if flags else "repeat the options it was started with"
     return f"{remedy}, or start afresh with --overwrite"
 
 
 def to_saved_value(value: Any) -> Any:
-    """Return an option's value as a state keeps it."""
+    """Return an option's value in the form stored in a state."""
     return str(value) if isinstance(value, Size) else list(value) if isinstance(value, tuple) else value
 
 
 def _describe(value: Any) -> tuple[str, str]:
     if not isinstance(value, Tensor):
-        return ("no tensor", "")
+        return ("not a tensor", "")
     return ("x".join(map(str, value.shape)) or "one number", _number_kind(value))
 
 

@@ -1,4 +1,4 @@
-"""Follow a pickle of weights or state without running it: what it would make, and which bytes it claims."""
+"""Scan a pickle of weights or state without running it: find what it would build and which bytes it claims."""
 
 import io
 import pickletools
@@ -24,17 +24,17 @@ from serialization.pickle_types import (
     is_count,
 )
 
-MAX_PICKLE_BYTES = 8 << 20  # bytes of a pickle; tensors lie beside it, so it holds names and numbers only
-MAX_OPCODES, OPCODES_PER_TENSOR = 100_000, 100  # a network's tensor takes about 40
+MAX_PICKLE_BYTES = 8 << 20  # bytes of a pickle; tensors are stored outside it, so it holds only names and numbers
+MAX_OPCODES, OPCODES_PER_TENSOR = 100_000, 100  # a network's tensor takes about 40 opcodes
 MAX_TEXT_CHARS = 1 << 20
 MAX_INT = 2**128
-MAX_VIEW_RATIO = 8  # tensors may share bytes, but claim no more than so many times those there
+MAX_VIEW_RATIO = 8  # tensors may share bytes, but may claim at most this multiple of the stored bytes
 
 
 class PickleScan:
-    """What one pickle would make (`root`) and the storages it names; UnsafeFile for anything but plain containers.
+    """The value a pickle would build (`root`) and its storages; raises UnsafeFile for anything but plain containers.
 
-    legacy: its storages follow the pickle, as torch wrote before 1.6, with views of one another.
+    legacy: the format before torch 1.6, where storages follow the pickle and may be views of one another.
     """
 
     def __init__(self, stream: io.BytesIO, legacy: bool = False):
@@ -54,70 +54,70 @@ class PickleScan:
             elif code.name in OPCODE_HANDLERS:
                 OPCODE_HANDLERS[code.name](self, argument)
             elif code.name != "STOP":
-                unsafe = UnsafeFile("holds no weights that are safe to read", SAVE_REMEDY)
+                unsafe = UnsafeFile("does not hold weights that are safe to read", SAVE_REMEDY)
                 raise foreign_object_error(stream, start) or unsafe
         if self.mark_stack or len(self.stack) != 1:
-            raise UnsafeFile("is damaged or no file of weights (its pickle is unfinished)")
+            raise UnsafeFile("is damaged or not a file of weights (its pickle is incomplete)")
         self.root = check_storable(self.stack.pop())
         if self.claimed_bytes > MAX_VIEW_RATIO * self.nbytes + (1 << 16):
             raise UnsafeFile("has tensors that claim more values than the file holds", "save plain tensors")
 
     @property
     def nbytes(self) -> int:
-        """Return how many bytes all storages hold."""
+        """The size of all storages, in bytes."""
         return sum(storage.itemsize * storage.numel for storage in self.storages.values())
 
     def push_number_or_text(self, argument: Any) -> None:
         """Push a number or text."""
         too_large = isinstance(argument, int) and abs(argument) >= MAX_INT
         if too_large or (isinstance(argument, str) and len(argument) > MAX_TEXT_CHARS):
-            raise UnsafeFile("holds numbers or texts too long for weights", SAVE_REMEDY)
+            raise UnsafeFile("holds numbers or texts that are too long for weights", SAVE_REMEDY)
         self.stack.append(argument)
 
     def push_global(self, argument: str) -> None:
-        """Push a global, if it is one of the few that weights need."""
+        """Push a global; UnsafeFile unless it is on the allow-list."""
         name = Global(argument.replace("__builtin__ ", "builtins ").replace(" ", "."))
         if argument.count(" ") != 1 or name not in ALLOWED_GLOBALS:
             raise UnsafeFile(f"holds Python objects ({name[:80]}), not just weights", SAVE_REMEDY)
         self.stack.append(name)
 
     def memo_put(self, index: int) -> None:
-        """Remember the topmost thing; picklers count from 0."""
+        """Store the top of the stack in the memo; picklers number memo entries from 0."""
         if index >= self.opcodes:
-            raise UnsafeFile("is damaged or no file of weights (its pickle skips numbers)")
+            raise UnsafeFile("is damaged or not a file of weights (its pickle skips memo numbers)")
         self.memo[index] = self.stack[-1]
 
     def memo_get(self, index: int) -> None:
-        """Push what was remembered."""
+        """Push a memo entry."""
         if index not in self.memo:
-            raise UnsafeFile("is damaged or no file of weights (its pickle names what is not there)")
+            raise UnsafeFile("is damaged or not a file of weights (its pickle uses a missing memo entry)")
         self.stack.append(self.memo[index])
 
     def push_mark(self, _: None) -> None:
-        """Begin a group."""
+        """Begin a group of items."""
         if len(self.mark_stack) > 2 * MAX_DEPTH:
             raise UnsafeFile("is nested too deep to be weights", "save the state_dict() alone")
         self.mark_stack.append(self.stack)
         self.stack = []
 
     def pop_mark(self) -> list[Any]:
-        """Return what came since the last mark."""
+        """Return the items since the last mark."""
         items, self.stack = self.stack, self.mark_stack.pop()
         return items
 
     def push_empty(self, kind: str) -> None:
-        """Push a new list, dictionary or set."""
+        """Push an empty list, dictionary or set."""
         self.stack.append(PickleValue(kind))
 
     def push_tuple(self, items: list[Any]) -> None:
-        """Push a tuple; it may hold what only arguments may be."""
+        """Push a tuple; it may hold values that are allowed only as arguments, marked in `disallowed`."""
         value = PickleValue("tuple")
         value.extend(items)
         value.disallowed = next((found for found in map(disallowed_content, items) if found is not None), None)
         self.stack.append(value)
 
     def push_tuple_of(self, count: int) -> None:
-        """Push a tuple of the topmost things."""
+        """Replace the top `count` items by a tuple of them."""
         if len(self.stack) < count:
             raise IndexError
         items = self.stack[-count:]
@@ -125,27 +125,27 @@ class PickleScan:
         self.push_tuple(items)
 
     def append_items(self, items: list[Any]) -> None:
-        """Add to the list below."""
+        """Append items to the list on top of the stack."""
         expect_kind(self.stack[-1], "list").extend([check_storable(item) for item in items])
 
     def set_items(self, items: list[Any]) -> None:
-        """Add keys and values, in turn, to the dictionary below."""
+        """Add alternating keys and values to the dictionary on top of the stack."""
         target = expect_kind(self.stack[-1], "dict", "OrderedDict")
         if len(items) % 2:
-            raise UnsafeFile("is damaged or no file of weights (a key without a value)")
+            raise UnsafeFile("is damaged or not a file of weights (a key without a value)")
         for key, item in zip(items[::2], items[1::2], strict=True):
             check_storable(item, check_hashable(key))
         target.extend(items)
 
     def push_storage(self, _: None) -> None:
-        """Push a storage."""
+        """Push the storage that a persistent id describes."""
         word, kind, key, location, numel, *view = expect_kind(self.stack.pop(), "tuple").items
         if isinstance(kind, Global) and kind in NON_DENSE_GLOBALS:
             self.stack.append(PickleValue("disallowed", kind))
             return
         right = word == "storage" and isinstance(kind, Global) and kind in STORAGE_GLOBALS and type(location) is str
         if not (right and type(key) is str and is_count(numel) and len(view) == self.legacy):
-            raise UnsafeFile("is damaged or no file of weights (a storage without a size)")
+            raise UnsafeFile("is damaged or not a file of weights (a storage without a size)")
         storage = Storage(kind, STORAGE_GLOBALS[kind], key, numel)
         if self.storages.setdefault(key, storage) != storage or key in self.views:
             raise UnsafeFile("has storages of two sizes under one name", "save plain tensors")
@@ -154,7 +154,7 @@ class PickleScan:
         self.stack.append(storage)
 
     def storage_view(self, whole: Storage, key: Any, offset: Any, numel: Any) -> Storage:
-        """Return the part of a storage that old torch calls a storage too."""
+        """Return the part of a storage that the legacy format stores as a storage."""
         if not (type(key) is str and is_count(offset) and is_count(numel) and offset + numel <= whole.numel):
             raise UnsafeFile("has a view beyond its storage", "save plain tensors")
         if key in self.storages or self.views.setdefault(key, (whole, offset, numel)) != (whole, offset, numel):
@@ -162,10 +162,10 @@ class PickleScan:
         return whole._replace(key=key, numel=numel)
 
     def reduce(self, _: None) -> None:
-        """Replace a function and its arguments by what it would return."""
+        """Replace a function and its arguments by the value it would return."""
         arguments, function = expect_kind(self.stack.pop(), "tuple"), self.stack.pop()
         if not isinstance(function, Global):
-            raise UnsafeFile("holds no weights that are safe to read", SAVE_REMEDY)
+            raise UnsafeFile("does not hold weights that are safe to read", SAVE_REMEDY)
         strange = function if function in NON_DENSE_GLOBALS else arguments.disallowed
         if function in NON_DENSE_GLOBALS or (isinstance(strange, Global) and strange in NON_DENSE_GLOBALS):
             self.stack.append(PickleValue("disallowed", strange))
@@ -177,7 +177,7 @@ class PickleScan:
             raise UnsafeFile(f"holds Python objects ({function}), not just weights", SAVE_REMEDY)
 
     def build(self, _: None) -> None:
-        """Accept the one attribute that networks' weights carry: {module: {"version": number}}."""
+        """Accept a state_dict's one attribute, `_metadata`: {module: {"version": number}}; UnsafeFile for others."""
         state, target = expect_kind(self.stack.pop(), "dict"), expect_kind(self.stack[-1], "OrderedDict")
         modules = state.items[1] if len(state.items) == 2 and state.items[0] == "_metadata" else None
         about = expect_kind(modules, "dict", "OrderedDict").items if modules is not None else [None, None]
@@ -187,16 +187,16 @@ class PickleScan:
             if type(key) is not str or not plain or nested:
                 raise UnsafeFile("holds attributes, not just weights", SAVE_REMEDY)
         if target.frozen:
-            raise UnsafeFile("holds a container that holds itself")
+            raise UnsafeFile("holds a container that contains itself")
 
     def rebuild_tensor(self, storage: Any, offset: Any, shape: Any, stride: Any, grad: Any = False, hooks: Any = None,
                        metadata: Any = None) -> PickleValue:  # fmt: skip
-        """Return a tensor that lies within its storage and has no more values than that."""
+        """Return a tensor; UnsafeFile unless it lies within its storage and has no more values than it."""
         if not isinstance(storage, Storage):
             raise UnsafeFile("has a tensor without a storage", "save plain tensors")
         sizes, steps = (expect_kind(part, "tuple").items for part in (shape, stride))
         if not (is_count(offset) and all(map(is_count, [*sizes, *steps])) and len(sizes) == len(steps) <= 32):
-            raise UnsafeFile("has a tensor of impossible shape", "save plain tensors")
+            raise UnsafeFile("has a tensor with an impossible shape", "save plain tensors")
         empty_hooks = hooks is None or not expect_kind(hooks, "OrderedDict", "dict").items
         if type(grad) is not bool or not empty_hooks or (metadata is not None and expect_kind(metadata, "dict").items):
             raise UnsafeFile("has a tensor with attributes, not just values", "save plain tensors")
@@ -211,21 +211,21 @@ class PickleScan:
 
     def rebuild_tensor_v3(self, storage: Any, offset: Any, shape: Any, stride: Any, grad: Any, hooks: Any, dtype: Any,
                           metadata: Any = None) -> PickleValue:  # fmt: skip
-        """Return a tensor of a type that stands beside it."""
+        """Return a tensor whose dtype is a separate argument."""
         if not isinstance(storage, Storage) or storage.itemsize != 1 or dtype not in NEWER_DTYPES:
             return PickleValue("disallowed", dtype if isinstance(dtype, Global) else storage)
         typed = storage._replace(itemsize=NEWER_DTYPES[dtype], numel=storage.numel // NEWER_DTYPES[dtype])
         return self.rebuild_tensor(typed, offset, shape, stride, grad, hooks, metadata)
 
     def rebuild_parameter(self, data: Any, grad: Any, hooks: Any) -> PickleValue:
-        """Return a tensor that is marked as trained."""
+        """Return the tensor of a Parameter."""
         if type(grad) is not bool or expect_kind(hooks, "OrderedDict").items:
             raise UnsafeFile("has a tensor with attributes, not just values", "save plain tensors")
         return expect_kind(data, "tensor")
 
 
 def foreign_object_error(stream: io.BytesIO, start: int) -> UnsafeFile | None:
-    """Return the refusal that names the first Python object a pickle asks for, in any protocol."""
+    """Return the error that names the first Python object a pickle uses, in any protocol; None without one."""
     stream.seek(start)
     texts, name = [""], ""
     for number, (code, argument, _) in enumerate(pickletools.genops(stream)):

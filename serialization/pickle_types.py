@@ -1,15 +1,15 @@
-"""The few kinds of things that weights and states are made of, and the names that stand for them in a pickle."""
+"""Abstract values for scanning pickles of weights and states, and the allow-list of globals."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-MAX_DEPTH, MAX_ITEMS = 64, 1_000_000  # of what is made: nested so deep, and so many when every repetition is counted
+MAX_DEPTH, MAX_ITEMS = 64, 1_000_000  # limits of a value: nesting depth, and items counted with repetitions
 SAVE_REMEDY = "save the network's state_dict() instead"
 ITEMSIZES = {"Float": 4, "Double": 8, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
              "Bool": 1, "ComplexFloat": 8, "ComplexDouble": 16}  # fmt: skip
 STORAGE_GLOBALS = {f"{module}.{name}Storage": n for module in ("torch", "torch.cuda") for name, n in ITEMSIZES.items()}
 STORAGE_GLOBALS["torch.storage.UntypedStorage"] = 1
-NEWER_DTYPES = {"torch.uint16": 2, "torch.uint32": 4, "torch.uint64": 8}  # types without a storage class of their own
+NEWER_DTYPES = {"torch.uint16": 2, "torch.uint32": 4, "torch.uint64": 8}  # dtypes without their own storage class
 DTYPE_GLOBALS = NEWER_DTYPES.keys() | {
     f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64",
                                  "uint8", "bool", "complex64", "complex128")}  # fmt: skip
@@ -26,14 +26,14 @@ NON_DENSE_GLOBALS = {"torch.nn.parameter.Parameter", "torch.Tensor", "torch.seri
 
 
 class UnsafeFile(ValueError):
-    """Why a file is not read, and what to do about it; the file's name is known elsewhere."""
+    """The reason why a file is not read, and the remedy; the caller adds the file's name."""
 
     def __init__(self, why: str, remedy: str = "copy it again"):
         super().__init__(why, remedy)
 
 
 class Storage(NamedTuple):
-    """Bytes that tensors lie in: `numel` values of `itemsize` bytes under a name of the file."""
+    """The bytes of tensors: `numel` values of `itemsize` bytes, stored in the file under `key`."""
 
     kind: str
     itemsize: int
@@ -42,24 +42,24 @@ class Storage(NamedTuple):
 
 
 class Global(str):
-    """A name that the pickle asks for: module.name."""
+    """A global that the pickle names: module.name."""
 
 
 class PickleValue:
-    """Something made: a list, dict, tuple ... or what stands for a value nobody has to look into."""
+    """A built value: a list, dict, tuple ... or a placeholder for a value whose content does not matter."""
 
     __slots__ = ("depth", "disallowed", "frozen", "item_count", "items", "kind")
 
     def __init__(self, kind: str, disallowed: Any = None):
-        # disallowed: what in it may not be kept: a name, bare bytes, no dense tensor
+        # disallowed: content that must not be stored: a global, a bare storage, a tensor that is not dense
         self.kind, self.disallowed = kind, disallowed
-        self.items: tuple[Any, ...] | list[Any] = ()  # of a dictionary: keys and values in turn
+        self.items: tuple[Any, ...] | list[Any] = ()  # in a dictionary: alternating keys and values
         self.depth, self.item_count, self.frozen = 0, 1, False
 
     def extend(self, items: list[Any]) -> None:
-        """Put items in; a container that was put into another one before changes no more, so that none holds itself."""
+        """Add items; UnsafeFile if this container is already inside another one, so that none can contain itself."""
         if self.frozen:
-            raise UnsafeFile("holds a container that holds itself")
+            raise UnsafeFile("holds a container that contains itself")
         self.items = [*self.items, *items] if self.items else items
         for item in items:
             if isinstance(item, PickleValue):
@@ -74,33 +74,33 @@ class PickleValue:
 
 
 def expect_kind(thing: Any, *kinds: str) -> PickleValue:
-    """Return a part of one of these kinds; UnsafeFile for everything else."""
+    """Return a value of one of these kinds; UnsafeFile for any other."""
     if not isinstance(thing, PickleValue) or thing.kind not in kinds:
-        raise UnsafeFile("is damaged or no file of weights (its pickle mixes up kinds of things)")
+        raise UnsafeFile("is damaged or not a file of weights (its pickle has values of the wrong kind)")
     return thing
 
 
 def disallowed_content(thing: Any) -> Any:
-    """Return what in a thing may not be kept, or None."""
+    """Return the content of a value that must not be stored, or None."""
     if isinstance(thing, PickleValue):
         return thing.disallowed
     return thing if isinstance(thing, Storage) or (isinstance(thing, Global) and thing not in DTYPE_GLOBALS) else None
 
 
 def check_storable(thing: Any, key: Any = None) -> Any:
-    """Return a thing that a container keeps; UnsafeFile if that is a function, bare bytes or no dense tensor."""
+    """Return a value for a container; UnsafeFile for a function, a bare storage or a tensor that is not dense."""
     content = disallowed_content(thing)
     is_global = isinstance(content, Global)
     if is_global and content not in NON_DENSE_GLOBALS and content not in STORAGE_GLOBALS | NEWER_DTYPES:
         raise UnsafeFile(f"holds Python objects ({content}), not just weights", SAVE_REMEDY)
     if content is not None:
-        what = f"its '{key[:100]}' is" if type(key) is str else "holds"
-        raise UnsafeFile(f"{what} no dense tensor", "save plain tensors")
+        what = f"its '{key[:100]}' is" if type(key) is str else "has a value that is"
+        raise UnsafeFile(f"{what} not a dense tensor", "save plain tensors")
     return thing
 
 
 def check_hashable(key: Any) -> Any:
-    """Return a key; UnsafeFile unless it is a text, a number, or a tuple of such, whose hash cannot be made to hurt."""
+    """Return a key; UnsafeFile unless it is a text, a number or a tuple of these, whose hashes are harmless."""
     plain = (str, int, float, bool, type(None))
     inner = key.items if isinstance(key, PickleValue) and key.kind == "tuple" else [key]
     if isinstance(key, Global) or not all(type(part) in plain for part in inner):
@@ -109,13 +109,13 @@ def check_hashable(key: Any) -> Any:
 
 
 def is_count(number: Any) -> bool:
-    """Whether this is a whole number that counts something."""
+    """Whether this is an int in [0, 2**48)."""
     return type(number) is int and 0 <= number < 2**48
 
 
 def _ordered_dict(pairs: Any = None) -> PickleValue:
     value = PickleValue("OrderedDict")
-    for pair in expect_kind(pairs, "list").items if pairs is not None else []:  # as Python 2 wrote them
+    for pair in expect_kind(pairs, "list").items if pairs is not None else []:  # the form that Python 2 wrote
         key, item = expect_kind(pair, "list", "tuple").items
         value.extend([check_hashable(key), check_storable(item, key)])
     return value
@@ -152,7 +152,7 @@ def _opaque(kind: str, content: Any, *kinds: str) -> PickleValue:
 
 def _torch_size(numbers: Any) -> PickleValue:
     if not all(map(is_count, expect_kind(numbers, "tuple", "list").items)):
-        raise UnsafeFile("has a tensor of impossible shape", "save plain tensors")
+        raise UnsafeFile("has a tensor with an impossible shape", "save plain tensors")
     value = PickleValue("tuple")
     value.extend(list(numbers.items))
     return value
@@ -160,7 +160,7 @@ def _torch_size(numbers: Any) -> PickleValue:
 
 def _opaque_scalar(*numbers: Any) -> PickleValue:
     if not all(type(number) in (int, float, str) for number in numbers):
-        raise UnsafeFile("is damaged or no file of weights (its pickle mixes up kinds of things)")
+        raise UnsafeFile("is damaged or not a file of weights (its pickle has values of the wrong kind)")
     return PickleValue("value")
 
 

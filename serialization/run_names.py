@@ -1,4 +1,4 @@
-"""Which runs there are, and which one is meant by a name that there is not."""
+"""List the runs in --checkpoints_dir and suggest the nearest name for a missing one."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,17 +11,17 @@ RUN_FILE_PATTERNS = (
     "losses.jsonl",
     "*.pth",
     "state_*.pt",
-)  # of a folder that holds a run
+)  # files that mark a folder as a run
 
 
 def list_runs(checkpoints_dir: Path) -> list[str]:
-    """Return the names of all runs in a folder, in order."""
+    """Return the sorted names of all runs in a folder."""
     folders = (path for path in checkpoints_dir.glob("*") if path.is_dir())
     return sorted(folder.name for folder in folders if any(any(folder.glob(mark)) for mark in RUN_FILE_PATTERNS))
 
 
 def suggest_run(name: str, names: Iterable[str]) -> str:
-    """Return "did you mean NAME?", or which names there are; "" if there are none."""
+    """Return "did you mean NAME?" or the existing names; "" without names."""
     known = list(names)
     near = nearest(name, known)
     if near and near != name:

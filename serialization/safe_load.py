@@ -1,7 +1,7 @@
-"""Read files of weights and state that anybody may have made: looked through first, and nothing in them is run.
+"""Read untrusted files of weights and state: scan them first and run nothing in them.
 
-Two formats are read, both torch.save's: the zip file of today and the sequence of pickles before torch 1.6. Safetensors
-files and URLs are not: convert or download them, and give the file.
+Two formats of torch.save are read: the current zip file, and the sequence of pickles before torch 1.6. Safetensors
+files and URLs are not read: convert or download them, and give the file.
 """
 
 import io
@@ -23,37 +23,37 @@ from util.errors import CheckpointError
 
 MAX_FILE_BYTES = 16 << 30  # bytes; the largest image GANs have 4 GB of weights
 LEGACY_MAGIC, LEGACY_PROTOCOL = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"\x80\x02M\xe9\x03."
-FOREIGN_FORMATS = (  # how other files begin
+FOREIGN_FORMATS = (  # (pattern of a file's first bytes, why, remedy)
     (rb"version https://git-lfs", "is a Git LFS pointer, not the weights", "fetch it with git lfs pull"),
     (rb"\s*<(!doctype|html|\?xml)", "is a web page, not the weights", "download it again"),
-    (rb".{8}\{\"", "is a safetensors file, which is not read here", "load it and torch.save its tensors"),
-    (rb"\x89HDF", "is an HDF5 file (Keras), not weights of torch", "convert it to a state_dict()"),
+    (rb".{8}\{\"", "is a safetensors file, which cannot be read", "load it and save its tensors with torch.save"),
+    (rb"\x89HDF", "is an HDF5 file (Keras), not PyTorch weights", "convert it to a state_dict()"),
     (rb"\x08.{1,3}(pytorch|onnx|.{0,8}pytorch)", "is an ONNX file, not weights", "give the .pth it was made from"),
-    (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "is compressed", "unpack it, and give the .pth file"),
+    (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "is compressed", "unpack it and give the .pth file"),
     (rb"\x93NUMPY", "is a file of NumPy arrays, not weights", "save a state_dict() with torch.save"),
-    (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF", "is a picture, not weights", "give a .pth file"),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF", "is an image, not weights", "give a .pth file"),
 )
 
 
 def load_file(path: Path) -> Any:
-    """Return what a .pth or .pt file holds, on the CPU; only tensors and plain containers are ever built.
+    """Return the content of a .pth or .pt file, on the CPU; only tensors and plain containers are ever built.
 
-    Raises CheckpointError, in one line, for a missing, empty, foreign or unsafe file.
+    Raises CheckpointError for a missing, empty, foreign or unsafe file.
     """
     return _scan_and_load(path, load=True)
 
 
 def check_file(path: Path) -> None:
-    """Look through a file as `load_file` does, checksums included; build nothing. Raises CheckpointError."""
+    """Scan a file like `load_file`, including checksums, but build nothing. Raises CheckpointError."""
     _scan_and_load(path, load=False)
 
 
 def _scan_and_load(path: Path, load: bool) -> Any:
     try:
         if re.match(r"\w+:/+\w", str(path)):
-            raise UnsafeFile("is a URL, not a file", "download it, and give the file")
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for ever
-            raise UnsafeFile("is a directory" if path.is_dir() else "is no regular file", "give a .pth file")
+            raise UnsafeFile("is a URL, not a file", "download it and give the file")
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
+            raise UnsafeFile("is a directory" if path.is_dir() else "is not a regular file", "give a .pth file")
         with open(path, "rb") as file:
             scan_file(file)
             file.seek(0)
@@ -63,27 +63,27 @@ def _scan_and_load(path: Path, load: bool) -> Any:
     except UnsafeFile as unsafe:
         raise CheckpointError("file", path, *unsafe.args) from unsafe
     except pickle.UnpicklingError as problem:
-        raise CheckpointError("file", path, "holds no weights that are safe to read", SAVE_REMEDY) from problem
+        raise CheckpointError("file", path, "does not hold weights that are safe to read", SAVE_REMEDY) from problem
     except OSError as problem:
         raise CheckpointError("file", path, problem.strerror or "cannot be read", "check the path") from problem
-    except Exception as problem:  # torch raises RuntimeError, EOFError, ValueError, KeyError and more on damage
+    except Exception as problem:  # on damage torch raises RuntimeError, EOFError, ValueError, KeyError and more
         if "can't allocate memory" in str(problem) or "not enough memory" in str(problem):
             raise MemoryError from problem
-        why = f"is damaged or no file of weights ({type(problem).__name__})"
+        why = f"is damaged or not a file of weights ({type(problem).__name__})"
         raise CheckpointError("file", path, why, "copy it again") from problem
 
 
 def _torch_load(file: BinaryIO) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what cannot be read raises
+        warnings.simplefilter("ignore")  # unreadable files raise errors anyway
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def scan_file(file: BinaryIO) -> PickleScan:
-    """Return what an open file would make, following its pickle without running it.
+    """Return the scan of an open file: its pickle is followed, not run.
 
-    UnsafeFile for whatever is no plain container of dense tensors that lie in the file, whole and uncompressed. No
-    memory is taken but for names and numbers.
+    Raises UnsafeFile for anything but plain containers of dense tensors that the file holds completely and
+    uncompressed. Allocates memory only for names and numbers.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -119,14 +119,14 @@ def _scan_zip(file: BinaryIO, size: int) -> PickleScan:
         texts.get("byteorder", b"little") not in (b"little", b"big")
         or not texts.get(".storage_alignment", b"1").isdigit()
     ):
-        raise UnsafeFile("is damaged (its byte order or alignment is)")
+        raise UnsafeFile("is damaged (its byte order or alignment is invalid)")
     stream = io.BytesIO(texts["data.pkl"])
     scan = PickleScan(stream)
     if stream.read(1):
-        raise UnsafeFile("has something behind its pickle", SAVE_REMEDY)
+        raise UnsafeFile("has data after its pickle", SAVE_REMEDY)
     stored = {name[5:]: member.size for name, member in members.items() if name.startswith("data/")}
     if stored != {key: storage.itemsize * storage.numel for key, storage in scan.storages.items()}:
-        raise UnsafeFile("claims other numbers of values than it holds", "save plain tensors")
+        raise UnsafeFile("claims different numbers of values than it holds", "save plain tensors")
     return scan
 
 
@@ -136,7 +136,7 @@ def _member_bytes(file: BinaryIO, member: Member) -> bytes:
 
 
 def _truncated_error(file: BinaryIO, size: int) -> UnsafeFile | None:
-    """Say how much of a zip file without an end is there, if the list of its tensors is: it comes first."""
+    """Return the error with the size of a truncated zip file; None if data.pkl, its first member, is incomplete too."""
     file.seek(0)
     header = file.read(30)
     if len(header) < 30 or header[:4] != b"PK\3\4" or header[8:10] != b"\0\0":
@@ -147,11 +147,11 @@ def _truncated_error(file: BinaryIO, size: int) -> UnsafeFile | None:
     file.seek(extra, io.SEEK_CUR)
     try:
         whole = PickleScan(io.BytesIO(file.read(MAX_PICKLE_BYTES))).nbytes
-    except (ValueError, LookupError, TypeError):  # then nothing can be said
+    except (ValueError, LookupError, TypeError):  # data.pkl itself is damaged
         return None
     if whole <= size:
         return None
-    return UnsafeFile(f"is cut short: {_megabytes(size)} of at least {_megabytes(whole)} MB are there")
+    return UnsafeFile(f"is cut short: {_megabytes(size)} of at least {_megabytes(whole)} MB are present")
 
 
 def _megabytes(size: int) -> str:
@@ -159,7 +159,7 @@ def _megabytes(size: int) -> str:
 
 
 def _scan_legacy(file: BinaryIO, size: int) -> PickleScan:
-    """Look through a file from before torch 1.6: five pickles, then each storage, its count of values before it."""
+    """Scan a file from before torch 1.6: five pickles, then each storage after its number of values."""
     stream = io.BytesIO(file.read(MAX_PICKLE_BYTES))
     stream.seek(len(LEGACY_MAGIC))
     if stream.read(len(LEGACY_PROTOCOL)) != LEGACY_PROTOCOL:
@@ -171,22 +171,22 @@ def _scan_legacy(file: BinaryIO, size: int) -> PickleScan:
     key_list = PickleScan(stream).root
     keys = list(key_list.items) if getattr(key_list, "kind", "") == "list" else []
     if not all(type(key) is str for key in keys) or sorted(keys) != sorted(scan.storages):
-        raise UnsafeFile("claims other tensors than it holds", "save plain tensors")
+        raise UnsafeFile("claims different tensors than it holds", "save plain tensors")
     offset = stream.tell()
     whole = offset + scan.nbytes + 8 * len(keys)
     if size != whole:
-        cut = f"is cut short: {_megabytes(size)} of {_megabytes(whole)} MB are there"
-        raise UnsafeFile(cut if size < whole else "has something behind its tensors")
+        cut = f"is cut short: {_megabytes(size)} of {_megabytes(whole)} MB are present"
+        raise UnsafeFile(cut if size < whole else "has data after its tensors")
     for key in keys:
         file.seek(offset)
         if struct.unpack("<q", file.read(8))[0] != scan.storages[key].numel:
-            raise UnsafeFile("claims other numbers of values than it holds", "save plain tensors")
+            raise UnsafeFile("claims different numbers of values than it holds", "save plain tensors")
         offset += 8 + scan.storages[key].numel * scan.storages[key].itemsize
     return scan
 
 
 def _is_tar(start: bytes) -> bool:
-    """Whether torch would take a file for a tar archive, whatever else it looks like."""
+    """Whether torch would treat a file as a tar archive."""
     try:
         tarfile.TarInfo.frombuf(start, "utf-8", "replace")
     except tarfile.TarError:
@@ -195,7 +195,7 @@ def _is_tar(start: bytes) -> bool:
 
 
 def _not_weights_error(file: BinaryIO) -> UnsafeFile:
-    """Return why a file of another kind is none of weights: a pickle names the object it would make."""
+    """Return the error for a file that torch.save did not write; for a pickle it names the object inside."""
     stream = io.BytesIO(file.read(MAX_PICKLE_BYTES))
     if stream.getvalue()[:1] in (b"\x80", b"(", b"]", b"}", b"c"):
         try:
@@ -203,6 +203,6 @@ def _not_weights_error(file: BinaryIO) -> UnsafeFile:
         except UnsafeFile as unsafe:
             return unsafe
         except (ValueError, LookupError, TypeError, struct.error):
-            return UnsafeFile("is damaged or no file of weights")
-        return UnsafeFile("is a pickle, no file of weights", "save the network's state_dict() with torch.save")
-    return UnsafeFile("is damaged or no file of weights")
+            return UnsafeFile("is damaged or not a file of weights")
+        return UnsafeFile("is a pickle, not a file of weights", "save the network's state_dict() with torch.save")
+    return UnsafeFile("is damaged or not a file of weights")

@@ -16,10 +16,10 @@ from util.errors import CheckpointError, printable
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Return a network's weights from a file of anybody's: {key: dense finite tensor}, as they are called there."""
+    """Return a network's weights from an untrusted file: {key: dense finite tensor}, with the keys of the file."""
     loaded = load_file(path)
     if isinstance(loaded, Mapping) and "format" in loaded and "position" in loaded:
-        remedy = "give its folder or its name, or an exported *_net_*.pth"
+        remedy = "give the run's folder or name, or an exported *_net_*.pth"
         raise CheckpointError("file", path, "is the state of a whole run", remedy)
     if isinstance(loaded, Mapping) and loaded and not any(isinstance(v, Tensor) for v in loaded.values()):
         inner = [
@@ -27,15 +27,15 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         ]
         loaded = inner[0] if len(inner) == 1 else loaded
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise CheckpointError("file", path, "holds no state_dict", "save the network's state_dict()")
+        raise CheckpointError("file", path, "does not hold a state_dict", "save the network's state_dict()")
     if bad := find_non_finite(loaded):
         raise CheckpointError("file", path, f"its '{bad}' holds NaN or Inf", "use weights from before it diverged")
     return {str(key): value for key, value in loaded.items()}
 
 
 def find_non_finite(thing: Any) -> str:
-    """Return where in containers of tensors there is a NaN or Inf, as in "G.model.1.weight"; "" if nowhere."""
-    pending, seen = [("", thing)], set()  # what is there twice is looked at once
+    """Return the path of a NaN or Inf in nested containers of tensors, such as "G.model.1.weight"; "" without one."""
+    pending, seen = [("", thing)], set()  # shared tensors are checked once
     while pending:
         name, part = pending.pop()
         if id(part) in seen:
@@ -51,9 +51,9 @@ def find_non_finite(thing: Any) -> str:
 
 
 def rename_keys(state: Mapping[str, Tensor], own: Container[str] = ()) -> dict[str, Tensor]:
-    """Return weights under the reference's names, but for keys in `own`, those a network has already.
+    """Return weights with the reference's keys; keys in `own`, those of the network, are kept.
 
-    Wrappers (DataParallel, torch.compile) put prefixes before every key; some rewrites call conv_block just block.
+    Wrappers (DataParallel, torch.compile) prefix every key; some reimplementations write block for conv_block.
     """
 
     def name(key: str) -> str:
@@ -64,11 +64,10 @@ def rename_keys(state: Mapping[str, Tensor], own: Container[str] = ()) -> dict[s
 
 
 def load_into_network(net: nn.Module, state: dict[str, Tensor], path: Path, hint: str = "") -> None:
-    """Load weights into a network of exactly their keys and shapes.
+    """Load weights into a network with exactly the same keys and shapes.
 
-    Statistics that old instance norms left are dropped; a missing num_batches_tracked is filled in. Raises
-    CheckpointError with the first differing key, both shapes, the flags that would fit if the network knows
-    (`explain_misfit`), and `hint`.
+    Statistics of old instance norms are dropped; a missing num_batches_tracked is filled in. Raises CheckpointError
+    with the first differing key, both shapes, the network's `explain_misfit` (the flags that would fit) and `hint`.
     """
     own = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
     state = rename_keys(state, own)
@@ -88,23 +87,23 @@ def load_into_network(net: nn.Module, state: dict[str, Tensor], path: Path, hint
         if mismatch.overflows(own[key], value):
             why = f"its '{key}' holds values too large for {str(own[key].dtype).removeprefix('torch.')}"
             raise CheckpointError("file", path, why, "use weights from before it diverged")
-    net.load_state_dict(state, strict=False)  # all keys were compared; extra state stays as it is
+    net.load_state_dict(state, strict=False)  # not strict, because extra state is absent; all other keys were compared
 
 
 def save_networks(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
-    """Write PREFIX_net_NAME.pth for each network: its state_dict on the CPU, in the reference's names and keys."""
+    """Write PREFIX_net_NAME.pth for each network: its state_dict on the CPU, with the reference's names and keys."""
     for name, net in networks.items():
         state = net.state_dict()
         for key, value in list(state.items()):
             if isinstance(value, Tensor):
-                state[key] = value.detach().cpu().contiguous()  # whatever --memory_format it has here
+                state[key] = value.detach().cpu().contiguous()  # independent of --memory_format
             else:
-                del state[key]  # extra state is for the state file; these files hold weights alone
+                del state[key]  # extra state belongs in the state file; these files hold only weights
         write_atomically(folder / f"{prefix}_net_{name}.pth", state)
 
 
 def is_exported(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> bool:
-    """Whether PREFIX_net_NAME.pth holds each network as it is now."""
+    """Whether PREFIX_net_NAME.pth holds the current weights of each network."""
     for name, net in networks.items():
         path, own = folder / f"{prefix}_net_{name}.pth", net.state_dict()
         try:
@@ -120,19 +119,19 @@ def is_exported(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) ->
 
 
 def file_prefix(epoch: str, load_iter: int) -> str:
-    """Return how files of an epoch, or of iter_N, begin."""
+    """Return the prefix of the weight files of an epoch or of iter_N."""
     return f"iter_{load_iter}" if load_iter else epoch
 
 
 def load_networks(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
-    """Load FOLDER/WHICH_net_NAME.pth into each network; CheckpointError listing what is there if one is missing."""
+    """Load FOLDER/WHICH_net_NAME.pth into each network; if one is missing, CheckpointError lists the existing files."""
     for name, net in networks.items():
         path = folder / f"{which}_net_{name}.pth"
         load_into_network(net, load_weights(check_exists(path)), path, hint)
 
 
 def check_exists(path: Path) -> Path:
-    """Return the path of a file of weights; CheckpointError that says which there are if it is missing."""
+    """Return the path of a weight file; if it is missing, raise CheckpointError with the existing ones."""
     if path.is_file():
         return path
     folder = path.parent
@@ -144,12 +143,12 @@ def check_exists(path: Path) -> Path:
     remedy = (
         "choose with --epoch or --load_iter"
         if others
-        else "choose another --model, or --model test --model_suffix with what follows _G"
+        else "choose another --model, or --model test with the part after _G as --model_suffix"
     )
     present = others or file_list_text(folder) or "no .pth files"
     raise CheckpointError("file", path, f"there is no such file ({folder} has {present})", remedy)
 
 
 def file_list_text(folder: Path, pattern: str = "*.pth") -> str:
-    """Return the names of the first dozen files of a pattern in a folder, in order; "" if there are none."""
+    """Return the names of the first 12 files of a pattern in a folder, sorted; "" without a match."""
     return ", ".join(sorted(p.name for p in folder.glob(pattern))[:12])

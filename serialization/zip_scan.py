@@ -1,4 +1,4 @@
-"""The zip files that torch writes: their members, held to one reading of every byte."""
+"""Parse the zip files of torch.save strictly, so that every byte has only one interpretation."""
 
 import re
 import struct
@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 
 from serialization.pickle_types import UnsafeFile
 
-MAX_MEMBERS, MAX_DIRECTORY_BYTES = 20_000, 4 << 20  # members; bytes of the directory
+MAX_MEMBERS, MAX_DIRECTORY_BYTES = 20_000, 4 << 20  # number of members; bytes of the directory
 SMALL_MEMBERS = ("version", "byteorder", ".data/serialization_id", ".format_version", ".storage_alignment")
 ENCRYPTED, STREAMED, UTF8 = 0x2041, 0x8, 0x800  # flag bits
 END_RECORD, ZIP64_END_RECORD, ZIP64_LOCATOR = (
@@ -20,7 +20,7 @@ DAMAGED = "is damaged or cut short"
 
 
 class Member(NamedTuple):
-    """A file inside the archive: where its bytes begin, how many they are, their checksum."""
+    """A file inside the archive: the offset of its first byte, its size in bytes and its CRC-32."""
 
     name: str
     start: int
@@ -29,35 +29,35 @@ class Member(NamedTuple):
 
 
 def read_members(file: BinaryIO, size: int) -> dict[str, Member]:
-    """Return {name: member} of an archive as torch writes them, names without the folder that all are in.
+    """Return {name: member} of an archive from torch.save; the names omit the common folder.
 
-    Stored, not compressed or encrypted; names that torch writes, each once; directory and members agree, overlap
-    nowhere and leave no room for anything else. Raises UnsafeFile.
+    Raises UnsafeFile unless members are stored uncompressed and unencrypted, have unique names that torch writes, agree
+    with the directory, do not overlap and leave no space for other data.
     """
     directory, count, stop = _read_directory(file, size)
     listed, at = [], 0
     for _ in range(count):
         if len(directory) < at + CENTRAL_HEADER.size:
-            raise UnsafeFile(f"{DAMAGED} (its directory is)")
+            raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
         fields = CENTRAL_HEADER.unpack_from(directory, at)
         at += CENTRAL_HEADER.size
         name, extra = directory[at : at + fields[10]], directory[at + fields[10] : at + fields[10] + fields[11]]
         at += fields[10] + fields[11] + fields[12]
         listed.append((name, extra, fields))
     if at != len(directory) or any(fields[0] != b"PK\1\2" for _, _, fields in listed):
-        raise UnsafeFile(f"{DAMAGED} (its directory is)")
+        raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
     short = _short_names([name for name, _, _ in listed])
     members, end = [], 0
     for (name, extra, fields), bare in sorted(zip(listed, short, strict=True), key=lambda one: _header_offset(one[0])):
         member, end = _read_member(file, bare, name, extra, fields, end)
         members.append(member)
     if not end <= stop <= end + 24:
-        raise UnsafeFile(f"{DAMAGED} (there is something between its members)")
+        raise UnsafeFile(f"{DAMAGED} (it has data between its members)")
     return {member.name: member for member in members}
 
 
 def verify_checksums(file: BinaryIO, members: dict[str, Member]) -> None:
-    """Read every member once, a megabyte at a time; UnsafeFile if a checksum does not fit."""
+    """Read every member once, 1 MiB at a time; UnsafeFile if a checksum is wrong."""
     for member in members.values():
         file.seek(member.start)
         left, crc = member.size, 0
@@ -67,11 +67,11 @@ def verify_checksums(file: BinaryIO, members: dict[str, Member]) -> None:
                 raise UnsafeFile(DAMAGED)
             left, crc = left - len(part), zlib.crc32(part, crc)
         if crc != member.crc:
-            raise UnsafeFile("is damaged (its checksums do not fit)")
+            raise UnsafeFile("is damaged (a checksum is wrong)")
 
 
 def _read_directory(file: BinaryIO, size: int) -> tuple[bytes, int, int]:
-    """Return the directory's bytes, how many members it lists, and where it begins; it ends where the end begins."""
+    """Return (bytes, number of members, offset) of the directory; UnsafeFile unless it ends at the end record."""
     file.seek(max(0, size - END_RECORD.size - ZIP64_LOCATOR.size - ZIP64_END_RECORD.size))
     tail = file.read()
     if len(tail) < END_RECORD.size or not tail[-END_RECORD.size :].startswith(b"PK\5\6"):
@@ -82,16 +82,16 @@ def _read_directory(file: BinaryIO, size: int) -> tuple[bytes, int, int]:
     if len(tail) >= END_RECORD.size + ZIP64_LOCATOR.size and locator.startswith(b"PK\6\7"):
         stop -= ZIP64_LOCATOR.size + ZIP64_END_RECORD.size
         if ZIP64_LOCATOR.unpack(locator)[1:] != (0, stop, 1) or not tail.startswith(b"PK\6\6"):
-            raise UnsafeFile(f"{DAMAGED} (its directory is)")
+            raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
         _, rest, _, _, *wide = ZIP64_END_RECORD.unpack(tail[: ZIP64_END_RECORD.size])
         full = (0xFFFF,) * 4 + (0xFFFFFFFF,) * 2
         if rest != ZIP64_END_RECORD.size - 12 or any(
             a not in (b, c) for a, b, c in zip(end_fields, wide, full, strict=True)
         ):
-            raise UnsafeFile(f"{DAMAGED} (its directory says two things)")
+            raise UnsafeFile(f"{DAMAGED} (its directory is contradictory)")
         disk, first, here, count, length, offset = wide
     if disk or first or here != count or comment or offset + length != stop:
-        raise UnsafeFile(f"{DAMAGED} (its directory is)")
+        raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
     if count > MAX_MEMBERS or length > MAX_DIRECTORY_BYTES:
         raise UnsafeFile("holds far more files than the tensors of a network", "save the state_dict() alone")
     file.seek(offset)
@@ -99,13 +99,13 @@ def _read_directory(file: BinaryIO, size: int) -> tuple[bytes, int, int]:
 
 
 def _header_offset(entry: tuple[bytes, bytes, tuple]) -> int:
-    """Return where a member's own header begins."""
+    """Return the offset of a member's local header."""
     _, extra, fields = entry
     return _sizes_and_offset(extra, fields)[2]
 
 
 def _sizes_and_offset(extra: bytes, fields: tuple) -> list[int]:
-    """Return [size, stored size, offset] of an entry of the directory, from its zip64 field where they are full."""
+    """Return [size, stored size, offset] of a directory entry; a value at its maximum comes from the zip64 field."""
     numbers, at = [fields[9], fields[8], fields[16]], 0
     if 0xFFFFFFFF not in numbers:
         return numbers
@@ -118,21 +118,21 @@ def _sizes_and_offset(extra: bytes, fields: tuple) -> list[int]:
                     numbers[i] = struct.unpack_from("<Q", extra, at + 4 + 8 * place)[0]
                 return numbers
         at += 4 + length
-    raise UnsafeFile(f"{DAMAGED} (its directory is)")
+    raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
 
 
 def _read_member(file: BinaryIO, bare: str, name: bytes, extra: bytes, fields: tuple, end: int) -> tuple[Member, int]:
-    """Return a member and where it ends; it has to begin where the one before ended, and its header to agree."""
+    """Return a member and its end; it must begin where the one before ends, and its header must match the directory."""
     flags, method, crc = fields[3], fields[4], fields[7]
     size, packed, offset = _sizes_and_offset(extra, fields)
     if flags & ENCRYPTED:
         raise UnsafeFile("is encrypted", "save it again with torch.save")
     if method or size != packed or flags & ~(STREAMED | UTF8):
-        raise UnsafeFile(f"is compressed ('{bare}' is), as torch.save never does", "save it again with torch.save")
-    if fields[13] or fields[15] & 0xFF:  # torch leaves the bytes of what says it is a folder as they were in memory
-        raise UnsafeFile(f"{DAMAGED} (its directory is)")
+        raise UnsafeFile(f"is compressed ('{bare}' is), unlike files from torch.save", "save it again with torch.save")
+    if fields[13] or fields[15] & 0xFF:  # torch returns uninitialised memory for a member marked as a folder
+        raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
     if not end <= offset <= end + (24 if end else 0):
-        raise UnsafeFile(f"{DAMAGED} (its members overlap, or something lies between them)")
+        raise UnsafeFile(f"{DAMAGED} (its members overlap, or it has data between them)")
     file.seek(offset)
     header = file.read(LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size:
@@ -144,25 +144,25 @@ def _read_member(file: BinaryIO, bare: str, name: bytes, extra: bytes, fields: t
     )
     agrees = local[0] == b"PK\3\4" and local[2:4] == (flags, method) and (streamed or same_sizes)
     if not agrees or file.read(local[9]) != name:
-        raise UnsafeFile(f"{DAMAGED} (its directory says two things)")
+        raise UnsafeFile(f"{DAMAGED} (its directory is contradictory)")
     start = offset + LOCAL_HEADER.size + local[9] + local[10]
     return Member(bare, start, size, crc), start + size
 
 
 def _short_names(names: list[bytes]) -> list[str]:
-    """Return the names without the folder that all are in; UnsafeFile for names that torch does not write."""
+    """Return the names without the common folder; UnsafeFile for names that torch does not write."""
     try:
         texts = [name.decode() for name in names]
     except UnicodeDecodeError:
-        raise UnsafeFile("is a zip file, not weights", "unpack it, and give the .pth file") from None
+        raise UnsafeFile("is a zip file, not weights", "unpack it and give the .pth file") from None
     short = [text.partition("/")[2] for text in texts]
     if any(text.endswith("constants.pkl") or "/code/" in text for text in texts):
         raise UnsafeFile("is a TorchScript archive, a program", "save the network's state_dict() instead")
     if "data.pkl" not in short:
         kind = "file of NumPy arrays" if all(text.endswith(".npy") for text in texts) and texts else "zip file"
-        raise UnsafeFile(f"is a {kind}, not weights", "unpack it, or give the .pth file")
+        raise UnsafeFile(f"is a {kind}, not weights", "unpack it or give the .pth file")
     if len({text.casefold() for text in texts}) < len(texts):
-        raise UnsafeFile("holds two files of one name", "save it again with torch.save")
+        raise UnsafeFile("holds two files with the same name", "save it again with torch.save")
     if len({text.partition("/")[0] for text in texts}) > 1:
         raise UnsafeFile("holds files in several folders", "save it again with torch.save")
     for name in short:

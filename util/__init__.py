@@ -1,1 +1,1 @@
-"""What Python, the operating system and arrays lack; nothing here knows a flag, a GAN or a run."""
+"""General helpers for files, arrays, devices and errors; nothing here depends on a flag, a GAN or a run."""

@@ -1,4 +1,4 @@
-"""Where what can be made again is kept for this user: small files that are written whole or not at all."""
+"""The user's cache folder, and atomic writing of disposable .npz files in it."""
 
 import io
 import os
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def cache_folder() -> Path:
-    """Return the folder `ganvas` in the user's cache, which may not exist yet."""
+    """Return the folder `ganvas` in the user's cache; it may not exist yet."""
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"], "ganvas")
     usual = {"darwin": "Library/Caches", "win32": "AppData/Local"}.get(sys.platform, ".cache")
@@ -22,7 +22,7 @@ def cache_folder() -> Path:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, {} if there is none or it is damaged: what it held can be made again."""
+    """Return the arrays of a file; {} if it is missing or damaged, because its content can be recomputed."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -32,7 +32,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], keep: int) -> None:
-    """Write arrays to a file in one step, and leave but the `keep` newest in its folder; where nothing can, none is."""
+    """Write arrays to a file atomically and keep only the folder's `keep` newest files; ignore OSError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
@@ -44,12 +44,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], keep: int) -> Non
             os.unlink(name)
             raise
         _tidy(path.parent, keep)
-    except OSError:  # a full or unwritable disk: a later run does the work again
+    except OSError:  # a full or unwritable disk: a later run recomputes the arrays
         return
 
 
 def _tidy(folder: Path, keep: int) -> None:
-    """Remove all but the newest files of a folder, among them those that a kill left half written."""
+    """Remove all but the newest files of a folder, including temporary files of killed processes."""
     newest = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: -p.stat().st_mtime_ns)
     for path in newest[keep:]:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Choosing among the names of classes."""
+"""Select classes by name, for --classes."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,10 @@ from util.errors import OptionError
 
 
 def select_classes(text: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Return the classes that a comma-separated text names, each once, in its order; all of them for an empty text.
+    """Return the classes in a comma-separated text, each once and in its order; all known classes for an empty text.
 
-    A name that holds a comma itself is found as a whole. Raises OptionError, with those there are, for another name.
+    A text that equals one known name is that class, even with a comma. Raises OptionError, with the known names, for an
+    unknown one.
     """
     names = tuple(known)
     if text in names:

@@ -1,4 +1,4 @@
-"""Choose the device that --gpu_ids names."""
+"""Select the device for --gpu_ids, and copy scalars and batches between devices."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from util.errors import EnvironmentFault, OptionError
 
 
 def select_device(gpu_ids: str | None) -> torch.device:
-    """Return the device: None the best, "-1" the CPU, "0" the first GPU, "mps"; EnvironmentFault if absent."""
+    """Return the device: None for the best one, "-1" CPU, "0" first GPU, "mps"; EnvironmentFault if it is absent."""
     if gpu_ids is None:
         best = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)
@@ -18,12 +18,12 @@ def select_device(gpu_ids: str | None) -> torch.device:
     if word == "mps":
         if torch.backends.mps.is_available():
             return torch.device("mps")
-        raise EnvironmentFault("option", "--gpu_ids", "there is no MPS device here", "leave it out or use -1")
+        raise EnvironmentFault("option", "--gpu_ids", "there is no MPS device here", "omit it or use -1")
     if not word.removeprefix("cuda:").isdigit():
-        raise OptionError("option", "--gpu_ids", f"'{gpu_ids}' is no device", "give -1 for the CPU, or a GPU's number")
+        raise OptionError("option", "--gpu_ids", f"'{gpu_ids}' is not a device", "give -1 (CPU) or a GPU's number")
     index = int(word.removeprefix("cuda:"))
     if index < torch.cuda.device_count():
-        torch.cuda.set_device(index)  # for what asks for "the" device: pinning, generators
+        torch.cuda.set_device(index)  # for code that uses the current device: pinning, generators
         return torch.device("cuda", index)
     count = torch.cuda.device_count()
     gpu_names = ", ".join(f"{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
@@ -33,12 +33,12 @@ def select_device(gpu_ids: str | None) -> torch.device:
 
 
 def copy_to_cpu(value: Any) -> Any:
-    """Return a scalar that is on its way to the CPU: float() waits until it is there, not for what a GPU does next."""
+    """Start copying a GPU scalar to the CPU; float() of the result waits for the copy, not for later GPU work."""
     return _AsyncScalar(value) if isinstance(value, torch.Tensor) and value.is_cuda else value
 
 
 class _AsyncScalar:
-    """A copy of a scalar in pinned memory, behind an event; a plain copy would wait for all that was queued."""
+    """A copy of a scalar in pinned memory with an event; a plain copy would wait for all queued GPU work."""
 
     def __init__(self, value: torch.Tensor):
         self.copy = torch.empty((), dtype=value.dtype, pin_memory=True)
@@ -52,5 +52,5 @@ class _AsyncScalar:
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return a batch with its tensors on a device."""
+    """Return a batch with its tensors moved to a device."""
     return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}

@@ -1,4 +1,4 @@
-"""Room on a disk: judged before training, waited for once when it runs out, told in words when it stays out."""
+"""Check free disk space, retry a write when the disk is full, and build the error for a failed write."""
 
 import errno
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 
 from util.errors import EnvironmentFault, printable
 
-RETRY_WAIT_S = 5.0  # seconds after which a write to a full disk is tried once more
+RETRY_WAIT_S = 5.0  # seconds before a write to a full disk is retried once
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 ERRNO_REMEDIES = {
     errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
@@ -26,7 +26,7 @@ ERRNO_REMEDIES = {
 
 
 def retry_when_full(write: Callable[[], None], path: Path) -> None:
-    """Call write(); on a full disk say so, wait, and call it once more. Raises what the last call raises."""
+    """Call write(); if the disk is full, print a note, wait and retry once. Raises the OSError of the last call."""
     try:
         write()
     except OSError as problem:
@@ -39,33 +39,33 @@ def retry_when_full(write: Callable[[], None], path: Path) -> None:
 
 
 def write_error(path: Path, problem: OSError, needed: int = 0) -> EnvironmentFault:
-    """Return the error for a file that could not be written; on a full disk with the bytes needed and free."""
+    """Return the error for a file that cannot be written; for a full disk with the bytes needed and free."""
     why = f"cannot be written ({problem.strerror or problem})"
     free = free_bytes(path.parent)
     if problem.errno in DISK_FULL_ERRNOS and needed and free is not None:
         why += f": it needs {format_bytes(needed)}, {format_bytes(free)} are free"
     gone = problem.errno in (errno.ENOENT, errno.ENOTDIR)
-    remedy = "bring its folder back" if gone else ERRNO_REMEDIES.get(problem.errno or 0, "check the disk")
+    remedy = "restore its folder" if gone else ERRNO_REMEDIES.get(problem.errno or 0, "check the disk")
     return EnvironmentFault("file", path, why, remedy)
 
 
 def check_free_space(folder: Path, needed: int, parts: str, reclaimed: int = 0) -> None:
-    """Raise EnvironmentFault if a folder's disk has not that many bytes free, beside those reclaimed."""
+    """Raise EnvironmentFault if a folder's disk has fewer than `needed` bytes free, counting `reclaimed` as free."""
     if is_short(folder, needed, reclaimed):
         free = format_bytes((free_bytes(folder) or 0) + reclaimed)
-        why = f"has too little room: the run needs {format_bytes(needed)} ({parts}), {free} are free"
+        why = f"has too little free space: the run needs {format_bytes(needed)} ({parts}), {free} are free"
         remedy = "free space, lower --keep_last or choose another --checkpoints_dir"
         raise EnvironmentFault("folder", folder, why, remedy)
 
 
 def is_short(folder: Path, needed: int, reclaimed: int) -> bool:
-    """Whether a folder's disk is known to have fewer bytes free than are needed, beside those reclaimed."""
+    """Whether a folder's disk has fewer than `needed` bytes free, counting `reclaimed`; False if unknown."""
     free = free_bytes(folder)
     return free is not None and needed > free + reclaimed
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the free bytes of a folder's disk; None if it does not tell, as some network drives."""
+    """Return the free bytes of a folder's disk; None if unknown, as on some network drives."""
     try:
         usage = shutil.disk_usage(folder)
     except OSError:
@@ -74,12 +74,12 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def tensor_bytes(thing: Any) -> int:
-    """Return the bytes of all tensors in nested dictionaries, lists and tuples, each storage once."""
+    """Return the bytes of all tensors in nested dictionaries, lists and tuples; each storage counts once."""
     sizes: dict[int, int] = {}
     pending = [thing]
     while pending:
         item = pending.pop()
-        if hasattr(item, "untyped_storage"):  # a tensor; this file must not import torch, for --help's sake
+        if hasattr(item, "untyped_storage"):  # a tensor; this module must not import torch, so that --help stays fast
             storage = item.untyped_storage()
             sizes[storage.data_ptr()] = storage.nbytes()
         elif isinstance(item, Mapping):
@@ -90,7 +90,7 @@ def tensor_bytes(thing: Any) -> int:
 
 
 def format_bytes(size: float) -> str:
-    """Return a number of bytes as people read it: 912 MB."""
+    """Return a number of bytes as readable text: 912 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}" if size < 100 else f"{size:.0f} {unit}"

@@ -1,34 +1,34 @@
-"""Errors a user can act on: each is one line that names the thing, why, and the remedy, with its exit code."""
+"""Errors that a user can act on: one line with the thing, why and the remedy, and an exit code."""
 
 import sys
 from collections.abc import Sequence
 
-MAX_PROBLEMS_SHOWN = 10  # problems of a list that are shown
-Problem = tuple[str, str]  # the file's name, what is wrong with it
+MAX_PROBLEMS_SHOWN = 10  # problems shown of a list
+Problem = tuple[str, str]  # (file name, why)
 
 
 def printable(text: object) -> str:
-    """Return text with control characters shown as escapes, safe for one line of a terminal."""
+    """Return text with control characters escaped, safe for one line of a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def first_line(problem: BaseException) -> str:
-    """Return the first line of what an exception says, or its name if it says nothing."""
+    """Return the first line of an exception's message, or its class name if the message is empty."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
 
 
 def print_line(text: str) -> None:
-    """Print a line now, also where stdout is a file; control characters in names are shown escaped."""
+    """Print a line and flush it, with control characters escaped."""
     print(printable(text), flush=True)
 
 
 class UserError(ValueError):
-    """Something the user can mend: `thing 'name': why; remedy`."""
+    """A problem that the user can fix; its text is `thing 'name': why; remedy`."""
 
     code = 1
 
     def __init__(self, thing: str, name: object, why: str, remedy: str):
-        super().__init__(thing, str(name), why, remedy)  # all four, so that it survives pickling
+        super().__init__(thing, str(name), why, remedy)  # all four arguments, so that it can be pickled
 
     def __str__(self) -> str:
         thing, name, why, remedy = self.args
@@ -42,7 +42,7 @@ class OptionError(UserError):
 
 
 class UnknownName(OptionError):
-    """A name of a part (a model, a generator, ...) that nothing here defines."""
+    """An unknown name of a part (a model, a generator, ...)."""
 
 
 class DataError(UserError):
@@ -64,7 +64,7 @@ class EnvironmentFault(UserError):
 
 
 class Diverged(UserError):
-    """Losses or weights that are no finite numbers any more."""
+    """Losses or weights that became NaN or Inf."""
 
     code = 6
 
@@ -72,7 +72,7 @@ class Diverged(UserError):
 class Stopped(BaseException):
     """The run was asked to stop by a signal and has saved; code is 128 + the signal's number.
 
-    Like KeyboardInterrupt it is no Exception: nothing that answers errors on the way may take it for one.
+    Like KeyboardInterrupt it is not an Exception, so that no handler of errors catches it.
     """
 
     def __init__(self, signal_number: int, message: str):
@@ -81,13 +81,13 @@ class Stopped(BaseException):
 
 
 def format_problems(problems: Sequence[Problem]) -> list[str]:
-    """Return the first problems, a line each, and how many more there are."""
+    """Return a line for each of the first problems, and one with the number of further ones."""
     more = [f"... and {len(problems) - MAX_PROBLEMS_SHOWN} more"] if len(problems) > MAX_PROBLEMS_SHOWN else []
     return [printable(line) for line in (*(f"{name}: {why}" for name, why in problems[:MAX_PROBLEMS_SHOWN]), *more)]
 
 
 def raise_if_any(thing: str, problems: Sequence[Problem], among: str, remedy: str) -> None:
-    """Raise DataError for the first problem, if there is any; if there are several, they are printed before."""
+    """Raise DataError for the first problem, if any; print all shown ones first if there are several."""
     if not problems:
         return
     (name, why), others = problems[0], len(problems) - 1

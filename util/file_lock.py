@@ -1,4 +1,4 @@
-"""Locks on files, which the kernel lets go of however a process ends."""
+"""Lock files with locks that the kernel releases when the process ends."""
 
 import errno
 import os
@@ -7,13 +7,13 @@ from typing import IO, Any
 
 
 def lock_file(file: IO[Any], unnoticed: str, wait: bool = False) -> bool:
-    """Lock an open file; return False if another process holds it and is not to be waited for.
+    """Lock an open file; return False if another process holds the lock and `wait` is False.
 
-    Where a file system has no locks the answer is True, and a note says what would not be noticed (`unnoticed`).
+    Returns True on a file system without locks, with a printed note on what goes undetected (`unnoticed`).
     """
     try:
         import fcntl
-    except ImportError:  # Windows: there is no lock of this kind
+    except ImportError:  # Windows has no such lock
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -27,9 +27,9 @@ def lock_file(file: IO[Any], unnoticed: str, wait: bool = False) -> bool:
 
 
 def open_locked(path: Path, unnoticed: str, wait: bool = False) -> IO[bytes] | None:
-    """Return a file opened for appending and locked, made if need be; None if another process holds it.
+    """Return a file opened for appending and locked, created if missing; None if another process holds the lock.
 
-    What is locked is the file that bears the name now: the one before may have been renamed or replaced meanwhile.
+    The locked file is the one that has the name now, because a previous one may have been renamed or replaced.
     """
     while True:
         file = open(path, "a+b")
@@ -39,7 +39,7 @@ def open_locked(path: Path, unnoticed: str, wait: bool = False) -> IO[bytes] | N
                 return None
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        except FileNotFoundError:  # taken away between the two
+        except FileNotFoundError:  # removed between open and stat
             pass
         except BaseException:
             file.close()

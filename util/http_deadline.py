@@ -1,4 +1,4 @@
-"""An HTTP answer whose time runs out as a whole, not anew with every byte: one that drips ends like a silent one."""
+"""An HTTP response with a deadline for the whole response, so that one that sends a byte at a time also times out."""
 
 import io
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class DeadlineResponse(HTTPResponse):
-    """An answer that has to arrive until a deadline, a moment of time.monotonic(); `set_timeout` sets a new one."""
+    """A response that must arrive before a deadline, in seconds of time.monotonic(); `set_timeout` sets a new one."""
 
     def __init__(self, deadline: float, sock: Any, *args: Any, **kwargs: Any):
         super().__init__(sock, *args, **kwargs)
@@ -15,7 +15,7 @@ class DeadlineResponse(HTTPResponse):
         self.fp = io.BufferedReader(self._stream)
 
     def set_timeout(self, seconds: float) -> None:
-        """Give what is read from now on so many seconds."""
+        """Set the deadline to so many seconds from now."""
         self._stream.deadline = time.monotonic() + seconds
 
 
@@ -29,7 +29,7 @@ class _DeadlineStream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError("no whole answer in time")
+            raise TimeoutError("the response did not arrive in time")
         self.sock.settimeout(left)
         return self.source.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
 

@@ -1,4 +1,4 @@
-"""From a network's values to a file of pixels."""
+"""Convert network outputs to pixels and write image files."""
 
 import os
 import re
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-GRID_PADDING = 2  # pixels between pictures of a grid
-STRIP_PIXELS = 1 << 18  # pixels that are brought from one type to another at a time
-# of PNG: runs of what its filters leave (zlib's Z_RLE), several times as fast as Pillow's usual level 6, hardly larger
+GRID_PADDING = 2  # pixels between images of a grid
+STRIP_PIXELS = 1 << 18  # pixels converted at a time
+# run-length coding (zlib's Z_RLE): several times as fast as Pillow's default level 6, hardly larger files
 PNG_COMPRESSION = {"compress_level": 1, "compress_type": 3}
 MAX_FAST_PNG_PIXELS = (
     1 << 22
-)  # pixels up to which a file is made in memory, by a faster coder, with Paeth's filter in all rows
+)  # up to this size a PNG is encoded in memory by a faster encoder, with the Paeth filter in all rows
 FAST_PNG = {"level": 1, "strategy": 3, "filter": 0x80}
-SHEET_COLUMNS = 10  # pictures in a row of a sheet on the training page
+SHEET_COLUMNS = 10  # images in a row of a sheet on the training page
 
 
 def collect_visuals(model: Any, out: "dict[str, Any]", o: Any) -> "dict[str, Tensor]":
-    """Return what a model shows of `out`, and its pictures of so many channels that it would leave them out.
+    """Return the images that a model shows of `out`, plus those with other than 1 or 3 channels, which it omits.
 
-    These are the tensors (N, C, H, W) called real, fake, rec or idt of --input_nc or --output_nc channels, unless the
-    model shows them in another form (fake_B as fake_B_rgb).
+    The added ones are tensors (N, C, H, W) named real, fake, rec or idt with --input_nc or --output_nc channels, unless
+    the model shows them in another form (fake_B as fake_B_rgb).
     """
     many = {o.input_nc, o.output_nc} - {1, 3}
     shown = model.show(out)
@@ -37,13 +37,13 @@ def collect_visuals(model: Any, out: "dict[str, Any]", o: Any) -> "dict[str, Ten
 
 
 def to_pixels(image: "Tensor") -> np.ndarray:
-    """Return a tensor (C, H, W) in [-1, 1] as uint8 (H, W, 1 or 3); values beyond are clamped, the rest rounded.
+    """Return a tensor (C, H, W) in [-1, 1] as uint8 (H, W, 1 or 3); values are clamped and rounded.
 
-    Of more than three channels the first three are shown, of two the first.
+    More than three channels are cut to the first three, two to the first.
     """
     image = image[:3] if len(image) > 2 else image[:1]
     scaled = image.detach().float().cpu().numpy().clip(-1, 1)
-    scaled += 1  # step by step, in place, and no threads of torch's: this may be a thread itself
+    scaled += 1  # in place and without torch, because this may run in a thread: torch would start more threads
     scaled /= 2
     scaled *= 255
     with np.errstate(invalid="ignore"):  # NaN
@@ -51,7 +51,7 @@ def to_pixels(image: "Tensor") -> np.ndarray:
 
 
 def tensor_to_pil(image: "Tensor") -> Image.Image:
-    """Return the pixels of a tensor as a Pillow image; of a huge picture nothing else is there as a whole."""
+    """Return a tensor's pixels as a Pillow image, converted in strips to save memory with huge images."""
     _, height, width = image.shape
     whole = Image.new("RGB" if len(image) > 2 else "L", (width, height))
     rows = max(1, STRIP_PIXELS // width)
@@ -61,14 +61,14 @@ def tensor_to_pil(image: "Tensor") -> Image.Image:
 
 
 def first_pixels(images: "dict[str, Tensor]") -> dict[str, np.ndarray]:
-    """Return the first picture of each batch (N, C, H, W) as uint8 (H, W, C)."""
+    """Return the first image of each batch (N, C, H, W) as uint8 (H, W, C)."""
     return {name: to_pixels(batch[0]) for name, batch in images.items()}
 
 
 def first_thumbnails(batch: "dict[str, Any]", side: int) -> dict[str, np.ndarray]:
-    """Return the first of each (N, C, H, W) in a batch, but of 2 channels (as Lab's colours are), as uint8 (H, W, C).
+    """Return the first image of each (N, C, H, W) in a batch as uint8 (H, W, C); skip 2 channels (Lab's colours).
 
-    Of pictures with a longer side than `side` every second pixel is left out, or more.
+    Images with a side longer than `side` are subsampled to every second pixel, or fewer.
     """
     pictures = {name: value for name, value in batch.items() if getattr(value, "ndim", 0) == 4}
     thin = {name: -(-max(value.shape[2:]) // side) for name, value in pictures.items()}
@@ -77,7 +77,7 @@ def first_thumbnails(batch: "dict[str, Any]", side: int) -> dict[str, np.ndarray
 
 
 def make_grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
-    """Return pictures in rows of ncols on white, each in a cell of the largest one's size."""
+    """Return images in rows of ncols on white; each cell has the size of the largest image."""
     height = max(a.shape[0] for a in arrays) + GRID_PADDING
     width = max(a.shape[1] for a in arrays) + GRID_PADDING
     rows = -(-len(arrays) // ncols)
@@ -89,7 +89,7 @@ def make_grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
 
 
 def save_image(array: np.ndarray, path: Path) -> None:
-    """Write (H, W, 3) or (H, W, 1) uint8 as a PNG file, in one step."""
+    """Write (H, W, 3) or (H, W, 1) uint8 atomically as a PNG file."""
     save_png(array_to_pil(array), path)
 
 
@@ -99,9 +99,9 @@ def array_to_pil(array: np.ndarray) -> Image.Image:
 
 
 def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple[int, int]:
-    """Write an image as a PNG file, in one step; return its width and height.
+    """Write an image atomically as a PNG file; return its width and height.
 
-    aspect_ratio stretches the picture to that multiple of its width over its height.
+    aspect_ratio multiplies the ratio of width to height, by enlarging one side.
     """
     width, height = image.size
     if aspect_ratio > 1:
@@ -120,12 +120,12 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
 
 
 def fits_png(kind: str, channels: int) -> bool:
-    """Whether a PNG holds pictures of a type of number in so many channels."""
+    """Whether a PNG can hold images of this dtype and number of channels."""
     return kind in ("uint8", "uint16") and channels <= 4
 
 
 def save_array(array: np.ndarray, path: Path) -> None:
-    """Write (H, W, C) of any kind of number to a .png (see fits_png), .npy, .tif or .tiff file, without loss."""
+    """Write (H, W, C) of any dtype losslessly to a .png (see fits_png), .npy, .tif or .tiff file."""
     beside = path.with_name(path.name + ".tmp")
     with open(beside, "wb") as file:
         kind = {".png": "PNG", ".npy": "NPY"}.get(path.suffix, "TIFF")
@@ -134,9 +134,9 @@ def save_array(array: np.ndarray, path: Path) -> None:
 
 
 def write_array(array: np.ndarray, file: IO[bytes], kind: str) -> None:
-    """Write (H, W) or (H, W, C) of any kind of number as "PNG" (see fits_png), "NPY" or "TIFF", without loss."""
+    """Write (H, W) or (H, W, C) of any dtype losslessly as "PNG" (see fits_png), "NPY" or "TIFF"."""
     if kind == "PNG":
-        import imagecodecs  # Pillow writes no colours of 16 bits
+        import imagecodecs  # Pillow cannot write 16-bit colour
 
         file.write(imagecodecs.png_encode(array))
     elif kind == "NPY":

@@ -1,4 +1,4 @@
-"""A pool of earlier generated images, shown to discriminators instead of the newest (Shrivastava et al. 2017)."""
+"""A pool of earlier generated images to show to discriminators (Shrivastava et al. 2017)."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class ImagePool(nn.Module):
-    """(N, C, H, W) -> (N, C, H, W): fills first; then each image is, with p = 0.5, swapped for a stored one.
+    """(N, C, H, W) -> (N, C, H, W): once full, swaps each image with probability 0.5 for a stored one.
 
-    size 0 passes images through. Draws come from torch's CPU generator; the stored images are part of the state.
+    Size 0 returns images unchanged. Random numbers come from torch's CPU generator; the images are part of the state.
     """
 
     def __init__(self, size: int):
@@ -30,7 +30,7 @@ class ImagePool(nn.Module):
             return image
         place = int(torch.randint(self.size, ()).item())
         stored, self.images[place] = self.images[place], image.clone()
-        # one of another size (--crop_size was changed, --preprocess none) cannot stand in a batch beside others
+        # a stored image of another size (--preprocess none, changed --crop_size) does not fit into a batch
         return stored.to(image.device) if alone or stored.shape == image.shape else image
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -38,8 +38,8 @@ class ImagePool(nn.Module):
         return {"images": [image.cpu() for image in self.images]}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take stored images back, those beyond the pool's size dropped; ValueError if they are none."""
+        """Restore stored images up to the pool's size; ValueError if they are not images."""
         images = list(state["images"])[: self.size]
         if not all(isinstance(image, Tensor) and image.dim() == 3 for image in images):
-            raise ValueError("the stored images of a pool are none")
+            raise ValueError("the stored images of a pool are not images")
         self.images = images

@@ -1,4 +1,4 @@
-"""Random draws: seeding them, borrowing the generators for a while, keeping and restoring their state."""
+"""Seed the random generators, borrow them temporarily, and save and restore their state."""
 
 import hashlib
 import os
@@ -11,16 +11,17 @@ import torch
 
 
 def seed_everything(seed: int, deterministic: bool = False, one_size: bool = False) -> None:
-    """Seed the generators of torch (all devices), random and numpy; deterministic also forbids other operations.
+    """Seed the generators of torch (all devices), random and numpy; deterministic also selects reproducible operations.
 
-    one_size: all pictures are of one size, so that cuDNN's search for the fastest convolutions pays.
+    one_size: all images have the same size, so that cuDNN's search for the fastest convolutions pays off.
     """
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)  # reflection padding has no such form on CUDA
+        # only warn, because reflection padding has no deterministic form on CUDA
+        torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = one_size and not deterministic
 
 
@@ -31,7 +32,7 @@ def mix_seed(seed: int, epoch: int, index: int) -> int:
 
 @contextmanager
 def fork_rng(bits: int):
-    """Seed torch's CPU generator, random and numpy inside the block; put back what they were after it."""
+    """Seed torch's CPU generator, random and numpy inside the block; restore their states after it."""
     saved = torch.get_rng_state(), random.getstate(), np.random.get_state()
     torch.default_generator.manual_seed(bits)
     random.seed(bits)
@@ -45,7 +46,7 @@ def fork_rng(bits: int):
 
 
 def generator_states() -> dict[str, Any]:
-    """Return the state of every generator a training step may draw from, as tensors and numbers."""
+    """Return the state of every generator that a training step may use, as tensors and numbers."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -56,14 +57,14 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
-    """Put every generator where `generator_states` found it; ValueError for states that no generator can be in."""
+    """Restore the states from `generator_states`; ValueError for states that are impossible."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
     *_, spare = states["random"]
     kind, keys, place, *rest = states["numpy"]
     sound = type(place) is int and 0 <= place <= keys.numel() and (spare is None or type(spare) is float)
-    if not sound or not all(type(number) in (int, float) for number in rest):  # what random and numpy do not look at
+    if not sound or not all(type(number) in (int, float) for number in rest):  # random and numpy do not check this
         raise ValueError("the state of a random generator is damaged")
     random.setstate(states["random"])
     np.random.set_state((kind, keys.numpy().astype(np.uint32), place, *rest))

@@ -1,4 +1,4 @@
-"""Computing something a second time as it was the first time: with the same draws and the same buffers."""
+"""Repeat a computation with the same random numbers and the same buffers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from util.seeding import generator_states, restore_generators
 
 
 class BufferSnapshot:
-    """The buffers of a module at one moment, such as running statistics, which a forward pass changes."""
+    """A copy of a module's buffers, such as running statistics, which a forward pass changes."""
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -17,7 +17,7 @@ class BufferSnapshot:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Give the module's buffers these values inside the block, and afterwards those that they had."""
+        """Restore these values inside the block, and the previous values after it."""
         now = BufferSnapshot(self.module)
         self._put_back()
         try:
@@ -31,14 +31,14 @@ class BufferSnapshot:
 
 
 class Snapshot:
-    """The draws to come and a model's buffers at one moment."""
+    """A copy of the random generators' states and a model's buffers."""
 
     def __init__(self, model: nn.Module):
         self.generators, self.buffers = generator_states(), BufferSnapshot(model)
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Go back to this moment inside the block, and afterwards to where it began."""
+        """Restore this snapshot inside the block, and the previous states after it."""
         now = generator_states()
         restore_generators(self.generators)
         try:

@@ -1,15 +1,15 @@
-"""Compare names as people type them: case, underscores and hyphens aside, and by likeness."""
+"""Compare names that users type: ignore case, underscores and hyphens, and find similar names."""
 
 import difflib
 
 
 def normalise_name(name: str) -> str:
-    """Return a name without case, underscores and hyphens: cycle_gan, CycleGAN and cycle-gan are one."""
+    """Return a name in lower case without underscores and hyphens: cycle_gan, CycleGAN and cycle-gan are the same."""
     return name.lower().replace("_", "").replace("-", "")
 
 
 def nearest(name: str, names: list[str], alike: float = 0.5) -> str | None:
-    """Return the most similar of some names, the first of equals, or None if none is `alike` (0 to 1)."""
+    """Return the most similar name, the first of equals; None if none has a similarity of at least `alike` (0 to 1)."""
 
     def likeness(other: str) -> float:
         ratio = difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()

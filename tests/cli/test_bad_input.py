@@ -55,7 +55,7 @@ OPTIONS = {
     "label smoothing of a critic": (["--gan_mode", "hinge", "--label_smoothing", 0.1], ["--label_smoothing", "hinge"]),
     "config absent": (["--config", "none.yaml"], ["--config", "none.yaml", "No such file"]),
     "config malformed": (["--config", "bad.yaml"], ["--config", "bad.yaml"]),
-    "config no table": (["--config", "list.json"], ["--config", "list.json", "no table"]),
+    "config no table": (["--config", "list.json"], ["--config", "list.json", "not a table"]),
     "config unknown flag": (["--config", "unknown.yaml"], ["unknown.yaml", "--lamda_L1", "did you mean --lambda_L1?"]),
     "config wrong value": (["--config", "wrong.yaml"], ["wrong.yaml", "--lr"]),
     "plug-in absent": (["--plugin", "none.py"], ["none.py", "no such file"]),
@@ -128,7 +128,7 @@ DATA = {
     "B empty": (CYCLE, "unpaired/trainB", empty, ["unpaired/trainB", "holds no files"]),
     "channels of pairs": ([*PIX2PIX, "--input_nc", "7"], "paired", lambda p: None, ["cannot become 7", "--input_nc"]),
     "channels": ([*CYCLE, "--input_nc", "7", "--output_nc", "7"], "paired", lambda p: None,
-                 ["3 channels, and cannot become 7", "--input_nc"]),
+                 ["3 channels and cannot be converted to 7", "--input_nc"]),
     "too small a picture": ([*PIX2PIX, "--preprocess", "crop", "--crop_size", "44"], "paired", lambda p: None,
                             ["paired/train/0.png", "48x40", "--crop_size 44"]),
 }  # fmt: skip
@@ -355,7 +355,7 @@ def test_plug_ins_may_name_generators_in_flags_and_hold_state(command, tmp_path)
 def test_a_default_for_a_flag_that_does_not_exist_is_refused(command, tmp_path):
     (tmp_path / "typo.py").write_text(CHOOSY.replace('"netG"', '"netGG"'))
     ended = command("train", "--plugin", "typo.py", "--model", "typo")
-    assert (ended.code, "sets a default for --netGG, which is no flag" in ended.last) == (2, True)
+    assert (ended.code, "sets a default for --netGG, which is not a flag" in ended.last) == (2, True)
 
 
 def test_a_python_without_packages_is_told_the_remedy(tmp_path):

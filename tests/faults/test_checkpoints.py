@@ -136,7 +136,7 @@ def test_a_file_cut_short_is_refused(cut, legacy, tmp_path, command):
     assert ended.last.startswith("error: file 'checkpoints/published/latest_net_G.pth': is ")
     half, full = f"{len(whole) // 2 / 1e6:.1f}", f"{len(whole) / 1e6:.1f}"
     if cut == "half":
-        assert f"is cut short: {half} of {'' if legacy else 'at least '}{full} MB are there" in ended.last
+        assert f"is cut short: {half} of {'' if legacy else 'at least '}{full} MB are present" in ended.last
     if cut == "0":
         assert "is empty" in ended.last
 
@@ -205,7 +205,7 @@ def test_a_state_with_a_flipped_bit_yields_to_the_one_before(run, command):
     newest.write_bytes(raw)
     assert not hostile.is_accepted(newest)
     ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 3)
-    assert ended.code == 0 and "its checksums do not fit" in ended.out and "continuing at epoch 2" in ended.out
+    assert ended.code == 0 and "a checksum is wrong" in ended.out and "continuing at epoch 2" in ended.out
 
 
 # --- F56: other versions of ours
@@ -322,7 +322,7 @@ def test_safetensors_are_not_read(what, name, tmp_path):
     """A safetensors file under any name, with a giant header or a pickle behind: not supported, exit 4 in one line that
     says what it is."""
     hostile.FILES[what](tmp_path / name)
-    assert "is a safetensors file, which is not read here; load it and torch.save its tensors" in refusal(
+    assert "is a safetensors file, which cannot be read; load it and save its tensors with torch.save" in refusal(
         tmp_path / name
     )
 
@@ -334,24 +334,24 @@ def test_urls_are_not_followed(url, command, tmp_path):
     """A URL in a file's place: not supported, exit 4 in one line; nothing is connected to."""
     ended = command("train", *TRAIN, "--name", "new", "--init_from", url)
     assert ended.code == 4 and ended.err.count("\n") == 1
-    assert ended.last == f"error: option --init_from '{url}': is a URL, not a file; download it, and give the file"
-    with pytest.raises(CheckpointError, match="is a URL, not a file; download it, and give the file"):
+    assert ended.last == f"error: option --init_from '{url}': is a URL, not a file; download it and give the file"
+    with pytest.raises(CheckpointError, match="is a URL, not a file; download it and give the file"):
         weight_files.load_weights(Path(url))
 
 
 # --- what else is no file of weights
 
 CONTENTS = {
-    "a tensor": (torch.zeros(3), "holds no state_dict"),
-    "nothing": ({}, "holds no state_dict"),
-    "a list": ([torch.zeros(3)], "holds no state_dict"),
-    "numbers": ({"a": 1}, "holds no state_dict"),
-    "nested numbers": ({"epoch": 3, "loss": 0.5}, "holds no state_dict"),
-    "weights and numbers": ({"weight": torch.ones(2), "epoch": 3}, "holds no state_dict"),
-    "a text": ("weights", "holds no state_dict"),
-    "two networks": ({"G": {"a": torch.ones(1)}, "model": {"a": torch.ones(1)}}, "holds no state_dict"),
+    "a tensor": (torch.zeros(3), "does not hold a state_dict"),
+    "nothing": ({}, "does not hold a state_dict"),
+    "a list": ([torch.zeros(3)], "does not hold a state_dict"),
+    "numbers": ({"a": 1}, "does not hold a state_dict"),
+    "nested numbers": ({"epoch": 3, "loss": 0.5}, "does not hold a state_dict"),
+    "weights and numbers": ({"weight": torch.ones(2), "epoch": 3}, "does not hold a state_dict"),
+    "a text": ("weights", "does not hold a state_dict"),
+    "two networks": ({"G": {"a": torch.ones(1)}, "model": {"a": torch.ones(1)}}, "does not hold a state_dict"),
     "objects": ({"opt": argparse.Namespace(a=1)}, "holds Python objects (argparse.Namespace), not just weights"),
-    "sparse": ({"model.4.bias": torch.ones(8).to_sparse()}, "its 'model.4.bias' is no dense tensor"),
+    "sparse": ({"model.4.bias": torch.ones(8).to_sparse()}, "its 'model.4.bias' is not a dense tensor"),
 }
 
 

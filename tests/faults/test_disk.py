@@ -68,7 +68,8 @@ def test_a_disk_too_small_for_the_states_is_refused_first(command, mounted, tmp_
     ended = command("train", *argv)
     assert ended.code == 5, ended.err
     said = re.fullmatch(
-        r"error: folder '(.*)': has too little room: the run needs (.*) \((\d) x (.*) of state, (.*) of weights\), "
+        r"error: folder '(.*)': has too little free space: the run needs (.*) \((\d) x (.*) of state, (.*) of weights\)"
+        r", "
         r"(.*) are free; free space, lower --keep_last or choose another --checkpoints_dir", ended.last,
     )  # fmt: skip
     assert said and said[1] == str(small / "run"), ended.last
@@ -221,7 +222,7 @@ def test_a_run_folder_that_goes_in_mid_run_is_not_made_again(start, again, tmp_p
     assert running.returncode == 5, err
     last = err.strip().splitlines()[-1]
     assert last.startswith("error: file 'checkpoints/run/state_000000006.pt': cannot be written"), err
-    assert "bring its folder back" in last
+    assert "restore its folder" in last
     assert committed(tmp_path / "moved") == before
     assert (folder.read_text() == "in the way") if becomes == "a file" else not folder.exists()
 
@@ -291,7 +292,7 @@ def test_states_go_only_after_the_new_one_was_read_back(tmp_path, monkeypatch):
 
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     monkeypatch.setattr(os, "fsync", damaging)
-    with pytest.raises(disk_space.EnvironmentFault, match="reads back otherwise"):
+    with pytest.raises(disk_space.EnvironmentFault, match="failed the check after writing"):
         checkpoint.save_state(tmp_path, {"step": 3, "t": torch.arange(3000)}, 3, 1)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

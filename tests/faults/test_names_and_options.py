@@ -101,7 +101,7 @@ def test_test_py_beside_a_training_reads_one_save(start, process, tmp_path, mode
         for _ in range(number):
             ended = process("test", *DEMO, "--name", "run", "--num_test", 1, "--gpu_ids", -1)
             assert ended.code == 0, ended.err
-            assert "may be of different steps" not in ended.out
+            assert "may be from different steps" not in ended.out
         assert trainer.returncode is None
     finally:
         trainer.kill()
@@ -166,7 +166,7 @@ def test_files_of_two_saves_are_read_again_while_a_run_trains(tmp_path, capsys, 
     pair = files_of_two_saves(tmp_path)
     monkeypatch.setattr(export, "MIXED_SAVE_TIMEOUT_S", 0.0)
     export.load(tmp_path, "latest", dict(pair.named_children()))
-    assert "may be of different steps" in capsys.readouterr().out
+    assert "may be from different steps" in capsys.readouterr().out
 
 
 @pytest.mark.fault(22)

@@ -369,7 +369,7 @@ def test_a_flag_that_contradicts_the_weights_is_named(command, runs, tmp_path, f
     ended = command("test", "--name", "cyc", "--dataroot", runs / "sides", "--crop_size", 32, *flag)
     assert ended.code == 4
     assert ended.last.startswith("error: file 'checkpoints/cyc/latest_net_G_A.pth': does not fit this network: 'model.")
-    assert ended.last.endswith(f"; leave out {flag[0]}")
+    assert ended.last.endswith(f"; omit {flag[0]}")
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "results").exists()
 

@@ -280,7 +280,7 @@ def test_a_model_without_phases_is_not_trained(command, tmp_path):
         "resnet_4blocks",
     )
     assert (ended.code, list(tmp_path.iterdir())) == (2, [])
-    assert "option '--model': test only translates, it cannot be trained" in ended.last
+    assert "option '--model': test only translates and cannot be trained" in ended.last
 
 
 class Toy(BaseModel):

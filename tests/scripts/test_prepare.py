@@ -89,7 +89,7 @@ def test_folders_without_phases_and_other_extensions(script, sources):
     ended = script("combine_A_and_B", "--fold_A", "flat/A", "--fold_B", "flat/B", "--fold_AB", "AB")
     assert ended.code == 0, ended.err
     assert files("AB") == ["a.png", "b.png"]
-    assert "note: pix2pix reads a sub-folder, train; scripts/split.py makes" in ended.out
+    assert "note: pix2pix reads the sub-folder train; scripts/split.py splits" in ended.out
 
 
 @pytest.mark.parametrize(("names", "flags"), [
@@ -119,9 +119,9 @@ def test_missing_partners_are_listed_and_nothing_is_written(script, sources):
     ended = script(*COMBINE)
     assert ended.code == 3 and not Path("AB").exists()
     first = ", ".join(f"train/more{i:02}" for i in range(10))
-    assert ended.last == (f"error: folders 'A and B': 12 of 22 pictures of A have no partner: {first} and 2 more; "
-                          "1 of 11 pictures of B have no partner: train/3; give partners equal names, or leave "
-                          "the others out with --allow_missing")  # fmt: skip
+    assert ended.last == (f"error: folders 'A and B': 12 of 22 images of A have no partner: {first} and 2 more; "
+                          "1 of 11 images of B have no partner: train/3; give partners equal names, or skip "
+                          "the others with --allow_missing")  # fmt: skip
     ended = script(*COMBINE, "--allow_missing")
     assert ended.code == 0 and len(files("AB")) == 10
 
@@ -135,7 +135,7 @@ def test_folders_that_share_no_name_are_always_refused(script, sources):
 def test_several_pictures_of_one_name_are_refused(script, sources):
     save("A", "train/3.bmp")
     ended = script(*COMBINE)
-    assert ended.code == 3 and "hold several pictures of one name: train/3; rename" in ended.last
+    assert ended.code == 3 and "hold several images with the same name: train/3; rename" in ended.last
 
 
 def test_sizes_that_differ_are_listed_or_matched_on_request(script, sources):
@@ -219,19 +219,19 @@ def test_order_never_mispairs_silently(script, sources):
     save("set", "trainA/0.png", "trainB/3.png")
     ended = script("make_aligned", "--dataset-path", "set", "--output", "out")
     assert ended.code == 3 and not Path("out").exists()
-    assert "1 of 3 pictures of A have no partner: 0; 1 of 3 pictures of B have no partner: 3; " in ended.last
+    assert "1 of 3 images of A have no partner: 0; 1 of 3 images of B have no partner: 3; " in ended.last
     ended = script("make_aligned", "--dataroot", "set", "--output", "out", "--by_order")
     assert ended.code == 0, ended.err
     both = np.hstack([Image.open("set/trainA/2.png"), Image.open("set/trainB/3.png")])
     assert np.array_equal(np.asarray(Image.open("out/train/2.png")), both)
     save("set", "trainA/4.png")
     ended = script("make_aligned", "--dataset_path", "set", "--output", "out", "--by_order", "--overwrite")
-    assert ended.code == 3 and "hold 4 and 3 pictures; remove those without a partner" in ended.last
+    assert ended.code == 3 and "hold 4 and 3 images; remove those without a partner" in ended.last
 
 
 @pytest.mark.parametrize(("there", "said"), [
     ((), "set: no such folder"), (("other/1.png",), "(other)"), (("trainA/1.png",), "trainB': there is no such folder "
-     "(beside it: trainA)"), (("trainA/1.png", "trainB/x.txt"), "trainB': holds no pictures, only x.txt")])  # fmt: skip
+     "(beside it: trainA)"), (("trainA/1.png", "trainB/x.txt"), "trainB': holds no images, only x.txt")])  # fmt: skip
 def test_missing_folders_are_told_with_those_there(script, tmp_path, there, said):
     for name in there:
         path = tmp_path / "set" / name
@@ -258,7 +258,7 @@ def test_parts_are_of_names_alone(script, tmp_path):
     assert sorted(name for names in first.values() for name in names) == sorted(f"{i}.png" for i in range(60))
     assert all(abs(len(first[part]) - wanted) < 12 for part, wanted in (("train", 30), ("val", 15), ("test", 15)))
     counts = ", ".join(f"{part} {len(names)}" for part, names in first.items())
-    assert ended.out.splitlines() == [f"60 pictures: {counts}", "60 written to a"]
+    assert ended.out.splitlines() == [f"60 images: {counts}", "60 written to a"]
     assert Path("a/train", first["train"][0]).read_bytes() == Path("one", first["train"][0]).read_bytes()
     assert len(files("one")) == 60, "copies"
     # others beside them, other extensions: each name stays where it was
@@ -279,7 +279,7 @@ def test_groups_stay_together(script, tmp_path, group, kept):
     save("in", *names, width=4, height=4)
     ended = script("split", "--input", "in", "--output", "out", "--train", 0.4, "--val", 0.3, "--group", group)
     assert ended.code == 0, ended.err
-    assert "35 pictures in 7 groups: " in ended.out
+    assert "35 images in 7 groups: " in ended.out
     where = {}
     for part, found in parts("out").items():
         for name in found:
@@ -301,16 +301,16 @@ def test_pictures_are_moved_or_linked_on_request(script, tmp_path):
     assert ended.code == 0, ended.err
     assert files("in") == [] and {name: Path("moved/train", name).read_bytes() for name in before} == before
     ended = script("split", "--input", "in", "--output", "moved", "--move")
-    assert ended.code == 3 and "holds no pictures, only b/" in ended.last
+    assert ended.code == 3 and "holds no images, only b/" in ended.last
 
 
 @pytest.mark.parametrize(("flags", "said"), [
-    (("--train", "0.8", "--val", "0.3"), "0.8 and 0.3 are no shares of one whole"),
-    (("--train", "-1"), "are no shares"), (("--train", "x"), "invalid float value"),
-    (("--group", "("), "is no regular expression"),
+    (("--train", "0.8", "--val", "0.3"), "0.8 and 0.3 are not fractions of one whole"),
+    (("--train", "-1"), "are not fractions"), (("--train", "x"), "invalid float value"),
+    (("--group", "("), "is not a regular expression"),
     (("--group", "zebra"), "matches nothing in 11 of 11 names, such as"),
-    (("--suffix", "a/b"), "is no part of a folder's name"), (("--move", "--link"), "not allowed with argument"),
-    (("--output", "A/parts"), "lies in the folder to read"), (("--output", "A"), "is the folder to read")])  # fmt: skip
+    (("--suffix", "a/b"), "cannot be part of a folder name"), (("--move", "--link"), "not allowed with argument"),
+    (("--output", "A/parts"), "is inside the input folder"), (("--output", "A"), "is the input folder")])  # fmt: skip
 def test_impossible_splits_are_refused(script, sources, flags, said):
     ended = script("split", "--input", "A", "--output", "parts", *flags)
     assert ended.code == 2 and said in ended.last and ended.err.count("\n") == 1
@@ -349,7 +349,7 @@ def test_cityscapes(script, sources, flags, size, suffix):
 def test_cityscapes_without_a_counterpart(script, sources):
     os.remove("gt/val/ulm/ulm_1_gtFine_color.png")
     ended = script("prepare_cityscapes", *BATCH["prepare_cityscapes"][0])
-    assert ended.code == 3 and "1 have a photograph or labels only: ulm_1; unpack" in ended.last
+    assert ended.code == 3 and "1 have only a photograph or only labels: ulm_1; unpack" in ended.last
     os.remove("gt/val/ulm/ulm_0_gtFine_color.png")
     ended = script("prepare_cityscapes", *BATCH["prepare_cityscapes"][0])
     assert ended.code == 3 and "folder 'gt/val': holds no CITY/*_gtFine_color.png (gt has train, val)" in ended.last
@@ -389,7 +389,7 @@ def test_repeating_keeps_what_is_there_unless_told(script, sources, name):
     (spoilt, *_), count = made, sum(len(files(folder)) for folder in [where])
     Path(where, spoilt).write_bytes(b"mine")
     ended = script(name, *flags)
-    assert ended.code == 0 and f"0 written to {where.split('/')[0]}, {count} were there already" in ended.out
+    assert ended.code == 0 and f"0 written to {where.split('/')[0]}, {count} already existed" in ended.out
     assert Path(where, spoilt).read_bytes() == b"mine"
     assert script(name, *flags, "--overwrite").code == 0
     assert {path: Path(where, path).read_bytes() for path in files(where)} == made
@@ -409,7 +409,7 @@ def test_a_bad_picture_is_named_or_left_out_and_counted(script, sources, name):
     ended = script(name, *flags, "--on_bad_image", "skip", "--overwrite")
     assert ended.code == 0, ended.err
     out = 2 if name == "prepare_cityscapes" else 1  # of its photograph, the one alone and the one of the pair
-    assert f"left out: {bad}: cannot be read" in ended.out and f", {out} left out" in ended.out
+    assert f"skipped: {bad}: cannot be read" in ended.out and f", {out} skipped" in ended.out
     assert not [path for path in files(where) if path.endswith(".tmp")]
 
 
@@ -440,7 +440,7 @@ def test_nothing_to_do_names_the_folder_and_what_is_there(script, tmp_path, name
 
 @pytest.mark.parametrize("name", BATCH)
 @pytest.mark.parametrize(("flags", "said"), [
-    (("--dryrun",), "option '--dryrun': is no flag; did you mean --dry_run?"),
+    (("--dryrun",), "option '--dryrun': is not a flag; did you mean --dry_run?"),
     (("--num_threads", "0"), "0 is not above 0"), (("--on_bad_image", "ask"), "invalid choice: 'ask'")])  # fmt: skip
 def test_wrong_flags_are_one_line(script, sources, name, flags, said):
     ended = script(name, *BATCH[name][0], *flags)
@@ -468,10 +468,10 @@ def test_a_file_where_the_folder_should_be_is_one_line(script, sources):
 def test_files_of_one_name_and_sources_are_never_overwritten(script, sources):
     save("A", "train/0.bmp", start=30)
     ended = script("edges", "--input", "A", "--output", "drawn")
-    assert ended.code == 3 and "'A/train/0.bmp' and 'A/train/0.png' would both become this" in ended.last
+    assert ended.code == 3 and "'A/train/0.bmp' and 'A/train/0.png' would both be written to it" in ended.last
     Path("mirror").symlink_to("A")
     ended = script("resize", "--input", "A", "--output", "mirror", "--size", "8", "--overwrite")
-    assert ended.code == 2 and "is the folder to read" in ended.last
+    assert ended.code == 2 and "is the input folder" in ended.last
     ended = script("make_aligned", "--dataset-path", "set", "--output", "set")
     assert ended.code == 0, ended.err
 
@@ -505,7 +505,7 @@ def test_a_stopped_command_leaves_whole_files_and_resumes(script, sources, monke
     assert 3 <= len(left) < 51 and all(name.endswith(".png") for name in left)
     ended = script(*COMBINE)
     assert ended.code == 0 and ended.out.endswith(
-        f"{51 - len(left)} written to AB, {len(left)} were there already (--overwrite makes them anew)\n")  # fmt: skip
+        f"{51 - len(left)} written to AB, {len(left)} already existed (--overwrite replaces them)\n")  # fmt: skip
     assert all(lossless.read_image(Path("AB", name)).values.shape == (40, 96, 3) for name in files("A"))
 
 
@@ -549,4 +549,4 @@ def test_the_command_works_as_a_process(sources):
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert done.stdout.splitlines()[-1] == "11 written to AB" and len(files("AB")) == 11
     done = subprocess.run([*command, "--num_img", "3"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stderr.endswith("is no flag; did you mean --num_imgs?\n")
+    assert done.returncode == 2 and done.stderr.endswith("is not a flag; did you mean --num_imgs?\n")

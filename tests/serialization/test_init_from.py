@@ -52,7 +52,7 @@ def test_what_does_not_exist_or_fit_is_refused(command, lone, tmp_path):
     other = nn.Linear(2, 2).state_dict()
     atomic_save.write_atomically(tmp_path / "other.pth", other)
     wrong = command("train", *FEW, "--model", "cycle_gan", "--init_from", "other.pth", "--name", "y")
-    assert (wrong.code, "nothing in it fits" in wrong.last) == (4, True)
+    assert (wrong.code, "no tensor in it fits" in wrong.last) == (4, True)
 
 
 @pytest.mark.parametrize("source", ["nobody", "other.pth"])
