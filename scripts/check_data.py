@@ -1,8 +1,8 @@
-"""Look at a whole data set before training on it: python scripts/check_data.py --dataroot DATA.
+"""Check a whole data set before training on it: python scripts/check_data.py --dataroot DATA.
 
-Reads every file and makes every sample, as training would, and tells at once what would stop it (exit code 3) and what
-is odd: equal pictures in train and test, equal names, several frames. How files become pictures is found by looking,
-or said as train.py is told: further flags, such as --model, --dataset_mode, --crop_size or --plugin, are train.py's.
+Reads every file and makes every sample as training would. Reports at once what would stop training (exit code 3) and
+what is odd: equal images in train and test, equal names, several frames. The dataset mode is detected unless flags set
+it. All further flags, such as --model, --dataset_mode, --crop_size or --plugin, are those of train.py.
 """
 
 import json
@@ -25,7 +25,7 @@ from util.errors import DataError, print_line
 
 
 def run_survey(o, train_flags):
-    """Return what is seen of all phases, and in which way: as which data set."""
+    """Return the survey of all phases, and the dataset mode that was used."""
     from data.prepare.survey import Survey, detect_phases, guess_mode
     from options.parse import parse
     from registry.lookup import find
@@ -35,7 +35,7 @@ def run_survey(o, train_flags):
     mode_given = any(word.partition("=")[0] in ("--model", "--dataset_mode", "--config") for word in train_flags)
     mode_flags = [] if mode_given else ["--dataset_mode", guess_mode(o.dataroot, phases[0])]
     options = parse(["--dataroot", o.dataroot, *mode_flags, *train_flags], "train")
-    options.serial_batches = True  # so that samples use every file
+    options.serial_batches = True  # so that the samples use every file
     survey = Survey(o.dataroot, o.num_threads)
     for phase in phases:
         phase_options = copy(options)
@@ -46,7 +46,7 @@ def run_survey(o, train_flags):
 
 
 def format_table(data_report) -> list[str]:
-    """Return the lines of a short table: each folder's files, sizes, kinds, least and greatest number."""
+    """Return the lines of a table: the files, sizes, kinds, and least and greatest number of each folder."""
     rows = [("folder", "files", "sizes", "kinds", "numbers")]
     for name, folder in data_report["folders"].items():
         sizes, kinds = (
@@ -61,17 +61,19 @@ def format_table(data_report) -> list[str]:
 
 
 def main(argv, report):
-    """Look at everything, print the table and the problems, write the JSON file."""
+    """Check everything, print the table and the problems, and write the JSON file."""
     command = Command(__file__, __doc__)
-    command.add_argument("--dataroot", required=True, metavar="DATA", help="the folder that train.py would be given")
-    command.add_argument("--phases", default="", metavar="NAMES", help="train,val,test; default: those that are there")
-    command.add_argument("--json", metavar="FILE", help="write all that was seen, with every file's name, as JSON")
+    command.add_argument("--dataroot", required=True, metavar="DATA", help="the data set, as for train.py")
+    command.add_argument("--phases", default="", metavar="NAMES", help="train,val,test; default: all that exist")
+    command.add_argument("--json", metavar="FILE", help="write the whole report, with all file names, as JSON")
     command.add_batch_threads()
     o, train_flags = command.parse_known_args(argv)
     report.debug = o.debug
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Pillow's, of odd files: without their names
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's warnings do not name the file
         survey, mode = run_survey(o, train_flags)
+
+    # Print the report.
     data_report = {"dataset_mode": mode, **survey.as_dict()}
     counts = ", ".join(f"{count} samples in {phase}" for phase, count in survey.samples.items())
     print_line(f"{o.dataroot} as {mode}: {counts or 'no samples'}")
@@ -85,6 +87,8 @@ def main(argv, report):
             print_line(
                 f"{word}: {len(shown_problems) - MAX_LISTED_NAMES} more{'' if o.json else ' (--json FILE lists all)'}"
             )
+
+    # Write it, and fail if training would.
     if o.json:
         try:
             replace_text(Path(o.json), json.dumps(data_report, indent=1, ensure_ascii=True) + "\n")

@@ -1,8 +1,9 @@
-"""Put pictures of two folders side by side, as pix2pix reads them: python scripts/combine_A_and_B.py --fold_A A --fold_B B --fold_AB AB.
+"""Join images of two folders side by side, as pix2pix reads them: python scripts/combine_A_and_B.py --fold_A A --fold_B B --fold_AB AB.
 
-A/train/1.png and B/train/1.jpg become AB/train/1.png, A on the left; likewise for val, test, any sub-folders, or none.
-Partners have equal names, extensions aside, or end in _A and _B. Every bit is kept, but of two JPEG files, which become
-one of quality 95 (--format png keeps these too). Then: python train.py --model pix2pix --dataroot AB
+A/train/1.png and B/train/1.jpg become AB/train/1.png with A on the left; the same holds for val, test, any other
+sub-folders, or none. Partners have equal names, extensions aside, or end in _A and _B. The values are kept exactly,
+except that two JPEG files become one of quality 95 (--format png keeps these exactly, too). To train on the result:
+python train.py --model pix2pix --dataroot AB
 """  # noqa: E501
 
 import sys
@@ -20,16 +21,16 @@ from util.errors import print_line
 
 
 def main(argv, report):
-    """Find the pairs, check them, write them."""
+    """Find the pairs, check them, and write them."""
     command = Command(__file__, __doc__)
-    command.add_argument("--fold_A", required=True, metavar="FOLDER", help="pictures of A, in train, val, test or not")
-    command.add_argument("--fold_B", required=True, metavar="FOLDER", help="pictures of B, in the same sub-folders")
-    command.add_argument("--fold_AB", required=True, metavar="FOLDER", help="where the pairs go")
+    command.add_argument("--fold_A", required=True, metavar="FOLDER", help="images of A, with or without sub-folders")
+    command.add_argument("--fold_B", required=True, metavar="FOLDER", help="images of B, in the same sub-folders")
+    command.add_argument("--fold_AB", required=True, metavar="FOLDER", help="output folder for the pairs")
     command.add_argument("--num_imgs", type=positive, default=1_000_000, metavar="N",
-                         help="at most so many pairs of each sub-folder (default: %(default)s)")  # fmt: skip
+                         help="maximum number of pairs per sub-folder (default: %(default)s)")  # fmt: skip
     add_joining_flags(command)
     command.add_batch_flags()
-    command.add_argument("--no_multiprocessing", action="store_true", help="one file after the other: --num_threads 1")
+    command.add_argument("--no_multiprocessing", action="store_true", help="same as --num_threads 1")
     o = command.parse_argv(argv)
     if o.no_multiprocessing:
         o.num_threads = 1
@@ -45,7 +46,9 @@ def main(argv, report):
         + ", ".join(f"{count} in {top or 'no sub-folder'}" for top, count in counts.items())
     )
     if "" in counts:
-        print_line("note: pix2pix reads a sub-folder, train; scripts/split.py makes train, val and test of one folder")
+        print_line(
+            "note: pix2pix reads the sub-folder train; scripts/split.py splits one folder into train, val and test"
+        )
     tasks, left_out = join_tasks(chosen_pairs, Path(o.fold_AB), o)
     run_tasks(tasks, o, Path(o.fold_AB), left_out)
 

@@ -1,7 +1,7 @@
-"""Train CycleGAN on the generated `demo` pictures for a few minutes, test it, and print where the pages are.
+"""Train CycleGAN on the generated `demo` images for a few minutes, test it, and print where the pages are.
 
-python scripts/demo.py [--flag value ...]: further flags go to train.py. Training sees no pairs; the test pictures have
-true ones, so that it can be told how close the translations come.
+python scripts/demo.py [--flag value ...]: further flags go to train.py. Training sees no pairs. The test images have
+true partners, so that the distance of the translations to them can be measured.
 """
 
 import json
@@ -19,21 +19,21 @@ TRAIN_FLAGS = ["--netG", "resnet_4blocks", "--ngf", "16", "--ndf", "16", "--load
 
 
 def run(script, *argv):
-    """Run train.py or test.py; end with its exit code if it fails."""
+    """Run train.py or test.py; exit with its exit code if it fails."""
     code = subprocess.call([sys.executable, str(ROOT / script), *argv])
     if code:
         sys.exit(code)
 
 
 def identity_l1():
-    """Return the mean of |real_A - real_B| over the test pictures, in units of [-1, 1]: what doing nothing gives."""
+    """Return the mean |real_A - real_B| over the test images, in units of [-1, 1]: the result of the identity."""
     files = [[f, f.with_name(f.name.replace("real_A", "real_B"))] for f in RESULTS.glob("images/*_real_A.png")]
     differences = [np.subtract(*(np.asarray(Image.open(f), np.float64) for f in pair)) for pair in files]
     return float(np.mean(np.abs(differences))) / 127.5
 
 
 def main(extra):
-    """Train, test, and print the pages' addresses."""
+    """Train, test, and print the addresses of the pages."""
     run("train.py", "--dataroot", "demo", "--model", "cycle_gan", "--name", "demo", "--overwrite", *TRAIN_FLAGS, *extra)
     run("test.py", "--dataroot", "demo", "--name", "demo", "--dataset_mode", "aligned")
     ours, nothing = json.loads((RESULTS / "metrics.json").read_text())["mean"]["L1"], identity_l1()

@@ -1,8 +1,8 @@
 """Download a data set or a pretrained generator of the reference: python scripts/download.py NAME.
 
-A data set becomes datasets/NAME, for --dataroot; a generator becomes the run NAME_pretrained in checkpoints, for
-`python test.py --name NAME_pretrained`. Where CycleGAN and pix2pix both have a NAME, say which. A download that was
-cut goes on where it broke off when the same command is given again. What is there already is never overwritten.
+A data set becomes datasets/NAME, for --dataroot. A generator becomes the run NAME_pretrained in checkpoints, for
+`python test.py --name NAME_pretrained`. If CycleGAN and pix2pix both have a NAME, choose with --cyclegan or --pix2pix.
+A download that broke off is resumed when the same command is run again. Existing files are never overwritten.
 """
 
 import contextlib
@@ -36,26 +36,28 @@ WEIGHTS_FILE = "latest_net_G.pth"
 
 
 def make_parser() -> Command:
-    """Return what reads the command line."""
+    """Return the command-line parser."""
     parser = Command("download.py", __doc__)
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="what to download; see --list")
-    parser.add_argument("--list", action="store_true", help="print all names, sizes and what they are")
-    parser.add_argument("--model", action="store_true", help="the pretrained generator of that name, not the data set")
+    parser.add_argument("--list", action="store_true", help="print all names, sizes and descriptions")
+    parser.add_argument(
+        "--model", action="store_true", help="download the pretrained generator of that name, not the data set"
+    )
     family = parser.add_mutually_exclusive_group()
     for name in ("cyclegan", "pix2pix"):
         family.add_argument(f"--{name}", action="store_const", const=name, dest="family", default="",
-                            help=f"the one of {name}, where both have the name")  # fmt: skip
-    parser.add_argument("--to", metavar="FOLDER", help="the folder to put it in (default: ./datasets, a generator: "
+                            help=f"the one of {name}, if both have the name")  # fmt: skip
+    parser.add_argument("--to", metavar="FOLDER", help="output folder (default: ./datasets; for a generator "
                       "./checkpoints)")  # fmt: skip
-    parser.add_argument("--url", default="", help="take the file from this address instead")
-    parser.add_argument("--mirrors", default="", metavar="FILE", help="JSON: {beginning of an address: what replaces "
-                        "it, or a list of such}")  # fmt: skip
-    parser.add_argument("--dry_run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--url", default="", help="download the file from this address instead")
+    parser.add_argument("--mirrors", default="", metavar="FILE", help="JSON: {start of an address: its replacement, "
+                        "or a list of them}")  # fmt: skip
+    parser.add_argument("--dry_run", action="store_true", help="print what would be done, and do nothing")
     return parser
 
 
 class ProgressBar:
-    """How far something is: a bar on a terminal, elsewhere a line for every tenth."""
+    """The progress of an operation: a bar on a terminal, elsewhere a line for every tenth."""
 
     def __init__(self, what: str, unit: str, total: int | None = None):
         self.what, self.tenth = what, 0
@@ -76,13 +78,13 @@ class ProgressBar:
 
 
 class Records:
-    """What was downloaded into a folder: the first checksum of each file, and which file each folder was made of."""
+    """The record of downloads to a folder: the first checksum of each file, and the file that each folder is from."""
 
     def __init__(self, folder: Path):
         self.path = folder / RECORDS_FILE
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Return the records, empty if there are none; raise EnvironmentFault for what is not ours."""
+        """Return the records, empty if there are none; raise EnvironmentFault for a file that is not ours."""
         try:
             records = json.loads(self.path.read_bytes() or b'{"files": {}, "folders": {}}')
             return {"files": dict(records["files"]), "folders": dict(records["folders"])}
@@ -90,14 +92,14 @@ class Records:
             return {"files": {}, "folders": {}}
         except (OSError, ValueError, TypeError, KeyError) as problem:
             raise EnvironmentFault("file", self.path, f"cannot be read ({type(problem).__name__})",
-                                   "mend or remove it") from problem  # fmt: skip
+                                   "fix or delete it") from problem  # fmt: skip
 
     def first_sum(self, source: Source) -> str:
-        """Return the checksum of the first download of a file, "" if there was none."""
+        """Return the SHA-256 of the first download of a file; "" if it was not downloaded before."""
         return str(self.read()["files"].get(source.key, {}).get("sha256", ""))
 
     def add(self, source: Source, digest: str, size: int, address: str) -> None:
-        """Note what is about to get its name."""
+        """Record a download that is about to be moved into place."""
         with file_lock.open_locked(self.path, "a second download", wait=True) or contextlib.nullcontext():
             records = self.read()
             records["files"][source.key] = {"sha256": digest, "bytes": size, "from": address}
@@ -106,28 +108,28 @@ class Records:
 
 
 def target_path(source: Source, to: Path) -> Path:
-    """Return what a download ends as: a folder of data, or a file of weights in a run's folder."""
+    """Return the path that a download ends at: a folder of data, or a file of weights in a run's folder."""
     return to / source.folder / WEIGHTS_FILE if source.model else to / source.folder
 
 
 def archive_path(source: Source, to: Path) -> Path:
-    """Return where a file of the web is kept until it is whole and checked."""
+    """Return where the downloaded file is kept until it is complete and checked."""
     return to / (source.folder + source.suffix)
 
 
 def is_downloaded(source: Source, to: Path) -> bool:
-    """Whether it was downloaded before; raise EnvironmentFault if something else stands in its place."""
+    """Return whether a source was downloaded before; raise EnvironmentFault if something else is in its place."""
     place = target_path(source, to)
     if not os.path.lexists(place):
         return False
     if Records(to).read()["folders"].get(source.folder) == source.key:
         return True
-    raise EnvironmentFault("file" if source.model else "folder", place, "is there already, from elsewhere, and is not "
-                           "overwritten", "move it away or choose another --to")  # fmt: skip
+    raise EnvironmentFault("file" if source.model else "folder", place, "already exists, from another source, and is "
+                           "not overwritten", "move it away or choose another --to")  # fmt: skip
 
 
 def download(source: Source, to: Path, addresses: list[str]) -> None:
-    """Download a file, or take the one that was fetched by hand, and put it in its place."""
+    """Download a file, or take the one that was downloaded by hand, and put it in place."""
     archive, place = archive_path(source, to), target_path(source, to)
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -140,7 +142,7 @@ def download(source: Source, to: Path, addresses: list[str]) -> None:
         elif archive.is_file() and not source.model:
             install(source, to, archive, str(archive), file_sha256(archive))
         else:
-            copies, parts = (1, "the file") if source.model else (2, "the archive, and what is in it")
+            copies, parts = (1, "the file") if source.model else (2, "the archive and its content")
             target = place if source.model else archive
             by_hand = f"fetch it by hand and save it as {target}" + ("" if source.model else ", then run this again")
             part.check_free_space(source.size * copies, parts)
@@ -156,7 +158,7 @@ def download(source: Source, to: Path, addresses: list[str]) -> None:
 
 
 def install(source: Source, to: Path, file: Path, address: str, digest: str, part: PartialFile | None = None) -> None:
-    """Check a whole file and put it, or what is in it, in its place; a part that is not right is kept as .bad."""
+    """Check a complete file and put it, or its content, in place; a bad part is kept as .bad."""
     place = target_path(source, to)
     record = partial(Records(to).add, source, digest, file.stat().st_size, address)
     try:
@@ -177,21 +179,19 @@ def install(source: Source, to: Path, file: Path, address: str, digest: str, par
     hint = f"; use it: python test.py --name {source.folder} --dataroot FOLDER"
     print(printable(f"{source.file} -> {place}" + (hint if source.model else f" ({count:,} files)")))
     if not source.sha256:
-        print(
-            printable(f"nobody wrote its SHA-256 down before; noted for the next time in {to / RECORDS_FILE}: {digest}")
-        )
+        print(printable(f"its SHA-256 was unknown; it is recorded for the next time in {to / RECORDS_FILE}: {digest}"))
 
 
 def check_sha256(source: Source, to: Path, digest: str) -> None:
     """Raise UnsafeArchive for a file that is not the known one, or not that of the first download."""
     expected = source.sha256 or Records(to).first_sum(source)
     if expected not in ("", digest):
-        origin = "" if source.sha256 else f", as noted in {RECORDS_FILE} when it was first downloaded"
+        origin = "" if source.sha256 else f", as recorded in {RECORDS_FILE} at the first download"
         raise UnsafeArchive(f"expected SHA-256 {expected}{origin}, got {digest}")
 
 
 def check_weights(file: Path) -> None:
-    """Raise DamagedArchive for a file that holds no weights that can be used."""
+    """Raise DamagedArchive for a file without usable weights."""
     from serialization.weight_files import load_weights  # imports torch, which data sets do not need
 
     try:
@@ -201,13 +201,13 @@ def check_weights(file: Path) -> None:
 
 
 def rejected_error(file: Path, address: str, problem: Exception, part: PartialFile | None) -> EnvironmentFault:
-    """Return the error for a file that came whole and is not right, and put it aside."""
+    """Return the error for a file that is complete but wrong, and rename it to .bad."""
     bad_file = file
     if part is not None:
         bad_file = file.with_name(file.name.removesuffix(".part") + ".bad")
         part.move_to(bad_file)
-    why = f"refused: {problem}" if isinstance(problem, UnsafeArchive) else f"is damaged or not whole ({problem})"
-    return EnvironmentFault("file", bad_file, why, f"nothing of it was put in place; it is from {address}: "
+    why = f"refused: {problem}" if isinstance(problem, UnsafeArchive) else f"is damaged or incomplete ({problem})"
+    return EnvironmentFault("file", bad_file, why, f"nothing of it was installed; it is from {address}: "
                             "try again later, or another --url")  # fmt: skip
 
 
@@ -230,30 +230,30 @@ def main(argv, report):
     elif is_downloaded(source, folder):
         report_existing(source, folder)
     else:
-        report.saved_text = lambda: "the same command goes on from there"
+        report.saved_text = lambda: "the same command resumes from there"
         download(source, folder, addresses)
 
 
 def report_existing(source: Source, to: Path) -> None:
-    """Say that there is nothing to do, and remove what a call that was killed at its very end left."""
+    """Print that there is nothing to do, and delete what a call left that was killed at its very end."""
     place = target_path(source, to)
     remove_partial(archive_path(source, to))
     if temporary_folder(place).exists():
         shutil.rmtree(temporary_folder(place))
-    print(printable(f"{place} is there already: it was downloaded before, and is not overwritten"))
+    print(printable(f"{place} already exists: it was downloaded before and is not overwritten"))
 
 
 def describe_plan(source: Source, to: Path, addresses: list[str]) -> list[str]:
-    """Return what a download would do, in lines."""
+    """Return what a download would do, as lines."""
     existing = next(folder for folder in (to, *to.resolve().parents) if folder.is_dir())
     free_bytes = disk_space.free_bytes(existing)
     rows = {
         "file": source.file,
         "address": ", or ".join(addresses),
         "size": catalog.size_text(source),
-        "sha256": source.sha256 or Records(to).first_sum(source) or "not known; noted at the first download",
+        "sha256": source.sha256 or Records(to).first_sum(source) or "unknown; recorded at the first download",
         "becomes": f"{target_path(source, to)}"
-        + (" (is there already)" if os.path.lexists(target_path(source, to)) else ""),
+        + (" (already exists)" if os.path.lexists(target_path(source, to)) else ""),
         "free": f"{disk_space.format_bytes(free_bytes) if free_bytes is not None else 'unknown'} in {existing}",
     }
     return [f"{name:8} {text}" for name, text in rows.items()]

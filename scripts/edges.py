@@ -1,9 +1,9 @@
 """Draw the edges of photographs, for edges2photos: python scripts/edges.py --input PHOTOS --output PAIRS.
 
-Each photograph becomes a pair, black lines on white on the left, itself on the right; sub-folders are kept, so that
-PHOTOS/train becomes PAIRS/train and python train.py --model pix2pix --dataroot PAIRS trains. This is Canny's detector
-(1986), not HED, with which the edges of edges2shoes and edges2handbags were made: HED is a network, knows outlines of
-things from their texture, and draws calmer lines. A network trained on those drawings will do worse on these.
+Each photograph becomes a pair: black lines on white on the left, the photograph on the right. Sub-folders are kept:
+PHOTOS/train becomes PAIRS/train, and python train.py --model pix2pix --dataroot PAIRS trains on it. The detector is
+Canny's (1986), not HED, which made the edges of edges2shoes and edges2handbags. HED is a network that finds the
+outlines of objects from their texture and draws calmer lines, so a network trained on its drawings does worse on these.
 """
 
 import sys
@@ -24,28 +24,28 @@ from util.errors import OptionError
 
 
 def write_pair(source: Path, path: Path, o) -> None:
-    """Write the drawing of one photograph, beside it unless --only_edges."""
+    """Write the drawing of one photograph, beside the photograph unless --only_edges."""
     photo = lossless.read_image(source)
     mask = detect_edges(lossless.to_rgb8(photo, source), o.sigma, o.low, o.high, o.min_length)
     lines = lossless.LosslessImage(draw_edges(mask, o.line_width), o.format)
-    if not o.only_edges:  # black and white are the same under any profile
+    if not o.only_edges:  # black and white are the same in any profile
         lines = lossless.join_side_by_side(replace(lines, profile=photo.profile), photo, str(source))
     lossless.write_image(lines, path, o.format)
 
 
 def main(argv, report):
-    """Find the photographs, draw them."""
+    """Find the photographs and draw their edges."""
     command = Command(__file__, __doc__)
     command.add_argument("--input", required=True, metavar="FOLDER", help="the photographs")
-    command.add_argument("--output", required=True, metavar="FOLDER", help="where the pairs go")
-    command.add_argument("--only_edges", action="store_true", help="write the drawings alone, grey")
-    command.add_argument("--sigma", type=float, default=1.5, metavar="PIXELS", help="blur before: more draws less "
+    command.add_argument("--output", required=True, metavar="FOLDER", help="output folder for the pairs")
+    command.add_argument("--only_edges", action="store_true", help="write only the drawings, in grey")
+    command.add_argument("--sigma", type=float, default=1.5, metavar="PIXELS", help="blur before; more draws less "
                          "texture (default: %(default)s)")  # fmt: skip
-    command.add_argument("--high", type=float, default=0.06, metavar="SLOPE", help="a line has to be this steep "
-                         "somewhere, in shares of white per pixel; more draws less (default: %(default)s)")  # fmt: skip
-    command.add_argument("--low", type=float, default=0.03, metavar="SLOPE", help="and this steep everywhere "
+    command.add_argument("--high", type=float, default=0.06, metavar="SLOPE", help="slope that a line must reach "
+                         "somewhere, a share of white per pixel; more draws less (default: %(default)s)")  # fmt: skip
+    command.add_argument("--low", type=float, default=0.03, metavar="SLOPE", help="slope that it must have everywhere "
                          "(default: %(default)s)")  # fmt: skip
-    command.add_argument("--min_length", type=positive, default=10, metavar="PIXELS", help="leave out lines of fewer "
+    command.add_argument("--min_length", type=positive, default=10, metavar="PIXELS", help="omit lines of fewer "
                          "pixels (default: %(default)s)")  # fmt: skip
     command.add_argument("--line_width", type=positive, default=1, metavar="PIXELS", help="1, 3, 5, ... "
                          "(default: %(default)s)")  # fmt: skip

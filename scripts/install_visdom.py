@@ -1,9 +1,9 @@
-"""Make sure that visdom, the optional live-plot server, is in this Python environment.
+"""Ensure that visdom, the optional live-plot server, is in this Python environment.
 
-`pip install -r requirements.txt` brings visdom 0.3 where it installs as it is. Python 3.11 is left with
-visdom 0.2.4, whose build needs a setuptools older than 81. This script installs it so, in a pip run of its
-own: the limit reaches only the build of visdom, and torch stays as it is. Training works without visdom,
-so a failure is one line of output and the exit status is still 0.
+`pip install -r requirements.txt` installs visdom 0.3 where that works directly. Python 3.11 needs visdom 0.2.4, whose
+build needs a setuptools older than 81. This script installs it in a separate pip run, so that the limit applies only to
+the build of visdom and torch is not changed. Training works without visdom, so a failure prints one line and the exit
+code is still 0.
 
 Usage: python scripts/install_visdom.py
 """
@@ -15,17 +15,17 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-TORNADO_REQUIREMENT = "tornado<6.6"  # from 6.6 on, visdom's pages answer 403
+TORNADO_REQUIREMENT = "tornado<6.6"  # with 6.6 or later, visdom's pages answer 403
 IMPORT_CHECK = "import tornado, visdom.server.run_server; assert tornado.version_info < (6, 6), tornado.version"
 
 
 def visdom_works() -> bool:
-    """Return whether the visdom server can be imported, beside a tornado that it works with."""
+    """Return whether the visdom server can be imported, with a tornado that it works with."""
     return subprocess.run([sys.executable, "-c", IMPORT_CHECK], capture_output=True, check=False).returncode == 0
 
 
 def install() -> str:
-    """Install the visdom that fits this Python; return pip's last line of error, or "" on success."""
+    """Install the visdom that fits this Python; return the last line of pip's error, or "" on success."""
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", TORNADO_REQUIREMENT]
     with tempfile.TemporaryDirectory() as folder:
         environment = dict(os.environ)
@@ -35,8 +35,8 @@ def install() -> str:
             command.append("visdom==0.2.4")
             limit = Path(folder, "constraints.txt")
             limit.write_text("setuptools<81\n", encoding="utf-8")
-            environment["PIP_CONSTRAINT"] = str(limit)  # older pips apply this one to builds
-            environment["PIP_BUILD_CONSTRAINT"] = str(limit)  # newer pips this one
+            environment["PIP_CONSTRAINT"] = str(limit)  # older versions of pip apply this one to builds
+            environment["PIP_BUILD_CONSTRAINT"] = str(limit)  # newer versions apply this one
         result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode == 0:
         return ""
@@ -44,14 +44,14 @@ def install() -> str:
 
 
 def main() -> None:
-    """Install visdom unless it works already, and say in one line how it went."""
+    """Install visdom unless it works already, and print the result in one line."""
     error = "" if visdom_works() else install()
     if not error and not visdom_works():
         error = "it does not import"
     if error:
-        print(f"visdom: not installed, so no live plots; all else works, and this script can try again ({error})")
+        print(f"visdom: not installed, so no live plots; all else works, and this script can be run again ({error})")
     else:
-        print(f"visdom: {metadata.version('visdom')} is installed; its page's scripts: make visdom")
+        print(f"visdom: {metadata.version('visdom')} is installed; make visdom installs the scripts of its page")
 
 
 if __name__ == "__main__":

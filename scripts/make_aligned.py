@@ -1,8 +1,8 @@
-"""Make pairs of a folder with trainA and trainB, testA and testB: python scripts/make_aligned.py --dataset-path DATA.
+"""Make pairs from a folder with trainA and trainB, testA and testB: python scripts/make_aligned.py --dataset-path DATA.
 
-DATA/trainA/1.png and DATA/trainB/1.jpg become DATA/train/1.png, A on the left; likewise val and test. Partners have
-equal names, extensions aside, or end in _A and _B; --by_order pairs sorted names instead, which mispairs all that
-follows a missing picture, and is refused unless there are as many of both.
+DATA/trainA/1.png and DATA/trainB/1.jpg become DATA/train/1.png with A on the left; the same holds for val and test.
+Partners have equal names, extensions aside, or end in _A and _B. --by_order pairs sorted names instead. It mispairs
+everything after a missing image, so it is refused unless there are as many of both.
 """
 
 import sys
@@ -20,20 +20,20 @@ from util.errors import DataError, print_line
 
 
 def pair_by_order(A: Path, B: Path) -> list[Pair]:
-    """Return pairs of sorted names, named after A; DataError if there are not as many of both."""
+    """Return pairs of the sorted names, named after A; raise DataError if there are not as many of both."""
     sides = list_images(A), list_images(B)
     if len(sides[0]) != len(sides[1]):
-        why = f"hold {len(sides[0])} and {len(sides[1])} pictures"
-        raise DataError("folders", f"{A} and {B}", why, "remove those without a partner, or leave out --by_order")
+        why = f"hold {len(sides[0])} and {len(sides[1])} images"
+        raise DataError("folders", f"{A} and {B}", why, "remove those without a partner, or omit --by_order")
     return [Pair(a.with_suffix("").as_posix(), A / a, B / b) for a, b in zip(*sides, strict=True)]
 
 
 def main(argv, report):
-    """Find the phases and their pairs, check all, write all."""
+    """Find the phases and their pairs, check all, and write all."""
     command = Command(__file__, __doc__)
     command.add_argument("--dataset-path", "--dataset_path", "--dataroot", dest="dataroot", required=True,
                          metavar="DATA", help="the folder that holds trainA and trainB")  # fmt: skip
-    command.add_argument("--output", metavar="FOLDER", help="where train, val and test go (default: DATA)")
+    command.add_argument("--output", metavar="FOLDER", help="output folder for train, val and test (default: DATA)")
     command.add_argument("--by_order", action="store_true", help="pair the first of A with the first of B, and so on")
     add_joining_flags(command)
     command.add_batch_flags()

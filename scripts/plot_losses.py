@@ -1,7 +1,7 @@
-"""Draw the losses of runs: python scripts/plot_losses.py RUN [RUN ...] --out losses.png.
+"""Plot the losses of runs: python scripts/plot_losses.py RUN [RUN ...] --out losses.png.
 
-A RUN is the name of a run in --checkpoints_dir, its folder, or a log: a losses.jsonl of ours, or a loss_log.txt of
-pytorch-CycleGAN-and-pix2pix and its relatives. A colour is a loss, a style of line is a run.
+A RUN is the name of a run in --checkpoints_dir, its folder, or a log: a losses.jsonl of GANvas, or a loss_log.txt of
+pytorch-CycleGAN-and-pix2pix and its relatives. Each loss has a colour, each run a line style.
 """
 
 import argparse
@@ -31,25 +31,25 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     """Return the options of a command line; raise OptionError."""
     parser = Command(__file__, __doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder, or a log")
-    parser.add_argument("--checkpoints_dir", default="./checkpoints", help="where runs are kept")
-    parser.add_argument("--out", default="losses.png", help="the picture: .png, .svg or .pdf; default: losses.png")
+    parser.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of the runs")
+    parser.add_argument("--out", default="losses.png", help="the image: .png, .svg or .pdf; default: losses.png")
     parser.add_argument("--losses", default="", help="only these, comma-separated; default: all")
-    parser.add_argument("--smooth", type=float, default=0.0, help="0 to 0.99: share of the past in each point")
-    parser.add_argument("--log", action="store_true", help="a logarithmic axis")
-    parser.add_argument("--mean_only", action="store_true", help="only the means of whole epochs")
-    parser.add_argument("--split", action="store_true", help="a panel for each loss")
+    parser.add_argument("--smooth", type=float, default=0.0, help="0 to 0.99: weight of the past in each point")
+    parser.add_argument("--log", action="store_true", help="use a logarithmic axis")
+    parser.add_argument("--mean_only", action="store_true", help="draw only the means of whole epochs")
+    parser.add_argument("--split", action="store_true", help="draw a panel for each loss")
     o = parser.parse_argv(argv)
     if not 0 <= o.smooth < 1:
         raise OptionError("option", "--smooth", f"{o.smooth:g} is out of range", "give 0 (none) to 0.99")
     if Path(o.out).suffix.lower() not in OUT_SUFFIXES:
         raise OptionError(
-            "option", "--out", f"'{o.out}' is no kind of picture", f"end it with {', '.join(OUT_SUFFIXES)}"
+            "option", "--out", f"'{o.out}' is not an image format", f"end it with {', '.join(OUT_SUFFIXES)}"
         )
     return o
 
 
 def find_log(run: str, checkpoints_dir: str) -> Path:
-    """Return the log that a RUN stands for; raise DataError if there is none."""
+    """Return the log of a RUN; raise DataError if it has none."""
     run_folder = Path(checkpoints_dir) / run
     for path in (Path(run), run_folder):
         if path.is_file():
@@ -61,17 +61,17 @@ def find_log(run: str, checkpoints_dir: str) -> Path:
             raise DataError("run", run, f"{path} holds no {' or '.join(LOG_NAMES)}", "give a run that has trained")
     known = sorted({path.parent.name for log in LOG_NAMES for path in Path(checkpoints_dir).glob(f"*/{log}")})
     remedy = suggest_run(run, known) or "train one first"
-    raise DataError("run", run, f"there is no such run in {checkpoints_dir}, nor such a file or folder", remedy)
+    raise DataError("run", run, f"there is no such run in {checkpoints_dir}, and no such file or folder", remedy)
 
 
 def run_labels(runs: list[str], logs: list[Path]) -> list[str]:
-    """Return a short name for each run; its path where two would be of one name."""
+    """Return a short label for each run; its path where two labels would be equal."""
     labels = [log.parent.name if log.name in LOG_NAMES and log.parent.name else log.name for log in logs]
     return [run if labels.count(name) > 1 else name for run, name in zip(runs, labels, strict=True)]
 
 
 def select_losses(names: list[str], wanted: str) -> list[str]:
-    """Return the losses to draw, of all there are; raise OptionError for one that no run has."""
+    """Return the losses to draw, by default all; raise OptionError for one that no run has."""
     names_wanted = [word.strip() for word in wanted.split(",") if word.strip()]
     for name in names_wanted:
         if name not in names:
@@ -82,7 +82,7 @@ def select_losses(names: list[str], wanted: str) -> list[str]:
 
 
 def smooth(points: Points, decay: float) -> Points:
-    """Return points as a running mean in which the past counts `share`; NaN stays a gap and does not spread."""
+    """Return the running mean of points with weight `decay` for the past; NaN stays a gap and does not spread."""
     total = weight = 0.0
     ys = []
     for y in points[1]:
@@ -93,19 +93,22 @@ def smooth(points: Points, decay: float) -> Points:
 
 
 def draw_losses(losses_by_run: dict[str, Losses], names: list[str], o: argparse.Namespace):
-    """Return a figure of the losses `names` of the runs {label: curves}."""
+    """Return a figure of the losses `names` of the runs {label: losses}."""
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "losses"  # equal runs give equal files
+    matplotlib.rcParams["svg.hashsalt"] = "losses"  # so that equal runs give equal files
     from matplotlib import pyplot as plt
 
+    # Lay out the panels.
     panels = names if o.split else [""]
     columns = min(len(panels), 2 if len(panels) < 7 else 3)
     rows = -(-len(panels) // columns)
     size = (9, 5) if len(panels) == 1 else (6 * columns, 3 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, layout="constrained")
     palette = [matplotlib.colormaps[kind](i) for kind, count in (("tab10", 10), ("Dark2", 8)) for i in range(count)]
+
+    # Draw the losses of each panel.
     for panel, axis in zip(panels, axes.flat, strict=False):
         panel_losses = [panel] if panel else names
         for run_index, curves in enumerate(losses_by_run.values()):
@@ -115,6 +118,8 @@ def draw_losses(losses_by_run: dict[str, Losses], names: list[str], o: argparse.
         axis.set_title(_label_text(panel), parse_math=False)
         axis.grid(alpha=0.25)
         _set_scale(axis, o.log)
+
+    # Hide unused panels, and label the rest.
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
     for axis in axes[-1]:
@@ -124,11 +129,14 @@ def draw_losses(losses_by_run: dict[str, Losses], names: list[str], o: argparse.
 
 
 def _draw_loss(axis, curves: Losses, name: str, o: argparse.Namespace, **style) -> None:
-    """Draw what was logged, thinner and fainter beneath what is smoothed; and the means, or these alone."""
+    """Draw one loss of one run: its steps, or its epoch means with --mean_only or if it has no steps.
+
+    With --smooth the points themselves are drawn thinner and fainter below the running mean.
+    """
     points = curves.means.get(name) if o.mean_only or name not in curves.steps else curves.steps[name]
     if points is None:
         return
-    marker = "o" if len(points[0]) == 1 else None  # a single point is no line
+    marker = "o" if len(points[0]) == 1 else None  # a line of one point is invisible
     if o.smooth:
         axis.plot(*points, linewidth=0.8, alpha=0.25, **style)
         points = smooth(points, o.smooth)
@@ -136,7 +144,7 @@ def _draw_loss(axis, curves: Losses, name: str, o: argparse.Namespace, **style) 
 
 
 def _set_scale(axis, logarithmic: bool) -> None:
-    """A logarithmic axis shows what is above 0; where something is below, it is linear around 0."""
+    """Make an axis logarithmic if asked; if it has negative values, it is linear around 0."""
     lowest = min((y for line in axis.lines for y in line.get_ydata() if math.isfinite(y)), default=1.0)
     if logarithmic and lowest < 0:
         axis.set_yscale("symlog", linthresh=0.1)
@@ -145,7 +153,7 @@ def _set_scale(axis, logarithmic: bool) -> None:
 
 
 def _add_legends(figure, losses_by_run: dict[str, Losses], names: list[str], palette, line) -> None:
-    """Name the losses by colour and, of several runs, the runs by style."""
+    """Add a legend of losses by colour and, for several runs, one of runs by line style."""
     colours = [line([], [], color=palette[i % len(palette)], label=_label_text(name)) for i, name in enumerate(names)]
     legends = [figure.legend(handles=colours, loc="outside right upper", frameon=False)] if colours else []
     if len(losses_by_run) == 1:
@@ -155,17 +163,17 @@ def _add_legends(figure, losses_by_run: dict[str, Losses], names: list[str], pal
                        label=_label_text(label)) for run_index, label in enumerate(losses_by_run)]  # fmt: skip
         legends += [figure.legend(handles=styles, loc="outside lower left", ncols=3, frameon=False, handlelength=4)]
     for text in (text for legend in legends for text in legend.get_texts()):
-        text.set_parse_math(False)  # a $ is a $
+        text.set_parse_math(False)  # show a $ as a $
 
 
 def _label_text(name: str) -> str:
-    """Return a name to be drawn: no control characters, and no leading _, which would hide it."""
+    """Return a label without control characters, and with a space before a leading _, which would hide it."""
     name = printable(name)[:60]
     return " " + name if name.startswith("_") else name
 
 
 def save_figure(figure, out: Path) -> None:
-    """Write the picture in one step; raise EnvironmentFault if the disk refuses."""
+    """Write the image atomically; raise EnvironmentFault on a disk error."""
     temporary = out.with_name(out.name + ".tmp")
     metadata = {"Date": None} if out.suffix.lower() == ".svg" else None
     try:
@@ -179,7 +187,7 @@ def save_figure(figure, out: Path) -> None:
 
 
 def main(argv: list[str], report) -> None:
-    """Read the runs, draw, say where the picture is."""
+    """Read the runs, draw their losses, and print where the image is."""
     o = parse_args(argv)
     logs = [find_log(run, o.checkpoints_dir) for run in o.runs]
     losses_by_run = dict(zip(run_labels(o.runs, logs), map(read_losses, logs), strict=True))

@@ -1,9 +1,9 @@
-"""Make pairs of Cityscapes: python scripts/prepare_cityscapes.py --gtFine_dir gtFine --leftImg8bit_dir leftImg8bit --output_dir DATA.
+"""Make pairs from Cityscapes: python scripts/prepare_cityscapes.py --gtFine_dir gtFine --leftImg8bit_dir leftImg8bit --output_dir DATA.
 
-Cityscapes may not be passed on: get gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip from
-https://www.cityscapes-dataset.com after registering there, and unpack both. Its train becomes train (photograph on the
-left, colours of labels on the right), trainA (photographs) and trainB (labels); its val becomes test, testA and testB.
-Names are Cityscapes' own: CITY_SEQUENCE_FRAME.
+Cityscapes may not be redistributed: register at https://www.cityscapes-dataset.com, download gtFine_trainvaltest.zip
+and leftImg8bit_trainvaltest.zip there, and unpack both. Its train becomes train (photograph on the left, colours of
+labels on the right), trainA (photographs) and trainB (labels). Its val becomes test, testA and testB. Files keep
+Cityscapes' names: CITY_SEQUENCE_FRAME.
 """  # noqa: E501
 
 import sys
@@ -20,12 +20,12 @@ from data.prepare.batch import Task, format_names, run_tasks
 from data.prepare.pairs import FORMATS, Pair
 from util.errors import DataError, print_line
 
-PHASES = {"train": "train", "val": "test"}  # theirs: ours; the labels of their test are not public
+PHASES = {"train": "train", "val": "test"}  # Cityscapes' phase: our phase; the labels of its test are not public
 PHOTO_SUFFIX, LABELS_SUFFIX = "_leftImg8bit.png", "_gtFine_color.png"
 
 
 def find_pairs(photos: Path, labels: Path, phase: str) -> list[Pair]:
-    """Return the pairs of a phase of Cityscapes, in order of name; DataError naming what has no partner."""
+    """Return the pairs of a phase of Cityscapes, in order of name; raise DataError naming files without a partner."""
     sides = []
     for root, ending in ((photos, PHOTO_SUFFIX), (labels, LABELS_SUFFIX)):
         folder = root / phase
@@ -33,17 +33,17 @@ def find_pairs(photos: Path, labels: Path, phase: str) -> list[Pair]:
         if not side:
             inside = format_names(sorted(path.name for path in root.iterdir())) if root.is_dir() else "no such folder"
             why = f"holds no CITY/*{ending} ({root} has {inside or 'nothing'})"
-            raise DataError("folder", folder, why, "unpack Cityscapes' zip files, and give the folders they made")
+            raise DataError("folder", folder, why, "unpack Cityscapes' zip files and give their folders")
         sides.append(side)
     unpaired = sorted(sides[0].keys() ^ sides[1].keys())
     if unpaired:
-        why = f"{len(unpaired)} have a photograph or labels only: {format_names(unpaired)}"
+        why = f"{len(unpaired)} have only a photograph or only labels: {format_names(unpaired)}"
         raise DataError("folders", f"{photos / phase} and {labels / phase}", why, "unpack both zip files again")
     return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
 
 
 def read_resized(path: Path, o, resample: str) -> lossless.LosslessImage:
-    """Return a picture at the size asked for, without alpha, which Cityscapes' labels have and nobody means."""
+    """Return an image at the requested size, without the alpha of Cityscapes' labels, which has no meaning."""
     image = lossless.read_image(path)
     return lossless.resize(lossless.LosslessImage(image.values[..., :3], image.format), o.size, resample)
 
@@ -59,16 +59,22 @@ def write_picture(pair: Pair, path: Path, o, content: str) -> None:
 
 
 def main(argv, report):
-    """Find the pairs of both phases, check that none lacks its partner, write three pictures of each."""
+    """Find the pairs of both phases, check that each is complete, and write three images for each."""
     command = Command(__file__, __doc__)
-    command.add_argument("--gtFine_dir", required=True, metavar="FOLDER", help="holds train and val, with labels")
-    command.add_argument("--leftImg8bit_dir", required=True, metavar="FOLDER", help="holds train and val, with photos")
-    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="where train, trainA, ... go")
-    command.add_argument("--size", type=size, default=(256, 256), metavar="WxH", help="of each half (default: 256)")
+    command.add_argument(
+        "--gtFine_dir", required=True, metavar="FOLDER", help="folder of the labels, with train and val"
+    )
+    command.add_argument(
+        "--leftImg8bit_dir", required=True, metavar="FOLDER", help="folder of the photos, with train and val"
+    )
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="output folder for train, trainA, ...")
+    command.add_argument(
+        "--size", type=size, default=(256, 256), metavar="WxH", help="size of each half (default: 256)"
+    )
     command.add_argument("--resample_labels", choices=tuple(lossless.RESAMPLE_FILTERS), default="bicubic",
                          help="bicubic mixes colours at borders, as in published results; nearest does not "
                          "(default: %(default)s)")  # fmt: skip
-    command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg is of quality 100 "
+    command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg has quality 100 "
                          "(default: %(default)s)")  # fmt: skip
     command.add_batch_flags()
     o = command.parse_argv(argv)

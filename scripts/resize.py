@@ -1,7 +1,7 @@
-"""Scale all pictures of a folder: python scripts/resize.py --input PICTURES --output SMALL --size 256.
+"""Scale all images of a folder: python scripts/resize.py --input PICTURES --output SMALL --size 256.
 
-Names, sub-folders, formats and bits are kept (JPEG is written with quality 95). Use --resample nearest for label maps:
-it makes no values that were not there, and keeps palettes.
+Names, sub-folders, formats and bit depths are kept (JPEG is written with quality 95). Use --resample nearest for label
+maps: it creates no new values and keeps palettes.
 """
 
 import sys
@@ -19,7 +19,7 @@ from data.prepare.pairs import FORMATS, check_folders_apart, list_images, output
 
 
 def target_size(width: int, height: int, o) -> tuple[int, int]:
-    """Return the new size of a picture of width x height."""
+    """Return the new size of an image of width x height."""
     if o.size:
         return o.size
     factor = o.short_side / min(width, height) if o.short_side else o.long_side / max(width, height)
@@ -29,7 +29,7 @@ def target_size(width: int, height: int, o) -> tuple[int, int]:
 
 
 def write_resized(source: Path, path: Path, file_format: str, new_size: tuple[int, int], resample: str) -> None:
-    """Write one picture at its new size."""
+    """Write one image at its new size."""
     lossless.write_image(
         lossless.resize(lossless.read_image(source, indexed=resample == "nearest"), new_size, resample),
         path,
@@ -38,24 +38,28 @@ def write_resized(source: Path, path: Path, file_format: str, new_size: tuple[in
 
 
 def main(argv, report):
-    """Look at the pictures' sizes, scale them."""
+    """Read the sizes of the images and scale them."""
     command = Command(__file__, __doc__)
-    command.add_argument("--input", required=True, metavar="FOLDER", help="the pictures")
-    command.add_argument("--output", required=True, metavar="FOLDER", help="where the scaled ones go")
+    command.add_argument("--input", required=True, metavar="FOLDER", help="folder of the images")
+    command.add_argument("--output", required=True, metavar="FOLDER", help="output folder")
     size_flags = command.add_mutually_exclusive_group(required=True)
     size_flags.add_argument(
-        "--size", type=size, metavar="WxH", help="256 or 512x256 (width x height), whatever the shape was"
+        "--size", type=size, metavar="WxH", help="256 or 512x256 (width x height), for any aspect ratio"
     )
     size_flags.add_argument(
-        "--short_side", type=positive, metavar="N", help="the shorter side, the other in proportion"
+        "--short_side", type=positive, metavar="N", help="length of the shorter side; keeps proportions"
     )
-    size_flags.add_argument("--long_side", type=positive, metavar="N", help="the longer side, the other in proportion")
+    size_flags.add_argument(
+        "--long_side", type=positive, metavar="N", help="length of the longer side; keeps proportions"
+    )
     command.add_argument(
         "--resample", choices=tuple(lossless.RESAMPLE_FILTERS), default="bicubic", help="(default: %(default)s)"
     )
-    command.add_argument("--only_shrink", action="store_true", help="with a side: leave smaller pictures their size")
+    command.add_argument(
+        "--only_shrink", action="store_true", help="with --short_side or --long_side: do not enlarge images"
+    )
     command.add_argument("--format", choices=("keep", *FORMATS), default="keep",
-                         help="of the new files (default: %(default)s)")  # fmt: skip
+                         help="format of the new files (default: %(default)s)")  # fmt: skip
     command.add_batch_flags()
     o = command.parse_argv(argv)
     check_folders_apart(o, "input", "output")

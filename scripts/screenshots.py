@@ -1,7 +1,7 @@
-"""Make a few small runs and take pictures of every page as a browser shows it, light and dark, wide and narrow.
+"""Make a few small runs and take screenshots of every page in a browser, light and dark, wide and narrow.
 
-python scripts/screenshots.py [--out screenshots]: needs Playwright (requirements-dev.txt) and Chromium; the picture of
-the live plots also needs visdom's server and its page scripts. Runs stay in OUT/runs.
+python scripts/screenshots.py [--out screenshots]: needs Playwright (requirements-dev.txt) and Chromium. The screenshot
+of the live plots also needs visdom's server and its page scripts. Runs are kept in OUT/runs.
 """
 
 import argparse
@@ -36,7 +36,7 @@ RUNS = {  # name: flags of train.py
         "36",
     ],
 }
-PAGES = {  # picture: page, from the folder of the runs
+PAGES = {  # screenshot: page, relative to the folder of the runs
     "training": "checkpoints/balls/web/index.html",
     "results": "results/balls/test_latest/index.html",
     "cgan": "results/shapes/test_latest/index.html",
@@ -48,14 +48,14 @@ CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-network
 
 
 def run(folder, script, *argv):
-    """Run a script in a folder; end with its exit code if it fails."""
+    """Run a script in a folder; exit with its exit code if it fails."""
     code = subprocess.call([sys.executable, str(ROOT / script), *argv], cwd=folder)
     if code:
         sys.exit(code)
 
 
 def make_runs(folder):
-    """Train and test everything that is looked at."""
+    """Train and test everything that the pages show."""
     for name, flags in RUNS.items():
         live = ["--start_visdom", "--display_freq", "64"] if name == "balls" else ["--display_id", "0"]
         run(folder, "train.py", *TRAIN_FLAGS, *flags, "--name", name, *live)
@@ -64,7 +64,7 @@ def make_runs(folder):
 
 
 def take_screenshots(browser, address, out, name):
-    """Take a picture of one address in every width and colour scheme; print what the page complained of."""
+    """Take a screenshot of an address in every width and colour scheme; print the errors of the page."""
     for scheme in ("light", "dark"):
         for width in (1280, 390):
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -78,9 +78,9 @@ def take_screenshots(browser, address, out, name):
 
 
 def main():
-    """Make the runs, then the pictures."""
+    """Make the runs, then the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="screenshots", help="folder of the pictures [screenshots]")
+    parser.add_argument("--out", default="screenshots", help="output folder [screenshots]")
     out = Path(parser.parse_args().out)
     runs = out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def main():
         if is_visdom_running("http://localhost:8097"):
             take_screenshots(browser, "http://localhost:8097/env/main", out, "visdom")
         else:
-            print("visdom: no server answers at port 8097, so no picture of it")
+            print("visdom: no server answers at port 8097, so there is no screenshot of it")
         browser.close()
 
 

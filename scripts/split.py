@@ -1,7 +1,7 @@
-"""Split one folder of pictures into train, val and test: python scripts/split.py --input PICTURES --output DATA.
+"""Split one folder of images into train, val and test: python scripts/split.py --input PICTURES --output DATA.
 
-Where a picture goes depends on its name alone (a hash of it), so that adding others moves none, and pictures of equal
-names in two folders go to the same part. Shares are therefore met nearly, not exactly. Sub-folders are kept.
+The part that an image goes to depends only on its name (a hash of it), so adding images moves none of the others, and
+images of equal names in two folders go to the same part. The fractions are therefore approximate. Sub-folders are kept.
 """
 
 import os
@@ -27,36 +27,36 @@ SPLITS = ("train", "val", "test")
 def parse_args(argv):
     """Return the options of a command line; raise OptionError."""
     command = Command(__file__, __doc__)
-    command.add_argument("--input", required=True, metavar="FOLDER", help="the pictures")
-    command.add_argument("--output", required=True, metavar="FOLDER", help="where train, val and test go")
+    command.add_argument("--input", required=True, metavar="FOLDER", help="folder of the images")
+    command.add_argument("--output", required=True, metavar="FOLDER", help="output folder for train, val and test")
     command.add_argument("--train", type=float, default=0.8, metavar="SHARE", help="0 to 1 (default: %(default)s)")
     command.add_argument("--val", type=float, default=0.1, metavar="SHARE",
-                         help="0 to 1; test gets what is left (default: %(default)s)")  # fmt: skip
-    command.add_argument("--group", metavar="REGEX", default="", help="what pictures that stay together have in common "
-                         "in their path below --input, the bracketed part if there is one: '^[^_]*' for cat_001.png, "
-                         "cat_002.png; '^[^/]+' for one folder a patient")  # fmt: skip
+                         help="0 to 1; test gets the rest (default: %(default)s)")  # fmt: skip
+    command.add_argument("--group", metavar="REGEX", default="", help="keep images together if this matches the same "
+                         "text in their path below --input, or in its bracketed part: '^[^_]*' for cat_001.png, "
+                         "cat_002.png; '^[^/]+' for one folder per patient")  # fmt: skip
     command.add_argument("--suffix", default="", metavar="TEXT", help="A makes trainA, valA and testA, for CycleGAN")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="another one is another split")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="another seed gives another split")
     transfer = command.add_mutually_exclusive_group()
     transfer.add_argument("--move", action="store_true", help="move the files; the default is to copy them")
-    transfer.add_argument("--link", action="store_true", help="make symbolic links, which take no room on the disk")
+    transfer.add_argument("--link", action="store_true", help="make symbolic links, which take no disk space")
     command.add_batch_flags()
     o = command.parse_argv(argv)
     if not (0 <= o.train <= 1 and 0 <= o.val <= 1 and o.train + o.val <= 1 + 1e-9):
-        why = f"{o.train:g} and {o.val:g} are no shares of one whole"
-        raise OptionError("options", "--train and --val", why, "give two numbers from 0 to 1, of a sum up to 1")
+        why = f"{o.train:g} and {o.val:g} are not fractions of one whole"
+        raise OptionError("options", "--train and --val", why, "give two numbers from 0 to 1 with a sum of at most 1")
     if os.sep in o.suffix or "/" in o.suffix:
-        raise OptionError("option", "--suffix", f"'{o.suffix}' is no part of a folder's name", "give one such as A")
+        raise OptionError("option", "--suffix", f"'{o.suffix}' cannot be part of a folder name", "give one such as A")
     try:
         o.group = re.compile(o.group)
     except re.error as problem:
-        raise OptionError("option", "--group", f"is no regular expression ({problem})", "see --help") from problem
+        raise OptionError("option", "--group", f"is not a regular expression ({problem})", "see --help") from problem
     check_folders_apart(o, "input", "output")
     return o
 
 
 def split_key(path: Path, group: re.Pattern) -> str | None:
-    """Return what decides where a picture goes, its name or its group's; None if --group matches nothing in it."""
+    """Return the text that decides where an image goes, its name or its group's; None if --group does not match."""
     if not group.pattern:
         return path.with_suffix("").as_posix()
     match = group.search(path.as_posix())
@@ -64,7 +64,7 @@ def split_key(path: Path, group: re.Pattern) -> str | None:
 
 
 def assign_split(name: str, o) -> str:
-    """Return train, val or test for a picture's or group's name."""
+    """Return train, val or test for the name of an image or group."""
     position = hash_fraction(name, o.seed)
     return "train" if position < o.train else "val" if position < o.train + o.val else "test"
 
@@ -75,7 +75,7 @@ def _copy(source: Path, target: Path, path: Path) -> None:
 
 def _hard_link(source: Path, target: Path, path: Path) -> None:
     try:
-        os.link(source, path)  # what is moved has two names until the first one goes
+        os.link(source, path)  # the file has two names until the source is deleted
     except OSError:  # another disk, or one without hard links
         shutil.copy2(source, path)
 
@@ -85,14 +85,14 @@ def _symlink(source: Path, target: Path, path: Path) -> None:
 
 
 def main(argv, report):
-    """Sort the pictures by their names' hashes, and copy, move or link them."""
+    """Assign the images to parts by the hashes of their names, and copy, move or link them."""
     o = parse_args(argv)
     paths = list_images(o.input)
     keys = {path: name for path in paths if (name := split_key(path, o.group)) is not None}
     if len(keys) < len(paths):
         unmatched = next(path for path in paths if path not in keys)
         why = f"matches nothing in {len(paths) - len(keys)} of {len(paths)} names, such as {unmatched}"
-        raise OptionError("option", "--group", why, "widen it")
+        raise OptionError("option", "--group", why, "make it match all names")
     counts: Counter[str] = Counter()
     tasks = []
     for path in paths:
@@ -102,9 +102,9 @@ def main(argv, report):
         write = partial(_symlink if o.link else _hard_link if o.move else _copy, source, target)
         tasks.append(Task(target, source, write, move_source=o.move))
     groups = f" in {len(set(keys.values()))} groups" if o.group.pattern else ""
-    print_line(f"{len(paths)} pictures{groups}: " + ", ".join(f"{split} {counts[split]}" for split in SPLITS))
+    print_line(f"{len(paths)} images{groups}: " + ", ".join(f"{split} {counts[split]}" for split in SPLITS))
     if not counts["train"] and o.train:
-        raise DataError("folder", o.input, f"no picture of {len(paths)}{groups} falls to train", "use another --seed")
+        raise DataError("folder", o.input, f"none of {len(paths)} images{groups} goes to train", "use another --seed")
     run_tasks(tasks, o, Path(o.output))
 
 

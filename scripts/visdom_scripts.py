@@ -1,9 +1,9 @@
-"""Bring the scripts that visdom's page needs, through npm, so that its server starts and shows plots without internet.
+"""Install the scripts that visdom's page needs, with npm, so that its server starts and plots without internet.
 
-The command `visdom` downloads them from several hosts at its first start, and ends if it cannot. Each of them is in a
-package of npm's registry: this script has npm fetch those packages (npm knows its registry, mirrors and proxies, and
-compares checksums), takes the wanted files out of them, and notes that this was done (`version.built`), so that the
-command downloads nothing from then on. Run it with the Python that visdom is installed in; it needs nothing else.
+The command `visdom` downloads them from several hosts at its first start, and exits if it cannot. Each of them is also
+in a package of npm's registry. This script has npm download those packages (npm knows its registry, mirrors and
+proxies, and compares checksums), extracts the files, and writes `version.built`, so that the command downloads nothing
+from then on. Run it with the Python that visdom is installed in; it needs nothing else.
 
 Usage: python scripts/visdom_scripts.py
 """
@@ -16,12 +16,12 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-MAX_SCRIPT_BYTES = 16 * 2**20  # bytes of one script
-NPM_TIMEOUT_S = 300  # seconds for npm
+MAX_SCRIPT_BYTES = 16 * 2**20
+NPM_TIMEOUT_S = 300
 BOOTSTRAP, BIN_PACKER = "bootstrap@3.3.7", "layout-bin-packer@1.4.0"
 ICONS = "glyphicons-halflings-regular"
 
-ScriptSources = dict[str, tuple[str, str]]  # file below visdom/static: (package, its file in there)
+ScriptSources = dict[str, tuple[str, str]]  # file below visdom/static: (package, file in the package)
 
 COMMON_SCRIPTS: ScriptSources = {
     "js/jquery.min.js": ("jquery@3.1.1", "dist/jquery.min.js"),
@@ -57,7 +57,7 @@ SCRIPTS_SINCE_03: ScriptSources = {
 
 
 class ScriptsError(Exception):
-    """What stands in the way, in a few words."""
+    """The reason why the scripts cannot be installed."""
 
 
 def find_visdom() -> tuple[Path, str]:
@@ -73,12 +73,12 @@ def find_visdom() -> tuple[Path, str]:
 
 
 def script_sources(version: str) -> ScriptSources:
-    """Return the files that the page of a version of visdom needs."""
+    """Return the files that the page of this version of visdom needs."""
     return COMMON_SCRIPTS | (SCRIPTS_UNTIL_02 if version.startswith(("0.1.", "0.2.")) else SCRIPTS_SINCE_03)
 
 
 def missing_scripts(static: Path, version: str) -> ScriptSources:
-    """Return the files that are still to be brought: all, if those there were made for another version."""
+    """Return the files that are still missing: all, if the present ones are for another version."""
     built = static / "version.built"
     is_built = built.is_file() and built.read_text(encoding="utf-8").strip() == version
     return {
@@ -87,10 +87,10 @@ def missing_scripts(static: Path, version: str) -> ScriptSources:
 
 
 def npm_pack(packages: list[str], folder: Path) -> None:
-    """Have npm fetch packages into a folder, as it would for an installation, without running anything of theirs."""
+    """Download packages into a folder with npm, without running any of their scripts."""
     npm = shutil.which("npm")
     if npm is None:
-        raise ScriptsError("there is no npm here; install Node.js, or start `visdom` once where there is internet")
+        raise ScriptsError("npm is not installed; install Node.js, or start `visdom` once with internet access")
     command = [npm, "pack", "--silent", "--ignore-scripts", *packages]
     try:
         result = subprocess.run(
@@ -103,7 +103,7 @@ def npm_pack(packages: list[str], folder: Path) -> None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise ScriptsError(f"npm gives no answer ({problem})") from problem
+        raise ScriptsError(f"npm does not answer ({problem})") from problem
     if result.returncode:
         lines = [line.strip() for line in (result.stderr + result.stdout).splitlines() if line.strip()]
         reason = next(
@@ -113,13 +113,13 @@ def npm_pack(packages: list[str], folder: Path) -> None:
 
 
 def extract_files(archive: Path, files: dict[str, Path]) -> None:
-    """Copy files of a package to their places; nothing else in it is looked at, no name in it is ever a path here."""
+    """Copy files of a package to their targets; nothing else in it is read, and its names never become paths."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
             members = {member.name.partition("/")[2]: member for member in tar if member.isreg()}
             for file, target in files.items():
                 if file not in members or members[file].size > MAX_SCRIPT_BYTES:
-                    raise ScriptsError(f"{archive.name} has no {file} that could be a script")
+                    raise ScriptsError(f"{archive.name} has no usable {file}")
                 content = tar.extractfile(members[file])
                 assert content is not None  # it is a regular file
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,19 +127,19 @@ def extract_files(archive: Path, files: dict[str, Path]) -> None:
                 temporary.write_bytes(content.read())
                 temporary.replace(target)
     except (tarfile.TarError, EOFError, FileNotFoundError) as problem:
-        raise ScriptsError(f"{archive.name} is no package ({problem})") from problem
+        raise ScriptsError(f"{archive.name} is not a package ({problem})") from problem
 
 
 def install_scripts() -> str:
-    """Bring what is missing; return what was done in a few words."""
+    """Install the missing files; return in a few words what was done."""
     static, version = find_visdom()
     missing = missing_scripts(static, version)
     if not missing:
-        return f"those of visdom {version} are there already"
+        return f"those of visdom {version} are already installed"
     packages = sorted({package for package, _ in missing.values()})
     try:
         static.mkdir(exist_ok=True)
-        (static / "version.built").unlink(missing_ok=True)  # also says early whether this folder may be written
+        (static / "version.built").unlink(missing_ok=True)  # also fails early if the folder is not writable
         with tempfile.TemporaryFile(dir=static), tempfile.TemporaryDirectory() as folder:
             npm_pack(packages, Path(folder))
             for package in packages:
@@ -154,11 +154,11 @@ def install_scripts() -> str:
 
 
 def main() -> int:
-    """Bring the scripts, say in one line how it went, and return 0 if they are there."""
+    """Install the scripts, print the result in one line, and return 0 if they are installed."""
     try:
         print(f"visdom's page scripts: {install_scripts()}")
     except ScriptsError as problem:
-        print(f"visdom's page scripts: not there, so its page stays empty; {problem}", file=sys.stderr)
+        print(f"visdom's page scripts: not installed, so its page stays empty; {problem}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,1 +1,1 @@
-"""From an image file to pixels."""
+"""Decode image files into arrays of pixels."""

@@ -1,9 +1,10 @@
-"""A cache of pictures as they are after reading and scaling, shared by all processes that load for a run.
+"""A cache of decoded and scaled images, shared by all processes that load data for a run.
 
-Two files, mapped into memory: pictures, and their places in it. In RAM (--cache ram) they have no name, so that nothing
-is left after the last process; in a folder (--cache disk) later runs find them. A place is written after its picture,
-and believed only for a file of the same size and time of change; each process holds a picture against its checksum when
-it first meets it. A full cache keeps what it has: epochs go round, so that throwing out would only replace.
+The cache consists of two memory-mapped files: the image data, and an index of slots that point into it. With --cache
+ram the files have no name, so nothing remains after the last process has ended. With --cache disk they are in a folder,
+where later runs find them. A slot is written after its image and is valid only for a file of the same size and
+modification time. Each process verifies the checksum of an image on first use. A full cache keeps its images: every
+epoch reads all images once, so evicting one to store another gains nothing.
 """
 
 import hashlib
@@ -25,31 +26,31 @@ from util.cache_dir import cache_folder
 from util.errors import printable
 from util.value_range import DTYPES
 
-# key, size and time of the file, start, height, width, channels, kind, checksum
+# fields of a slot: key hash, file size, mtime in ns, offset, height, width, channels, dtype index, CRC-32
 SLOT_STRUCT = struct.Struct("<QqqQIIHHI")
-HEADER_BYTES = 48  # bytes before the first place; the first eight say where the next picture goes
-FORMAT_VERSION = 1  # of all this
-MAX_SLOTS = 1 << 22  # places
+HEADER_BYTES = 48  # bytes before the first slot; the first 8 hold the offset where the next image is written
+FORMAT_VERSION = 1  # version of the file format
+MAX_SLOTS = 1 << 22
 
 
 class CacheKey(NamedTuple):
-    """Which part of which file a picture is, and what tells the file from a later one of its name."""
+    """Identify one part of one file, and the version of the file by its size and modification time."""
 
     path: str
     part: str
     size: int
-    mtime_ns: int  # nanoseconds
+    mtime_ns: int
 
     @property
     def hash(self) -> int:
-        """64 bits that stand for path and part; 0 is the key of an empty place."""
+        """A 64-bit hash of path and part; never 0, which marks a free slot."""
         return hash64(os.fsencode(f"{self.path}\0{self.part}")) or 1
 
 
 def open_cache(o: Any, entries: int, recipe: tuple[Any, ...]) -> "Cache | None":
-    """Return the cache that --cache asks for, None for off and, saying so, where there can be none.
+    """Return the cache that --cache asks for; None if it is off or, after a note, if it cannot be created.
 
-    recipe: all that decides, beside the file, what its scaled picture is.
+    recipe: everything besides the file itself that determines the scaled image; it names the cache on disk.
     """
     if o.cache == "off":
         return None
@@ -61,15 +62,16 @@ def open_cache(o: Any, entries: int, recipe: tuple[Any, ...]) -> "Cache | None":
         folder.mkdir(parents=True, exist_ok=True)
         name = folder / hashlib.sha256(repr((FORMAT_VERSION, PIL.__version__, *recipe)).encode()).hexdigest()[:24]
         return Cache(capacity - _delete_oldest_caches(folder, name.name, capacity // 2), entries, name)
-    except (OSError, AttributeError) as problem:  # AttributeError: a system without pwrite
+    except (OSError, AttributeError) as problem:  # AttributeError: the system has no pwrite
         print(printable(f"note: no --cache {o.cache} ({problem})"))
         return None
 
 
 def _delete_oldest_caches(folder: Path, name: str, limit: int) -> int:
-    """Delete the least recently used caches of other recipes until they take no more than a limit; return what is left.
+    """Delete the least recently written caches of other recipes until they take at most `limit` bytes.
 
-    Whoever has one open keeps it: a file without a name stays as long as it is used.
+    Returns the bytes that remain. A process that has a deleted cache open keeps it, because an unlinked file exists
+    until it is closed.
     """
     others: dict[str, list[Path]] = {}
     for suffix in ("places", "pictures"):
@@ -86,28 +88,28 @@ def _delete_oldest_caches(folder: Path, name: str, limit: int) -> int:
 
 
 class Cache:
-    """Arrays (H, W, C) by origin, for any number of processes, any of which may be killed at any moment.
+    """Image arrays (H, W, C) by CacheKey, shared by any number of processes that may be killed at any time.
 
-    capacity: bytes of pictures; entries: how many there will be. name: a path without extension, None for a cache in
-    memory, which processes share that come by fork. Raises OSError where the files cannot be made.
+    capacity: bytes of image data. entries: expected number of images. name: a path without extension, or None for a
+    cache in memory, which only forked processes share. Raises OSError if the files cannot be created.
     """
 
     def __init__(self, capacity: int, entries: int, name: Path | None = None):
         self.capacity = capacity
         self.slots = min(MAX_SLOTS, 1 << max(10, (2 * entries - 1).bit_length()))
-        self.index_file = _open_storage(name, f".{self.slots}.places")  # never cut: others may have it mapped
+        self.index_file = _open_storage(name, f".{self.slots}.places")  # never truncated: others may have it mapped
         self.data_file = _open_storage(name, f".{self.slots}.pictures")
         table = HEADER_BYTES + self.slots * SLOT_STRUCT.size
         for file, size in ((self.index_file, table), (self.data_file, capacity)):
             if os.fstat(file).st_size < size:
-                os.ftruncate(file, size)  # a hole, which takes no room until it is written
+                os.ftruncate(file, size)  # sparse: takes no disk space until it is written
         self.index = mmap.mmap(self.index_file, table, access=mmap.ACCESS_READ)
         self.data = mmap.mmap(self.data_file, 0, access=mmap.ACCESS_READ)
-        self.verified: set[int] = set()  # keys of pictures whose checksum this process has seen to be right
+        self.verified: set[int] = set()  # key hashes of the images that this process has verified
         self.full = False
 
     def get(self, key: CacheKey) -> np.ndarray | None:
-        """Return a picture (H, W, C), read-only, or None if it is not there, damaged, or of an earlier file."""
+        """Return an image (H, W, C), read-only; None if it is missing, damaged, or of an earlier file version."""
         key_hash = key.hash
         entry = self._read_entry(key_hash)
         if entry is None or entry[1:3] != (key.size, key.mtime_ns):
@@ -125,14 +127,14 @@ class Cache:
         return array.transpose(1, 2, 0)
 
     def put(self, key: CacheKey, array: np.ndarray) -> None:
-        """Keep a picture (H, W, C), unless the cache is full."""
+        """Store an image (H, W, C), unless the cache is full."""
         if self.full or array.dtype.name not in DTYPES:
             return
-        data = np.ascontiguousarray(array.transpose(2, 0, 1))  # as tensors lie, so that cutting one out is quick
+        data = np.ascontiguousarray(array.transpose(2, 0, 1))  # (C, H, W) as in a tensor, so that cropping is fast
         try:
             with _lock_file(self.index_file):
                 self._write(key, data)
-        except OSError:  # a full disk: what is kept stays, no more is
+        except OSError:  # the disk is full: keep the stored images and add no more
             self.full = True
 
     def _write(self, key: CacheKey, data: np.ndarray) -> None:
@@ -147,9 +149,9 @@ class Cache:
         entry = SLOT_STRUCT.pack(key.hash, key.size, key.mtime_ns, start, height, width, channels,
                            DTYPES.index(data.dtype.name), zlib.crc32(data.data))  # fmt: skip
         offset = HEADER_BYTES + slot * SLOT_STRUCT.size
-        os.pwrite(self.index_file, bytes(8), offset)  # of an earlier picture: not seen while it changes
+        os.pwrite(self.index_file, bytes(8), offset)  # clear the key: readers ignore the slot while it changes
         os.pwrite(self.index_file, entry[8:], offset + 8)
-        os.pwrite(self.index_file, entry[:8], offset)  # its key last: from here on it is seen
+        os.pwrite(self.index_file, entry[:8], offset)  # the key last: readers see the slot from here on
         self.verified.discard(key.hash)
 
     def _read_entry(self, key_hash: int) -> tuple[int, ...] | None:
@@ -160,7 +162,7 @@ class Cache:
         return entry if entry[0] == key_hash else None
 
     def _find_slot(self, key_hash: int) -> int | None:
-        """Return the slot of a key, or the free one where it would go; None if it has none."""
+        """Return the slot of a key, or the free slot it would take; None if the 64 slots probed are taken."""
         for probe in range(64):
             slot = (key_hash + probe) % self.slots
             stored_hash = int.from_bytes(
@@ -177,7 +179,7 @@ def _open_storage(name: Path | None, suffix: str) -> int:
         return os.open(f"{name}{suffix}", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     if hasattr(os, "memfd_create"):
         return os.memfd_create("pictures")
-    with tempfile.TemporaryFile() as file:  # has no name either
+    with tempfile.TemporaryFile() as file:  # has no name either, like a memfd
         return os.dup(file.fileno())
 
 
@@ -185,7 +187,7 @@ def _open_storage(name: Path | None, suffix: str) -> int:
 def _lock_file(file: int) -> Iterator[None]:
     import fcntl
 
-    fcntl.lockf(file, fcntl.LOCK_EX)  # of this process alone: forked ones do not share it
+    fcntl.lockf(file, fcntl.LOCK_EX)  # a lock per process: forked processes do not share it
     try:
         yield
     finally:

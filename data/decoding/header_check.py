@@ -1,4 +1,4 @@
-"""A look at the headers of all pictures before a training, and beside it while they are many."""
+"""Check the headers of all images before training, and in the background if there are many."""
 
 import os
 import threading
@@ -17,35 +17,35 @@ from data.listing import demo, index
 from data.listing.paths import Paths, hash64
 from util.errors import DataError, Problem, format_problems, printable, raise_if_any
 
-FOREGROUND_CHECK_S = 10.0  # seconds that training waits for it
-CHECK_THREADS = 8  # disks and network drives answer several at once
-FILES_PER_CHUNK = 16  # files looked at before a thread looks up
-BACKGROUND_PAUSE_S = 0.05  # seconds between two chunks beside the training, which needs the processor more
-MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION = 5, 0.01  # pictures that may be skipped at most, whichever is more
-NEW_SUBFILE_TYPE_TAG, REDUCED_COPY_BIT = 254, 1  # a tag of TIFF, and its bit for smaller copies of another page
+FOREGROUND_CHECK_S = 10.0  # seconds that training waits for the check
+CHECK_THREADS = 8  # disks and network drives answer several requests at once
+FILES_PER_CHUNK = 16  # files that a thread checks before it pauses or ends
+BACKGROUND_PAUSE_S = 0.05  # seconds between two chunks during training, which needs the processor more
+MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION = 5, 0.01  # images that may be skipped: the larger limit counts
+NEW_SUBFILE_TYPE_TAG, REDUCED_COPY_BIT = 254, 1  # TIFF's NewSubfileType, and its bit for reduced copies of a page
 
 
 def exceeds_skip_limit(failed: int, total: int) -> bool:
-    """Whether so many pictures cannot be used that leaving them out would hide a mistake."""
+    """Return whether so many images are unusable that skipping them would hide a mistake."""
     return failed > max(MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION * total)
 
 
 def size_mismatch_text(own: tuple[int, int], partner: str, other: tuple[int, int]) -> str:
-    """Return what is wrong with a picture whose partner is of another size."""
-    return f"is of {own[0]}x{own[1]}, its partner {partner} of {other[0]}x{other[1]}"
+    """Return the error text for an image whose partner has another size."""
+    return f"is {own[0]}x{own[1]}, but its partner {partner} is {other[0]}x{other[1]}"
 
 
 class ImageHeader(NamedTuple):
-    """What a file says of its picture before its pixels are read; size None: it does not tell."""
+    """The facts that a file states before its pixels; size is None if it does not state it."""
 
-    size: tuple[int, int] | None = None  # width and height of the upright picture
-    frames: int = 1  # of which the first is used
+    size: tuple[int, int] | None = None  # width and height of the upright image
+    frames: int = 1  # only the first is used
 
 
 def read_header(path: str, max_pixels: int = DEFAULT_READ_OPTIONS.max_pixels, whole: bool = False) -> ImageHeader:
-    """Return what a file says of its picture; DataError if it is none, or too large.
+    """Return the header of an image file; raise DataError if it is not an image or is too large.
 
-    whole: also what a PNG says after its pixels, which are decoded for it.
+    whole: also read the metadata that a PNG stores after its pixels, which requires decoding them.
     """
     if path.lower().endswith((".npy", ".npz")) or demo.is_demo(path):
         return ImageHeader()
@@ -55,25 +55,25 @@ def read_header(path: str, max_pixels: int = DEFAULT_READ_OPTIONS.max_pixels, wh
             return ImageHeader(image.size[::-1] if sideways else image.size, count_frames(image))
     except DataError:
         raise
-    except MemoryError:  # whoever reads it will see
+    except MemoryError:  # reading the pixels will raise it again
         return ImageHeader()
-    except Exception as problem:  # whatever Pillow raises
-        # of a kind that Pillow does not know
+    except Exception as problem:  # Pillow raises many types
+        # Pillow does not know this kind of TIFF, but tifffile may
         if isinstance(problem, UnidentifiedImageError) and high_bit_depth.is_tiff(path):
             return ImageHeader()
         raise DataError("image", path, unreadable_reason(path, problem), "delete or replace it") from problem
 
 
 def count_frames_in_file(path: str) -> int:
-    """Return how many pictures a file holds; 1 of what cannot be told."""
+    """Return the number of frames in a file; 1 if it is unknown."""
     try:
         return read_header(path).frames
-    except DataError:  # a data set may name what is no file
+    except DataError:  # a data set may list names that are not files
         return 1
 
 
 def count_frames(image: Image.Image) -> int:
-    """Return how many pictures an opened file holds; a preview (MPO) or a smaller copy (TIFF) is none."""
+    """Return the number of frames in an opened file, without previews (MPO) and reduced copies (TIFF)."""
     try:
         if image.format in ("MPO", "JPEG") or not getattr(image, "is_animated", False):
             return 1
@@ -82,14 +82,14 @@ def count_frames(image: Image.Image) -> int:
             if image.tag_v2.get(NEW_SUBFILE_TYPE_TAG, 0) & REDUCED_COPY_BIT:  # type: ignore[attr-defined]
                 return 1
         return image.n_frames  # type: ignore[attr-defined]
-    except Exception:  # what follows the first picture is damaged, in any of the ways Pillow meets it: nobody needs it
+    except Exception:  # damage after the first frame raises many types; only the first is needed
         return 1
 
 
 class HeaderCheck:
-    """Threads that look at files: all at once for FOREGROUND_CHECK_S seconds, then one that mostly rests, to the end.
+    """Check headers in threads: several for FOREGROUND_CHECK_S seconds, then one that pauses between chunks.
 
-    groups: lists of files; several in one group are sides of pairs, which must be of one size.
+    groups: lists of files. Several lists in one group are the sides of pairs, whose sizes must be equal.
     """
 
     def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skip_bad: bool,
@@ -97,16 +97,20 @@ class HeaderCheck:
         self.groups, self.root, self.skip_bad, self.max_pixels = groups, root, skip_bad, max_pixels
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []
-        self.frame_counts: dict[str, int] = {}  # files of several frames: how many
-        self.done, self.reported = threading.Event(), threading.Event()  # all seen, and what was found late is said
+        self.frame_counts: dict[str, int] = {}  # number of frames of files with several
+        self.done, self.reported = threading.Event(), threading.Event()  # all files checked; late problems reported
         self.in_background, self.stopped = threading.Event(), threading.Event()
         self._chunk_numbers, self._chunks_left, self._lock = count(), 0, threading.Lock()
 
     def start(self) -> None:
-        """Look at the files for FOREGROUND_CHECK_S seconds; DataError, after a list of them, if there are bad ones."""
+        """Check files for FOREGROUND_CHECK_S seconds, then go on in the background.
+
+        Raises DataError for bad files, after listing them, unless they may be skipped.
+        """
         if not self.total or demo.is_demo(self.root):
             self.done.set()
             return
+        # Select the files that no earlier run has found sound.
         self._keys = (
             np.concatenate([_file_keys(sides) for sides in self.groups])
             if self.total >= index.MIN_INDEXED_FILES
@@ -116,14 +120,16 @@ class HeaderCheck:
         if self._keys is not None:
             self._pending = np.flatnonzero(~np.isin(self._keys, index.load_sound_keys(self.root)))
         self._chunks_left = -(-len(self._pending) // FILES_PER_CHUNK)
-        Image.init()  # no imports in threads: workers may be forked meanwhile
+        # Check them in threads.
+        Image.init()  # import Pillow's formats here: workers may be forked while a thread imports
         if not self._chunks_left:
             self.done.set()
         threads = min(CHECK_THREADS, self._chunks_left)
         for number in range(threads):
             threading.Thread(target=self._run_thread, args=(number == 0,), name="check", daemon=True).start()
+        # Wait for a limited time and report.
         self.done.wait(FOREGROUND_CHECK_S)
-        with self._lock:  # from here on, whoever sees the last file tells what was found
+        with self._lock:  # from here on, the thread that checks the last file reports the problems
             self.in_background.set()
             problems, finished = self._sorted_problems(), self.done.is_set()
         self._raise_or_print(problems)
@@ -131,19 +137,19 @@ class HeaderCheck:
             print(self._multi_frame_note(), flush=True)
 
     def stop(self) -> None:
-        """End it soon, without waiting for a disk that may not answer."""
+        """Stop the check soon, without waiting for a disk that may not answer."""
         self.stopped.set()
 
     def _raise_or_print(self, problems: list[Problem]) -> None:
         if self.skip_bad and not exceeds_skip_limit(len(problems), self.total):
             if problems:
-                said = f"note: {len(problems)} of {self.total} pictures cannot be read and are skipped"
+                said = f"note: {len(problems)} of {self.total} images cannot be read and are skipped"
                 print(said, *format_problems(problems), sep="\n", flush=True)
             return
         if problems:
             self.stop()
-        raise_if_any("image", problems, f"of {self.total} pictures", "delete or replace it, or use --on_bad_image skip"
-               if not self.skip_bad else "delete or replace them: --on_bad_image skip is for a few")  # fmt: skip
+        raise_if_any("image", problems, f"of {self.total} images", "delete or replace it, or use --on_bad_image skip"
+               if not self.skip_bad else "delete or replace them: --on_bad_image skip accepts only a few")  # fmt: skip
 
     def _run_thread(self, runs_in_background: bool) -> None:
         for number in self._chunk_numbers:
@@ -176,11 +182,11 @@ class HeaderCheck:
         if in_background and self.problems:
             problems = self._sorted_problems()
             named = ", ".join(f"{name} ({why})" for name, why in problems[:3]) + (", ..." if len(problems) > 3 else "")
-            tqdm.write(printable(f"note: {len(problems)} of {self.total} pictures cannot be read: {named}"))
+            tqdm.write(printable(f"note: {len(problems)} of {self.total} images cannot be read: {named}"))
         self.reported.set()
 
     def _check_file(self, position: int) -> Problem | None:
-        """Return what is wrong with a file or pair, by its header."""
+        """Return the problem that the headers of a file or pair show, or None."""
         for sides in self.groups:
             if position < len(sides[0]):
                 break
@@ -188,7 +194,7 @@ class HeaderCheck:
         paths = [side[position] for side in sides]
         try:
             headers = [read_header(path, self.max_pixels) for path in paths]
-            if len({each.size for each in headers}) > 1:  # before it is said: more exactly
+            if len({each.size for each in headers}) > 1:  # read whole PNGs: the orientation may come last
                 headers = [read_header(path, self.max_pixels, whole=True) for path in paths]
         except DataError as problem:
             return str(problem.args[1]), str(problem.args[2])
@@ -197,10 +203,10 @@ class HeaderCheck:
         return (paths[0], size_mismatch_text(own, paths[-1], other)) if own and other and own != other else None
 
     def _multi_frame_note(self) -> str:
-        """Return the line on files that hold more than one picture."""
+        """Return the note about files that hold several frames."""
         path = min(self.frame_counts)
         files = sum(len(side) for sides in self.groups for side in sides)
-        return printable(f"note: {len(self.frame_counts)} of {files} pictures hold several frames, such as '{path}' "
+        return printable(f"note: {len(self.frame_counts)} of {files} images hold several frames, such as '{path}' "
                          f"({self.frame_counts[path]}): the first is used")  # fmt: skip
 
     def _sorted_problems(self) -> list[Problem]:
@@ -213,7 +219,7 @@ class HeaderCheck:
 
 
 def _file_keys(sides: Sequence[Paths]) -> np.ndarray:
-    """Return (N,) uint64: 64 bits of the names and sizes of each file or pair."""
+    """Return (N,) uint64 hashes of the names and sizes of each file or pair."""
     keys = np.empty(len(sides[0]), dtype=np.uint64)
     for i in range(len(keys)):
         keys[i] = hash64(b"/".join(b"%s %d" % (os.fsencode(side[i]), side.sizes[i]) for side in sides))

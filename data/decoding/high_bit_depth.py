@@ -1,4 +1,4 @@
-"""Files of more than 8 bits or of other than 1 to 4 channels: TIFF, 16-bit PNG and PGM, NumPy arrays."""
+"""Read images with more than 8 bits or other than 1 to 4 channels: TIFF, 16-bit PNG and PGM, NumPy arrays."""
 
 import zipfile
 from typing import Any
@@ -10,14 +10,14 @@ from data.decoding.raster import Raster
 from data.listing.files import open_binary, read_first_bytes
 from util.errors import DataError
 
-LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in luminance (ITU-R BT.601), as Pillow's
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # luminance of red, green and blue (ITU-R BT.601), as in Pillow
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-ASSOCIATED_ALPHA = 1  # TIFF 6.0, ExtraSamples: colours are multiplied by alpha
-MAX_GUESSED_CHANNELS = 4  # channels that an array of unknown order has at most, unless it is asked for more
+ASSOCIATED_ALPHA = 1  # TIFF 6.0, ExtraSamples: colours are premultiplied by alpha
+MAX_GUESSED_CHANNELS = 4  # most channels assumed for an array of unknown axis order, unless more are wanted
 
 
 def read_raster(image: Any, path: str, channels: int, max_pixels: int) -> Raster | None:
-    """Return an opened file's numbers, upright, if it has more than 8 bits a channel, else None: Pillow can."""
+    """Return an opened file as an upright Raster if it has more than 8 bits per channel, else None for Pillow."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))
         return None if max(bits) <= 8 else read_tiff(path, channels, max_pixels)
@@ -26,24 +26,25 @@ def read_raster(image: Any, path: str, channels: int, max_pixels: int) -> Raster
 
         with open_binary(path) as file:
             data = file.read()
-        # else only known by decoding
+        # an orientation after the pixels is known only once Pillow has decoded them
         has_late_metadata = any(name in data for name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"))
         return Raster(apply_orientation(imagecodecs.png_decode(data), read_orientation(image, has_late_metadata)))
-    if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey; of PGM in 32 bits, spread to 0..65535
+    if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey; Pillow scales PGM to 0..65535, in 32 bits
         return Raster(apply_orientation(np.asarray(image).astype(np.uint16), read_orientation(image)))
     return Raster(np.asarray(image)) if image.mode == "F" else None
 
 
 def is_tiff(path: str) -> bool:
-    """Whether a file begins as a TIFF does."""
+    """Return whether a file starts with a TIFF signature."""
     return read_first_bytes(path, 4) in TIFF_SIGNATURES
 
 
 def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
-    """Return the first picture of a TIFF, upright; its pages are channels where as many are asked for."""
+    """Return the first image of a TIFF, upright. Pages become channels if there are `channels` of them."""
     import tifffile
 
     with open_binary(path) as opened, tifffile.TiffFile(opened) as file:
+        # Read the array, without axes of length 1.
         page = file.pages.first
         stack = _channel_pages(file, channels)
         shape, axes = ((channels, *page.shape), "C" + page.axes) if stack else (page.shape, page.axes)
@@ -54,10 +55,12 @@ def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
         tag = page.tags.get(274)
         inverted = getattr(page.photometric, "name", "") == "MINISWHITE"
         multiplied = tuple(page.extrasamples)[:1] == (ASSOCIATED_ALPHA,) and not stack
+    # Move the channels last.
     if axes[:1] in "SC" and array.ndim == 3:
         array = np.moveaxis(array, 0, 2)
     elif array.ndim == 3 and axes[2] not in "SC":
         array = channels_last(array, channels)
+    # Undo inversion (MINISWHITE) and premultiplication.
     array = _to_supported_array(array, path)
     if inverted and array.dtype.kind == "u":
         array = np.iinfo(array.dtype).max - array
@@ -67,9 +70,9 @@ def read_tiff(path: str, channels: int, max_pixels: int) -> Raster:
 
 
 def _channel_pages(file: Any, channels: int) -> list[Any]:
-    """Return the pages of a TIFF if they are as many as the channels asked for, alike, and of one channel; else [].
+    """Return the pages of a TIFF if they are single-channel, alike, and `channels` in number; else [].
 
-    No more are looked for: a damaged file may go on for millions.
+    Reads at most one page more, because a damaged file may list millions of them.
     """
     pages = [file.pages.first]
     if channels == 1 or sum(n != 1 for n in pages[0].shape) != 2:
@@ -84,13 +87,13 @@ def _channel_pages(file: Any, channels: int) -> list[Any]:
 
 
 def read_numpy(path: str, channels: int, max_pixels: int) -> Raster:
-    """Return the array (H, W), (H, W, C) or (C, H, W) of a .npy file, or of the one that a .npz holds."""
+    """Return the array (H, W), (H, W, C) or (C, H, W) in a .npy file, or the only one in a .npz file."""
     if path.lower().endswith(".npz"):
         with open_binary(path) as zip_stream, zipfile.ZipFile(zip_stream) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             if len(names) != 1:
                 why = f"holds {len(names)} arrays ({', '.join(names[:5])})"
-                raise DataError("image", path, why, "save one picture a file")
+                raise DataError("image", path, why, "save one image per file")
             with archive.open(names[0]) as file:
                 array = _read_array(file, path, channels, max_pixels)
     else:
@@ -115,7 +118,11 @@ def _read_array(file: Any, path: str, channels: int, max_pixels: int) -> np.ndar
 
 
 def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
-    """Return (C, H, W) as (H, W, C): the channels are where as many are as are asked for, else where few are."""
+    """Return a (C, H, W) array as (H, W, C); leave (H, W, C) unchanged.
+
+    The channel axis is the one of length `channels`, or else the first if it alone is at most MAX_GUESSED_CHANNELS
+    long.
+    """
     first, last = array.shape[0], array.shape[2]
     if last != channels and (first == channels or (first <= MAX_GUESSED_CHANNELS < last)):
         return np.moveaxis(array, 0, 2)
@@ -123,9 +130,9 @@ def channels_last(array: np.ndarray, channels: int) -> np.ndarray:
 
 
 def convert_channels(raster: Raster, channels: int, path: str, background: tuple[int, int, int] | None) -> Raster:
-    """Return a picture of as many channels: grey repeated, RGB as luminance, alpha composited.
+    """Return an image with `channels` channels: grey is repeated, RGB becomes luminance, alpha is composited.
 
-    Raises DataError for other changes of number.
+    Raises DataError for other conversions.
     """
     array, channels_now = raster.array, raster.channels
     if channels_now == channels:
@@ -143,16 +150,16 @@ def convert_channels(raster: Raster, channels: int, path: str, background: tuple
 
 
 def channels_error(path: str, actual: int, wanted: int) -> DataError:
-    """Return the error for a picture of another number of channels than the run works with."""
-    why = f"has {actual} channels, and cannot become {wanted}"
+    """Return the error for an image whose number of channels does not fit the run."""
+    why = f"has {actual} channels and cannot be converted to {wanted}"
     return DataError("image", path, why, f"use --input_nc {actual} or --output_nc {actual}")
 
 
 def too_many_pixels_error(path: str, max_pixels: int, size: tuple[int, ...] = ()) -> DataError:
-    """Return the error for a picture of more pixels than are accepted."""
+    """Return the error for an image with more pixels than --max_image_pixels."""
     why = f"is {'x'.join(map(str, size))}, " if size else "has "
     return DataError(
-        "image", path, f"{why}more pixels than --max_image_pixels {max_pixels}", "scale it down, or cut it"
+        "image", path, f"{why}more pixels than --max_image_pixels {max_pixels}", "scale it down or crop it"
     )
 
 
@@ -164,7 +171,7 @@ def _check_size(path: str, shape: tuple[int, ...], dtype: Any, channels: int, ma
 
 
 def _to_supported_array(array: np.ndarray, path: str) -> np.ndarray:
-    """Return an array (H, W) or (H, W, C) in one of the kinds that pictures have, all numbers finite."""
+    """Return an array (H, W) or (H, W, C) in a supported dtype; raise DataError for others and for NaN or Inf."""
     if array.ndim not in (2, 3):
         raise DataError("image", path, f"holds an array of shape {array.shape}", "give (height, width, channels)")
     kind = array.dtype.kind
@@ -175,12 +182,12 @@ def _to_supported_array(array: np.ndarray, path: str) -> np.ndarray:
             raise DataError("image", path, "holds numbers that are not finite (NaN or Inf)", "replace them")
         return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
     if kind not in "iu":
-        raise DataError("image", path, f"holds {array.dtype}", "give whole numbers or floats")
+        raise DataError("image", path, f"holds {array.dtype}", "give integers or floats")
     return array.astype(np.float64) if array.dtype.itemsize == 8 else array.astype(array.dtype.newbyteorder("="))
 
 
 def _composite_alpha(array: np.ndarray, background: tuple[int, int, int] | None) -> np.ndarray:
-    """Return colours without their last channel, alpha, in front of a background."""
+    """Return the colours over a background, without alpha (the last channel)."""
     colours = array[:, :, :-1]
     if background is None:
         return colours
@@ -191,7 +198,7 @@ def _composite_alpha(array: np.ndarray, background: tuple[int, int, int] | None)
 
 
 def _unpremultiply_alpha(array: np.ndarray) -> np.ndarray:
-    """Return colours as they are, of such as are stored multiplied by their alpha, the last channel."""
+    """Return premultiplied colours divided by their alpha (the last channel), which is kept."""
     alpha = array[:, :, -1:] / _max_value(array.dtype)
     colours = np.divide(array[:, :, :-1], alpha, out=np.zeros(array[:, :, :-1].shape), where=alpha > 0)
     return np.concatenate([_cast(array.dtype, colours.clip(0, _max_value(array.dtype))), array[:, :, -1:]], axis=2)

@@ -1,4 +1,4 @@
-"""Colour profiles: pictures of any profile become sRGB."""
+"""Convert images from their ICC colour profile to sRGB."""
 
 from functools import lru_cache
 from io import BytesIO
@@ -12,14 +12,14 @@ PROFILE_MODES = {
     "LA": "L",
     "CMYK": "CMYK",
     "LAB": "LAB",
-}  # as Little CMS takes them
-MAX_PROFILE_BYTES = 4 << 20  # bytes of a profile that is looked at
+}  # Pillow's mode: mode that Little CMS accepts
+MAX_PROFILE_BYTES = 4 << 20  # bytes; larger profiles are ignored
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Return a picture whose colours are sRGB: as it is where it has no other profile, or one that cannot be used.
+    """Return an image in sRGB; the same image if it has no other profile, or one that cannot be used.
 
-    Alpha stays as it is; CIE L*a*b* becomes RGB with or without a profile.
+    Alpha is kept. CIE L*a*b* becomes RGB with or without a profile.
     """
     profile = image.info.get("icc_profile") or b""
     if image.mode == "P" and profile:
@@ -32,22 +32,22 @@ def to_srgb(image: Image.Image) -> Image.Image:
     if transform is None:
         return image
     result = ImageCms.applyTransform(colours, transform)
-    assert result is not None  # it would be, had it been asked to work in place
+    assert result is not None  # None is returned only for a transform in place
     if alpha:
         result.putalpha(alpha)
     return result
 
 
-@lru_cache(maxsize=64)  # most folders hold pictures of a few cameras
+@lru_cache(maxsize=64)  # most folders hold images of a few cameras
 def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return what takes a profile's colours (of none: CIE L*a*b*) to sRGB; None where nothing need be done, or can."""
+    """Return the transform from a profile (empty: CIE L*a*b*) to sRGB; None if it is not needed or not possible."""
     try:
         srgb = ImageCms.createProfile("sRGB")
         source = ImageCms.ImageCmsProfile(BytesIO(profile) if profile else ImageCms.createProfile("LAB"))
         if profile and ImageCms.getProfileDescription(source).strip().startswith("sRGB"):
             return None
-        # Little CMS would put a coarse grid in the place of tables and of L*a*b*: colours up to 15 levels beside theirs
+        # Little CMS would replace tables and L*a*b* by a coarse grid, with errors of up to 15 levels
         exact = ImageCms.Flags.NONE if source.profile.is_matrix_shaper else ImageCms.Flags.NOOPTIMIZE
         return ImageCms.buildTransform(source, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, exact)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a damaged profile does not cost the picture
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # the image is usable with a damaged profile
         return None

@@ -1,4 +1,4 @@
-"""Read picture files: upright, in sRGB, as many channels as are asked for."""
+"""Read image files: upright, in sRGB, with the requested number of channels."""
 
 import logging
 import warnings
@@ -14,18 +14,18 @@ from data.listing import demo
 from data.listing.files import open_binary, path_or_buffer, read_first_bytes
 from util.errors import DataError, EnvironmentFault
 
-# recognised by content; others (EPS!) are never opened; JPEG includes MPO
+# recognised by content; other formats, such as EPS, are never opened; JPEG includes MPO
 PILLOW_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, by --max_image_pixels
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, which costs nothing
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it cannot read, it also raises
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # --max_image_pixels refuses large images
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged metadata is harmless
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it also raises what it logs
 
 JPEG_END_MARKER = b"\xff\xd9"
 
 
 class ReadOptions(NamedTuple):
-    """How files become pictures; background: RGB behind transparent pixels, None to leave transparency out."""
+    """How image files are decoded; background: RGB behind transparent pixels, or None to ignore transparency."""
 
     background: tuple[int, int, int] | None = (255, 255, 255)
     icc: bool = True
@@ -33,7 +33,7 @@ class ReadOptions(NamedTuple):
 
     @classmethod
     def from_options(cls, o: Any) -> "ReadOptions":
-        """Return what the options --background, --icc and --max_image_pixels say."""
+        """Return the values of --background, --icc and --max_image_pixels."""
         return cls(parse_colour(o.background), o.icc, o.max_image_pixels)
 
 
@@ -41,11 +41,11 @@ DEFAULT_READ_OPTIONS = ReadOptions()
 
 
 def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Picture:
-    """Return the picture in a file, upright (EXIF), its colours in sRGB.
+    """Return the image in a file, upright (EXIF) and in sRGB.
 
-    A Pillow image of mode L for 1 channel and RGB for 3 where the file has 8 bits a channel, else a Raster of as many
-    channels, which keeps the file's numbers. Raises DataError, naming the file, for whatever cannot be read so, and
-    EnvironmentFault where memory does not suffice.
+    A file with 8 bits per channel becomes a Pillow image of mode L (1 channel) or RGB (3 channels). Any other becomes a
+    Raster with `channels` channels that keeps the values of the file. Raises DataError naming the file if it cannot be
+    read, and EnvironmentFault if memory does not suffice.
     """
     if demo.is_demo(path):
         return convert_channels(demo.draw_image(path), channels, path, options)
@@ -59,22 +59,23 @@ def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPT
         raise
     except MemoryError as problem:
         remedy = "lower --num_threads, --batch_size or --max_image_pixels"
-        raise EnvironmentFault("image", path, "needs more memory than there is", remedy) from problem
+        raise EnvironmentFault("image", path, "needs more memory than is available", remedy) from problem
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
         raise DataError("image", path, unreadable_reason(path, problem), "delete or replace it") from problem
 
 
 def open_lazily(path: str, max_pixels: int) -> Image.Image:
-    """Return a picture of which only the header has been read; DataError if it is too large, or what Pillow raises."""
-    Image.MAX_IMAGE_PIXELS = max(1, max_pixels // 2)  # Pillow refuses twice as many, also of a later frame
+    """Open an image and read only its header. Raises DataError if it is too large, else what Pillow raises."""
+    Image.MAX_IMAGE_PIXELS = max(1, max_pixels // 2)  # Pillow refuses twice as many, also in later frames
     try:
         image = Image.open(path_or_buffer(path), formats=PILLOW_FORMATS)
     except Image.DecompressionBombError as problem:
-        raise high_bit_depth.too_many_pixels_error(path, max_pixels) from problem  # of a size that it does not tell
+        raise high_bit_depth.too_many_pixels_error(path, max_pixels) from problem  # the error states no size
     if image.width * image.height > max_pixels:
         image.close()
         raise high_bit_depth.too_many_pixels_error(path, max_pixels, image.size)
-    # else Pillow may map the file into memory: a TIFF on its side comes out wrong, one cut meanwhile ends the process
+    # With a file name Pillow may map the file into memory: a rotated TIFF is then decoded wrongly, and a file that is
+    # truncated while it is read kills the process.
     image.filename = ""  # type: ignore[attr-defined]
     return image
 
@@ -103,9 +104,10 @@ def _read_file(path: str, channels: int, options: ReadOptions) -> Picture:
 
 
 def _read_truncated_jpeg(path: str, truncated: Image.Image) -> Image.Image:
-    """Return the picture of a JPEG that lacks bytes after its last pixel; raise what it raised if it lacks others.
+    """Return the image of a JPEG that lacks only bytes after its last pixel; raise OSError if pixels are missing.
 
-    Whether pixels are missing too is seen by what follows in their place: of a whole picture it changes nothing.
+    The file is decoded with two different endings. If pixels are missing, they take their values from the ending, so
+    that the two images differ.
     """
     with open_binary(path) as file:
         data = file.read().removesuffix(JPEG_END_MARKER[:1])
@@ -119,9 +121,9 @@ def _read_truncated_jpeg(path: str, truncated: Image.Image) -> Image.Image:
 
 
 def convert_channels(image: Picture, channels: int, path: str, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Picture:
-    """Return a picture in as many channels; of a Pillow image: mode L for 1, RGB for 3, a Raster with alpha for 2 or 4.
+    """Return an image with `channels` channels: mode L for 1, RGB for 3, a Raster with alpha for 2 or 4.
 
-    Raises DataError for a number that it cannot have.
+    A Raster stays a Raster. Raises DataError if the conversion is not possible.
     """
     if isinstance(image, Raster):
         return high_bit_depth.convert_channels(image, channels, path, options.background)
@@ -134,7 +136,7 @@ def convert_channels(image: Picture, channels: int, path: str, options: ReadOpti
     if channels in (2, 4):
         raise high_bit_depth.channels_error(path, len(image.getbands()), channels)
     if image.has_transparency_data:
-        image = image.convert("RGBA")  # Pillow warns of going straight to RGB; the colours are the same
+        image = image.convert("RGBA")  # Pillow warns about a direct conversion to RGB; the colours are the same
         if options.background is not None:
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*options.background, 255)), image)
     image = image if image.mode == "RGB" else image.convert("RGB")
@@ -142,21 +144,21 @@ def convert_channels(image: Picture, channels: int, path: str, options: ReadOpti
 
 
 def parse_colour(text: str) -> tuple[int, int, int] | None:
-    """Return RGB for a colour's name or #rrggbb, None for "none"; ValueError for no colour."""
+    """Return RGB for a colour name or #rrggbb, None for "none"; raise ValueError for anything else."""
     return None if text == "none" else ImageColor.getrgb(text)[:3]
 
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """Return an image turned as EXIF says, the same one where nothing is to be turned: a copy may be huge."""
+    """Turn an image upright by its EXIF orientation and return it. Works in place: a copy may be huge."""
     try:
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # damaged EXIF, in any of the ways Pillow meets it: the picture itself is fine as it lies
+    except Exception:  # damaged EXIF raises many types; the image is usable without it
         return image
     return image
 
 
 def unreadable_reason(path: str, problem: Exception) -> str:
-    """Return why a file cannot be read: what it is instead of a picture, else what its reader said."""
+    """Return why a file cannot be read: what it is instead of an image, or else the decoder's message."""
     try:
         first_bytes = read_first_bytes(path, 64)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How pictures lie in their files: what EXIF or TIFF's tag 274 says, and arrays turned upright by it."""
+"""Read the orientation of images (EXIF, TIFF tag 274) and turn arrays upright."""
 
 from typing import Any
 
@@ -11,21 +11,22 @@ UPRIGHT = 1
 
 
 def read_orientation(image: Image.Image, decode_all: bool = True) -> int:
-    """Return how a file opened by Pillow lies, 1 to 8; 1 if nothing says so, or of a TIFF, which Pillow itself turns.
+    """Return the orientation of a file opened by Pillow, 1 to 8.
 
-    A PNG may say it after its pixels: not `whole`, what is said there is not looked for.
+    Returns 1 if the file does not state it, and for TIFF, which Pillow turns itself. A PNG may state it after its
+    pixels, which is read only with `decode_all`.
     """
     if image.format == "TIFF":
         return UPRIGHT
     try:
         orientation = (image.getexif() if decode_all else Image.Image.getexif(image)).get(EXIF_ORIENTATION_TAG, UPRIGHT)
         return orientation if orientation in range(1, 9) else UPRIGHT
-    except Exception:  # damaged EXIF, in any of the ways Pillow meets it: the picture itself is fine as it lies
+    except Exception:  # damaged EXIF raises many types; the image is usable without it
         return UPRIGHT
 
 
 def apply_orientation(array: np.ndarray, orientation: Any) -> np.ndarray:
-    """Return a picture (H, W) or (H, W, C) upright that lies as an orientation says (TIFF 6.0, Orientation)."""
+    """Return an image (H, W) or (H, W, C) of this orientation upright (TIFF 6.0, Orientation)."""
     if orientation in SIDEWAYS:
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,11 +1,11 @@
-"""Pictures that Pillow has no mode for: any number of channels, any kind of number."""
+"""Images that Pillow has no mode for: any number of channels, any dtype."""
 
 import numpy as np
 from PIL import Image
 
 
 class Raster:
-    """An array (H, W, C) with the few methods of a Pillow image that preprocessing calls, of the same meaning."""
+    """An array (H, W, C) with the methods of a Pillow image that preprocessing calls."""
 
     def __init__(self, array: np.ndarray):
         self.array = array[:, :, None] if array.ndim == 2 else array
@@ -22,7 +22,7 @@ class Raster:
 
     @property
     def dtype_name(self) -> str:
-        """The type of its numbers: "uint8", "float32", ..."""
+        """The dtype of the values: "uint8", "float32", ..."""
         return self.array.dtype.name
 
     def crop(self, box: tuple[int, int, int, int]) -> "Raster":
@@ -31,14 +31,14 @@ class Raster:
         return Raster(self.array[top:bottom, left:right])
 
     def transpose(self, method: Image.Transpose) -> "Raster":
-        """Return it mirrored left to right, the one way that preprocessing asks for."""
+        """Return the image mirrored left to right, the only method that preprocessing uses."""
         assert method is Image.Transpose.FLIP_LEFT_RIGHT
         return Raster(self.array[:, ::-1])
 
     def resize(self, size: tuple[int, int], resample: Image.Resampling) -> "Raster":
-        """Return it scaled, each channel by Pillow in 32-bit floats (8-bit ones in 8 bits, as RGB is).
+        """Return the image scaled. Pillow scales each channel in float32, or in 8 bits for uint8, as it does RGB.
 
-        Whole numbers are rounded and stay within their type.
+        Integers are rounded and clipped to the range of their dtype.
         """
         mode = np.uint8 if self.array.dtype == np.uint8 else np.float32
         planes = [
@@ -52,10 +52,10 @@ class Raster:
         return Raster(scaled.astype(self.array.dtype))
 
 
-Picture = Image.Image | Raster  # of 8 bits in Pillow's modes L and RGB, and all others
+Picture = Image.Image | Raster  # Pillow's modes L and RGB, or a Raster for all others
 
 
 def to_array(picture: Picture) -> np.ndarray:
-    """Return a picture as an array (H, W, C)."""
+    """Return an image as an array (H, W, C)."""
     array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
     return array[:, :, None] if array.ndim == 2 else array

@@ -1,1 +1,1 @@
-"""Download data sets and weights; nothing here is used while training."""
+"""Download data sets and weights; training uses nothing in here."""

@@ -1,6 +1,6 @@
-"""What can be downloaded: names, sizes, checksums and addresses of the reference's data sets and pretrained generators.
+"""List the reference's data sets and pretrained generators with their sizes, checksums and addresses.
 
-Sizes without a checksum are only about right. Checksums are those of TensorFlow Datasets' list of the same files.
+Sizes without a checksum are approximate. The checksums come from TensorFlow Datasets' list of the same files.
 """
 
 import json
@@ -12,7 +12,7 @@ from util.disk_space import format_bytes
 from util.errors import OptionError
 from util.spelling import nearest
 
-_DATASETS = {  # family: {name: (bytes, or 0 where nobody wrote them down; SHA-256, or ""; what it shows)}
+_DATASETS = {  # family: {name: (bytes, or 0 if unknown; SHA-256, or "" if unknown; description)}
     "cyclegan": {
         "ae_photos": (0, "", "photographs for the paintings' generators"),
         "apple2orange": (78_456_409, "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8",
@@ -38,7 +38,7 @@ _DATASETS = {  # family: {name: (bytes, or 0 where nobody wrote them down; SHA-2
         "grumpifycat": (0, "", "cats of two breeds"),
         "mini": (0, "", "a few horses and zebras, to try things"),
         "mini_pix2pix": (0, "", "a few pairs, to try things"),
-        "mini_colorization": (0, "", "a few colour pictures, to try things"),
+        "mini_colorization": (0, "", "a few colour images, to try things"),
     },
     "pix2pix": {
         "facades": (30_168_306, "", "front walls and their drawings, in pairs"),
@@ -55,14 +55,14 @@ _MODELS = {
                 "iphone2dslr_flower",
     "pix2pix": "edges2shoes sat2map map2sat facades_label2photo day2night",
 }  # fmt: skip
-_MODEL_BYTES = {"cyclegan": 45_600_000, "pix2pix": 217_700_000}  # bytes, about: float32 of the networks' numbers
+_MODEL_BYTES = {"cyclegan": 45_600_000, "pix2pix": 217_700_000}  # approximate bytes of the float32 parameters
 _SUFFIXES = {("cyclegan", False): ".zip", ("pix2pix", False): ".tar.gz"}
 _SIGNATURES = {".zip": (b"PK\3\4",), ".tar.gz": (b"\x1f\x8b",), ".pth": (b"PK\3\4", b"\x80\2")}
-PRETRAINED_SUFFIX = "_pretrained"  # the run that a generator becomes is called so
+PRETRAINED_SUFFIX = "_pretrained"  # ends the name of the run that a generator becomes
 
-_HOST = "https://efrosgans.eecs.berkeley.edu"  # scripts that fetch by http find the same files here
+_HOST = "https://efrosgans.eecs.berkeley.edu"  # the reference's scripts download the same files by http
 _OLD_HOST = "https://people.eecs.berkeley.edu"
-_BASE_URLS = {  # (family, whether it is a model): where its files are, in the order in which they are asked
+_BASE_URLS = {  # (family, whether it is a model): where its files are, in the order tried
     ("cyclegan", False): (f"{_HOST}/cyclegan/datasets/", f"{_OLD_HOST}/~taesung_park/CycleGAN/datasets/"),
     ("pix2pix", False): (f"{_HOST}/pix2pix/datasets/", f"{_OLD_HOST}/~tinghuiz/projects/pix2pix/datasets/"),
     ("cyclegan", True): (f"{_HOST}/cyclegan/pretrained_models/",),
@@ -72,7 +72,7 @@ _BASE_URLS = {  # (family, whether it is a model): where its files are, in the o
 
 @dataclass(frozen=True)
 class Source:
-    """One file that can be downloaded: a data set of a family (cyclegan, pix2pix), or a generator that it trained."""
+    """One file to download: a data set of a family (cyclegan, pix2pix), or one of its pretrained generators."""
 
     name: str
     family: str
@@ -83,7 +83,7 @@ class Source:
 
     @property
     def suffix(self) -> str:
-        """The end of its file's name."""
+        """The extension of the file."""
         return _SUFFIXES.get((self.family, self.model), ".pth")
 
     @property
@@ -93,21 +93,21 @@ class Source:
 
     @property
     def signatures(self) -> tuple[bytes, ...]:
-        """How such a file begins."""
+        """The bytes that such a file may start with."""
         return _SIGNATURES[self.suffix]
 
     @property
     def key(self) -> str:
-        """Its path on its first server, by which it is recorded: no two sources share one."""
+        """The path on the first server, which identifies the source in the records because it is unique."""
         return urlsplit(_BASE_URLS[self.family, self.model][0] + self.file).path.lstrip("/")
 
     @property
     def folder(self) -> str:
-        """The folder it becomes, below --to."""
+        """The folder that the file becomes, below --to."""
         return self.name + PRETRAINED_SUFFIX if self.model else self.name
 
     def addresses(self, mirrors: dict[str, list[str]]) -> list[str]:
-        """Return where it is: only on mirrors if there are any for it."""
+        """Return the addresses of the file: only mirrors if any mirror has it, else the original ones."""
         original = [place + self.file for place in _BASE_URLS[self.family, self.model]]
         mirrored = [new + stripped.removeprefix(old) for stripped in map(_without_scheme, original)
                     for old, news in mirrors.items() if stripped.startswith(old) for new in news]  # fmt: skip
@@ -126,14 +126,14 @@ def all_sources() -> list[Source]:
 
 
 def size_text(source: Source) -> str:
-    """Return how large a file is, as far as that is known."""
+    """Return the size of a file as text; "about" marks an approximate size."""
     if not source.size:
         return "unknown"
     return format_bytes(source.size) if source.sha256 else f"about {format_bytes(source.size)}"
 
 
 def format_table() -> str:
-    """Return a table of everything that can be downloaded, with the words that ask for each."""
+    """Return a table of everything that can be downloaded, with the name and flags that select it."""
     sources = all_sources()
     rows = [("NAME AND FLAGS", "SIZE", "SHA-256", "WHAT")]
     for source in sources:
@@ -141,29 +141,29 @@ def format_table() -> str:
         flags = " --model" if source.model and any(not s.model for s in same_name) else ""
         flags += f" --{source.family}" if sum(s.model == source.model for s in same_name) > 1 else ""
         rows.append((source.name + flags, size_text(source), source.sha256[:8] or "-", source.description))
-    rows.append(("cityscapes", "", "-", "to be fetched by hand: its name says how"))
+    rows.append(("cityscapes", "", "-", "to be fetched by hand; download.py cityscapes prints how"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[3]]) for row in rows)
 
 
 def find_source(name: str, family: str = "", model: bool = False) -> Source:
-    """Return what a name stands for: a data set, or a generator if asked for or if there is nothing else of that name.
+    """Return the source with a name: a data set, or a generator with `model` or if no data set has the name.
 
-    Raises OptionError for a name that is unknown, belongs to both families, or may not be passed on (cityscapes).
+    Raises OptionError for a name that is unknown, belongs to both families, or may not be redistributed (cityscapes).
     """
     if name.endswith(PRETRAINED_SUFFIX):
         name, model = name.removesuffix(PRETRAINED_SUFFIX), True
     if name == "cityscapes" and not model:
-        raise OptionError("data set", name, "its licence lets nobody pass it on",
+        raise OptionError("data set", name, "its licence forbids redistribution",
                           "fetch gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip by hand from "
                           "https://www.cityscapes-dataset.com/downloads/, unpack them, and prepare them with "
                           "python scripts/prepare_cityscapes.py")  # fmt: skip
     candidates = [s for s in all_sources() if s.name == name and s.family in (family or s.family) and s.model >= model]
     matches = [source for source in candidates if source.model == candidates[0].model]
     if len(matches) > 1:
-        kinds = " and ".join(f"of {source.family} ({source.file})" for source in matches)
+        kinds = " and one ".join(f"of {source.family} ({source.file})" for source in matches)
         ways = " or ".join(f"--{source.family}" for source in matches)
-        raise OptionError("name", name, f"there is one {kinds}", f"say which with {ways}")
+        raise OptionError("name", name, f"there is one {kinds}", f"choose with {ways}")
     if not matches:
         raise _unknown_name_error(name, family, model)
     return matches[0]
@@ -174,23 +174,23 @@ def _unknown_name_error(name: str, family: str, model: bool) -> OptionError:
     known = {s.name for s in all_sources() if s.family in (family or s.family) and s.model >= model}
     near = nearest(name, sorted(known | ({"cityscapes"} if not model else set())))
     if others := {s.family for s in all_sources() if s.name == name and s.model >= model}:
-        return OptionError("name", name, f"no {sort} is called so", f"there is one of --{others.pop()}")
+        return OptionError("name", name, f"no {sort} has this name", f"there is one with --{others.pop()}")
     remedy = (f"did you mean {near}? " if near else "") + "see --list"
-    return OptionError("name", name, f"no {sort} is called so", remedy)
+    return OptionError("name", name, f"no {sort} has this name", remedy)
 
 
 def read_mirrors(path: str) -> dict[str, list[str]]:
-    """Return {beginning of an address, without its scheme: what to ask instead} from a JSON file.
+    """Return {start of an address without its scheme: addresses that replace it} from a JSON file.
 
-    There an address, or a list of addresses to be asked in turn, stands for the beginning it replaces.
+    In the file, each start maps to an address, or to a list of addresses that are tried in turn.
     """
     try:
         parsed = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
-        why = getattr(problem, "strerror", None) or f"is no JSON ({problem})"
+        why = getattr(problem, "strerror", None) or f"is not JSON ({problem})"
         raise OptionError("option", "--mirrors", f"{path}: {why}", "see docs/data.md") from problem
     if not isinstance(parsed, dict):
-        raise OptionError("option", "--mirrors", f"{path}: is no JSON object", "see docs/data.md")
+        raise OptionError("option", "--mirrors", f"{path}: is not a JSON object", "see docs/data.md")
     mirrors = {_without_scheme(old): [new] if isinstance(new, str) else new for old, new in parsed.items()}
     for news in mirrors.values():
         for new in news if isinstance(news, list) else [news]:
@@ -199,20 +199,20 @@ def read_mirrors(path: str) -> dict[str, list[str]]:
 
 
 def check_address(address: object, flag: str) -> None:
-    """Raise OptionError for what is no address of a web server."""
+    """Raise OptionError if an address is not one of a web server."""
     try:
         if not isinstance(address, str):
             raise ValueError
         parts = urlsplit(address)
-        parts.port  # noqa: B018 (raises for what is no port)
+        parts.port  # noqa: B018 (raises ValueError for an invalid port)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname)
         fits = fits and address.isascii() and address.isprintable() and " " not in address
     except ValueError:
         fits = False
     if not fits:
-        raise OptionError("option", flag, f"'{address}' is no address", "give one that begins with https:// or http://")
+        raise OptionError("option", flag, f"'{address}' is not an address", "use one with https:// or http://")
 
 
 def _without_scheme(address: str) -> str:
-    """Return an address without its scheme: a mirror of http://HOST stands for https://HOST too."""
+    """Return an address without its scheme, because a mirror of http://HOST also replaces https://HOST."""
     return address.partition("://")[2] or address

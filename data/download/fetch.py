@@ -1,8 +1,7 @@
-"""Fetch one file from servers that may cut it, drip, lie, or send something else: whole, or an error that says why.
+"""Download one file completely, from servers that may be slow, break off or send something else, or say why not.
 
-A piece of CHUNK_BYTES bytes has HTTP_TIMEOUT_S seconds; a file that is cut is continued where it broke off, if the
-server still has the same one. Proxies are those of the environment (https_proxy, no_proxy), certificates those of the
-system.
+A chunk of CHUNK_BYTES bytes may take HTTP_TIMEOUT_S seconds. A download that breaks off is resumed if the server still
+has the same file. Proxies come from the environment (https_proxy, no_proxy), certificates from the system.
 """
 
 import http.client
@@ -23,39 +22,39 @@ from util import disk_space
 from util.errors import EnvironmentFault, printable
 from util.http_deadline import DeadlineResponse
 
-HTTP_TIMEOUT_S = 30.0  # seconds for an answer to begin, and for each piece of it
-CHUNK_BYTES = 1 << 16  # bytes
-MAX_STALLED_TRIES = 5  # times in a row without a byte more than before, then it is given up
-RETRY_PAUSE_S = 2.0  # seconds before the first new try; then twice, three times as long
-MAX_FILE_BYTES = 64 << 30  # bytes
+HTTP_TIMEOUT_S = 30.0  # seconds for a response to start, and for each chunk of it
+CHUNK_BYTES = 1 << 16
+MAX_STALLED_TRIES = 5  # tries in a row without new bytes after which an address fails
+RETRY_PAUSE_S = 2.0  # seconds before the first retry; then twice, three times as long
+MAX_FILE_BYTES = 64 << 30
 _RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
-ShowProgress = Callable[[int, int | None], None]  # told (bytes there, bytes in all)
+ShowProgress = Callable[[int, int | None], None]  # called with (bytes so far, bytes in total)
 
 
 class PermanentError(Exception):
-    """Why an address does not give the file, in a few words; asking it again would not help."""
+    """The reason why an address does not give the file; trying it again would not help."""
 
 
 class Interrupted(Exception):
-    """Why an answer broke off; what is there may be continued."""
+    """The reason why a response broke off; the download may be resumed."""
 
 
 @dataclass
 class DownloadSpec:
-    """What is wanted of a file: how it begins, how long it is at most, and where it is to have room."""
+    """The requirements for a download: the first bytes of the file, its maximum size, and free space for it."""
 
     part: PartialFile
     signatures: tuple[bytes, ...]
-    check_free_space: Callable[[int], None]  # told the bytes of the file; raises EnvironmentFault
+    check_free_space: Callable[[int], None]  # called with the size of the file; raises EnvironmentFault
     show: ShowProgress
     max_bytes: int = MAX_FILE_BYTES
 
 
 def fetch(addresses: list[str], spec: DownloadSpec, by_hand: str) -> str:
-    """Make a part whole from the first address that gives it; return that address.
+    """Complete a partial file from the first address that gives it; return that address.
 
-    by_hand: what to do with a file that was fetched in another way. Raises EnvironmentFault.
+    by_hand: the remedy if all fail, which is to download the file by other means. Raises EnvironmentFault.
     """
     part = spec.part
     if part.is_complete:
@@ -75,7 +74,7 @@ def fetch(addresses: list[str], spec: DownloadSpec, by_hand: str) -> str:
 
 
 def _fetch_with_retries(address: str, spec: DownloadSpec) -> None:
-    """Ask an address again and again, as long as each answer brings more than there ever was."""
+    """Request an address again and again, until MAX_STALLED_TRIES tries in a row bring no new bytes."""
     part = spec.part
     most_bytes, tries = part.size, 0
     while True:
@@ -91,7 +90,7 @@ def _fetch_with_retries(address: str, spec: DownloadSpec) -> None:
 
 
 def _fetch_once(address: str, spec: DownloadSpec) -> None:
-    """Ask once, for all or for what is missing, and append what comes."""
+    """Send one request, for the whole file or for the missing rest, and append the response."""
     part = spec.part
     headers = {"User-Agent": "GANvas", "Accept-Encoding": "identity"}
     version_tag = part.metadata.get("mark") if part.metadata.get("address") == address else ""
@@ -107,12 +106,13 @@ def _fetch_once(address: str, spec: DownloadSpec) -> None:
             chunk = _read_chunk(response)
     if total is not None and part.size != total:
         raise Interrupted(f"the answer broke off ({part.size} of {total} bytes)")
-    if total is None:  # the connection's end was the file's
+    if total is None:  # without a length, the file ends with the connection
         part.metadata["total"] = part.size
 
 
 def _start_transfer(response: Any, address: str, spec: DownloadSpec) -> tuple[int | None, bytes]:
-    """Return (bytes of the whole file, the first piece to append), with the part emptied unless this continues it."""
+    """Return (size of the whole file, first chunk to append); empty the part unless the response continues it."""
+    # A partial response must continue the part.
     part = spec.part
     length = response.headers.get("Content-Length", "")
     version_tag = _version_tag(response.headers)
@@ -130,12 +130,14 @@ def _start_transfer(response: Any, address: str, spec: DownloadSpec) -> tuple[in
         total = int(content_range[2])
         spec.check_free_space(total)
         return total, _read_chunk(response)
+
+    # A full response starts over, if it is the right kind of file.
     chunk = _read_chunk(response)
     if not chunk and length != "0":
         raise Interrupted("the answer broke off at once")
     if not chunk.startswith(spec.signatures):
         page = response.headers.get_content_type() == "text/html" or chunk.lstrip()[:1] == b"<"
-        what = "a web page (of a network that wants a login?)" if page else "another kind of file"
+        what = "a web page (does the network require a login?)" if page else "another kind of file"
         raise PermanentError(f"sends {what}" if chunk else "sends nothing")
     total_bytes = int(length) if length.isdecimal() and not response.chunked else None
     spec.check_free_space(total_bytes or 0)
@@ -144,7 +146,7 @@ def _start_transfer(response: Any, address: str, spec: DownloadSpec) -> tuple[in
 
 
 def _version_tag(headers: Any) -> str:
-    """Return what tells one version of a file from another: a strong ETag or a date; "" if there is neither."""
+    """Return the header that identifies a version of the file, a strong ETag or a date; "" if it has neither."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
@@ -155,36 +157,36 @@ def _read_chunk(response: Any) -> bytes:
     try:
         return response.read(CHUNK_BYTES)
     except TimeoutError as problem:
-        raise Interrupted(f"nearly nothing came in {HTTP_TIMEOUT_S:g} s") from problem
+        raise Interrupted(f"nearly nothing arrived in {HTTP_TIMEOUT_S:g} s") from problem
     except (OSError, http.client.HTTPException) as problem:
         raise Interrupted(f"the connection broke ({_error_text(problem)})") from problem
 
 
 def _open_url(address: str, headers: dict[str, str], part: PartialFile) -> Any:
-    """Return the answer to a request; raise Interrupted or PermanentError."""
+    """Return the response to a request; raise Interrupted or PermanentError."""
     try:
         return _build_opener().open(urllib.request.Request(address, headers=headers), timeout=HTTP_TIMEOUT_S)
     except urllib.error.HTTPError as problem:
         problem.close()
-        if problem.code == 416:  # what is there is longer than the file: another one
+        if problem.code == 416:  # the part is longer than the file, so the file is another one
             part.restart()
             raise Interrupted("the server has another file than before") from problem
         reason = str(problem.reason or "").partition("\n")[0]
         if 300 <= problem.code < 400:
             raise PermanentError(
-                f"it leads {'in circles' if 'infinite' in reason else 'nowhere on the web'}"
+                f"it redirects {'in circles' if 'infinite' in reason else 'to something that is not on the web'}"
             ) from problem
         kind = Interrupted if problem.code in _RETRIED_STATUSES else PermanentError
         raise kind(f"the server answers {problem.code}" + (reason and f" ({reason})")) from problem
     except urllib.error.URLError as problem:
         raise PermanentError(_error_text(problem.reason) + _proxy_hint(address)) from problem
-    except (OSError, http.client.HTTPException, ValueError) as problem:  # ValueError: no name of a host, for idna
+    except (OSError, http.client.HTTPException, ValueError) as problem:  # ValueError: idna rejects the host name
         kind = PermanentError if isinstance(problem, (ValueError, http.client.InvalidURL)) else Interrupted
         raise kind(f"no answer ({_error_text(problem)})" + _proxy_hint(address)) from problem
 
 
 def _error_text(problem: object) -> str:
-    """Return what went wrong with a connection in a few words."""
+    """Return a connection error in a few words."""
     if isinstance(problem, socket.gaierror):
         return f"the server's name is not found ({problem.strerror}); is there a network?"
     if isinstance(problem, ssl.SSLCertVerificationError):
@@ -201,28 +203,28 @@ def _proxy_hint(address: str) -> str:
     proxy = urllib.request.getproxies().get(parts.scheme, "")
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
         return ""
-    return f" through the proxy {_strip_credentials(proxy)}, as {parts.scheme}_proxy says"
+    return f" through the proxy {_strip_credentials(proxy)} (set by {parts.scheme}_proxy)"
 
 
 def _strip_credentials(address: str) -> str:
-    """Return an address without a name and password in it."""
+    """Return an address without a user name and password."""
     scheme, mark, rest = address.partition("://")
     host, slash, path = rest.partition("/")
     return scheme + mark + host.rpartition("@")[2] + slash + path
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
-    """Follows a few redirections, but none from a secure address to one that is not, nor to anything but the web."""
+    """Follow a few redirects, but none from https to http, and none to other schemes."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        fp.close()  # else all of its body would be read
+        fp.close()  # otherwise its whole body would be read
         if not newurl.startswith("https:" if req.full_url.startswith("https:") else ("http:", "https:")):
-            raise urllib.error.URLError(f"it leads to {_strip_credentials(newurl)}, which is not secure")
+            raise urllib.error.URLError(f"it redirects to {_strip_credentials(newurl)}, which is not secure")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _build_opener() -> urllib.request.OpenerDirector:
-    """Return what opens addresses of the web, and no others."""
+    """Return an opener for http and https addresses only."""
     request = urllib.request
     opener = request.OpenerDirector()
     for handler in (request.ProxyHandler(), _Http(), _Https(), _Redirect(), request.HTTPDefaultErrorHandler(),

@@ -1,7 +1,7 @@
-"""Unpack a zip or tar.gz that anybody may have made: plain files below one folder, all of them or none.
+"""Unpack an untrusted zip or tar.gz: plain files below one folder, all of them or none.
 
-Members are written one after the other as they are read, into a folder beside the place; it gets its name in one
-step when all is on the disk. What an archive says of sizes is not believed: bytes are counted as they come.
+Members are written in the order in which they are read, into a folder beside the target that is renamed in one step
+once everything is on disk. Sizes stated in the archive are not trusted: bytes are counted as they are read.
 """
 
 import gzip
@@ -22,38 +22,37 @@ from typing import IO, Any
 from data.download.partial import write_error
 from util.atomic_write import sync_folder
 
-MAX_MEMBERS = 500_000  # members; the largest of the reference's data sets has 139,000
+MAX_MEMBERS = 500_000  # the largest of the reference's data sets has 139,000
 MAX_TOTAL_BYTES = 64 << 30  # of all files together
-# the archive may grow so many times, beyond the first bytes; pictures hardly do
+# unpacked bytes per archive byte, after the free ones; images hardly expand
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 20, 16 << 20
-MAX_PATH_DEPTH, MAX_NAME_BYTES = 16, 240  # folders, and bytes of one name
-MAX_HEADER_BYTES = 1 << 17  # bytes a tar may spend on the headers of one member, or on its end
+MAX_PATH_DEPTH, MAX_NAME_BYTES = 16, 240  # folders in a path, bytes in one name
+MAX_HEADER_BYTES = 1 << 17  # bytes of a tar's headers for one member, or of its end
 MAX_ZIP_DIRECTORY_BYTES = 48 << 20  # bytes of a zip's list of members
-CHUNK_BYTES = 1 << 18  # bytes
+CHUNK_BYTES = 1 << 18
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _PHASE_FOLDER = re.compile("(train|val|test)[AB]?")
 _READ_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError,
            ValueError, OverflowError, IndexError, KeyError)  # fmt: skip
 
-Member = tuple[str, bool, IO[bytes] | None]  # (name as in the archive, whether it is a folder, what is in it)
+Member = tuple[str, bool, IO[bytes] | None]  # (name in the archive, whether it is a folder, its content)
 ShowProgress = Callable[[int, int | None], None]
 
 
 class UnsafeArchive(Exception):
-    """Why an archive is not unpacked, in a few words that begin with the member if it is one's fault."""
+    """The reason why an archive is refused; it begins with the member if one is the cause."""
 
 
 class DamagedArchive(Exception):
-    """Why an archive cannot be read to its end, in a few words."""
+    """The reason why an archive cannot be read to its end."""
 
 
 def unpack(archive: Path, target: Path, show: ShowProgress, on_written: Callable[[], None]) -> int:
-    """Make the folder `target` of an archive's files and return their number; a single folder around all is left out.
+    """Unpack an archive to the folder `target` and return the number of files; drop a single top folder.
 
-    on_written: called when all is on the disk, just before it gets its name.
-    Raises UnsafeArchive for what no data set needs, DamagedArchive for an archive that is cut or damaged,
-    EnvironmentFault for a disk that fails; then nothing of it is left. What an earlier, killed call left is removed
-    first.
+    on_written: called once everything is on disk, just before the rename. Raises UnsafeArchive for content that no data
+    set needs, DamagedArchive for an archive that is truncated or damaged, EnvironmentFault for a failing disk. Nothing
+    remains then. The remains of an earlier, killed call are deleted first.
     """
     temporary = temporary_folder(target)
     try:
@@ -77,17 +76,17 @@ def unpack(archive: Path, target: Path, show: ShowProgress, on_written: Callable
 
 
 def temporary_folder(target: Path) -> Path:
-    """Return the folder that becomes a place; one that is there was left by a call that was killed."""
+    """Return the folder that is renamed to `target`; if it exists, a killed call has left it."""
     return target.with_name(f".{target.name}.unpacking")
 
 
 def _write_all(archive: Path, root: Path, show: ShowProgress) -> int:
-    """Write every member below root, counting; return how many files that are."""
+    """Write every member below root; return the number of files."""
     names, count, written = _MemberNames(), 0, 0
     max_bytes = min(MAX_TOTAL_BYTES, FREE_EXPANSION_BYTES + MAX_EXPANSION * archive.stat().st_size)
     for name, is_folder, content in _members(archive):
         parts = names.add(name, is_folder)
-        # notes about files, no pictures
+        # metadata of macOS, not images
         is_mac_metadata = any(part == "__MACOSX" or part.startswith("._") for part in parts)
         path = Path(os.devnull) if is_mac_metadata else root.joinpath(*parts)
         if content is None:
@@ -99,7 +98,7 @@ def _write_all(archive: Path, root: Path, show: ShowProgress) -> int:
             while chunk := _read_chunk(content):
                 written += len(chunk)
                 if written > max_bytes:
-                    raise UnsafeArchive(f"member '{name}': with it there are more than {max_bytes} bytes in all")
+                    raise UnsafeArchive(f"member '{name}': makes the total more than {max_bytes} bytes")
                 file.write(chunk)
         if not is_mac_metadata:
             count += 1
@@ -110,7 +109,7 @@ def _write_all(archive: Path, root: Path, show: ShowProgress) -> int:
 
 
 def _members(archive: Path) -> Iterator[Member]:
-    """Yield an archive's members in order, each to be read before the next; only files and folders are any."""
+    """Yield the files and folders of an archive in order; each must be read before the next."""
     with open(archive, "rb") as file:
         is_zip = file.read(2) == b"PK"
         file.seek(0)
@@ -137,14 +136,14 @@ def _read_chunk(content: IO[bytes]) -> bytes:
 
 
 class _MemberNames:
-    """The names so far; admits one that is safe on every system and differs from all others on every system."""
+    """The names so far; accepts names that are safe and distinct on every operating system."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, tuple[str, bool]] = {}  # folded path: (as it was spelt, whether it is a folder)
+        self.seen: dict[str, tuple[str, bool]] = {}  # normalised path: (original path, whether it is a folder)
         self.count = 0
 
     def add(self, name: str, is_folder: bool) -> tuple[str, ...]:
-        """Return the parts of a member's path; raise Refused."""
+        """Return the parts of a member's path; raise UnsafeArchive."""
         self.count += 1
         if self.count > MAX_MEMBERS:
             raise UnsafeArchive(f"it has more than {MAX_MEMBERS:,} members")
@@ -165,22 +164,22 @@ class _MemberNames:
         if previous is not None and previous != (path, is_folder):
             raise UnsafeArchive(f"member '{name}': clashes with '{previous[0]}'")
         if previous is not None and is_last and not is_folder:
-            raise UnsafeArchive(f"member '{name}': is there twice")
+            raise UnsafeArchive(f"member '{name}': occurs twice")
 
 
 def _unsafe_reason(name: str) -> str:
-    """Return why a name may not become a path, "" if it may."""
+    """Return why a name must not become a path; "" if it may."""
     parts = name.split("/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name:
-        return "is no path below a folder"
+        return "is not a path below a folder"
     if ".." in parts:
         return "leads out of its folder"
-    if not all(c.isprintable() for c in name):  # NUL, control characters, and bytes that are no UTF-8
-        return "has characters that no name should have"
+    if not all(c.isprintable() for c in name):  # NUL, control characters, and bytes that are not UTF-8
+        return "has characters that are not allowed in a name"
     if len(parts) > MAX_PATH_DEPTH or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
         return "is too long or too deep"
     if os.name == "nt" and re.search(r'[<>:"|?*]|[. ](/|$)|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)', name, re.I):
-        return "is no name on Windows"
+        return "is not a name on Windows"
     if name.lower().endswith(_ARCHIVE_SUFFIXES):
         return "is an archive in the archive"
     return ""
@@ -192,7 +191,7 @@ def _zip_members(archive: Path) -> Iterator[Member]:
             name, kind, mode = info.orig_filename, stat.S_IFMT(info.external_attr >> 16), info.external_attr >> 16
             is_folder = name.endswith("/")
             if kind not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
-                raise UnsafeArchive(f"member '{name}': is no plain file or folder")
+                raise UnsafeArchive(f"member '{name}': is not a plain file or folder")
             _check_mode(name, 0 if is_folder else mode)
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UnsafeArchive(f"member '{name}': is encrypted, or compressed in an unusual way")
@@ -208,34 +207,34 @@ def _tar_members(file: IO[bytes]) -> Iterator[Member]:
         reader = _LimitedTarReader(stream)
         with tarfile.open(fileobj=reader, mode="r|", errorlevel=2) as archive:  # type: ignore[call-overload]
             while (info := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # else it keeps every one
+                archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps every member
                 if not (info.isdir() or info.isreg()) or info.issparse():
-                    raise UnsafeArchive(f"member '{info.name}': is no plain file or folder")
+                    raise UnsafeArchive(f"member '{info.name}': is not a plain file or folder")
                 _check_mode(info.name, 0 if info.isdir() else info.mode)
                 reader.bytes_allowed = reader.bytes_read + MAX_HEADER_BYTES + (0 if info.isdir() else info.size)
                 yield info.name, info.isdir(), None if info.isdir() else archive.extractfile(info)
                 reader.bytes_allowed = max(reader.bytes_allowed, reader.bytes_read + MAX_HEADER_BYTES)
             reader.bytes_allowed = reader.bytes_read + MAX_HEADER_BYTES
-            while reader.read(CHUNK_BYTES):  # to the end, where gzip's checksum is
+            while reader.read(CHUNK_BYTES):  # to the end, where gzip checks its checksum
                 pass
 
 
 def _check_mode(name: str, mode: int) -> None:
     if mode & (stat.S_ISUID | stat.S_ISGID):
-        raise UnsafeArchive(f"member '{name}': asks for its owner's rights (setuid or setgid)")
+        raise UnsafeArchive(f"member '{name}': asks for its owner's permissions (setuid or setgid)")
 
 
 class _LimitedZipFile(io.FileIO):
-    """A zip file, whose list of members zipfile reads in one go: not if it is huge."""
+    """A zip file that refuses a huge list of members, because zipfile reads the list in one call."""
 
     def read(self, size: int | None = -1) -> Any:
         if size is not None and size > MAX_ZIP_DIRECTORY_BYTES:
-            raise UnsafeArchive(f"it lists more members than {MAX_MEMBERS:,} would need")
+            raise UnsafeArchive(f"its list is longer than {MAX_MEMBERS:,} members need")
         return super().read(-1 if size is None else size)
 
 
 class _LimitedTarReader:
-    """A tar's bytes, of which headers may take no more than `bytes_allowed` grants: tarfile reads any header whole."""
+    """A tar stream that limits headers to `bytes_allowed`, because tarfile reads headers of any size."""
 
     def __init__(self, stream: gzip.GzipFile):
         self.stream, self.bytes_read, self.bytes_allowed = stream, 0, MAX_HEADER_BYTES
@@ -249,7 +248,7 @@ class _LimitedTarReader:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Wait until every file and folder below, and this one, is on the disk."""
+    """Wait until a folder and everything below it is on disk."""
     for path, _, files in os.walk(folder):
         for name in files:
             with open(os.path.join(path, name), "rb") as file:

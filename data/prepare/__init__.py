@@ -1,1 +1,1 @@
-"""Prepare a data set on disk; nothing here is used while training."""
+"""Prepare data sets on disk; training uses nothing in here."""

@@ -1,4 +1,4 @@
-"""Write many files: several at once, counted, each of them whole or not there at all."""
+"""Write many files in parallel and count them; each file is written completely or not at all."""
 
 import argparse
 import contextlib
@@ -18,14 +18,14 @@ from tqdm import tqdm
 from util.disk_space import DISK_FULL_ERRNOS, ERRNO_REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, print_line
 
-MAX_LISTED_NAMES = 10  # names in a message
+MAX_LISTED_NAMES = 10  # names listed in a message
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A file to write: write(path) makes it under another name, from source, which stays; or goes, if `move_source`."""
+    """A file to write: write(path) creates it under a temporary name. The source is deleted only if `move_source`."""
 
     target: Path
     source: Path
@@ -34,7 +34,7 @@ class Task:
 
 
 def format_names(names: Iterable[object]) -> str:
-    """Return the first ten of some names, and how many more there are: "a, b and 3 more"."""
+    """Return the first ten names and the number of the others: "a, b and 3 more"."""
     texts = [str(name) for name in names]
     return ", ".join(texts[:MAX_LISTED_NAMES]) + (
         f" and {len(texts) - MAX_LISTED_NAMES} more" if len(texts) > MAX_LISTED_NAMES else ""
@@ -44,7 +44,7 @@ def format_names(names: Iterable[object]) -> str:
 def map_in_threads(
     work: Callable[[Item], Result], items: list[Item], threads: int, label: str
 ) -> Iterator[tuple[Item, Result | DataError]]:
-    """Yield (item, work(item)) in order, `threads` at once, with a bar on a terminal; a DataError is yielded too."""
+    """Yield (item, work(item)) in order from `threads` threads, with a bar on a terminal; yields DataErrors, too."""
     bar = tqdm(total=len(items), desc=label, unit="file", disable=None, dynamic_ncols=True, leave=False)
     prints_progress = not sys.stderr.isatty() and len(items) >= 1000
     pending: deque[tuple[Item, Future]] = deque()
@@ -67,34 +67,38 @@ def map_in_threads(
 
 
 def skippable_error(problem: DataError, more: str) -> DataError:
-    """Return an error of a bad picture that names --on_bad_image too, and says something more."""
+    """Return the error for a bad image, with --on_bad_image added to its remedy and `more` in brackets."""
     thing, name, why, remedy = problem.args
     return DataError(thing, name, why, f"{remedy}, or use --on_bad_image skip ({more})")
 
 
 def check_targets(tasks: list[Task]) -> None:
-    """Raise DataError if two files would be of one name, OptionError if one would be written over a source."""
+    """Raise DataError if two tasks have the same target, OptionError if a target is a source."""
     sources = {os.path.realpath(task.source) for task in tasks}
     by_target: dict[Path, Task] = {}
     for task in tasks:
         if task.target in by_target:
-            why = f"'{by_target[task.target].source}' and '{task.source}' would both become this"
+            why = f"'{by_target[task.target].source}' and '{task.source}' would both be written to it"
             raise DataError("file", task.target, why, "rename one")
         if os.path.realpath(task.target) in sources:
-            raise OptionError("file", task.target, "would be written over a picture that is read", "write elsewhere")
+            raise OptionError("file", task.target, "would overwrite an input image", "write elsewhere")
         by_target[task.target] = task
 
 
 def run_tasks(tasks: list[Task], o: argparse.Namespace, folder: Path, skipped: list[str] | None = None) -> None:
-    """Write all files below a folder, and say how many; what is there already stays, unless o.overwrite.
+    """Write the files of all tasks and print their number; existing files are kept unless o.overwrite.
 
-    skipped: what is already known to be bad. Raises DataError for a bad picture unless o.on_bad_image is "skip".
+    skipped: lines about images already known to be bad. Raises DataError for a bad image unless o.on_bad_image is
+    "skip".
     """
+    # Select the files to write.
     check_targets(tasks)
     failed = list(skipped or [])
     existing = [] if o.overwrite else [task for task in tasks if os.path.lexists(task.target)]
     existing_targets = {task.target for task in existing}
     todo = [task for task in tasks if task.target not in existing_targets]
+
+    # Write them, or list them.
     if o.dry_run:
         for task in todo[:MAX_LISTED_NAMES]:
             print_line(f"would write {task.target}")
@@ -108,35 +112,37 @@ def run_tasks(tasks: list[Task], o: argparse.Namespace, folder: Path, skipped: l
             raise skippable_error(problem, f"{written} files were written before it")
         else:
             failed.append(f"{problem.args[1]}: {problem.args[2]}")
+
+    # Report.
     for line in failed[:MAX_LISTED_NAMES]:
-        print_line(f"left out: {line}")
+        print_line(f"skipped: {line}")
     if failed and not written and not existing and not o.dry_run:
         raise DataError("folder", folder, f"nothing was written: all {len(failed)} are bad", "see the lines above")
     count = f"{len(todo)} would be written" if o.dry_run else f"{written} written"
-    notes = [f"{len(existing)} were there already (--overwrite makes them anew)"] if existing else []
-    notes += [f"{len(failed)} left out"] if failed else []
+    notes = [f"{len(existing)} already existed (--overwrite replaces them)"] if existing else []
+    notes += [f"{len(failed)} skipped"] if failed else []
     print_line(f"{count} to {folder}{''.join(f', {note}' for note in notes)}")
 
 
 def _run_task(task: Task) -> None:
-    """Do one task: whoever looks sees the old file or the new one."""
-    name = hashlib.blake2b(os.fsencode(task.target.name), digest_size=8).hexdigest()  # the target's may be 255 bytes
+    """Run one task; other processes see the old file or the complete new one."""
+    name = hashlib.blake2b(os.fsencode(task.target.name), digest_size=8).hexdigest()  # the name may have 255 bytes
     temporary = task.target.with_name(f".{name}.tmp")
     try:
         task.target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # of a command that was killed
+        temporary.unlink(missing_ok=True)  # left by a killed command
         task.write(temporary)
         os.replace(temporary, task.target)
         if task.move_source:
             task.source.unlink()
     except OSError as problem:
         code = problem.errno or 0
-        room = "free space there, or write elsewhere"
+        room = "free space there or write elsewhere"
         remedy = room if code in DISK_FULL_ERRNOS else ERRNO_REMEDIES.get(code, "write elsewhere")
         if problem.filename == str(task.source):
-            raise DataError("image", task.source, f"cannot be read ({problem.strerror})", "look after it") from problem
+            raise DataError("image", task.source, f"cannot be read ({problem.strerror})", "check the file") from problem
         raise EnvironmentFault("file", task.target, f"cannot be written ({problem.strerror or problem})",
                                remedy) from problem  # fmt: skip
     finally:
-        with contextlib.suppress(OSError):  # what went wrong before is told; there is nothing more to say of this
+        with contextlib.suppress(OSError):  # an earlier error is more important
             temporary.unlink(missing_ok=True)

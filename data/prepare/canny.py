@@ -1,16 +1,16 @@
-"""Line drawings of photographs: Canny's edges, as one learnt from pictures would not draw them, but without weights."""
+"""Draw the edges of photographs with Canny's detector, which needs no weights but differs from learned ones."""
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 
 def detect_edges(photo: np.ndarray, sigma: float, low: float, high: float, min_length: int) -> np.ndarray:
-    """Return where the edges of a photograph, uint8 (H, W, 3), are, one pixel wide: bool (H, W).
+    """Return the edges of a photograph, uint8 (H, W, 3), as lines one pixel wide: bool (H, W).
 
-    J. Canny, "A computational approach to edge detection", IEEE PAMI 8(6), 1986: blurred by a Gaussian of sigma
-    pixels; the gradient of the channel that changes most (Sobel, in shares of white per pixel); kept where no neighbour
-    across the edge is steeper, where it is above `low`, and where that line reaches `high` somewhere. Lines of fewer
-    than min_length pixels are left out.
+    J. Canny, "A computational approach to edge detection", IEEE PAMI 8(6), 1986. The photograph is blurred by a
+    Gaussian of `sigma` pixels. The slope is the Sobel gradient of the channel that changes most, as a fraction of white
+    per pixel. A pixel is kept if no neighbour across the edge is steeper, its slope is above `low`, and the slope
+    somewhere on its line is above `high`. Lines of fewer than `min_length` pixels are dropped.
     """
     blurred = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(sigma)), np.float32) / 255
     across, down = _sobel(blurred)
@@ -21,23 +21,25 @@ def detect_edges(photo: np.ndarray, sigma: float, low: float, high: float, min_l
     lines = label_components(thin)
     strong, long_enough = np.zeros(lines.max() + 1, bool), np.bincount(lines.ravel()) >= min_length
     strong[np.unique(lines[thin & (slope > high)])] = True
-    strong[0] = False  # what is no edge
+    strong[0] = False  # label 0 is the background
     return (strong & long_enough)[lines]
 
 
 def draw_edges(mask: np.ndarray, width: int = 1) -> np.ndarray:
-    """Return edges as black lines of a width in pixels on white: uint8 (H, W)."""
+    """Return a mask of edges as black lines on white, `width` pixels wide: uint8 (H, W)."""
     image = Image.fromarray(np.where(mask, 0, 255).astype(np.uint8))
-    if width > 1:  # a minimum over an odd square; an even one lies half a pixel off
+    if width > 1:  # a minimum over an odd square; an even one would be half a pixel off
         image = image.filter(ImageFilter.MinFilter(width | 1))
     return np.asarray(image)
 
 
 def label_components(mask: np.ndarray) -> np.ndarray:
-    """Return 1, 2, ... for the parts of a mask that hang together, corners included, and 0 elsewhere: int (H, W).
+    """Return labels 1, 2, ... for the 8-connected components of a mask, and 0 elsewhere: int (H, W).
 
-    Every pixel takes the smallest number around it and that one's own, until nothing changes: about log(size) rounds.
+    Each pixel repeatedly takes the smallest number among its neighbours, and then the number of the pixel with that
+    number, until nothing changes: about log(size) rounds.
     """
+    # Number the pixels and list all pairs of neighbours.
     height, width = mask.shape
     number = np.full(mask.shape, -1)
     number[mask] = np.arange(np.count_nonzero(mask))
@@ -48,6 +50,8 @@ def label_components(mask: np.ndarray) -> np.ndarray:
         both = (near >= 0) & (far >= 0)
         neighbours.append(np.stack([near[both], far[both]]))
     one, other = np.concatenate(neighbours, axis=1)
+
+    # Propagate the smallest numbers.
     root = np.arange(np.count_nonzero(mask))
     while not np.array_equal(root[one], root[other]):
         least = np.minimum(root[one], root[other])
@@ -69,7 +73,7 @@ def _sobel(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _suppress_non_maxima(slope: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Return where a slope is no less than at both neighbours up and down it, which lie in one of four directions."""
+    """Return where a slope is not below its two neighbours along the gradient, in one of four directions."""
     padded = np.pad(slope, 1)
     height, width = slope.shape
     direction = np.round(np.arctan2(down, across) / (np.pi / 4)).astype(int) % 4
@@ -77,5 +81,5 @@ def _suppress_non_maxima(slope: np.ndarray, across: np.ndarray, down: np.ndarray
     for number, (dy, dx) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1))):
         before = padded[1 - dy : 1 - dy + height, 1 - dx : 1 - dx + width]
         after = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        is_ridge |= (direction == number) & (slope > before) & (slope >= after)  # of two equal ones, one
+        is_ridge |= (direction == number) & (slope > before) & (slope >= after)  # keeps one of two equal ones
     return is_ridge

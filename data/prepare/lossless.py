@@ -1,4 +1,4 @@
-"""Read, join, scale and write picture files with every bit of them, whatever numbers they hold."""
+"""Read, join, scale and write image files without loss, in any dtype."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,9 @@ from util.image_io import PNG_COMPRESSION, write_array
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "NPY": ".npy", "PPM": ".ppm", "BMP": ".bmp",
             "WEBP": ".webp", "GIF": ".gif"}  # fmt: skip
-EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes
-GREY, COLOUR, WITH_ALPHA = (1,), (1, 3), (1, 2, 3, 4)  # numbers of channels
-CHANNELS_OF_FORMAT: dict[str, dict[str, tuple[int, ...]]] = {  # TIFF and NPY hold all
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # at most 8 bits
+GREY, COLOUR, WITH_ALPHA = (1,), (1, 3), (1, 2, 3, 4)  # channel counts
+CHANNELS_OF_FORMAT: dict[str, dict[str, tuple[int, ...]]] = {  # by dtype; TIFF and NPY hold all
     "JPEG": {"uint8": COLOUR},
     "PNG": {"uint8": WITH_ALPHA, "uint16": WITH_ALPHA},
     "PPM": {"uint8": COLOUR, "uint16": GREY},
@@ -40,30 +40,30 @@ RESAMPLE_FILTERS = {
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What a file says of its picture before its pixels are read; width and height are those of the upright picture."""
+    """The facts that a file states before its pixels; width and height are those of the upright image."""
 
     width: int
     height: int
-    mode: str  # Pillow's; "RGB;16" and the like for colours of 16 bits; the type of numbers where Pillow has no mode
+    mode: str  # Pillow's; with ";16" appended for 16-bit colour; the dtype if Pillow has no mode
     format: str
     frames: int
 
     @property
     def size(self) -> str:
-        """Width and height as people read them."""
+        """Width and height as text, such as 640x480."""
         return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True)
 class LosslessImage:
-    """A picture as it is in its file, upright: (H, W) or (H, W, C) of any kind of number.
+    """An image with the values of its file, upright: (H, W) or (H, W, C) of any dtype.
 
-    C is 2 (grey, alpha), 3 (RGB), 4 (RGB, alpha) or more. With a palette, values are the numbers of its colours.
+    C is 2 (grey, alpha), 3 (RGB), 4 (RGB, alpha) or more. With a palette, the values are palette indices.
     """
 
     values: np.ndarray
     format: str
-    profile: bytes | None = None  # its ICC colour profile
+    profile: bytes | None = None  # ICC colour profile
     palette: tuple[str, bytes] | None = None
 
     @property
@@ -73,10 +73,10 @@ class LosslessImage:
 
 
 def read_header(path: str | Path) -> FileHeader:
-    """Return what a file says of its picture; DataError, naming it, if it is none."""
+    """Return the header of an image file; raise DataError naming the file if it is not an image."""
     try:
         with open_lazily(str(path), DEFAULT_READ_OPTIONS.max_pixels) as image:
-            # asked first: a PNG's orientation may stand at its end, and then all is read
+            # read the mode and tiles first: read_orientation may decode a whole PNG, which changes them
             has_colour = not image.mode.startswith(("I", "F"))
             is_16_bit = has_colour and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             width, height = image.size
@@ -87,7 +87,7 @@ def read_header(path: str | Path) -> FileHeader:
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        picture = read_image(path)  # arrays, and TIFF files of kinds that Pillow does not know
+        picture = read_image(path)  # NumPy arrays, and kinds of TIFF that Pillow does not know
         return FileHeader(
             picture.values.shape[1], picture.values.shape[0], str(picture.values.dtype), picture.format, 1
         )
@@ -96,21 +96,24 @@ def read_header(path: str | Path) -> FileHeader:
 
 
 def read_image(path: str | Path, indexed: bool = False, srgb: bool = False) -> LosslessImage:
-    """Return a file's picture, the first of several; DataError, naming the file, if it cannot be had.
+    """Return the first image of a file; raise DataError naming the file if it cannot be read.
 
-    indexed: a palette stays one; otherwise its colours are looked up. srgb: 8-bit colours of any profile become sRGB,
-    and bear none. CMYK, Lab and YCbCr always become RGB, and 1 bit becomes 8.
+    indexed: keep a palette instead of looking up its colours. srgb: convert 8-bit colours of any profile to sRGB and
+    drop the profile. CMYK, Lab and YCbCr always become RGB, and 1 bit becomes 8.
     """
     try:
+        # NumPy arrays
         if str(path).lower().endswith((".npy", ".npz")):
             return LosslessImage(
                 _squeeze_channel(high_bit_depth.read_numpy(str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)), "NPY"
             )
         with open_lazily(str(path), DEFAULT_READ_OPTIONS.max_pixels) as image:
             kind, profile = _format_name(image), image.info.get("icc_profile")
+            # more than 8 bits
             raster = high_bit_depth.read_raster(image, str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)
             if raster is not None:
                 return LosslessImage(_squeeze_channel(raster), kind)
+            # 8 bits: with a palette, in sRGB, or as stored
             orientation = read_orientation(image)
             image.load()
             if image.mode == "P" and indexed and image.palette is not None and "transparency" not in image.info:
@@ -121,20 +124,20 @@ def read_image(path: str | Path, indexed: bool = False, srgb: bool = False) -> L
             return LosslessImage(apply_orientation(_to_array(image), orientation), kind, profile)
     except (DataError, MemoryError):
         raise
-    except Exception as problem:  # as above
+    except Exception as problem:  # Pillow raises many types
         if isinstance(problem, UnidentifiedImageError):
             if not high_bit_depth.is_tiff(str(path)):
                 raise unreadable_error(path, problem) from problem
             return LosslessImage(
                 _squeeze_channel(high_bit_depth.read_tiff(str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)), "TIFF"
             )
-        if read_header(path).format == "JPEG":  # one that lacks no more than its end is whole to training
+        if read_header(path).format == "JPEG":  # training accepts a JPEG that lacks only its end
             return LosslessImage(np.asarray(open_image(str(path), 3, DEFAULT_READ_OPTIONS._replace(icc=srgb))), "JPEG")
         raise unreadable_error(path, problem) from problem
 
 
 def unreadable_error(path: str | Path, problem: Exception) -> DataError:
-    """Return the error for a file that cannot be read: what training would say of it."""
+    """Return the error for a file that cannot be read: the one that training would raise."""
     try:
         open_image(str(path), 3)
     except DataError as error:
@@ -143,18 +146,19 @@ def unreadable_error(path: str | Path, problem: Exception) -> DataError:
 
 
 def join_side_by_side(left: LosslessImage, right: LosslessImage, name: str) -> LosslessImage:
-    """Return two pictures of one height as one; DataError if a number would have to become another.
+    """Return two images of equal height side by side; raise DataError if one file cannot hold both exactly.
 
-    Grey beside colour becomes colour, without alpha beside with it becomes opaque, 8 bits beside 16 become 16: v * 257.
+    Grey beside colour becomes colour. An image without alpha beside one with alpha becomes opaque. 8 bits beside 16
+    become 16 (v * 257).
     """
     kinds = {str(side.values.dtype) for side in (left, right)}
     if len(kinds) > 1 and kinds != {"uint8", "uint16"}:
-        why = f"A holds {left.values.dtype} and B {right.values.dtype}, which one file cannot hold both"
-        raise DataError("pair", name, why, "convert one, or train on folders of A and of B")
+        why = f"A holds {left.values.dtype} and B {right.values.dtype}, and one file cannot hold both"
+        raise DataError("pair", name, why, "convert one, or train on separate folders of A and B")
     numbers = left.channels, right.channels
     if numbers[0] != numbers[1] and max(numbers) > 4:
-        why = f"A has {numbers[0]} channels and B {numbers[1]}, which one file cannot have both"
-        raise DataError("pair", name, why, "train on folders of A and of B")
+        why = f"A has {numbers[0]} channels and B {numbers[1]}, and one file cannot have both"
+        raise DataError("pair", name, why, "train on separate folders of A and B")
     colour, alpha = max(numbers) > 2, 0 in (numbers[0] % 2, numbers[1] % 2)
     sides = [_match_depth(side.values, "uint16" in kinds) for side in (left, right)]
     if numbers[0] != numbers[1]:
@@ -164,19 +168,19 @@ def join_side_by_side(left: LosslessImage, right: LosslessImage, name: str) -> L
 
 
 def to_rgb8(picture: LosslessImage, name: str | Path) -> np.ndarray:
-    """Return a picture as RGB of 8 bits, uint8 (H, W, 3), without alpha; DataError for other kinds of numbers."""
+    """Return an image as uint8 RGB (H, W, 3), no alpha; DataError unless it has 1 to 4 channels of 8 or 16 bits."""
     values = picture.values
     if values.dtype not in (np.uint8, np.uint16) or picture.channels > 4:
         why = f"has {picture.channels} channels of {values.dtype}"
-        raise DataError("image", name, why, "convert it to grey or RGB of 8 or 16 bits a channel")
+        raise DataError("image", name, why, "convert it to grey or RGB with 8 or 16 bits per channel")
     values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
     return np.asarray(Image.fromarray(values).convert("RGBA").convert("RGB"))
 
 
 def resize(picture: LosslessImage, size: tuple[int, int], resample: str) -> LosslessImage:
-    """Return a picture of (width, height); "nearest" makes no new values, as label maps need it.
+    """Return an image scaled to (width, height); "nearest" creates no new values, as label maps require.
 
-    Else 8 bits are scaled as Pillow scales them, alpha weighted; all other kinds as Raster scales them.
+    Other filters scale 8-bit images as Pillow does, weighted by alpha, and all other images as Raster does.
     """
     height, width = picture.values.shape[:2]
     if (width, height) == size:
@@ -185,7 +189,7 @@ def resize(picture: LosslessImage, size: tuple[int, int], resample: str) -> Loss
         rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in ((size[1], height), (size[0], width)))
         return replace(picture, values=picture.values[rows[:, None], columns])
     if picture.palette is not None:
-        raise ValueError("colours of a palette have numbers that cannot be mixed")
+        raise ValueError("palette indices cannot be interpolated")
     if picture.values.dtype == np.uint8 and picture.channels <= 4:
         values = np.asarray(Image.fromarray(picture.values).resize(size, RESAMPLE_FILTERS[resample]))
     else:
@@ -194,14 +198,14 @@ def resize(picture: LosslessImage, size: tuple[int, int], resample: str) -> Loss
 
 
 def write_image(picture: LosslessImage, path: Path, kind: str, quality: int | None = None) -> None:
-    """Write a picture in a format; DataError, naming the path, if that format could not give its values back.
+    """Write an image in a format; raise DataError naming the path if the format cannot hold its values.
 
-    JPEG, which holds 8 bits nearly, is written with `quality`, usually 95.
+    JPEG holds 8 bits approximately; it is written with `quality`, by default 95.
     """
     values = np.ascontiguousarray(picture.values)
     if not can_hold(kind, picture):
         what = f"{picture.channels} channel{'s' * (picture.channels > 1)} of {values.dtype}"
-        raise DataError("image", path, f"{what} cannot be kept in a {kind} file", "write another --format")
+        raise DataError("image", path, f"{what} cannot be stored in a {kind} file", "choose another --format")
     if kind == "NPY" or (kind in ("PNG", "TIFF") and (values.dtype != np.uint8 or picture.channels > 4)):
         with open(path, "wb") as file:
             write_array(values, file, kind)
@@ -215,7 +219,7 @@ def write_image(picture: LosslessImage, path: Path, kind: str, quality: int | No
 
 
 def can_hold(kind: str, picture: LosslessImage) -> bool:
-    """Whether a format can hold a picture's channels and kind of numbers; JPEG holds 8 bits nearly."""
+    """Return whether a format can hold an image's channels and dtype; JPEG holds 8 bits approximately."""
     if picture.palette is not None:
         return kind in ("PNG", "GIF", "TIFF", "BMP")
     return kind not in CHANNELS_OF_FORMAT or picture.channels in CHANNELS_OF_FORMAT[kind].get(

@@ -1,4 +1,4 @@
-"""What preparing data sets needs to know of folders: which pictures, which pairs, of which sizes, in which part."""
+"""Find the images, pairs, sizes and splits in folders for the scripts that prepare data sets."""
 
 import argparse
 import hashlib
@@ -15,11 +15,11 @@ from data.prepare import lossless
 from data.prepare.batch import Task, format_names, map_in_threads, skippable_error
 from util.errors import DataError, OptionError
 
-FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "npy": "NPY"}  # as flags call them
+FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "npy": "NPY"}  # value of --format: format
 
 
 class Pair(NamedTuple):
-    """Two pictures that belong together, and the name below a folder, without extension, that both go by."""
+    """Two images that belong together, and their common name below the folder, without extension."""
 
     name: str
     A: Path
@@ -27,18 +27,18 @@ class Pair(NamedTuple):
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Return the pictures under a folder, sub-folders included, as paths below it; DataError if there are none."""
+    """Return the images under a folder, with sub-folders, as paths relative to it; DataError if there are none."""
     root = Path(folder)
     if demo.is_demo(str(folder)) and not root.is_dir():
-        raise DataError("folder", folder, "has no files: its pictures are generated", "give a folder of pictures")
+        raise DataError("folder", folder, "has no files because its images are generated", "give a folder of images")
     found = [Path(os.path.relpath(path, root)) for path in list_files(str(folder))]
     if not found:
-        raise DataError("folder", folder, _missing_images_reason(root), f"put pictures there: {', '.join(EXTENSIONS)}")
+        raise DataError("folder", folder, _missing_images_reason(root), f"put images there: {', '.join(EXTENSIONS)}")
     return found
 
 
 def _missing_images_reason(root: Path) -> str:
-    """Return what is there where no pictures are."""
+    """Return what a folder without images holds instead."""
     if root.is_file():
         return "is a file, not a folder"
     if not root.is_dir():
@@ -46,26 +46,29 @@ def _missing_images_reason(root: Path) -> str:
         beside = format_names(sorted(p.name for p in around.iterdir())) if around.is_dir() else ""
         return f"there is no such folder (beside it: {beside or 'nothing'})"
     names = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
-    return f"holds no pictures, only {format_names(names)}" if names else "is empty"
+    return f"holds no images, only {format_names(names)}" if names else "is empty"
 
 
 def check_folders_apart(o: argparse.Namespace, source: str, target: str) -> None:
-    """Raise OptionError if a folder to write, a flag's name in o, lies in one to read: it would be read next time."""
+    """Raise OptionError if the output folder is or is inside the input folder: the next run would read it.
+
+    source, target: the flags' names in o.
+    """
     read, written = (Path(getattr(o, name)).resolve() for name in (source, target))
     if written == read or read in written.parents:
-        where = "is" if written == read else "lies in"
-        raise OptionError("option", f"--{target}", f"{written} {where} the folder to read", "write elsewhere")
+        where = "is" if written == read else "is inside"
+        raise OptionError("option", f"--{target}", f"{written} {where} the input folder", "write elsewhere")
 
 
 def find_pairs(
     folder_A: str | Path, folder_B: str | Path, suffixed_only: bool = False, allow_missing: bool = False
 ) -> list[Pair]:
-    """Return the pairs of two folders: equal names below them, whatever their extensions, in order.
+    """Return the pairs of two folders in order: images with equal relative names, extensions aside.
 
-    Names that end in _A and _B are equal without; so they are if all do, and with `suffixed_only` others are passed
-    over. Raises DataError naming pictures without a partner, unless `allow_missing`, and names that stand for several
-    pictures.
+    The endings _A and _B are dropped if all names have them, or with `suffixed_only`, which ignores names without them.
+    Raises DataError naming images without a partner, unless `allow_missing`, and names that several images share.
     """
+    # List the images, and see whether names end in _A and _B.
     sides = [list_images(folder) for folder in (folder_A, folder_B)]
     marks = [all(path.stem.endswith(mark) for path in side) for side, mark in zip(sides, ("_A", "_B"), strict=True)]
     if suffixed_only:
@@ -74,18 +77,20 @@ def find_pairs(
     suffix_length = 2 if suffixed_only or all(marks) else 0
     for side, mark, folder in zip(sides, ("_A", "_B"), (folder_A, folder_B), strict=True):
         if not side:
-            raise DataError("folder", folder, f"no name of a picture ends in {mark}", "leave out --use_AB")
+            raise DataError("folder", folder, f"no image name ends in {mark}", "omit --use_AB")
+
+    # Match names.
     named_A, named_B = (_group_by_name(side, suffix_length) for side in sides)
     ambiguous = sorted({name for side in (named_A, named_B) for name, paths in side.items() if len(paths) > 1})
     if ambiguous:
-        why = f"hold several pictures of one name: {format_names(ambiguous)}"
+        why = f"hold several images with the same name: {format_names(ambiguous)}"
         raise DataError("folders", f"{folder_A} and {folder_B}", why, "rename or remove all but one")
     unpartnered = [sorted(mine.keys() - others.keys()) for mine, others in ((named_A, named_B), (named_B, named_A))]
     common = sorted(named_A.keys() & named_B.keys())
     if any(unpartnered) and not (allow_missing and common):
-        why = "; ".join(f"{len(names)} of {len(side)} pictures of {where} have no partner: {format_names(names)}"
+        why = "; ".join(f"{len(names)} of {len(side)} images of {where} have no partner: {format_names(names)}"
                         for names, side, where in zip(unpartnered, sides, "AB", strict=True) if names)  # fmt: skip
-        remedy = "give partners equal names, or leave the others out with --allow_missing"
+        remedy = "give partners equal names, or skip the others with --allow_missing"
         raise DataError("folders", f"{folder_A} and {folder_B}", why, remedy)
     return [Pair(name, Path(folder_A, named_A[name][0]), Path(folder_B, named_B[name][0])) for name in common]
 
@@ -94,7 +99,7 @@ def _group_by_name(side: list[Path], cut: int) -> dict[str, list[Path]]:
     named: dict[str, list[Path]] = defaultdict(list)
     for path in side:
         name = path.with_suffix("").as_posix()
-        # one file system composes accents, another takes them apart
+        # some file systems compose accents, others decompose them
         named[unicodedata.normalize("NFC", name[: len(name) - cut])].append(path)
     return named
 
@@ -103,10 +108,10 @@ FileHeaders = dict[Path, lossless.FileHeader]
 
 
 def read_headers(paths: list[Path], o: argparse.Namespace) -> tuple[FileHeaders, dict[Path, DataError]]:
-    """Return what files say of their pictures; and what is wrong with those that say nothing, if these are skipped."""
+    """Return the headers of images and the errors of unreadable ones; raise if o.on_bad_image is "stop"."""
     good: FileHeaders = {}
     bad: dict[Path, DataError] = {}
-    for path, header in map_in_threads(lossless.read_header, paths, o.num_threads, "looking"):
+    for path, header in map_in_threads(lossless.read_header, paths, o.num_threads, "reading headers"):
         if isinstance(header, DataError):
             bad[path] = header
         else:
@@ -119,10 +124,10 @@ def read_headers(paths: list[Path], o: argparse.Namespace) -> tuple[FileHeaders,
 
 
 def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[list[Task], list[str]]:
-    """Return tasks that write pairs side by side to folder/NAME.EXTENSION, and what files cannot be read.
+    """Return tasks that write pairs side by side to folder/NAME.EXTENSION, and lines on unreadable files.
 
-    o: resize ("" or a filter for B, to A's size), format ("keep" or one), num_threads, on_bad_image. Raises DataError
-    listing pairs whose sizes differ.
+    o: resize ("" or the filter that scales B to A's size), format ("keep" or one of FORMATS), num_threads,
+    on_bad_image. Raises DataError listing pairs whose sizes differ.
     """
     headers, bad = read_headers([path for pair in pairs for path in (pair.A, pair.B)], o)
     skipped = [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
@@ -131,7 +136,7 @@ def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[
     unequal = [f"{name} ({a} and {b})" for name, a, b in sizes if a != b]
     if unequal and not o.resize:
         why = f"{len(unequal)} of {len(pairs)} differ in size: {format_names(unequal)}"
-        raise DataError("pairs", "A and B", why, "bring B to A's size with --resize, or crop them alike")
+        raise DataError("pairs", "A and B", why, "scale B to A's size with --resize, or crop both alike")
     tasks = []
     for pair in readable:
         kind = pair_format(headers[pair.A], headers[pair.B], o.format)
@@ -141,12 +146,12 @@ def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[
 
 
 def output_suffix(path: Path, head: lossless.FileHeader, kind: str, wanted: str) -> str:
-    """Return the extension of what a file becomes in a format: its own if it keeps that, whatever it is called."""
+    """Return the extension of a converted file: its own, even if unusual, if the format is kept."""
     return path.suffix if wanted == "keep" and kind == head.format else lossless.SUFFIXES[kind]
 
 
 def pair_format(A: lossless.FileHeader, B: lossless.FileHeader, wanted: str) -> str:
-    """Return the format of a pair: as asked; "keep" is that of both where it holds all or is JPEG, else PNG or TIFF."""
+    """Return the requested format; for "keep" that of both if it is JPEG, TIFF or NPY, else PNG or TIFF."""
     if wanted != "keep":
         return FORMATS[wanted]
     if A.format == B.format and A.format in ("JPEG", "TIFF", "NPY"):
@@ -160,7 +165,7 @@ def _fits_png(head: lossless.FileHeader) -> bool:
 
 
 def _write_pair(pair: Pair, path: Path, kind: str, resize: str) -> None:
-    """Write one pair side by side; where A and B have other colour profiles, in sRGB."""
+    """Write one pair side by side, in sRGB if A and B have different colour profiles."""
     A, B = lossless.read_image(pair.A), lossless.read_image(pair.B)
     if A.profile != B.profile:
         A, B = lossless.read_image(pair.A, srgb=True), lossless.read_image(pair.B, srgb=True)
@@ -170,24 +175,24 @@ def _write_pair(pair: Pair, path: Path, kind: str, resize: str) -> None:
 
 
 def add_joining_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of join_tasks and pairs."""
-    command.add_argument("--use_AB", action="store_true", help="pair NAME_A with NAME_B, and pass over other names; "
-                         "needed only where there are others")  # fmt: skip
-    command.add_argument("--allow_missing", action="store_true", help="leave out pictures without a partner")
+    """Add the flags that find_pairs and join_tasks read."""
+    command.add_argument("--use_AB", action="store_true", help="pair NAME_A with NAME_B and ignore other names; "
+                         "needed only if there are others")  # fmt: skip
+    command.add_argument("--allow_missing", action="store_true", help="skip images without a partner")
     command.add_argument("--resize", nargs="?", const="bicubic", default="", choices=tuple(lossless.RESAMPLE_FILTERS),
-                         metavar="FILTER", help="scale B to A's size where it differs, by bicubic (if none is named), "
+                         metavar="FILTER", help="scale B to A's size if it differs, with bicubic (default), "
                          "lanczos, bilinear, box or nearest, which suits label maps")  # fmt: skip
-    command.add_argument("--format", choices=("keep", *FORMATS), default="keep", help="of the pairs; keep: as "
-                         "both are if that is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for what no PNG "
-                         "holds")  # fmt: skip
+    command.add_argument("--format", choices=("keep", *FORMATS), default="keep", help="of the pairs; keep: that "
+                         "of both if it is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for values that PNG "
+                         "cannot hold")  # fmt: skip
 
 
 def hash_fraction(name: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on a name and a seed alone, evenly spread over names."""
+    """Return a number in [0, 1) that depends only on name and seed and is uniform over names."""
     text = f"{seed}/{unicodedata.normalize('NFC', name)}".encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
 
 
 def top_folder(name: str) -> str:
-    """Return the first folder in a name below a folder; "" if it lies in none."""
+    """Return the first folder of a relative path; "" if it has none."""
     return name.partition("/")[0] if "/" in name else ""

@@ -1,4 +1,4 @@
-"""Look at every file and every sample of a data set, and tell all that is wrong or odd at once."""
+"""Read every file and every sample of a data set, and report all problems at once."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ from util.errors import DataError
 
 @dataclass
 class SurveyProblem:
-    """Something wrong, of which training stops, or odd, of which people should know."""
+    """Something wrong that would stop training, or something odd that users should know."""
 
     kind: str
     said: str
@@ -31,34 +31,34 @@ class SurveyProblem:
 
 @dataclass
 class ImageSummary:
-    """What was seen of one file."""
+    """The facts about one file that are compared and shown."""
 
     size: str
     kind: str  # format and mode: "PNG RGB"
-    content: str  # equal for equal pixels
+    content: str  # a hash, equal for equal pixels
     least: float
     greatest: float
     frames: int = 1
 
 
 class Survey:
-    """What the data sets of some phases list, read and return; problems are gathered, not raised."""
+    """The files and samples of a data set's phases; problems are collected, not raised."""
 
     def __init__(self, dataroot: str, threads: int):
         self.dataroot, self.threads = dataroot, threads
-        # names begin there
+        # names in messages are relative to this folder
         self.base_folder = str(Path(dataroot).parent) if manifest.is_manifest(dataroot) else dataroot
-        # by name below dataroot, each good file's summary by its path
+        # folder below dataroot: {path: summary} of its readable files
         self.folders: dict[str, dict[str, ImageSummary]] = {}
-        self.counts: dict[str, int] = {}  # of all files of a folder
+        self.counts: dict[str, int] = {}  # the number of files in each folder
         self.phases: dict[str, set[str]] = {}  # the files of each phase
         self.samples: dict[str, int] = {}
-        self.notes: list[str] = []  # what the data sets say of themselves
+        self.notes: list[str] = []  # the notes of the data sets
         self.problems: list[SurveyProblem] = []
         self.bad_files: set[str] = set()
 
     def add(self, phase: str, kind: type[BaseDataset], o: Any) -> None:
-        """Make a phase's data set as training would, read all files it lists, and make all its samples."""
+        """Create the data set of a phase as training would, read all its files, and make all its samples."""
         files_by_folder: dict[str, list[str]] = {}
 
         class RecordingDataset(kind):  # type: ignore[misc,valid-type]
@@ -97,7 +97,7 @@ class Survey:
                 summaries[path] = summary
 
     def _make_samples(self, dataset: BaseDataset, phase: str) -> None:
-        """Make each sample; what is wrong with its files has been said, so that only its preprocessing is news."""
+        """Make each sample and record errors, except those of files that are already known to be bad."""
         files_by_reason: dict[str, list[str]] = defaultdict(list)
         for _, sample in map_in_threads(
             dataset.__getitem__, list(range(len(dataset))), self.threads, f"samples of {phase}"
@@ -108,14 +108,15 @@ class Survey:
             self.problems.append(SurveyProblem("sample", f"{phase}: {format_names(files)}: {why}", True, files))
 
     def check_across_files(self) -> None:
-        """Add what is odd only when all is seen: equal pictures, equal names, several frames."""
+        """Add the notes that need all files: equal images, equal names, several frames."""
+        # Find equal names and several frames.
         for folder, looks in self.folders.items():
             self._check_names(folder, [Path(path) for path in looks])
             moving = [path for path, look in looks.items() if look.frames > 1]
             if moving:
-                self._add_note(
-                    "frames", f"{folder}: {len(moving)} hold several pictures, of which the first is used", moving
-                )
+                self._add_note("frames", f"{folder}: {len(moving)} hold several frames: the first is used", moving)
+
+        # Find equal images, across phases and within one.
         equal: dict[str, list[str]] = defaultdict(list)
         for looks in self.folders.values():
             for path, look in looks.items():
@@ -126,19 +127,19 @@ class Survey:
         for paths in groups:
             phases_of_paths = [{phase for phase, files in self.phases.items() if path in files} for path in paths]
             (across if len(set.union(*phases_of_paths)) > 1 else within).append(paths)
-        for kind, found, what in (("leak", across, "in several phases, so that tests are of pictures trained on"),
+        for kind, found, what in (("leak", across, "in several phases, so that tests use training images"),
                                   ("equal", within, "twice or more in one phase")):  # fmt: skip
             if found:
                 examples = format_names(
                     " = ".join(os.path.relpath(path, self.base_folder) for path in paths) for paths in found
                 )
                 files = [path for paths in found for path in paths]
-                self._add_note(kind, f"{len(found)} pictures are {what}: {examples}", files)
+                self._add_note(kind, f"{len(found)} images are {what}: {examples}", files)
 
     def _check_names(self, folder: str, paths: list[Path]) -> None:
         for kind, said, alike in (
-            ("stems", "of equal names but for their extensions", lambda p: str(p.with_suffix(""))),
-            ("case", "of equal names but for capitals, one file on macOS and Windows", lambda p: str(p).casefold()),
+            ("stems", "equal in name apart from the extension", lambda p: str(p.with_suffix(""))),
+            ("case", "equal in name apart from capitals, one file on macOS and Windows", lambda p: str(p).casefold()),
         ):
             groups: dict[str, list[str]] = defaultdict(list)
             for path in paths:
@@ -153,7 +154,7 @@ class Survey:
         self.problems.append(SurveyProblem(kind, said, False, files))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain tables, for JSON."""
+        """Return everything as plain dicts and lists, for JSON."""
         folders = {
             name: {
                 "files": self.counts[name],
@@ -170,7 +171,7 @@ class Survey:
 
 
 def summarise_image(dataset: BaseDataset, path: str) -> ImageSummary:
-    """Read one file as training would; DataError if that stops at it."""
+    """Read one file as training would; raise DataError if training would stop at it."""
     image: Any = dataset.read(path, max(3, *dataset.channels))
     values = np.asarray(getattr(image, "array", image))
     digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16)
@@ -178,13 +179,13 @@ def summarise_image(dataset: BaseDataset, path: str) -> ImageSummary:
     ends = values.min().item(), values.max().item()
     try:
         head = lossless.read_header(path)
-    except DataError:  # a picture that Pillow does not know, but training does
+    except DataError:  # Pillow cannot read this file, but training can
         return ImageSummary(f"{values.shape[1]}x{values.shape[0]}", str(values.dtype), digest.hexdigest(), *ends)
     return ImageSummary(head.size, f"{head.format} {head.mode}", digest.hexdigest(), *ends, head.frames)
 
 
 def detect_phases(dataroot: str) -> list[str]:
-    """Return the phases that a folder, a zip file or a manifest has; where it is not divided, train."""
+    """Return the phases of a folder, a zip file or a manifest; ["train"] if it has none."""
     if file := manifest.find_manifest(dataroot, "auto"):
         splits = manifest.read_manifest(file, dataroot, "train").splits
         return [phase for phase in STANDARD_PHASES if phase in splits] or ["train"]
@@ -192,7 +193,7 @@ def detect_phases(dataroot: str) -> list[str]:
 
 
 def guess_mode(dataroot: str, phase: str) -> str:
-    """Return the data set that a folder, a zip file or a manifest looks like; DataError for a manifest that is none."""
+    """Return the dataset mode that fits a folder, a zip file or a manifest; raise DataError for a bad manifest."""
     if file := manifest.find_manifest(dataroot, "auto"):
         rows = manifest.read_manifest(file, dataroot, phase).rows
         if any(label for _, _, label in rows) and not any(b for _, b, _ in rows):

@@ -237,7 +237,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 def test_other_channel_counts_are_refused_naming_the_flags(channels, tmp_path):
     Image.fromarray(scene()).save(tmp_path / "x.png")
     text = refused(tmp_path / "x.png", channels)
-    assert f"has 3 channels, and cannot become {channels}" in text
+    assert f"has 3 channels and cannot be converted to {channels}" in text
     assert "--input_nc" in text
 
 

@@ -181,62 +181,62 @@ DEEP = "mini/" + "d/" * 40 + "x.jpg"
 HARMFUL = {  # name: (the archive, words of the error)
     "zip: climbs": (lambda: zip_member("../../outside"), "'../../outside': leads out"),
     "zip: climbs in the middle": (lambda: zip_member("mini/../../outside"), "leads out"),
-    "zip: absolute": (lambda: zip_member("/tmp/outside-of-all"), "is no path below"),
-    "zip: drive": (lambda: zip_member("C:outside"), "is no path below"),
-    "zip: drive and backslash": (lambda: zip_member("C:\\outside"), "is no path below"),
-    "zip: backslashes": (lambda: zip_member("mini\\..\\..\\outside"), "is no path below"),
-    "zip: network path": (lambda: zip_member("\\\\server\\share\\x"), "is no path below"),
-    "zip: symbolic link": (lambda: zip_member("mini/l", b"/", stat.S_IFLNK | 0o777), "is no plain file"),
-    "zip: link as a folder": (lambda: zip_member("mini/l/", b"", stat.S_IFLNK | 0o777), "is no plain file"),
-    "zip: device": (lambda: zip_member("mini/d", b"", stat.S_IFBLK | 0o600), "is no plain file"),
-    "zip: FIFO": (lambda: zip_member("mini/f", b"", stat.S_IFIFO | 0o600), "is no plain file"),
+    "zip: absolute": (lambda: zip_member("/tmp/outside-of-all"), "is not a path below"),
+    "zip: drive": (lambda: zip_member("C:outside"), "is not a path below"),
+    "zip: drive and backslash": (lambda: zip_member("C:\\outside"), "is not a path below"),
+    "zip: backslashes": (lambda: zip_member("mini\\..\\..\\outside"), "is not a path below"),
+    "zip: network path": (lambda: zip_member("\\\\server\\share\\x"), "is not a path below"),
+    "zip: symbolic link": (lambda: zip_member("mini/l", b"/", stat.S_IFLNK | 0o777), "is not a plain file"),
+    "zip: link as a folder": (lambda: zip_member("mini/l/", b"", stat.S_IFLNK | 0o777), "is not a plain file"),
+    "zip: device": (lambda: zip_member("mini/d", b"", stat.S_IFBLK | 0o600), "is not a plain file"),
+    "zip: FIFO": (lambda: zip_member("mini/f", b"", stat.S_IFIFO | 0o600), "is not a plain file"),
     "zip: setuid": (lambda: zip_member("mini/s", b"x", stat.S_IFREG | 0o4755), "setuid"),
-    "zip: same name twice": (lambda: zip_twice("mini/a.jpg", "mini/a.jpg"), "is there twice"),
+    "zip: same name twice": (lambda: zip_twice("mini/a.jpg", "mini/a.jpg"), "occurs twice"),
     "zip: case clash": (lambda: zip_twice("mini/a.jpg", "MINI/A.JPG"), "clashes with 'mini'"),
-    "zip: NUL": (lambda: zip_member("mini/a.jpg").replace(b"mini/a.jpg", b"mini/a\0jpg"), "no name should have"),
+    "zip: NUL": (lambda: zip_member("mini/a.jpg").replace(b"mini/a.jpg", b"mini/a\0jpg"), "not allowed in a name"),
     "zip: encrypted": (encrypted, "encrypted"),
     "zip: LZMA": (lambda: zip_member("mini/a", b"x" * 99, compress_type=zipfile.ZIP_LZMA), "in an unusual way"),
     "zip: 42.zip": (nested, "archive in the archive"),
     "zip: gigabytes of zeros": (zip_bomb, "more than"),
     "zip: zeros that say they are few": (lambda: zip_bomb(declared=100), "CRC"),
     "zip: overlapping entries": (overlapping, "more than|[Oo]verlap|File name"),
-    "zip: a million members": (lambda: many(1_000_000), "lists more members"),
+    "zip: a million members": (lambda: many(1_000_000), "its list is longer than 500,000 members need"),
     "zip: nothing in it": (lambda: zipped({}), "another kind of file"),
     "zip: only folders": (lambda: zipped({"mini/": b""}), "holds no files"),
-    "zip: cut short": (lambda: GOOD[:-500], "is damaged or not whole"),
+    "zip: cut short": (lambda: GOOD[:-500], "is damaged or incomplete"),
     "zip: a byte flipped": (lambda: GOOD[:9000] + bytes([GOOD[9000] ^ 1]) + GOOD[9001:], "CRC"),
     "tar: climbs": (lambda: headed(plain("../outside")), "'../outside': leads out"),
-    "tar: absolute": (lambda: headed(plain("/tmp/outside-of-all")), "is no path below"),
-    "tar: drive": (lambda: headed(plain("C:/outside")), "is no path below"),
-    "tar: symbolic link out": (lambda: headed(link("mini/l", "/")), "'mini/l': is no plain file"),
-    "tar: symbolic link in": (lambda: headed(link("mini/l", "trainA")), "'mini/l': is no plain file"),
+    "tar: absolute": (lambda: headed(plain("/tmp/outside-of-all")), "is not a path below"),
+    "tar: drive": (lambda: headed(plain("C:/outside")), "is not a path below"),
+    "tar: symbolic link out": (lambda: headed(link("mini/l", "/")), "'mini/l': is not a plain file"),
+    "tar: symbolic link in": (lambda: headed(link("mini/l", "trainA")), "'mini/l': is not a plain file"),
     "tar: file through a link": (lambda: headed(link("mini/l", "/tmp"), plain("mini/l/outside-of-all")), "'mini/l'"),
-    "tar: hard link out": (lambda: headed(link("mini/h", "/etc/passwd", tarfile.LNKTYPE)), "is no plain file"),
-    "tar: deep chain of links": (long_chain, "is no plain file"),
-    "tar: link to a link's parent": (lambda: headed(link("mini/a", "."), link("mini/a/b", "..")), "is no plain file"),
-    "tar: block device": (lambda: headed(plain("mini/d", b"", type=tarfile.BLKTYPE)), "is no plain file"),
-    "tar: character device": (lambda: headed(plain("mini/d", b"", type=tarfile.CHRTYPE)), "is no plain file"),
-    "tar: FIFO": (lambda: headed(plain("mini/f", b"", type=tarfile.FIFOTYPE)), "is no plain file"),
-    "tar: unknown kind": (lambda: headed(plain("mini/u", b"", type=b"Z")), "is no plain file"),
+    "tar: hard link out": (lambda: headed(link("mini/h", "/etc/passwd", tarfile.LNKTYPE)), "is not a plain file"),
+    "tar: deep chain of links": (long_chain, "is not a plain file"),
+    "tar: link to a link's parent": (lambda: headed(link("mini/a", "."), link("mini/a/b", "..")), "not a plain file"),
+    "tar: block device": (lambda: headed(plain("mini/d", b"", type=tarfile.BLKTYPE)), "is not a plain file"),
+    "tar: character device": (lambda: headed(plain("mini/d", b"", type=tarfile.CHRTYPE)), "is not a plain file"),
+    "tar: FIFO": (lambda: headed(plain("mini/f", b"", type=tarfile.FIFOTYPE)), "is not a plain file"),
+    "tar: unknown kind": (lambda: headed(plain("mini/u", b"", type=b"Z")), "is not a plain file"),
     "tar: setuid": (lambda: headed(plain("mini/s", mode=0o4755)), "setuid"),
     "tar: setgid": (lambda: headed(plain("mini/s", mode=0o2755)), "setgid"),
-    "tar: same name twice": (lambda: headed(plain("mini/trainA/1.jpg", b"other")), "is there twice"),
+    "tar: same name twice": (lambda: headed(plain("mini/trainA/1.jpg", b"other")), "occurs twice"),
     "tar: case clash": (lambda: headed(plain("mini/traina/2.jpg")), "clashes with 'mini/trainA'"),
     "tar: accents written in two ways": (lambda: headed(plain("mini/\u00e9"), plain("mini/e\u0301")), "clashes"),
     "tar: folder where a file is": (lambda: headed(plain("mini/trainA/1.jpg/x")), "clashes"),
     "tar: file where a folder is": (lambda: headed(plain("mini/trainA")), "clashes"),
-    "tar: NUL in a pax path": (lambda: pax("path", "mini/a\0b.jpg"), "no name should have"),
+    "tar: NUL in a pax path": (lambda: pax("path", "mini/a\0b.jpg"), "not allowed in a name"),
     "tar: climbing pax path": (lambda: pax("path", "../../outside"), "leads out"),
-    "tar: control characters": (lambda: headed(plain("mini/\x1b[2Jx.jpg")), "no name should have"),
+    "tar: control characters": (lambda: headed(plain("mini/\x1b[2Jx.jpg")), "not allowed in a name"),
     "tar: too deep": (lambda: headed(plain(DEEP)), "too long or too deep"),
     "tar: name of 300 bytes": (lambda: headed(plain("mini/" + "n" * 300)), "too long or too deep"),
     "tar: 10 GB of zeros": (gigabytes, "more than"),
     "tar: header of 10 GB": (huge_header, "header of a member is too large"),
     "tar: sparse": (lambda: pax("GNU.sparse.size", "99999999999"), "plain file|damaged"),
     "tar: zeros behind its end": (lambda: headed() + gzip.compress(bytes(1 << 22)), "header of a member is too large"),
-    "tar: cut short": (lambda: headed(plain("mini/2.jpg", os.urandom(9999)))[:-4000], "is damaged or not whole"),
-    "tar: checksum of gzip": (lambda: headed()[:-8] + bytes(8), "is damaged or not whole"),
-    "tar: no tar": (lambda: gzip.compress(b"no tar at all" * 99), "is damaged or not whole"),
+    "tar: cut short": (lambda: headed(plain("mini/2.jpg", os.urandom(9999)))[:-4000], "is damaged or incomplete"),
+    "tar: checksum of gzip": (lambda: headed()[:-8] + bytes(8), "is damaged or incomplete"),
+    "tar: no tar": (lambda: gzip.compress(b"no tar at all" * 99), "is damaged or incomplete"),
 }  # fmt: skip
 
 
@@ -331,13 +331,13 @@ def test_the_checksum_of_the_first_download_is_remembered(get, web, tmp_path):
     url = web.at("/mini.zip", honest(GOOD))
     ended = get("mini", "--url", url)
     digest = sha256(GOOD).hexdigest()
-    assert ended.code == 0 and f"noted for the next time in datasets/downloads.json: {digest}" in ended.out
+    assert ended.code == 0 and f"recorded for the next time in datasets/downloads.json: {digest}" in ended.out
     record = json.loads(Path("datasets/downloads.json").read_text())
     assert record["files"] == {"cyclegan/datasets/mini.zip": {"sha256": digest, "bytes": len(GOOD), "from": url}}
     Path("datasets/mini").rename("elsewhere")
     other = zipped({"mini/trainA/1.jpg": b"other"})
-    refused(get("mini", "--url", web.at("/other.zip", honest(other))), f"expected SHA-256 {digest}, as noted in "
-            "downloads.json when it was first downloaded, got", "datasets/mini.zip.bad")  # fmt: skip
+    refused(get("mini", "--url", web.at("/other.zip", honest(other))), f"expected SHA-256 {digest}, as recorded in "
+            "downloads.json at the first download, got", "datasets/mini.zip.bad")  # fmt: skip
     assert get("mini", "--url", url).code == 0
     Path("datasets/mini.zip.bad").unlink()
     assert is_whole()
@@ -549,9 +549,9 @@ OTHERS = {
     "404": (status(404), "the server answers 404 (Not Found)"),
     "403": (status(403), "the server answers 403 (Forbidden)"),
     "503 for ever": (status(503), "the server answers 503 (Service Unavailable), 5 times"),
-    "a circle": (status(302, Location="/x"), "it leads in circles"),
-    "no web": (status(302, Location="file:///etc/passwd"), "it leads nowhere on the web"),
-    "ftp": (status(302, Location="ftp://127.0.0.1/x"), "it leads to ftp://127.0.0.1/x, which is not"),
+    "a circle": (status(302, Location="/x"), "it redirects in circles"),
+    "no web": (status(302, Location="file:///etc/passwd"), "it redirects to something that is not on the web"),
+    "ftp": (status(302, Location="ftp://127.0.0.1/x"), "it redirects to ftp://127.0.0.1/x, which is not"),
     "no HTTP": (lambda h: h.wfile.write(b"SSH-2.0-OpenSSH_9\r\n"), "no answer"),
     "nothing at all": (lambda h: h.cut(), "no answer"),
 }
@@ -630,7 +630,7 @@ def test_a_proxy_is_used_or_named(get, web, monkeypatch, kind):
     if kind == "works":
         assert ended.code == 0 and is_whole() and "Proxy-Authorization" in web.asked[0][1]
     else:
-        words = f"through the proxy http://{address}, as http_proxy says" if kind == "dead" else "answers 407"
+        words = f"through the proxy http://{address} (set by http_proxy)" if kind == "dead" else "answers 407"
         refused(ended, words, "http://data.example/mini.zip")
         assert "secret" not in ended.err
 
@@ -641,7 +641,7 @@ def test_a_disk_too_small_is_refused_before_the_download(get, web, monkeypatch):
     or, if the size is not known, once the server tells it."""
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 300_000)
     url = web.at("/x", honest(GOOD))
-    refused(get("mini", "--url", url), "has too little room", "(the archive, and what is in it), 300 kB are free")
+    refused(get("mini", "--url", url), "has too little space", "(the archive and its content), 300 kB are free")
     assert len(web.asked) == 1 and os.listdir("datasets") == []
     known(monkeypatch, GOOD)
     refused(get("mini", "--url", url), f"{disk_space.format_bytes(2 * len(GOOD))} are needed")
@@ -803,14 +803,14 @@ def test_an_existing_folder_is_not_overwritten(get, web):
     Path("datasets/mini/trainA/0.jpg").write_bytes(b"the user's own")
     web.asked.clear()
     ended = get("mini", "--url", url)
-    assert ended.code == 0 and "datasets/mini is there already" in ended.out and "not overwritten" in ended.out
+    assert ended.code == 0 and "datasets/mini already exists" in ended.out and "not overwritten" in ended.out
     assert Path("datasets/mini/trainA/0.jpg").read_bytes() == b"the user's own"
     Path("others").mkdir()
     for make in (lambda p: p.mkdir(), lambda p: p.write_bytes(b"x"), lambda p: p.symlink_to("nowhere")):
         make(Path("others/mini"))
         kept = os.lstat("others/mini")
         ended = get("mini", "--url", url, "--to", "others")
-        assert ended.code == 5 and "is there already, from elsewhere, and is not overwritten" in ended.last
+        assert ended.code == 5 and "already exists, from another source, and is not overwritten" in ended.last
         assert os.lstat("others/mini") == kept and os.listdir("others") == ["mini"]
         with contextlib.suppress(IsADirectoryError):
             Path("others/mini").unlink()
@@ -825,7 +825,7 @@ def test_one_name_in_two_collections_is_refused(get, web):
     url = web.at("/x", honest(GOOD_ARCHIVES["no folder around"]))
     assert get("facades", "--pix2pix", "--url", url).code == 0
     ended = get("facades", "--cyclegan", "--url", url)
-    assert ended.code == 5 and "folder 'datasets/facades': is there already" in ended.last
+    assert ended.code == 5 and "folder 'datasets/facades': already exists" in ended.last
 
 
 @pytest.mark.fault(103)
@@ -835,7 +835,7 @@ def test_the_users_own_generator_is_not_overwritten(get, web):
     place.parent.mkdir(parents=True)
     place.write_bytes(b"mine")
     ended = get("horse2zebra", "--model", "--url", web.at("/x", honest(GOOD)))
-    assert ended.code == 5 and "is there already" in ended.last and place.read_bytes() == b"mine" and web.asked == []
+    assert ended.code == 5 and "already exists" in ended.last and place.read_bytes() == b"mine" and web.asked == []
 
 
 @pytest.mark.fault(102)

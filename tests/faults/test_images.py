@@ -175,7 +175,7 @@ def test_partners_of_other_sizes_are_listed(sides, command, tmp_path):
         "data/trainA/04.png: is 48x40, but its partner data/trainB/04.png is 52x40",
         "data/trainA/17.png: is 48x40, but its partner data/trainB/17.png is 52x40",
         "error: image 'data/trainA/04.png': is 48x40, but its partner data/trainB/04.png is 52x40 (and 1 more of 30 "
-        "pictures); delete or replace it, or use --on_bad_image skip",
+        "images); delete or replace it, or use --on_bad_image skip",
     ]
     assert not (tmp_path / "checkpoints").exists()
 

@@ -217,16 +217,16 @@ def test_hostile_names_are_text(browser, compared, two):
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        (["one"], 2, "error: runs 'one': is only one; name two or more"),
+        (["one"], 2, "error: runs 'one': is only one run; give two or more"),
         (["one", "one"], 2, "error: runs 'one one': are not all different"),
         (
             ["one", "nobody"],
             3,
             "error: run 'nobody': has no results in results/nobody; there are ",
         ),
-        (["one", "two", "--epoch", "7"], 3, "has no results of phase test, epoch 7, but of test_latest; choose with"),
+        (["one", "two", "--epoch", "7"], 3, "has no results of phase test, epoch 7, only of test_latest; choose with"),
         (["one", "two", "--wrong", "7"], 2, "unrecognized arguments: --wrong"),
-        (["one", "two", "--display_winsize", "0"], 2, "error: option '--display_winsize': 0 is no width"),
+        (["one", "two", "--display_winsize", "0"], 2, "error: option '--display_winsize': 0 is not a valid width"),
         ([], 2, "the following arguments are required: RUN"),
         (["one", "two", "--output", "results/one/test_latest"], 2, "error: option '--output'"),
         (["one", "three"], 3, "have no input in common ('a' and 'z')"),

@@ -62,22 +62,22 @@ def test_checksums_are_those_of_the_recorded_list(shared):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["hors2zebra"], "no data set or generator is called so; did you mean horse2zebra?"),
+        (["hors2zebra"], "no data set or generator has this name; did you mean horse2zebra?"),
         (["horse_to_zebra"], "did you mean horse2zebra?"),
-        (["facades"], "there is one of cyclegan (facades.zip) and of pix2pix (facades.tar.gz); say which with "
+        (["facades"], "there is one of cyclegan (facades.zip) and one of pix2pix (facades.tar.gz); choose with "
                       "--cyclegan or --pix2pix"),
-        (["sat2map"], "say which with --cyclegan or --pix2pix"),
-        (["edges2shoes", "--cyclegan"], "there is one of --pix2pix"),
+        (["sat2map"], "choose with --cyclegan or --pix2pix"),
+        (["edges2shoes", "--cyclegan"], "there is one with --pix2pix"),
         (["style_monett", "--model"], "did you mean style_monet?"),
-        (["cityscapes"], "its licence lets nobody pass it on; fetch gtFine_trainvaltest.zip and "
+        (["cityscapes"], "its licence forbids redistribution; fetch gtFine_trainvaltest.zip and "
                          "leftImg8bit_trainvaltest.zip by hand"),
         (["cityscapes"], "python scripts/prepare_cityscapes.py"),
         ([], "names nothing to download"),
         (["mini", "--modl"], "did you mean --model?"),
         (["../mini"], "did you mean mini?"),
-        (["mini", "--url", "ftp://host/x.zip"], "'ftp://host/x.zip' is no address"),
-        (["mini", "--url", "http://host:port/x"], "is no address"),
-        (["mini", "--url", "http://ho st/x"], "is no address"),
+        (["mini", "--url", "ftp://host/x.zip"], "'ftp://host/x.zip' is not an address"),
+        (["mini", "--url", "http://host:port/x"], "is not an address"),
+        (["mini", "--url", "http://ho st/x"], "is not an address"),
         (["mini", "--mirrors", "nowhere.json"], "nowhere.json: No such file"),
         (["facades", "--cyclegan", "--pix2pix"], "not allowed with argument"),
     ],
@@ -175,7 +175,7 @@ def test_a_generator_that_is_no_good_is_put_aside(script, web, spoilt):
     content = Path("w.pth").read_bytes()[: -300 if spoilt == "cut" else None]
     ended = script("download", "style_monet", "--url", web.at("/x", honest(content)))
     assert (
-        ended.code == 5 and "file 'checkpoints/style_monet_pretrained.pth.bad': is damaged or not whole" in ended.last
+        ended.code == 5 and "file 'checkpoints/style_monet_pretrained.pth.bad': is damaged or incomplete" in ended.last
     )
     assert os.listdir("checkpoints") == ["style_monet_pretrained.pth.bad"] and not Path("harmed").exists()
 
@@ -270,7 +270,7 @@ def test_the_split_of_icons_follows_from_names(script, packages):
 def test_icons_are_not_drawn_over_what_is_there(script, packages, monkeypatch):
     Path("icons").mkdir()
     ended = script("openmoji", "--to", "icons")
-    assert ended.code == 5 and "is there already, and is not overwritten" in ended.last and os.listdir("icons") == []
+    assert ended.code == 5 and "already exists and is not overwritten" in ended.last and os.listdir("icons") == []
     Path(".fresh.drawing/train").mkdir(parents=True)  # left by a kill
     assert script("openmoji", "--to", "fresh", "--size", 16).code == 0
     assert len(pictures("fresh")) == 7 and not Path(".fresh.drawing").exists()

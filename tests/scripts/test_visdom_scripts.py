@@ -94,7 +94,7 @@ def test_every_file_comes_to_its_place_once(place):
     assert (place.static / "version.built").read_text() == place.version  # what visdom compares with its own
     assert sum(words[0] == "pack" and "--ignore-scripts" in words for words in place.asked()) == 1
     assert not any(":" in word for words in place.asked() for word in words)  # npm knows where
-    assert "there already" in place.run().stdout and len(place.asked()) == 1
+    assert "already installed" in place.run().stdout and len(place.asked()) == 1
     (place.static / "js" / "plotly-plotly.min.js").unlink()
     assert place.run().returncode == 0
     assert [word for word in place.asked()[1] if "@" in word] == ["plotly.js-dist-min@2.11.1"]
@@ -121,7 +121,7 @@ def test_a_failed_installation_is_one_line_and_not_exit_0(place, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     done = place.run(path=empty)
-    assert done.returncode == 1 and "there is no npm here" in done.stderr
+    assert done.returncode == 1 and "npm is not installed" in done.stderr
     (place.kept / "broken").touch()
     done = place.run()
     assert done.returncode == 1 and "npm cannot fetch the packages (npm error code ENOTFOUND)" in done.stderr
