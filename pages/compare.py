@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pages.gallery import ROWS_JS_PREFIX, ROWS_JS_SUFFIX, PagedGallery, page_frame
+from pages.paged_gallery import ROWS_JS_PREFIX, ROWS_JS_SUFFIX, PagedGallery, page_frame
 from pages.rows import Column, Picture, best_index, format_html, format_number, relative_url
 from util.atomic_write import replace_text
 from util.errors import DataError, printable

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from metrics import better_direction, finite_or_none
 from pages.async_writer import AsyncWriter
-from pages.gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
 from pages.names import UniqueNames, colliding_tails, label_file_parts, safe_file_name
+from pages.paged_gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
 from pages.rows import Column, Picture, format_html, means_html
 from registry.lookup import entries
 from util.atomic_write import replace_text

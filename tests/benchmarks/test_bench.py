@@ -62,7 +62,7 @@ def test_a_case_runs_and_tells_its_figures(bench_command, tmp_path, name):
 def test_several_cases_run_in_turns(bench_command, tmp_path):
     done = bench_command("--quick", "--rounds", "2", "--cases", "help", "save", "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
-    assert list(json.loads((tmp_path / "all.json").read_text())["cases"]) == ["save", "help"]
+    assert list(json.loads((tmp_path / "all.json").read_text())["cases"]) == ["help", "save"]
     assert len(done.out.split("\n\n")[-1].splitlines()) == 2 + 2
 
 

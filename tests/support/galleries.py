@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from pages.gallery import PagedGallery
+from pages.paged_gallery import PagedGallery
 from pages.rows import Column, Picture
 
 

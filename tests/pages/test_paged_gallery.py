@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pages import gallery, rows
-from pages.gallery import ROWS_JS_PREFIX, ROWS_JS_SUFFIX, PagedGallery, write_tiles
+from pages import paged_gallery, rows
+from pages.paged_gallery import ROWS_JS_PREFIX, ROWS_JS_SUFFIX, PagedGallery, write_tiles
 from pages.rows import Picture
 from tests.support.galleries import LABELS, METRICS, check_gallery, make_book, opened, search, until
 from tests.support.runs import ROOT
@@ -361,7 +361,7 @@ def test_every_control_has_a_name(page):
     assert page.evaluate("document.querySelectorAll('button:not([type=button])').length") == 0
 
 
-@pytest.mark.parametrize("name", [*gallery.SCRIPTS, "gallery.css"])
+@pytest.mark.parametrize("name", [*paged_gallery.SCRIPTS, "gallery.css"])
 def test_scripts_and_styles_keep_the_rules_of_the_house(name):
     """Short, opened by one sentence, no address of elsewhere, and no data ever read as HTML or as a program."""
     text = (ROOT / "pages" / "assets" / name).read_text(encoding="utf-8")
@@ -397,7 +397,9 @@ def fake(i):
 def test_the_cost_of_a_row_does_not_grow(tmp_path, monkeypatch):
     """However many there are, each page is written a few times at most, and rows.js about twice over."""
     written = []
-    monkeypatch.setattr(gallery, "replace_text", lambda path, text, errors="": written.append((path.name, len(text))))
+    monkeypatch.setattr(
+        paged_gallery, "replace_text", lambda path, text, errors="": written.append((path.name, len(text)))
+    )
     for count in (1000, 4000):
         written.clear()
         book = PagedGallery(tmp_path, "t", "")
