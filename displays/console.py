@@ -1,6 +1,5 @@
 """Print losses and progress as a progress bar on a terminal, or as plain lines."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,12 @@ from typing import Any
 from tqdm import tqdm
 
 from displays.base import Sink
+from displays.bottleneck import bottleneck_text, time_shares_text
 from displays.loss_log import v24_line
 from util.errors import printable
 from util.progress import Progress
 
 DATA_SHARE_MIN_COLUMNS = 100  # minimum width at which the bar also shows the share of time spent waiting for data
-MAX_SHARES = {"data": 0.4, "display": 0.3, "save": 0.3}  # share of an epoch above which a section is the bottleneck
-MIN_EPOCH_S = 5.0  # shorter epochs are not judged
 
 
 class Console(Sink):
@@ -96,27 +94,6 @@ def join_fitting(words: list[str], columns: int) -> str:
         words = words[:-1]
         shown = ", ".join([*words, ".."])
     return shown if words else ""
-
-
-def time_shares_text(spent: dict[str, float]) -> str:
-    """Return the share of each section in an epoch's time: `data 62 %, compute 30 %, ...`."""
-    whole = sum(spent.values()) or 1.0
-    return ", ".join(f"{part} {seconds / whole:.0%}".replace("%", " %") for part, seconds in spent.items())
-
-
-def bottleneck_text(spent: dict[str, float], threads: int) -> str:
-    """Return `; SECTION is the bottleneck: ADVICE` if a section other than compute clearly is, else an empty string."""
-    whole = sum(spent.values())
-    part = max(spent, key=lambda name: spent[name], default="")
-    if whole < MIN_EPOCH_S or part not in MAX_SHARES or spent[part] < MAX_SHARES[part] * whole:
-        return ""
-    more = threads < (os.cpu_count() or 1)
-    advice = {
-        "data": f"raise --num_threads (now {threads})" if more else "store smaller images, or use a faster disk",
-        "display": "raise --update_html_freq, or lower --fixed_samples",
-        "save": "raise --save_latest_freq and --save_epoch_freq",
-    }[part]
-    return f"; {part} is the bottleneck: {advice}"
 
 
 def _clock_text(seconds: float) -> str:

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from displays.console import Console, bottleneck_text, join_fitting, time_shares_text
+from displays.bottleneck import bottleneck_text, time_shares_text
+from displays.console import Console, join_fitting
 from tests.support.terminals import OPTIONS, SPENT, Screen, console
 from util.progress import Progress
 
