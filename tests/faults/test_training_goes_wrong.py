@@ -118,7 +118,7 @@ def test_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judged_lat
     ended = train("--save_epoch_freq", 1, SLOPE_AT="6")
     assert ended.code == 6, ended.err
     assert re.match(r"error: weights 'G\..*': hold NaN or Inf in epoch \d, after step 6; the last good", ended.last)
-    assert "state is that of step 3;" in ended.last
+    assert "state is from step 3;" in ended.last
     for path in (tmp_path / "checkpoints/x").glob("*_net_*.pth"):
         assert all(torch.isfinite(v).all() for v in weight_files.load_weights(path).values())
 
@@ -146,7 +146,7 @@ def test_skip_gives_up_when_every_batch_is_nan(train):
         MAX_SKIPS_IN_ROW,
         NAN_AT=",".join(map(str, range(4, 4 + 2 * MAX_SKIPS_IN_ROW))),
     )
-    assert (ended.code, ended.out.count("batch left out")) == (6, MAX_SKIPS_IN_ROW), ended.err
+    assert (ended.code, ended.out.count("batch skipped")) == (6, MAX_SKIPS_IN_ROW), ended.err
 
 
 @pytest.mark.fault(70)
@@ -171,7 +171,7 @@ def test_rollback_gives_up_when_nan_returns_each_time(train, judged_later):
 def test_a_loss_of_the_last_step_is_judged_before_it_is_saved(train, tmp_path, judged_later):
     """Nine steps: the ninth is bad, and no tenth comes that would notice."""
     ended = train("--save_epoch_freq", 1, NAN_AT="9")
-    assert ended.code == 6 and "in epoch 3, step 9 (" in ended.last and "that of step 6;" in ended.last, ended.err
+    assert ended.code == 6 and "in epoch 3, step 9 (" in ended.last and "state is from step 6;" in ended.last, ended.err
 
 
 def test_losses_are_judged_in_the_next_step_at_the_latest():

@@ -291,7 +291,7 @@ def test_hostile_names_are_escaped_in_every_line_of_a_training(command, nasty, t
     assert ended.code == 0, ended.err
     said = ended.out + ended.err
     assert is_clean(said), CONTROL.findall(said)
-    assert said.count("batch left out") == 1 and "a\\x1b[2J\\nerror: forged\\rb" in said
+    assert said.count("batch skipped") == 1 and "a\\x1b[2J\\nerror: forged\\rb" in said
     assert r"a\x1b[2J\nerror: forged\rb\x07\x9b31m: 0." in said  # the loss
     log = (tmp_path / ("runs" + NASTY) / "x" / "loss_log.txt").read_text()
     assert is_clean(log) and log.count("\n") == 1 + 5
@@ -336,7 +336,7 @@ def test_hostile_names_on_a_bar_are_escaped(monkeypatch, tmp_path, request):
 def test_no_print_shows_a_name_as_it_is():
     """Every print of a note in the sources goes through `printable`, or shows nothing that others named."""
     allowed = re.compile(
-        r"printable|error_text\(|nothing has moved|file system has no locks|earlier run; this one|usage: python|--list|"
+        r"printable|error_text\(|no step has finished|file system has no locks|earlier run; this one|usage: python|--list|"
         r"\{kind\}:"
     )
     rooms = ("util", "registry", "serialization", "cli", "options", "training", "inference")
