@@ -31,6 +31,10 @@ class ReadOptions(NamedTuple):
     icc: bool = True
     max_pixels: int = 89_478_485
 
+    def __repr__(self) -> str:
+        """Return the text that names a cache on disk; a new one would have every user's cache built again."""
+        return f"Reading(background={self.background}, icc={self.icc}, max_pixels={self.max_pixels})"
+
     @classmethod
     def from_options(cls, o: Any) -> "ReadOptions":
         """Return the values of --background, --icc and --max_image_pixels."""

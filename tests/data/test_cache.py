@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data.decoding.cache import Cache, CacheKey
+from data.decoding.images import ReadOptions
 from data.loading.loader import Loader
 from registry.lookup import find
 from tests.support.images import picture
@@ -189,3 +190,9 @@ def test_old_caches_make_room(unpaired, tmp_path):
     loader(unpaired / "trainA", "single", *flags, "--load_size", 48, "--cache_gb", taken * 1.1 / 1e9)
     assert not oldest.exists()
     assert len(sorted((tmp_path / "kept").glob("*.pictures"))) == 2
+
+
+def test_the_name_of_a_cache_on_disk_does_not_change():
+    """It is made of this text, among others: caches of earlier versions stay in use."""
+    assert repr(ReadOptions()) == "Reading(background=(255, 255, 255), icc=True, max_pixels=89478485)"
+    assert repr(ReadOptions(None, False, 10)) == "Reading(background=None, icc=False, max_pixels=10)"
