@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from displays.html import Html
-from pages.gallery import PagedGallery
+from pages.paged_gallery import PagedGallery
 from pages.rows import Column, Picture
 from util.image_io import save_image
 from util.progress import Progress

@@ -3,8 +3,6 @@
 import os
 
 MAX_SHARES = {"data": 0.4, "display": 0.3, "save": 0.3}  # share of an epoch above which a section is the bottleneck
-
-
 MIN_EPOCH_S = 5.0  # shorter epochs are not judged
 
 

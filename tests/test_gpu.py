@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from data.loading.loader import Loader
-from inference.translator import BATCHING_TOLERANCE
+from inference.batch_translator import BATCHING_TOLERANCE
 from networks.norm import InstanceNorm
 from networks.runtime.amp import apply_autocast
 from registry.lookup import find

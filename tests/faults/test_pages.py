@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pages.gallery import PagedGallery
+from pages.paged_gallery import PagedGallery
 from pages.results import Results
 from pages.rows import Picture, display_text
 from tests.support.galleries import check_gallery, opened, search, until

@@ -130,7 +130,7 @@ NO_MATTER = {
     r"means\.phase_of\..*": "written again by the next step of the phase",
     r"means\.latest\..*": "likewise; of a phase that rests, mutate_latest shows that it counts",
     r"inventory\.samples": "files are known by name and size",
-    r"options\.isTrain": "no flag",
+    r"options\.isTrain": "not a flag",
 }
 MOMENTARY = {"epoch", "load_iter", "verbose", "config", "debug", "continue_train", "overwrite", "allow_data_change",
              "allow_option_change", "dry_run"}  # fmt: skip

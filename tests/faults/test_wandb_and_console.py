@@ -336,8 +336,8 @@ def test_hostile_names_on_a_bar_are_escaped(monkeypatch, tmp_path, request):
 def test_no_print_shows_a_name_as_it_is():
     """Every print of a note in the sources goes through `printable`, or shows nothing that others named."""
     allowed = re.compile(
-        r"printable|error_text\(|no step has finished|file system has no locks|earlier run; this one|usage: python|--list|"
-        r"\{kind\}:"
+        r"printable|error_text\(|no step has finished|file system has no locks|earlier run; this one|usage: python|"
+        r"--list|\{kind\}:"
     )
     rooms = ("util", "registry", "serialization", "cli", "options", "training", "inference")
     for path in (

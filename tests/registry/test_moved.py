@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 
 import pytest
 
@@ -32,8 +33,10 @@ def test_a_plug_in_with_an_old_import_runs_with_a_note(process, write, old):
     assert hasattr(importlib.import_module(home), new)
 
 
-def test_every_old_module_has_a_home():
+def test_every_old_module_has_a_home(monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if not isinstance(finder, moved.Finder)])
     for old, new in moved.MOVED.items():
+        monkeypatch.delitem(sys.modules, old, raising=False)
         with pytest.raises(ModuleNotFoundError):
             importlib.import_module(old)
         for home in new.split():
