@@ -111,7 +111,7 @@ def entry(kind: str, name: str, flag: str = "") -> Entry:
         names = sorted({e.name for e in every})
         near = nearest(name, names)
         raise UnknownName(
-            "option", flag or PART_FLAGS[kind], f"no {kind} is called '{name[:80]}'",
+            "option", flag or PART_FLAGS[kind], f"there is no {kind} '{name[:80]}'",
             (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names),
         )  # fmt: skip
     return found[0]

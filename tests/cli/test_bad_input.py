@@ -78,7 +78,7 @@ def test_a_wrong_name_is_answered_with_the_right_ones(command, files, kind):
     wrong = names[0][:-1] + "q"
     before = listing(files)
     ended = command("train", *PIX2PIX, PART_FLAGS[kind], wrong)
-    check(ended, 2, [PART_FLAGS[kind], f"no {kind} is called '{wrong}'", f"did you mean {names[0]}?", *names])
+    check(ended, 2, [PART_FLAGS[kind], f"there is no {kind} '{wrong}'", f"did you mean {names[0]}?", *names])
     assert listing(files) == before
 
 
@@ -346,7 +346,7 @@ def test_plug_ins_may_name_generators_in_flags_and_hold_state(command, tmp_path)
     argv = ["--plugin", "choosy.py", "--model", "choosy"]
     wrong = command("train", *argv, "--netE", "unet_65")
     assert wrong.code == 2
-    assert "option '--netE': no generator is called 'unet_65'; did you mean unet_64?" in wrong.last
+    assert "option '--netE': there is no generator 'unet_65'; did you mean unet_64?" in wrong.last
     good = command("train", *SMALL, *argv, "--netE", "Unet-128", "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "c",
                    "--max_dataset_size", 1)  # fmt: skip
     assert good.code == 0, good.err

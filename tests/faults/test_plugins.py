@@ -860,7 +860,7 @@ def test_a_model_by_path_module_or_code_is_never_imported(command, write, tmp_pa
     before = set(sys.modules)
     line = said(command(phase, "--dataroot", "missing", "--model", name))
     assert set(sys.modules) == before
-    assert line.startswith("error: option '--model': no model is called '")
+    assert line.startswith("error: option '--model': there is no model '")
     assert "choose one of" in line
     assert len(line) < 600
 
@@ -948,7 +948,7 @@ def test_a_renamed_plug_in_is_not_called_damage(train, command, tmp_path, script
     (tmp_path / "tiny.py").rename(tmp_path / "other.py")
     flags = ["--name", "t", *(["--continue_train", "--n_epochs", 2] if script == "train" else [])]
     line = said(command(script, *flags, "--plugin", "other.py"))
-    assert "no model is called 'tiny' any more: none of the run's plug-ins defines it" in line
+    assert "there is no model 'tiny' any more: none of the run's plug-ins defines it" in line
     assert str(tmp_path / "tiny.py") in line
     assert "--model" in line
     assert "damaged" not in line

@@ -101,7 +101,7 @@ def test_values_do_not_depend_on_the_shape_of_the_predictions(name):
 
 
 def test_an_unknown_objective_is_answered_with_the_nearest():
-    with pytest.raises(OptionError, match=r"--gan_mode.*no objective is called 'vanila'; did you mean vanilla"):
+    with pytest.raises(OptionError, match=r"--gan_mode.*there is no objective 'vanila'; did you mean vanilla"):
         GANLoss("vanila")
 
 
