@@ -65,7 +65,7 @@ def test_a_file_is_found_by_its_name(write):
     assert {lookup.find("model", word).__name__ for word in spellings("my_gan")} == {"Anything"}
     assert lookup.entry("model", "my_gan").origin == str(path)
     discovery.clear()
-    assert "no model is called 'my_gan'" in refused("model", "my_gan")
+    assert "there is no model 'my_gan'" in refused("model", "my_gan")
 
 
 def test_a_plug_in_that_failed_is_tried_anew(write):
