@@ -140,13 +140,13 @@ def test_tinys_flag_stands_in_help(command, plug_in):
 
 
 @pytest.mark.parametrize(("argv", "promised"), [
-    (["--model", "tinny"], "no model is called 'tinny'; did you mean tiny? choose one of "),
+    (["--model", "tinny"], "there is no model 'tinny'; did you mean tiny? choose one of "),
     (["--model", "tiny", "--lambda_pixl", "3"], "--lambda_pixl is not a flag of tiny; did you mean --lambda_pixel?"),
     (["--model", "tiny", "--lambda_A", "3"], "--lambda_A is not a flag of tiny; it belongs to cycle_gan"),
     (["--lambda_pixel", "3"], "--lambda_pixel is not a flag of cycle_gan; it belongs to tiny"),
     (["--model", "tiny", "--lambda_pixel", "-1"], "'--lambda_pixel': -1.0 is out of range; give a number of at least"),
     (["--model", "tiny", "--lambda_pixel", "x"], "'--lambda_pixel': 'x' is not a number; give a number"),
-    (["--model", "tiny", "--netG", "unet_129"], "no generator is called 'unet_129'; did you mean unet_128?"),
+    (["--model", "tiny", "--netG", "unet_129"], "there is no generator 'unet_129'; did you mean unet_128?"),
 ])  # fmt: skip
 def test_a_wrong_model_flag_and_value_get_the_promised_line(command, plug_in, tmp_path, argv, promised):
     ended = command("train", "--plugin", "mine/tiny.py", *argv, "--dataroot", "missing")
