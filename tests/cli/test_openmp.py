@@ -115,8 +115,8 @@ from cli import openmp as threads
 threads.share_cores()
 import torch
 real = torch.zeros
-torch.zeros = lambda size: [real(size).add_(1) for _ in range(300)][0]  # so that a crowd is at it for a while
-threads.WANTED, threads.FREE = -1, -2  # others want the cores always
+torch.zeros = lambda size: [real(size).add_(1) for _ in range(40)][0]  # so that a crowd is at it for a while
+threads.BUSY_SHARE, threads.IDLE_SHARE = -1, -2  # others want the cores always
 while not any(each.name == "crowd" for each in threading.enumerate()):
     pass
 """

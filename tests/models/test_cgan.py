@@ -204,7 +204,7 @@ def test_a_run_with_other_classes_is_not_continued(command, labelled, tmp_path):
     (labelled / "cat").rename(labelled / "cow")
     ended = command("train", "--name", "z", "--continue_train", "--n_epochs", 2)
     assert (ended.code, ended.last.count("bird, cat, dog")) == (3, 1), ended.err
-    assert "the data set's are bird, cow, dog" in ended.last
+    assert "the data set has bird, cow, dog" in ended.last
     assert (tmp_path / "checkpoints/z/options.json").read_bytes() == kept
 
 
