@@ -18,7 +18,7 @@ $(BIN)/python:
 	$(if $(call fits,$(PYTHON)),,$(error GANvas needs Python 3.11, 3.12 or 3.13 with venv: install one, or name it with make PYTHON=...))
 	$(PYTHON) -m venv $(VENV)
 
-QUICK := tests/util tests/registry tests/networks
+QUICK := $(addprefix tests/,util registry options serialization networks)
 
 # Runs again whenever one of these files is newer than the stamp.
 $(STAMP): requirements.txt requirements-dev.txt scripts/install_visdom.py | $(BIN)/python
