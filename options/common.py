@@ -11,7 +11,8 @@ class Common:
 
     dataroot: str = option(
         "demo",
-        "folder of images (test: default is the run's); 'demo' generates images and needs no files",
+        "folder of images, zip file or manifest (test.py: default is the training run's); 'demo' generates images and"
+        " needs no files",
         of_run=True,
         aside=True,
     )
@@ -53,7 +54,9 @@ class Common:
     load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)
     suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}", aside=True)
-    use_wandb: bool = option(False, "log the training to Weights & Biases, as --displays ...,wandb does", aside=True)
+    use_wandb: bool = option(
+        False, "log the training run to Weights & Biases, as --displays ...,wandb does", aside=True
+    )
     wandb_project_name: str = option("CycleGAN-and-pix2pix", "project in Weights & Biases", aside=True)
     plugin: tuple[str, ...] = option((), "a .py file or folder with plug-ins; may be repeated", of_run=True, aside=True)
     config: str = option("", "YAML or JSON file of options; the command line overrides it", momentary=True)

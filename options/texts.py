@@ -11,10 +11,15 @@ from util.errors import OptionError, printable
 from util.size import Size
 from util.spelling import nearest
 
+_LEGEND = (
+    "[ ] is the default, ( ) the choices; N is a whole number, X a decimal number, SIZE is N or WxH (width x height)"
+)
+
 
 def print_help(phase: str, flags: list[Flag]) -> int:
     """Print every flag with its default and meaning, grouped by owner; return exit code 0."""
-    print(f"usage: python {phase}.py [--flag value ...]\n")
+    print(f"usage: python {phase}.py [--flag value ...]")
+    print(_LEGEND + "\n")
     owner = None
     for flag in flags:
         if flag.owner != owner:
@@ -35,7 +40,7 @@ def _format_flag(flag: Flag) -> str:
     choices = flag.meta["choices"]
     words = choices if isinstance(choices, tuple) else [e.name for e in entries(choices)] if choices else ()
     text += f" ({', '.join(words)})" if words else ""
-    body = textwrap.wrap(text, 82) or [""]
+    body = textwrap.wrap(text, 82, break_on_hyphens=False) or [""]
     gap = " " * 32
     first = f"{head:<31} {body[0]}" if len(head) < 32 else f"{head}\n{gap}{body[0]}"
     return "\n".join([first, *(gap + line for line in body[1:])])

@@ -32,7 +32,7 @@ _DATASETS = {  # family: {name: (bytes, or 0 if unknown; SHA-256, or "" if unkno
         "maps": (1_476_754_427, "639534f69dbf9f36bef8d6292a7698006361221f83f0285d7c9ca78afe6e8a9e",
                  "aerial photographs and maps"),
         "facades": (35_135_868, "9a31ebf3a31b9b5cd195dd5bf62e9308e00cb94604d1019e3889ac84248695c0",
-                    "front walls and their drawings"),
+                    "front walls and their label maps"),
         "iphone2dslr_flower": (339_964_458, "8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113",
                                "flowers by a telephone and by a camera"),
         "grumpifycat": (0, "", "cats of two breeds"),
@@ -41,7 +41,7 @@ _DATASETS = {  # family: {name: (bytes, or 0 if unknown; SHA-256, or "" if unkno
         "mini_colorization": (0, "", "a few colour images, to try things"),
     },
     "pix2pix": {
-        "facades": (30_168_306, "", "front walls and their drawings, in pairs"),
+        "facades": (30_168_306, "", "front walls and their label maps, in pairs"),
         "maps": (250_000_000, "", "aerial photographs and maps, in pairs"),
         "edges2shoes": (2_100_000_000, "", "edges and shoes, in pairs"),
         "edges2handbags": (8_200_000_000, "", "edges and handbags, in pairs"),
