@@ -93,4 +93,4 @@ clean:  ## delete caches; the environment, data and results stay
 	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and delete .venv too
-	rm -rf $(VENV) .weights
+	rm -rf $(VENV) .venv-newest .weights

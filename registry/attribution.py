@@ -31,7 +31,7 @@ KNOWN_ERRORS = (  # (text in the message of torch or Python, why in the terms of
 )  # fmt: skip
 NAME_SIMILARITY = 0.65  # least similarity (0 to 1) of a name that is suggested
 PIP_NAMES = {"cv2": "opencv-python", "sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow",
-            "yaml": "PyYAML"}  # fmt: skip
+             "yaml": "PyYAML"}  # fmt: skip
 
 
 @dataclass(frozen=True)

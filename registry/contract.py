@@ -89,7 +89,7 @@ def _check_call(function: Any, parameters: str, plug_in: str, what: str, called:
         call = f"{short}{what}({called})" if short else f"({called})"
         why = f"its {what}{takes} cannot be called as {call}{location}"
         raise contract_error(plug_in, why, f"write def {_definition(what, called)}" if " " not in what else
-                     f"let it take ({called})") from None  # fmt: skip
+                             f"let it take ({called})") from None  # fmt: skip
 
 
 def _with_self(parameters: str) -> str:

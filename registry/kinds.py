@@ -14,5 +14,5 @@ PART_TABLES = {  # kind: (module of its table, name of the table, base class for
     "display": ("displays.base", "DISPLAYS", None),
 }
 PART_FLAGS = {"model": "--model", "dataset": "--dataset_mode", "augmentation": "--augment", "generator": "--netG",
-         "discriminator": "--netD", "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode",
-         "lr_policy": "--lr_policy", "metric": "--metrics", "display": "--displays"}  # fmt: skip
+              "discriminator": "--netD", "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode",
+              "lr_policy": "--lr_policy", "metric": "--metrics", "display": "--displays"}  # fmt: skip

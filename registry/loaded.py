@@ -5,18 +5,25 @@ import importlib.util
 import sysconfig
 from pathlib import Path
 
+from registry.kinds import PART_TABLES
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE_FOLDERS = ("site-packages", "dist-packages")
 
-imported_plugins: dict[
-    str, tuple[str, Path]
-] = {}  # module: (name of the plug-in, its file), for every requested plug-in
+# module: (name of the plug-in, its file), for every requested plug-in
+imported_plugins: dict[str, tuple[str, Path]] = {}
 import_stack: list[str] = []  # origins of the plug-ins being imported, innermost last
 
 
 def our_folders() -> list[str]:
-    """Return the names of GANvas's own packages: the folders beside train.py with an __init__.py."""
-    return sorted(file.parent.name for file in ROOT.glob("*/__init__.py"))
+    """Return the names of GANvas's own packages: the folders beside train.py with an __init__.py.
+
+    A folder that holds an imported plug-in is the user's, unless it also holds one of our tables, as models/ does.
+    """
+    packages = {file.parent.name for file in ROOT.glob("*/__init__.py")}
+    plugin_files = [file.relative_to(ROOT) for _, file in imported_plugins.values() if file.is_relative_to(ROOT)]
+    with_tables = {module.partition(".")[0] for module, _, _ in PART_TABLES.values()}
+    return sorted(packages - ({file.parts[0] for file in plugin_files} - with_tables))
 
 
 def plugin_of_module(module: str) -> str | None:

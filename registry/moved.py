@@ -114,8 +114,6 @@ MOVED = {  # old module: the modules that now hold its contents
     "util.writer": "pages.async_writer",
 }
 RENAMED = {  # "old module.name": "new module.name", for names that changed as well
-    "data.augment.as_type": "data.augment.pipeline.to_dtype",
-    "data.augment.asked_for": "data.augment.pipeline.build_augmentations",
     "data.augment_spec.Word": "data.augment.grammar.SpecNode",
     "data.augment_spec.read_spec": "data.augment.grammar.parse_spec",
     "data.augment_spec.wrong": "data.augment.grammar.spec_error",
@@ -155,19 +153,19 @@ RENAMED = {  # "old module.name": "new module.name", for names that changed as w
     "data.layouts.phases": "data.listing.layouts.list_phases",
     "data.layouts.pictures": "data.listing.layouts.find_images",
     "data.layouts.what_is_there": "data.listing.layouts.missing_images_reason",
+    "data.loader.Key": "data.loading.sample_order.SampleKey",
+    "data.loader.Order": "data.loading.sample_order.EpochBatchSampler",
     "data.loader.Seeded": "data.loading.loader.SeededDataset",
+    "data.loader.Sender": "data.loading.collate.BatchCollator",
     "data.loader.tries": "data.loading.loader.max_tries",
     "data.manifest.Table": "data.listing.manifest.Manifest",
     "data.manifest.find": "data.listing.manifest.find_manifest",
     "data.manifest.read": "data.listing.manifest.read_manifest",
     "data.manifest.sized": "data.listing.manifest.paths_with_sizes",
-    "data.order.Key": "data.loading.sample_order.SampleKey",
-    "data.order.Order": "data.loading.sample_order.EpochBatchSampler",
     "data.orientation.orientation": "data.decoding.orientation.read_orientation",
     "data.orientation.turned": "data.decoding.orientation.apply_orientation",
     "data.paths.bits": "data.listing.paths.hash64",
     "data.raster.pixels": "data.decoding.raster.to_array",
-    "data.sender.Sender": "data.loading.collate.BatchCollator",
     "networks.ahead.ahead": "networks.batched_forward.batched_forward",
     "networks.ahead.treats_samples_alone": "networks.batched_forward.is_samplewise",
     "networks.compiled.compiled": "networks.runtime.compiled.compile_network",
@@ -315,8 +313,10 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Return the stand-in module."""
-        return MovedModule(spec.name)
+        """Return the stand-in module; Python shows __file__ when a name is missing in it."""
+        module = MovedModule(spec.name)
+        module.__file__ = f"moved to {MOVED[spec.name].replace(' ', ' and ')}"
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Do nothing, because the stand-in looks up each name on access."""
@@ -333,6 +333,4 @@ def _report(old: str, new: str) -> None:
     origin = loaded.current_origin() or next(filter(None, map(loaded.plugin_of_file, files)), "a plug-in")
     if (old, origin) not in _reported and not multiprocessing.current_process().daemon:  # workers would repeat it
         _reported.add((old, origin))
-        print_line(
-            f"note: {origin} imports {old}, which is {new} now: change the import; the old path works for some time"
-        )
+        print_line(f"note: {origin} imports {old}, which is {new} now: update the import; the old path will be removed")

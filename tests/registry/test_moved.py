@@ -42,6 +42,7 @@ def test_every_old_module_has_a_home(monkeypatch):
         for home in new.split():
             importlib.import_module(home)
     for old, new in moved.RENAMED.items():
+        assert old.rpartition(".")[0] in moved.MOVED, old
         home, _, name = new.rpartition(".")
         assert hasattr(importlib.import_module(home), name), old
 
@@ -50,7 +51,8 @@ def test_an_unknown_name_of_an_old_module_is_refused(process, write):
     write("mine.py", "from util.pool import Nothing\n")
     ended = process("train", "--plugin", "mine.py", "--model", "mine")
     assert ended.code == 2
-    assert "Nothing" in ended.last and ended.last.startswith("error: plug-in ")
+    assert ended.last.startswith("error: plug-in ")
+    assert "cannot import name 'Nothing' from 'util.pool' (moved to util.image_pool)" in ended.last
 
 
 def test_a_table_is_the_same_under_both_paths(process, write):
@@ -75,3 +77,20 @@ def test_an_error_of_ours_beside_train_py_blames_no_plug_in():
     finally:
         loaded.imported_plugins.pop("ganvas_plugin_mine", None)
     assert {"pages", "displays", "scripts", "util", "training"} <= set(loaded.our_folders())
+
+
+def test_a_users_package_beside_train_py_is_not_ours(monkeypatch, tmp_path):
+    """Its files belong to the plug-in in it; a plug-in inside models/ does not take that folder from us."""
+    from registry import loaded
+
+    for folder in ("mine", "models", "pages"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    monkeypatch.setattr(loaded, "ROOT", tmp_path)
+    monkeypatch.setattr(loaded, "imported_plugins", {"a": ("gan", tmp_path / "mine" / "gan.py")})
+    assert loaded.our_folders() == ["models", "pages"]
+    assert loaded.plugin_of_file(str(tmp_path / "mine" / "layers.py")) == "gan"
+    assert loaded.plugin_of_file(str(tmp_path / "pages" / "rows.py")) is None
+    monkeypatch.setattr(loaded, "imported_plugins", {"a": ("gan", tmp_path / "models" / "gan.py")})
+    assert loaded.plugin_of_file(str(tmp_path / "models" / "gan.py")) == "gan"
+    assert loaded.plugin_of_file(str(tmp_path / "models" / "pix2pix.py")) is None
