@@ -20,7 +20,7 @@ def main(argv, report):
     from options import store, texts
     from pages.results import Results
     from registry.lookup import find
-    from serialization import export, weight_files
+    from serialization import weight_exports, weight_files
     from training.optim import inference_networks
     from util import malloc, seeding
     from util.device import select_device
@@ -40,7 +40,7 @@ def main(argv, report):
     store.fill_from_dataset(o, spec)
     model = model_class(o, spec)  # build the model and load its weights
     apply_tiling(inference_networks(model), o)
-    export.load(folder, which, inference_networks(model), texts.mismatch_hint(o))
+    weight_exports.load(folder, which, inference_networks(model), texts.mismatch_hint(o))
     set_mode(model.to(device), o.eval)
     if device.type == "cpu" and not o.tile:  # --tile is for huge images, when memory is short
         malloc.keep_freed_memory()
@@ -96,7 +96,7 @@ def set_mode(model, evaluate):
 
 def read_architecture(o, folder, which):
     """Set the flags that the user did not give from the generator's weights, in a folder without options.json."""
-    from networks.infer import infer_generator, weights_description
+    from networks.infer_architecture import infer_generator, weights_description
     from serialization import weight_files
 
     path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"

@@ -30,12 +30,12 @@ sys.path.insert(0, str(ROOT))
 
 PRELOADED_MODULES = ["torch", "train", "torchvision.transforms.v2", "models.pix2pix", "data.aligned",
                      "data.loading.loader",
-             "training.run", "training.preflight", "displays.visdom", "displays.html",
-             "networks.architectures.resnet", "networks.architectures.patchgan"]  # fmt: skip
+                     "training.run", "training.preflight", "displays.visdom", "displays.html",
+                     "networks.architectures.resnet", "networks.architectures.patchgan"]  # fmt: skip
 TRAIN_FLAGS = ["--model", "pix2pix", "--dataroot", "demo", "--netG", "resnet_4blocks", "--ngf", "8", "--ndf", "8",
-       "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0", "--n_epochs_decay", "0",
-       "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress", "--fixed_samples", "0",
-       "--name", "run"]  # fmt: skip
+               "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0", "--n_epochs_decay", "0",
+               "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress", "--fixed_samples", "0",
+               "--name", "run"]  # fmt: skip
 STEPS_PER_EPOCH = 60
 
 
@@ -51,7 +51,7 @@ def main() -> int:
     with tarpit_server() as tarpit_port, visdom_server() as visdom_port:
         variants = {"off": ["--display_id", "0"], "on": visdom_flags(visdom_port),
                     "dead port": visdom_flags(free_port()), "tarpit": visdom_flags(tarpit_port),
-                "page": ["--display_id", "0", "--html", "--fixed_samples", "8"]}  # fmt: skip
+                    "page": ["--display_id", "0", "--html", "--fixed_samples", "8"]}  # fmt: skip
 
         # Train each variant once per round, each in a new process.
         for number in range(-1, args.rounds):  # the first round is a warm-up

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 
-from displays.request import post
+from displays.http_post import post
 from displays.visdom_server import LocalServer, ServerError
 from util.errors import printable
 

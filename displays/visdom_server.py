@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from displays.request import post
+from displays.http_post import post
 from util.errors import printable
 
 START_TIMEOUT_S = 60.0  # seconds for a server to start; most are for imports from a slow disk

@@ -64,7 +64,7 @@ MOVED = {  # old module: the modules that now hold its contents
     "util.display": "displays.base displays.group",
     "util.divergence": "training.nan_guard",
     "util.dry_run": "training.dry_run",
-    "util.exports": "serialization.export",
+    "util.exports": "serialization.weight_exports",
     "util.fetch": "data.download.fetch",
     "util.files": "util.atomic_write",
     "util.health": "displays.health_rules",

@@ -35,7 +35,7 @@ def make_parser() -> Parser:
         "--results_dir", default="./results/", help="folder that test.py wrote to (default: %(default)s)"
     )
     parser.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of the runs, for their losses "
-                      "(default: %(default)s)")  # fmt: skip
+                        "(default: %(default)s)")  # fmt: skip
     parser.add_argument("--phase", default="test", help="phase of the results (default: %(default)s)")
     parser.add_argument("--epoch", default="latest", help="epoch of the results (default: %(default)s)")
     parser.add_argument("--output", help="output folder (default: compare/RUN_A_RUN_B in results_dir)")

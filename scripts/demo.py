@@ -15,7 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path("results/demo/test_latest")
 TRAIN_FLAGS = ["--netG", "resnet_4blocks", "--ngf", "16", "--ndf", "16", "--load_size", "72", "--crop_size", "64",
-         "--n_epochs", "4", "--n_epochs_decay", "4", "--print_freq", "32", "--num_threads", "0"]  # fmt: skip
+               "--n_epochs", "4", "--n_epochs_decay", "4", "--print_freq", "32", "--num_threads", "0"]  # fmt: skip
 
 
 def run(script, *argv):

@@ -48,7 +48,7 @@ def make_parser() -> Command:
         family.add_argument(f"--{name}", action="store_const", const=name, dest="family", default="",
                             help=f"the one of {name}, if both have the name")  # fmt: skip
     parser.add_argument("--to", metavar="FOLDER", help="output folder (default: ./datasets; for a generator "
-                      "./checkpoints)")  # fmt: skip
+                        "./checkpoints)")  # fmt: skip
     parser.add_argument("--url", default="", help="download the file from this address instead")
     parser.add_argument("--mirrors", default="", metavar="FILE", help="JSON: {start of an address: its replacement, "
                         "or a list of them}")  # fmt: skip

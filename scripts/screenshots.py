@@ -44,7 +44,7 @@ PAGES = {  # screenshot: page, relative to the folder of the runs
     "compare": "results/compare/index.html",
 }
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]  # fmt: skip
+                  "--disable-sync", "--no-first-run"]  # fmt: skip
 
 
 def run(folder, script, *argv):

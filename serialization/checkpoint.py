@@ -70,7 +70,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 STATE_TYPES: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
-                         "generators": dict, "classes": list, "options": dict}  # fmt: skip
+                               "generators": dict, "classes": list, "options": dict}  # fmt: skip
 
 
 def _has_valid_types(state: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from util.size import Size
 
 ARCHITECTURE_FLAGS = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "padding", "input_nc",
-           "output_nc", "crop_size")  # fmt: skip
+                      "output_nc", "crop_size")  # fmt: skip
 
 
 def first_difference(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:

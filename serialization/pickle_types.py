@@ -14,15 +14,15 @@ DTYPE_GLOBALS = NEWER_DTYPES.keys() | {
     f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64",
                                  "uint8", "bool", "complex64", "complex128")}  # fmt: skip
 NON_DENSE_GLOBALS = {"torch.nn.parameter.Parameter", "torch.Tensor", "torch.serialization._get_layout",
-                    "torch._tensor._rebuild_from_type_v2", "torch._utils._rebuild_parameter_with_state",
-                    *(f"torch._utils._rebuild_{name}" for name in (
-                        "sparse_tensor", "qtensor", "nested_tensor", "meta_tensor_no_storage", "wrapper_subclass",
-                        "device_tensor_from_numpy", "device_tensor_from_cpu_tensor")),
-                    *(f"torch.{name}Storage" for name in ("QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")),
-                    *(f"torch.float8_{name}" for name in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")),
-                    *(f"torch.per_{name}" for name in (
-                        "tensor_affine", "tensor_symmetric", "channel_affine", "channel_symmetric",
-                        "channel_affine_float_qparams"))}  # fmt: skip
+                     "torch._tensor._rebuild_from_type_v2", "torch._utils._rebuild_parameter_with_state",
+                     *(f"torch._utils._rebuild_{name}" for name in (
+                         "sparse_tensor", "qtensor", "nested_tensor", "meta_tensor_no_storage", "wrapper_subclass",
+                         "device_tensor_from_numpy", "device_tensor_from_cpu_tensor")),
+                     *(f"torch.{name}Storage" for name in ("QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")),
+                     *(f"torch.float8_{name}" for name in ("e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")),
+                     *(f"torch.per_{name}" for name in (
+                         "tensor_affine", "tensor_symmetric", "channel_affine", "channel_symmetric",
+                         "channel_affine_float_qparams"))}  # fmt: skip
 
 
 class UnsafeFile(ValueError):

@@ -9,7 +9,7 @@ from torch import nn
 
 from data.fingerprint import Inventory
 from registry.lookup import entries
-from serialization import checkpoint, export, mismatch, weight_files
+from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.run_names import list_runs, suggest_run
 from training import lr_schedule
@@ -152,7 +152,7 @@ class Run:
                 self.notes.append(note)
                 print(printable(note), flush=True)
         for prefix in prefixes:
-            export.write(self.folder, prefix, self.networks())
+            weight_exports.write(self.folder, prefix, self.networks())
         self.last_save_time, self.has_new_permission = time.monotonic(), False
 
     def saved_step_text(self) -> str:
@@ -199,10 +199,10 @@ class Run:
         """
         path = checkpoint.state_files(self.folder).get(self.progress.step)
         saved = path.stat().st_mtime_ns if path else 0
-        stale = [p for p in prefixes if not export.is_newer(self.folder, p, self.networks(), saved)]
+        stale = [p for p in prefixes if not weight_exports.is_newer(self.folder, p, self.networks(), saved)]
         lacking = [p for p in stale if not weight_files.is_exported(self.folder, p, self.networks())]
         for prefix in lacking:
-            export.write(self.folder, prefix, self.networks())
+            weight_exports.write(self.folder, prefix, self.networks())
         if lacking:
             self.notes.append(f"wrote weights that were missing or older than the state: {', '.join(lacking)}")
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from networks.infer import InferableNetwork
+from networks.infer_architecture import InferableNetwork
 from networks.norm import norm_layer
 from networks.upsample import upsample_layer
 from util.errors import OptionError

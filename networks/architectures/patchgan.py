@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from networks.cpu.winograd_conv import WinogradConv2d
-from networks.infer import InferableNetwork
+from networks.infer_architecture import InferableNetwork
 from networks.norm import norm_layer
 from networks.padding import unfit
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from networks.cpu.narrow_conv import NarrowConv2d
 from networks.cpu.winograd_conv import WinogradConv2d
-from networks.infer import InferableNetwork
+from networks.infer_architecture import InferableNetwork
 from networks.norm import Norm, norm_layer
 from networks.padding import any_size
 from networks.upsample import upsample_layer

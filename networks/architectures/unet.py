@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from networks.infer import InferableNetwork
+from networks.infer_architecture import InferableNetwork
 from networks.norm import norm_layer
 from networks.padding import any_size
 from networks.upsample import upsample_layer

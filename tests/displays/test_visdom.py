@@ -21,7 +21,7 @@ from PIL import Image
 
 from displays import visdom_sender, visdom_server
 from displays.curves import MAX_POINTS
-from displays.request import MAX_RESPONSE_BYTES, post
+from displays.http_post import MAX_RESPONSE_BYTES, post
 from displays.visdom import VisdomDisplay, image_window, make_grid, plot_window, table_window
 from displays.visdom_sender import Sender
 from displays.visdom_server import is_local

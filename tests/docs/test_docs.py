@@ -1,5 +1,6 @@
-"""The documents say what the code does."""
+"""The documents name flags, files and messages that exist, and docs/*_help.txt is the current help."""
 
+import ast
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from tests.support.runs import ROOT
 
 @pytest.mark.parametrize("script", ["train", "test"])
 def test_captured_help_is_current(command, script):
-    """docs/SCRIPT_help.txt is what --help prints; mend with: python SCRIPT.py --help > docs/SCRIPT_help.txt."""
+    """docs/SCRIPT_help.txt is what --help prints; write it with: python SCRIPT.py --help > docs/SCRIPT_help.txt."""
     assert command(script, "--help").out == (ROOT / "docs" / f"{script}_help.txt").read_text()
 
 
@@ -35,3 +36,27 @@ def test_files_named_in_the_documents_exist(page):
     named = set(re.findall(rf"(?<![\w/])((?:{folders})/[\w/]+\.\w+)", text))
     assert named, "the page names some file of the repository"
     assert {name for name in named if not (ROOT / name).is_file()} == set()
+
+
+def test_messages_quoted_in_the_table_of_errors_are_printed():
+    """Each is a whole string of registry/, where a placeholder such as {name} stands for any text."""
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    table = page[page.index("| message | cause and remedy |") :]
+    quoted = [
+        text for row in re.findall(r"^\| (\".*?) \|", table, re.MULTILINE) for text in re.findall(r'"([^"]+)"', row)
+    ]
+    patterns = [p for file in (ROOT / "registry").glob("*.py") for p in _message_patterns(file.read_text())]
+    assert len(quoted) >= 5
+    assert [text for text in quoted if not any(re.fullmatch(p, text) for p in patterns)] == []
+
+
+def _message_patterns(source):
+    """Return a regular expression for each string of at least 20 letters outside its placeholders."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr | ast.Constant):
+            pieces = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [str(p.value) if isinstance(p, ast.Constant) else None for p in pieces]
+            if sum(len(text or "") for text in texts) >= 20:
+                found.append("".join(".+" if text is None else re.escape(text) for text in texts))
+    return found

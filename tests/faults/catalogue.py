@@ -35,7 +35,7 @@ TITLES = {
 }  # fmt: skip
 
 ELSEWHERE = {
-    71: "half precision is not built yet",
+    71: "tested in tests/training/test_step.py: --amp fp16 scales losses and saves the scale",
     73: PROCESSES,
     **{n: PROCESSES for n in range(77, 85)},
 }

@@ -12,7 +12,7 @@ from torch import nn
 
 from networks import discriminator
 from networks.architectures.dcgan import ClassDiscriminator, ClassGenerator
-from networks.infer import (
+from networks.infer_architecture import (
     infer_class_network,
     infer_discriminator,
     infer_generator,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from options import store
 from options.fields import Options
 from options.parse import flags_for, parse
-from serialization import export
+from serialization import weight_exports
 from tests.support.images import picture
 from tests.support.resuming import copied, differences, flags, plugins, stopped, straight, tree_hash
 from tests.support.runs import SMALL, options
@@ -135,18 +135,18 @@ def test_networks_are_read_from_one_save(tmp_path, at_work):
     """Two networks read, many times, while a writer replaces them: their weights are of one step every time."""
     ours, theirs, ended = Pair(), Pair(), threading.Event()
     ours.set(-1)
-    export.write(tmp_path, "latest", dict(ours.named_children()))
+    weight_exports.write(tmp_path, "latest", dict(ours.named_children()))
 
     def train():
         for step in range(150):
             ours.set(step)
-            export.write(tmp_path, "latest", dict(ours.named_children()))
+            weight_exports.write(tmp_path, "latest", dict(ours.named_children()))
         ended.set()
 
     writer, read = threading.Thread(target=train), []
     writer.start()
     while not ended.is_set():
-        export.load(tmp_path, "latest", dict(theirs.named_children()))
+        weight_exports.load(tmp_path, "latest", dict(theirs.named_children()))
         read.append((theirs.G_A.weight.detach().item(), theirs.G_B.weight.detach()[0, 0].item()))
     writer.join()
     assert [pair for pair in read if pair[0] != pair[1]] == []
@@ -155,7 +155,7 @@ def test_networks_are_read_from_one_save(tmp_path, at_work):
 def files_of_two_saves(tmp_path):
     """Return two networks, and write their files with times of two saves."""
     pair = Pair()
-    export.write(tmp_path, "latest", dict(pair.named_children()))
+    weight_exports.write(tmp_path, "latest", dict(pair.named_children()))
     os.utime(tmp_path / "latest_net_G_B.pth", (1, 1))
     return pair
 
@@ -164,8 +164,8 @@ def files_of_two_saves(tmp_path):
 def test_files_of_two_saves_are_read_again_while_a_run_trains(tmp_path, capsys, monkeypatch, at_work):
     """Weights of two saves in the folder of a training that goes on: read again for a while, then with a note."""
     pair = files_of_two_saves(tmp_path)
-    monkeypatch.setattr(export, "MIXED_SAVE_TIMEOUT_S", 0.0)
-    export.load(tmp_path, "latest", dict(pair.named_children()))
+    monkeypatch.setattr(weight_exports, "MIXED_SAVE_TIMEOUT_S", 0.0)
+    weight_exports.load(tmp_path, "latest", dict(pair.named_children()))
     assert "may be from different steps" in capsys.readouterr().out
 
 
@@ -176,8 +176,8 @@ def test_files_of_two_saves_are_read_at_once_when_nobody_trains(tmp_path, capsys
     pair = files_of_two_saves(tmp_path)
     if lock:
         (tmp_path / ".lock").touch()
-    monkeypatch.setattr(export.time, "sleep", lambda seconds: pytest.fail("it waited"))
-    export.load(tmp_path, "latest", dict(pair.named_children()))
+    monkeypatch.setattr(weight_exports.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    weight_exports.load(tmp_path, "latest", dict(pair.named_children()))
     assert capsys.readouterr().out == ""
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from networks import generator
 from networks.architectures.dcgan import ClassGenerator
-from networks.infer import infer_class_network, infer_generator
+from networks.infer_architecture import infer_class_network, infer_generator
 from networks.padding import any_size, padded_side, reflect_pad, reflected_indices
 from networks.upsample import ResizeConv
 from registry.lookup import entries

@@ -17,7 +17,7 @@ from PIL import Image
 from data.decoding.images import open_image
 from data.transforms import to_tensor
 from networks import generator
-from networks.infer import infer_generator
+from networks.infer_architecture import infer_generator
 from serialization import weight_files
 from tests.support.images import picture
 from tests.support.runs import ROOT, SHARED, SMALL

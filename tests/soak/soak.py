@@ -23,7 +23,7 @@ from cli.script import Command, positive
 from util.errors import EnvironmentFault
 
 DEFAULT_FLAGS = ["--model", "cycle_gan", "--dataroot", "demo", "--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8",
-         "--load_size", "72", "--crop_size", "64", "--num_threads", "2"]  # fmt: skip
+                 "--load_size", "72", "--crop_size", "64", "--num_threads", "2"]  # fmt: skip
 WARMUP_STEPS = 200  # after which nothing may grow
 MAX_MEMORY_GROWTH = 0.01
 PROGRESS_LINE = re.compile(r"\(epoch: (\d+), iters: (\d+)")
@@ -64,8 +64,8 @@ def train_and_watch(flags: list[str], steps: int, every: int) -> list[ResourceUs
     """Train for `steps` steps; return a sample every `every` steps. Raises EnvironmentFault if training ends early."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "train.py"), *flags, "--name", "soak", "--checkpoints_dir", folder,
-                 "--n_epochs", str(steps), "--n_epochs_decay", "0", "--print_freq", str(every),
-                 "--displays", "console,health,html"]  # fmt: skip
+                   "--n_epochs", str(steps), "--n_epochs_decay", "0", "--print_freq", str(every),
+                   "--displays", "console,health,html"]  # fmt: skip
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         samples: list[ResourceUse] = []

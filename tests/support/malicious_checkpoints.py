@@ -395,7 +395,7 @@ PICKLES: dict[str, bytes] = {
     "one storage, two sizes": with_extra(tensor((8,), where=storage("0", 8))),
     "a storage outside data": with_extra(tensor(where=storage("../version", 4))),
     "a storage by number": with_extra(tensor(where=group(text("storage"), name("torch.FloatStorage"), number(0),
-                                                          text("cpu"), number(4)) + b"Q")),
+                                                         text("cpu"), number(4)) + b"Q")),
     "a bare storage": with_extra(storage()),
     "a storage of quantised": with_extra(tensor(where=storage("1", 4, "torch.QInt8Storage"))),
     "grad that is text": with_extra(tensor(grad=text("yes"))),

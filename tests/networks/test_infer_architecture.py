@@ -12,7 +12,7 @@ from torch import nn
 from data.decoding.images import open_image
 from data.transforms import to_tensor
 from networks import discriminator
-from networks.infer import infer_generator
+from networks.infer_architecture import infer_generator
 from registry.lookup import entries
 from serialization import weight_files
 from tests.support.images import picture
