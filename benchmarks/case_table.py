@@ -9,8 +9,6 @@ SMALL_FLAGS = ["--netG", "resnet_6blocks", "--ngf", "8", "--ndf", "8", "--load_s
 TINY_FLAGS = ["--netG", "resnet_6blocks", "--ngf", "2", "--ndf", "2", "--load_size", "32", "--crop_size", "32"]
 COMPARED_MODELS = ("pix2pix", "cycle_gan")  # models whose steps are also measured in the reference
 CYCLE_GAN_FLAGS = ["--model", "cycle_gan", "--netG", "resnet_9blocks", "--load_size", "128", "--crop_size", "128"]
-
-
 FIRST_STEP_ARGV = ["{home}/train.py", "--model", "pix2pix", "--dataroot", "demo", *TINY_FLAGS, "--name", "first",
                    "--overwrite", "--checkpoints_dir", "{shared}", "--print_freq", "1", "--gpu_ids", "-1"]  # fmt: skip
 TRANSLATE_ARGV = ["{home}/test.py", "--model", "test", "--dataset_mode", "single", "--dataroot", "{shared}/pictures",

@@ -29,13 +29,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 PRELOADED_MODULES = ["torch", "train", "torchvision.transforms.v2", "models.pix2pix", "data.aligned",
-                     "data.loading.loader",
-                     "training.run", "training.preflight", "displays.visdom", "displays.html",
-                     "networks.architectures.resnet", "networks.architectures.patchgan"]  # fmt: skip
+                     "data.loading.loader", "training.run", "training.preflight", "displays.visdom",
+                     "displays.html", "networks.architectures.resnet", "networks.architectures.patchgan"]  # fmt: skip
 TRAIN_FLAGS = ["--model", "pix2pix", "--dataroot", "demo", "--netG", "resnet_4blocks", "--ngf", "8", "--ndf", "8",
-               "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0", "--n_epochs_decay", "0",
-               "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress", "--fixed_samples", "0",
-               "--name", "run"]  # fmt: skip
+               "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0",
+               "--n_epochs_decay", "0", "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress",
+               "--fixed_samples", "0", "--name", "run"]  # fmt: skip
 STEPS_PER_EPOCH = 60
 
 

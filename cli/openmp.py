@@ -31,7 +31,7 @@ def share_cores() -> None:
         return
     if core_wait_seconds():
         with contextlib.suppress(RuntimeError):  # the user's limit of threads is reached
-            threading.Thread(target=_monitor, name="neighbours", daemon=False).start()
+            threading.Thread(target=_monitor, name="busy-core watch", daemon=False).start()
             _watching = True
             return
     os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
@@ -43,13 +43,13 @@ def core_wait_seconds() -> dict[str, float]:
     This is the second number in Linux's /proc/PID/task/TID/schedstat, in nanoseconds. The first is the time on a core;
     it is 0 for all threads if counting is disabled in Linux.
     """
-    had, found = 0, dict[str, float]()
+    total, waits = 0, dict[str, float]()
     with contextlib.suppress(OSError):  # the folder does not exist
         for task in TASKS_FOLDER.iterdir():
             with contextlib.suppress(OSError):  # the thread has ended, or the file does not exist
                 ran, waited = (int(number) for number in (task / "schedstat").read_text().split()[:2])
-                had, found[task.name] = had + ran, waited / 1e9
-    return found if had else {}
+                total, waits[task.name] = total + ran, waited / 1e9
+    return waits if total else {}
 
 
 def _monitor() -> None:
@@ -59,13 +59,13 @@ def _monitor() -> None:
     process.
     """
     idle_team, then, before = None, time.perf_counter(), core_wait_seconds()
-    looked, main = 0.0, threading.main_thread()  # looked: seconds that a measurement took
+    measuring_s, main = 0.0, threading.main_thread()  # measuring_s: seconds that a measurement took
     while True:
-        main.join(max(CHECK_INTERVAL_S, REST_FACTOR * looked))
+        main.join(max(CHECK_INTERVAL_S, REST_FACTOR * measuring_s))
         if not main.is_alive():
             break
         now, after = time.perf_counter(), core_wait_seconds()
-        looked = time.perf_counter() - now
+        measuring_s = time.perf_counter() - now
         share = sum(waited - before.get(thread, 0) for thread, waited in after.items()) / (now - then)
         if share > BUSY_SHARE and idle_team is None and _is_loaded("torch"):
             with contextlib.suppress(RuntimeError):  # the user's limit of threads is reached
@@ -90,7 +90,7 @@ class IdleTeam(threading.Thread):
     """
 
     def __init__(self) -> None:
-        super().__init__(name="crowd")
+        super().__init__(name="idle team")
         self.stop = threading.Event()
         self.start()
 

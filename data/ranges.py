@@ -78,7 +78,8 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
                     make_sample(index)
         for side, mode in to_measure.items():
             if not mode and len(probe.all_dtypes[side]) > 1:
-                print(f"range of {side}: each file's own, since they hold {', '.join(sorted(probe.all_dtypes[side]))}")
+                types = ", ".join(sorted(probe.all_dtypes[side]))
+                print(f"range of {side}: each file uses its own range, because the files have several types: {types}")
                 texts[side] = ""
                 continue
             values = probe.value_range(side, mode)

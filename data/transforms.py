@@ -46,10 +46,8 @@ class Preprocess:
         self.steps = set(o.preprocess.split("_and_"))
         self.load_size, self.crop_size, self.may_flip = to_size(o.load_size), to_size(o.crop_size), not o.no_flip
         # whether the crop positions differ between images of different sizes
-        self.crop_positions_differ = bool(self.steps & {"crop", "patch", "native"}) and not self.steps & {
-            "resize",
-            "fixsize",
-        }
+        crops, fixes_size = self.steps & {"crop", "patch", "native"}, self.steps & {"resize", "fixsize"}
+        self.crop_positions_differ = bool(crops) and not fixes_size
         self.value_ranges: dict[str, ValueRange | None] = {
             side: parse_range(text) if "," in text else None for side, text in range_flags(o).items()
         }
@@ -102,7 +100,7 @@ class Preprocess:
         return picture if size == picture.size else picture.resize(size, BICUBIC)
 
     def _augment(self, picture: Picture, values: ValueRange, path: str, geometry: Geometry,
-                   side: str) -> tuple[Picture, ValueRange]:  # fmt: skip
+                 side: str) -> tuple[Picture, ValueRange]:  # fmt: skip
         """Return an image after --augment, --augment_A and --augment_B, and the range of its values then."""
         chosen = [(n, augment) for n, (which, augment) in enumerate(self.augmentations.items()) if which in ("", side)]
         if not chosen:

@@ -96,7 +96,7 @@ def _zero_lr(rows: Sequence[Row]) -> Iterator[Note]:
     rates, highest = [row["lr"] for row in rows[-2:]], max(row["lr"] for row in rows)
     if len(rates) == 2 and all(rate <= MIN_LR_FRACTION * highest for rate in rates):
         evidence = f"it is {rates[-1]:g} in epochs {rows[-2]['epoch']} and {rows[-1]['epoch']}, so nothing is learnt"
-        yield Note("learning rate 0", evidence, "look at --lr_policy and what it falls over (--n_epochs, ...)")
+        yield Note("learning rate 0", evidence, "check --lr_policy, --n_epochs and --n_epochs_decay")
 
 
 def _exploding_loss(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:

@@ -105,10 +105,8 @@ def main() -> None:
     losses.log()
     # Log losses and images with each message.
     for line in open(STDIN, encoding="utf-8"):
-        if not line.endswith(
-            "\n"
-        ):  # cut off because training was killed; its images are lost, its losses are in the log
-            break
+        if not line.endswith("\n"):
+            break  # cut off because training was killed; its images are lost, its losses are in the log
         message = json.loads(line)
         losses.log()
         if "pictures" in message:

@@ -62,5 +62,5 @@ def check_sizes(networks: Iterable[nn.Module], height: int, width: int) -> None:
                 check(height, width)
             except DataError as problem:
                 raise OptionError(
-                    "option", "--crop_size", f"pictures are {width}x{height}; {problem.args[2]}", SIZE_REMEDY
+                    "option", "--crop_size", f"images are {width}x{height}; {problem.args[2]}", SIZE_REMEDY
                 ) from None

@@ -18,6 +18,7 @@ from util.errors import DataError, printable
 MAX_LISTED_INPUTS = 300  # names on the page of inputs that a run lacks; unmatched.txt lists all of them
 LOSSES_HTML = '<details id="losses" class="js"><summary>losses</summary><div id="curves"></div></details>'
 SHARED_LABEL_PREFIX = "real"  # such labels are inputs and targets: equal in all runs, shown once
+SCRIPTS = ("curves.js", "compare.js")
 _IMAGE_NAME = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_[AB](?:_rgb)?)?)\.png")
 
 
@@ -120,7 +121,7 @@ def write_comparison(
     columns, missing = _make_columns(runs), _unmatched_inputs(runs, set(common))
     bases = [relative_url("", os.path.relpath(run.folder, folder)) + "/" for run in runs]
     run_curves = [{"name": run.name, **curve} for run, curve in zip(runs, curves) if curve["x"]]
-    first_frame = page_frame(title, ("curves.css",), ("curves.js", "compare.js"), {"runs": run_curves})
+    first_frame = page_frame(title, ("curves.css",), SCRIPTS, {"runs": run_curves})
     gallery = PagedGallery(folder, title, _heading_html(runs, bases, len(common)), columns, width,
                            _slider_labels(runs, common[0]), first_frame)  # fmt: skip
     metrics = {name: _row_metrics(name, runs, columns) for name in common}

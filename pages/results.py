@@ -47,9 +47,8 @@ class Results:
         self.writer = AsyncWriter(MAX_PENDING_BYTES)
         self.metric_functions = _load_metrics() if compare else {}
         self.better = {name: better_direction(name, measure) for name, measure in self.metric_functions.items()}
-        self.gallery: PagedGallery | None = (
-            None  # created with the first images, because only they show whether there are metrics
-        )
+        # created with the first images, because only they show whether there are metrics
+        self.gallery: PagedGallery | None = None
         try:
             (self.folder / "images").mkdir(parents=True, exist_ok=True)
         except OSError as problem:
@@ -116,7 +115,8 @@ class Results:
         page_tails = [page_file_name("", n + 1) for n in range(tile_page_count(len(saved_pictures)))]
         page = self.class_page_names.claim_first_free([f"class_{stem}"], f"class_{stem}", page_tails)
         heading = format_html('<p><a href="index.html">{0}</a></p><h1 dir="auto">{1}</h1><p class="quiet">{2}</p>',
-                         f"{self.run_name} ({self.phase_epoch})", name, f"{len(saved_pictures)} pictures")  # fmt: skip
+                              f"{self.run_name} ({self.phase_epoch})", name,
+                              f"{len(saved_pictures)} images")  # fmt: skip
         write_tiles(
             self.folder, page, f"{name}, {self.title}", heading, [(stem, p) for p in saved_pictures], self.width
         )
@@ -125,7 +125,7 @@ class Results:
             saved_pictures[:CLASS_PREVIEW_IMAGES],
             stem=stem,
             page=f"{page}.html",
-            said=f"all {len(saved_pictures)} pictures",
+            said=f"all {len(saved_pictures)} images",
         )
 
     def _save_image(self, image: Tensor, name: str, label: str, suffix: str) -> Picture:

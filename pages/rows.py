@@ -99,7 +99,7 @@ def metrics_html(columns: Sequence[Column], metrics: Sequence[float]) -> str:
         best = best_index([value for _, value in run_metrics], run_metrics[0][0].better)
         cells = "".join(
             format_html('<span class="{0}"><span dir="auto">{1}</span> {2}</span>', "best" if i == best else "figure",
-                   column.run, format_number(value))
+                        column.run, format_number(value))
             for i, (column, value) in enumerate(run_metrics)
         )  # fmt: skip
         lines.append(format_html('<p class="figures"><b>{0}</b>', metric) + cells + "</p>")

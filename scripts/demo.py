@@ -39,7 +39,7 @@ def main(extra):
     ours, nothing = json.loads((RESULTS / "metrics.json").read_text())["mean"]["L1"], identity_l1()
     print(f"mean |fake_B - true B| = {ours:.4f}, mean |real_A - true B| = {nothing:.4f}: ratio {ours / nothing:.2f}")
     for page in ("checkpoints/demo/web/index.html", RESULTS / "index.html"):
-        print("look:", Path(page).resolve().as_uri())
+        print("open:", Path(page).resolve().as_uri())
 
 
 if __name__ == "__main__":

@@ -63,4 +63,4 @@ def _describe(value: Any) -> tuple[str, str]:
 
 
 def _number_kind(value: Tensor) -> str:
-    return "complex" if value.is_complex() else "fractions" if value.is_floating_point() else "whole numbers"
+    return "complex" if value.is_complex() else "floating point" if value.is_floating_point() else "integer"

@@ -5,13 +5,8 @@ from pathlib import Path
 
 from util.spelling import nearest
 
-RUN_FILE_PATTERNS = (
-    "options.json",
-    "loss_log.txt",
-    "losses.jsonl",
-    "*.pth",
-    "state_*.pt",
-)  # files that mark a folder as a run
+# files that mark a folder as a run
+RUN_FILE_PATTERNS = ("options.json", "loss_log.txt", "losses.jsonl", "*.pth", "state_*.pt")
 
 
 def list_runs(checkpoints_dir: Path) -> list[str]:

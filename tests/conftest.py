@@ -20,9 +20,8 @@ from tests.support.processes import Started
 from tests.support.runs import ROOT, SHARED, Ended
 from util import malloc
 
-settings.register_profile(
-    "ours", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # because tests do not depend on time
+# tests do not depend on time
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
 torch.set_num_threads(1)  # with small networks, more threads only wait for each other
 

@@ -54,6 +54,5 @@ def fixed_samples(o: Any) -> list[dict[str, Any]]:
             test_o.phase = o.phase
             dataset = find("dataset", o.dataset_mode)(test_o)
     samples, count = SeededDataset(dataset, o.seed, max_tries(o)), min(o.fixed_samples, len(dataset))
-    return [
-        one_batch(samples[0, i * len(dataset) // count]) for i in range(count)
-    ]  # epoch 0: the same random draws as test.py
+    # epoch 0: the same random draws as test.py
+    return [one_batch(samples[0, i * len(dataset) // count]) for i in range(count)]

@@ -81,7 +81,7 @@ class Run:
         needed = number * state + (0 if state_count else files)
         parts = f"{number} x {disk_space.format_bytes(state)} of state, {disk_space.format_bytes(files)} of weights"
         disk_space.check_free_space(self.folder, needed, parts, reclaimable_bytes)
-        # Numbered weights.
+        # Add a note if the numbered weights do not fit.
         times = self.progress.last_epoch // self.o.save_epoch_freq - (self.progress.epoch - 1) // self.o.save_epoch_freq
         if disk_space.is_short(self.folder, needed + times * files, reclaimable_bytes):
             size = disk_space.format_bytes(times * files)

@@ -16,9 +16,8 @@ GRID_PADDING = 2  # pixels between images of a grid
 STRIP_PIXELS = 1 << 18  # pixels converted at a time
 # run-length coding (zlib's Z_RLE): several times as fast as Pillow's default level 6, hardly larger files
 PNG_COMPRESSION = {"compress_level": 1, "compress_type": 3}
-MAX_FAST_PNG_PIXELS = (
-    1 << 22
-)  # up to this size a PNG is encoded in memory by a faster encoder, with the Paeth filter in all rows
+# up to this size a PNG is encoded in memory by a faster encoder, with the Paeth filter in all rows
+MAX_FAST_PNG_PIXELS = 1 << 22
 FAST_PNG = {"level": 1, "strategy": 3, "filter": 0x80}
 SHEET_COLUMNS = 10  # images in a row of a sheet on the training page
 

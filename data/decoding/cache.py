@@ -147,7 +147,7 @@ class Cache:
         _write_all(self.data_file, data, start)
         channels, height, width = data.shape
         entry = SLOT_STRUCT.pack(key.hash, key.size, key.mtime_ns, start, height, width, channels,
-                           DTYPES.index(data.dtype.name), zlib.crc32(data.data))  # fmt: skip
+                                 DTYPES.index(data.dtype.name), zlib.crc32(data.data))  # fmt: skip
         offset = HEADER_BYTES + slot * SLOT_STRUCT.size
         os.pwrite(self.index_file, bytes(8), offset)  # clear the key: readers ignore the slot while it changes
         os.pwrite(self.index_file, entry[8:], offset + 8)

@@ -148,8 +148,10 @@ class HeaderCheck:
             return
         if problems:
             self.stop()
-        raise_if_any("image", problems, f"of {self.total} images", "delete or replace it, or use --on_bad_image skip"
-               if not self.skip_bad else "delete or replace them: --on_bad_image skip accepts only a few")  # fmt: skip
+        remedy = "delete or replace it, or use --on_bad_image skip"
+        if self.skip_bad:
+            remedy = "delete or replace them: --on_bad_image skip accepts only a few"
+        raise_if_any("image", problems, f"of {self.total} images", remedy)
 
     def _run_thread(self, runs_in_background: bool) -> None:
         for number in self._chunk_numbers:

@@ -5,14 +5,8 @@ from io import BytesIO
 
 from PIL import Image, ImageCms
 
-PROFILE_MODES = {
-    "RGB": "RGB",
-    "RGBA": "RGBA",
-    "L": "L",
-    "LA": "L",
-    "CMYK": "CMYK",
-    "LAB": "LAB",
-}  # Pillow's mode: mode that Little CMS accepts
+# Pillow's mode: mode that Little CMS accepts
+PROFILE_MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "L", "LA": "L", "CMYK": "CMYK", "LAB": "LAB"}
 MAX_PROFILE_BYTES = 4 << 20  # bytes; larger profiles are ignored
 
 

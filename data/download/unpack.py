@@ -33,7 +33,7 @@ CHUNK_BYTES = 1 << 18
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _PHASE_FOLDER = re.compile("(train|val|test)[AB]?")
 _READ_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError,
-           ValueError, OverflowError, IndexError, KeyError)  # fmt: skip
+                ValueError, OverflowError, IndexError, KeyError)  # fmt: skip
 
 Member = tuple[str, bool, IO[bytes] | None]  # (name in the archive, whether it is a folder, its content)
 ShowProgress = Callable[[int, int | None], None]

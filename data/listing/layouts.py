@@ -152,7 +152,7 @@ def _match_partners(A: Paths, B: Paths) -> Paths:
         for index in unmatched:
             problems.append((paths[int(index)], f"has no partner in {other_paths.root}{hints.get(int(index), '')}"))
     raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images",
-           "give both sides images of the same names, or use --dataset_mode unaligned")  # fmt: skip
+                 "give both sides images of the same names, or use --dataset_mode unaligned")  # fmt: skip
     if np.array_equal(a, b):
         return B
     order = np.argsort(b)

@@ -107,7 +107,7 @@ class Loader:
             skipped |= {problem.args[1]: problem.args[2] for problem in batch.pop(SKIPPED_KEY, ())}
             if exceeds_skip_limit(len(skipped), self.batch_sampler.length):
                 raise_if_any("image", list(skipped.items()), f"of {self.batch_sampler.length} images",
-                       "delete or replace them: --on_bad_image skip accepts only a few")  # fmt: skip
+                             "delete or replace them: --on_bad_image skip accepts only a few")  # fmt: skip
             if batch:
                 self._report_frames(batch.get("path_A", ()))
                 handed_over = [batch]

@@ -20,7 +20,7 @@ function makePicture(source, text, label, width) {
   return make("a", { href: source }, image);
 }
 
-function makeCell(source, label, width) {
+function makeEpochCell(source, label, width) {
   return make("td", {}, makePicture(source, label, label, width), make("p", {}, displayText(label)));
 }
 
@@ -115,7 +115,7 @@ function makeEpoch(epoch, newest) {
   const version = epoch === newest ? `?${runHistory.updated}` : "";
   const file = (label) => relativeUrl("images/", `epoch${epochName(epoch)}_${label}.png`) + version;
   const tables = epochTables(epoch).map(([, , labels, wide]) => {
-    const cells = labels.map((label) => makeCell(file(label), label, wide ? 0 : PAGE_DATA.width));
+    const cells = labels.map((label) => makeEpochCell(file(label), label, wide ? 0 : PAGE_DATA.width));
     return make("div", { class: "scroll" }, make("table", {}, make("tr", {}, ...cells)));
   });
   const attributes = { "data-epoch": epoch, "data-tables": tables.length, "data-version": version };

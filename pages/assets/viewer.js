@@ -36,7 +36,7 @@ const viewer = (() => {
       name: make("strong", { dir: "auto" }),
       what: make("span", { class: "quiet", "aria-live": "polite" }),
       zoom: make("output", { "aria-label": "Zoom" }),
-      compare: button("Compare two pictures (c)", "Compare", () => setComparing(!comparing)),
+      compare: button("Compare two images (c)", "Compare", () => setComparing(!comparing)),
       labels: make("div", { class: "labels", role: "group", "aria-label": "Pictures of this row" }),
       before: button("Previous row (arrow up)", "↑", () => walkRows(-1)),
       after: button("Next row (arrow down)", "↓", () => walkRows(1)),

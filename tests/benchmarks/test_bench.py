@@ -103,9 +103,8 @@ def test_flops_are_those_of_the_mathematics(tmp_path):
     assert step.facts["flops"] == generator + 2 * judge + counted(to_pictures)
 
 
-@pytest.mark.parametrize(
-    "flags", [way for way in variants.CPU_VARIANTS if way != variants.COMPILED]
-)  # which compiles for long
+# without COMPILED, which compiles for long
+@pytest.mark.parametrize("flags", [way for way in variants.CPU_VARIANTS if way != variants.COMPILED])
 def test_steps_with_flags_for_speed_run_and_are_counted(flags, tmp_path):
     from benchmarks.our_cases import TrainingStep
 

@@ -17,11 +17,9 @@ def main(argv, report):
     import torch
     maps = open("/proc/self/maps").read()
     names = [thread.name for thread in threading.enumerate()]
-    print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in maps, "neighbours" in names)
+    print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in maps, "busy-core watch" in names)
 sys.exit(cli.main.run_command(main, []))
 """
-
-
 TOLD = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 CLEAN = {name: value for name, value in os.environ.items() if name not in TOLD}
 watched = pytest.mark.skipif(not openmp.core_wait_seconds(), reason="the system does not say who waits for a core")
@@ -93,7 +91,7 @@ threads.share_cores()
 import torch
 torch.set_num_threads(2)
 def until(number):
-    while len([each for each in threading.enumerate() if each.name == "crowd"]) != number:
+    while len([each for each in threading.enumerate() if each.name == "idle team"]) != number:
         sum(range(10_000))  # of one thread: it has the core to itself but for the busy one
     return len(os.listdir("/proc/self/task"))
 spin = f"import os\\nwhile os.getppid() == {os.getpid()}: pass"
@@ -117,7 +115,7 @@ import torch
 real = torch.zeros
 torch.zeros = lambda size: [real(size).add_(1) for _ in range(40)][0]  # so that a crowd is at it for a while
 threads.BUSY_SHARE, threads.IDLE_SHARE = -1, -2  # others want the cores always
-while not any(each.name == "crowd" for each in threading.enumerate()):
+while not any(each.name == "idle team" for each in threading.enumerate()):
     pass
 """
 

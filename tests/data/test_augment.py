@@ -475,9 +475,8 @@ def test_both_of_a_pair_are_augmented_alike(paired, direction):
     seen = set()
     for seed in range(8):
         pair = sample(data, 1, seed)
-        assert pair["A"].shape == (3, 40, 40) and torch.allclose(
-            pair["A"], -pair["B"], atol=1e-6
-        )  # B is the negative of A
+        # B is the negative of A
+        assert pair["A"].shape == (3, 40, 40) and torch.allclose(pair["A"], -pair["B"], atol=1e-6)
         seen.add(pair["A"].numpy().tobytes())
     assert len(seen) == 8
 

@@ -613,6 +613,7 @@ def test_lines_keep_the_order_and_so_the_colours_of_the_losses(tmp_path):
     assert [trace["name"] for trace in content(sink, "1")["data"]] == list("ZYXWVUT")
 
 
+# addresses to which nothing is sent
 HERE = [
     "http://localhost:8097",
     "http://LOCALHOST:1",
@@ -623,7 +624,7 @@ HERE = [
     f"http://{socket.gethostname()}:1",
     "not an address:8097",
     "http://[:1",
-]  # to which nothing is sent
+]
 ELSEWHERE = [
     "http://192.0.2.7:8097",
     "http://localhost.example.org:1",

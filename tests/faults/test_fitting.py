@@ -147,7 +147,7 @@ def test_numbers_of_another_kind_or_range_do_not_fit():
     own = dict(build().state_dict())
     for other in (torch.int8, torch.complex64, torch.bool):
         line = misfit(build(), own | {"model.4.bias": own["model.4.bias"].to(other)})
-        assert "'model.4.bias' is" in line and "in the file and fractions in the network" in line
+        assert "'model.4.bias' is" in line and "in the file and floating point in the network" in line
     assert "too large for float32" in misfit(
         build(), own | {"model.4.bias": torch.full((8,), 1e300, dtype=torch.float64)}
     )

@@ -54,8 +54,6 @@ OURS = """(() => {
     pwned: typeof pwned, rows: document.querySelectorAll('.rows:not([hidden]) .row').length,
   };
 })()"""
-
-
 HARMLESS = {"strange": 0, "scripts": 4, "handlers": 0, "addresses": 0, "pwned": "undefined"}  # the scripts are ours
 
 

@@ -171,8 +171,6 @@ class Seeing(BaseModel):
     def loss(self, batch, out):
         return {"G": out["fake_B"].square().mean()}
 '''
-
-
 IMAGES, EPOCHS = 7, 3
 
 

@@ -10,9 +10,8 @@ from registry.lookup import entries
 from tests.support.images import ODD_SIDES, picture
 from tests.support.runs import SMALL
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::UserWarning:PIL"
-)  # pytest shows what data/decoding/images.py leaves out
+# pytest shows warnings that data/decoding/images.py suppresses
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 RATIOS = ((1, 1), (1, 50), (50, 1), (20, 180), (64, 16))  # width, height
 GENERATORS = [e.name for e in entries("generator")]
 

@@ -297,7 +297,7 @@ def test_sizes_are_checked_before_training_naming_the_option():
     check_sizes(nets, 24, 129)  # generators take what comes
     with pytest.raises(OptionError) as caught:
         check_sizes(nets, 23, 128)
-    assert "'--crop_size': pictures are 128x23; this discriminator needs sides of at least 24" in str(caught.value)
+    assert "'--crop_size': images are 128x23; this discriminator needs sides of at least 24" in str(caught.value)
     assert str(caught.value).endswith("or another --netD")
 
 
@@ -306,7 +306,7 @@ def test_train_refuses_a_size_its_discriminator_cannot_judge(command, paired):
     ended = command("train", "--model", "pix2pix", "--dataroot", paired, "--gpu_ids", -1, "--ngf", 1, "--ndf", 1,
                     "--load_size", 20, "--crop_size", 20, "--num_threads", 0, "--display_id", 0)  # fmt: skip
     assert ended.code == 2
-    assert ended.last.startswith("error: option '--crop_size': pictures are 20x20; this discriminator needs sides of")
+    assert ended.last.startswith("error: option '--crop_size': images are 20x20; this discriminator needs sides of")
     assert len(ended.err.strip().splitlines()) == 1
 
 

@@ -282,9 +282,8 @@ def test_zoom_by_keys_buttons_wheel_and_dragging(page):
     until(page, f"document.querySelector('.pane').getBoundingClientRect().width > {fits * 1.2}")
     left = page.locator(".pane").bounding_box()["x"]
     share = (spot[0] - left) / width_of(page)
-    assert share == pytest.approx(
-        (spot[0] - (box["x"] + (box["width"] - fits) / 2)) / fits, abs=0.01
-    )  # what is under it stays
+    # what is under the mouse stays there
+    assert share == pytest.approx((spot[0] - (box["x"] + (box["width"] - fits) / 2)) / fits, abs=0.01)
     page.mouse.down()
     page.mouse.move(spot[0] + 20, spot[1])
     page.mouse.up()

@@ -146,7 +146,6 @@ CONTAINERS: dict[str, Callable[[Path, bytes], None]] = {
 
 # --- pickles that would run code if they were loaded
 
-
 WITH_A_PLACE = (
     "os.mkdir", "posix.mkdir", "os.makedirs", "nt.mkdir", "builtins.open", "io.open", "_io.FileIO", "pathlib.Path",
     "pathlib.PosixPath", "sqlite3.connect", "shelve.open", "dbm.dumb.open", "runpy.run_path", "ctypes.CDLL",
@@ -473,7 +472,6 @@ PICKLES: dict[str, bytes] = {
     "no pickle": b"these are no opcodes",
     "no bytes": b"",
 }  # fmt: skip
-
 
 THINGS_IN_A_PICKLE = {
     "sparse": call("torch._utils._rebuild_sparse_tensor", call(

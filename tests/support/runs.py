@@ -4,11 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 SHARED = ROOT.parent / "shared"
-
-
 # the smallest networks that still have every kind of layer
 SMALL = ["--gpu_ids", "-1", "--ngf", "4", "--ndf", "4", "--load_size", "36", "--crop_size", "32", "--num_threads", "0",
          "--display_id", "0"]  # fmt: skip

@@ -20,8 +20,6 @@ from tests.support.runs import Ended
 
 EVERY = {e.name: e.load() for e in entries("model")}
 TRAINABLE = [name for name, model in EVERY.items() if model.phases is not BaseModel.phases]
-
-
 DEMO = ["--dataroot", "demo", "--max_dataset_size", "5"]  # generated images, for any data layout
 
 
