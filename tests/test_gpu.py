@@ -1,4 +1,4 @@
-"""On a CUDA device: the CPU's numbers, precision, a step that waits for nothing, moves between devices, memory."""
+"""A CUDA device computes the CPU's numbers, at each precision, without waiting, within its memory."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def exact(monkeypatch):
 
 @pytest.fixture
 def one_noise(monkeypatch):
-    """Noise drawn on the CPU, whatever its device: the same for both."""
+    """Noise drawn on the CPU, so that it is the same for every device."""
     for name in ("rand", "randn"):
         draw = getattr(torch, name)
         monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Training through the command: the files it leaves, what its logs say, and that every event happens when it should."""
+"""A training run through the command leaves the right files and logs, with every event at its due time."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Whatever is wrong with options, data, weights or the machine is answered in one line that names it and the remedy."""
+"""Each wrong option, file or machine state gives a one-line error with a remedy."""
 
 import json
 import os
@@ -235,7 +235,7 @@ def test_a_file_in_a_folders_place_is_named(command, files, place):
 
 @pytest.fixture
 def unwritable(tmp_path):
-    """A folder nobody may write to; root, whom permissions do not stop, gets one of the kernel's."""
+    """A folder that is not writable; for root, whom permissions do not stop, a folder of the kernel."""
     if os.geteuid() == 0:
         place = Path("/proc/self")
         if not place.is_dir():

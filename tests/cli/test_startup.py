@@ -1,4 +1,4 @@
-"""A process that ends quickly ends as others do: threads first, then what asked to be called, with its code."""
+"""A process that exits quickly stops its threads, runs its exit handlers and keeps its exit code."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Augmentations: every class of torchvision, the language of --augment, draws of the sample's own, pairs kept whole."""
+"""Every torchvision class and the --augment language work, draws depend on the sample, and pairs stay pairs."""
 
 import inspect
 import pickle
@@ -449,7 +449,7 @@ def test_crop_and_flip_stay_what_they_are_without_augmentation():
 
 @pytest.mark.parametrize("kind", ["L", "RGB", "uint8", "uint16", "float32"])
 def test_pictures_of_any_depth_are_augmented(kind):
-    """What changes nothing gives the very numbers, what inverts gives their negatives, whatever they are stored as."""
+    """The identity gives the same numbers and inversion gives their negatives, for every dtype of storage."""
     deep = np.random.default_rng(3).integers(0, 65536, (40, 48, 5), dtype=np.uint16)
     stored = picture(4, mode=kind) if kind in ("L", "RGB") else Raster((deep >> 8 * (kind == "uint8")).astype(kind))
     flags = dict(preprocess="none", load_size=9, crop_size=9, no_flip=True, isTrain=True, augment_A="", augment_B="",

@@ -1,4 +1,4 @@
-"""The cache of scaled pictures: the same samples with and without, whatever happens to files, processes and disks."""
+"""The cache of scaled images never changes a sample, even if files, processes or disks fail."""
 
 import os
 import signal

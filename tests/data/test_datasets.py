@@ -1,4 +1,4 @@
-"""Data sets: the reference's preprocessing to the pixel, shared crops of pairs, samples that depend on nothing else."""
+"""Data sets equal the reference's preprocessing to the pixel, share a pair's crop, and seed each sample."""
 
 import gc
 import hashlib
@@ -404,7 +404,7 @@ def test_samples_are_equal_with_workers_and_after_skipping(unpaired):
 
 @pytest.mark.parametrize("mode", DATASETS)
 def test_every_data_set_draws_from_seed_epoch_and_index_alone(mode):
-    """Whatever the batch size, the order of asking and the state of the global generators."""
+    """For any batch size, order of requests and state of the global generators."""
 
     def epoch(number, seed=5, batch_size=1):
         dataset = make(mode, "demo", "--max_dataset_size", 6, "--seed", seed, "--load_size", 40)
@@ -500,7 +500,7 @@ class Numbers(BaseDataset):
 
 
 def test_spawned_workers_give_the_same_batches_also_of_a_plugin(tmp_path):
-    """Workers that inherit nothing: they import the plug-in anew, from the path that travels with the data set."""
+    """Workers that inherit nothing import the plug-in again, from the path that is pickled with the data set."""
     (tmp_path / "numbers_from_outside.py").write_text(PLUGIN)
     discovery.add_paths([tmp_path / "numbers_from_outside.py"])
     dataset = make("numbers_from_outside", "unused", "--batch_size", 2)
@@ -549,7 +549,7 @@ def test_a_broken_image_is_named_in_one_line_from_any_process(unpaired, threads)
 def test_an_error_leaves_no_cycle_that_holds_the_workers(unpaired):
     """Once the error is dealt with the loader goes, and ends its workers.
 
-    In a reference cycle with the error, its queues would be closed before the workers are told to end: the main
+    In a reference cycle with the error, its queues would be closed before the workers get the order to end: the main
     process would wait 5 seconds for each, then kill them.
     """
     (unpaired / "trainA" / "2.png").write_bytes(b"")

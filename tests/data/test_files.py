@@ -1,4 +1,4 @@
-"""Which files a folder has: each picture once, in one order, at once and in little room however many they are."""
+"""List a folder's images once each, in a fixed order, with little memory."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""The look at all headers before a training, and pictures that are left out instead of ending it."""
+"""All image headers are checked before training, and bad images can be skipped."""
 
 import re
 import threading
@@ -56,7 +56,7 @@ def turned():
 
 
 def test_training_begins_while_other_headers_are_still_checked(forty_pairs, monkeypatch, capsys):
-    """With no time at all: nothing is refused, but what is found later is told in one line."""
+    """With a time limit of zero, nothing is refused, but later findings are printed in one line."""
     (forty_pairs / "31.png").write_bytes(b"")
     (forty_pairs / "33.png").write_bytes(b"")
     go = threading.Event()

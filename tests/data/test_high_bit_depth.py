@@ -1,4 +1,4 @@
-"""Pictures of every depth, number of channels and format: read as they are, and written back without loss."""
+"""Images of every bit depth, number of channels and format are read exactly and written without loss."""
 
 import json
 

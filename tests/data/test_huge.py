@@ -1,4 +1,4 @@
-"""Huge pictures go from type to type in strips, with the very same numbers."""
+"""Huge images are converted between types in strips, with exactly the same numbers."""
 
 import numpy as np
 import pytest

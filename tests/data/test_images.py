@@ -1,4 +1,4 @@
-"""Picture files: read upright in 8 bits whatever their kind, refused in one line otherwise, written without loss."""
+"""Image files of every format are read upright in 8 bits or refused in one line, and written without loss."""
 
 import io
 import os

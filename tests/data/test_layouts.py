@@ -1,4 +1,4 @@
-"""Where pairs lie: four layouts give the same batches, what is missing is named, a share of a folder never moves."""
+"""Four layouts of pairs give the same batches, missing images are named, and splits are stable."""
 
 import contextlib
 import csv

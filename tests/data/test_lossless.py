@@ -1,4 +1,4 @@
-"""data/prepare/lossless.py: every bit of a picture through reading, joining, scaling and writing."""
+"""data/prepare/lossless.py keeps every bit of an image when it reads, joins, scales and writes."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Batches come from workers as they were made, by whatever way."""
+"""Batches arrive from workers unchanged, by every transport."""
 
 import multiprocessing
 import os
@@ -42,7 +42,7 @@ def test_a_batch_is_read_as_it_was_written(monkeypatch):
 
 
 def test_batches_that_wait_do_not_touch_each_other(monkeypatch):
-    """As many as DataLoader lets wait, of each worker, and what was taken stays when its place is filled anew."""
+    """DataLoader limits the batches that wait for each worker; a batch in use stays when its slot is filled again."""
     buffer, sent, batches = SharedBatchBuffer(3, BATCH), [], []
     for number in range(3):
         as_worker(monkeypatch, number)
@@ -139,7 +139,7 @@ def test_batch_groups_keep_the_order_of_keys_and_grow_from_one():
 
 
 def test_an_error_in_a_batch_group_follows_the_batches_before_it(tmp_path):
-    """As without workers: whoever trains sees every batch that could be made."""
+    """As without workers: training gets every batch that could be made."""
     for number in range(40):
         picture(number).save(tmp_path / f"{number:02d}.png")
     o = options("--dataroot", str(tmp_path), "--dataset_mode", "single", "--num_threads", "2", "--cache", "ram")

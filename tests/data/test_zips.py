@@ -1,4 +1,4 @@
-"""Zip files as folders: the same pictures in the same order as unpacked, read in place, damage named in one line."""
+"""A zip file is read in place like the unpacked folder, and damage is named in one line."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The console: one bar that keeps its place on any terminal, where the time goes, what holds it up."""
+"""The console shows one bar on any terminal, where the time goes, and what slows the run."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Whoever is shown a run cannot stop it; the log is complete; a terminal gets a bar and everything else lines."""
+"""A failing display does not stop a run; the log stays complete."""
 
 import os
 import re
@@ -208,7 +208,7 @@ class Recorder(Sink):
 
 
 def test_pictures_are_made_only_when_a_sink_wants_them():
-    """Two epochs of five images in twos; nobody's pictures are due at 2 and 7."""
+    """Two epochs of five images in batches of two; no display is due at 2 and 7."""
     often, seldom, never = Recorder(2, 4), Recorder(5, 100), Recorder(0, 0)
     display, made = Display([often, seldom, never]), []
     at = Progress(epoch_size=5, last_epoch=2)

@@ -1,4 +1,4 @@
-"""Health notes: sick runs get theirs, healthy runs of every model and objective get none at any epoch."""
+"""Health notes appear for failing runs, and never for healthy runs of any model or objective."""
 
 import json
 import re
@@ -252,7 +252,7 @@ def test_pictures_of_other_names_and_sizes_are_left_alone(shown, expected):
 
 
 def test_generated_sheets_are_judged_row_by_row():
-    """One picture for each class, whatever the noise: nothing within a row differs."""
+    """One image for each class, for any noise: nothing within a row differs."""
     varied = make_grid(
         [p for i in range(5) for p in [np.asarray(picture(10 * i + j, 32, 32)) for j in range(10)]][:30], 10
     )

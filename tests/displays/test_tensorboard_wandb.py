@@ -1,4 +1,4 @@
-"""TensorBoard and W&B show what losses.jsonl holds, whoever else is shown it, and go on where a run does."""
+"""TensorBoard and W&B show the values of losses.jsonl, and continue with a resumed run."""
 
 import base64
 import importlib.util
@@ -117,7 +117,7 @@ def children(monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """wandb that may not ask any server, and knows nobody's key."""
+    """wandb without access to a server, and without an API key."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("HOME", str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""Live plots: what a real visdom server shows of a run, and that no server, however it behaves, disturbs training."""
+"""A real visdom server shows the run, and no server can disturb training."""
 
 import base64
 import importlib.util
@@ -326,7 +326,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_last_words(command, launche
 
 
 def test_another_program_on_the_port_is_left_alone(command, fake, launched):
-    """Another web server, or whatever it is."""
+    """A server that is not visdom."""
     one = fake(http("200 OK", b"welcome!\n"))
     ended = command("train", *FEW, "--start_visdom", "--display_port", one.port, "--name", "run")
     assert ended.code == 0, ended.err
@@ -497,7 +497,7 @@ def test_a_server_that_comes_and_goes_is_told_a_few_times(recorder, monkeypatch,
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_window_that_cannot_be_made_does_not_end_the_others(recorder):
-    """Whatever goes wrong in making one picture, the curves go on."""
+    """If one image cannot be made, the curves are still sent."""
     port = recorder.server_address[1]
     sender = Sender(f"http://127.0.0.1:{port}", "main", port)
 

@@ -1,4 +1,4 @@
-"""docs/plugins.md: its files are saved and its commands run, as a reader would; what it says they print, they do."""
+"""The files and commands of docs/plugins.md work, and print what the page promises."""
 
 import re
 import shlex

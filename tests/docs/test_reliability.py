@@ -1,4 +1,4 @@
-"""The page on reliability says what the tests of faults are, and every case of the catalogue has a test or a reason."""
+"""docs/reliability.md equals the fault tests' descriptions, and every case has a test or a reason."""
 
 import ast
 
@@ -20,7 +20,7 @@ def test_every_test_of_a_fault_says_what_is_injected():
 
 
 def test_the_page_is_what_the_tests_say():
-    """python tests/faults/reliability.py writes it anew; its figures are those of the last `make faults`."""
+    """python tests/faults/reliability.py writes it again; its figures are those of the last `make faults`."""
     page = reliability.PAGE.read_text(encoding="utf-8")
     assert page == "\n".join([reliability.HEAD, reliability.written_figures(), reliability.table()])
 

@@ -1,4 +1,4 @@
-"""Write docs/reliability.md from the tests in tests/faults and, given pytest's XML, how they went: make faults."""
+"""Write docs/reliability.md from the tests in tests/faults and, if given, pytest's XML: make faults."""
 
 import argparse
 import ast

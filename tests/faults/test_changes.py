@@ -1,4 +1,4 @@
-"""D and F: a run continued with other pictures, or with other options, than it was stopped with."""
+"""A continued run detects images or options that have changed since it was stopped."""
 
 import gzip
 import os
@@ -87,7 +87,7 @@ CHANGES = {one_more: "1 added", two_more_one_gone: "2 added, 1 removed", renamed
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("model", KINDS)
 def test_changed_pictures_stop_a_continued_run(command, interrupted, tmp_path, model, change):
-    """Files added, removed, renamed or replaced while a run was stopped: exit 3, or with --allow_data_change a note.
+    """Files are added, removed, renamed or replaced while a run is stopped: exit 3, or a note with --allow_data_change.
 
     Both say how many; nothing of the run is touched by the refusal.
     """
@@ -112,7 +112,7 @@ def test_changed_pictures_stop_a_continued_run(command, interrupted, tmp_path, m
 
 @pytest.mark.fault(48)
 def test_restored_pictures_are_no_change(command, interrupted, tmp_path):
-    """A changed folder that was restored, files touched but not changed, and files that are no pictures: continued."""
+    """A changed folder was restored, files were only touched, or other files than images changed: the run continues."""
     files = interrupted("pix2pix")
     kept = (files / "1.png").read_bytes()
     (files / "1.png").unlink()
@@ -129,7 +129,9 @@ def test_restored_pictures_are_no_change(command, interrupted, tmp_path):
 @pytest.mark.fault(48)
 @pytest.mark.parametrize("model", KINDS)
 def test_a_moved_data_folder_is_no_change(command, interrupted, tmp_path, model):
-    """The whole folder moved, a new --dataroot given, as a link or by its whole path: continued, no word of change."""
+    """The data folder was moved, and a new --dataroot names it, also by a link or an absolute path: the run continues
+    without a note.
+    """
     interrupted(model)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data").rename(tmp_path / "elsewhere" / "pictures")
@@ -143,7 +145,7 @@ def test_a_moved_data_folder_is_no_change(command, interrupted, tmp_path, model)
 
 @pytest.mark.fault(48)
 def test_an_added_class_is_refused(command, interrupted, tmp_path):
-    """A new class of labelled pictures: exit 3 with the classes of then and now, also with --allow_data_change."""
+    """A class was added to labelled images: exit 3 with the old and new classes, also with --allow_data_change."""
     files = interrupted("cgan")
     place(files.parent / "three", 1)
     for more in ([], ["--allow_data_change"]):
@@ -164,7 +166,7 @@ def write_idx(folder, count):
 
 @pytest.mark.fault(48)
 def test_changed_idx_files_are_refused(command, plugins, stopping, tmp_path):
-    """MNIST's files replaced by others while a run was stopped: exit 3."""
+    """MNIST's files were replaced by others while a run was stopped: exit 3."""
     (tmp_path / "digits").mkdir()
     write_idx(tmp_path / "digits", 6)
     stopping(2, "SIGTERM")
@@ -194,7 +196,7 @@ class Numbers(BaseDataset):
 
 @pytest.mark.fault(48)
 def test_a_longer_data_set_without_files_is_refused(command, plugins, stopping, tmp_path, monkeypatch):
-    """A plug-in's data set without files that has become longer: exit 3 with both lengths."""
+    """A plug-in's data set that has no files has become longer: exit 3 with both lengths."""
     (tmp_path / "p").mkdir()
     monkeypatch.setenv("HOW_MANY", "5")
     with plugin_files(tmp_path / "p", numbers=LENGTH_ONLY):
@@ -211,7 +213,7 @@ def test_a_longer_data_set_without_files_is_refused(command, plugins, stopping, 
 
 @pytest.mark.fault(48)
 def test_a_state_without_an_inventory_is_continued(command, interrupted, tmp_path):
-    """A state saved by a version that did not look at the pictures: continued."""
+    """The state is from a version that did not record the image files: the run continues."""
     interrupted("pix2pix")
     path = newest(tmp_path / "checkpoints" / "run")
     state = torch.load(path, weights_only=True)
@@ -222,7 +224,7 @@ def test_a_state_without_an_inventory_is_continued(command, interrupted, tmp_pat
 
 @pytest.mark.fault(48)
 def test_another_order_of_the_same_files_is_noticed():
-    """The same files listed in another order: told apart from no change at all."""
+    """The same files are listed in another order: this counts as a change."""
     one, other = Inventory(), Inventory()
     one.add(["d/a.png", "d/b.png"], [1, 2], "d")
     other.add(["e/b.png", "e/a.png"], [2, 1], "e")
@@ -232,7 +234,7 @@ def test_another_order_of_the_same_files_is_noticed():
 
 @pytest.mark.fault(48)
 def test_an_inventory_of_many_files_is_small(full, record_property):
-    """A million files (short form: 20,000) take 16 bytes each, and a comparison counts every change among them."""
+    """A million files (short form: 20,000) take 16 bytes each in the state, and a comparison counts every change."""
     number = 1_000_000 if full else 20_000
     paths = [f"data/trainA/{n:07d}.jpg" for n in range(number)]
     one, other = Inventory(), Inventory()
@@ -264,7 +266,9 @@ def test_an_inventory_of_many_files_is_small(full, record_property):
 def test_a_continued_run_says_which_options_end_bit_exactness(
     command, straight, plugins, stopping, tmp_path, argv, said, counts
 ):
-    """A run continued with other --num_threads, --batch_size and the like: works, and says which end bit-exactness."""
+    """A run is continued with another --num_threads, --batch_size or similar: it continues, and names the options that
+    end bit-exactness.
+    """
     stopping(5, "SIGTERM")
     assert command("train", *flags("pix2pix", plugins)).code == 143
     stopping(0)
@@ -305,7 +309,7 @@ TWINS = {
 
 @pytest.mark.parametrize("case", HARMFUL)
 def test_options_that_change_what_weights_mean_are_refused(command, halted, tmp_path, case):
-    """Another --direction, --gan_mode, --model of the same shapes...: exit 2 with was -> is; --allow_option_change."""
+    """Another --direction, --gan_mode, --model of equal shapes, ...: exit 2 with old -> new, unless --allow_option_change."""
     argv, said = HARMFUL[case]
     (tmp_path / "p").mkdir()
     with plugin_files(tmp_path / "p", **TWINS):
@@ -327,7 +331,7 @@ def test_options_that_change_what_weights_mean_are_refused(command, halted, tmp_
 
 
 def test_options_that_somebody_edited_in_the_run_are_noticed_too(command, halted):
-    """options.json with another direction: refused like the flag, since nobody asked for it."""
+    """options.json has another direction: it is refused like the flag, because the user did not request it."""
     path = halted / "options.json"
     path.write_text(path.read_text().replace('"AtoB"', '"BtoA"'))
     ended = command("train", *AGAIN)
@@ -335,14 +339,14 @@ def test_options_that_somebody_edited_in_the_run_are_noticed_too(command, halted
 
 
 def test_networks_that_do_not_fit_are_a_matter_of_the_state(command, halted):
-    """Another number of filters cannot be gone on with, whatever is allowed: exit 4."""
+    """A run is continued with another number of filters: exit 4, with any --allow flag."""
     for more in ([], ["--allow_option_change"]):
         ended = command("train", *AGAIN, "--ngf", 6, *more)
         assert ended.code == 4, ended.last
 
 
 def test_a_finished_run_with_less_to_do_says_it_is_done(command, straight, tmp_path):
-    """--n_epochs below what is trained, other options and no pictures changed: one line, and nothing is touched."""
+    """--n_epochs is less than the trained epochs, other options changed: one line, and nothing is changed."""
     shutil.copytree(straight("pix2pix"), tmp_path / "checkpoints" / "run")
     before = tree_hash(tmp_path / "checkpoints" / "run" / "web")
     for more in ([], ["--n_epochs", 1, "--n_epochs_decay", 1], ["--direction", "BtoA", "--lr", 1]):

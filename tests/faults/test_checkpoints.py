@@ -1,4 +1,4 @@
-"""E: files of weights and states that are missing, damaged, of another time, or full of numbers that are none."""
+"""Missing, damaged, old or non-finite weights and states are refused, or the previous state is loaded."""
 
 import argparse
 import json
@@ -67,7 +67,7 @@ def kept(folder):
     ("test", ["--epoch", 7]), ("test", ["--load_iter", 400]), ("train", ["--continue_train", "--epoch", 7]),
 ])  # fmt: skip
 def test_a_missing_epoch_is_answered_with_those_there(command, run, script, flags):
-    """--epoch or --load_iter of which there is no file: exit 4 with the folder, the files there and both options."""
+    """--epoch or --load_iter names no existing file: exit 4 with the folder, the existing files and both options."""
     folder, _ = run
     before = kept(folder)
     ended = command(script, "--name", "run", *flags)
@@ -79,7 +79,7 @@ def test_a_missing_epoch_is_answered_with_those_there(command, run, script, flag
 
 @pytest.mark.fault(51)
 def test_a_missing_file_or_folder_is_answered_with_those_there(tmp_path):
-    """No such network, no such run, no files at all: which there are, and the option to change."""
+    """A network, a run or all files are missing: exit 4 lists what exists and names the option to change."""
     for name in ("latest_net_G.pth", "5_net_G.pth", "iter_400_net_G.pth", "latest_net_D.pth"):
         torch.save({}, tmp_path / name)
 
@@ -101,7 +101,9 @@ def test_a_missing_file_or_folder_is_answered_with_those_there(tmp_path):
 
 @pytest.mark.fault(51)
 def test_init_from_suggests_what_is_meant(command, run, tmp_path):
-    """--init_from of a misspelt run or file, a state, or relative to --checkpoints_dir: exit 4 naming the right one."""
+    """--init_from gets a misspelt run or file, a state, or a path relative to --checkpoints_dir: exit 4 with the right
+    name.
+    """
     _, state = run
     argv = [*TRAIN, "--name", "new"]
     for given, answer in {
@@ -125,8 +127,9 @@ CUTS = {"0": lambda n: 0, "1": lambda n: 1, "100": lambda n: 100, "half": lambda
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_file_cut_short_is_refused(cut, legacy, tmp_path, command):
-    """A file cut at 0, 1, 100 bytes, half and one byte short, zip and old format: exit 4 in one line; where the list of
-    tensors is whole, with how much is there of how much."""
+    """A weights file (zip and old format) is cut at 0, 1 or 100 bytes, at half or one byte short: exit 4 in one line;
+    if the list of tensors is whole, the line gives the bytes found and expected.
+    """
     path = published(tmp_path, build())
     torch.save(build(ngf=16).state_dict(), path, _use_new_zipfile_serialization=not legacy)
     whole = path.read_bytes()
@@ -144,7 +147,7 @@ def test_a_file_cut_short_is_refused(cut, legacy, tmp_path, command):
 @pytest.mark.fault(52)
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 def test_a_file_cut_anywhere_is_refused(legacy, tmp_path, full, record_property):
-    """Cut anywhere: refused, never a crash and never a part of it."""
+    """A weights file is cut at any place: it is refused, without a crash, and no part of it is loaded."""
     path = tmp_path / "x.pth"
     torch.save(build().state_dict(), path, _use_new_zipfile_serialization=not legacy)
     whole = path.read_bytes()
@@ -158,8 +161,9 @@ def test_a_file_cut_anywhere_is_refused(legacy, tmp_path, full, record_property)
 @pytest.mark.fault(52)
 @pytest.mark.parametrize("cut", CUTS)
 def test_resume_falls_back_to_the_state_before(cut, run, command):
-    """The newest state cut at 0, 1, 100 bytes, half and one byte short: --continue_train takes the state before, saying
-    so, and trains on."""
+    """The newest state is cut at 0, 1 or 100 bytes, at half or one byte short: --continue_train says so, loads the
+    previous state and trains on.
+    """
     folder, newest = run
     whole = newest.read_bytes()
     newest.write_bytes(whole[: CUTS[cut](len(whole))])
@@ -175,7 +179,7 @@ def test_resume_falls_back_to_the_state_before(cut, run, command):
 
 @pytest.mark.fault(53)
 def test_a_flipped_bit_is_refused_or_without_effect(tmp_path, full, record_property):
-    """One bit flipped anywhere in a zip file: exit 4, or (padding, dates) the very same weights."""
+    """One bit of a zip file is flipped, at any place: exit 4, or the very same weights (a bit in padding or a date)."""
     path, refused = tmp_path / "x.pth", 0
     torch.save({"weight": torch.arange(6.0), "count": torch.tensor(3)}, path)
     whole = path.read_bytes()
@@ -198,7 +202,9 @@ def test_a_flipped_bit_is_refused_or_without_effect(tmp_path, full, record_prope
 
 @pytest.mark.fault(53)
 def test_a_state_with_a_flipped_bit_yields_to_the_one_before(run, command):
-    """One bit of a tensor in the newest state: noticed by its checksum, the state before is taken, saying so."""
+    """One bit of a tensor in the newest state is flipped: the checksum detects it, and the previous state is loaded
+    with a note.
+    """
     _, newest = run
     raw = bytearray(newest.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -213,7 +219,9 @@ def test_a_state_with_a_flipped_bit_yields_to_the_one_before(run, command):
 
 @pytest.mark.fault(56)
 def test_a_state_of_a_newer_version_is_refused(run, command):
-    """A state of a newer format: exit 4 with both numbers and 'upgrade', the folder as it was; never the one before."""
+    """The state has a newer format: exit 4 with both format numbers and 'upgrade'; the folder is unchanged, and no
+    older state is loaded instead.
+    """
     folder, newest = run
     state = torch.load(newest, weights_only=True)
     torch.save(state | {"format": checkpoint.STATE_FORMAT + 1}, newest)
@@ -226,8 +234,9 @@ def test_a_state_of_a_newer_version_is_refused(run, command):
 
 @pytest.mark.fault(56)
 def test_a_run_of_format_1_continues_with_the_losses_it_had(command, tmp_path):
-    """A run folder written by the first release: loads in every later one, continues with the losses it then had
-    (relative 1e-4), and translates."""
+    """A run folder is from the first release: it loads in every later release, continues with the losses recorded then
+    (relative 1e-4), and translates.
+    """
     folder = tmp_path / "checkpoints" / "format_1"
     shutil.copytree(FIXTURE, folder)
     ended = command("test", "--name", "format_1", "--num_test", 1)
@@ -255,7 +264,7 @@ def test_a_run_of_format_1_continues_with_the_losses_it_had(command, tmp_path):
     "kind", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64], ids=str
 )
 def test_weights_with_nan_or_inf_are_refused(value, kind, legacy, tmp_path):
-    """NaN or Inf anywhere in a file of weights, of any precision: exit 4 naming the key; no flag lets them in."""
+    """A weights file of any precision holds NaN or Inf anywhere: exit 4 with the key; no flag allows it."""
     state = {key: v.clone() for key, v in build().state_dict().items()}
     state["model.4.bias"] = state["model.4.bias"].to(kind)
     state["model.4.bias"][3] = float(value)
@@ -265,7 +274,7 @@ def test_weights_with_nan_or_inf_are_refused(value, kind, legacy, tmp_path):
 
 @pytest.mark.fault(59)
 def test_commands_refuse_weights_with_nan_and_copy_nothing(command, tmp_path, run):
-    """test.py, --init_from and --continue_train from bare weights with NaN: exit 4; nothing of them becomes latest."""
+    """test.py, --init_from and --continue_train get bare weights with NaN: exit 4; none of them is copied to latest."""
     folder, _ = run
     for path in folder.glob("state_*.pt"):
         path.unlink()
@@ -294,8 +303,9 @@ SPOILT = {
 @pytest.mark.fault(59)
 @pytest.mark.parametrize("part", SPOILT)
 def test_a_state_with_nan_yields_to_the_one_before(part, run, command):
-    """NaN in the weights or the optimiser's moments of the newest state: the state before is taken, naming the place;
-    if all are such, exit 4."""
+    """The newest state has NaN in weights or in the optimiser's moments: the previous state is loaded, with a note that
+    names the place; if all states have NaN, exit 4.
+    """
     folder, newest = run
     spoilt, place = SPOILT[part]
     for path, all_of_them in ((newest, False), (min(folder.glob("state_*.pt")), True)):
@@ -319,8 +329,9 @@ def test_a_state_with_nan_yields_to_the_one_before(part, run, command):
 @pytest.mark.parametrize("name", ["model.safetensors", "latest_net_G.pth"])
 @pytest.mark.parametrize("what", [what for what in hostile.FILES if "safetensors" in what])
 def test_safetensors_are_not_read(what, name, tmp_path):
-    """A safetensors file under any name, with a giant header or a pickle behind: not supported, exit 4 in one line that
-    says what it is."""
+    """A safetensors file has any name, a giant header or a pickle behind it: exit 4 in one line that names the format,
+    which is not supported.
+    """
     hostile.FILES[what](tmp_path / name)
     assert "is a safetensors file, which cannot be read; load it and save its tensors with torch.save" in refusal(
         tmp_path / name
@@ -331,7 +342,7 @@ def test_safetensors_are_not_read(what, name, tmp_path):
 @pytest.mark.parametrize("url", ["https://host/latest_net_G.pth", "http://127.0.0.1:9/x.pth", "file:///etc/hostname",
                                  "ftp://host/x.pth", "s3://bucket/x.pth", "HTTPS://HOST/x"])  # fmt: skip
 def test_urls_are_not_followed(url, command, tmp_path):
-    """A URL in a file's place: not supported, exit 4 in one line; nothing is connected to."""
+    """A URL is given instead of a file, which is not supported: exit 4 in one line, and no connection is opened."""
     ended = command("train", *TRAIN, "--name", "new", "--init_from", url)
     assert ended.code == 4 and ended.err.count("\n") == 1
     assert ended.last == f"error: option --init_from '{url}': is a URL, not a file; download it and give the file"
@@ -360,7 +371,7 @@ CONTENTS = {
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("case", CONTENTS)
 def test_a_file_of_something_else_is_refused(case, legacy, tmp_path):
-    """A sound file that holds something else: exit 4 in one line that says what is missing."""
+    """An undamaged file holds something other than weights: exit 4 in one line that says what is missing."""
     content, why = CONTENTS[case]
     torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
     assert why in refusal(tmp_path / "x.pth")
@@ -368,7 +379,7 @@ def test_a_file_of_something_else_is_refused(case, legacy, tmp_path):
 
 @pytest.mark.fault(52)
 def test_hostile_keys_leave_the_error_one_printable_line(tmp_path):
-    """Keys with line breaks, escapes of terminals, of a megabyte: one short printable line."""
+    """Keys contain line breaks, terminal escapes or a megabyte of text: the error is one short, printable line."""
     for key in ("a\nerror: b", "\x1b[2J\x1b]0;title\x07", "\ud800", "k" * 1_000_000, "\u202e\u2028"):
         pickled = b"\x80\x02}X" + len(raw := key.encode("utf-8", "surrogatepass")).to_bytes(4, "little") + raw
         for value, members in ((hostile.tensor(), {"data/0": hostile.FLOATS[:12] + b"\0\0\xc0\x7f"}),

@@ -1,4 +1,4 @@
-"""B, disks that are full, broken, read-only or gone: one line with the path, and nothing committed is ever damaged."""
+"""A full, failing, read-only or missing disk gives one line with the path, and no saved state is damaged."""
 
 import contextlib
 import errno
@@ -56,8 +56,9 @@ def mounted(tmp_path):
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("resumed", [False, True], ids=["a new run", "a continued one"])
 def test_a_disk_too_small_for_the_states_is_refused_first(command, mounted, tmp_path, resumed):
-    """A disk too small for what the run will keep: exit 5 before the first step, saying what it needs, what is free and
-    which option needs less; nothing is changed."""
+    """The disk is too small for the files that the run will keep: exit 5 before the first step, with the bytes needed,
+    the bytes free and the option that needs less; nothing is changed.
+    """
     small = mounted("small", 600_000 if not resumed else 1_400_000)
     argv = [*FEW, "--checkpoints_dir", small]
     if resumed:
@@ -79,7 +80,7 @@ def test_a_disk_too_small_for_the_states_is_refused_first(command, mounted, tmp_
 
 @pytest.mark.fault(12)
 def test_the_estimate_of_room_equals_what_is_written(command, tmp_path, monkeypatch):
-    """The room that is asked for is within a tenth of the bytes that states and weights then take."""
+    """The required disk space that GANvas reports is within a tenth of the bytes that states and weights then take."""
     asked = []
     monkeypatch.setattr(disk_space, "check_free_space", lambda folder, needed, parts, reclaimed: asked.append(needed))
     ended = command("train", *FEW, "--n_epochs", 2, "--save_latest_freq", 1, "--save_epoch_freq", 99,
@@ -92,7 +93,7 @@ def test_the_estimate_of_room_equals_what_is_written(command, tmp_path, monkeypa
 
 @pytest.mark.fault(12)
 def test_numbered_weights_that_will_not_all_fit_are_a_note(command, mounted):
-    """A disk that holds the states but not the numbered weights of all epochs: a note before the first step."""
+    """The disk holds the states but not the numbered weights of all epochs: a note before the first step."""
     small = mounted("small", 2_700_000)
     ended = command("train", *FEW, "--n_epochs", 200, "--save_epoch_freq", 1, "--checkpoints_dir", small)
     assert "note: 200 numbered weights of " in ended.out and "will not fit: raise --save_epoch_freq" in ended.out
@@ -110,8 +111,10 @@ def room(full):
 def test_a_disk_full_at_any_byte_of_a_save_loses_no_state(
     start, process, mounted, stopped, straight, truth, tmp_path, full, record_property
 ):
-    """A disk that fills up after 0, 4, 8, ... pages of a save: exit 5 with the path, what is needed and what is free;
-    the state before is whole, nothing half-written stays, and with space again the run ends like the unbroken one."""
+    """The disk fills up after 0, 4, 8, ... pages of a save: exit 5 with the path, the bytes needed and the bytes free;
+    the previous state is whole, no half-written file remains, and with space again the run ends like an uninterrupted
+    one.
+    """
     tried = 0
     small = mounted("disk", 8_000_000)
     for free in room(full):
@@ -160,7 +163,9 @@ def freed_meanwhile():
 
 @pytest.mark.fault(14)
 def test_a_save_is_tried_again_when_the_disk_has_room(start, mounted, stopped, straight, tmp_path):
-    """A disk that is full when a state is due and has room five seconds later: a note, one more try, no harm."""
+    """The disk is full when a state is due, and has space five seconds later: one note, one more try, and nothing is
+    lost.
+    """
     small = mounted("disk", 8_000_000)
     shutil.copytree(stopped("pix2pix") / "checkpoints" / "run", small / "run")
     (tmp_path / "checkpoints").symlink_to(small)
@@ -185,7 +190,7 @@ def test_a_save_is_tried_again_when_the_disk_has_room(start, mounted, stopped, s
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("how", ["a read-only mount", "a folder of somebody else"])
 def test_a_folder_without_write_access_is_refused_first(process, mounted, tmp_path, how):
-    """A read-only disk, or a folder without the right to write: exit 5 before the first step, nothing is made."""
+    """The disk is read-only, or the folder is not writable: exit 5 before the first step, and nothing is written."""
     if how == "a read-only mount":
         (tmp_path / "source").mkdir()
         place = mounted("readonly", source=tmp_path / "source")
@@ -209,8 +214,9 @@ def test_a_folder_without_write_access_is_refused_first(process, mounted, tmp_pa
 @pytest.mark.fault(16)
 @pytest.mark.parametrize("becomes", ["nothing", "a file"])
 def test_a_run_folder_that_goes_in_mid_run_is_not_made_again(start, again, tmp_path, becomes):
-    """The run's folder is moved away in mid-run, or something else takes its place: exit 5 naming it, and it is not
-    made again elsewhere; what was moved is whole."""
+    """The run's folder is moved or replaced during the run: exit 5 with its name; the folder is not created again, and
+    the moved one is whole.
+    """
     folder = again()
     before = committed(folder)
     running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="waiting")
@@ -235,9 +241,10 @@ BROKEN = {"EIO": errno.EIO, "EROFS": errno.EROFS, "EDQUOT": errno.EDQUOT, "ETIME
 def test_a_disk_that_fails_at_any_call_of_a_save_loses_no_state(
     process, again, straight, truth, tmp_path, full, record_property, name
 ):
-    """EIO, EROFS, EDQUOT or ETIMEDOUT in any open, write, fsync, close, rename or removal of a save: exit 5 naming the
-    file (a removal that fails is only told), the states stay whole, and afterwards the run ends like the unbroken
-    one."""
+    """EIO, EROFS, EDQUOT or ETIMEDOUT occurs in any open, write, fsync, close, rename or removal of a save: exit 5 with
+    the file (a failed removal is only a note); the states stay whole, and afterwards the run ends like an uninterrupted
+    one.
+    """
     calls, tried = calls_of_a_save(process, again, tmp_path), 0
     for at in chosen(calls, full)[:: 3 if not full else 1 if name == "EIO" else 4]:
         folder, journal = again(), tmp_path / f"journal_{at}.json"
@@ -267,7 +274,9 @@ def both(*functions):
 
 @pytest.mark.fault(18)
 def test_a_run_may_lie_on_another_disk_behind_a_link(process, mounted, plugins, straight, tmp_path):
-    """checkpoints_dir is a link to another disk: files are renamed within that disk (no EXDEV), all goes as ever."""
+    """checkpoints_dir is a link to another disk: files are renamed within that disk (no EXDEV), and the run is not
+    affected.
+    """
     other = mounted("other", 20_000_000)
     (tmp_path / "checkpoints").symlink_to(other)
     ended = process("train", *flags("pix2pix", plugins), before=None)
@@ -277,7 +286,7 @@ def test_a_run_may_lie_on_another_disk_behind_a_link(process, mounted, plugins, 
 
 @pytest.mark.fault(19)
 def test_states_go_only_after_the_new_one_was_read_back(tmp_path, monkeypatch):
-    """A disk that loses a byte of the new state: exit 5, and every older state is still there."""
+    """The disk loses a byte of the new state: exit 5, and every older state still exists."""
     for step in (1, 2):
         checkpoint.save_state(tmp_path, {"step": step}, step, 2)
     fsync = os.fsync
@@ -299,8 +308,9 @@ def test_states_go_only_after_the_new_one_was_read_back(tmp_path, monkeypatch):
 
 @pytest.mark.fault(19)
 def test_the_step_number_decides_which_state_goes(tmp_path):
-    """States whose file times are in the future, or that have higher numbers from an earlier use of the folder: the
-    oldest step goes, never the newest, and abandoned ones are set aside, not deleted."""
+    """States have file times in the future, or higher numbers from an earlier use of the folder: the state of the
+    oldest step is removed, never the newest; abandoned states are moved aside, not deleted.
+    """
     for step in (5, 10, 15):
         checkpoint.save_state(tmp_path, {"step": step}, step, 2)
         os.utime(tmp_path / f"state_{step:09d}.pt", (4e9 - 1e8 * step, 4e9 - 1e8 * step))
@@ -313,7 +323,7 @@ def test_the_step_number_decides_which_state_goes(tmp_path):
 
 @pytest.mark.fault(20)
 def test_an_old_state_that_cannot_be_removed_is_told_once(command, tmp_path, monkeypatch):
-    """Removing an old state fails each time: told once, training goes on, the new states are there."""
+    """Each removal of an old state fails: one note; training continues and new states are written."""
     unlink = Path.unlink
 
     def refused(self, missing_ok=False):
@@ -334,7 +344,7 @@ def test_an_old_state_that_cannot_be_removed_is_told_once(command, tmp_path, mon
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: it makes system calls fail")
 @pytest.mark.parametrize("call", ["fsync", "rename", "close"])
 def test_kernel_errors_during_a_save_lose_no_state(start, again, truth, call):
-    """The kernel answers fsync, rename or close with EIO during a save: exit 5, the states stay whole."""
+    """The kernel returns EIO for fsync, rename or close during a save: exit 5, and the states stay whole."""
     folder = again()
     running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="waiting")
     assert any(line.startswith("(epoch: 2, iters: 5,") for line in running.stdout)

@@ -1,4 +1,4 @@
-"""E: weights of another architecture, of another network, and of other times."""
+"""Weights that do not match the network are refused with the matching flags, and old weights load."""
 
 import copy
 import re
@@ -74,8 +74,9 @@ WRONG = {  # what the file was made with: the first difference from USUAL, and t
 @pytest.mark.fault(54)
 @pytest.mark.parametrize("case", WRONG)
 def test_another_generator_names_key_shapes_and_flags(case, tmp_path):
-    """Weights of another --netG, --ngf, --norm, ...: exit 4 in one line with the first differing key, both shapes, and
-    just the flags that would fit; nothing is half loaded."""
+    """Weights are from another --netG, --ngf, --norm, ...: exit 4 in one line with the first differing key, both shapes
+    and only the flags that would match; nothing is partly loaded.
+    """
     how, difference, flags = WRONG[case]
     torch.save(build(**how).state_dict(), tmp_path / "x.pth")
     line = misfit(build(), weight_files.load_weights(tmp_path / "x.pth"), tmp_path / "x.pth")
@@ -92,7 +93,7 @@ def test_another_generator_names_key_shapes_and_flags(case, tmp_path):
     (dict(norm="batch"), dict(), "--norm instance"),
 ])  # fmt: skip
 def test_another_discriminator_names_key_shapes_and_flags(mine, theirs, flags):
-    """The same of --netD, --ndf, --n_layers_D."""
+    """Weights are from another --netD, --ndf or --n_layers_D: exit 4 in one line with the same facts."""
     line = misfit(judge(**mine), judge(**theirs).state_dict())
     assert re.search(r"'[\w.]+' is (absent|[\dx]+) in the file and (absent|[\dx]+) in the network; ", line)
     assert line.endswith(f"; it was made with {flags}")
@@ -100,7 +101,7 @@ def test_another_discriminator_names_key_shapes_and_flags(mine, theirs, flags):
 
 @pytest.mark.fault(54)
 def test_another_gans_discriminator_is_known_by_its_channels():
-    """pix2pix's discriminator, which sees two pictures, given to cycle_gan."""
+    """cycle_gan gets pix2pix's discriminator, which takes two images: it is recognised by its channels."""
     line = misfit(judge(3), judge(6).state_dict())
     assert line.endswith("it takes 6 input channels, this one 3 (pix2pix's takes A and B together)")
 
@@ -110,7 +111,7 @@ def test_another_gans_discriminator_is_known_by_its_channels():
 @pytest.mark.parametrize("how", [dict(netD="basic"), dict(netD="pixel"),
                                  *(dict(netD="n_layers", n_layers_D=n) for n in (1, 2, 4, 8))], ids=str)  # fmt: skip
 def test_every_discriminator_here_is_recognised(norm, how):
-    """What is told of a discriminator rebuilds its keys and shapes."""
+    """A network built from the architecture read from a discriminator's weights has the same keys and shapes."""
     state = judge(4, norm=norm, ndf=3, **how).state_dict()
     found = infer_discriminator(state)
     assert found == {**how, "norm": norm, "ndf": 3, "channels": 4}
@@ -121,7 +122,7 @@ def test_every_discriminator_here_is_recognised(norm, how):
 
 @pytest.mark.fault(54)
 def test_networks_with_classes_are_recognised():
-    """cgan's generator and discriminator: what differs is told, classes too."""
+    """cgan's generator and discriminator do not match: the error names each difference, the number of classes too."""
     G, D = ClassGenerator(5, 3, 32, 20, 10, ngf=4), ClassDiscriminator(5, 3, 32, ndf=4)
     assert mismatch_text(G.state_dict(), ClassGenerator(7, 1, 64, 30, 10, ngf=6).state_dict()) == (
         "it was made with --ngf 6 --latent_dim 30 --output_nc 1 --crop_size 64, and it has 7 classes, this one 5"
@@ -134,7 +135,7 @@ def test_networks_with_classes_are_recognised():
 
 @pytest.mark.fault(54)
 def test_unknown_weights_get_the_general_remedy():
-    """A network that is none of the reference's: key, shapes, and which flags to look at."""
+    """The weights match no network of the reference: the error gives the key, the shapes and the flags to check."""
     line = misfit(build(), nn.Linear(2, 2).state_dict())
     assert line.endswith("in the network; check --netG, --ngf, --norm and --no_dropout")
     state = dict(build().state_dict()) | {"model.99.weight": torch.zeros(2, 3)}
@@ -143,7 +144,9 @@ def test_unknown_weights_get_the_general_remedy():
 
 @pytest.mark.fault(54)
 def test_numbers_of_another_kind_or_range_do_not_fit():
-    """Whole or complex numbers for fractions, values beyond float32: exit 4; never rounded, cut or Inf."""
+    """Integers or complex numbers in place of fractions, or values beyond float32: exit 4; they are never rounded,
+    truncated or turned into Inf.
+    """
     own = dict(build().state_dict())
     for other in (torch.int8, torch.complex64, torch.bool):
         line = misfit(build(), own | {"model.4.bias": own["model.4.bias"].to(other)})
@@ -176,7 +179,9 @@ def changed(**changes):
     ({"1__num_batches_tracked": torch.ones(2, dtype=torch.long)}, "1.num_batches_tracked", "2", "one number"),
 ])  # fmt: skip
 def test_any_network_names_the_first_key_and_both_shapes(changes, key, have, want):
-    """A plug-in's own network: key and shapes, and the caller's remedy if there is one."""
+    """Weights do not match a plug-in's own network: the error gives the key, the shapes, and the caller's remedy if
+    there is one.
+    """
     line = misfit(tiny(), changed(**changes))
     assert f"'{key}' is {have} in the file and {want} in the network" in line
     assert line.endswith("; check --netG, --ngf, --norm and --no_dropout")
@@ -185,8 +190,9 @@ def test_any_network_names_the_first_key_and_both_shapes(changes, key, have, wan
 
 @pytest.mark.fault(54)
 def test_train_and_test_name_fitting_flags_in_their_last_line(command, tmp_path):
-    """--continue_train with bare .pth files and test.py with flags that do not fit: exit 4, the flags that would, and
-    which of those given to leave out; nothing is written over."""
+    """--continue_train with bare .pth files, and test.py, get flags that do not match: exit 4 with the matching flags
+    and those to omit; nothing is overwritten.
+    """
     torch.manual_seed(0)
     theirs = published(tmp_path, build(ngf=6, netG="resnet_6blocks"))
     torch.save(judge().state_dict(), theirs.parent / "latest_net_D.pth")
@@ -210,7 +216,9 @@ def test_train_and_test_name_fitting_flags_in_their_last_line(command, tmp_path)
     (["--norm", "instance"], "in the network", "--norm"),
 ])  # fmt: skip
 def test_a_state_of_other_flags_names_the_flags_to_leave_out(command, tmp_path, flags, key, remedy):
-    """--continue_train of a run of ours with other flags of architecture: first key, shapes, the flag to leave out."""
+    """--continue_train of a GANvas run gets other architecture flags: exit 4 with the first key, the shapes and the
+    flag to omit.
+    """
     argv = [*TRAIN, "--model", "pix2pix", "--name", "run"]
     assert command("train", *argv).code == 0
     before = {p: p.read_bytes() for p in (tmp_path / "checkpoints/run").glob("*.p*t*")}
@@ -223,7 +231,9 @@ def test_a_state_of_other_flags_names_the_flags_to_leave_out(command, tmp_path, 
 
 @pytest.mark.fault(54)
 def test_init_from_warns_of_a_poor_fit(command, tmp_path):
-    """--init_from of other widths: a warning with the first misfitting key and the flags; nothing fitting: exit 4."""
+    """--init_from gets weights of other widths: a warning with the first key that does not match and the flags; exit 4
+    if nothing matches.
+    """
     theirs = published(tmp_path, build(ngf=6))
     argv = [*TRAIN, "--model", "pix2pix", "--norm", "instance", "--no_dropout", "--name", "x", "--init_from", theirs]
     ended = command("train", *argv)
@@ -244,7 +254,9 @@ def test_init_from_warns_of_a_poor_fit(command, tmp_path):
 
 @pytest.mark.fault(55)
 def test_a_discriminator_given_as_generator_is_recognised(command, tmp_path):
-    """D's file in G's place, for test.py, --continue_train and --init_from: exit 4, saying what it is."""
+    """A discriminator's file is given as the generator's to test.py, --continue_train or --init_from: exit 4 that says
+    so.
+    """
     folder = published(tmp_path, judge()).parent
     torch.save(build().state_dict(), folder / "latest_net_D.pth")
     ended = command("test", "--name", "published", "--dataroot", "demo", *CPU)
@@ -258,7 +270,7 @@ def test_a_discriminator_given_as_generator_is_recognised(command, tmp_path):
 
 @pytest.mark.fault(55)
 def test_a_and_b_swapped_load(command, tmp_path):
-    """G_A's file under G_B's name and the other way round: both of one architecture, they load."""
+    """G_A's file has G_B's name and the reverse: they load, because both have one architecture."""
     argv = [*TRAIN, "--model", "cycle_gan", "--name", "run"]
     assert command("train", *argv).code == 0
     folder = tmp_path / "checkpoints" / "run"
@@ -309,8 +321,9 @@ def _without(state, word):
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("quirk", QUIRKS)
 def test_weights_with_old_quirks_load(quirk, legacy, tmp_path):
-    """module. and _orig_mod. prefixes, statistics of old instance norms, no counters, state_dict inside a checkpoint,
-    other precisions (17 kinds, zip and old format): they load, and the network computes the same."""
+    """Weights have module. or _orig_mod. prefixes, statistics of old instance norms, no counters, a state_dict inside a
+    checkpoint, or another precision (17 kinds, zip and old format): they load, and the network computes the same.
+    """
     norm, change = QUIRKS[quirk]
     torch.manual_seed(1)
     source = build(norm=norm)
@@ -337,7 +350,9 @@ def old_quirks_of_norms():
 
 @pytest.mark.fault(55)
 def test_old_quirks_of_norms_are_no_difference():
-    """Old files count no batches, and hold statistics of instance norms that have none."""
+    """Old files lack counters of batches, and hold statistics of instance norms that today's networks do not have: they
+    load.
+    """
     state, target = old_quirks_of_norms(), tiny()
     weight_files.load_into_network(target, state, "x.pth")
     assert torch.equal(target[0].weight, state["0.weight"])
@@ -347,7 +362,9 @@ def test_old_quirks_of_norms_are_no_difference():
 
 @pytest.mark.fault(55)
 def test_a_file_of_2017_written_by_python_2_loads(tmp_path):
-    """An OrderedDict as pairs, 8-bit texts, tensors rebuilt the way before torch 0.4, storages on a GPU, views."""
+    """A file holds an OrderedDict as pairs, 8-bit texts, tensors in the form before torch 0.4, storages on a GPU, and
+    views: it loads.
+    """
 
     def short(value):  # how Python 2 wrote texts
         return b"U" + bytes([len(value)]) + value.encode()
@@ -373,7 +390,7 @@ def test_a_file_of_2017_written_by_python_2_loads(tmp_path):
 
 @pytest.mark.fault(55)
 def test_a_zip_of_torch_1_6_loads(tmp_path):
-    """Without byte order, alignment and identity, with large numbers as names."""
+    """A zip file has no byte order, alignment or identity, and large numbers as names: it loads."""
     key = "94350234771568"
     pickled = b"\x80\x02}" + text("weight") + hostile.tensor(where=storage(key)) + b"s."
     hostile.zipped(tmp_path / "x.pth", pickled, {f"data/{key}": hostile.FLOATS})
@@ -383,7 +400,7 @@ def test_a_zip_of_torch_1_6_loads(tmp_path):
 @pytest.mark.fault(55)
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 def test_plain_tensors_and_containers_come_back_equal(legacy, tmp_path):
-    """Every type of tensor and plain container that states and training checkpoints hold comes back equal."""
+    """Every type of tensor and plain container that states and training checkpoints hold is read back equal."""
     shared = torch.arange(6.0)
     types = ("float16", "bfloat16", "float64", "int8", "int16", "int32", "int64", "uint8", "bool", "complex64",
              "complex128", *(() if legacy else ("uint16", "uint32", "uint64")))  # fmt: skip
@@ -426,7 +443,9 @@ def known_networks():
 @pytest.mark.fault(58)
 @pytest.mark.parametrize("number", range(8))
 def test_a_known_key_of_any_shape_fits_or_is_refused(number, full):
-    """A known network's keys, each in turn of no, one to five or empty dimensions, or absent: it fits or is refused."""
+    """Each key of a known network gets zero to five dimensions, empty ones, or is absent: the weights load or are
+    refused.
+    """
     net = known_networks()[number]
     whole = dict(net.state_dict())
     for key in whole if full else [*list(whole)[:3], *list(whole)[3::7], list(whole)[-1]]:
@@ -447,7 +466,9 @@ def test_a_known_key_of_any_shape_fits_or_is_refused(number, full):
 @pytest.mark.fault(58)
 @pytest.mark.parametrize("key", ["model.1.weight", "model.model.0.weight"])
 def test_one_tensor_of_a_giant_network_builds_none(command, tmp_path, key):
-    """A bare .pth whose first layer says a million channels, 4 MB of it: test.py builds no such network, exit 4."""
+    """The first layer in a bare .pth of 4 MB claims a million channels: test.py ends with exit 4 and builds no such
+    network.
+    """
     net = build(norm="batch") if key == "model.1.weight" else build(netG="unet_32")
     published(tmp_path, net)
     path = tmp_path / "checkpoints/published/latest_net_G.pth"

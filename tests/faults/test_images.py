@@ -1,4 +1,4 @@
-"""D: pictures and folders: what cannot be used is named in one line, what can be is found once and in order."""
+"""Unusable images and folders are named in one line, and usable images are listed once, in order."""
 
 import io
 import json
@@ -32,7 +32,9 @@ def _elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.fault(32)
 def test_files_that_are_no_pictures_are_told_at_once(forty_pairs, command, tmp_path):
-    """An empty file, a web page and text among the pictures: all told at once, exit 3, before anything is made."""
+    """An empty file, a web page and a text file are among the images: all are listed at once, exit 3, before anything
+    is written.
+    """
     (forty_pairs / "03.png").write_bytes(b"")
     (forty_pairs / "17.png").write_bytes(b"<html>404</html>")
     (forty_pairs / "25.png").write_bytes(b"words")
@@ -61,7 +63,7 @@ def test_files_that_are_no_pictures_are_told_at_once(forty_pairs, command, tmp_p
     (b"8BPS\x00\x01" + bytes(40), "cannot be read"),
 ])  # fmt: skip
 def test_a_file_that_is_no_picture_is_named_with_its_kind(content, why, tmp_path):
-    """Empty, a Git LFS pointer, a web page, text, a cut header, a document, called x.png: one line says which."""
+    """x.png is empty, a Git LFS pointer, a web page, text, a cut header or a document: one line says which."""
     (tmp_path / "x.png").write_bytes(content)
     assert why in refused(tmp_path / "x.png")
 
@@ -69,7 +71,9 @@ def test_a_file_that_is_no_picture_is_named_with_its_kind(content, why, tmp_path
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "tif", "webp", "ppm"])
 def test_a_truncated_picture_opens_and_is_refused(kind, tmp_path):
-    """Half a file of each kind, which opens: refused by its name, and no reader is told to put up with it."""
+    """An image of each format is cut in half but opens: it is refused by its name, and no reader is set to ignore the
+    damage.
+    """
     file = io.BytesIO()
     picture(0, 64, 64).save(file, Image.registered_extensions()["." + kind])
     whole = file.getvalue()
@@ -81,7 +85,9 @@ def test_a_truncated_picture_opens_and_is_refused(kind, tmp_path):
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_truncated_picture_met_in_mid_epoch_is_named(command, files, workers):
-    """A sound header and not all pixels, with and without workers: training begins; then one line names the file."""
+    """The header is valid but pixels are missing, with and without workers: training begins, then one line names the
+    file.
+    """
     name = late_picture(files / "paired" / "train")
     flags = [*PIX2PIX, "--num_threads", workers, "--serial_batches", "--print_freq", 1, "--fixed_samples", 0]
     ended = command("train", *flags)
@@ -99,7 +105,9 @@ def test_a_truncated_picture_met_in_mid_epoch_is_named(command, files, workers):
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("threads", [0, 2])
 def test_skipped_pictures_are_replaced_by_the_next_and_listed(forty_pairs, threads, capsys):
-    """Three truncated pictures, --on_bad_image skip, with and without workers: the next ones stand in, all listed."""
+    """Three images are truncated, --on_bad_image skip, with and without workers: the next images replace them, and all
+    three are listed.
+    """
     for number in (7, 8, 39):
         cut(forty_pairs / f"{number:02d}.png")
     dataset = make("aligned", forty_pairs.parent, "--on_bad_image", "skip")
@@ -116,7 +124,9 @@ def test_skipped_pictures_are_replaced_by_the_next_and_listed(forty_pairs, threa
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("threads", [0, 2])
 def test_more_than_a_few_skipped_pictures_end_the_run(forty_pairs, threads, capsys):
-    """Six of 40 pictures truncated (more than 1 % and than a handful) with --on_bad_image skip: exit 3, naming them."""
+    """Six of 40 images are truncated (more than 1 % and more than a few) with --on_bad_image skip: exit 3 with their
+    names.
+    """
     for number in range(20, 26):
         cut(forty_pairs / f"{number:02d}.png")
     dataset = make("aligned", forty_pairs.parent, "--on_bad_image", "skip")
@@ -127,7 +137,7 @@ def test_more_than_a_few_skipped_pictures_end_the_run(forty_pairs, threads, caps
 
 @pytest.mark.fault(36)
 def test_an_eps_named_png_is_refused_without_ghostscript(tmp_path, monkeypatch):
-    """An EPS file called x.png, which Pillow would hand to Ghostscript: refused, and no process is started."""
+    """An EPS file is named x.png, which Pillow would pass to Ghostscript: it is refused, and no process is started."""
     children = []
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: children.append(args))
     file = io.BytesIO()
@@ -140,7 +150,7 @@ def test_an_eps_named_png_is_refused_without_ghostscript(tmp_path, monkeypatch):
 
 @pytest.mark.fault(40)
 def test_a_picture_too_small_for_the_crop_is_named(command, files):
-    """A pair smaller than the crop, met in mid-epoch: exit 3 with the file, its size and --crop_size."""
+    """A pair is smaller than the crop, which is found in mid-epoch: exit 3 with the file, its size and --crop_size."""
     picture(1, 70, 30).save(files / "paired" / "train" / "4.png")
     ended = command("train", *PIX2PIX, "--preprocess", "crop", "--crop_size", 32, "--serial_batches")
     check(ended, 3, ["image 'paired/train/4.png'", "35x30", "--crop_size 32"])
@@ -148,14 +158,16 @@ def test_a_picture_too_small_for_the_crop_is_named(command, files):
 
 @pytest.mark.fault(40)
 def test_a_pair_one_pixel_wide_is_refused(tmp_path):
-    """A file of A|B one pixel wide: refused by its name."""
+    """A file of A|B is one pixel wide: it is refused by its name."""
     save(picture(0, 1, 20), tmp_path / "train" / "x.png")
     assert str(tmp_path / "train" / "x.png") in refused_data("aligned", tmp_path)
 
 
 @pytest.mark.fault(40)
 def test_a_pair_of_odd_width_is_refused_unless_scaled(tmp_path):
-    """A pair 37 wide, whose halves round to 16 and 20: refused by file and width; taken where scaled alike."""
+    """A pair is 37 pixels wide, and its halves round to 16 and 20: it is refused with its name and width, but accepted
+    if both are scaled to one size.
+    """
     save(picture(0, 37, 20), tmp_path / "train" / "x.png")
     text = refused_data("aligned", tmp_path, "--preprocess", "none")
     assert str(tmp_path / "train" / "x.png") in text
@@ -166,7 +178,7 @@ def test_a_pair_of_odd_width_is_refused_unless_scaled(tmp_path):
 
 @pytest.mark.fault(40)
 def test_partners_of_other_sizes_are_listed(sides, command, tmp_path):
-    """Two pairs whose partners differ in size: listed with both files and sizes, exit 3, before anything is made."""
+    """Two pairs have partners of different sizes: both files and sizes are listed, exit 3, before a write."""
     for number in (4, 17):
         save(picture(number, 52, 40), sides / "trainB" / f"{number:02d}.png")
     ended = command("train", *SIDES)
@@ -182,7 +194,7 @@ def test_partners_of_other_sizes_are_listed(sides, command, tmp_path):
 
 @pytest.mark.fault(42)
 def test_pictures_without_a_partner_are_listed(sides, command, tmp_path):
-    """Fourteen pictures of trainA and trainB without a partner: the first ten listed, the rest counted, exit 3."""
+    """Fourteen images of trainA and trainB have no partner: the first ten are listed, the rest counted, exit 3."""
     for number in range(12):
         (sides / "trainB" / f"{number:02d}.png").unlink()
     (sides / "trainA" / "29.png").rename(sides / "trainA" / "x.png")
@@ -200,7 +212,7 @@ def test_pictures_without_a_partner_are_listed(sides, command, tmp_path):
 
 @pytest.mark.fault(42)
 def test_partners_in_other_capitals_are_no_pair(sides):
-    """X7.png and x7.PNG: no pair, and the line says that there is the other."""
+    """X7.png and x7.PNG are not a pair, and the error names the other file."""
     (sides / "trainB" / "07.png").rename(sides / "trainB" / "x7.PNG")
     (sides / "trainA" / "07.png").rename(sides / "trainA" / "X7.png")
     with pytest.raises(DataError, match=r"trainA/X7.png.*no partner in .*trainB \(there is .*x7.PNG\)"):
@@ -209,7 +221,7 @@ def test_partners_in_other_capitals_are_no_pair(sides):
 
 @pytest.mark.fault(43, 44)
 def test_pipes_and_dangling_links_are_left_out(folder):
-    """A pipe, a dangling link and a link to itself, called pictures: left out at once, never opened."""
+    """A pipe, a dangling link and a link to itself have names of images: they are skipped at once and never opened."""
     os.mkfifo(folder / "pipe.png")
     (folder / "dangling.png").symlink_to(folder / "gone.png")
     (folder / "itself.png").symlink_to(folder / "itself.png")
@@ -218,7 +230,7 @@ def test_pipes_and_dangling_links_are_left_out(folder):
 
 @pytest.mark.fault(43)
 def test_an_unreadable_folder_is_refused_by_name(folder, monkeypatch):
-    """A folder that the system does not let be listed: refused by its name and the system's reason."""
+    """A folder cannot be listed: it is refused with its name and the system's reason."""
     scandir = os.scandir
 
     def refuse(path):
@@ -233,7 +245,7 @@ def test_an_unreadable_folder_is_refused_by_name(folder, monkeypatch):
 
 @pytest.mark.fault(43)
 def test_files_that_go_while_they_are_listed_are_left_out(folder, monkeypatch):
-    """A file removed between the look at its folder and at itself: left out."""
+    """A file is removed between the listing of its folder and the check of the file: it is skipped."""
     lstat = os.lstat
     monkeypatch.setattr(os, "lstat", lambda path: (os.unlink(path) if path[-5:] == b"b.png" else 0, lstat(path))[1])
     assert names(folder) == ["a.JPG", "sub/deep/c.tif"]
@@ -241,7 +253,7 @@ def test_files_that_go_while_they_are_listed_are_left_out(folder, monkeypatch):
 
 @pytest.mark.fault(44)
 def test_links_up_and_across_give_each_file_once(folder, tmp_path):
-    """Links to the folder itself, to a sub-folder and twice to another folder: each real file once."""
+    """Links lead to the folder itself, to a sub-folder and twice to another folder: each real file is listed once."""
     (folder / "sub" / "up").symlink_to(folder)
     (folder / "sub" / "deep" / "here").symlink_to(folder / "sub" / "deep")
     (tmp_path / "outside").mkdir()
@@ -255,7 +267,7 @@ def test_links_up_and_across_give_each_file_once(folder, tmp_path):
 
 @pytest.mark.fault(44)
 def test_three_links_to_their_parent_are_followed_once(folder, monkeypatch):
-    """Three links to their own parent, 3^40 ways to go round: each folder and each link is looked into once."""
+    """Three links lead to their own parent, which makes 3^40 paths: each folder and each link is visited once."""
     looked, scandir = [], os.scandir
     for n in range(3):
         (folder / "sub" / f"up{n}").symlink_to(folder)
@@ -272,7 +284,7 @@ def test_three_links_to_their_parent_are_followed_once(folder, monkeypatch):
 
 @pytest.mark.fault(44)
 def test_a_picture_linked_beside_itself_counts_once(folder):
-    """A link to a picture in the same folder: one picture."""
+    """A link leads to an image in the same folder: the image counts once."""
     (folder / "again.png").symlink_to(folder / "b.png")
     assert len({os.path.realpath(path) for path in list_files(str(folder))}) == len(list_files(str(folder))) == 3
 
@@ -286,7 +298,9 @@ HOSTILE = [
 
 @pytest.mark.fault(46)
 def test_hostile_file_names_give_a_result_each(tested, tmp_path):
-    """Names with #, %, ?, quotes, tags, line breaks, escapes: as many results as inputs, links that lead to them."""
+    """File names contain #, %, ?, quotes, tags, line breaks or escapes: each input has a result, and the links to the
+    results work.
+    """
     (tmp_path / "data").mkdir()
     for i, name in enumerate(HOSTILE):
         picture(i, 32, 32).save(tmp_path / "data" / f"{name}.png")
@@ -301,7 +315,7 @@ def test_hostile_file_names_give_a_result_each(tested, tmp_path):
 
 @pytest.mark.fault(46)
 def test_names_that_are_no_utf8_are_tested_and_shown(tested, tmp_path):
-    """A name of bytes that are no UTF-8: tested and shown."""
+    """A file name is not valid UTF-8: the image is tested and shown."""
     (tmp_path / "data").mkdir()
     picture(1, 32, 32).save(tmp_path / "ok.png")
     try:
@@ -315,7 +329,7 @@ def test_names_that_are_no_utf8_are_tested_and_shown(tested, tmp_path):
 
 @pytest.mark.fault(46)
 def test_the_longest_names_are_shortened_and_none_is_lost(tested, tmp_path):
-    """Names of 255 bytes, to which results add their label: shortened, none lost."""
+    """File names have 255 bytes, and results add their label: names are shortened, and no result is lost."""
     (tmp_path / "data").mkdir()
     for name in ("a" * 251, "b" * 245, "é" * 125):
         picture(1, 32, 32).save(tmp_path / "data" / f"{name}.png")
@@ -326,7 +340,9 @@ def test_the_longest_names_are_shortened_and_none_is_lost(tested, tmp_path):
 
 @pytest.mark.fault(46, 47)
 def test_names_that_some_disks_take_for_one_get_a_result_each(tested, tmp_path):
-    """Names that differ only in capitals or in how an accent is written: a result each, whose names differ more."""
+    """Names differ only in capitals or in the encoding of an accent: each has its own result, with a name that differs
+    in more.
+    """
     for i, (place, name) in enumerate((("a", "\u00e9"), ("b", "e\u0301"), ("a", "Straße"), ("b", "STRASSE"))):
         (tmp_path / "data" / place).mkdir(parents=True, exist_ok=True)
         picture(i, 32, 32).save(tmp_path / "data" / place / f"{name}.png")
@@ -353,7 +369,9 @@ COLLIDING = [
 @pytest.mark.fault(47)
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_equal_stems_give_a_result_each(tested, tmp_path, batch_size):
-    """1.png, 1.bmp, a/1.png, b/1.png, ...: as many results as inputs with any batch size, none replaces another."""
+    """Inputs are 1.png, 1.bmp, a/1.png, b/1.png, ...: each has its own result with any batch size, and none replaces
+    another.
+    """
     for i, name in enumerate(COLLIDING):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -384,7 +402,9 @@ FOLDERS = {  # what is done to data/trainA, what is said of it
 @pytest.mark.fault(41)
 @pytest.mark.parametrize("case", FOLDERS)
 def test_folders_without_pictures_are_refused(case, command, tmp_path):
-    """trainA empty, missing, with other or hidden files, called 'trainA ': exit 3, what is there and expected."""
+    """trainA is empty, missing, holds other or hidden files, or is named 'trainA ': exit 3 with what exists and what is
+    expected.
+    """
     for side in "AB":
         (tmp_path / "data" / f"train{side}").mkdir(parents=True)
     picture(1).save(tmp_path / "data" / "trainB" / "1.png")
@@ -398,14 +418,14 @@ def test_folders_without_pictures_are_refused(case, command, tmp_path):
 
 @pytest.mark.fault(42)
 def test_unpaired_sides_may_differ_in_number(unpaired):
-    """Five pictures of A and four of B, unpaired: allowed, said in one line; an epoch is the larger number."""
+    """A has five images and B four, unpaired: this is allowed and one line says so; an epoch has the larger number."""
     dataset = make("unaligned", unpaired)
     assert dataset.notes == ["unpaired: trainA + trainB, 5 + 4 images"] and len(dataset) == 5
 
 
 @pytest.mark.fault(42)
 def test_names_that_differ_in_capitals_alone_are_flagged(unpaired):
-    """X.png and x.png in one folder: a note, for elsewhere they are one file."""
+    """X.png and x.png are in one folder: a note, because other systems treat them as one file."""
     for name in ("X.png", "x.png"):
         picture(1).save(unpaired / "trainA" / name)
     notes = make("unaligned", unpaired).notes
@@ -414,7 +434,7 @@ def test_names_that_differ_in_capitals_alone_are_flagged(unpaired):
 
 @pytest.mark.fault(43)
 def test_a_file_that_goes_after_it_was_listed_is_named(forty_pairs, command):
-    """A picture removed between listing and training, and one that is unreadable: named in one line, no hang."""
+    """An image is removed after the listing, or is unreadable: one line names it, and nothing hangs."""
     dataset = make("aligned", forty_pairs.parent)
     (forty_pairs / "07.png").unlink()
     with pytest.raises(DataError, match=r"image '.*07\.png': cannot be read \(No such file or directory\); delete"):
@@ -425,7 +445,7 @@ def test_a_file_that_goes_after_it_was_listed_is_named(forty_pairs, command):
 
 @pytest.mark.fault(43)
 def test_a_picture_on_a_failing_disk_is_named(forty_pairs, monkeypatch):
-    """Reads that fail with EIO and ESTALE: the picture is named with the system's words."""
+    """Reads fail with EIO or ESTALE: the error names the image and the system's reason."""
     dataset = make("aligned", forty_pairs.parent)
     opened = Image.open
     for number, code in ((3, 5), (4, 116)):
@@ -442,7 +462,7 @@ def test_a_picture_on_a_failing_disk_is_named(forty_pairs, monkeypatch):
 
 @pytest.mark.fault(44)
 def test_a_link_to_a_large_tree_is_followed_once(tmp_path):
-    """A ring of folders that link to each other, at two depths: each file once, in bounded time."""
+    """Folders link to each other in a ring, at two depths: each file is listed once, in bounded time."""
     for name in "abc":
         (tmp_path / "d" / name / "deep").mkdir(parents=True)
         (tmp_path / "d" / name / "deep" / f"{name}.png").write_bytes(b"x")
@@ -461,7 +481,7 @@ print(json.dumps(measure_dataset("unaligned", sys.argv[2], "[]")))
 
 @pytest.mark.fault(45)
 def test_a_million_files_take_little_memory(full, tmp_path, record_property):
-    """A million pictures (short form: 20,000): under 200 bytes of memory more for each, workers do not grow."""
+    """A million images (short form: 20,000): each adds less than 200 bytes of memory, and workers do not grow."""
     from benchmarks.many_files import write_files
 
     number = 1_000_000 if full else 20_000
@@ -482,7 +502,9 @@ def test_a_million_files_take_little_memory(full, tmp_path, record_property):
 
 @pytest.mark.fault(45)
 def test_pictures_in_many_nested_folders_are_found(full, tmp_path):
-    """10,000 folders (short form: 1,000), one in another as deep as a path can be, names of 255 bytes: all found."""
+    """10,000 folders (short form: 1,000) are nested as deep as a path can be, with names of 255 bytes: all images are
+    found.
+    """
     for number in range(10_000 if full else 1_000):
         (tmp_path / "wide" / f"{number:05d}").mkdir(parents=True)
         (tmp_path / "wide" / f"{number:05d}" / "1.png").write_bytes(b"x")

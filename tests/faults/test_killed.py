@@ -1,4 +1,4 @@
-"""A, killed and interrupted: whatever ends a run, the next start goes on from a whole state, to the same bits."""
+"""A run that is killed or interrupted continues from a whole state, with equal bits."""
 
 import contextlib
 import json
@@ -30,8 +30,9 @@ FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epo
 def test_a_kill_at_any_file_call_of_a_save_loses_no_state(
     process, again, straight, truth, tmp_path, full, record_property, power
 ):
-    """kill -9, or a cut of power that loses all that was not flushed, at each file-system call of a save: the newest
-    state is the one before or the new one, whole; continued, the run ends like the unbroken one."""
+    """kill -9, or a power cut that loses all unflushed data, at each file-system call of a save: the newest state is
+    the previous or the new one, whole; the continued run ends like an uninterrupted one.
+    """
     calls = calls_of_a_save(process, again, tmp_path)
     assert {"open", "write", "fsync", "replace", "close"} <= set(calls)
     points = chosen(calls, full)
@@ -55,7 +56,9 @@ def test_a_kill_at_any_file_call_of_a_save_loses_no_state(
 def test_a_kill_at_any_system_call_of_a_save_loses_no_state(
     start, process, again, truth, straight, full, record_property, call
 ):
-    """kill -9 by the kernel at the k-th system call of each kind in a save, k = 1, 3, 5, ...: likewise."""
+    """kill -9 by the kernel at the k-th system call of each kind in a save, k = 1, 3, 5, ...: the newest state is the
+    previous or the new one, whole.
+    """
     killed = 0
     for at in range(1, 60, 2 if full else 12):  # a save has fewer of each; later ones hit the page
         folder = again()
@@ -82,8 +85,9 @@ def test_a_kill_at_any_system_call_of_a_save_loses_no_state(
 def test_kills_at_random_moments_of_saves_lose_no_state(
     start, process, tmp_path, plugins, straight, truth, full, record_property
 ):
-    """kill -9 at random moments of saves, one run that saves at every step and is killed again and again: the newest
-    state is always whole, and at last the run ends like the unbroken one."""
+    """A run that saves at every step is killed again and again at random moments of saves: the newest state is always
+    whole, and in the end the run equals an uninterrupted one.
+    """
     draw, kills, folder = random.Random(1), 0, tmp_path / "checkpoints" / "run"
     wanted = 200 if full else 12
     while kills < wanted:
@@ -118,7 +122,8 @@ def test_a_run_killed_at_random_ends_like_the_unbroken_one(
     start, process, tmp_path, plugins, straight, full, record_property
 ):
     """kill -9 at random moments of a pix2pix run, from its start-up on, then --continue_train: weights, optimisers,
-    logs and pictures end like the unbroken run's."""
+    logs and images equal those of an uninterrupted run.
+    """
     draw, wanted, restarts, longest = random.Random(2), 50 if full else 4, 0, 1.5
     folder = tmp_path / "checkpoints" / "run"
     for _ in range(wanted):
@@ -144,8 +149,9 @@ ENDS = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129}
 
 @pytest.mark.fault(3, 5, 7)
 def test_signals_at_random_moments_lose_no_step(start, process, tmp_path, plugins, straight, full, record_property):
-    """SIGTERM, SIGINT or SIGHUP at random moments, start-up and saves among them: exit 143, 130 or 129 with one line,
-    no step is lost, and continued the run ends like the unbroken one."""
+    """SIGTERM, SIGINT or SIGHUP at random moments, also in start-up and saves: exit 143, 130 or 129 with one line; no
+    step is lost, and the continued run ends like an uninterrupted one.
+    """
     draw, wanted, done = random.Random(3), 200 if full else 9, 0
     folder = tmp_path / "checkpoints" / "run"
     for number in range(wanted):
@@ -190,7 +196,7 @@ class Deaf(Pix2Pix):
 @pytest.mark.fault(3)
 @pytest.mark.parametrize("name", ENDS)
 def test_a_signal_swallowed_at_the_start_still_stops_the_run(process, tmp_path, name):
-    """A signal at start-up whose exception a plug-in (or a library) swallows: the run stops after its first step."""
+    """A plug-in or a library catches the exception of a signal at start-up: the run stops after its first step."""
     (tmp_path / "deaf.py").write_text(DEAF)
     ended = process("train", *FEW, "--max_dataset_size", 3, "--plugin", tmp_path / "deaf.py", "--model", "deaf",
                     "--name", "run", DEAF_TO=name)  # fmt: skip
@@ -202,7 +208,7 @@ def test_a_signal_swallowed_at_the_start_still_stops_the_run(process, tmp_path, 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize("name", ENDS)
 def test_a_signal_during_a_save_lets_the_save_finish(start, process, again, straight, truth, name):
-    """SIGTERM, SIGINT or SIGHUP while a state is being written: the save is finished, then the run ends."""
+    """SIGTERM, SIGINT or SIGHUP while a state is written: the save is completed, then the run ends."""
     folder = again()
     running = start("train", *CONTINUE, "--save_latest_freq", 1, before=partial(announce, saves=True))
     assert any(line == SAVING for line in running.stdout)
@@ -217,7 +223,7 @@ def test_a_signal_during_a_save_lets_the_save_finish(start, process, again, stra
 
 @pytest.mark.fault(5)
 def test_a_second_ctrl_c_says_which_step_is_safe(start, again):
-    """SIGINT twice: it ends at once with 130, the states stay as they were, and the line says which step is saved."""
+    """A second SIGINT: the run ends at once with 130, states are unchanged, and the line says which step is saved."""
     folder = again()
     before = {p.name: p.read_bytes() for p in folder.glob("*.p*t*")}
     running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="SIGINT,SIGINT")
@@ -247,8 +253,9 @@ class Blocked(Aligned):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_while_loading_hangs_saves_and_ends_the_run(start, process, tmp_path, workers, name):
-    """A signal while loading hangs (a FIFO nobody writes to), with and without workers: saved and ended all the same,
-    no process and no shared memory is left, and nothing is lost."""
+    """A signal arrives while loading hangs (a FIFO without a writer), with and without workers: the run is saved and
+    ends; no process or shared memory remains, and no step is lost.
+    """
     os.mkfifo(tmp_path / "never")
     (tmp_path / "blocked.py").write_text(BLOCKED)
     argv = [*SMALL, *DEMO, "--plugin", "blocked.py", "--dataset_mode", "blocked", "--model", "pix2pix", "--netG",
@@ -293,7 +300,9 @@ class Struck(Aligned):
 @pytest.mark.fault(6)
 @pytest.mark.parametrize("name", ENDS)
 def test_a_signal_that_kills_a_worker_too_saves_the_run(process, tmp_path, name):
-    """A signal to the whole group, of which a loader worker dies at once: saved and ended as asked, not an error."""
+    """A signal to the process group also kills a loader worker at once: the run is saved and ends with the signal's
+    exit code, not with an error.
+    """
     (tmp_path / "struck.py").write_text(STRUCK)
     ended = process("train", *FEW, "--plugin", "struck.py", "--dataset_mode", "struck", "--serial_batches", "--name",
                     "run", "--num_threads", 2, "--max_dataset_size", 12, "--fixed_samples", 0,
@@ -319,7 +328,7 @@ def descendants(pid):
 
 @pytest.mark.fault(7)
 def test_a_closed_output_does_not_stop_training(start, plugins, straight, tmp_path):
-    """train.py | head -3: it trains on and ends like the run whose output was read."""
+    """train.py | head -3: training continues, and the run equals one whose output was read."""
     running = start("train", *flags("pix2pix", plugins))
     for _ in range(3):
         running.stdout.readline()
@@ -331,7 +340,7 @@ def test_a_closed_output_does_not_stop_training(start, plugins, straight, tmp_pa
 
 @pytest.mark.fault(7)
 def test_ctrl_c_that_ends_the_reader_too_saves_the_run(start, plugins, straight, process, tmp_path):
-    """train.py | tee log, then Ctrl-C, which ends tee as well: the run is saved all the same, and exits with 130."""
+    """train.py | tee log, then Ctrl-C, which also ends tee: the run is saved and exits with 130."""
     running = start("train", *flags("pix2pix", plugins), STOP_AFTER_STEP="5", STOP_BY="waiting")
     assert any(line.startswith("(epoch: 2, iters: 4,") for line in running.stdout)
     running.stdout.close()
@@ -344,7 +353,7 @@ def test_ctrl_c_that_ends_the_reader_too_saves_the_run(start, plugins, straight,
 
 @pytest.mark.fault(8)
 def test_a_halted_run_goes_on_without_the_watchdog(start, plugins, straight, tmp_path):
-    """SIGSTOP for longer than --watchdog, then SIGCONT: it goes on, and the watchdog does not bark."""
+    """SIGSTOP for longer than --watchdog, then SIGCONT: the run continues, and the watchdog prints nothing."""
     running = start("train", *flags("pix2pix", plugins), "--watchdog", 2, STOP_AFTER_STEP="4", STOP_BY="waiting")
     assert any(line.startswith("(epoch: 2, iters: 2,") for line in running.stdout)
     os.kill(running.pid, signal.SIGSTOP)
@@ -358,7 +367,7 @@ def test_a_halted_run_goes_on_without_the_watchdog(start, plugins, straight, tmp
 
 @pytest.mark.fault(9)
 def test_a_step_out_of_memory_names_options_that_need_less(process, tmp_path):
-    """A limit of memory (RLIMIT_AS) that a step exceeds: exit 5 with the options that need less; states stay."""
+    """A step exceeds a limit of memory (RLIMIT_AS): exit 5 with the options that need less; the states stay."""
     few = ["--n_epochs_decay", 0, "--max_dataset_size", 8, "--name", "run"]
     argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", *few]
     assert process("train", *argv, "--n_epochs", 1).code == 0
@@ -375,7 +384,7 @@ def test_a_step_out_of_memory_names_options_that_need_less(process, tmp_path):
 
 @pytest.mark.fault(10)
 def test_left_over_files_of_a_killed_save_are_removed_and_named(command, tmp_path):
-    """A half-written file of a killed save: named and removed at the next start, by whoever holds the lock."""
+    """A killed save left a half-written file: the next start that has the run's lock names and removes it."""
     assert command("train", *FEW, "--name", "run").code == 0
     folder = tmp_path / "checkpoints" / "run"
     half = folder / "state_000000099.pt.tmp"
@@ -388,8 +397,9 @@ def test_left_over_files_of_a_killed_save_are_removed_and_named(command, tmp_pat
 
 @pytest.mark.fault(1)
 def test_resume_writes_the_weights_that_a_kill_left_out(command, straight, tmp_path):
-    """Weights missing, cut short or older than their state when a run is continued: written from the state. Weights
-    that somebody put there since stay as they are."""
+    """Weights are missing, cut or older than their state when a run is continued: they are written from the state.
+    Weights that the user has put there since are unchanged.
+    """
     folder = tmp_path / "checkpoints" / "run"
     shutil.copytree(straight("pix2pix"), folder)
     state = newest(folder).stat().st_mtime_ns
@@ -410,7 +420,7 @@ def test_resume_writes_the_weights_that_a_kill_left_out(command, straight, tmp_p
 
 @pytest.mark.fault(4)
 def test_no_handler_takes_a_stop_for_an_error():
-    """A signal's exception, thrown into whatever runs: no `except Exception` on the way takes it for a damaged file."""
+    """The exception that a signal raises is not an Exception: no `except Exception` treats it as a damaged file."""
     from cli.signals import _NoBatch
 
     assert not issubclass(Stopped, Exception) and not issubclass(_NoBatch, Exception)

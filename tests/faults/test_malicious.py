@@ -1,4 +1,4 @@
-"""E: files of weights made to run something, to take the memory, or to reach beyond themselves."""
+"""Malicious weights files run nothing, use little memory and access no other file."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def refusal(path):
 
 @pytest.mark.fault(57)
 def test_an_unprotected_read_runs_the_malicious_file(canary, tmp_path):
-    """What the other tests refuse is live: read without protection, the file makes the canary."""
+    """The attack in the files of the other tests is real: an unprotected read runs it."""
     path = tmp_path / "x.pth"
     gadget = hostile.gadgets(canary)["os.mkdir"]
     for write in (hostile.zipped, hostile.legacy):
@@ -66,8 +66,9 @@ def test_an_unprotected_read_runs_the_malicious_file(canary, tmp_path):
 @pytest.mark.fault(57)
 @pytest.mark.parametrize("what", hostile.gadgets(NOWHERE))
 def test_an_object_in_a_file_of_weights_is_never_made(what, canary, tmp_path, forced):
-    """Pickles that would call, import or build something (96 kinds, zip and old format), also with
-    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1: exit 4 in one line, nothing is run."""
+    """Pickles try to call, import or build something (96 kinds, zip and old format), also with
+    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1: exit 4 in one line, and nothing is run.
+    """
     for write in (hostile.zipped, hostile.legacy):
         write(tmp_path / "x.pth", hostile.with_extra(hostile.gadgets(canary)[what]))
         refusal(tmp_path / "x.pth")
@@ -78,7 +79,9 @@ def test_an_object_in_a_file_of_weights_is_never_made(what, canary, tmp_path, fo
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("where", hostile.CONTAINERS)
 def test_a_malicious_pickle_is_refused_wherever_it_lies(where, canary, tmp_path, forced):
-    """The same pickle raw, in a tar, in a header, beside or under another data.pkl: refused in one line, not run."""
+    """The same pickle is raw, in a tar, in a header, beside or below another data.pkl: it is refused in one line and
+    not run.
+    """
     body = hostile.call("os.mkdir", hostile.text(str(canary)))
     path = tmp_path / "x.pth"
     hostile.CONTAINERS[where](path, b"\x80\x02" + body + b".")
@@ -142,8 +145,9 @@ def hashed(folder):
 @pytest.mark.fault(57)
 @pytest.mark.parametrize("part", PARTS)
 def test_an_object_in_a_runs_state_is_never_made(part, trained, canary, tmp_path, command, forced):
-    """An object in the options, pool, optimiser or any part of state_N.pt: --continue_train exits 4 in one line,
-    nothing is run, the folder is as it was."""
+    """An object is in the options, pool, optimiser or any other part of state_N.pt: --continue_train ends with exit 4
+    in one line; nothing is run, and the folder is unchanged.
+    """
     folder = tmp_path / "checkpoints" / "x"
     shutil.copytree(trained, folder)
     (path,) = folder.glob("state_*.pt")
@@ -191,8 +195,9 @@ def _place(state, place):
 @pytest.mark.fault(57)
 @pytest.mark.parametrize("part", WRONG)
 def test_a_state_of_wrong_values_is_refused(part, trained, tmp_path, command):
-    """Plain values of the wrong kind in any part of state_N.pt (22 of them; numpy would read beyond its memory): exit 4
-    in one line, the folder is as it was."""
+    """A part of state_N.pt has plain values of the wrong kind (22 of them; numpy would read beyond its memory): exit 4
+    in one line, and the folder is unchanged.
+    """
     folder = tmp_path / "checkpoints" / "x"
     shutil.copytree(trained, folder)
     (path,) = folder.glob("state_*.pt")
@@ -207,8 +212,9 @@ def test_a_state_of_wrong_values_is_refused(part, trained, tmp_path, command):
 
 @pytest.mark.fault(57)
 def test_commands_refuse_malicious_files(tmp_path, canary, process, record_property, full):
-    """test.py and train.py (--continue_train, --init_from) with such files, in processes with
-    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1: exit 4, one line, nothing is run."""
+    """test.py and train.py (--continue_train, --init_from) get such files, in processes with
+    TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1: exit 4, one line, and nothing is run.
+    """
     every = list(hostile.gadgets(canary).items())
     chosen = every if full else random.Random(1).sample(every, 2)
     for number, (what, body) in enumerate(chosen):
@@ -251,7 +257,9 @@ print(count)
 @pytest.mark.fault(57)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: nothing tells of system calls")
 def test_malicious_files_start_no_process_and_no_connection(tmp_path, canary, record_property):
-    """All of them read under strace: no execve, no connection, none but the files' own are opened for writing."""
+    """All malicious files are read under strace: no execve, no connection, and no file except their own is opened for
+    writing.
+    """
     folder, log = tmp_path / "files", tmp_path / "log"
     folder.mkdir()
     for number, body in enumerate(hostile.gadgets(canary).values()):
@@ -282,8 +290,9 @@ def test_malicious_files_start_no_process_and_no_connection(tmp_path, canary, re
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("what", hostile.PICKLES)
 def test_a_pickle_that_claims_or_repeats_too_much_is_refused(what, tmp_path):
-    """Giants of no bytes, negative or overflowing places, 10^6 keys, nesting of 10^5, containers in themselves, opcodes
-    out of place (100 kinds, zip and old format): exit 4 in one line."""
+    """Pickles claim giant sizes without bytes, negative or overflowing offsets, 10^6 keys, nesting of 10^5, containers
+    in themselves or misplaced opcodes (100 kinds, zip and old format): exit 4 in one line.
+    """
     for write in (hostile.zipped, hostile.legacy):
         write(tmp_path / "x.pth", hostile.PICKLES[what])
         refusal(tmp_path / "x.pth")
@@ -293,8 +302,9 @@ def test_a_pickle_that_claims_or_repeats_too_much_is_refused(what, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["ARCHIVES", "SEQUENCES", "FILES", "THINGS"])
 def test_archives_that_lie_about_themselves_are_refused(kind, tmp_path):
-    """Deflated, encrypted, overlapping, doubled, lying or left over members, forged lengths, sparse, quantised, meta
-    and nested tensors, other formats, 40 GB of zeros (110 kinds): exit 4 in one line."""
+    """Members are deflated, encrypted, overlapping, duplicate, false or superfluous, lengths are forged, tensors are
+    sparse, quantised, meta or nested, formats are others, or 40 GB are zeros (110 kinds): exit 4 in one line.
+    """
     for what, write in getattr(hostile, kind).items():
         for old in (False, True) if kind == "THINGS" else (None,):
             path = tmp_path / "x.pth"
@@ -305,7 +315,9 @@ def test_archives_that_lie_about_themselves_are_refused(kind, tmp_path):
 
 @pytest.mark.fault(58)
 def test_what_is_no_regular_file_is_not_opened(tmp_path):
-    """A pipe (which would be waited for for ever), a folder, a device, a link to itself: exit 4 in one line at once."""
+    """The path is a pipe (reading it would never end), a folder, a device or a link to itself: exit 4 in one line at
+    once.
+    """
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -357,8 +369,9 @@ def read_apart(paths, answers, sound):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory in use is read from /proc")
 def test_refusing_a_file_takes_little_memory_and_time(tmp_path, process, record_property, full, canary):
-    """Each of them read in a process of its own: peak RSS grows by less than the file, twice the network and 16 MB, in
-    less than 5 s of CPU."""
+    """Each file is read in its own process: the peak RSS grows by less than the file, twice the network and 16 MB, in
+    less than 5 s of CPU time.
+    """
     every = hostile.corpus(canary)
     chosen = {what: write for what, write in every.items() if full or not what.endswith((" in legacy", "as old"))}
     if not full:
@@ -392,7 +405,7 @@ def test_refusing_a_file_takes_little_memory_and_time(tmp_path, process, record_
 
 @pytest.mark.fault(58)
 def test_the_descriptions_give_the_size_of_the_corpus(canary):
-    """The figures in these tests' descriptions are those of the corpus."""
+    """The counts in these tests' descriptions are those of the corpus."""
     assert len(hostile.gadgets(canary)) == 96
     assert len(hostile.PICKLES) == 100
     assert len(hostile.ARCHIVES) + len(hostile.SEQUENCES) + len(hostile.FILES) + 2 * len(hostile.THINGS) == 110

@@ -1,4 +1,4 @@
-"""C: two runs of one name, names and options: what is wrong is answered before anything is made."""
+"""Wrong names and options, and a second run of a name, are refused before anything is written."""
 
 import fcntl
 import json
@@ -53,7 +53,8 @@ def refused(command, *argv, script="train", code=2):
 
 @pytest.mark.fault(21)
 def test_a_second_run_of_a_name_is_refused(start, command, straight, plugins, tmp_path):
-    """A second train.py with the name of one at work: exit 5 with its pid, host and time; the first goes on unharmed.
+    """A second train.py has the name of a running one: exit 5 with that run's pid, host and time; the first run is not
+    affected.
 
     It is then killed with -9: its lock dies with it, and the run is continued.
     """
@@ -89,7 +90,9 @@ ENDLESS = ["--n_epochs", 10_000, "--save_latest_freq", 1, "--displays", "console
 @pytest.mark.fault(22)
 @pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
 def test_test_py_beside_a_training_reads_one_save(start, process, tmp_path, model, full, record_property):
-    """test.py, many times, beside a training that saves every step: exit 0 each time, with weights of one save."""
+    """test.py runs many times beside a training run that saves at every step: exit 0 each time, with weights of one
+    save.
+    """
     argv = [*FEW, "--model", model, "--name", "run", "--print_freq", 1, *ENDLESS]
     trainer = start("train", *argv)
     number = 40 if full else 5
@@ -132,7 +135,7 @@ def at_work(tmp_path):
 
 @pytest.mark.fault(22)
 def test_networks_are_read_from_one_save(tmp_path, at_work):
-    """Two networks read, many times, while a writer replaces them: their weights are of one step every time."""
+    """Two networks are read many times while a writer replaces them: their weights are of one step every time."""
     ours, theirs, ended = Pair(), Pair(), threading.Event()
     ours.set(-1)
     weight_exports.write(tmp_path, "latest", dict(ours.named_children()))
@@ -162,7 +165,9 @@ def files_of_two_saves(tmp_path):
 
 @pytest.mark.fault(22)
 def test_files_of_two_saves_are_read_again_while_a_run_trains(tmp_path, capsys, monkeypatch, at_work):
-    """Weights of two saves in the folder of a training that goes on: read again for a while, then with a note."""
+    """The folder of an active training run holds weights of two saves: they are read again for a while, then used with
+    a note.
+    """
     pair = files_of_two_saves(tmp_path)
     monkeypatch.setattr(weight_exports, "MIXED_SAVE_TIMEOUT_S", 0.0)
     weight_exports.load(tmp_path, "latest", dict(pair.named_children()))
@@ -172,7 +177,9 @@ def test_files_of_two_saves_are_read_again_while_a_run_trains(tmp_path, capsys, 
 @pytest.mark.fault(22)
 @pytest.mark.parametrize("lock", [True, False], ids=["a copied or killed run", "somebody's files"])
 def test_files_of_two_saves_are_read_at_once_when_nobody_trains(tmp_path, capsys, monkeypatch, lock):
-    """Weights copied together by somebody, or a folder copied with its lock file: read at once, without a word."""
+    """Weights were copied together by a user, or a folder was copied with its lock file: they are read at once, without
+    a note.
+    """
     pair = files_of_two_saves(tmp_path)
     if lock:
         (tmp_path / ".lock").touch()
@@ -183,7 +190,9 @@ def test_files_of_two_saves_are_read_at_once_when_nobody_trains(tmp_path, capsys
 
 @pytest.mark.fault(23)
 def test_a_name_that_holds_a_run_is_refused(command, copied, plugins):
-    """A --name that holds a run, neither --continue_train nor --overwrite: exit 2 naming both; nothing is touched."""
+    """--name names an existing run, without --continue_train or --overwrite: exit 2 names both flags; nothing is
+    changed.
+    """
     folder = copied("pix2pix")
     before = tree_hash(folder)
     ended = command("train", *flags("pix2pix", plugins))
@@ -202,7 +211,9 @@ NAMES = ["../x", "..", ".", "", "a/b", "/abs", "a\\b", "x\n", "x\0y", "x\ny", "\
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 @pytest.mark.parametrize("script", ["train", "test"])
 def test_names_that_are_no_folder_names_are_refused(command, tmp_path, script, name):
-    """--name ../x, /tmp/x, empty, ., a/b, with NUL, newline, escapes, 300 bytes, -x: exit 2; nothing is made."""
+    """--name is ../x, /tmp/x, empty, ., a/b or -x, has NUL, newlines or escapes, or 300 bytes: exit 2; nothing is
+    written.
+    """
     around = sorted(tmp_path.parent.iterdir())
     assert "'--name'" in refused(command, *(FEW if script == "train" else []), f"--name={name}", script=script)
     (tmp_path / "c.json").write_text(json.dumps({"name": name}))
@@ -212,7 +223,7 @@ def test_names_that_are_no_folder_names_are_refused(command, tmp_path, script, n
 
 @pytest.mark.fault(24)
 def test_a_name_that_is_a_whole_path_is_refused(command, tmp_path):
-    """--name with a path that could be made: exit 2; it is not."""
+    """--name is a path that could be created: exit 2; it is not created."""
     assert "'--name'" in refused(command, *FEW, "--name", tmp_path / "elsewhere")
 
 
@@ -228,7 +239,7 @@ def tried(call, *args):
 @settings(max_examples=60)
 @given(name=st.text(max_size=40), suffix=st.sampled_from(["", "{ngf}", "../{model}", "/x"]))
 def test_any_text_is_one_folder_or_refused(name, suffix):
-    """Any text as --name, with any --suffix: one folder directly inside --checkpoints_dir, or exit 2."""
+    """Any text is given as --name, with any --suffix: one folder directly inside --checkpoints_dir, or exit 2."""
     o, problem = tried(parse, [f"--name={name}", f"--suffix={suffix}", "--checkpoints_dir", "runs"], "train")
     if problem is not None:
         assert problem.code == 2
@@ -242,7 +253,7 @@ def test_any_text_is_one_folder_or_refused(name, suffix):
     "name", ["two words", "ünïcödé 🍎", "a..b", "100%#?&'\"", "<script>alert(1)</script>"[:8], "$(x)"]
 )
 def test_train_and_test_find_a_run_of_any_other_name(command, tmp_path, name):
-    """Names with spaces, accents, emoji, quotes, %, #: one folder of that name, and both commands find it."""
+    """Names contain spaces, accents, emoji, quotes, % or #: one folder has that name, and both commands find it."""
     ended = command("train", *FEW, "--name", name)
     assert ended.code == 0, ended.err
     assert os.listdir("checkpoints") == [name]
@@ -257,7 +268,7 @@ def test_train_and_test_find_a_run_of_any_other_name(command, tmp_path, name):
                                     "{ngf:1000000000}", "{model", "}", "{model[0]}",
                                     "{nothing}", "{", "a{}b", "{given}", "{flags}", "a/b", "x\0"])  # fmt: skip
 def test_a_suffix_takes_flags_and_nothing_else(command, suffix):
-    """--suffix with ../, /, format fields such as {__class__} or {model.__class__}: exit 2; nothing is made."""
+    """--suffix has ../, / or format fields such as {__class__} or {model.__class__}: exit 2; nothing is written."""
     line = refused(command, *FEW, "--name", "run", "--suffix", suffix)
     assert line.startswith(("error: option '--suffix'", "error: option '--name'"))
 
@@ -271,7 +282,7 @@ def test_a_suffix_takes_flags_and_nothing_else(command, suffix):
     ["--results_dir", "{__class__}"], ["--results_dir", "x\0"],
 ])  # fmt: skip
 def test_epochs_are_numbers_and_results_stay_below(command, argv):
-    """--epoch, --load_iter, --results_dir with ../ or format fields: exit 2 naming the option; nothing is made."""
+    """--epoch, --load_iter or --results_dir has ../ or format fields: exit 2 with the option; nothing is written."""
     assert refused(command, "--name", "run", *argv, script="test").startswith(f"error: option '{argv[0]}'")
     if argv[0] != "--results_dir":
         assert refused(command, *FEW, *argv).startswith(f"error: option '{argv[0]}'")
@@ -294,7 +305,7 @@ def test_epochs_are_numbers_and_results_stay_below(command, argv):
     ("train", "--zzzzzzzz 1", "--zzzzzzzz is not a flag of cycle_gan; see --help"),
 ])  # fmt: skip
 def test_a_wrong_flag_is_answered_with_the_right_one(command, script, argv, promised):
-    """A misspelt flag, another model's, another command's: exit 2 with the right one and whose it is."""
+    """A flag is misspelt, or belongs to another model or command: exit 2 with the right flag and its owner."""
     line = refused(command, *argv.split(), script=script)
     assert promised in line
     assert "unknown" in line
@@ -305,7 +316,7 @@ def test_a_wrong_flag_is_answered_with_the_right_one(command, script, argv, prom
     ("--max_data 3", "--max_dataset_size"), ("--lambda_i 1", "--lambda_identity"), ("--serial", "--serial_batches"),
     ("--cont", "--continue_train")])  # fmt: skip
 def test_abbreviated_flags_are_refused(command, argv, meant):
-    """Abbreviated flags, that argparse would take: exit 2 with the whole name."""
+    """Flags are abbreviated, which argparse would accept: exit 2 with the whole name."""
     assert f"did you mean {meant}?" in refused(command, *argv.split())
 
 
@@ -327,7 +338,7 @@ RANGES = {"lr": "above 0", "batch_size": "at least 1 and of at most 100000", "n_
     ("n_layers_D", "9"), ("init_gain", "0"), ("display_port", "65536"), ("display_port", "1e9"),
 ])  # fmt: skip
 def test_numbers_out_of_range_are_refused(command, flag, value):
-    """Numbers that are none, out of range, NaN or Inf: exit 2 with the option, the value and the range."""
+    """Values are not numbers, out of range, NaN or Inf: exit 2 with the option, the value and the range."""
     line = refused(command, f"--{flag}={value}")
     assert f"option '--{flag}'" in line
     number = value if value in ("1e9", "2.5", "x", "") or flag in ("batch_size", "n_epochs") else str(float(value))
@@ -345,7 +356,7 @@ WRONG = st.one_of(st.text(max_size=20),
 @settings(max_examples=60)
 @given(flag=st.sampled_from(NUMBERS), value=WRONG)
 def test_any_text_for_a_number_is_in_range_or_refused(flag, value):
-    """Any text for any flag that is a number: a finite number within its range, or exit 2 that names the flag."""
+    """Any text is given for any numeric flag: a finite number within the range, or exit 2 with the flag."""
     o, problem = tried(parse, [f"--{flag.name}={value}"], "train")
     if problem is not None:
         assert problem.code == 2
@@ -367,7 +378,7 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | 
 @settings(max_examples=200)
 @given(flag=st.sampled_from(flags_for("cycle_gan")), value=VALUES)
 def test_any_value_from_a_config_file_has_its_type_or_is_refused(flag, value):
-    """Any value for any flag from --config: of the flag's type, or exit 2 that names the flag and the file."""
+    """--config gives any value for any flag: it has the flag's type, or exit 2 with the flag and the file."""
     found, problem = tried(flag.check, value, "c.yaml")
     if problem is not None:
         assert problem.code == 2
@@ -388,14 +399,16 @@ def test_any_value_from_a_config_file_has_its_type_or_is_refused(flag, value):
     ("--gpu_ids 0,1,3,", "torchrun --nproc_per_node=3 train.py"),
 ])  # fmt: skip
 def test_contradicting_options_are_refused(command, argv, words):
-    """Options that contradict each other, or several devices without torchrun: exit 2 naming both."""
+    """Options contradict each other, or name several devices without torchrun: exit 2 names both."""
     line = refused(command, *argv.split())
     assert all(word in line for word in words.split()), line
 
 
 @pytest.mark.fault(28)
 def test_pairs_for_an_unpaired_model_are_refused(command, tmp_path):
-    """A --dataroot of pairs for a model of two folders: exit 2 naming --dataset_mode, --dataroot and what would fit."""
+    """--dataroot holds pairs, but the model needs two folders: exit 2 with --dataset_mode, --dataroot and the right
+    value.
+    """
     (tmp_path / "pairs" / "train").mkdir(parents=True)
     picture(1, 96, 40).save(tmp_path / "pairs" / "train" / "1.png")
     line = refused(command, *SMALL, "--model", "cycle_gan", "--dataroot", "pairs")
@@ -406,7 +419,7 @@ def test_pairs_for_an_unpaired_model_are_refused(command, tmp_path):
 @pytest.mark.fault(29)
 @pytest.mark.parametrize(("value", "code"), [("99", 5), ("first", 2), ("1.5", 2)])
 def test_a_missing_device_is_refused(command, tmp_path, value, code):
-    """--gpu_ids of a device that is not there, or is none: exit 5 or 2, and -1 as the way out; nothing is made."""
+    """--gpu_ids names a missing device or is not a device: exit 5 or 2 with the remedy -1; nothing is written."""
     short = ["--netG", "resnet_4blocks", "--n_epochs", "1", "--n_epochs_decay", "0", "--max_dataset_size", "1"]
     ended = command("train", *SMALL, *short, "--dataroot", "demo", f"--gpu_ids={value}")
     assert (ended.code, list(tmp_path.iterdir())) == (code, []), ended.last
@@ -417,7 +430,7 @@ def test_a_missing_device_is_refused(command, tmp_path, value, code):
 @pytest.mark.fault(29)
 @pytest.mark.parametrize("there", [[], ["Some GPU", "Another GPU"]])
 def test_the_devices_that_are_there_are_named(command, monkeypatch, there):
-    """CUDA without a device (none, or a driver too old), or with others: exit 5 that lists what there is."""
+    """CUDA has no device (or a driver too old), or other devices: exit 5 lists the available ones."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(there))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(there))
     monkeypatch.setattr(torch.cuda, "get_device_name", there.__getitem__)
@@ -457,7 +470,9 @@ BAD_JSON = {
 @pytest.mark.parametrize("script", ["train", "test"])
 @pytest.mark.parametrize("what", BAD_JSON)
 def test_a_spoilt_options_file_is_refused(command, tmp_path, what, script):
-    """options.json cut, too large, too deep, with code, wrong types: exit 4 naming the file; nothing is run."""
+    """options.json is cut, too large, nested too deeply, contains code or wrong types: exit 4 with the file; nothing is
+    run.
+    """
     remember("--model", "pix2pix")
     Path("checkpoints/r/options.json").write_bytes(BAD_JSON[what].encode("latin-1"))
     before = tree_hash(tmp_path)
@@ -487,14 +502,16 @@ BOMB = "\n".join(["b0: &b0 [1,1,1,1,1,1,1,1,1]", *LEVELS, "lr: *b9"])
     ("c.json", '{"format": 1, "options": {"lr": {}}}'),
 ])  # fmt: skip
 def test_a_harmful_config_file_is_refused(command, tmp_path, name, text):
-    """--config that is too deep, too large, a bomb of references, of dates, sets or bytes, of code: exit 2."""
+    """--config is nested too deeply, too large, expands references without end, or contains dates, sets, bytes or code:
+    exit 2.
+    """
     (tmp_path / name).write_text(text)
     refused(command, *FEW, "--config", name)
 
 
 @pytest.mark.fault(30)
 def test_unknown_keys_of_options_json_change_nothing():
-    """options.json with keys of a later version, or that mean something to Python: they change nothing."""
+    """options.json has keys of a later version or names that are special in Python: they have no effect."""
     before = vars(remember())
     kept = json.loads(Path("checkpoints/r/options.json").read_text())
     kept["options"] |= {"__proto__": {"lr": 1}, "__class__": "x", "__dict__": {}, "given": [], "isTrain": False}
@@ -511,7 +528,7 @@ PLAIN = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONC
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("env", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, PLAIN], ids=["C", "ascii", "both"])
 def test_names_that_the_terminal_cannot_show_are_escaped(interpreter, monkeypatch, tmp_path, env):
-    """LC_ALL=C, PYTHONIOENCODING=ascii and folders named in other scripts: named in one line, escaped if need be."""
+    """LC_ALL=C, PYTHONIOENCODING=ascii, and folder names in other scripts: one line names them, escaped if needed."""
     (tmp_path / "öl 🍎" / "trainA").mkdir(parents=True)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
@@ -522,7 +539,9 @@ def test_names_that_the_terminal_cannot_show_are_escaped(interpreter, monkeypatc
 
 @pytest.mark.fault(31)
 def test_pictures_that_the_terminal_cannot_show_give_results(interpreter, monkeypatch, tmp_path):
-    """The same for a whole training and its test, with pictures named in other scripts: exit 0, and all results."""
+    """LC_ALL=C, PYTHONIOENCODING=ascii, and image names in other scripts: training and test end with exit 0 and all
+    results.
+    """
     folder = tmp_path / "öl 🍎" / "train"
     folder.mkdir(parents=True)
     for number in range(2):
@@ -538,7 +557,9 @@ def test_pictures_that_the_terminal_cannot_show_give_results(interpreter, monkey
 
 @pytest.mark.fault(31)
 def test_a_random_py_on_pythonpath_is_the_users_own_code(interpreter, monkeypatch, tmp_path):
-    """PYTHONPATH with a random.py of the user's own: his own code, which Python runs before ours; out of our reach."""
+    """PYTHONPATH has a random.py: it is the user's own code, which Python runs before GANvas starts, so GANvas cannot
+    prevent it.
+    """
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "random.py").write_text("raise SystemExit(77)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "theirs"))

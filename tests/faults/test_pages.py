@@ -1,4 +1,4 @@
-"""Faults of displays and pages: hostile names, pages that are read while they are written."""
+"""Hostile names stay text on pages, and a page is whole while it is written."""
 
 import os
 import random
@@ -78,8 +78,8 @@ def used(page, names: list[str], rng: random.Random) -> dict:
 
 @pytest.mark.fault(92)
 def test_hostile_names_of_files_labels_and_runs_stay_text(browser, tmp_path, full, record_property):
-    """1,000 names of files, 60 labels and 20 runs of HTML, quotes, %, #, newlines, bytes that are no UTF-8: all are
-    text, nothing of theirs runs, and every link leads to its picture, also after search, order, zoom and compare.
+    """1,000 file names, 60 labels and 20 run names contain HTML, quotes, %, #, newlines or invalid UTF-8: all are shown
+    as text, none is run, and every link leads to its image, also after search, sort, zoom and compare.
     """
     rng = random.Random(92)
     tried = 0
@@ -115,7 +115,9 @@ def test_hostile_names_of_files_labels_and_runs_stay_text(browser, tmp_path, ful
 
 @pytest.mark.fault(92)
 def test_hostile_names_of_classes_have_pages_of_their_own(browser, tmp_path, full):
-    """100 classes with such names: pages and pictures of their own, linked from the first, none replacing another."""
+    """100 classes have such names: each has its own page and images, linked from the first page, and none replaces
+    another.
+    """
     rng = random.Random(93)
     classes = tuple(dict.fromkeys(fuzzed(rng, slashes=True) for _ in range(100 if full else 30)))
     classes += ("cat", "CAT", "cat_2", "..", ".", "a/b", "a\\b")
@@ -138,7 +140,7 @@ def test_hostile_names_of_classes_have_pages_of_their_own(browser, tmp_path, ful
 
 @pytest.mark.fault(92)
 def test_a_page_is_whole_whenever_it_is_read(tmp_path):
-    """A page that is read again and again while 400 rows are written is whole every time."""
+    """A page is read again and again while 400 rows are written: it is whole every time."""
     (tmp_path / "images").mkdir()
     seen, broken, over = 0, [], threading.Event()
 

@@ -1,4 +1,4 @@
-"""What is inside picture files: bombs, cut files, colour modes, orientation, metadata."""
+"""Bombs, cut files, colour modes, orientation and metadata in image files are handled safely."""
 
 import io
 import itertools
@@ -37,7 +37,7 @@ DEEP = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
 
 @pytest.mark.fault(34)
 def test_a_jpeg_that_lacks_its_last_bytes_is_taken(tmp_path):
-    """A JPEG without its end, which decodes: it is accepted; one of which pixels are missing is not."""
+    """A JPEG lacks its end but decodes: it is accepted; a JPEG that lacks pixels is refused."""
     for size, progressive in itertools.product(((64, 48), (320, 200)), (False, True)):
         stored = io.BytesIO()
         picture(0, *size).save(stored, "JPEG", progressive=progressive)
@@ -82,7 +82,9 @@ BOMBS = {
 @pytest.mark.fault(35)
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_end_in_one_line_and_little_memory(name, process, paired, record_property):
-    """Pictures of billions of pixels, GIF frames, text and profiles that unpack to much: exit 3, little memory."""
+    """Images have billions of pixels, or GIF frames, texts or profiles that decompress to huge sizes: exit 3 with
+    little memory.
+    """
     for path in (paired / "train").iterdir():
         path.unlink()
     (paired / "train" / name).write_bytes(BOMBS[name])
@@ -95,7 +97,9 @@ def test_bombs_end_in_one_line_and_little_memory(name, process, paired, record_p
 
 @pytest.mark.fault(35)
 def test_an_option_limits_the_pixels_of_a_picture(tmp_path):
-    """A picture of more pixels than --max_image_pixels is refused naming the option; one of as many is read."""
+    """An image with more pixels than --max_image_pixels is refused with the option's name; one with exactly as many is
+    read.
+    """
     picture(0, 20, 20).save(tmp_path / "x.png")
     assert open_image(str(tmp_path / "x.png"), 3, ReadOptions(max_pixels=400)).size == (20, 20)
     for most in (399, 100):
@@ -106,7 +110,7 @@ def test_an_option_limits_the_pixels_of_a_picture(tmp_path):
 @pytest.mark.fault(35)
 @pytest.mark.parametrize("shape", [(-(2**63), 128), (-1, 5), (4, -3), (-2, -3), (2**40, 2**40)])
 def test_arrays_that_lie_about_their_shape_are_refused(shape, tmp_path):
-    """A .npy file whose shape is negative or overflows when multiplied: one line that names the file."""
+    """The shape in a .npy file is negative or overflows when multiplied: one line names the file."""
     header_text = repr({"descr": "<u2", "fortran_order": False, "shape": shape}).encode()
     data = b"\x93NUMPY\1\0" + struct.pack("<H", len(header_text)) + header_text + bytes(60)
     (tmp_path / "x.npy").write_bytes(data)
@@ -116,7 +120,9 @@ def test_arrays_that_lie_about_their_shape_are_refused(shape, tmp_path):
 
 @pytest.mark.fault(35)
 def test_no_more_pages_than_channels_are_looked_for(tmp_path, monkeypatch):
-    """A TIFF of 40 pages (a damaged one goes on for millions): five are parsed to see that they are no 4 channels."""
+    """A TIFF has 40 pages (a damaged one can have millions): five are parsed, enough to see that they are not 4
+    channels.
+    """
     with tifffile.TiffWriter(tmp_path / "x.tif") as file:
         for _ in range(40):
             file.write(DEEP, metadata=None)
@@ -183,7 +189,9 @@ MODES = {  # how a file is made, and the RGB that it is
 @pytest.mark.fault(38)
 @pytest.mark.parametrize("name", MODES)
 def test_each_mode_gives_its_pixels(name, tmp_path):
-    """1, L, LA, P, P+tRNS, RGB, RGBA, CMYK, I;16, I;16B, I, F: the right pixels; alpha on white, deep numbers whole."""
+    """Images have mode 1, L, LA, P, P+tRNS, RGB, RGBA, CMYK, I;16, I;16B, I or F: pixels are right, alpha is shown on
+    white, and high bit depths are kept.
+    """
     make, expected = MODES[name]
     make().save(tmp_path / name.replace(";", ""), **({"transparency": KEY} if "tRNS" in name else {}))
     got = open_image(str(tmp_path / name.replace(";", "")), 3)
@@ -194,7 +202,7 @@ def test_each_mode_gives_its_pixels(name, tmp_path):
 
 @pytest.mark.fault(38)
 def test_jpegs_in_cmyk_give_their_colours(tmp_path):
-    """A JPEG in CMYK as Adobe writes it, inverted: the colours, not their negative."""
+    """A JPEG is in Adobe's inverted CMYK: its colours are right, not negative."""
     flat = np.full((16, 16, 3), (200, 40, 90), np.uint8)
     cmyk(flat).save(tmp_path / "x.jpg", quality=100)
     assert b"Adobe" in (tmp_path / "x.jpg").read_bytes()
@@ -205,7 +213,7 @@ def test_jpegs_in_cmyk_give_their_colours(tmp_path):
 @pytest.mark.fault(39)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_all_orientations_give_one_pair(orientation, tmp_path, command):
-    """A pair whose file lies in each of EXIF's eight ways: the very same two halves as of an upright one."""
+    """A pair's file has each of EXIF's eight orientations: both halves equal those of an upright file."""
     upright = RNG.integers(0, 256, (16, 40, 3), dtype=np.uint8)
     stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
               6: np.rot90(upright), 7: np.rot90(upright, 2).swapaxes(0, 1), 8: np.rot90(upright, -1)}  # fmt: skip
@@ -219,7 +227,9 @@ def test_all_orientations_give_one_pair(orientation, tmp_path, command):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 def test_pictures_of_16_bits_are_turned_alike(late, orientation, tmp_path):
-    """A 16-bit PNG in each of EXIF's eight ways, said before or after its pixels: one picture for each reader."""
+    """A 16-bit PNG has each of EXIF's eight orientations, stored before or after its pixels: every reader returns the
+    same image.
+    """
     upright = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
     stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
               6: np.rot90(upright), 7: np.rot90(upright, 2).swapaxes(0, 1), 8: np.rot90(upright, -1)}  # fmt: skip
@@ -237,7 +247,7 @@ def test_pictures_of_16_bits_are_turned_alike(late, orientation, tmp_path):
 
 @pytest.mark.fault(39)
 def test_each_reader_turns_a_tiff_once(tmp_path):
-    """A TIFF of 8 or 16 bits that lies on its side: upright, as large as it is said to be, in training and scripts."""
+    """A TIFF of 8 or 16 bits is stored sideways: it is upright and has the stated size, in training and in scripts."""
     for kind in (np.uint8, np.uint16):
         values = RNG.integers(0, 256, (6, 9), dtype=np.uint8).astype(kind)
         exif = Image.Exif()
@@ -256,7 +266,7 @@ def test_each_reader_turns_a_tiff_once(tmp_path):
 
 @pytest.mark.fault(39)
 def test_pairs_that_tell_their_orientation_late_are_taken(tmp_path, command):
-    """A lies upright; B on its side, which its PNG says after its pixels: no complaint about their sizes."""
+    """A is upright, and B is a sideways PNG that stores its orientation after its pixels: their sizes agree."""
     for number in range(2):
         for side, turn in (("A", 1), ("B", 6)):
             (tmp_path / "d" / f"train{side}").mkdir(parents=True, exist_ok=True)
@@ -293,7 +303,9 @@ def moving(folder, frames=3):
 
 @pytest.mark.fault(37)
 def test_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command):
-    """GIF, WebP, APNG, TIFF of several frames: the first, in training, tests and scripts; one line with the count."""
+    """GIF, WebP, APNG and TIFF files have several frames: training, tests and scripts use the first; one line gives the
+    count.
+    """
     first = moving(tmp_path / "d" / "trainA")
     for name in ("a.gif", "b.webp", "c.png", "d.tif", "e.tif"):
         path = tmp_path / "d" / "trainA" / name
@@ -318,7 +330,7 @@ def test_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command):
 @pytest.mark.fault(37)
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_test_tells_of_animations_once(threads, tmp_path, command):
-    """test.py on animations, with and without workers: the first frame's results, and one line."""
+    """test.py reads animations, with and without workers: it translates the first frames and prints one line."""
     argv = ["train", *TRAIN, "--dataroot", "demo", "--max_dataset_size", 2, "--name", "x", "--overwrite"]
     assert command(*argv).code == 0
     first = moving(tmp_path / "d")
@@ -336,7 +348,9 @@ def test_a_test_tells_of_animations_once(threads, tmp_path, command):
 
 @pytest.mark.fault(49)
 def test_large_pictures_in_small_shared_memory_get_a_remedy(process, tmp_path, full):
-    """Pictures of 8000x8000, 8 workers, a container's 64 MB of /dev/shm: exit 5, --shm-size or --num_threads 0."""
+    """8 workers load images of 8000x8000 with a container's 64 MB of /dev/shm: exit 5 with --shm-size or --num_threads
+    0.
+    """
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("a /dev/shm of its own needs root's rights")
     side = 8000 if full else 3000  # as floats 768 MB or 108 MB
@@ -354,7 +368,7 @@ def test_large_pictures_in_small_shared_memory_get_a_remedy(process, tmp_path, f
 
 @pytest.mark.fault(49)
 def test_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
-    """Too little memory for a picture of 8000x8000: the error names the file, --num_threads and --max_image_pixels."""
+    """Memory is too small for an image of 8000x8000: the error names the file, --num_threads and --max_image_pixels."""
     Image.new("RGB", (8000, 8000)).save(tmp_path / "x.png", compress_level=1)
     child = os.fork()
     if not child:
@@ -376,7 +390,7 @@ def test_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
 
 @pytest.mark.fault(50)
 def test_metadata_of_pictures_does_not_reach_results(command, paired):
-    """GPS and text in pictures' metadata: not in the files of results, nor in their pages."""
+    """Images have GPS positions and texts in their metadata: neither the results nor their pages contain them."""
     exif = Image.Exif()
     exif[0x010E] = "secret <script>alert(1)</script>"
     exif.get_ifd(0x8825)[1] = "N"

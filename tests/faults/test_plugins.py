@@ -1,4 +1,4 @@
-"""J: plug-ins that are broken, in every way that was thought of, and names that are no names."""
+"""A broken plug-in is named with its file and line, and does not affect other models."""
 
 import hashlib
 import re
@@ -137,7 +137,7 @@ STEPS = ["forward", "loss_d", "loss_g"]
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("method", ["__init__", "phases", *STEPS, "show"])
 def test_a_slip_is_told_before_the_first_step(train, tmp_path, method, slip):
-    """A wrong name, option, shape, ... in a plug-in's method: exit 2 before training with file, line and method."""
+    """A plug-in's method has a wrong name, option, shape, ...: exit 2 before training with file, line and method."""
     statement, why = SLIPS[slip]
     text = spoilt(method, statement)
     line = said(train(text))
@@ -152,7 +152,9 @@ def test_a_slip_is_told_before_the_first_step(train, tmp_path, method, slip):
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("method", STEPS)
 def test_a_slip_met_in_the_third_step_is_told_likewise(train, command, tmp_path, method, slip):
-    """The same, met in the third step: exit 2 with file, line and phase; states stay, and once mended it continues."""
+    """A plug-in's mistake occurs in the third step: exit 2 with file, line and phase; the states stay, and the run
+    continues after a fix.
+    """
     statement, why = SLIPS[slip]
     text = spoilt(method, statement, "self.steps == 3 and self.training")
     line = said(train(text, "--save_latest_freq", 1))
@@ -173,7 +175,7 @@ def test_a_slip_met_in_the_third_step_is_told_likewise(train, command, tmp_path,
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("method", ["__init__", "phases", "forward", "show"])
 def test_test_py_tells_of_a_slip(train, command, tmp_path, method, slip):
-    """The same, met by test.py: exit 2 with file, line and method; the run is untouched."""
+    """A plug-in's mistake occurs in test.py: exit 2 with file, line and method; the run is unchanged."""
     statement, why = SLIPS[slip]
     when = {"__init__": "not o.isTrain", "phases": "not self.o.isTrain"}.get(method, "not self.training")
     text = spoilt(method, statement, when)
@@ -190,7 +192,7 @@ def test_test_py_tells_of_a_slip(train, command, tmp_path, method, slip):
 
 @pytest.mark.fault(96)
 def test_debug_shows_the_traceback(train):
-    """--debug: the traceback comes before the line."""
+    """A plug-in fails with --debug: the traceback is printed before the error line."""
     ended = train(spoilt("loss_g", "x = undefined_thing"), "--debug")
     assert ended.code == 2
     assert "Traceback" in ended.err
@@ -216,7 +218,7 @@ class Part(nn.Conv2d):
 @pytest.mark.parametrize("use", ["helper.norm(batch['A'])", "helper.Part(3, 3, 1)(batch['A'])"])
 @pytest.mark.parametrize("given", ["mine/tiny.py", "mine"])
 def test_a_slip_in_a_module_beside_the_plug_in_is_named(command, write, tmp_path, use, given):
-    """A slip in a module beside the plug-in's file, in a folder or a file given: that file and line are named."""
+    """A module beside the plug-in's file, in a plug-in folder or not, has a mistake: the error names file and line."""
     write("mine/helper.py", HELPER)
     write("mine/tiny.py", changed("        self.steps += 1\n", f"        import helper\n        x = {use}\n"))
     line = said(command("train", "--plugin", given, *RUN))
@@ -241,7 +243,7 @@ PARTS = {
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_slip_in_a_part_names_the_parts_plug_in(command, write, tmp_path, kind):
-    """A generator, an objective, a norm, ... of a plug-in fails inside a model here: exit 2 naming the plug-in."""
+    """A plug-in's generator, objective, norm, ... fails inside a built-in model: exit 2 with the plug-in."""
     path = write("parts.py", PARTS[kind])
     flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.PART_FLAGS[kind], "wide", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags, "--max_dataset_size", 2))
@@ -266,7 +268,9 @@ BAD_PARTS = {
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("kind", BAD_PARTS)
 def test_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write, tmp_path, kind):
-    """A generator, a norm, a policy, ... with other arguments: exit 2 naming the plug-in, the part and what it gets."""
+    """A generator, a norm, a policy, ... takes other arguments: exit 2 with the plug-in, the part and the arguments
+    that it gets.
+    """
     thing, why = BAD_PARTS[kind]
     module, table, _ = lookup.PART_TABLES[kind]
     path = write("parts.py", f"from {module} import {table}\n{table}['bad'] = {thing}\n")
@@ -281,7 +285,7 @@ def test_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write, tmp
     ("discriminator", "DISCRIMINATORS['bad'] = lambda o, i: 3", "its discriminator 'bad' returned a int"),
 ])  # fmt: skip
 def test_a_part_that_returns_no_network_is_refused(command, write, kind, text, why):
-    """A generator that returns None (a forgotten return): exit 2 naming the plug-in."""
+    """A generator returns None because a return is missing: exit 2 with the plug-in."""
     path = write("parts.py", f"from networks import DISCRIMINATORS, GENERATORS\n{text}\n")
     flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.PART_FLAGS[kind], "bad", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags))
@@ -290,7 +294,7 @@ def test_a_part_that_returns_no_network_is_refused(command, write, kind, text, w
 
 @pytest.mark.fault(96)
 def test_a_policy_that_gives_no_number_is_named(command, write):
-    """A learning-rate policy that returns None: exit 2 naming it and the epoch."""
+    """A learning-rate policy returns None: exit 2 with the policy and the epoch."""
     path = write(
         "parts.py",
         "from training.lr_schedule import LR_POLICIES\nLR_POLICIES['bad'] = lambda epoch, o, history: None\n",
@@ -321,7 +325,9 @@ class Plain(BaseDataset):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("slip", [s for s in SLIPS if "self." not in SLIPS[s][0] and s != "a name misspelt"])
 def test_a_slip_in_a_data_set_is_told_also_from_a_worker(command, write, tmp_path, slip, workers):
-    """The tenth sample of a data set's plug-in meets a slip, here or in a process that loads: exit 2 with its line."""
+    """The tenth sample of a plug-in's data set raises an error, in the main process or a loader worker: exit 2 with the
+    line.
+    """
     statement, why = SLIPS[slip]
     statement = statement.replace("nn.", "torch.nn.").replace("sys.exit", "raise SystemExit")
     text = PLAIN.replace("        A =", f"        if index == 9:\n            {statement}\n        A =", 1)
@@ -361,7 +367,7 @@ BAD_DATA = {
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("case", BAD_DATA)
 def test_a_data_set_that_breaks_its_contract_is_refused(command, write, tmp_path, case):
-    """A data set's plug-in without a method, or whose samples are no samples: exit 2 naming it and what is expected."""
+    """A plug-in's data set lacks a method, or returns invalid samples: exit 2 with its name and what is expected."""
     (old, new), why = BAD_DATA[case]
     assert PLAIN.count(old) == 1
     write("tiny.py", TINY)
@@ -384,7 +390,7 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("script", ["train", "test"])
 def test_a_method_with_wrong_arguments_is_told_the_right_ones(train, command, tmp_path, method, script):
-    """forward(self), loss(self, out), ...: exit 2 naming plug-in, method, line, and how it is called."""
+    """A plug-in defines forward(self), loss(self, out), ...: exit 2 with plug-in, method, line and right arguments."""
     good, bad, call, _ = METHODS[method]
     text = changed(f"def {good}:", f"def {bad}:")
     if script == "test":
@@ -445,7 +451,7 @@ PHASES = {
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("case", PHASES)
 def test_phases_that_cannot_be_trained_are_refused(train, tmp_path, case):
-    """Phases, networks, attributes that break the contract: exit 2 before training naming plug-in and expectation."""
+    """Phases, networks or attributes break the contract: exit 2 before training with plug-in and what is expected."""
     old, new, why = PHASES[case]
     more = {"a network in a list": ("self.G(batch", "self.nets[0](batch", "[self.G]", "self.nets",
                                     'averaged = ("G",)', ""),
@@ -475,7 +481,9 @@ LOSSES = {
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("case", LOSSES)
 def test_a_loss_that_is_no_dictionary_of_scalars_is_refused(train, tmp_path, case):
-    """A loss of floats, pictures, texts or nothing: exit 2 before training naming plug-in, phase and expectation."""
+    """A loss returns floats, images, texts or None: exit 2 before training with the plug-in, the phase and what is
+    expected.
+    """
     value, why = LOSSES[case]
     line = said(
         train(changed('        fake = out["fake_B"]\n', f"        return {value}\n        fake = out['fake_B']\n"))
@@ -488,7 +496,7 @@ def test_a_loss_that_is_no_dictionary_of_scalars_is_refused(train, tmp_path, cas
 
 @pytest.mark.fault(96)
 def test_a_constant_among_the_terms_is_no_fault(train):
-    """A term of 0.0 beside tensors trains."""
+    """A loss has a term of 0.0 beside tensors: it trains."""
     ended = train(changed('{"G_GAN": ', '{"idt": 0.0, "one": 1, "G_GAN": '))
     assert ended.code == 0, ended.err
 
@@ -511,7 +519,7 @@ GRADIENTS = {
 @pytest.mark.parametrize("case", GRADIENTS)
 @pytest.mark.parametrize("moment", ["before", "later"])
 def test_missing_gradients_are_told_in_plain_words(train, tmp_path, monkeypatch, case, moment):
-    """A loss that reaches another phase's graph, or none: exit 2 before training, in plain words with the phase."""
+    """A loss reaches another phase's graph, or none: exit 2 before training, in plain words with the phase."""
     from training import preflight
 
     pairs, phase, why, remedy = GRADIENTS[case]
@@ -535,7 +543,9 @@ def test_missing_gradients_are_told_in_plain_words(train, tmp_path, monkeypatch,
     (changed('return super().show(out)', 'return {"x": out["real_a"]}'), "real_A"),
 ])  # fmt: skip
 def test_a_misspelt_key_of_out_names_what_forward_returns(train, tmp_path, text, meant):
-    """out["fake_b"] for fake_B: exit 2 before training with what forward returns, and the nearest; no word of data."""
+    """A loss reads out["fake_b"] instead of fake_B: exit 2 before training with the keys that forward returns and the
+    most similar one.
+    """
     line = said(train(text))
     wrong = meant[:-1] + meant[-1].lower()
     place = f"({tmp_path / 'tiny.py'}, line {line_of(text, wrong)}, in "
@@ -555,7 +565,7 @@ def test_a_misspelt_key_of_out_names_what_forward_returns(train, tmp_path, text,
      "single gives A, path_A, but model tiny also reads 'B' (.*, in loss_d); choose"),
 ])  # fmt: skip
 def test_a_key_that_the_batch_lacks_names_what_the_data_gives(train, tmp_path, text, flags, why):
-    """batch["a"], or a data set without B: exit 2 before training with what the data set gives."""
+    """A model reads batch["a"], or B from a data set without B: exit 2 before training with the keys of the batch."""
     root = ["--dataroot", "demo/testA"] if flags else []
     line = said(train(text, *flags, *root))
     assert re.match("error: option '--dataset_mode': " + re.escape(why).replace(r"\.\*", ".*"), line), line
@@ -574,7 +584,7 @@ def test_a_key_that_the_batch_lacks_names_what_the_data_gives(train, tmp_path, t
     (("return super().show(out)", 'return {"x": 3}'), r"its show\(out\) returns a int as 'x', not images"),
 ])  # fmt: skip
 def test_forward_and_show_that_return_no_dictionary_are_refused(train, tmp_path, pairs, why):
-    """forward without return, show with no pictures: exit 2 before training naming method and expectation."""
+    """forward has no return, or show returns no images: exit 2 before training with the method and what is expected."""
     line = said(train(changed(*pairs)))
     assert re.match(f"error: plug-in 'tiny': .*{why}.*; return {{name: ", line), line
     assert not (tmp_path / "checkpoints").exists()
@@ -582,7 +592,7 @@ def test_forward_and_show_that_return_no_dictionary_are_refused(train, tmp_path,
 
 @pytest.mark.fault(96)
 def test_a_plug_in_without_phases_is_told_so(train):
-    """A plug-in without phases(): exit 2 that names the method it lacks."""
+    """A plug-in lacks phases(): exit 2 names the method."""
     assert "tiny only translates and cannot be trained: it has no phases()" in said(
         train(changed("def phases(", "def phase("))
     )
@@ -590,7 +600,7 @@ def test_a_plug_in_without_phases_is_told_so(train):
 
 @pytest.mark.fault(96)
 def test_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
-    """A trainable network that no phase trains: the run goes on, and one line says what becomes of it."""
+    """No phase trains one of the trainable networks: the run continues, and one line states the effect."""
     ended = train(changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1)\n        self.D = nn"))
     assert ended.code == 0, ended.err
     assert ended.out.count("note: network E is not in a phase: it is not trained and not saved as a .pth\n") == 1
@@ -602,7 +612,7 @@ def test_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
 
 @pytest.mark.fault(96)
 def test_two_losses_of_one_name_are_noted(train):
-    """Two phases that call a loss by one name: the run goes on, and one line says that they are logged as one."""
+    """Two phases have a loss of the same name: the run continues, and one line says that they are logged as one."""
     ended = train(changed('"D_real"', '"loss"', '"G_GAN"', '"loss"'))
     assert ended.code == 0, ended.err
     assert ended.out.count("note: phases D and G both call a loss loss: they are logged as one\n") == 1
@@ -610,7 +620,9 @@ def test_two_losses_of_one_name_are_noted(train):
 
 @pytest.mark.fault(94)
 def test_only_the_plug_in_that_is_asked_for_is_imported(write, command, tmp_path):
-    """Plug-ins in a folder raise, exit, are no Python: --list, --help and other models work; exit 2 for whom asks."""
+    """Plug-ins in a folder raise, exit or are not Python: --list, --help and other models work; exit 2 only if one is
+    requested.
+    """
     folder = write("folder/good.py", EMPTY_MODEL.format("Good")).parent
     write("folder/broken.py", "def (")
     write("folder/raising.py", EMPTY_MODEL.format("Raising") + "raise RuntimeError('no luck')\n")
@@ -640,7 +652,7 @@ def test_only_the_plug_in_that_is_asked_for_is_imported(write, command, tmp_path
     ("from models.base import NoSuchThing", "ImportError: "), ("raise KeyError", "KeyError"),
 ])  # fmt: skip
 def test_a_plug_in_that_cannot_be_imported_is_named(command, write, text, promised):
-    """A plug-in raises, exits, is no Python or needs a package: exit 2 naming the file and what to do."""
+    """A plug-in raises, exits, is not Python or needs a package: exit 2 with the file and the remedy."""
     path = write("bad.py", text)
     assert f"error: plug-in '{path}': {promised}" in last_line(command, "--plugin", path, "--model", "bad")
 
@@ -648,7 +660,7 @@ def test_a_plug_in_that_cannot_be_imported_is_named(command, write, text, promis
 @pytest.mark.fault(95)
 @pytest.mark.parametrize("second", ["two/mine.py", "two/Mine.py", "folder"])
 def test_two_plug_ins_of_one_name_are_both_named(command, write, second):
-    """Two plug-ins of one name, in files or a folder, in either order: exit 2 naming both; other models work."""
+    """Two plug-ins have one name, in files or a folder, in either order: exit 2 names both; other models work."""
     one = write("one/mine.py", EMPTY_MODEL.format("One"))
     two = write("folder/MINE.py" if second == "folder" else second, EMPTY_MODEL.format("Two"))
     for order in ([one, two], [two, one]):
@@ -662,7 +674,7 @@ def test_two_plug_ins_of_one_name_are_both_named(command, write, second):
 @pytest.mark.fault(95)
 @pytest.mark.parametrize("name", ["pix2pix", "Pix2Pix", "pix_2_pix"])
 def test_a_built_in_name_is_not_taken_over(command, write, name):
-    """A plug-in of a built-in model's name, in any spelling: exit 2 naming both files."""
+    """A plug-in has a built-in model's name, in any spelling: exit 2 names both files."""
     path = write(f"{name}.py", EMPTY_MODEL.format("Mine"))
     line = last_line(command, "--plugin", path, "--model", "pix2pix")
     assert all(name in line for name in (str(path), "models/pix2pix.py"))
@@ -671,7 +683,7 @@ def test_a_built_in_name_is_not_taken_over(command, write, name):
 @pytest.mark.fault(95)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_name_taken_in_a_table_names_both_places(command, write, kind):
-    """A line in a table that takes a name there is, of every kind of part: exit 2 naming both places."""
+    """A plug-in's line in a table uses an existing name, for every kind of part: exit 2 names both places."""
     module, table, _ = lookup.PART_TABLES[kind]
     taken = lookup.entries(kind)[0].name
     path = write("taker.py", f"from {module} import {table}\n{table}[{taken.upper()!r}] = object\n")
@@ -685,7 +697,7 @@ def test_a_name_taken_in_a_table_names_both_places(command, write, kind):
 
 @pytest.mark.fault(95)
 def test_an_entry_point_and_a_file_of_one_name_are_both_named(package, write):
-    """An installed plug-in and a file of one name: refused naming both."""
+    """An installed plug-in and a file have one name: the error names both."""
     path = write("small.py", EMPTY_MODEL.format("Small"))
     discovery.add_paths([path])
     line = refused("model", "small")
@@ -696,7 +708,7 @@ def test_an_entry_point_and_a_file_of_one_name_are_both_named(package, write):
 @pytest.mark.parametrize(("flag", "owner"), [("lr", "training"), ("name", "all runs"), ("no_dropout", "all runs"),
     ("dropout", "all runs"), ("no_verbose", "all runs"), ("help", ""), ("list", ""), ("isTrain", "")])  # fmt: skip
 def test_a_flag_that_exists_already_is_refused_naming_its_owner(command, write, flag, owner):
-    """A plug-in's own option that exists already: exit 2 naming the plug-in and who has it."""
+    """A plug-in's option already exists: exit 2 with the plug-in and the option's owner."""
     write("taking.py", SMALLEST.replace("strength: float", f"{flag}: float").replace("self.o.strength", "1"))
     for argv in ([], ["--help"]):
         line = last_line(command, "--plugin", "taking.py", "--model", "taking", *argv)
@@ -707,7 +719,7 @@ def test_a_flag_that_exists_already_is_refused_naming_its_owner(command, write, 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "metric"])
 @pytest.mark.parametrize("name", ["zzz", "../../evil", "os", "torch.nn:Conv2d", "data.single:Single"])
 def test_a_name_is_matched_never_imported(command, kind, name):
-    """A name such as ../../evil, os, foo;x, __init__, a path, for any kind of part: exit 2, and nothing is imported."""
+    """A part of any kind is named ../../evil, os, foo;x, __init__ or a path: exit 2, and nothing is imported."""
     last_line(command, lookup.PART_FLAGS[kind], "another")  # imports what a command and its suggestions need
     before = set(sys.modules)
     line = last_line(command, lookup.PART_FLAGS[kind], name)
@@ -750,7 +762,7 @@ class Odd(BaseModel):
 
 @pytest.mark.fault(98)
 def test_unreadable_state_is_refused_before_training(command, tmp_path):
-    """A state (get_extra_state) that weights_only would not read: exit 2 before training, not at the next resume."""
+    """get_extra_state returns a value that weights_only cannot read: exit 2 before training, not at the next resume."""
     (tmp_path / "odd.py").write_text(ODD)
     ended = command("train", *RUN, "--plugin", "odd.py", "--model", "odd")
     assert ended.code == 2, ended.err
@@ -768,7 +780,7 @@ SHEETS = {
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("how", SHEETS)
 def test_failing_sheets_are_refused_before_training(command, tmp_path, how):
-    """sheets() that raises or returns no pictures: exit 2 before training, not at the first sheet."""
+    """sheets() raises or returns no images: exit 2 before training, not at the first sheet."""
     text = TINY + f"\n    def sheets(self, request):\n        {SHEETS[how]}\n"
     (tmp_path / "drawing.py").write_text(text)
     ended = command("train", "--plugin", "drawing.py", *RUN, "--model", "drawing")
@@ -779,7 +791,7 @@ def test_failing_sheets_are_refused_before_training(command, tmp_path, how):
 
 @pytest.mark.fault(94)
 def test_what_a_plug_in_prints_on_import_disturbs_nothing(command, write):
-    """A plug-in prints on import, to both outputs: --help of it and training work."""
+    """A plug-in prints to both outputs when imported: its --help and training work."""
     write("tiny.py", TINY + "\n\nprint('hello')\nprint('oops', file=sys.stderr)\n")
     shown = command("train", "--plugin", "tiny.py", "--model", "tiny", "--help")
     assert (shown.code, "--strength X" in shown.out, "hello" in shown.out) == (0, True, True)
@@ -792,7 +804,9 @@ def test_what_a_plug_in_prints_on_import_disturbs_nothing(command, write):
     ("from models.bas import BaseModel", "correct the import"), ("import torch.not_there", "correct the import"),
 ])  # fmt: skip
 def test_a_missing_package_is_named_with_what_to_do(command, write, text, remedy):
-    """A package is missing, or a module of one that is there: exit 2 with pip install, or that the import is wrong."""
+    """A package is missing, or an installed package lacks the imported module: exit 2 with pip install, or with the
+    wrong import.
+    """
     path = write("bad.py", text)
     line = said(command("train", "--plugin", path, "--model", "bad"))
     assert re.match(f"error: plug-in '{path}': ModuleNotFoundError: No module named '.*'; {remedy}$", line), line
@@ -800,7 +814,7 @@ def test_a_missing_package_is_named_with_what_to_do(command, write, text, remedy
 
 @pytest.mark.fault(94)
 def test_a_slip_on_import_is_told_with_its_line(command, write):
-    """A slip at the top of a plug-in's file: exit 2 naming the line."""
+    """The top level of a plug-in's file has a mistake: exit 2 with the line."""
     path = write("bad.py", "import torch\n\nx = torch.zero(3)\n")
     line = said(command("train", "--plugin", path, "--model", "bad"))
     assert f"module 'torch' has no attribute 'zero' ({path}, line 3)" in line
@@ -808,7 +822,9 @@ def test_a_slip_on_import_is_told_with_its_line(command, write):
 
 @pytest.mark.fault(94)
 def test_an_installed_package_that_is_broken_disturbs_nobody(package, command, write):
-    """An installed plug-in raises on import: --help, --list, other models and test.py work; exit 2 for whom asks."""
+    """An installed plug-in raises on import: --help, --list, other models and test.py work; exit 2 only if it is
+    requested.
+    """
     write("tiny.py", TINY)
     assert command("train", "--list").code == command("train", "--help").code == 0
     assert command("train", "--plugin", "tiny.py", *RUN).code == 0
@@ -820,7 +836,7 @@ def test_an_installed_package_that_is_broken_disturbs_nobody(package, command, w
 
 @pytest.mark.fault(94)
 def test_an_installed_metric_that_is_broken_is_left_out(package, command, write):
-    """An installed metric raises on import: test.py says so in one line and goes on with the others."""
+    """An installed metric raises on import: test.py says so in one line and computes the other metrics."""
     site = package
     (site / "extra_gans" / "nets.py").write_text("from metrics import METRICS\n1 / 0\nMETRICS['odd'] = print\n")
     write("tiny.py", TINY)
@@ -833,7 +849,7 @@ def test_an_installed_metric_that_is_broken_is_left_out(package, command, write)
 
 @pytest.mark.fault(95)
 def test_two_installed_plug_ins_of_one_name_are_both_named(package, command, write):
-    """Two installed packages with one name: exit 2 naming both; other models work."""
+    """Two installed packages define one name: exit 2 names both; other models work."""
     for number in (1, 2):
         write(f"site/more{number}/__init__.py", "")
         write(f"site/more{number}/gan.py", EMPTY_MODEL.format("Gan"))
@@ -853,7 +869,7 @@ NAMES = ["../../evil", "os", "foo;x", "__init__", "base", "", "models.base", "mo
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("phase", ["train", "test"])
 def test_a_model_by_path_module_or_code_is_never_imported(command, write, tmp_path, phase, name):
-    """--model with a path, a module, code, "" or base: exit 2 in one line, and sys.modules is as it was."""
+    """--model is a path, a module, code, "" or base: exit 2 in one line, and sys.modules is unchanged."""
     write("evil.py", "raise SystemExit(0)")
     write("evil/__init__.py", "raise SystemExit(0)")
     command(phase, "--dataroot", "missing", "--model", "pix2pix")  # imports what a command needs
@@ -885,7 +901,7 @@ STATE = """
 @pytest.mark.fault(98)
 @pytest.mark.parametrize("case", LATER)
 def test_state_that_spoils_later_is_refused_at_that_save(train, tmp_path, case):
-    """A state that only later holds what weights_only would not read: exit 2 at that save, earlier ones stay."""
+    """A state later gets values that weights_only cannot read: exit 2 at that save; earlier states stay."""
     text = spoilt("loss_g", LATER[case], "self.steps == 3") + STATE
     line = said(train(text, "--save_latest_freq", 1, "--keep_last", 9))
     assert re.match("error: plug-in 'tiny': the state of _extra_state cannot be read back ", line), line
@@ -904,7 +920,7 @@ def test_state_that_spoils_later_is_refused_at_that_save(train, tmp_path, case):
 ])  # fmt: skip
 @pytest.mark.parametrize("when", ["True", "self.steps == 3"])
 def test_state_that_grows_is_refused(train, tmp_path, statement, why, when):
-    """A buffer or network that comes or grows: exit 2 before training or at that save, earlier ones stay."""
+    """A buffer or network is added or grows: exit 2 before training or at that save; earlier states stay."""
     text = spoilt("loss_g", statement, when)
     line = "        self.gan = GAN"
     text = text.replace(line, "        self.register_buffer('curve', torch.zeros(1))\n" + line)
@@ -920,7 +936,7 @@ def test_state_that_grows_is_refused(train, tmp_path, statement, why, when):
     (TINY + STATE.replace('state["kept"]', 'state["keep"]'), "KeyError: there is no key 'keep' .*in set_extra_state"),
 ])  # fmt: skip
 def test_state_that_could_not_be_put_back_is_refused(train, tmp_path, text, why):
-    """get_extra_state without its counterpart, or with one that fails: exit 2 before training."""
+    """get_extra_state has no set_extra_state, or one that fails: exit 2 before training."""
     assert re.match(f"error: plug-in 'tiny': {why}", said(train(text)))
     assert not (tmp_path / "checkpoints").exists()
 
@@ -928,7 +944,9 @@ def test_state_that_could_not_be_put_back_is_refused(train, tmp_path, text, why)
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("script", ["test", "train"])
 def test_the_run_asks_for_a_plug_in_that_was_moved(train, command, tmp_path, script):
-    """The run's plug-in is elsewhere now: exit 2 saying that the run remembers it; --plugin NEW is all it takes."""
+    """The run's plug-in has moved: exit 2 says that the run remembers the old place; --plugin NEW is enough to
+    continue.
+    """
     assert train(TINY).code == 0
     (tmp_path / "new").mkdir()
     (tmp_path / "tiny.py").rename(tmp_path / "new" / "tiny.py")
@@ -943,7 +961,7 @@ def test_the_run_asks_for_a_plug_in_that_was_moved(train, command, tmp_path, scr
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("script", ["test", "train"])
 def test_a_renamed_plug_in_is_not_called_damage(train, command, tmp_path, script):
-    """The run's plug-in has another name now: exit 2 saying that none defines the model any more, and what to do."""
+    """The run's plug-in was renamed: exit 2 says that no plug-in defines the model any more, with the remedy."""
     assert train(TINY).code == 0
     (tmp_path / "tiny.py").rename(tmp_path / "other.py")
     flags = ["--name", "t", *(["--continue_train", "--n_epochs", 2] if script == "train" else [])]
@@ -958,7 +976,7 @@ def test_a_renamed_plug_in_is_not_called_damage(train, command, tmp_path, script
 
 @pytest.mark.fault(96)
 def test_plug_ins_given_now_join_those_remembered(command, write, tmp_path):
-    """One of a run's two plug-ins was moved: --plugin with its new place is enough, the other one is remembered."""
+    """One of a run's two plug-ins has moved: --plugin with its new place is enough; the other is remembered."""
     write("tiny.py", TINY)
     write("plain.py", PLAIN)
     both = ["--plugin", "tiny.py", "--plugin", "plain.py", *RUN, "--dataset_mode", "plain"]
@@ -975,7 +993,7 @@ def test_plug_ins_given_now_join_those_remembered(command, write, tmp_path):
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("at", [0, 3])
 def test_a_show_that_fails_in_mid_run_costs_only_pictures(train, tmp_path, at):
-    """show() raises in training: the run goes on; one note has file and line, and its page has curves all the same."""
+    """show() raises during training: the run continues; one note gives file and line, and the page still has curves."""
     text = spoilt("show", "x = undefined_thing", f"self.steps >= {at or 1} and not out['fake_B'].is_meta")
     if not at:
         text = text.replace("if self.steps", "if out['fake_B'].is_leaf is False and self.steps").replace(
@@ -992,7 +1010,9 @@ def test_a_show_that_fails_in_mid_run_costs_only_pictures(train, tmp_path, at):
 
 @pytest.mark.fault(96)
 def test_a_bug_of_ours_is_not_blamed_on_the_plug_in(train, monkeypatch):
-    """Our own code fails while a plug-in is in use: exit 1, to be reported if it happens without the plug-in too."""
+    """GANvas itself fails while a plug-in is in use: exit 1, with the request to report it if it also happens without
+    the plug-in.
+    """
     from training.loss_meter import LossMeter
 
     monkeypatch.setattr(LossMeter, "add", lambda self, losses: [][0])
@@ -1003,7 +1023,7 @@ def test_a_bug_of_ours_is_not_blamed_on_the_plug_in(train, monkeypatch):
 
 @pytest.mark.fault(96)
 def test_a_model_that_looks_at_values_passes_the_rehearsal(train):
-    """A plug-in that looks at values (item, numpy, masks, generators of its own) is never refused by the rehearsal."""
+    """A plug-in reads values (item, numpy, masks, its own generators): the check before training does not refuse it."""
     looks = (
         "float(fake.mean().item()) + len(fake[fake > 0]) + fake.detach().numpy().sum() + len(f'{fake.mean():.3f}') + "
         "int(torch.unique(fake).numel() > 0) + torch.equal(fake, fake) + bool(fake.abs().max() > 9)"
@@ -1016,7 +1036,7 @@ def test_a_model_that_looks_at_values_passes_the_rehearsal(train):
 
 @pytest.mark.fault(96)
 def test_a_model_that_fails_without_values_is_tried_with_them(train):
-    """Formatting a tensor fails without values only: the model is tried once with them, and trains."""
+    """Formatting a tensor fails only without values: the model is tried once with values, and trains."""
     ended = train(spoilt("loss_g", "x = f\"{out['fake_B'].mean():.3f}\""))
     assert ended.code == 0, ended.err
 
@@ -1024,7 +1044,7 @@ def test_a_model_that_fails_without_values_is_tried_with_them(train):
 @pytest.mark.fault(96)
 @pytest.mark.parametrize(("size", "count", "noted"), [(9, 5, True), (5, 5, False), (2, 5, False)])
 def test_an_epoch_of_one_smaller_batch_is_noted(train, size, count, noted):
-    """Fewer pictures than --batch_size: one note at the start says that an epoch is one smaller batch."""
+    """There are fewer images than --batch_size: one note at the start says that an epoch is one smaller batch."""
     ended = train(TINY, "--batch_size", size)
     assert ended.code == 0, ended.err
     note = f"note: {count} images make one batch of {count}, less than --batch_size {size}"
@@ -1033,7 +1053,7 @@ def test_an_epoch_of_one_smaller_batch_is_noted(train, size, count, noted):
 
 @pytest.mark.fault(96)
 def test_a_flag_without_effect_on_the_model_is_noted(train, command):
-    """--num_samples for a model that draws nothing of its own: one note."""
+    """--num_samples is given for a model that does not generate from noise: one note."""
     assert train(TINY).code == 0
     ended = command("test", "--name", "t", "--num_samples", 3)
     assert ended.code == 0, ended.err
@@ -1091,7 +1111,7 @@ class Adding(BaseModel):
 
 @pytest.mark.fault(96)
 def test_unusual_plug_ins_that_work_are_not_refused(command, tmp_path):
-    """Arrays of NumPy as samples and lengths, a batch that forward adds to: they train."""
+    """Samples and lengths are NumPy arrays, or forward adds to the batch: the plug-in trains."""
     (tmp_path / "unusual.py").write_text(UNUSUAL)
     (tmp_path / "adding.py").write_text(ADDING.replace("EXPANDED", ""))
     argv = ["--gpu_ids", -1, "--plugin", "unusual.py", "--plugin", "adding.py", "--model", "adding", "--name", "x",
@@ -1102,7 +1122,7 @@ def test_unusual_plug_ins_that_work_are_not_refused(command, tmp_path):
 
 @pytest.mark.fault(98)
 def test_a_buffer_that_repeats_its_values_is_refused(command, tmp_path):
-    """A buffer made by expand(), into which no state could be loaded: exit 2 before the first step, naming it."""
+    """A buffer comes from expand(), so no state could be loaded into it: exit 2 before the first step with its name."""
     (tmp_path / "unusual.py").write_text(UNUSUAL)
     (tmp_path / "adding.py").write_text(ADDING.replace("EXPANDED", ".expand(64)"))
     argv = ["--gpu_ids", -1, "--plugin", "unusual.py", "--plugin", "adding.py", "--model", "adding", "--name", "x"]

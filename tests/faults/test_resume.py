@@ -1,4 +1,4 @@
-"""F: a run that was stopped and continued is, bit for bit, the run that nothing stopped."""
+"""A run that was stopped and continued equals an uninterrupted run, bit for bit."""
 
 import json
 import random
@@ -40,7 +40,8 @@ WORKERS = (0, 2)
 def test_a_stopped_and_continued_run_equals_an_unbroken_one(
     command, straight, stopping, plugins, tmp_path, model, step, workers
 ):
-    """A run stopped at an epoch's end or in mid-epoch, with workers or without: state, weights, logs, page are equal.
+    """A run is stopped at an epoch's end or in mid-epoch, with workers or without: state, weights, logs and page equal
+    those of an uninterrupted run.
 
     After step 3 an epoch ends, step 5 is the middle of the second; the straight run had no workers.
     """
@@ -66,7 +67,9 @@ def test_a_stopped_and_continued_run_equals_an_unbroken_one(
     ("--amp", "fp16"), ("--amp", "bf16", "--memory_format", "channels_last"), ("--accumulate", 2, "--grad_checkpoint")
 ], ids=lambda how: " ".join(map(str, how)))  # fmt: skip
 def test_any_way_of_computing_continues_bit_by_bit(command, stopping, plugins, tmp_path, tmp_path_factory, how):
-    """Mixed precision with its scaler, another memory format, a batch in parts: stopped and continued, equal bits."""
+    """A run with mixed precision and its scaler, another memory format or split batches is stopped and continued: all
+    bits are equal.
+    """
     unbroken = tmp_path_factory.mktemp("unbroken")
     assert run_in(unbroken, "train", *flags("pix2pix", plugins), *how).code == 0
     stopping(5, "SIGINT")
@@ -82,7 +85,9 @@ def test_any_way_of_computing_continues_bit_by_bit(command, stopping, plugins, t
 @pytest.mark.fault(63)
 @pytest.mark.parametrize("model", TRAINABLE)
 def test_a_run_stopped_after_every_step_equals_an_unbroken_one(command, straight, stopping, plugins, tmp_path, model):
-    """A run stopped after each of its steps, by SIGINT and SIGTERM in turn, and continued each time: equal bits."""
+    """A run is stopped after each of its steps, by SIGINT and SIGTERM in turn, and continued each time: all bits are
+    equal.
+    """
     for step in range(1, STEPS):
         stopping(step, "SIGTERM" if step % 2 else "SIGINT")
         ended = command("train", *(flags(model, plugins) if step == 1 else AGAIN))
@@ -94,7 +99,8 @@ def test_a_run_stopped_after_every_step_equals_an_unbroken_one(command, straight
 
 @pytest.mark.fault(63)
 def test_every_model_continues_bit_by_bit_in_fresh_processes(process, plugins, tmp_path, full, record_property):
-    """Every model, stopped at an epoch's end and at a random step, 0 and 2 workers: the next 50 steps have equal bits.
+    """Every model is stopped at an epoch's end and at a random step, with 0 and 2 workers: the next 50 steps are equal
+    in all bits.
 
     Stopped and continued each in a process of its own, continued with the other number of workers.
     """
@@ -130,7 +136,7 @@ def test_every_model_continues_bit_by_bit_in_fresh_processes(process, plugins, t
 
 @pytest.mark.fault(63)
 def test_sheets_of_epochs_before_the_stop_stay_on_the_page(command, stopping, plugins, tmp_path):
-    """A run stopped after its last sheet of generated pictures and continued: the page has that row, once."""
+    """A run is stopped after its last sheet of generated images and continued: the page has that row once."""
     few = [*flags("cgan", plugins), "--sample_epoch_freq", 2]
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -196,7 +202,9 @@ def steps_seen(process, folder, argv, by, rng, attempts):
 @pytest.mark.fault(65)
 @pytest.mark.parametrize("by", ["SIGTERM", "SIGKILL"])
 def test_each_sample_comes_once_an_epoch_over_stops(process, plugins, tmp_path, full, by, record_property):
-    """A run stopped or killed at random steps and continued: each epoch has each sample once, in the unbroken order."""
+    """A run is stopped or killed at random steps and continued: each epoch has each sample once, in the uninterrupted
+    order.
+    """
     cases = [(batch, drop, n) for batch in (1, 2, 3) for drop in (False, True) for n in range(4)]
     cases = cases if full else random.Random(by).sample(cases, 1)
     (tmp_path / "p").mkdir()
@@ -226,7 +234,7 @@ def test_each_sample_comes_once_an_epoch_over_stops(process, plugins, tmp_path, 
 
 @pytest.mark.fault(66)
 def test_two_runs_from_one_state_are_equal(process, copied, plugins, tmp_path):
-    """Two runs continued from one state: equal in every bit; steps that a kill had lost are logged once, not twice."""
+    """Two runs are continued from one state: all bits are equal; steps that a kill lost are logged once, not twice."""
     folder = copied("pix2pix")
     killed = process("train", *AGAIN, "--save_epoch_freq", 5, STOP_AFTER_STEP="8", STOP_BY="SIGKILL")
     assert killed.code == -9, killed.err
@@ -251,7 +259,9 @@ def test_two_runs_from_one_state_are_equal(process, copied, plugins, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 @pytest.mark.parametrize(("model", "deterministic"), [("pix2pix", True), ("noisy", True), ("pix2pix", False)])
 def test_a_run_on_a_gpu_continues_bit_by_bit(process, plugins, tmp_path, model, deterministic, record_property):
-    """A run on a GPU with --deterministic, stopped and continued: equal bits; without, weights within 1e-3."""
+    """A run on a GPU with --deterministic is stopped and continued: all bits are equal; without the flag, weights agree
+    within 1e-3.
+    """
     argv = [*flags(model, plugins), "--gpu_ids", 0, "--padding", "zero", *["--deterministic"][: int(deterministic)]]
     assert process("train", *argv).code == 0
     (tmp_path / "checkpoints").rename(tmp_path / "one")
@@ -280,7 +290,8 @@ POLICIES = {
 @pytest.mark.fault(68)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_learning_rate_goes_on_where_it_was(command, stopping, plugins, tmp_path, policy):
-    """Each --lr_policy, stopped three times: the rate of each epoch equals the unbroken run's to the last bit.
+    """A run of each --lr_policy is stopped three times: the rate of each epoch equals the uninterrupted run's to the
+    last bit.
 
     With a rate of 1e-9 nothing is learnt, so that plateau falls, in epoch 8, counted from before the stops.
     """
@@ -307,7 +318,8 @@ def test_the_learning_rate_goes_on_where_it_was(command, stopping, plugins, tmp_
 @pytest.mark.fault(69)
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_clock_that_moves_changes_nothing(process, straight, plugins, tmp_path, clock):
-    """The clock set back a year, forward, to 2040, over DST, between save and resume and in mid-run: nothing differs.
+    """The clock is set back a year, forward, to 2040 or over DST, between save and resume or during a run: the results
+    are the same.
 
     Not the order of states, which goes by step; and no duration is negative.
     """

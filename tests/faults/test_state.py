@@ -1,4 +1,4 @@
-"""F: every piece of a run's state counts: without it, or with it changed, a continued run is another or is refused."""
+"""Every value of a run's state matters: a run continued without it ends differently or is refused."""
 
 import copy
 import operator
@@ -87,7 +87,9 @@ MUTATIONS = [
 @pytest.mark.fault(64)
 @pytest.mark.parametrize(("mutate", "model"), MUTATIONS, ids=lambda x: x if isinstance(x, str) else x.__name__[7:])
 def test_a_changed_state_ends_otherwise(command, straight, copied, mutate, model):
-    """Each kind of state emptied or changed by hand before continuing: the run ends otherwise than the unbroken one."""
+    """Each kind of state is emptied or changed by hand before continuing: the run ends differently from an
+    uninterrupted one.
+    """
     folder = copied(model)
     state = torch.load(newest(folder), weights_only=True)
     mutate(state)
@@ -105,7 +107,7 @@ PIECES = ["model", "optimizers", "position", "means", "history", "generators", "
 @pytest.mark.fault(64)
 @pytest.mark.parametrize("piece", PIECES)
 def test_a_state_that_lacks_a_piece_is_refused(command, copied, piece):
-    """A state without one of its pieces: exit 4, never a run that goes on without it."""
+    """A state lacks one of its parts: exit 4; no run continues without it."""
     folder = copied("pix2pix")
     for path in folder.glob("state_*.pt"):
         state = torch.load(path, weights_only=True)
@@ -206,7 +208,8 @@ def outcome(command, folder, expected):
 @pytest.mark.fault(64)
 @pytest.mark.parametrize("how", ["changed", "dropped"])
 def test_every_place_of_the_state_counts(command, straight, copied, tmp_path, full, how, record_property):
-    """Every place in the state changed or dropped, one at a time: the run ends otherwise, says so, or is refused.
+    """Every value in the state is changed or dropped, one at a time: the run ends differently, prints a note, or is
+    refused.
 
     Never as if nothing had happened; never with a bug of ours.
     """

@@ -1,4 +1,4 @@
-"""G: losses and weights that are no numbers any more, and runs that freeze."""
+"""NaN losses and weights, dead workers and frozen runs end or continue as documented."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def judged_later(request, monkeypatch):
 @pytest.mark.fault(70)
 @pytest.mark.parametrize(("fault", "word"), [("NAN_AT", "nan"), ("INF_AT", "inf")])
 def test_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word, judged_later):
-    """Exit 6, naming loss, step, images and the last good state, which stays as it was."""
+    """A loss is NaN or Inf: exit 6 with the loss, step, images and the last good state, which is unchanged."""
     assert train("--n_epochs", 1).code == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/x").glob("*.p*t*")}
     ended = train("--continue_train", "--n_epochs", 3, **{fault: "5"})
@@ -107,14 +107,16 @@ def test_a_loss_that_is_no_number_ends_the_run(train, tmp_path, fault, word, jud
 
 @pytest.mark.fault(70)
 def test_a_loss_of_nan_before_any_save_says_so(train):
-    """A loss of NaN in the first step: exit 6, and the line says that no state was saved before."""
+    """A loss is NaN in the first step: exit 6, and the line says that no state was saved before."""
     ended = train(NAN_AT="1")
     assert (ended.code, "no state was saved before" in ended.last) == (6, True), ended.last
 
 
 @pytest.mark.fault(70)
 def test_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judged_later):
-    """The loss is finite, its slope is not: the weights are spoilt at the last step before the epoch's save."""
+    """The loss is finite but its gradient is not, so weights become NaN at the last step before the epoch's save: they
+    are not saved.
+    """
     ended = train("--save_epoch_freq", 1, SLOPE_AT="6")
     assert ended.code == 6, ended.err
     assert re.match(r"error: weights 'G\..*': hold NaN or Inf in epoch \d, after step 6; the last good", ended.last)
@@ -125,7 +127,7 @@ def test_weights_that_are_no_numbers_are_never_saved(train, tmp_path, judged_lat
 
 @pytest.mark.fault(70)
 def test_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_later):
-    """Losses of NaN in two steps with --on_nan skip: those batches are left out and told, the run ends well."""
+    """Losses are NaN in two steps with --on_nan skip: those batches are skipped and reported, and the run ends well."""
     ended = train("--on_nan", "skip", NAN_AT="2,5")
     assert ended.code == 0, ended.err
     assert ended.out.count("batch skipped (1 in a row)") == 2
@@ -138,7 +140,7 @@ def test_skip_leaves_the_batch_out_and_goes_on(train, tmp_path, judged_later):
 
 @pytest.mark.fault(70)
 def test_skip_gives_up_when_every_batch_is_nan(train):
-    """Nothing but NaN with --on_nan skip: exit 6 after a row of batches, not an endless loop."""
+    """Every loss is NaN with --on_nan skip: exit 6 after a series of batches, not an endless loop."""
     ended = train(
         "--on_nan",
         "skip",
@@ -151,7 +153,9 @@ def test_skip_gives_up_when_every_batch_is_nan(train):
 
 @pytest.mark.fault(70)
 def test_rollback_returns_to_the_last_good_weights(train, tmp_path):
-    """Spoilt weights with --on_nan rollback: the last saved weights and optimisers return, the run ends well."""
+    """Weights become NaN with --on_nan rollback: the last saved weights and optimisers are restored, and the run ends
+    well.
+    """
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, SLOPE_AT="5")
     assert ended.code == 0, ended.err
     assert "weights and optimisers are restored from step 3" in ended.out
@@ -161,7 +165,7 @@ def test_rollback_returns_to_the_last_good_weights(train, tmp_path):
 
 @pytest.mark.fault(70)
 def test_rollback_gives_up_when_nan_returns_each_time(train, judged_later):
-    """NaN again and again with --on_nan rollback: exit 6 after three returns, not an endless loop."""
+    """NaN occurs again and again with --on_nan rollback: exit 6 after three rollbacks, not an endless loop."""
     bad = ",".join(map(str, range(4, 40)))
     ended = train("--on_nan", "rollback", "--save_epoch_freq", 1, "--n_epochs", 12, NAN_AT=bad)
     assert ended.code == 6 and ended.out.count("weights and optimisers are restored from") == MAX_ROLLBACKS, ended.err
@@ -190,7 +194,7 @@ def test_a_sum_that_is_no_number_is_told_by_its_terms():
 
 
 def test_a_run_that_freezes_says_where(capfd, monkeypatch):
-    """It is waited for on an event; a process that was halted (SIGSTOP) counts one tick only."""
+    """A run hangs for an event; a process that was halted (SIGSTOP) counts one tick only."""
     monkeypatch.setattr(watchdog, "TICK_S", 0.01)
     dog, said = watchdog.Watchdog(SimpleNamespace(watchdog=0.03), None), threading.Event()
     monkeypatch.setattr("builtins.print", lambda text, **_: (said.text.append(text), said.set()))
@@ -212,7 +216,7 @@ def test_a_run_that_freezes_says_where(capfd, monkeypatch):
 @pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
 @pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
 def test_pictures_of_one_colour_keep_losses_finite(command, tmp_path, model, norm):
-    """Pictures of a single colour, whose deviation in a norm is 0: losses and weights stay finite."""
+    """Images have a single colour, so the deviation in a norm is 0: losses and weights stay finite."""
     for folder, size in (("train", (64, 32)), ("trainA", (32, 32)), ("trainB", (32, 32))):
         (tmp_path / "flat" / folder).mkdir(parents=True)
         for n, colour in enumerate(((0, 0, 0), (255, 255, 255), (90, 90, 90))):
@@ -249,8 +253,9 @@ class Dying(Aligned):
 @pytest.mark.fault(74)
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV", "SIGABRT", "exit"])
 def test_a_worker_that_dies_ends_the_run_in_one_line(process, tmp_path, how):
-    """A loader worker is killed, crashes or exits: exit 5 in one line that names --num_threads, nothing hangs, what was
-    saved before stays, and the run goes on from it."""
+    """A loader worker is killed, crashes or exits: exit 5 in one line with --num_threads; nothing hangs, earlier states
+    stay, and the run can be continued.
+    """
     (tmp_path / "dying.py").write_text(DYING)
     argv = [*SMALL, *DEMO, "--plugin", "dying.py", "--dataset_mode", "dying", "--model", "pix2pix", "--netG",
             "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "x"]  # fmt: skip
@@ -269,7 +274,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line(process, tmp_path, how):
 
 @pytest.mark.fault(75)
 def test_workers_need_no_shared_memory(process, tmp_path):
-    """/dev/shm of 64 kB, as in containers: workers need none of it, the run goes through."""
+    """/dev/shm has 64 kB, as in containers: workers do not need it, and the run completes."""
     can = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
     if not can:
         pytest.skip("a /dev/shm of its own needs root's rights")
@@ -283,7 +288,7 @@ def test_workers_need_no_shared_memory(process, tmp_path):
 
 @pytest.mark.fault(76)
 def test_a_limit_of_open_files_is_named_with_its_remedy(process, tmp_path):
-    """A limit of open files that the workers exceed: exit 5 naming ulimit and --num_threads."""
+    """Workers exceed the limit of open files: exit 5 with ulimit and --num_threads."""
     argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--name", "x", "--num_threads", 16]
     codes = set()
     for files in (16, 20, 24, 28):  # it runs out in another place each time

@@ -1,4 +1,4 @@
-"""I: live plots whose server is absent, dies, hangs or lies; hostile names; pictures that leave the machine."""
+"""A visdom server that is missing, dies, hangs or is malicious does not affect the run."""
 
 import hashlib
 import os
@@ -71,7 +71,9 @@ def bits(tmp_path):
 
 @pytest.mark.fault(85)
 def test_a_missing_visdom_server_is_one_line(command, tmp_path):
-    """Nobody listens, or the address is none: one line with the command that starts a server; weights bit-equal."""
+    """No server listens, or the address is invalid: one line with the command that starts a server; weights are equal
+    in all bits.
+    """
     assert command("train", *RUN, "--display_id", 0).code == 0
     undisturbed = bits(tmp_path)
     for address in ("http://localhost", "not an address", "ftp://localhost", "file:///etc", "http://["):
@@ -87,7 +89,7 @@ def test_a_missing_visdom_server_is_one_line(command, tmp_path):
 
 @pytest.mark.fault(85)
 def test_a_missing_visdom_package_is_one_line_with_the_remedy(command, monkeypatch):
-    """--start_visdom without the package visdom: one line that says how to install it, nothing started, exit 0."""
+    """--start_visdom without the package visdom: one line says how to install it; no process is started, exit 0."""
     monkeypatch.setattr(visdom_server, "find_spec", lambda name: None)
     monkeypatch.setattr(visdom_server.subprocess, "Popen", None)
     ended = command("train", *RUN, "--start_visdom", "--display_port", free_port())
@@ -98,7 +100,9 @@ def test_a_missing_visdom_package_is_one_line_with_the_remedy(command, monkeypat
 
 @pytest.mark.fault(85)
 def test_a_server_is_started_once_for_this_machine_alone(command, monkeypatch):
-    """--start_visdom where the server ends at once: started once, without a shell, bound to this machine; one line."""
+    """--start_visdom starts a server that ends at once: it is started once, without a shell, for this machine only; one
+    line.
+    """
     launched = []
 
     def launch(words, **more):
@@ -119,7 +123,9 @@ def test_a_server_is_started_once_for_this_machine_alone(command, monkeypatch):
 
 @pytest.mark.fault(86)
 def test_a_server_that_dies_and_comes_back_shows_the_whole_curve(start, real, tmp_path, record_property):
-    """kill -9 of visdom's server in mid-run, then a new one that knows nothing: one line each, all points are shown."""
+    """visdom's server is killed with -9 during a run, then a new, empty one starts: one line for each, and all points
+    are shown.
+    """
     training = start("train", *LONG, *real.on("main"), "--name", "run", before=retry_at_once)
     said = []
 
@@ -151,7 +157,9 @@ def test_a_server_that_dies_and_comes_back_shows_the_whole_curve(start, real, tm
 @pytest.mark.fault(87)
 @pytest.mark.parametrize("answer", [never, dripping, dripping_from_the_start], ids=lambda f: f.__name__)
 def test_a_server_that_never_ends_its_answer_delays_nothing(command, fake, tmp_path, monkeypatch, answer):
-    """It accepts and is silent, or sends a byte at a time: the run ends while it still does, having asked once."""
+    """The server accepts a request and is silent, or sends one byte at a time: the run ends without waiting for it,
+    after one request.
+    """
     assert visdom_sender.CLOSE_TIMEOUT_S <= 2
     monkeypatch.setattr(visdom_sender, "POST_TIMEOUT_S", 1000)  # only the farewell's patience may end the wait
     one = fake(answer)
@@ -168,7 +176,7 @@ def test_a_server_that_never_ends_its_answer_delays_nothing(command, fake, tmp_p
 
 @pytest.mark.fault(87)
 def test_messages_that_wait_for_a_hanging_server_are_bounded(fake, tmp_path, full, record_property):
-    """Thousands of pictures and losses for a server that never answers: of each window two at most are kept."""
+    """Thousands of images and losses wait for a server that never answers: at most two are kept for each window."""
     one = fake(never)
     sink = VisdomDisplay(SimpleNamespace(**FLAGS | {"display_port": one.port}), tmp_path)
     sink.start(at := Progress(epoch_size=1000))
@@ -214,7 +222,9 @@ INVALID = {
 
 @pytest.mark.fault(88)
 def test_answers_of_a_malicious_server_are_ignored(command, fake, tmp_path, monkeypatch, record_property):
-    """A gigabyte, invalid JSON, commands, sockets, terminal codes: the run ends the same, with one line of its own."""
+    """The server answers with a gigabyte, invalid JSON, commands, sockets or terminal codes: the run ends the same,
+    with one line.
+    """
     monkeypatch.setattr(visdom_sender, "POST_TIMEOUT_S", 0.5)  # what never ends is found out before the run does
     assert command("train", *RUN, "--display_id", 0).code == 0
     undisturbed = bits(tmp_path)
@@ -233,7 +243,7 @@ def test_answers_of_a_malicious_server_are_ignored(command, fake, tmp_path, monk
 @pytest.mark.fault(88)
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 def test_redirections_are_not_followed(command, fake, status):
-    """The server sends the run to another address, which is never asked."""
+    """The server redirects the run to another address: that address is never requested."""
     elsewhere = fake(closing)
     one = fake(http(status, b"", f"Location: {elsewhere.address}/events"))
     ended = command("train", *RUN, *one.flags)
@@ -243,7 +253,7 @@ def test_redirections_are_not_followed(command, fake, status):
 
 @pytest.mark.fault(88)
 def test_the_run_only_ever_posts_windows(command, fake):
-    """No socket is opened and nothing asked, so there is no way on which a server could give orders."""
+    """A run opens no socket and requests nothing, so a server cannot send commands to it."""
     requests = []
 
     def noting(connection, fake):
@@ -273,7 +283,9 @@ FOUND = """() => ({
 
 @pytest.mark.fault(89)
 def test_hostile_names_are_shown_as_they_are(browser, real, tmp_path, record_property):
-    """Labels, losses and a run's name with HTML, scripts and formulas, on visdom's page: text, and nothing happens."""
+    """Labels, losses and a run's name contain HTML, scripts or formulas: visdom's page shows them as text and runs
+    none.
+    """
     needs_page_scripts()
     o = SimpleNamespace(**FLAGS | {"display_port": real.port, "name": "".join(HOSTILE), "display_env": "a/../b"})
     sink = VisdomDisplay(o, tmp_path)
@@ -309,14 +321,16 @@ def test_hostile_names_are_shown_as_they_are(browser, real, tmp_path, record_pro
      ("C:\\x", "C__x"), ("é", "_"), ("x" * 500, "x" * MAX_ENVIRONMENT_CHARS), ("\0", "_")],
 )  # fmt: skip
 def test_names_of_environments_are_one_plain_word(given, used):
-    """Slashes, line breaks, dots that climb and all that an address or a file's name could trip over are replaced."""
+    """Environment names contain slashes, line breaks, ".." or other characters unsafe in an address or file name: they
+    are replaced.
+    """
     assert environment_name(given) == used
     assert re.fullmatch(r"[\w.-]+", environment_name(given), re.ASCII) and not environment_name(given).startswith(".")
 
 
 @pytest.mark.fault(89)
 def test_the_environment_that_is_named_is_the_one_shown(command, real):
-    """--display_env ../a b: its plain form is what visdom keeps, and what the line of the run leads to."""
+    """--display_env is ../a b: visdom stores its plain form, and the link in the run's line leads to it."""
     ended = command("train", *RUN, *real.on("../a b"))
     assert ended.code == 0, ended.err
     assert about(ended.out + ended.err) == [f"live plots: {real.address}/env/__a_b"]
@@ -328,7 +342,7 @@ REMOTE = "http://plots.example.org"
 
 @pytest.mark.fault(90)
 def test_a_server_elsewhere_is_warned_of_once(command, monkeypatch):
-    """--display_server of another machine: one warning, then as ever; --display_allow_remote: none."""
+    """--display_server is another machine: one warning, then plots as usual; no warning with --display_allow_remote."""
     monkeypatch.setattr(visdom_sender, "post", lambda address, path, data, seconds: "")  # nobody is really asked
     ended = command("train", *RUN, "--display_server", REMOTE)
     assert ended.code == 0, ended.err
@@ -343,6 +357,8 @@ def test_a_server_elsewhere_is_warned_of_once(command, monkeypatch):
 
 @pytest.mark.fault(90)
 def test_no_server_is_started_for_another_machine(tmp_path):
-    """--start_visdom beside a --display_server elsewhere: refused in one line, nothing started."""
+    """--start_visdom is given with a --display_server on another machine: refused in one line, and no server is
+    started.
+    """
     with pytest.raises(ServerError, match=r"this machine, but --display_server is http://plots\.example\.org:8097$"):
         visdom_server.LocalServer(f"{REMOTE}:8097", 8097, tmp_path / "log").start(lambda: False)

@@ -1,4 +1,4 @@
-"""test.py's pace: pictures translated together, files made by threads; what comes out is what one at a time gives."""
+"""test.py with batches and writer threads writes the same files as one image at a time."""
 
 import errno
 import os

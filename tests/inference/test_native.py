@@ -1,4 +1,4 @@
-"""test.py --native: every picture, however odd, comes out under its own name and at its own, upright size."""
+"""test.py --native writes every image under its own name, at its own upright size."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Huge pictures: tile by tile a generator makes what it makes of the whole, with the activations of one tile."""
+"""Tiled translation equals that of the whole image, with the activations of one tile."""
 
 from itertools import pairwise
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Generation by class: labelled data, the two players, sheets, and what test.py writes."""
+"""cgan trains on labelled images, and test.py writes samples and sheets of each class."""
 
 import gzip
 import json

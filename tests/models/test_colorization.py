@@ -1,4 +1,4 @@
-"""colorization: the colour space, the data set, the pictures shown."""
+"""colorization converts colours exactly, loads its data set and shows colour images."""
 
 import json
 

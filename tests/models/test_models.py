@@ -1,4 +1,4 @@
-"""Models: 20 finite steps, the published equations to nine digits, the reference's names, each phase its networks."""
+"""Models follow the published equations to nine digits, with the reference's names and each phase's networks."""
 
 import copy
 import math
@@ -279,7 +279,7 @@ def test_pictures_have_the_references_names_and_order(tmp_path):
 
 
 def test_only_pictures_are_shown(tmp_path):
-    """Tensors of 4 dimensions and 1 or 3 channels; whatever else a forward returns stays private."""
+    """Tensors of 4 dimensions and 1 or 3 channels are shown, and no other values that forward returns."""
     model = BaseModel()
     out = {"grey": torch.zeros(1, 1, 2, 2), "lab": torch.zeros(1, 2, 2, 2), "rgb": torch.zeros(1, 3, 2, 2),
            "code": torch.zeros(1, 3), "name": "x", "four": torch.zeros(1, 4, 2, 2)}  # fmt: skip

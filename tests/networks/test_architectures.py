@@ -1,4 +1,4 @@
-"""Networks have the reference's keys, shapes and counts, keep sizes and ranges, and start from the right draws."""
+"""Networks have the reference's keys, shapes, sizes, value ranges and initial distributions."""
 
 import math
 import re

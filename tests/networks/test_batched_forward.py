@@ -1,4 +1,4 @@
-"""Batches computed ahead are those computed one by one, and only where that is known."""
+"""Batches computed ahead equal those computed one by one, and occur only where this is known."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Objectives and the gradient penalty: values and gradients are those of the published formulas."""
+"""Objectives and the gradient penalty have the published formulas' values and gradients."""
 
 import numpy as np
 import pytest
@@ -143,7 +143,7 @@ def draws(seed, *shape):
 
 
 def test_a_linear_discriminators_penalty_is_that_of_its_weight():
-    """Its slope is w everywhere: (|w| - 1)^2, and 2 (|w| - 1) w / |w| for w, whatever the pictures."""
+    """Its slope is w everywhere: (|w| - 1)^2, and 2 (|w| - 1) w / |w| for w, for any images."""
     w = draws(1, 3, 4, 2)
     D = Linear(w)
     norm = np.linalg.norm(w.numpy())

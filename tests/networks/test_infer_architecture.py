@@ -1,4 +1,4 @@
-"""Somebody's bare .pth: its architecture is read from keys and shapes, and pictures are its own."""
+"""The architecture of a bare .pth file is read from its keys and shapes, and its images are reproduced."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""A convolution to few channels by rows or columns: the values, gradients and keys of the one it stands for."""
+"""A convolution to few channels by rows or columns has nn.Conv2d's values, gradients and keys."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every generator takes pictures of any size, and upsamples without a checkerboard where --resize_conv says so."""
+"""Every generator takes images of any size, and --resize_conv upsamples without a checkerboard pattern."""
 
 from types import SimpleNamespace
 

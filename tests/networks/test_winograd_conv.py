@@ -1,4 +1,4 @@
-"""A convolution with half the multiplications: the values, gradients and keys of the one it stands for."""
+"""A convolution with half the multiplications has nn.Conv2d's values, gradients and keys."""
 
 import pytest
 import torch

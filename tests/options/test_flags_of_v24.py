@@ -1,4 +1,4 @@
-"""Flags of the reference's v24: every one is accepted with its type and default, but for docs/migration.md."""
+"""Every flag of the reference's v24 has its type and default, except those in docs/migration.md."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Flags: what is refused and how, config files, what a run remembers of its options, help."""
+"""Flags are checked, read from config files, remembered by a run and listed in the help."""
 
 import json
 import math

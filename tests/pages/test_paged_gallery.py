@@ -1,4 +1,4 @@
-"""Galleries in a real browser: search, order, viewer, slider, keyboard, both widths, light and dark; and their cost."""
+"""Galleries search, sort, zoom and compare in a real browser, at any width, at low cost."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Testing through the command: every picture once, under its own name, with the right pixels, on one page."""
+"""test.py writes every image once, under its own name, with the right pixels, on one page."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The training page: what it holds on disk, and what a real browser shows of it while a run goes on."""
+"""The training page has the right files, and a real browser follows a run on it."""
 
 import json
 import math
@@ -272,7 +272,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser):
-    """Open a page; return it. Afterwards: it had no errors and asked nobody but its own folder."""
+    """Open a page and return it; afterwards require no errors and no requests outside its folder."""
     pages, faults = [], []
 
     def told(message):
@@ -378,7 +378,7 @@ def test_an_open_page_follows_the_run_without_reloading(run, opened, tmp_path):
 
 
 def test_rows_that_come_do_not_move_what_is_read(browser, tmp_path):
-    """New epochs are put above the old ones while somebody looks at an old one: it stays where it is."""
+    """New epochs appear above the old ones, and an old one that the user looks at does not move."""
     page_file = a_thousand_epochs(tmp_path)
     script = page_file.parent / "history.js"
     told = json.loads(script.read_text()[len("ganvas.take(") : -len(");\n")])

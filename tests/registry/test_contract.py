@@ -1,4 +1,4 @@
-"""The contract of a GAN plug-in: the design's own example file, and every registered model, held to each promise."""
+"""The design's example plug-in and every registered model keep each promise of the contract."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The example package: found by its own metadata, its parts train, and a broken package beside it hurts nobody."""
+"""The example package is found and its parts train, even beside a broken package."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Finding models, data sets and every other named part: in the house, in files and folders, in installed packages."""
+"""Models, data sets and parts are found by name here, in files, folders and installed packages."""
 
 import json
 import re
@@ -128,7 +128,7 @@ def test_a_plug_in_extends_a_table_with_one_line(write, kind, value, as_folder):
 
 
 def test_a_generator_objective_and_policy_from_a_file_train(write, command, paired):
-    """One line each in tables; the run remembers the file, so that test.py is not told again."""
+    """Each part is one line in a table; the run remembers the file, so test.py needs no --plugin."""
     write("extra.py", """
 from torch import nn
 from networks import GENERATORS, INITIALISERS, OBJECTIVES

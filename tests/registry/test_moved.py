@@ -1,4 +1,4 @@
-"""Old import paths: plug-ins that use them run, and are told the new ones."""
+"""Plug-ins with old import paths work, and a note gives the new paths."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""scripts/compare.py: rows of equal inputs, what is the same once, each run's own beside it, means, losses, errors."""
+"""scripts/compare.py matches equal inputs of several runs, and shows their images, means and losses."""
 
 import json
 import math
@@ -96,7 +96,7 @@ def test_rows_hold_inputs_once_and_each_runs_outputs(browser, compared, two):
 
 
 def test_figures_means_and_who_is_better(browser, compared, two):
-    """Inputs are matched by name, whatever their order: b is the second of one (L1 0.4) and the third of two (0.2)."""
+    """Inputs are matched by name, in any order: b is the second of one (L1 0.4) and the third of two (0.2)."""
     assert compared("one", "two").code == 0
     with opened(browser, two.page) as page:
         best = {name: marked for name, _, marked in rows_of(page)}

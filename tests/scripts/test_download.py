@@ -1,4 +1,4 @@
-"""What can be downloaded and under which names, generators that then work, mirrors, dry runs; icons drawn as pairs."""
+"""Downloads have the listed names, generators then work, and icons are drawn as pairs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""plot_losses.py draws what was logged: by this program, and by others in the formats they write."""
+"""plot_losses.py draws logs of this program and of other programs, in their formats."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""scripts/combine_A_and_B, make_aligned, split and prepare_cityscapes: pairs, parts, and nothing silently."""
+"""scripts/combine_A_and_B, make_aligned, split and prepare_cityscapes pair and split images, and report problems."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""scripts/edges, resize and check_data: drawings, scaled pictures, and everything that is wrong with a data set."""
+"""scripts/edges, resize and check_data draw edges, scale images and list all problems of a data set."""
 
 import json
 import shutil
@@ -355,7 +355,7 @@ def test_more_than_ten_problems_are_counted(script, tmp_path):
 
 
 def test_real_odd_pictures(script, shared, tmp_path):
-    """Every file that cannot be read is told, and nothing else stops it."""
+    """Every unreadable file is listed, and the command continues with the others."""
     ended, seen = checked(script, "--dataroot", shared / "data/odd_images/unreadable", "--num_threads", 4)
     assert ended.code == 3
     files = {Path(file).name for problem in seen["problems"] if problem["stops"] for file in problem["files"]}

@@ -1,4 +1,4 @@
-"""The scripts of visdom's page: fetched by npm, taken out of its packages safely, once; a stand-in plays npm here."""
+"""The scripts of visdom's page are fetched once through npm and unpacked safely; a fake npm is used."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""Files of weights and state: a failed write harms nothing, and exports are what others read."""
+"""A failed write damages no weights or state, and exported weights can be read by other programs."""
 
 import errno
 import os

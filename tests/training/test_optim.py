@@ -1,4 +1,4 @@
-"""Optimisers shared by phases that share networks, their learning rates and state, and the gates between phases."""
+"""Phases that share networks share optimisers, with their learning rates, state and frozen parameters."""
 
 from types import SimpleNamespace
 

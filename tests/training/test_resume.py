@@ -1,4 +1,4 @@
-"""A run that was stopped and continued ends bit for bit like one that was not, and says what it continued from."""
+"""A run that was stopped and continued ends bit for bit like an uninterrupted one, and prints where it continued."""
 
 import os
 import shlex

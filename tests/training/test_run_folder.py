@@ -1,4 +1,4 @@
-"""A run's folder belongs to one process at a time, is tidied up, and lies where it should."""
+"""A run's folder belongs to one process at a time, is cleaned up, and is in the right place."""
 
 import os
 

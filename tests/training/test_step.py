@@ -1,4 +1,4 @@
-"""A training step in parts, with activations computed again, in 16 bits, compiled: the step that it stands for."""
+"""A step that is split, checkpointed, compiled or in 16 bits equals the plain training step."""
 
 from typing import NamedTuple
 

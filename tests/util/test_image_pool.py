@@ -11,7 +11,7 @@ from util.image_pool import ImagePool
 
 
 def numbered(*numbers):
-    """Pictures (N, 1, 2, 2) that are told apart by their value."""
+    """Return images (N, 1, 2, 2), each with a value of its own."""
     return torch.tensor(numbers, dtype=torch.float).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous()
 
 
