@@ -1,4 +1,4 @@
-"""The benchmark harness: every case runs in small, turns are taken, figures and errors are what they say."""
+"""Every benchmark case runs in a small form, cases take turns, and numbers and errors are correct."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Threads of torch leave their core to others soon, as far as the user has not said otherwise."""
+"""Threads of torch release their cores soon, unless the user has set how long they wait."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""J: downloads from servers that misbehave, and archives that were made to do harm."""
+"""Misbehaving servers and malicious archives never leave a wrong or partial data set."""
 
 import contextlib
 import gzip
@@ -243,8 +243,10 @@ HARMFUL = {  # name: (the archive, words of the error)
 @pytest.mark.fault(99)
 @pytest.mark.parametrize("kind", HARMFUL)
 def test_harmful_archives_are_refused_and_write_nothing(get, web, tmp_path, kind, record_property):
-    """Archives made to write elsewhere, link, exhaust disk or memory, or clash, and damaged ones: exit 5 names the
-    member or what is wrong, 0 bytes lie outside, nothing but the archive itself (as .bad) is left."""
+    """Archives try to write outside their folder, contain links, exhaust the disk or memory, have clashing names or are
+    damaged: exit 5 with the member or the damage; 0 bytes are written outside, and only the archive itself remains (as
+    .bad).
+    """
     build, words = HARMFUL[kind]
     content = build()
     before = tree(tmp_path)
@@ -262,7 +264,7 @@ def test_harmful_archives_are_refused_and_write_nothing(get, web, tmp_path, kind
 
 @pytest.mark.fault(99)
 def test_an_archive_of_a_million_members_is_refused(get, web, monkeypatch, full):
-    """A tar.gz with 10^6 members (in the short form fewer, under a lower limit): exit 5, nothing left but the .bad."""
+    """A tar.gz has 10^6 members (short form: fewer, under a lower limit): exit 5, and only the .bad file remains."""
     count = 1_000_000 if full else 3_000
     if not full:
         monkeypatch.setattr(unpack, "MAX_MEMBERS", 2_000)
@@ -296,7 +298,7 @@ GOOD_ARCHIVES = {
 @pytest.mark.fault(99)
 @pytest.mark.parametrize("kind", GOOD_ARCHIVES)
 def test_harmless_archives_are_unpacked(get, web, kind):
-    """Harmless archives as people make them (./ before names, setgid folders, no folder around): unpacked alike."""
+    """Harmless archives have ./ before names, setgid folders or no enclosing folder: all are unpacked alike."""
     ended = get("facades", "--pix2pix", "--url", web.at("/x", honest(GOOD_ARCHIVES[kind])))
     assert ended.code == 0, ended.err
     assert tree(Path("datasets/facades")) == {"train": None, "train/1.jpg": b"one", "train/2.jpg": b"two"}
@@ -309,8 +311,9 @@ def test_harmless_archives_are_unpacked(get, web, kind):
 
 @pytest.mark.fault(100)
 def test_a_wrong_checksum_is_refused(get, web, monkeypatch):
-    """A file whose SHA-256 is known comes with other bytes: exit 5 with expected and got, kept as .bad, not unpacked,
-    not asked for again, neither there nor on the next mirror."""
+    """A file with a known SHA-256 arrives with other bytes: exit 5 with the expected and the actual checksum; it is
+    kept as .bad, not unpacked, and not requested again, from this server or the next mirror.
+    """
     known(monkeypatch, GOOD)
     other = zipped({"mini/trainA/1.jpg": b"other" * 9})
     mirror = web.at("/", status(404))
@@ -326,8 +329,9 @@ def test_a_wrong_checksum_is_refused(get, web, monkeypatch):
 
 @pytest.mark.fault(100)
 def test_the_checksum_of_the_first_download_is_remembered(get, web, tmp_path):
-    """A file without a known SHA-256 changes on its server after the first download: the second is refused, whatever
-    address it comes from, until the record is removed; an unchanged one is taken."""
+    """A file without a known SHA-256 changes on its server after the first download: the second download is refused,
+    from any address, until the record is removed; an unchanged file is accepted.
+    """
     url = web.at("/mini.zip", honest(GOOD))
     ended = get("mini", "--url", url)
     digest = sha256(GOOD).hexdigest()
@@ -348,8 +352,9 @@ def test_the_checksum_of_the_first_download_is_remembered(get, web, tmp_path):
 
 @pytest.mark.fault(101)
 def test_a_cut_download_resumes(get, web):
-    """The connection breaks after every tenth of the file: each new request asks with Range and If-Range for the rest,
-    and the file is right."""
+    """The connection breaks after every tenth of the file: each new request asks for the rest with Range and If-Range,
+    and the file is complete and correct.
+    """
     step = len(GOOD) // 10
     ended = get("mini", "--url", web.at("/x", honest(GOOD, cut_at=lambda start: start + step)))
     assert ended.code == 0 and is_whole()
@@ -361,8 +366,9 @@ def test_a_cut_download_resumes(get, web):
 @pytest.mark.fault(101)
 @pytest.mark.parametrize("percent", [0, 1, 50, 99])
 def test_a_download_given_up_is_continued_later(get, web, percent):
-    """A server that always breaks off at x %: after five times without progress exit 5, the .part stays and is not
-    taken for the whole; the next call asks for the rest only, and ends right."""
+    """The server always breaks off at x %: exit 5 after five tries without progress; the .part file stays and is not
+    used as the whole file; the next call requests only the rest and succeeds.
+    """
     at = len(GOOD) * percent // 100
     url = web.at("/x", honest(GOOD, cut_at=lambda start: max(at, start)))
     refused(get("mini", "--url", url), "broke", "5 times", "fetch it by hand and save it as datasets/mini.zip")
@@ -411,8 +417,9 @@ def chunked(handler, content):
 @pytest.mark.fault(101)
 @pytest.mark.parametrize("how", LIES)
 def test_servers_that_resume_wrongly_cause_no_wrong_file(get, web, how):
-    """Half is there and the server ignores Range, answers 416, sends another part, tells no length, errs a few times:
-    the file is right in the end, begun anew where it must be."""
+    """Half of the file exists, and the server ignores Range, answers 416, sends another part, sends no length or fails
+    a few times: the final file is correct; the download restarts where necessary.
+    """
     url = web.at("/x", status(404))
     half(get, web, url)
     web.pages |= {"/x": LIES[how], "/y": honest(GOOD)}
@@ -424,8 +431,9 @@ def test_servers_that_resume_wrongly_cause_no_wrong_file(get, web, how):
 @pytest.mark.fault(101)
 @pytest.mark.parametrize("how", ["If-Range is obeyed", "If-Range is ignored", "no ETag was ever given"])
 def test_a_file_changed_between_two_parts_is_fetched_anew(get, web, how):
-    """Half is there, then the server has another file (a new ETag), and minds If-Range or not: the new file whole,
-    never a mixture; bytes whose server gave neither ETag nor date are never continued."""
+    """Half of the file exists, then the server has another file (a new ETag) and may ignore If-Range: the new file is
+    downloaded whole and never mixed with the old one; without an ETag or a date, a download is never resumed.
+    """
     url = web.at("/x", status(404))
     if how == "no ETag was ever given":
         web.pages["/x"] = honest(GOOD, etag=None, cut_at=lambda start: len(GOOD) // 2)
@@ -453,8 +461,9 @@ def test_a_file_changed_between_two_parts_is_fetched_anew(get, web, how):
 @pytest.mark.parametrize("claimed", [10, len(GOOD) - 50, len(GOOD) + 50, None])
 @pytest.mark.parametrize("sum_known", [True, False])
 def test_a_wrong_content_length_yields_no_cut_file(get, web, monkeypatch, claimed, sum_known):
-    """Content-Length is too small, too large, or missing while the connection breaks: never a cut file as the whole;
-    exit 5, and right when the server is."""
+    """Content-Length is too small, too large, or missing while the connection breaks: a cut file is never used as the
+    whole; exit 5, and success once the server is correct.
+    """
     if sum_known:
         known(monkeypatch, GOOD)
     body = GOOD[: len(GOOD) // 2] if claimed is None else GOOD
@@ -468,7 +477,7 @@ def test_a_wrong_content_length_yields_no_cut_file(get, web, monkeypatch, claime
 
 @pytest.mark.fault(101)
 def test_an_endless_answer_is_abandoned(get, web, monkeypatch):
-    """A server sends bytes without end: it is left when there are more than the file may have; exit 5."""
+    """The server sends bytes without end: the download stops when it exceeds the allowed size; exit 5."""
     known(monkeypatch, GOOD)
 
     def flood(handler):
@@ -482,8 +491,9 @@ def test_an_endless_answer_is_abandoned(get, web, monkeypatch):
 @pytest.mark.fault(101)
 @pytest.mark.parametrize("when", ["in its headers", "at once", "in the middle"])
 def test_a_server_that_drips_or_falls_silent_is_abandoned(get, web, monkeypatch, when):
-    """Bytes come one at a time, slower than any file could be fetched, in the headers or in the body: the server is
-    left after a stated time instead of being listened to for ever; exit 5."""
+    """Headers or body arrive one byte at a time, too slowly for any download: the command stops after a fixed time;
+    exit 5.
+    """
     monkeypatch.setattr(fetch, "HTTP_TIMEOUT_S", 0.15)
     monkeypatch.setattr(fetch, "MAX_STALLED_TRIES", 2)
 
@@ -510,8 +520,9 @@ def closed_port():
 
 @pytest.mark.fault(102)
 def test_without_network_the_address_and_place_are_named(get, web, monkeypatch):
-    """Names cannot be resolved (DNS), or nothing listens: exit 5, one line with every address and where to save the
-    file that was fetched by hand; that file is then used."""
+    """Names cannot be resolved (DNS), or no server listens: exit 5 in one line with every address and the path at which
+    to save a file downloaded by hand; that file is then used.
+    """
 
     def unknown(*args, **more):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -533,7 +544,7 @@ def test_without_network_the_address_and_place_are_named(get, web, monkeypatch):
 @pytest.mark.fault(102)
 @pytest.mark.parametrize("hand", [GOOD[:999], zip_member("../x")], ids=["cut", "harmful"])
 def test_a_file_fetched_by_hand_is_checked_too(get, hand):
-    """The file that was put there by hand is cut or harmful: exit 5, the user's file stays."""
+    """The file downloaded by hand is cut or harmful: exit 5, and the user's file stays."""
     Path("datasets").mkdir()
     Path("datasets/mini.zip").write_bytes(hand)
     refused(get("mini"), "datasets/mini.zip")
@@ -560,8 +571,9 @@ OTHERS = {
 @pytest.mark.fault(102)
 @pytest.mark.parametrize("kind", OTHERS)
 def test_an_answer_that_is_no_archive_is_refused(get, web, kind):
-    """A captive portal's page with status 200, errors, circles of redirections, no HTTP: exit 5 naming the address;
-    half a file that was there before is not harmed."""
+    """The answer is a captive portal's page with status 200, an error, a redirection loop or not HTTP: exit 5 with the
+    address; an existing half file is unchanged.
+    """
     answer, words = OTHERS[kind]
     url = web.at("/x", status(404))
     refused(get("mini", "--url", web.at("/x", answer)), words, f"address '{url}'")
@@ -573,7 +585,9 @@ def test_an_answer_that_is_no_archive_is_refused(get, web, kind):
 
 @pytest.mark.fault(102)
 def test_the_next_mirror_serves_when_others_fail(get, web):
-    """The first mirror answers 404, the second a login page, the third is right: said, and the third is taken."""
+    """The first mirror answers 404, the second a login page, the third the file: the failures are printed, and the
+    third is used.
+    """
     web.at("/two/mini.zip", status(200, PAGE))
     good = web.at("/three/mini.zip", honest(GOOD))
     base = good.removesuffix("three/mini.zip")
@@ -589,8 +603,9 @@ def test_the_next_mirror_serves_when_others_fail(get, web):
 
 @pytest.mark.fault(102)
 def test_untrusted_tls_is_refused(get, web, tmp_path):
-    """The server's certificate is self-signed, or what answers is no TLS at all: exit 5, no byte is taken and
-    nothing is asked by http instead."""
+    """The server's certificate is self-signed, or the answer is not TLS: exit 5; no byte is accepted, and http is not
+    tried instead.
+    """
     if subprocess.run(["openssl", "version"], capture_output=True, check=False).returncode:
         pytest.skip("there is no openssl here to make a certificate with")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "k.pem", "-out", "c.pem",
@@ -611,7 +626,7 @@ def test_untrusted_tls_is_refused(get, web, tmp_path):
 
 @pytest.mark.fault(102)
 def test_a_redirection_from_https_to_http_is_not_followed(web):
-    """A secure address leads to one that is not: the redirection is not followed."""
+    """An https address redirects to http: the redirection is not followed."""
     handler = fetch._Redirect()
     request = fetch.urllib.request.Request("https://example.org/mini.zip")
     with pytest.raises(fetch.urllib.error.URLError, match="which is not secure"):
@@ -621,8 +636,9 @@ def test_a_redirection_from_https_to_http_is_not_followed(web):
 @pytest.mark.fault(102)
 @pytest.mark.parametrize("kind", ["works", "dead", "refuses"])
 def test_a_proxy_is_used_or_named(get, web, monkeypatch, kind):
-    """The environment names a proxy that works, is dead, or wants a password: used; or exit 5 with a line that names
-    it, without the password in its address."""
+    """The environment names a proxy that works, is dead or wants a password: it is used, or exit 5 in a line that names
+    it without its password.
+    """
     address = f"127.0.0.1:{web.port if kind != 'dead' else closed_port()}"
     monkeypatch.setenv("http_proxy", f"http://me:secret@{address}")
     web.at("http://data.example/mini.zip", honest(GOOD) if kind == "works" else status(407))
@@ -637,8 +653,9 @@ def test_a_proxy_is_used_or_named(get, web, monkeypatch, kind):
 
 @pytest.mark.fault(102)
 def test_a_disk_too_small_is_refused_before_the_download(get, web, monkeypatch):
-    """The disk has less room than the archive and its files need: exit 5 with both numbers, before a byte is asked for,
-    or, if the size is not known, once the server tells it."""
+    """The disk has less space than the archive and its files need: exit 5 with both numbers, before the download or, if
+    the size is unknown, as soon as the server sends it.
+    """
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 300_000)
     url = web.at("/x", honest(GOOD))
     refused(get("mini", "--url", url), "has too little space", "(the archive and its content), 300 kB are free")
@@ -651,8 +668,9 @@ def test_a_disk_too_small_is_refused_before_the_download(get, web, monkeypatch):
 @pytest.mark.fault(102)
 @pytest.mark.parametrize("where", ["the download", "the files"])
 def test_a_disk_that_fills_up_leaves_no_half_data_set(process, web, tmp_path, where):
-    """No space is left while the file is written, or while it is unpacked: exit 5 with the path and --to; what came
-    stays as .part, no half data set; with room again the same command ends right, asking only for the rest."""
+    """The disk fills up while the file is written or unpacked: exit 5 with the path and --to; the received bytes stay
+    as .part, and no partial data set remains; with space again the same command succeeds and requests only the rest.
+    """
     url = web.at("/x", honest(GOOD))
     ended = process("scripts/download", "mini", "--url", url, before=partial(full_disk, where))
     assert ended.code == 5, ended.err
@@ -730,8 +748,9 @@ MOMENTS = [("_read_chunk", 1), ("_read_chunk", 2), ("_read_chunk", 9), ("fsync",
 @pytest.mark.fault(102)
 @pytest.mark.parametrize(("call", "number"), MOMENTS)
 def test_a_kill_while_unpacking_leaves_no_half_data_set(process, web, tmp_path, monkeypatch, call, number):
-    """kill -9 at chosen calls between the first byte and the last clean-up: the data set is whole or not there at all;
-    the same command again ends right, and nothing of the first is left."""
+    """kill -9 at chosen calls between the first byte and the last clean-up: the data set is complete or absent; the
+    same command then succeeds, and leaves no file of the first try.
+    """
     monkeypatch.chdir(tmp_path)
     url = web.at("/x", honest(GOOD))
     ended = process("scripts/download", "mini", "--url", url, before=partial(kill_at, call, number))
@@ -745,7 +764,7 @@ def test_a_kill_while_unpacking_leaves_no_half_data_set(process, web, tmp_path, 
 @pytest.mark.fault(102)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_download_stopped_by_a_signal_resumes(start, process, web, tmp_path, monkeypatch, number):
-    """Ctrl-C or SIGTERM in mid-download: exit 130 or 143, the .part stays, and the same command goes on from it."""
+    """Ctrl-C or SIGTERM during a download: exit 130 or 143; the .part stays, and the same command resumes from it."""
     monkeypatch.chdir(tmp_path)
     sent = threading.Event()
 
@@ -768,8 +787,9 @@ def test_a_download_stopped_by_a_signal_resumes(start, process, web, tmp_path, m
 
 @pytest.mark.fault(102)
 def test_a_second_download_of_one_name_is_refused(start, process, web, tmp_path, monkeypatch):
-    """The same name is downloaded by two processes at once: the second says so and ends with 5, the first is not
-    disturbed; two different names do not mind each other."""
+    """Two processes download the same name at once: the second ends with exit 5 and says why, the first is not
+    affected; downloads of two different names are independent.
+    """
     monkeypatch.chdir(tmp_path)
     asked, go = threading.Event(), threading.Event()
 
@@ -796,8 +816,9 @@ def test_a_second_download_of_one_name_is_refused(start, process, web, tmp_path,
 
 @pytest.mark.fault(103)
 def test_an_existing_folder_is_not_overwritten(get, web):
-    """The data set's folder exists: made by this command, exit 0 and said; made by anybody else, even an empty one or a
-    file or a dangling link, exit 5 and said; no byte is asked for or changed."""
+    """The data set's folder exists: exit 0 and a note if this command made it; otherwise exit 5, also for an empty
+    folder, a file or a dangling link; no byte is requested or changed.
+    """
     url = web.at("/x", honest(GOOD))
     assert get("mini", "--url", url).code == 0
     Path("datasets/mini/trainA/0.jpg").write_bytes(b"the user's own")
@@ -821,7 +842,7 @@ def test_an_existing_folder_is_not_overwritten(get, web):
 
 @pytest.mark.fault(103)
 def test_one_name_in_two_collections_is_refused(get, web):
-    """facades of CycleGAN is there and facades of pix2pix is asked for (and back): exit 5, not the wrong pictures."""
+    """CycleGAN's facades exists and pix2pix's facades is requested, or the reverse: exit 5, not the wrong images."""
     url = web.at("/x", honest(GOOD_ARCHIVES["no folder around"]))
     assert get("facades", "--pix2pix", "--url", url).code == 0
     ended = get("facades", "--cyclegan", "--url", url)
@@ -830,7 +851,7 @@ def test_one_name_in_two_collections_is_refused(get, web):
 
 @pytest.mark.fault(103)
 def test_the_users_own_generator_is_not_overwritten(get, web):
-    """checkpoints/NAME_pretrained holds weights of the user's own: exit 5, the file stays as it was."""
+    """checkpoints/NAME_pretrained holds weights of the user: exit 5, and the file is unchanged."""
     place = Path("checkpoints/horse2zebra_pretrained/latest_net_G.pth")
     place.parent.mkdir(parents=True)
     place.write_bytes(b"mine")
@@ -840,7 +861,7 @@ def test_the_users_own_generator_is_not_overwritten(get, web):
 
 @pytest.mark.fault(102)
 def test_a_damaged_download_record_is_refused(get, web):
-    """downloads.json was damaged: exit 5 names it, nothing is put in place on a guess."""
+    """downloads.json is damaged: exit 5 with its name, and no file is installed without its recorded checksum."""
     Path("datasets").mkdir()
     Path("datasets/downloads.json").write_text("[1, 2")
     ended = get("mini", "--url", web.at("/x", honest(GOOD)))

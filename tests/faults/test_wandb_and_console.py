@@ -1,4 +1,4 @@
-"""I: displays that are absent, die, hang or lie, and names that would write to terminals and pages."""
+"""A failing W&B does not affect the run, and hostile names are escaped on terminals."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def patient(monkeypatch, known):
 
 @pytest.mark.fault(91)
 def test_a_missing_wandb_package_is_one_note(command, tmp_path, monkeypatch):
-    """The package wandb is not installed: one note with the command that installs it, and the run is as without."""
+    """The package wandb is not installed: one note with the command that installs it; the run is not affected."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     ended = command("train", *FEW)
     assert ended.code == 0, ended.err
@@ -130,7 +130,9 @@ REASONS = {
 @pytest.mark.fault(91)
 @pytest.mark.parametrize("fault", REASONS)
 def test_an_unusable_wandb_server_makes_the_run_log_to_files(command, wandb, tmp_path, monkeypatch, fault):
-    """Not logged in, no network, a start that hangs, a prompt: the run goes on, and a fresh process logs to files."""
+    """There is no login or no network, the start hangs, or wandb prompts: the run continues, and a new process logs to
+    files.
+    """
     monkeypatch.setenv("FAKE", fault)
     monkeypatch.setattr(sys.stdin, "fileno", lambda: 1 / 0, raising=False)  # nothing of ours may read it
     patient(monkeypatch, wandb)
@@ -151,7 +153,7 @@ def test_an_unusable_wandb_server_makes_the_run_log_to_files(command, wandb, tmp
 
 @pytest.mark.fault(91)
 def test_without_server_and_files_the_run_goes_on(command, wandb, tmp_path, monkeypatch):
-    """Neither the server nor files work: two notes, and the run goes on without."""
+    """Neither W&B's server nor its files work: two notes, and the run continues without W&B."""
     monkeypatch.setenv("FAKE", "no network")
     monkeypatch.setenv("FAKE_OFFLINE", "no space")
     off = threading.Event()
@@ -169,7 +171,7 @@ def test_without_server_and_files_the_run_goes_on(command, wandb, tmp_path, monk
 
 @pytest.mark.fault(91)
 def test_a_server_that_stalls_in_mid_run_delays_no_step(command, wandb, tmp_path, monkeypatch, record_property):
-    """It takes the start and then nothing more: every step is done and logged, at most four messages wait."""
+    """W&B starts and then accepts nothing more: every step is done and logged, and at most four messages wait."""
     monkeypatch.setenv("FAKE", "")
     sinks, init = [], displays.wandb.Wandb.__init__
     monkeypatch.setattr(displays.wandb.Wandb, "__init__", lambda self, *a: (sinks.append(self), init(self, *a))[1])
@@ -195,7 +197,7 @@ def test_a_server_that_stalls_in_mid_run_delays_no_step(command, wandb, tmp_path
 
 @pytest.mark.fault(91)
 def test_the_logging_process_ends_when_training_is_killed(start, tmp_path, monkeypatch):
-    """kill -9 of the training: the process that logs finishes what is on disk and ends by itself."""
+    """The training process is killed with -9: the W&B process completes what is on disk and ends by itself."""
     if not hasattr(os, "pidfd_open"):
         pytest.skip("this system cannot wait for a process that is not its child")
     (tmp_path / "site" / "wandb").mkdir(parents=True)
@@ -216,7 +218,7 @@ def test_the_logging_process_ends_when_training_is_killed(start, tmp_path, monke
 @needs("wandb")
 @pytest.mark.parametrize("server", ["none", "refused", "tarpit"])
 def test_the_real_package_keeps_all_losses_in_files(command, tmp_path, monkeypatch, server, request):
-    """wandb itself without a key, with a server that refuses, with one that never answers: all losses are in files."""
+    """The real wandb has no key, or a server that refuses or never answers: all losses are in files."""
     import socket
 
     known, popen, say = Wandb(), displays.wandb.subprocess.Popen, displays.wandb._print_line
@@ -286,7 +288,7 @@ def nasty(tmp_path, paired):
 
 @pytest.mark.fault(93)
 def test_hostile_names_are_escaped_in_every_line_of_a_training(command, nasty, tmp_path):
-    """Files, folders, losses and labels with \\x1b[2J and newlines: shown escaped in every line and in the log."""
+    r"""Files, folders, losses and labels contain \x1b[2J and newlines: all are escaped in every line and in the log."""
     ended = command("train", *nasty, "--on_nan", "skip")
     assert ended.code == 0, ended.err
     said = ended.out + ended.err
@@ -307,7 +309,9 @@ def test_hostile_names_are_escaped_in_every_line_of_a_training(command, nasty, t
 
 @pytest.mark.fault(93)
 def test_hostile_names_are_escaped_in_every_line_of_a_test(command, nasty, tmp_path):
-    """The same of test.py, of a picture that cannot be read, of a run that is stopped, and of --list."""
+    """Such names occur in test.py, in an unreadable image, in a stopped run and in --list: they are escaped in every
+    line.
+    """
     assert command("train", *nasty, "--on_nan", "skip").code == 0
     run = ["--checkpoints_dir", "runs" + NASTY, "--name", "x", "--gpu_ids", "-1", "--num_threads", 0]
     ended = command("test", *run, "--results_dir", "results" + NASTY)
@@ -322,7 +326,7 @@ def test_hostile_names_are_escaped_in_every_line_of_a_test(command, nasty, tmp_p
 
 @pytest.mark.fault(93)
 def test_hostile_names_on_a_bar_are_escaped(monkeypatch, tmp_path, request):
-    """A loss with such a name on a terminal: nothing but the bar's own carriage returns is written."""
+    """A loss has such a name on a terminal: only the bar's own carriage returns are written."""
     screen = Screen(columns=140)
     sink = console(monkeypatch, screen, request)
     screen.train(sink, {NASTY: 0.5, "G": 1.0})
@@ -334,7 +338,7 @@ def test_hostile_names_on_a_bar_are_escaped(monkeypatch, tmp_path, request):
 
 @pytest.mark.fault(93)
 def test_no_print_shows_a_name_as_it_is():
-    """Every print of a note in the sources goes through `printable`, or shows nothing that others named."""
+    """Every print of a note in the sources passes through `printable`, or shows no name that a user or file gave."""
     allowed = re.compile(
         r"printable|error_text\(|no step has finished|file system has no locks|earlier run; this one|usage: python|"
         r"--list|\{kind\}:"

@@ -65,7 +65,7 @@ from networks import GENERATORS
 
 
 class Deaf(nn.Module):
-    """One picture, whatever goes in."""
+    """Return one image for every input."""
 
     def __init__(self, o, input_nc, output_nc, side=8):
         super().__init__()
