@@ -309,7 +309,7 @@ TWINS = {
 
 @pytest.mark.parametrize("case", HARMFUL)
 def test_options_that_change_what_weights_mean_are_refused(command, halted, tmp_path, case):
-    """Another --direction, --gan_mode, --model of equal shapes, ...: exit 2 with old -> new, or --allow_option_change."""
+    """Another --direction, --gan_mode, --model of equal shapes, ...: exit 2 old -> new, or --allow_option_change."""
     argv, said = HARMFUL[case]
     (tmp_path / "p").mkdir()
     with plugin_files(tmp_path / "p", **TWINS):
