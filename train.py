@@ -83,10 +83,10 @@ def set_up(o, folder, device, loader, spec, model):
 
 def train(run, loader, display, preview, stop):
     """Train from the current position to the last epoch; on a signal, save the run and raise Stopped."""
+    from inference.visuals import first_visuals
     from training.run_folder import resume_command
     from training.timer import Timer
     from util.device import to_device
-    from util.image_io import collect_visuals, first_pixels
 
     o, progress = run.o, run.progress
     display.start(progress, preview.sheet)
@@ -99,7 +99,7 @@ def train(run, loader, display, preview, stop):
             out, losses = train_step(**run.step_args, batch=batch, step=progress.step)
             run.losses.add(losses)
             progress.advance(len(batch["A"]), timer.lap("compute"), waited)
-            display.step(progress, run.losses.latest, lambda out=out: first_pixels(collect_visuals(run.model, out, o)))
+            display.step(progress, run.losses.latest, lambda out=out: first_visuals(run.model, out, o))
             timer.lap("display")
             del out, losses  # free their graph before the next step builds its own
             if stop.number:

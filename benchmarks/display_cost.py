@@ -163,15 +163,14 @@ def tarpit_server() -> Iterator[int]:
 @contextlib.contextmanager
 def visdom_server() -> Iterator[int | None]:
     """Yield the port of a visdom server, None if visdom is not installed."""
-    from displays.visdom_server import RUN_CODE as SERVE
-    from displays.visdom_server import is_visdom_running
+    from displays.visdom_server import RUN_CODE, is_visdom_running
 
     if importlib.util.find_spec("visdom") is None:
         yield None
         return
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-P", "-c", SERVE, "-port", str(port), "-bind_local", "-env_path", f"{folder}/"]
+        command = [sys.executable, "-P", "-c", RUN_CODE, "-port", str(port), "-bind_local", "-env_path", f"{folder}/"]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             while not is_visdom_running(f"http://127.0.0.1:{port}"):

@@ -58,7 +58,7 @@ class Report:
     def write(self, code: int, line: str, trace: str = "") -> None:
         """Print the line, with --debug also the traceback; write exit.json and error.log."""
         if trace and self.debug:
-            print(trace, file=sys.stderr)
+            print(*map(printable, trace.splitlines()), sep="\n", file=sys.stderr)
         exit_text = json.dumps({"code": code, "message": line}) + "\n"
         for path, text in ((self.error_log, trace), (self.exit_json, exit_text)):
             try:

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from displays.base import Sink
+from util.errors import printable
 from util.progress import Progress
 
 TICK_S = 1.0  # seconds; a suspension of the whole process counts as one tick
@@ -36,8 +37,8 @@ class Watchdog(Sink):
                 frame = sys._current_frames().get(self.main or 0)
                 location = " < ".join(_call_lines(frame)[:4])
                 after = f"step {self.run_progress.step} of epoch {self.run_progress.epoch}"
-                print(f"note: no step has finished for {self.limit:g} s after {after}; it hangs in {location}",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                note = f"note: no step has finished for {self.limit:g} s after {after}; it hangs in {location}"
+                print(printable(note), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self.ended.set()

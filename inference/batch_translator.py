@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inference.visuals import collect_visuals
 from util.device import to_device
-from util.image_io import collect_visuals
 from util.seeding import generator_states, restore_generators
 
 MAX_BATCH_PIXELS = 4 * 256 * 256  # pixels of A in one batch; a larger image runs alone

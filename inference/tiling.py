@@ -12,7 +12,7 @@ from tqdm import tqdm
 from inference.receptive_field import ReceptiveField, receptive_field
 from inference.tile_norm import NormStatsPending, SharedNormMode, TileCore
 from networks.padding import padded_side, reflected_indices
-from util.errors import OptionError
+from util.errors import OptionError, printable
 from util.seeding import mix_seed
 from util.size import Size, to_size
 
@@ -176,7 +176,7 @@ def apply_tiling(nets: dict[str, nn.Module], o: Any) -> None:
     for name, field in fields.items():
         overlap, note = _choose_overlap(name, o.overlap, least, field)
         if note:
-            print(note)
+            print(printable(note))
         forward: Callable[[Tensor], Tensor] = TiledForward(nets[name], size, overlap, field, o.tile_norm == "shared")
         nets[name].forward = forward  # type: ignore[method-assign]
 

@@ -24,9 +24,10 @@ def print_help(phase: str, flags: list[Flag]) -> int:
     for flag in flags:
         if flag.owner != owner:
             owner = flag.owner
-            print(("" if flag is flags[0] else "\n") + f"{owner}:")
+            print(("" if flag is flags[0] else "\n") + printable(f"{owner}:"))
         print(_format_flag(flag))
-    print("\nmodels (--model NAME --help shows the flags of one): " + ", ".join(e.name for e in entries("model")))
+    names = ", ".join(e.name for e in entries("model"))
+    print("\n" + printable(f"models (--model NAME --help shows the flags of one): {names}"))
     print("--list shows every name of every kind and its origin")
     return 0
 

@@ -17,7 +17,7 @@ from pages.paged_gallery import PagedGallery, page_file_name, tile_page_count, w
 from pages.rows import Column, Picture, format_html, means_html
 from registry.lookup import entries
 from util.atomic_write import replace_text
-from util.errors import EnvironmentFault, OptionError
+from util.errors import EnvironmentFault, OptionError, printable
 from util.image_io import array_to_pil, fits_png, make_grid, save_array, save_png, tensor_to_pil
 from util.value_range import option_range, side_of_label
 
@@ -192,7 +192,7 @@ class Results:
             "images": {name: finite_or_none(f) for name, f in self.image_metrics.items()},
         }
         replace_text(self.folder / "metrics.json", json.dumps(tables, indent=1) + "\n")
-        print("mean over the images: " + ", ".join(f"{name} {value:.4f}" for name, value in means.items()))
+        print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
 
 
 def _load_metrics() -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _load_metrics() -> dict[str, Any]:
         try:
             functions[entry.name] = entry.load()
         except OptionError as problem:
-            print(f"note: metric {entry.name} is skipped ({problem})")
+            print(printable(f"note: metric {entry.name} is skipped ({problem})"))
     return functions
 
 

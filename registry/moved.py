@@ -241,7 +241,7 @@ RENAMED = {  # "old module.name": "new module.name", for names that changed as w
     "util.pixels.as_image": "util.image_io.array_to_pil",
     "util.pixels.first_pictures": "util.image_io.first_thumbnails",
     "util.pixels.grid": "util.image_io.make_grid",
-    "util.pixels.pictures": "util.image_io.collect_visuals",
+    "util.pixels.pictures": "inference.visuals.collect_visuals",
     "util.pixels.save_numbers": "util.image_io.save_array",
     "util.pixels.to_image": "util.image_io.tensor_to_pil",
     "util.pixels.write_numbers": "util.image_io.write_array",

@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,10 +41,21 @@ TreeChecker = Callable[[dict[str, str]], list[str]]  # {path: source} of a whole
 
 
 def in_tables(source: str) -> list[str]:
-    """Return every module of this repository that a source names in a string "module:object"."""
-    texts = [n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    found = [match[1] for text in texts if (match := re.fullmatch(r"([a-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*", text))]
-    return [module for module in found if module in MODULES]
+    """Return every module of this repository that a source names in a string.
+
+    These are "module:object", "module:object.attribute", "package.module", and the argument of import_module.
+    """
+    tree = ast.parse(source)
+    names, nodes = _origin_of_names(tree), list(ast.walk(tree))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)
+             and id(n) not in docstrings}  # fmt: skip
+    objects = [match[1] for text in texts if (match := re.fullmatch(r"([a-z_]\w*(?:\.\w+)*):[A-Za-z_][\w.]*", text))]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and node.args]
+    loaded = [getattr(call.args[0], "value", "") for call in calls
+              if _called(call, names) in ("importlib.import_module", "__import__")]  # fmt: skip
+    dotted = [text for text in texts if "." in text]
+    return sorted({module for module in [*objects, *loaded, *dotted] if module in MODULES})
 
 
 def floor(module: str) -> tuple[int, str] | None:
@@ -111,15 +123,20 @@ def folder_budgets(tree: dict[str, str]) -> list[str]:
 def depth(source: str, path: str) -> list[str]:
     """Files are at most two folders deep, three in tests/."""
     most = TEST_DEPTH if path.startswith("tests/") else DEPTH
-    return [f"{path} is more than {most} folders deep"] if path.count("/") > most and not path.startswith("ex") else []
+    return (
+        [f"{path} is more than {most} folders deep"]
+        if path.count("/") > most and not path.startswith("examples/")
+        else []
+    )
 
 
 def manners_of_tests(source: str, path: str) -> list[str]:
-    """Tests have short names and do not import other test modules."""
+    """Tests have short names and do not import other test modules or conftest.py."""
     if not path.startswith("tests/"):
         return []
-    found = [f"{path} imports {module}" for module in imported(source, path) if ".test_" in f".{module}"]
-    named = [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+    modules = [*imported(source, path), *in_tables(source)]
+    found = [f"{path} imports {module}" for module in modules if re.match(r"tests\.(.*\.)?(test_|conftest$)", module)]
+    named = [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = [name for name in named if name.startswith("test_") and len(name) > TEST_NAME]
     return found + [f"{path}: {name} has more than {TEST_NAME} characters" for name in long]
 
@@ -258,19 +275,26 @@ def values_not_names(source: str, path: str) -> list[str]:
 
 
 # participles, pronouns and metaphors that were names of files
-NO_NOUNS = ("ahead", "blame", "kept", "made", "meant", "misfit", "own_way", "parcel", "passes", "reading", "rehearsal",
-            "shelf", "theirs", "there", "told", "tune", "ways")  # fmt: skip
+NO_NOUNS = ("ahead", "blame", "field", "figures", "hostile", "kept", "looking", "made", "meant", "misfit", "moments",
+            "neighbour", "own_way", "parcel", "passes", "plan", "reading", "rehearsal", "serve", "shelf", "sides",
+            "theirs", "there", "told", "tune", "ways")  # fmt: skip
 
 
 def nouns(source: str, path: str) -> list[str]:
-    """Each file is named with a noun that says what it contains."""
-    stem = Path(path).stem
-    vague = re.fullmatch(r"(misc|helpers?|utils?|common_utils|tools|stuff)\d*", stem) and path.count("/") > 0
-    return (
-        [f"{path}: '{stem}' does not say what the file contains"]
-        if vague or (stem in NO_NOUNS and not path.startswith("tests/"))
-        else []
-    )
+    """Each file and each folder is named with a noun that says what it contains."""
+    room, *parts = Path(path.removeprefix("tests/")).with_suffix("").parts
+    names = parts if room in ROOMS else [room, *parts] if "/" in path else []
+    vague = re.compile(r"(misc|helpers?|utils?|common_utils|tools|stuff)\d*")
+    return [f"{path}: '{name}' does not say what it contains" for name in names
+            if name in NO_NOUNS or vague.fullmatch(name)]  # fmt: skip
+
+
+def util_without_options(source: str, path: str) -> list[str]:
+    """Functions in util/ take values, not a run's options or its model."""
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    names = [(function.name, arg.arg) for function in functions if path.startswith("util/")
+             for arg in ast.walk(function.args) if isinstance(arg, ast.arg)]  # fmt: skip
+    return [f"{path}: {function} has a parameter {name}" for function, name in names if name in ("o", "model")]
 
 
 MANY = "\n".join(["    x = 1"] * 60)
@@ -293,14 +317,22 @@ CASES: list[tuple[Checker, str, str]] = [  # rule, path, a source that breaks it
     (import_directions, "models/pix2pix.py", "from train import train_step"),
     (import_directions, "training/run.py", "def f():\n    from train import train_step"),
     (import_directions, "training/run.py", "STEP = 'train:train_step'"),
+    (import_directions, "util/size.py", "HOME = 'data.base:BaseDataset.spec'"),
+    (import_directions, "util/size.py", "HOME = ('training.run', 'Run')"),
+    (import_directions, "util/size.py", "import importlib\nimportlib.import_module('train')"),
+    (import_directions, "util/size.py", "from importlib import import_module as load\nload('training')"),
     (import_directions, "train.py", "import test"),
     (import_directions, "options/parse.py", "import train"),
     (import_directions, "scripts/demo.py", "from tests.support.runs import ROOT"),
     (depth, "data/decoding/png/deep.py", ""),
+    (depth, "extras/data/decoding/deep.py", ""),
     (depth, "tests/data/decoding/png/deep.py", ""),
     (manners_of_tests, "tests/data/test_zips.py", "from tests.data.test_files import names"),
     (manners_of_tests, "tests/data/test_zips.py", "import tests.test_train"),
     (manners_of_tests, "tests/data/test_zips.py", f"def test_{'x' * 56}():\n    pass"),
+    (manners_of_tests, "tests/data/test_zips.py", f"async def test_{'x' * 56}():\n    pass"),
+    (manners_of_tests, "tests/data/test_zips.py", "import importlib\nimportlib.import_module('tests.data.test_files')"),
+    (manners_of_tests, "tests/data/test_zips.py", "from tests.conftest import process"),
     (budgets, "util/html.py", "\n" * 401),
     (budgets, "train.py", "x = 1\n" * 151),
     (budgets, "test.py", "x = 1\n" * 121),
@@ -342,6 +374,11 @@ CASES: list[tuple[Checker, str, str]] = [  # rule, path, a source that breaks it
     (nouns, "util/helpers.py", ""),
     (nouns, "util/utils2.py", ""),
     (nouns, "networks/own_way.py", ""),
+    (nouns, "networks/tune/table.py", ""),
+    (nouns, "data/utils/table.py", ""),
+    (nouns, "tests/support/hostile.py", ""),
+    (util_without_options, "util/html.py", "def f(o):\n    pass"),
+    (util_without_options, "util/html.py", "class C:\n    async def f(self, *, model):\n        pass"),
 ]  # fmt: skip
 RULES = list(dict.fromkeys(rule for rule, _, _ in CASES))
 TREES: list[tuple[TreeChecker, dict[str, str]]] = [  # rule, a tree that breaks it
@@ -445,6 +482,21 @@ def test_texts_and_settings_name_no_machine():
 HOUSE = ("train.py", "test.py", "requirements.txt", "pyproject.toml", "Makefile", "README.md", "LICENSE", ".ci/run",
          *(f"{folder}/__init__.py" for folder in ROOMS), "models/base.py", "tests/conftest.py", "docs/design.md",
          "docs/migration.md")  # fmt: skip
+
+
+def folders_not_in_settings(settings: dict, folders: list[str]) -> list[str]:
+    """Return the folders that mypy does not check, and those whose deprecation warnings do not fail a test."""
+    checked = settings["mypy"]["files"]
+    warned = re.split(r"\W", " ".join(settings["pytest"]["ini_options"]["filterwarnings"]))
+    return [f"{folder}/ is missing in mypy's files" for folder in folders if folder not in checked] + [
+        f"{folder}/ is missing in pytest's filterwarnings" for folder in folders
+        if folder not in (*warned, "benchmarks", "scripts")]  # fmt: skip
+
+
+def test_the_settings_name_every_room():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert folders_not_in_settings(settings, ROOMS) == []
+    assert len(folders_not_in_settings(settings, [*ROOMS, "engine"])) == 2
 
 
 def layout(paths: list[str]) -> list[str]:

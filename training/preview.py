@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from inference.sampling import Request, has_sampler, sample_sheets
+from inference.visuals import first_visuals
 from util.device import to_device
-from util.image_io import SHEET_COLUMNS, collect_visuals, first_pixels, make_grid
+from util.image_io import SHEET_COLUMNS, make_grid
 from util.progress import Progress
 from util.seeding import fork_rng
 
@@ -66,7 +67,7 @@ class Preview:
 
     def _translate(self, batch: dict[str, Any]) -> dict[str, Any]:
         device = next(self.model.parameters()).device
-        return first_pixels(collect_visuals(self.model, self.model(to_device(batch, device)), self.o))
+        return first_visuals(self.model, self.model(to_device(batch, device)), self.o)
 
     def disable(self) -> None:
         """Stop drawing."""

@@ -1,7 +1,6 @@
 """Convert network outputs to pixels and write image files."""
 
 import os
-import re
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,19 +19,6 @@ PNG_COMPRESSION = {"compress_level": 1, "compress_type": 3}
 MAX_FAST_PNG_PIXELS = 1 << 22
 FAST_PNG = {"level": 1, "strategy": 3, "filter": 0x80}
 SHEET_COLUMNS = 10  # images in a row of a sheet on the training page
-
-
-def collect_visuals(model: Any, out: "dict[str, Any]", o: Any) -> "dict[str, Tensor]":
-    """Return the images that a model shows of `out`, plus those with other than 1 or 3 channels, which it omits.
-
-    The added ones are tensors (N, C, H, W) named real, fake, rec or idt with --input_nc or --output_nc channels, unless
-    the model shows them in another form (fake_B as fake_B_rgb).
-    """
-    many = {o.input_nc, o.output_nc} - {1, 3}
-    shown = model.show(out)
-    return shown | {name: value for name, value in out.items() if many and getattr(value, "ndim", 0) == 4
-                    and value.shape[1] in many and re.match(r"(real|fake|rec|idt)(_|$)", name)
-                    and not any(label.startswith(name) for label in shown)}  # fmt: skip
 
 
 def to_pixels(image: "Tensor") -> np.ndarray:

@@ -31,10 +31,10 @@ class BufferSnapshot:
 
 
 class Snapshot:
-    """A copy of the random generators' states and a model's buffers."""
+    """A copy of the random generators' states and a module's buffers."""
 
-    def __init__(self, model: nn.Module):
-        self.generators, self.buffers = generator_states(), BufferSnapshot(model)
+    def __init__(self, module: nn.Module):
+        self.generators, self.buffers = generator_states(), BufferSnapshot(module)
 
     @contextmanager
     def restored(self) -> Iterator[None]:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench, busy_neighbour, scaling, variants
-from benchmarks import case_table as plan
-from benchmarks.harness import process as sides
+from benchmarks import bench, busy_neighbour, case_table, scaling, variants
 from benchmarks.harness import stats
+from benchmarks.harness.process import OURS, THEIRS, CaseProcess, time_interleaved
 from tests.soak import soak
 from tests.support.runs import ROOT, Ended
 from util.errors import DataError, OptionError
@@ -33,7 +32,7 @@ def bench_command(tmp_path, monkeypatch, capsys):
     return run
 
 
-CASES = plan.make_cases(True)
+CASES = case_table.make_cases(True)
 IN_EVERY_RUN = ("step_pix2pix", "save", "help")  # one of each kind; the others in `make test-slow`
 
 
@@ -70,7 +69,7 @@ def test_every_model_that_trains_has_a_step():
     from registry.lookup import entries
 
     models = {entry.name for entry in entries("model") if entry.origin == "built in"} - {"test"}
-    assert {f"step_{name}" for name in models} <= set(plan.make_cases(False))
+    assert {f"step_{name}" for name in models} <= set(case_table.make_cases(False))
 
 
 def test_flops_are_those_of_the_mathematics(tmp_path):
@@ -80,7 +79,7 @@ def test_flops_are_those_of_the_mathematics(tmp_path):
 
     from benchmarks.our_cases import TrainingStep
 
-    argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY_FLAGS]
+    argv = ["--model", "pix2pix", "--dataroot", "demo", *case_table.TINY_FLAGS]
     step = TrainingStep("", argv, str(tmp_path))
     step.run.params.set_all_trainable()
     model = step.run.model.to("meta")  # there no layer computes in a way of its own
@@ -108,7 +107,7 @@ def test_flops_are_those_of_the_mathematics(tmp_path):
 def test_steps_with_flags_for_speed_run_and_are_counted(flags, tmp_path):
     from benchmarks.our_cases import TrainingStep
 
-    argv = ["--model", "pix2pix", "--dataroot", "demo", *plan.TINY_FLAGS, "--batch_size", "4"]
+    argv = ["--model", "pix2pix", "--dataroot", "demo", *case_table.TINY_FLAGS, "--batch_size", "4"]
     plain, step = TrainingStep("", argv, str(tmp_path)), TrainingStep("", [*argv, *flags.split()], str(tmp_path))
     assert all(math.isfinite(loss.detach()) for losses in step.once().values() for loss in losses.values())
     more = step.facts["flops"] / plain.facts["flops"]
@@ -131,7 +130,7 @@ class Counted:
 
 def test_sides_take_turns():
     asked = []
-    taken = sides.time_interleaved([Counted("A", asked), Counted("B", asked)], 3, 2)
+    taken = time_interleaved([Counted("A", asked), Counted("B", asked)], 3, 2)
     assert asked == [("A", 2), ("B", 2)] * 3
     assert [seconds[0] for seconds, _ in taken["A"]] == [1, 3, 5]
 
@@ -148,11 +147,11 @@ def test_a_disturbed_curve_gives_the_least_squares_exponent():
 
 
 def test_numbers_that_differ_give_no_ratio():
-    medians = {sides.OURS: [1.0, 1.0, 4.0], sides.THEIRS: [2.0, 3.0, 4.0]}
-    same = {sides.OURS: {"numbers": [{"G": 1.0, "D": 0.0}]}, sides.THEIRS: {"numbers": [{"G": 1.00005, "D": 0.0}]}}
+    medians = {OURS: [1.0, 1.0, 4.0], THEIRS: [2.0, 3.0, 4.0]}
+    same = {OURS: {"numbers": [{"G": 1.0, "D": 0.0}]}, THEIRS: {"numbers": [{"G": 1.00005, "D": 0.0}]}}
     found = bench.compare_to_reference(same, medians, 2, 1e-4)
     assert found["equal"] and found["ratio"] == 2.0 and found["reference_seconds"] == 1.5
-    other = same | {sides.OURS: {"numbers": [{"G": 1.001, "D": 0.0}]}}
+    other = same | {OURS: {"numbers": [{"G": 1.001, "D": 0.0}]}}
     found = bench.compare_to_reference(other, medians, 2, 1e-4)
     assert not found["equal"] and found["ratio"] is None
     assert bench.max_relative_difference([{"G": 1.0}], [{"G": 1.0, "D": 2.0}]) == math.inf
@@ -206,12 +205,12 @@ def test_the_reference_gets_our_weights_or_the_case_ends(bench_command, tmp_path
 
 def test_a_side_that_dies_is_said():
     broken = {"argv": ["-c", "raise SystemExit('broken')"]}
-    with sides.CaseProcess("our_cases:Command", broken) as side, pytest.raises(DataError, match="broken"):
+    with CaseProcess("our_cases:Command", broken) as side, pytest.raises(DataError, match="broken"):
         side.time_runs(1)
 
 
 def test_processes_of_a_case_end_with_it():
-    with sides.CaseProcess("our_cases:Command", {"argv": ["-c", ""]}) as side:
+    with CaseProcess("our_cases:Command", {"argv": ["-c", ""]}) as side:
         pid = side.process.pid
         assert Path(f"/proc/{pid}").exists() and len(side.time_runs(2)[0]) == 2
     assert side.process.returncode == 0
@@ -323,8 +322,8 @@ def test_every_way_is_one_that_training_takes(device):
 
 
 def test_on_a_gpu_every_model_is_measured_alone_and_in_batches():
-    cases = plan.make_cases(False, 0)
-    assert set(cases) == {f"step_{name}_{batch}" for name in plan.trainable_models() for batch in (1, 16)}
+    cases = case_table.make_cases(False, 0)
+    assert set(cases) == {f"step_{name}_{batch}" for name in case_table.trainable_models() for batch in (1, 16)}
     assert all(case.arguments["device"] == 0 and case.counts_flops for case in cases.values())
 
 

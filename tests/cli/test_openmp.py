@@ -85,9 +85,9 @@ def test_how_long_each_thread_waited_is_read_in_seconds(tasks):
 
 
 BUSY = """import os, subprocess, sys, threading
-from cli import openmp as threads
+from cli import openmp
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # so that there is one core to be had, for both
-threads.share_cores()
+openmp.share_cores()
 import torch
 torch.set_num_threads(2)
 def until(number):
@@ -109,12 +109,12 @@ def test_a_busy_process_makes_a_crowd_until_it_ends():
 
 
 END = """import threading
-from cli import openmp as threads
-threads.share_cores()
+from cli import openmp
+openmp.share_cores()
 import torch
 real = torch.zeros
 torch.zeros = lambda size: [real(size).add_(1) for _ in range(40)][0]  # so that a crowd is at it for a while
-threads.BUSY_SHARE, threads.IDLE_SHARE = -1, -2  # others want the cores always
+openmp.BUSY_SHARE, openmp.IDLE_SHARE = -1, -2  # others want the cores always
 while not any(each.name == "idle team" for each in threading.enumerate()):
     pass
 """

@@ -689,10 +689,10 @@ def full_disk(where):
     """Let the disk be full after some bytes of a download, or of its files."""
     import errno
 
-    from data.download import partial as part
+    from data.download.partial import PartialFile
 
     if where == "the download":
-        add, real = part.PartialFile.append, os.strerror(errno.ENOSPC)
+        add, real = PartialFile.append, os.strerror(errno.ENOSPC)
 
         class Full:
             def __init__(self, file):
@@ -710,7 +710,7 @@ def full_disk(where):
             self._file = self._file if isinstance(self._file, Full) else Full(self._file)
             add(self, data)
 
-        part.PartialFile.append = limited
+        PartialFile.append = limited
     else:
         opened = []
 
