@@ -189,6 +189,7 @@ def imitation(folder: Path, step: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_reference_that_fails_is_one_line_with_its_reason(bench_command, tmp_path):
     home = imitation(tmp_path / "ref", "raise ValueError('no such layer')")
     done = bench_command("--quick", "--rounds", "1", "--cases", "step_pix2pix", "--reference", home)
@@ -196,6 +197,7 @@ def test_a_reference_that_fails_is_one_line_with_its_reason(bench_command, tmp_p
     assert str(home) in done.last and "reference_cases:StepLosses ended with 1" in done.last
 
 
+@pytest.mark.slow
 def test_the_reference_gets_our_weights_or_the_case_ends(bench_command, tmp_path):
     """Its modules come from the folder that was named, and weights that do not fit are said."""
     done = bench_command("--quick", "--rounds", "1", "--cases", "step_pix2pix", "--reference",

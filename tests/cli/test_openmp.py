@@ -164,3 +164,19 @@ def test_commands_load_no_torch_before(command):
     code = f"import sys, {command}; sys.exit('torch' in sys.modules)"
     ended = run(code)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_an_idle_team_without_memory_prints_nothing(monkeypatch):
+    """The training step runs out of memory too, and reports it in one line."""
+    import torch
+
+    def fail(size):
+        raise RuntimeError("can't allocate memory")
+
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    monkeypatch.setattr(torch, "zeros", fail)
+    team = openmp.IdleTeam()
+    team.stop.set()
+    team.join(60)
+    assert not team.is_alive() and raised == []
