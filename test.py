@@ -4,80 +4,89 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from cli.main import run_command
-from cli.startup import skip_interpreter_shutdown
-from options.parse import parse
-from util.errors import CheckpointError, printable
+from cli.main import run_script
+from options.parse import answer_help, parse
+
+if __name__ == "__main__":  # here, because --help is answered before the imports below, which take seconds
+    sys.exit(run_script("test", sys.argv[1:], answer_help))
+
+from data.base import Spec
+from data.loading.loader import Loader
+from inference.batch_translator import Translator
+from inference.network_flags import read_network_flags
+from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
+from inference.tiling import apply_tiling
+from options import store
+from options.texts import mismatch_hint
+from pages.results import Results
+from registry.lookup import find
+from serialization import weight_exports, weight_files
+from training.optim import inference_networks
+from util.class_names import select_classes
+from util.device import select_device
+from util.errors import printable
+from util.image_io import SHEET_COLUMNS
+from util.malloc import keep_freed_memory
+from util.seeding import seed_everything
 
 
 def main(argv, report):
     """Load a run's networks, translate every image of the data set, and write the results page."""
-    o = parse(argv, "test")  # answers --help before the slow imports below
-    from data.base import Spec
-    from data.loading.loader import Loader
-    from inference.sampling import has_sampler, unused_flag_notes
-    from inference.tiling import apply_tiling
-    from options import store, texts
-    from pages.results import Results
-    from registry.lookup import find
-    from serialization import weight_exports, weight_files
-    from training.optim import inference_networks
-    from util import malloc, seeding
-    from util.device import select_device
-
-    folder = Path(o.checkpoints_dir) / o.name  # find the run
+    # Find the run.
+    o = parse(argv, "test")
+    folder = Path(o.checkpoints_dir) / o.name
     if folder.is_dir():
         report.error_log = folder / "error.log"
     which = weight_files.file_prefix(o.epoch, o.load_iter)
     if not o.remembered:
-        read_architecture(o, folder, which)
+        read_network_flags(o, folder, which)
     device = select_device(o.gpu_ids)
-    seeding.seed_everything(o.seed, o.deterministic)
-    known = store.load_spec(folder)  # a saved Spec replaces the data set of a model without input
+    seed_everything(o.seed, o.deterministic)
+
+    # Find the images; a model without input needs only the Spec of those that it was trained on.
+    known = store.load_spec(folder)
     model_class = find("model", o.model)
     dataset = None if known and has_sampler(model_class) else find("dataset", o.dataset_mode)(o)
     spec = dataset.spec() if dataset else Spec(**known | {"classes": tuple(known["classes"])})
     store.fill_from_dataset(o, spec)
-    model = model_class(o, spec)  # build the model and load its weights
-    apply_tiling(inference_networks(model), o)
-    weight_exports.load(folder, which, inference_networks(model), texts.mismatch_hint(o))
+
+    # Build the model and load its weights.
+    model = model_class(o, spec)
+    networks = inference_networks(model)
+    apply_tiling(networks, o)
+    weight_exports.load(folder, which, networks, mismatch_hint(o))
     set_mode(model.to(device), o.eval)
     if device.type == "cpu" and not o.tile:  # --tile is for huge images, when memory is short
-        malloc.keep_freed_memory()
-    # Generate or translate images, and write the results page.
+        keep_freed_memory()
+
+    # Translate or generate images, and write the results page.
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
     for note in unused_flag_notes(o.given, generates=dataset is None):
         print(printable(note))
     if dataset is None:
-        generate_sheets(o, model, results, spec.classes)
+        generate(o, model, results, spec.classes)
     else:
-        loader = Loader(dataset, o, shuffle=False)
-        try:
-            translate(o, model, results, loader.epoch(0), device)
-        finally:
-            loader.close()
+        translate(o, model, results, Loader(dataset, o, shuffle=False), device)
     results.close()
     print(printable(f"{results.count} images -> {results.page}"))
 
 
-def translate(o, model, results, batches, device):
-    """Run the model on batches until the data set ends or --num_test images are done."""
-    from inference.batch_translator import Translator
+def translate(o, model, results, loader, device):
+    """Run the model on the images of the data set until it ends or --num_test images are done."""
+    translator = Translator(o, model, device)
+    try:
+        with results.writer:  # its threads write earlier images while the model runs
+            for shown, paths in translator(islice(loader.epoch(0), o.num_test)):
+                results.add(shown, paths if o.num_test is None else paths[: o.num_test - results.count])
+                if results.count == o.num_test:
+                    break
+    finally:
+        loader.close()
 
-    with results.writer:  # its threads write earlier images while the model runs
-        for shown, paths in Translator(o, model, device)(islice(batches, o.num_test)):
-            results.add(shown, paths if o.num_test is None else paths[: o.num_test - results.count])
-            if results.count == o.num_test:
-                break
 
-
-def generate_sheets(o, model, results, classes):
+def generate(o, model, results, classes):
     """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
-    from inference.sampling import INTERPOLATION_STEPS, Request, sample_sheets
-    from util.class_names import select_classes
-    from util.image_io import SHEET_COLUMNS
-
     wanted = select_classes(o.classes, classes)
     columns = min(SHEET_COLUMNS, o.num_samples)
     numbers = {"grid": columns, "interpolation": INTERPOLATION_STEPS, "per_class": o.num_samples}
@@ -92,29 +101,3 @@ def set_mode(model, evaluate):
     if not evaluate:
         for net in model.networks().values():
             net.train()
-
-
-def read_architecture(o, folder, which):
-    """Set the flags that the user did not give from the generator's weights, in a folder without options.json."""
-    from networks.infer_architecture import infer_generator, weights_description
-    from serialization import weight_files
-
-    path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"
-    if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
-        path = folder / f"{which}_net_G_A.pth"
-    inferred = infer_generator(weights := weight_files.load_weights(weight_files.check_exists(path)))
-    if not inferred and "netG" not in o.given:
-        other = weights_description(weights)
-        why = f"holds the weights of {other}" if other else "does not match any known generator"
-        raise CheckpointError("file", path, why, "name its network with --netG, from a --plugin if needed")
-    flags = {flag: value for flag, value in inferred.items() if flag not in o.given}
-    for flag, value in flags.items():
-        setattr(o, flag, value)
-    if flags:
-        print(printable(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in flags.items())))
-
-
-if __name__ == "__main__":
-    ended = skip_interpreter_shutdown()
-    ended.append(run_command(main, sys.argv[1:]))
-    sys.exit(ended[0])

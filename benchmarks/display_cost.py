@@ -92,13 +92,20 @@ def train_and_time(argv: list[str], connection: Any) -> None:
 
     def time_calls(method: Any, part: str) -> Any:
         def call(*args: Any, **more: Any) -> Any:
-            before, processor = time.perf_counter(), time.process_time()
+            before = time.perf_counter()
             try:
                 return method(*args, **more)
             finally:
                 seconds_by_part[part] += time.perf_counter() - before
-                if part == "loop":
-                    seconds_by_part["processor"] += time.process_time() - processor
+
+        return call
+
+    def time_loop(loop: Any) -> Any:
+        def call(*args: Any) -> Any:
+            before, processor = time.perf_counter(), time.process_time()
+            yield from loop(*args)
+            seconds_by_part["loop"] += time.perf_counter() - before
+            seconds_by_part["processor"] += time.process_time() - processor
 
         return call
 
@@ -113,7 +120,7 @@ def train_and_time(argv: list[str], connection: Any) -> None:
     Display.epoch = time_calls(Display.epoch, "calls")  # type: ignore[method-assign]
     Display.preview = time_calls(Display.preview, "calls")  # type: ignore[method-assign]
     Display.close = time_calls(Display.close, "end")  # type: ignore[method-assign]
-    train.train = time_calls(train.train, "loop")
+    train.train = time_loop(train.train)
 
     # Train and send the seconds.
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):

@@ -32,11 +32,12 @@ class TrainingStep:
     """A training step on one batch, with everything that train.py does for a step."""
 
     def __init__(self, home: str, argv: list[str], shared: str, device: int = -1):
+        from train import train_step
         from training.dry_run import count_flops_and_activations
 
         self._make(argv, shared, device)
         # Counting leaves the model without values, but not its optimizers, so the run is built again afterwards.
-        flops, _ = count_flops_and_activations(self.run.model, self.batch, self.run.o.accumulate)
+        flops, _ = count_flops_and_activations(train_step, self.run.model, self.batch, self.run.o)
         del self.run
         gc.collect()
         self._make(argv, shared, device)
@@ -45,18 +46,24 @@ class TrainingStep:
 
     def _make(self, argv: list[str], shared: str, device: int = -1) -> None:
         """Build the model and read the first batch, as train.py does."""
+        from data.loading.loader import Loader
+        from networks.runtime.apply import apply_runtime_options
         from options.parse import parse
-        from train import build
+        from registry.lookup import find
         from training.run import Run
         from util.device import select_device, to_device
+        from util.seeding import seed_everything
 
         flags = [*argv, *CPU_FLAGS, "--displays", "console", "--name", "bench", "--checkpoints_dir", shared,
                  "--overwrite"]  # fmt: skip
         o = parse([*flags, "--gpu_ids", str(device)], "train")
         self.device = select_device(o.gpu_ids)
-        loader, spec, model, _ = build(o, self.device)
-        self.batch = to_device(next(loader.epoch(1)), self.device)
-        loader.close()
+        dataset = find("dataset", o.dataset_mode)(o)
+        spec = dataset.spec()
+        seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
+        model = find("model", o.model)(o, spec)
+        self.batch = to_device(next(Loader(dataset, o, shuffle=not o.serial_batches).epoch(1)), self.device)
+        apply_runtime_options(model.networks(), o, self.device)
         self.run = Run(o, Path(shared), model, self.device, 1, spec.classes)
         self.run.begin_epoch()
         self.step = 0
@@ -66,7 +73,7 @@ class TrainingStep:
         from train import train_step
 
         run = self.run
-        _, losses = train_step(**run.step_args, batch=self.batch, step=self.step)
+        _, losses = train_step(run.train_state, self.batch, self.step)
         run.losses.add(losses)
         self.step += 1
         synchronize(self.device)
@@ -176,7 +183,6 @@ class ResumeRun(SaveRun):
         from training.run import Run
 
         run = self.training_step.run
-        run.params.set_all_trainable()  # the state of a new model
         Run(run.o, run.folder, run.model, run.device, 1, run.classes)
 
 

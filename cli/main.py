@@ -1,6 +1,7 @@
 """Run a command and report how it ends: one line on stderr, an exit code, and the traceback in error.log."""
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli import openmp, signals
+from cli import openmp, signals, startup
 from registry import attribution, loaded
 from util.disk_space import ERRNO_REMEDIES
 from util.errors import EnvironmentFault, Stopped, UserError, printable
@@ -68,6 +69,17 @@ class Report:
                 print(printable(f"note: {path} could not be written ({problem.strerror})"), file=sys.stderr)
         if line:
             print(printable(line), file=sys.stderr, flush=True)
+
+
+def run_script(name: str, argv: list[str], answer_help: Callable[[list[str], str], None]) -> int:
+    """Run main(argv, report) of the script `name`, imported after answer_help(argv, name); return its exit code."""
+
+    def main(argv: list[str], report: Report) -> None:
+        answer_help(argv, name)
+        startup.import_torch_fast()
+        importlib.import_module(name).main(argv, report)
+
+    return run_command(main, argv)
 
 
 def run_command(main, argv: list[str]) -> int:

@@ -32,14 +32,12 @@ class StopRequest:
             signal.signal(signal.SIGALRM, self._on_alarm)
 
     def until_requested(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield batches; after a signal, end if none arrives within BATCH_TIMEOUT_S seconds (a dead disk)."""
+        """Yield batches until a signal arrives; while waiting, at most BATCH_TIMEOUT_S seconds longer (a dead disk)."""
         each = iter(batches)
         with contextlib.suppress(_NoBatch):
-            while True:
+            while not self.number:
                 self.waiting = True
                 try:
-                    if self.number:
-                        self._set_alarm()
                     batch = next(each, None)
                 except RuntimeError:  # the same signal may have killed a starting worker
                     if not self.number:

@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def load_torch() -> None:
+def import_torch_fast() -> None:
     """Import torch with the garbage collector disabled, and exclude the imported objects from later collections.
 
     They are a million objects that live as long as the process; collecting them repeatedly takes a fifth of the startup

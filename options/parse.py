@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cli.startup import load_torch
 from options import checks, store, texts
 from options.common import Common
 from options.data import Data
@@ -16,7 +15,7 @@ from options.fields import Flag, Options, flags_of
 from options.test import Test
 from options.train import Train
 from registry import discovery
-from registry.lookup import entry, find
+from registry.lookup import find
 from util.errors import CheckpointError, OptionError, UnknownName
 from util.size import Size
 from util.spelling import normalise_name
@@ -31,16 +30,8 @@ def parse(argv: list[str], phase: str) -> Options:
     --continue_train), the data set's defaults, the model's, the flags'. Raises OptionError for invalid options.
     """
     base = _base_flags(phase)
-    first = _parse_flags(argv, base, known_only=True)
-    wants_list, wants_help = first.pop("list"), first.pop("help")
-    config = store.read_config(first["config"], phase) if "config" in first else {}
+    first, config, wants_help = _first_pass(argv, base, phase)
     asked = config | first
-    if wants_help and "model" not in asked and "plugin" not in asked:
-        sys.exit(texts.print_help(phase, base))
-    discovery.add_paths(_as_tuple(asked.get("plugin", ())))
-    if wants_list:
-        sys.exit(texts.print_list())
-
     layers = _Layers(base, phase)
     location = {} if wants_help else _run_location(asked, layers)
     saved = _load_saved(location, asked, layers) if location else {}
@@ -61,6 +52,25 @@ def parse(argv: list[str], phase: str) -> Options:
     options.remembered = bool(saved)
     checks.check_options(options, phase)
     return options
+
+
+def answer_help(argv: list[str], phase: str) -> None:
+    """Answer --list, and --help unless it is that of a model, and exit; this needs no torch."""
+    _first_pass(argv, _base_flags(phase), phase)
+
+
+def _first_pass(argv: list[str], base: list[Flag], phase: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Return the values of the base flags, those of --config, and whether the help of a model is wanted."""
+    first = _parse_flags(argv, base, known_only=True)
+    wants_list, wants_help = first.pop("list"), first.pop("help")
+    config = store.read_config(first["config"], phase) if "config" in first else {}
+    asked = config | first
+    if wants_help and "model" not in asked and "plugin" not in asked:
+        sys.exit(texts.print_help(phase, base))
+    discovery.add_paths(_as_tuple(asked.get("plugin", ())))
+    if wants_list:
+        sys.exit(texts.print_list())
+    return first, config, wants_help
 
 
 def _base_flags(phase: str) -> list[Flag]:
@@ -84,9 +94,7 @@ class _Layers:
         by_name = {flag.name: flag for flag in self.base}
         usual = by_name["model"].default if self.phase == "train" else store.default_test_model(location)
         model_name = by_name["model"].check(asked.get("model", usual))
-        known = entry("model", model_name)
-        load_torch()
-        model = known.load()
+        model = find("model", model_name)
         self.defaults = {"model": model_name, **_defaults(model)}
         if getattr(model, "dataset_mode", None):
             self.defaults.setdefault("dataset_mode", model.dataset_mode)

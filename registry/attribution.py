@@ -1,6 +1,7 @@
 """Find the plug-in that caused an exception, with file, line and phase."""
 
 import builtins
+import inspect
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -142,6 +143,7 @@ def pip_hint(module: str) -> str:
 
 def _definition_line(function: Callable[..., Any]) -> SourceLine | None:
     """Return the line where a plug-in defines a function; None for other functions."""
+    function = inspect.unwrap(function)
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     plug_in = loaded.plugin_of_file(code.co_filename) if code else None
     return SourceLine(plug_in, code.co_filename, code.co_firstlineno, code.co_name) if code and plug_in else None

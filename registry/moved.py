@@ -230,7 +230,6 @@ RENAMED = {  # "old module.name": "new module.name", for names that changed as w
     "util.misfit.plain": "serialization.mismatch.to_saved_value",
     "util.misfit.same_kind": "serialization.mismatch.is_assignable",
     "util.misfit.too_large": "serialization.mismatch.overflows",
-    "util.optim.Gates": "training.optim.TrainableParameters",
     "util.optim.in_phases": "training.optim.trained_networks",
     "util.optim.needed": "training.optim.inference_networks",
     "util.optim.trainable": "training.optim.trainable_parameters",

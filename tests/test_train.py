@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from inference.sampling import has_sampler
 from options.fields import flags_of
 from options.parse import FLAG_CLASSES
 from tests.support.runs import SMALL, options
-from tests.support.training_runs import DEMO, EVERY, TRAINABLE, Page, history, rows, run_in, weights
+from tests.support.training_runs import DEMO, EVERY, TRAINABLE, Page, build, history, rows, run_in, weights
 from util.image_io import GRID_PADDING
 
 TINY = [*SMALL, "--netG", "resnet_4blocks", "--print_freq", "1", "--batch_size", "1"]
@@ -52,7 +53,7 @@ def trained(request, tmp_path_factory):
         where, "train", *flags, "--name", "run", "--n_epochs", 1, "--n_epochs_decay", 1, "--save_epoch_freq", 1
     )
     assert ended.code == 0, ended.err
-    loader, _, fresh, _ = train.build(options(*flags, "--name", "fresh"), torch.device("cpu"))
+    loader, fresh = build(options(*flags, "--name", "fresh"))
     folder = where / "checkpoints" / "run"
     return SimpleNamespace(model=request.param, ended=ended, folder=folder, fresh=fresh, batch=loader.example_batch())
 
@@ -416,3 +417,36 @@ def test_a_model_that_only_translates_is_refused_first(command, unpaired, tmp_pa
 def test_the_tests_of_this_file_know_every_model():
     assert {"cycle_gan", "pix2pix"} <= set(TRAINABLE)
     assert "test" not in TRAINABLE
+
+
+@pytest.mark.parametrize("steps", [3, 5, 7])  # within an epoch of five steps, at its end, in the next one
+def test_a_caller_who_leaves_the_loop_keeps_a_run_to_continue(steps, monkeypatch, tmp_path):
+    """Trained from Python for some steps, then to the end: the same weights as of a run that was not left."""
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, *DEMO, "--model", "pix2pix", "--n_epochs", "1", "--n_epochs_decay", "1", "--displays", "console"]
+
+    def trained(name, *more):
+        return train.training(options(*flags, "--name", name, *more))
+
+    assert [progress.step for progress in trained("whole")] == list(range(1, 11))
+    left = trained("left")
+    assert [next(left).step for _ in range(steps)] == list(range(1, steps + 1))
+    left.close()
+    assert f"state_{steps:09d}.pt" in {path.name for path in Path("checkpoints/left").iterdir()}
+    rest = [progress.step for progress in trained("left", "--continue_train")]  # the folder is not locked any more
+    assert rest == list(range(steps + 1, 11))
+    assert equal(*(weights(Path("checkpoints", name)) for name in ("whole", "left")))
+
+
+def test_an_error_in_the_callers_loop_unlocks_the_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    flags = [*TINY, *DEMO, "--model", "pix2pix", "--displays", "console", "--name", "run"]
+
+    def stumble():
+        for progress in train.training(options(*flags)):
+            raise ZeroDivisionError(progress.step)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        stumble()
+    del caught
+    assert next(train.training(options(*flags, "--continue_train"))).step == 2

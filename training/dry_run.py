@@ -2,14 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from training import accumulation
-from training.optim import Optimizers, TrainableParameters
+from training.train_state import TrainState, TrainStep
 from util.device import to_device
 from util.disk_space import format_bytes
 from util.seeding import fork_rng
@@ -22,64 +20,56 @@ except ImportError:  # Windows
 WEIGHT_COPIES = 4  # weights, gradients and Adam's two moments
 
 
-def estimate_cost(o: Any, model: Any, loader: Any, device: torch.device, step: Callable[..., Any]) -> str:
+def estimate_cost(step: TrainStep, o: Any, model: Any, loader: Any, device: torch.device) -> str:
     """Return a report of the cost of each step; write nothing. The model cannot be used afterwards.
 
-    step: the function that trains on one batch. Time and peak memory are measured over two real steps, because the
-    first also warms up. Operations and activations are counted with meta tensors of the first batch's shape.
+    Time and peak memory are measured over two real steps, because the first also warms up. Operations and activations
+    are counted with meta tensors of the first batch's shape.
     """
     batch, epochs = loader.example_batch(), o.n_epochs + o.n_epochs_decay
     weights, numel = (sum(each) for each in zip(*((p.nbytes, p.numel()) for p in model.parameters()), strict=True))
-    phases = model.to(device).train().phases()
-    params = TrainableParameters(phases)
-    optimizers = Optimizers(phases, o)
+    state = TrainState.from_options(model.to(device).train(), o)
     # Time two real steps.
     times = []
     for count in range(2):
         began = time.perf_counter()
-        step(model, phases, optimizers, params, to_device(batch, device), count, micro_batches=o.accumulate)
+        step(state, to_device(batch, device), count)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
-    params.set_all_trainable()
     hours = times[1] * len(loader) * epochs / 3600
     # Count operations and activations on meta tensors.
     try:
-        flops, saved = count_flops_and_activations(model, batch, o.accumulate)
+        flops, saved = count_flops_and_activations(step, model, batch, o)
         counts = f"{flops / 1e9:.1f} GFLOP a step; activations of {format_bytes(saved)} are kept for backward passes"
     except Exception as problem:  # a model may need values
         counts = f"operations and activations are not known: this model needs values ({type(problem).__name__})"
     # Write the report.
     in_all = format_bytes(WEIGHT_COPIES * weights)
     peak, memory_owner = _peak_memory_bytes(device), "the GPU" if device.type == "cuda" else "this process"
-    return "\n".join([
+    rows = (
         f"{len(batch['A'])} images a step, {len(loader)} steps an epoch, {epochs} epochs",
         f"{numel / 1e6:.3f} M parameters; {in_all} with their gradients and Adam's moments",
         counts,
         f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second: {hours:.1f} h in all, without loading",
         f"at most {format_bytes(peak)} of memory of {memory_owner}" if peak else "the peak of memory is not known here",
-    ])  # fmt: skip
+    )
+    return "\n".join(rows)
 
 
-def count_flops_and_activations(model: Any, batch: dict[str, Any], micro_batches: int) -> tuple[int, int]:
+def count_flops_and_activations(step: TrainStep, model: Any, batch: dict[str, Any], o: Any) -> tuple[int, int]:
     """Return (operations, bytes of activations) of a step: forward and the backward of every phase, in float32.
 
     Activations are the peak of the memory kept for backward passes: each storage counts once, weights do not count.
     The model is moved to the meta device and loses its values.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # only --dry_run needs it
+    from torch.utils.flop_counter import FlopCounterMode  # takes 60 ms, and only --dry_run needs it
 
-    model.to("meta")
+    state = TrainState.from_options(model.to("meta"), o)
     shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
-    phases, activations = model.phases(), _ActivationCounter(model)
-    params = TrainableParameters(phases)
-    counter, hooks = FlopCounterMode(display=False), torch.autograd.graph.saved_tensors_hooks(activations.add, _unpack)
-    with fork_rng(0), counter, hooks:
-        params.set_all_trainable()
-        work = accumulation.forward(model, shapes, micro_batches)
-        for phase in phases:
-            params.set_trainable(phase.name)
-            work.backward(phase, lambda loss: loss)
+    counter, activations = FlopCounterMode(display=False), _ActivationCounter(model)
+    with fork_rng(0), counter, torch.autograd.graph.saved_tensors_hooks(activations.add, _unpack):
+        step(state, shapes, 0)
     return counter.get_total_flops(), activations.peak
 
 

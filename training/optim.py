@@ -40,10 +40,14 @@ class Optimizers:
             adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999), fused=fused)
             self.by_phase |= {phase.name: adam for phase in group}
         device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
-        self.scaler = torch.amp.GradScaler(device, enabled=o.amp == "fp16")
+        self.scaler = torch.amp.GradScaler(device, enabled=o.amp == "fp16" and device != "meta")
 
     def __getitem__(self, phase_name: str) -> torch.optim.Optimizer:
         return self.by_phase[phase_name]
+
+    def zero_grad(self, phase_name: str) -> None:
+        """Drop the gradients of all networks that a phase's optimiser trains."""
+        self[phase_name].zero_grad(set_to_none=True)
 
     def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
         """Scale a loss for backward: with --amp fp16 it is enlarged so that small gradients do not underflow to 0."""
@@ -104,29 +108,6 @@ def _check_adam_state(optimizer: torch.optim.Optimizer) -> None:
                 raise ValueError(f"an optimiser lacks the {', '.join(sorted(missing))} of a parameter")
             if kept and any(kept[name].shape != p.shape for name in ADAM_STATE_KEYS - {"step"}):
                 raise ValueError("an optimiser's moments do not have the shapes of its parameters")
-
-
-class TrainableParameters:
-    """Switches requires_grad for the parameters of all phases, or of one phase only.
-
-    Parameters that a plug-in froze itself stay frozen.
-    """
-
-    def __init__(self, phases: list[Any]):
-        self.by_phase = {phase.name: [p for net in phase.nets for p in trainable_parameters(net)] for phase in phases}
-        self.all = [p for params in self.by_phase.values() for p in params]
-
-    def set_all_trainable(self) -> None:
-        """Make every phase's parameters trainable, for the forward pass that all phases share."""
-        for p in self.all:
-            p.requires_grad_(True)
-
-    def set_trainable(self, phase_name: str) -> None:
-        """Make only this phase's parameters trainable."""
-        for p in self.all:
-            p.requires_grad_(False)
-        for p in self.by_phase[phase_name]:
-            p.requires_grad_(True)
 
 
 def trainable_parameters(net: nn.Module) -> list[nn.Parameter]:

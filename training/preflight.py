@@ -1,15 +1,19 @@
 """Check a model's contract on one batch before training, with meta tensors (shapes without values)."""
 
 import copy
+from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import torch
 
+from data.base import Spec
 from inference.sampling import Request, has_sampler
+from networks.padding import check_sizes
 from registry import attribution, contract
 from registry.contract import contract_error
 from training import state_checks
-from training.optim import TrainableParameters, trainable_parameters
+from training.train_state import TrainState, TrainStep
 from util.errors import OptionError, UserError, printable
 from util.seeding import fork_rng
 from util.spelling import nearest
@@ -18,24 +22,23 @@ MAX_RETRY_PIXELS = 4 * 256**2  # size limit of a batch for a second try with rea
 CERTAIN_ERRORS = (NameError, AttributeError, ImportError, KeyError)  # these do not depend on values
 
 
-def run_preflight(
-    model: Any, name: str, dataset_mode: str, batch: dict[str, Any], classes: tuple[str, ...] = ()
-) -> None:
-    """Run one step on meta tensors (forward, then each phase's loss and backward); raise an error that is certain.
+def run_preflight(step: TrainStep, o: Any, model: Any, batch: dict[str, Any], spec: Spec) -> None:
+    """Run `step` once on a copy of a model on meta tensors, and raise an error that is certain to occur in training.
 
-    Raise OptionError for a broken contract (a loss that is not a scalar, a batch without a key that the model reads,
-    state that cannot be read back, ...), and a plug-in's own errors. An error that may be due to the missing values
-    is raised only if it occurs with real values too. A large batch is not tried again, to save time: the first real
-    step then raises the error.
+    Raise OptionError for images of a size that a network rejects, for a broken contract (a loss that is not a scalar,
+    a batch without a key that the model reads, state that cannot be read back, ...), and a plug-in's own errors. An
+    error that may be due to the missing values is raised only if it occurs with real values too. A large batch is not
+    tried again, to save time: the first real step then raises the error.
     """
-    # Check phases, networks, state and sheets.
-    phases = contract.check_phases(model, name)
-    notes = contract.check_networks(model, name, phases)
-    extra = state_checks.check_state(model, name)
-    _check_sheets(model, name, classes)
+    # Check sizes, phases, networks, state and sheets.
+    check_sizes(model.networks().values(), spec.height, spec.width)
+    phases = contract.check_phases(model, o.model)
+    notes = contract.check_networks(model, o.model, phases)
+    extra = state_checks.check_state(model, o.model)
+    _check_sheets(model, o.model, spec.classes)
     # Run a step on meta tensors.
     shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
-    problem, more = _run_on_copy(model, name, dataset_mode, shapes, extra)
+    problem, more = _run_on_copy(step, model, o, shapes, extra)
     for note in notes + more:
         print(printable(note))
     if problem is None or attribution.plugin_error([problem]) is None:
@@ -47,7 +50,7 @@ def run_preflight(
         if for_lack_of_values or not small:
             return
         values = {k: v.clone() if torch.is_tensor(v) else v for k, v in batch.items()}
-        problem, _ = _run_on_copy(model, name, dataset_mode, values)
+        problem, _ = _run_on_copy(step, model, o, values, {})
     if problem is not None:
         raise problem
 
@@ -56,8 +59,9 @@ def _is_value_independent(problem: Exception) -> bool:
     return isinstance(problem, CERTAIN_ERRORS) or any(text in str(problem) for text, *_ in attribution.KNOWN_ERRORS[:3])
 
 
-def _run_on_copy(model: Any, name: str, dataset_mode: str, batch: dict[str, Any],
-                 extra: dict[str, Any] | None = None) -> tuple[Exception | None, list[str]]:  # fmt: skip
+def _run_on_copy(
+    step: TrainStep, model: Any, o: Any, batch: dict[str, Any], extra: dict[str, Any]
+) -> tuple[Exception | None, list[str]]:
     """Run a step on a copy of the model, on the batch's device; return (error or None, notes). Raise UserErrors."""
     try:
         twin = copy.deepcopy(model).to(batch["A"].device).train()
@@ -65,50 +69,53 @@ def _run_on_copy(model: Any, name: str, dataset_mode: str, batch: dict[str, Any]
         return None, []
     try:
         with fork_rng(0):
-            notes = _run_step(twin, name, batch)
-            _restore_extra_state(twin, name, extra or {})
+            notes = _run_step(step, twin, o, batch)
+            _restore_extra_state(twin, o.model, extra)
     except UserError:
         raise
     except _MissingKey as missing:
         absent_key = missing.key if missing.label == "batch" else _missing_input(twin, batch, missing.key)
-        raise _missing_key_error(missing, name, dataset_mode, list(batch), absent_key) from missing
+        raise _missing_key_error(missing, o.model, o.dataset_mode, list(batch), absent_key) from missing
     except Exception as problem:  # the caller judges it
         return problem, []
     return None, notes
 
 
-def _run_step(twin: Any, name: str, batch: dict[str, Any]) -> list[str]:
-    """Do what train_step does, and check each result; return notes."""
-    phases, start = twin.phases(), state_checks.state_shapes(twin)
-    params, terms_of = TrainableParameters(phases), dict[str, str]()
-    notes, checked_batch = [], _CheckedDict(batch, "batch")
-    # Forward.
-    with attribution.error_context("forward", twin):
-        out = twin(checked_batch)
-    contract.check_out(out, name)
-    if type(out) is dict:
-        out = _CheckedDict(out, "out")
-    # The loss and backward of each phase.
-    for phase in phases:
-        params.set_trainable(phase.name)
-        with attribution.error_context(f"phase {phase.name}", twin, phase.loss):
-            terms = phase.loss(checked_batch, out)
-            contract.check_terms(terms, phase.name, name)
-            (phase.weight * sum(terms.values())).backward()
-        with torch.no_grad():
-            for p in (p for net in phase.nets for p in trainable_parameters(net) if p.grad is not None):
-                p.add_(0)  # an in-place change, like an optimiser's step
-                p.grad = None
-        twice = [term for term in terms if term in terms_of]
-        notes += [
-            f"note: phases {terms_of[t]} and {phase.name} both call a loss {t}: they are logged as one" for t in twice
-        ]
-        terms_of |= dict.fromkeys(terms, phase.name)
-    # The images to show, and the shapes of the state.
+def _run_step(step: TrainStep, twin: Any, o: Any, batch: dict[str, Any]) -> list[str]:
+    """Train one step on a copy, and check what its forward, losses and show return; return notes."""
+    state, start = TrainState.from_options(twin, o), state_checks.state_shapes(twin)
+    state = replace(state, phases=[_with_checked_loss(phase, o.model) for phase in state.phases], micro_batches=1)
+    with twin.register_forward_hook(lambda model, args, out: _checked_out(out, o.model)):
+        out, losses = step(state, _CheckedDict(batch, "batch"), 0)
     with attribution.error_context("show", twin):
-        contract.check_shown(twin.show(out), name)
-    state_checks.check_state_shapes(twin, name, start)
+        contract.check_shown(twin.show(out), o.model)
+    state_checks.check_state_shapes(twin, o.model, start)
+    notes, phase_of = [], dict[str, str]()
+    for phase, terms in losses.items():
+        twice = [term for term in terms if term in phase_of]
+        notes += [f"note: phases {phase_of[t]} and {phase} both call a loss {t}: they are logged as one" for t in twice]
+        phase_of |= dict.fromkeys(terms, phase)
     return notes
+
+
+def _checked_out(out: Any, name: str) -> Any:
+    """Return what forward returned, checked; a key that is missing from it raises _MissingKey."""
+    contract.check_out(out, name)
+    return _CheckedDict(out, "out") if type(out) is dict else out
+
+
+def _with_checked_loss(phase: Any, name: str) -> Any:
+    """Return a copy of a phase whose loss checks the terms that it returns."""
+
+    @wraps(phase.loss)
+    def loss(batch: dict[str, Any], out: Any) -> Any:
+        terms = phase.loss(batch, out)
+        contract.check_terms(terms, phase.name, name)
+        return terms
+
+    checked = copy.copy(phase)
+    object.__setattr__(checked, "loss", loss)  # a Phase is frozen
+    return checked
 
 
 def _restore_extra_state(twin: Any, name: str, extra: dict[str, Any]) -> None:

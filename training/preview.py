@@ -7,14 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.base import Spec
+from data.loading.loader import Loader
 from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
+from training.fixed_samples import preview_inputs
 from util.device import to_device
 from util.image_io import SHEET_COLUMNS, make_grid
 from util.progress import Progress
 from util.seeding import fork_rng
 
 MAX_SAMPLE_EPOCHS = 50  # fixed samples are shown about this many times in a run of any length
+
+
+def make_preview(o: Any, model: Any, loader: Loader, spec: Spec) -> "Preview":
+    """Return the Preview of a run: its first training images and its fixed samples."""
+    return Preview(o, model, spec.classes, *preview_inputs(o, loader, has_sampler(model)))
 
 
 class Preview:

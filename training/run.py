@@ -1,13 +1,20 @@
 """The state of a training run: model, optimisers, progress and history; saving and resuming it."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from data.base import Spec
 from data.fingerprint import Inventory
+from data.loading.loader import Loader
+from networks.summary import summary_text
+from options import store
 from registry.lookup import entries
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
@@ -15,12 +22,31 @@ from serialization.run_names import list_runs, suggest_run
 from training import lr_schedule
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
-from training.optim import Optimizers, TrainableParameters, trained_networks
+from training.optim import trained_networks
+from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
+from training.train_state import TrainState
 from util import disk_space, seeding
 from util.errors import CheckpointError, DataError, OptionError, UserError, printable
 from util.progress import Progress
 from util.spelling import normalise_name
+
+
+def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any) -> "Run":
+    """Return a new or resumed run, and print its size; its folder then holds its options, and no files of another."""
+    run = Run(o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory)
+    folder.report.saved_text = run.saved_step_text
+    if run.done:  # its folder keeps the options it was trained with
+        text = f"run {o.name} is done: {run.progress.epoch - 1} epochs are trained; raise --n_epochs to continue"
+    else:
+        run.check_disk_space(folder.reclaimable_bytes())
+        folder.remove_previous_run()
+        store.save(o, folder.path, "train", spec)
+        print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
+        size = f"{run.progress.epoch_size} images, {len(loader)} steps an epoch"
+        text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
+    print(*map(printable, (text, *run.notes)), sep="\n")
+    return run
 
 
 class Run:
@@ -33,11 +59,8 @@ class Run:
         # Model and optimisers.
         self.model = model.to(device).train()
         self.state_shapes = state_shapes(self.model)  # every saved state must have these
-        self.phases = model.phases()
-        self.optimizers = Optimizers(self.phases, o)
-        self.params = TrainableParameters(self.phases)
-        self.step_args = {"model": self.model, "phases": self.phases, "optimizers": self.optimizers,
-                          "params": self.params, "accepts": self.accepts, "micro_batches": o.accumulate}  # fmt: skip
+        self.train_state = replace(TrainState.from_options(self.model, o), accepts=self.accepts)
+        self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
         self.last_epoch = o.n_epochs + o.n_epochs_decay
@@ -124,11 +147,24 @@ class Run:
         """Return whether an optimiser may step on these losses (see NanGuard)."""
         return self.nan_guard.accepts(terms, batch, self.progress)
 
-    @property
-    def save_overdue(self) -> bool:
-        """Whether the last save is --save_minutes ago, or a change was allowed that no saved state holds yet."""
-        late = time.monotonic() - self.last_save_time > 60 * self.o.save_minutes
-        return self.has_new_permission or (bool(self.o.save_minutes) and late)
+    def save_if_due(self, stopping: bool) -> None:
+        """Save within an epoch if --save_latest_freq or --save_minutes asks for it, or an allowed change is not saved.
+
+        stopping: the run stops after this step, and saves then.
+        """
+        late = self.o.save_minutes and time.monotonic() - self.last_save_time > 60 * self.o.save_minutes
+        due = late or self.has_new_permission or self.progress.due(self.o.save_latest_freq)
+        if due and not (stopping or self.progress.epoch_done):
+            self.save_latest()
+
+    @contextmanager
+    def saved_if_left(self) -> Iterator[None]:
+        """Save the run if the caller of the generator that trains it stops early."""
+        try:
+            yield
+        except GeneratorExit:
+            self.save_latest()
+            raise
 
     def save(self, *prefixes: str) -> None:
         """Write the state, then the networks' weights under each prefix; raise Diverged rather than save NaN or Inf."""

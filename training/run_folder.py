@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from cli.main import Report
 from util import file_lock
 from util.errors import EnvironmentFault, printable
 
@@ -20,13 +21,15 @@ RUN_FILES = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_
 
 
 class RunFolder:
-    """The folder checkpoints_dir/name, locked by this process until it ends.
+    """The folder checkpoints_dir/name, locked by this process until it is released.
 
-    Raise EnvironmentFault if the folder cannot be written or another process trains in it.
+    report: what a command writes into the folder at its end; the command releases the folder then. Raise
+    EnvironmentFault if the folder cannot be written or another process trains in it.
     """
 
-    def __init__(self, o: Any):
+    def __init__(self, o: Any, report: Report | None = None):
         self.o, self.path, self.overwrite = o, Path(o.checkpoints_dir) / o.name, o.overwrite
+        self.report, self._reported = report or Report(), report is not None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._open_lock()
@@ -38,6 +41,15 @@ class RunFolder:
         except OSError as problem:
             why = f"cannot be used ({problem.strerror})"
             raise EnvironmentFault("folder", self.path, why, "fix it or choose another --checkpoints_dir") from problem
+        self.report.exit_json, self.report.error_log = self.path / "exit.json", self.path / "error.log"
+        self.report.cleanup = self.release
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if not self._reported:  # a command releases it after it has written its files
+            self.release()
 
     def _open_lock(self) -> TextIO:
         file = open(self.path / ".lock", "a+", encoding="utf-8")

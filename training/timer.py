@@ -1,23 +1,39 @@
 """Measure where the time of an epoch goes: waiting for data, computing, displaying, saving."""
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 SECTIONS = ("data", "compute", "display", "save")
 
 
 class Timer:
-    """Divides the time since its creation or the last `reset` among SECTIONS, in seconds, without gaps."""
+    """Adds up the seconds spent in each of SECTIONS: `with timer("compute"): ...`."""
 
     def __init__(self) -> None:
-        self.last_lap = time.monotonic()
+        self.last = dict.fromkeys(SECTIONS, 0.0)  # seconds of the latest block of each section
         self.seconds = dict.fromkeys(SECTIONS, 0.0)
 
-    def lap(self, section: str) -> float:
-        """Add the time since the last lap to a section; return it in seconds."""
-        now = time.monotonic()
-        lap, self.last_lap = now - self.last_lap, now
-        self.seconds[section] += lap
-        return lap
+    @contextmanager
+    def __call__(self, section: str) -> Iterator[None]:
+        """Add the time that the block takes to a section."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.last[section] = time.monotonic() - start
+            self.seconds[section] += self.last[section]
+
+    def waiting(self, section: str, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield the items, adding the time spent waiting for each one to a section."""
+        each, end = iter(items), object()
+        while True:
+            with self(section):
+                item = next(each, end)
+            if item is end:
+                return
+            yield item
 
     def reset(self) -> dict[str, float]:
         """Return the seconds of each section, and start again at 0."""

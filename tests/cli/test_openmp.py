@@ -130,12 +130,12 @@ def test_a_process_may_end_while_a_crowd_gathers():
 
 
 def test_the_collector_ignores_what_loading_torch_made():
-    code = ("import gc, sys; from options.parse import parse\n"
+    code = ("import gc, sys; from cli.main import run_script\n"
             "class Watch:\n"
             "    def find_spec(self, name, path=None, target=None):\n"
             "        name == 'torch' and print(gc.isenabled())\n"
             "sys.meta_path.insert(0, Watch())\n"
-            "parse(['--model', 'pix2pix', '--dataroot', 'demo'], 'train')\n"
+            "run_script('train', ['--nothing'], lambda argv, name: None)\n"
             "print(gc.isenabled(), gc.get_freeze_count() > 100_000)")  # fmt: skip
     ended = run(code)
     assert ended.stdout.split() == ["False", "True", "True"], ended.stderr
@@ -162,9 +162,26 @@ def test_training_keeps_freed_memory_and_workers_return_it():
 
 @pytest.mark.parametrize("command", ["train", "test"])
 def test_commands_load_no_torch_before(command):
-    code = f"import sys, {command}; sys.exit('torch' in sys.modules)"
+    """The file as a script: torch reads how its threads wait when it is loaded."""
+    code = ("import runpy, sys; from cli import openmp\n"
+            "def share_cores(): print('torch' in sys.modules)\n"
+            "openmp.share_cores, sys.argv[1:] = share_cores, ['--nothing']\n"
+            f"runpy.run_path('{command}.py', run_name='__main__')")  # fmt: skip
     ended = run(code)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "False\n" and "error: option '--nothing'" in ended.stderr
+
+
+@pytest.mark.parametrize("flag", ["--help", "--list"])
+@pytest.mark.parametrize("command", ["train", "test"])
+def test_help_and_list_load_no_torch(command, flag):
+    code = ("import runpy, sys\n"
+            f"sys.argv[1:] = ['{flag}']\n"
+            "try:\n"
+            f"    runpy.run_path('{command}.py', run_name='__main__')\n"
+            "finally:\n"
+            "    print('torch' in sys.modules)")  # fmt: skip
+    ended = run(code)
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "False"), ended.stderr
 
 
 def test_an_idle_team_without_memory_prints_nothing(monkeypatch):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def make_run(tmp_path, model, *flags):
 
 def step(run, batch, number=0):
     """One real training step; return (out, {term: value})."""
-    out, losses = train_step(run.model, run.phases, run.optimizers, run.params, batch, number)
+    out, losses = train_step(run.train_state, batch, number)
     every = {name: value for terms in losses.values() for name, value in terms.items()}
     return out, {name: float(value.detach() if torch.is_tensor(value) else value) for name, value in every.items()}
 
@@ -214,7 +215,8 @@ def test_a_phase_changes_only_its_networks_and_their_slopes(model, objective, tm
     for phase in run.phases:
         run.model.zero_grad(set_to_none=True)
         before = {name: copy.deepcopy(dict(net.named_parameters())) for name, net in run.networks().items()}
-        _, losses = train_step(run.model, [phase], run.optimizers, run.params, batch, 0)
+        alone = [replace(each, every=1 if each is phase else 2) for each in run.phases]
+        _, losses = train_step(replace(run.train_state, phases=alone), batch, 1)
         assert list(losses) == [phase.name]
         own = {id(net) for net in phase.nets}
         for name, net in run.networks().items():

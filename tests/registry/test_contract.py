@@ -17,8 +17,9 @@ from registry import lookup
 from tests.support.runs import SMALL, options
 from train import train_step
 from training.loss_meter import LossMeter
-from training.optim import Optimizers, TrainableParameters
+from training.optim import Optimizers
 from training.run import Run
+from training.train_state import TrainState
 
 TINY = '''"""A small paired GAN, to show the contract."""
 from dataclasses import dataclass
@@ -205,10 +206,9 @@ def test_forward_runs_once_and_phases_train_their_networks_alone(name, tmp_path)
 
         return replace(phase, loss=loss)
 
-    run.params.set_trainable(run.phases[0].name)  # as the step before left it
     model.register_forward_pre_hook(lambda *_: events.append(("forward", opened())))
     phases = [spied(phase) for phase in run.phases]
-    _, losses = train_step(model, phases, run.optimizers, run.params, batch, 0)
+    _, losses = train_step(replace(run.train_state, phases=phases), batch, 0)
     states.append(snapshot(model))
 
     assert [event for event, _ in events] == ["forward", *(phase.name for phase in model.phases())]
@@ -307,15 +307,17 @@ class Toy(BaseModel):
         return {}
 
 
+def toy_state(toy: Toy, lr: float = 0.01) -> TrainState:
+    """Return what a step works on."""
+    return TrainState.from_options(toy, SimpleNamespace(lr=lr, beta1=0.5, amp="off", accumulate=1))
+
+
 def stepped(*phases: tuple, steps: int = 1, share: float = 1.0, lr: float = 0.01) -> tuple[Toy, Optimizers, list]:
     """Train a Toy for some steps; return it, its optimisers, and what each step reported."""
     toy = Toy(*phases)
-    optimizers, params = (
-        Optimizers(toy.phases(), SimpleNamespace(lr=lr, beta1=0.5, amp="off")),
-        TrainableParameters(toy.phases()),
-    )
-    optimizers.set_lr(share)
-    return toy, optimizers, [train_step(toy, toy.phases(), optimizers, params, {}, step)[1] for step in range(steps)]
+    state = toy_state(toy, lr)
+    state.optimizers.set_lr(share)
+    return toy, state.optimizers, [train_step(state, {}, step)[1] for step in range(steps)]
 
 
 def test_weight_scales_what_is_minimised_and_not_what_is_logged():
@@ -338,13 +340,10 @@ def test_phases_that_share_a_network_share_its_optimiser():
 
 def test_a_phase_sharing_an_optimiser_trains_its_networks_alone():
     toy = Toy(("D", "x", {}), ("both", "xy", {"every": 2}))
-    optimizers, params = (
-        Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off")),
-        TrainableParameters(toy.phases()),
-    )
-    train_step(toy, toy.phases(), optimizers, params, {}, 0)  # both: y has a gradient and Adam a momentum for it
+    state = toy_state(toy)
+    train_step(state, {}, 0)  # both: y has a gradient and Adam a momentum for it
     before = snapshot(toy)
-    train_step(toy, toy.phases(), optimizers, params, {}, 1)  # D alone
+    train_step(state, {}, 1)  # D alone
     assert toy.order == ["D", "both", "D"]
     assert [bool(before[f"{n}.weight"][0] != toy.get_submodule(n).weight) for n in "xyz"] == [True, False, False]
 
@@ -354,9 +353,9 @@ def test_a_phases_learning_rate_is_scaled_by_the_schedule(share):
     def moved(*phases):
         toy = Toy(*phases)
         before = snapshot(toy)
-        optimizers = Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))
-        optimizers.set_lr(share)
-        train_step(toy, toy.phases(), optimizers, TrainableParameters(toy.phases()), {}, 0)
+        state = toy_state(toy)
+        state.optimizers.set_lr(share)
+        train_step(state, {}, 0)
         return [float(before[f"{n}.weight"][0] - toy.get_submodule(n).weight.detach()) / share for n in "xyz"]
 
     assert moved(("a", "x", {}), ("b", "y", {"lr": 0.002})) == pytest.approx([0.01, 0.002, 0.0], rel=1e-3)
@@ -385,12 +384,9 @@ def test_what_a_plug_in_froze_stays_frozen():
     toy = Toy(("G", "xy", {}))
     toy.y.weight.requires_grad_(False)
     before = snapshot(toy)
-    params, optimizers = (
-        TrainableParameters(toy.phases()),
-        Optimizers(toy.phases(), SimpleNamespace(lr=0.01, beta1=0.5, amp="off")),
-    )
+    state = toy_state(toy)
     for step in range(2):
-        train_step(toy, toy.phases(), optimizers, params, {}, step)
+        train_step(state, {}, step)
     assert [bool(before[f"{n}.weight"][0] != toy.get_submodule(n).weight) for n in "xyz"] == [True, False, False]
     assert [toy.get_submodule(n).weight.requires_grad for n in "xyz"] == [True, False, True]
 

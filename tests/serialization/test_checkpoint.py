@@ -8,10 +8,9 @@ from collections import OrderedDict
 import pytest
 import torch
 
-import train
 from serialization import atomic_save, checkpoint, weight_files
 from tests.support.runs import SMALL, options
-from tests.support.training_runs import DEMO, TRAINABLE, rows
+from tests.support.training_runs import DEMO, TRAINABLE, build, rows
 from util.errors import EnvironmentFault
 
 FEW = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--n_epochs", "1", "--n_epochs_decay", "0",
@@ -166,7 +165,7 @@ def test_other_files_are_no_states(tmp_path):
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_exports_are_plain_cpu_tensors_that_any_torch_reads(tmp_path, name):
     """An OrderedDict of tensors, as the reference writes; read with nothing but torch."""
-    model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"), torch.device("cpu"))[2]
+    _, model = build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"))
     weight_files.save_networks(tmp_path, "7", model.networks())
     for net_name, network in model.networks().items():
         found = torch.load(tmp_path / f"7_net_{net_name}.pth", weights_only=True)

@@ -35,7 +35,7 @@ def trained(model, *flags, steps=3, double=False, prepare=lambda run: None, devi
         numbers = {
             k: v.double() if double and torch.is_tensor(v) and v.is_floating_point() else v for k, v in batch.items()
         }
-        out, losses = train_step(**run.step_args, batch=to_device(numbers, device), step=step)
+        out, losses = train_step(run.train_state, to_device(numbers, device), step)
         terms = {name: value for each in losses.values() for name, value in each.items()}
         found.append({name: float(torch.as_tensor(value).detach()) for name, value in terms.items()})
     return run, found, out

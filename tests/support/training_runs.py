@@ -12,15 +12,28 @@ import torch
 import test as test_script
 import train
 from cli.main import run_command
+from data.loading.loader import Loader
 from models.base import BaseModel
+from options import store
 from registry import discovery
 from registry.kinds import PART_TABLES
-from registry.lookup import entries, table
+from registry.lookup import entries, find, table
 from tests.support.runs import Ended
+from util import seeding
 
 EVERY = {e.name: e.load() for e in entries("model")}
 TRAINABLE = [name for name, model in EVERY.items() if model.phases is not BaseModel.phases]
 DEMO = ["--dataroot", "demo", "--max_dataset_size", "5"]  # generated images, for any data layout
+
+
+def build(o):
+    """Return (loader, newly initialised model), as train.py makes them."""
+    dataset = find("dataset", o.dataset_mode)(o)
+    spec = dataset.spec()
+    store.fill_from_dataset(o, spec)
+    seeding.seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
+    model = find("model", o.model)(o, spec)
+    return Loader(dataset, o, shuffle=not o.serial_batches), model
 
 
 def rows(folder):

@@ -12,6 +12,7 @@ from networks.runtime.apply import apply_runtime_options
 from registry.lookup import find
 from tests.support.runs import options
 from tests.support.small_models import MODELS, TINY
+from train import train_step
 from training.dry_run import count_flops_and_activations
 
 TRAINED = [name for name, kind in MODELS.items() if kind.phases is not BaseModel.phases]
@@ -45,7 +46,9 @@ class Layered(BaseModel):
 
 def test_operations_and_activations_are_those_of_the_layers():
     n, side = 2, 16
-    flops, kept = count_flops_and_activations(Layered().train(), {"A": torch.rand(n, 3, side, side)}, micro_batches=1)
+    flops, kept = count_flops_and_activations(
+        train_step, Layered().train(), {"A": torch.rand(n, 3, side, side)}, options()
+    )
     pixels = n * side * side
     first, second = 2 * pixels * 3 * 8 * 9, 2 * pixels * 8 * 3
     assert flops == 2 * first + 3 * second  # nobody needs the gradient of the input
@@ -57,7 +60,7 @@ def counted_with(*flags):
     model = find("model", "pix2pix")(o, Spec(3, 3, 64, 64)).train()
     apply_runtime_options(model.networks(), o, torch.device("cpu"))
     batch = {"A": torch.rand(4, 3, 64, 64), "B": torch.rand(4, 3, 64, 64), "path_A": list("abcd")}
-    return count_flops_and_activations(model, batch, o.accumulate)
+    return count_flops_and_activations(train_step, model, batch, o)
 
 
 def test_parts_and_recomputing_keep_less():

@@ -1,5 +1,6 @@
 """Phases that share networks share optimisers, with their learning rates, state and frozen parameters."""
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,9 @@ from torch import nn
 import train
 from models.base import Phase
 from tests.support.runs import options
-from tests.support.training_runs import DEMO, TRAINABLE
-from training.optim import Optimizers, TrainableParameters, trainable_parameters
+from tests.support.training_runs import DEMO, TRAINABLE, build
+from training.optim import Optimizers, trainable_parameters
+from training.train_state import TrainState
 from util.errors import OptionError
 
 FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, amp="off")
@@ -182,23 +184,20 @@ def test_frozen_parameters_are_neither_optimised_nor_ever_opened():
     n = nets("G", "D")
     n.G.weight.requires_grad_(False)
     phases = [phase("D", n.D), phase("G", n.G)]
-    found, params = Optimizers(phases, FLAGS), TrainableParameters(phases)
-    assert parameters(found["G"]) == {id(n.G.bias)}
-    for act in (
-        params.set_all_trainable,
-        lambda: params.set_trainable("D"),
-        lambda: params.set_trainable("G"),
-        params.set_all_trainable,
-    ):
-        act()
+    state = TrainState(None, phases, Optimizers(phases, FLAGS))
+    assert parameters(state.optimizers["G"]) == {id(n.G.bias)}
+    for each in phases:
+        with state.only_trainable(each):
+            assert not n.G.weight.requires_grad
         assert not n.G.weight.requires_grad
     assert n.G.bias.requires_grad
     assert [p is n.G.bias for p in trainable_parameters(n.G)] == [True]
 
 
-def test_gates_open_only_the_networks_of_a_phase():
+def test_only_a_phases_networks_are_trainable_in_its_block():
     n = nets("G", "D", "E")
-    params = TrainableParameters([phase("D", n.D), phase("G", n.G, n.E), phase("R1", n.D, every=4)])
+    phases = [phase("D", n.D), phase("G", n.G, n.E), phase("R1", n.D, every=4)]
+    state = TrainState(None, phases, Optimizers(phases, FLAGS))
 
     def opened():
         return {name for name in "GDE" if all(p.requires_grad for p in getattr(n, name).parameters())}
@@ -207,21 +206,20 @@ def test_gates_open_only_the_networks_of_a_phase():
         return {name for name in "GDE" if not any(p.requires_grad for p in getattr(n, name).parameters())}
 
     assert (opened(), shut()) == ({"G", "D", "E"}, set())
-    for name, expected in (("D", {"D"}), ("G", {"G", "E"}), ("R1", {"D"})):
-        params.set_trainable(name)
-        assert (opened(), shut()) == (expected, {"G", "D", "E"} - expected)
-    params.set_all_trainable()
-    assert opened() == {"G", "D", "E"}
+    for each, expected in zip(phases, ({"D"}, {"G", "E"}, {"D"}), strict=True):
+        with contextlib.suppress(ZeroDivisionError), state.only_trainable(each):
+            assert (opened(), shut()) == (expected, {"G", "D", "E"} - expected)
+            raise ZeroDivisionError
+        assert opened() == {"G", "D", "E"}  # after an error too
 
 
-def test_a_loss_behind_a_gate_reaches_no_other_network():
+def test_a_loss_reaches_no_network_of_another_phase():
     """The generator's loss goes through D and leaves it without a gradient."""
     n = nets("G", "D")
-    params = TrainableParameters([phase("D", n.D), phase("G", n.G)])
-    params.set_all_trainable()
+    phases = [phase("D", n.D), phase("G", n.G)]
     fake = n.G(torch.ones(1, 2))
-    params.set_trainable("G")
-    n.D(fake).sum().backward()
+    with TrainState(None, phases, Optimizers(phases, FLAGS)).only_trainable(phases[1]):
+        n.D(fake).sum().backward()
     assert n.G.weight.grad is not None and n.D.weight.grad is None
 
 
@@ -230,9 +228,8 @@ def test_a_loss_behind_a_gate_reaches_no_other_network():
 
 def steps(phases, count=1):
     """The losses of so many training steps on one batch."""
-    found, params = Optimizers(phases, FLAGS), TrainableParameters(phases)
-    batch = {"A": torch.ones(1, 2)}
-    return [train.train_step(lambda b: {"x": b["A"]}, phases, found, params, batch, step)[1] for step in range(count)]
+    state = TrainState(lambda batch: {"x": batch["A"]}, phases, Optimizers(phases, FLAGS))
+    return [train.train_step(state, {"A": torch.ones(1, 2)}, step)[1] for step in range(count)]
 
 
 def test_a_phase_runs_every_so_many_steps():
@@ -260,7 +257,7 @@ def test_the_weight_scales_the_minimised_loss_not_the_log():
 
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_every_model_optimises_each_of_its_parameters_once(name):
-    model = train.build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"), torch.device("cpu"))[2]
+    _, model = build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"))
     found = Optimizers(model.phases(), SimpleNamespace(lr=1e-3, beta1=0.5, amp="off"))
     held = [id(p) for group in found.param_groups() for p in group["params"]]
     assert len(held) == len(set(held))

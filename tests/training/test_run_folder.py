@@ -57,7 +57,7 @@ def test_the_lock_goes_with_the_command_whoever_remembers_it(command, monkeypatc
     from training.run_folder import RunFolder
 
     kept, make = [], RunFolder.__init__
-    monkeypatch.setattr(RunFolder, "__init__", lambda self, o: (make(self, o), kept.append(self))[0])
+    monkeypatch.setattr(RunFolder, "__init__", lambda self, *given: (make(self, *given), kept.append(self))[0])
     for _ in range(2):
         ended = command("train", *FEW, "--name", "run", "--overwrite")
         assert ended.code == 0, ended.err

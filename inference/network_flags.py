@@ -1,0 +1,28 @@
+"""Read a network's flags from somebody's weights, for a folder that has no options.json."""
+
+from pathlib import Path
+from typing import Any
+
+from networks.infer_architecture import infer_generator, weights_description
+from serialization.weight_files import check_exists, load_weights
+from util.errors import CheckpointError, printable
+
+
+def read_network_flags(o: Any, folder: Path, which: str) -> None:
+    """Set the flags that the user did not give from the generator's weights `which`, and print them.
+
+    Raise CheckpointError if there are no such weights, or if they are of an unknown network and --netG is not given.
+    """
+    path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"
+    if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
+        path = folder / f"{which}_net_G_A.pth"
+    inferred = infer_generator(weights := load_weights(check_exists(path)))
+    if not inferred and "netG" not in o.given:
+        other = weights_description(weights)
+        why = f"holds the weights of {other}" if other else "does not match any known generator"
+        raise CheckpointError("file", path, why, "name its network with --netG, from a --plugin if needed")
+    flags = {flag: value for flag, value in inferred.items() if flag not in o.given}
+    for flag, value in flags.items():
+        setattr(o, flag, value)
+    if flags:
+        print(printable(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in flags.items())))
