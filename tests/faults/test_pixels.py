@@ -2,9 +2,9 @@
 
 import io
 import itertools
-import os
 import struct
 import subprocess
+import sys
 import zlib
 from functools import partial
 
@@ -18,10 +18,10 @@ from data.decoding.header_check import read_header
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Raster, to_array
 from data.prepare import lossless
-from tests.support.fault_injection import limit, small_shared_memory
+from tests.support.fault_injection import small_shared_memory
 from tests.support.images import picture
-from tests.support.runs import SMALL
-from util.errors import DataError, EnvironmentFault
+from tests.support.runs import ROOT, SMALL
+from util.errors import DataError
 
 TRAIN = [*SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--netD", "pixel", "--n_epochs", 1,
          "--n_epochs_decay", 0, "--no_html"]  # fmt: skip
@@ -370,16 +370,18 @@ def test_large_pictures_in_small_shared_memory_get_a_remedy(process, tmp_path, f
 def test_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
     """Memory is too small for an image of 8000x8000: the error names the file, --num_threads and --max_image_pixels."""
     Image.new("RGB", (8000, 8000)).save(tmp_path / "x.png", compress_level=1)
-    child = os.fork()
-    if not child:
-        limit("RLIMIT_AS", 100 << 20, beyond=True)
-        try:
-            open_image(str(tmp_path / "x.png"), 3)
-        except EnvironmentFault as problem:
-            (tmp_path / "said").write_text(str(problem))
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert (tmp_path / "said").read_text() == (
+    code = ("import sys\n"  # a new process: this one may have kept enough freed memory
+            "from data.decoding.images import open_image\n"
+            "from tests.support.fault_injection import limit\n"
+            "from util.errors import EnvironmentFault\n"
+            "limit('RLIMIT_AS', 100 << 20, beyond=True)\n"
+            "try:\n"
+            "    open_image(sys.argv[1], 3)\n"
+            "except EnvironmentFault as problem:\n"
+            "    print(problem)")  # fmt: skip
+    argv = [sys.executable, "-c", code, str(tmp_path / "x.png")]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert ended.stdout.strip() == (
         f"image '{tmp_path}/x.png': needs more memory than is available; lower --num_threads, --batch_size or "
         "--max_image_pixels"
     )
