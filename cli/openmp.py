@@ -96,7 +96,7 @@ class IdleTeam(threading.Thread):
 
     def run(self) -> None:
         """Run one large operation, which creates the team of threads, then wait."""
-        import torch
+        import torch  # loaded by now
 
         with contextlib.suppress(RuntimeError):  # memory ran out: the training step, which needs more, reports it
             torch.zeros(1 << 18).add_(1)

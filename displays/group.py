@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from displays.base import Pictures, Sink
+from displays.loss_log import LossLog
+from displays.watchdog import Watchdog
 from registry.attribution import plugin_line
 from registry.lookup import find
 from util.errors import printable
@@ -142,9 +144,6 @@ def error_text(problem: BaseException) -> str:
 
 def make_display(o: Any, folder: Path) -> Display:
     """Return a Display of the loss log, the requested displays and the watchdog."""
-    from displays.loss_log import LossLog
-    from displays.watchdog import Watchdog
-
     display = Display([LossLog(o, folder)])
     for name in requested_displays(o):
         display.add(name, partial(find("display", name), o, folder))

@@ -19,7 +19,7 @@ class TensorBoard(Sink):
 
     def __init__(self, o: Any, folder: Path):
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard import SummaryWriter  # an extra
         except ImportError as problem:
             remedy = "pip install -r requirements-extras.txt"
             raise EnvironmentFault("package", "tensorboard", "is not installed", remedy) from problem

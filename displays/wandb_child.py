@@ -34,7 +34,7 @@ def start_run(settings: dict[str, Any]) -> Any:
     late.daemon = True
     late.start()
     try:
-        import wandb
+        import wandb  # an extra, and it may hang: the watch above is running
 
         quiet = wandb.Settings(init_timeout=init, login_timeout=init, console="off", silent=True, disable_git=True,
                                save_code=False, x_disable_stats=True)  # fmt: skip
@@ -82,7 +82,7 @@ class LossReader:
 
 def log_pictures(run: Any, pictures: dict[str, list[list[str]]], samples: int) -> None:
     """Log images given as {key: [[caption, PNG in base64], ...]}."""
-    import wandb
+    import wandb  # an extra
     from PIL import Image
 
     made = {

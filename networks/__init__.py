@@ -65,14 +65,14 @@ def _build_network(kind: str, name: str, *args: Any) -> "nn.Module":
 
 def initialised(net: "nn.Module", o: Any) -> "nn.Module":
     """Initialise a network's weights by --init_type and --init_gain; for networks that a plug-in builds itself."""
-    from networks.init import init_weights
+    from networks.init import init_weights  # imports torch, which the tables do not need
 
     return init_weights(net, o.init_type, o.init_gain)
 
 
 def __getattr__(name: str) -> Any:  # `from networks import GANLoss` imports torch, `import networks` does not
     if name == "GANLoss":
-        from networks.gan_loss import GANLoss
+        from networks.gan_loss import GANLoss  # imports torch
 
         return GANLoss
     raise AttributeError(f"module 'networks' has no attribute '{name}'")

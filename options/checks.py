@@ -52,7 +52,8 @@ def _check_preprocess(o: Options) -> None:
 
 
 def _check_pixels(o: Options) -> None:
-    from PIL import ImageColor  # imported here because --help needs neither Pillow nor NumPy
+    # imported here because --help needs neither Pillow nor NumPy
+    from PIL import ImageColor
 
     from util.value_range import FULL_RANGES, MEASURED_RANGES, parse_range
 

@@ -94,7 +94,7 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
     From a run's options.json, train.py takes all options except the suffix, which is already part of the name; test.py
     takes only name and checkpoints_dir, and reads the other options from that run.
     """
-    import yaml
+    import yaml  # only --config needs it
 
     try:
         if Path(path).stat().st_size > MAX_OPTIONS_BYTES:

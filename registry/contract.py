@@ -213,7 +213,7 @@ def missing_method_error(plug_in: Any, method: str) -> OptionError:
 
 def check_sample(dataset: Any, sample: Any) -> None:
     """Raise OptionError if a data set's sample is not a dictionary with an image A and its file name."""
-    import numpy
+    import numpy  # imported here, like torch below, because --help and --list need neither
     import torch
 
     name = _plugin_name(dataset)
@@ -241,13 +241,13 @@ def check_length(dataset: Any) -> None:
 
 
 def _is_lazy(parameter: Any) -> bool:
-    from torch.nn.parameter import is_lazy
+    from torch.nn.parameter import is_lazy  # see check_sample
 
     return is_lazy(parameter)
 
 
 def _is_tensor(value: Any) -> bool:
-    import torch
+    import torch  # see check_sample
 
     return isinstance(value, torch.Tensor)
 
@@ -258,7 +258,7 @@ def _shape(value: Any) -> str:
 
 def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: Any) -> None:
     """Raise TypeError or ValueError for arguments that cannot make a Phase."""
-    from torch import nn
+    from torch import nn  # see check_sample
 
     if not isinstance(name, str) or not name:
         raise TypeError(f"Phase(name, nets, loss): name is {_describe(name)}, not a text")

@@ -26,6 +26,7 @@ from util.errors import DataError, print_line
 
 def run_survey(o, train_flags):
     """Return the survey of all phases, and the dataset mode that was used."""
+    # imported here because they load torch, which --help does not need
     from data.prepare.survey import Survey, detect_phases, guess_mode
     from options.parse import parse
     from registry.lookup import find

@@ -94,11 +94,11 @@ def smooth(points: Points, decay: float) -> Points:
 
 def draw_losses(losses_by_run: dict[str, Losses], names: list[str], o: argparse.Namespace):
     """Return a figure of the losses `names` of the runs {label: losses}."""
-    import matplotlib
+    import matplotlib  # takes a third of a second, which --help does not need
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "losses"  # so that equal runs give equal files
-    from matplotlib import pyplot as plt
+    from matplotlib import pyplot as plt  # after the backend is chosen
 
     # Lay out the panels.
     panels = names if o.split else [""]

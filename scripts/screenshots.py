@@ -87,7 +87,7 @@ def main():
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         sys.exit("error: browser 'chromium': is not installed; install it (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # of requirements-dev.txt
 
     make_runs(runs)
     with sync_playwright() as playwright:

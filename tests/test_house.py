@@ -161,6 +161,24 @@ def budgets(source: str, path: str) -> list[str]:
     return found
 
 
+def lazy_imports(source: str, path: str) -> list[str]:
+    """An import inside a function says why in a comment on its line or directly above the imports it belongs to."""
+    if path.startswith(("tests/", "benchmarks/", "examples/")):  # a benchmark imports from the checkout it measures
+        return []
+    lines, found = source.splitlines(), []
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                top = node.lineno - 1
+                while top and re.match(r"\s*(import|from|#)\b|\s*$|\s*#", lines[top]):
+                    top -= 1
+                if not any("#" in line for line in lines[top + 1 : node.lineno]):
+                    found.append(f"{path}: {function.name} imports {ast.unparse(node)} without a reason")
+    return found
+
+
 def code_lines(source: str) -> int:
     """Return the number of lines of code, without blank lines, comments and docstrings."""
     silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
@@ -337,6 +355,8 @@ CASES: list[tuple[Checker, str, str]] = [  # rule, path, a source that breaks it
     (budgets, "train.py", "x = 1\n" * 111),
     (budgets, "test.py", "x = 1\n" * 111),
     (budgets, "util/html.py", f"class C:\n  def f(self):\n{MANY}"),
+    (lazy_imports, "util/html.py", "def f():\n    import torch"),
+    (lazy_imports, "util/html.py", "x = 1  # a reason for something else\ndef f():\n    from torch import nn"),
     (model_budget, "models/big.py", '"""Doc."""\n' + "x = 1\n" * 101),
     (tour, "util/html.py", ""),
     (tour, "util/html.py", "import os\n"),

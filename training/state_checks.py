@@ -3,7 +3,11 @@
 import io
 from typing import Any
 
-from registry.contract import _is_tensor, contract_error
+import torch
+from torch import nn
+
+from registry.contract import contract_error
+from serialization import safe_load
 
 
 def state_shapes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -21,8 +25,6 @@ def check_state_shapes(model: Any, name: str, before: dict[str, tuple[int, ...]]
 
     A newly built model could not load them. Models with a custom _load_from_state_dict are not checked.
     """
-    from torch import nn
-
     custom_loading = any(type(part)._load_from_state_dict is not nn.Module._load_from_state_dict
                          and not type(part).__module__.startswith("torch.") for part in model.modules())  # fmt: skip
     now = {} if custom_loading else state_shapes(model)
@@ -44,14 +46,10 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
 
     The trial file holds empty tensors, so that the check costs little at every save.
     """
-    import torch
-
-    from serialization import safe_load
-
     # Refuse tensors that repeat values without storing them.
     extra = {}
     for key, value in model.state_dict(keep_vars=True).items():
-        if _is_tensor(value) and not value.is_meta and value.numel() > 1 and 0 in value.stride():
+        if torch.is_tensor(value) and not value.is_meta and value.numel() > 1 and 0 in value.stride():
             why = f"its '{key}' repeats values without storing them (expand), so a state cannot be loaded into it"
             raise contract_error(name, why, "add .clone() or .contiguous()")
     # Collect extra state.
@@ -76,8 +74,6 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
 
 def _with_empty_tensors(value: Any) -> Any:
     """Return a structure with its plain tensors replaced by empty ones; other values are unchanged."""
-    import torch
-
     if type(value) is torch.Tensor and value.layout == torch.strided:
         return torch.empty(0, dtype=value.dtype)
     if type(value) is dict:

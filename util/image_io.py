@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import imagecodecs
 import numpy as np
 from PIL import Image
 
@@ -97,8 +98,6 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
     if image.width * image.height > MAX_FAST_PNG_PIXELS:
         image.save(beside, format="PNG", **PNG_COMPRESSION)
     else:
-        import imagecodecs
-
         beside.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image), **FAST_PNG))
     os.replace(beside, path)
     return image.size
@@ -121,13 +120,11 @@ def save_array(array: np.ndarray, path: Path) -> None:
 def write_array(array: np.ndarray, file: IO[bytes], kind: str) -> None:
     """Write (H, W) or (H, W, C) of any dtype losslessly as "PNG" (see fits_png), "NPY" or "TIFF"."""
     if kind == "PNG":
-        import imagecodecs  # Pillow cannot write 16-bit colour
-
-        file.write(imagecodecs.png_encode(array))
+        file.write(imagecodecs.png_encode(array))  # Pillow cannot write 16-bit colour
     elif kind == "NPY":
         np.save(file, array)
     else:
-        import tifffile
+        import tifffile  # takes 60 ms, and only results of other dtypes than images need it
 
         colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype.kind == "u" else "minisblack"
         tifffile.imwrite(file, array, photometric=colour, planarconfig="contig" if array.ndim == 3 else None,

@@ -185,7 +185,7 @@ def to_dtype(picture: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _build_chain(nodes: tuple[SpecNode, ...], flag: str) -> Any:
     """Return one callable that applies the nodes in order."""
-    from torchvision.transforms import v2
+    from torchvision.transforms import v2  # takes nearly a second, and only --augment needs it
 
     steps = []
     for node in nodes:
