@@ -135,8 +135,9 @@ def select_cases(names: list[str], quick: bool, device: int = -1) -> dict[str, C
     for name in names:
         if name not in cases:
             near = nearest(name, list(cases))
-            raise OptionError("option", f"--cases {name}", "is not a case",
-                              f"did you mean {near}?" if near else "see --help")  # fmt: skip
+            raise OptionError(
+                "option", f"--cases {name}", "is not a case", f"did you mean {near}?" if near else "see --help"
+            )
     return {name: cases[name] for name in names or cases}
 
 
@@ -150,8 +151,13 @@ def make_parser() -> Command:
     command.add_argument("--scaling", action="store_true", help="instead: growth of time and memory, with exponents")
     command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that uses a core")
     command.add_argument("--ways", action="store_true", help="instead: effect of flags on time and memory of a step")
-    command.add_argument("--gpu_ids", type=int, default=-1, metavar="ID",
-                         help="a CUDA device: only training steps, and --ways (default: the CPU)")  # fmt: skip
+    command.add_argument(
+        "--gpu_ids",
+        type=int,
+        default=-1,
+        metavar="ID",
+        help="a CUDA device: only training steps, and --ways (default: the CPU)",
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="also write all results there")
     command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PERFORMANCE_PAGE.name}")
     return command
@@ -215,11 +221,19 @@ def main(argv, report):
     if o.json:
         report_json = {"machine": machine} | {mark: metrics for mark, (metrics, _) in tables.items()}
         o.json.write_text(json.dumps(report_json, indent=1) + "\n", encoding="utf-8")
-    differing = [name for metrics, _ in tables.values() for name, case_metrics in metrics.items()
-                 if case_metrics.get("equal") is False]  # fmt: skip
+    differing = [
+        name
+        for metrics, _ in tables.values()
+        for name, case_metrics in metrics.items()
+        if case_metrics.get("equal") is False
+    ]
     if differing:
-        raise DataError("reference", o.reference, f"computes other losses in {', '.join(differing)}",
-                        "use an unchanged checkout of the released version")  # fmt: skip
+        raise DataError(
+            "reference",
+            o.reference,
+            f"computes other losses in {', '.join(differing)}",
+            "use an unchanged checkout of the released version",
+        )
 
 
 if __name__ == "__main__":

@@ -30,8 +30,16 @@ def measure_busy_neighbour(quick: bool, rounds: int) -> tuple[dict[str, Any], st
     for title, argv in training_flags(quick).items():
         timings = step_times(argv, dict(list(SETTINGS.items())[: 2 if quick else None]), rounds)
         metrics[title] = {name: summarize(times, timings[OPENMP_DEFAULT]) for name, times in timings.items()}
-        rows = [[name, stats.format_seconds(m["alone"]), f"{m['of_default']:.2f}", stats.format_seconds(m["beside"]),
-                 f"{m['ratio']:.2f}x"] for name, m in metrics[title].items()]  # fmt: skip
+        rows = [
+            [
+                name,
+                stats.format_seconds(m["alone"]),
+                f"{m['of_default']:.2f}",
+                stats.format_seconds(m["beside"]),
+                f"{m['ratio']:.2f}x",
+            ]
+            for name, m in metrics[title].items()
+        ]
         texts.append(f"{title}:\n\n{stats.markdown_table(TABLE_HEADS, rows)}")
     return metrics, "\n\n".join(texts)
 
@@ -43,8 +51,7 @@ def training_flags(quick: bool) -> dict[str, list[str]]:
             "Tiny CycleGAN": ["--model", "cycle_gan", *SMALL_FLAGS, "--ngf", "2", "--ndf", "2", "--dataroot", "demo"]
         }
     flags = [*CYCLE_GAN_FLAGS, "--dataroot", "demo"]
-    return {f"CycleGAN 128x128, ngf {ngf}": [*flags, "--ngf", str(ngf), "--ndf", str(ngf)]
-            for ngf in (32, 64)}  # fmt: skip
+    return {f"CycleGAN 128x128, ngf {ngf}": [*flags, "--ngf", str(ngf), "--ndf", str(ngf)] for ngf in (32, 64)}
 
 
 def step_times(argv: list[str], settings: dict[str, dict[str, str]], rounds: int) -> dict[str, list[list[float]]]:

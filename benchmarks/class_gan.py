@@ -117,8 +117,9 @@ def main():
 
     # Train cgan and classify what it generates.
     folder, seconds = train_and_generate(args, args.flags)
-    files_and_classes = [(folder / f"{name}_{i:04d}_fake.png", c)
-                         for c, name in enumerate(classes) for i in range(args.samples)]  # fmt: skip
+    files_and_classes = [
+        (folder / f"{name}_{i:04d}_fake.png", c) for c, name in enumerate(classes) for i in range(args.samples)
+    ]
     fake = load_images([str(f) for f, _ in files_and_classes], args.size, args.channels)
     requested = torch.tensor([c for _, c in files_and_classes])
     correct = accuracy(net, fake, requested)

@@ -141,8 +141,10 @@ def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:
             for what in ("loop", "processor")
         ]
         longest = max(run["end"] for run in runs)
-        print(f"{variant:<10} {1000 * calls:>11.3f} ms {1000 * loop:>9.2f} ms {ratios[0]:>7.3f} "
-              f"{1000 * processor:>8.2f} ms {ratios[1]:>7.3f} {end:>14.2f} s {longest:>7.2f} s")  # fmt: skip
+        print(
+            f"{variant:<10} {1000 * calls:>11.3f} ms {1000 * loop:>9.2f} ms {ratios[0]:>7.3f} "
+            f"{1000 * processor:>8.2f} ms {ratios[1]:>7.3f} {end:>14.2f} s {longest:>7.2f} s"
+        )
 
 
 def free_port() -> int:

@@ -73,8 +73,24 @@ def write_pairs(folder, count):
 
 def make_loader(folder, count, workers, cache):
     """Return a loader of the same dataset that train.py uses."""
-    o = parse(["--model", "pix2pix", "--dataroot", str(folder), "--name", "loading", "--num_threads", str(workers),
-               "--cache", cache, "--max_dataset_size", str(count), "--overwrite"], "train")  # fmt: skip
+    o = parse(
+        [
+            "--model",
+            "pix2pix",
+            "--dataroot",
+            str(folder),
+            "--name",
+            "loading",
+            "--num_threads",
+            str(workers),
+            "--cache",
+            cache,
+            "--max_dataset_size",
+            str(count),
+            "--overwrite",
+        ],
+        "train",
+    )
     dataset = find("dataset", "aligned")(o)
     dataset.spec()
     loader = Loader(dataset, o, shuffle=True)

@@ -81,8 +81,21 @@ class DatasetListing:
 
         with tempfile.TemporaryDirectory() as cache:
             os.environ["XDG_CACHE_HOME"] = cache
-            o = parse(["--model", "cycle_gan", "--dataroot", self.folder, "--load_size", "8", "--crop_size", "8",
-                       "--gpu_ids", "-1"], "train")  # fmt: skip
+            o = parse(
+                [
+                    "--model",
+                    "cycle_gan",
+                    "--dataroot",
+                    self.folder,
+                    "--load_size",
+                    "8",
+                    "--crop_size",
+                    "8",
+                    "--gpu_ids",
+                    "-1",
+                ],
+                "train",
+            )
             dataset = find("dataset", "unaligned")(o)
             dataset.spec()
 

@@ -35,8 +35,10 @@ def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]
     if device < 0:
         argv = [*CYCLE_GAN_FLAGS, "--ngf", "32", "--ndf", "32", "--batch_size", "4"]
         return {"CycleGAN 128x128, ngf 32, batch 4": (argv, CPU_VARIANTS)}
-    return {f"{model} 256x256, batch {batch}": (["--model", model, "--batch_size", str(batch)], variants)
-            for (model, batch), variants in GPU_VARIANTS.items()}  # fmt: skip
+    return {
+        f"{model} 256x256, batch {batch}": (["--model", model, "--batch_size", str(batch)], variants)
+        for (model, batch), variants in GPU_VARIANTS.items()
+    }
 
 
 def measure_variants(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str]:

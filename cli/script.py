@@ -32,14 +32,23 @@ class Command(argparse.ArgumentParser):
         """Add the flags of data/prepare/batch.py, for a script that reads images and writes others."""
         self.add_argument("--dry_run", action="store_true", help="print what would be written, and write nothing")
         self.add_argument("--overwrite", action="store_true", help="overwrite existing files")
-        self.add_argument("--on_bad_image", choices=("stop", "skip"), default="stop",
-                          help="what to do when a file cannot be read (default: %(default)s)")  # fmt: skip
+        self.add_argument(
+            "--on_bad_image",
+            choices=("stop", "skip"),
+            default="stop",
+            help="what to do when a file cannot be read (default: %(default)s)",
+        )
         self.add_batch_threads()
 
     def add_batch_threads(self) -> None:
         """Add the flag for the number of files processed at once."""
-        self.add_argument("--num_threads", type=positive, default=min(8, os.cpu_count() or 1), metavar="N",
-                          help="files processed at once (default here: %(default)s)")  # fmt: skip
+        self.add_argument(
+            "--num_threads",
+            type=positive,
+            default=min(8, os.cpu_count() or 1),
+            metavar="N",
+            help="files processed at once (default here: %(default)s)",
+        )
 
 
 def positive(text: str) -> int:

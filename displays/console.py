@@ -37,8 +37,13 @@ class Console(Sink):
         if not self.has_bar:
             return
         if self.bar is None:
-            self.bar = tqdm(total=progress.epoch_size, initial=progress.seen - progress.batch, unit="img",
-                            dynamic_ncols=True, desc=f"epoch {progress.epoch}/{progress.last_epoch}")  # fmt: skip
+            self.bar = tqdm(
+                total=progress.epoch_size,
+                initial=progress.seen - progress.batch,
+                unit="img",
+                dynamic_ncols=True,
+                desc=f"epoch {progress.epoch}/{progress.last_epoch}",
+            )
         self.bar.set_postfix_str(self._postfix(self.bar), refresh=False)
         self.bar.update(progress.batch)
 

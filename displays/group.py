@@ -91,8 +91,11 @@ class Display:
 
     def close(self) -> None:
         """Close all sinks in parallel, so that their waiting times do not add up."""
-        ends = [threading.Thread(target=self._call, args=("close",), kwargs={"sinks": [sink]}, daemon=True)
-                for sink in self.sinks if not sink.vital]  # fmt: skip
+        ends = [
+            threading.Thread(target=self._call, args=("close",), kwargs={"sinks": [sink]}, daemon=True)
+            for sink in self.sinks
+            if not sink.vital
+        ]
         for end in ends:
             end.start()
         self._call("close", sinks=[sink for sink in self.sinks if sink.vital])

@@ -169,8 +169,9 @@ class History:
             data = json.loads(path.read_text(encoding="utf-8").partition("(")[2].rpartition(")")[0])
             history.rows = [
                 [a, b if b <= epoch else epoch - (epoch - a) % step, list(map(str, labels)), bool(wide), step]
-                for a, b, labels, wide, step in data["rows"] if a <= epoch
-            ]  # fmt: skip
+                for a, b, labels, wide, step in data["rows"]
+                if a <= epoch
+            ]
             history.sizes = {str(label): [int(width), int(height)] for label, (width, height) in data["sizes"].items()}
             samples = data["samples"]
             history.files = [str(file) for file in samples["files"]]

@@ -90,9 +90,13 @@ class LocalServer:
         try:
             with open(self.log, "ab") as log:
                 self.process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-                )  # fmt: skip
+                )
         except OSError as problem:
             raise ServerError(f"the visdom server cannot be started ({problem})") from problem
 

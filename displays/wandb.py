@@ -59,10 +59,13 @@ class Wandb(Sink):
         with open(self.folder / "wandb" / "output.log", "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", str(CHILD_SCRIPT), str(settings)],  # -P: else displays/ hides the package
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
                 bufsize=0,  # a buffer would block on a process that does not read
                 env={**os.environ, "WANDB_SILENT": "true"},
-            )  # fmt: skip
+            )
         # Start a thread for each direction.
         work = (self._write_messages, self._read_messages)
         self.threads = [threading.Thread(target=target, daemon=True) for target in work]
@@ -83,10 +86,14 @@ class Wandb(Sink):
 
     def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
         labels = next(iter(samples.values()), {})
-        self._send_images("samples", progress, {
-            f"samples/{label}": {file: shown[label] for file, shown in samples.items() if label in shown}
-            for label in labels
-        })  # fmt: skip
+        self._send_images(
+            "samples",
+            progress,
+            {
+                f"samples/{label}": {file: shown[label] for file, shown in samples.items() if label in shown}
+                for label in labels
+            },
+        )
 
     def _send_images(self, kind: str, progress: Progress, pictures: dict[str, Pictures]) -> None:
         self._send(kind, {"samples": progress.samples, "pictures": pictures})

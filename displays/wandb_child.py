@@ -36,8 +36,15 @@ def start_run(settings: dict[str, Any]) -> Any:
     try:
         import wandb  # an extra, and it may hang: the watch above is running
 
-        quiet = wandb.Settings(init_timeout=init, login_timeout=init, console="off", silent=True, disable_git=True,
-                               save_code=False, x_disable_stats=True)  # fmt: skip
+        quiet = wandb.Settings(
+            init_timeout=init,
+            login_timeout=init,
+            console="off",
+            silent=True,
+            disable_git=True,
+            save_code=False,
+            x_disable_stats=True,
+        )
         run = wandb.init(settings=quiet, resume="allow", **settings["run"])
     except Exception as problem:  # on any error, log to files
         start_offline((str(problem).strip() or type(problem).__name__).splitlines()[0])

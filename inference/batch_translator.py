@@ -198,13 +198,23 @@ def _take_all(group: list[Batch]) -> list[Batch]:
 
 def batch_signature(batch: Batch) -> dict[str, Any]:
     """Return a value that is equal for two batches exactly if they can be concatenated."""
-    return {name: (value.shape[1:], value.dtype) if torch.is_tensor(value) else list if isinstance(value, list)
-            else object() for name, value in batch.items()}  # fmt: skip
+    return {
+        name: (value.shape[1:], value.dtype)
+        if torch.is_tensor(value)
+        else list
+        if isinstance(value, list)
+        else object()
+        for name, value in batch.items()
+    }
 
 
 def concat_batches(group: list[Batch]) -> Batch:
     """Return the concatenated batches; a single batch is returned without a copy."""
     if len(group) == 1:
         return group[0]
-    return {name: torch.cat([batch[name] for batch in group]) if torch.is_tensor(value)
-            else [one for batch in group for one in batch[name]] for name, value in group[0].items()}  # fmt: skip
+    return {
+        name: torch.cat([batch[name] for batch in group])
+        if torch.is_tensor(value)
+        else [one for batch in group for one in batch[name]]
+        for name, value in group[0].items()
+    }

@@ -159,14 +159,19 @@ def apply_tiling(nets: dict[str, nn.Module], o: Any) -> None:
     size = to_size(o.tile)
     least = min(size)
     if o.overlap is not None and least <= 2 * o.overlap:
-        raise OptionError("option", "--tile", f"{o.tile} is not larger than twice --overlap {o.overlap}",
-                          f"give --tile {4 * o.overlap}, or a smaller --overlap")  # fmt: skip
+        raise OptionError(
+            "option",
+            "--tile",
+            f"{o.tile} is not larger than twice --overlap {o.overlap}",
+            f"give --tile {4 * o.overlap}, or a smaller --overlap",
+        )
 
     # Check the networks.
     fields = {name: field for name, net in nets.items() if (field := receptive_field(net))}
     if not fields:
-        raise OptionError("option", "--tile", f"{o.model} has no network whose output has the size of its input",
-                          "omit --tile")  # fmt: skip
+        raise OptionError(
+            "option", "--tile", f"{o.model} has no network whose output has the size of its input", "omit --tile"
+        )
     for name, field in fields.items():
         if least < field.multiple:
             why = f"{o.tile} is smaller than the size multiple of network {name}, {field.multiple} pixels"

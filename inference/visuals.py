@@ -17,9 +17,15 @@ def collect_visuals(model: Any, out: dict[str, Any], o: Any) -> dict[str, Tensor
     """
     many = {o.input_nc, o.output_nc} - {1, 3}
     shown = model.show(out)
-    return shown | {name: value for name, value in out.items() if many and getattr(value, "ndim", 0) == 4
-                    and value.shape[1] in many and re.match(r"(real|fake|rec|idt)(_|$)", name)
-                    and not any(label.startswith(name) for label in shown)}  # fmt: skip
+    return shown | {
+        name: value
+        for name, value in out.items()
+        if many
+        and getattr(value, "ndim", 0) == 4
+        and value.shape[1] in many
+        and re.match(r"(real|fake|rec|idt)(_|$)", name)
+        and not any(label.startswith(name) for label in shown)
+    }
 
 
 def first_visuals(model: Any, out: dict[str, Any], o: Any) -> dict[str, np.ndarray]:

@@ -4,10 +4,13 @@ import math
 
 from registry.lookup import Table
 
-METRICS = Table("metric", {  # called as (fake, real): (C, H, W) in [-1, 1] each
-    "L1": "metrics.pixelwise:l1",
-    "PSNR": "metrics.pixelwise:psnr",
-})  # fmt: skip
+METRICS = Table(
+    "metric",
+    {  # called as (fake, real): (C, H, W) in [-1, 1] each
+        "L1": "metrics.pixelwise:l1",
+        "PSNR": "metrics.pixelwise:psnr",
+    },
+)
 BETTER = {"L1": "lower", "PSNR": "higher"}
 
 

@@ -17,12 +17,18 @@ class Data:
         of_run=True,
     )
     split: float | None = option(
-        None, "for a folder without train and test: fraction of its images for training, chosen by a hash of their"
-        " names", above=0, below=1, of_run=True,
-    )  # fmt: skip
+        None,
+        "for a folder without train and test: fraction of its images for training, chosen by a hash of their names",
+        above=0,
+        below=1,
+        of_run=True,
+    )
     max_dataset_size: float = option(float("inf"), "use at most this many images", at_least=1, endless=True)
-    on_bad_image: str = option("stop", "when an image cannot be read: stop, or count it and use another one (test.py"
-                               " omits it)", choices=("stop", "skip"))  # fmt: skip
+    on_bad_image: str = option(
+        "stop",
+        "when an image cannot be read: stop, or count it and use another one (test.py omits it)",
+        choices=("stop", "skip"),
+    )
     max_image_pixels: int = option(89_478_485, "refuse images with more pixels", at_least=1, aside=True)
     range: str = option(
         "",
@@ -48,9 +54,10 @@ class Data:
     )
     no_flip: bool = option(False, "do not mirror images at random")
     augment: str = option(
-        "", "further random augmentation, such as 'rotation(10) color_jitter(0.2, 0.2)'; applied identically"
+        "",
+        "further random augmentation, such as 'rotation(10) color_jitter(0.2, 0.2)'; applied identically"
         " to both images of a pair",
-    )  # fmt: skip
+    )
     augment_A: str = option("", "like --augment, for input images only")
     augment_B: str = option("", "like --augment, for output images only")
     cache: str = option("off", "keep decoded, scaled images for later epochs: off, ram or disk",

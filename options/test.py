@@ -15,12 +15,19 @@ class Test:
     phase: str = option("test", "sub-folder of dataroot to read")
     eval: bool = option(True, "run networks in evaluation mode (--no_eval: batch statistics and dropout)")
     native: bool = option(False, "keep every image at its own size, input and output")
-    tile: int | Size = option(0, "translate in tiles of this size, for images too large for memory; 0: whole images",
-                              at_least=0, at_most=65_536)  # fmt: skip
+    tile: int | Size = option(
+        0,
+        "translate in tiles of this size, for images too large for memory; 0: whole images",
+        at_least=0,
+        at_most=65_536,
+    )
     overlap: int | None = option(
         None, "pixels by which tiles overlap; default: the radius of the generator's receptive field", at_least=0
     )
-    tile_norm: str = option("shared", "instance norm statistics: of the whole image (shared), or of each tile (local)",
-                            choices=("shared", "local"))  # fmt: skip
+    tile_norm: str = option(
+        "shared",
+        "instance norm statistics: of the whole image (shared), or of each tile (local)",
+        choices=("shared", "local"),
+    )
     num_samples: int = option(16, "images per class, for models that generate without input", at_least=1)
     num_test: int | None = option(None, "number of images to test; default: all", at_least=1)

@@ -72,8 +72,10 @@ def _results_from_table(table: dict[str, Any]) -> tuple[dict[str, InputResult], 
         extra = dict(more[0]) if more else {}
         stem = str(extra.pop("stem", name))
         side_lengths = [int(length) for length in table["sizes"][size]]
-        pictures = [(str(label), stem + str(tail), width, height) for (label, tail, _), width, height
-                    in zip(table["kinds"][kind], side_lengths[::2], side_lengths[1::2])]  # fmt: skip
+        pictures = [
+            (str(label), stem + str(tail), width, height)
+            for (label, tail, _), width, height in zip(table["kinds"][kind], side_lengths[::2], side_lengths[1::2])
+        ]
         extra_kept = {key: extra[key] for key in ("wide", "side") if key in extra}
         items[str(name)] = InputResult(pictures, dict(zip(metric_names, map(float, metrics))), extra_kept)
     return items, {str(column["metric"]): str(column["better"]) for column in table["columns"]}
@@ -122,8 +124,15 @@ def write_comparison(
     bases = [relative_url("", os.path.relpath(run.folder, folder)) + "/" for run in runs]
     run_curves = [{"name": run.name, **curve} for run, curve in zip(runs, curves) if curve["x"]]
     first_frame = page_frame(title, ("curves.css",), SCRIPTS, {"runs": run_curves})
-    gallery = PagedGallery(folder, title, _heading_html(runs, bases, len(common)), columns, width,
-                           _slider_labels(runs, common[0]), first_frame)  # fmt: skip
+    gallery = PagedGallery(
+        folder,
+        title,
+        _heading_html(runs, bases, len(common)),
+        columns,
+        width,
+        _slider_labels(runs, common[0]),
+        first_frame,
+    )
     metrics = {name: _row_metrics(name, runs, columns) for name in common}
     gallery.intro = (
         _means_html(columns, list(metrics.values())) + (LOSSES_HTML if run_curves else "") + _unmatched_html(missing)
@@ -175,8 +184,12 @@ def _row_pictures(name: str, runs: Sequence[RunResults], bases: Sequence[str]) -
         if label.startswith(SHARED_LABEL_PREFIX) and _same_files(run_files)
     }
     once = [(label, *pictures_by_label[label][0][1]) for label in pictures_by_label if label in shared]
-    each = [(run_label(label, run.name), *picture) for label in pictures_by_label if label not in shared
-            for run, picture, _ in pictures_by_label[label]]  # fmt: skip
+    each = [
+        (run_label(label, run.name), *picture)
+        for label in pictures_by_label
+        if label not in shared
+        for run, picture, _ in pictures_by_label[label]
+    ]
     return once + each
 
 
@@ -208,9 +221,12 @@ def _slider_labels(runs: Sequence[RunResults], name: str) -> tuple[str, str]:
 
 
 def _heading_html(runs: Sequence[RunResults], bases: Sequence[str], count: int) -> str:
-    links = [format_html('<a href="{0}">{1}</a>', base + "index.html", run.name)
-             if (run.folder / "index.html").is_file() else format_html("{0}", run.name)
-             for run, base in zip(runs, bases)]  # fmt: skip
+    links = [
+        format_html('<a href="{0}">{1}</a>', base + "index.html", run.name)
+        if (run.folder / "index.html").is_file()
+        else format_html("{0}", run.name)
+        for run, base in zip(runs, bases)
+    ]
     head = format_html('<h1 dir="auto">{0}</h1>', " and ".join(run.name for run in runs))
     return head + f'<p class="quiet">{count} inputs of {", ".join(links)}</p>'
 
@@ -232,9 +248,12 @@ def _means_html(columns: Sequence[Column], metrics: Sequence[Sequence[float]]) -
         for i, mean in enumerate(means):
             text = "-" if mean is None else format_number(mean)
             wins_text = f"best in {wins[i]} of {len(metric_rows)}" if better else ""
-            cells += format_html('<td class="{0}">{1} <span class="quiet">{2}</span></td>',
-                                 "best" if i == best_run else "",
-                                 text, wins_text)  # fmt: skip
+            cells += format_html(
+                '<td class="{0}">{1} <span class="quiet">{2}</span></td>',
+                "best" if i == best_run else "",
+                text,
+                wins_text,
+            )
         lines.append(format_html('<tr><th scope="row">{0}</th>', f"mean {metric}") + cells + "</tr>")
     return f'<div class="scroll"><table class="means-of"><tr><td></td>{head}</tr>{"".join(lines)}</table></div>'
 

@@ -67,8 +67,16 @@ class PagedGallery:
     if it differs.
     """
 
-    def __init__(self, folder: Path, title: str, heading: str, columns: Sequence[Column] = (), width: int = 256,
-                 pair: tuple[str, str] = ("", ""), first_frame: PageFrame | None = None):  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        title: str,
+        heading: str,
+        columns: Sequence[Column] = (),
+        width: int = 256,
+        pair: tuple[str, str] = ("", ""),
+        first_frame: PageFrame | None = None,
+    ):
         self.folder, self.heading, self.columns, self.width, self.pair = folder, heading, list(columns), width, pair
         self.later_frame = page_frame(title)
         self.first_frame = first_frame or self.later_frame
@@ -82,8 +90,14 @@ class PagedGallery:
         self.page_bytes, self.next_page_write, self.next_rows_write = 0, 1, FIRST_ROWS_JS_ROWS
         self.toolbar = rows.toolbar_html(self.columns, width)
 
-    def add(self, name: str, pictures: Iterable[Picture], metrics: Sequence[float] = (), stem: str | None = None,
-            **extra: Any) -> None:  # fmt: skip
+    def add(
+        self,
+        name: str,
+        pictures: Iterable[Picture],
+        metrics: Sequence[float] = (),
+        stem: str | None = None,
+        **extra: Any,
+    ) -> None:
         """Add a row. metrics: one per column; stem: of its files, if it is not `name`; extra: see row_html."""
         picture_list = list(pictures)
         kind = self.kinds.index(tuple((p.label, p.tail, p.base) for p in picture_list))
@@ -155,8 +169,9 @@ def _row_json(row: Row) -> list[Any]:
     return [row.name, row.kind, row.size, metrics, *([extra] if extra else [])]
 
 
-def write_tiles(folder: Path, stem: str, title: str, heading: str, pictures: list[tuple[str, Picture]],
-                width: int) -> None:  # fmt: skip
+def write_tiles(
+    folder: Path, stem: str, title: str, heading: str, pictures: list[tuple[str, Picture]], width: int
+) -> None:
     """Write STEM.html, STEM_2.html, ...: images without rows. pictures: (stem of the file, picture) each."""
     frame = page_frame(title)
     count = tile_page_count(len(pictures))

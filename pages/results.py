@@ -52,8 +52,9 @@ class Results:
         try:
             (self.folder / "images").mkdir(parents=True, exist_ok=True)
         except OSError as problem:
-            raise EnvironmentFault("folder", self.folder, problem.strerror or "cannot be made",
-                                   "choose another --results_dir") from problem  # fmt: skip
+            raise EnvironmentFault(
+                "folder", self.folder, problem.strerror or "cannot be made", "choose another --results_dir"
+            ) from problem
 
     @property
     def page(self) -> Path:
@@ -84,8 +85,9 @@ class Results:
     def _add_row(self, name: str, metrics: list[float], pictures: list[Picture]) -> None:
         self._open_gallery(bool(metrics)).add(name, pictures, metrics)
 
-    def add_sheets(self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int,
-                   classes: tuple[str, ...] = ()) -> None:  # fmt: skip
+    def add_sheets(
+        self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int, classes: tuple[str, ...] = ()
+    ) -> None:
         """Add generated images: each sheet as one file; for kind "per_class", each image as one file.
 
         classes: the names beside the rows of a sheet that has one row for each class.
@@ -114,9 +116,12 @@ class Results:
         self.count += len(saved_pictures)
         page_tails = [page_file_name("", n + 1) for n in range(tile_page_count(len(saved_pictures)))]
         page = self.class_page_names.claim_first_free([f"class_{stem}"], f"class_{stem}", page_tails)
-        heading = format_html('<p><a href="index.html">{0}</a></p><h1 dir="auto">{1}</h1><p class="quiet">{2}</p>',
-                              f"{self.run_name} ({self.phase_epoch})", name,
-                              f"{len(saved_pictures)} images")  # fmt: skip
+        heading = format_html(
+            '<p><a href="index.html">{0}</a></p><h1 dir="auto">{1}</h1><p class="quiet">{2}</p>',
+            f"{self.run_name} ({self.phase_epoch})",
+            name,
+            f"{len(saved_pictures)} images",
+        )
         write_tiles(
             self.folder, page, f"{name}, {self.title}", heading, [(stem, p) for p in saved_pictures], self.width
         )

@@ -58,9 +58,17 @@ def relative_url(base: str, file: str) -> str:
     return base + quote(os.fsencode(file))
 
 
-def row_html(name: str, stem: str, pictures: Sequence[Picture], columns: Sequence[Column],
-             metrics: Sequence[float] = (), wide: bool = False, side: Sequence[str] = (), page: str = "",
-             said: str = "") -> str:  # fmt: skip
+def row_html(
+    name: str,
+    stem: str,
+    pictures: Sequence[Picture],
+    columns: Sequence[Column],
+    metrics: Sequence[float] = (),
+    wide: bool = False,
+    side: Sequence[str] = (),
+    page: str = "",
+    said: str = "",
+) -> str:
     """Return one row: heading, metrics, and images with their labels.
 
     wide: show images in their full size; side: names beside a sheet's rows; page, said: a link to more and its text.
@@ -98,10 +106,14 @@ def metrics_html(columns: Sequence[Column], metrics: Sequence[float]) -> str:
         run_metrics = [(column, value) for column, value in zip(columns, metrics) if column.metric == metric]
         best = best_index([value for _, value in run_metrics], run_metrics[0][0].better)
         cells = "".join(
-            format_html('<span class="{0}"><span dir="auto">{1}</span> {2}</span>', "best" if i == best else "figure",
-                        column.run, format_number(value))
+            format_html(
+                '<span class="{0}"><span dir="auto">{1}</span> {2}</span>',
+                "best" if i == best else "figure",
+                column.run,
+                format_number(value),
+            )
             for i, (column, value) in enumerate(run_metrics)
-        )  # fmt: skip
+        )
         lines.append(format_html('<p class="figures"><b>{0}</b>', metric) + cells + "</p>")
     return "".join(lines)
 

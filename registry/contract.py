@@ -88,8 +88,9 @@ def _check_call(function: Any, parameters: str, plug_in: str, what: str, called:
         short = "" if what.startswith("__init__") or " " in what else "self."
         call = f"{short}{what}({called})" if short else f"({called})"
         why = f"its {what}{takes} cannot be called as {call}{location}"
-        raise contract_error(plug_in, why, f"write def {_definition(what, called)}" if " " not in what else
-                             f"let it take ({called})") from None  # fmt: skip
+        raise contract_error(
+            plug_in, why, f"write def {_definition(what, called)}" if " " not in what else f"let it take ({called})"
+        ) from None
 
 
 def _with_self(parameters: str) -> str:

@@ -76,15 +76,18 @@ def only_class(kind: str, module: Any) -> type:
     """Return the only class of a kind that a module defines; raise OptionError for none or several."""
     base = resolve(kind, PART_TABLES[kind][2])
     classes = [
-        thing for thing in vars(module).values()
+        thing
+        for thing in vars(module).values()
         if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == module.__name__
-    ]  # fmt: skip
+    ]
     if len(classes) != 1:
         names = ", ".join(c.__name__ for c in classes) or "none"
         raise OptionError(
-            "plug-in", module.__file__, f"must define exactly one {base.__name__} subclass, has {names}",
+            "plug-in",
+            module.__file__,
+            f"must define exactly one {base.__name__} subclass, has {names}",
             "keep one class per file",
-        )  # fmt: skip
+        )
     return classes[0]
 
 
@@ -111,9 +114,11 @@ def entry(kind: str, name: str, flag: str = "") -> Entry:
         names = sorted({e.name for e in every})
         near = nearest(name, names)
         raise UnknownName(
-            "option", flag or PART_FLAGS[kind], f"there is no {kind} '{name[:80]}'",
+            "option",
+            flag or PART_FLAGS[kind],
+            f"there is no {kind} '{name[:80]}'",
             (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names),
-        )  # fmt: skip
+        )
     return found[0]
 
 

@@ -26,8 +26,13 @@ def main(argv, report):
     command.add_argument("--fold_A", required=True, metavar="FOLDER", help="images of A, with or without sub-folders")
     command.add_argument("--fold_B", required=True, metavar="FOLDER", help="images of B, in the same sub-folders")
     command.add_argument("--fold_AB", required=True, metavar="FOLDER", help="output folder for the pairs")
-    command.add_argument("--num_imgs", type=positive, default=1_000_000, metavar="N",
-                         help="maximum number of pairs per sub-folder (default: %(default)s)")  # fmt: skip
+    command.add_argument(
+        "--num_imgs",
+        type=positive,
+        default=1_000_000,
+        metavar="N",
+        help="maximum number of pairs per sub-folder (default: %(default)s)",
+    )
     add_joining_flags(command)
     command.add_batch_flags()
     command.add_argument("--no_multiprocessing", action="store_true", help="same as --num_threads 1")

@@ -34,8 +34,9 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--results_dir", default="./results/", help="folder that test.py wrote to (default: %(default)s)"
     )
-    parser.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of the runs, for their losses "
-                        "(default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--checkpoints_dir", default="./checkpoints", help="folder of the runs, for their losses (default: %(default)s)"
+    )
     parser.add_argument("--phase", default="test", help="phase of the results (default: %(default)s)")
     parser.add_argument("--epoch", default="latest", help="epoch of the results (default: %(default)s)")
     parser.add_argument("--output", help="output folder (default: compare/RUN_A_RUN_B in results_dir)")
@@ -104,8 +105,9 @@ def main(argv, report):
     try:
         missing = write_comparison(output.resolve(), runs, curves, o.display_winsize)
     except PermissionError as problem:
-        raise EnvironmentFault("folder", output, problem.strerror or "cannot be written",
-                               "choose another --output") from problem  # fmt: skip
+        raise EnvironmentFault(
+            "folder", output, problem.strerror or "cannot be written", "choose another --output"
+        ) from problem
     for line in missing[:10]:
         print(f"not shown: {line}")
     if len(missing) > 10:

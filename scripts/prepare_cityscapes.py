@@ -71,11 +71,15 @@ def main(argv, report):
     command.add_argument(
         "--size", type=size, default=(256, 256), metavar="WxH", help="size of each half (default: 256)"
     )
-    command.add_argument("--resample_labels", choices=tuple(lossless.RESAMPLE_FILTERS), default="bicubic",
-                         help="bicubic mixes colours at borders, as in published results; nearest does not "
-                         "(default: %(default)s)")  # fmt: skip
-    command.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg has quality 100 "
-                         "(default: %(default)s)")  # fmt: skip
+    command.add_argument(
+        "--resample_labels",
+        choices=tuple(lossless.RESAMPLE_FILTERS),
+        default="bicubic",
+        help="bicubic mixes colours at borders, as in published results; nearest does not (default: %(default)s)",
+    )
+    command.add_argument(
+        "--format", choices=("jpg", "png"), default="jpg", help="jpg has quality 100 (default: %(default)s)"
+    )
     command.add_batch_flags()
     o = command.parse_argv(argv)
     o.format, suffix = FORMATS[o.format], "." + o.format

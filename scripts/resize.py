@@ -58,8 +58,9 @@ def main(argv, report):
     command.add_argument(
         "--only_shrink", action="store_true", help="with --short_side or --long_side: do not enlarge images"
     )
-    command.add_argument("--format", choices=("keep", *FORMATS), default="keep",
-                         help="format of the new files (default: %(default)s)")  # fmt: skip
+    command.add_argument(
+        "--format", choices=("keep", *FORMATS), default="keep", help="format of the new files (default: %(default)s)"
+    )
     command.add_batch_flags()
     o = command.parse_argv(argv)
     check_folders_apart(o, "input", "output")

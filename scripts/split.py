@@ -30,11 +30,17 @@ def parse_args(argv):
     command.add_argument("--input", required=True, metavar="FOLDER", help="folder of the images")
     command.add_argument("--output", required=True, metavar="FOLDER", help="output folder for train, val and test")
     command.add_argument("--train", type=float, default=0.8, metavar="SHARE", help="0 to 1 (default: %(default)s)")
-    command.add_argument("--val", type=float, default=0.1, metavar="SHARE",
-                         help="0 to 1; test gets the rest (default: %(default)s)")  # fmt: skip
-    command.add_argument("--group", metavar="REGEX", default="", help="keep images together if this matches the same "
-                         "text in their path below --input, or in its bracketed part: '^[^_]*' for cat_001.png, "
-                         "cat_002.png; '^[^/]+' for one folder per patient")  # fmt: skip
+    command.add_argument(
+        "--val", type=float, default=0.1, metavar="SHARE", help="0 to 1; test gets the rest (default: %(default)s)"
+    )
+    command.add_argument(
+        "--group",
+        metavar="REGEX",
+        default="",
+        help="keep images together if this matches the same "
+        "text in their path below --input, or in its bracketed part: '^[^_]*' for cat_001.png, "
+        "cat_002.png; '^[^/]+' for one folder per patient",
+    )
     command.add_argument("--suffix", default="", metavar="TEXT", help="A makes trainA, valA and testA, for CycleGAN")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="another seed gives another split")
     transfer = command.add_mutually_exclusive_group()

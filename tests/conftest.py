@@ -197,8 +197,12 @@ def interpreter(tmp_path):
     def run(script: str, *argv: object, timeout: float = 240) -> Ended:
         done = subprocess.run(
             [sys.executable, str(ROOT / f"{script}.py"), *map(str, argv)],
-            cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
@@ -266,11 +270,17 @@ def package(write, monkeypatch):
     site = write("site/extra_gans/__init__.py", "").parent.parent
     write("site/extra_gans/smallest.py", SMALLEST)
     write("site/extra_gans/raising.py", EMPTY_MODEL.format("Raising") + "raise RuntimeError('no luck')\n")
-    write("site/extra_gans/nets.py", "from networks import GENERATORS\nGENERATORS['wide'] = 'extra_gans.nets:wide'\n"
-          "def wide(o, input_nc, output_nc):\n    return 'wide'\n")  # fmt: skip
+    write(
+        "site/extra_gans/nets.py",
+        "from networks import GENERATORS\nGENERATORS['wide'] = 'extra_gans.nets:wide'\n"
+        "def wide(o, input_nc, output_nc):\n    return 'wide'\n",
+    )
     write("site/extra_gans-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: extra-gans\nVersion: 1.0\n")
-    write("site/extra_gans-1.0.dist-info/entry_points.txt", "[ganvas.plugins]\nsmall = extra_gans.smallest\nraising = "
-          "extra_gans.raising:Raising\nnets = extra_gans.nets\n[console_scripts]\nother = extra_gans:x\n")  # fmt: skip
+    write(
+        "site/extra_gans-1.0.dist-info/entry_points.txt",
+        "[ganvas.plugins]\nsmall = extra_gans.smallest\nraising = "
+        "extra_gans.raising:Raising\nnets = extra_gans.nets\n[console_scripts]\nother = extra_gans:x\n",
+    )
     monkeypatch.syspath_prepend(str(site))
     return site
 

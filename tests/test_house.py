@@ -48,12 +48,16 @@ def in_tables(source: str) -> list[str]:
     tree = ast.parse(source)
     names, nodes = _origin_of_names(tree), list(ast.walk(tree))
     docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-    texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)
-             and id(n) not in docstrings}  # fmt: skip
+    texts = {
+        n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docstrings
+    }
     objects = [match[1] for text in texts if (match := re.fullmatch(r"([a-z_]\w*(?:\.\w+)*):[A-Za-z_][\w.]*", text))]
     calls = [node for node in nodes if isinstance(node, ast.Call) and node.args]
-    loaded = [getattr(call.args[0], "value", "") for call in calls
-              if _called(call, names) in ("importlib.import_module", "__import__")]  # fmt: skip
+    loaded = [
+        getattr(call.args[0], "value", "")
+        for call in calls
+        if _called(call, names) in ("importlib.import_module", "__import__")
+    ]
     dotted = [text for text in texts if "." in text]
     return sorted({module for module in [*objects, *loaded, *dotted] if module in MODULES})
 
@@ -211,8 +215,10 @@ def _origin_of_names(tree: ast.Module) -> dict[str, str]:
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {a.asname or a.name.partition(".")[0]: a.name if a.asname else a.name.partition(".")[0]
-                      for a in node.names}  # fmt: skip
+            names |= {
+                a.asname or a.name.partition(".")[0]: a.name if a.asname else a.name.partition(".")[0]
+                for a in node.names
+            }
         elif isinstance(node, ast.ImportFrom):
             names |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
     return names
@@ -276,8 +282,11 @@ def plugin_manners(source: str, path: str) -> list[str]:
     tree = ast.parse(source)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = [(call.lineno, _called(call, {}).rpartition(".")) for call in calls]
-    return [f"{path}:{line} calls {name}" for line, (owner, _, name) in names
-            if (owner and name in NEVER_IN_A_PLUGIN) or name == "open"]  # fmt: skip
+    return [
+        f"{path}:{line} calls {name}"
+        for line, (owner, _, name) in names
+        if (owner and name in NEVER_IN_A_PLUGIN) or name == "open"
+    ]
 
 
 def values_not_names(source: str, path: str) -> list[str]:
@@ -303,15 +312,21 @@ def nouns(source: str, path: str) -> list[str]:
     room, *parts = Path(path.removeprefix("tests/")).with_suffix("").parts
     names = parts if room in ROOMS else [room, *parts] if "/" in path else []
     vague = re.compile(r"(misc|helpers?|utils?|common_utils|tools|stuff)\d*")
-    return [f"{path}: '{name}' does not say what it contains" for name in names
-            if name in NO_NOUNS or vague.fullmatch(name)]  # fmt: skip
+    return [
+        f"{path}: '{name}' does not say what it contains" for name in names if name in NO_NOUNS or vague.fullmatch(name)
+    ]
 
 
 def util_without_options(source: str, path: str) -> list[str]:
     """Functions in util/ take values, not a run's options or its model."""
     functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    names = [(function.name, arg.arg) for function in functions if path.startswith("util/")
-             for arg in ast.walk(function.args) if isinstance(arg, ast.arg)]  # fmt: skip
+    names = [
+        (function.name, arg.arg)
+        for function in functions
+        if path.startswith("util/")
+        for arg in ast.walk(function.args)
+        if isinstance(arg, ast.arg)
+    ]
     return [f"{path}: {function} has a parameter {name}" for function, name in names if name in ("o", "model")]
 
 
@@ -522,8 +537,11 @@ def test_the_settings_name_every_room():
 def layout(paths: list[str]) -> list[str]:
     """Return the missing files and folders of the layout, and Python files outside it."""
     missing = [f"{path} is missing" for path in HOUSE if path not in paths]
-    missing += [f"{folder}/ is empty" for folder in ("tests", "docs", "examples")
-                if not any(path.startswith(folder + "/") for path in paths)]  # fmt: skip
+    missing += [
+        f"{folder}/ is empty"
+        for folder in ("tests", "docs", "examples")
+        if not any(path.startswith(folder + "/") for path in paths)
+    ]
     rooms = (*(room for rooms in FLOORS for room in rooms), "examples", "docs")
     astray = [p for p in paths if p.endswith(".py") and p.partition("/")[0] not in (*rooms, "train.py", "test.py")]
     return missing + [f"{path} is outside the layout" for path in astray]
@@ -533,11 +551,14 @@ def test_the_layout_is_the_houses():
     assert layout(sources("*")) == []
 
 
-@pytest.mark.parametrize("change", [
-    lambda paths: [p for p in paths if p != "LICENSE"],
-    lambda paths: [p for p in paths if not p.startswith("docs/")],
-    lambda paths: [*paths, "engine/loop.py"],
-    lambda paths: [*paths, "helpers.py"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda paths: [p for p in paths if p != "LICENSE"],
+        lambda paths: [p for p in paths if not p.startswith("docs/")],
+        lambda paths: [*paths, "engine/loop.py"],
+        lambda paths: [*paths, "helpers.py"],
+    ],
+)
 def test_another_layout_is_flagged(change):
     assert len(layout(change(sources("*")))) > len(layout(sources("*")))

@@ -70,8 +70,12 @@ def test_a_run_leaves_exactly_the_files_it_should(trained):
     expected |= {"train_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "web/index.html",
                  "web/history.js", "web/data.png"}  # fmt: skip
     samples = history(trained.folder)["samples"]
-    expected |= {f"web/samples/epoch{epoch:03d}_{n}_{label}.png" for label, epochs in samples["labels"].items()
-                 for epoch in epochs for n in range(1, len(samples["files"]) + 1)}  # fmt: skip
+    expected |= {
+        f"web/samples/epoch{epoch:03d}_{n}_{label}.png"
+        for label, epochs in samples["labels"].items()
+        for epoch in epochs
+        for n in range(1, len(samples["files"]) + 1)
+    }
     assert samples["epochs"] == ([] if has_sampler(trained.fresh) else [1, 2])
     expected |= {"state_000000005.pt", "state_000000010.pt", ".lock"}
     found = {str(p.relative_to(trained.folder)) for p in trained.folder.rglob("*") if p.is_file()}
@@ -177,8 +181,25 @@ def passing(every):
 @pytest.fixture
 def three_epochs(command, paired, tmp_path):
     def run(*argv):
-        ended = command("train", *SMALL, "--netG", "resnet_4blocks", "--model", "pix2pix", "--dataroot", paired,
-                        "--batch_size", 2, "--n_epochs", 3, "--n_epochs_decay", 0, "--name", "run", *argv)  # fmt: skip
+        ended = command(
+            "train",
+            *SMALL,
+            "--netG",
+            "resnet_4blocks",
+            "--model",
+            "pix2pix",
+            "--dataroot",
+            paired,
+            "--batch_size",
+            2,
+            "--n_epochs",
+            3,
+            "--n_epochs_decay",
+            0,
+            "--name",
+            "run",
+            *argv,
+        )
         assert ended.code == 0, ended.err
         return tmp_path / "checkpoints" / "run"
 
@@ -261,8 +282,22 @@ def test_drop_last_leaves_out_the_smaller_batch(three_epochs):
     ],
 )
 def test_the_learning_rate_of_each_epoch_follows_the_policy(command, paired, tmp_path, policy, rates):
-    ended = command("train", *TINY, "--model", "pix2pix", "--dataroot", paired, "--name", "run", "--lr", "0.01",
-                    "--max_dataset_size", 1, "--lr_policy", *policy)  # fmt: skip
+    ended = command(
+        "train",
+        *TINY,
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        paired,
+        "--name",
+        "run",
+        "--lr",
+        "0.01",
+        "--max_dataset_size",
+        1,
+        "--lr_policy",
+        *policy,
+    )
     assert ended.code == 0, ended.err
     assert [row["lr"] for row in rows(tmp_path / "checkpoints" / "run")[1]] == pytest.approx([0.01 * r for r in rates])
 
@@ -300,8 +335,24 @@ def test_direction_b_to_a_swaps_the_halves(command, paired, tmp_path):
 
 
 def test_direction_b_to_a_swaps_the_folders(command, unpaired, tmp_path):
-    ended = command("train", *TINY, "--load_size", 32, "--no_flip", "--serial_batches", "--direction", "BtoA",
-                    "--dataroot", unpaired, "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "run")  # fmt: skip
+    ended = command(
+        "train",
+        *TINY,
+        "--load_size",
+        32,
+        "--no_flip",
+        "--serial_batches",
+        "--direction",
+        "BtoA",
+        "--dataroot",
+        unpaired,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--name",
+        "run",
+    )
     assert ended.code == 0, ended.err
     shown = np.asarray(Image.open(tmp_path / "checkpoints/run/web/images/epoch001_real_A.png"))
     source = Image.open(unpaired / "trainB" / "0.png")  # the fifth of four
@@ -310,8 +361,25 @@ def test_direction_b_to_a_swaps_the_folders(command, unpaired, tmp_path):
 
 @pytest.mark.parametrize("model", ANY_CHANNELS)
 def test_one_channel_in_and_out(command, tmp_path, model):
-    ended = command("train", *TINY, *DEMO, "--model", model, "--input_nc", 1, "--output_nc", 1,
-                    "--max_dataset_size", 2, "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "run")  # fmt: skip
+    ended = command(
+        "train",
+        *TINY,
+        *DEMO,
+        "--model",
+        model,
+        "--input_nc",
+        1,
+        "--output_nc",
+        1,
+        "--max_dataset_size",
+        2,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--name",
+        "run",
+    )
     assert ended.code == 0, ended.err
     folder = tmp_path / "checkpoints" / "run"
     assert {Image.open(p).mode for p in (folder / "web" / "images").iterdir()} == {"L"}
@@ -325,9 +393,26 @@ def test_one_channel_in_and_out(command, tmp_path, model):
 @pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
 def test_grey_to_colour_in_both_directions(command, tmp_path, model, direction):
     """The input is grey and the output is not, whichever side it is; a discriminator of pairs sees four channels."""
-    ended = command("train", *TINY, *DEMO, "--model", model, "--input_nc", 1, "--n_epochs", 1, "--n_epochs_decay", 0,
-                    "--max_dataset_size", 1, "--direction", direction, "--name", "run",
-                    *(["--lambda_identity", 0] if model == "cycle_gan" else []))  # fmt: skip
+    ended = command(
+        "train",
+        *TINY,
+        *DEMO,
+        "--model",
+        model,
+        "--input_nc",
+        1,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--max_dataset_size",
+        1,
+        "--direction",
+        direction,
+        "--name",
+        "run",
+        *(["--lambda_identity", 0] if model == "cycle_gan" else []),
+    )
     assert ended.code == 0, ended.err
     folder = tmp_path / "checkpoints" / "run"
     modes = {p.stem[9:]: Image.open(p).mode for p in (folder / "web" / "images").iterdir()}
@@ -339,8 +424,22 @@ def test_grey_to_colour_in_both_directions(command, tmp_path, model, direction):
 @pytest.mark.parametrize("model", TRAINABLE)
 def test_the_seed_decides_the_weights_and_workers_do_not(command, tmp_path, model):
     def run(name, *argv):
-        ended = command("train", *TINY, *DEMO, "--model", model, "--max_dataset_size", 3, "--name", name,
-                        "--n_epochs", 2, "--n_epochs_decay", 0, *argv)  # fmt: skip
+        ended = command(
+            "train",
+            *TINY,
+            *DEMO,
+            "--model",
+            model,
+            "--max_dataset_size",
+            3,
+            "--name",
+            name,
+            "--n_epochs",
+            2,
+            "--n_epochs_decay",
+            0,
+            *argv,
+        )
         assert ended.code == 0, ended.err
         return weights(tmp_path / "checkpoints" / name)
 
@@ -384,8 +483,23 @@ def test_a_config_file_ranks_between_command_line_and_defaults(command, paired, 
 
 
 def test_no_html_writes_no_page(command, paired, tmp_path):
-    ended = command("train", *TINY, "--dataroot", paired, "--model", "pix2pix", "--max_dataset_size", 1, "--n_epochs",
-                    1, "--n_epochs_decay", 0, "--no_html", "--name", "run")  # fmt: skip
+    ended = command(
+        "train",
+        *TINY,
+        "--dataroot",
+        paired,
+        "--model",
+        "pix2pix",
+        "--max_dataset_size",
+        1,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--no_html",
+        "--name",
+        "run",
+    )
     assert ended.code == 0, ended.err
     assert not (tmp_path / "checkpoints" / "run" / "web").exists()
     assert "index.html" not in ended.out
@@ -397,9 +511,26 @@ def test_a_run_without_visdom_server_says_so_in_one_line(command, unpaired):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = [word for pair in zip(SMALL[::2], SMALL[1::2], strict=True) if pair[0] != "--display_id" for word in pair]
-    ended = command("train", *flags, "--netG", "resnet_4blocks", "--print_freq", 1, "--display_freq", 1, "--dataroot",
-                    unpaired, "--model", "cycle_gan", "--n_epochs", 1, "--n_epochs_decay", 0,
-                    "--display_port", port)  # fmt: skip
+    ended = command(
+        "train",
+        *flags,
+        "--netG",
+        "resnet_4blocks",
+        "--print_freq",
+        1,
+        "--display_freq",
+        1,
+        "--dataroot",
+        unpaired,
+        "--model",
+        "cycle_gan",
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--display_port",
+        port,
+    )
     assert ended.code == 0, ended.err
     about = [line for line in (ended.out + ended.err).splitlines() if "visdom" in line or "live plots" in line]
     assert len(about) == 1

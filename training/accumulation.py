@@ -81,8 +81,9 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
     ends = [samples * n // count for n in range(count + 1)]
     return [
         {key: value[start:end] if _is_per_sample(value, samples) else value for key, value in batch.items()}
-        for start, end in pairwise(ends) if start < end
-    ]  # fmt: skip
+        for start, end in pairwise(ends)
+        if start < end
+    ]
 
 
 def _is_per_sample(value: Any, samples: int) -> bool:

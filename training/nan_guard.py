@@ -24,8 +24,13 @@ class NanGuard:
     need not wait for it. --on_nan skip ignores this, because it must know at once which batch to skip.
     """
 
-    def __init__(self, on_nan: str, last_saved_step: Callable[[], int | None], roll_back: Callable[[], None],
-                 deferred: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        on_nan: str,
+        last_saved_step: Callable[[], int | None],
+        roll_back: Callable[[], None],
+        deferred: bool = False,
+    ):
         self.on_nan, self.last_saved_step, self.roll_back = on_nan, last_saved_step, roll_back
         self.deferred = deferred and on_nan != "skip"
         self.pending: list[_StepLosses] = []  # losses not checked yet, oldest first

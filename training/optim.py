@@ -79,8 +79,9 @@ class Optimizers:
             f"{name} of phase {phase}'s parameter {number}": value
             for phase, state in self.state_dict().items()
             for number, kept in state["state"].items()
-            for name, value in kept.items() if isinstance(value, torch.Tensor)
-        }  # fmt: skip
+            for name, value in kept.items()
+            if isinstance(value, torch.Tensor)
+        }
 
     def load_state_dict(self, state: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
         """Restore what state_dict returned, and the scaler; raise KeyError or ValueError if the phases differ."""

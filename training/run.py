@@ -52,8 +52,16 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
 class Run:
     """Model, phases, optimisers, progress and loss history of one training run, saved in one folder."""
 
-    def __init__(self, o: Any, folder: Path, model: Any, device: torch.device, epoch_size: int,
-                 classes: tuple[str, ...] = (), inventory: Inventory | None = None):  # fmt: skip
+    def __init__(
+        self,
+        o: Any,
+        folder: Path,
+        model: Any,
+        device: torch.device,
+        epoch_size: int,
+        classes: tuple[str, ...] = (),
+        inventory: Inventory | None = None,
+    ):
         self.o, self.folder, self.device, self.classes = o, folder, device, classes
         self.inventory = inventory or Inventory()
         # Model and optimisers.
@@ -282,17 +290,20 @@ class Run:
             raise DataError("run", self.folder, why, remedy)
         self.has_new_permission |= bool(changes)
         if changes:
-            self.notes.append(f"note: its images changed since it was saved: {changes} (--allow_data_change); their "
-                              "order is different, and in this epoch some may appear twice or not at all")  # fmt: skip
+            self.notes.append(
+                f"note: its images changed since it was saved: {changes} (--allow_data_change); their "
+                "order is different, and in this epoch some may appear twice or not at all"
+            )
 
     def _compare_options(self, before: dict[str, Any]) -> None:
         """Note the options that changed since the save; raise OptionError for those that change what weights mean."""
         changed = {
             name: f"--{name} {was} -> {now}"
             for name, was in before.items()
-            if name in self.o.flags and not self.o.flags[name].meta["momentary"]
+            if name in self.o.flags
+            and not self.o.flags[name].meta["momentary"]
             and was != (now := mismatch.to_saved_value(getattr(self.o, name)))
-        }  # fmt: skip
+        }
         # Refuse changes that alter the meaning of the weights.
         flags = self.o.flags
         fixed = [n for n in changed if flags[n].meta["fixed"] and not _is_gone(flags[n].meta["choices"], before[n])]

@@ -25,13 +25,19 @@ def check_state_shapes(model: Any, name: str, before: dict[str, tuple[int, ...]]
 
     A newly built model could not load them. Models with a custom _load_from_state_dict are not checked.
     """
-    custom_loading = any(type(part)._load_from_state_dict is not nn.Module._load_from_state_dict
-                         and not type(part).__module__.startswith("torch.") for part in model.modules())  # fmt: skip
+    custom_loading = any(
+        type(part)._load_from_state_dict is not nn.Module._load_from_state_dict
+        and not type(part).__module__.startswith("torch.")
+        for part in model.modules()
+    )
     now = {} if custom_loading else state_shapes(model)
     for key in [*now, *(key for key in before if key not in now)] if now else ():
         if now.get(key) != before.get(key):
-            changed = f"changed from {before.get(key)} to {now.get(key)}" if key in before and key in now else (
-                "was added after __init__" if key in now else "was removed after __init__")  # fmt: skip
+            changed = (
+                f"changed from {before.get(key)} to {now.get(key)}"
+                if key in before and key in now
+                else ("was added after __init__" if key in now else "was removed after __init__")
+            )
             why = f"its parameter or buffer '{key}' {changed}: a resumed run could not load it"
             raise contract_error(name, why, "build it in __init__ in its final size, or keep it in get_extra_state")
 

@@ -58,8 +58,9 @@ def first_thumbnails(batch: "dict[str, Any]", side: int) -> dict[str, np.ndarray
     """
     pictures = {name: value for name, value in batch.items() if getattr(value, "ndim", 0) == 4}
     thin = {name: -(-max(value.shape[2:]) // side) for name, value in pictures.items()}
-    return first_pixels({name: value[:1, :, :: thin[name], :: thin[name]] for name, value in pictures.items()
-                         if value.shape[1] != 2})  # fmt: skip
+    return first_pixels(
+        {name: value[:1, :, :: thin[name], :: thin[name]] for name, value in pictures.items() if value.shape[1] != 2}
+    )
 
 
 def make_grid(arrays: list[np.ndarray], ncols: int) -> np.ndarray:
@@ -127,5 +128,11 @@ def write_array(array: np.ndarray, file: IO[bytes], kind: str) -> None:
         import tifffile  # takes 60 ms, and only results of other dtypes than images need it
 
         colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype.kind == "u" else "minisblack"
-        tifffile.imwrite(file, array, photometric=colour, planarconfig="contig" if array.ndim == 3 else None,
-                         compression="zlib", metadata=None)  # fmt: skip
+        tifffile.imwrite(
+            file,
+            array,
+            photometric=colour,
+            planarconfig="contig" if array.ndim == 3 else None,
+            compression="zlib",
+            metadata=None,
+        )

@@ -53,8 +53,12 @@ class CaseProcess:
         self.output = tempfile.TemporaryFile("w+")  # everything that the code prints
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER), self.case_class, str(self.home), json.dumps(self.settings)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.output, text=True, env=os.environ | self.env,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.output,
+            text=True,
+            env=os.environ | self.env,
+        )
         self.facts = self.read_answer()
 
     def read_answer(self) -> dict[str, Any]:

@@ -53,8 +53,10 @@ def machine_info() -> dict[str, Any]:
 def headline(info: dict[str, Any]) -> str:
     """Return the line above a table that names date, hardware and versions."""
     gpu_text = f"a GPU ({info['gpu']}) beside " if "gpu" in info else ""
-    return (f"Measured {info['date']} on {gpu_text}{info['cores']} cores ({info['cpu']}, {info['memory_gb']} GB), "
-            f"Python {info['python']}, torch {info['torch']}, GANvas {info['GANvas']}.")  # fmt: skip
+    return (
+        f"Measured {info['date']} on {gpu_text}{info['cores']} cores ({info['cpu']}, {info['memory_gb']} GB), "
+        f"Python {info['python']}, torch {info['torch']}, GANvas {info['GANvas']}."
+    )
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

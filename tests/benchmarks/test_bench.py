@@ -36,8 +36,9 @@ CASES = case_table.make_cases(True)
 IN_EVERY_RUN = ("step_pix2pix", "save", "help")  # one of each kind; the others in `make test-slow`
 
 
-@pytest.mark.parametrize("name", [name if name in IN_EVERY_RUN else pytest.param(name, marks=pytest.mark.slow)
-                                  for name in CASES])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", [name if name in IN_EVERY_RUN else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_a_case_runs_and_tells_its_figures(bench_command, tmp_path, name):
     done = bench_command("--quick", "--rounds", "1", "--cases", name, "--json", tmp_path / "all.json")
     assert done.code == 0, done.err
@@ -199,8 +200,9 @@ def test_a_reference_that_fails_is_one_line_with_its_reason(bench_command, tmp_p
 @pytest.mark.slow
 def test_the_reference_gets_our_weights_or_the_case_ends(bench_command, tmp_path):
     """Its modules come from the folder that was named, and weights that do not fit are said."""
-    done = bench_command("--quick", "--rounds", "1", "--cases", "step_pix2pix", "--reference",
-                         imitation(tmp_path / "ref", "pass"))  # fmt: skip
+    done = bench_command(
+        "--quick", "--rounds", "1", "--cases", "step_pix2pix", "--reference", imitation(tmp_path / "ref", "pass")
+    )
     assert done.code == 3 and "Unexpected key" in done.err
 
 
@@ -302,8 +304,14 @@ def test_every_way_stands_beside_the_plain_one_or_is_told(monkeypatch):
     assert len(found) == asked and table.count("2.00x") == asked
     assert "fails: NotImplementedError" in table
     first = next(iter(found.values()))
-    assert first == {"seconds": 2, "plain_seconds": 4, "ratio": 2, "peak_mb": 200, "plain_peak_mb": 400,
-                     "flops_per_second": 4e9}  # fmt: skip
+    assert first == {
+        "seconds": 2,
+        "plain_seconds": 4,
+        "ratio": 2,
+        "peak_mb": 200,
+        "plain_peak_mb": 400,
+        "flops_per_second": 4e9,
+    }
     monkeypatch.setattr(variants, "open_case", lambda argv, device, folder, name: short_of_memory())
     found, table = variants.measure_variants(0, False, 3)
     assert not found and table.count("`plain`") == table.count("fails: CUDA out of memory") == len(

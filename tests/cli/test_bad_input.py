@@ -347,8 +347,21 @@ def test_plug_ins_may_name_generators_in_flags_and_hold_state(command, tmp_path)
     wrong = command("train", *argv, "--netE", "unet_65")
     assert wrong.code == 2
     assert "option '--netE': there is no generator 'unet_65'; did you mean unet_64?" in wrong.last
-    good = command("train", *SMALL, *argv, "--netE", "Unet-128", "--n_epochs", 1, "--n_epochs_decay", 0, "--name", "c",
-                   "--max_dataset_size", 1)  # fmt: skip
+    good = command(
+        "train",
+        *SMALL,
+        *argv,
+        "--netE",
+        "Unet-128",
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--name",
+        "c",
+        "--max_dataset_size",
+        1,
+    )
     assert good.code == 0, good.err
     assert command("test", "--name", "c", "--num_test", 1).code == 0
 
@@ -361,8 +374,13 @@ def test_a_default_for_a_flag_that_does_not_exist_is_refused(command, tmp_path):
 
 def test_a_python_without_packages_is_told_the_remedy(tmp_path):
     """-S leaves site-packages out: what a user meets who has not activated the environment."""
-    done = subprocess.run([sys.executable, "-S", str(ROOT / "train.py"), "--name", "x"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "train.py"), "--name", "x"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 5
     assert "is not installed in this Python; run make, then" in done.stderr.splitlines()[-1]
 

@@ -31,13 +31,20 @@ sys.exit(3)
 """
 
 
-@pytest.mark.parametrize(("what", "said"), [
-    ("ended.append(3)", ["called", "end", "thread"]),
-    ("", ["called", "end", "taken apart", "thread"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("ended.append(3)", ["called", "end", "thread"]),
+        ("", ["called", "end", "taken apart", "thread"]),
+    ],
+)
 def test_threads_and_calls_come_before_the_end(what, said):
-    done = subprocess.run([sys.executable, "-u", "-c", SCRIPT.format(root=str(ROOT), what=what)],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", SCRIPT.format(root=str(ROOT), what=what)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 3 and done.stderr == ""
     assert sorted(done.stdout.splitlines()) == said
 

@@ -55,9 +55,12 @@ def test_a_sick_run_gets_its_note(name):
 
 def test_a_note_names_its_figures_and_the_remedy():
     _, note = told(FACTS["slow generator, vanilla"])["discriminator winning"]
-    assert re.fullmatch(r"health: discriminator winning: D_real 0\.00\d+ and D_fake 0\.00\d+ \(at equilibrium 0\.69\) "
-                        r"and G_GAN \d\.\d, not falling, in epochs 5 to 14; weaken it: a smaller --ndf or "
-                        r"--n_layers_D, or --label_smoothing 0\.1", str(note))  # fmt: skip
+    assert re.fullmatch(
+        r"health: discriminator winning: D_real 0\.00\d+ and D_fake 0\.00\d+ \(at equilibrium 0\.69\) "
+        r"and G_GAN \d\.\d, not falling, in epochs 5 to 14; weaken it: a smaller --ndf or "
+        r"--n_layers_D, or --label_smoothing 0\.1",
+        str(note),
+    )
     _, note = told(FACTS["no rate"])["learning rate 0"]
     assert note.evidence == "it is 0 in epochs 4 and 5, so nothing is learnt"
 
@@ -93,10 +96,14 @@ def test_memory_does_not_grow_with_the_run():
 def rows(count=12, lr=2e-4, steps=200, **losses):
     """Epochs with these losses: numbers, or functions of the epoch."""
     return [
-        {"epoch": e, "step": e * steps, "lr": lr,
-         "mean": {name: value(e) if callable(value) else value for name, value in losses.items()}}
+        {
+            "epoch": e,
+            "step": e * steps,
+            "lr": lr,
+            "mean": {name: value(e) if callable(value) else value for name, value in losses.items()},
+        }
         for e in range(1, count + 1)
-    ]  # fmt: skip
+    ]
 
 
 def names(history, gan_mode="vanilla", figures=(), paired=True):

@@ -50,8 +50,15 @@ def test_tensorboard_shows_every_loss_and_picture_of_the_run(command, tmp_path):
     folder = tmp_path / "checkpoints" / "run"
     shown, (steps, epochs) = board(folder), rows(folder)
     losses = list(steps[0]["losses"])
-    assert set(shown.Tags()["scalars"]) == {*losses, *(f"mean/{n}" for n in losses), "lr", "seconds/data",
-                                            "seconds/compute", "seconds/display", "seconds/save"}  # fmt: skip
+    assert set(shown.Tags()["scalars"]) == {
+        *losses,
+        *(f"mean/{n}" for n in losses),
+        "lr",
+        "seconds/data",
+        "seconds/compute",
+        "seconds/display",
+        "seconds/save",
+    }
     for name in losses:
         assert scalars(shown, name) == logged(folder, name)
         assert scalars(shown, f"mean/{name}") == [(row["samples"], row["mean"][name]) for row in epochs]
@@ -124,8 +131,9 @@ def offline(monkeypatch, tmp_path):
 
 @needs("wandb")
 def test_wandb_holds_every_loss_and_picture_of_the_run(command, children, offline, tmp_path):
-    ended = command("train", *FEW, "--use_wandb", "--wandb_project_name", "ours", "--displays", "console",
-                    "--display_freq", 1)  # fmt: skip
+    ended = command(
+        "train", *FEW, "--use_wandb", "--wandb_project_name", "ours", "--displays", "console", "--display_freq", 1
+    )
     assert ended.code == 0, ended.err
     (child,) = children
     assert child.wait(60) == 0
@@ -199,11 +207,23 @@ class Kept(Sink):
         self.seen.append((at.samples, values))
 
 
-@pytest.mark.parametrize("others", [
-    "", "console", "html", "console,health,html,visdom",
-    *(pytest.param(names, marks=pytest.mark.extras) for names in (  # notes without the packages, and the same losses
-        "tensorboard", "wandb", "console,health,html,tensorboard,visdom,wandb")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "others",
+    [
+        "",
+        "console",
+        "html",
+        "console,health,html,visdom",
+        *(
+            pytest.param(names, marks=pytest.mark.extras)
+            for names in (  # notes without the packages, and the same losses
+                "tensorboard",
+                "wandb",
+                "console,health,html,tensorboard,visdom,wandb",
+            )
+        ),
+    ],
+)
 def test_any_displays_are_shown_the_same_and_change_nothing(command, children, offline, tmp_path, monkeypatch, others):
     """Which others there are makes no difference to the losses, nor to what one of them is shown."""
     monkeypatch.setitem(DISPLAYS.origins, "kept", "built in")
@@ -212,8 +232,17 @@ def test_any_displays_are_shown_the_same_and_change_nothing(command, children, o
         folder = tmp_path / "checkpoints" / "run"
         assert command("train", *FEW, "--displays", "kept").code == 0
         alone, plain = list(Kept.seen), rows(folder)[0]
-        ended = command("train", *FEW, "--displays", f"kept,{others}".strip(","), "--overwrite", "--display_id", 1,
-                        "--display_port", 9)  # fmt: skip
+        ended = command(
+            "train",
+            *FEW,
+            "--displays",
+            f"kept,{others}".strip(","),
+            "--overwrite",
+            "--display_id",
+            1,
+            "--display_port",
+            9,
+        )
         assert ended.code == 0, ended.err
     finally:
         dict.pop(DISPLAYS, "kept")

@@ -159,8 +159,9 @@ def test_a_run_of_100000_losses_keeps_the_visdom_server_small(server, full, tmp_
     assert late - early < 20 * 2**20
     grown = f"{before >> 20} MiB before, {early >> 20} after a fifth, {late >> 20} in the end"
     lengths = f"{longest[0] // 1000} and {longest[1] // 1000} kB"
-    record_property(f"visdom's server shown {points:,} points and {pictures:,} pictures",
-                    f"{grown}; messages of up to {lengths}")  # fmt: skip
+    record_property(
+        f"visdom's server shown {points:,} points and {pictures:,} pictures", f"{grown}; messages of up to {lengths}"
+    )
 
 
 def arrived(sender):
@@ -218,8 +219,19 @@ def test_a_server_shows_the_whole_curve_after_resuming(command, server, tmp_path
 
 def test_a_window_for_each_picture_without_columns(command, server, tmp_path):
     """--display_id is the first of them; the environment's name is made one that visdom can show."""
-    ended = command("train", *FEW, *server.on("a/b c?"), "--name", "run", "--display_ncols", 0, "--display_id", 5,
-                    "--display_winsize", 100)  # fmt: skip
+    ended = command(
+        "train",
+        *FEW,
+        *server.on("a/b c?"),
+        "--name",
+        "run",
+        "--display_ncols",
+        0,
+        "--display_id",
+        5,
+        "--display_winsize",
+        100,
+    )
     assert ended.code == 0, ended.err
     found = server.windows("a_b_c_", lambda f: has("5", 6)(f) and {"6", "7", "8"} <= f.keys())
     assert found.keys() == {"5", "6", "7", "8"}
@@ -237,8 +249,11 @@ def started_by(run, server, tmp_path):
     for line in run.stdout:
         if "live plots" in line:
             break
-    said = re.fullmatch(r"live plots: (\S+)/env/main \(visdom was started and stays after the run; "
-                        r"stop it with: kill (\d+)\)(; its page stays empty .*)?\n", line)  # fmt: skip
+    said = re.fullmatch(
+        r"live plots: (\S+)/env/main \(visdom was started and stays after the run; "
+        r"stop it with: kill (\d+)\)(; its page stays empty .*)?\n",
+        line,
+    )
     assert said and said[1] == server, line
     return int(said[2])
 

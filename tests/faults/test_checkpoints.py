@@ -107,10 +107,12 @@ def test_init_from_suggests_what_is_meant(command, run, tmp_path):
     _, state = run
     argv = [*TRAIN, "--name", "new"]
     for given, answer in {
-        "rum": "did you mean run?", "run/latest_net_G.pth": "did you mean checkpoints/run/latest_net_G.pth?",
+        "rum": "did you mean run?",
+        "run/latest_net_G.pth": "did you mean checkpoints/run/latest_net_G.pth?",
         "checkpoints/run/lates_net_G.pth": "did you mean checkpoints/run/latest_net_G.pth?",
-        "nothing_like_it": "there are run", f"checkpoints/run/{state.name}": "give its folder: checkpoints/run",
-    }.items():  # fmt: skip
+        "nothing_like_it": "there are run",
+        f"checkpoints/run/{state.name}": "give its folder: checkpoints/run",
+    }.items():
         ended = command("train", *argv, "--init_from", given)
         assert ended.code == 4 and ended.err.count("\n") == 1, ended.err
         assert ended.last.startswith(f"error: option --init_from '{given}': ") and ended.last.endswith(f"; {answer}")
@@ -283,9 +285,10 @@ def test_commands_refuse_weights_with_nan_and_copy_nothing(command, tmp_path, ru
     torch.save(state, folder / "2_net_G.pth")
     before = kept(folder)
     for words in (
-        ("test", "--name", "run", "--epoch", 2), ("train", "--name", "run", "--continue_train", "--epoch", 2),
+        ("test", "--name", "run", "--epoch", 2),
+        ("train", "--name", "run", "--continue_train", "--epoch", 2),
         ("train", *TRAIN, "--name", "new", "--init_from", folder / "2_net_G.pth"),
-    ):  # fmt: skip
+    ):
         ended = command(*words)
         assert ended.code == 4 and ended.err.count("\n") == 1, ended.err
         assert "its 'model.4.weight' holds NaN or Inf" in ended.last
@@ -382,8 +385,10 @@ def test_hostile_keys_leave_the_error_one_printable_line(tmp_path):
     """Keys contain line breaks, terminal escapes or a megabyte of text: the error is one short, printable line."""
     for key in ("a\nerror: b", "\x1b[2J\x1b]0;title\x07", "\ud800", "k" * 1_000_000, "\u202e\u2028"):
         pickled = b"\x80\x02}X" + len(raw := key.encode("utf-8", "surrogatepass")).to_bytes(4, "little") + raw
-        for value, members in ((hostile.tensor(), {"data/0": hostile.FLOATS[:12] + b"\0\0\xc0\x7f"}),
-                               (hostile.THINGS_IN_A_PICKLE["sparse"], {"data/0": hostile.FLOATS})):  # fmt: skip
+        for value, members in (
+            (hostile.tensor(), {"data/0": hostile.FLOATS[:12] + b"\0\0\xc0\x7f"}),
+            (hostile.THINGS_IN_A_PICKLE["sparse"], {"data/0": hostile.FLOATS}),
+        ):
             hostile.zipped(tmp_path / "x.pth", pickled + value + b"s.", members)
             line = refusal(tmp_path / "x.pth")
             assert line.isprintable() and len(line) < 1000, line[:200]

@@ -71,8 +71,9 @@ def test_a_disk_too_small_for_the_states_is_refused_first(command, mounted, tmp_
     said = re.fullmatch(
         r"error: folder '(.*)': has too little free space: the run needs (.*) \((\d) x (.*) of state, (.*) of weights\)"
         r", "
-        r"(.*) are free; free space, lower --keep_last or choose another --checkpoints_dir", ended.last,
-    )  # fmt: skip
+        r"(.*) are free; free space, lower --keep_last or choose another --checkpoints_dir",
+        ended.last,
+    )
     assert said and said[1] == str(small / "run"), ended.last
     assert int(said[3]) == (5 if resumed else 3)
     assert "(epoch:" not in ended.out and committed(small / "run") == before
@@ -83,8 +84,24 @@ def test_the_estimate_of_room_equals_what_is_written(command, tmp_path, monkeypa
     """The required disk space that GANvas reports is within a tenth of the bytes that states and weights then take."""
     asked = []
     monkeypatch.setattr(disk_space, "check_free_space", lambda folder, needed, parts, reclaimed: asked.append(needed))
-    ended = command("train", *FEW, "--n_epochs", 2, "--save_latest_freq", 1, "--save_epoch_freq", 99,
-                    "--keep_last", 2, "--pool_size", 0, "--ngf", 24, "--ndf", 24)  # fmt: skip
+    ended = command(
+        "train",
+        *FEW,
+        "--n_epochs",
+        2,
+        "--save_latest_freq",
+        1,
+        "--save_epoch_freq",
+        99,
+        "--keep_last",
+        2,
+        "--pool_size",
+        0,
+        "--ngf",
+        24,
+        "--ndf",
+        24,
+    )
     assert ended.code == 0, ended.err
     files = [p.stat().st_size for p in (tmp_path / "checkpoints/run").glob("*.p*t*")]
     largest = max(files)  # while it is written, there is one state more

@@ -108,8 +108,11 @@ def test_another_gans_discriminator_is_known_by_its_channels():
 
 @pytest.mark.fault(54)
 @pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
-@pytest.mark.parametrize("how", [dict(netD="basic"), dict(netD="pixel"),
-                                 *(dict(netD="n_layers", n_layers_D=n) for n in (1, 2, 4, 8))], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [dict(netD="basic"), dict(netD="pixel"), *(dict(netD="n_layers", n_layers_D=n) for n in (1, 2, 4, 8))],
+    ids=str,
+)
 def test_every_discriminator_here_is_recognised(norm, how):
     """A network built from the architecture read from a discriminator's weights has the same keys and shapes."""
     state = judge(4, norm=norm, ndf=3, **how).state_dict()
@@ -409,8 +412,9 @@ def test_plain_tensors_and_containers_come_back_equal(legacy, tmp_path):
         views=[shared, shared[2:], shared.view(2, 3).t(), torch.empty(0), torch.tensor(3.0), torch.zeros(0, 3)],
         plain=[1, -1, 2**40, 2**63, 1.5, float("inf"), None, True, "text \N{SNOWMAN}", b"bytes", bytearray(b"x"), 1j],
         more=({1, 2}, (), ("a", (1, "b")), {"deep": {1: [{}]}}, torch.Size((1, 2)), torch.device("cpu"), torch.float32),
-        parameter=nn.Parameter(torch.ones(2)), long=list(range(1000)),
-    )  # fmt: skip
+        parameter=nn.Parameter(torch.ones(2)),
+        long=list(range(1000)),
+    )
     torch.save(thing, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
     found = checkpoint.load_file(tmp_path / "x.pth")
     assert list(found) == list(thing) and found["plain"] == thing["plain"] and found["more"] == thing["more"]

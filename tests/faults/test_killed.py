@@ -65,9 +65,19 @@ def test_a_kill_at_any_system_call_of_a_save_loses_no_state(
         running = start("train", *CONTINUE, STOP_AFTER_STEP="6", STOP_BY="waiting")
         assert any(line.startswith("(epoch: 2, iters: 5,") for line in running.stdout), running.stderr.read()
         tracer = subprocess.Popen(
-            ["strace", "-f", "-p", str(running.pid), "-e", f"trace={call}",
-             "-e", f"inject={call}:signal=KILL:when={at}"], stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                "strace",
+                "-f",
+                "-p",
+                str(running.pid),
+                "-e",
+                f"trace={call}",
+                "-e",
+                f"inject={call}:signal=KILL:when={at}",
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert "attached" in tracer.stderr.readline()
         _, err = running.communicate()
         tracer.communicate()
@@ -157,8 +167,15 @@ def test_signals_at_random_moments_lose_no_step(start, process, tmp_path, plugin
     for number in range(wanted):
         shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
         name = list(ENDS)[number % 3]
-        running = start("train", *flags("pix2pix", plugins), "--num_threads", number % 2 * 2,
-                        before=partial(announce, start=True), STOP_AFTER_STEP="8", STOP_BY="waiting")  # fmt: skip
+        running = start(
+            "train",
+            *flags("pix2pix", plugins),
+            "--num_threads",
+            number % 2 * 2,
+            before=partial(announce, start=True),
+            STOP_AFTER_STEP="8",
+            STOP_BY="waiting",
+        )
         assert running.stdout.readline() == STARTED
         _pause(draw.random() * 1.2)
         os.killpg(running.pid, signal.Signals[name])  # it waits at its last step but one, if it came that far
@@ -198,8 +215,19 @@ class Deaf(Pix2Pix):
 def test_a_signal_swallowed_at_the_start_still_stops_the_run(process, tmp_path, name):
     """A plug-in or a library catches the exception of a signal at start-up: the run stops after its first step."""
     (tmp_path / "deaf.py").write_text(DEAF)
-    ended = process("train", *FEW, "--max_dataset_size", 3, "--plugin", tmp_path / "deaf.py", "--model", "deaf",
-                    "--name", "run", DEAF_TO=name)  # fmt: skip
+    ended = process(
+        "train",
+        *FEW,
+        "--max_dataset_size",
+        3,
+        "--plugin",
+        tmp_path / "deaf.py",
+        "--model",
+        "deaf",
+        "--name",
+        "run",
+        DEAF_TO=name,
+    )
     assert ended.code == ENDS[name], ended.err
     assert ended.last.startswith("stopped and saved in epoch 1; continue with: python train.py --name run")
     assert newest(tmp_path / "checkpoints" / "run").stem == "state_000000001"
@@ -304,9 +332,24 @@ def test_a_signal_that_kills_a_worker_too_saves_the_run(process, tmp_path, name)
     exit code, not with an error.
     """
     (tmp_path / "struck.py").write_text(STRUCK)
-    ended = process("train", *FEW, "--plugin", "struck.py", "--dataset_mode", "struck", "--serial_batches", "--name",
-                    "run", "--num_threads", 2, "--max_dataset_size", 12, "--fixed_samples", 0,
-                    STRUCK_BY=name)  # fmt: skip
+    ended = process(
+        "train",
+        *FEW,
+        "--plugin",
+        "struck.py",
+        "--dataset_mode",
+        "struck",
+        "--serial_batches",
+        "--name",
+        "run",
+        "--num_threads",
+        2,
+        "--max_dataset_size",
+        12,
+        "--fixed_samples",
+        0,
+        STRUCK_BY=name,
+    )
     assert ended.code == ENDS[name], ended.err
     assert ended.last.startswith("stopped and saved in epoch 1") and "error" not in ended.err
     state, _ = checkpoint.load_state(tmp_path / "checkpoints" / "run")
@@ -372,8 +415,19 @@ def test_a_step_out_of_memory_names_options_that_need_less(process, tmp_path):
     argv = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", *few]
     assert process("train", *argv, "--n_epochs", 1).code == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints/run").glob("*.p*t*")}
-    ended = process("train", *CONTINUE, "--n_epochs", 2, "--batch_size", 8, "--load_size", 1024, "--crop_size", 1024,
-                    before=partial(limit, "RLIMIT_AS", 400_000_000, beyond=True))  # fmt: skip
+    ended = process(
+        "train",
+        *CONTINUE,
+        "--n_epochs",
+        2,
+        "--batch_size",
+        8,
+        "--load_size",
+        1024,
+        "--crop_size",
+        1024,
+        before=partial(limit, "RLIMIT_AS", 400_000_000, beyond=True),
+    )
     assert ended.code == 5, ended.err
     assert ended.last == (
         "error: memory 'RAM or GPU': ran out; lower --batch_size, --crop_size, --ngf or --ndf, "

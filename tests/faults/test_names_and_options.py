@@ -329,14 +329,35 @@ RANGES = {"lr": "above 0", "batch_size": "at least 1 and of at most 100000", "n_
 
 
 @pytest.mark.fault(27)
-@pytest.mark.parametrize(("flag", "value"), [
-    *[("lr", v) for v in ("nan", "inf", "-1", "0", "x", "1e400", "")], ("lambda_A", "-0.1"), ("lambda_A", "nan"),
-    *[("batch_size", v) for v in ("0", "-1", "1e9", "1000000000", "2.5", "nan", "x", "")], ("crop_size", "0"),
-    ("load_size", "0"), ("n_epochs", "-1"), ("n_epochs", "inf"), ("pool_size", "-1"), ("num_threads", "-1"),
-    ("beta1", "2"), ("beta1", "1"), ("beta1", "nan"), ("ngf", "0"), ("label_smoothing", "0.5"), ("seed", "-1"),
-    ("max_dataset_size", "0"), ("max_dataset_size", "nan"), ("max_dataset_size", "-inf"), ("print_freq", "0"),
-    ("n_layers_D", "9"), ("init_gain", "0"), ("display_port", "65536"), ("display_port", "1e9"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *[("lr", v) for v in ("nan", "inf", "-1", "0", "x", "1e400", "")],
+        ("lambda_A", "-0.1"),
+        ("lambda_A", "nan"),
+        *[("batch_size", v) for v in ("0", "-1", "1e9", "1000000000", "2.5", "nan", "x", "")],
+        ("crop_size", "0"),
+        ("load_size", "0"),
+        ("n_epochs", "-1"),
+        ("n_epochs", "inf"),
+        ("pool_size", "-1"),
+        ("num_threads", "-1"),
+        ("beta1", "2"),
+        ("beta1", "1"),
+        ("beta1", "nan"),
+        ("ngf", "0"),
+        ("label_smoothing", "0.5"),
+        ("seed", "-1"),
+        ("max_dataset_size", "0"),
+        ("max_dataset_size", "nan"),
+        ("max_dataset_size", "-inf"),
+        ("print_freq", "0"),
+        ("n_layers_D", "9"),
+        ("init_gain", "0"),
+        ("display_port", "65536"),
+        ("display_port", "1e9"),
+    ],
+)
 def test_numbers_out_of_range_are_refused(command, flag, value):
     """Values are not numbers, out of range, NaN or Inf: exit 2 with the option, the value and the range."""
     line = refused(command, f"--{flag}={value}")
@@ -347,9 +368,12 @@ def test_numbers_out_of_range_are_refused(command, flag, value):
 
 
 NUMBERS = [flag for flag in flags_for("cycle_gan") if flag.type in (int, float)]
-WRONG = st.one_of(st.text(max_size=20),
-                  st.sampled_from(["nan", "inf", "-inf", "1e400", "0x10", "1_0", "", " ", "9" * 400]),
-                  st.integers().map(str), st.floats().map(str))  # fmt: skip
+WRONG = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["nan", "inf", "-inf", "1e400", "0x10", "1_0", "", " ", "9" * 400]),
+    st.integers().map(str),
+    st.floats().map(str),
+)
 
 
 @pytest.mark.fault(27)
@@ -369,9 +393,11 @@ def test_any_text_for_a_number_is_in_range_or_refused(flag, value):
     assert flag.meta["above"] is None or found > flag.meta["above"]
 
 
-VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-                      lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-                      max_leaves=6)  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
 
 
 @pytest.mark.fault(27)

@@ -38,8 +38,17 @@ def fuzzed(rng: random.Random, slashes: bool = False) -> str:
 
 
 def results(folder: Path, run: str, compare: bool = True) -> Results:
-    o = SimpleNamespace(results_dir=str(folder), name=run, phase="test", epoch="latest", load_iter=0,
-                        display_winsize=64, aspect_ratio=1.0, range_A="", range_B="")  # fmt: skip
+    o = SimpleNamespace(
+        results_dir=str(folder),
+        name=run,
+        phase="test",
+        epoch="latest",
+        load_iter=0,
+        display_winsize=64,
+        aspect_ratio=1.0,
+        range_A="",
+        range_B="",
+    )
     return Results(o, "latest", compare)
 
 

@@ -453,9 +453,10 @@ PHASES = {
 def test_phases_that_cannot_be_trained_are_refused(train, tmp_path, case):
     """Phases, networks or attributes break the contract: exit 2 before training with plug-in and what is expected."""
     old, new, why = PHASES[case]
-    more = {"a network in a list": ("self.G(batch", "self.nets[0](batch", "[self.G]", "self.nets",
-                                    'averaged = ("G",)', ""),
-            "averaged in no phase": ('Phase("D", [self.D], self.loss_d), ', "")}  # fmt: skip
+    more = {
+        "a network in a list": ("self.G(batch", "self.nets[0](batch", "[self.G]", "self.nets", 'averaged = ("G",)', ""),
+        "averaged in no phase": ('Phase("D", [self.D], self.loss_d), ', ""),
+    }
     line = said(train(changed(old, new, *more.get(case, ()))))
     assert line.startswith("error: plug-in 'tiny': ")
     assert why in line
@@ -538,10 +539,13 @@ def test_missing_gradients_are_told_in_plain_words(train, tmp_path, monkeypatch,
 
 
 @pytest.mark.fault(96)
-@pytest.mark.parametrize(("text", "meant"), [
-    (changed('        fake = out["fake_B"]\n', '        fake = out["fake_b"]\n'), "fake_B"),
-    (changed('return super().show(out)', 'return {"x": out["real_a"]}'), "real_A"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (changed('        fake = out["fake_B"]\n', '        fake = out["fake_b"]\n'), "fake_B"),
+        (changed("return super().show(out)", 'return {"x": out["real_a"]}'), "real_A"),
+    ],
+)
 def test_a_misspelt_key_of_out_names_what_forward_returns(train, tmp_path, text, meant):
     """A loss reads out["fake_b"] instead of fake_B: exit 2 before training with the keys that forward returns and the
     most similar one.
@@ -605,8 +609,9 @@ def test_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
     assert ended.code == 0, ended.err
     assert ended.out.count("note: network E is not in a phase: it is not trained and not saved as a .pth\n") == 1
     sys.modules.pop(discovery.module_name(tmp_path / "tiny.py"))
-    frozen = train(changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1).requires_grad_(False)\n        self.D = nn"),
-                   "--overwrite")  # fmt: skip
+    frozen = train(
+        changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1).requires_grad_(False)\n        self.D = nn"), "--overwrite"
+    )
     assert "note: network" not in frozen.out
 
 
@@ -627,8 +632,12 @@ def test_only_the_plug_in_that_is_asked_for_is_imported(write, command, tmp_path
     write("folder/broken.py", "def (")
     write("folder/raising.py", EMPTY_MODEL.format("Raising") + "raise RuntimeError('no luck')\n")
     write("folder/leaving.py", EMPTY_MODEL.format("Leaving") + "import sys\nsys.exit(0)\n")
-    write("folder/touching.py", f"from pathlib import Path\nPath({str(tmp_path / 'touched')!r}).touch()\n"
-          + EMPTY_MODEL.format("Touching") + "GENERATORS['never'] = None\n")  # fmt: skip
+    write(
+        "folder/touching.py",
+        f"from pathlib import Path\nPath({str(tmp_path / 'touched')!r}).touch()\n"
+        + EMPTY_MODEL.format("Touching")
+        + "GENERATORS['never'] = None\n",
+    )
     write("folder/_private.py", EMPTY_MODEL.format("Private"))
     listed = command("train", "--list", "--plugin", folder)
     assert listed.code == 0
@@ -931,10 +940,19 @@ def test_state_that_grows_is_refused(train, tmp_path, statement, why, when):
 
 
 @pytest.mark.fault(98)
-@pytest.mark.parametrize(("text", "why"), [
-    (TINY + STATE.partition("    def set_extra")[0], r"Tiny has get_extra_state\(\) but no set_extra_state\(state\)"),
-    (TINY + STATE.replace('state["kept"]', 'state["keep"]'), "KeyError: there is no key 'keep' .*in set_extra_state"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            TINY + STATE.partition("    def set_extra")[0],
+            r"Tiny has get_extra_state\(\) but no set_extra_state\(state\)",
+        ),
+        (
+            TINY + STATE.replace('state["kept"]', 'state["keep"]'),
+            "KeyError: there is no key 'keep' .*in set_extra_state",
+        ),
+    ],
+)
 def test_state_that_could_not_be_put_back_is_refused(train, tmp_path, text, why):
     """get_extra_state has no set_extra_state, or one that fails: exit 2 before training."""
     assert re.match(f"error: plug-in 'tiny': {why}", said(train(text)))
@@ -997,7 +1015,8 @@ def test_a_show_that_fails_in_mid_run_costs_only_pictures(train, tmp_path, at):
     text = spoilt("show", "x = undefined_thing", f"self.steps >= {at or 1} and not out['fake_B'].is_meta")
     if not at:
         text = text.replace("if self.steps", "if out['fake_B'].is_leaf is False and self.steps").replace(
-            "self.steps, 0", "self.steps, -1")  # fmt: skip
+            "self.steps, 0", "self.steps, -1"
+        )
     ended = train(text)
     assert ended.code == 0, ended.err
     place = f"{tmp_path / 'tiny.py'}, line {line_of(text, 'undefined_thing')}, in show"

@@ -188,8 +188,15 @@ def steps_seen(process, folder, argv, by, rng, attempts):
         seen = folder / f"seen{attempt}"
         afresh = [*argv, *["--overwrite"][: int(attempt > 0)]]
         workers = 0 if by == "SIGKILL" else rng.choice(WORKERS)
-        ended = process("train", *(AGAIN if kept else afresh), "--num_threads", workers,
-                        SEEN=str(seen), STOP_AFTER_STEP=str(step), STOP_BY=by)  # fmt: skip
+        ended = process(
+            "train",
+            *(AGAIN if kept else afresh),
+            "--num_threads",
+            workers,
+            SEEN=str(seen),
+            STOP_AFTER_STEP=str(step),
+            STOP_BY=by,
+        )
         states = list((folder / "checkpoints" / "run").glob("state_*.pt"))
         kept += seen.read_text().splitlines()
         kept = kept[: int(max(states).stem[6:]) if states else 0]  # what came later is lost, and done again

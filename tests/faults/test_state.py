@@ -77,11 +77,24 @@ def mutate_history(state):
 
 
 MUTATIONS = [
-    *((m, "pix2pix") for m in (mutate_optimizers, mutate_one_moment, mutate_weights, mutate_torch_generator,
-                               mutate_extra_state, mutate_seen, mutate_epoch, mutate_step, mutate_samples,
-                               mutate_means, mutate_history)),
+    *(
+        (m, "pix2pix")
+        for m in (
+            mutate_optimizers,
+            mutate_one_moment,
+            mutate_weights,
+            mutate_torch_generator,
+            mutate_extra_state,
+            mutate_seen,
+            mutate_epoch,
+            mutate_step,
+            mutate_samples,
+            mutate_means,
+            mutate_history,
+        )
+    ),
     *((m, "noisy") for m in (mutate_random, mutate_numpy, mutate_torch_generator, mutate_extra_state, mutate_latest)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.fault(64)

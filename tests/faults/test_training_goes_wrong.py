@@ -221,8 +221,26 @@ def test_pictures_of_one_colour_keep_losses_finite(command, tmp_path, model, nor
         (tmp_path / "flat" / folder).mkdir(parents=True)
         for n, colour in enumerate(((0, 0, 0), (255, 255, 255), (90, 90, 90))):
             Image.new("RGB", size, colour).save(tmp_path / "flat" / folder / f"{n}.png")
-    ended = command("train", *SMALL, "--model", model, "--netG", "resnet_4blocks", "--norm", norm, "--dataroot", "flat",
-                    "--n_epochs", 2, "--n_epochs_decay", 0, "--print_freq", 1, "--name", "x")  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        "--model",
+        model,
+        "--netG",
+        "resnet_4blocks",
+        "--norm",
+        norm,
+        "--dataroot",
+        "flat",
+        "--n_epochs",
+        2,
+        "--n_epochs_decay",
+        0,
+        "--print_freq",
+        1,
+        "--name",
+        "x",
+    )
     assert ended.code == 0, ended.err
     logged, _ = rows(tmp_path / "checkpoints/x")
     assert len(logged) == 6 and all(v is not None for row in logged for v in row["losses"].values())

@@ -347,9 +347,11 @@ def test_a_server_elsewhere_is_warned_of_once(command, monkeypatch):
     ended = command("train", *RUN, "--display_server", REMOTE)
     assert ended.code == 0, ended.err
     warnings = [line for line in about(ended.out + ended.err) if line.startswith("warning")]
-    assert warnings == ["warning: images and losses of this run leave this machine for the visdom server on "
-                        "plots.example.org; --display_allow_remote turns this warning off, "
-                        "--display_id 0 turns visdom off"]  # fmt: skip
+    assert warnings == [
+        "warning: images and losses of this run leave this machine for the visdom server on "
+        "plots.example.org; --display_allow_remote turns this warning off, "
+        "--display_id 0 turns visdom off"
+    ]
     for flags in (["--display_allow_remote"], ["--display_id", 0], ["--display_server", "http://localhost"]):
         ended = command("train", *RUN, "--display_server", REMOTE, *flags)
         assert ended.code == 0 and "leave this machine" not in ended.out + ended.err

@@ -146,8 +146,11 @@ def test_an_unusable_wandb_server_makes_the_run_log_to_files(command, wandb, tmp
     assert [json.loads(line)[0] for line in found[:-1] if "G_L1" in line] == [1, 2, 3, 4, 5, 6]
     assert found[-1] == "finished"
     assert len(wandb.said) == 1
-    assert re.fullmatch(rf"note: Weights & Biases is logged to files \({REASONS[fault]}\); send it later with: "
-                        r"wandb sync .*run/wandb/offline-run-\*", wandb.said[0])  # fmt: skip
+    assert re.fullmatch(
+        rf"note: Weights & Biases is logged to files \({REASONS[fault]}\); send it later with: "
+        r"wandb sync .*run/wandb/offline-run-\*",
+        wandb.said[0],
+    )
     assert len([line for line in ended.out.splitlines() if "Weights & Biases" in line]) == 1
     assert "Enter your choice" not in ended.out + ended.err
 
@@ -166,7 +169,9 @@ def test_without_server_and_files_the_run_goes_on(command, wandb, tmp_path, monk
     ended = command("train", *FEW)
     assert ended.code == 0, ended.err
     assert [text.partition(" (")[0] for text in wandb.said] == [
-        "note: Weights & Biases is logged to files", "note: Weights & Biases is off"]  # fmt: skip
+        "note: Weights & Biases is logged to files",
+        "note: Weights & Biases is off",
+    ]
     assert len(rows(tmp_path / "checkpoints" / "run")[0]) == 6
 
 
@@ -223,8 +228,11 @@ def test_the_real_package_keeps_all_losses_in_files(command, tmp_path, monkeypat
     import socket
 
     known, popen, say = Wandb(), displays.wandb.subprocess.Popen, displays.wandb._print_line
-    monkeypatch.setattr(displays.wandb.subprocess, "Popen",
-                        lambda *a, **k: (known.children.append(popen(*a, **k)), known.children[-1])[1])  # fmt: skip
+    monkeypatch.setattr(
+        displays.wandb.subprocess,
+        "Popen",
+        lambda *a, **k: (known.children.append(popen(*a, **k)), known.children[-1])[1],
+    )
     monkeypatch.setattr(displays.wandb, "_print_line", lambda text: (say(text), known.note(text)))
     monkeypatch.setattr(displays.wandb, "INIT_TIMEOUT_S", 2.0)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -385,11 +393,19 @@ def test_no_print_shows_a_name_as_it_is():
     folders = [ROOT / folder for folder in our_folders() if folder not in ("scripts", "benchmarks")]
     files = [ROOT / "train.py", ROOT / "test.py", *(path for folder in folders for path in folder.rglob("*.py"))]
     prints = {path.relative_to(ROOT).as_posix(): bare_prints(path.read_text(encoding="utf-8")) for path in files}
-    bare = [(path, text) for path, texts in prints.items() for text in texts
-            if not any(part in text for part in SAFE.get(path, ()))]  # fmt: skip
+    bare = [
+        (path, text)
+        for path, texts in prints.items()
+        for text in texts
+        if not any(part in text for part in SAFE.get(path, ()))
+    ]
     assert bare == []
-    dead = [(path, part) for path, parts in SAFE.items() for part in parts
-            if not any(part in text for text in prints.get(path, ()))]  # fmt: skip
+    dead = [
+        (path, part)
+        for path, parts in SAFE.items()
+        for part in parts
+        if not any(part in text for text in prints.get(path, ()))
+    ]
     assert dead == []
 
 

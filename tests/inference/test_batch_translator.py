@@ -212,8 +212,20 @@ def trained(command, tmp_path):
         for i in range(number):
             array = rng.integers(0, 256, (32, 64, 3), dtype=np.uint8)
             Image.fromarray(array).save(tmp_path / "pairs" / phase / f"{i}.png")
-    done = command("train", "--model", "pix2pix", "--dataroot", tmp_path / "pairs", "--name", "run", *SMALL,
-                   "--n_epochs", 1, "--n_epochs_decay", 0)  # fmt: skip
+    done = command(
+        "train",
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        tmp_path / "pairs",
+        "--name",
+        "run",
+        *SMALL,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+    )
     assert done.code == 0, done.err
     return tmp_path / "pairs"
 

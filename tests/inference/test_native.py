@@ -26,8 +26,23 @@ def translate(command, tmp_path):
                 "--norm", "instance"]  # fmt: skip
         if not (tmp_path / "checkpoints" / netG).is_dir():
             assert command("train", *argv).code == 0
-        return command("test", "--name", netG, "--model", "test", "--dataset_mode", "single", "--dataroot", folder,
-                       "--native", "--gpu_ids", -1, "--num_threads", 0, *more)  # fmt: skip
+        return command(
+            "test",
+            "--name",
+            netG,
+            "--model",
+            "test",
+            "--dataset_mode",
+            "single",
+            "--dataroot",
+            folder,
+            "--native",
+            "--gpu_ids",
+            -1,
+            "--num_threads",
+            0,
+            *more,
+        )
 
     return run
 
@@ -36,8 +51,10 @@ def results(tmp_path, netG="resnet_4blocks"):
     """Return {name without its label: (input, output)} as saved, as paths."""
     folder = tmp_path / "results" / netG / "test_latest" / "images"
     fakes = sorted(folder.rglob("*_fake.png"))
-    return {str(path.relative_to(folder))[: -len("_fake.png")]: (path.with_name(path.name.replace("_fake", "_real")),
-                                                                 path) for path in fakes}  # fmt: skip
+    return {
+        str(path.relative_to(folder))[: -len("_fake.png")]: (path.with_name(path.name.replace("_fake", "_real")), path)
+        for path in fakes
+    }
 
 
 def size(path):

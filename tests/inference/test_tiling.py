@@ -139,8 +139,15 @@ def test_the_radius_of_a_resnet_is_what_its_gradients_reach(blocks, resize_conv)
 
 
 def test_the_field_of_networks_by_name_and_of_plugins():
-    o = SimpleNamespace(ngf=1, norm="instance", no_dropout=True, padding="reflect", init_type="normal", init_gain=0.02,
-                        resize_conv=False)  # fmt: skip
+    o = SimpleNamespace(
+        ngf=1,
+        norm="instance",
+        no_dropout=True,
+        padding="reflect",
+        init_type="normal",
+        init_gain=0.02,
+        resize_conv=False,
+    )
 
     def of(netG):
         o.netG = netG

@@ -47,8 +47,10 @@ def test_folders_are_classes_in_the_order_of_their_names(labelled):
     data = dataset(labelled)
     assert data.spec() == Spec(3, 3, 16, 16, CLASSES)
     assert sorted((s["label"], s["path_A"].split("/")[-2]) for s in data) == [
-        *[(0, "bird")] * 4, *[(1, "cat")] * 3, *[(2, "dog")] * 2
-    ]  # fmt: skip
+        *[(0, "bird")] * 4,
+        *[(1, "cat")] * 3,
+        *[(2, "dog")] * 2,
+    ]
 
 
 def test_classes_selects_and_a_wrong_one_is_answered(labelled):
@@ -261,8 +263,11 @@ def test_test_py_draws_pictures_and_grids_without_data(command, labelled, tmp_pa
     images = tmp_path / "results" / "z" / "test_latest" / "images"
     singles = {f"{name}_{i:04d}_fake.png" for name in ("cat", "dog") for i in range(3)}
     assert {p.name for p in images.iterdir()} == {
-        "grid.png", "cat_interpolation.png", "dog_interpolation.png", *singles
-    }  # fmt: skip
+        "grid.png",
+        "cat_interpolation.png",
+        "dog_interpolation.png",
+        *singles,
+    }
     assert Image.open(images / "grid.png").size == (3 * 18, 2 * 18)
     assert Image.open(images / "cat_interpolation.png").size == (10 * 18, 18)
     wrong = command("test", "--name", "z", "--classes", "cow")

@@ -66,8 +66,9 @@ def pictures(seed, channels=3, count=2, size=32):
 @pytest.mark.parametrize("model", TRAINABLE)
 def test_twenty_steps_stay_finite_and_move_every_network(model, objective, tmp_path):
     """On batches of the model's own data set; every loss of every step and every weight is a number."""
-    run = make_run(tmp_path, model, "--gan_mode", objective, "--dataroot", "demo", "--batch_size", 2,
-                   "--max_dataset_size", 8)  # fmt: skip
+    run = make_run(
+        tmp_path, model, "--gan_mode", objective, "--dataroot", "demo", "--batch_size", 2, "--max_dataset_size", 8
+    )
     loader = Loader(find("dataset", run.o.dataset_mode)(run.o), run.o, shuffle=True)
     before = copy.deepcopy({name: net.state_dict() for name, net in run.networks().items()})
     done = 0
@@ -190,8 +191,24 @@ def test_identity_of_unequal_channels_is_refused_by_option(tmp_path):
 
 
 def test_identity_with_unequal_channels_ends_train_with_two(command, unpaired):
-    ended = command("train", "--dataroot", unpaired, "--input_nc", 1, *TINY, "--gpu_ids", -1, "--load_size", 32,
-                    "--crop_size", 32, "--num_threads", 0, "--display_id", 0)  # fmt: skip
+    ended = command(
+        "train",
+        "--dataroot",
+        unpaired,
+        "--input_nc",
+        1,
+        *TINY,
+        "--gpu_ids",
+        -1,
+        "--load_size",
+        32,
+        "--crop_size",
+        32,
+        "--num_threads",
+        0,
+        "--display_id",
+        0,
+    )
     assert ended.code == 2
     assert ended.last.startswith("error: option '--lambda_identity': ")
     assert ended.last.endswith("use --lambda_identity 0")
@@ -288,8 +305,9 @@ def test_only_pictures_are_shown(tmp_path):
     assert list(model.show(out)) == ["grey", "rgb"]
 
 
-@pytest.mark.parametrize(("model", "names"), [("pix2pix", ["real_A", "fake_B"]),
-                                              ("cycle_gan", ["real_A", "fake_B", "rec_A"])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "names"), [("pix2pix", ["real_A", "fake_B"]), ("cycle_gan", ["real_A", "fake_B", "rec_A"])]
+)
 def test_a_batch_without_b_is_translated(model, names, tmp_path):
     run = make_run(tmp_path, model)
     run.model.eval()
@@ -312,8 +330,24 @@ def test_the_test_model_is_one_generator_named_with_its_suffix(suffix):
 
 
 def test_the_test_model_cannot_be_trained(command, unpaired):
-    ended = command("train", "--model", "test", "--dataroot", unpaired / "trainA", *TINY, "--gpu_ids", -1,
-                    "--load_size", 32, "--crop_size", 32, "--num_threads", 0, "--display_id", 0)  # fmt: skip
+    ended = command(
+        "train",
+        "--model",
+        "test",
+        "--dataroot",
+        unpaired / "trainA",
+        *TINY,
+        "--gpu_ids",
+        -1,
+        "--load_size",
+        32,
+        "--crop_size",
+        32,
+        "--num_threads",
+        0,
+        "--display_id",
+        0,
+    )
     assert ended.code == 2
     assert "'--model': test only translates" in ended.last
 
@@ -325,10 +359,40 @@ def test_the_test_model_cannot_be_trained(command, unpaired):
 def test_the_wgangp_penalty_is_logged_unless_lambda_gp_is_0(model, command, unpaired, paired, tmp_path):
     data = {"pix2pix": paired, "cycle_gan": unpaired}[model]
     for lambda_gp, expected in ((10, PENALTIES[model]), (0, set())):
-        ended = command("train", "--model", model, "--dataroot", data, *TINY, "--gpu_ids", -1, "--load_size", 32,
-                        "--crop_size", 32, "--num_threads", 0, "--display_id", 0, "--no_html", "--n_epochs", 1,
-                        "--n_epochs_decay", 0, "--max_dataset_size", 2, "--print_freq", 1, "--gan_mode", "wgangp",
-                        "--lambda_gp", lambda_gp, "--name", f"gp{lambda_gp}", "--no_progress")  # fmt: skip
+        ended = command(
+            "train",
+            "--model",
+            model,
+            "--dataroot",
+            data,
+            *TINY,
+            "--gpu_ids",
+            -1,
+            "--load_size",
+            32,
+            "--crop_size",
+            32,
+            "--num_threads",
+            0,
+            "--display_id",
+            0,
+            "--no_html",
+            "--n_epochs",
+            1,
+            "--n_epochs_decay",
+            0,
+            "--max_dataset_size",
+            2,
+            "--print_freq",
+            1,
+            "--gan_mode",
+            "wgangp",
+            "--lambda_gp",
+            lambda_gp,
+            "--name",
+            f"gp{lambda_gp}",
+            "--no_progress",
+        )
         assert ended.code == 0, ended.err
         log = (tmp_path / "checkpoints" / f"gp{lambda_gp}" / "loss_log.txt").read_text()
         lines = [line for line in log.splitlines() if line.startswith("(epoch")]

@@ -70,8 +70,11 @@ def same(value: object, fact: str) -> bool:
     return float(value) == float(fact)
 
 
-OPTIONS = [(row["owner"], phase, row["option"], row["type"], row["default"])
-           for row in facts("v24_options.tsv") for phase in PHASES[row["command"]]]  # fmt: skip
+OPTIONS = [
+    (row["owner"], phase, row["option"], row["type"], row["default"])
+    for row in facts("v24_options.tsv")
+    for phase in PHASES[row["command"]]
+]
 HERE = [row for row in OPTIONS if is_here(row[0])]
 NAMED = [f"{phase}-{owner.replace(' ', '_')}-{name}" for owner, phase, name, _, _ in HERE]
 DEFAULT_MODEL = {"train": "model cycle_gan", "test": "model test"}
@@ -94,8 +97,12 @@ def test_every_v24_flag_keeps_its_default_or_is_in_the_table(owner, phase, name,
 
 @pytest.mark.parametrize(("owner", "phase", "name", "type_", "default"), HERE, ids=NAMED)
 def test_every_flag_of_v24_is_accepted_with_its_type(owner, phase, name, type_, default):
-    words = {"flag": [], "int": ["300" if name == "load_size" else "7"], "float": ["0.25"],
-             "str": [TEXTS.get(name, "some_text")]}[type_]  # fmt: skip
+    words = {
+        "flag": [],
+        "int": ["300" if name == "load_size" else "7"],
+        "float": ["0.25"],
+        "str": [TEXTS.get(name, "some_text")],
+    }[type_]
     value = getattr(parse([*chosen_by(owner), f"--{name}", *words], phase), name)
     if default == "inf":  # an int there, but inf is none
         assert value == 7.0
@@ -109,17 +116,26 @@ def test_every_owner_of_v24_flags_is_here_or_in_the_table(owner):
     assert is_here(owner) or any(f"`{owner_words(owner)[1]}`" in what for what, *_ in migration())
 
 
-DEFAULTS = [(row["owner"], phase, row["option"], row["default"]) for row in facts("v24_defaults.tsv")
-            for phase in PHASES[row["command"]] if is_here(row["owner"])]  # fmt: skip
+DEFAULTS = [
+    (row["owner"], phase, row["option"], row["default"])
+    for row in facts("v24_defaults.tsv")
+    for phase in PHASES[row["command"]]
+    if is_here(row["owner"])
+]
 
 
 @pytest.mark.parametrize(("owner", "phase", "name", "default"), DEFAULTS)
 def test_models_set_v24_defaults_and_the_user_overrides_them(owner, phase, name, default):
     assert same(getattr(parse(chosen_by(owner), phase), name), default)
-    other = {"no_dropout": ["--dropout"], "norm": ["--norm", "none"], "netG": ["--netG", "unet_32"],
-             "dataset_mode": ["--dataset_mode", "unaligned"], "pool_size": ["--pool_size", "3"],
-             "gan_mode": ["--gan_mode", "hinge"], "direction": ["--direction", "BtoA"],
-             }.get(name, [f"--{name}", "3"])  # fmt: skip
+    other = {
+        "no_dropout": ["--dropout"],
+        "norm": ["--norm", "none"],
+        "netG": ["--netG", "unet_32"],
+        "dataset_mode": ["--dataset_mode", "unaligned"],
+        "pool_size": ["--pool_size", "3"],
+        "gan_mode": ["--gan_mode", "hinge"],
+        "direction": ["--direction", "BtoA"],
+    }.get(name, [f"--{name}", "3"])
     assert not same(getattr(parse([*chosen_by(owner), *other], phase), name), default)
 
 

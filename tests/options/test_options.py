@@ -87,8 +87,13 @@ def test_every_boolean_has_its_opposite_and_the_last_one_counts():
 # ---- config files ----
 
 
-@pytest.mark.parametrize("text", ['{"lr": 0.5, "ngf": 7, "no_flip": true, "model": "pix2pix", "lambda_L1": 3}',
-                                  "lr: 0.5\nngf: 7\nno_flip: true\nmodel: pix2pix\n--lambda_L1: 3\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"lr": 0.5, "ngf": 7, "no_flip": true, "model": "pix2pix", "lambda_L1": 3}',
+        "lr: 0.5\nngf: 7\nno_flip: true\nmodel: pix2pix\n--lambda_L1: 3\n",
+    ],
+)
 def test_a_config_file_ranks_below_the_command_line(tmp_path, text):
     file = tmp_path / ("c.json" if text.startswith("{") else "c.yaml")
     file.write_text(text)

@@ -107,8 +107,12 @@ def test_no_width_scrolls_sideways(browser, tmp_path, width, labels):
 
     make_book(tmp_path, ["a" * 200, "b"], any_colour, labels=labels, width=256)
     with opened(browser, tmp_path / "index.html", viewport={"width": width, "height": 800}) as page:
-        for act in (lambda: None, lambda: search(page, "a"), lambda: page.locator(".found .compare").last.click(),
-                    lambda: page.keyboard.press("c")):  # fmt: skip
+        for act in (
+            lambda: None,
+            lambda: search(page, "a"),
+            lambda: page.locator(".found .compare").last.click(),
+            lambda: page.keyboard.press("c"),
+        ):
             act()
             assert page.evaluate("document.documentElement.scrollWidth") == width
             edges = page.eval_on_selector_all(
@@ -125,9 +129,11 @@ def test_light_and_dark_differ(browser, folder):
     for scheme in ("light", "dark"):
         with opened(browser, folder / "index.html", color_scheme=scheme) as page:
             page.locator("button.compare").first.click()
-            found[scheme] = [page.evaluate(f"getComputedStyle(document.querySelector('{which}')).{what}")
-                             for which in ("body", ".viewer", ".stage")
-                             for what in ("backgroundColor", "color")]  # fmt: skip
+            found[scheme] = [
+                page.evaluate(f"getComputedStyle(document.querySelector('{which}')).{what}")
+                for which in ("body", ".viewer", ".stage")
+                for what in ("backgroundColor", "color")
+            ]
     assert all(light != dark for light, dark in zip(found["light"], found["dark"]))
 
 
@@ -187,8 +193,15 @@ def test_order_by_name_and_by_every_metric_is_over_all_rows(page):
         page.select_option(".order", order)
         assert all_found(page) == [NAMES[i] for i in places], order
     titles = page.eval_on_selector_all(".order option", "found => found.map(one => one.textContent)")
-    assert titles == ["as tested", "name, A to Z", "name, Z to A", "L1, best first", "L1, worst first",
-                      "PSNR, best first", "PSNR, worst first"]  # fmt: skip
+    assert titles == [
+        "as tested",
+        "name, A to Z",
+        "name, Z to A",
+        "L1, best first",
+        "L1, worst first",
+        "PSNR, best first",
+        "PSNR, worst first",
+    ]
     page.fill(".search", "town 1")
     page.select_option(".order", "0")
     assert all_found(page) == [NAMES[i] for i in l1 if NAMES[i].startswith("town 1")]
@@ -237,9 +250,17 @@ def test_the_keyboard_walks_pictures_and_returns_the_focus(page):
         page.keyboard.press(key)
         seen.append(place(page))
     assert [text.replace(" · 24 × 16 · ", " ") for text in seen] == [
-        "Field 0 real_A 1 of 100", "Field 0 fake_B 1 of 100", "Field 0 real_B 1 of 100", "town 1 real_A 2 of 100",
-        "Field 0 real_B 1 of 100", "town 1 real_B 2 of 100", "Field 0 real_B 1 of 100", "Field 0 real_B 1 of 100",
-        "town 99 real_A 100 of 100", "town 99 real_A 100 of 100"]  # fmt: skip
+        "Field 0 real_A 1 of 100",
+        "Field 0 fake_B 1 of 100",
+        "Field 0 real_B 1 of 100",
+        "town 1 real_A 2 of 100",
+        "Field 0 real_B 1 of 100",
+        "town 1 real_B 2 of 100",
+        "Field 0 real_B 1 of 100",
+        "Field 0 real_B 1 of 100",
+        "town 99 real_A 100 of 100",
+        "town 99 real_A 100 of 100",
+    ]
     page.keyboard.press("Escape")
     assert page.locator("dialog.viewer").is_hidden()
     focus_comes_to(page, "images/town%2099_real_A.png")  # where one has walked to
@@ -377,8 +398,10 @@ def test_pages_can_be_read_while_rows_are_added(tmp_path):
     (tmp_path / "images").mkdir()
     book = PagedGallery(tmp_path, "t", "<h1>t</h1>", METRICS)
     for i in range(250):
-        shown = [Picture(label, f"_{label}.png", *save(tmp_path / "images" / f"{i}_{label}.png", i, label))
-                 for label in LABELS]  # fmt: skip
+        shown = [
+            Picture(label, f"_{label}.png", *save(tmp_path / "images" / f"{i}_{label}.png", i, label))
+            for label in LABELS
+        ]
         book.add(str(i), shown, figures(i))
         if i in (0, 1, 5, 99, 100, 101, 200, 249):
             pages = check_gallery(tmp_path)

@@ -83,8 +83,19 @@ def test_phase_and_epoch_choose_folder_data_and_weights(tested, runs, tmp_path, 
 
 
 def test_the_results_dir_is_where_it_is_told(command, runs, tmp_path):
-    ended = command("test", "--name", "p2p", "--checkpoints_dir", runs / "checkpoints", "--dataroot", runs / "pairs",
-                    "--num_test", 1, "--results_dir", "else where/r")  # fmt: skip
+    ended = command(
+        "test",
+        "--name",
+        "p2p",
+        "--checkpoints_dir",
+        runs / "checkpoints",
+        "--dataroot",
+        runs / "pairs",
+        "--num_test",
+        1,
+        "--results_dir",
+        "else where/r",
+    )
     assert ended.code == 0, ended.err
     assert (tmp_path / "else where" / "r" / "p2p" / "test_latest" / "index.html").is_file()
     assert not (tmp_path / "results").exists()
@@ -229,8 +240,20 @@ def test_direction_is_remembered_and_can_be_changed(command, tested, runs, tmp_p
     given = pictures(tested("--name", "p2p", "--dataroot", runs / "pairs", "--direction", "BtoA").images)
     plain = pictures(tested("--name", "p2p", "--dataroot", runs / "pairs").images)
     assert np.array_equal(given["0_real_A.png"], plain["0_real_B.png"])
-    ended = command("train", *TINY, "--model", "pix2pix", "--dataroot", runs / "pairs", "--direction", "BtoA", "--name",
-                    "back", "--checkpoints_dir", tmp_path / "ck")  # fmt: skip
+    ended = command(
+        "train",
+        *TINY,
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        runs / "pairs",
+        "--direction",
+        "BtoA",
+        "--name",
+        "back",
+        "--checkpoints_dir",
+        tmp_path / "ck",
+    )
     assert ended.code == 0, ended.err
     shutil.rmtree(tmp_path / "results")
     remembered = pictures(
@@ -246,8 +269,21 @@ def make_run(folder, name, *flags):
     """A run folder as training leaves it, without the training: options.json and a generator with lively weights."""
     from options import store
 
-    o = parse([*map(str, SMALL), "--model", "pix2pix", "--ngf", "2", "--name", name, "--checkpoints_dir", str(folder),
-               *flags], "train")  # fmt: skip
+    o = parse(
+        [
+            *map(str, SMALL),
+            "--model",
+            "pix2pix",
+            "--ngf",
+            "2",
+            "--name",
+            name,
+            "--checkpoints_dir",
+            str(folder),
+            *flags,
+        ],
+        "train",
+    )
     torch.manual_seed(3)
     G = generator(o, 3, 3)
     for module in G.modules():
@@ -318,8 +354,22 @@ def test_zero_padding_is_read_from_a_bare_file(command, tmp_path, dropout):
 
 @pytest.mark.parametrize("padding", ["reflect", "replicate", "zero"])
 def test_padding_and_channels_are_remembered(command, tmp_path, padding):
-    ended = command("train", *TINY, "--model", "pix2pix", "--dataroot", "demo", "--max_dataset_size", 1,
-                    "--input_nc", 1, "--padding", padding, "--name", "run")  # fmt: skip
+    ended = command(
+        "train",
+        *TINY,
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        "demo",
+        "--max_dataset_size",
+        1,
+        "--input_nc",
+        1,
+        "--padding",
+        padding,
+        "--name",
+        "run",
+    )
     assert ended.code == 0, ended.err
     ended = command("test", "--name", "run", "--num_test", 1)
     assert ended.code == 0, ended.err
@@ -353,8 +403,22 @@ def test_the_references_command_for_published_weights(command, runs, tmp_path):
     theirs = tmp_path / "checkpoints" / "horse2zebra_pretrained"
     theirs.mkdir(parents=True)
     shutil.copy(runs / "checkpoints" / "cyc" / "latest_net_G_A.pth", theirs / "latest_net_G.pth")
-    ended = command("test", "--dataroot", runs / "sides" / "testA", "--name", theirs.name, "--model", "test",
-                    "--no_dropout", "--load_size", 32, "--crop_size", 32, "--netG", "resnet_4blocks")  # fmt: skip
+    ended = command(
+        "test",
+        "--dataroot",
+        runs / "sides" / "testA",
+        "--name",
+        theirs.name,
+        "--model",
+        "test",
+        "--no_dropout",
+        "--load_size",
+        32,
+        "--crop_size",
+        32,
+        "--netG",
+        "resnet_4blocks",
+    )
     assert ended.code == 0, ended.err
     assert "3 images" in ended.out
 

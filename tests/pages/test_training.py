@@ -123,8 +123,24 @@ def with_val(tmp_path):
 
 def test_fixed_samples_are_what_test_gives_for_the_same_weights(command, tmp_path, with_val):
     """Of the validation phase, spread evenly, to the pixel."""
-    ended = command("train", *SMALL, "--dataroot", with_val, "--model", "pix2pix", "--netG", "unet_32", "--name", "run",
-                    "--n_epochs", 1, "--n_epochs_decay", 1, "--fixed_samples", 4)  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        "--dataroot",
+        with_val,
+        "--model",
+        "pix2pix",
+        "--netG",
+        "unet_32",
+        "--name",
+        "run",
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        1,
+        "--fixed_samples",
+        4,
+    )
     assert ended.code == 0, ended.err
     folder = tmp_path / "checkpoints" / "run"
     told = history(folder)["samples"]
@@ -141,8 +157,22 @@ def test_fixed_samples_are_what_test_gives_for_the_same_weights(command, tmp_pat
 
 def test_without_a_validation_phase_they_are_training_pictures(command, tmp_path, with_val):
     shutil.rmtree(with_val / "val")
-    ended = command("train", *SMALL, "--dataroot", with_val, "--model", "pix2pix", "--netG", "unet_32", "--name", "run",
-                    "--n_epochs", 1, "--n_epochs_decay", 0)  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        "--dataroot",
+        with_val,
+        "--model",
+        "pix2pix",
+        "--netG",
+        "unet_32",
+        "--name",
+        "run",
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+    )
     assert ended.code == 0, ended.err
     files = history(tmp_path / "checkpoints" / "run")["samples"]["files"]
     assert [name.rpartition("/train/")[2] for name in files] == [f"{i}.png" for i in range(5)]
@@ -252,8 +282,20 @@ def test_training_uses_what_show_kept_and_any_label_gets_a_file(command, tmp_pat
 
 def test_a_model_whose_sheets_fail_stays_in_training_mode(command, tmp_path):
     (tmp_path / "failing.py").write_text(FAILING)
-    ended = command("train", *TINY, "--plugin", "failing.py", "--model", "failing", "--n_epochs", 3, "--n_epochs_decay",
-                    0, "--sample_epoch_freq", 1)  # fmt: skip
+    ended = command(
+        "train",
+        *TINY,
+        "--plugin",
+        "failing.py",
+        "--model",
+        "failing",
+        "--n_epochs",
+        3,
+        "--n_epochs_decay",
+        0,
+        "--sample_epoch_freq",
+        1,
+    )
     assert ended.code == 0, ended.err
     assert ended.out.count("no samples are shown from here on (MemoryError: too little") == 1
 

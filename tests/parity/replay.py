@@ -72,9 +72,7 @@ def replay(folder):
         loss_difference = max([loss_difference, *differences])
 
     # Compare the weights and outputs after the last step.
-    sums = {
-        name: sum(p.abs().sum().item() for p in net.parameters()) for name, net in run.networks().items()
-    }  # fmt: skip
+    sums = {name: sum(p.abs().sum().item() for p in net.parameters()) for name, net in run.networks().items()}
     weight_difference = max(
         relative_difference(sums[name], value) for name, value in trace["abs_weight_sum_after"].items()
     )

@@ -44,8 +44,10 @@ def record(folder, model, size=(32, 32), **changed):
         net.double().train()
     of_A, of_B = (o.input_nc, o.output_nc) if o.direction == "AtoB" else (o.output_nc, o.input_nc)
     rng = np.random.default_rng(0)
-    inputs = {side: rng.uniform(-1, 1, (STEPS, o.batch_size, channels, *size)).astype(np.float32)
-              for side, channels in (("A", of_A), ("B", of_B))}  # fmt: skip
+    inputs = {
+        side: rng.uniform(-1, 1, (STEPS, o.batch_size, channels, *size)).astype(np.float32)
+        for side, channels in (("A", of_A), ("B", of_B))
+    }
     np.savez(folder / "inputs.npz", **inputs)
 
     # Train, and write the trace and the outputs.

@@ -62,8 +62,11 @@ class Tiny(BaseModel):
         return {"G_GAN": self.gan.generator(self.D(out["fake_B"])), "G_L1": self.o.lambda_pixel * F.l1_loss(out["fake_B"], out["real_B"])}
 '''  # noqa: E501
 LAZY = TINY.replace('"""A small paired GAN, to show the contract."""', '"""Tiny with lazy R1 and its own pictures."""')
-LAZY = LAZY.replace('netG": "unet_128"', 'netG": "unet_32"').replace("class Tiny", "class Lazy").replace(
-    '[Phase("D",', '[Phase("R1", [self.D], self.loss_r1, every=2, lr=1e-5), Phase("D",') + '''
+LAZY = (
+    LAZY.replace('netG": "unet_128"', 'netG": "unet_32"')
+    .replace("class Tiny", "class Lazy")
+    .replace('[Phase("D",', '[Phase("R1", [self.D], self.loss_r1, every=2, lr=1e-5), Phase("D",')
+    + """
     def loss_r1(self, batch, out):
         real = out["real_B"].detach().requires_grad_(True)
         (slope,) = torch.autograd.grad(self.D(real).sum(), real, create_graph=True)
@@ -71,7 +74,8 @@ LAZY = LAZY.replace('netG": "unet_128"', 'netG": "unet_32"').replace("class Tiny
 
     def show(self, out):
         return {"negative": -out["fake_B"]}
-'''  # fmt: skip
+"""
+)
 TRAINABLE = [e.name for e in lookup.entries("model") if e.load().phases is not BaseModel.phases]
 SHORT = ["--n_epochs", "1", "--n_epochs_decay", "0", "--print_freq", "1"]
 
@@ -290,8 +294,10 @@ class Toy(BaseModel):
         super().__init__()
         self.x, self.y, self.z = (nn.Linear(1, 1, bias=False) for _ in range(3))
         self.order: list[str] = []
-        self.declared = [Phase(name, [getattr(self, net) for net in nets], self._loss(name, nets), **more)
-                         for name, nets, more in phases]  # fmt: skip
+        self.declared = [
+            Phase(name, [getattr(self, net) for net in nets], self._loss(name, nets), **more)
+            for name, nets, more in phases
+        ]
 
     def _loss(self, name, nets):
         def loss(batch, out):

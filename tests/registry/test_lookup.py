@@ -94,12 +94,14 @@ def test_a_file_must_define_one_model(command, write):
 
 def test_a_file_may_build_on_other_models_and_on_its_neighbours(write):
     write("common_part.py", EMPTY_MODEL.format("CommonPart"))
-    discovery.add_paths([
-        write("a.py", "from models.pix2pix import Pix2Pix\nclass A(Pix2Pix):\n    pass\n"),
-        write("b.py", "import models.base as base\nclass B(base.BaseModel):\n    pass\n"),
-        write("c.py", "from models.base import BaseModel as Base\nclass C(Base):\n    pass\n"),
-        write("d.py", "from common_part import CommonPart\nclass D(CommonPart):\n    pass\n"),
-    ])  # fmt: skip
+    discovery.add_paths(
+        [
+            write("a.py", "from models.pix2pix import Pix2Pix\nclass A(Pix2Pix):\n    pass\n"),
+            write("b.py", "import models.base as base\nclass B(base.BaseModel):\n    pass\n"),
+            write("c.py", "from models.base import BaseModel as Base\nclass C(Base):\n    pass\n"),
+            write("d.py", "from common_part import CommonPart\nclass D(CommonPart):\n    pass\n"),
+        ]
+    )
     assert [lookup.find("model", name).__name__ for name in "abcd"] == list("ABCD")
 
 
@@ -118,8 +120,9 @@ PART = """class Mine:
 def test_a_plug_in_extends_a_table_with_one_line(write, kind, value, as_folder):
     module, table, _ = lookup.PART_TABLES[kind]
     write("plug/neighbour.py", PART.format("neighbour"))
-    path = write("plug/own.py", f"from {module} import {table}\n\n\n{PART.format('own')}\n\n"
-                 f"{table}['mine'] = {value}\n")  # fmt: skip
+    path = write(
+        "plug/own.py", f"from {module} import {table}\n\n\n{PART.format('own')}\n\n{table}['mine'] = {value}\n"
+    )
     discovery.add_paths([path.parent if as_folder else path])
     assert [e.name for e in lookup.entries(kind)].count("mine") == 1
     assert lookup.find(kind, "mine").marker == ("neighbour" if "neighbour" in value else "own")
@@ -129,7 +132,9 @@ def test_a_plug_in_extends_a_table_with_one_line(write, kind, value, as_folder):
 
 def test_a_generator_objective_and_policy_from_a_file_train(write, command, paired):
     """Each part is one line in a table; the run remembers the file, so test.py needs no --plugin."""
-    write("extra.py", """
+    write(
+        "extra.py",
+        """
 from torch import nn
 from networks import GENERATORS, INITIALISERS, OBJECTIVES
 from networks.gan_loss import LSGAN
@@ -142,10 +147,26 @@ GENERATORS["one"] = "extra:one"
 OBJECTIVES["mine"] = LSGAN
 INITIALISERS["sevens"] = lambda weight, gain: nn.init.constant_(weight, 7.0)
 LR_POLICIES["half"] = lambda epoch, o, history: 0.5
-""")  # fmt: skip
+""",
+    )
     argv = ["--netG", "one", "--gan_mode", "mine", "--lr_policy", "half", "--init_type", "sevens", "--name", "x"]
-    trained = command("train", *SMALL, "--plugin", "extra.py", "--model", "pix2pix", "--dataroot", paired, *argv,
-                      "--n_epochs", "1", "--n_epochs_decay", "0", "--max_dataset_size", "1")  # fmt: skip
+    trained = command(
+        "train",
+        *SMALL,
+        "--plugin",
+        "extra.py",
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        paired,
+        *argv,
+        "--n_epochs",
+        "1",
+        "--n_epochs_decay",
+        "0",
+        "--max_dataset_size",
+        "1",
+    )
     assert trained.code == 0, trained.err
     rows = [json.loads(line) for line in Path("checkpoints/x/losses.jsonl").read_text().splitlines()]
     assert rows[-1]["lr"] == 0.5 * 0.0002
@@ -180,8 +201,10 @@ def test_a_data_set_from_a_file_works_in_spawned_workers(write, command, tmp_pat
     words = [sys.executable, str(write("spawned.py", SPAWNED)), str(ROOT), *argv, "--num_threads", "2"]
     done = subprocess.run([*words, "--name", "there"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
-    here, there = ([json.loads(line).get("losses") for line in Path(f"checkpoints/{name}/losses.jsonl").open()]
-                   for name in ("here", "there"))  # fmt: skip
+    here, there = (
+        [json.loads(line).get("losses") for line in Path(f"checkpoints/{name}/losses.jsonl").open()]
+        for name in ("here", "there")
+    )
     assert here == there
     assert len([row for row in here if row]) == 3
 
@@ -222,8 +245,24 @@ def test_entry_points_are_listed_unimported_and_found(package):
 
 def test_an_installed_model_trains_and_tests(package, command, paired, interpreter, monkeypatch):
     argv = ["--gpu_ids", "-1", "--dataroot", paired, "--name", "x"]
-    trained = command("train", *argv, "--model", "small", "--n_epochs", "1", "--n_epochs_decay", "0", "--displays",
-                      "console", "--max_dataset_size", "2", "--load_size", "16", "--crop_size", "16")  # fmt: skip
+    trained = command(
+        "train",
+        *argv,
+        "--model",
+        "small",
+        "--n_epochs",
+        "1",
+        "--n_epochs_decay",
+        "0",
+        "--displays",
+        "console",
+        "--max_dataset_size",
+        "2",
+        "--load_size",
+        "16",
+        "--crop_size",
+        "16",
+    )
     assert trained.code == 0, trained.err
     assert "\n3 images" in command("test", *argv).out
     monkeypatch.setenv("PYTHONPATH", str(package))  # and in a process of its own it is seen as well

@@ -56,9 +56,12 @@ def test_an_unknown_name_of_an_old_module_is_refused(process, write):
 
 
 def test_a_table_is_the_same_under_both_paths(process, write):
-    write("mine.py", "import util.metrics\nimport metrics\nfrom models.pix2pix import Pix2Pix\n\n"
-          "util.metrics.METRICS['mine'] = lambda fake, real: 0.0\nassert 'mine' in metrics.METRICS\n\n\n"
-          "class Mine(Pix2Pix):\n    pass\n")  # fmt: skip
+    write(
+        "mine.py",
+        "import util.metrics\nimport metrics\nfrom models.pix2pix import Pix2Pix\n\n"
+        "util.metrics.METRICS['mine'] = lambda fake, real: 0.0\nassert 'mine' in metrics.METRICS\n\n\n"
+        "class Mine(Pix2Pix):\n    pass\n",
+    )
     ended = process("train", "--plugin", "mine.py", "--list")
     assert ended.code == 0 and "\n  mine " in ended.out
 

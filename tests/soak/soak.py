@@ -74,8 +74,11 @@ def train_and_watch(flags: list[str], steps: int, every: int) -> list[ResourceUs
                 if PROGRESS_LINE.search(line):
                     samples.append(measure_resources(process.pid, (len(samples) + 1) * every))
                     if samples[-1].step % 100 == 0:
-                        print(f"step {samples[-1].step:5}: {samples[-1].rss:.1f} MB, {samples[-1].files} files open, "
-                              f"{samples[-1].names} names in /dev/shm", flush=True)  # fmt: skip
+                        print(
+                            f"step {samples[-1].step:5}: {samples[-1].rss:.1f} MB, {samples[-1].files} files open, "
+                            f"{samples[-1].names} names in /dev/shm",
+                            flush=True,
+                        )
                 if samples and samples[-1].step >= steps:
                     return samples
             raise EnvironmentFault("training", "soak", f"ended with {process.wait()} before step {steps}", "see above")
@@ -106,8 +109,10 @@ def main(argv, report):
     report.debug = o.debug
     samples = train_and_watch(o.train or DEFAULT_FLAGS, o.steps, o.every)
     growth = measure_growth(samples, min(WARMUP_STEPS, o.steps // 2))
-    print(f"{o.steps} steps: memory {growth['rss']:+.2%} of {growth['from_mb']:.1f} MB, "
-          f"{growth['files']:+d} open files, {growth['names']:+d} names in /dev/shm")  # fmt: skip
+    print(
+        f"{o.steps} steps: memory {growth['rss']:+.2%} of {growth['from_mb']:.1f} MB, "
+        f"{growth['files']:+d} open files, {growth['names']:+d} names in /dev/shm"
+    )
     if growth["rss"] >= MAX_MEMORY_GROWTH or growth["files"] > 0 or growth["names"] > 0:
         raise SystemExit(1)
 

@@ -168,7 +168,10 @@ def small_shared_memory(size: str) -> None:
     """Mount a private /dev/shm of this size for this process, like the small one of Docker."""
     libc = ctypes.CDLL(None, use_errno=True)
     new_mounts, private = 0x00020000, 0x44000
-    for done in (libc.unshare(new_mounts), libc.mount(b"none", b"/", None, private, None),
-                 libc.mount(b"none", b"/dev/shm", b"tmpfs", 0, f"size={size}".encode())):  # fmt: skip
+    for done in (
+        libc.unshare(new_mounts),
+        libc.mount(b"none", b"/", None, private, None),
+        libc.mount(b"none", b"/dev/shm", b"tmpfs", 0, f"size={size}".encode()),
+    ):
         if done != 0:
             raise OSError(ctypes.get_errno(), "this process cannot make private mounts")

@@ -120,8 +120,10 @@ def make_book(folder: Path, names, save, labels=LABELS, figures=lambda i: [0.1 +
     (folder / "images").mkdir(parents=True, exist_ok=True)
     book = PagedGallery(folder, "A title", "<h1>A title</h1>", columns, width)
     for i, name in enumerate(names):
-        made = [Picture(label, f"_{label}.png", *save(folder / "images" / f"{name}_{label}.png", i, label))
-                for label in labels]  # fmt: skip
+        made = [
+            Picture(label, f"_{label}.png", *save(folder / "images" / f"{name}_{label}.png", i, label))
+            for label in labels
+        ]
         book.add(name, made, figures(i) if columns else [])
     book.close()
     return book

@@ -110,8 +110,9 @@ SHORT = ["--n_epochs", "8", "--n_epochs_decay", "0", "--max_dataset_size", "16"]
 # name: (flags, plug-in files, the expected notes)
 HEALTHY = {
     f"{model} {mode}": (["--model", model, "--gan_mode", mode, *flags], {}, set())
-    for model, flags in MODELS.items() for mode in GAN_MODES
-}  # fmt: skip
+    for model, flags in MODELS.items()
+    for mode in GAN_MODES
+}
 REAL, AT_64 = "../shared/data/", ["--crop_size", "64", "--load_size", "72", "--phase", "test"]
 HEALTHY |= {  # longer runs, wider networks, and photographs
     "cgan vanilla, wide": (
@@ -206,8 +207,14 @@ def record(flags: list[str], files: dict[str, str]) -> dict:
         epochs = [] if "--n_epochs" in flags else EPOCHS
         argv = [*words, "--displays", "recorder", "--name", "run", *SMALL, *epochs, *flags]
         there = [word.replace("../shared", str(ROOT.parent / "shared")) for word in argv]
-        ended = subprocess.run([sys.executable, str(ROOT / "train.py"), *there], cwd=folder, text=True, check=False,
-                               capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *there],
+            cwd=folder,
+            text=True,
+            check=False,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         run = Path(folder) / "checkpoints" / "run"
         rows = map(json.loads, (run / "losses.jsonl").read_text().splitlines())
         events = [{key: row[key] for key in ("epoch", "step", "lr", "mean")} for row in rows if "mean" in row]

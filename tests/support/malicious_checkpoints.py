@@ -91,8 +91,14 @@ def with_extra(body: bytes) -> bytes:
 # --- containers
 
 
-def zipped(path: Path, pickled: bytes, members: dict[str, bytes] | None = None, method=zipfile.ZIP_STORED,
-           more: tuple[tuple[str, bytes], ...] = (), name="data.pkl") -> None:  # fmt: skip
+def zipped(
+    path: Path,
+    pickled: bytes,
+    members: dict[str, bytes] | None = None,
+    method=zipfile.ZIP_STORED,
+    more: tuple[tuple[str, bytes], ...] = (),
+    name="data.pkl",
+) -> None:
     members = {"data/0": FLOATS} if members is None else members
     with zipfile.ZipFile(path, "w", method) as archive:
         for member, content in [(name, pickled), *members.items(), ("version", b"3\n"), *more]:
@@ -474,9 +480,12 @@ PICKLES: dict[str, bytes] = {
 }  # fmt: skip
 
 THINGS_IN_A_PICKLE = {
-    "sparse": call("torch._utils._rebuild_sparse_tensor", call(
-        "torch.serialization._get_layout", text("torch.sparse_coo")), group(tensor(), tensor(), ints(4))),
-}  # fmt: skip
+    "sparse": call(
+        "torch._utils._rebuild_sparse_tensor",
+        call("torch.serialization._get_layout", text("torch.sparse_coo")),
+        group(tensor(), tensor(), ints(4)),
+    ),
+}
 
 
 def _old(pickled: bytes = b"", **changes) -> Callable[[Path], None]:

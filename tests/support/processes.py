@@ -27,8 +27,14 @@ class Started:
     of a test module, or a functools.partial of one).
     """
 
-    def __init__(self, script: str, argv: tuple, cwd: Path, env: dict[str, str] | None = None,
-                 before: Callable[[], object] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        script: str,
+        argv: tuple,
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        before: Callable[[], object] | None = None,
+    ):
         ends = [os.pipe() for _ in range(3)]
         theirs = [Connection(ends[0][0], writable=False), *(Connection(w, readable=False) for _, w in ends[1:])]
         mine = (ends[0][1], ends[1][0], ends[2][0])

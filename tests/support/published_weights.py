@@ -7,9 +7,21 @@ from torch import nn
 
 from networks import generator
 
-USUAL = dict(netG="resnet_4blocks", netD="basic", ngf=4, ndf=4, n_layers_D=3, norm="instance", no_dropout=True,
-             padding="reflect", init_type="normal", init_gain=0.02, input_nc=3, output_nc=3,
-             resize_conv=False)  # fmt: skip
+USUAL = dict(
+    netG="resnet_4blocks",
+    netD="basic",
+    ngf=4,
+    ndf=4,
+    n_layers_D=3,
+    norm="instance",
+    no_dropout=True,
+    padding="reflect",
+    init_type="normal",
+    init_gain=0.02,
+    input_nc=3,
+    output_nc=3,
+    resize_conv=False,
+)
 
 
 def build(**changed):

@@ -20,8 +20,20 @@ CPU = torch.device("cpu")
 
 def trained(model, *flags, steps=3, double=False, prepare=lambda run: None, device=CPU):
     """Train a tiny model for some steps on its dataset's demo; return the run, each step's losses, the last output."""
-    o = options("--model", model, *TINY, "--dataroot", "demo", "--batch_size", "8",
-                "--load_size", "32", "--crop_size", "32", *map(str, flags))  # fmt: skip
+    o = options(
+        "--model",
+        model,
+        *TINY,
+        "--dataroot",
+        "demo",
+        "--batch_size",
+        "8",
+        "--load_size",
+        "32",
+        "--crop_size",
+        "32",
+        *map(str, flags),
+    )
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
     torch.manual_seed(0)
@@ -45,8 +57,11 @@ def far(one, other):
     """Return the largest relative difference of two runs' losses, and the largest one of their weights and buffers."""
     losses = max(abs(a[n] - b[n]) / (abs(a[n]) + 1e-9) for a, b in zip(one[1], other[1], strict=True) for n in a)
     states = one[0].model.state_dict(), other[0].model.state_dict()
-    return losses, max(float((a.double().cpu() - states[1][k].double().cpu()).abs().max()) for k, a in states[0].items()
-                       if torch.is_tensor(a) and a.numel())  # fmt: skip
+    return losses, max(
+        float((a.double().cpu() - states[1][k].double().cpu()).abs().max())
+        for k, a in states[0].items()
+        if torch.is_tensor(a) and a.numel()
+    )
 
 
 ALONE = ("--norm", "instance", "--no_dropout")

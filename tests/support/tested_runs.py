@@ -46,8 +46,10 @@ def trained(where):
         (where / "sides" / name).mkdir(parents=True)
         for i in range(count):
             picture(len(name) * 1000 + ord(name[-1]) + i).save(where / "sides" / name / f"{i}.png")
-    for flags in (["--model", "pix2pix", "--dataroot", "pairs", "--name", "p2p", "--batch_size", 3, "--n_epochs", 3],
-                  ["--model", "cycle_gan", "--dataroot", "sides", "--name", "cyc"]):  # fmt: skip
+    for flags in (
+        ["--model", "pix2pix", "--dataroot", "pairs", "--name", "p2p", "--batch_size", 3, "--n_epochs", 3],
+        ["--model", "cycle_gan", "--dataroot", "sides", "--name", "cyc"],
+    ):
         ended = run_in(where, "train", *TINY, "--save_epoch_freq", 1, *flags)
         assert ended.code == 0, ended.err
     return where

@@ -27,8 +27,9 @@ def history(run):
     (file,) = run.glob("run-*.wandb")
     return [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-        for record in records(file) if record.WhichOneof("record_type") == "history"
-    ]  # fmt: skip
+        for record in records(file)
+        if record.WhichOneof("record_type") == "history"
+    ]
 
 
 def offline_runs(folder):

@@ -21,8 +21,24 @@ TRAINED = [name for name, kind in MODELS.items() if kind.phases is not BaseModel
 @pytest.mark.parametrize("flags", [(), ("--accumulate", 2), ("--grad_checkpoint",), ("--amp", "bf16")])
 @pytest.mark.parametrize("model", TRAINED)
 def test_every_model_tells_its_numbers_and_writes_nothing(model, flags, command, tmp_path):
-    ended = command("train", "--dataroot", "demo", "--model", model, *TINY, "--load_size", 32, "--crop_size", 32,
-                    "--batch_size", 2, "--gpu_ids", -1, "--dry_run", *flags)  # fmt: skip
+    ended = command(
+        "train",
+        "--dataroot",
+        "demo",
+        "--model",
+        model,
+        *TINY,
+        "--load_size",
+        32,
+        "--crop_size",
+        32,
+        "--batch_size",
+        2,
+        "--gpu_ids",
+        -1,
+        "--dry_run",
+        *flags,
+    )
     assert ended.code == 0, ended.err
     assert re.search(r"^2 images a step, \d+ steps an epoch, 200 epochs$", ended.out, re.MULTILINE)
     assert re.search(r"^\d\.\d{3} M parameters; [\d.]+ [kMG]B with", ended.out, re.MULTILINE)

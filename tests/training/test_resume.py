@@ -162,8 +162,22 @@ def test_changed_options_are_listed_and_used(command, copied):
 
 def test_nothing_to_continue_names_the_runs_there_are(command, copied):
     copied("pix2pix")
-    ended = command("train", *SMALL, *DEMO, "--netG", "resnet_4blocks", "--n_epochs", 1, "--n_epochs_decay", 0,
-                    "--max_dataset_size", 1, "--name", "rum", "--continue_train")  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        *DEMO,
+        "--netG",
+        "resnet_4blocks",
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--max_dataset_size",
+        1,
+        "--name",
+        "rum",
+        "--continue_train",
+    )
     assert ended.code == 0, ended.err
     assert "nothing to continue in checkpoints/rum: starting afresh (did you mean run?)" in ended.out
     assert "there is no such folder; did you mean run?" in command("test", "--name", "ruin").last
@@ -183,9 +197,30 @@ def test_a_folder_of_the_references_files_is_loaded(command, straight, tmp_path,
     theirs.mkdir(parents=True)
     for path in straight(model).glob("2_net_*.pth"):
         shutil.copy(path, theirs / path.name.replace("2_", "latest_"))
-    ended = command("train", *SMALL, *DEMO, "--model", model, "--netG", "resnet_4blocks", "--name", "theirs",
-                    "--continue_train", "--epoch_count", 3, "--n_epochs", 3, "--n_epochs_decay", 1, "--lr", 1e-12,
-                    "--print_freq", 1, "--batch_size", 1)  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        *DEMO,
+        "--model",
+        model,
+        "--netG",
+        "resnet_4blocks",
+        "--name",
+        "theirs",
+        "--continue_train",
+        "--epoch_count",
+        3,
+        "--n_epochs",
+        3,
+        "--n_epochs_decay",
+        1,
+        "--lr",
+        1e-12,
+        "--print_freq",
+        1,
+        "--batch_size",
+        1,
+    )
     assert ended.code == 0, ended.err
     assert "continuing from the weights latest_net_*.pth at epoch 3 (--epoch_count)" in ended.out
     assert "optimisers, image pools and random draws start afresh" in ended.out
@@ -241,10 +276,14 @@ def test_a_damaged_newest_state_yields_to_the_one_before(command, straight, tmp_
     path = newest(folder)
     whole = path.read_bytes()
     middle = len(whole) // 2
-    path.write_bytes({
-        "cut": whole[:middle], "empty": b"", "pickle": b"\x80\x04cos\nsystem\n.",
-        "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
-    }[damage])  # fmt: skip
+    path.write_bytes(
+        {
+            "cut": whole[:middle],
+            "empty": b"",
+            "pickle": b"\x80\x04cos\nsystem\n.",
+            "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        }[damage]
+    )
     ended = command("train", "--name", "run", "--continue_train")
     assert ended.code == 0, ended.err
     (note,) = [line for line in ended.out.splitlines() if "state_000000009.pt" in line]
@@ -331,8 +370,21 @@ def test_a_number_that_was_freed_is_not_taken_again(command, tmp_path):
     folder = tmp_path / "checkpoints" / "experiment_name_7"
     folder.mkdir(parents=True)
     torch.save({}, folder / "latest_net_G.pth")
-    ended = command("train", *SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--max_dataset_size", 1,
-                    "--n_epochs", 1, "--n_epochs_decay", 0)  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        *DEMO,
+        "--model",
+        "pix2pix",
+        "--netG",
+        "resnet_4blocks",
+        "--max_dataset_size",
+        1,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+    )
     assert ended.code == 0, ended.err
     assert {p.name for p in Path("checkpoints").iterdir()} == {"experiment_name_7", "experiment_name_8"}
 

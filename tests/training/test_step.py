@@ -103,7 +103,9 @@ def test_losses_in_16_bits_are_near_those_in_32(model):
     whole, low = (trained(model, "--amp", kind, steps=1) for kind in ("off", "bf16"))
     assert 0 < far(whole, low)[0] < 0.02
     assert {value.dtype for value in low[0].model.state_dict().values() if torch.is_tensor(value)} <= {
-        torch.float32, torch.int64}  # fmt: skip
+        torch.float32,
+        torch.int64,
+    }
     assert all(x.dtype == torch.float32 for x in low[2].values() if torch.is_tensor(x) and x.is_floating_point())
 
 
