@@ -19,7 +19,7 @@ class Disk:
 
     def entry_type(self, path: str) -> Literal["file", "folder", ""]:
         """Return what a path is; "" if there is nothing, or a pipe or device."""
-        return "folder" if os.path.isdir(path) else "file" if os.path.isfile(path) else ""
+        return "file" if os.path.isfile(path) else "folder" if os.path.isdir(path) else ""
 
     def list_images(self, folder: str) -> Paths:
         """Return the sorted paths of all images under a folder; a file with links counts once, pipes do not count."""

@@ -34,7 +34,7 @@ class Storage(Protocol):
 
 def find_storage(path: str) -> Storage:
     """Return the storage of a path; real folders named `demo` or images.zip take precedence over what they hide."""
-    if PurePath(path).parts[:1] == (DEMO_ROOT,) and not os.path.exists(DEMO_ROOT):
+    if DEMO_ROOT in path and PurePath(path).parts[:1] == (DEMO_ROOT,) and not os.path.exists(DEMO_ROOT):
         return Demo()
     for end in re.finditer(r"\.zip(?=[/\\]|\Z)", path, re.IGNORECASE):
         if os.path.isfile(path[: end.end()]):

@@ -31,13 +31,12 @@ class Zip(NamedTuple):
     def list_images(self, folder: str) -> Paths:
         """Return the sorted paths of all images under a folder and its sub-folders."""
         start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
-        images = {
-            name[len(start) :]: info.file_size
+        images = sorted(
+            (name[len(start) :], info.file_size)
             for name, info in self.archive.NameToInfo.items()
             if name.startswith(start) and name.lower().endswith(EXTENSIONS) and not HIDDEN.search(name, len(start) - 1)
-        }
-        names = sorted(images)
-        return Paths.from_names(names, [images[name] for name in names], folder)
+        )
+        return Paths.from_names([name for name, _ in images], [size for _, size in images], folder)
 
     def list_folders(self, folder: str) -> list[str]:
         """Return the sorted names of the folders directly in a folder; empty folders are skipped."""
