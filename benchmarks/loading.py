@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from data.listing import demo
+from data.listing.demo import Demo, draw_image
 from data.listing.files import list_files
 from data.loading.loader import Loader
 from options.parse import parse
@@ -65,9 +65,9 @@ def reference_transform(image, crop_position, flip):
 def write_pairs(folder, count):
     """Write generated demo pairs, enlarged to 512x256, as JPEG files."""
     (folder / "train").mkdir()
-    names = demo.list_paths("demo/train")
+    names = Demo().list_images("demo/train")
     for number in range(count):
-        image = demo.draw_image(names[number % len(names)]).resize((512, 256), Image.Resampling.BICUBIC)
+        image = draw_image(names[number % len(names)]).resize((512, 256), Image.Resampling.BICUBIC)
         image.save(folder / "train" / f"{number:04d}.jpg", quality=90)
 
 

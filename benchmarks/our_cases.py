@@ -295,14 +295,14 @@ def prepare_translation(shared: Path, number: int, ngf: int) -> None:
     """Write images and a generator's weights, unless they exist, because both sides use the same ones."""
     if (shared / "pictures").is_dir():
         return
-    from data.listing import demo  # not at the top: the reference's side, which finds the files made, cannot import it
+    from data.listing.demo import Demo, draw_image  # not at the top: the reference's side cannot import it
     from networks.architectures.resnet import Resnet
 
     (shared / "pictures").mkdir()
     (shared / "bench").mkdir()
-    names = demo.list_paths("demo/train")
+    names = Demo().list_images("demo/train")
     for count in range(number):
-        picture = demo.draw_image(names[count % len(names)]).resize((256, 256))
+        picture = draw_image(names[count % len(names)]).resize((256, 256))
         picture.save(shared / "pictures" / f"{count:04d}.jpg", quality=90)
     torch.manual_seed(0)
     net = Resnet(3, 3, 9, ngf)

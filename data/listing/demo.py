@@ -7,10 +7,14 @@ Images of classes show one ball, box, cone or ring each.
 
 import re
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path, PurePath
+from typing import IO, Literal
 
 import numpy as np
 from PIL import Image
+
+from data.listing.paths import Paths
 
 DEMO_ROOT = "demo"
 IMAGE_SIZE = 128  # pixels of a side
@@ -26,19 +30,40 @@ def is_demo(path: str) -> bool:
     return PurePath(path).parts[:1] == (DEMO_ROOT,) and not Path(DEMO_ROOT).exists()
 
 
-def list_paths(folder: str) -> list[str]:
-    """Return the image paths of demo/trainA, demo/trainB or demo/train (pairs), likewise val and test; else []."""
-    subfolder = "/".join(PurePath(folder).parts[1:]) or "testA"
-    match = re.fullmatch(rf"(train|val|test)([AB]?|/(?:{'|'.join(CLASSES)}))", subfolder)
-    return [f"{DEMO_ROOT}/{subfolder}/{i:04d}.png" for i in range(IMAGES_PER_PHASE[match[1]])] if match else []
+class Demo:
+    """The generated files: demo/trainA, demo/trainB, demo/train (pairs), demo/train/ball, ...; also val and test."""
 
+    def entry_type(self, path: str) -> Literal["file", "folder", ""]:
+        """Return "folder" for a folder of the dataset; images are not files that a manifest may name."""
+        return "folder" if len(self.list_images(path)) or self.list_folders(path) else ""
 
-def list_folders(folder: str) -> list[str]:
-    """Return the names of a phase's class folders (demo/train/ball, ...); [] elsewhere."""
-    return list(CLASSES) if "/".join(PurePath(folder).parts[1:]) in IMAGES_PER_PHASE else []
+    def list_images(self, folder: str) -> Paths:
+        """Return the images of a folder without its sub-folders; those of demo/testA for `demo` itself."""
+        inside = "/".join(PurePath(folder).parts[1:])
+        match = re.fullmatch(rf"(train|val|test)([AB]?|/(?:{'|'.join(CLASSES)}))", inside or "testA")
+        count = IMAGES_PER_PHASE[match[1]] if match else 0
+        below = "" if inside else "testA/"
+        return Paths.from_names([f"{below}{i:04d}.png" for i in range(count)], [0] * count, folder)
+
+    def list_folders(self, folder: str) -> list[str]:
+        """Return the names of a phase's class folders (demo/train/ball, ...); [] elsewhere."""
+        return list(CLASSES) if "/".join(PurePath(folder).parts[1:]) in IMAGES_PER_PHASE else []
+
+    def open(self, path: str) -> IO[bytes]:
+        """Return an image as a PNG file in memory."""
+        return BytesIO(_encode_image(path))
+
+    def size_and_mtime(self, path: str) -> tuple[int, int]:
+        """Return (0, 0), because there is no file."""
+        return 0, 0
 
 
 @lru_cache(maxsize=1024)
+def _encode_image(path: str) -> bytes:
+    draw_image(path).save(file := BytesIO(), "PNG", compress_level=1)
+    return file.getvalue()
+
+
 def draw_image(path: str) -> Image.Image:
     """Return the RGB image of a path in the dataset; a pair is A and B side by side."""
     folder, *inner, file = PurePath(path).parts[1:]

@@ -1,20 +1,21 @@
 """Detect where the two sides of a dataset are: in joined files, in two folders, or in a manifest."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.listing import demo, manifest
-from data.listing.files import dataset_root, has_image_extension, is_folder, list_files, list_folders
-from data.listing.paths import Paths
+from data.listing import manifest
+from data.listing.demo import Demo
+from data.listing.files import dataset_root, find_storage, is_folder, list_files
+from data.listing.paths import Paths, has_image_extension
 from util.errors import DataError, OptionError, raise_if_any
 
 STANDARD_PHASES = ("train", "val", "test")
-LAYOUTS = ("joined", "sides", "nested")
+LAYOUTS = {"joined": ["{}"], "sides": ["{}A", "{}B"], "nested": ["A/{}", "B/{}"]}  # folders of a phase
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,25 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
     A manifest takes precedence over files of A|B, and these over two folders. paired: B[i] is the partner of A[i], in
     the order of A. Raises DataError if there are no files or partners are missing.
     """
-    # Use a manifest, if there is one.
-    file = manifest.find_manifest(o.dataroot, o.pairs)
-    if file:
+    if file := manifest.find_manifest(o.dataroot, o.pairs, root):
         return _sides_of_manifest(file, o, root, paired)
     # Choose the layout: the one of --pairs, or the first whose folders exist.
-    kinds: tuple[str, ...] = LAYOUTS if paired else LAYOUTS[1:]
-    if o.pairs in LAYOUTS:
-        if o.pairs not in kinds:
-            why = f"{o.dataset_mode} takes images of two folders, which need not be pairs"
-            raise OptionError("option", "--pairs", why, "use --dataset_mode aligned, or --pairs sides or nested")
-        kinds = (o.pairs,)
+    kinds = [kind for kind in LAYOUTS if (paired or kind != "joined") and o.pairs in ("auto", kind)]
+    if not kinds:
+        why = f"{o.dataset_mode} takes images of two folders, which need not be pairs"
+        raise OptionError("option", "--pairs", why, "use --dataset_mode aligned, or --pairs sides or nested")
+    storage = find_storage(root)
     folders_by_layout = {kind: phase_folders(root, o.phase, kind) for kind in kinds}
-    existing = [kind for kind in kinds if all(map(is_folder, folders_by_layout[kind]))]
+    existing = [kind for kind in kinds if all(storage.entry_type(f) == "folder" for f in folders_by_layout[kind])]
     if len(existing) > 1:  # a layout with an empty folder comes last
-        existing.sort(key=lambda kind: not list_files(folders_by_layout[kind][0]))
+        existing.sort(key=lambda kind: not storage.list_images(folders_by_layout[kind][0]))
     # List the files; a root without phases is divided by --split.
     has_phases = bool(existing) or o.split is None
     folders = folders_by_layout[(existing or kinds)[0]] if has_phases else _unsplit_folders(root, kinds)
-    sides = [list_images(folder, root, o) for folder in folders]
+    sides = [storage.list_images(folder) for folder in folders]
+    for folder, paths in zip(folders, sides, strict=True):
+        if not paths:
+            raise DataError("folder", folder, *missing_images_reason(folder, root, o.dataroot))
     if not has_phases:
         sides = [select_split(paths, o) for paths in sides]
     if paired and len(sides) == 2:
@@ -57,14 +58,18 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
     # Describe the result to the user.
     note = _summary(sides, [os.path.relpath(folder, root) for folder in folders], paired)
     note += "" if has_phases else f", the part of {o.phase} (--split {o.split:g})"
-    note += f" (--pairs {existing[1]} would use other files)" if len(existing) > 1 and not demo.is_demo(root) else ""
-    return SideFiles(sides, [note, *filter(None, map(_case_clash_note, sides))])
+    note += f" (--pairs {existing[1]} would use other files)" if existing[1:] and not isinstance(storage, Demo) else ""
+    return SideFiles(sides, [note, *filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))])
 
 
-def list_phases(dataroot: str, kinds: Sequence[str] = LAYOUTS) -> list[str]:
+def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
     """Return the phases among train, val and test that have folders in one of these layouts."""
-    return [phase for phase in STANDARD_PHASES for root in [dataset_root(dataroot, phase)]
-            if any(is_folder(folder) for kind in kinds for folder in phase_folders(root, phase, kind))]  # fmt: skip
+    phases = []
+    for phase in STANDARD_PHASES:
+        root = dataset_root(dataroot, phase)
+        if any(is_folder(folder) for kind in kinds for folder in phase_folders(root, phase, kind)):
+            phases.append(phase)
+    return phases
 
 
 def list_phase_images(o: Any, root: str) -> tuple[Paths, list[str]]:
@@ -76,14 +81,9 @@ def list_phase_images(o: Any, root: str) -> tuple[Paths, list[str]]:
     return paths, [f"{len(paths)} images, the part of {o.phase} (--split {o.split:g})"]
 
 
-def find_images(folder: str, o: Any) -> Paths:
-    """Return the images under a folder; a resumed run lists them without an index, to notice changes."""
-    return list_files(folder, refresh=o.isTrain and o.continue_train)
-
-
 def list_images(folder: str, root: str, o: Any) -> Paths:
     """Return the images under a folder of root; if there are none, raise DataError with what is there instead."""
-    paths = find_images(folder, o)
+    paths = list_files(folder)
     if not paths:
         raise DataError("folder", folder, *missing_images_reason(folder, root, o.dataroot))
     return paths
@@ -107,16 +107,16 @@ def missing_images_reason(folder: str, root: str, dataroot: str) -> tuple[str, s
     """Return (why, remedy) for a folder without images: its contents, or the folders that exist instead."""
     relative = os.path.relpath(folder, root)
     layout = f"expected images in {'it' if relative == '.' else relative}; see --dataroot, --phase and --dataset_mode"
-    if not is_folder(root):
+    storage = find_storage(root)
+    if storage.entry_type(root) != "folder":
         why = "is a file, not a folder" if os.path.exists(root) else "there is no such folder"
         return (why if root == folder else f"--dataroot {dataroot}: {why}"), "give --dataroot a folder of images"
-    if not is_folder(folder):
-        neighbours = [repr(name) for name in list_folders(root)[:8]]
-        if not neighbours or {"'A'", "'B'"} <= set(neighbours):
-            count = len(list_files(root))
-            if count:
-                why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
-                return why, "use --split 0.9 to train on nine tenths of them, by their names"
+    if storage.entry_type(folder) != "folder":
+        neighbours = [repr(name) for name in storage.list_folders(root)[:8]]
+        undivided = not neighbours or {"'A'", "'B'"} <= set(neighbours)
+        if undivided and (count := len(storage.list_images(root))):
+            why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
+            return why, "use --split 0.9 to train on nine tenths of them, by their names"
         return f"there is no such folder ({dataroot} has {', '.join(neighbours) or 'no folders'})", layout
     names = sorted(e.name for e in os.scandir(folder) if e.is_file()) if os.path.isdir(folder) else []
     if not names:
@@ -127,9 +127,7 @@ def missing_images_reason(folder: str, root: str, dataroot: str) -> tuple[str, s
 
 def phase_folders(root: str, phase: str, kind: str) -> list[str]:
     """Return the folders of a phase in a layout of LAYOUTS: one folder of A|B, or the folders of A and B."""
-    inside = {"joined": [phase], "sides": [f"{phase}A", f"{phase}B"],
-              "nested": [os.path.join("A", phase), os.path.join("B", phase)]}[kind]  # fmt: skip
-    return [str(Path(root, name)) for name in inside]
+    return [str(Path(root, name.format(phase))) for name in LAYOUTS[kind]]
 
 
 def _unsplit_folders(root: str, kinds: Sequence[str]) -> list[str]:
@@ -145,14 +143,14 @@ def _match_partners(A: Paths, B: Paths) -> Paths:
     problems = []
     for paths, own_keys, other_keys, other_paths in ((A, a, b, B), (B, b, a, A)):
         _, first, counts = np.unique(own_keys, return_index=True, return_counts=True)
-        for index in first[counts > 1]:
-            problems.append((paths[int(index)], f"differs from another file in {paths.root} only in its extension"))
+        twice = f"differs from another file in {paths.root} only in its extension"
+        problems += [(paths[int(index)], twice) for index in first[counts > 1]]
         unmatched = np.flatnonzero(~np.isin(own_keys, other_keys))
         hints = _case_hints(paths, unmatched, other_paths) if len(unmatched) else {}
-        for index in unmatched:
-            problems.append((paths[int(index)], f"has no partner in {other_paths.root}{hints.get(int(index), '')}"))
-    raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images",
-                 "give both sides images of the same names, or use --dataset_mode unaligned")  # fmt: skip
+        problems += [(paths[int(i)], f"has no partner in {other_paths.root}{hints.get(int(i), '')}") for i in unmatched]
+    if problems:
+        remedy = "give both sides images of the same names, or use --dataset_mode unaligned"
+        raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images", remedy)
     if np.array_equal(a, b):
         return B
     order = np.argsort(b)
@@ -169,8 +167,6 @@ def _case_hints(paths: Paths, unmatched: np.ndarray, other_paths: Paths) -> dict
 
 def _case_clash_note(paths: Paths) -> str:
     """Return a note if names differ only in upper and lower case, else ""."""
-    if paths.names == paths.names.lower():
-        return ""
     _, first, counts = np.unique(paths.keys(fold=True), return_index=True, return_counts=True)
     clashing = first[counts > np.unique(paths.keys(), return_counts=True)[1].max()]
     return f"note: {paths[int(clashing[0])]} and another file differ only in letter case" if len(clashing) else ""
@@ -178,17 +174,18 @@ def _case_clash_note(paths: Paths) -> str:
 
 def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
     table = manifest.read_manifest(file, root, o.phase)
-    problems = list(table.problems)
+    problems = table.problems
     if paired:
         problems += [(a or b, f"has no partner in {file}") for a, b, _ in table.rows if bool(a) != bool(b)]
-    raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
+    if problems:
+        raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
     rows = sorted({(a, b) for a, b, _ in table.rows})
     columns = [[row[side] for row in rows] for side in (0, 1)]
     if not paired:
         columns = [sorted({name for name in names if name}) for names in columns]
     if not all(columns):
-        why = f"has no files in column {'b' if columns[0] else 'a'}"
-        raise DataError("file", file, why, "name images of both sides")
+        empty = "b" if columns[0] else "a"
+        raise DataError("file", file, f"has no files in column {empty}", "name images of both sides")
     sides = [manifest.paths_with_sizes(names) for names in columns]
     if o.split is not None and not table.splits:
         chosen = [_split_indices(side, o) for side in sides]

@@ -4,16 +4,17 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import product, starmap
+from typing import Any
 
-from data.listing import zips
-from data.listing.files import dataset_root, is_file, open_binary
+from data.listing.files import dataset_root, find_storage
 from data.listing.paths import Paths
 from util.errors import DataError, OptionError, Problem
 
 MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl")
+MANIFEST_NAMES = [stem + end for stem in ("pairs", "manifest") for end in MANIFEST_EXTENSIONS]
 SPLIT_ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 Row = dict[str, str]
 
@@ -29,25 +30,25 @@ class Manifest:
     splits: set[str] = field(default_factory=set)
 
 
-def find_manifest(dataroot: str, pairs_flag: str) -> str | None:
-    """Return the manifest given by --pairs or --dataroot, or the file named pairs.* or manifest.* in dataroot."""
-    if pairs_flag not in ("auto", "joined", "sides", "nested"):
-        for folder in ("", dataroot, dataset_root(dataroot)):
-            if is_file(path := os.path.join(folder, pairs_flag)):
-                return path
-        why = "is neither joined, sides, nested nor the name of a file"
-        raise OptionError("option", "--pairs", f"{pairs_flag!r} {why}", "give one of these, or a CSV or JSON file")
-    if pairs_flag != "auto":
+def find_manifest(dataroot: str, pairs_flag: str, root: str = "") -> str | None:
+    """Return the manifest of --pairs, or else dataroot or a file in it or in root (default: found in dataroot)."""
+    if pairs_flag in ("joined", "sides", "nested"):
         return None
-    if is_manifest(dataroot):
-        return dataroot
-    names = product(dict.fromkeys((dataroot, dataset_root(dataroot))), ("pairs", "manifest"), MANIFEST_EXTENSIONS)
-    return next((path for folder, stem, end in names if is_file(path := os.path.join(folder, stem + end))), None)
+    folders = dict.fromkeys((dataroot, root or dataset_root(dataroot)))
+    own = [(dataroot,)] if dataroot.lower().endswith(MANIFEST_EXTENSIONS) else []
+    auto = [*own, *product(folders, MANIFEST_NAMES)]
+    for path in starmap(os.path.join, auto if pairs_flag == "auto" else product(("", *folders), [pairs_flag])):
+        if find_storage(path).entry_type(path) == "file":
+            return path
+    if pairs_flag == "auto":
+        return None
+    why = "is neither joined, sides, nested nor the name of a file"
+    raise OptionError("option", "--pairs", f"{pairs_flag!r} {why}", "give one of these, or a CSV or JSON file")
 
 
 def is_manifest(path: str) -> bool:
     """Return whether a path is a file with the extension of a manifest."""
-    return path.lower().endswith(MANIFEST_EXTENSIONS) and os.path.isfile(path)
+    return path.lower().endswith(MANIFEST_EXTENSIONS) and find_storage(path).entry_type(path) == "file"
 
 
 def read_manifest(file: str, dataroot: str, phase: str) -> Manifest:
@@ -56,9 +57,7 @@ def read_manifest(file: str, dataroot: str, phase: str) -> Manifest:
     Paths are relative to the manifest's folder, or to dataroot if the manifest's folder has no such file.
     """
     table, columns = Manifest(file, os.path.dirname(file)), None
-    resolve = _path_resolver(
-        table.root, dataroot if os.path.isdir(dataroot) or zips.split_zip_path(dataroot) else table.root
-    )
+    roots = (table.root, dataroot) if find_storage(dataroot).entry_type(dataroot) == "folder" else (table.root,)
     # Collect the rows of the phase, and the files that are missing.
     for number, row in enumerate(_read_rows(file), 1):
         columns = columns or set(row)
@@ -69,10 +68,12 @@ def read_manifest(file: str, dataroot: str, phase: str) -> Manifest:
             continue
         paths = []
         for side in ("a", "b"):
-            path = resolve(row.get(side, "")) if row.get(side) else ""
-            if path is None:
-                table.problems.append((row[side], f"does not exist (row {number} of {file})"))
-            paths.append(path or "")
+            name = row.get(side, "")
+            places = starmap(os.path.join, product(roots, (name, name.replace("\\", "/"))))
+            found = (path for path in map(os.path.normpath, places) if find_storage(path).entry_type(path) == "file")
+            paths.append(next(found, ""))
+            if name and not paths[-1]:
+                table.problems.append((name, f"does not exist (row {number} of {file})"))
         if not row.get("a") and not row.get("b"):
             table.problems.append((file, f"names no file in row {number}"))
         table.rows.append((paths[0], paths[1], row.get("label", "")))
@@ -94,8 +95,16 @@ def paths_with_sizes(files: list[str]) -> Paths:
 def _read_rows(file: str) -> Iterator[Row]:
     """Yield the rows of a file, with column names in lower case and spaces around values removed."""
     try:
-        with io.TextIOWrapper(open_binary(file), encoding="utf-8-sig", newline="") as text:
-            rows = _json_rows(text.read()) if file.lower().endswith((".json", ".jsonl")) else _csv_rows(text)
+        with io.TextIOWrapper(find_storage(file).open(file), encoding="utf-8-sig", newline="") as text:
+            rows: Iterable[Any]
+            if not file.lower().endswith((".json", ".jsonl")):
+                head = text.readline()
+                text.seek(0)
+                rows = csv.DictReader(text, delimiter=max(",;\t", key=head.count), restkey="")
+            elif (content := text.read()).lstrip().startswith("["):
+                rows = json.loads(content)
+            else:
+                rows = (json.loads(line) for line in content.splitlines() if line.strip())
             for row in rows:
                 if not isinstance(row, dict):
                     raise ValueError(f"{str(row)[:40]!r} is not a row of named columns")
@@ -103,29 +112,3 @@ def _read_rows(file: str) -> Iterator[Row]:
     except (OSError, ValueError, csv.Error, RecursionError) as problem:
         why = f"cannot be read as a table ({problem})"
         raise DataError("file", file, why, "give CSV, a JSON list of objects, or one JSON object per line") from problem
-
-
-def _csv_rows(text) -> Iterator[dict]:
-    head = text.readline()
-    text.seek(0)
-    delimiter = max(",;\t", key=head.count)
-    return iter(csv.DictReader(text, delimiter=delimiter, restkey=""))
-
-
-def _json_rows(text: str) -> Iterator[object]:
-    if text.lstrip().startswith("["):
-        return iter(json.loads(text))
-    return (json.loads(line) for line in text.splitlines() if line.strip())
-
-
-def _path_resolver(*roots: str) -> Callable[[str], str | None]:
-    """Return a function that finds a file of a manifest in these folders, and returns its path or None."""
-
-    def resolve(name: str) -> str | None:
-        for root, written in product(dict.fromkeys(roots), dict.fromkeys((name, name.replace("\\", "/")))):
-            path = os.path.normpath(os.path.join(root, written))
-            if is_file(path):
-                return path
-        return None
-
-    return resolve

@@ -2,10 +2,19 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".apng",
+              ".mpo", ".npy", ".npz")  # fmt: skip
+
+
+def has_image_extension(name: str) -> bool:
+    """Return whether a file name has the extension of an image and is not hidden."""
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 def hash64(name: bytes) -> int:
@@ -13,6 +22,7 @@ def hash64(name: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 
+@dataclass(eq=False, repr=False)
 class Paths(Sequence[str]):
     """Paths of files below a root, and the sizes of the files in bytes.
 
@@ -20,8 +30,10 @@ class Paths(Sequence[str]):
     list of a million strings takes 120 MB, and each worker copies it as soon as it reads it (reference counts).
     """
 
-    def __init__(self, root: str, names: bytes, offsets: np.ndarray, sizes: np.ndarray):
-        self.root, self.names, self.offsets, self.sizes = root, names, offsets, sizes
+    root: str
+    names: bytes
+    offsets: np.ndarray
+    sizes: np.ndarray
 
     @classmethod
     def from_names(cls, names: Iterable[str | bytes], sizes: Sequence[int] | np.ndarray, root: str = "") -> "Paths":
@@ -55,9 +67,6 @@ class Paths(Sequence[str]):
         index %= len(self)
         return self.names[self.offsets[index] : self.offsets[index + 1]]
 
-    def __iter__(self) -> Iterator[str]:
-        return (self[index] for index in range(len(self)))
-
     def take(self, indices: Iterable[int]) -> "Paths":
         """Return the paths at these indices, in this order."""
         chosen = np.fromiter(indices, dtype=np.int64)
@@ -68,12 +77,11 @@ class Paths(Sequence[str]):
 
         fold: ignore upper and lower case.
         """
-        names = self.names.lower() if fold else self.names
-        keys = np.empty(len(self), dtype=np.uint64)
+        names, digests = self.names.lower() if fold else self.names, bytearray()
         for index in range(len(self)):
             name = os.path.splitext(names[self.offsets[index] : self.offsets[index + 1]])[0]
-            keys[index] = hash64(name)
-        return keys
+            digests += hashlib.blake2b(name, digest_size=8).digest()  # hash64 of the name
+        return np.frombuffer(digests, dtype="<u8")
 
     def __reduce__(self) -> tuple[Any, ...]:
         first, last = (int(self.offsets[end]) for end in (0, -1))  # a slice is pickled without the names outside it

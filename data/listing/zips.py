@@ -2,87 +2,92 @@
 
 import io
 import os
+import re
 import zipfile
-from functools import lru_cache
+from typing import IO, Literal, NamedTuple
 
+from data.listing.paths import EXTENSIONS, Paths
 from util.errors import DataError
 
 MAX_MEMBER_BYTES = 2**31  # of one unpacked image
+HIDDEN = re.compile(r"(?:^|/)(?:\.|(?:__MACOSX)?(?:/|\Z))")  # matches a hidden part of a name, an empty one, or Apple's
 # the key has the process id, because a forked process would share the file position
-_open_archives: dict[tuple[int, str, int, int], zipfile.ZipFile] = {}
+_open_zips: dict[tuple[int, str, int, int], "Zip"] = {}
 
 
-def split_zip_path(path: str) -> tuple[str, str] | None:
-    """Return (zip file, name inside it) for a path to or into a zip file, else None."""
-    lowered, end = path.lower(), -1
-    while (end := lowered.find(".zip", end + 1)) >= 0:
-        stop = end + len(".zip")
-        if path[stop : stop + 1] in ("", "/", os.sep) and os.path.isfile(path[:stop]):
-            return path[:stop], path[stop:].replace(os.sep, "/").strip("/")
-    return None
+class Zip(NamedTuple):
+    """The files of one zip file, opened by this process; hidden ones are not listed."""
+
+    file: str
+    archive: zipfile.ZipFile
+    folders: set[str]  # folders that hold visible files, also in sub-folders; "" is the zip file itself
+    version: tuple[int, int]  # size (bytes) and modification time (ns)
+
+    def entry_type(self, path: str) -> Literal["file", "folder", ""]:
+        """Return what a path is; "" if there is nothing."""
+        name = path[len(self.file) + 1 :].replace(os.sep, "/")
+        return "file" if name in self.archive.NameToInfo else "folder" if name in self.folders else ""
+
+    def list_images(self, folder: str) -> Paths:
+        """Return the sorted paths of all images under a folder and its sub-folders."""
+        start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
+        images = sorted(
+            (name[len(start) :], info.file_size)
+            for name, info in self.archive.NameToInfo.items()
+            if name.startswith(start) and name.lower().endswith(EXTENSIONS) and not HIDDEN.search(name, len(start) - 1)
+        )
+        return Paths.from_names([name for name, _ in images], [size for _, size in images], folder)
+
+    def list_folders(self, folder: str) -> list[str]:
+        """Return the sorted names of the folders directly in a folder; empty folders are skipped."""
+        start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
+        below = {name[len(start) :] for name in self.folders if name.startswith(start)}
+        return sorted(name for name in below if "/" not in name and not HIDDEN.match(name))
+
+    def top_folder(self, path: str) -> str:
+        """Return the folder that holds all files, if the path is the zip file itself; "" if there is none."""
+        tops = self.list_folders(self.file) if len(path) <= len(self.file) + 1 else []
+        files = any("/" not in name and not HIDDEN.match(name) for name in self.archive.NameToInfo)
+        return tops[0] if len(tops) == 1 and not files else ""
+
+    def open(self, path: str) -> IO[bytes]:
+        """Return a file unpacked in memory; raise DataError, naming it, if it cannot be unpacked."""
+        info = self.archive.NameToInfo.get(path[len(self.file) + 1 :].replace(os.sep, "/"))
+        if info is None:
+            raise DataError("image", path, f"is not in {self.file}", "name a file that is in it")
+        if info.flag_bits & 1:
+            raise DataError("image", path, f"is encrypted in {self.file}", "make a zip file without a password")
+        if info.file_size > MAX_MEMBER_BYTES:
+            why = f"would take {info.file_size} bytes unpacked, more than the {MAX_MEMBER_BYTES} of one image"
+            raise DataError("image", path, why, "extract it from the zip file")
+        try:
+            return io.BytesIO(self.archive.read(info))  # zipfile reads at most info.file_size bytes
+        except MemoryError:
+            raise
+        except Exception as problem:  # BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error, ...
+            why = f"cannot be unpacked from {self.file} ({type(problem).__name__}: {problem})"
+            raise DataError("image", path, why, "download or make the zip file again") from problem
+
+    def size_and_mtime(self, path: str) -> tuple[int, int]:
+        """Return size (bytes) and modification time (ns) of the zip file."""
+        return self.version
 
 
-def list_members(zip_file: str, inside: str = "") -> list[tuple[str, int]]:
-    """Return (name below the folder, unpacked size in bytes) of each visible file in a folder of a zip file."""
-    start = f"{inside}/" if inside else ""
-    members = {}
-    for info in _open_archive(zip_file).infolist():
-        name = info.filename.removeprefix(start)
-        if info.is_dir() or (start and not info.filename.startswith(start)):
-            continue
-        if not any(part in ("", "__MACOSX") or part.startswith(".") for part in name.split("/")):
-            members[name] = info.file_size
-    return sorted(members.items())
-
-
-def has_member(zip_file: str, inside: str) -> bool:
-    """Return whether a zip file has a file of this name."""
-    return inside in _open_archive(zip_file).NameToInfo
-
-
-def list_folders(zip_file: str, inside: str = "") -> list[str]:
-    """Return the sorted names of the folders directly in a folder of a zip file; empty folders are skipped."""
-    return sorted({name.partition("/")[0] for name, _ in list_members(zip_file, inside) if "/" in name})
-
-
-@lru_cache(maxsize=64)
-def top_folder(zip_file: str) -> str:
-    """Return the folder that holds all files of a zip file, or "" if there is more than one or files outside."""
-    tops = {name.partition("/")[::2] for name, _ in list_members(zip_file)}
-    heads = {head for head, _ in tops}
-    return heads.pop() if len(heads) == 1 and all(rest for _, rest in tops) else ""
-
-
-def read_member(path: str, zip_file: str, inside: str) -> io.BytesIO:
-    """Return a file of a zip file unpacked in memory; raise DataError, naming it, if it cannot be unpacked."""
-    archive = _open_archive(zip_file)
-    info = archive.NameToInfo.get(inside)
-    if info is None:
-        raise DataError("image", path, f"is not in {zip_file}", "name a file that is in it")
-    if info.flag_bits & 1:
-        raise DataError("image", path, f"is encrypted in {zip_file}", "make a zip file without a password")
-    if info.file_size > MAX_MEMBER_BYTES:
-        why = f"would take {info.file_size} bytes unpacked, more than the {MAX_MEMBER_BYTES} of one image"
-        raise DataError("image", path, why, "extract it from the zip file")
-    try:
-        return io.BytesIO(archive.read(info))  # zipfile reads at most info.file_size bytes
-    except MemoryError:
-        raise
-    except Exception as problem:  # BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error, ...
-        why = f"cannot be unpacked from {zip_file} ({type(problem).__name__}: {problem})"
-        raise DataError("image", path, why, "download or make the zip file again") from problem
-
-
-def _open_archive(zip_file: str) -> zipfile.ZipFile:
+def open_zip(file: str) -> Zip:
     """Return a zip file opened by this process; raise DataError if it is not a complete zip file."""
     try:
-        state = os.stat(zip_file)
-        key = os.getpid(), zip_file, state.st_mtime_ns, state.st_size
-        if key not in _open_archives:
-            _open_archives.setdefault(key, zipfile.ZipFile(zip_file))  # two threads may both open it; no lock is needed
-        return _open_archives[key]
+        status = os.stat(file)
+        key = os.getpid(), file, status.st_size, status.st_mtime_ns
+        if key not in _open_zips:
+            archive, folders = zipfile.ZipFile(file), set()
+            for name in archive.NameToInfo:
+                # a hidden folder holds what is visible below it, but its parent does not
+                while not HIDDEN.match(name, name.rfind("/")) and (name := name.rpartition("/")[0]) not in folders:
+                    folders.add(name)
+            _open_zips.setdefault(key, Zip(file, archive, folders, key[2:]))  # two threads may both open it
+        return _open_zips[key]
     except MemoryError:
         raise
-    except Exception as problem:  # many types, as in read_member
+    except Exception as problem:  # many types, as in Zip.open
         why = f"is not a complete zip file ({problem})"
-        raise DataError("file", zip_file, why, "download or make it again") from problem
+        raise DataError("file", file, why, "download or make it again") from problem

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data.listing import demo
-from data.listing.files import EXTENSIONS, list_files
+from data.listing.demo import Demo
+from data.listing.files import find_storage, list_files
+from data.listing.paths import EXTENSIONS
 from data.prepare import lossless
 from data.prepare.batch import Task, format_names, map_in_threads, skippable_error
 from util.errors import DataError, OptionError
@@ -29,7 +30,7 @@ class Pair(NamedTuple):
 def list_images(folder: str | Path) -> list[Path]:
     """Return the images under a folder, with sub-folders, as paths relative to it; DataError if there are none."""
     root = Path(folder)
-    if demo.is_demo(str(folder)) and not root.is_dir():
+    if isinstance(find_storage(str(folder)), Demo):
         raise DataError("folder", folder, "has no files because its images are generated", "give a folder of images")
     found = [Path(os.path.relpath(path, root)) for path in list_files(str(folder))]
     if not found:

@@ -3,10 +3,9 @@
 import os
 import pickle
 
-import numpy as np
 import pytest
 
-from data.listing import files, index
+from data.listing import disk
 from data.listing.files import list_files, list_folders
 from data.listing.paths import Paths
 from tests.support.data_folders import names
@@ -97,132 +96,14 @@ def test_all_names_are_found_by_the_names_they_have(tmp_path):
     assert [os.fsencode(path) for path in found] == sorted(map(os.fsencode, found))
 
 
-# --- the index ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def indexed(folder, tmp_path, monkeypatch):
-    """The folder, worth an index, changed long ago; with a counter of the folders that are looked into."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(index, "MIN_INDEXED_FILES", 2)
-    settle(folder)
-    return folder
-
-
-def settle(folder):
-    """Make a folder's changes a minute old."""
-    for place, _, _ in os.walk(folder):
-        old = os.stat(place).st_mtime_ns - 60_000_000_000
-        os.utime(place, ns=(old, old))
-
-
-@pytest.fixture
-def looks(monkeypatch):
-    seen, scandir = [], os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path=".": (seen.append(path), scandir(path))[1])
-    return seen
-
-
-def test_an_index_is_used_while_no_folder_has_changed(indexed, looks):
-    first = list_files(str(indexed))
-    assert looks
-    looks.clear()
-    again = list_files(str(indexed))
-    assert not looks
-    assert list(again) == list(first) and again.sizes.tolist() == first.sizes.tolist()
-    assert list(list_files(os.path.relpath(indexed))) == [os.path.relpath(path) for path in first]
-    list_files(str(indexed), refresh=True)
-    assert looks
-
-
-@pytest.mark.parametrize("change", ["added", "removed", "deep", "folder", "renamed"])
-def test_an_index_is_out_of_date_when_any_folder_has_changed(change, indexed):
-    list_files(str(indexed))
-    if change == "added":
-        (indexed / "z.png").write_bytes(b"x")
-    elif change == "removed":
-        (indexed / "b.png").unlink()
-    elif change == "deep":
-        (indexed / "sub" / "deep" / "z.png").write_bytes(b"x")
-    elif change == "folder":
-        (indexed / "new").mkdir()
-        (indexed / "new" / "z.png").write_bytes(b"x")
-    else:
-        (indexed / "sub").rename(indexed / "subs")
-    assert names(indexed) == sorted(
-        str(p.relative_to(indexed)) for p in indexed.rglob("*")
-        if p.is_file() and p.suffix.lower() in (".png", ".jpg", ".tif") and not p.name.startswith(".")
-    )  # fmt: skip
-
-
-def test_a_folder_that_has_just_changed_is_not_remembered(indexed, tmp_path):
-    """What is written within the same tick of its clock would not be noticed."""
-    (indexed / "z.png").write_bytes(b"x")
-    list_files(str(indexed))
-    assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.parametrize("damage", ["cut", "garbage", "flipped", "empty", "another folder's", "other numbers"])
-def test_a_damaged_index_is_as_if_there_were_none(damage, indexed, tmp_path):
-    expected = list(list_files(str(indexed)))
-    [file] = (tmp_path / "cache" / "ganvas" / "files").iterdir()
-    whole = file.read_bytes()
-    if damage == "another folder's":
-        held = dict(np.load(file))
-        np.savez(file, **held | {"root": np.frombuffer(b"/elsewhere", dtype=np.uint8)})
-    elif damage == "other numbers":
-        held = dict(np.load(file))
-        np.savez(file, **held | {"offsets": held["offsets"][::-1].copy()})
-    else:
-        spoilt = {"cut": whole[: len(whole) // 2], "garbage": bytes(500), "empty": b"",
-                  "flipped": whole.replace(b"b.png", b"x.png")}  # fmt: skip
-        file.write_bytes(spoilt[damage])
-        assert file.read_bytes() != whole
-    assert list(list_files(str(indexed))) == expected
-
-
-def test_every_cut_of_an_index_is_survived(indexed, tmp_path):
-    expected = list(list_files(str(indexed)))
-    [file] = (tmp_path / "cache" / "ganvas" / "files").iterdir()
-    whole = file.read_bytes()
-    for length in range(0, len(whole), 37):
-        file.write_bytes(whole[:length])
-        known = index.load(str(indexed))
-        assert known is None or list(known) == expected
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(indexed, tmp_path, monkeypatch):
-    (tmp_path / "file").write_bytes(b"")
-    for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(place))
-        assert len(list_files(str(indexed))) == 3
-
-
-def test_old_indexes_and_leftovers_of_kills_are_removed(indexed, tmp_path, monkeypatch):
-    monkeypatch.setattr(index, "MAX_INDEX_FILES", 3)
-    place = tmp_path / "cache" / "ganvas" / "files"
-    place.mkdir(parents=True)
-    (place / ".left.tmp").write_bytes(b"half")
-    os.utime(place / ".left.tmp", (1, 1))
-    for number in range(5):
-        other = tmp_path / f"data{number}"
-        os.rename(indexed if number == 0 else tmp_path / f"data{number - 1}", other)
-        list_files(str(other))
-    assert len(list(place.iterdir())) == 3 and not (place / ".left.tmp").exists()
-
-
-def test_few_files_leave_no_index(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    settle(folder)
-    list_files(str(folder))
-    assert not (tmp_path / "cache").exists()
+# --- the progress bar and folders ------------------------------------------------------------------------------------
 
 
 def test_a_long_listing_shows_how_far_it_is_on_a_terminal_alone(folder, monkeypatch):
     """It appears after some seconds: here at once."""
     shown = []
-    bar = files.tqdm
-    monkeypatch.setattr(files, "tqdm", lambda **how: (shown.append(how), bar(**how))[1])
+    bar = disk.tqdm
+    monkeypatch.setattr(disk, "tqdm", lambda **how: (shown.append(how), bar(**how))[1])
     list_files(str(folder))
     assert shown == [{"desc": f"listing {folder}", "unit": " files", "delay": 3, "disable": None, "leave": False}]
 
@@ -231,3 +112,11 @@ def test_folders_are_named_in_order(folder):
     (folder / ".hidden").mkdir()
     assert list_folders(str(folder)) == ["folder.png", "sub"]
     assert list_folders(str(folder / "nowhere")) == []
+
+
+def test_every_listing_sees_what_is_there_now(folder):
+    """No listing is kept: a change is seen, also of a file's size alone."""
+    assert list_files(str(folder)).sizes.tolist() == [1, 1, 1]
+    (folder / "b.png").write_bytes(b"longer")
+    (folder / "sub" / "deep" / "z.png").write_bytes(b"x")
+    assert list_files(str(folder)).sizes.tolist() == [1, 6, 1, 1]

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from data.decoding.images import ReadOptions, open_image, parse_colour
-from data.listing.files import has_image_extension, list_files
+from data.listing.files import list_files
+from data.listing.paths import has_image_extension
 from data.transforms import Preprocess, to_tensor
 from tests.support.images import picture, refused
 from util import image_io

@@ -119,10 +119,10 @@ def test_every_process_and_file_version_has_its_own_handle(tmp_path, monkeypatch
     (tmp_path / "d").mkdir()
     picture(1).save(tmp_path / "d" / "1.png")
     packed = str(pack(tmp_path / "d", tmp_path / "x.zip"))
-    mine = zips._open_archive(packed)
-    assert zips._open_archive(packed) is mine
+    mine = zips.open_zip(packed)
+    assert zips.open_zip(packed) is mine
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    assert zips._open_archive(packed) is not mine
+    assert zips.open_zip(packed) is not mine
     monkeypatch.undo()
     picture(2).save(tmp_path / "d" / "2.png")
     pack(tmp_path / "d", tmp_path / "x.zip")

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from data.listing import demo
+from data.listing.files import list_files
 from data.loading.sample_order import EpochBatchSampler
 from tests.support.resuming import (
     CLOCKS,
@@ -224,7 +224,7 @@ def test_each_sample_comes_once_an_epoch_over_stops(process, plugins, tmp_path, 
             argv += ["--drop_last"] if drop_last else []
             rng = random.Random(f"{by} {batch} {drop_last} {number}")
             kept = steps_seen(process, tmp_path, argv, by, rng, 5 if full else 2)
-            order, names = EpochBatchSampler(IMAGES, batch, 0, True, drop_last), demo.list_paths("demo/train")
+            order, names = EpochBatchSampler(IMAGES, batch, 0, True, drop_last), list_files("demo/train")
             for epoch in range(1, EPOCHS + 1):
                 order.epoch = epoch
                 wanted = [" ".join(names[index] for _, index in keys) for keys in order]

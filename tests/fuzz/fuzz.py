@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -68,7 +69,7 @@ def read_image(path: str, channels: int) -> str:
 def check_error_line(problem: UserError, path: str) -> str:
     """Return an error's text; raise AssertionError if it is not one line that names the file or its zip file."""
     text = str(problem)
-    file_name = path if problem.args[0] == "image" else (zips.split_zip_path(path) or (path,))[0]
+    file_name = path if problem.args[0] == "image" else re.sub(r"(?<=\.zip)/.*", "", path)
     assert "\n" not in text and printable(file_name) in text and "; " in text, f"the error is: {text!r}"
     return text
 
@@ -202,7 +203,7 @@ def run_reader(results: Connection, numbers: range, folder: str, reader: Reader,
         cpu_seconds = time.process_time() - before
 
         # Send the outcome.
-        zips._open_archives.clear()  # otherwise 1,000 files stay open
+        zips._open_zips.clear()  # otherwise 1,000 files stay open
         path.unlink()
         peak_mb = memory_mb("VmHWM")
         if peak_mb > MAX_MEMORY_MB and outcome != "bad":
@@ -225,8 +226,9 @@ def image_path(path: Path) -> str:
     if path.suffix != ".zip":
         return str(path)
     try:
-        return f"{path}/{next(iter(zips.list_members(str(path))))[0]}"
-    except (UserError, StopIteration):
+        archive = zips.open_zip(str(path)).archive
+        return f"{path}/{min(name for name in archive.NameToInfo if not zips.HIDDEN.search(name))}"
+    except (UserError, ValueError):
         return f"{path}/train/1.png"
 
 

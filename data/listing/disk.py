@@ -1,0 +1,99 @@
+"""Find images in folders on disk: each real file once, in the same order on every machine."""
+
+import os
+import stat
+from array import array
+from typing import IO, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from data.listing.paths import EXTENSIONS, Paths
+from util.errors import DataError
+
+EXTENSION_BYTES = tuple(map(os.fsencode, EXTENSIONS))
+
+
+class Disk:
+    """The files of the file system."""
+
+    def entry_type(self, path: str) -> Literal["file", "folder", ""]:
+        """Return what a path is; "" if there is nothing, or a pipe or device."""
+        return "file" if os.path.isfile(path) else "folder" if os.path.isdir(path) else ""
+
+    def list_images(self, folder: str) -> Paths:
+        """Return the sorted paths of all images under a folder; a file with links counts once, pipes do not count."""
+        names, ends, sizes = bytearray(), array("q", [0]), array("q")
+        identities, links = array("Q"), bytearray()  # device and inode of each file; 1 for each link
+        top, visited, pending = os.fsencode(os.path.join(folder, "")), set[tuple[int, int]](), [b""]
+        # the progress bar appears after 3 s, and only on a terminal
+        with tqdm(desc=f"listing {folder}", unit=" files", delay=3, disable=None, leave=False) as bar:
+            while pending:
+                name = pending.pop()
+                if not name or name.endswith(b"/"):  # sorting each folder so gives the order of whole paths
+                    pending += sorted(_list_entries(top, name, visited), reverse=True)
+                    continue
+                bar.update()
+                try:
+                    status = os.lstat(top + name)
+                    if linked := stat.S_ISLNK(status.st_mode):
+                        status = os.stat(top + name)
+                except OSError:  # a dangling link, or a file deleted since it was listed
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    alone = status.st_nlink == 1  # hard links count as separate files, so they get unique identities
+                    identities.extend((status.st_dev, status.st_ino) if alone else (2**64 - 1, len(sizes)))
+                    links.append(linked)
+                    names += name
+                    ends.append(len(names))
+                    sizes.append(status.st_size)
+        paths = Paths(folder, bytes(names), np.array(ends), np.array(sizes))
+        if not any(links):
+            return paths
+        # Keep a file rather than a link to it, and the first of several links.
+        order = np.argsort(np.frombuffer(links, dtype=np.uint8), kind="stable")
+        _, first = np.unique(np.array(identities).reshape(-1, 2)[order], axis=0, return_index=True)
+        return paths if len(first) == len(paths) else paths.take(np.sort(order[first]))
+
+    def list_folders(self, folder: str) -> list[str]:
+        """Return the sorted names of the visible folders directly in a folder; [] if it does not exist."""
+        if not os.path.isdir(folder):
+            return []
+        return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open a file for reading."""
+        return open(path, "rb")
+
+    def size_and_mtime(self, path: str) -> tuple[int, int]:
+        """Return size (bytes) and modification time (ns) of a file; (0, 0) if there is none."""
+        try:
+            status = os.stat(path)
+        except OSError:  # it is reported when the file is read
+            return 0, 0
+        return status.st_size, status.st_mtime_ns
+
+
+def _list_entries(top: bytes, below: bytes, visited: set[tuple[int, int]]) -> list[bytes]:
+    """Return the images and the folders (with a final /) in the folder `below` top; [] if it was visited before."""
+    path, names = top + below, []
+    try:
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) in visited:  # a link to a visited folder, perhaps to a parent
+            return []
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith(b"."):
+                    continue
+                # isdir, unlike is_dir, does not raise for a link to itself
+                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                    names.append(below + entry.name + b"/")
+                elif entry.name.lower().endswith(EXTENSION_BYTES):
+                    names.append(below + entry.name)
+    except (FileNotFoundError, NotADirectoryError):  # the caller reports it with more context
+        return []
+    except OSError as problem:
+        name = os.fsdecode(path.rstrip(b"/"))
+        raise DataError("folder", name, f"cannot be read ({problem.strerror})", "check its permissions") from None
+    return names
