@@ -161,8 +161,11 @@ def _case_hints(paths: Paths, unmatched: np.ndarray, other_paths: Paths) -> dict
     """Return index -> hint for images whose partner's name differs only in upper and lower case."""
     folded = {int(key): index for index, key in enumerate(other_paths.keys(fold=True))}
     own = paths.take(unmatched).keys(fold=True)
-    return {int(i): f" (there is {other_paths[folded[int(key)]]})" for i, key in zip(unmatched, own, strict=True)
-            if int(key) in folded}  # fmt: skip
+    return {
+        int(i): f" (there is {other_paths[folded[int(key)]]})"
+        for i, key in zip(unmatched, own, strict=True)
+        if int(key) in folded
+    }
 
 
 def _case_clash_note(paths: Paths) -> str:

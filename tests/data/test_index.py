@@ -44,8 +44,12 @@ def test_a_damaged_file_of_keys_is_as_if_there_were_none(damage, cache):
     elif damage == "no keys":
         np.savez(file, others=keys(1))
     else:
-        parts = {"cuts": [whole[:length] for length in range(0, len(whole) - 1, 7)], "garbage": [bytes(500)],
-                 "empty": [b""], "flipped": [whole.replace(bytes(keys(2)), bytes(keys(9)))]}[damage]  # fmt: skip
+        parts = {
+            "cuts": [whole[:length] for length in range(0, len(whole) - 1, 7)],
+            "garbage": [bytes(500)],
+            "empty": [b""],
+            "flipped": [whole.replace(bytes(keys(2)), bytes(keys(9)))],
+        }[damage]
         for part in parts:
             assert part != whole
             file.write_bytes(part)
