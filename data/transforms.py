@@ -73,7 +73,8 @@ class Preprocess:
         if values is None:
             values = UINT8
             if isinstance(picture, Raster):
-                values = dtype_range(picture.dtype_name) or measure_range([picture.array], picture.dtype_name)
+                dtype = picture.array.dtype.name
+                values = dtype_range(dtype) or measure_range([picture.array], dtype)
         picture, values = self._augment(self.scaled(picture), values, path, geometry, side)
         if self.steps & {"crop", "patch"}:
             picture = self._crop(picture, path, geometry, paired)

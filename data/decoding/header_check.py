@@ -20,8 +20,7 @@ from util.errors import DataError, Problem, format_problems, printable, raise_if
 DEFAULT_MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels
 FOREGROUND_CHECK_S = 10.0  # seconds that training waits for the check
 CHECK_THREADS = 8  # disks and network drives answer several requests at once
-FILES_PER_CHUNK = 16  # files that a thread checks before it pauses or ends
-BACKGROUND_PAUSE_S = 0.05  # seconds between two chunks during training, which needs the processor more
+BACKGROUND_PAUSE_S = 0.003  # seconds between two files during training, which needs the processor more
 MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION = 5, 0.01  # images that may be skipped: the larger limit counts
 NEW_SUBFILE_TYPE_TAG, REDUCED_COPY_BIT = 254, 1  # TIFF's NewSubfileType, and its bit for reduced copies of a page
 
@@ -88,7 +87,7 @@ def count_frames(image: Image.Image) -> int:
 
 
 class HeaderCheck:
-    """Check headers in threads: several for FOREGROUND_CHECK_S seconds, then one that pauses between chunks.
+    """Check headers in threads: several for FOREGROUND_CHECK_S seconds, then one that pauses between files.
 
     groups: lists of files. Several lists in one group are the sides of pairs, whose sizes must be equal.
     """
@@ -117,13 +116,12 @@ class HeaderCheck:
         pending = np.arange(self.total)
         if self._keys is not None:
             pending = np.flatnonzero(~np.isin(self._keys, index.load_sound_keys(self.root)))
-        chunks = [pending[i : i + FILES_PER_CHUNK] for i in range(0, len(pending), FILES_PER_CHUNK)]
         # Check them in threads.
         Image.init()  # import Pillow's formats here: workers may be forked while a thread imports
-        self._chunks, self._chunks_left = iter(chunks), len(chunks)  # next(list_iterator) is safe in several threads
-        if not chunks:
+        self._positions, self._left = iter(pending.tolist()), len(pending)  # threads may share a list's iterator
+        if not self._left:
             self.done.set()
-        for number in range(min(CHECK_THREADS, len(chunks))):
+        for number in range(min(CHECK_THREADS, len(pending))):
             threading.Thread(target=self._run_thread, args=(number == 0,), name="check", daemon=True).start()
         # Wait for a limited time and report.
         self.done.wait(FOREGROUND_CHECK_S)
@@ -149,15 +147,14 @@ class HeaderCheck:
             raise_if_any("image", problems, f"of {self.total} images", remedy)
 
     def _run_thread(self, runs_in_background: bool) -> None:
-        for chunk in self._chunks:
-            for position in chunk.tolist():
-                if problem := self._check_file(position):
-                    self.problems.append((position, problem))
-                if self.stopped.is_set():
-                    return
+        for position in self._positions:
+            if problem := self._check_file(position):
+                self.problems.append((position, problem))
+            if self.stopped.is_set():
+                return
             with self._lock:
-                self._chunks_left -= 1
-                is_last = not self._chunks_left
+                self._left -= 1
+                is_last = not self._left
             if is_last:
                 self._finish()
             if self.in_background.is_set():

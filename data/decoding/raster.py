@@ -22,11 +22,6 @@ class Raster:
         """The number of channels."""
         return self.array.shape[2]
 
-    @property
-    def dtype_name(self) -> str:
-        """The dtype of the values: "uint8", "float32", ..."""
-        return self.array.dtype.name
-
     def crop(self, box: tuple[int, int, int, int]) -> "Raster":
         """Return the part between left, top, right and bottom."""
         left, top, right, bottom = box

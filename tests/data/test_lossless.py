@@ -145,7 +145,7 @@ def test_profiles_are_kept_or_become_srgb(tmp_path, shared):
     assert lossless.read_image(tmp_path / "lab.tif").values.shape == (4, 4, 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"<html>", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("content", [b"", b"no picture", b"<html>", b"\x89PNG\r\n\x1a\n", b"II*\0" + bytes(99)])
 def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
     for look in (lossless.read_header, lossless.read_image):

@@ -450,10 +450,10 @@ def test_a_picture_on_a_failing_disk_is_named(forty_pairs, monkeypatch):
     opened = Image.open
     for number, code in ((3, 5), (4, 116)):
 
-        def failing(path, *args, code=code, number=number, **more):
-            if str(path).endswith(f"{number:02d}.png"):
-                raise OSError(code, os.strerror(code), path)
-            return opened(path, *args, **more)
+        def failing(file, *args, code=code, number=number, **more):
+            if file.name.endswith(f"{number:02d}.png"):
+                raise OSError(code, os.strerror(code), file.name)
+            return opened(file, *args, **more)
 
         monkeypatch.setattr(Image, "open", failing)
         with pytest.raises(DataError, match=rf"{number:02d}\.png': cannot be read \(.*{os.strerror(code)}"):
