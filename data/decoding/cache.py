@@ -98,12 +98,11 @@ class Cache:
         self.slots = min(MAX_SLOTS, 1 << max(10, (2 * entries - 1).bit_length()))
         self.index_file = _open_storage(name, f".{self.slots}.places")  # never truncated: others may have it mapped
         self.data_file = _open_storage(name, f".{self.slots}.pictures")
-        index_bytes = HEADER_BYTES + self.slots * SLOT.itemsize
-        for file, size in ((self.index_file, index_bytes), (self.data_file, capacity)):
+        table = HEADER_BYTES + self.slots * SLOT.itemsize
+        for file, size in ((self.index_file, table), (self.data_file, capacity)):
             if os.fstat(file).st_size < size:
                 os.ftruncate(file, size)  # sparse: takes no disk space until it is written
-        index = mmap.mmap(self.index_file, index_bytes, access=mmap.ACCESS_READ)
-        self.index = np.frombuffer(index, SLOT, self.slots, HEADER_BYTES)
+        self.index = np.frombuffer(mmap.mmap(self.index_file, table, access=mmap.ACCESS_READ), SLOT, -1, HEADER_BYTES)
         self.data = mmap.mmap(self.data_file, 0, access=mmap.ACCESS_READ)
         self.verified: set[int] = set()  # key hashes of the images that this process has verified
         self.full = False
@@ -116,8 +115,7 @@ class Cache:
         if entry[:3] != (key_hash, key.size, key.mtime_ns):
             return None
         start, height, width, channels, dtype_index, checksum = entry[3:]
-        dtype = np.dtype(DTYPES[dtype_index])
-        count = height * width * channels
+        dtype, count = np.dtype(DTYPES[dtype_index]), height * width * channels
         if start + count * dtype.itemsize > len(self.data):
             return None
         array = np.frombuffer(self.data, dtype, count, start).reshape(channels, height, width)

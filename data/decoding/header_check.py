@@ -17,7 +17,7 @@ from data.listing.files import open_binary
 from data.listing.paths import Paths, hash64
 from util.errors import DataError, Problem, format_problems, printable, raise_if_any
 
-DEFAULT_MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels
+MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels  # of an image, by default
 FOREGROUND_CHECK_S = 10.0  # seconds that training waits for the check
 CHECK_THREADS = 8  # disks and network drives answer several requests at once
 BACKGROUND_PAUSE_S = 0.003  # seconds between two files during training, which needs the processor more
@@ -42,7 +42,7 @@ class ImageHeader(NamedTuple):
     frames: int = 1  # only the first is used
 
 
-def read_header(path: str, max_pixels: int = DEFAULT_MAX_PIXELS, whole: bool = False) -> ImageHeader:
+def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) -> ImageHeader:
     """Return the header of an image file; raise DataError if it is not an image or is too large.
 
     whole: also read the metadata that a PNG stores after its pixels, which requires decoding them.
@@ -92,9 +92,7 @@ class HeaderCheck:
     groups: lists of files. Several lists in one group are the sides of pairs, whose sizes must be equal.
     """
 
-    def __init__(
-        self, groups: Sequence[Sequence[Paths]], root: str, skip_bad: bool, max_pixels: int = DEFAULT_MAX_PIXELS
-    ):
+    def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skip_bad: bool, max_pixels: int = MAX_PIXELS):
         self.groups, self.root, self.skip_bad, self.max_pixels = groups, root, skip_bad, max_pixels
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []  # with the position of the file or pair

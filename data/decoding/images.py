@@ -57,19 +57,17 @@ def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPT
         raise DataError("image", path, unreadable_reason(path, problem), "delete or replace it") from problem
 
 
-def convert_channels(
-    picture: Picture, channels: int, path: str, options: ReadOptions = DEFAULT_READ_OPTIONS
-) -> Picture:
+def convert_channels(image: Picture, channels: int, path: str, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Picture:
     """Return an image in sRGB with `channels` channels: mode L for 1, RGB for 3, a Raster with alpha for 2 or 4.
 
     A Raster stays a Raster: grey is repeated, RGB becomes luminance, alpha is composited. Raises DataError if the
     conversion is not possible.
     """
-    if isinstance(picture, Image.Image):
-        return _convert_8_bits(picture, channels, path, options)
-    array = picture.array
+    if isinstance(image, Image.Image):
+        return _convert_8_bits(image, channels, path, options)
+    array = image.array
     if array.shape[2] == channels:
-        return picture
+        return image
     if array.shape[2] in (2, 4) and channels in (1, 3):
         array = composite_alpha(array, options.background)
     if (array.shape[2], channels) == (3, 1):
@@ -77,7 +75,7 @@ def convert_channels(
     elif (array.shape[2], channels) == (1, 3):
         array = np.repeat(array, 3, axis=2)
     if array.shape[2] != channels:
-        raise channels_error(path, picture.channels, channels)
+        raise channels_error(path, image.channels, channels)
     return Raster(array)
 
 
