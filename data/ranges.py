@@ -106,5 +106,7 @@ def _print_small_range_hint(side: str, first: RangeProbe, values: ValueRange | N
         return
     lo, hi = (float(n) for n in first.extremes[side][0])
     if hi - lo < SMALL_RANGE_FRACTION * (values.max - values.min):
-        print(f"hint: the first image of {side} holds {lo:g} to {hi:g}, a small part of the range {values.min:g} to "
-              f"{values.max:g}; --range auto uses all of it")  # fmt: skip
+        print(
+            f"hint: the first image of {side} holds {lo:g} to {hi:g}, a small part of the range {values.min:g} to "
+            f"{values.max:g}; --range auto uses all of it"
+        )

@@ -73,7 +73,8 @@ class Preprocess:
         if values is None:
             values = UINT8
             if isinstance(picture, Raster):
-                values = dtype_range(picture.dtype_name) or measure_range([picture.array], picture.dtype_name)
+                dtype = picture.array.dtype.name
+                values = dtype_range(dtype) or measure_range([picture.array], dtype)
         picture, values = self._augment(self.scaled(picture), values, path, geometry, side)
         if self.steps & {"crop", "patch"}:
             picture = self._crop(picture, path, geometry, paired)
@@ -99,8 +100,9 @@ class Preprocess:
             size = (max(4, round(width / 4) * 4), max(4, round(height / 4) * 4))
         return picture if size == picture.size else picture.resize(size, BICUBIC)
 
-    def _augment(self, picture: Picture, values: ValueRange, path: str, geometry: Geometry,
-                 side: str) -> tuple[Picture, ValueRange]:  # fmt: skip
+    def _augment(
+        self, picture: Picture, values: ValueRange, path: str, geometry: Geometry, side: str
+    ) -> tuple[Picture, ValueRange]:
         """Return an image after --augment, --augment_A and --augment_B, and the range of its values then."""
         chosen = [(n, augment) for n, (which, augment) in enumerate(self.augmentations.items()) if which in ("", side)]
         if not chosen:

@@ -10,7 +10,6 @@ epoch reads all images once, so evicting one to store another gains nothing.
 import hashlib
 import mmap
 import os
-import struct
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -26,8 +25,9 @@ from util.cache_dir import cache_folder
 from util.errors import printable
 from util.value_range import DTYPES
 
-# fields of a slot: key hash, file size, mtime in ns, offset, height, width, channels, dtype index, CRC-32
-SLOT_STRUCT = struct.Struct("<QqqQIIHHI")
+# key_hash is 0 in a free slot; dtype is an index of DTYPES, checksum a CRC-32
+SLOT = np.dtype("<u8, <i8, <i8, <u8, <u4, <u4, <u2, <u2, <u4")
+SLOT.names = ("key_hash", "size", "mtime_ns", "start", "height", "width", "channels", "dtype", "checksum")
 HEADER_BYTES = 48  # bytes before the first slot; the first 8 hold the offset where the next image is written
 FORMAT_VERSION = 1  # version of the file format
 MAX_SLOTS = 1 << 22
@@ -73,16 +73,15 @@ def _delete_oldest_caches(folder: Path, name: str, limit: int) -> int:
     Returns the bytes that remain. A process that has a deleted cache open keeps it, because an unlinked file exists
     until it is closed.
     """
-    others: dict[str, list[Path]] = {}
-    for suffix in ("places", "pictures"):
-        for path in folder.glob(f"*.{suffix}"):
-            if not path.name.startswith(name):
-                others.setdefault(path.name.rpartition(".")[0], []).append(path)
-    sizes = {stem: sum(path.stat().st_blocks * 512 for path in paths) for stem, paths in others.items()}
-    for stem in sorted(others, key=lambda stem: max(path.stat().st_mtime_ns for path in others[stem])):
+    others: dict[str, list[os.stat_result]] = {}
+    for path in (*folder.glob("*.places"), *folder.glob("*.pictures")):
+        if not path.name.startswith(name):
+            others.setdefault(path.stem, []).append(path.stat())
+    sizes = {stem: sum(each.st_blocks * 512 for each in files) for stem, files in others.items()}
+    for stem in sorted(others, key=lambda stem: max(each.st_mtime_ns for each in others[stem])):
         if sum(sizes.values()) > limit:
-            for path in others[stem]:
-                path.unlink(missing_ok=True)
+            for suffix in ("places", "pictures"):
+                (folder / f"{stem}.{suffix}").unlink(missing_ok=True)
             del sizes[stem]
     return sum(sizes.values())
 
@@ -99,11 +98,11 @@ class Cache:
         self.slots = min(MAX_SLOTS, 1 << max(10, (2 * entries - 1).bit_length()))
         self.index_file = _open_storage(name, f".{self.slots}.places")  # never truncated: others may have it mapped
         self.data_file = _open_storage(name, f".{self.slots}.pictures")
-        table = HEADER_BYTES + self.slots * SLOT_STRUCT.size
+        table = HEADER_BYTES + self.slots * SLOT.itemsize
         for file, size in ((self.index_file, table), (self.data_file, capacity)):
             if os.fstat(file).st_size < size:
                 os.ftruncate(file, size)  # sparse: takes no disk space until it is written
-        self.index = mmap.mmap(self.index_file, table, access=mmap.ACCESS_READ)
+        self.index = np.frombuffer(mmap.mmap(self.index_file, table, access=mmap.ACCESS_READ), SLOT, -1, HEADER_BYTES)
         self.data = mmap.mmap(self.data_file, 0, access=mmap.ACCESS_READ)
         self.verified: set[int] = set()  # key hashes of the images that this process has verified
         self.full = False
@@ -111,12 +110,12 @@ class Cache:
     def get(self, key: CacheKey) -> np.ndarray | None:
         """Return an image (H, W, C), read-only; None if it is missing, damaged, or of an earlier file version."""
         key_hash = key.hash
-        entry = self._read_entry(key_hash)
-        if entry is None or entry[1:3] != (key.size, key.mtime_ns):
+        slot = self._find_slot(key_hash)
+        entry: tuple[Any, ...] = self.index[slot].tolist() if slot is not None else ()
+        if entry[:3] != (key_hash, key.size, key.mtime_ns):
             return None
-        _, _, _, start, height, width, channels, dtype_index, checksum = entry
-        dtype = np.dtype(DTYPES[dtype_index])
-        count = height * width * channels
+        start, height, width, channels, dtype_index, checksum = entry[3:]
+        dtype, count = np.dtype(DTYPES[dtype_index]), height * width * channels
         if start + count * dtype.itemsize > len(self.data):
             return None
         array = np.frombuffer(self.data, dtype, count, start).reshape(channels, height, width)
@@ -146,30 +145,19 @@ class Cache:
         os.pwrite(self.index_file, (start + data.nbytes).to_bytes(8, "little"), 0)
         _write_all(self.data_file, data, start)
         channels, height, width = data.shape
-        entry = SLOT_STRUCT.pack(key.hash, key.size, key.mtime_ns, start, height, width, channels,
-                                 DTYPES.index(data.dtype.name), zlib.crc32(data.data))  # fmt: skip
-        offset = HEADER_BYTES + slot * SLOT_STRUCT.size
+        facts = start, height, width, channels, DTYPES.index(data.dtype.name), zlib.crc32(data.data)
+        entry = np.array((key.hash, key.size, key.mtime_ns, *facts), SLOT).tobytes()
+        offset = HEADER_BYTES + slot * SLOT.itemsize
         os.pwrite(self.index_file, bytes(8), offset)  # clear the key: readers ignore the slot while it changes
         os.pwrite(self.index_file, entry[8:], offset + 8)
         os.pwrite(self.index_file, entry[:8], offset)  # the key last: readers see the slot from here on
         self.verified.discard(key.hash)
 
-    def _read_entry(self, key_hash: int) -> tuple[int, ...] | None:
-        slot = self._find_slot(key_hash)
-        entry = (
-            SLOT_STRUCT.unpack_from(self.index, HEADER_BYTES + slot * SLOT_STRUCT.size) if slot is not None else (0,)
-        )
-        return entry if entry[0] == key_hash else None
-
     def _find_slot(self, key_hash: int) -> int | None:
         """Return the slot of a key, or the free slot it would take; None if the 64 slots probed are taken."""
         for probe in range(64):
             slot = (key_hash + probe) % self.slots
-            stored_hash = int.from_bytes(
-                self.index[HEADER_BYTES + slot * SLOT_STRUCT.size : HEADER_BYTES + slot * SLOT_STRUCT.size + 8],
-                "little",
-            )
-            if stored_hash in (0, key_hash):
+            if self.index[slot]["key_hash"] in (0, key_hash):
                 return slot
         return None
 

@@ -3,24 +3,25 @@
 import os
 import threading
 from collections.abc import Sequence
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from data.decoding import high_bit_depth
-from data.decoding.images import DEFAULT_READ_OPTIONS, open_lazily, unreadable_reason
+from data.decoding.decoders import NUMPY_EXTENSIONS, identify, unreadable_reason
+from data.decoding.images import DEFAULT_READ_OPTIONS
 from data.decoding.orientation import SIDEWAYS, read_orientation
-from data.listing import demo, index
+from data.listing import index
+from data.listing.demo import Demo
+from data.listing.files import find_storage, open_binary
 from data.listing.paths import Paths, hash64
 from util.errors import DataError, Problem, format_problems, printable, raise_if_any
 
+MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels  # of an image, by default
 FOREGROUND_CHECK_S = 10.0  # seconds that training waits for the check
 CHECK_THREADS = 8  # disks and network drives answer several requests at once
-FILES_PER_CHUNK = 16  # files that a thread checks before it pauses or ends
-BACKGROUND_PAUSE_S = 0.05  # seconds between two chunks during training, which needs the processor more
+BACKGROUND_PAUSE_S = 0.003  # seconds between two files during training, which needs the processor more
 MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION = 5, 0.01  # images that may be skipped: the larger limit counts
 NEW_SUBFILE_TYPE_TAG, REDUCED_COPY_BIT = 254, 1  # TIFF's NewSubfileType, and its bit for reduced copies of a page
 
@@ -42,15 +43,18 @@ class ImageHeader(NamedTuple):
     frames: int = 1  # only the first is used
 
 
-def read_header(path: str, max_pixels: int = DEFAULT_READ_OPTIONS.max_pixels, whole: bool = False) -> ImageHeader:
+def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) -> ImageHeader:
     """Return the header of an image file; raise DataError if it is not an image or is too large.
 
     whole: also read the metadata that a PNG stores after its pixels, which requires decoding them.
     """
-    if path.lower().endswith((".npy", ".npz")) or demo.is_demo(path):
+    if path.lower().endswith(NUMPY_EXTENSIONS):
         return ImageHeader()
     try:
-        with open_lazily(path, max_pixels) as image:
+        with open_binary(path) as file:
+            image = identify(file, path, max_pixels).image
+            if image is None:  # a kind of TIFF that Pillow does not know
+                return ImageHeader()
             sideways = read_orientation(image, whole) in SIDEWAYS
             return ImageHeader(image.size[::-1] if sideways else image.size, count_frames(image))
     except DataError:
@@ -58,9 +62,6 @@ def read_header(path: str, max_pixels: int = DEFAULT_READ_OPTIONS.max_pixels, wh
     except MemoryError:  # reading the pixels will raise it again
         return ImageHeader()
     except Exception as problem:  # Pillow raises many types
-        # Pillow does not know this kind of TIFF, but tifffile may
-        if isinstance(problem, UnidentifiedImageError) and high_bit_depth.is_tiff(path):
-            return ImageHeader()
         raise DataError("image", path, unreadable_reason(path, problem), "delete or replace it") from problem
 
 
@@ -87,45 +88,39 @@ def count_frames(image: Image.Image) -> int:
 
 
 class HeaderCheck:
-    """Check headers in threads: several for FOREGROUND_CHECK_S seconds, then one that pauses between chunks.
+    """Check headers in threads: several for FOREGROUND_CHECK_S seconds, then one that pauses between files.
 
     groups: lists of files. Several lists in one group are the sides of pairs, whose sizes must be equal.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skip_bad: bool,
-                 max_pixels: int = DEFAULT_READ_OPTIONS.max_pixels):  # fmt: skip
+    def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skip_bad: bool, max_pixels: int = MAX_PIXELS):
         self.groups, self.root, self.skip_bad, self.max_pixels = groups, root, skip_bad, max_pixels
         self.total = sum(len(sides[0]) for sides in groups)
-        self.problems: list[tuple[int, Problem]] = []
+        self.problems: list[tuple[int, Problem]] = []  # with the position of the file or pair
         self.frame_counts: dict[str, int] = {}  # number of frames of files with several
         self.done, self.reported = threading.Event(), threading.Event()  # all files checked; late problems reported
         self.in_background, self.stopped = threading.Event(), threading.Event()
-        self._chunk_numbers, self._chunks_left, self._lock = count(), 0, threading.Lock()
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Check files for FOREGROUND_CHECK_S seconds, then go on in the background.
 
         Raises DataError for bad files, after listing them, unless they may be skipped.
         """
-        if not self.total or demo.is_demo(self.root):
+        if not self.total or isinstance(find_storage(self.root), Demo):
             self.done.set()
             return
         # Select the files that no earlier run has found sound.
-        self._keys = (
-            np.concatenate([_file_keys(sides) for sides in self.groups])
-            if self.total >= index.MIN_INDEXED_FILES
-            else None
-        )
-        self._pending = np.arange(self.total)
+        self._keys = _file_keys(self.groups, self.total) if self.total >= index.MIN_INDEXED_FILES else None
+        pending = np.arange(self.total)
         if self._keys is not None:
-            self._pending = np.flatnonzero(~np.isin(self._keys, index.load_sound_keys(self.root)))
-        self._chunks_left = -(-len(self._pending) // FILES_PER_CHUNK)
+            pending = np.flatnonzero(~np.isin(self._keys, index.load_sound_keys(self.root)))
         # Check them in threads.
         Image.init()  # import Pillow's formats here: workers may be forked while a thread imports
-        if not self._chunks_left:
+        self._positions, self._left = iter(pending.tolist()), len(pending)  # threads may share a list's iterator
+        if not self._left:
             self.done.set()
-        threads = min(CHECK_THREADS, self._chunks_left)
-        for number in range(threads):
+        for number in range(min(CHECK_THREADS, len(pending))):
             threading.Thread(target=self._run_thread, args=(number == 0,), name="check", daemon=True).start()
         # Wait for a limited time and report.
         self.done.wait(FOREGROUND_CHECK_S)
@@ -141,41 +136,35 @@ class HeaderCheck:
         self.stopped.set()
 
     def _raise_or_print(self, problems: list[Problem]) -> None:
-        if self.skip_bad and not exceeds_skip_limit(len(problems), self.total):
-            if problems:
-                said = f"note: {len(problems)} of {self.total} images cannot be read and are skipped"
-                print(said, *format_problems(problems), sep="\n", flush=True)
-            return
-        if problems:
+        if problems and self.skip_bad and not exceeds_skip_limit(len(problems), self.total):
+            said = f"note: {len(problems)} of {self.total} images cannot be read and are skipped"
+            print(said, *format_problems(problems), sep="\n", flush=True)
+        elif problems:
             self.stop()
-        remedy = "delete or replace it, or use --on_bad_image skip"
-        if self.skip_bad:
-            remedy = "delete or replace them: --on_bad_image skip accepts only a few"
-        raise_if_any("image", problems, f"of {self.total} images", remedy)
+            several = "delete or replace them: --on_bad_image skip accepts only a few"
+            remedy = several if self.skip_bad else "delete or replace it, or use --on_bad_image skip"
+            raise_if_any("image", problems, f"of {self.total} images", remedy)
 
     def _run_thread(self, runs_in_background: bool) -> None:
-        for number in self._chunk_numbers:
-            chunk = self._pending[number * FILES_PER_CHUNK : (number + 1) * FILES_PER_CHUNK]
-            if not len(chunk):
+        for position in self._positions:
+            if problem := self._check_file(position):
+                self.problems.append((position, problem))
+            if self.stopped.is_set():
                 return
-            for position in chunk:
-                problem = self._check_file(int(position))
-                if problem:
-                    self.problems.append((int(position), problem))
-                if self.stopped.is_set():
-                    return
-            self._finish_chunk()
+            with self._lock:
+                self._left -= 1
+                is_last = not self._left
+            if is_last:
+                self._finish()
             if self.in_background.is_set():
                 if not runs_in_background:
                     return
                 self.stopped.wait(BACKGROUND_PAUSE_S)
 
-    def _finish_chunk(self) -> None:
-        with self._lock:
-            self._chunks_left -= 1
-            if self._chunks_left:
-                return
-        self._save_sound_keys()
+    def _finish(self) -> None:
+        """Save which files are sound, and report what `start` no longer does."""
+        if self._keys is not None:
+            index.save_sound_keys(self.root, np.delete(self._keys, [position for position, _ in self.problems]))
         with self._lock:
             self.done.set()
             in_background = self.in_background.is_set()
@@ -205,24 +194,16 @@ class HeaderCheck:
         return (paths[0], size_mismatch_text(own, paths[-1], other)) if own and other and own != other else None
 
     def _multi_frame_note(self) -> str:
-        """Return the note about files that hold several frames."""
-        path = min(self.frame_counts)
-        files = sum(len(side) for sides in self.groups for side in sides)
-        return printable(f"note: {len(self.frame_counts)} of {files} images hold several frames, such as '{path}' "
-                         f"({self.frame_counts[path]}): the first is used")  # fmt: skip
+        path, files = min(self.frame_counts), sum(len(side) for sides in self.groups for side in sides)
+        several = f"{len(self.frame_counts)} of {files} images hold several frames, such as '{path}'"
+        return printable(f"note: {several} ({self.frame_counts[path]}): the first is used")
 
     def _sorted_problems(self) -> list[Problem]:
         return [problem for _, problem in sorted(self.problems)]
 
-    def _save_sound_keys(self) -> None:
-        if self._keys is not None:
-            bad = np.array([position for position, _ in self.problems], dtype=np.int64)
-            index.save_sound_keys(self.root, np.delete(self._keys, bad))
 
-
-def _file_keys(sides: Sequence[Paths]) -> np.ndarray:
-    """Return (N,) uint64 hashes of the names and sizes of each file or pair."""
-    keys = np.empty(len(sides[0]), dtype=np.uint64)
-    for i in range(len(keys)):
-        keys[i] = hash64(b"/".join(b"%s %d" % (os.fsencode(side[i]), side.sizes[i]) for side in sides))
-    return keys
+def _file_keys(groups: Sequence[Sequence[Paths]], total: int) -> np.ndarray:
+    """Return (total,) uint64 hashes of the names and sizes of each file or pair."""
+    rows = ([(side[i], side.sizes[i]) for side in sides] for sides in groups for i in range(len(sides[0])))
+    names = (b"/".join(b"%s %d" % (os.fsencode(path), size) for path, size in row) for row in rows)
+    return np.fromiter(map(hash64, names), np.uint64, total)

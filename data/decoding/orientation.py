@@ -1,9 +1,11 @@
-"""Read the orientation of images (EXIF, TIFF tag 274) and turn arrays upright."""
+"""Read the orientation of images (EXIF, TIFF tag 274) and turn images upright."""
 
+from contextlib import suppress
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+from data.decoding.raster import Picture
 
 EXIF_ORIENTATION_TAG = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # width and height are exchanged
@@ -25,12 +27,19 @@ def read_orientation(image: Image.Image, decode_all: bool = True) -> int:
         return UPRIGHT
 
 
-def apply_orientation(array: np.ndarray, orientation: Any) -> np.ndarray:
-    """Return an image (H, W) or (H, W, C) of this orientation upright (TIFF 6.0, Orientation)."""
+def orient(picture: Picture, orientation: Any) -> Picture:
+    """Turn an image upright in place, because a copy may be huge, and return it (TIFF 6.0, Orientation).
+
+    orientation: that of a Raster; Pillow's images know their own.
+    """
+    if isinstance(picture, Image.Image):
+        with suppress(Exception):  # damaged EXIF raises many types; the image is usable without it
+            ImageOps.exif_transpose(picture, in_place=True)
+        return picture
     if orientation in SIDEWAYS:
-        array = array.swapaxes(0, 1)
+        picture.array = picture.array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
-        array = array[::-1]
+        picture.array = picture.array[::-1]
     if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return array
+        picture.array = picture.array[:, ::-1]
+    return picture

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # luminance of red, green and blue (ITU-R BT.601), as in Pillow
+
 
 class Raster:
     """An array (H, W, C) with the methods of a Pillow image that preprocessing calls."""
@@ -19,11 +21,6 @@ class Raster:
     def channels(self) -> int:
         """The number of channels."""
         return self.array.shape[2]
-
-    @property
-    def dtype_name(self) -> str:
-        """The dtype of the values: "uint8", "float32", ..."""
-        return self.array.dtype.name
 
     def crop(self, box: tuple[int, int, int, int]) -> "Raster":
         """Return the part between left, top, right and bottom."""
@@ -59,3 +56,30 @@ def to_array(picture: Picture) -> np.ndarray:
     """Return an image as an array (H, W, C)."""
     array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
     return array[:, :, None] if array.ndim == 2 else array
+
+
+def composite_alpha(array: np.ndarray, background: tuple[int, int, int] | None) -> np.ndarray:
+    """Return the colours over a background, without alpha (the last channel)."""
+    colours = array[:, :, :-1]
+    if background is None:
+        return colours
+    greatest = _max_value(array.dtype)
+    behind = np.array(background if colours.shape[2] == 3 else [np.dot(background, LUMA_WEIGHTS)]) / 255 * greatest
+    alpha = array[:, :, -1:] / greatest
+    return cast(array.dtype, colours * alpha + behind * (1 - alpha))
+
+
+def unpremultiply_alpha(array: np.ndarray) -> np.ndarray:
+    """Return premultiplied colours divided by their alpha (the last channel), which is kept."""
+    alpha = array[:, :, -1:] / _max_value(array.dtype)
+    colours = np.divide(array[:, :, :-1], alpha, out=np.zeros(array[:, :, :-1].shape), where=alpha > 0)
+    return np.concatenate([cast(array.dtype, colours.clip(0, _max_value(array.dtype))), array[:, :, -1:]], axis=2)
+
+
+def _max_value(dtype: np.dtype) -> float:
+    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+
+
+def cast(dtype: np.dtype, array: np.ndarray) -> np.ndarray:
+    """Return an array in a dtype; rounded, if it is one of integers."""
+    return (array.round() if dtype.kind in "iu" else array).astype(dtype)

@@ -227,8 +227,15 @@ def _build_opener() -> urllib.request.OpenerDirector:
     """Return an opener for http and https addresses only."""
     request = urllib.request
     opener = request.OpenerDirector()
-    for handler in (request.ProxyHandler(), _Http(), _Https(), _Redirect(), request.HTTPDefaultErrorHandler(),
-                    request.HTTPErrorProcessor(), request.UnknownHandler()):  # fmt: skip
+    for handler in (
+        request.ProxyHandler(),
+        _Http(),
+        _Https(),
+        _Redirect(),
+        request.HTTPDefaultErrorHandler(),
+        request.HTTPErrorProcessor(),
+        request.UnknownHandler(),
+    ):
         opener.add_handler(handler)
     return opener
 

@@ -8,7 +8,7 @@ Images of classes show one ball, box, cone or ring each.
 import re
 from functools import lru_cache
 from io import BytesIO
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import IO, Literal
 
 import numpy as np
@@ -23,11 +23,6 @@ FIRST_SCENE = {"train": 0, "val": 10_000, "test": 20_000}  # scene numbers, whic
 COLOURS_A = {"ground": (0.30, 0.62, 0.22), "ball": (0.95, 0.35, 0.12)}
 COLOURS_B = {"ground": (0.86, 0.74, 0.52), "ball": (0.42, 0.50, 0.66)}
 CLASSES = ("ball", "box", "cone", "ring")
-
-
-def is_demo(path: str) -> bool:
-    """Return whether a path belongs to the generated dataset; a real folder named demo takes precedence."""
-    return PurePath(path).parts[:1] == (DEMO_ROOT,) and not Path(DEMO_ROOT).exists()
 
 
 class Demo:

@@ -68,12 +68,6 @@ def dataset_root(dataroot: str, phase: str = "") -> str:
     return dataroot if is_phase_folder else os.path.join(dataroot, top)
 
 
-def path_or_buffer(path: str) -> str | IO[bytes]:
-    """Return the path of an image file on disk, or the opened file if it is elsewhere."""
-    storage = find_storage(path)
-    return path if isinstance(storage, Disk) else storage.open(path)
-
-
 def size_and_mtime(path: str) -> tuple[int, int]:
     """Return size (bytes) and modification time (ns) of a file, or of its zip file; (0, 0) if there is no file."""
     return find_storage(path).size_and_mtime(path)

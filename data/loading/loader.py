@@ -48,10 +48,15 @@ class Loader:
         self.collator = BatchCollator(0 if pin else workers, o.batch_size)
         self.group_sampler = BatchGroupSampler(self.batch_sampler, workers)
         self.loader: Any = DataLoader(
-            SeededDataset(dataset, o.seed, max_tries(o)), batch_sampler=self.group_sampler, num_workers=workers,
-            collate_fn=self.collator, persistent_workers=workers > 0, pin_memory=pin, worker_init_fn=_init_worker,
+            SeededDataset(dataset, o.seed, max_tries(o)),
+            batch_sampler=self.group_sampler,
+            num_workers=workers,
+            collate_fn=self.collator,
+            persistent_workers=workers > 0,
+            pin_memory=pin,
+            worker_init_fn=_init_worker,
             generator=torch.Generator(),  # the global generator belongs to the training step
-        )  # fmt: skip
+        )
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
@@ -106,8 +111,12 @@ class Loader:
                     del batch  # breaks the reference cycle error-traceback-frame, which keeps workers alive
             skipped |= {problem.args[1]: problem.args[2] for problem in batch.pop(SKIPPED_KEY, ())}
             if exceeds_skip_limit(len(skipped), self.batch_sampler.length):
-                raise_if_any("image", list(skipped.items()), f"of {self.batch_sampler.length} images",
-                             "delete or replace them: --on_bad_image skip accepts only a few")  # fmt: skip
+                raise_if_any(
+                    "image",
+                    list(skipped.items()),
+                    f"of {self.batch_sampler.length} images",
+                    "delete or replace them: --on_bad_image skip accepts only a few",
+                )
             if batch:
                 self._report_frames(batch.get("path_A", ()))
                 handed_over = [batch]

@@ -141,8 +141,9 @@ def _run_task(task: Task) -> None:
         remedy = room if code in DISK_FULL_ERRNOS else ERRNO_REMEDIES.get(code, "write elsewhere")
         if problem.filename == str(task.source):
             raise DataError("image", task.source, f"cannot be read ({problem.strerror})", "check the file") from problem
-        raise EnvironmentFault("file", task.target, f"cannot be written ({problem.strerror or problem})",
-                               remedy) from problem  # fmt: skip
+        raise EnvironmentFault(
+            "file", task.target, f"cannot be written ({problem.strerror or problem})", remedy
+        ) from problem
     finally:
         with contextlib.suppress(OSError):  # an earlier error is more important
             temporary.unlink(missing_ok=True)

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from data.decoding import high_bit_depth
+from data.decoding.decoders import DECODERS, identify, unreadable_reason
 from data.decoding.header_check import count_frames
 from data.decoding.icc import to_srgb
-from data.decoding.images import DEFAULT_READ_OPTIONS, open_image, open_lazily
-from data.decoding.orientation import SIDEWAYS, apply_orientation, read_orientation
+from data.decoding.images import DEFAULT_READ_OPTIONS, open_image
+from data.decoding.orientation import SIDEWAYS, orient, read_orientation
 from data.decoding.raster import Raster
+from data.listing.files import open_binary
 from util.errors import DataError
 from util.image_io import PNG_COMPRESSION, write_array
 
@@ -75,24 +76,22 @@ class LosslessImage:
 def read_header(path: str | Path) -> FileHeader:
     """Return the header of an image file; raise DataError naming the file if it is not an image."""
     try:
-        with open_lazily(str(path), DEFAULT_READ_OPTIONS.max_pixels) as image:
-            # read the mode and tiles first: read_orientation may decode a whole PNG, which changes them
-            has_colour = not image.mode.startswith(("I", "F"))
-            is_16_bit = has_colour and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-            width, height = image.size
-            if read_orientation(image) in SIDEWAYS:
-                width, height = height, width
-            kind = _format_name(image)
-            return FileHeader(width, height, image.mode + ";16" * is_16_bit, kind, count_frames(image))
-    except MemoryError:
+        with open_binary(str(path)) as file:
+            image = identify(file, str(path), DEFAULT_READ_OPTIONS.max_pixels).image
+            if image is not None:
+                # read the mode and tiles first: read_orientation may decode a whole PNG, which changes them
+                has_colour = not image.mode.startswith(("I", "F"))
+                is_16_bit = has_colour and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+                mode = image.mode + ";16" * is_16_bit
+                size = image.size[::-1] if read_orientation(image) in SIDEWAYS else image.size
+                return FileHeader(size[0], size[1], mode, _format_name(image), count_frames(image))
+    except (DataError, MemoryError):
         raise
-    except UnidentifiedImageError:
-        picture = read_image(path)  # NumPy arrays, and kinds of TIFF that Pillow does not know
-        return FileHeader(
-            picture.values.shape[1], picture.values.shape[0], str(picture.values.dtype), picture.format, 1
-        )
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
-        raise unreadable_error(path, problem) from problem
+        raise DataError("image", path, unreadable_reason(str(path), problem), "delete or replace it") from problem
+    picture = read_image(path)  # NumPy arrays, and kinds of TIFF that Pillow does not know
+    height, width = picture.values.shape[:2]
+    return FileHeader(width, height, str(picture.values.dtype), picture.format, 1)
 
 
 def read_image(path: str | Path, indexed: bool = False, srgb: bool = False) -> LosslessImage:
@@ -101,48 +100,30 @@ def read_image(path: str | Path, indexed: bool = False, srgb: bool = False) -> L
     indexed: keep a palette instead of looking up its colours. srgb: convert 8-bit colours of any profile to sRGB and
     drop the profile. CMYK, Lab and YCbCr always become RGB, and 1 bit becomes 8.
     """
+    image: Any = None
     try:
-        # NumPy arrays
-        if str(path).lower().endswith((".npy", ".npz")):
-            return LosslessImage(
-                _squeeze_channel(high_bit_depth.read_numpy(str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)), "NPY"
-            )
-        with open_lazily(str(path), DEFAULT_READ_OPTIONS.max_pixels) as image:
-            kind, profile = _format_name(image), image.info.get("icc_profile")
+        with open_binary(str(path)) as file:
+            source = identify(file, str(path), DEFAULT_READ_OPTIONS.max_pixels)
+            image = source.image
+            kind = _format_name(image) if image else {"NumPy": "NPY"}.get(source.kind, source.kind)
             # more than 8 bits
-            raster = high_bit_depth.read_raster(image, str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)
-            if raster is not None:
-                return LosslessImage(_squeeze_channel(raster), kind)
+            if source.kind != "8 bits":
+                return LosslessImage(_upright_values(*DECODERS[source.kind](source, 3)), kind)
             # 8 bits: with a palette, in sRGB, or as stored
-            orientation = read_orientation(image)
+            profile, orientation = image.info.get("icc_profile"), read_orientation(image)
             image.load()
             if image.mode == "P" and indexed and image.palette is not None and "transparency" not in image.info:
                 palette = image.palette.mode, image.palette.tobytes()
-                return LosslessImage(apply_orientation(np.asarray(image), orientation), kind, profile, palette)
+                return LosslessImage(_upright_values(Raster(np.asarray(image)), orientation), kind, profile, palette)
             if srgb or image.mode in ("CMYK", "LAB"):
-                return LosslessImage(apply_orientation(_to_array(to_srgb(image)), orientation), kind)
-            return LosslessImage(apply_orientation(_to_array(image), orientation), kind, profile)
+                image, profile = to_srgb(image), None
+            return LosslessImage(_upright_values(Raster(_to_array(image)), orientation), kind, profile)
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # Pillow raises many types
-        if isinstance(problem, UnidentifiedImageError):
-            if not high_bit_depth.is_tiff(str(path)):
-                raise unreadable_error(path, problem) from problem
-            return LosslessImage(
-                _squeeze_channel(high_bit_depth.read_tiff(str(path), 3, DEFAULT_READ_OPTIONS.max_pixels)), "TIFF"
-            )
-        if read_header(path).format == "JPEG":  # training accepts a JPEG that lacks only its end
+        if image and image.format in ("JPEG", "MPO"):  # training accepts a JPEG that lacks only its end
             return LosslessImage(np.asarray(open_image(str(path), 3, DEFAULT_READ_OPTIONS._replace(icc=srgb))), "JPEG")
-        raise unreadable_error(path, problem) from problem
-
-
-def unreadable_error(path: str | Path, problem: Exception) -> DataError:
-    """Return the error for a file that cannot be read: the one that training would raise."""
-    try:
-        open_image(str(path), 3)
-    except DataError as error:
-        return error
-    return DataError("image", path, f"cannot be read ({type(problem).__name__}: {problem})", "delete or replace it")
+        raise DataError("image", path, unreadable_reason(str(path), problem), "delete or replace it") from problem
 
 
 def join_side_by_side(left: LosslessImage, right: LosslessImage, name: str) -> LosslessImage:
@@ -241,7 +222,11 @@ def _to_array(image: Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
-def _squeeze_channel(raster: Raster) -> np.ndarray:
+def _upright_values(raster: Any, orientation: int) -> np.ndarray:
+    return _squeeze_channel(orient(raster, orientation))
+
+
+def _squeeze_channel(raster: Any) -> np.ndarray:
     return raster.array[..., 0] if raster.channels == 1 else raster.array
 
 

@@ -73,8 +73,9 @@ def find_pairs(
     sides = [list_images(folder) for folder in (folder_A, folder_B)]
     marks = [all(path.stem.endswith(mark) for path in side) for side, mark in zip(sides, ("_A", "_B"), strict=True)]
     if suffixed_only:
-        sides = [[path for path in side if path.stem.endswith(mark)]
-                 for side, mark in zip(sides, ("_A", "_B"), strict=True)]  # fmt: skip
+        sides = [
+            [path for path in side if path.stem.endswith(mark)] for side, mark in zip(sides, ("_A", "_B"), strict=True)
+        ]
     suffix_length = 2 if suffixed_only or all(marks) else 0
     for side, mark, folder in zip(sides, ("_A", "_B"), (folder_A, folder_B), strict=True):
         if not side:
@@ -89,8 +90,11 @@ def find_pairs(
     unpartnered = [sorted(mine.keys() - others.keys()) for mine, others in ((named_A, named_B), (named_B, named_A))]
     common = sorted(named_A.keys() & named_B.keys())
     if any(unpartnered) and not (allow_missing and common):
-        why = "; ".join(f"{len(names)} of {len(side)} images of {where} have no partner: {format_names(names)}"
-                        for names, side, where in zip(unpartnered, sides, "AB", strict=True) if names)  # fmt: skip
+        why = "; ".join(
+            f"{len(names)} of {len(side)} images of {where} have no partner: {format_names(names)}"
+            for names, side, where in zip(unpartnered, sides, "AB", strict=True)
+            if names
+        )
         remedy = "give partners equal names, or skip the others with --allow_missing"
         raise DataError("folders", f"{folder_A} and {folder_B}", why, remedy)
     return [Pair(name, Path(folder_A, named_A[name][0]), Path(folder_B, named_B[name][0])) for name in common]
@@ -177,15 +181,30 @@ def _write_pair(pair: Pair, path: Path, kind: str, resize: str) -> None:
 
 def add_joining_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags that find_pairs and join_tasks read."""
-    command.add_argument("--use_AB", action="store_true", help="pair NAME_A with NAME_B and ignore other names; "
-                         "needed only if there are others")  # fmt: skip
+    command.add_argument(
+        "--use_AB",
+        action="store_true",
+        help="pair NAME_A with NAME_B and ignore other names; needed only if there are others",
+    )
     command.add_argument("--allow_missing", action="store_true", help="skip images without a partner")
-    command.add_argument("--resize", nargs="?", const="bicubic", default="", choices=tuple(lossless.RESAMPLE_FILTERS),
-                         metavar="FILTER", help="scale B to A's size if it differs, with bicubic (default), "
-                         "lanczos, bilinear, box or nearest, which suits label maps")  # fmt: skip
-    command.add_argument("--format", choices=("keep", *FORMATS), default="keep", help="of the pairs; keep: that "
-                         "of both if it is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for values that PNG "
-                         "cannot hold")  # fmt: skip
+    command.add_argument(
+        "--resize",
+        nargs="?",
+        const="bicubic",
+        default="",
+        choices=tuple(lossless.RESAMPLE_FILTERS),
+        metavar="FILTER",
+        help="scale B to A's size if it differs, with bicubic (default), "
+        "lanczos, bilinear, box or nearest, which suits label maps",
+    )
+    command.add_argument(
+        "--format",
+        choices=("keep", *FORMATS),
+        default="keep",
+        help="of the pairs; keep: that "
+        "of both if it is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for values that PNG "
+        "cannot hold",
+    )
 
 
 def hash_fraction(name: str, seed: int) -> float:

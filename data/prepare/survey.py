@@ -127,8 +127,10 @@ class Survey:
         for paths in groups:
             phases_of_paths = [{phase for phase, files in self.phases.items() if path in files} for path in paths]
             (across if len(set.union(*phases_of_paths)) > 1 else within).append(paths)
-        for kind, found, what in (("leak", across, "in several phases, so that tests use training images"),
-                                  ("equal", within, "twice or more in one phase")):  # fmt: skip
+        for kind, found, what in (
+            ("leak", across, "in several phases, so that tests use training images"),
+            ("equal", within, "twice or more in one phase"),
+        ):
             if found:
                 examples = format_names(
                     " = ".join(os.path.relpath(path, self.base_folder) for path in paths) for paths in found

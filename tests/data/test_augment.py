@@ -278,8 +278,10 @@ def test_containers_apply_choose_and_order():
     given = pixels()
     flipped, black = given.flip(2), torch.zeros_like(given)
     shares = {}
-    for spec in ("apply(p=0.3: horizontal_flip(1) vertical_flip(1) vertical_flip(1))",
-                 "choice(p=(1, 3): identity | horizontal_flip(1))"):  # fmt: skip
+    for spec in (
+        "apply(p=0.3: horizontal_flip(1) vertical_flip(1) vertical_flip(1))",
+        "choice(p=(1, 3): identity | horizontal_flip(1))",
+    ):
         augment = Augment(spec)
         made = [augment(given, seed) for seed in range(300)]
         assert all(torch.equal(one, given) or torch.equal(one, flipped) for one in made)
@@ -341,10 +343,13 @@ def test_a_wrong_spec_is_refused_with_the_reason(spec, said):
 DEEPER = ["-", "not ", "1+", "lambda: ", "1 if 1 else "]
 
 
-@pytest.mark.parametrize(("deeper", "times"), [
-    *product(DEEPER, [150, 1000, 3000, 6000, 10_000, 100_000]),
-    *product(["["], [150, 190]),  # from 200 brackets on, every parser says that they are too many
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("deeper", "times"),
+    [
+        *product(DEEPER, [150, 1000, 3000, 6000, 10_000, 100_000]),
+        *product(["["], [150, 190]),  # from 200 brackets on, every parser says that they are too many
+    ],
+)
 def test_arguments_nested_too_deeply_are_refused_in_one_text(deeper, times):
     """Whether this Python's parser takes them, and what it raises if not: MemoryError, RecursionError or neither."""
     spec = f"rotation({deeper * times}1{']' * times if deeper == '[' else ''})"
@@ -434,9 +439,19 @@ assert "torchvision" not in sys.modules
 
 
 def test_crop_and_flip_stay_what_they_are_without_augmentation():
-    flags = SimpleNamespace(preprocess="crop", load_size=36, crop_size=32, no_flip=False, isTrain=True, augment="",
-                            range="", range_A="", range_B="",
-                            augment_A="", augment_B="")  # fmt: skip
+    flags = SimpleNamespace(
+        preprocess="crop",
+        load_size=36,
+        crop_size=32,
+        no_flip=False,
+        isTrain=True,
+        augment="",
+        range="",
+        range_A="",
+        range_B="",
+        augment_A="",
+        augment_B="",
+    )
     plain, augmented = Preprocess(flags), Preprocess(SimpleNamespace(**vars(flags) | {"augment": "identity"}))
     for seed in range(5):
         with fork_rng(seed):
@@ -452,8 +467,18 @@ def test_pictures_of_any_depth_are_augmented(kind):
     """The identity gives the same numbers and inversion gives their negatives, for every dtype of storage."""
     deep = np.random.default_rng(3).integers(0, 65536, (40, 48, 5), dtype=np.uint16)
     stored = picture(4, mode=kind) if kind in ("L", "RGB") else Raster((deep >> 8 * (kind == "uint8")).astype(kind))
-    flags = dict(preprocess="none", load_size=9, crop_size=9, no_flip=True, isTrain=True, augment_A="", augment_B="",
-                 range="0,65535" if kind == "float32" else "", range_A="", range_B="")  # fmt: skip
+    flags = dict(
+        preprocess="none",
+        load_size=9,
+        crop_size=9,
+        no_flip=True,
+        isTrain=True,
+        augment_A="",
+        augment_B="",
+        range="0,65535" if kind == "float32" else "",
+        range_A="",
+        range_B="",
+    )
     made = {}
     for spec in ("", "identity", "invert(p=1)"):
         preprocess = Preprocess(SimpleNamespace(**flags, augment=spec))
@@ -464,8 +489,10 @@ def test_pictures_of_any_depth_are_augmented(kind):
     assert made[""].std() > 0.1
 
 
-SHARED = ("resized_crop(32, interpolation=nearest) horizontal_flip vertical_flip apply(0.5: invert(p=1)) "
-          "pad(4, padding_mode=edge)")  # fmt: skip
+SHARED = (
+    "resized_crop(32, interpolation=nearest) horizontal_flip vertical_flip apply(0.5: invert(p=1)) "
+    "pad(4, padding_mode=edge)"
+)
 
 
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
@@ -551,8 +578,10 @@ def test_test_py_and_fixed_samples_never_augment(paired):
     assert torch.equal(sample(plain)["A"], sample(tested)["A"])
 
 
-EVERYTHING = ("color_jitter(0.2, 0.2, 0.2, 0.05) choice(rotation(10) | affine(5) | pepper) "
-              "apply(0.5: gaussian_blur(3)) order(invert | equalize | five_crop(34))")  # fmt: skip
+EVERYTHING = (
+    "color_jitter(0.2, 0.2, 0.2, 0.05) choice(rotation(10) | affine(5) | pepper) "
+    "apply(0.5: gaussian_blur(3)) order(invert | equalize | five_crop(34))"
+)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -137,8 +137,11 @@ def test_processes_share_the_cache_and_a_killed_one_harms_none(tmp_path):
     os.read(read, 100)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    there = [number for number in range(4000) if (got := cache.get(origin(number))) is not None
-             and (got == number % 251).all() and got.shape == (50, 50, 3)]  # fmt: skip
+    there = [
+        number
+        for number in range(4000)
+        if (got := cache.get(origin(number))) is not None and (got == number % 251).all() and got.shape == (50, 50, 3)
+    ]
     assert len(there) == sum(cache.get(origin(number)) is not None for number in range(4000)) > 0
     cache.put(origin("mine"), some(1))
     assert cache.get(origin("mine")) is not None
@@ -162,17 +165,57 @@ def test_a_full_disk_ends_the_caching_not_the_training(command, paired, tmp_path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("data.decoding.cache._write_all", full)
-    ended = command("train", *SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--netD", "pixel", "--dataroot",
-                    paired, "--n_epochs", 1, "--n_epochs_decay", 0, "--no_html", "--cache", "disk", "--cache_dir",
-                    tmp_path / "kept", "--name", "x")  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        "--model",
+        "pix2pix",
+        "--netG",
+        "resnet_4blocks",
+        "--netD",
+        "pixel",
+        "--dataroot",
+        paired,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--no_html",
+        "--cache",
+        "disk",
+        "--cache_dir",
+        tmp_path / "kept",
+        "--name",
+        "x",
+    )
     assert ended.code == 0, ended.err
 
 
 def test_a_cache_that_cannot_be_made_is_told(command, paired, tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    ended = command("train", *SMALL, "--model", "pix2pix", "--netG", "resnet_4blocks", "--netD", "pixel", "--dataroot",
-                    paired, "--n_epochs", 1, "--n_epochs_decay", 0, "--no_html", "--cache", "disk", "--cache_dir",
-                    tmp_path / "file", "--name", "x")  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        "--model",
+        "pix2pix",
+        "--netG",
+        "resnet_4blocks",
+        "--netD",
+        "pixel",
+        "--dataroot",
+        paired,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--no_html",
+        "--cache",
+        "disk",
+        "--cache_dir",
+        tmp_path / "file",
+        "--name",
+        "x",
+    )
     assert ended.code == 0, ended.err
     assert "note: no --cache disk (" in ended.out
 

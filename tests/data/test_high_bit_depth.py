@@ -97,8 +97,20 @@ def test_an_identity_generator_gives_every_picture_back(suffix, kind, channels, 
     for name, array in arrays.items():
         write(tmp_path / "data" / (name + suffix), array)
     common = ["--dataroot", tmp_path / "data", "--gpu_ids", -1, "--num_threads", 0]
-    ended = command("train", *common, "--plugin", tmp_path / "identity.py", "--model", "identity", "--name", "x",
-                    "--input_nc", channels, "--output_nc", channels)  # fmt: skip
+    ended = command(
+        "train",
+        *common,
+        "--plugin",
+        tmp_path / "identity.py",
+        "--model",
+        "identity",
+        "--name",
+        "x",
+        "--input_nc",
+        channels,
+        "--output_nc",
+        channels,
+    )
     assert ended.code == 0, ended.err
     ended = command("test", *common, "--name", "x", "--native")
     assert ended.code == 0, ended.err
@@ -127,9 +139,27 @@ def test_an_identity_generator_gives_every_picture_back(suffix, kind, channels, 
 def trained(command, tmp_path, *flags, channels=1):
     """Train an identity on tmp_path/data; return what the run remembers of its ranges."""
     (tmp_path / "identity.py").write_text(IDENTITY)
-    ended = command("train", "--dataroot", tmp_path / "data", "--gpu_ids", -1, "--num_threads", 0, "--plugin",
-                    tmp_path / "identity.py", "--model", "identity", "--name", "x", "--overwrite", "--input_nc",
-                    channels, "--output_nc", channels, *flags)  # fmt: skip
+    ended = command(
+        "train",
+        "--dataroot",
+        tmp_path / "data",
+        "--gpu_ids",
+        -1,
+        "--num_threads",
+        0,
+        "--plugin",
+        tmp_path / "identity.py",
+        "--model",
+        "identity",
+        "--name",
+        "x",
+        "--overwrite",
+        "--input_nc",
+        channels,
+        "--output_nc",
+        channels,
+        *flags,
+    )
     assert ended.code == 0, ended.err
     said = json.loads((tmp_path / "checkpoints" / "x" / "options.json").read_text())["options"]
     return said["range_A"], ended
@@ -202,9 +232,24 @@ def test_both_sides_have_their_own_range(command, tmp_path):
     (tmp_path / "identity.py").write_text(plug_in.replace('"fake": self.G(batch["A"])', '"fake_B": self.G(batch["B"])'))
     common = ["--dataroot", tmp_path / "data", "--gpu_ids", -1, "--num_threads", 0]
     for direction in ("AtoB", "BtoA"):
-        ended = command("train", *common, "--plugin", tmp_path / "identity.py", "--model", "identity", "--name",
-                        direction, "--input_nc", 1, "--output_nc", 1, "--direction", direction, "--range_A",
-                        "0,70000")  # fmt: skip
+        ended = command(
+            "train",
+            *common,
+            "--plugin",
+            tmp_path / "identity.py",
+            "--model",
+            "identity",
+            "--name",
+            direction,
+            "--input_nc",
+            1,
+            "--output_nc",
+            1,
+            "--direction",
+            direction,
+            "--range_A",
+            "0,70000",
+        )
         assert ended.code == 0, ended.err
         said = json.loads((tmp_path / "checkpoints" / direction / "options.json").read_text())["options"]
         source, target = ("uint16", "float32") if direction == "AtoB" else ("float32", "uint16")
@@ -272,8 +317,13 @@ def test_channels_may_be_pages_or_come_first(order, tmp_path):
         np.save(tmp_path / "x.npy", first)
         assert (arrays(tmp_path / "x.npy", 5) == array).all()
         return
-    tifffile.imwrite(tmp_path / "x.tif", first, imagej=order == "imagej", photometric="minisblack",
-                     metadata={"axes": "CYX"} if order == "imagej" else None)  # fmt: skip
+    tifffile.imwrite(
+        tmp_path / "x.tif",
+        first,
+        imagej=order == "imagej",
+        photometric="minisblack",
+        metadata={"axes": "CYX"} if order == "imagej" else None,
+    )
     assert (arrays(tmp_path / "x.tif", 5) == array).all()
     assert (arrays(tmp_path / "x.tif", 1) == array[:, :, :1]).all(), "of a stack the first page"
 
@@ -291,8 +341,9 @@ def test_deep_tiffs_are_turned_upright_like_all_others(orientation, tmp_path):
         7: np.rot90(upright, 2).swapaxes(0, 1),
         8: np.rot90(upright, -1),
     }[orientation]
-    tifffile.imwrite(tmp_path / "x.tif", np.ascontiguousarray(stored[:, :, 0]),
-                     extratags=[(274, 3, 1, orientation, True)])  # fmt: skip
+    tifffile.imwrite(
+        tmp_path / "x.tif", np.ascontiguousarray(stored[:, :, 0]), extratags=[(274, 3, 1, orientation, True)]
+    )
     assert (arrays(tmp_path / "x.tif", 1) == upright).all()
 
 

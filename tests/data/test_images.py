@@ -3,11 +3,15 @@
 import io
 import os
 import struct
+import sys
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -215,6 +219,50 @@ def test_every_extension_is_found_in_any_case_and_opened(name, tmp_path):
 def test_the_content_counts_not_the_extension(tmp_path):
     Image.fromarray(scene()).save(tmp_path / "really_a_png.jpg", format="PNG")
     assert (read(tmp_path / "really_a_png.jpg") == scene()).all()
+
+
+# --- the way through the code ---------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+
+
+def sideways_jpeg(path, array):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(array).save(path, exif=exif)
+
+
+KINDS = {
+    "8 bits.png": lambda path, array: Image.fromarray(array).save(path),
+    "sideways.jpg": sideways_jpeg,
+    "16 bits.png": lambda path, array: path.write_bytes(imagecodecs.png_encode(array.astype(np.uint16) * 257)),
+    "16-bit grey.png": lambda path, array: Image.fromarray(array[:, :, 0].astype(np.uint16)).save(path),
+    "8 bits.tif": lambda path, array: Image.fromarray(array).save(path),
+    "16 bits.tif": lambda path, array: tifffile.imwrite(path, array.astype(np.uint16), photometric="rgb"),
+    "floats.npy": lambda path, array: np.save(path, array.astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_functions_are_called_to_read_an_image(kind, tmp_path):
+    """Our functions, from open_image to its end: opening, recognising, decoding, turning and converting; each once."""
+    path = tmp_path / kind
+    KINDS[kind](path, scene())
+    open_image(str(path), 3)  # imports what is needed
+    calls = []
+
+    def note(frame, event, _):
+        file = Path(frame.f_code.co_filename)
+        if event == "call" and file.is_relative_to(ROOT) and "site-packages" not in file.parts:
+            calls.append(f"{file.name}:{frame.f_code.co_name}")
+
+    sys.setprofile(note)
+    try:
+        open_image(str(path), 3)
+    finally:
+        sys.setprofile(None)
+    assert calls[0] == "images.py:open_image"
+    assert len(calls) <= 12, "\n".join(calls)
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

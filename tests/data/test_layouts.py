@@ -251,8 +251,10 @@ def test_a_manifest_may_name_files_in_any_folder(tmp_path):
     dataset = make("aligned", tmp_path / "data", "--pairs", tmp_path / "here" / "t.csv")
     found = [[os.path.relpath(p, tmp_path) for p in paths] for paths in (dataset.paths, dataset.partners)]
     assert sorted(zip(*found, strict=True)) == [
-        ("data/sub/a\\b.png", "here/1.png"), ("else/3.png", "here/1.png"), ("here/1.png", "data/sub/a\\b.png")
-    ]  # fmt: skip
+        ("data/sub/a\\b.png", "here/1.png"),
+        ("else/3.png", "here/1.png"),
+        ("here/1.png", "data/sub/a\\b.png"),
+    ]
 
 
 def test_labels_come_from_a_manifest(tmp_path):

@@ -10,10 +10,18 @@ from data.prepare import lossless
 from tests.support.images import picture
 from util.errors import DataError
 
-KINDS = [(kind, dtype, channels) for kind, dtypes in lossless.CHANNELS_OF_FORMAT.items()
-         for dtype, numbers in dtypes.items() for channels in numbers]  # fmt: skip
-KINDS += [(kind, dtype, n) for kind in ("TIFF", "NPY") for dtype in ("uint8", "uint16", "int16", "int32", "float32")
-          for n in (1, 3, 4, 6)]  # fmt: skip
+KINDS = [
+    (kind, dtype, channels)
+    for kind, dtypes in lossless.CHANNELS_OF_FORMAT.items()
+    for dtype, numbers in dtypes.items()
+    for channels in numbers
+]
+KINDS += [
+    (kind, dtype, n)
+    for kind in ("TIFF", "NPY")
+    for dtype in ("uint8", "uint16", "int16", "int32", "float32")
+    for n in (1, 3, 4, 6)
+]
 
 
 def numbers(dtype, channels, height=6, width=9, seed=0):
@@ -145,7 +153,7 @@ def test_profiles_are_kept_or_become_srgb(tmp_path, shared):
     assert lossless.read_image(tmp_path / "lab.tif").values.shape == (4, 4, 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"<html>", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("content", [b"", b"no picture", b"<html>", b"\x89PNG\r\n\x1a\n", b"II*\0" + bytes(99)])
 def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
     for look in (lossless.read_header, lossless.read_image):

@@ -11,7 +11,7 @@ import torch
 
 from data.decoding.images import open_image
 from data.listing import zips
-from data.listing.files import dataset_root, is_folder, list_files, list_folders, path_or_buffer
+from data.listing.files import dataset_root, is_folder, list_files, list_folders, open_binary
 from tests.support.data_folders import load, make
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -235,7 +235,8 @@ def test_a_folder_whose_name_ends_in_zip_is_a_folder(tmp_path):
     (tmp_path / "d.zip" / "train").mkdir(parents=True)
     picture(1).save(tmp_path / "d.zip" / "train" / "1.png")
     assert [os.path.basename(p) for p in list_files(str(tmp_path / "d.zip"))] == ["1.png"]
-    assert path_or_buffer(str(tmp_path / "d.zip" / "train" / "1.png")) == str(tmp_path / "d.zip" / "train" / "1.png")
+    with open_binary(str(tmp_path / "d.zip" / "train" / "1.png")) as file:
+        assert file.read() == (tmp_path / "d.zip" / "train" / "1.png").read_bytes()
 
 
 def test_bad_members_are_told_at_once_before_the_first_step(paired, command, tmp_path):

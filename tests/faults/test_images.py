@@ -376,8 +376,18 @@ def test_equal_stems_give_a_result_each(tested, tmp_path, batch_size):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(i, 32, 32).save(path)
-    done = tested("--name", "cyc", "--model", "test", "--model_suffix", "_A", "--dataroot", tmp_path / "data",
-                  "--batch_size", batch_size)  # fmt: skip
+    done = tested(
+        "--name",
+        "cyc",
+        "--model",
+        "test",
+        "--model_suffix",
+        "_A",
+        "--dataroot",
+        tmp_path / "data",
+        "--batch_size",
+        batch_size,
+    )
     found = pictures(done.images)
     assert len(found) == 2 * len(COLLIDING)
     page = check_page(done.page)
@@ -450,10 +460,10 @@ def test_a_picture_on_a_failing_disk_is_named(forty_pairs, monkeypatch):
     opened = Image.open
     for number, code in ((3, 5), (4, 116)):
 
-        def failing(path, *args, code=code, number=number, **more):
-            if str(path).endswith(f"{number:02d}.png"):
-                raise OSError(code, os.strerror(code), path)
-            return opened(path, *args, **more)
+        def failing(file, *args, code=code, number=number, **more):
+            if file.name.endswith(f"{number:02d}.png"):
+                raise OSError(code, os.strerror(code), file.name)
+            return opened(file, *args, **more)
 
         monkeypatch.setattr(Image, "open", failing)
         with pytest.raises(DataError, match=rf"{number:02d}\.png': cannot be read \(.*{os.strerror(code)}"):
@@ -489,8 +499,12 @@ def test_a_million_files_take_little_memory(full, tmp_path, record_property):
     for count in (10, number):
         write_files(tmp_path / str(count), count)
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", MEASURE, str(ROOT), str(tmp_path / str(count) / "train")],
-                              capture_output=True, text=True, check=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(ROOT), str(tmp_path / str(count) / "train")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found[count] = json.loads(done.stdout.splitlines()[-1]) | {"whole": time.monotonic() - began}
     shutil.rmtree(tmp_path / str(number))
     more = {name: found[number][name] - found[10][name] for name in found[10]}

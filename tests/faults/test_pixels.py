@@ -321,8 +321,9 @@ def test_the_first_frame_is_used_everywhere_and_said_once(tmp_path, command):
     ended = command("train", *argv, "--dataroot", tmp_path / "d", "--name", "x")
     assert ended.code == 0, ended.err
     notes = [line for line in ended.out.splitlines() if "frames" in line]
-    assert notes == [f"note: 4 of 8 images hold several frames, such as '{tmp_path}/d/trainA/a.gif' (3): "
-                     "the first is used"]  # fmt: skip
+    assert notes == [
+        f"note: 4 of 8 images hold several frames, such as '{tmp_path}/d/trainA/a.gif' (3): the first is used"
+    ]
     few = [*argv, "--dataroot", tmp_path / "d" / "trainB", "--dataset_mode", "single", "--model", "pix2pix"]
     assert "frames" not in command("train", *few, "--name", "y").out
 
@@ -334,8 +335,22 @@ def test_a_test_tells_of_animations_once(threads, tmp_path, command):
     argv = ["train", *TRAIN, "--dataroot", "demo", "--max_dataset_size", 2, "--name", "x", "--overwrite"]
     assert command(*argv).code == 0
     first = moving(tmp_path / "d")
-    ended = command("test", "--name", "x", "--gpu_ids", -1, "--model", "test", "--dataset_mode", "single",
-                    "--dataroot", tmp_path / "d", "--native", "--num_threads", threads)  # fmt: skip
+    ended = command(
+        "test",
+        "--name",
+        "x",
+        "--gpu_ids",
+        -1,
+        "--model",
+        "test",
+        "--dataset_mode",
+        "single",
+        "--dataroot",
+        tmp_path / "d",
+        "--native",
+        "--num_threads",
+        threads,
+    )
     assert ended.code == 0, ended.err
     notes = [line for line in (ended.out + ended.err).splitlines() if "frames" in line]
     assert notes == [f"note: '{tmp_path}/d/a.gif' holds 3 frames; only the first is used, here and in similar files"]
@@ -358,9 +373,23 @@ def test_large_pictures_in_small_shared_memory_get_a_remedy(process, tmp_path, f
     for number in range(2):
         Image.new("RGB", (side, side), (9 * number, 90, 200)).save(tmp_path / "d" / f"{number}.png", compress_level=1)
     assert process("train", *TRAIN, "--dataroot", "demo", "--max_dataset_size", 2, "--name", "x").code == 0
-    ended = process("test", "--name", "x", "--gpu_ids", -1, "--model", "test", "--dataset_mode", "single",
-                    "--dataroot", tmp_path / "d", "--native", "--num_threads", 8,
-                    before=partial(small_shared_memory, "64m"))  # fmt: skip
+    ended = process(
+        "test",
+        "--name",
+        "x",
+        "--gpu_ids",
+        -1,
+        "--model",
+        "test",
+        "--dataset_mode",
+        "single",
+        "--dataroot",
+        tmp_path / "d",
+        "--native",
+        "--num_threads",
+        8,
+        before=partial(small_shared_memory, "64m"),
+    )
     assert ended.code == 5, ended.err
     assert ended.last.startswith("error: shared memory '/dev/shm': is too small"), ended.err
     assert "--shm-size" in ended.last and "--num_threads 0" in ended.last
@@ -370,15 +399,17 @@ def test_large_pictures_in_small_shared_memory_get_a_remedy(process, tmp_path, f
 def test_a_picture_that_does_not_fit_into_memory_is_named(tmp_path):
     """Memory is too small for an image of 8000x8000: the error names the file, --num_threads and --max_image_pixels."""
     Image.new("RGB", (8000, 8000)).save(tmp_path / "x.png", compress_level=1)
-    code = ("import sys\n"  # a new process: this one may have kept enough freed memory
-            "from data.decoding.images import open_image\n"
-            "from tests.support.fault_injection import limit\n"
-            "from util.errors import EnvironmentFault\n"
-            "limit('RLIMIT_AS', 100 << 20, beyond=True)\n"
-            "try:\n"
-            "    open_image(sys.argv[1], 3)\n"
-            "except EnvironmentFault as problem:\n"
-            "    print(problem)")  # fmt: skip
+    code = (
+        "import sys\n"  # a new process: this one may have kept enough freed memory
+        "from data.decoding.images import open_image\n"
+        "from tests.support.fault_injection import limit\n"
+        "from util.errors import EnvironmentFault\n"
+        "limit('RLIMIT_AS', 100 << 20, beyond=True)\n"
+        "try:\n"
+        "    open_image(sys.argv[1], 3)\n"
+        "except EnvironmentFault as problem:\n"
+        "    print(problem)"
+    )
     argv = [sys.executable, "-c", code, str(tmp_path / "x.png")]
     ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert ended.stdout.strip() == (

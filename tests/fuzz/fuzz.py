@@ -271,9 +271,11 @@ def main() -> int:
     print(f"{'format':<8}{'read':>8}{'refused':>9}{'bad':>6}")
     for kind in sound_files():
         print(f"{kind:<8}" + "".join(f"{report.outcomes[kind, what]:>{n}}" for what, n in COLUMN_WIDTHS.items()))
-    print(f"{args.number} images from {args.first} on: {len(report.bad)} bad; "
-          f"peak {report.peak_mb} MB of {MAX_MEMORY_MB}, {report.growth_mb} MB growth, "
-          f"slowest {report.slowest[0]:.2f} s ({report.slowest[1]})")  # fmt: skip
+    print(
+        f"{args.number} images from {args.first} on: {len(report.bad)} bad; "
+        f"peak {report.peak_mb} MB of {MAX_MEMORY_MB}, {report.growth_mb} MB growth, "
+        f"slowest {report.slowest[0]:.2f} s ({report.slowest[1]})"
+    )
     return 1 if report.bad else 0
 
 

@@ -192,9 +192,20 @@ def mutate_npy(rng: Rng, data: bytes) -> bytes:
                  "|V99999999999")  # fmt: skip
         text = re.sub(r"'descr': '[^']*'", f"'descr': {rng.choice(kinds)!r}", text)
     elif change == 2:
-        text = rng.choice(("(" * 3000, "{'descr': [('a', '<f4')] * 9", "[" * 60000, "9" * 9999, "{}", "1e999",
-                           "{**{}}", "-" * 20000 + "1", "{'descr': '<f4', 'fortran_order': 7, 'shape': (2, 2)}",
-                           "{'descr': ('<f4', (3000, 3000)), 'fortran_order': False, 'shape': (64, 64)}"))  # fmt: skip
+        text = rng.choice(
+            (
+                "(" * 3000,
+                "{'descr': [('a', '<f4')] * 9",
+                "[" * 60000,
+                "9" * 9999,
+                "{}",
+                "1e999",
+                "{**{}}",
+                "-" * 20000 + "1",
+                "{'descr': '<f4', 'fortran_order': 7, 'shape': (2, 2)}",
+                "{'descr': ('<f4', (3000, 3000)), 'fortran_order': False, 'shape': (64, 64)}",
+            )
+        )
     elif change == 3:
         text = flip_bytes(rng, text.encode("latin-1")).decode("latin-1")
     else:
@@ -281,8 +292,15 @@ def make_zip(*members: tuple[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> by
 def interlaced_png() -> bytes:
     """Return a PNG with Adam7 interlacing, which Pillow cannot write."""
     pixels, rows = make_scene(), b""
-    for top, left, down, right in ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
-                                   (1, 0, 2, 1)):  # fmt: skip
+    for top, left, down, right in (
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ):
         rows += b"".join(b"\0" + row.tobytes() for row in pixels[top::down, left::right])
     head = struct.pack(">IIBBBBB", 37, 23, 8, 2, 0, 0, 1)
     return encode_png([(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")])
@@ -291,9 +309,15 @@ def interlaced_png() -> bytes:
 def npy_files() -> list[bytes]:
     """Return .npy files of several dtypes and shapes."""
     files = []
-    for array in (make_scene(kind=np.uint16), make_scene(kind=np.float32), make_scene(channels=1)[..., 0],
-                  make_scene(channels=5), np.asfortranarray(make_scene(kind=np.float64)),
-                  make_scene().transpose(2, 0, 1), make_scene() > 99):  # fmt: skip
+    for array in (
+        make_scene(kind=np.uint16),
+        make_scene(kind=np.float32),
+        make_scene(channels=1)[..., 0],
+        make_scene(channels=5),
+        np.asfortranarray(make_scene(kind=np.float64)),
+        make_scene().transpose(2, 0, 1),
+        make_scene() > 99,
+    ):
         file = BytesIO()
         np.save(file, array)
         files.append(file.getvalue())
