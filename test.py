@@ -17,12 +17,13 @@ def main(argv, report):
     from data.loading.loader import Loader
     from inference.sampling import has_sampler, unused_flag_notes
     from inference.tiling import apply_tiling
+    from networks.runtime.apply import apply_inference_options
     from options import store, texts
     from pages.results import Results
     from registry.lookup import find
     from serialization import weight_exports, weight_files
     from training.optim import inference_networks
-    from util import malloc, seeding
+    from util import seeding
     from util.device import select_device
 
     folder = Path(o.checkpoints_dir) / o.name  # find the run
@@ -42,8 +43,7 @@ def main(argv, report):
     apply_tiling(inference_networks(model), o)
     weight_exports.load(folder, which, inference_networks(model), texts.mismatch_hint(o))
     set_mode(model.to(device), o.eval)
-    if device.type == "cpu" and not o.tile:  # --tile is for huge images, when memory is short
-        malloc.keep_freed_memory()
+    apply_inference_options(model.networks(), o, device)
     # Generate or translate images, and write the results page.
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)

@@ -110,6 +110,9 @@ class Train:
     memory_format: str = option(
         "auto", "memory layout of the weights", choices=("auto", "contiguous", "channels_last"), aside=True
     )
+    fast_convolutions: bool | None = option(
+        True, "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions undoes it)"
+    )
     compile: str = option(
         "off", "compile the networks with torch.compile", aside=True,
         choices=("auto", "off", "default", "reduce-overhead", "max-autotune"),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from data.fingerprint import Inventory
+from options import store
 from registry.lookup import entries
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
@@ -222,7 +223,7 @@ class Run:
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])
             seeding.restore_generators(state["generators"])
-            before = dict(state["options"])
+            before = store.FORMER_VALUES | state["options"]
             pictures = self.inventory.changes_since(state.get("inventory"))
         except UserError:
             raise
