@@ -16,6 +16,7 @@ from inference.batch_translator import Translator
 from inference.network_flags import read_network_flags
 from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
 from inference.tiling import apply_tiling
+from networks.runtime.apply import apply_inference_options
 from options import store
 from options.texts import mismatch_hint
 from pages.results import Results
@@ -26,7 +27,6 @@ from util.class_names import select_classes
 from util.device import select_device
 from util.errors import printable
 from util.image_io import SHEET_COLUMNS
-from util.malloc import keep_freed_memory
 from util.seeding import seed_everything
 
 
@@ -56,8 +56,7 @@ def main(argv, report):
     apply_tiling(networks, o)
     weight_exports.load(folder, which, networks, mismatch_hint(o))
     set_mode(model.to(device), o.eval)
-    if device.type == "cpu" and not o.tile:  # --tile is for huge images, when memory is short
-        keep_freed_memory()
+    apply_inference_options(model.networks(), o, device)
 
     # Translate or generate images, and write the results page.
     store.save(o, folder, "test")

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from networks.cpu.winograd_conv import WinogradConv2d
+from networks.cpu.kernels import former_kernel
 
 
-class ResizeConv(WinogradConv2d):
+class ResizeConv(nn.Conv2d):
     """(N, C, H, W) -> (N, out, 2H, 2W): nearest-neighbour resize, then a 3x3 convolution (Odena et al. 2016).
 
     Every output pixel has as many inputs as its neighbours, so the layer does not cause checkerboard patterns. It
@@ -17,6 +17,7 @@ class ResizeConv(WinogradConv2d):
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
+        former_kernel(self, "winograd")
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))

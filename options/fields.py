@@ -33,8 +33,8 @@ def option(
     run. `endless` allows inf. `momentary`: the flag affects one command only, so a run does not store it.
     `aside`: the flag affects how a run is shown, saved or sped up; its value does not change the numbers.
     `fixed`: trained weights depend on the value, so a run cannot resume with another one.
-    Types: int, float, str, bool, `int | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or 512x256, where
-    the bounds apply to each side.
+    Types: int, float, str, bool, `int | None`, `bool | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or
+    512x256, where the bounds apply to each side.
     """
     text_and_range = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
     meanings = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed)
@@ -52,6 +52,11 @@ class Flag:
     meta: Any
 
     @property
+    def is_switch(self) -> bool:
+        """Whether the command line sets and unsets the flag by its name alone."""
+        return self.type in (bool, bool | None)
+
+    @property
     def opposite(self) -> str:
         """The flag that reverses a boolean one: --dropout for --no_dropout, --no_eval for --eval."""
         return self.name[3:] if self.name.startswith("no_") else "no_" + self.name
@@ -59,7 +64,7 @@ class Flag:
     @property
     def names(self) -> tuple[str, ...]:
         """The names on the command line, without the dashes."""
-        return (self.name, self.opposite) if self.type is bool else (self.name,)
+        return (self.name, self.opposite) if self.is_switch else (self.name,)
 
     def check(self, value: Any, given_in: str = "") -> Any:
         """Return `value` as the flag's type, within its range and choices; raise OptionError otherwise.

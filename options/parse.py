@@ -253,7 +253,7 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
     parser.add_argument("--list", action="store_true", default=False)
     names = {flag.name for flag in flags}
     for flag in flags:
-        if flag.type is bool:
+        if flag.is_switch:
             parser.add_argument("--" + flag.name, dest=flag.name, action="store_true")
             if flag.opposite not in names:
                 parser.add_argument("--" + flag.opposite, dest=flag.name, action="store_false")

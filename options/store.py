@@ -13,6 +13,7 @@ from util.size import Size
 
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
+FORMER_VALUES = {"fast_convolutions": None}  # of runs that were saved before there was such an option
 DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 
@@ -54,7 +55,7 @@ def load(folder: Path) -> dict[str, Any]:
     """
     values = _read(folder).get("options", {})
     values.pop("isTrain", None)
-    return values
+    return values and FORMER_VALUES | values
 
 
 def load_spec(folder: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def _format_flag(flag: Flag) -> str:
     default = {float("inf"): "no limit", None: "", "": "", (): ""}.get(flag.default, flag.default)
     if type(default) is tuple:
         default = ",".join(default)
-    head = f"  --{flag.name}" + ("" if flag.type is bool else f" {_metavar(flag)}")
+    head = f"  --{flag.name}" + ("" if flag.is_switch else f" {_metavar(flag)}")
     text = flag.meta["help"] + ("" if default is False or default == "" else f" [{default}]")
     choices = flag.meta["choices"]
     words = choices if isinstance(choices, tuple) else [e.name for e in entries(choices)] if choices else ()

@@ -101,14 +101,18 @@ class Train:
     )
     amp: str = option("off", "mixed precision in training", choices=("off", "bf16", "fp16"))
     grad_checkpoint: bool = option(
-        False, "recompute activations in the backward pass instead of keeping them: less memory, more time",
+        False,
+        "recompute activations in the backward pass instead of keeping them: less memory, more time",
         aside=True,
-    )  # fmt: skip
+    )
     dry_run: bool = option(
         False, "train two steps, report parameters, operations, memory and time, write nothing", momentary=True
     )
     memory_format: str = option(
         "auto", "memory layout of the weights", choices=("auto", "contiguous", "channels_last"), aside=True
+    )
+    fast_convolutions: bool | None = option(
+        True, "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions undoes it)"
     )
     compile: str = option(
         "off", "compile the networks with torch.compile", aside=True,

@@ -266,7 +266,7 @@ class Run:
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])
             seeding.restore_generators(state["generators"])
-            before = dict(state["options"])
+            before = store.FORMER_VALUES | state["options"]
             pictures = self.inventory.changes_since(state.get("inventory"))
         except UserError:
             raise

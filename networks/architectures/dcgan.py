@@ -29,8 +29,17 @@ class ClassGenerator(InferableNetwork):
     0.02), because an embedding as large as z dominates it and each class collapses to one image (Shahbazi et al. 2022).
     """
 
-    def __init__(self, classes: int, output_nc: int, size: int, latent_dim: int = 100, embedding_dim: int = 100,
-                 ngf: int = 64, norm: str = "batch", resize_conv: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        classes: int,
+        output_nc: int,
+        size: int,
+        latent_dim: int = 100,
+        embedding_dim: int = 100,
+        ngf: int = 64,
+        norm: str = "batch",
+        resize_conv: bool = False,
+    ):
         super().__init__()
         layer, _ = norm_layer(norm)
         n_doublings = count_doublings(size)

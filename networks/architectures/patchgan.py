@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from networks.cpu.winograd_conv import WinogradConv2d
+from networks.cpu.kernels import former_kernel
 from networks.infer_architecture import InferableNetwork
 from networks.norm import norm_layer
 from networks.padding import unfit
@@ -24,8 +24,8 @@ class PatchDiscriminator(InferableNetwork):
         strides = [2] * (layers - 1) + [1]
         blocks: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for in_channels, out_channels, stride in zip(widths, widths[1:], strides, strict=False):
-            conv = WinogradConv2d(in_channels, out_channels, 4, stride=stride, padding=1, bias=bias)
-            blocks += [conv, layer(out_channels), nn.LeakyReLU(0.2, inplace=True)]
+            conv = nn.Conv2d(in_channels, out_channels, 4, stride=stride, padding=1, bias=bias)
+            blocks += [former_kernel(conv, "winograd"), layer(out_channels), nn.LeakyReLU(0.2, inplace=True)]
         self.model = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 4, padding=1))
         self.min_side = 3 * 2**layers  # leaves 2x2 before the last layer: instance norm needs more than 1x1
 
@@ -46,10 +46,13 @@ class PixelDiscriminator(InferableNetwork):
         super().__init__()
         layer, bias = norm_layer(norm)
         self.net = nn.Sequential(
-            nn.Conv2d(input_nc, ndf, 1), nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(ndf, 2 * ndf, 1, bias=bias), layer(2 * ndf), nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(input_nc, ndf, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(ndf, 2 * ndf, 1, bias=bias),
+            layer(2 * ndf),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(2 * ndf, 1, 1, bias=bias),
-        )  # fmt: skip
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.net(x)

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from networks.cpu.narrow_conv import NarrowConv2d
-from networks.cpu.winograd_conv import WinogradConv2d
+from networks.cpu.kernels import former_kernel
 from networks.infer_architecture import InferableNetwork
 from networks.norm import Norm, norm_layer
 from networks.padding import any_size
@@ -29,11 +28,12 @@ class ResnetBlock(nn.Module):
         inside = 0 if pad else 1
 
         def conv():
-            return [*pad, WinogradConv2d(channels, channels, 3, padding=inside, bias=bias), norm(channels)]
+            layer = nn.Conv2d(channels, channels, 3, padding=inside, bias=bias)
+            return [*pad, former_kernel(layer, "winograd"), norm(channels)]
 
         self.conv_block = nn.Sequential(
             *conv(), nn.ReLU(inplace=True), *([nn.Dropout(0.5)] if dropout else []), *conv()
-        )  # fmt: skip
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.conv_block(x)
@@ -46,18 +46,29 @@ class Resnet(InferableNetwork):
     resnets.
     """
 
-    def __init__(self, input_nc: int, output_nc: int, n_blocks: int, ngf: int = 64, norm: str = "instance",
-                 dropout: bool = False, padding: str = "reflect", resize_conv: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        input_nc: int,
+        output_nc: int,
+        n_blocks: int,
+        ngf: int = 64,
+        norm: str = "instance",
+        dropout: bool = False,
+        padding: str = "reflect",
+        resize_conv: bool = False,
+    ):
         super().__init__()
         layer, bias = norm_layer(norm)
         relu = partial(nn.ReLU, inplace=True)
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), NarrowConv2d(input_nc, ngf, 7, bias), layer(ngf), relu()]
+        first = former_kernel(nn.Conv2d(input_nc, ngf, 7, bias=bias), "narrow")
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), first, layer(ngf), relu()]
         for n in (ngf, 2 * ngf):
             layers += [nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=bias), layer(2 * n), relu()]
         layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]
         for n in (4 * ngf, 2 * ngf):
             layers += [upsample_layer(n, n // 2, 3, bias, resize_conv), layer(n // 2), relu()]
-        layers += [nn.ReflectionPad2d(3), NarrowConv2d(ngf, output_nc, 7), nn.Tanh()]
+        last = former_kernel(nn.Conv2d(ngf, output_nc, 7), "narrow")
+        layers += [nn.ReflectionPad2d(3), last, nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -18,8 +18,17 @@ class UnetBlock(nn.Module):
     Layers have the reference's positions: `model.1` down, `model.3` deeper, `model.5` up, and so on.
     """
 
-    def __init__(self, outer: int, inner: int, input_nc: int, deeper: "UnetBlock | None", norm: str,
-                 outermost: bool = False, dropout: bool = False, resize_conv: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        outer: int,
+        inner: int,
+        input_nc: int,
+        deeper: "UnetBlock | None",
+        norm: str,
+        outermost: bool = False,
+        dropout: bool = False,
+        resize_conv: bool = False,
+    ):
         super().__init__()
         self.outermost = outermost
         layer, bias = norm_layer(norm)
@@ -48,8 +57,16 @@ class Unet(InferableNetwork):
     Keys are those of the reference's U-Nets; depth 8 is unet_256.
     """
 
-    def __init__(self, input_nc: int, output_nc: int, depth: int, ngf: int = 64, norm: str = "batch",
-                 dropout: bool = False, resize_conv: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        input_nc: int,
+        output_nc: int,
+        depth: int,
+        ngf: int = 64,
+        norm: str = "batch",
+        dropout: bool = False,
+        resize_conv: bool = False,
+    ):
         super().__init__()
         self.multiple = 2**depth
         level = partial(UnetBlock, norm=norm, resize_conv=resize_conv)

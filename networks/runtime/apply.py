@@ -1,10 +1,11 @@
-"""Apply --memory_format, --grad_checkpoint, --compile and --amp to networks."""
+"""Apply --fast_convolutions, --memory_format, --grad_checkpoint, --compile and --amp to networks, and keep memory."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
+from networks.cpu.kernels import apply_cpu_kernels
 from networks.runtime.amp import apply_autocast
 from networks.runtime.compiled import compile_network
 from networks.runtime.grad_checkpoint import checkpoint_activations
@@ -16,11 +17,12 @@ AUTO_MEMORY_FORMAT, AUTO_COMPILE_MODE = "contiguous", "off"
 
 
 def apply_runtime_options(networks: dict[str, nn.Module], o: Any, device: torch.device) -> None:
-    """Set networks up for training on a device, as --memory_format, --grad_checkpoint, --compile and --amp say."""
+    """Set networks up for training on a device, as all of these flags say."""
     if device.type == "cpu":
         malloc.keep_freed_memory()
     memory_format = AUTO_MEMORY_FORMAT if o.memory_format == "auto" else o.memory_format
     compile_mode = AUTO_COMPILE_MODE if o.compile == "auto" else o.compile
+    apply_cpu_kernels(networks.values(), o.fast_convolutions, device)
     for name, net in networks.items():
         if memory_format == "channels_last":
             net.to(memory_format=torch.channels_last)
@@ -30,3 +32,10 @@ def apply_runtime_options(networks: dict[str, nn.Module], o: Any, device: torch.
             compile_network(name, net, compile_mode, graphs=device.type == "cuda" and compile_mode != "default")
         if o.amp != "off":
             apply_autocast(net, o.amp)
+
+
+def apply_inference_options(networks: dict[str, nn.Module], o: Any, device: torch.device) -> None:
+    """Set networks up for test.py: with the run's --fast_convolutions; without a run, with the former kernels."""
+    apply_cpu_kernels(networks.values(), o.fast_convolutions if o.remembered else None, device)
+    if device.type == "cpu" and not o.tile:  # --tile is for huge images, when memory is short
+        malloc.keep_freed_memory()

@@ -19,8 +19,10 @@ from util.errors import DataError, OptionError
 
 # --- names, shapes and counts, as published -------------------------------------------------------------------------
 # (outer, inner) channels of each level of a U-Net between the outermost and the innermost
-LEVELS = {8: [(64, 128), (128, 256), (256, 512), (512, 512), (512, 512), (512, 512)],
-          7: [(64, 128), (128, 256), (256, 512), (512, 512), (512, 512)]}  # fmt: skip
+LEVELS = {
+    8: [(64, 128), (128, 256), (256, 512), (512, 512), (512, 512), (512, 512)],
+    7: [(64, 128), (128, 256), (256, 512), (512, 512), (512, 512)],
+}
 
 
 def batch_norm(name, n):
@@ -187,8 +189,12 @@ def fitting(netG):
 
 
 # a U-Net pads with zeros whatever --padding says
-PADDED = [(netG, padding) for netG in NAMES["generator"] for padding in ("reflect", "replicate", "zero")
-          if padding == "reflect" or not netG.startswith("unet")]  # fmt: skip
+PADDED = [
+    (netG, padding)
+    for netG in NAMES["generator"]
+    for padding in ("reflect", "replicate", "zero")
+    if padding == "reflect" or not netG.startswith("unet")
+]
 
 
 @pytest.mark.parametrize(("netG", "padding"), PADDED)
@@ -303,8 +309,27 @@ def test_sizes_are_checked_before_training_naming_the_option():
 
 def test_train_refuses_a_size_its_discriminator_cannot_judge(command, paired):
     """Before the first step, in one line, as an error of options."""
-    ended = command("train", "--model", "pix2pix", "--dataroot", paired, "--gpu_ids", -1, "--ngf", 1, "--ndf", 1,
-                    "--load_size", 20, "--crop_size", 20, "--num_threads", 0, "--display_id", 0)  # fmt: skip
+    ended = command(
+        "train",
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        paired,
+        "--gpu_ids",
+        -1,
+        "--ngf",
+        1,
+        "--ndf",
+        1,
+        "--load_size",
+        20,
+        "--crop_size",
+        20,
+        "--num_threads",
+        0,
+        "--display_id",
+        0,
+    )
     assert ended.code == 2
     assert ended.last.startswith("error: option '--crop_size': images are 20x20; this discriminator needs sides of")
     assert len(ended.err.strip().splitlines()) == 1
@@ -454,8 +479,9 @@ def one_rank(rank, folder, both_done):
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2,
-                            timeout=datetime.timedelta(seconds=60))  # fmt: skip
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
+    )
     found = {}
     for name, sizes in SPLITS.items():
         net = small_net(SyncBatchNorm).double()
@@ -539,8 +565,10 @@ def test_the_summary_lists_layers_shapes_and_totals():
     counts = [int(row[-1]) for row in rows.values() if row[-1].isdigit()]
     total = sum(p.numel() for p in net.parameters())
     assert sum(counts) == total
-    assert text.splitlines()[-2:] == ["receptive field: 70x70 pixels",
-                                      f"[Network D] Total number of parameters : {total / 1e6:.3f} M"]  # fmt: skip
+    assert text.splitlines()[-2:] == [
+        "receptive field: 70x70 pixels",
+        f"[Network D] Total number of parameters : {total / 1e6:.3f} M",
+    ]
     assert "network D (PatchDiscriminator)" in text
     assert net.training, "it looks without changing anything"
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
@@ -568,10 +596,37 @@ def test_a_summary_omits_shapes_where_a_size_is_refused():
 
 
 def test_verbose_prints_the_summary_of_every_network(command, paired):
-    ended = command("train", "--model", "pix2pix", "--netG", "unet_32", "--dataroot", paired, "--gpu_ids", -1,
-                    "--ngf", 1, "--ndf", 1, "--load_size", 32, "--crop_size", 32, "--num_threads", 0,
-                    "--display_id", 0, "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 1,
-                    "--no_html", "--verbose")  # fmt: skip
+    ended = command(
+        "train",
+        "--model",
+        "pix2pix",
+        "--netG",
+        "unet_32",
+        "--dataroot",
+        paired,
+        "--gpu_ids",
+        -1,
+        "--ngf",
+        1,
+        "--ndf",
+        1,
+        "--load_size",
+        32,
+        "--crop_size",
+        32,
+        "--num_threads",
+        0,
+        "--display_id",
+        0,
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--max_dataset_size",
+        1,
+        "--no_html",
+        "--verbose",
+    )
     assert ended.code == 0, ended.err
     assert "network G (Unet)" in ended.out
     assert "network D (PatchDiscriminator)" in ended.out

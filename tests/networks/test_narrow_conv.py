@@ -6,15 +6,15 @@ from torch import nn
 
 from networks.architectures.resnet import Resnet
 from networks.cpu import narrow_conv
-from networks.cpu.narrow_conv import NarrowConv2d
 from networks.norm import InstanceNorm
+from tests.support.architectures import with_kernel
 
 
 def pair(before, after, side, bias=True):
     """Return one and the plain convolution of the same weights, in 64 bits."""
     torch.manual_seed(0)
     plain = nn.Conv2d(before, after, side, bias=bias).double()
-    ours = NarrowConv2d(before, after, side, bias).double()
+    ours = with_kernel("narrow", before, after, side, bias=bias).double()
     ours.load_state_dict(plain.state_dict())
     return ours, plain
 
@@ -72,26 +72,26 @@ def shapes(monkeypatch, conv, x):
 
 def test_rows_become_channels_where_that_pays(monkeypatch):
     x = torch.randn(1, 10, 15, 12)
-    assert shapes(monkeypatch, NarrowConv2d(10, 3, 7), x) == [(21, 10, 1, 7)]
-    assert shapes(monkeypatch, NarrowConv2d(10, 16, 7), x) == [(16, 10, 7, 7)]
+    assert shapes(monkeypatch, with_kernel("narrow", 10, 3, 7), x) == [(21, 10, 1, 7)]
+    assert shapes(monkeypatch, with_kernel("narrow", 10, 16, 7), x) == [(16, 10, 7, 7)]
     with torch.autocast("cpu", torch.bfloat16):
-        assert shapes(monkeypatch, NarrowConv2d(10, 3, 7), x) == [(3, 10, 7, 7)]
-    assert shapes(monkeypatch, NarrowConv2d(10, 3, 7).bfloat16(), x.bfloat16()) == [(3, 10, 7, 7)]
-    assert shapes(monkeypatch, NarrowConv2d(10, 3, 7).to("meta"), x.to("meta")) == [(3, 10, 7, 7)]
+        assert shapes(monkeypatch, with_kernel("narrow", 10, 3, 7), x) == [(3, 10, 7, 7)]
+    assert shapes(monkeypatch, with_kernel("narrow", 10, 3, 7).bfloat16(), x.bfloat16()) == [(3, 10, 7, 7)]
+    assert shapes(monkeypatch, with_kernel("narrow", 10, 3, 7).to("meta"), x.to("meta")) == [(3, 10, 7, 7)]
 
 
 def test_columns_become_channels_from_few_to_few(monkeypatch):
     x = torch.randn(1, 8, 15, 12)
-    assert shapes(monkeypatch, NarrowConv2d(8, 3, 7), x) == [(15, 8, 7, 11)]
-    assert shapes(monkeypatch, NarrowConv2d(3, 8, 7), x[:, :3]) == [(16, 3, 7, 8)]
-    assert shapes(monkeypatch, NarrowConv2d(3, 9, 7), x[:, :3]) == [(9, 3, 7, 7)]
-    assert shapes(monkeypatch, NarrowConv2d(8, 3, 7).to("meta"), x.to("meta")) == [(3, 8, 7, 7)]
+    assert shapes(monkeypatch, with_kernel("narrow", 8, 3, 7), x) == [(15, 8, 7, 11)]
+    assert shapes(monkeypatch, with_kernel("narrow", 3, 8, 7), x[:, :3]) == [(16, 3, 7, 8)]
+    assert shapes(monkeypatch, with_kernel("narrow", 3, 9, 7), x[:, :3]) == [(9, 3, 7, 7)]
+    assert shapes(monkeypatch, with_kernel("narrow", 8, 3, 7).to("meta"), x.to("meta")) == [(3, 8, 7, 7)]
 
 
 def test_a_generator_begins_and_ends_with_one_by_usual_keys():
     net = Resnet(3, 3, 4, 2)
-    assert isinstance(net.model[1], NarrowConv2d)
-    assert isinstance(net.model[-2], NarrowConv2d)
+    assert type(net.model[1]) is type(net.model[-2]) is nn.Conv2d
+    assert net.model[1].former_kernel == net.model[-2].former_kernel == "narrow"
     assert [key for key in net.state_dict() if key.startswith("model.1.")] == ["model.1.weight", "model.1.bias"]
     last = f"model.{len(net.model) - 2}."
     assert [key for key in net.state_dict() if key.startswith(last)] == [f"{last}weight", f"{last}bias"]

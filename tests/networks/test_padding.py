@@ -18,8 +18,9 @@ from tests.support.images import ODD_SIDES
 from tests.support.runs import SMALL
 
 GENERATORS = [e.name for e in entries("generator")]
-USUAL = dict(ngf=1, norm="instance", no_dropout=True, padding="reflect", init_type="normal", init_gain=0.1,
-             resize_conv=False)  # fmt: skip
+USUAL = dict(
+    ngf=1, norm="instance", no_dropout=True, padding="reflect", init_type="normal", init_gain=0.1, resize_conv=False
+)
 RATIOS = ((16, 64), (64, 16), (36, 64), (48, 32), (20, 180))  # height, width
 TINY = ((1, 1), (1, 40), (2, 3), (7, 5))  # of single pictures of test.py --native
 MULTIPLES = {"unet_256": 256, "unet_128": 128, "unet_64": 64, "unet_32": 32}  # resnets: 4

@@ -9,14 +9,16 @@ from torch.utils.checkpoint import checkpoint
 from networks.architectures.patchgan import PatchDiscriminator
 from networks.architectures.resnet import Resnet
 from networks.cpu import winograd_conv
-from networks.cpu.winograd_conv import WinogradConv2d
+from networks.cpu.kernels import apply_cpu_kernels
+from networks.cpu.winograd_conv import uses_winograd
 from networks.upsample import ResizeConv
+from tests.support.architectures import with_kernel, without_kernel
 
 
 def pair(*shape, **settings):
     """Return one and the plain convolution of the same weights, in 64 bits."""
     torch.manual_seed(0)
-    plain, ours = nn.Conv2d(*shape, **settings).double(), WinogradConv2d(*shape, **settings).double()
+    plain, ours = nn.Conv2d(*shape, **settings).double(), with_kernel("winograd", *shape, **settings).double()
     ours.load_state_dict(plain.state_dict())
     return ours, plain
 
@@ -35,7 +37,7 @@ def found(conv, x, **how):
 def test_values_and_gradients_are_those_of_a_plain_convolution(always_halved, side, bias, padding, height):
     ours, plain = pair(5, 6, side, bias=bias, padding=padding)
     x = torch.randn(2, 5, height, 9, dtype=torch.double)
-    assert ours.uses_winograd(x)
+    assert uses_winograd(ours, x)
     for a, b in zip(found(ours, x), found(plain, x), strict=True):
         assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
 
@@ -69,9 +71,11 @@ def test_rounding_is_at_most_thrice_a_plain_convolutions(side):
     ours, plain = pair(128, 128, side, padding=1)
     x = torch.randn(1, 128, 64, 64)
     exact = found(plain, x.double())
-    near, off = ([(got - true).abs().mean() for got, true in zip(found(conv.float(), x), exact, strict=True)]
-                 for conv in (plain, ours))  # fmt: skip
-    assert ours.uses_winograd(x) and off[1] != near[1]
+    near, off = (
+        [(got - true).abs().mean() for got, true in zip(found(conv.float(), x), exact, strict=True)]
+        for conv in (plain, ours)
+    )
+    assert uses_winograd(ours, x) and off[1] != near[1]
     assert all(ours_off < 3 * plain_off for ours_off, plain_off in zip(off, near, strict=True))
 
 
@@ -81,21 +85,21 @@ LARGE = torch.randn(1, 128, 64, 64)
 @pytest.mark.parametrize(
     ("conv", "x", "halved"),
     [
-        (WinogradConv2d(128, 128, 3), LARGE, True),
-        (WinogradConv2d(128, 128, (4, 3), padding=1), LARGE, True),
-        (WinogradConv2d(128, 128, 3).double(), LARGE.double(), True),
-        (WinogradConv2d(128, 128, 3), LARGE[:, :, :32, :32].contiguous(), False),
-        (WinogradConv2d(128, 32, 3), LARGE, False),
-        (WinogradConv2d(512, 512, 3), torch.zeros(1, 512, 16, 16), False),
-        (WinogradConv2d(128, 128, 3, stride=2), LARGE, False),
-        (WinogradConv2d(128, 128, 3, dilation=2), LARGE, False),
-        (WinogradConv2d(128, 128, 3, groups=2), LARGE, False),
-        (WinogradConv2d(128, 128, 3, padding="same"), LARGE, False),
-        (WinogradConv2d(128, 128, 3, padding=1, padding_mode="reflect"), LARGE, False),
-        (WinogradConv2d(128, 128, 5), LARGE, False),
-        (WinogradConv2d(128, 128, 3), LARGE.contiguous(memory_format=torch.channels_last), False),
-        (WinogradConv2d(128, 128, 3), LARGE[0], False),
-        (WinogradConv2d(128, 128, 3, padding=1), torch.zeros(1, 128, 2, 2048), False),
+        (with_kernel("winograd", 128, 128, 3), LARGE, True),
+        (with_kernel("winograd", 128, 128, (4, 3), padding=1), LARGE, True),
+        (with_kernel("winograd", 128, 128, 3).double(), LARGE.double(), True),
+        (with_kernel("winograd", 128, 128, 3), LARGE[:, :, :32, :32].contiguous(), False),
+        (with_kernel("winograd", 128, 32, 3), LARGE, False),
+        (with_kernel("winograd", 512, 512, 3), torch.zeros(1, 512, 16, 16), False),
+        (with_kernel("winograd", 128, 128, 3, stride=2), LARGE, False),
+        (with_kernel("winograd", 128, 128, 3, dilation=2), LARGE, False),
+        (with_kernel("winograd", 128, 128, 3, groups=2), LARGE, False),
+        (with_kernel("winograd", 128, 128, 3, padding="same"), LARGE, False),
+        (with_kernel("winograd", 128, 128, 3, padding=1, padding_mode="reflect"), LARGE, False),
+        (with_kernel("winograd", 128, 128, 5), LARGE, False),
+        (with_kernel("winograd", 128, 128, 3), LARGE.contiguous(memory_format=torch.channels_last), False),
+        (with_kernel("winograd", 128, 128, 3), LARGE[0], False),
+        (with_kernel("winograd", 128, 128, 3, padding=1), torch.zeros(1, 128, 2, 2048), False),
     ],
     ids=["3x3", "4x3", "64 bits", "small", "narrow", "few pixels", "stride", "dilation", "groups", "same", "reflect",
          "5x5", "channels last", "no batch", "low"],
@@ -106,7 +110,7 @@ def test_the_halved_way_is_taken_where_it_pays(monkeypatch, conv, x, halved):
     monkeypatch.setattr(winograd_conv._WinogradFunction, "apply", lambda *given: groups.append(6) or real(*given))
     with torch.no_grad():
         made = conv(x)
-        plain = nn.Conv2d.forward(conv, x)
+        plain = without_kernel(conv, x)
     assert groups == [6] * halved
     assert torch.allclose(made, plain, rtol=1e-3, atol=1e-5)
 
@@ -149,10 +153,10 @@ def test_weights_changed_before_the_backward_pass_are_an_error(always_halved):
 
 def test_networks_for_16_bits_and_counted_ones_do_it_plainly(monkeypatch):
     monkeypatch.setattr(winograd_conv._WinogradFunction, "apply", None)
-    conv = WinogradConv2d(128, 128, 3)
+    conv = with_kernel("winograd", 128, 128, 3)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert conv(LARGE).dtype is torch.bfloat16
-    assert not WinogradConv2d(128, 128, 3).bfloat16().uses_winograd(LARGE.bfloat16())
+    assert not uses_winograd(with_kernel("winograd", 128, 128, 3).bfloat16(), LARGE.bfloat16())
     assert conv.to("meta")(LARGE.to("meta")).shape == (1, 128, 62, 62)
 
 
@@ -169,10 +173,10 @@ def test_torch_func_maps_and_differentiates_it_forward(always_halved):
 
 def test_networks_have_it_under_the_usual_keys():
     resnet, judge = Resnet(3, 3, 4, 2), PatchDiscriminator(3, 2)
-    assert sum(isinstance(m, WinogradConv2d) for m in resnet.modules()) == 2 * 4
+    halved = [m for m in resnet.modules() if getattr(m, "former_kernel", "") == "winograd"]
+    assert [type(m) for m in halved] == [nn.Conv2d] * 2 * 4
     assert "model.10.conv_block.1.weight" in resnet.state_dict()
-    assert isinstance(judge.model[8], WinogradConv2d)
-    assert isinstance(ResizeConv(4, 2), WinogradConv2d)
+    assert judge.model[8].former_kernel == ResizeConv(4, 2).former_kernel == "winograd"
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -180,6 +184,7 @@ def test_a_generator_trains_as_with_plain_ones(monkeypatch, batch):
     """Its residual blocks have 64 channels of 32x32: as if that were enough."""
     torch.manual_seed(0)
     net, x = Resnet(3, 3, 2, 16).double(), torch.rand(batch, 3, 128, 128, dtype=torch.double)
+    apply_cpu_kernels([net], None, torch.device("cpu"))
     monkeypatch.setattr(winograd_conv, "MIN_MULTIPLICATIONS", 1)
     times = []
     real = winograd_conv._WinogradFunction.apply
@@ -193,8 +198,8 @@ def test_a_generator_trains_as_with_plain_ones(monkeypatch, batch):
 
 
 def test_compiled_it_is_the_same():
-    conv = WinogradConv2d(64, 64, 3, padding=1).double()
+    conv = with_kernel("winograd", 64, 64, 3, padding=1).double()
     x = torch.randn(2, 64, 128, 64, dtype=torch.double)
-    assert conv.uses_winograd(x)
+    assert uses_winograd(conv, x)
     with torch.no_grad():
         assert torch.allclose(torch.compile(conv)(x), conv(x), rtol=1e-9, atol=1e-9)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from data.base import Spec
+from networks.cpu.kernels import apply_cpu_kernels
 from options.parse import flags_for, parse
 from registry.lookup import find
 from serialization import weight_files
@@ -53,6 +54,7 @@ def replay(folder):
     for name, net in model.networks().items():
         path = folder / f"latest_net_{name}.pth"
         weight_files.load_into_network(net, weight_files.load_weights(path), path)
+    apply_cpu_kernels(model.networks().values(), None, torch.device("cpu"))  # as in runs of that time
     run = Run(o, folder, model.double(), torch.device("cpu"), epoch_size=1)
 
     # Train and compare the losses of each step.

@@ -1,7 +1,11 @@
-"""Names and default flags of the registered architectures."""
+"""Names and default flags of the registered architectures, and convolutions with and without CPU kernels."""
 
 from types import SimpleNamespace
 
+import torch
+from torch import nn
+
+from networks.cpu.kernels import apply_cpu_kernels, former_kernel
 from registry.lookup import entries
 
 NAMES = {kind: [e.name for e in entries(kind)] for kind in ("generator", "discriminator", "norm", "initialiser")}
@@ -22,3 +26,15 @@ USUAL = dict(
 
 def flags(**changed):
     return SimpleNamespace(**(USUAL | changed))
+
+
+def with_kernel(name, *shape, **settings):
+    """Return an nn.Conv2d with a CPU kernel."""
+    conv = former_kernel(nn.Conv2d(*shape, **settings), name)
+    apply_cpu_kernels([conv], None, torch.device("cpu"))
+    return conv
+
+
+def without_kernel(conv, x):
+    """Return what torch's own convolution makes of x with the weights of `conv`."""
+    return nn.Conv2d._conv_forward(conv, x, conv.weight, conv.bias)
