@@ -228,12 +228,8 @@ def main(argv, report):
         if case_metrics.get("equal") is False
     ]
     if differing:
-        raise DataError(
-            "reference",
-            o.reference,
-            f"computes other losses in {', '.join(differing)}",
-            "use an unchanged checkout of the released version",
-        )
+        why = f"computes other losses in {', '.join(differing)}"
+        raise DataError("reference", o.reference, why, "use an unchanged checkout of the released version")
 
 
 if __name__ == "__main__":

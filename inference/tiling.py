@@ -159,12 +159,8 @@ def apply_tiling(nets: dict[str, nn.Module], o: Any) -> None:
     size = to_size(o.tile)
     least = min(size)
     if o.overlap is not None and least <= 2 * o.overlap:
-        raise OptionError(
-            "option",
-            "--tile",
-            f"{o.tile} is not larger than twice --overlap {o.overlap}",
-            f"give --tile {4 * o.overlap}, or a smaller --overlap",
-        )
+        remedy = f"give --tile {4 * o.overlap}, or a smaller --overlap"
+        raise OptionError("option", "--tile", f"{o.tile} is not larger than twice --overlap {o.overlap}", remedy)
 
     # Check the networks.
     fields = {name: field for name, net in nets.items() if (field := receptive_field(net))}

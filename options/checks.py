@@ -22,22 +22,14 @@ def check_options(o: Options, phase: str) -> None:
         raise OptionError("option", "--epoch", f"'{o.epoch}' is not an epoch", "give a number or latest")
     if o.gpu_ids is not None and "," in o.gpu_ids.strip(","):
         count = len([word for word in o.gpu_ids.split(",") if word])
-        raise OptionError(
-            "option",
-            "--gpu_ids",
-            f"'{o.gpu_ids}': one process drives one device",
-            f"use torchrun --nproc_per_node={count} {phase}.py",
-        )
+        why = f"'{o.gpu_ids}': one process drives one device"
+        raise OptionError("option", "--gpu_ids", why, f"use torchrun --nproc_per_node={count} {phase}.py")
     if phase == "train":
         _check_training(o)
     else:  # like the reference: in order and not mirrored
         if ".." in Path(o.results_dir).parts or "{" in o.results_dir:
-            raise OptionError(
-                "option",
-                "--results_dir",
-                f"'{o.results_dir}' contains .. or braces",
-                "give an absolute path, or a folder below the current one",
-            )
+            remedy = "give an absolute path, or a folder below the current one"
+            raise OptionError("option", "--results_dir", f"'{o.results_dir}' contains .. or braces", remedy)
         o.serial_batches, o.no_flip = True, True
         o.preprocess = "native" if o.native else o.preprocess
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
@@ -46,24 +38,20 @@ def check_options(o: Options, phase: str) -> None:
 def _check_preprocess(o: Options) -> None:
     words = o.preprocess.split("_and_")
     if words not in (["none"], ["native"]) and not set(words) <= {*SCALE_STEPS, *CROP_STEPS}:
-        raise OptionError(
-            "option",
-            "--preprocess",
-            f"'{o.preprocess}' is not a choice",
+        remedy = (
             "choose one of resize_and_crop, crop, scale_width, scale_width_and_crop, none; or resize,"
-            " scale_shortside, fixsize, patch, or two of these joined by _and_",
+            " scale_shortside, fixsize, patch, or two of these joined by _and_"
         )
+        raise OptionError("option", "--preprocess", f"'{o.preprocess}' is not a choice", remedy)
     for ways in (SCALE_STEPS, CROP_STEPS):
         if len(both := [word for word in ways if word in words]) > 1:
             raise OptionError("option", "--preprocess", f"{both[0]} and {both[1]} contradict each other", "omit one")
     load, crop = to_size(o.load_size), to_size(o.crop_size)
     small = load.width < crop.width or (load.height < crop.height and "resize" in words)
     if words[0] in ("resize", "scale_width") and set(CROP_STEPS) & set(words) and small:
+        why = f"{o.load_size} is smaller than --crop_size {o.crop_size}"
         raise OptionError(
-            "option",
-            "--load_size",
-            f"{o.load_size} is smaller than --crop_size {o.crop_size}",
-            f"give --load_size {o.crop_size} or more, or a smaller --crop_size",
+            "option", "--load_size", why, f"give --load_size {o.crop_size} or more, or a smaller --crop_size"
         )
 
 
@@ -99,9 +87,5 @@ def _check_training(o: Options) -> None:
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
     if o.label_smoothing and o.gan_mode in ("wgangp", "hinge"):
-        raise OptionError(
-            "option",
-            "--label_smoothing",
-            f"has no effect with --gan_mode {o.gan_mode}",
-            "use --gan_mode vanilla or lsgan",
-        )
+        why = f"has no effect with --gan_mode {o.gan_mode}"
+        raise OptionError("option", "--label_smoothing", why, "use --gan_mode vanilla or lsgan")

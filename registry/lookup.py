@@ -82,12 +82,8 @@ def only_class(kind: str, module: Any) -> type:
     ]
     if len(classes) != 1:
         names = ", ".join(c.__name__ for c in classes) or "none"
-        raise OptionError(
-            "plug-in",
-            module.__file__,
-            f"must define exactly one {base.__name__} subclass, has {names}",
-            "keep one class per file",
-        )
+        why = f"must define exactly one {base.__name__} subclass, has {names}"
+        raise OptionError("plug-in", module.__file__, why, "keep one class per file")
     return classes[0]
 
 

@@ -30,12 +30,8 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
                 if sample[name].shape != first.shape:
                     path = sample.get(f"path_{name}", name)
                     sizes = " and ".join("x".join(map(str, s[name].shape[:0:-1])) for s in (samples[0], sample))
-                    return DataError(
-                        "image",
-                        path,
-                        f"cannot be batched: images of {sizes}",
-                        "use --batch_size 1, or a --preprocess that crops",
-                    )
+                    why = f"cannot be batched: images of {sizes}"
+                    return DataError("image", path, why, "use --batch_size 1, or a --preprocess that crops")
     return {name: _join_values([sample[name] for sample in samples]) for name in samples[0]} | skipped
 
 
