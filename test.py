@@ -7,7 +7,7 @@ from pathlib import Path
 from cli.main import run_script
 from options.parse import answer_help, parse
 
-if __name__ == "__main__":  # here, because --help is answered before the imports below, which take seconds
+if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
     sys.exit(run_script("test", sys.argv[1:], answer_help))
 
 from data.base import Spec

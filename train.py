@@ -2,11 +2,12 @@
 
 import sys
 from contextlib import closing
+from functools import partial
 
 from cli.main import run_script
 from options.parse import answer_help, parse
 
-if __name__ == "__main__":  # here, because --help is answered before the imports below, which take seconds
+if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
     sys.exit(run_script("train", sys.argv[1:], answer_help))
 
 from cli.signals import StopRequest
@@ -17,7 +18,7 @@ from networks.runtime.apply import apply_runtime_options
 from options.store import fill_from_dataset
 from registry.attribution import error_context
 from registry.lookup import find
-from training.accumulation import forward
+from training.accumulation import run_forward
 from training.dry_run import estimate_cost
 from training.preflight import run_preflight
 from training.preview import make_preview
@@ -75,36 +76,35 @@ def train(run, loader, display, preview, stop):
                 run.losses.add(losses)
             progress.advance(len(batch["A"]), timer.last["compute"], timer.last["data"])
             with timer("display"):
-                display.step(progress, run.losses.latest, lambda out=out: first_visuals(run.model, out, o))
+                display.step(progress, run.losses.latest, partial(first_visuals, run.model, out, o))
             del out, losses  # free their graph before the next step builds its own
             with timer("save"):
-                run.save_if_due(stop.number)
+                run.save_if_due(stopping=bool(stop.number))
             yield progress
 
-        # Its end: show and save what is due; or save what was trained before a signal.
-        signal, trained = stop.number, f"in epoch {progress.epoch}"
-        if progress.epoch_done:
-            display.epoch(progress, run.losses.epoch_means(), timer.reset(), lr)
-            with timer("display"):
-                sheets = display.preview(progress, preview)
-            with timer("save"):
-                trained = f"after epoch {run.end_epoch(keep_weights=sheets, force_save=bool(signal))}"
-        else:
+        # The end of the epoch: show and save what is due.
+        if not progress.epoch_done:  # a signal stopped it, after a step or while it waited for a batch
             run.save_latest()
-        if signal and not run.done:
-            raise Stopped(signal, f"stopped and saved {trained}; {resume_command(o)}")
+            raise Stopped(stop.number, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
+        display.epoch(progress, run.losses.epoch_means(), timer.reset(), lr)
+        with timer("display"):
+            has_sheets, stop_signal = display.preview(progress, preview), stop.number
+        with timer("save"):
+            epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal))
+        if stop_signal and not run.done:
+            raise Stopped(stop_signal, f"stopped and saved after epoch {epoch}; {resume_command(o)}")
 
 
 def train_step(state, batch, step):
-    """Run forward on a batch, then train each phase that is due; return (output, {phase: {term: scalar}})."""
-    work = forward(state.model, batch, state.micro_batches)  # once, for all phases
+    """Run forward on a batch, then train each phase that is due; return (outputs, {phase: {term: scalar}})."""
+    forward_pass = run_forward(state.model, batch, state.micro_batches)  # its graph serves all phases
     losses = {}
     for phase in state.due_phases(step):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
-            terms = work.backward(phase, state.optimizers.scale_loss)
-            if not state.accepts(terms, batch):
-                break
+            terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)
+            if not state.check_losses(terms, batch):
+                break  # NaN or Inf: the step ends here
             state.optimizers.step(phase.name)
         losses[phase.name] = terms
-    return work.out, losses
+    return forward_pass.out, losses

@@ -37,7 +37,7 @@ class TrainingStep:
 
         self._make(argv, shared, device)
         # Counting leaves the model without values, but not its optimizers, so the run is built again afterwards.
-        flops, _ = count_flops_and_activations(train_step, self.run.model, self.batch, self.run.o)
+        flops, _ = count_flops_and_activations(train_step, self.run.o, self.run.model, self.batch)
         del self.run
         gc.collect()
         self._make(argv, shared, device)

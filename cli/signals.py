@@ -32,12 +32,17 @@ class StopRequest:
             signal.signal(signal.SIGALRM, self._on_alarm)
 
     def until_requested(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield batches until a signal arrives; while waiting, at most BATCH_TIMEOUT_S seconds longer (a dead disk)."""
+        """Yield batches, after a signal one more, if it arrives within BATCH_TIMEOUT_S seconds (a disk may be dead).
+
+        A signal that arrives while the caller uses a batch ends the batches.
+        """
         each = iter(batches)
         with contextlib.suppress(_NoBatch):
-            while not self.number:
+            while True:
                 self.waiting = True
                 try:
+                    if self.number:
+                        self._set_alarm()
                     batch = next(each, None)
                 except RuntimeError:  # the same signal may have killed a starting worker
                     if not self.number:
@@ -48,6 +53,8 @@ class StopRequest:
                 if batch is None:
                     return
                 yield batch
+                if self.number:
+                    return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.number == signal.SIGINT:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from networks.cpu.kernels import former_kernel
+from networks.cpu.kernels import mark_former_kernel
 
 
 class ResizeConv(nn.Conv2d):
@@ -17,7 +17,7 @@ class ResizeConv(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
-        former_kernel(self, "winograd")
+        mark_former_kernel(self, "winograd")
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(F.interpolate(input, scale_factor=2.0, mode="nearest"))

@@ -16,7 +16,7 @@ Batch = dict[str, Any]
 ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
 
 
-def forward(model: Any, batch: Batch, micro_batches: int) -> "FullBatch | MicroBatches":
+def run_forward(model: Any, batch: Batch, micro_batches: int) -> "FullBatch | MicroBatches":
     """Run forward; return the object that holds its outputs and computes each phase's gradients."""
     mark_step_begin()
     with error_context("forward", model):
@@ -29,7 +29,7 @@ class FullBatch:
     def __init__(self, model: Any, batch: Batch):
         self.batch, self.out = batch, model(batch)
 
-    def backward(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
+    def compute_gradients(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
         """Add the gradients of a phase's loss to its networks; return the loss terms."""
         terms = phase.loss(self.batch, self.out)
         scale_loss(phase.weight * sum(terms.values())).backward()
@@ -55,7 +55,7 @@ class MicroBatches:
                 self.micro_batches.append((micro_batch, weight, snapshot, model(micro_batch)))
         self.out = self.micro_batches[0][-1]
 
-    def backward(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
+    def compute_gradients(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
         """Add the gradients of a phase's loss to its networks; return the loss terms, averaged over the batch."""
         means: dict[str, Any] = {}
         has_grad = True

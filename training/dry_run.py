@@ -1,4 +1,4 @@
-"""Estimate what a training run costs without running it: parameters, operations, memory, time (--dry_run)."""
+"""Estimate from two steps what a training run costs: parameters, operations, memory, time (--dry_run)."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ except ImportError:  # Windows
 WEIGHT_COPIES = 4  # weights, gradients and Adam's two moments
 
 
-def estimate_cost(step: TrainStep, o: Any, model: Any, loader: Any, device: torch.device) -> str:
+def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device: torch.device) -> str:
     """Return a report of the cost of each step; write nothing. The model cannot be used afterwards.
 
     Time and peak memory are measured over two real steps, because the first also warms up. Operations and activations
@@ -33,14 +33,14 @@ def estimate_cost(step: TrainStep, o: Any, model: Any, loader: Any, device: torc
     times = []
     for count in range(2):
         began = time.perf_counter()
-        step(state, to_device(batch, device), count)
+        train_step(state, to_device(batch, device), count)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     hours = times[1] * len(loader) * epochs / 3600
     # Count operations and activations on meta tensors.
     try:
-        flops, saved = count_flops_and_activations(step, model, batch, o)
+        flops, saved = count_flops_and_activations(train_step, o, model, batch)
         counts = f"{flops / 1e9:.1f} GFLOP a step; activations of {format_bytes(saved)} are kept for backward passes"
     except Exception as problem:  # a model may need values
         counts = f"operations and activations are not known: this model needs values ({type(problem).__name__})"
@@ -57,7 +57,7 @@ def estimate_cost(step: TrainStep, o: Any, model: Any, loader: Any, device: torc
     return "\n".join(rows)
 
 
-def count_flops_and_activations(step: TrainStep, model: Any, batch: dict[str, Any], o: Any) -> tuple[int, int]:
+def count_flops_and_activations(train_step: TrainStep, o: Any, model: Any, batch: dict[str, Any]) -> tuple[int, int]:
     """Return (operations, bytes of activations) of a step: forward and the backward of every phase, in float32.
 
     Activations are the peak of the memory kept for backward passes: each storage counts once, weights do not count.
@@ -69,7 +69,7 @@ def count_flops_and_activations(step: TrainStep, model: Any, batch: dict[str, An
     shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
     counter, activations = FlopCounterMode(display=False), _ActivationCounter(model)
     with fork_rng(0), counter, torch.autograd.graph.saved_tensors_hooks(activations.add, _unpack):
-        step(state, shapes, 0)
+        train_step(state, shapes, 0)
     return counter.get_total_flops(), activations.peak
 
 

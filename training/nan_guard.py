@@ -38,7 +38,7 @@ class NanGuard:
         self.last_bad_step = -1  # the latest bad step
         self.rollbacks: list[int] = []  # the steps of the states that were restored
 
-    def accepts(self, terms: Mapping[str, Any], batch: Mapping[str, Any], progress: Progress) -> bool:
+    def check_losses(self, terms: Mapping[str, Any], batch: Mapping[str, Any], progress: Progress) -> bool:
         """Return whether the optimiser may step on these losses; if not, the step ends. May raise Diverged."""
         values = {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
         images = [str(path) for key in ("path_A", "path_B") for path in batch.get(key, [])[:4]]

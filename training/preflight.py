@@ -22,8 +22,8 @@ MAX_RETRY_PIXELS = 4 * 256**2  # size limit of a batch for a second try with rea
 CERTAIN_ERRORS = (NameError, AttributeError, ImportError, KeyError)  # these do not depend on values
 
 
-def run_preflight(step: TrainStep, o: Any, model: Any, batch: dict[str, Any], spec: Spec) -> None:
-    """Run `step` once on a copy of a model on meta tensors, and raise an error that is certain to occur in training.
+def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, Any], spec: Spec) -> None:
+    """Run `train_step` once on a copy of a model on meta tensors; raise an error that is certain to occur in training.
 
     Raise OptionError for images of a size that a network rejects, for a broken contract (a loss that is not a scalar,
     a batch without a key that the model reads, state that cannot be read back, ...), and a plug-in's own errors. An
@@ -38,7 +38,7 @@ def run_preflight(step: TrainStep, o: Any, model: Any, batch: dict[str, Any], sp
     _check_sheets(model, o.model, spec.classes)
     # Run a step on meta tensors.
     shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
-    problem, more = _run_on_copy(step, model, o, shapes, extra)
+    problem, more = _run_on_copy(train_step, o, model, shapes, extra)
     for note in notes + more:
         print(printable(note))
     if problem is None or attribution.plugin_error([problem]) is None:
@@ -50,7 +50,7 @@ def run_preflight(step: TrainStep, o: Any, model: Any, batch: dict[str, Any], sp
         if for_lack_of_values or not small:
             return
         values = {k: v.clone() if torch.is_tensor(v) else v for k, v in batch.items()}
-        problem, _ = _run_on_copy(step, model, o, values, {})
+        problem, _ = _run_on_copy(train_step, o, model, values, {})
     if problem is not None:
         raise problem
 
@@ -60,7 +60,7 @@ def _is_value_independent(problem: Exception) -> bool:
 
 
 def _run_on_copy(
-    step: TrainStep, model: Any, o: Any, batch: dict[str, Any], extra: dict[str, Any]
+    train_step: TrainStep, o: Any, model: Any, batch: dict[str, Any], extra: dict[str, Any]
 ) -> tuple[Exception | None, list[str]]:
     """Run a step on a copy of the model, on the batch's device; return (error or None, notes). Raise UserErrors."""
     try:
@@ -69,7 +69,7 @@ def _run_on_copy(
         return None, []
     try:
         with fork_rng(0):
-            notes = _run_step(step, twin, o, batch)
+            notes = _run_step(train_step, o, twin, batch)
             _restore_extra_state(twin, o.model, extra)
     except UserError:
         raise
@@ -81,12 +81,12 @@ def _run_on_copy(
     return None, notes
 
 
-def _run_step(step: TrainStep, twin: Any, o: Any, batch: dict[str, Any]) -> list[str]:
+def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: dict[str, Any]) -> list[str]:
     """Train one step on a copy, and check what its forward, losses and show return; return notes."""
     state, start = TrainState.from_options(twin, o), state_checks.state_shapes(twin)
     state = replace(state, phases=[_with_checked_loss(phase, o.model) for phase in state.phases], micro_batches=1)
     with twin.register_forward_hook(lambda model, args, out: _checked_out(out, o.model)):
-        out, losses = step(state, _CheckedDict(batch, "batch"), 0)
+        out, losses = train_step(state, _CheckedDict(batch, "batch"), 0)
     with attribution.error_context("show", twin):
         contract.check_shown(twin.show(out), o.model)
     state_checks.check_state_shapes(twin, o.model, start)

@@ -67,7 +67,7 @@ class Run:
         # Model and optimisers.
         self.model = model.to(device).train()
         self.state_shapes = state_shapes(self.model)  # every saved state must have these
-        self.train_state = replace(TrainState.from_options(self.model, o), accepts=self.accepts)
+        self.train_state = replace(TrainState.from_options(self.model, o), check_losses=self.check_losses)
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
@@ -151,9 +151,9 @@ class Run:
     def _generator_names(self) -> set[str]:
         return set(self.model.averaged or self.model.networks())
 
-    def accepts(self, terms: dict[str, Any], batch: dict[str, Any]) -> bool:
+    def check_losses(self, terms: dict[str, Any], batch: dict[str, Any]) -> bool:
         """Return whether an optimiser may step on these losses (see NanGuard)."""
-        return self.nan_guard.accepts(terms, batch, self.progress)
+        return self.nan_guard.check_losses(terms, batch, self.progress)
 
     def save_if_due(self, stopping: bool) -> None:
         """Save within an epoch if --save_latest_freq or --save_minutes asks for it, or an allowed change is not saved.

@@ -10,7 +10,7 @@ from training.optim import Optimizers, trainable_parameters
 TrainStep = Callable[["TrainState", dict[str, Any], int], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
 
 
-def _accept_all(terms: dict[str, Any], batch: dict[str, Any]) -> bool:
+def _check_nothing(terms: dict[str, Any], batch: dict[str, Any]) -> bool:
     return True
 
 
@@ -18,22 +18,22 @@ def _accept_all(terms: dict[str, Any], batch: dict[str, Any]) -> bool:
 class TrainState:
     """A model, its phases and their optimisers, and how a step treats a batch and its losses.
 
-    micro_batches: the number of parts in which a batch is processed (--accumulate). accepts(terms, batch): whether an
-    optimiser may step on these losses; if not, the step ends.
+    micro_batches: the number of parts in which a batch is processed (--accumulate). check_losses(terms, batch) returns
+    whether an optimiser may step on the losses of a phase; if not, the step ends. It may also roll the weights back or
+    raise Diverged (see NanGuard).
     """
 
     model: Any
     phases: list[Any]
     optimizers: Optimizers
     micro_batches: int = 1
-    accepts: Callable[[dict[str, Any], dict[str, Any]], bool] = _accept_all
+    check_losses: Callable[[dict[str, Any], dict[str, Any]], bool] = _check_nothing
 
     def __post_init__(self) -> None:
-        own = {phase.name: [p for net in phase.nets for p in trainable_parameters(net)] for phase in self.phases}
-        every = {id(p): p for params in own.values() for p in params}
+        own = {phase.name: {id(p): p for net in phase.nets for p in trainable_parameters(net)} for phase in self.phases}
+        trained = {key: p for params in own.values() for key, p in params.items()}
         self._others = {  # for each phase the parameters that only other phases train
-            name: [p for number, p in every.items() if number not in set(map(id, params))]
-            for name, params in own.items()
+            name: [p for key, p in trained.items() if key not in params] for name, params in own.items()
         }
 
     @classmethod
@@ -48,11 +48,11 @@ class TrainState:
 
     @contextmanager
     def only_trainable(self, phase: Any) -> Iterator[None]:
-        """Inside the block, only this phase's networks require gradients, so that its loss cannot reach others.
+        """Inside the block, of all networks in phases only this phase's require gradients: its loss reaches no other.
 
         Parameters that a plug-in froze itself stay frozen.
         """
-        others = self._others[phase.name]
+        others = [p for p in self._others[phase.name] if p.requires_grad]
         for p in others:
             p.requires_grad_(False)
         try:

@@ -18,7 +18,7 @@ class ReadOptions(NamedTuple):
 
     background: tuple[int, int, int] | None = (255, 255, 255)
     icc: bool = True
-    max_pixels: int = 89_478_485
+    max_pixels: int = 89_478_485  # from here on Pillow warns
 
     def __repr__(self) -> str:
         """Return the text that names a cache on disk; a new one would have every user's cache built again."""
@@ -36,9 +36,9 @@ DEFAULT_READ_OPTIONS = ReadOptions()
 def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Picture:
     """Return the image in a file, upright (EXIF) and in sRGB.
 
-    A file with 8 bits per channel becomes a Pillow image of mode L (1 channel) or RGB (3 channels). Any other becomes a
-    Raster with `channels` channels that keeps the values of the file. Raises DataError naming the file if it cannot be
-    read, and EnvironmentFault if memory does not suffice.
+    What Pillow reads with 8 bits per channel becomes a Pillow image of mode L (1 channel) or RGB (3 channels). Any
+    other file, and any with 2 or 4 channels, becomes a Raster with `channels` channels that keeps the values of the
+    file. Raises DataError naming the file if it cannot be read, and EnvironmentFault if memory does not suffice.
     """
     try:
         with open_binary(path) as file:
@@ -61,7 +61,7 @@ def convert_channels(image: Picture, channels: int, path: str, options: ReadOpti
     conversion is not possible.
     """
     if isinstance(image, Image.Image):
-        return _convert_8_bits(image, channels, path, options)
+        return _convert_pillow(image, channels, path, options)
     array = image.array
     if array.shape[2] == channels:
         return image
@@ -76,7 +76,7 @@ def convert_channels(image: Picture, channels: int, path: str, options: ReadOpti
     return Raster(array)
 
 
-def _convert_8_bits(image: Image.Image, channels: int, path: str, options: ReadOptions) -> Picture:
+def _convert_pillow(image: Image.Image, channels: int, path: str, options: ReadOptions) -> Picture:
     if channels not in (1, 2, 3, 4):
         raise channels_error(path, len(image.getbands()), channels)
     if options.icc:

@@ -42,8 +42,8 @@ def find_storage(path: str) -> Storage:
     return Disk()
 
 
-def list_files(folder: str, refresh: bool = True) -> Paths:
-    """Return the sorted paths of all images under a folder and its sub-folders; refresh has no effect any more."""
+def list_files(folder: str) -> Paths:
+    """Return the sorted paths of all images under a folder and its sub-folders."""
     return find_storage(folder).list_images(folder)
 
 

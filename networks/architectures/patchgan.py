@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from networks.cpu.kernels import former_kernel
+from networks.cpu.kernels import mark_former_kernel
 from networks.infer_architecture import InferableNetwork
 from networks.norm import norm_layer
 from networks.padding import unfit
@@ -25,7 +25,7 @@ class PatchDiscriminator(InferableNetwork):
         blocks: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for in_channels, out_channels, stride in zip(widths, widths[1:], strides, strict=False):
             conv = nn.Conv2d(in_channels, out_channels, 4, stride=stride, padding=1, bias=bias)
-            blocks += [former_kernel(conv, "winograd"), layer(out_channels), nn.LeakyReLU(0.2, inplace=True)]
+            blocks += [mark_former_kernel(conv, "winograd"), layer(out_channels), nn.LeakyReLU(0.2, inplace=True)]
         self.model = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 4, padding=1))
         self.min_side = 3 * 2**layers  # leaves 2x2 before the last layer: instance norm needs more than 1x1
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from networks.cpu.kernels import former_kernel
+from networks.cpu.kernels import mark_former_kernel
 from networks.infer_architecture import InferableNetwork
 from networks.norm import Norm, norm_layer
 from networks.padding import any_size
@@ -29,7 +29,7 @@ class ResnetBlock(nn.Module):
 
         def conv():
             layer = nn.Conv2d(channels, channels, 3, padding=inside, bias=bias)
-            return [*pad, former_kernel(layer, "winograd"), norm(channels)]
+            return [*pad, mark_former_kernel(layer, "winograd"), norm(channels)]
 
         self.conv_block = nn.Sequential(
             *conv(), nn.ReLU(inplace=True), *([nn.Dropout(0.5)] if dropout else []), *conv()
@@ -60,14 +60,14 @@ class Resnet(InferableNetwork):
         super().__init__()
         layer, bias = norm_layer(norm)
         relu = partial(nn.ReLU, inplace=True)
-        first = former_kernel(nn.Conv2d(input_nc, ngf, 7, bias=bias), "narrow")
+        first = mark_former_kernel(nn.Conv2d(input_nc, ngf, 7, bias=bias), "narrow")
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), first, layer(ngf), relu()]
         for n in (ngf, 2 * ngf):
             layers += [nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=bias), layer(2 * n), relu()]
         layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]
         for n in (4 * ngf, 2 * ngf):
             layers += [upsample_layer(n, n // 2, 3, bias, resize_conv), layer(n // 2), relu()]
-        last = former_kernel(nn.Conv2d(ngf, output_nc, 7), "narrow")
+        last = mark_former_kernel(nn.Conv2d(ngf, output_nc, 7), "narrow")
         layers += [nn.ReflectionPad2d(3), last, nn.Tanh()]
         self.model = nn.Sequential(*layers)
 

@@ -12,7 +12,7 @@ from util.errors import printable
 KERNELS = {"winograd": winograd_conv, "narrow": narrow_conv}
 
 
-def former_kernel(conv: nn.Conv2d, name: str) -> nn.Conv2d:
+def mark_former_kernel(conv: nn.Conv2d, name: str) -> nn.Conv2d:
     """Return a convolution after naming the kernel that it has also in runs begun before --fast_convolutions."""
     conv.former_kernel = name  # type: ignore[assignment]
     return conv

@@ -180,17 +180,17 @@ def test_a_loss_of_the_last_step_is_judged_before_it_is_saved(train, tmp_path, j
 
 def test_losses_are_judged_in_the_next_step_at_the_latest():
     guard, at = NanGuard("stop", lambda: None, lambda: None, deferred=True), Progress()
-    assert guard.accepts({"a": torch.tensor(float("nan"))}, {}, at)
-    assert guard.accepts({"b": torch.tensor(1.0)}, {}, at), "its second phase"
+    assert guard.check_losses({"a": torch.tensor(float("nan"))}, {}, at)
+    assert guard.check_losses({"b": torch.tensor(1.0)}, {}, at), "its second phase"
     at.step += 1
     with pytest.raises(Diverged, match="'a': is nan in epoch 1, step 1"):
-        guard.accepts({"a": torch.tensor(1.0)}, {}, at)
+        guard.check_losses({"a": torch.tensor(1.0)}, {}, at)
 
 
 def test_a_sum_that_is_no_number_is_told_by_its_terms():
     terms = {"a": torch.tensor(3e38), "b": torch.tensor(3e38)}
     with pytest.raises(Diverged, match=r"'a \+ b': is inf"):
-        NanGuard("stop", lambda: None, lambda: None).accepts(terms, {}, Progress())
+        NanGuard("stop", lambda: None, lambda: None).check_losses(terms, {}, Progress())
 
 
 def test_a_run_that_freezes_says_where(capfd, monkeypatch):

@@ -363,9 +363,9 @@ SAFE = {
     "options/texts.py": {
         "{phase}": "train or test", "_LEGEND": "fixed", "_format_flag": "fields and their help, in code",
         "{kind}": "a name of PART_TABLES"},
-    "train.py": {
-        "estimate_cost(": "numbers, and a class of errors", "summary_text(": "networks and layers in a model's code",
-        "map(printable, (text": "each line is escaped"},
+    "train.py": {"estimate_cost(": "numbers, and a class of errors"},
+    "training/run.py": {
+        "summary_text(": "networks and layers in a model's code", "map(printable, (text": "each line is escaped"},
     "training/fixed_samples.py": {"{what}": "the callers pass fixed words"},
     "util/file_lock.py": {"{unnoticed}": "the callers pass fixed words"},
 }  # fmt: skip

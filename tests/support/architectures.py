@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from networks.cpu.kernels import apply_cpu_kernels, former_kernel
+from networks.cpu.kernels import apply_cpu_kernels, mark_former_kernel
 from registry.lookup import entries
 
 NAMES = {kind: [e.name for e in entries(kind)] for kind in ("generator", "discriminator", "norm", "initialiser")}
@@ -30,7 +30,7 @@ def flags(**changed):
 
 def with_kernel(name, *shape, **settings):
     """Return an nn.Conv2d with a CPU kernel."""
-    conv = former_kernel(nn.Conv2d(*shape, **settings), name)
+    conv = mark_former_kernel(nn.Conv2d(*shape, **settings), name)
     apply_cpu_kernels([conv], None, torch.device("cpu"))
     return conv
 

@@ -63,7 +63,7 @@ class Layered(BaseModel):
 def test_operations_and_activations_are_those_of_the_layers():
     n, side = 2, 16
     flops, kept = count_flops_and_activations(
-        train_step, Layered().train(), {"A": torch.rand(n, 3, side, side)}, options()
+        train_step, options(), Layered().train(), {"A": torch.rand(n, 3, side, side)}
     )
     pixels = n * side * side
     first, second = 2 * pixels * 3 * 8 * 9, 2 * pixels * 8 * 3
@@ -76,7 +76,7 @@ def counted_with(*flags):
     model = find("model", "pix2pix")(o, Spec(3, 3, 64, 64)).train()
     apply_runtime_options(model.networks(), o, torch.device("cpu"))
     batch = {"A": torch.rand(4, 3, 64, 64), "B": torch.rand(4, 3, 64, 64), "path_A": list("abcd")}
-    return count_flops_and_activations(train_step, model, batch, o)
+    return count_flops_and_activations(train_step, o, model, batch)
 
 
 def test_parts_and_recomputing_keep_less():
