@@ -1,8 +1,6 @@
-"""Shorten the import of torch and the exit of a process that has imported it."""
+"""Shorten the import of torch."""
 
-import atexit
 import gc
-import os
 import sys
 
 
@@ -20,15 +18,3 @@ def import_torch_fast() -> None:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def skip_interpreter_shutdown() -> list[int]:
-    """Register an exit with os._exit, which skips the interpreter's shutdown; return the list for the exit code.
-
-    With torch loaded, the shutdown takes as long as translating several images. Call this before any other
-    atexit.register: handlers run in reverse order, so this one runs last, after threads have ended. The process exits
-    with the code put into the list; while the list is empty, the exit is normal.
-    """
-    ended: list[int] = []
-    atexit.register(lambda: os._exit(ended[0]) if ended else None)
-    return ended
