@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli import openmp, signals, startup
+from cli import signals, startup
 from registry import attribution, loaded
 from util.disk_space import ERRNO_REMEDIES
 from util.errors import EnvironmentFault, Stopped, UserError, printable
@@ -94,7 +94,7 @@ def run_command(main, argv: list[str]) -> int:
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     sys.stdout, sys.stderr = (stream and PipeSafeStream(stream) for stream in streams)
     signals.raise_on_signals()
-    openmp.share_cores()
+    startup.share_cores()
     try:
         return _run_and_report(main, argv)
     finally:

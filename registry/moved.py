@@ -105,7 +105,7 @@ MOVED = {  # old module: the modules that now hold its contents
     "util.sources": "data.download.catalog",
     "util.startup": "cli.startup",
     "util.stopwatch": "training.timer",
-    "util.threads": "cli.openmp",
+    "util.threads": "cli.startup",
     "util.timed": "util.http_deadline",
     "util.translation": "inference.batch_translator",
     "util.unpack": "data.download.unpack",

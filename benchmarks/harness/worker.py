@@ -22,7 +22,7 @@ def main() -> None:
     case_class, home, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     sys.path[0] = str(ROOT)
     if home == str(ROOT):
-        from cli.openmp import share_cores  # as every command of ours does
+        from cli.startup import share_cores  # as every command of ours does
 
         share_cores()
     else:  # the checkout's packages have the same names as GANvas's and must come first
