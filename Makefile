@@ -26,7 +26,7 @@ $(STAMP): requirements.txt requirements-dev.txt scripts/install_visdom.py | $(BI
 	@$(BIN)/python scripts/install_visdom.py
 	@touch $@
 
-extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons)
+extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 
 help:  ## list these targets

@@ -5,14 +5,12 @@ A data set becomes datasets/NAME, for --dataroot. A generator becomes the run NA
 A download that broke off is resumed when the same command is run again. Existing files are never overwritten.
 """
 
-import contextlib
 import json
 import os
 import shutil
 import sys
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,36 +43,31 @@ def make_parser() -> Command:
     )
     family = parser.add_mutually_exclusive_group()
     for name in ("cyclegan", "pix2pix"):
-        family.add_argument(f"--{name}", action="store_const", const=name, dest="family", default="",
-                            help=f"the one of {name}, if both have the name")  # fmt: skip
-    parser.add_argument("--to", metavar="FOLDER", help="output folder (default: ./datasets; for a generator "
-                        "./checkpoints)")  # fmt: skip
+        text = f"the one of {name}, if both have the name"
+        family.add_argument(f"--{name}", action="store_const", const=name, dest="family", default="", help=text)
+    text = "output folder (default: ./datasets; for a generator ./checkpoints)"
+    parser.add_argument("--to", metavar="FOLDER", help=text)
     parser.add_argument("--url", default="", help="download the file from this address instead")
-    parser.add_argument("--mirrors", default="", metavar="FILE", help="JSON: {start of an address: its replacement, "
-                        "or a list of them}")  # fmt: skip
+    text = "JSON: {start of an address: its replacement, or a list of them}"
+    parser.add_argument("--mirrors", default="", metavar="FILE", help=text)
     parser.add_argument("--dry_run", action="store_true", help="print what would be done, and do nothing")
     return parser
 
 
-class ProgressBar:
+class ProgressBar(tqdm):
     """The progress of an operation: a bar on a terminal, elsewhere a line for every tenth."""
 
-    def __init__(self, what: str, unit: str, total: int | None = None):
+    def __init__(self, what: str, unit: str):
+        super().__init__(desc=printable(what), unit=unit, unit_scale=True, disable=None, leave=False)
         self.what, self.tenth = what, 0
-        self.bar = tqdm(desc=printable(what), unit=unit, unit_scale=True, total=total, disable=None, leave=False)
 
-    def __call__(self, done: int, total: int | None) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
-        if self.bar.disable and total and done * 10 // total > self.tenth:
+    def show(self, done: int, total: int | None) -> None:
+        """Show how much is done, and how much there is in total (None if unknown)."""
+        self.total = total
+        self.update(done - self.n)
+        if self.disable and total and done * 10 // total > self.tenth:
             self.tenth = done * 10 // total
             print(printable(f"{self.what}: {self.tenth}0 % of {disk_space.format_bytes(total)}"), flush=True)
-
-    def __enter__(self) -> "ProgressBar":
-        return self
-
-    def __exit__(self, kind: type | None, problem: BaseException | None, trace: TracebackType | None) -> None:
-        self.bar.close()
 
 
 class Records:
@@ -86,13 +79,12 @@ class Records:
     def read(self) -> dict[str, dict[str, Any]]:
         """Return the records, empty if there are none; raise EnvironmentFault for a file that is not ours."""
         try:
-            records = json.loads(self.path.read_bytes() or b'{"files": {}, "folders": {}}')
+            content = self.path.read_bytes() if self.path.exists() else b""
+            records = json.loads(content or b'{"files": {}, "folders": {}}')
             return {"files": dict(records["files"]), "folders": dict(records["folders"])}
-        except FileNotFoundError:
-            return {"files": {}, "folders": {}}
         except (OSError, ValueError, TypeError, KeyError) as problem:
-            raise EnvironmentFault("file", self.path, f"cannot be read ({type(problem).__name__})",
-                                   "fix or delete it") from problem  # fmt: skip
+            why = f"cannot be read ({type(problem).__name__})"
+            raise EnvironmentFault("file", self.path, why, "fix or delete it") from problem
 
     def first_sum(self, source: Source) -> str:
         """Return the SHA-256 of the first download of a file; "" if it was not downloaded before."""
@@ -100,11 +92,15 @@ class Records:
 
     def add(self, source: Source, digest: str, size: int, address: str) -> None:
         """Record a download that is about to be moved into place."""
-        with file_lock.open_locked(self.path, "a second download", wait=True) or contextlib.nullcontext():
+        lock = file_lock.acquire(self.path.with_name(f"{RECORDS_FILE}.lock"), "a second download", wait=True)
+        assert lock is not None  # it has waited
+        try:
             records = self.read()
             records["files"][source.key] = {"sha256": digest, "bytes": size, "from": address}
             records["folders"][source.folder] = source.key
             replace_text(self.path, json.dumps(records, indent=2, sort_keys=True) + "\n")
+        finally:
+            file_lock.remove(lock)
 
 
 def target_path(source: Source, to: Path) -> Path:
@@ -120,20 +116,18 @@ def archive_path(source: Source, to: Path) -> Path:
 def is_downloaded(source: Source, to: Path) -> bool:
     """Return whether a source was downloaded before; raise EnvironmentFault if something else is in its place."""
     place = target_path(source, to)
-    if not os.path.lexists(place):
-        return False
-    if Records(to).read()["folders"].get(source.folder) == source.key:
-        return True
-    raise EnvironmentFault("file" if source.model else "folder", place, "already exists, from another source, and is "
-                           "not overwritten", "move it away or choose another --to")  # fmt: skip
+    if not os.path.lexists(place) or Records(to).read()["folders"].get(source.folder) == source.key:
+        return os.path.lexists(place)
+    why = "already exists, from another source, and is not overwritten"
+    raise EnvironmentFault("file" if source.model else "folder", place, why, "move it away or choose another --to")
 
 
 def download(source: Source, to: Path, addresses: list[str]) -> None:
     """Download a file, or take the one that was downloaded by hand, and put it in place."""
-    archive, place = archive_path(source, to), target_path(source, to)
+    archive = archive_path(source, to)
     try:
         to.mkdir(parents=True, exist_ok=True)
-        part = PartialFile(archive)
+        part = PartialFile(archive, copies=1 if source.model else 2)
     except OSError as problem:
         raise write_error(to, problem) from problem
     try:
@@ -142,24 +136,23 @@ def download(source: Source, to: Path, addresses: list[str]) -> None:
         elif archive.is_file() and not source.model:
             install(source, to, archive, str(archive), file_sha256(archive))
         else:
-            copies, parts = (1, "the file") if source.model else (2, "the archive and its content")
-            target = place if source.model else archive
-            by_hand = f"fetch it by hand and save it as {target}" + ("" if source.model else ", then run this again")
-            part.check_free_space(source.size * copies, parts)
+            part.check_free_space(source.size)
+            by_hand = f"fetch it by hand and save it as {target_path(source, to) if source.model else archive}"
+            by_hand += "" if source.model else ", then run this again"
             with ProgressBar(source.file, "B") as progress:
-                spec = DownloadSpec(
-                    part, source.signatures, lambda size: part.check_free_space(size * copies, parts), progress
-                )
+                spec = DownloadSpec(part, source.signatures, progress.show)
                 spec.max_bytes = source.size if source.sha256 else spec.max_bytes
                 address = fetch(addresses, spec, by_hand)
             install(source, to, part.path, address, part.sha256(), part)
+    except OSError as problem:
+        raise write_error(part.path, problem, (part.metadata.get("total") or 0) - part.size) from problem
     finally:
         part.close()
 
 
 def install(source: Source, to: Path, file: Path, address: str, digest: str, part: PartialFile | None = None) -> None:
     """Check a complete file and put it, or its content, in place; a bad part is kept as .bad."""
-    place = target_path(source, to)
+    place, hint = target_path(source, to), f"; use it: python test.py --name {source.folder} --dataroot FOLDER"
     record = partial(Records(to).add, source, digest, file.stat().st_size, address)
     try:
         check_sha256(source, to, digest)
@@ -169,15 +162,14 @@ def install(source: Source, to: Path, file: Path, address: str, digest: str, par
             place.parent.mkdir(exist_ok=True)
         else:
             with ProgressBar(f"unpacking {source.file}", " files") as progress:
-                count = unpack(file, place, progress, record)
+                hint = f" ({unpack(file, place, progress.show, record):,} files)"
         if part is not None:
             part.move_to(place) if source.model else part.remove()
     except (UnsafeArchive, DamagedArchive) as problem:
         raise rejected_error(file, address, problem, part) from problem
     except OSError as problem:
         raise write_error(place, problem) from problem
-    hint = f"; use it: python test.py --name {source.folder} --dataroot FOLDER"
-    print(printable(f"{source.file} -> {place}" + (hint if source.model else f" ({count:,} files)")))
+    print(printable(f"{source.file} -> {place}{hint}"))
     if not source.sha256:
         print(printable(f"its SHA-256 was unknown; it is recorded for the next time in {to / RECORDS_FILE}: {digest}"))
 
@@ -207,8 +199,8 @@ def rejected_error(file: Path, address: str, problem: Exception, part: PartialFi
         bad_file = file.with_name(file.name.removesuffix(".part") + ".bad")
         part.move_to(bad_file)
     why = f"refused: {problem}" if isinstance(problem, UnsafeArchive) else f"is damaged or incomplete ({problem})"
-    return EnvironmentFault("file", bad_file, why, f"nothing of it was installed; it is from {address}: "
-                            "try again later, or another --url")  # fmt: skip
+    remedy = f"nothing of it was installed; it is from {address}: try again later, or another --url"
+    return EnvironmentFault("file", bad_file, why, remedy)
 
 
 def main(argv, report):
@@ -245,18 +237,18 @@ def report_existing(source: Source, to: Path) -> None:
 
 def describe_plan(source: Source, to: Path, addresses: list[str]) -> list[str]:
     """Return what a download would do, as lines."""
-    existing = next(folder for folder in (to, *to.resolve().parents) if folder.is_dir())
+    existing, place = next(folder for folder in (to, *to.resolve().parents) if folder.is_dir()), target_path(source, to)
     free_bytes = disk_space.free_bytes(existing)
-    rows = {
-        "file": source.file,
-        "address": ", or ".join(addresses),
-        "size": catalog.size_text(source),
-        "sha256": source.sha256 or Records(to).first_sum(source) or "unknown; recorded at the first download",
-        "becomes": f"{target_path(source, to)}"
-        + (" (already exists)" if os.path.lexists(target_path(source, to)) else ""),
-        "free": f"{disk_space.format_bytes(free_bytes) if free_bytes is not None else 'unknown'} in {existing}",
-    }
-    return [f"{name:8} {text}" for name, text in rows.items()]
+    free = "unknown" if free_bytes is None else disk_space.format_bytes(free_bytes)
+    sha256 = source.sha256 or Records(to).first_sum(source) or "unknown; recorded at the first download"
+    return [
+        f"file     {source.file}",
+        f"address  {', or '.join(addresses)}",
+        f"size     {catalog.size_text(source)}",
+        f"sha256   {sha256}",
+        f"becomes  {place}{' (already exists)' if os.path.lexists(place) else ''}",
+        f"free     {free} in {existing}",
+    ]
 
 
 if __name__ == "__main__":

@@ -4,12 +4,22 @@ Each photograph becomes a pair: black lines on white on the left, the photograph
 PHOTOS/train becomes PAIRS/train, and python train.py --model pix2pix --dataroot PAIRS trains on it. The detector is
 Canny's (1986), not HED, which made the edges of edges2shoes and edges2handbags. HED is a network that finds the
 outlines of objects from their texture and draws calmer lines, so a network trained on its drawings does worse on these.
+It needs scikit-image: make extras.
 """
 
 import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+try:
+    from skimage.feature import canny
+    from skimage.morphology import remove_small_objects, skeletonize
+except ModuleNotFoundError:  # optional: make extras
+    canny = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -18,9 +28,29 @@ from cli.main import run_command
 from cli.script import Command, positive
 from data.prepare import lossless
 from data.prepare.batch import Task, run_tasks
-from data.prepare.canny import detect_edges, draw_edges
 from data.prepare.pairs import FORMATS, check_folders_apart, list_images
-from util.errors import OptionError
+from util.errors import EnvironmentFault, OptionError
+
+
+def detect_edges(photo: np.ndarray, sigma: float, low: float, high: float, min_length: int) -> np.ndarray:
+    """Return the edges of a photograph, uint8 (H, W, 3), as lines one pixel wide: bool (H, W).
+
+    Each channel is blurred by a Gaussian of `sigma` pixels and searched for edges by Canny's detector. A line is kept
+    where its slope, a fraction of white per pixel, is above `low`, if it is above `high` somewhere. The lines of all
+    channels are joined and thinned. Lines of fewer than `min_length` pixels are dropped.
+    """
+    mask = np.zeros(photo.shape[:2], bool)
+    for channel in np.moveaxis(photo.astype(np.float32) / 255, 2, 0):  # its slopes are sums of 8 differences
+        mask |= canny(channel, sigma, 8 * low, 8 * high, mode="nearest")
+    return remove_small_objects(skeletonize(mask), max_size=min_length - 1, connectivity=2)
+
+
+def draw_edges(mask: np.ndarray, width: int = 1) -> np.ndarray:
+    """Return a mask of edges as black lines on white, `width` pixels wide: uint8 (H, W)."""
+    image = Image.fromarray(np.where(mask, 0, 255).astype(np.uint8))
+    if width > 1:  # a minimum over an odd square; an even one would be half a pixel off
+        image = image.filter(ImageFilter.MinFilter(width | 1))
+    return np.asarray(image)
 
 
 def write_pair(source: Path, path: Path, o) -> None:
@@ -39,22 +69,46 @@ def main(argv, report):
     command.add_argument("--input", required=True, metavar="FOLDER", help="the photographs")
     command.add_argument("--output", required=True, metavar="FOLDER", help="output folder for the pairs")
     command.add_argument("--only_edges", action="store_true", help="write only the drawings, in grey")
-    command.add_argument("--sigma", type=float, default=1.5, metavar="PIXELS", help="blur before; more draws less "
-                         "texture (default: %(default)s)")  # fmt: skip
-    command.add_argument("--high", type=float, default=0.06, metavar="SLOPE", help="slope that a line must reach "
-                         "somewhere, a share of white per pixel; more draws less (default: %(default)s)")  # fmt: skip
-    command.add_argument("--low", type=float, default=0.03, metavar="SLOPE", help="slope that it must have everywhere "
-                         "(default: %(default)s)")  # fmt: skip
-    command.add_argument("--min_length", type=positive, default=10, metavar="PIXELS", help="omit lines of fewer "
-                         "pixels (default: %(default)s)")  # fmt: skip
-    command.add_argument("--line_width", type=positive, default=1, metavar="PIXELS", help="1, 3, 5, ... "
-                         "(default: %(default)s)")  # fmt: skip
+    command.add_argument(
+        "--sigma",
+        type=float,
+        default=1.5,
+        metavar="PIXELS",
+        help="blur before; more draws less texture (default: %(default)s)",
+    )
+    command.add_argument(
+        "--high",
+        type=float,
+        default=0.06,
+        metavar="SLOPE",
+        help="slope that a line must reach "
+        "somewhere, a share of white per pixel; more draws less (default: %(default)s)",
+    )
+    command.add_argument(
+        "--low",
+        type=float,
+        default=0.03,
+        metavar="SLOPE",
+        help="slope that it must have everywhere (default: %(default)s)",
+    )
+    command.add_argument(
+        "--min_length",
+        type=positive,
+        default=10,
+        metavar="PIXELS",
+        help="omit lines of fewer pixels (default: %(default)s)",
+    )
+    command.add_argument(
+        "--line_width", type=positive, default=1, metavar="PIXELS", help="1, 3, 5, ... (default: %(default)s)"
+    )
     command.add_argument("--format", choices=("png", "jpg"), default="png", help="(default: %(default)s)")
     command.add_batch_flags()
     o = command.parse_argv(argv)
     if not (0 <= o.low <= o.high <= 1 and 0 < o.sigma <= 100):
         why = f"{o.sigma:g}, {o.low:g} and {o.high:g} are out of range"
         raise OptionError("options", "--sigma, --low and --high", why, "give 0 < sigma <= 100, 0 <= low <= high <= 1")
+    if canny is None:
+        raise EnvironmentFault("package", "scikit-image", "is not installed in this Python", "run make extras")
     check_folders_apart(o, "input", "output")
     o.format = FORMATS[o.format]
     tasks = []

@@ -6,11 +6,10 @@ import shlex
 import shutil
 import socket
 import time
-import weakref
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock
 
 from cli.main import Report
 from util import file_lock
@@ -32,7 +31,7 @@ class RunFolder:
         self.report, self._reported = report or Report(), report is not None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._open_lock()
+            self._lock = self._acquire_lock()
             for word in ("error.log", "exit.json"):  # from an earlier attempt
                 (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
@@ -51,23 +50,18 @@ class RunFolder:
         if not self._reported:  # a command releases it after it has written its files
             self.release()
 
-    def _open_lock(self) -> TextIO:
-        file = open(self.path / ".lock", "a+", encoding="utf-8")
+    def _acquire_lock(self) -> FileLock:
+        path = self.path / ".lock"
+        lock = file_lock.acquire(path, "a second run in this folder", on_acquired=_write_holder)
+        if lock is not None:
+            return lock
         try:
-            if not file_lock.lock_file(file, "a second run in this folder"):
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise EnvironmentFault("run", self.path.name, f"is in use by {holder}",
-                                       "use another --name or stop that run")  # fmt: skip
-        except BaseException:
-            file.close()
-            raise
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=partial(_close_lock, weakref.ref(file)))
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
-        file.flush()
-        return file
+            holder = path.read_text(encoding="utf-8").strip()
+        except OSError:  # Windows does not let others read a locked file
+            holder = ""
+        raise EnvironmentFault(
+            "run", self.path.name, f"is in use by {holder or 'another process'}", "use another --name or stop that run"
+        )
 
     def next_steps(self) -> str:
         """Return what to do after training: look at the run's web page, if it has one, and run test.py."""
@@ -86,8 +80,8 @@ class RunFolder:
 
     def release(self) -> None:
         """Release the lock now, because a traceback may keep this object alive."""
-        with contextlib.suppress(OSError):  # a failing disk; close() releases the lock even so
-            self._lock.close()
+        with contextlib.suppress(OSError):  # a failing disk
+            self._lock.release()
 
     def reclaimable_bytes(self) -> int:
         """Return the number of bytes that `remove_previous_run` will free."""
@@ -108,8 +102,7 @@ def run_flags(o: Any) -> str:
     return printable(shlex.join(["--name", o.name, *folder]))
 
 
-def _close_lock(file: Callable[[], TextIO | None]) -> None:
-    """Close the lock in a forked loader worker, which would otherwise hold it after a kill -9 of the main process."""
-    opened = file()
-    if opened is not None:
-        opened.close()
+def _write_holder(lock: int) -> None:
+    """Write who holds the lock into its file."""
+    os.ftruncate(lock, 0)
+    os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}".encode())

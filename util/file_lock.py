@@ -1,47 +1,36 @@
-"""Lock files with locks that the kernel releases when the process ends."""
+"""Locks of processes on files: the operating system releases them when the process ends."""
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 
-def lock_file(file: IO[Any], unnoticed: str, wait: bool = False) -> bool:
-    """Lock an open file; return False if another process holds the lock and `wait` is False.
+def acquire(
+    path: Path, unnoticed: str, wait: bool = False, on_acquired: Callable[[int], None] | None = None
+) -> FileLock | None:
+    """Return the lock on a file, created if missing; None if another process holds it and `wait` is False.
 
-    Returns True on a file system without locks, with a printed note on what goes undetected (`unnoticed`).
+    On a file system without locks it returns one too, with a printed note on what goes undetected (`unnoticed`).
+    Forked processes do not hold it. on_acquired: called with the descriptor, which alone may be written on Windows.
     """
+    timeout = -1 if wait else 0
+    lock = FileLock(path, timeout, thread_local=False, fallback_to_soft=False, on_acquired=on_acquired)
     try:
-        import fcntl
-    except ImportError:  # Windows has no such lock
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
+        lock.acquire()
+    except Timeout:
+        return None
     except OSError as problem:
         if problem.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
             raise
         print(f"note: this file system has no locks, so {unnoticed} would not be noticed")
-    return True
+    return lock
 
 
-def open_locked(path: Path, unnoticed: str, wait: bool = False) -> IO[bytes] | None:
-    """Return a file opened for appending and locked, created if missing; None if another process holds the lock.
-
-    The locked file is the one that has the name now, because a previous one may have been renamed or replaced.
-    """
-    while True:
-        file = open(path, "a+b")
-        try:
-            if not lock_file(file, unnoticed, wait):
-                file.close()
-                return None
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except FileNotFoundError:  # removed between open and stat
-            pass
-        except BaseException:
-            file.close()
-            raise
-        file.close()
+def remove(lock: FileLock) -> None:
+    """Release a lock and delete its file; another process that waits for it creates a new one."""
+    if os.name != "nt":  # where releasing deletes the file
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()

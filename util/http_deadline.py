@@ -1,4 +1,4 @@
-"""An HTTP response with a deadline for the whole response, so that one that sends a byte at a time also times out."""
+"""An HTTP response with a deadline, so that one that sends a byte at a time also times out."""
 
 import io
 import time
@@ -7,21 +7,26 @@ from typing import Any
 
 
 class DeadlineResponse(HTTPResponse):
-    """A response that must arrive before a deadline, in seconds of time.monotonic(); `set_timeout` sets a new one."""
+    """A response whose headers, and then what each `read` returns, must arrive within the timeout of its socket."""
 
-    def __init__(self, deadline: float, sock: Any, *args: Any, **kwargs: Any):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any):
         super().__init__(sock, *args, **kwargs)
-        self._stream = _DeadlineStream(self.fp.detach(), sock, deadline)  # type: ignore[attr-defined]
+        self._stream = _DeadlineStream(self.fp.detach(), sock)  # type: ignore[attr-defined]
         self.fp = io.BufferedReader(self._stream)
 
-    def set_timeout(self, seconds: float) -> None:
-        """Set the deadline to so many seconds from now."""
-        self._stream.deadline = time.monotonic() + seconds
+    def read(self, amt: int | None = None) -> bytes:
+        """Read up to `amt` bytes; raise TimeoutError if they do not arrive in time."""
+        self._stream.start_clock()
+        return super().read(amt)
 
 
 class _DeadlineStream(io.RawIOBase):
-    def __init__(self, raw: io.RawIOBase, sock: Any, deadline: float):
-        self.source, self.sock, self.deadline = raw, sock, deadline
+    def __init__(self, raw: io.RawIOBase, sock: Any):
+        self.source, self.sock, self.timeout = raw, sock, sock.gettimeout()
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        self.deadline = time.monotonic() + self.timeout
 
     def readable(self) -> bool:
         return True

@@ -1,21 +1,23 @@
 """Download one file completely, from servers that may be slow, break off or send something else, or say why not.
 
-A chunk of CHUNK_BYTES bytes may take HTTP_TIMEOUT_S seconds. A download that breaks off is resumed if the server still
-has the same file. Proxies come from the environment (https_proxy, no_proxy), certificates from the system.
+A response may take HTTP_TIMEOUT_S seconds to start, and then as long for every 64 kB. A download that breaks off is
+resumed if the server still has the same file. Proxies come from the environment (https_proxy, no_proxy), certificates
+from the system.
 """
 
-import http.client
 import re
 import socket
 import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from data.download.partial import PartialFile
 from util import disk_space
@@ -27,6 +29,7 @@ CHUNK_BYTES = 1 << 16
 MAX_STALLED_TRIES = 5  # tries in a row without new bytes after which an address fails
 RETRY_PAUSE_S = 2.0  # seconds before the first retry; then twice, three times as long
 MAX_FILE_BYTES = 64 << 30
+MAX_REDIRECTS = 10
 _RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 ShowProgress = Callable[[int, int | None], None]  # called with (bytes so far, bytes in total)
@@ -42,11 +45,10 @@ class Interrupted(Exception):
 
 @dataclass
 class DownloadSpec:
-    """The requirements for a download: the first bytes of the file, its maximum size, and free space for it."""
+    """The requirements for a download: the first bytes of the file and its maximum size."""
 
     part: PartialFile
     signatures: tuple[bytes, ...]
-    check_free_space: Callable[[int], None]  # called with the size of the file; raises EnvironmentFault
     show: ShowProgress
     max_bytes: int = MAX_FILE_BYTES
 
@@ -56,21 +58,19 @@ def fetch(addresses: list[str], spec: DownloadSpec, by_hand: str) -> str:
 
     by_hand: the remedy if all fail, which is to download the file by other means. Raises EnvironmentFault.
     """
-    part = spec.part
-    if part.is_complete:
-        return str(part.metadata["address"])
-    reasons = []
+    if spec.part.is_complete:
+        return str(spec.part.metadata["address"])
+    shown, reasons = [_strip_credentials(address) for address in addresses], []
     for number, address in enumerate(addresses, 1):
         try:
             _fetch_with_retries(address, spec)
             return address
         except PermanentError as problem:
-            reasons.append(f"{_strip_credentials(address)}: {problem}")
+            reasons.append(f"{shown[number - 1]}: {problem}")
             if number < len(addresses):
-                print(printable(f"note: {reasons[-1]}; trying {_strip_credentials(addresses[number])}"), flush=True)
-    first, others = _strip_credentials(addresses[0]), reasons[1:]
-    why = reasons[0].removeprefix(f"{first}: ") + "".join(f"; {other}" for other in others)
-    raise EnvironmentFault("address", first, f"cannot be downloaded: {why}", by_hand)
+                print(printable(f"note: {reasons[-1]}; trying {shown[number]}"), flush=True)
+    why = "; ".join(reasons).removeprefix(f"{shown[0]}: ")
+    raise EnvironmentFault("address", shown[0], f"cannot be downloaded: {why}", by_hand)
 
 
 def _fetch_with_retries(address: str, spec: DownloadSpec) -> None:
@@ -79,8 +79,7 @@ def _fetch_with_retries(address: str, spec: DownloadSpec) -> None:
     most_bytes, tries = part.size, 0
     while True:
         try:
-            _fetch_once(address, spec)
-            return
+            return _fetch_once(address, spec)
         except Interrupted as problem:
             tries = 1 if part.size > most_bytes else tries + 1
             most_bytes = max(most_bytes, part.size)
@@ -96,7 +95,7 @@ def _fetch_once(address: str, spec: DownloadSpec) -> None:
     version_tag = part.metadata.get("mark") if part.metadata.get("address") == address else ""
     if version_tag and part.size:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": str(version_tag)}
-    with _open_url(address, headers, part) as response:
+    with _open_url(address, headers) as response:
         total, chunk = _start_transfer(response, address, spec)
         while chunk:
             if part.size + len(chunk) > spec.max_bytes:
@@ -104,89 +103,90 @@ def _fetch_once(address: str, spec: DownloadSpec) -> None:
             part.append(chunk)
             spec.show(part.size, total)
             chunk = _read_chunk(response)
-    if total is not None and part.size != total:
-        raise Interrupted(f"the answer broke off ({part.size} of {total} bytes)")
     if total is None:  # without a length, the file ends with the connection
         part.metadata["total"] = part.size
+    elif part.size != total:
+        raise Interrupted(f"the answer broke off ({part.size} of {total} bytes)")
 
 
-def _start_transfer(response: Any, address: str, spec: DownloadSpec) -> tuple[int | None, bytes]:
+def _start_transfer(response: urllib3.BaseHTTPResponse, address: str, spec: DownloadSpec) -> tuple[int | None, bytes]:
     """Return (size of the whole file, first chunk to append); empty the part unless the response continues it."""
-    # A partial response must continue the part.
-    part = spec.part
-    length = response.headers.get("Content-Length", "")
-    version_tag = _version_tag(response.headers)
-    if response.status == 206:
-        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        same_version = not version_tag or version_tag == part.metadata.get("mark")
-        if not (
-            content_range
-            and same_version
-            and int(content_range[1]) == part.size
-            and int(content_range[2]) == (part.metadata.get("total") or -1)
-        ):
+    part, headers = spec.part, response.headers
+    version_tag = headers.get("ETag", "")  # a strong ETag or a date identifies a version of the file
+    if not version_tag.startswith('"'):
+        version_tag = headers.get("Last-Modified", "")
+
+    # A partial response must continue the part, which 416 says is longer than the file.
+    if response.status in (206, 416):
+        total: int | None = part.metadata.get("total")
+        continues = re.fullmatch(rf"bytes {part.size}-\d+/{total}", headers.get("Content-Range", ""))
+        if not continues or version_tag not in ("", part.metadata.get("mark")):
             part.restart()
             raise Interrupted("the server has another file than before")
-        total = int(content_range[2])
-        spec.check_free_space(total)
+        part.check_free_space(total or 0)
         return total, _read_chunk(response)
+    if not 200 <= response.status < 300:
+        kind = Interrupted if response.status in _RETRIED_STATUSES else PermanentError
+        raise kind(f"the server answers {response.status}" + (f" ({response.reason})" if response.reason else ""))
 
     # A full response starts over, if it is the right kind of file.
-    chunk = _read_chunk(response)
+    chunk, length = _read_chunk(response), headers.get("Content-Length", "")
     if not chunk and length != "0":
         raise Interrupted("the answer broke off at once")
     if not chunk.startswith(spec.signatures):
-        page = response.headers.get_content_type() == "text/html" or chunk.lstrip()[:1] == b"<"
+        page = headers.get("Content-Type", "").startswith("text/html") or chunk.lstrip()[:1] == b"<"
         what = "a web page (does the network require a login?)" if page else "another kind of file"
         raise PermanentError(f"sends {what}" if chunk else "sends nothing")
-    total_bytes = int(length) if length.isdecimal() and not response.chunked else None
-    spec.check_free_space(total_bytes or 0)
-    part.restart(address, version_tag, total_bytes)
-    return total_bytes, chunk
+    total = int(length) if length.isdecimal() and "Transfer-Encoding" not in headers else None
+    part.check_free_space(total or 0)
+    part.restart(address, version_tag, total)
+    return total, chunk
 
 
-def _version_tag(headers: Any) -> str:
-    """Return the header that identifies a version of the file, a strong ETag or a date; "" if it has neither."""
-    tag = headers.get("ETag", "")
-    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
-
-
-def _read_chunk(response: Any) -> bytes:
+def _read_chunk(response: urllib3.BaseHTTPResponse) -> bytes:
     """Return the next bytes, b"" at the end; raise Interrupted."""
-    response.set_timeout(HTTP_TIMEOUT_S)
     try:
         return response.read(CHUNK_BYTES)
-    except TimeoutError as problem:
+    except urllib3.exceptions.ReadTimeoutError as problem:
         raise Interrupted(f"nearly nothing arrived in {HTTP_TIMEOUT_S:g} s") from problem
-    except (OSError, http.client.HTTPException) as problem:
+    except (OSError, HTTPException, HTTPError) as problem:
         raise Interrupted(f"the connection broke ({_error_text(problem)})") from problem
 
 
-def _open_url(address: str, headers: dict[str, str], part: PartialFile) -> Any:
-    """Return the response to a request; raise Interrupted or PermanentError."""
+def _open_url(address: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    """Return the response to a request, after redirects; raise Interrupted or PermanentError."""
     try:
-        return _build_opener().open(urllib.request.Request(address, headers=headers), timeout=HTTP_TIMEOUT_S)
-    except urllib.error.HTTPError as problem:
-        problem.close()
-        if problem.code == 416:  # the part is longer than the file, so the file is another one
-            part.restart()
-            raise Interrupted("the server has another file than before") from problem
-        reason = str(problem.reason or "").partition("\n")[0]
-        if 300 <= problem.code < 400:
-            raise PermanentError(
-                f"it redirects {'in circles' if 'infinite' in reason else 'to something that is not on the web'}"
-            ) from problem
-        kind = Interrupted if problem.code in _RETRIED_STATUSES else PermanentError
-        raise kind(f"the server answers {problem.code}" + (reason and f" ({reason})")) from problem
-    except urllib.error.URLError as problem:
-        raise PermanentError(_error_text(problem.reason) + _proxy_hint(address)) from problem
-    except (OSError, http.client.HTTPException, ValueError) as problem:  # ValueError: idna rejects the host name
-        kind = PermanentError if isinstance(problem, (ValueError, http.client.InvalidURL)) else Interrupted
+        for _ in range(MAX_REDIRECTS + 1):
+            once: Any = {"timeout": HTTP_TIMEOUT_S, "redirect": False, "retries": False}
+            once |= {"preload_content": False, "decode_content": False, "enforce_content_length": False}
+            response = _pool_manager(address).request("GET", address, headers=headers, **once)
+            if not 300 <= response.status < 400:
+                return response
+            response.close()
+            address = _redirect_target(address, response.get_redirect_location() or "")
+    except (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError) as problem:
+        raise PermanentError(_error_text(problem) + _proxy_hint(address)) from problem
+    except (OSError, HTTPException, HTTPError, ValueError) as problem:  # ValueError: no host can have such a name
+        kind = PermanentError if isinstance(problem, ValueError) else Interrupted
         raise kind(f"no answer ({_error_text(problem)})" + _proxy_hint(address)) from problem
+    raise PermanentError("it redirects in circles")
 
 
-def _error_text(problem: object) -> str:
+def _redirect_target(address: str, location: str) -> str:
+    """Return the address that a server redirects to; raise PermanentError if it is not on the web, or less secure."""
+    target = urljoin(address, location)
+    scheme = urlsplit(target).scheme
+    if not location or scheme not in ("http", "https", "ftp"):
+        raise PermanentError("it redirects to something that is not on the web")
+    if scheme == "ftp" or (scheme == "http" and urlsplit(address).scheme == "https"):
+        raise PermanentError(f"it redirects to {_strip_credentials(target)}, which is not secure")
+    return target
+
+
+def _error_text(problem: BaseException) -> str:
     """Return a connection error in a few words."""
+    while isinstance(problem, HTTPError) and (inner := problem.__cause__ or problem.__context__):
+        problem = inner
     if isinstance(problem, socket.gaierror):
         return f"the server's name is not found ({problem.strerror}); is there a network?"
     if isinstance(problem, ssl.SSLCertVerificationError):
@@ -198,60 +198,31 @@ def _error_text(problem: object) -> str:
     return str(getattr(problem, "strerror", None) or problem or type(problem).__name__)
 
 
-def _proxy_hint(address: str) -> str:
+def _proxy(address: str) -> str:
+    """Return the address of the proxy that the environment sets for an address; "" if none."""
     parts = urlsplit(address)
-    proxy = urllib.request.getproxies().get(parts.scheme, "")
-    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
-        return ""
-    return f" through the proxy {_strip_credentials(proxy)} (set by {parts.scheme}_proxy)"
+    proxy = "" if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme, "")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _proxy_hint(address: str) -> str:
+    proxy = _strip_credentials(_proxy(address))
+    return f" through the proxy {proxy} (set by {urlsplit(address).scheme}_proxy)" if proxy else ""
 
 
 def _strip_credentials(address: str) -> str:
     """Return an address without a user name and password."""
-    scheme, mark, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return scheme + mark + host.rpartition("@")[2] + slash + path
+    return re.sub(r"^([^:]*://)[^/]*@", r"\1", address)
 
 
-class _Redirect(urllib.request.HTTPRedirectHandler):
-    """Follow a few redirects, but none from https to http, and none to other schemes."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        fp.close()  # otherwise its whole body would be read
-        if not newurl.startswith("https:" if req.full_url.startswith("https:") else ("http:", "https:")):
-            raise urllib.error.URLError(f"it redirects to {_strip_credentials(newurl)}, which is not secure")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _build_opener() -> urllib.request.OpenerDirector:
-    """Return an opener for http and https addresses only."""
-    request = urllib.request
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler(),
-        _Http(),
-        _Https(),
-        _Redirect(),
-        request.HTTPDefaultErrorHandler(),
-        request.HTTPErrorProcessor(),
-        request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-class _Http(urllib.request.HTTPHandler):
-    def http_open(self, req: Any) -> Any:
-        return self.do_open(partial(_timed_connection, http.client.HTTPConnection), req)  # type: ignore[arg-type]
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def https_open(self, req: Any) -> Any:
-        secure = partial(_timed_connection, http.client.HTTPSConnection)
-        return self.do_open(secure, req, context=ssl.create_default_context())  # type: ignore[arg-type]
-
-
-def _timed_connection(connection_class: Any, *args: Any, **kwargs: Any) -> Any:
-    connection = connection_class(*args, **kwargs)
-    connection.response_class = partial(DeadlineResponse, time.monotonic() + HTTP_TIMEOUT_S)
-    return connection
+def _pool_manager(address: str) -> urllib3.PoolManager:
+    """Return what sends requests for an address, through its proxy if there is one."""
+    context, proxy = ssl.create_default_context(), _proxy(address)
+    manager = urllib3.PoolManager(ssl_context=context)
+    if proxy:
+        login = unquote(urllib3.util.parse_url(proxy).auth or "")
+        proxy_headers = urllib3.make_headers(proxy_basic_auth=login or None)
+        manager = urllib3.ProxyManager(proxy, proxy_headers=proxy_headers, ssl_context=context)
+    pool: Any = manager.connection_from_url(address)  # the one that a request for the address will use
+    pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), {"response_class": DeadlineResponse})
+    return manager

@@ -1,5 +1,6 @@
-"""A partially downloaded file, NAME.part, which is locked, and the server's metadata for it in NAME.part.json."""
+"""A partially downloaded file, NAME.part, its lock NAME.part.lock, and the server's metadata in NAME.part.json."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,25 +16,26 @@ class PartialFile:
     """NAME.part, opened and locked until `close`; raises EnvironmentFault if another process has it.
 
     `metadata` is what the server stated when these bytes began: address, mark (ETag or date), total (bytes, or None).
+    copies: how many times the size of the file is needed on the disk in the end.
     """
 
-    def __init__(self, target: Path):
-        self._target = target
-        self.path, self._metadata_path = _part_paths(target)
-        file = file_lock.open_locked(self.path, "a second download of one name")
-        if file is None:
-            raise EnvironmentFault(
-                "file", self.path, "is being downloaded by another process", "wait for it, or stop it"
-            )
-        self._file = file
-        self.metadata = self._read_metadata()
-
-    def _read_metadata(self) -> dict[str, Any]:
+    def __init__(self, target: Path, copies: int):
+        self.copies = copies
+        self.path, self._metadata_path, lock_path = self._paths = _part_paths(target)
+        lock = file_lock.acquire(lock_path, "a second download of one name")
+        if lock is None:
+            why = "is being downloaded by another process"
+            raise EnvironmentFault("file", self.path, why, "wait for it, or stop it")
+        self._lock = lock
         try:
+            self._file = open(self.path, "ab")
             metadata = json.loads(self._metadata_path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # none yet, or damaged by a power cut: start over
-            return {}
-        return metadata if isinstance(metadata, dict) else {}
+            metadata = {}
+        except OSError:
+            file_lock.remove(lock)
+            raise
+        self.metadata: dict[str, Any] = metadata if isinstance(metadata, dict) else {}
 
     @property
     def size(self) -> int:
@@ -47,69 +49,59 @@ class PartialFile:
 
     def restart(self, address: str = "", mark: str = "", total: int | None = None) -> None:
         """Empty the file, and record the server's metadata for the bytes to come."""
-        try:
-            self._file.truncate(0)
-            self.metadata = {"address": address, "mark": mark, "total": total}
-            replace_text(self._metadata_path, json.dumps(self.metadata))
-        except OSError as problem:
-            raise write_error(self._metadata_path, problem) from problem
+        self._file.truncate(0)
+        self.metadata = {"address": address, "mark": mark, "total": total}
+        replace_text(self._metadata_path, json.dumps(self.metadata))
 
     def append(self, data: bytes) -> None:
         """Append bytes and hand them to the operating system."""
-        try:
-            self._file.write(data)
-            self._file.flush()
-        except OSError as problem:
-            left = (self.metadata.get("total") or 0) - self.size
-            raise write_error(self.path, problem, left) from problem
+        self._file.write(data)
+        self._file.flush()
 
-    def check_free_space(self, needed: int, parts: str) -> None:
-        """Raise EnvironmentFault if the disk lacks space for the part of `needed` bytes that is still missing."""
-        folder = self.path.parent
+    def check_free_space(self, size: int) -> None:
+        """Raise EnvironmentFault if the disk lacks space for what is missing of a file of `size` bytes, and copies."""
+        folder, needed = self.path.parent, size * self.copies
         if disk_space.is_short(folder, needed, self.size):
             free = disk_space.format_bytes(disk_space.free_bytes(folder) or 0)
+            parts = "the file" if self.copies == 1 else "the archive and its content"
             missing = disk_space.format_bytes(needed - self.size)
             why = f"has too little space: {missing} are needed ({parts}), {free} are free"
             raise EnvironmentFault("folder", folder, why, "free space or choose another --to")
 
     def sha256(self) -> str:
         """Return the SHA-256 of the bytes so far, once they are on disk."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as problem:
-            raise write_error(self.path, problem) from problem
+        os.fsync(self._file.fileno())
         return file_sha256(self.path)
 
     def move_to(self, path: Path) -> None:
         """Rename the file and delete its metadata."""
-        self._release_on_windows()
+        self._file.close()
         os.replace(self.path, path)
         self._metadata_path.unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """Delete the file and its metadata."""
-        self._release_on_windows()
-        remove_partial(self._target)
-
-    def _release_on_windows(self) -> None:
-        if os.name == "nt":  # which cannot rename an open file; elsewhere the lock is kept to the end
-            self._file.close()
-
     def close(self) -> None:
         """Release the lock; delete the file if it is empty."""
-        if self._file.closed:
-            return
-        if not self.size and self.path.exists():
+        with contextlib.suppress(OSError):  # bytes that a full disk did not take
+            self._file.close()
+        if self.path.exists() and not self.path.stat().st_size:
             self.remove()
+        file_lock.remove(self._lock)
+
+    def remove(self) -> None:
+        """Delete the file and its metadata."""
         self._file.close()
+        for path in self._paths[:2]:
+            path.unlink(missing_ok=True)
 
 
-def _part_paths(target: Path) -> tuple[Path, Path]:
-    return target.with_name(target.name + ".part"), target.with_name(target.name + ".part.json")
+def _part_paths(target: Path) -> tuple[Path, Path, Path]:
+    """Return the paths of a target's partial file, of its metadata and of its lock."""
+    part, metadata, lock = (target.with_name(f"{target.name}.part{suffix}") for suffix in ("", ".json", ".lock"))
+    return part, metadata, lock
 
 
 def remove_partial(target: Path) -> None:
-    """Delete the partial file of a target and its metadata."""
+    """Delete what a download left that was killed at its very end."""
     for path in _part_paths(target):
         path.unlink(missing_ok=True)
 

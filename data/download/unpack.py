@@ -16,6 +16,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,10 +33,10 @@ MAX_ZIP_DIRECTORY_BYTES = 48 << 20  # bytes of a zip's list of members
 CHUNK_BYTES = 1 << 18
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _PHASE_FOLDER = re.compile("(train|val|test)[AB]?")
-_READ_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError,
-                ValueError, OverflowError, IndexError, KeyError)  # fmt: skip
+_FORMAT_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError)
+_READ_ERRORS = (*_FORMAT_ERRORS, OSError, RuntimeError, ValueError, ArithmeticError, LookupError)
 
-Member = tuple[str, bool, IO[bytes] | None]  # (name in the archive, whether it is a folder, its content)
+Member = tuple[str, int, int, Callable[[], IO[bytes] | None]]  # (name, kind and permissions, bytes, open its content)
 ShowProgress = Callable[[int, int | None], None]
 
 
@@ -82,25 +83,32 @@ def temporary_folder(target: Path) -> Path:
 
 def _write_all(archive: Path, root: Path, show: ShowProgress) -> int:
     """Write every member below root; return the number of files."""
-    names, count, written = _MemberNames(), 0, 0
+    seen: dict[str, tuple[str, bool]] = {}
+    members_read, count, size = 0, 0, 0
     max_bytes = min(MAX_TOTAL_BYTES, FREE_EXPANSION_BYTES + MAX_EXPANSION * archive.stat().st_size)
-    for name, is_folder, content in _members(archive):
-        parts = names.add(name, is_folder)
-        # metadata of macOS, not images
-        is_mac_metadata = any(part == "__MACOSX" or part.startswith("._") for part in parts)
-        path = Path(os.devnull) if is_mac_metadata else root.joinpath(*parts)
-        if content is None:
-            if not is_mac_metadata:
-                path.mkdir(parents=True, exist_ok=True)
+    with open(archive, "rb") as file:
+        is_zip = file.read(2) == b"PK"
+    members = _zip_members(archive) if is_zip else _tar_members(archive)
+    while (member := _read(members.__next__)) is not None:
+        name, mode, member_size, open_content = member
+        is_folder = stat.S_ISDIR(mode)
+        members_read += 1
+        if members_read > MAX_MEMBERS:
+            raise UnsafeArchive(f"it has more than {MAX_MEMBERS:,} members")
+        parts = _check_name(name, is_folder, seen)
+        if not is_folder and mode & (stat.S_ISUID | stat.S_ISGID):
+            raise UnsafeArchive(f"member '{name}': asks for its owner's permissions (setuid or setgid)")
+        size += member_size  # both zipfile and tarfile read no more bytes than stated
+        if size > max_bytes:
+            raise UnsafeArchive(f"member '{name}': makes the total more than {max_bytes} bytes")
+        if any(part == "__MACOSX" or part.startswith("._") for part in parts):  # metadata of macOS, not images
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb" if is_mac_metadata else "xb") as file:
-            while chunk := _read_chunk(content):
-                written += len(chunk)
-                if written > max_bytes:
-                    raise UnsafeArchive(f"member '{name}': makes the total more than {max_bytes} bytes")
-                file.write(chunk)
-        if not is_mac_metadata:
+        path = root.joinpath(*parts)
+        (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+        if not is_folder:
+            with _read(open_content) as content, open(path, "xb") as file:
+                while chunk := _read(content.read, CHUNK_BYTES):
+                    file.write(chunk)
             count += 1
             show(count, None)
     if not count:
@@ -108,63 +116,35 @@ def _write_all(archive: Path, root: Path, show: ShowProgress) -> int:
     return count
 
 
-def _members(archive: Path) -> Iterator[Member]:
-    """Yield the files and folders of an archive in order; each must be read before the next."""
-    with open(archive, "rb") as file:
-        is_zip = file.read(2) == b"PK"
-        file.seek(0)
-        members = _zip_members(archive) if is_zip else _tar_members(file)
-        while True:
-            try:
-                member = next(members, None)
-            except (UnsafeArchive, DamagedArchive):
-                raise
-            except _READ_ERRORS as problem:
-                raise DamagedArchive(
-                    f"{'zip' if is_zip else 'tar.gz'}: {problem or type(problem).__name__}"
-                ) from problem
-            if member is None:
-                return
-            yield member
-
-
-def _read_chunk(content: IO[bytes]) -> bytes:
+def _read(read: Callable[..., Any], *args: int) -> Any:
+    """Return what a function reads from an archive, None at the end; raise DamagedArchive."""
     try:
-        return content.read(CHUNK_BYTES)
+        return read(*args)
+    except StopIteration:
+        return None
     except _READ_ERRORS as problem:
         raise DamagedArchive(str(problem) or type(problem).__name__) from problem
 
 
-class _MemberNames:
-    """The names so far; accepts names that are safe and distinct on every operating system."""
+def _check_name(name: str, is_folder: bool, seen: dict[str, tuple[str, bool]]) -> tuple[str, ...]:
+    """Return the parts of a member's path; raise UnsafeArchive unless it is safe and distinct on every system.
 
-    def __init__(self) -> None:
-        self.seen: dict[str, tuple[str, bool]] = {}  # normalised path: (original path, whether it is a folder)
-        self.count = 0
-
-    def add(self, name: str, is_folder: bool) -> tuple[str, ...]:
-        """Return the parts of a member's path; raise UnsafeArchive."""
-        self.count += 1
-        if self.count > MAX_MEMBERS:
-            raise UnsafeArchive(f"it has more than {MAX_MEMBERS:,} members")
-        why = _unsafe_reason(name)
-        if why:
-            raise UnsafeArchive(f"member '{name[:MAX_NAME_BYTES]}': {why}")
-        parts = tuple(part for part in name.split("/") if part not in ("", "."))
-        if not parts and not is_folder:
-            raise UnsafeArchive(f"member '{name}': has no name")
-        for end in range(1, len(parts) + 1):
-            self._record(name, "/".join(parts[:end]), is_folder or end < len(parts), end == len(parts))
-        return parts
-
-    def _record(self, name: str, path: str, is_folder: bool, is_last: bool) -> None:
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-        previous = self.seen.get(folded)
-        self.seen[folded] = path, is_folder
-        if previous is not None and previous != (path, is_folder):
+    seen: {normalised path: (original path, whether it is a folder)} so far, to which it is added.
+    """
+    if why := _unsafe_reason(name):
+        raise UnsafeArchive(f"member '{name[:MAX_NAME_BYTES]}': {why}")
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if not parts and not is_folder:
+        raise UnsafeArchive(f"member '{name}': has no name")
+    for end in range(1, len(parts) + 1):
+        entry = "/".join(parts[:end]), is_folder or end < len(parts)
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", entry[0]).casefold())
+        previous = seen.setdefault(folded, entry)
+        if previous != entry:
             raise UnsafeArchive(f"member '{name}': clashes with '{previous[0]}'")
-        if previous is not None and is_last and not is_folder:
+        if previous is not entry and not entry[1]:
             raise UnsafeArchive(f"member '{name}': occurs twice")
+    return parts
 
 
 def _unsafe_reason(name: str) -> str:
@@ -188,40 +168,30 @@ def _unsafe_reason(name: str) -> str:
 def _zip_members(archive: Path) -> Iterator[Member]:
     with _LimitedZipFile(archive) as file, zipfile.ZipFile(file) as archive_file:
         for info in archive_file.infolist():
-            name, kind, mode = info.orig_filename, stat.S_IFMT(info.external_attr >> 16), info.external_attr >> 16
-            is_folder = name.endswith("/")
-            if kind not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
+            name, mode = info.orig_filename, info.external_attr >> 16
+            kind = stat.S_IFDIR if name.endswith("/") else stat.S_IFREG
+            if stat.S_IFMT(mode) not in (0, kind):
                 raise UnsafeArchive(f"member '{name}': is not a plain file or folder")
-            _check_mode(name, 0 if is_folder else mode)
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UnsafeArchive(f"member '{name}': is encrypted, or compressed in an unusual way")
-            if is_folder:
-                yield name, True, None
-            else:
-                with archive_file.open(info) as content:
-                    yield name, False, content
+            yield name, kind | stat.S_IMODE(mode), info.file_size, partial(archive_file.open, info)
 
 
-def _tar_members(file: IO[bytes]) -> Iterator[Member]:
-    with gzip.GzipFile(fileobj=file) as stream:
+def _tar_members(path: Path) -> Iterator[Member]:
+    """Yield the members of a tar.gz in order; each must be read before the next."""
+    with gzip.open(path) as stream:
         reader = _LimitedTarReader(stream)
         with tarfile.open(fileobj=reader, mode="r|", errorlevel=2) as archive:  # type: ignore[call-overload]
             while (info := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps every member
                 if not (info.isdir() or info.isreg()) or info.issparse():
                     raise UnsafeArchive(f"member '{info.name}': is not a plain file or folder")
-                _check_mode(info.name, 0 if info.isdir() else info.mode)
-                reader.bytes_allowed = reader.bytes_read + MAX_HEADER_BYTES + (0 if info.isdir() else info.size)
-                yield info.name, info.isdir(), None if info.isdir() else archive.extractfile(info)
-                reader.bytes_allowed = max(reader.bytes_allowed, reader.bytes_read + MAX_HEADER_BYTES)
-            reader.bytes_allowed = reader.bytes_read + MAX_HEADER_BYTES
+                size = 0 if info.isdir() else info.size
+                reader.bytes_allowed = reader.bytes_read + size + MAX_HEADER_BYTES
+                kind = stat.S_IFDIR if info.isdir() else stat.S_IFREG
+                yield info.name, kind | info.mode, size, partial(archive.extractfile, info)
             while reader.read(CHUNK_BYTES):  # to the end, where gzip checks its checksum
                 pass
-
-
-def _check_mode(name: str, mode: int) -> None:
-    if mode & (stat.S_ISUID | stat.S_ISGID):
-        raise UnsafeArchive(f"member '{name}': asks for its owner's permissions (setuid or setgid)")
 
 
 class _LimitedZipFile(io.FileIO):

@@ -77,8 +77,11 @@ def rows_of(page):
 def test_rows_hold_inputs_once_and_each_runs_outputs(browser, compared, two):
     ended = compared("one", "two")
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines() == ["not shown: only 1: only in one", "not shown: only 2: only in two",
-                                      "2 runs -> results/compare/one_two/index.html"]  # fmt: skip
+    assert ended.out.splitlines() == [
+        "not shown: only 1: only in one",
+        "not shown: only 2: only in two",
+        "2 runs -> results/compare/one_two/index.html",
+    ]
     check_gallery(two.page.parent)
     labels = ["real_A", "real_B", "fake_B · one", "fake_B · two"]
     with opened(browser, two.page, viewport={"width": 1280, "height": 800}) as page:
@@ -87,8 +90,10 @@ def test_rows_hold_inputs_once_and_each_runs_outputs(browser, compared, two):
         sources = page.eval_on_selector_all(
             ".row img", "found => found.slice(0, 4).map(one => one.getAttribute('src'))"
         )
-        assert sources == [f"../../{run}/test_latest/images/a_{label}.png" for run, label in
-                           (("one", "real_A"), ("one", "real_B"), ("one", "fake_B"), ("two", "fake_B"))]  # fmt: skip
+        assert sources == [
+            f"../../{run}/test_latest/images/a_{label}.png"
+            for run, label in (("one", "real_A"), ("one", "real_B"), ("one", "fake_B"), ("two", "fake_B"))
+        ]
         page.locator("summary").click()
         assert page.locator("details li").all_inner_texts() == ["only 1: only in one", "only 2: only in two"]
     assert (two.page.parent / "unmatched.txt").read_text().count("\n") == 2
@@ -142,8 +147,9 @@ def test_inputs_that_differ_are_shown_for_each_run(browser, compared, two, tmp_p
     write(two.results / "two/test_latest", "two", ["a"], size=(48, 32))
     assert compared("one", "two").code == 0
     with opened(browser, two.page) as page:
-        assert rows_of(page)[0][1] == [f"{label} · {run}" for label in ("real_A", "fake_B", "real_B")
-                                       for run in ("one", "two")]  # fmt: skip
+        assert rows_of(page)[0][1] == [
+            f"{label} · {run}" for label in ("real_A", "fake_B", "real_B") for run in ("one", "two")
+        ]
 
 
 def test_runs_of_other_folders_phases_and_epochs_are_compared(compared, two, tmp_path):

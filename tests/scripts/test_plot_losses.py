@@ -49,12 +49,20 @@ def test_the_published_lines_of_v24_and_v25_are_read(text):
     curves = text(
         HEAD, "(epoch: 1, iters: 1, time: 0.227, data: 0.017) G_GAN: 0.614 G_L1: 39.628 D_real: 0.610 D_fake: 0.794 "
     )
-    assert curves.steps == {"G_GAN": ([2.0], [0.614]), "G_L1": ([2.0], [39.628]), "D_real": ([2.0], [0.61]),
-                            "D_fake": ([2.0], [0.794])}  # fmt: skip
+    assert curves.steps == {
+        "G_GAN": ([2.0], [0.614]),
+        "G_L1": ([2.0], [39.628]),
+        "D_real": ([2.0], [0.61]),
+        "D_fake": ([2.0], [0.794]),
+    }
     line = "[Rank 0] (epoch: 1, iters: 1, time: 0.327, data: 0.039) "
     curves = text(HEAD, HEAD, line + ", G_GAN: 0.694, G_L1: 39.661, D_real: 0.692, D_fake: 0.708", "")
     assert {name: ys for name, (_, ys) in curves.steps.items()} == {
-        "G_GAN": [0.694], "G_L1": [39.661], "D_real": [0.692], "D_fake": [0.708]}  # fmt: skip
+        "G_GAN": [0.694],
+        "G_L1": [39.661],
+        "D_real": [0.692],
+        "D_fake": [0.708],
+    }
     third = "(epoch: 2, total_iters: 90, iters: 40, time per image: 0.1, time data mini batch: 0.2) G_tot: 1.25e-05 "
     assert text(third).steps == {"G_tot": ([3.0], [1.25e-05])}
 
@@ -89,10 +97,19 @@ def test_an_attempt_ended_in_its_first_epoch_is_ignored(text):
 
 def test_cut_and_foreign_lines_are_left_out(text):
     whole = v24(1, 1, G=1)
-    curves = text(HEAD, whole, v24(1, 2, G=2)[:-4] + HEAD, "Traceback:", v24(1, 3, G=3)[:30] + v24(1, 4, G=4), "G: 7",
-                  v24(1, 3, D=3) + v24(1, 5, G=5),
-                  "", "(epoch: x, iters: 1, time: 1, data: 1) G: 3 ",
-                  "(epoch: 1, iters: 8, time: 0.2, data: 0.1) G: 0.6", cut=True)  # fmt: skip
+    curves = text(
+        HEAD,
+        whole,
+        v24(1, 2, G=2)[:-4] + HEAD,
+        "Traceback:",
+        v24(1, 3, G=3)[:30] + v24(1, 4, G=4),
+        "G: 7",
+        v24(1, 3, D=3) + v24(1, 5, G=5),
+        "",
+        "(epoch: x, iters: 1, time: 1, data: 1) G: 3 ",
+        "(epoch: 1, iters: 8, time: 0.2, data: 0.1) G: 0.6",
+        cut=True,
+    )
     assert curves.steps == {"G": ([1.2, 1.8, 2.0], [1, 4, 5])}
 
 

@@ -119,9 +119,11 @@ def test_missing_partners_are_listed_and_nothing_is_written(script, sources):
     ended = script(*COMBINE)
     assert ended.code == 3 and not Path("AB").exists()
     first = ", ".join(f"train/more{i:02}" for i in range(10))
-    assert ended.last == (f"error: folders 'A and B': 12 of 22 images of A have no partner: {first} and 2 more; "
-                          "1 of 11 images of B have no partner: train/3; give partners equal names, or skip "
-                          "the others with --allow_missing")  # fmt: skip
+    assert ended.last == (
+        f"error: folders 'A and B': 12 of 22 images of A have no partner: {first} and 2 more; "
+        "1 of 11 images of B have no partner: train/3; give partners equal names, or skip "
+        "the others with --allow_missing"
+    )
     ended = script(*COMBINE, "--allow_missing")
     assert ended.code == 0 and len(files("AB")) == 10
 
@@ -206,8 +208,11 @@ def test_pairs_keep_their_names(script, sources):
     ended = script("make_aligned", "--dataset-path", "set")
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == [
-        "train: 2 pairs, the first 1.png and 1.png", "val: 1 pairs, the first 3_A.jpg and 3_B.png",
-        "test: 1 pairs, the first 9.png and 9.png", "4 written to set"]  # fmt: skip
+        "train: 2 pairs, the first 1.png and 1.png",
+        "val: 1 pairs, the first 3_A.jpg and 3_B.png",
+        "test: 1 pairs, the first 9.png and 9.png",
+        "4 written to set",
+    ]
     made = [name for name in files("set") if name.startswith(("train/", "val/", "test/"))]
     assert made == ["test/9.png", "train/1.png", "train/2.png", "val/b/3.png"]
     both = np.hstack([Image.open("set/trainA/2.png"), Image.open("set/trainB/2.png")])
@@ -334,8 +339,9 @@ def test_cityscapes(script, sources, flags, size, suffix):
     ended = script("prepare_cityscapes", *BATCH["prepare_cityscapes"][0], *flags)
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == ["train: 2 pairs", "val: 2 pairs", "12 written to city"]
-    assert files("city") == sorted(f"{ours}{side}/ulm_{i}{suffix}" for ours in ("train", "test")
-                                   for side in ("", "A", "B") for i in range(2))  # fmt: skip
+    assert files("city") == sorted(
+        f"{ours}{side}/ulm_{i}{suffix}" for ours in ("train", "test") for side in ("", "A", "B") for i in range(2)
+    )
     A, B, both = (np.asarray(Image.open(f"city/test{side}/ulm_1{suffix}"), int) for side in ("A", "B", ""))
     assert A.shape == B.shape == (size[1], size[0], 3)
     assert np.abs(both - np.hstack([A, B])).mean() < 1
@@ -421,9 +427,14 @@ def test_only_bad_pictures_are_an_error_even_if_skipped(script, sources, name):
     assert ended.code == 3 and "nothing was written: all 11 are bad" in ended.last
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    *((name, "folder 'A': ") for name in ("combine_A_and_B", "split", "resize", "edges", "check_data")),
-    ("make_aligned", "folder 'set': "), ("prepare_cityscapes", "folder 'left/train': ")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        *((name, "folder 'A': ") for name in ("combine_A_and_B", "split", "resize", "edges", "check_data")),
+        ("make_aligned", "folder 'set': "),
+        ("prepare_cityscapes", "folder 'left/train': "),
+    ],
+)
 @pytest.mark.parametrize("there", [None, "empty", "x.txt"])
 def test_nothing_to_do_names_the_folder_and_what_is_there(script, tmp_path, name, said, there):
     for folder in ("A", "set", "left", "gt") if there else ():
@@ -435,7 +446,8 @@ def test_nothing_to_do_names_the_folder_and_what_is_there(script, tmp_path, name
     assert ended.code == 3 and f"error: {said}" in ended.last
     if name != "check_data":
         assert {None: "no such folder", "empty": "empty", "x.txt": "x.txt"}[there] in ended.last or (
-            name == "prepare_cityscapes" and there == "empty" and "(left has nothing)" in ended.last)  # fmt: skip
+            name == "prepare_cityscapes" and there == "empty" and "(left has nothing)" in ended.last
+        )
 
 
 @pytest.mark.parametrize("name", BATCH)
@@ -505,7 +517,8 @@ def test_a_stopped_command_leaves_whole_files_and_resumes(script, sources, monke
     assert 3 <= len(left) < 51 and all(name.endswith(".png") for name in left)
     ended = script(*COMBINE)
     assert ended.code == 0 and ended.out.endswith(
-        f"{51 - len(left)} written to AB, {len(left)} already existed (--overwrite replaces them)\n")  # fmt: skip
+        f"{51 - len(left)} written to AB, {len(left)} already existed (--overwrite replaces them)\n"
+    )
     assert all(lossless.read_image(Path("AB", name)).values.shape == (40, 96, 3) for name in files("A"))
 
 

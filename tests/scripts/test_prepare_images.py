@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.prepare import canny, lossless
+from data.prepare import lossless
 from data.prepare.survey import guess_mode
+from scripts import edges
 from tests.support.images import picture
+from tests.support.packages import needs
 
 
 def save(folder, *names, start=0, **kind):
@@ -35,59 +37,57 @@ def shapes():
     return np.repeat(photo[..., None], 3, axis=2)
 
 
+def count_lines(mask):
+    from skimage.measure import label  # optional
+
+    return label(mask, connectivity=2).max()
+
+
+@needs("skimage")
 def test_edges_lie_on_the_outlines_one_pixel_wide():
-    mask = canny.detect_edges(shapes(), **FLAGS)
+    mask = edges.detect_edges(shapes(), **FLAGS)
     y, x = np.nonzero(mask)
     to_disc = np.abs(np.hypot(y - 30, x - 30) - 20)
     to_square = np.maximum(np.abs(y - 57) - 12.5, np.abs(x - 74.5) - 15)
     assert (np.minimum(to_disc, np.abs(to_square)) < 2.5).all()
-    assert canny.label_components(mask).max() == 2, "two closed outlines, nothing of the faint bar"
+    assert count_lines(mask) == 2, "two closed outlines, nothing of the faint bar"
     for outline, length in ((to_disc < 2.5, 2 * np.pi * 20), (np.abs(to_square) < 2.5, 2 * (25 + 30))):
         assert 0.7 * length < np.count_nonzero(outline) < 1.3 * length
     thick = mask[:-1, :-1] & mask[1:, :-1] & mask[:-1, 1:] & mask[1:, 1:]
     assert np.count_nonzero(thick) <= 4
 
 
+@needs("skimage")
 def test_each_parameter_does_what_it_says():
     def drawn(**other):
-        return canny.detect_edges(shapes(), **(FLAGS | other))
+        return edges.detect_edges(shapes(), **(FLAGS | other))
 
-    assert canny.label_components(drawn(low=0.001, high=0.005)).max() == 3, "now the faint bar too"
-    assert canny.label_components(drawn(high=0.25)).max() == 1, "only the square is that steep"
+    assert count_lines(drawn(low=0.001, high=0.005)) == 3, "now the faint bar too"
+    assert count_lines(drawn(high=0.25)) == 1, "only the square is that steep"
     assert not drawn(min_length=500).any() and not drawn(low=1, high=1).any()
     weak_then_strong = np.full((40, 60, 3), 255, np.uint8)
     weak_then_strong[20:] = np.linspace(235, 0, 60)[:, None]
-    reached = canny.detect_edges(weak_then_strong, 1.0, 0.02, 0.2, 5)
+    reached = edges.detect_edges(weak_then_strong, 1.0, 0.02, 0.2, 5)
     assert reached[17:23, 2:20].any(), "a faint line that reaches a strong one stays"
-    assert not canny.detect_edges(weak_then_strong, 1.0, 0.15, 0.2, 5)[:, 2:20].any()
+    assert not edges.detect_edges(weak_then_strong, 1.0, 0.15, 0.2, 5)[:, 2:20].any()
     rng = np.random.default_rng(0)
     noisy = np.clip(shapes() + rng.normal(0, 25, (80, 100, 1)), 0, 255).astype(np.uint8)
-    few, many = (np.count_nonzero(canny.detect_edges(noisy, **(FLAGS | {"sigma": sigma}))) for sigma in (3, 0.5))
+    few, many = (np.count_nonzero(edges.detect_edges(noisy, **(FLAGS | {"sigma": sigma}))) for sigma in (3, 0.5))
     assert few < many / 2
-    width = [np.count_nonzero(canny.draw_edges(drawn(), width) == 0) for width in (1, 3)]
+    width = [np.count_nonzero(edges.draw_edges(drawn(), width) == 0) for width in (1, 3)]
     assert 2 < width[1] / width[0] < 4
 
 
-def test_parts_that_hang_together():
-    rows = ["##..#", "..#..", "#...#", "#..##"]  # corners hang together
-    mask = np.array([[c == "#" for c in row] for row in rows])
-    wanted = [[1, 1, 0, 0, 2], [0, 0, 1, 0, 0], [3, 0, 0, 0, 4], [3, 0, 0, 4, 4]]
-    assert canny.label_components(mask).tolist() == wanted
-    rng = np.random.default_rng(1)
-    mask = rng.random((40, 50)) < 0.35
-    parts, left, count = canny.label_components(mask), {*zip(*map(list, np.nonzero(mask)))}, 0
-    while left:  # the same by walking
-        count, todo, met = count + 1, [left.pop()], set()
-        while todo:
-            y, x = todo.pop()
-            met.add(parts[y, x])
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
-            todo += near
-        assert len(met) == 1
-    assert parts.max() == count and not canny.label_components(np.zeros((3, 4), bool)).any()
+@needs("skimage")
+def test_edges_of_colour_alone_are_drawn_once():
+    """Red meets a green of the same brightness: a line one pixel wide, because each channel has an edge there."""
+    photo = np.zeros((40, 60, 3), np.uint8)
+    photo[:, :30], photo[:, 30:] = (200, 0, 60), (0, 102, 60)
+    mask = edges.detect_edges(photo, **FLAGS)[2:-2]
+    assert (mask.sum(axis=1) == 1).all() and set(np.nonzero(mask)[1]) <= {29, 30}
 
 
+@needs("skimage")
 def test_pairs_of_drawing_and_photograph(script, tmp_path):
     save("in", "train/a.png", "test/b.jpg", "c.bmp")
     ended = script("edges", "--input", "in", "--output", "out", "--high", 0.03, "--low", 0.01)
@@ -96,13 +96,32 @@ def test_pairs_of_drawing_and_photograph(script, tmp_path):
     assert both.shape == (40, 96, 3) and np.array_equal(both[:, 48:], np.asarray(Image.open("in/train/a.png")))
     assert set(np.unique(both[:, :48])) == {0, 255} and 0 < np.mean(both[:, :48] == 0) < 0.5
     assert Path("out/test/b.png").is_file() and Path("out/c.png").is_file()
-    ended = script("edges", "--input", "in", "--output", "thick", "--only_edges", "--line_width", 3, "--sigma", 1,
-                   "--high", 0.03, "--low", 0.01, "--min_length", 5, "--format", "jpg")  # fmt: skip
+    ended = script(
+        "edges",
+        "--input",
+        "in",
+        "--output",
+        "thick",
+        "--only_edges",
+        "--line_width",
+        3,
+        "--sigma",
+        1,
+        "--high",
+        0.03,
+        "--low",
+        0.01,
+        "--min_length",
+        5,
+        "--format",
+        "jpg",
+    )
     assert ended.code == 0, ended.err
     with Image.open("thick/train/a.jpg") as alone:
         assert alone.mode == "L" and alone.size == (48, 40) and np.asarray(alone).min() < 30
 
 
+@needs("skimage")
 def test_deep_photographs_keep_their_bits(script, tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (20, 24, 3), dtype=np.uint16)
     Path("in").mkdir()
@@ -116,6 +135,13 @@ def test_deep_photographs_keep_their_bits(script, tmp_path):
 def test_edges_out_of_range(script, tmp_path, flags):
     ended = script("edges", "--input", "in", "--output", "out", *flags)
     assert ended.code == 2 and "are out of range; give 0 < sigma <= 100" in ended.last
+
+
+def test_edges_without_scikit_image_are_one_line(script, monkeypatch):
+    monkeypatch.setattr(edges, "canny", None)
+    ended = script("edges", "--input", "in", "--output", "out")
+    assert ended.code == 5
+    assert ended.last == "error: package 'scikit-image': is not installed in this Python; run make extras"
 
 
 def test_it_says_that_it_is_not_hed(script):
@@ -216,14 +242,23 @@ def test_sound_data(script, unpaired, paired, tmp_path):
     assert ended.code == 0 and not ended.err
     assert ended.out.splitlines() == [
         "unpaired as unaligned: 5 samples in train, 3 samples in test",
-        "folder  files  sizes      kinds        numbers", "trainA  5      48x40 (5)  PNG RGB (5)  0 to 255",
+        "folder  files  sizes      kinds        numbers",
+        "trainA  5      48x40 (5)  PNG RGB (5)  0 to 255",
         "trainB  4      48x40 (4)  PNG RGB (4)  0 to 255",
-        "testA   3      48x40 (3)  PNG RGB (3)  0 to 255", "testB   2      48x40 (2)  PNG RGB (2)  0 to 255",
-        "train: unpaired: trainA + trainB, 5 + 4 images", "test: unpaired: testA + testB, 3 + 2 images",
-        "nothing here would stop training"]  # fmt: skip
+        "testA   3      48x40 (3)  PNG RGB (3)  0 to 255",
+        "testB   2      48x40 (2)  PNG RGB (2)  0 to 255",
+        "train: unpaired: trainA + trainB, 5 + 4 images",
+        "test: unpaired: testA + testB, 3 + 2 images",
+        "nothing here would stop training",
+    ]
     assert seen["samples"] == {"train": 5, "test": 3} and not seen["problems"]
     assert seen["folders"]["trainA"] == {
-        "files": 5, "sizes": {"48x40": 5}, "kinds": {"PNG RGB": 5}, "least": 0, "greatest": 255}  # fmt: skip
+        "files": 5,
+        "sizes": {"48x40": 5},
+        "kinds": {"PNG RGB": 5},
+        "least": 0,
+        "greatest": 255,
+    }
     ended, seen = checked(script, "--dataroot", "paired", "--phases", "test")
     assert ended.code == 0 and seen["dataset_mode"] == "aligned" and seen["samples"] == {"test": 3}
 
@@ -248,8 +283,10 @@ def test_all_that_is_wrong_is_told_at_once(script, unpaired, tmp_path):
     assert "2 images are twice or more in one phase: trainA/1.bmp = trainA/1.png, trainA/3.png" in said["equal"]
     assert "Two.png, two.png" in said["case"] and "1.bmp, 1.png" in said["stems"]
     assert "testB: 1 hold several frames" in said["frames"]
-    assert ended.last == ("error: folder 'unpaired': 3 problems would stop training: trainA/0.png, trainB/1.png, "
-                          "testA/2.png; see the lines above")  # fmt: skip
+    assert ended.last == (
+        "error: folder 'unpaired': 3 problems would stop training: trainA/0.png, trainB/1.png, "
+        "testA/2.png; see the lines above"
+    )
     assert seen["folders"]["trainA"]["files"] == 9
     assert [problem["stops"] for problem in seen["problems"]] == [True] * 3 + [False] * 5
 
