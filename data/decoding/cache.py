@@ -173,7 +173,7 @@ def _open_storage(name: Path | None, suffix: str) -> int:
 
 @contextmanager
 def _lock_file(file: int) -> Iterator[None]:
-    import fcntl
+    import fcntl  # not on Windows, where open_cache finds no pwrite
 
     fcntl.lockf(file, fcntl.LOCK_EX)  # a lock per process: forked processes do not share it
     try:

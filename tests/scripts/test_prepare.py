@@ -18,6 +18,7 @@ from data.aligned import Aligned
 from data.prepare import batch, lossless
 from data.transforms import to_tensor
 from tests.support.images import picture
+from tests.support.packages import marks, needs
 from tests.support.runs import ROOT, options
 
 COMBINE = ("combine_A_and_B", "--fold_A", "A", "--fold_B", "B", "--fold_AB", "AB")
@@ -30,6 +31,11 @@ BATCH = {  # the least command line of every script that writes files, and what 
     "prepare_cityscapes": (("--gtFine_dir", "gt", "--leftImg8bit_dir", "left", "--output_dir", "city"), "city"),
 }
 SCRIPTS = [*BATCH, "check_data"]
+
+
+def cases(*names):
+    """Return parameters of scripts; edges is skipped without scikit-image."""
+    return [pytest.param(name, marks=marks("skimage") if name == "edges" else ()) for name in names]
 
 
 def save(folder, *names, start=0, **size):
@@ -372,7 +378,7 @@ def test_help_opens_with_how_to_use_it(script, name):
     assert f"python scripts/{name}.py" in " ".join(ended.out.split())
 
 
-@pytest.mark.parametrize("name", BATCH)
+@pytest.mark.parametrize("name", cases(*BATCH))
 def test_a_dry_run_writes_nothing_and_says_what_it_would(script, sources, name):
     flags, where = BATCH[name]
     before = files(".")
@@ -387,7 +393,7 @@ def test_a_dry_run_writes_nothing_and_says_what_it_would(script, sources, name):
     assert f"{count} written" in ended.out and set(said) <= set(files(".")) - set(before)
 
 
-@pytest.mark.parametrize("name", BATCH)
+@pytest.mark.parametrize("name", cases(*BATCH))
 def test_repeating_keeps_what_is_there_unless_told(script, sources, name):
     flags, where = BATCH[name]
     assert script(name, *flags).code == 0
@@ -401,7 +407,7 @@ def test_repeating_keeps_what_is_there_unless_told(script, sources, name):
     assert {path: Path(where, path).read_bytes() for path in files(where)} == made
 
 
-@pytest.mark.parametrize("name", [name for name in BATCH if name != "split"])  # split reads no pixels
+@pytest.mark.parametrize("name", cases(*(name for name in BATCH if name != "split")))  # split reads no pixels
 def test_a_bad_picture_is_named_or_left_out_and_counted(script, sources, name):
     flags, where = BATCH[name]
     bad = {"make_aligned": "set/trainA/1.png", "prepare_cityscapes": "left/train/ulm/ulm_0_leftImg8bit.png"}
@@ -419,7 +425,7 @@ def test_a_bad_picture_is_named_or_left_out_and_counted(script, sources, name):
     assert not [path for path in files(where) if path.endswith(".tmp")]
 
 
-@pytest.mark.parametrize("name", ["combine_A_and_B", "resize", "edges"])
+@pytest.mark.parametrize("name", cases("combine_A_and_B", "resize", "edges"))
 def test_only_bad_pictures_are_an_error_even_if_skipped(script, sources, name):
     for path in Path("A").rglob("*.png"):
         path.write_bytes(b"x")
@@ -430,7 +436,8 @@ def test_only_bad_pictures_are_an_error_even_if_skipped(script, sources, name):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        *((name, "folder 'A': ") for name in ("combine_A_and_B", "split", "resize", "edges", "check_data")),
+        *((name, "folder 'A': ") for name in ("combine_A_and_B", "split", "resize", "check_data")),
+        pytest.param("edges", "folder 'A': ", marks=marks("skimage")),
         ("make_aligned", "folder 'set': "),
         ("prepare_cityscapes", "folder 'left/train': "),
     ],
@@ -477,10 +484,14 @@ def test_a_file_where_the_folder_should_be_is_one_line(script, sources):
     assert ended.code == 5 and ended.last.startswith("error: file 'AB/"), ended.last
 
 
-def test_files_of_one_name_and_sources_are_never_overwritten(script, sources):
+@needs("skimage")
+def test_files_that_would_have_one_name_are_refused(script, sources):
     save("A", "train/0.bmp", start=30)
     ended = script("edges", "--input", "A", "--output", "drawn")
     assert ended.code == 3 and "'A/train/0.bmp' and 'A/train/0.png' would both be written to it" in ended.last
+
+
+def test_sources_are_never_overwritten(script, sources):
     Path("mirror").symlink_to("A")
     ended = script("resize", "--input", "A", "--output", "mirror", "--size", "8", "--overwrite")
     assert ended.code == 2 and "is the input folder" in ended.last

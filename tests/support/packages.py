@@ -11,8 +11,14 @@ def is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
+def marks(*packages: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a case of packages that `make extras` installs; it is skipped without them."""
+    missing = [package for package in packages if not is_installed(package)]
+    skip = pytest.mark.skipif(bool(missing), reason=f"not installed ({', '.join(missing)}): make extras")
+    return [pytest.mark.extras, skip]
+
+
 def needs(*packages: str):
     """Mark a test of packages that `make extras` installs; it is skipped without them."""
-    missing = [package for package in packages if not is_installed(package)]
-    skipped = pytest.mark.skipif(bool(missing), reason=f"not installed ({', '.join(missing)}): make extras")
-    return lambda test: pytest.mark.extras(skipped(test))
+    extras, skip = marks(*packages)
+    return lambda test: extras(skip(test))
