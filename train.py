@@ -32,7 +32,7 @@ from util.seeding import seed_everything
 
 def main(argv, report):
     """Train as the command line says."""
-    for _ in training(parse(argv, "train"), report):
+    for _ in training(parse(argv, "train"), report):  # its progress is for callers from Python
         pass
 
 
@@ -42,20 +42,20 @@ def training(o, report=None):
     device = select_device(o.gpu_ids)
     dataset = find("dataset", o.dataset_mode)(o)
     spec = dataset.spec()
-    fill_from_dataset(o, spec)
+    fill_from_dataset(o, spec)  # flags that the images determine
     seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
     model = find("model", o.model)(o, spec)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=device.type == "cuda")
-    run_preflight(train_step, o, model, loader.example_batch(), spec)
-    apply_runtime_options(model.networks(), o, device)
+    run_preflight(train_step, o, model, loader.example_batch(), spec)  # a step of a copy, without values
+    apply_runtime_options(model.networks(), o, device)  # CPU kernels, --amp, --compile, ...
     if o.dry_run:
         return print(estimate_cost(train_step, o, model, loader, device))
     preview = make_preview(o, model, loader, spec)
 
     # Lock the run's folder, start the run or resume it, and train.
     with RunFolder(o, report) as folder:
-        stop = StopRequest()
-        run = start_run(o, folder, device, loader, spec, model)
+        stop = StopRequest()  # from here on a signal is noted, and ends the run after a step
+        run = start_run(o, folder, device, loader, spec, model)  # new or resumed, on the device
         if run.done:
             return
         with closing(make_display(o, folder.path)) as display, closing(loader), run.saved_if_left():
@@ -74,7 +74,7 @@ def train(run, loader, display, preview, stop):
             with timer("compute"):
                 out, losses = train_step(run.train_state, to_device(batch, run.device), progress.step)
                 run.losses.add(losses)
-            progress.advance(len(batch["A"]), timer.last["compute"], timer.last["data"])
+            progress.advance(len(batch["A"]), timer.last["compute"], timer.last["data"])  # counts images, steps
             with timer("display"):
                 display.step(progress, run.losses.latest, partial(first_visuals, run.model, out, o))
             del out, losses  # free their graph before the next step builds its own

@@ -1,4 +1,4 @@
-"""Find images in folders on disk: each real file once, in the same order on every machine."""
+"""Find images in folders on disk: a file with symbolic links once, in the same order on every machine."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ class Disk:
         with tqdm(desc=f"listing {folder}", unit=" files", delay=3, disable=None, leave=False) as bar:
             while pending:
                 name = pending.pop()
-                if not name or name.endswith(b"/"):  # sorting each folder so gives the order of whole paths
+                if not name or name.endswith(b"/"):  # a folder; sorting each one gives the order of whole paths
                     pending += sorted(_list_entries(top, name, visited), reverse=True)
                     continue
                 bar.update()

@@ -64,8 +64,8 @@ def dataset_root(dataroot: str, phase: str = "") -> str:
     """
     storage = find_storage(dataroot)
     top = storage.top_folder(dataroot) if isinstance(storage, Zip) else ""
-    is_phase_folder = top in ("", "A", "B") or top.rstrip("AB") in (*PHASES, phase)
-    return dataroot if is_phase_folder else os.path.join(dataroot, top)
+    is_entered = top not in ("", "A", "B") and top.rstrip("AB") not in (*PHASES, phase)
+    return os.path.join(dataroot, top) if is_entered else dataroot
 
 
 def size_and_mtime(path: str) -> tuple[int, int]:
