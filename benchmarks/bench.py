@@ -149,7 +149,6 @@ def make_parser() -> Command:
     command.add_argument("--rounds", type=positive, help="number of turns of each side (default: 7)")
     command.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference, measured in turns")
     command.add_argument("--scaling", action="store_true", help="instead: growth of time and memory, with exponents")
-    command.add_argument("--neighbour", action="store_true", help="instead: a step beside a process that uses a core")
     command.add_argument("--ways", action="store_true", help="instead: effect of flags on time and memory of a step")
     command.add_argument(
         "--gpu_ids",
@@ -191,7 +190,7 @@ def main(argv, report):
         check_reference(o.reference)
         o.reference = o.reference.resolve()
     machine, gpu_prefix = stats.machine_info(), ""
-    if o.gpu_ids >= 0 and (o.scaling or o.neighbour):
+    if o.gpu_ids >= 0 and o.scaling:
         raise OptionError("option", "--gpu_ids", "works only with training steps and --ways", "omit it")
     if o.ways and (o.cases or o.reference):
         raise OptionError("option", "--ways", "excludes --cases and --reference", "measure them one after the other")
@@ -203,10 +202,6 @@ def main(argv, report):
         from benchmarks import scaling
 
         tables = {"scaling": scaling.measure_scaling(o.cases, o.quick, rounds)}
-    elif o.neighbour:
-        from benchmarks import busy_neighbour
-
-        tables = {"neighbour": busy_neighbour.measure_busy_neighbour(o.quick, rounds)}
     else:
         tables = {} if o.ways else {f"{gpu_prefix}cases": measure_cases(o, rounds)}
         if o.ways or (o.gpu_ids >= 0 and not o.cases):

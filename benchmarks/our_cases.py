@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 CPU_FLAGS = ["--gpu_ids", "-1", "--num_threads", "0"]
 START_FILE = "start.pt"
@@ -140,13 +141,26 @@ class LoadPairs:
     """An epoch of pairs from JPEG files through the loader of train.py."""
 
     def __init__(self, home: str, shared: str, pairs: int, workers: int = 0, cache: str = "off"):
-        from benchmarks import loading
+        from data.listing.demo import Demo, draw_image
+        from data.loading.loader import Loader
+        from options.parse import parse
+        from registry.lookup import find
 
+        # Write demo pairs, enlarged to 512x256, as JPEG files.
         folder = Path(shared, "pairs")
         if not folder.is_dir():
-            folder.mkdir()
-            loading.write_pairs(folder, pairs)
-        self.loader, self.epoch = loading.make_loader(folder, pairs, workers, cache), 0
+            (folder / "train").mkdir(parents=True)
+            names = Demo().list_images("demo/train")
+            for number in range(pairs):
+                image = draw_image(names[number % len(names)]).resize((512, 256), Image.Resampling.BICUBIC)
+                image.save(folder / "train" / f"{number:04d}.jpg", quality=90)
+        # Load them as train.py does.
+        flags = ["--model", "pix2pix", "--name", "loading", "--dataroot", str(folder), "--cache", cache, "--overwrite"]
+        o = parse([*flags, "--num_threads", str(workers), "--max_dataset_size", str(pairs)], "train")
+        dataset = find("dataset", "aligned")(o)
+        dataset.spec()
+        self.loader, self.epoch = Loader(dataset, o, shuffle=True), 0
+        self.loader.example_batch()  # as for the preflight: it allocates shared memory
         self.facts = {"items": pairs}
         self.once()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench, busy_neighbour, case_table, scaling, variants
+from benchmarks import bench, case_table, scaling, variants
 from benchmarks.harness import stats
 from benchmarks.harness.process import OURS, THEIRS, CaseProcess, time_interleaved
 from tests.soak import soak
@@ -227,7 +227,7 @@ def test_tables_are_written_between_their_marks(tmp_path):
     assert page.read_text() == "before\n<!-- cases -->\nnewer\n<!-- /cases -->\nafter\n"
     with pytest.raises(DataError, match="no marks"):
         stats.write_between(page, "scaling", "x")
-    for mark in ("cases", "ways", "scaling", "neighbour", "gpu_cases", "gpu_ways"):
+    for mark in ("cases", "ways", "scaling", "gpu_cases", "gpu_ways"):
         assert (
             f"<!-- {mark} -->" in bench.PERFORMANCE_PAGE.read_text()
             and f"<!-- /{mark} -->" in bench.PERFORMANCE_PAGE.read_text()
@@ -244,19 +244,6 @@ def test_curves_have_exponents(bench_command, tmp_path):
         xs, ys = ([p[what] for p in curve["points"]] for what in ("x", "seconds"))
         assert curve["time"] == pytest.approx(stats.power_law_exponent(xs, ys))
         assert {"time_last", "memory", "bare_mb"} <= set(curve) and len(xs) == 2
-
-
-@pytest.mark.slow
-def test_every_setting_is_measured_beside_a_busy_neighbour(bench_command, tmp_path):
-    done = bench_command("--neighbour", "--quick", "--rounds", "1", "--json", tmp_path / "all.json")
-    assert done.code == 0, done.err
-    (found,) = json.loads((tmp_path / "all.json").read_text())["neighbour"].values()
-    assert list(found) == list(busy_neighbour.SETTINGS)[:2] and found[busy_neighbour.OPENMP_DEFAULT]["of_default"] == 1
-    for figure in found.values():
-        assert figure["ratio"] == pytest.approx(figure["beside"] / figure["alone"])
-    with busy_neighbour.busy_core() as process:
-        assert process.poll() is None
-    assert process.returncode is not None
 
 
 def test_growth_compares_the_last_tenth_with_the_first_settled():
