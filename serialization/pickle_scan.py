@@ -189,16 +189,7 @@ class PickleScan:
         if target.frozen:
             raise UnsafeFile("holds a container that contains itself")
 
-    def rebuild_tensor(
-        self,
-        storage: Any,
-        offset: Any,
-        shape: Any,
-        stride: Any,
-        grad: Any = False,
-        hooks: Any = None,
-        metadata: Any = None,
-    ) -> PickleValue:
+    def rebuild_tensor(self, storage, offset, shape, stride, grad=False, hooks=None, metadata=None) -> PickleValue:
         """Return a tensor; UnsafeFile unless it lies within its storage and has no more values than it."""
         if not isinstance(storage, Storage):
             raise UnsafeFile("has a tensor without a storage", "save plain tensors")
@@ -217,17 +208,7 @@ class PickleScan:
         self.tensors, self.claimed_bytes = self.tensors + 1, self.claimed_bytes + numel * storage.itemsize
         return PickleValue("tensor")
 
-    def rebuild_tensor_v3(
-        self,
-        storage: Any,
-        offset: Any,
-        shape: Any,
-        stride: Any,
-        grad: Any,
-        hooks: Any,
-        dtype: Any,
-        metadata: Any = None,
-    ) -> PickleValue:
+    def rebuild_tensor_v3(self, storage, offset, shape, stride, grad, hooks, dtype, metadata=None) -> PickleValue:
         """Return a tensor whose dtype is a separate argument."""
         if not isinstance(storage, Storage) or storage.itemsize != 1 or dtype not in NEWER_DTYPES:
             return PickleValue("disallowed", dtype if isinstance(dtype, Global) else storage)
