@@ -25,7 +25,7 @@ MOVED = {  # old module: the modules that now hold its contents
     "data.files": "data.listing.files data.listing.paths data.listing.disk",
     "data.fixed": "training.fixed_samples",
     "data.images": "data.decoding.images",
-    "data.index": "data.listing.index",
+    "data.index": "data.decoding.sound_files",
     "data.layouts": "data.listing.layouts",
     "data.loader": "data.loading.loader data.loading.sample_order data.loading.collate",
     "data.manifest": "data.listing.manifest",

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from data.decoding import sound_files
 from data.decoding.decoders import NUMPY_EXTENSIONS, identify, unreadable_reason
 from data.decoding.images import DEFAULT_READ_OPTIONS
 from data.decoding.orientation import SIDEWAYS, read_orientation
-from data.listing import index
 from data.listing.demo import Demo
 from data.listing.files import find_storage, open_binary
 from data.listing.paths import Paths, hash64
@@ -111,10 +111,10 @@ class HeaderCheck:
             self.done.set()
             return
         # Select the files that no earlier run has found sound.
-        self._keys = _file_keys(self.groups, self.total) if self.total >= index.MIN_INDEXED_FILES else None
+        self._keys = _file_keys(self.groups, self.total) if self.total >= sound_files.MIN_REMEMBERED_FILES else None
         pending = np.arange(self.total)
         if self._keys is not None:
-            pending = np.flatnonzero(~np.isin(self._keys, index.load_sound_keys(self.root)))
+            pending = np.flatnonzero(~np.isin(self._keys, sound_files.load_sound_keys(self.root)))
         # Check them in threads.
         Image.init()  # import Pillow's formats here: workers may be forked while a thread imports
         self._positions, self._left = iter(pending.tolist()), len(pending)  # threads may share a list's iterator
@@ -164,7 +164,7 @@ class HeaderCheck:
     def _finish(self) -> None:
         """Save which files are sound, and report what `start` no longer does."""
         if self._keys is not None:
-            index.save_sound_keys(self.root, np.delete(self._keys, [position for position, _ in self.problems]))
+            sound_files.save_sound_keys(self.root, np.delete(self._keys, [position for position, _ in self.problems]))
         with self._lock:
             self.done.set()
             in_background = self.in_background.is_set()

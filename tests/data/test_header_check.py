@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.decoding import header_check
+from data.decoding import header_check, sound_files
 from data.decoding.header_check import HeaderCheck, exceeds_skip_limit, read_header
-from data.listing import index
 from data.listing.files import list_files
 from tests.support.data_folders import FORTY, cut, epoch, load, make
 from tests.support.images import picture
@@ -100,7 +99,7 @@ def test_the_look_ends_with_the_run(forty_pairs, monkeypatch):
 
 
 def test_sound_headers_are_not_checked_again(forty_pairs, monkeypatch):
-    monkeypatch.setattr(index, "MIN_INDEXED_FILES", 10)
+    monkeypatch.setattr(sound_files, "MIN_REMEMBERED_FILES", 10)
     looked, look = [], HeaderCheck._check_file
     monkeypatch.setattr(HeaderCheck, "_check_file", lambda self, place: (looked.append(place), look(self, place))[1])
     (forty_pairs / "05.png").write_bytes(b"")
@@ -120,7 +119,7 @@ def test_sound_headers_are_not_checked_again(forty_pairs, monkeypatch):
     looked.clear()
     begun(forty_pairs)
     assert looked == []
-    [file] = (header_check.index.cache_folder() / "sound").iterdir()
+    [file] = (sound_files.cache_folder() / "sound").iterdir()
     file.write_bytes(file.read_bytes()[:-200])
     begun(forty_pairs)
     assert sorted(looked) == list(range(41)), "damaged, it is as if there were none"

@@ -5,14 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from data.listing import index
+from data.decoding import sound_files
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """The folder of the keys; three keys are worth a file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(index, "MIN_INDEXED_FILES", 3)
+    monkeypatch.setattr(sound_files, "MIN_REMEMBERED_FILES", 3)
     return tmp_path / "cache" / "ganvas" / "sound"
 
 
@@ -22,21 +22,21 @@ def keys(*numbers):
 
 def test_keys_come_back_for_the_same_folder_alone(cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    index.save_sound_keys("data", keys(7, 2**63 + 1, 5))
+    sound_files.save_sound_keys("data", keys(7, 2**63 + 1, 5))
     for name in ("data", str(tmp_path / "data"), "./data/"):
-        assert index.load_sound_keys(name).tolist() == [5, 7, 2**63 + 1]
-    assert index.load_sound_keys("other").tolist() == []
+        assert sound_files.load_sound_keys(name).tolist() == [5, 7, 2**63 + 1]
+    assert sound_files.load_sound_keys("other").tolist() == []
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
 
 
 def test_few_keys_are_not_kept(cache):
-    index.save_sound_keys("data", keys(1, 2))
+    sound_files.save_sound_keys("data", keys(1, 2))
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("damage", ["cuts", "garbage", "empty", "other numbers", "no keys", "flipped"])
 def test_a_damaged_file_of_keys_is_as_if_there_were_none(damage, cache):
-    index.save_sound_keys("data", keys(1, 2, 3))
+    sound_files.save_sound_keys("data", keys(1, 2, 3))
     [file] = cache.iterdir()
     whole = file.read_bytes()
     if damage == "other numbers":
@@ -53,24 +53,25 @@ def test_a_damaged_file_of_keys_is_as_if_there_were_none(damage, cache):
         for part in parts:
             assert part != whole
             file.write_bytes(part)
-            assert index.load_sound_keys("data").tolist() == []
-    assert index.load_sound_keys("data").tolist() == []
+            assert sound_files.load_sound_keys("data").tolist() == []
+    assert sound_files.load_sound_keys("data").tolist() == []
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(cache, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(place))
-        index.save_sound_keys("data", keys(1, 2, 3))
-        assert index.load_sound_keys("data").tolist() == []
+        sound_files.save_sound_keys("data", keys(1, 2, 3))
+        assert sound_files.load_sound_keys("data").tolist() == []
 
 
 def test_old_files_and_leftovers_of_kills_are_removed(cache, monkeypatch):
-    monkeypatch.setattr(index, "MAX_INDEX_FILES", 3)
+    monkeypatch.setattr(sound_files, "MAX_DATASETS", 3)
     cache.mkdir(parents=True)
     (cache / "left.123.tmp").write_bytes(b"half")
     os.utime(cache / "left.123.tmp", (1, 1))
     for number in range(5):
-        index.save_sound_keys(f"data{number}", keys(1, 2, 3))
+        sound_files.save_sound_keys(f"data{number}", keys(1, 2, 3))
     assert len(list(cache.iterdir())) == 3 and not (cache / "left.123.tmp").exists()
-    assert index.load_sound_keys("data4").tolist() == [1, 2, 3] and index.load_sound_keys("data0").tolist() == []
+    assert sound_files.load_sound_keys("data4").tolist() == [1, 2, 3]
+    assert sound_files.load_sound_keys("data0").tolist() == []

@@ -8,8 +8,8 @@ import numpy as np
 
 from util.cache_dir import cache_folder
 
-MIN_INDEXED_FILES = 10_000  # the headers of fewer files are checked in half a second
-MAX_INDEX_FILES = 32  # files kept, one per dataset folder
+MIN_REMEMBERED_FILES = 10_000  # the headers of fewer files are checked in half a second
+MAX_DATASETS = 32  # files kept, one per dataset folder
 
 
 def load_sound_keys(root: str) -> np.ndarray:
@@ -23,8 +23,8 @@ def load_sound_keys(root: str) -> np.ndarray:
 
 
 def save_sound_keys(root: str, keys: np.ndarray) -> None:
-    """Save the keys of the files under a root that passed the header check, if there are MIN_INDEXED_FILES or more."""
-    if len(keys) < MIN_INDEXED_FILES:
+    """Save the keys of the files under a root that passed the header check, unless they are few."""
+    if len(keys) < MIN_REMEMBERED_FILES:
         return
     path = _sound_file(root)
     beside = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
@@ -37,7 +37,7 @@ def save_sound_keys(root: str, keys: np.ndarray) -> None:
         finally:
             beside.unlink(missing_ok=True)
         # Keep the newest files; this also removes temporary files of killed processes.
-        for old in sorted(path.parent.iterdir(), key=lambda p: -p.stat().st_mtime_ns)[MAX_INDEX_FILES:]:
+        for old in sorted(path.parent.iterdir(), key=lambda p: -p.stat().st_mtime_ns)[MAX_DATASETS:]:
             old.unlink()
     except OSError:  # a full or unwritable disk: a later run checks the headers again
         return
