@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import closing
-from functools import partial
 
 from cli.main import run_script
 from options.parse import answer_help, parse
@@ -59,7 +58,7 @@ def training(o, report=None):
         if run.done:
             return
         with closing(make_display(o, folder.path)) as display, closing(loader), run.saved_if_left():
-            display.start(run.progress, preview.sheet)
+            display.start(run.progress, preview.data_sheet)
             yield from train(run, loader, display, preview, stop)
         print(printable(f"done: {run.progress.last_epoch} epochs; {folder.next_steps()}"))
 
@@ -69,42 +68,43 @@ def train(run, loader, display, preview, stop):
     o, progress, timer = run.o, run.progress, Timer()
     while not run.done:
         # One epoch: a step for each batch.
-        lr = o.lr * run.begin_epoch()
-        for batch in timer.waiting("data", stop.until_requested(loader.epoch(progress.epoch, skip=progress.seen))):
+        lr = o.lr * run.begin_epoch()  # it sets the optimisers' rates and returns the factor; lr is only shown
+        batches = loader.epoch(progress.epoch, skip=progress.seen)  # images seen before a resume are skipped
+        for batch in timer.waiting("data", stop.until_requested(batches)):
             with timer("compute"):
                 out, losses = train_step(run.train_state, to_device(batch, run.device), progress.step)
                 run.losses.add(losses)
-            progress.advance(len(batch["A"]), timer.last["compute"], timer.last["data"])  # counts images, steps
+            progress.advance(len(batch["A"]), timer.last["compute"], timer.last["data"])  # and times, for the log
             with timer("display"):
-                display.step(progress, run.losses.latest, partial(first_visuals, run.model, out, o))
+                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # images only if due
             del out, losses  # free their graph before the next step builds its own
             with timer("save"):
-                run.save_if_due(stopping=bool(stop.number))
+                run.save_if_due(stopping=bool(stop.number))  # when stopping it is saved below
             yield progress
 
         # The end of the epoch: show and save what is due.
         if not progress.epoch_done:  # a signal stopped it, after a step or while it waited for a batch
             run.save_latest()
             raise Stopped(stop.number, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
-        display.epoch(progress, run.losses.epoch_means(), timer.reset(), lr)
+        display.epoch(progress, run.losses.epoch_means(), timer.take(), lr)  # what follows counts in the next epoch
         with timer("display"):
             has_sheets, stop_signal = display.preview(progress, preview), stop.number
         with timer("save"):
-            epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal))
+            epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal))  # progress is at the next one
         if stop_signal and not run.done:
             raise Stopped(stop_signal, f"stopped and saved after epoch {epoch}; {resume_command(o)}")
 
 
 def train_step(state, batch, step):
-    """Run forward on a batch, then train each phase that is due; return (outputs, {phase: {term: scalar}})."""
-    forward_pass = run_forward(state.model, batch, state.micro_batches)  # its graph serves all phases
+    """Run forward on a batch, then train each phase that is due; return (outputs to show, {phase: {term: scalar}})."""
+    forward_pass = run_forward(state.model, batch, state.micro_batches)  # one for all phases
     losses = {}
     for phase in state.due_phases(step):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
             terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)
             if not state.check_losses(terms, batch):
-                break  # NaN or Inf: the step ends here
+                break  # NaN or Inf, found a step later on a GPU: the rest of the step is dropped
             state.optimizers.step(phase.name)
         losses[phase.name] = terms
     return forward_pass.out, losses

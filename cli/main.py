@@ -162,7 +162,10 @@ def describe_failure(problem: BaseException) -> tuple[int, str]:
     return 1, f"error: bug '{type(problem).__name__}': {text}; {remedy}"
 
 
-_REQUIRED_PACKAGES = ("torch", "numpy", "PIL", "tqdm", "dominate", "yaml", "matplotlib", "imagecodecs", "tifffile")
+_REQUIRED_PACKAGES = (
+    *("torch", "torchvision", "numpy", "PIL", "tqdm", "dominate", "yaml", "matplotlib", "imagecodecs", "tifffile"),
+    *("filelock", "urllib3"),
+)
 _KNOWN_FAILURES = (  # (pattern of the message of torch or the system, (thing, name, why, remedy))
     (r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory\.? Tried",
      ("memory", "RAM or GPU", "ran out", "lower --batch_size, --crop_size, --ngf or --ndf, or try --grad_checkpoint, "

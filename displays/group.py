@@ -42,8 +42,8 @@ class Display:
         if sheet is not None:
             self._call("data", progress, sheet)
 
-    def step(self, progress: Progress, losses: dict[str, Any], pictures: Callable[[], Pictures]) -> None:
-        """Show one step on the sinks that are due. Losses may be tensors; `pictures` is called only if needed."""
+    def step(self, progress: Progress, losses: dict[str, Any], pictures: Callable[..., Pictures], *args: Any) -> None:
+        """Show one step on the sinks that are due. Losses may be tensors; pictures(*args) is called only if needed."""
         self._call("progress", progress)
         due_sinks = [s for s in self.sinks if s.loss_freq and progress.due(s.loss_freq)]
         if due_sinks:
@@ -52,7 +52,7 @@ class Display:
         due_sinks = [s for s in self.sinks if s.image_freq and (progress.due(s.image_freq) or progress.epoch_done)]
         if due_sinks:
             try:
-                shown = pictures()
+                shown = pictures(*args)
             except (Exception, SystemExit) as problem:  # a plug-in's show() failed: the run goes on without images
                 for sink in due_sinks:
                     sink.image_freq = 0

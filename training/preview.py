@@ -28,13 +28,13 @@ def make_preview(o: Any, model: Any, loader: Loader, spec: Spec) -> "Preview":
 class Preview:
     """Draws fixed samples and generated sheets in evaluation mode, without advancing training's random generators.
 
-    sheet: grid of the first training images, (H, W, 3) uint8, or None. batches: the fixed samples, one per batch.
+    data_sheet: grid of the first training images, (H, W, 3) uint8, or None. batches: the fixed samples, one per batch.
     """
 
     def __init__(
-        self, o: Any, model: Any, classes: tuple[str, ...], sheet: np.ndarray | None, batches: list[dict[str, Any]]
+        self, o: Any, model: Any, classes: tuple[str, ...], data_sheet: np.ndarray | None, batches: list[dict[str, Any]]
     ):
-        self.sheet = sheet
+        self.data_sheet = data_sheet
         self.o, self.model, self.classes, self.seed = o, model, classes, o.seed
         self.sheet_freq = o.sample_epoch_freq
         self.batches = batches

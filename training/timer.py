@@ -35,7 +35,7 @@ class Timer:
                 return
             yield item
 
-    def reset(self) -> dict[str, float]:
+    def take(self) -> dict[str, float]:
         """Return the seconds of each section, and start again at 0."""
         seconds, self.seconds = self.seconds, dict.fromkeys(SECTIONS, 0.0)
         return seconds

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import cli.main
 from registry.kinds import PART_FLAGS, PART_TABLES
 from registry.lookup import entries
 from tests.support.images import picture
@@ -383,6 +384,14 @@ def test_a_python_without_packages_is_told_the_remedy(tmp_path):
     )
     assert done.returncode == 5
     assert "is not installed in this Python; run make, then" in done.stderr.splitlines()[-1]
+
+
+def test_every_package_of_requirements_is_known_to_be_required():
+    """So that one that is missing is an error of the environment; visdom and tornado are optional."""
+    modules = {"pillow": "PIL", "PyYAML": "yaml", "visdom": None, "tornado": None}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    named = [match[0] for line in lines if (match := re.match(r"[A-Za-z][\w-]*", line))]
+    assert {modules.get(name, name) for name in named} - {None} == set(cli.main._REQUIRED_PACKAGES)
 
 
 def test_help_into_a_closed_pipe_ends_quietly(tmp_path):

@@ -26,7 +26,7 @@ def test_seconds_of_a_section_add_up_and_start_again(clock):
             clock(seconds)
         clock(10)
     assert timer.last["compute"] == 2.0
-    assert timer.reset() == {"data": 0.0, "compute": 3.0, "display": 0.0, "save": 0.0}
+    assert timer.take() == {"data": 0.0, "compute": 3.0, "display": 0.0, "save": 0.0}
     assert set(timer.seconds.values()) == {0.0}
 
 
