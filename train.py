@@ -40,22 +40,22 @@ def training(o, report=None):
     # Find the data, build the model, and check that they fit, before a folder is created.
     device = select_device(o.gpu_ids)
     dataset = find("dataset", o.dataset_mode)(o)
-    spec = dataset.spec()
+    spec = dataset.spec()  # channels, size, classes of its images
     fill_from_dataset(o, spec)  # flags that the images determine
-    seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
+    seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)  # then cuDNN picks kernels
     model = find("model", o.model)(o, spec)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=device.type == "cuda")
-    run_preflight(train_step, o, model, loader.example_batch(), spec)  # a step of a copy, without values
+    run_preflight(train_step, o, model, loader.example_batch(), spec)  # one step of a copy on the meta device
     apply_runtime_options(model.networks(), o, device)  # CPU kernels, --amp, --compile, ...
     if o.dry_run:
         return print(estimate_cost(train_step, o, model, loader, device))
-    preview = make_preview(o, model, loader, spec)
+    preview = make_preview(o, model, loader, spec)  # the fixed samples, and a sheet of the data, for the page
 
     # Lock the run's folder, start the run or resume it, and train.
     with RunFolder(o, report) as folder:
         stop = StopRequest()  # from here on a signal is noted, and ends the run after a step
         run = start_run(o, folder, device, loader, spec, model)  # new or resumed, on the device
-        if run.done:
+        if run.done:  # start_run has said so
             return
         with closing(make_display(o, folder.path)) as display, closing(loader), run.saved_if_left():
             display.start(run.progress, preview.data_sheet)
@@ -66,8 +66,7 @@ def training(o, report=None):
 def train(run, loader, display, preview, stop):
     """Train from the run's current position to its last epoch; after a signal, save the run and raise Stopped."""
     o, progress, timer = run.o, run.progress, Timer()
-    while not run.done:
-        # One epoch: a step for each batch.
+    while not run.done:  # one epoch each
         lr = o.lr * run.begin_epoch()  # it sets the optimisers' rates and returns the factor; lr is only shown
         batches = loader.epoch(progress.epoch, skip=progress.seen)  # images seen before a resume are skipped
         for batch in timer.waiting("data", stop.until_requested(batches)):
@@ -76,19 +75,20 @@ def train(run, loader, display, preview, stop):
                 run.losses.add(losses)
             progress.advance(len(batch["A"]), timer.last["compute"], timer.last["data"])  # and times, for the log
             with timer("display"):
-                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # images only if due
+                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # what is due
             del out, losses  # free their graph before the next step builds its own
             with timer("save"):
-                run.save_if_due(stopping=bool(stop.number))  # when stopping it is saved below
+                run.save_if_due(unless=bool(stop.signal))  # after a signal it is saved below
             yield progress
 
         # The end of the epoch: show and save what is due.
-        if not progress.epoch_done:  # a signal stopped it, after a step or while it waited for a batch
+        if not progress.epoch_done:  # only a signal ends it early, after a step or while waiting for a batch
             run.save_latest()
-            raise Stopped(stop.number, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
+            raise Stopped(stop.signal, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
         display.epoch(progress, run.losses.epoch_means(), timer.take(), lr)  # what follows counts in the next epoch
         with timer("display"):
-            has_sheets, stop_signal = display.preview(progress, preview), stop.number
+            has_sheets = display.preview(progress, preview)  # generated sheets: the weights that drew them are kept
+        stop_signal = stop.signal  # read once: what is saved and what is raised must agree
         with timer("save"):
             epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal))  # progress is at the next one
         if stop_signal and not run.done:
@@ -102,9 +102,9 @@ def train_step(state, batch, step):
     for phase in state.due_phases(step):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
-            terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)
+            terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)  # of weight * sum(terms)
             if not state.check_losses(terms, batch):
-                break  # NaN or Inf, found a step later on a GPU: the rest of the step is dropped
+                break  # NaN or Inf, by --on_nan; a GPU finds it one step later. The rest of this step is dropped
             state.optimizers.step(phase.name)
         losses[phase.name] = terms
     return forward_pass.out, losses

@@ -18,10 +18,10 @@ class _NoBatch(BaseException):
 
 
 class StopRequest:
-    """Records a signal that asks the run to end; the training loop checks `number` after each step."""
+    """Records a signal that asks the run to end; the training loop checks `signal` after each step."""
 
     def __init__(self) -> None:
-        self.number = _early_signal
+        self.signal = _early_signal
         self.waiting = False
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             # a SIGHUP that nohup or the shell ignores stays ignored
@@ -41,11 +41,11 @@ class StopRequest:
             while True:
                 self.waiting = True
                 try:
-                    if self.number:
+                    if self.signal:
                         self._set_alarm()
                     batch = next(each, None)
                 except RuntimeError:  # the same signal may have killed a starting worker
-                    if not self.number:
+                    if not self.signal:
                         raise
                     return
                 finally:
@@ -53,13 +53,13 @@ class StopRequest:
                 if batch is None:
                     return
                 yield batch
-                if self.number:
+                if self.signal:
                     return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.number == signal.SIGINT:
+        if number == signal.SIGINT and self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        self.number = number
+        self.signal = number
         if hasattr(signal, "SIGCHLD"):  # torch's handler would raise for a worker killed by this signal
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self.waiting:

@@ -155,14 +155,14 @@ class Run:
         """Return whether an optimiser may step on these losses (see NanGuard)."""
         return self.nan_guard.check_losses(terms, batch, self.progress)
 
-    def save_if_due(self, stopping: bool) -> None:
+    def save_if_due(self, unless: bool) -> None:
         """Save within an epoch if --save_latest_freq or --save_minutes asks for it, or an allowed change is not saved.
 
-        stopping: the run stops after this step, and saves then.
+        unless: do not save, because the run stops after this step and is saved then.
         """
         late = self.o.save_minutes and time.monotonic() - self.last_save_time > 60 * self.o.save_minutes
         due = late or self.has_new_permission or self.progress.due(self.o.save_latest_freq)
-        if due and not (stopping or self.progress.epoch_done):
+        if due and not (unless or self.progress.epoch_done):
             self.save_latest()
 
     @contextmanager
