@@ -104,7 +104,7 @@ def train_step(state, batch, step):
             state.optimizers.zero_grad(phase.name)
             terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)  # of weight * sum(terms)
             if not state.check_losses(terms, batch):
-                break  # NaN or Inf: --on_nan has skipped the batch or restored earlier weights; else Diverged was raised
+                break  # NaN or Inf: --on_nan has skipped the batch or restored earlier weights, else it raised
             state.optimizers.step(phase.name)
         losses[phase.name] = terms
     return forward_pass.out, losses
