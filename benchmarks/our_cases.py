@@ -50,6 +50,7 @@ class TrainingStep:
         from data.loading.loader import Loader
         from networks.runtime.apply import apply_runtime_options
         from options.parse import parse
+        from options.store import fill_from_dataset
         from registry.lookup import find
         from training.run import Run
         from util.device import select_device, to_device
@@ -61,6 +62,7 @@ class TrainingStep:
         self.device = select_device(o.gpu_ids)
         dataset = find("dataset", o.dataset_mode)(o)
         spec = dataset.spec()
+        fill_from_dataset(o, spec)
         seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)
         model = find("model", o.model)(o, spec)
         self.batch = to_device(next(Loader(dataset, o, shuffle=not o.serial_batches).epoch(1)), self.device)

@@ -1,4 +1,4 @@
-"""Read a network's flags from somebody's weights, for a folder that has no options.json."""
+"""Infer a network's flags from its weights, for a folder without an options.json."""
 
 from pathlib import Path
 from typing import Any

@@ -236,7 +236,7 @@ def test_a_file_in_a_folders_place_is_named(command, files, place):
 
 @pytest.fixture
 def unwritable(tmp_path):
-    """A folder that is not writable; for root, whom permissions do not stop, a folder of the kernel."""
+    """Return a folder that is not writable; root ignores permissions, so for root it is /proc/self."""
     if os.geteuid() == 0:
         place = Path("/proc/self")
         if not place.is_dir():

@@ -73,7 +73,7 @@ def test_training_keeps_freed_memory_and_workers_return_it():
     ended = run(code)
     usual, kept, back, small = map(int, ended.stdout.split())
     assert usual > 300 and kept < 10 and back > 300
-    assert small < 2, "pictures as large as most are not cleared anew in workers either"
+    assert small < 2, "workers keep freed blocks of the size of most images, too"
 
 
 @pytest.mark.parametrize("command", ["train", "test"])
