@@ -28,7 +28,7 @@ def import_torch_fast() -> None:
         return
     gc.disable()
     try:
-        import torch  # noqa: F401  # after the above
+        import torch  # noqa: F401
     finally:
         gc.freeze()
         gc.enable()

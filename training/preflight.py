@@ -1,7 +1,6 @@
 """Check a model's contract on one batch before training, with meta tensors (shapes without values)."""
 
 import copy
-from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -84,7 +83,7 @@ def _run_on_copy(
 def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: dict[str, Any]) -> list[str]:
     """Train one step on a copy, and check what its forward, losses and show return; return notes."""
     state, start = TrainState.from_options(twin, o), state_checks.state_shapes(twin)
-    state = replace(state, phases=[_with_checked_loss(phase, o.model) for phase in state.phases], micro_batches=1)
+    state.phases, state.micro_batches = [_with_checked_loss(phase, o.model) for phase in state.phases], 1
     with twin.register_forward_hook(lambda model, args, out: _checked_out(out, o.model)):
         out, losses = train_step(state, _CheckedDict(batch, "batch"), 0)
     with attribution.error_context("show", twin):

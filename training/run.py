@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,8 @@ class Run:
         # Model and optimisers.
         self.model = model.to(device).train()
         self.state_shapes = state_shapes(self.model)  # every saved state must have these
-        self.train_state = replace(TrainState.from_options(self.model, o), check_losses=self.check_losses)
+        self.train_state = TrainState.from_options(self.model, o)
+        self.train_state.check_losses = self.check_losses
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
