@@ -198,14 +198,13 @@ def _take_all(group: list[Batch]) -> list[Batch]:
 
 def batch_signature(batch: Batch) -> dict[str, Any]:
     """Return a value that is equal for two batches exactly if they can be concatenated."""
-    return {
-        name: (value.shape[1:], value.dtype)
-        if torch.is_tensor(value)
-        else list
-        if isinstance(value, list)
-        else object()
-        for name, value in batch.items()
-    }
+    return {name: _value_signature(value) for name, value in batch.items()}
+
+
+def _value_signature(value: Any) -> Any:
+    if torch.is_tensor(value):
+        return value.shape[1:], value.dtype
+    return list if isinstance(value, list) else object()  # an object equals only itself
 
 
 def concat_batches(group: list[Batch]) -> Batch:
