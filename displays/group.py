@@ -45,7 +45,7 @@ class Display:
     def step(self, progress: Progress, losses: dict[str, Any], pictures: Callable[..., Pictures], *args: Any) -> None:
         """Show one step on the sinks that are due. Losses may be tensors; pictures(*args) is called only if needed."""
         self._call("progress", progress)
-        due_sinks = [s for s in self.sinks if s.loss_freq and progress.due(s.loss_freq)]
+        due_sinks = [s for s in self.sinks if s.loss_freq and (progress.due(s.loss_freq) or _early_due(s, progress))]
         if due_sinks:
             values = {name: float(value) for name, value in losses.items()}
             self._call("losses", progress, values, sinks=due_sinks)
@@ -122,6 +122,14 @@ class Display:
 
     def _report_failure(self, name: str, problem: BaseException) -> None:
         self.say(f"note: display {name} is off from here on ({error_text(problem)})")
+
+
+def _early_due(sink: Sink, progress: Progress) -> bool:
+    """Whether the last batch passed a power of two images, before a sink's first loss_freq."""
+    before = progress.samples - progress.batch
+    return (
+        sink.early_losses and progress.samples < sink.loss_freq and progress.samples.bit_length() > before.bit_length()
+    )
 
 
 def requested_displays(o: Any) -> list[str]:

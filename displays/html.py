@@ -12,6 +12,7 @@ from displays.base import Pictures, Sink
 from displays.curves import Curves
 from displays.health_rules import Health
 from displays.loss_history import epoch_rows, step_rows
+from displays.pace import Pace
 from metrics import finite_or_none
 from pages.names import label_file_parts
 from pages.training import write_training
@@ -24,6 +25,8 @@ MIN_INTERVAL_S = 5.0  # minimum seconds between two updates with new losses only
 class Html(Sink):
     """Writes web/index.html and web/history.js; an open page updates itself without a reload."""
 
+    early_losses = True
+
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.image_freq = o.print_freq, o.update_html_freq
         self.width, self.name = o.display_winsize, o.name
@@ -33,6 +36,7 @@ class Html(Sink):
         self.pictures.mkdir(parents=True, exist_ok=True)
         (self.web / "samples").mkdir(exist_ok=True)
         self.history, self.curves, self.health = History(), Curves(), Health(o.gan_mode, o.dataset_mode)
+        self.pace = Pace()
         self.last_progress: Progress | None = None  # None: not started
         self.last_write_time = 0.0
 
@@ -44,6 +48,9 @@ class Html(Sink):
         for row in epoch_rows(self.log):
             self.health.add_row(row)
         self._write(progress)
+
+    def progress(self, progress: Progress) -> None:
+        self.pace.step(progress)
 
     def data(self, progress: Progress, sheet: np.ndarray) -> None:
         save_image(sheet, self.web / "data.png")
@@ -89,6 +96,7 @@ class Html(Sink):
         return [self.web / "samples" / f"epoch{epoch:03d}_{n}_{label}.png" for n in range(1, number + 1)]
 
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+        self.pace.epoch(sum(spent.values()))
         self.history.spent, self.history.lr = spent, lr
         self.health.add_row({"epoch": progress.epoch, "step": progress.step, "lr": lr, "mean": finite_or_none(means)})
         self._write(progress)
@@ -102,7 +110,12 @@ class Html(Sink):
         if progress.epoch > progress.last_epoch or (progress.epoch == progress.last_epoch and progress.epoch_done):
             state = "done"
         self.history.notes = [[note.name, note.evidence, note.advice] for note in self.health.notes()]
-        history = self.history.to_json(progress, state) | {"curves": self.curves.to_json(), "interval": MIN_INTERVAL_S}
+        left = round(self.pace.seconds_left(progress)) if self.pace.known and state == "training" else 0
+        history = self.history.to_json(progress, state) | {
+            "curves": self.curves.to_json(),
+            "interval": MIN_INTERVAL_S,
+            "left": left,
+        }
         write_training(self.web, self.name, self.options, self.given, self.width, history)
 
 
@@ -156,7 +169,6 @@ class History:
             "share": round(fraction, 5),
             "state": state, "updated": round(time.time(), 3), "notes": self.notes, "rows": self.rows,
             "sizes": self.sizes,
-            "left": round((1 - fraction) * progress.last_epoch * seconds) if state == "training" else 0,
             "lr": self.lr, "spent": parts and f"time: {parts}",
             "samples": {"files": self.files, "epochs": self.sample_epochs, "labels": self.changed_epochs},
         }  # fmt: skip

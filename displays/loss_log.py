@@ -20,6 +20,7 @@ class LossLog(Sink):
     """Writes loss_log.txt in v24's format and losses.jsonl; always on, because resuming and curves need them."""
 
     vital = True
+    early_losses = True  # in losses.jsonl, from which a resumed page draws its curves
 
     def __init__(self, o: Any, folder: Path):
         self.loss_freq = o.print_freq
@@ -56,7 +57,8 @@ class LossLog(Sink):
             replace_text(self.text_path, "".join(line + "\n" for line in past), ENCODING_ERRORS)
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
-        self._append(self.text, v24_line(progress, values))
+        if progress.due(self.loss_freq):
+            self._append(self.text, v24_line(progress, values))
         row = {"epoch": progress.epoch, "iters": progress.seen, "step": progress.step, "samples": progress.samples,
                "at": round(progress.at, 6), "time": round(progress.seconds, 6),
                "data": round(progress.data_seconds, 6), "losses": finite_or_none(values)}  # fmt: skip

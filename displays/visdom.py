@@ -37,6 +37,8 @@ class VisdomDisplay(Sink):
     With --display_ncols 0 every image has a separate window, from display_id + 1 on.
     """
 
+    early_losses = True
+
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.image_freq = o.print_freq, o.display_freq
         self.id, self.ncols, self.name = o.display_id, o.display_ncols, o.name

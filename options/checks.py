@@ -5,6 +5,7 @@ from pathlib import Path
 
 from options.fields import Options
 from options.store import holds_run
+from serialization.run_names import list_runs, suggest_run
 from util.errors import OptionError
 from util.size import to_size
 
@@ -84,6 +85,10 @@ def _check_training(o: Options) -> None:
     if o.continue_train and o.overwrite:
         raise OptionError("option", "--overwrite", "contradicts --continue_train", "omit one")
     folder = Path(o.checkpoints_dir) / o.name
+    if o.continue_train and not (o.remembered or holds_run(folder) or {"model", "dataroot"} & o.given):
+        others = suggest_run(o.name, list_runs(folder.parent))
+        remedy = f"{others} (a new run needs --model or --dataroot)" if others else "give --model or --dataroot"
+        raise OptionError("option", "--continue_train", f"there is no run {folder}", remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
     if o.label_smoothing and o.gan_mode in ("wgangp", "hinge"):

@@ -55,7 +55,10 @@ def parse(argv: list[str], phase: str) -> Options:
 
 
 def answer_help(argv: list[str], phase: str) -> None:
-    """Answer --list, and --help unless it is that of a model, and exit; this needs no torch."""
+    """Answer --list, --help unless it is that of a model, and train.py without arguments, and exit; needs no torch."""
+    if phase == "train" and not argv:
+        print(texts.TRAIN_USAGE)
+        sys.exit(2)
     _first_pass(argv, _base_flags(phase), phase)
 
 

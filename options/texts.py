@@ -16,6 +16,14 @@ _LEGEND = (
 )
 
 
+TRAIN_USAGE = """\
+usage: python train.py --model NAME --dataroot FOLDER --name RUN [--flag value ...]
+  python train.py --model cycle_gan --dataroot ./horse2zebra --name h2z   two kinds of images, in trainA and trainB
+  python train.py --model pix2pix --dataroot ./facades --name fac         pairs, A and B side by side in one file
+  python train.py --model cgan --dataroot ./hands --name hands            classes of images, one folder each
+--dataroot demo trains on generated images. --help lists every flag, --list every model."""
+
+
 def print_help(phase: str, flags: list[Flag]) -> int:
     """Print every flag with its default and meaning, grouped by owner; return exit code 0."""
     print(f"usage: python {phase}.py [--flag value ...]")

@@ -211,11 +211,21 @@ def test_passing_gives_the_steps_that_pass_a_multiple():
     assert passing(4) == [4, 9, 12]
 
 
+EARLY = [2, 4, 9]  # the batches that pass 2, 4 and 8 images
+
+
 @pytest.mark.parametrize("every", [3, 7, 100])
 def test_losses_are_printed_at_every_multiple_of_print_freq(three_epochs, every):
-    steps, epochs = rows(three_epochs("--print_freq", every))
-    assert [row["samples"] for row in steps] == passing(every)
+    """The page has points from the first images on, which only losses.jsonl keeps; the printed lines are v24's."""
+    folder = three_epochs("--print_freq", every)
+    steps, epochs = rows(folder)
+    printed = re.findall(r"^\(epoch: (\d), iters: (\d),", (folder / "loss_log.txt").read_text(), re.MULTILINE)
+    assert [5 * (int(epoch) - 1) + int(iters) for epoch, iters in printed] == passing(every)
+    early = [samples for samples in EARLY if samples < every]
+    assert [row["samples"] for row in steps] == sorted({*passing(every), *early})
     assert [row["samples"] for row in epochs] == [5, 10, 15]
+    history = json.loads((folder / "web" / "history.js").read_text().partition("(")[2].rpartition(")")[0])
+    assert history["curves"]["x"] == [round(row["at"], 4) for row in steps]
 
 
 @pytest.mark.parametrize(("every", "when"), [(4, {4, 9, 12}), (100, set())])

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from options.parse import parse
 from tests.support.runs import ROOT
 
 SCRIPT = """
@@ -58,3 +59,15 @@ def test_a_forked_process_looks_where_an_interpreter_does(process, interpreter, 
     for run in (interpreter, process):
         said = run("train", "--plugin", "where.py", "--list").out
         assert json.loads(said.splitlines()[0]) == [str(ROOT), str(tmp_path / "site"), str(tmp_path / "near")], said
+
+
+def test_train_without_arguments_prints_examples_that_parse(interpreter):
+    """It starts nothing; each example is a command that the parser accepts."""
+    done = interpreter("train")
+    assert (done.code, done.err) == (2, "")
+    assert done.out.startswith("usage: python train.py ")
+    examples = [line.split("   ")[0].split() for line in done.out.splitlines() if line.startswith("  python train.py")]
+    assert [words[:3] for words in examples] == [["python", "train.py", "--model"]] * 3
+    for words in examples:
+        o = parse(words[2:], "train")
+        assert (o.model, o.name) == (words[3], words[-1])

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from displays.bottleneck import bottleneck_text, time_shares_text
-from displays.console import Console, join_fitting
+from displays.console import SILENCE_S, Console, join_fitting
 from tests.support.terminals import OPTIONS, SPENT, Screen, console
 from util.progress import Progress
 
@@ -75,6 +75,7 @@ def lines(capsys, *epochs, size=100, last=10):
 
 def test_the_end_of_an_epoch_says_where_the_time_went(capsys):
     assert lines(capsys, (100, SPENT)) == [
+        "about 3 min to go",
         "End of epoch 1 / 10 \t Time Taken: 10 sec, 10.0 images/s, 0:01:30 to go, learning rate 0.0002000",
         "  time data 62 %, compute 30 %, display 5 %, save 3 %; data is the bottleneck: raise --num_threads (now 0)",
         "  mean G: 0.500",
@@ -84,13 +85,52 @@ def test_the_end_of_an_epoch_says_where_the_time_went(capsys):
 def test_the_time_to_go_is_told_by_all_epochs_of_this_command(capsys):
     """A first epoch that was resumed in its middle counts as what it did; a slow one is smoothed by the others."""
     seconds = lambda s: {"data": 0.0, "compute": s, "display": 0.0, "save": 0.0}  # noqa: E731
-    out = [line for line in lines(capsys, (50, seconds(50)), (100, seconds(250))) if "to go" in line]
+    out = [line for line in lines(capsys, (50, seconds(50)), (100, seconds(250))) if "images/s" in line]
     assert ", 1.0 images/s, 0:15:00 to go" in out[0]  # 900 images at a second each
     assert ", 0.4 images/s, 0:26:40 to go" in out[1]  # 800 images at 300 / 150 seconds each
 
 
 def test_without_epochs_or_seconds_nothing_is_divided_by_nothing(capsys):
     assert "0:00:00 to go" in lines(capsys, (0, dict.fromkeys(SPENT, 0.0)), last=1)[0]
+
+
+def steps(sink, *seconds, epochs=10, size=100):
+    """Show one step of one image for each of `seconds`."""
+    at = Progress(epoch_size=size, last_epoch=epochs)
+    for each in seconds:
+        at.advance(1, each, 0.0)
+        sink.progress(at)
+
+
+@pytest.mark.parametrize(("seconds", "epochs", "text"), [
+    ([9, 4, 4], 100, []),  # two steps after the first, of less than ten seconds
+    ([9, 4, 4, 4], 100, ["about 11 h 6 min to go"]),
+    ([300, 70], 10, ["about 19 h 24 min to go"]),  # one step above a minute is enough
+    ([9, 90], 20, ["about 2 days 1 h to go; a GPU, or a smaller --crop_size, --ngf, --n_epochs, --n_epochs_decay or "
+                   "--max_dataset_size shortens it"]),
+    ([9, 4, 4, 4, 4, 4], 1, ["about 6 min to go"]),  # told once
+    ([0.1] * 90, 1, []),  # a run of seconds
+])  # fmt: skip
+def test_the_first_steps_tell_how_long_the_run_will_take(capsys, seconds, epochs, text):
+    steps(Console(OPTIONS, None), *seconds, epochs=epochs)
+    assert capsys.readouterr().out.splitlines() == text
+
+
+def test_without_a_bar_a_long_silence_is_broken_by_a_line(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("displays.console.time.monotonic", lambda: now[0])
+    sink, at = Console(OPTIONS, None), Progress(epoch_size=100, last_epoch=2)
+    for minute in range(1, 6):
+        now[0] += SILENCE_S / 2 + 1
+        at.advance(1, SILENCE_S / 2 + 1, 0.0)
+        sink.progress(at)
+        if minute == 3:
+            sink.losses(at, {"G": 1.0})
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "epoch 1 / 2, 2 of 100 images, 0.032 images/s, 1 h 42 min to go"
+    assert out[1] == "about 1 h 42 min to go"
+    assert out[2].startswith("(epoch: 1, iters: 3")
+    assert out[3:] == ["epoch 1 / 2, 5 of 100 images, 0.032 images/s, 1 h 41 min to go"]
 
 
 @pytest.mark.parametrize(("spent", "threads", "advice"), [

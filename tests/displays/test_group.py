@@ -228,6 +228,17 @@ def test_pictures_are_made_only_when_a_sink_wants_them():
     assert often.seen[0][2] == {"G": 0.5} and type(often.seen[0][2]["G"]) is float
 
 
+def test_early_losses_come_at_powers_of_two_before_loss_freq():
+    early, late = Recorder(100, 0), Recorder(100, 0)
+    early.early_losses = True
+    display, at = Display([early, late]), Progress(epoch_size=1000, last_epoch=1)
+    for batch in [1] * 5 + [3] * 70:
+        at.advance(batch, 0.1, 0.1)
+        display.step(at, {"G": 0.5}, dict)
+    assert [samples for _, samples, _ in late.seen] == [101, 200]
+    assert [samples for _, samples, _ in early.seen] == [1, 2, 4, 8, 17, 32, 65, 101, 200]
+
+
 @given(batches=st.lists(st.integers(1, 70), min_size=1, max_size=60), every=st.integers(1, 150))
 def test_due_counts_every_multiple_once(batches, every):
     """An event is due at as many steps as there are batches with a multiple of `every` in them."""

@@ -230,3 +230,21 @@ def test_an_option_that_is_not_there_is_named():
         _ = options().lambda_x
     with pytest.raises(OptionError):
         options("--lambda_x", "1")
+
+
+@pytest.mark.parametrize(("argv", "refused"), [
+    (["--name", "TYPO"], True), (["--name", "kind"], True), (["--name", "TYPO", "--model", "pix2pix"], False),
+    (["--name", "TYPO", "--dataroot", "demo"], False), (["--name", "kept"], False), (["--name", "weights"], False),
+])  # fmt: skip
+def test_nothing_to_continue_is_refused_unless_the_run_is_named(argv, refused, tmp_path, monkeypatch):
+    """Without a run, --model and --dataroot, another model would train on other data for days."""
+    monkeypatch.chdir(tmp_path)
+    _remember("--name", "kept")
+    Path("checkpoints/weights").mkdir()
+    Path("checkpoints/weights/latest_net_G.pth").touch()
+    if not refused:
+        assert parse([*argv, "--continue_train"], "train").continue_train
+        return
+    with pytest.raises(OptionError, match=re.escape(f"there is no run checkpoints/{argv[1]}; ")) as problem:
+        parse([*argv, "--continue_train"], "train")
+    assert "a new run needs --model or --dataroot" in str(problem.value)

@@ -14,7 +14,7 @@ from displays.console import Console
 from util.progress import Progress
 
 TQDM = module.tqdm
-OPTIONS = SimpleNamespace(print_freq=1, num_threads=0, no_progress=False)
+OPTIONS = SimpleNamespace(print_freq=1, num_threads=0, no_progress=False, gpu_ids="-1")
 SPENT = {"data": 6.2, "compute": 3.0, "display": 0.5, "save": 0.3}  # seconds of an epoch
 
 
