@@ -23,7 +23,12 @@ def test_every_flag_named_in_the_documents_exists():
     flags = [f for holder in holders for f in flags_of(holder, "")]
     flags += [f for model in ("cycle_gan", "pix2pix", "cgan") for f in flags_for(model)]
     known = {f.name for f in flags} | {f.opposite for f in flags} | {"help", "list"}
-    elsewhere = {"nproc_per_node", "index", "n_ep", "n_e"}  # of torchrun and pip, and the table's example of an abbreviation
+    elsewhere = {
+        "nproc_per_node",
+        "index",
+        "n_ep",
+        "n_e",
+    }  # of torchrun and pip, and the table's example of an abbreviation
     for page in ("README.md", "docs/migration.md"):
         named = set(re.findall(r"--([A-Za-z_0-9]+)", (ROOT / page).read_text()))
         assert named - known - elsewhere == set(), page
