@@ -13,9 +13,12 @@ from displays.curves import Curves
 from displays.health_rules import Health
 from displays.loss_history import epoch_rows, step_rows
 from displays.pace import Pace
+from inference.sampling import has_sampler
 from metrics import finite_or_none
+from options.store import load_spec
 from pages.names import label_file_parts
 from pages.training import write_training
+from registry.lookup import find
 from util.image_io import save_image
 from util.progress import Progress
 
@@ -30,13 +33,17 @@ class Html(Sink):
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.image_freq = o.print_freq, o.update_html_freq
         self.width, self.name = o.display_winsize, o.name
-        self.options, self.given = {name: str(value) for name, value in vars(o).items() if name != "isTrain"}, o.given
+        self.options = {name: str(value) for name, value in vars(o).items() if name != "isTrain"}
+        self.changed_flags = {"model", "dataroot"} | o.given | _changed_flags(o)  # by this or an earlier command
         self.log, self.web = folder / "losses.jsonl", folder / "web"
         self.pictures = self.web / "images"
         self.pictures.mkdir(parents=True, exist_ok=True)
         (self.web / "samples").mkdir(exist_ok=True)
         self.history, self.curves, self.health = History(), Curves(), Health(o.gan_mode, o.dataset_mode)
         self.pace = Pace()
+        if has_sampler(find("model", o.model)):  # its sheets show more than one random image
+            self.image_freq = 0
+        self.row_names = list(load_spec(folder).get("classes", ()))  # of a sheet's rows
         self.last_progress: Progress | None = None  # None: not started
         self.last_write_time = 0.0
 
@@ -62,20 +69,23 @@ class Html(Sink):
             self._write(progress)
 
     def images(self, progress: Progress, pictures: Pictures) -> None:
-        self._save_images(progress, pictures, wide=False)
+        self.history.add_row(progress.epoch, self._save_images(progress, pictures))
+        self._write(progress)
 
     def sheets(self, progress: Progress, pictures: Pictures) -> None:
         self.health.add_sheets(progress.epoch, progress.step, pictures)
-        self._save_images(progress, pictures, wide=True)
-
-    def _save_images(self, progress: Progress, pictures: Pictures, wide: bool) -> None:
-        safe = label_file_parts(pictures)  # a plug-in's label may not be a valid file name
-        pictures = {safe[label]: array for label, array in pictures.items()}
-        for label, array in pictures.items():
-            save_image(array, self.pictures / f"epoch{progress.epoch:03d}_{label}.png")
-            self.history.sizes[label] = [array.shape[1], array.shape[0]]
-        self.history.add_row(progress.epoch, list(pictures), wide)
+        for label in self._save_images(progress, pictures):
+            self.history.add_sample(progress.epoch, label)
+        self.history.sample_epochs.append(progress.epoch)
         self._write(progress)
+
+    def _save_images(self, progress: Progress, pictures: Pictures) -> list[str]:
+        """Write the images of an epoch; return their labels."""
+        safe = label_file_parts(pictures)  # a plug-in's label may not be a valid file name
+        for label, array in pictures.items():
+            save_image(array, self.pictures / f"epoch{progress.epoch:03d}_{safe[label]}.png")
+            self.history.sizes[safe[label]] = [array.shape[1], array.shape[0]]
+        return list(safe.values())
 
     def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
         common = [label for label in next(iter(samples.values())) if all(label in each for each in samples.values())]
@@ -115,8 +125,16 @@ class Html(Sink):
             "curves": self.curves.to_json(),
             "interval": MIN_INTERVAL_S,
             "left": left,
+            "row_names": self.row_names,
         }
-        write_training(self.web, self.name, self.options, self.given, self.width, history)
+        write_training(self.web, self.name, self.options, self.changed_flags, self.width, history)
+
+
+def _changed_flags(o: Any) -> set[str]:
+    """Return the flags whose values are not their defaults; a default may be the name of another flag."""
+    options = vars(o)
+    defaults = {name: flag.default for name, flag in o.flags.items() if name in options}
+    return {name for name, value in defaults.items() if options[name] not in (value, options.get(str(value), value))}
 
 
 def _has_pixels(file: Path, array: np.ndarray) -> bool:
@@ -131,31 +149,32 @@ def _has_pixels(file: Path, array: np.ndarray) -> bool:
 class History:
     """The list of images on a run's page; its size does not grow with the number of epochs.
 
-    rows: [first epoch, last epoch, labels, whether they are sheets, step] for each span of epochs with equal labels.
+    rows: [first epoch, last epoch, labels, whether they are sheets, step] for each span of epochs with equal labels;
+    sheets are among the samples now, and in rows of runs from earlier versions.
     """
 
     def __init__(self) -> None:
         self.rows: list[list[Any]] = []
         self.sizes: dict[str, list[int]] = {}  # label: [width, height]
-        self.files: list[str] = []  # the files of the fixed samples
+        self.files: list[str] = []  # the files of the fixed samples; [] for generated sheets
         self.sample_epochs: list[int] = []  # the epochs at which they were drawn
         self.changed_epochs: dict[str, list[int]] = {}  # label: the epochs at which its images changed
         self.notes: list[list[str]] = []
         self.spent: dict[str, float] = {}  # seconds of the last epoch by section
         self.lr = 0.0
 
-    def add_row(self, epoch: int, labels: list[str], wide: bool) -> None:
-        """Record the images of an epoch; sheets and other images have separate spans."""
-        last = next((row for row in reversed(self.rows) if row[3] == wide), None)
+    def add_row(self, epoch: int, labels: list[str]) -> None:
+        """Record the images of an epoch."""
+        last = next((row for row in reversed(self.rows) if not row[3]), None)
         if last and last[2] == labels and last[1] == epoch:
             return
         if last and last[2] == labels and (last[0] == last[1] or epoch - last[1] == last[4]):
             last[1], last[4] = epoch, epoch - last[1]
         else:
-            self.rows.append([epoch, epoch, labels, wide, 1])
+            self.rows.append([epoch, epoch, labels, False, 1])
 
     def add_sample(self, epoch: int, label: str) -> None:
-        """Record that the images of a fixed-sample label changed in this epoch."""
+        """Record that the images of a label changed in this epoch."""
         self.changed_epochs.setdefault(label, []).append(epoch)
 
     def to_json(self, progress: Progress, state: str) -> dict[str, Any]:

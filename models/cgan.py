@@ -20,7 +20,7 @@ class ClassGAN(BaseModel):
 
     dataset_mode = "labeled"
     defaults = {"norm": "batch", "gan_mode": "vanilla", "crop_size": 128, "load_size": "crop_size", "no_flip": True,
-                "batch_size": 64, "lambda_gp": 10.0}  # fmt: skip
+                "batch_size": 64, "lambda_gp": 10.0, "keep_epochs": 5}  # fmt: skip
     averaged = ("G",)
 
     @dataclass

@@ -13,7 +13,7 @@ from util.size import Size
 
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
-FORMER_VALUES = {"fast_convolutions": None}  # of runs that were saved before there was such an option
+FORMER_VALUES = {"fast_convolutions": None, "keep_epochs": 0}  # of runs that were saved before there was such an option
 DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 

@@ -43,6 +43,7 @@ class Train:
     no_progress: bool = option(False, "plain lines instead of a progress bar", aside=True)
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1, aside=True)
     save_epoch_freq: int = option(5, "save numbered weights every N epochs", at_least=1, aside=True)
+    keep_epochs: int = option(0, "number of numbered weights to keep, the newest ones; 0: all", at_least=0, aside=True)
     sample_epoch_freq: int = option(
         10,
         "every N epochs, show sheets of generated images and save numbered weights (models that need no input images)",

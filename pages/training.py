@@ -11,6 +11,7 @@ from util.atomic_write import replace_text
 
 STYLE_FILES, SCRIPT_FILES = ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js")
 STATIC_EPOCHS = 20  # epochs that the page shows without scripts
+CELL_PADDING = 14  # pixels of a cell besides its image, as style.css has them
 HIDDEN_LOSSES = ("lr",)  # curves that are hidden at first
 
 
@@ -33,11 +34,11 @@ def write_training(
         with tags.section():
             tags.h2("Losses")
             tags.div(id="curves")
-        _add_samples()
+        _add_samples(history["samples"])
         with tags.section(id="pictures"):
             tags.h2("Every epoch")
             with tags.div(id="rows"):
-                _add_epochs(history["rows"], width)
+                _add_epochs(history, width)
             with tags.div(id="pager", cls="tools", hidden=True):
                 tags.button("newer", id="newer", type="button")
                 tags.button("older", id="older", type="button")
@@ -58,20 +59,25 @@ def _add_header(name: str) -> None:
         tags.noscript("Curves, the slider over epochs and older epochs need JavaScript; all images are in images/.")
 
 
-def _add_samples() -> None:
-    with tags.section(id="samples", hidden=True):
-        tags.h2("Fixed samples")
+def _add_samples(samples: dict[str, Any]) -> None:
+    """Add the images over time, which the script fills in, and before it runs the newest sheets."""
+    sheets = {} if samples["files"] else samples["labels"]
+    with tags.section(id="samples", hidden=not sheets):
+        tags.h2("Generated from the same noise" if sheets else "Fixed samples")
         with tags.div(cls="tools"):
             tags.button("play", id="play", type="button")
             tags.input_(id="epoch", type="range", min="0", max="0", value="0", list="epochs", aria_label="epoch")
             tags.output("", id="chosen")
             tags.datalist(id="epochs")
-        with tags.div(cls="scroll"), tags.table():
-            tags.tbody(id="samplerows")
+        with tags.div(cls="scroll"), tags.table(), tags.tbody(id="samplerows"):
+            for label, epochs in sheets.items():
+                with tags.tr(), tags.td():
+                    tags.img(src=relative_url("images/", f"epoch{epochs[-1]:03d}_{label}.png"), alt=label)
 
 
-def _add_epochs(rows: list[Any], width: int) -> None:
+def _add_epochs(history: dict[str, Any], width: int) -> None:
     """Add the newest epochs in the reference's layout, for readers without scripts."""
+    rows = history["rows"]
     newest = max([row[1] for row in rows], default=0)
     for epoch in range(newest, max(0, newest - STATIC_EPOCHS), -1):
         epoch_rows = [row for row in rows if row[0] <= epoch <= row[1] and (epoch - row[0]) % row[4] == 0]
@@ -79,19 +85,35 @@ def _add_epochs(rows: list[Any], width: int) -> None:
             continue
         with tags.section(data_epoch=str(epoch), data_tables=str(len(epoch_rows))):
             tags.h3(f"epoch [{epoch}]")
-            _add_tables(epoch, epoch_rows, width)
+            for _, _, labels, wide, _ in epoch_rows:
+                _add_table(epoch, labels, 0 if wide else width, history["sizes"])
 
 
-def _add_tables(epoch: int, rows: list[Any], width: int) -> None:
-    for _, _, labels, wide, _ in rows:
-        with tags.div(cls="scroll"), tags.table(), tags.tr():
-            for label in labels:
-                source = relative_url("images/", f"epoch{epoch:03d}_{label}.png")
-                with tags.td():
-                    with tags.a(href=source):
-                        style = "" if wide else f"width:{width}px"
-                        tags.img(src=source, style=style, loading="lazy", alt=label)
-                    tags.p(label)
+def _add_table(epoch: int, labels: list[str], width: int, sizes: dict[str, list[int]]) -> None:
+    """Add the images of an epoch, each `width` pixels wide if there is room (0: its own width)."""
+    lines = label_lines(labels)
+    with tags.table(style=f"max-width:{len(lines[0]) * (width + CELL_PADDING)}px" if width else ""):
+        for line in lines:
+            with tags.tr():
+                for label in line:
+                    source = relative_url("images/", f"epoch{epoch:03d}_{label}.png")
+                    across, down = sizes.get(label, (0, 0))
+                    size = {"width": across, "height": down} if across else {}
+                    with tags.td():
+                        with tags.a(href=source):
+                            tags.img(src=source, loading="lazy", alt=label, **size)
+                        tags.p(label)
+
+
+def label_lines(labels: list[str]) -> list[list[str]]:
+    """Return the labels in lines: one for each real image, if each line then has three or more of equal number.
+
+    So CycleGAN's images are two lines, real_A, fake_B, rec_A and real_B, fake_A, rec_B; pix2pix's three are one.
+    """
+    starts = [i for i, label in enumerate(labels) if label.startswith("real_")]
+    lines = [labels[i:j] for i, j in zip(starts, [*starts[1:], len(labels)])]
+    even = {len(line) for line in lines} == {len(labels) // max(1, len(lines))}
+    return lines if starts[:1] == [0] and even and len(lines[0]) >= 3 else [labels]
 
 
 def _add_options(options: dict[str, str], given_flags: set[str]) -> None:

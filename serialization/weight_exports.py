@@ -1,6 +1,7 @@
 """Write and read the weights of one save, a file for each network, and mark the files that belong together."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,15 @@ def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
         except OSError as problem:  # some network drives refuse; then readers wait until the timeout
             note = f"note: {path.name} cannot get the same modification time as the other files ({problem.strerror})"
             print(printable(note))
+
+
+def remove_old_epochs(folder: Path, networks: Mapping[str, nn.Module], keep: int) -> None:
+    """Remove N_net_NAME.pth of these networks for all but the `keep` highest N; 0 keeps all."""
+    matches = (re.match("([0-9]{1,9})_net_", path.name) for path in folder.glob("*_net_*.pth"))
+    numbers = {int(match[1]) for match in matches if match}
+    for number in sorted(numbers)[:-keep] if keep else ():
+        for path in _weight_paths(folder, str(number), networks):
+            path.unlink(missing_ok=True)
 
 
 def is_newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], since_ns: int) -> bool:

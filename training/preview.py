@@ -41,7 +41,8 @@ class Preview:
 
     def sheets(self, progress: Progress) -> dict[str, Any]:
         """Return the sheets of an unconditional model, {name: (H, W, C) uint8}; {} if none is due this epoch."""
-        due = self.sheet_freq and (progress.epoch % self.sheet_freq == 0 or progress.epoch == progress.last_epoch)
+        always = (1, progress.last_epoch)
+        due = self.sheet_freq and (progress.epoch in always or progress.epoch % self.sheet_freq == 0)
         if not due or not has_sampler(self.model):
             return {}
         with self._test_mode():

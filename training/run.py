@@ -114,9 +114,10 @@ class Run:
         disk_space.check_free_space(self.folder, needed, parts, reclaimable_bytes)
         # Add a note if the numbered weights do not fit.
         times = self.progress.last_epoch // self.o.save_epoch_freq - (self.progress.epoch - 1) // self.o.save_epoch_freq
+        times = min(times, self.o.keep_epochs + 1) if self.o.keep_epochs else times
         if disk_space.is_short(self.folder, needed + times * files, reclaimable_bytes):
-            size = disk_space.format_bytes(times * files)
-            self.notes.append(f"note: {times} numbered weights of {size} in all will not fit: raise --save_epoch_freq")
+            what = f"{times} numbered weights of {disk_space.format_bytes(times * files)} in all will not fit"
+            self.notes.append(f"note: {what}: raise --save_epoch_freq or give --keep_epochs 5")
 
     def begin_epoch(self) -> float:
         """Set the learning rates of the epoch; return the factor on --lr."""
@@ -139,6 +140,7 @@ class Run:
         numbered = [str(done)] if keep_weights or done % self.o.save_epoch_freq == 0 else []
         if numbered or latest_due or force_save or done == self.progress.last_epoch:
             self.save("latest", *numbered, *(self._iter_prefixes() if latest_due else []))
+            weight_exports.remove_old_epochs(self.folder, self.networks(), self.o.keep_epochs)
         return done
 
     def save_latest(self) -> None:

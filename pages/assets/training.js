@@ -4,24 +4,21 @@
 const PAGE_DATA = JSON.parse(document.getElementById("data").textContent);
 const PER_PAGE = 20;  // epochs
 const MAX_SAMPLE_WIDTH = 160;  // pixels
+const CELL_PADDING = 14;  // pixels of a cell besides its image, as style.css has them
 let runHistory = PAGE_DATA.history;  // the newest one loaded
 let chart, newestOffset = 0, chosenEpoch = null, playTimer = null;
 
 const byId = (id) => document.getElementById(id);
 const epochName = (epoch) => String(epoch).padStart(3, "0");
 
-/* Return an image that links to its file. width: 0 shows it in its own width. Width and height are set if known, so that
-   the page does not jump while the image loads. */
+/* Return an image that links to its file. width: 0 leaves the width to the page's style. Width and height are set if
+   known, so that the page does not jump while the image loads. */
 function makePicture(source, text, label, width) {
   const image = make("img", { src: source, alt: displayText(text), loading: "lazy", decoding: "async" });
   const [across, down] = runHistory.sizes[label] ?? [0, 0];
   if (across) { image.width = width || across; image.height = (down * (width || across)) / across; }
   if (width) image.style.width = `${width}px`;
   return make("a", { href: source }, image);
-}
-
-function makeEpochCell(source, label, width) {
-  return make("td", {}, makePicture(source, label, label, width), make("p", {}, displayText(label)));
 }
 
 /* --- status of the run */
@@ -65,13 +62,29 @@ function sampleEpoch(epochs) {
 
 function fillSamples() {
   byId("chosen").textContent = `epoch ${chosenEpoch}`;
-  const labels = Object.entries(runHistory.samples.labels), body = byId("samplerows");
+  const body = byId("samplerows"), rows = runHistory.samples.files.length ? sampleRows() : sheetRows();
+  const same = body.rows.length === rows.length && body.rows[0].cells.length === rows[0].cells.length && body.dataset.drawn;
+  body.dataset.drawn = "true";
+  if (!same) { body.replaceChildren(...rows); return; }
+  rows.forEach((row, i) => [...row.querySelectorAll("a")].forEach((link) => replacePicture(body.rows[i].cells[link.closest("td").cellIndex], link)));
+}
+
+/* Return a row for each file of the fixed samples, below a row of labels. */
+function sampleRows() {
+  const labels = Object.entries(runHistory.samples.labels);
   const head = make("tr", {}, ...labels.map(([label]) => make("th", {}, label)));
-  const rows = runHistory.samples.files.map((file, i) => make("tr", { title: file }, ...labels.map(([label, epochs]) =>
-    make("td", {}, makePicture(relativeUrl("samples/", `epoch${epochName(sampleEpoch(epochs))}_${i + 1}_${label}.png`), `${label} of ${file}`, label, Math.min(PAGE_DATA.width, MAX_SAMPLE_WIDTH))))));
-  const same = body.rows.length === rows.length + 1 && body.rows[0].cells.length === labels.length;
-  if (!same) { body.replaceChildren(head, ...rows); return; }
-  rows.forEach((row, i) => [...row.querySelectorAll("a")].forEach((a, j) => replacePicture(body.rows[i + 1].cells[j], a)));
+  return [head, ...runHistory.samples.files.map((file, i) => make("tr", { title: file }, ...labels.map(([label, epochs]) =>
+    make("td", {}, makePicture(relativeUrl("samples/", `epoch${epochName(sampleEpoch(epochs))}_${i + 1}_${label}.png`), `${label} of ${file}`, label, Math.min(PAGE_DATA.width, MAX_SAMPLE_WIDTH))))))];
+}
+
+/* Return a row for each generated sheet; the names of its classes stand beside its rows of images. */
+function sheetRows() {
+  const sheets = Object.entries(runHistory.samples.labels), names = sheets.length === 1 ? runHistory.row_names ?? [] : [];
+  return sheets.map(([label, epochs]) => {
+    const source = relativeUrl("images/", `epoch${epochName(sampleEpoch(epochs))}_${label}.png`);
+    const classes = make("div", { class: "classes" }, ...names.map((name) => make("div", {}, displayText(name))));
+    return make("tr", {}, make("td", {}, make("div", { class: "sheet" }, classes, makePicture(source, label, label, 0))));
+  });
 }
 
 /* Replace an image once the new one is decoded, so that nothing flickers. */
@@ -81,7 +94,7 @@ function replacePicture(place, fresh) {
   image.loading = "eager";
   place.dataset.wanted = fresh.getAttribute("href");
   image.decode().catch(() => undefined).then(() => {
-    if (place.dataset.wanted === fresh.getAttribute("href")) place.replaceChildren(fresh);
+    if (place.dataset.wanted === fresh.getAttribute("href")) place.querySelector("a").replaceWith(fresh);
   });
 }
 
@@ -109,14 +122,25 @@ function epochTables(epoch) {
   return runHistory.rows.filter(([from, to, , , step]) => from <= epoch && epoch <= to && (epoch - from) % step === 0);
 }
 
+/* Return the labels in lines, as label_lines in pages/training.py does. */
+function labelLines(labels) {
+  const starts = labels.map((_, i) => i).filter((i) => labels[i].startsWith("real_"));
+  const lines = starts.map((start, i) => labels.slice(start, starts[i + 1]));
+  const even = lines.every((line) => line.length >= 3 && line.length * lines.length === labels.length);
+  return lines.length && even ? lines : [labels];
+}
+
 /* Return an epoch's section. The newest epoch's files are still being replaced, so a new URL makes the browser reload
    them. */
 function makeEpoch(epoch, newest) {
   const version = epoch === newest ? `?${runHistory.updated}` : "";
   const file = (label) => relativeUrl("images/", `epoch${epochName(epoch)}_${label}.png`) + version;
   const tables = epochTables(epoch).map(([, , labels, wide]) => {
-    const cells = labels.map((label) => makeEpochCell(file(label), label, wide ? 0 : PAGE_DATA.width));
-    return make("div", { class: "scroll" }, make("table", {}, make("tr", {}, ...cells)));
+    const lines = labelLines(labels), width = wide ? 0 : lines[0].length * (PAGE_DATA.width + CELL_PADDING);
+    const cell = (label) => make("td", {}, makePicture(file(label), label, label, 0), make("p", {}, displayText(label)));
+    const table = make("table", {}, ...lines.map((line) => make("tr", {}, ...line.map(cell))));
+    if (width) table.style.maxWidth = `${width}px`;
+    return table;
   });
   const attributes = { "data-epoch": epoch, "data-tables": tables.length, "data-version": version };
   return make("section", attributes, make("h3", {}, `epoch [${epoch}]`), ...tables);

@@ -253,9 +253,7 @@ def test_test_py_draws_pictures_and_grids_without_data(command, labelled, tmp_pa
     argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--name", "z", "--sample_epoch_freq", 1]
     assert command("train", *argv, "--n_epochs", 2, "--n_epochs_decay", 0).code == 0
     run = tmp_path / "checkpoints" / "z"
-    assert {p.name for p in (run / "web" / "images").iterdir()} == {
-        f"epoch00{n}_{label}.png" for n in (1, 2) for label in ("real", "fake", "grid")
-    }
+    assert {p.name for p in (run / "web" / "images").iterdir()} == {f"epoch00{n}_grid.png" for n in (1, 2)}
     assert {p.name for p in run.glob("*_net_G.pth")} == {"1_net_G.pth", "2_net_G.pth", "latest_net_G.pth"}
     labelled.rename(tmp_path / "gone")
     ended = command("test", "--name", "z", "--num_samples", 3, "--classes", "cat,dog", "--gpu_ids", "-1")
@@ -280,3 +278,31 @@ def test_the_demo_has_four_classes(command):
     data = find("dataset", "labeled")(o)
     assert data.classes == ("ball", "box", "cone", "ring")
     assert not torch.equal(data[0]["A"], data[1]["A"])
+
+
+@pytest.mark.parametrize(("flags", "kept"), [([], {4, 5, 6, 7, 8}), (["--keep_epochs", 2], {7, 8}),
+                                             (["--keep_epochs", 0], {1, 2, 3, 4, 5, 6, 7, 8})])  # fmt: skip
+def test_the_newest_numbered_weights_are_kept(command, labelled, tmp_path, flags, kept):
+    """cgan keeps five, unless told otherwise; files of other names in the folder are left alone."""
+    argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--name", "z", "--save_epoch_freq", 1, "--no_html"]
+    run = tmp_path / "checkpoints" / "z"
+    run.mkdir(parents=True)
+    others = ["1_net_other.pth", "03b_net_G.txt"]
+    assert command("train", *argv, *flags, "--n_epochs", 2, "--n_epochs_decay", 0).code == 0
+    for name in others:
+        (run / name).write_bytes(b"mine")
+    assert command("train", "--name", "z", "--continue_train", "--n_epochs", 8).code == 0
+    for net in ("G", "D"):
+        assert {int(p.name.partition("_")[0]) for p in run.glob(f"[0-9]_net_{net}.pth")} == kept
+    assert all((run / name).read_bytes() == b"mine" for name in others)
+
+
+def test_a_run_from_before_keep_epochs_keeps_all(command, labelled, tmp_path):
+    argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--name", "z", "--save_epoch_freq", 1, "--no_html"]
+    assert command("train", *argv, "--n_epochs", 1, "--n_epochs_decay", 0).code == 0
+    path = tmp_path / "checkpoints" / "z" / "options.json"
+    told = json.loads(path.read_text())
+    del told["options"]["keep_epochs"]
+    path.write_text(json.dumps(told))
+    assert command("train", "--name", "z", "--continue_train", "--n_epochs", 7).code == 0
+    assert len(list(path.parent.glob("[0-9]_net_G.pth"))) == 7

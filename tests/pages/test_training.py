@@ -13,6 +13,7 @@ from PIL import Image
 
 from displays.curves import MAX_POINTS, Curves
 from displays.html import History, Html
+from pages.training import label_lines
 from tests.support.images import picture
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO, TRAINABLE, Page, history, run_in, weights
@@ -51,17 +52,19 @@ def test_a_loss_that_begins_late_or_is_no_number_leaves_gaps():
 def test_spans_of_epochs_do_not_grow_with_their_number():
     kept = History()
     for epoch in range(1, 1001):
-        kept.add_row(epoch, ["real_A", "fake_B"], False)
-        kept.add_row(epoch, ["real_A", "fake_B"], False)  # twice in an epoch
-        if epoch % 10 == 0:
-            kept.add_row(epoch, ["grid"], True)
-    assert kept.rows == [[1, 1000, ["real_A", "fake_B"], False, 1], [10, 1000, ["grid"], True, 10]]
+        kept.add_row(epoch, ["real_A", "fake_B"])
+        kept.add_row(epoch, ["real_A", "fake_B"])  # twice in an epoch
+    assert kept.rows == [[1, 1000, ["real_A", "fake_B"], False, 1]]
+    every_tenth = History()
+    for epoch in range(10, 1001, 10):
+        every_tenth.add_row(epoch, ["real_A"])
+    assert every_tenth.rows == [[10, 1000, ["real_A"], False, 10]]
 
 
 def test_other_labels_begin_another_span():
     kept = History()
     for epoch, labels in ((1, ["a"]), (2, ["a", "b"]), (3, ["a", "b"]), (5, ["a", "b"])):
-        kept.add_row(epoch, labels, False)
+        kept.add_row(epoch, labels)
     assert kept.rows == [[1, 1, ["a"], False, 1], [2, 3, ["a", "b"], False, 1], [5, 5, ["a", "b"], False, 1]]
 
 
@@ -75,7 +78,7 @@ def test_a_damaged_history_is_an_empty_one(tmp_path, text):
 
 def options(**changes):
     usual = {"print_freq": 1, "update_html_freq": 1, "display_winsize": 64, "name": "run", "given": {"name"},
-             "gan_mode": "lsgan", "dataset_mode": "aligned"}  # fmt: skip
+             "gan_mode": "lsgan", "dataset_mode": "aligned", "model": "pix2pix", "flags": {}}  # fmt: skip
     return SimpleNamespace(**usual | changes)
 
 
@@ -89,7 +92,7 @@ def a_thousand_epochs(folder, name="run", label="fake_B"):
         for _ in range(10):
             at.advance(1, 0.1, 0.1)
             sink.losses(at, {f"loss_{i}": 1 / at.step + i for i in range(12)})
-        sink.history.add_row(epoch, ["real_A", label, "real_B"], False)
+        sink.history.add_row(epoch, ["real_A", label, "real_B"])
         if epoch % 20 == 0:
             sink.history.sample_epochs.append(epoch)
             sink.history.add_sample(epoch, label)
@@ -490,4 +493,94 @@ def test_nothing_in_names_runs_or_breaks_a_link(browser, tmp_path):
     assert not [name for name in names if name.startswith("on")]
     scripts = "[...document.scripts].filter(s => !s.type && s.textContent.includes('alert')).length"
     assert page.evaluate(scripts) == 0
+    page.close()
+
+
+# --- sheets of generated images
+
+
+@pytest.fixture(scope="module")
+def classes_run(tmp_path_factory):
+    """A run of cgan of three epochs, continued from the second with another command."""
+    folder = tmp_path_factory.mktemp("classes")
+    argv = [*TINY, "--model", "cgan", "--n_epochs_decay", 0, "--sample_epoch_freq", 1, "--save_epoch_freq", 1]
+    for more in (["--n_epochs", 2], ["--continue_train", "--n_epochs", 3]):
+        ended = run_in(folder, "train", *(argv if "--continue_train" not in more else ["--name", "run"]), *more)
+        assert ended.code == 0, ended.err
+    return folder / "checkpoints" / "run"
+
+
+def test_a_sheet_of_each_epoch_with_its_classes_and_no_rows(classes_run, opened):
+    """The names of the classes stand at the height of their rows; the slider goes back to the first epoch."""
+    assert {p.name for p in (classes_run / "web" / "images").iterdir()} == {f"epoch00{n}_grid.png" for n in (1, 2, 3)}
+    page = opened(classes_run / "web" / "index.html")
+    image = page.locator("#samplerows img[src='images/epoch003_grid.png']")
+    page.wait_for_selector("#samplerows .classes")
+    image.evaluate(DECODED)
+    names = page.locator("#samplerows .classes div")
+    assert names.all_text_contents() == ["ball", "box", "cone", "ring"]
+    sheet = image.bounding_box()
+    for row, box in enumerate(names.nth(i).bounding_box() for i in range(4)):
+        middle = sheet["y"] + (row + 0.5) * sheet["height"] / 4
+        assert box["y"] <= middle <= box["y"] + box["height"]
+    page.locator("#epoch").focus()
+    page.keyboard.press("Home")
+    page.wait_for_selector("#samplerows img[src='images/epoch001_grid.png']")
+    assert names.count() == 4 and page.text_content("#chosen") == "epoch 1"
+    assert page.locator("#pictures").is_hidden()
+
+
+def test_without_scripts_the_newest_sheet_is_there(classes_run):
+    assert Page(classes_run / "web" / "index.html").images[0] == "images/epoch003_grid.png"
+
+
+def test_a_resumed_run_shows_the_options_of_the_whole_run(classes_run, opened):
+    """The second command gave only --name, --continue_train and --n_epochs."""
+    shown = opened(classes_run / "web" / "index.html").locator("dl").first.text_content()
+    for flag in ("--modelcgan", "--dataroot", "--n_epochs3", "--sample_epoch_freq1", "--continue_trainTrue"):
+        assert flag in shown
+    assert "--beta1" not in shown
+
+
+# --- lines of images
+
+
+@pytest.mark.parametrize(("labels", "lines"), [
+    (["real_A", "fake_B", "real_B"], [3]), (["real_A", "fake_B", "rec_A", "real_B", "fake_A", "rec_B"], [3, 3]),
+    (["real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A"], [4, 4]),
+    (["real_A", "fake_B", "rec_A", "real_B"], [4]), (["input", "real_A", "a", "b"], [4]), (["x"], [1]), ([], [0]),
+])  # fmt: skip
+def test_a_line_for_each_real_image_with_its_translations(labels, lines, browser, tmp_path):
+    """In the page without scripts, and the same where a script makes it."""
+    assert [len(line) for line in label_lines(labels)] == lines
+    assert [label for line in label_lines(labels) for label in line] == labels
+    page = browser.new_page()
+    page.goto(a_thousand_epochs(tmp_path).as_uri())
+    assert page.evaluate("labels => labelLines(labels).map(line => line.length)", labels) == lines
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_no_image_of_an_epoch_is_cut_and_rows_keep_their_height(browser, tmp_path, width):
+    """Before and after the lazy images are there."""
+    sink = Html(options(display_winsize=256), tmp_path)
+    labels = ["real_A", "fake_B", "rec_A", "real_B", "fake_A", "rec_B"]
+    at = Progress(epoch_size=10, last_epoch=30)
+    for epoch in range(1, 31):
+        at.epoch = epoch
+        sink.images(at, dict.fromkeys(labels, np.zeros((64, 128, 3), np.uint8)))
+    page = browser.new_page(viewport={"width": width, "height": 600})
+    page.goto((tmp_path / "web" / "index.html").as_uri())
+    oldest = page.locator("#rows section").last
+    before = oldest.bounding_box()
+    assert page.locator("#rows img").last.evaluate("image => !image.complete")
+    oldest.scroll_into_view_if_needed()
+    page.locator("#rows img").last.evaluate(DECODED)
+    assert oldest.bounding_box()["height"] == pytest.approx(before["height"], abs=1)
+    for box in [page.locator("#rows img").nth(i).bounding_box() for i in range(6)]:
+        assert (
+            box["x"] >= 0
+            and box["x"] + box["width"] <= width
+            and box["width"] == pytest.approx(2 * box["height"], abs=1)
+        )
     page.close()
