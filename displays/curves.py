@@ -25,17 +25,19 @@ class Curves:
     def add(self, x: float, values: Mapping[str, float | None]) -> None:
         """Add one row; a new line starts with a gap."""
         self.pending.append((x, values))
-        if len(self.pending) < self.stride:
-            return
-        point = self._mean(self.pending)
-        self.pending = []
-        for name in point[1]:  # keep the order of first appearance
+        if len(self.pending) == self.stride:
+            self._add_point()
+            if len(self.x) >= MAX_POINTS:
+                self._halve()
+
+    def _add_point(self) -> None:
+        """Append the mean of the pending rows to all lines."""
+        for name in (name for _, values in self.pending for name in values):
             self.lines.setdefault(name, [None] * len(self.x))
-        self.x.append(point[0])
+        self.x.append(_mean([x for x, _ in self.pending]) or 0.0)
         for name, line in self.lines.items():
-            line.append(point[1].get(name))
-        if len(self.x) >= MAX_POINTS:
-            self._halve()
+            line.append(_mean([values.get(name) for _, values in self.pending]))
+        self.pending = []
 
     def _halve(self) -> None:
         self.stride *= 2
@@ -43,22 +45,14 @@ class Curves:
         for name, line in self.lines.items():
             self.lines[name] = [_mean(line[i : i + 2]) for i in range(0, len(line), 2)]
 
-    def _mean(self, rows: list[tuple[float, Mapping[str, float | None]]]) -> tuple[float, dict[str, float | None]]:
-        names = list(dict.fromkeys(name for _, values in rows for name in values))
-        means = {name: _mean([values.get(name) for _, values in rows]) for name in names}
-        return _mean([x for x, _ in rows]) or 0.0, means
-
     def points(self) -> tuple[list[float], dict[str, list[float | None]]]:
         """Return copies of x and the lines, including the unfinished last point."""
-        x, lines = list(self.x), {name: list(line) for name, line in self.lines.items()}
+        whole = Curves()
+        whole.x, whole.lines = list(self.x), {name: list(line) for name, line in self.lines.items()}
         if self.pending:
-            mean_x, values = self._mean(self.pending)
-            for name in values:
-                lines.setdefault(name, [None] * len(x))
-            x.append(mean_x)
-            for name, line in lines.items():
-                line.append(values.get(name))
-        return x, lines
+            whole.pending = self.pending
+            whole._add_point()
+        return whole.x, whole.lines
 
     def to_json(self) -> dict[str, Any]:
         """Return {"x", "lines"} of all points; values have six significant digits."""

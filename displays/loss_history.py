@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,26 +83,23 @@ def read_losses(path: Path) -> Losses:
 def _parse_json(file: Any) -> Losses:
     curves = Losses()
     for event in _parse_rows(file):
-        try:
+        with suppress(KeyError, TypeError, ValueError, AttributeError):  # a row of another program
             if "losses" in event:
                 curves.add("steps", float(event["at"]), event["losses"])
             elif "mean" in event:
                 curves.add("means", float(event["epoch"]), event["mean"])
-        except (KeyError, TypeError, ValueError, AttributeError):  # a row of another program
-            continue
     return curves
 
 
 MAX_LINE_CHARS = 20_000  # longer lines are not parsed
 _HEAD = re.compile(r"(?:\[Rank (\d+)\] )?\(epoch: (\d+),(?: total_iters: \d+,)? iters: (\d+),[^()]*\)")
 _VALUE = re.compile(r"([^\s:,]+): ([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf))(?=[\s,])", re.IGNORECASE)
-Line = tuple[int, int, dict[str, float]]  # epoch, iters, losses
 
 
 def _parse_text(file: Any) -> Losses:
     """Merge the sessions of a log: repeated steps replace the old rows from there on; restarted epochs count on."""
     curves, before = Losses(), 0
-    lines: list[Line] = []
+    lines: list[tuple[int, int, dict[str, float]]] = []  # epoch, iters, losses
     ranks: set[str | None] = set()
     for number, line in enumerate(file, 1):
         heads = list(_HEAD.finditer(line)) if len(line) < MAX_LINE_CHARS else []
@@ -124,16 +122,11 @@ def _parse_text(file: Any) -> Losses:
                     lines.pop()
         lines.append((*place, values))
     size = max((iters for _, iters, _ in lines), default=1) or 1
+    by_epoch: dict[int, dict[str, list[float]]] = {}
     for epoch, iters, values in lines:
         curves.add("steps", epoch + iters / size, values)
-    _add_means(curves, lines)
-    return curves
-
-
-def _add_means(curves: Losses, lines: list[Line]) -> None:
-    sums: dict[int, dict[str, list[float]]] = {}
-    for epoch, _, values in lines:
         for name, value in values.items():
-            sums.setdefault(epoch, {}).setdefault(name, []).append(value)
-    for epoch, found in sums.items():
+            by_epoch.setdefault(epoch, {}).setdefault(name, []).append(value)
+    for epoch, found in by_epoch.items():
         curves.add("means", float(epoch), {name: sum(values) / len(values) for name, values in found.items()})
+    return curves

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +29,9 @@ class LossLog(Sink):
         self.json: TextIO | None = None
 
     def start(self, progress: Progress) -> None:
-        self._drop_rows_after(progress)
+        if self.json_path.is_file():  # remove the rows of steps that a resumed run will repeat
+            _filter_lines(self.json_path, lambda row: _is_before(row, progress))
+            _filter_lines(self.text_path, lambda line: not _is_after(line, progress))
         self.text = open(self.text_path, "a", encoding="utf-8", buffering=1)
         self.json = open(self.json_path, "a", encoding="utf-8", buffering=1)
         self._append(self.text, f"================ Training Loss ({time.strftime('%c')}) ================")
@@ -40,20 +43,6 @@ class LossLog(Sink):
         except OSError as problem:  # Python's message lacks the file name
             remedy = "free space on that disk or choose another --checkpoints_dir"
             raise EnvironmentFault("file", file.name, problem.strerror or "cannot be written", remedy) from problem
-
-    def _drop_rows_after(self, progress: Progress) -> None:
-        """Remove the rows of steps that a resumed run will repeat."""
-        if not self.json_path.is_file():
-            return
-        rows = self.json_path.read_text(encoding="utf-8", errors=ENCODING_ERRORS).splitlines()
-        kept = [row for row in rows if _is_before(row, progress)]
-        if len(kept) < len(rows):
-            replace_text(self.json_path, "".join(row + "\n" for row in kept), ENCODING_ERRORS)
-        there = self.text_path.is_file()
-        lines = self.text_path.read_text(encoding="utf-8", errors=ENCODING_ERRORS).splitlines() if there else []
-        past = [line for line in lines if not _is_after(line, progress)]
-        if len(past) < len(lines):
-            replace_text(self.text_path, "".join(line + "\n" for line in past), ENCODING_ERRORS)
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
         self._append(self.text, v24_line(progress, values))
@@ -79,6 +68,14 @@ def v24_line(progress: Progress, values: dict[str, float]) -> str:
     times = f"time: {progress.seconds:.3f}, data: {progress.data_seconds:.3f}"
     head = f"(epoch: {progress.epoch}, iters: {progress.seen}, {times}) "
     return head + "".join(f"{printable(name)}: {value:.3f} " for name, value in values.items())
+
+
+def _filter_lines(path: Path, is_kept: Callable[[str], bool]) -> None:
+    """Remove the other lines from a file, if it exists."""
+    lines = path.read_text(encoding="utf-8", errors=ENCODING_ERRORS).splitlines() if path.is_file() else []
+    kept = [line for line in lines if is_kept(line)]
+    if len(kept) < len(lines):
+        replace_text(path, "".join(line + "\n" for line in kept), ENCODING_ERRORS)
 
 
 def _is_before(row: str, progress: Progress) -> bool:
