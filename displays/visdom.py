@@ -6,9 +6,7 @@ one replaces older ones that still wait, and a restarted server shows everything
 opened through which the server could send commands, and only the window's name is read from its responses.
 """
 
-import base64
 import html
-import io
 import re
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import Image
 
 from displays.base import Pictures, Sink
 from displays.curves import Curves
@@ -24,7 +21,7 @@ from displays.loss_history import step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local
 from util.errors import printable
-from util.image_io import make_grid
+from util.image_io import make_grid, png_base64
 from util.progress import Progress
 
 MAX_ENVIRONMENT_CHARS = 100  # maximum length of an environment's name, because visdom uses it as a file name
@@ -107,11 +104,8 @@ def escape_text(text: str) -> str:
 
 def image_window(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
     """Return the window of an image, (H, W, 1) or (H, W, 3) uint8, shown `width` pixels wide."""
-    file = io.BytesIO()
-    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(file, "PNG")
-    source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    height = round(width * array.shape[0] / array.shape[1])
-    opts = {"title": title, "width": width, "height": height}
+    source = "data:image/png;base64," + png_base64(array)
+    opts = {"title": title, "width": width, "height": round(width * array.shape[0] / array.shape[1])}
     return {"data": [{"type": "image", "content": {"src": source}}], "opts": opts}
 
 

@@ -1,5 +1,6 @@
 """Visdom servers: detect local addresses and running servers, and start a server for --start_visdom."""
 
+import errno
 import ipaddress
 import os
 import socket
@@ -11,6 +12,7 @@ from contextlib import suppress
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from displays.http_post import post
@@ -75,39 +77,32 @@ class LocalServer:
         spec = find_spec("visdom")
         if spec is None or spec.origin is None:
             raise ServerError("visdom is not installed; install it with: python scripts/install_visdom.py")
-        self._launch()
-        assert self.process is not None
+        self.process = self._launch()
         stop = f"taskkill /F /PID {self.process.pid}" if os.name == "nt" else f"kill {self.process.pid}"
         self.note = f" (visdom was started and stays after the run; stop it with: {stop})"
         if not Path(spec.origin).with_name("static").joinpath("js", "plotly-plotly.min.js").is_file():
             self.note += "; its page stays empty without scripts, get them with: python scripts/visdom_scripts.py"
-        return self._wait_until_ready(is_cancelled)
+        return self._wait_until_ready(self.process, is_cancelled)
 
-    def _launch(self) -> None:
+    def _launch(self) -> subprocess.Popen[bytes]:
         # -P ignores modules in the current folder. WARNING, because visdom logs a line for every message.
         flags = ["-port", str(self.port), "-bind_local", "-logging_level", "WARNING"]
         command = [sys.executable, "-P", "-c", RUN_CODE, *flags]
+        group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # on Windows
+        own_session: Any = {"start_new_session": True, "creationflags": group}
         try:
             with open(self.log, "ab") as log:
-                self.process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-                )
+                return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **own_session)
         except OSError as problem:
             raise ServerError(f"the visdom server cannot be started ({problem})") from problem
 
-    def _wait_until_ready(self, is_cancelled: Callable[[], bool]) -> bool:
-        assert self.process is not None
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], is_cancelled: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and not is_cancelled():
             if is_visdom_running(self.address):
                 return True
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.1)
+                process.wait(0.1)
                 lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
                 last = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "no output")
                 raise ServerError(f"the visdom server exited at once ({last[:200]}); see {self.log}")
@@ -129,10 +124,7 @@ class LocalServer:
 
 
 def _is_port_in_use(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except ConnectionRefusedError:
-        return False
-    except OSError:  # the port is in use: its queue is full or it does not respond
-        return True
-    return True
+    """Whether a connection is not refused; it may also fail because the queue is full or nothing responds."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED

@@ -51,7 +51,8 @@ class Preview:
     def samples(self, progress: Progress) -> dict[str, dict[str, Any]]:
         """Return the fixed samples, {file: {label: (H, W, C) uint8}}, as in test.py; {} if not due this epoch."""
         interval = -(-progress.last_epoch // MAX_SAMPLE_EPOCHS)
-        if progress.epoch not in (1, progress.last_epoch) and progress.epoch % interval:
+        due = progress.epoch in (1, progress.last_epoch) or progress.epoch % interval == 0
+        if not due or not self.batches:
             return {}
         with self._test_mode():
             images = [self._translate(batch) for batch in self.batches]

@@ -1,5 +1,7 @@
 """Convert network outputs to pixels and write image files."""
 
+import base64
+import io
 import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -83,6 +85,13 @@ def save_image(array: np.ndarray, path: Path) -> None:
 def array_to_pil(array: np.ndarray) -> Image.Image:
     """Return (H, W, 3) or (H, W, 1) uint8 as a Pillow image."""
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def png_base64(array: np.ndarray) -> str:
+    """Return (H, W, 3) or (H, W, 1) uint8 as a PNG in base64."""
+    file = io.BytesIO()
+    array_to_pil(array).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple[int, int]:
