@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ MAX_SKIPS_IN_ROW = 20  # consecutive batches that --on_nan skip skips before it 
 MAX_ROLLBACKS = 3  # consecutive rollbacks, or rollbacks to the same state, before --on_nan rollback stops the run
 
 
+@dataclass
 class NanGuard:
     """Checks a phase's losses before its optimiser steps, and the weights before they are saved.
 
@@ -24,19 +25,17 @@ class NanGuard:
     need not wait for it. --on_nan skip ignores this, because it must know at once which batch to skip.
     """
 
-    def __init__(
-        self,
-        on_nan: str,
-        last_saved_step: Callable[[], int | None],
-        roll_back: Callable[[], None],
-        deferred: bool = False,
-    ):
-        self.on_nan, self.last_saved_step, self.roll_back = on_nan, last_saved_step, roll_back
-        self.deferred = deferred and on_nan != "skip"
-        self.pending: list[_StepLosses] = []  # losses not checked yet, oldest first
-        self.bad_in_row = 0  # consecutive bad steps
-        self.last_bad_step = -1  # the latest bad step
-        self.rollbacks: list[int] = []  # the steps of the states that were restored
+    on_nan: str
+    last_saved_step: Callable[[], int | None]
+    roll_back: Callable[[], None]
+    deferred: bool = False
+    pending: list["_StepLosses"] = field(default_factory=list)  # losses not checked yet, oldest first
+    bad_in_row: int = 0  # consecutive bad steps
+    last_bad_step: int = -1
+    rollbacks: list[int] = field(default_factory=list)  # the steps of the states that were restored
+
+    def __post_init__(self) -> None:
+        self.deferred &= self.on_nan != "skip"
 
     def check_losses(self, terms: Mapping[str, Any], batch: Mapping[str, Any], progress: Progress) -> bool:
         """Return whether the optimiser may step on these losses; if not, the step ends. May raise Diverged."""

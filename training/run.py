@@ -103,11 +103,10 @@ class Run:
 
         Image pools and the images of web pages are not counted. If only the numbered weights do not fit, add a note.
         """
-        weights, files = (
-            disk_space.tensor_bytes(part.state_dict()) for part in (self.model, nn.ModuleDict(self.networks()))
-        )
-        trained = disk_space.tensor_bytes([group["params"] for group in self.optimizers.param_groups()])
-        state, state_count = weights + 2 * trained, len(checkpoint.state_files(self.folder))  # Adam has two moments
+        files = disk_space.tensor_bytes([net.state_dict() for net in self.networks().values()])
+        moments = 2 * disk_space.tensor_bytes([group["params"] for group in self.optimizers.param_groups()])
+        state = disk_space.tensor_bytes(self.model.state_dict()) + moments
+        state_count = len(checkpoint.state_files(self.folder))
         number = max(1, self.o.keep_last + 1 - state_count)  # the new state is written before the oldest is removed
         needed = number * state + (0 if state_count else files)
         parts = f"{number} x {disk_space.format_bytes(state)} of state, {disk_space.format_bytes(files)} of weights"
@@ -130,7 +129,7 @@ class Run:
         keep_weights: also write weights under the epoch's number when --save_epoch_freq does not ask for them.
         force_save: save even if nothing is due.
         """
-        names = self._generator_names()
+        names = set(self.model.averaged or self.model.networks())
         generator_phase = next((p.name for p in self.phases if trained_networks(self.model, [p]).keys() & names), None)
         self.history.append(self.losses.phase_mean(generator_phase) if generator_phase else 0.0)
         self.losses.clear()
@@ -147,9 +146,6 @@ class Run:
 
     def _iter_prefixes(self) -> list[str]:
         return [f"iter_{self.progress.samples}"] if self.o.save_by_iter else []
-
-    def _generator_names(self) -> set[str]:
-        return set(self.model.averaged or self.model.networks())
 
     def check_losses(self, terms: dict[str, Any], batch: dict[str, Any]) -> bool:
         """Return whether an optimiser may step on these losses (see NanGuard)."""
@@ -230,9 +226,8 @@ class Run:
             self.notes.append("optimisers, image pools and random draws start afresh: weight files do not contain them")
         else:
             others = suggest_run(self.folder.name, list_runs(self.folder.parent))
-            self.notes.append(
-                f"nothing to continue in {self.folder}: starting afresh" + (f" ({others})" if others else "")
-            )
+            reason = f" ({others})" if others else ""
+            self.notes.append(f"nothing to continue in {self.folder}: starting afresh{reason}")
             return False
         return True
 
@@ -284,48 +279,42 @@ class Run:
 
     def _compare_pictures(self, changes: str) -> None:
         """Raise DataError, or with permission add a note, if images changed, because that changes their order."""
-        if changes and not self.o.allow_data_change:
-            why = f"its images changed since it was saved: {changes}"
+        if not changes:
+            return
+        why = f"its images changed since it was saved: {changes}"
+        if not self.o.allow_data_change:
             remedy = "restore them, or accept a different order with --allow_data_change"
             raise DataError("run", self.folder, why, remedy)
-        self.has_new_permission |= bool(changes)
-        if changes:
-            self.notes.append(
-                f"note: its images changed since it was saved: {changes} (--allow_data_change); their "
-                "order is different, and in this epoch some may appear twice or not at all"
-            )
+        self.has_new_permission = True
+        result = "their order is different, and in this epoch some may appear twice or not at all"
+        self.notes.append(f"note: {why} (--allow_data_change); {result}")
 
     def _compare_options(self, before: dict[str, Any]) -> None:
         """Note the options that changed since the save; raise OptionError for those that change what weights mean."""
+        meta = {name: flag.meta for name, flag in self.o.flags.items()}
         changed = {
             name: f"--{name} {was} -> {now}"
             for name, was in before.items()
-            if name in self.o.flags
-            and not self.o.flags[name].meta["momentary"]
-            and was != (now := mismatch.to_saved_value(getattr(self.o, name)))
+            if name in meta and was != (now := mismatch.to_saved_value(getattr(self.o, name)))
+            if not meta[name]["momentary"]
         }
         # Refuse changes that alter the meaning of the weights.
-        flags = self.o.flags
-        fixed = [n for n in changed if flags[n].meta["fixed"] and not _is_gone(flags[n].meta["choices"], before[n])]
+        fixed = [n for n in changed if meta[n]["fixed"] and not _is_gone(meta[n]["choices"], before[n])]
         if fixed and not self.o.allow_option_change:
-            why = "changed since the run was saved, which changes the meaning of its weights: "
-            why += ", ".join(changed[name] for name in fixed)
+            details = ", ".join(changed[name] for name in fixed)
+            why = f"changed since the run was saved, which changes the meaning of its weights: {details}"
             remedy = "restore it, or continue anyway with --allow_option_change"
             raise OptionError("option", f"--{fixed[0]}", why, remedy)
         # Report all other changes.
         if changed:
             self.notes.append("changed since it was saved: " + ", ".join(changed.values()))
         self.has_new_permission |= bool(fixed)
-        counting = [f"--{name}" for name in changed if not self.o.flags[name].meta["aside"]]
-        if counting:
-            which = ", ".join(counting)
-            self.notes.append(f"from here on results differ from an uninterrupted run because of {which}")
+        if counting := ", ".join(f"--{name}" for name in changed if not meta[name]["aside"]):
+            self.notes.append(f"from here on results differ from an uninterrupted run because of {counting}")
 
 
 def _is_gone(kind: Any, name: Any) -> bool:
     """Whether the registry no longer has this name: a renamed plug-in does not change what weights mean."""
-    return (
-        isinstance(kind, str)
-        and isinstance(name, str)
-        and normalise_name(name) not in {normalise_name(e.name) for e in entries(kind)}
-    )
+    if not isinstance(kind, str) or not isinstance(name, str):
+        return False
+    return normalise_name(name) not in {normalise_name(entry.name) for entry in entries(kind)}

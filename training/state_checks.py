@@ -8,6 +8,7 @@ from torch import nn
 
 from registry.contract import contract_error
 from serialization import safe_load
+from util.errors import first_line
 
 
 def state_shapes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -25,19 +26,16 @@ def check_state_shapes(model: Any, name: str, before: dict[str, tuple[int, ...]]
 
     A newly built model could not load them. Models with a custom _load_from_state_dict are not checked.
     """
-    custom_loading = any(
-        type(part)._load_from_state_dict is not nn.Module._load_from_state_dict
-        and not type(part).__module__.startswith("torch.")
-        for part in model.modules()
-    )
-    now = {} if custom_loading else state_shapes(model)
-    for key in [*now, *(key for key in before if key not in now)] if now else ():
+    for part in map(type, model.modules()):
+        own_loading = part._load_from_state_dict is not nn.Module._load_from_state_dict
+        if own_loading and not part.__module__.startswith("torch."):
+            return
+    now = state_shapes(model)
+    for key in now | before:
         if now.get(key) != before.get(key):
-            changed = (
-                f"changed from {before.get(key)} to {now.get(key)}"
-                if key in before and key in now
-                else ("was added after __init__" if key in now else "was removed after __init__")
-            )
+            changed = f"was {'added' if key in now else 'removed'} after __init__"
+            if key in now and key in before:
+                changed = f"changed from {before[key]} to {now[key]}"
             why = f"its parameter or buffer '{key}' {changed}: a resumed run could not load it"
             raise contract_error(name, why, "build it in __init__ in its final size, or keep it in get_extra_state")
 
@@ -60,9 +58,9 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
             raise contract_error(name, why, "add .clone() or .contiguous()")
     # Collect extra state.
     for key, part in modules_by_extra_state_key(model).items():
-        if type(part).get_extra_state is torch.nn.Module.get_extra_state:
+        if type(part).get_extra_state is nn.Module.get_extra_state:
             continue
-        if type(part).set_extra_state is torch.nn.Module.set_extra_state:
+        if type(part).set_extra_state is nn.Module.set_extra_state:
             why = f"{type(part).__name__} has get_extra_state() but no set_extra_state(state)"
             raise contract_error(name, why, "define both: set_extra_state takes what get_extra_state returns")
         extra[key] = part.get_extra_state()
@@ -72,8 +70,7 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
         torch.save({key: _with_empty_tensors(value) for key, value in extra.items()}, file)
         safe_load.scan_file(file)
     except Exception as problem:  # any failure to save or read it is an error of the plug-in
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        why = f"the state of {', '.join(extra)} cannot be read back ({first})"
+        why = f"the state of {', '.join(extra)} cannot be read back ({first_line(problem)})"
         raise contract_error(name, why, "keep only tensors, numbers, strings, lists and dicts") from problem
     return extra
 

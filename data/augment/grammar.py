@@ -2,7 +2,8 @@
 
 import ast
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,8 +11,8 @@ from data.augment.table import CONTAINERS
 from util.errors import OptionError
 from util.spelling import normalise_name
 
-NAME_PATTERN = re.compile(r"[A-Za-z_][\w-]*")
-SEPARATORS = re.compile(r"[\s,;]*")
+SEPARATORS = re.compile(r"[\s,;]+")
+NODE_START = re.compile(r"([A-Za-z_][\w-]*)(\s*\()?")
 CLOSING_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 MAX_CONTAINER_DEPTH = 20  # levels of nested containers
 # levels of nested values: far below the limits of Python versions, which differ in number and error
@@ -63,45 +64,40 @@ class _Parser:
     def parse_nodes(self, start: int, end: int, depth: int) -> tuple[SpecNode, ...]:
         """Return the nodes in a span: NAME or NAME(...), separated by spaces, commas or semicolons."""
         nodes = []
-        while (start := self._skip(SEPARATORS, start, end)) < end:
-            if not (name := NAME_PATTERN.match(self.text, start, end)):
+        while start < end:
+            if separators := SEPARATORS.match(self.text, start, end):
+                start = separators.end()
+            elif head := NODE_START.match(self.text, start, end):
+                first = last = stop = head.end()
+                if head[2]:
+                    last = self._find_closing(first - 1, end)
+                    stop = last + 1
+                nodes.append(self._parse_node(head[1], self.text[start:stop], start, first, last, depth))
+                start = stop
+            else:
                 remedy = "write for example rotation(10), or a container with its arguments: apply(p=0.3: rotation(10))"
                 raise self.error(start, end, "expected the name of an augmentation here", remedy)
-            stop, bracket = name.end(), self._skip(re.compile(r"\s*"), name.end(), end)
-            arguments = None
-            if bracket < end and self.text[bracket] == "(":
-                stop = self._find_closing(bracket, end) + 1
-                arguments = (bracket + 1, stop - 1)
-            nodes.append(self._parse_node(name[0], start, stop, arguments, depth))
-            start = stop
         return tuple(nodes)
 
-    def _skip(self, pattern: re.Pattern[str], start: int, end: int) -> int:
-        match = pattern.match(self.text, start, end)
-        return match.end() if match else start
-
-    def _parse_node(self, name: str, start: int, stop: int, arguments: tuple[int, int] | None, depth: int) -> SpecNode:
-        text = self.text[start:stop]
+    def _parse_node(self, name: str, text: str, start: int, first: int, last: int, depth: int) -> SpecNode:
+        """Return the node NAME, with its arguments or parts from `first` to `last`."""
         kind = normalise_name(name).removeprefix("random")
         if kind not in CONTAINERS:
-            args, kwargs = self._parse_arguments(*arguments) if arguments else ((), {})
-            return SpecNode(name, text, start + 1, args, kwargs)
+            return SpecNode(name, text, start + 1, *self._parse_arguments(first, last))
+        whole = SpecNode(kind, text, start + 1)
         if depth >= MAX_CONTAINER_DEPTH:
-            raise self.error(start, stop, f"is nested in {MAX_CONTAINER_DEPTH} containers", "use fewer containers")
+            raise whole.error(self.flag, f"is nested in {MAX_CONTAINER_DEPTH} containers", "use fewer containers")
         # Parse the arguments before the colon, then the parts between bars.
-        first, last = arguments or (stop, stop)
-        args, kwargs = (), {}
-        if colons := self._find_marks(":", first, last):
-            args, kwargs = self._parse_arguments(first, colons[0])
-            first = colons[0] + 1
-        edges = [first - 1, *self._find_marks("|", first, last), last]
+        colon = next(self._marks(":", first, last), first - 1)
+        args, kwargs = self._parse_arguments(first, max(first, colon))
+        edges = [colon, *self._marks("|", colon + 1, last), last]
         branches = tuple(self.parse_nodes(a + 1, b, depth + 1) for a, b in pairwise(edges))
         if kind == "apply" and (len(branches) > 1 or not branches[0]):
-            raise self.error(start, stop, "takes exactly one part", "write apply(p=0.3: rotation(10) invert)")
+            raise whole.error(self.flag, "takes exactly one part", "write apply(p=0.3: rotation(10) invert)")
         if kind != "apply" and (len(branches) < 2 or not all(branches)):
             remedy = f"write {kind}(invert | jpeg(50))"
-            raise self.error(start, stop, "takes two or more parts, with | between them", remedy)
-        return SpecNode(kind, text, start + 1, args, kwargs, branches)
+            raise whole.error(self.flag, "takes two or more parts, with | between them", remedy)
+        return replace(whole, args=args, kwargs=kwargs, branches=branches)
 
     def _find_closing(self, opening: int, end: int) -> int:
         """Return the position of the bracket that closes the one at `opening`."""
@@ -110,15 +106,13 @@ class _Parser:
                 return position
         raise self.error(opening, end, "its ( is never closed", "add the )")
 
-    def _find_marks(self, mark: str, start: int, end: int) -> list[int]:
-        """Return the positions of a mark outside brackets and quotes."""
-        return [
-            position
-            for position, open_brackets in self._scan(start, end)
-            if not open_brackets and self.text[position] == mark
-        ]
+    def _marks(self, mark: str, start: int, end: int) -> Iterator[int]:
+        """Yield the positions of a mark outside brackets and quotes."""
+        for position, open_brackets in self._scan(start, end):
+            if not open_brackets and self.text[position] == mark:
+                yield position
 
-    def _scan(self, start: int, end: int):
+    def _scan(self, start: int, end: int) -> Iterator[tuple[int, list[str]]]:
         """Yield each position outside quotes with the brackets open after it; raise OptionError for a wrong bracket."""
         open_brackets: list[str] = []
         quote = ""
