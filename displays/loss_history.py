@@ -19,19 +19,16 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     Yield nothing if the file does not exist; skip a line that was cut short by a kill.
     """
-    if path.is_file():
-        with open(path, encoding="utf-8", errors="replace") as file:
-            yield from _parse_rows(file)
-
-
-def _parse_rows(file: Any) -> Iterator[dict[str, Any]]:
-    for line in file:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(event, dict):
-            yield event
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(event, dict):
+                yield event
 
 
 def step_rows(path: Path) -> Iterator[tuple[float, dict[str, Any]]]:
@@ -72,7 +69,7 @@ def read_losses(path: Path) -> Losses:
         with open(path, encoding="utf-8", errors="replace") as file:
             ours = file.read(1) == "{"
             file.seek(0)
-            curves = _parse_json(file) if ours else _parse_text(file)
+            curves = _read_json(path) if ours else _parse_text(file)
     except OSError as problem:
         raise DataError("file", path, problem.strerror or str(problem), "give a run that has a log") from problem
     if not curves.steps and not curves.means:
@@ -80,9 +77,9 @@ def read_losses(path: Path) -> Losses:
     return curves
 
 
-def _parse_json(file: Any) -> Losses:
+def _read_json(path: Path) -> Losses:
     curves = Losses()
-    for event in _parse_rows(file):
+    for event in read_rows(path):
         with suppress(KeyError, TypeError, ValueError, AttributeError):  # a row of another program
             if "losses" in event:
                 curves.add("steps", float(event["at"]), event["losses"])

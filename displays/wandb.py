@@ -53,16 +53,11 @@ class Wandb(Sink):
         message = {"run": self.run, "losses": str(self.folder / "losses.jsonl"), "init": INIT_TIMEOUT_S}
         replace_text(settings, json.dumps(message, default=str) + "\n")
         # Start the child process.
+        command = [sys.executable, "-P", str(CHILD_SCRIPT), str(settings)]  # -P: else displays/ hides the package
+        unbuffered: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}  # a buffer could block
+        environment = {**os.environ, "WANDB_SILENT": "true"}
         with open(self.folder / "wandb" / "output.log", "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", str(CHILD_SCRIPT), str(settings)],  # -P: else displays/ hides the package
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                bufsize=0,  # a buffer would block on a process that does not read
-                env={**os.environ, "WANDB_SILENT": "true"},
-            )
+            self.process = subprocess.Popen(command, stderr=log, start_new_session=True, env=environment, **unbuffered)
         # Start a thread for each direction.
         for work in (self._write_messages, self._read_messages):
             threading.Thread(target=work, daemon=True).start()

@@ -196,12 +196,10 @@ def _slider_labels(runs: Sequence[RunResults], name: str) -> tuple[str, str]:
 
 
 def _heading_html(runs: Sequence[RunResults], bases: Sequence[str], count: int) -> str:
-    links = [
-        format_html('<a href="{0}">{1}</a>', base + "index.html", run.name)
-        if (run.folder / "index.html").is_file()
-        else format_html("{0}", run.name)
-        for run, base in zip(runs, bases)
-    ]
+    links = []
+    for run, base in zip(runs, bases):
+        template = '<a href="{0}">{1}</a>' if (run.folder / "index.html").is_file() else "{1}"
+        links.append(format_html(template, base + "index.html", run.name))
     head = format_html('<h1 dir="auto">{0}</h1>', " and ".join(run.name for run in runs))
     return head + f'<p class="quiet">{count} inputs of {", ".join(links)}</p>'
 

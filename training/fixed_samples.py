@@ -1,37 +1,15 @@
 """Fixed samples: a few validation images that show a run's progress."""
 
 import os
-from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from data.loading.loader import Loader, SeededDataset, max_tries, one_batch
-from displays.group import any_display_overrides, error_text
+from data.loading.loader import SeededDataset, max_tries, one_batch
 from registry.lookup import find
 from util.errors import DataError, printable
 from util.seeding import fork_rng
-
-
-def preview_inputs(o: Any, loader: Loader, is_unconditional: bool) -> tuple[np.ndarray | None, list[dict[str, Any]]]:
-    """Return (sheet of the first samples, fixed samples); (None, []) for those that no display shows.
-
-    is_unconditional: the model needs no input, so it has no fixed samples. A failure here prints only a note, because
-    training itself raises the error if it matters there.
-    """
-    sheet = _make_or_note(loader.preview_grid, "sheet of the data") if any_display_overrides(o, "data") else None
-    wanted = o.fixed_samples and any_display_overrides(o, "samples") and not is_unconditional
-    return sheet, (_make_or_note(lambda: fixed_samples(o), "fixed samples") or [] if wanted else [])
-
-
-def _make_or_note(make: Callable[[], Any], what: str) -> Any:
-    try:
-        return make()
-    except (Exception, SystemExit) as problem:  # a failing display must not stop the run
-        print(f"note: no {what} can be shown ({error_text(problem)})", flush=True)
-        return None
 
 
 def fixed_samples(o: Any) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Draw the images that show a run's progress at the end of an epoch, from the same inputs and noise every time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 
 from data.base import Spec
 from data.loading.loader import Loader
+from displays.group import any_display_overrides, error_text
 from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
-from training.fixed_samples import preview_inputs
+from training.fixed_samples import fixed_samples
 from util.device import to_device
 from util.image_io import SHEET_COLUMNS, make_grid
 from util.progress import Progress
@@ -21,8 +23,22 @@ MAX_SAMPLE_EPOCHS = 50  # fixed samples are shown about this many times in a run
 
 
 def make_preview(o: Any, model: Any, loader: Loader, spec: Spec) -> "Preview":
-    """Return the Preview of a run: its first training images and its fixed samples."""
-    return Preview(o, model, spec.classes, *preview_inputs(o, loader, has_sampler(model)))
+    """Return the Preview of a run: its first training images and its fixed samples, each if a display shows them.
+
+    A failure here prints only a note, because training itself raises the error if it matters there.
+    """
+    sheet = _make_or_note(loader.preview_grid, "sheet of the data") if any_display_overrides(o, "data") else None
+    wanted = o.fixed_samples and any_display_overrides(o, "samples") and not has_sampler(model)  # which needs no input
+    batches = _make_or_note(partial(fixed_samples, o), "fixed samples") if wanted else None
+    return Preview(o, model, spec.classes, sheet, batches or [])
+
+
+def _make_or_note(make: Callable[[], Any], what: str) -> Any:
+    try:
+        return make()
+    except (Exception, SystemExit) as problem:  # a failing display must not stop the run
+        print(f"note: no {what} can be shown ({error_text(problem)})", flush=True)
+        return None
 
 
 class Preview:

@@ -67,7 +67,7 @@ class Run:
         self.model = model.to(device).train()
         self.state_shapes = state_shapes(self.model)  # every saved state must have these
         self.train_state = TrainState.from_options(self.model, o)
-        self.train_state.check_losses = self.check_losses
+        self.train_state.check_losses = lambda terms, batch: self.nan_guard.check_losses(terms, batch, self.progress)
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
@@ -146,10 +146,6 @@ class Run:
 
     def _iter_prefixes(self) -> list[str]:
         return [f"iter_{self.progress.samples}"] if self.o.save_by_iter else []
-
-    def check_losses(self, terms: dict[str, Any], batch: dict[str, Any]) -> bool:
-        """Return whether an optimiser may step on these losses (see NanGuard)."""
-        return self.nan_guard.check_losses(terms, batch, self.progress)
 
     def save_if_due(self, unless: bool) -> None:
         """Save within an epoch if --save_latest_freq or --save_minutes asks for it, or an allowed change is not saved.

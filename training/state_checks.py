@@ -26,10 +26,10 @@ def check_state_shapes(model: Any, name: str, before: dict[str, tuple[int, ...]]
 
     A newly built model could not load them. Models with a custom _load_from_state_dict are not checked.
     """
-    for part in map(type, model.modules()):
-        own_loading = part._load_from_state_dict is not nn.Module._load_from_state_dict
-        if own_loading and not part.__module__.startswith("torch."):
-            return
+    kinds: set[Any] = {type(part) for part in model.modules()}
+    loading = {kind for kind in kinds if kind._load_from_state_dict is not nn.Module._load_from_state_dict}
+    if not all(kind.__module__.startswith("torch.") for kind in loading):
+        return
     now = state_shapes(model)
     for key in now | before:
         if now.get(key) != before.get(key):

@@ -99,11 +99,9 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
 
     aspect_ratio multiplies the ratio of width to height, by enlarging one side.
     """
-    width, height = image.size
-    if aspect_ratio > 1:
-        image = image.resize((round(width * aspect_ratio), height), Image.Resampling.BICUBIC)
-    elif aspect_ratio < 1:
-        image = image.resize((width, round(height / aspect_ratio)), Image.Resampling.BICUBIC)
+    size = round(image.width * max(1, aspect_ratio)), round(image.height / min(1, aspect_ratio))
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
     beside = path.with_name(path.name + ".tmp")
     if image.width * image.height > MAX_FAST_PNG_PIXELS:
         image.save(beside, format="PNG", **PNG_COMPRESSION)
@@ -137,11 +135,5 @@ def write_array(array: np.ndarray, file: IO[bytes], kind: str) -> None:
         import tifffile  # takes 60 ms, and only results of other dtypes than images need it
 
         colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype.kind == "u" else "minisblack"
-        tifffile.imwrite(
-            file,
-            array,
-            photometric=colour,
-            planarconfig="contig" if array.ndim == 3 else None,
-            compression="zlib",
-            metadata=None,
-        )
+        planes = "contig" if array.ndim == 3 else None
+        tifffile.imwrite(file, array, photometric=colour, planarconfig=planes, compression="zlib", metadata=None)

@@ -21,7 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from data.download.partial import PartialFile
 from util import disk_space
-from util.errors import EnvironmentFault, printable
+from util.errors import EnvironmentFault, print_line
 from util.http_deadline import DeadlineResponse
 
 HTTP_TIMEOUT_S = 30.0  # seconds for a response to start, and for each chunk of it
@@ -60,17 +60,19 @@ def fetch(addresses: list[str], spec: DownloadSpec, by_hand: str) -> str:
     """
     if spec.part.is_complete:
         return str(spec.part.metadata["address"])
-    shown, reasons = [_strip_credentials(address) for address in addresses], []
-    for number, address in enumerate(addresses, 1):
+    reasons: list[str] = []
+    for address in addresses:
+        shown = _strip_credentials(address)
+        if reasons:
+            print_line(f"note: {reasons[-1]}; trying {shown}")
         try:
             _fetch_with_retries(address, spec)
             return address
         except PermanentError as problem:
-            reasons.append(f"{shown[number - 1]}: {problem}")
-            if number < len(addresses):
-                print(printable(f"note: {reasons[-1]}; trying {shown[number]}"), flush=True)
-    why = "; ".join(reasons).removeprefix(f"{shown[0]}: ")
-    raise EnvironmentFault("address", shown[0], f"cannot be downloaded: {why}", by_hand)
+            reasons.append(f"{shown}: {problem}")
+    first = _strip_credentials(addresses[0])
+    why = "; ".join(reasons).removeprefix(f"{first}: ")
+    raise EnvironmentFault("address", first, f"cannot be downloaded: {why}", by_hand)
 
 
 def _fetch_with_retries(address: str, spec: DownloadSpec) -> None:

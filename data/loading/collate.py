@@ -16,11 +16,8 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
-    skipped = (
-        {SKIPPED_KEY: bad}
-        if (bad := [problem for sample in samples for problem in sample.get(SKIPPED_KEY, ())])
-        else {}
-    )
+    bad = [problem for sample in samples for problem in sample.get(SKIPPED_KEY, ())]
+    skipped = {SKIPPED_KEY: bad} if bad else {}
     samples = [rest for sample in samples if (rest := {k: v for k, v in sample.items() if k != SKIPPED_KEY})]
     if not samples:
         return skipped
@@ -54,10 +51,8 @@ class BatchCollator:
 
     def __call__(self, samples: list[Any]) -> list[Any]:
         """Return the batches of one message, each made by `make_batch`."""
-        return [
-            self.make_batch(samples[start : start + self.batch_size])
-            for start in range(0, len(samples), self.batch_size)
-        ]
+        starts = range(0, len(samples), self.batch_size)
+        return [self.make_batch(samples[start : start + self.batch_size]) for start in starts]
 
     def make_batch(self, samples: list[Any]) -> Any:
         """Return a batch, its SharedBatch in a worker, or the error of `collate`."""

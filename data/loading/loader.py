@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -111,12 +110,8 @@ class Loader:
                     del batch  # breaks the reference cycle error-traceback-frame, which keeps workers alive
             skipped |= {problem.args[1]: problem.args[2] for problem in batch.pop(SKIPPED_KEY, ())}
             if exceeds_skip_limit(len(skipped), self.batch_sampler.length):
-                raise_if_any(
-                    "image",
-                    list(skipped.items()),
-                    f"of {self.batch_sampler.length} images",
-                    "delete or replace them: --on_bad_image skip accepts only a few",
-                )
+                remedy = "delete or replace them: --on_bad_image skip accepts only a few"
+                raise_if_any("image", list(skipped.items()), f"of {self.batch_sampler.length} images", remedy)
             if batch:
                 self._report_frames(batch.get("path_A", ()))
                 handed_over = [batch]
@@ -234,8 +229,5 @@ def _init_worker(worker: int) -> None:
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _restore_default_signal)
-
-
-def _restore_default_signal(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second SIGTERM comes from the main process, to end a hanging worker
+    # a second SIGTERM comes from the main process, to end a hanging worker
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

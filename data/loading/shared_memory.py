@@ -48,7 +48,7 @@ class SharedBatchBuffer:
         self.memory = mmap.mmap(-1, workers * self.slots_per_worker * self.slot_bytes) if in_use else None
 
     def __reduce__(self):  # a spawned process cannot share this memory
-        return _empty_buffer, ()
+        return SharedBatchBuffer, (0, {})
 
     def write(self, batch: dict[str, Any]) -> "SharedBatch | dict[str, Any]":
         """Write a batch and return its SharedBatch; return the batch itself if it does not fit, or outside workers."""
@@ -106,10 +106,6 @@ class BatchGroupSampler(Sampler[list[Any]]):
             groups_sent += 1
             if groups_sent % (2 * self.workers) == 0:
                 group_size = min(2 * group_size, self.max_batches)
-
-
-def _empty_buffer() -> SharedBatchBuffer:
-    return SharedBatchBuffer(0, {})
 
 
 def _aligned_bytes(tensor: torch.Tensor) -> int:
