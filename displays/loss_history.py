@@ -1,9 +1,9 @@
-"""Read losses back: from a losses.jsonl, or from a loss_log.txt of this or another program."""
+"""Read losses back, from a losses.jsonl or a loss_log.txt of any program, and thin them to curves."""
 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from util.errors import DataError
 
+MAX_POINTS = 1000  # maximum number of points per line
 Points = tuple[list[float], list[float]]  # x: epochs (steps of the first: 1 to 2); y: NaN where it was not finite
 
 
@@ -127,3 +128,67 @@ def _parse_text(file: Any) -> Losses:
     for epoch, found in by_epoch.items():
         curves.add("means", float(epoch), {name: sum(values) / len(values) for name, values in found.items()})
     return curves
+
+
+class Curves:
+    """Named lines over a common x. At MAX_POINTS points, each pair of neighbours is replaced by its mean.
+
+    x: epochs, fractional; lines: {name: values}, None where a value is missing or not finite.
+    """
+
+    def __init__(self, rows: Iterable[tuple[float, Mapping[str, float | None]]] = ()):
+        self.x: list[float] = []
+        self.lines: dict[str, list[float | None]] = {}
+        self.stride = 1  # rows averaged in each point
+        self.pending: list[tuple[float, Mapping[str, float | None]]] = []  # rows of the next point
+        for x, values in rows:
+            self.add(x, values)
+
+    def add(self, x: float, values: Mapping[str, float | None]) -> None:
+        """Add one row; a new line starts with a gap."""
+        self.pending.append((x, values))
+        if len(self.pending) == self.stride:
+            self._add_point()
+            if len(self.x) >= MAX_POINTS:
+                self._halve()
+
+    def _add_point(self) -> None:
+        """Append the mean of the pending rows to all lines."""
+        for name in (name for _, values in self.pending for name in values):
+            self.lines.setdefault(name, [None] * len(self.x))
+        self.x.append(_mean([x for x, _ in self.pending]) or 0.0)
+        for name, line in self.lines.items():
+            line.append(_mean([values.get(name) for _, values in self.pending]))
+        self.pending = []
+
+    def _halve(self) -> None:
+        self.stride *= 2
+        self.x = [_mean(self.x[i : i + 2]) or 0.0 for i in range(0, len(self.x), 2)]
+        for name, line in self.lines.items():
+            self.lines[name] = [_mean(line[i : i + 2]) for i in range(0, len(line), 2)]
+
+    def points(self) -> tuple[list[float], dict[str, list[float | None]]]:
+        """Return copies of x and the lines, including the unfinished last point."""
+        whole = Curves()
+        whole.x, whole.lines = list(self.x), {name: list(line) for name, line in self.lines.items()}
+        if self.pending:
+            whole.pending = self.pending
+            whole._add_point()
+        return whole.x, whole.lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return {"x", "lines"} of all points; values have six significant digits."""
+        x, lines = self.points()
+        short = {name: [None if v is None else float(f"{v:.6g}") for v in line] for name, line in lines.items()}
+        return {"x": [round(v, 4) for v in x], "lines": short}
+
+
+def read_curves(log: Path) -> dict[str, Any]:
+    """Return the curves of a losses.jsonl: of logged steps, or of epoch means if fewer than two steps are logged."""
+    steps, epochs = Curves(step_rows(log)), Curves((float(row["epoch"]), row["mean"]) for row in epoch_rows(log))
+    return (steps if len(steps.x) + len(steps.pending) > 1 else epochs).to_json()
+
+
+def _mean(values: list[float] | list[float | None]) -> float | None:
+    known = [v for v in values if isinstance(v, int | float) and math.isfinite(v)]
+    return sum(known) / len(known) if known else None

@@ -25,42 +25,39 @@ class LossLog(Sink):
     def __init__(self, o: Any, folder: Path):
         self.loss_freq = o.print_freq
         self.text_path, self.json_path = folder / "loss_log.txt", folder / "losses.jsonl"
-        self.text: TextIO | None = None
-        self.json: TextIO | None = None
+        self.files: dict[Path, TextIO] = {}  # both, once open
 
     def start(self, progress: Progress) -> None:
         if self.json_path.is_file():  # remove the rows of steps that a resumed run will repeat
             _filter_lines(self.json_path, lambda row: _is_before(row, progress))
             _filter_lines(self.text_path, lambda line: not _is_after(line, progress))
-        self.text = open(self.text_path, "a", encoding="utf-8", buffering=1)
-        self.json = open(self.json_path, "a", encoding="utf-8", buffering=1)
-        self._append(self.text, f"================ Training Loss ({time.strftime('%c')}) ================")
+        for path in (self.text_path, self.json_path):
+            self.files[path] = open(path, "a", encoding="utf-8", buffering=1)
+        self._append(self.text_path, f"================ Training Loss ({time.strftime('%c')}) ================")
 
-    def _append(self, file: TextIO | None, line: str) -> None:
-        assert file is not None
+    def _append(self, path: Path, line: str) -> None:
         try:
-            file.write(line + "\n")
+            self.files[path].write(line + "\n")
         except OSError as problem:  # Python's message lacks the file name
             remedy = "free space on that disk or choose another --checkpoints_dir"
-            raise EnvironmentFault("file", file.name, problem.strerror or "cannot be written", remedy) from problem
+            raise EnvironmentFault("file", path, problem.strerror or "cannot be written", remedy) from problem
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
-        self._append(self.text, v24_line(progress, values))
+        self._append(self.text_path, v24_line(progress, values))
         row = {"epoch": progress.epoch, "iters": progress.seen, "step": progress.step, "samples": progress.samples,
                "at": round(progress.at, 6), "time": round(progress.seconds, 6),
                "data": round(progress.data_seconds, 6), "losses": finite_or_none(values)}  # fmt: skip
-        self._append(self.json, json.dumps(row))
+        self._append(self.json_path, json.dumps(row))
 
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         row = {"epoch": progress.epoch, "step": progress.step, "samples": progress.samples,
                "seconds": round(sum(spent.values()), 3), "spent": {part: round(s, 3) for part, s in spent.items()},
                "lr": lr, "mean": finite_or_none(means)}  # fmt: skip
-        self._append(self.json, json.dumps(row))
+        self._append(self.json_path, json.dumps(row))
 
     def close(self) -> None:
-        for file in (self.text, self.json):
-            if file is not None:
-                file.close()
+        for file in self.files.values():
+            file.close()
 
 
 def v24_line(progress: Progress, values: dict[str, float]) -> str:

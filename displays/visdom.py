@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from displays.base import Pictures, Sink
-from displays.curves import Curves
-from displays.loss_history import step_rows
+from displays.loss_history import Curves, step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local
 from util.errors import printable
@@ -52,8 +51,7 @@ class VisdomDisplay(Sink):
             what = f"images and losses of this run leave this machine for the visdom server on {host}"
             how = "--display_allow_remote turns this warning off, --display_id 0 turns visdom off"
             print(f"warning: {what}; {how}", flush=True)
-        for x, values in step_rows(self.history):
-            self.curves.add(x, values)
+        self.curves = Curves(step_rows(self.history))
         self.sender.start()
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:

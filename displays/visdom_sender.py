@@ -7,8 +7,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 
-from displays.http_post import post
-from displays.visdom_server import LocalServer, ServerError
+from displays.visdom_server import LocalServer, ServerError, post
 from util.errors import printable
 
 POST_TIMEOUT_S = 3.0  # seconds for one message and its response, plus

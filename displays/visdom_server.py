@@ -1,4 +1,4 @@
-"""Visdom servers: detect local addresses and running servers, and start a server for --start_visdom."""
+"""Visdom servers: send one request, detect local addresses and running servers, start one for --start_visdom."""
 
 import errno
 import ipaddress
@@ -9,17 +9,41 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from displays.http_post import post
 from util.errors import printable
+from util.http_deadline import DeadlineResponse
 
+MAX_RESPONSE_BYTES = 4096  # maximum bytes read from a response
 START_TIMEOUT_S = 60.0  # seconds for a server to start; most are for imports from a slow disk
 RUN_CODE = "from visdom.server.run_server import main; main()"  # the `visdom` command first downloads scripts, or fails
+
+
+def post(address: str, path: str, data: bytes, seconds: float) -> str:
+    """Post JSON and return the beginning of the response; ignore proxies and do not follow redirects.
+
+    The headers of the response, and then its content, may each take `seconds`, even if they arrive byte by byte. Raise
+    OSError (refused, timed out), HTTPException (not HTTP, or a status other than 200) or ValueError (not an address).
+    """
+    parts = urlsplit(address)
+    kind = {"http": HTTPConnection, "https": HTTPSConnection}.get(parts.scheme)
+    if kind is None or not parts.hostname:
+        raise ValueError(f"{address} is not a server address")
+    connection = kind(parts.hostname, parts.port, timeout=seconds)
+    connection.response_class = DeadlineResponse
+    try:
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        connection.request("POST", parts.path.rstrip("/") + path, data, headers)
+        with connection.getresponse() as answer:
+            if answer.status != 200:
+                raise HTTPException(f"status {answer.status}")
+            return answer.read(MAX_RESPONSE_BYTES).decode("utf-8", "replace")
+    finally:
+        connection.close()
 
 
 class ServerError(Exception):

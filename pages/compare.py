@@ -44,8 +44,6 @@ def read_results(name: str, folder: Path) -> RunResults:
 
     Raises DataError for a folder without images.
     """
-    items: dict[str, InputResult] = {}
-    better: dict[str, str] = {}
     try:
         rows = folder / "rows.js"
         text = rows.read_text(encoding="utf-8") if rows.exists() else ""
@@ -103,7 +101,8 @@ def write_comparison(
 ) -> list[str]:
     """Write the pages of a comparison; return lines of text with the inputs that some runs lack.
 
-    curves: {"x", "lines"} of each run's losses (displays.curves). Raises DataError if the runs have no input in common.
+    curves: {"x", "lines"} of each run's losses (displays.loss_history). Raises DataError if the runs have no input in
+    common.
     """
     # Find the inputs that all runs have.
     common = [name for name in runs[0].inputs if all(name in run.inputs for run in runs[1:])]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from displays.curves import MAX_POINTS, Curves
 from displays.html import History, Html
+from displays.loss_history import MAX_POINTS, Curves
 from tests.support.images import picture
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO, TRAINABLE, Page, history, run_in, weights
