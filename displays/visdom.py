@@ -35,8 +35,7 @@ class VisdomDisplay(Sink):
 
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.image_freq = o.print_freq, o.display_freq
-        self.id, self.ncols, self.name = o.display_id, o.display_ncols, o.name
-        self.width = o.display_winsize
+        self.id, self.ncols, self.name, self.width = o.display_id, o.display_ncols, o.name, o.display_winsize
         self.history = folder / "losses.jsonl"
         self.curves = Curves()
         address = f"{o.display_server.rstrip('/')}:{o.display_port}"

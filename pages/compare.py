@@ -96,9 +96,7 @@ def _finite_mean(values: Any) -> float | None:
     return float(f"{sum(finite_values) / len(finite_values):.6g}") if finite_values else None
 
 
-def write_comparison(
-    folder: Path, runs: Sequence[RunResults], curves: Sequence[dict[str, Any]], width: int
-) -> list[str]:
+def write_comparison(folder: Path, runs: Sequence[RunResults], curves: list[dict[str, Any]], width: int) -> list[str]:
     """Write the pages of a comparison; return lines of text with the inputs that some runs lack.
 
     curves: {"x", "lines"} of each run's losses (displays.loss_history). Raises DataError if the runs have no input in

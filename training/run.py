@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +49,22 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
     return run
 
 
+@dataclass(eq=False)
 class Run:
     """Model, phases, optimisers, progress and loss history of one training run, saved in one folder."""
 
-    def __init__(
-        self,
-        o: Any,
-        folder: Path,
-        model: Any,
-        device: torch.device,
-        epoch_size: int,
-        classes: tuple[str, ...] = (),
-        inventory: Inventory | None = None,
-    ):
-        self.o, self.folder, self.device, self.classes = o, folder, device, classes
-        self.inventory = inventory or Inventory()
+    o: Any
+    folder: Path
+    model: Any
+    device: torch.device
+    epoch_size: int
+    classes: tuple[str, ...] = ()
+    inventory: Inventory = field(default_factory=Inventory)
+
+    def __post_init__(self) -> None:
         # Model and optimisers.
-        self.model = model.to(device).train()
+        o = self.o
+        self.model = self.model.to(self.device).train()
         self.state_shapes = state_shapes(self.model)  # every saved state must have these
         self.train_state = TrainState.from_options(self.model, o)
         self.train_state.check_losses = lambda terms, batch: self.nan_guard.check_losses(terms, batch, self.progress)
@@ -82,11 +82,12 @@ class Run:
             self.notes.append("--init_from has no effect: the run continues with its own weights")
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
-        self.progress.epoch_size, self.progress.last_epoch = epoch_size, self.last_epoch
-        if epoch_size < o.batch_size and not self.done:
-            why = f"{epoch_size} images make one batch of {epoch_size}, less than --batch_size {o.batch_size}"
+        self.progress.epoch_size, self.progress.last_epoch = self.epoch_size, self.last_epoch
+        if self.epoch_size < o.batch_size and not self.done:
+            why = f"{self.epoch_size} images make one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step")
-        self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=device.type == "cuda")
+        on_cuda = self.device.type == "cuda"
+        self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)
         self.last_save_time = time.monotonic()
 
     @property

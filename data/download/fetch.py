@@ -114,9 +114,8 @@ def _fetch_once(address: str, spec: DownloadSpec) -> None:
 def _start_transfer(response: urllib3.BaseHTTPResponse, address: str, spec: DownloadSpec) -> tuple[int | None, bytes]:
     """Return (size of the whole file, first chunk to append); empty the part unless the response continues it."""
     part, headers = spec.part, response.headers
-    version_tag = headers.get("ETag", "")  # a strong ETag or a date identifies a version of the file
-    if not version_tag.startswith('"'):
-        version_tag = headers.get("Last-Modified", "")
+    etag = headers.get("ETag", "")  # a strong ETag or a date identifies a version of the file
+    version_tag = etag if etag.startswith('"') else headers.get("Last-Modified", "")
 
     # A partial response must continue the part, which 416 says is longer than the file.
     if response.status in (206, 416):

@@ -124,13 +124,11 @@ class Loader:
 
     def _report_frames(self, paths: Sequence[str]) -> None:
         """Print once in a test that only the first frame of a file with several is used."""
-        for path in paths if self.report_frames else ():
-            frames = count_frames_in_file(path)
-            if frames > 1:
+        for path in paths:
+            if self.report_frames and (frames := count_frames_in_file(path)) > 1:
                 self.report_frames = False
                 said = f"note: '{path}' holds {frames} frames; only the first is used, here and in similar files"
                 tqdm.write(printable(said))
-                return
 
     def close(self) -> None:
         """Kill all workers, including those blocked by a disk that does not respond; this ends all loading."""
