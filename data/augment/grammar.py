@@ -2,9 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 from data.augment.table import CONTAINERS
@@ -70,7 +68,8 @@ class _Parser:
             elif head := NODE_START.match(self.text, start, end):
                 first = last = stop = head.end()
                 if head[2]:
-                    last = self._find_closing(first - 1, end)
+                    if (last := self._find(")", first, end)) == end:
+                        raise self.error(first - 1, end, "its ( is never closed", "add the )")
                     stop = last + 1
                 nodes.append(self._parse_node(head[1], self.text[start:stop], start, first, last, depth))
                 start = stop
@@ -88,48 +87,43 @@ class _Parser:
         if depth >= MAX_CONTAINER_DEPTH:
             raise whole.error(self.flag, f"is nested in {MAX_CONTAINER_DEPTH} containers", "use fewer containers")
         # Parse the arguments before the colon, then the parts between bars.
-        colon = next(self._marks(":", first, last), first - 1)
-        args, kwargs = self._parse_arguments(first, max(first, colon))
-        edges = [colon, *self._marks("|", colon + 1, last), last]
-        branches = tuple(self.parse_nodes(a + 1, b, depth + 1) for a, b in pairwise(edges))
+        args, kwargs, branches = (), dict[str, Any](), list[tuple[SpecNode, ...]]()
+        if (colon := self._find(":", first, last)) < last:
+            args, kwargs = self._parse_arguments(first, colon)
+            first = colon + 1
+        while first <= last:
+            bar = self._find("|", first, last)
+            branches.append(self.parse_nodes(first, bar, depth + 1))
+            first = bar + 1
         if kind == "apply" and (len(branches) > 1 or not branches[0]):
             raise whole.error(self.flag, "takes exactly one part", "write apply(p=0.3: rotation(10) invert)")
         if kind != "apply" and (len(branches) < 2 or not all(branches)):
             remedy = f"write {kind}(invert | jpeg(50))"
             raise whole.error(self.flag, "takes two or more parts, with | between them", remedy)
-        return replace(whole, args=args, kwargs=kwargs, branches=branches)
+        return replace(whole, args=args, kwargs=kwargs, branches=tuple(branches))
 
-    def _find_closing(self, opening: int, end: int) -> int:
-        """Return the position of the bracket that closes the one at `opening`."""
-        for position, open_brackets in self._scan(opening, end):
-            if not open_brackets:
-                return position
-        raise self.error(opening, end, "its ( is never closed", "add the )")
+    def _find(self, mark: str, start: int, end: int) -> int:
+        """Return the position of a mark outside brackets and quotes, `end` if there is none; start: behind a bracket.
 
-    def _marks(self, mark: str, start: int, end: int) -> Iterator[int]:
-        """Yield the positions of a mark outside brackets and quotes."""
-        for position, open_brackets in self._scan(start, end):
-            if not open_brackets and self.text[position] == mark:
-                yield position
-
-    def _scan(self, start: int, end: int) -> Iterator[tuple[int, list[str]]]:
-        """Yield each position outside quotes with the brackets open after it; raise OptionError for a wrong bracket."""
-        open_brackets: list[str] = []
+        Raise OptionError for a wrong bracket or an open quote.
+        """
+        expected: list[str] = []  # the closing brackets of those that are open
         quote = ""
         for position in range(start, end):
             character = self.text[position]
             if quote:
                 quote = "" if character == quote else quote
-                continue
-            if character in "'\"":
+            elif character == mark and not expected:
+                return position
+            elif character in "'\"":
                 quote = character
             elif character in CLOSING_BRACKETS:
-                open_brackets.append(CLOSING_BRACKETS[character])
-            elif character in CLOSING_BRACKETS.values() and (not open_brackets or open_brackets.pop() != character):
+                expected.append(CLOSING_BRACKETS[character])
+            elif character in CLOSING_BRACKETS.values() and (not expected or expected.pop() != character):
                 raise self.error(position, end, "this bracket closes no other", "check that brackets match")
-            yield position, open_brackets
         if quote:
-            raise self.error(start, end, f"a quote {quote} is never closed", "add the closing quote")
+            raise self.error(start - 1, end, f"a quote {quote} is never closed", "add the closing quote")
+        return end
 
     def _parse_arguments(self, start: int, end: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments in a span: literals, and bare words as strings."""
