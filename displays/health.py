@@ -5,7 +5,7 @@ from typing import Any
 
 from displays.base import Pictures, Sink
 from displays.health_rules import Health
-from displays.loss_history import epoch_rows
+from displays.loss_log import epoch_rows
 from metrics import finite_or_none
 from util.errors import printable
 from util.progress import Progress

@@ -10,7 +10,7 @@ from PIL import Image
 
 from displays.base import Pictures, Sink
 from displays.health_rules import Health
-from displays.loss_history import Curves, epoch_rows, step_rows
+from displays.loss_log import Curves, epoch_rows, step_rows
 from metrics import finite_or_none
 from pages.names import label_file_parts
 from pages.training import write_training

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from displays.base import Pictures, Sink
-from displays.loss_history import Curves, step_rows
+from displays.loss_log import Curves, step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local
 from util.errors import printable

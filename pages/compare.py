@@ -99,7 +99,7 @@ def _finite_mean(values: Any) -> float | None:
 def write_comparison(folder: Path, runs: Sequence[RunResults], curves: list[dict[str, Any]], width: int) -> list[str]:
     """Write the pages of a comparison; return lines of text with the inputs that some runs lack.
 
-    curves: {"x", "lines"} of each run's losses (displays.loss_history). Raises DataError if the runs have no input in
+    curves: {"x", "lines"} of each run's losses (displays.loss_log). Raises DataError if the runs have no input in
     common.
     """
     # Find the inputs that all runs have.

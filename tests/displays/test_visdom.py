@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from displays import visdom_sender, visdom_server
-from displays.loss_history import MAX_POINTS
+from displays.loss_log import MAX_POINTS
 from displays.visdom import VisdomDisplay, image_window, make_grid, plot_window, table_window
 from displays.visdom_sender import Sender
 from displays.visdom_server import MAX_RESPONSE_BYTES, is_local, post

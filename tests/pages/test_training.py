@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from displays.html import History, Html
-from displays.loss_history import MAX_POINTS, Curves
+from displays.loss_log import MAX_POINTS, Curves
 from tests.support.images import picture
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO, TRAINABLE, Page, history, run_in, weights
