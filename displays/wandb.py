@@ -60,7 +60,7 @@ class Wandb(Sink):
             self.process = subprocess.Popen(command, stderr=log, start_new_session=True, env=environment, **unbuffered)
         # Start a thread for each direction.
         for work in (self._write_messages, self._read_messages):
-            threading.Thread(target=work, daemon=True).start()
+            threading.Thread(target=work, args=(self.process,), daemon=True).start()
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
         self._send("losses", progress, {})  # the process reads them from the log
@@ -95,9 +95,8 @@ class Wandb(Sink):
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(CLOSE_TIMEOUT_S)
 
-    def _write_messages(self) -> None:
+    def _write_messages(self, process: Any) -> None:
         """Write the waiting messages to the process until the run ends, then close its stdin."""
-        assert self.process is not None and self.process.stdin is not None
         try:
             while True:
                 with self.changed:
@@ -107,15 +106,14 @@ class Wandb(Sink):
                     message = self.waiting.pop(next(iter(self.waiting)))
                 line = memoryview(json.dumps(_as_json(message)).encode() + b"\n")
                 while line:
-                    line = line[self.process.stdin.write(line) :]
-            self.process.stdin.close()
+                    line = line[process.stdin.write(line) :]
+            process.stdin.close()
         except (OSError, ValueError):  # the process ended, and has reported why
             return
 
-    def _read_messages(self) -> None:
+    def _read_messages(self, process: Any) -> None:
         """Print the messages of the process."""
-        assert self.process is not None and self.process.stdout is not None
-        for line in self.process.stdout:
+        for line in process.stdout:
             _print_line(json.loads(line))
 
 

@@ -41,13 +41,8 @@ def _join_values(values: list[Any]) -> Any:
 class BatchCollator:
     """Makes batches of samples; workers hand them over in shared memory as soon as the batch size in bytes is known."""
 
-    def __init__(self, workers: int, batch_size: int):
-        self.workers, self.batch_size, self.buffer = workers, batch_size, SharedBatchBuffer(0, {})
-
-    def allocate(self, batch: dict[str, Any], fast: bool) -> int:
-        """Allocate shared memory for batches of this size before workers are forked; return the batches per message."""
-        self.buffer = SharedBatchBuffer(self.workers, batch, fast)
-        return self.buffer.batches_per_message
+    def __init__(self, batch_size: int):
+        self.batch_size, self.buffer = batch_size, SharedBatchBuffer(0, {})
 
     def __call__(self, samples: list[Any]) -> list[Any]:
         """Return the batches of one message, each made by `make_batch`."""

@@ -16,7 +16,7 @@ from data.base import MAX_REPLACEMENT_TRIES, BaseDataset, Sample, load_sample
 from data.decoding.header_check import count_frames_in_file, exceeds_skip_limit
 from data.loading.collate import SKIPPED_KEY, BatchCollator, collate
 from data.loading.sample_order import EpochBatchSampler, SampleKey
-from data.loading.shared_memory import BatchGroupSampler
+from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
 from registry import attribution, discovery
 from util import malloc
 from util.errors import OptionError, UserError, format_problems, printable, raise_if_any
@@ -43,8 +43,7 @@ class Loader:
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # worker processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more workers than cores would only wait for each other
-        # with pin_memory a thread of DataLoader handles batches, which cannot read SharedBatch
-        self.collator = BatchCollator(0 if pin else workers, o.batch_size)
+        self.collator = BatchCollator(o.batch_size)
         self.group_sampler = BatchGroupSampler(self.batch_sampler, workers)
         self.loader: Any = DataLoader(
             SeededDataset(dataset, o.seed, max_tries(o)),
@@ -68,8 +67,11 @@ class Loader:
             k: v.expand(n, *v.shape[1:]) if torch.is_tensor(v) else v * n if isinstance(v, list) else v
             for k, v in batch.items()
         }
-        if not self.workers:
-            self.group_sampler.max_batches = self.collator.allocate(batch, fast=self.dataset.cache is not None)
+        if not self.workers:  # shared memory must exist before workers are forked
+            # with pin_memory a thread of DataLoader handles batches, which cannot read SharedBatch
+            sharing = 0 if self.loader.pin_memory else self.loader.num_workers
+            self.collator.buffer = SharedBatchBuffer(sharing, batch, fast=self.dataset.cache is not None)
+            self.group_sampler.max_batches = self.collator.buffer.batches_per_message
         return batch
 
     def preview_grid(self, number: int = 8) -> np.ndarray | None:

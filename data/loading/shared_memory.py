@@ -45,7 +45,7 @@ class SharedBatchBuffer:
         fitting = int(TARGET_MESSAGE_BYTES // self.slot_bytes) if in_use and fast else 1
         self.batches_per_message = max(1, min(MAX_BATCHES_PER_MESSAGE, fitting))
         self.slots_per_worker = MESSAGES_PER_WORKER * self.batches_per_message
-        self.memory = mmap.mmap(-1, workers * self.slots_per_worker * self.slot_bytes) if in_use else None
+        self.memory: Any = mmap.mmap(-1, workers * self.slots_per_worker * self.slot_bytes) if in_use else None
 
     def __reduce__(self):  # a spawned process cannot share this memory
         return SharedBatchBuffer, (0, {})
@@ -79,12 +79,10 @@ class SharedBatchBuffer:
         """Return a copy of one tensor, made by NumPy because torch's threads would take cores that the workers need."""
         if not shape.numel():
             return torch.empty(shape, dtype=dtype)
-        assert self.memory is not None
         data = np.frombuffer(self.memory, np.uint8, shape.numel() * dtype.itemsize, offset).copy()
         return torch.from_numpy(data).view(dtype).reshape(shape)
 
     def _view(self, offset: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
-        assert self.memory is not None
         return torch.frombuffer(self.memory, dtype=dtype, count=shape.numel(), offset=offset).reshape(shape)
 
 
