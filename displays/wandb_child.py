@@ -61,23 +61,19 @@ class LossReader:
     """Reads the rows of losses.jsonl that are not logged yet."""
 
     def __init__(self, path: str, run: Any):
-        self.path, self.run, self.offset = path, run, 0
+        self.file, self.run = open(path, "rb"), run
         self.logged_samples = run.step  # rows up to here were logged by an earlier process
 
     def log(self) -> None:
         """Log the rows written since the last time."""
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            for line in file:
-                if not line.endswith(b"\n"):  # still being written
-                    return
-                self.offset += len(line)
-                row = json.loads(line)
-                values = row.get("losses") or {f"mean/{name}": mean for name, mean in row["mean"].items()}
-                values |= {name: row[name] for name in ("lr",) if name in row}
-                values = {name: value for name, value in values.items() if value is not None}  # NaN
-                if row["samples"] >= self.logged_samples:
-                    self.run.log(values, step=row["samples"])
+        while (line := self.file.readline()).endswith(b"\n"):
+            row = json.loads(line)
+            values = row.get("losses") or {f"mean/{name}": mean for name, mean in row["mean"].items()}
+            values |= {name: row[name] for name in ("lr",) if name in row}
+            values = {name: value for name, value in values.items() if value is not None}  # NaN
+            if row["samples"] >= self.logged_samples:
+                self.run.log(values, step=row["samples"])
+        self.file.seek(-len(line), os.SEEK_CUR)  # a row that is still being written is read again
 
 
 def log_pictures(run: Any, pictures: dict[str, list[list[str]]], samples: int) -> None:

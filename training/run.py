@@ -57,7 +57,7 @@ class Run:
     folder: Path
     model: Any
     device: torch.device
-    epoch_size: int
+    epoch_size: int  # images in an epoch
     classes: tuple[str, ...] = ()
     inventory: Inventory = field(default_factory=Inventory)
 
