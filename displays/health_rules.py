@@ -218,11 +218,8 @@ def _variation(pictures: list[np.ndarray], prefix: str = "") -> dict[str, float]
 
 def _correlations(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]:
     """Return the correlation [-1, 1] of lightness for each pair of equal shape and sufficient contrast."""
-    return [
-        float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
-        for a, b in pairs
-        if a.shape == b.shape and min(a.std(), b.std()) > VARIED_LEVELS / 2
-    ]
+    varied = [(a, b) for a, b in pairs if a.shape == b.shape and min(a.std(), b.std()) > VARIED_LEVELS / 2]
+    return [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in varied]
 
 
 def _lightness_quantiles(pictures: list[np.ndarray]) -> np.ndarray:

@@ -81,10 +81,7 @@ class Source:
 def all_sources() -> list[Source]:
     """Return everything that can be downloaded, data sets first."""
     rows = [line.split("\t") for line in _TABLE.read_text(encoding="utf-8").splitlines()[1:]]
-    return [
-        Source(name, family, kind == "generator", int(size), sha256, description)
-        for family, kind, name, size, sha256, description in rows
-    ]
+    return [Source(name, family, kind == "generator", int(size), *rest) for family, kind, name, size, *rest in rows]
 
 
 def size_text(source: Source) -> str:

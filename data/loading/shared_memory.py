@@ -40,8 +40,7 @@ class SharedBatchBuffer:
         tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
         self.slot_bytes = sum(_aligned_bytes(tensor) for tensor in tensors)
         self.written = 0  # batches written by this process
-        forks = multiprocessing.get_start_method() == "fork"
-        in_use = forks and workers > 0 and self.slot_bytes > 0
+        in_use = multiprocessing.get_start_method() == "fork" and workers > 0 and self.slot_bytes > 0
         fitting = int(TARGET_MESSAGE_BYTES // self.slot_bytes) if in_use and fast else 1
         self.batches_per_message = max(1, min(MAX_BATCHES_PER_MESSAGE, fitting))
         self.slots_per_worker = MESSAGES_PER_WORKER * self.batches_per_message
@@ -71,9 +70,7 @@ class SharedBatchBuffer:
         """Return a copy of the batch of a SharedBatch; return anything else unchanged."""
         if not isinstance(message, SharedBatch):
             return message
-        return message.others | {
-            name: self._copy(offset, dtype, shape) for name, (offset, dtype, shape) in message.layout.items()
-        }
+        return message.others | {name: self._copy(*place) for name, place in message.layout.items()}
 
     def _copy(self, offset: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
         """Return a copy of one tensor, made by NumPy because torch's threads would take cores that the workers need."""
