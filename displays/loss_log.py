@@ -5,7 +5,6 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -119,7 +118,9 @@ def step_rows(path: Path) -> Iterator[tuple[float, dict[str, Any]]]:
 
 def epoch_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a losses.jsonl for whole epochs: {"epoch", "step", "lr", "mean", ...}."""
-    yield from (row for row in read_rows(path) if isinstance(row.get("mean"), dict))
+    for row in read_rows(path):
+        if isinstance(row.get("mean"), dict) and isinstance(row.get("epoch"), int | float):
+            yield row
 
 
 @dataclass
@@ -133,7 +134,8 @@ class Losses:
     def add(self, kind: str, x: float, values: Mapping[str, float | None]) -> None:
         """Add one row of "steps" or "means"."""
         curves = self.steps if kind == "steps" else self.means
-        for name, value in values.items():
+        numbers = {name: value for name, value in values.items() if value is None or isinstance(value, int | float)}
+        for name, value in numbers.items():
             xs, ys = curves.setdefault(name, ([], []))
             xs.append(x)
             ys.append(math.nan if value is None else float(value))
@@ -158,12 +160,10 @@ def read_losses(path: Path) -> Losses:
 
 def _read_json(path: Path) -> Losses:
     curves = Losses()
-    for event in read_rows(path):
-        with suppress(KeyError, TypeError, ValueError, AttributeError):  # a row of another program
-            if "losses" in event:
-                curves.add("steps", float(event["at"]), event["losses"])
-            elif "mean" in event:
-                curves.add("means", float(event["epoch"]), event["mean"])
+    for x, values in step_rows(path):
+        curves.add("steps", float(x), values)
+    for row in epoch_rows(path):
+        curves.add("means", float(row["epoch"]), row["mean"])
     return curves
 
 

@@ -108,7 +108,7 @@ class LocalServer:
             self.note += "; its page stays empty without scripts, get them with: python scripts/visdom_scripts.py"
         return self._wait_until_ready(self.process, is_cancelled)
 
-    def _launch(self) -> subprocess.Popen[bytes]:
+    def _launch(self) -> "subprocess.Popen[bytes]":
         # -P ignores modules in the current folder. WARNING, because visdom logs a line for every message.
         flags = ["-port", str(self.port), "-bind_local", "-logging_level", "WARNING"]
         command = [sys.executable, "-P", "-c", RUN_CODE, *flags]
@@ -120,7 +120,7 @@ class LocalServer:
         except OSError as problem:
             raise ServerError(f"the visdom server cannot be started ({problem})") from problem
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], is_cancelled: Callable[[], bool]) -> bool:
+    def _wait_until_ready(self, process: "subprocess.Popen[bytes]", is_cancelled: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and not is_cancelled():
             if is_visdom_running(self.address):

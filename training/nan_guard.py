@@ -77,20 +77,18 @@ class NanGuard:
 
     def _react(self, thing: str, name: str, why: str, can_skip: bool = True) -> None:
         step = self.last_saved_step()
+        may_roll_back = self.bad_in_row <= MAX_ROLLBACKS and self.rollbacks.count(step or 0) < MAX_ROLLBACKS
         saved_text = f"the last good state is from step {step}" if step is not None else "no state was saved before"
         remedy = "lower --lr, or look at these images"
         if self.on_nan == "skip" and can_skip and self.bad_in_row <= MAX_SKIPS_IN_ROW:
             print(printable(f"note: {thing} {name!r} {why}: batch skipped ({self.bad_in_row} in a row)"), flush=True)
-        elif self.on_nan == "rollback" and step is not None and self._may_roll_back(step):
+        elif self.on_nan == "rollback" and step is not None and may_roll_back:
             self.rollbacks.append(step)
             self.roll_back()
             again = f"weights and optimisers are restored from step {step}"
             print(printable(f"note: {thing} {name!r} {why}: {again}"), flush=True)
         else:
             raise Diverged(thing, name, f"{why}; {saved_text}", remedy)
-
-    def _may_roll_back(self, saved_step: int) -> bool:
-        return self.bad_in_row <= MAX_ROLLBACKS and self.rollbacks.count(saved_step) < MAX_ROLLBACKS
 
 
 @dataclass(frozen=True)

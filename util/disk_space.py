@@ -14,12 +14,10 @@ DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 ERRNO_REMEDIES = {
     errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
     errno.EDQUOT: "free space within your quota or choose another --checkpoints_dir",
-    errno.EACCES: "check its permissions",
-    errno.EPERM: "check its permissions",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "check its permissions"),
     errno.EROFS: "choose a folder that can be written to",
     errno.EIO: "check the disk",
-    errno.ETIMEDOUT: "check the network drive",
-    errno.ESTALE: "check the network drive",
+    **dict.fromkeys((errno.ETIMEDOUT, errno.ESTALE), "check the network drive"),
     errno.EMFILE: "raise the limit of open files (ulimit -n) or lower --num_threads",
     errno.ENFILE: "close other programs or lower --num_threads",
 }
