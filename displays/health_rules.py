@@ -208,8 +208,10 @@ def _small_lightness(array: np.ndarray) -> np.ndarray:
 
 
 def _variation(pictures: list[np.ndarray], prefix: str = "") -> dict[str, float]:
-    """Return the largest standard deviation within a picture ("contrast"), and the largest mean absolute difference of
-    neighbours in the list ("spread"; NaN if none have the same shape).
+    """Return how much a list of pictures varies, under the names PREFIXcontrast and PREFIXspread.
+
+    Contrast: the largest standard deviation within a picture. Spread: the largest mean absolute difference of
+    neighbours in the list; NaN if none have the same shape.
     """
     pairs = [(a, b) for a, b in pairwise(pictures) if a.shape == b.shape]
     spread = max((float(np.abs(a - b).mean()) for a, b in pairs), default=math.nan)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from registry.contract import contract_error
 from serialization import safe_load
@@ -67,7 +68,7 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
     # Save it to memory and read it back.
     file = io.BytesIO()
     try:
-        torch.save({key: _with_empty_tensors(value) for key, value in extra.items()}, file)
+        torch.save(tree_map(_with_empty_tensor, extra), file)
         safe_load.scan_file(file)
     except Exception as problem:  # any failure to save or read it is an error of the plug-in
         why = f"the state of {', '.join(extra)} cannot be read back ({first_line(problem)})"
@@ -75,12 +76,7 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
     return extra
 
 
-def _with_empty_tensors(value: Any) -> Any:
-    """Return a structure with its plain tensors replaced by empty ones; other values are unchanged."""
-    if type(value) is torch.Tensor and value.layout == torch.strided:
-        return torch.empty(0, dtype=value.dtype)
-    if type(value) is dict:
-        return {key: _with_empty_tensors(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_with_empty_tensors(item) for item in value)
-    return value
+def _with_empty_tensor(value: Any) -> Any:
+    """Return an empty tensor for a plain one; other values are unchanged."""
+    is_plain = type(value) is torch.Tensor and value.layout == torch.strided
+    return torch.empty(0, dtype=value.dtype) if is_plain else value
