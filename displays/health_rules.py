@@ -198,7 +198,8 @@ def _measure_sheet(sheet: np.ndarray) -> dict[str, float]:
     cells = sheet.reshape(-1, side, SHEET_COLUMNS, side, sheet.shape[2]).swapaxes(1, 2)
     rows = [[_small_lightness(cell[:-GRID_PADDING, :-GRID_PADDING]) for cell in row] for row in cells]
     drawn = {"source contrast": 255.0, "source spread": 255.0}  # noise always varies
-    return {name: round(max(_variation(row)[name] for row in rows), 3) for name in ("contrast", "spread")} | drawn
+    found = [_variation(row) for row in rows]
+    return {name: round(max(row[name] for row in found), 3) for name in ("contrast", "spread")} | drawn
 
 
 def _small_lightness(array: np.ndarray) -> np.ndarray:

@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data import default_collate
 
-from data.loading.shared_memory import SharedBatch, SharedBatchBuffer
+from data.loading.shared_memory import SharedBatchBuffer
 from util.errors import DataError, UserError
 
 SKIPPED_KEY = "skipped"  # in samples and batches: the errors of images that were replaced or skipped
@@ -52,12 +52,4 @@ class BatchCollator:
     def make_batch(self, samples: list[Any]) -> Any:
         """Return a batch, its SharedBatch in a worker, or the error of `collate`."""
         batch = collate(samples)
-        if isinstance(batch, UserError):
-            return batch
-        message = self.buffer.write(batch)
-        if get_worker_info() and not isinstance(message, SharedBatch):
-            for value in batch.values():
-                if isinstance(value, torch.Tensor):
-                    # a failure here is reported; in the thread that sends the batch it would be lost
-                    value.share_memory_()
-        return message
+        return batch if isinstance(batch, UserError) else self.buffer.write(batch)

@@ -50,11 +50,18 @@ class SharedBatchBuffer:
         return SharedBatchBuffer, (0, {})
 
     def write(self, batch: dict[str, Any]) -> "SharedBatch | dict[str, Any]":
-        """Write a batch and return its SharedBatch; return the batch itself if it does not fit, or outside workers."""
+        """Write a worker's batch and return its SharedBatch; return the batch itself if it does not fit.
+
+        Its tensors are then in torch's shared memory. Outside workers a batch is returned as it is.
+        """
         worker = get_worker_info()
+        if worker is None:
+            return batch
         tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
         needed = sum(_aligned_bytes(tensor) for tensor in tensors.values())
-        if worker is None or self.memory is None or needed > self.slot_bytes:
+        if self.memory is None or needed > self.slot_bytes:
+            for tensor in tensors.values():  # a failure here is reported; in the thread that sends it, it would be lost
+                tensor.share_memory_()
             return batch
         offset = (worker.id * self.slots_per_worker + self.written % self.slots_per_worker) * self.slot_bytes
         self.written += 1
