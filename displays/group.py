@@ -14,7 +14,7 @@ from displays.loss_log import LossLog
 from displays.watchdog import Watchdog
 from registry.attribution import plugin_line
 from registry.lookup import find
-from util.errors import printable
+from util.errors import print_line, printable
 from util.progress import Progress
 
 CLOSE_TIMEOUT_S = 2.0  # seconds that the end of a run waits for all displays together
@@ -38,17 +38,16 @@ class Display:
 
     def start(self, progress: Progress, sheet: np.ndarray | None = None) -> None:
         """Start all sinks. sheet: grid of images as the networks will see them."""
-        self._call("start", progress)
+        self._call(self.sinks, "start", progress)
         if sheet is not None:
-            self._call("data", progress, sheet)
+            self._call(self.sinks, "data", progress, sheet)
 
     def step(self, progress: Progress, losses: dict[str, Any], pictures: Callable[..., Pictures], *args: Any) -> None:
         """Show one step on the sinks that are due. Losses may be tensors; pictures(*args) is called only if needed."""
-        self._call("progress", progress)
+        self._call(self.sinks, "progress", progress)
         due_sinks = [s for s in self.sinks if s.loss_freq and (progress.due(s.loss_freq) or _early_due(s, progress))]
         if due_sinks:
-            values = {name: float(value) for name, value in losses.items()}
-            self._call("losses", progress, values, sinks=due_sinks)
+            self._call(due_sinks, "losses", progress, {name: float(value) for name, value in losses.items()})
         due_sinks = [s for s in self.sinks if s.image_freq and (progress.due(s.image_freq) or progress.epoch_done)]
         if due_sinks:
             try:
@@ -57,25 +56,24 @@ class Display:
                 for sink in due_sinks:
                     sink.image_freq = 0
                 self.say(f"note: no images are shown from here on ({error_text(problem)})")
-                return
-            self._call("images", progress, shown, sinks=due_sinks)
+            else:
+                self._call(due_sinks, "images", progress, shown)
 
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
-        self._call("epoch", progress, means, spent, lr)
+        self._call(self.sinks, "epoch", progress, means, spent, lr)
 
     def preview(self, progress: Progress, preview: Any) -> bool:
         """Show generated sheets and fixed samples if they are due; return whether there were sheets."""
         try:
-            sheets = preview.sheets(progress)
-            samples = preview.samples(progress) if self._any_overrides("samples") else {}
+            sheets, samples = preview.sheets(progress), preview.samples(progress)
         except (Exception, SystemExit) as problem:  # a plug-in's error: the run goes on without samples
             preview.disable()
             self.say(f"note: no samples are shown from here on ({error_text(problem)})")
             return False
         if sheets:
-            self._call("sheets", progress, sheets)
+            self._call(self.sinks, "sheets", progress, sheets)
         if samples:
-            self._call("samples", progress, samples)
+            self._call(self.sinks, "samples", progress, samples)
         return bool(sheets)
 
     def say(self, text: str) -> None:
@@ -87,27 +85,21 @@ class Display:
                     return
             except Exception:  # try the next sink, or print
                 continue
-        print(text, flush=True)
+        print_line(text)
 
     def close(self) -> None:
         """Close all sinks in parallel, so that their waiting times do not add up."""
-        ends = [
-            threading.Thread(target=self._call, args=("close",), kwargs={"sinks": [sink]}, daemon=True)
-            for sink in self.sinks
-            if not sink.vital
-        ]
+        others = [sink for sink in self.sinks if not sink.vital]
+        ends = [threading.Thread(target=self._call, args=([sink], "close"), daemon=True) for sink in others]
         for end in ends:
             end.start()
-        self._call("close", sinks=[sink for sink in self.sinks if sink.vital])
+        self._call([sink for sink in self.sinks if sink.vital], "close")
         deadline = time.monotonic() + CLOSE_TIMEOUT_S
         for end in ends:
             end.join(max(0.0, deadline - time.monotonic()))
 
-    def _any_overrides(self, method: str) -> bool:
-        return any(getattr(type(sink), method) is not getattr(Sink, method) for sink in self.sinks)
-
-    def _call(self, method: str, *args: Any, sinks: list[Sink] | None = None) -> None:
-        for sink in list(self.sinks if sinks is None else sinks):
+    def _call(self, sinks: list[Sink], method: str, *args: Any) -> None:
+        for sink in list(sinks):
             try:
                 getattr(sink, method)(*args)
             except (Exception, SystemExit) as problem:  # a failing display must not stop the run
@@ -118,7 +110,7 @@ class Display:
                 self.sinks.remove(sink)
                 self._report_failure(sink.called or type(sink).__name__.lower(), problem)
                 if method != "close":
-                    self._call("close", sinks=[sink])  # it may own a thread, a process or a file
+                    self._call([sink], "close")  # it may own a thread, a process or a file
 
     def _report_failure(self, name: str, problem: BaseException) -> None:
         self.say(f"note: display {name} is off from here on ({error_text(problem)})")

@@ -5,9 +5,9 @@ from typing import Any
 
 from displays.base import Pictures, Sink
 from displays.health_rules import Health
-from displays.loss_history import epoch_rows
+from displays.loss_log import epoch_rows
 from metrics import finite_or_none
-from util.errors import printable
+from util.errors import print_line
 from util.progress import Progress
 
 
@@ -40,4 +40,4 @@ class HealthNotes(Sink):
         for note in self.health.notes():
             if note.name not in self.printed:
                 self.printed.add(note.name)
-                print(printable(note), flush=True)
+                print_line(str(note))

@@ -80,39 +80,37 @@ class Health:
 
 def notes(rows: Sequence[Row], figures: Sequence[Figures], gan_mode: str, paired: bool) -> list[Note]:
     """Return the problems of the latest epoch; rows and figures are ordered oldest first."""
-    found: list[Note] = []
+    found: list[Note | None] = []
     if rows:
-        found += [*_zero_lr(rows), *_exploding_loss(rows, gan_mode), *_discriminator_winning(rows, gan_mode)]
+        found += [_zero_lr(rows), _exploding_loss(rows, gan_mode), _discriminator_winning(rows, gan_mode)]
     if len(figures) >= SAMPLES_IN_ROW and figures[-1]["step"] >= MIN_SAMPLE_STEPS:
-        found += [*_constant_outputs(figures[-SAMPLES_IN_ROW:]), *_inverted_colours(figures[-SAMPLES_IN_ROW:], paired)]
-    return found
+        found += [_constant_outputs(figures[-SAMPLES_IN_ROW:]), _inverted_colours(figures[-SAMPLES_IN_ROW:], paired)]
+    return [note for note in found if note]
 
 
 # --- losses
 
 
-def _zero_lr(rows: Sequence[Row]) -> Iterator[Note]:
+def _zero_lr(rows: Sequence[Row]) -> Note | None:
     """Check for two epochs at 0, because a warm-up may begin at 0 and a schedule may end there."""
     rates, highest = [row["lr"] for row in rows[-2:]], max(row["lr"] for row in rows)
-    if len(rates) == 2 and all(rate <= MIN_LR_FRACTION * highest for rate in rates):
-        evidence = f"it is {rates[-1]:g} in epochs {rows[-2]['epoch']} and {rows[-1]['epoch']}, so nothing is learnt"
-        yield Note("learning rate 0", evidence, "check --lr_policy, --n_epochs and --n_epochs_decay")
+    if len(rates) < 2 or any(rate > MIN_LR_FRACTION * highest for rate in rates):
+        return None
+    evidence = f"it is {rates[-1]:g} in epochs {rows[-2]['epoch']} and {rows[-1]['epoch']}, so nothing is learnt"
+    return Note("learning rate 0", evidence, "check --lr_policy, --n_epochs and --n_epochs_decay")
 
 
-def _exploding_loss(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
+def _exploding_loss(rows: Sequence[Row], gan_mode: str) -> Note | None:
     """Check for NaN or Inf, and for two epochs far above equilibrium or above the loss's own early level."""
     newest, advice = rows[-1], "lower --lr; if it came suddenly, look at the images of that epoch"
     for name, value in newest["mean"].items():
         limit, was = _loss_limit(name, rows, gan_mode)
         before = rows[-2]["mean"].get(name) if len(rows) > 1 else None
         if value is None:
-            evidence = f"{name} is not finite in epoch {newest['epoch']}"
-        elif before is not None and min(abs(value), abs(before)) > limit:
-            evidence = f"{name} is {value:.4g} in epoch {newest['epoch']}, {was}"
-        else:
-            continue
-        yield Note("loss exploding", evidence, advice)
-        return
+            return Note("loss exploding", f"{name} is not finite in epoch {newest['epoch']}", advice)
+        if before is not None and min(abs(value), abs(before)) > limit:
+            return Note("loss exploding", f"{name} is {value:.4g} in epoch {newest['epoch']}, {was}", advice)
+    return None
 
 
 def _loss_limit(name: str, rows: Sequence[Row], gan_mode: str) -> tuple[float, str]:
@@ -132,12 +130,12 @@ def _absolute_values(rows: Sequence[Row], name: str) -> list[float]:
     return [abs(row["mean"][name]) for row in rows if row["mean"].get(name) is not None]
 
 
-def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]:
+def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Note | None:
     """Check for a discriminator that is certain for many epochs while the generator makes no progress."""
     latest = rows[-WINDOW_EPOCHS:]
     steps = latest[-1].get("step", 0) - latest[0].get("step", 0)
     if gan_mode not in EQUILIBRIUM or len(latest) < WINDOW_EPOCHS or steps < MIN_WINDOW_STEPS:
-        return
+        return None
     for name, terms in GAN_TERMS.items():
         theirs = [[row["mean"].get(term) for row in latest] for term in terms]
         own = [row["mean"].get(name) for row in latest]
@@ -150,8 +148,8 @@ def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Iterator[Note]
             evidence = f"{said} (at equilibrium {EQUILIBRIUM[gan_mode]:.2g}) and {name} {own[-1]:.2g}, not falling, in "
             evidence += f"epochs {latest[0]['epoch']} to {latest[-1]['epoch']}"
             smooth = "" if gan_mode == "hinge" else ", or --label_smoothing 0.1"
-            yield Note("discriminator winning", evidence, f"weaken it: a smaller --ndf or --n_layers_D{smooth}")
-            return
+            return Note("discriminator winning", evidence, f"weaken it: a smaller --ndf or --n_layers_D{smooth}")
+    return None
 
 
 # --- images
@@ -163,42 +161,33 @@ def measure_samples(epoch: int, step: int, samples: Mapping[str, Mapping[str, np
     shown = [{label: _small_lightness(array) for label, array in each.items()} for each in first]
     figures: Figures = {"epoch": epoch, "step": step}
     for label in shown[0] if shown else ():
-        match = re.fullmatch(r"fake(?:_([AB]))?(_\w+)?", label)
-        source = f"real_{'B' if match[1] == 'A' else 'A'}" if match and match[1] else "real"
-        whole = [each for each in shown if {label, source} <= each.keys()]
-        if match and len(whole) > 1:
-            figures[label] = _measure_translation(whole, label, source, match)
+        if match := re.fullmatch(r"fake(?:_([AB]))?(_\w+)?", label):
+            figures |= _measure_translation(shown, label, match[1] or "", match[2] or "")
     return figures
 
 
-def _measure_translation(
-    shown: list[dict[str, np.ndarray]], label: str, source: str, match: re.Match
-) -> dict[str, float]:
-    """Return the measures of one label over all files; omit those that cannot be computed."""
-    fakes, reals = [each[label] for each in shown], [each[source] for each in shown]
-    figures = {
-        "contrast": max(f.std() for f in fakes),
-        "spread": _spread(fakes),
-        "source contrast": max(r.std() for r in reals),
-        "source spread": _spread(reals),
-    }
+def _measure_translation(shown: list[dict[str, np.ndarray]], label: str, side: str, suffix: str) -> Figures:
+    """Return {label: its measures over all files with its input}, without what cannot be computed; {} for one file."""
+    other = "B" if side == "A" else "A"
+    source, there, back = f"real_{other}" if side else "real", f"real_{side}{suffix}", f"rec_{other}"
+    shown = [each for each in shown if {label, source} <= each.keys()]
+    if len(shown) < 2:
+        return {}
+    fakes = [each[label] for each in shown]
+    figures = _variation(fakes) | _variation([each[source] for each in shown], "source ")
     # Correlate the translation with its input and its target, and the reconstruction with the input.
-    side, suffix = match[1] or "", match[2] or ""
-    there, back = f"real_{side}{suffix}", f"rec_{'B' if side == 'A' else 'A'}"
-    follows = _correlations(zip(fakes, reals, strict=True))
-    returns = _correlations((each[back], each[source]) for each in shown if back in each)
-    meets = _correlations((each[label], each[there]) for each in shown if there in each)
-    for name, values in (("follows", follows), ("returns", returns), ("meets", meets)):
+    for name, one, two in (("follows", label, source), ("returns", back, source), ("meets", label, there)):
+        values = _correlations((each[one], each[two]) for each in shown if {one, two} <= each.keys())
         if len(values) > 1:
             figures |= {name: float(np.median(values)), f"{name} at most": max(values)}
     # Compare the distribution of lightness with the target's, unchanged and inverted.
     if all(there in each for each in shown):
         targets = [each[there] for each in shown]
-        figures |= {"target contrast": max(t.std() for t in targets), "target spread": _spread(targets)}
+        figures |= _variation(targets, "target ")
         theirs = _lightness_quantiles(targets)
         figures["off"] = float(np.abs(_lightness_quantiles(fakes) - theirs).mean())
         figures["off if turned"] = float(np.abs(_lightness_quantiles([255 - fake for fake in fakes]) - theirs).mean())
-    return {name: round(float(value), 3) for name, value in figures.items()}
+    return {label: {name: round(float(value), 3) for name, value in figures.items()}}
 
 
 def _measure_sheet(sheet: np.ndarray) -> dict[str, float]:
@@ -206,16 +195,11 @@ def _measure_sheet(sheet: np.ndarray) -> dict[str, float]:
     side = sheet.shape[1] // SHEET_COLUMNS
     if side * SHEET_COLUMNS != sheet.shape[1] or side <= GRID_PADDING or sheet.shape[0] % side:
         return {}
-    rows = [
-        [
-            _small_lightness(row[: side - GRID_PADDING, x : x + side - GRID_PADDING])
-            for x in range(0, row.shape[1], side)
-        ]
-        for row in np.split(sheet, sheet.shape[0] // side)
-    ]
-    spread, contrast = max(_spread(row) for row in rows), max(cell.std() for row in rows for cell in row)
+    cells = sheet.reshape(-1, side, SHEET_COLUMNS, side, sheet.shape[2]).swapaxes(1, 2)
+    rows = [[_small_lightness(cell[:-GRID_PADDING, :-GRID_PADDING]) for cell in row] for row in cells]
     drawn = {"source contrast": 255.0, "source spread": 255.0}  # noise always varies
-    return {"contrast": round(float(contrast), 3), "spread": round(float(spread), 3), **drawn}
+    found = [_variation(row) for row in rows]
+    return {name: round(max(row[name] for row in found), 3) for name in ("contrast", "spread")} | drawn
 
 
 def _small_lightness(array: np.ndarray) -> np.ndarray:
@@ -224,19 +208,21 @@ def _small_lightness(array: np.ndarray) -> np.ndarray:
     return array[::every, ::every].astype(np.float32).mean(axis=2)
 
 
-def _spread(pictures: list[np.ndarray]) -> float:
-    """Return the largest mean absolute difference of neighbours in a list; NaN if none have the same shape."""
+def _variation(pictures: list[np.ndarray], prefix: str = "") -> dict[str, float]:
+    """Return how much a list of pictures varies, under the names PREFIXcontrast and PREFIXspread.
+
+    Contrast: the largest standard deviation within a picture. Spread: the largest mean absolute difference of
+    neighbours in the list; NaN if none have the same shape.
+    """
     pairs = [(a, b) for a, b in pairwise(pictures) if a.shape == b.shape]
-    return max((float(np.abs(a - b).mean()) for a, b in pairs), default=math.nan)
+    spread = max((float(np.abs(a - b).mean()) for a, b in pairs), default=math.nan)
+    return {f"{prefix}contrast": max(float(picture.std()) for picture in pictures), f"{prefix}spread": spread}
 
 
 def _correlations(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[float]:
     """Return the correlation [-1, 1] of lightness for each pair of equal shape and sufficient contrast."""
-    return [
-        float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
-        for a, b in pairs
-        if a.shape == b.shape and min(a.std(), b.std()) > VARIED_LEVELS / 2
-    ]
+    varied = [(a, b) for a, b in pairs if a.shape == b.shape and min(a.std(), b.std()) > VARIED_LEVELS / 2]
+    return [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in varied]
 
 
 def _lightness_quantiles(pictures: list[np.ndarray]) -> np.ndarray:
@@ -252,19 +238,18 @@ def _common_labels(figures: Sequence[Figures]) -> Iterator[tuple[str, list[dict[
             yield label, every  # type: ignore[misc]
 
 
-def _constant_outputs(figures: Sequence[Figures]) -> Iterator[Note]:
+def _constant_outputs(figures: Sequence[Figures]) -> Note | None:
     """Check for outputs without contrast, or the same for every input, in all epochs although the inputs vary."""
     since = f"in epochs {figures[0]['epoch']} to {figures[-1]['epoch']}"
     advice = "start again with another --seed or a lower --lr, and look at the losses before it began"
     for label, every in _common_labels(figures):
         if all(m["contrast"] < FLAT_LEVELS and _is_varied(m, "contrast") for m in every):
             evidence = f"{label} is a single colour ({every[-1]['contrast']:.1f} levels of 255 of contrast) {since}"
-        elif all(m["spread"] < FLAT_LEVELS and _is_varied(m, "spread") for m in every):
+            return Note("outputs constant", evidence, advice)
+        if all(m["spread"] < FLAT_LEVELS and _is_varied(m, "spread") for m in every):
             evidence = f"{label} hardly depends on the input ({every[-1]['spread']:.1f} levels of 255 apart) {since}"
-        else:
-            continue
-        yield Note("outputs constant", evidence, advice)
-        return
+            return Note("outputs constant", evidence, advice)
+    return None
 
 
 def _is_varied(m: Mapping[str, float], measure: str) -> bool:
@@ -272,22 +257,19 @@ def _is_varied(m: Mapping[str, float], measure: str) -> bool:
     return min(m[f"source {measure}"], m.get(f"target {measure}", math.inf)) > VARIED_LEVELS
 
 
-def _inverted_colours(figures: Sequence[Figures], paired: bool) -> Iterator[Note]:
+def _inverted_colours(figures: Sequence[Figures], paired: bool) -> Note | None:
     """Check for inverted lightness: against the target with paired data, else against an input that is restored."""
     since = f"in epochs {figures[0]['epoch']} to {figures[-1]['epoch']}"
     for label, every in _common_labels(figures):
         if paired and all(m.get("meets", 0) < -0.5 and m["meets at most"] < -0.2 for m in every):
-            evidence = (
-                f"{label} is dark where its true counterpart is light (correlation {every[-1]['meets']:.2f}) {since}"
-            )
-            yield Note("colours inverted", evidence, "check the pairs, and the signs of the losses")
-            return
+            evidence = f"{label} is dark where its true counterpart is light (correlation {every[-1]['meets']:.2f})"
+            return Note("colours inverted", f"{evidence} {since}", "check the pairs, and the signs of the losses")
         if not paired and all(_is_negative(m) for m in every):
             evidence = f"{label} is dark where its input is light (correlation {every[-1]['follows']:.2f}) {since}, "
             evidence += "while the reconstruction restores it"
             advice = "if that is not what B looks like, start again with another --seed or a larger --lambda_identity"
-            yield Note("colours inverted", evidence, advice)
-            return
+            return Note("colours inverted", evidence, advice)
+    return None
 
 
 def _is_negative(m: Mapping[str, float]) -> bool:

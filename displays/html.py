@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from displays.base import Pictures, Sink
-from displays.curves import Curves
 from displays.health_rules import Health
-from displays.loss_history import epoch_rows, step_rows
+from displays.loss_log import Curves, epoch_rows, step_rows
 from displays.pace import Pace
 from inference.sampling import has_sampler
 from metrics import finite_or_none
@@ -50,8 +49,7 @@ class Html(Sink):
     def start(self, progress: Progress) -> None:
         if progress.step:  # a resumed run keeps the rows and curves of its page
             self.history = History.read(self.web / "history.js", progress.epoch)
-            for x, values in step_rows(self.log):
-                self.curves.add(x, values)
+            self.curves = Curves(step_rows(self.log))
         for row in epoch_rows(self.log):
             self.health.add_row(row)
         self._write(progress)

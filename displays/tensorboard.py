@@ -50,19 +50,20 @@ class TensorBoard(Sink):
         self.writer.flush()  # events must survive a kill, as the loss log does
 
     def images(self, progress: Progress, pictures: Pictures) -> None:
-        for label, array in pictures.items():
-            self.writer.add_image(f"results/{label}", array, progress.samples, dataformats="HWC")
+        self._images("results", progress, pictures)
 
     def sheets(self, progress: Progress, pictures: Pictures) -> None:
-        for name, array in pictures.items():
-            self.writer.add_image(f"sheets/{name}", array, progress.samples, dataformats="HWC")
+        self._images("sheets", progress, pictures)
 
     def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
         """Write one grid for each label, with the files in the same order every time."""
-        labels = list(next(iter(samples.values()), {}))
-        for label in labels:
-            whole = make_grid([shown[label] for shown in samples.values() if label in shown], 4)
-            self.writer.add_image(f"samples/{label}", whole, progress.samples, dataformats="HWC")
+        for label in next(iter(samples.values()), {}):
+            grid = make_grid([shown[label] for shown in samples.values() if label in shown], 4)
+            self._images("samples", progress, {label: grid})
+
+    def _images(self, kind: str, progress: Progress, pictures: Pictures) -> None:
+        for label, array in pictures.items():
+            self.writer.add_image(f"{kind}/{label}", array, progress.samples, dataformats="HWC")
 
     def close(self) -> None:
         """Write the remaining events; give up after 1.9 seconds if the disk does not respond."""

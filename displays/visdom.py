@@ -6,9 +6,7 @@ one replaces older ones that still wait, and a restarted server shows everything
 opened through which the server could send commands, and only the window's name is read from its responses.
 """
 
-import base64
 import html
-import io
 import re
 from functools import partial
 from pathlib import Path
@@ -16,15 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import Image
 
 from displays.base import Pictures, Sink
-from displays.curves import Curves
-from displays.loss_history import step_rows
+from displays.loss_log import Curves, step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local
 from util.errors import printable
-from util.image_io import make_grid
+from util.image_io import make_grid, png_base64
 from util.progress import Progress
 
 MAX_ENVIRONMENT_CHARS = 100  # maximum length of an environment's name, because visdom uses it as a file name
@@ -41,8 +37,7 @@ class VisdomDisplay(Sink):
 
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.image_freq = o.print_freq, o.display_freq
-        self.id, self.ncols, self.name = o.display_id, o.display_ncols, o.name
-        self.width = o.display_winsize
+        self.id, self.ncols, self.name, self.width = o.display_id, o.display_ncols, o.name, o.display_winsize
         self.history = folder / "losses.jsonl"
         self.curves = Curves()
         address = f"{o.display_server.rstrip('/')}:{o.display_port}"
@@ -57,8 +52,7 @@ class VisdomDisplay(Sink):
             what = f"images and losses of this run leave this machine for the visdom server on {host}"
             how = "--display_allow_remote turns this warning off, --display_id 0 turns visdom off"
             print(f"warning: {what}; {how}", flush=True)
-        for x, values in step_rows(self.history):
-            self.curves.add(x, values)
+        self.curves = Curves(step_rows(self.history))
         self.sender.start()
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
@@ -109,11 +103,8 @@ def escape_text(text: str) -> str:
 
 def image_window(title: str, array: np.ndarray, width: int) -> dict[str, Any]:
     """Return the window of an image, (H, W, 1) or (H, W, 3) uint8, shown `width` pixels wide."""
-    file = io.BytesIO()
-    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(file, "PNG")
-    source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    height = round(width * array.shape[0] / array.shape[1])
-    opts = {"title": title, "width": width, "height": height}
+    source = "data:image/png;base64," + png_base64(array)
+    opts = {"title": title, "width": width, "height": round(width * array.shape[0] / array.shape[1])}
     return {"data": [{"type": "image", "content": {"src": source}}], "opts": opts}
 
 

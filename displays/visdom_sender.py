@@ -7,9 +7,8 @@ from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 
-from displays.http_post import post
-from displays.visdom_server import LocalServer, ServerError
-from util.errors import printable
+from displays.visdom_server import LocalServer, ServerError, post
+from util.errors import print_line
 
 POST_TIMEOUT_S = 3.0  # seconds for one message and its response, plus
 MIN_UPLOAD_BYTES_PER_S = 250_000  # its size at this rate, because large images take long on a slow line
@@ -127,4 +126,4 @@ class Sender:
         self.message_count += 1
         if self.message_count <= MAX_MESSAGES:
             end = "; further messages are suppressed" if self.message_count == MAX_MESSAGES else ""
-            print(printable(line) + end, flush=True)
+            print_line(line + end)

@@ -1,5 +1,6 @@
-"""Visdom servers: detect local addresses and running servers, and start a server for --start_visdom."""
+"""Visdom servers: send one request, detect local addresses and running servers, start one for --start_visdom."""
 
+import errno
 import ipaddress
 import os
 import socket
@@ -8,16 +9,41 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from displays.http_post import post
 from util.errors import printable
+from util.http_deadline import DeadlineResponse
 
+MAX_RESPONSE_BYTES = 4096  # maximum bytes read from a response
 START_TIMEOUT_S = 60.0  # seconds for a server to start; most are for imports from a slow disk
 RUN_CODE = "from visdom.server.run_server import main; main()"  # the `visdom` command first downloads scripts, or fails
+
+
+def post(address: str, path: str, data: bytes, seconds: float) -> str:
+    """Post JSON and return the beginning of the response; ignore proxies and do not follow redirects.
+
+    The headers of the response, and then its content, may each take `seconds`, even if they arrive byte by byte. Raise
+    OSError (refused, timed out), HTTPException (not HTTP, or a status other than 200) or ValueError (not an address).
+    """
+    parts = urlsplit(address)
+    kind = {"http": HTTPConnection, "https": HTTPSConnection}.get(parts.scheme)
+    if kind is None or not parts.hostname:
+        raise ValueError(f"{address} is not a server address")
+    connection = kind(parts.hostname, parts.port, timeout=seconds)
+    connection.response_class = DeadlineResponse
+    try:
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        connection.request("POST", parts.path.rstrip("/") + path, data, headers)
+        with connection.getresponse() as answer:
+            if answer.status != 200:
+                raise HTTPException(f"status {answer.status}")
+            return answer.read(MAX_RESPONSE_BYTES).decode("utf-8", "replace")
+    finally:
+        connection.close()
 
 
 class ServerError(Exception):
@@ -75,39 +101,32 @@ class LocalServer:
         spec = find_spec("visdom")
         if spec is None or spec.origin is None:
             raise ServerError("visdom is not installed; install it with: python scripts/install_visdom.py")
-        self._launch()
-        assert self.process is not None
+        self.process = self._launch()
         stop = f"taskkill /F /PID {self.process.pid}" if os.name == "nt" else f"kill {self.process.pid}"
         self.note = f" (visdom was started and stays after the run; stop it with: {stop})"
         if not Path(spec.origin).with_name("static").joinpath("js", "plotly-plotly.min.js").is_file():
             self.note += "; its page stays empty without scripts, get them with: python scripts/visdom_scripts.py"
-        return self._wait_until_ready(is_cancelled)
+        return self._wait_until_ready(self.process, is_cancelled)
 
-    def _launch(self) -> None:
+    def _launch(self) -> "subprocess.Popen[bytes]":
         # -P ignores modules in the current folder. WARNING, because visdom logs a line for every message.
         flags = ["-port", str(self.port), "-bind_local", "-logging_level", "WARNING"]
         command = [sys.executable, "-P", "-c", RUN_CODE, *flags]
+        group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # on Windows
+        own_session: Any = {"start_new_session": True, "creationflags": group}
         try:
             with open(self.log, "ab") as log:
-                self.process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-                )
+                return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **own_session)
         except OSError as problem:
             raise ServerError(f"the visdom server cannot be started ({problem})") from problem
 
-    def _wait_until_ready(self, is_cancelled: Callable[[], bool]) -> bool:
-        assert self.process is not None
+    def _wait_until_ready(self, process: "subprocess.Popen[bytes]", is_cancelled: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and not is_cancelled():
             if is_visdom_running(self.address):
                 return True
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.1)
+                process.wait(0.1)
                 lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
                 last = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "no output")
                 raise ServerError(f"the visdom server exited at once ({last[:200]}); see {self.log}")
@@ -129,10 +148,7 @@ class LocalServer:
 
 
 def _is_port_in_use(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except ConnectionRefusedError:
-        return False
-    except OSError:  # the port is in use: its queue is full or it does not respond
-        return True
-    return True
+    """Whether a connection is not refused; it may also fail because the queue is full or nothing responds."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED

@@ -1,24 +1,22 @@
 """Log a run to Weights & Biases from a separate process that cannot delay or fail the run."""
 
-import base64
 import importlib.util
-import io
 import json
 import os
 import secrets
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from displays.base import Pictures, Sink
 from util.atomic_write import replace_text
 from util.errors import EnvironmentFault, printable
+from util.image_io import png_base64
 from util.progress import Progress
 
 CHILD_SCRIPT = Path(__file__).with_name("wandb_child.py")
@@ -45,7 +43,6 @@ class Wandb(Sink):
         self.changed = threading.Condition()
         self.ending = False
         self.process: subprocess.Popen | None = None
-        self.threads: list[threading.Thread] = []
 
     def start(self, progress: Progress) -> None:
         # Write the settings of the child process, with the run's id.
@@ -56,51 +53,37 @@ class Wandb(Sink):
         message = {"run": self.run, "losses": str(self.folder / "losses.jsonl"), "init": INIT_TIMEOUT_S}
         replace_text(settings, json.dumps(message, default=str) + "\n")
         # Start the child process.
+        command = [sys.executable, "-P", str(CHILD_SCRIPT), str(settings)]  # -P: else displays/ hides the package
+        unbuffered: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}  # a buffer could block
+        environment = {**os.environ, "WANDB_SILENT": "true"}
         with open(self.folder / "wandb" / "output.log", "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", str(CHILD_SCRIPT), str(settings)],  # -P: else displays/ hides the package
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                bufsize=0,  # a buffer would block on a process that does not read
-                env={**os.environ, "WANDB_SILENT": "true"},
-            )
+            self.process = subprocess.Popen(command, stderr=log, start_new_session=True, env=environment, **unbuffered)
         # Start a thread for each direction.
-        work = (self._write_messages, self._read_messages)
-        self.threads = [threading.Thread(target=target, daemon=True) for target in work]
-        for thread in self.threads:
-            thread.start()
+        for work in (self._write_messages, self._read_messages):
+            threading.Thread(target=work, args=(self.process,), daemon=True).start()
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
-        self._send("losses", {})  # the process reads them from the log
+        self._send("losses", progress, {})  # the process reads them from the log
 
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
-        self._send("losses", {})
+        self._send("losses", progress, {})
 
     def images(self, progress: Progress, pictures: Pictures) -> None:
-        self._send_images("results", progress, {f"results/{name}": {name: array} for name, array in pictures.items()})
+        self._send("results", progress, {label: {label: array} for label, array in pictures.items()})
 
     def sheets(self, progress: Progress, pictures: Pictures) -> None:
-        self._send_images("sheets", progress, {f"sheets/{name}": {name: array} for name, array in pictures.items()})
+        self._send("sheets", progress, {label: {label: array} for label, array in pictures.items()})
 
     def samples(self, progress: Progress, samples: dict[str, Pictures]) -> None:
         labels = next(iter(samples.values()), {})
-        self._send_images(
-            "samples",
-            progress,
-            {
-                f"samples/{label}": {file: shown[label] for file, shown in samples.items() if label in shown}
-                for label in labels
-            },
-        )
+        by_label = {label: {file: made[label] for file, made in samples.items() if label in made} for label in labels}
+        self._send("samples", progress, by_label)
 
-    def _send_images(self, kind: str, progress: Progress, pictures: dict[str, Pictures]) -> None:
-        self._send(kind, {"samples": progress.samples, "pictures": pictures})
-
-    def _send(self, kind: str, message: Message) -> None:
+    def _send(self, kind: str, progress: Progress, pictures: dict[str, Pictures]) -> None:
+        """Make the process read new losses, and log images given by label and caption."""
         with self.changed:
-            self.waiting[kind] = message
+            by_key = {f"{kind}/{label}": captioned for label, captioned in pictures.items()}
+            self.waiting[kind] = {"samples": progress.samples, "pictures": by_key}
             self.changed.notify()
 
     def close(self) -> None:
@@ -109,14 +92,11 @@ class Wandb(Sink):
             self.ending = True
             self.changed.notify()
         if self.process is not None:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(CLOSE_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                return
 
-    def _write_messages(self) -> None:
+    def _write_messages(self, process: Any) -> None:
         """Write the waiting messages to the process until the run ends, then close its stdin."""
-        assert self.process is not None and self.process.stdin is not None
         try:
             while True:
                 with self.changed:
@@ -126,23 +106,15 @@ class Wandb(Sink):
                     message = self.waiting.pop(next(iter(self.waiting)))
                 line = memoryview(json.dumps(_as_json(message)).encode() + b"\n")
                 while line:
-                    line = line[self.process.stdin.write(line) :]
-            self.process.stdin.close()
+                    line = line[process.stdin.write(line) :]
+            process.stdin.close()
         except (OSError, ValueError):  # the process ended, and has reported why
             return
 
-    def _read_messages(self) -> None:
+    def _read_messages(self, process: Any) -> None:
         """Print the messages of the process."""
-        assert self.process is not None and self.process.stdout is not None
-        for line in self.process.stdout:
-            reply = json.loads(line)
-            if "offline" in reply:
-                later = f"send it later with: wandb sync {self.folder / 'wandb'}/offline-run-*"
-                _print_line(f"note: Weights & Biases is logged to files ({reply['offline']}); {later}")
-            elif "off" in reply:
-                _print_line(f"note: Weights & Biases is off ({reply['off']})")
-            elif reply.get("ready"):
-                _print_line(f"Weights & Biases: {reply['ready']}")
+        for line in process.stdout:
+            _print_line(json.loads(line))
 
 
 def _print_line(text: str) -> None:
@@ -168,14 +140,5 @@ def _saved_run_id(settings: Path) -> str | None:
 
 def _as_json(message: Message) -> Message:
     """Return a message with its images as [caption, PNG in base64]."""
-    pictures = {
-        key: [[caption, _png(array)] for caption, array in each.items()]
-        for key, each in message.get("pictures", {}).items()
-    }
-    return message | {"pictures": pictures} if pictures else message
-
-
-def _png(array: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    pictures = message["pictures"].items()
+    return message | {"pictures": {key: [[text, png_base64(a)] for text, a in each.items()] for key, each in pictures}}

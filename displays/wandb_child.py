@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 INITIAL_ENVIRONMENT = dict(os.environ)
@@ -18,12 +19,10 @@ STDIN, STDOUT = os.dup(0), os.dup(1)  # connected to the parent process; wandb's
 FINISH_TIMEOUT_S = 60.0  # seconds to send the remaining data after training ends
 
 
-def send_message(**words: Any) -> None:
-    """Write a line of JSON to the parent process, if it still listens."""
-    try:
-        os.write(STDOUT, json.dumps(words).encode() + b"\n")
-    except OSError:  # the parent process ended
-        return
+def say(text: str) -> None:
+    """Let the parent process print a text, if it still listens."""
+    with suppress(OSError):  # the parent process ended
+        os.write(STDOUT, json.dumps(text).encode() + b"\n")
 
 
 def start_run(settings: dict[str, Any]) -> Any:
@@ -36,16 +35,9 @@ def start_run(settings: dict[str, Any]) -> Any:
     try:
         import wandb  # an extra, and it may hang: the watch above is running
 
-        quiet = wandb.Settings(
-            init_timeout=init,
-            login_timeout=init,
-            console="off",
-            silent=True,
-            disable_git=True,
-            save_code=False,
-            x_disable_stats=True,
-        )
-        run = wandb.init(settings=quiet, resume="allow", **settings["run"])
+        quiet = {"console": "off", "silent": True, "disable_git": True, "save_code": False, "x_disable_stats": True}
+        limited = wandb.Settings(init_timeout=init, login_timeout=init, **quiet)
+        run = wandb.init(settings=limited, resume="allow", **settings["run"])
     except Exception as problem:  # on any error, log to files
         start_offline((str(problem).strip() or type(problem).__name__).splitlines()[0])
     late.cancel()
@@ -55,9 +47,10 @@ def start_run(settings: dict[str, Any]) -> Any:
 def start_offline(why: str) -> None:
     """Replace this process with one that logs offline; exit if this process already does."""
     if os.environ.get("WANDB_MODE") == "offline":
-        send_message(off=why)
+        say(f"note: Weights & Biases is off ({why})")
         os._exit(1)
-    send_message(offline=why)
+    later = f"send it later with: wandb sync {os.path.dirname(sys.argv[1])}/offline-run-*"
+    say(f"note: Weights & Biases is logged to files ({why}); {later}")
     os.dup2(STDIN, 0)
     os.dup2(STDOUT, 1)
     fresh = INITIAL_ENVIRONMENT | {"WANDB_MODE": "offline"}  # without the variables that wandb has set since
@@ -68,23 +61,19 @@ class LossReader:
     """Reads the rows of losses.jsonl that are not logged yet."""
 
     def __init__(self, path: str, run: Any):
-        self.path, self.run, self.offset = path, run, 0
+        self.file, self.run = open(path, "rb"), run
         self.logged_samples = run.step  # rows up to here were logged by an earlier process
 
     def log(self) -> None:
         """Log the rows written since the last time."""
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            for line in file:
-                if not line.endswith(b"\n"):  # still being written
-                    return
-                self.offset += len(line)
-                row = json.loads(line)
-                values = row.get("losses") or {f"mean/{name}": mean for name, mean in row["mean"].items()}
-                values |= {name: row[name] for name in ("lr",) if name in row}
-                values = {name: value for name, value in values.items() if value is not None}  # NaN
-                if row["samples"] >= self.logged_samples:
-                    self.run.log(values, step=row["samples"])
+        while (line := self.file.readline()).endswith(b"\n"):
+            row = json.loads(line)
+            values = row.get("losses") or {f"mean/{name}": mean for name, mean in row["mean"].items()}
+            values |= {name: row[name] for name in ("lr",) if name in row}
+            values = {name: value for name, value in values.items() if value is not None}  # NaN
+            if row["samples"] >= self.logged_samples:
+                self.run.log(values, step=row["samples"])
+        self.file.seek(-len(line), os.SEEK_CUR)  # a row that is still being written is read again
 
 
 def log_pictures(run: Any, pictures: dict[str, list[list[str]]], samples: int) -> None:
@@ -107,7 +96,8 @@ def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         settings = json.load(file)
     run = start_run(settings)
-    send_message(ready=str(run.url or ""))
+    if run.url:
+        say(f"Weights & Biases: {run.url}")
     losses = LossReader(settings["losses"], run)
     losses.log()
     # Log losses and images with each message.
@@ -116,7 +106,7 @@ def main() -> None:
             break  # cut off because training was killed; its images are lost, its losses are in the log
         message = json.loads(line)
         losses.log()
-        if "pictures" in message:
+        if message["pictures"]:
             log_pictures(run, message["pictures"], message["samples"])
     # Log the rest, within FINISH_TIMEOUT_S seconds.
     end = threading.Timer(FINISH_TIMEOUT_S, os._exit, [1])

@@ -23,9 +23,9 @@ _IMAGE_NAME = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_[AB](?:_rgb)?)?)\.png"
 
 
 class InputResult(NamedTuple):
-    """A run's results for one input: its metrics, and (label, file below images/, width, height) of each image."""
+    """A run's results for one input: its images, whose tails are whole file names below images/, and its metrics."""
 
-    pictures: list[tuple[str, str, int, int]]
+    pictures: list[Picture]
     metrics: dict[str, float]
     extra: dict[str, Any]
 
@@ -44,10 +44,9 @@ def read_results(name: str, folder: Path) -> RunResults:
 
     Raises DataError for a folder without images.
     """
-    items: dict[str, InputResult] = {}
-    better: dict[str, str] = {}
     try:
-        text = _read_if_present(folder / "rows.js")
+        rows = folder / "rows.js"
+        text = rows.read_text(encoding="utf-8") if rows.exists() else ""
         table = json.loads(text.removeprefix(ROWS_JS_PREFIX).removesuffix(ROWS_JS_SUFFIX)) if text else {}
         items, better = _results_from_table(table) if table else _results_from_file_names(folder)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as problem:
@@ -55,13 +54,6 @@ def read_results(name: str, folder: Path) -> RunResults:
     if not items:
         raise DataError("folder", folder, "contains no results", "run test.py, or name its PHASE_EPOCH folder")
     return RunResults(name, folder, items, better)
-
-
-def _read_if_present(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:  # another program's results
-        return ""
 
 
 def _results_from_table(table: dict[str, Any]) -> tuple[dict[str, InputResult], dict[str, str]]:
@@ -73,7 +65,7 @@ def _results_from_table(table: dict[str, Any]) -> tuple[dict[str, InputResult], 
         stem = str(extra.pop("stem", name))
         side_lengths = [int(length) for length in table["sizes"][size]]
         pictures = [
-            (str(label), stem + str(tail), width, height)
+            Picture(str(label), stem + str(tail), width, height)
             for (label, tail, _), width, height in zip(table["kinds"][kind], side_lengths[::2], side_lengths[1::2])
         ]
         extra_kept = {key: extra[key] for key in ("wide", "side") if key in extra}
@@ -86,7 +78,8 @@ def _results_from_file_names(folder: Path) -> tuple[dict[str, InputResult], dict
     items: dict[str, InputResult] = {}
     for path in sorted((folder / "images").glob("*.png")):
         if found := _IMAGE_NAME.fullmatch(path.name):
-            items.setdefault(found[1], InputResult([], {}, {})).pictures.append((found[2], path.name, *_png_size(path)))
+            item = items.setdefault(found[1], InputResult([], {}, {}))
+            item.pictures.append(Picture(found[2], path.name, *_png_size(path)))
     return items, {}
 
 
@@ -103,12 +96,11 @@ def _finite_mean(values: Any) -> float | None:
     return float(f"{sum(finite_values) / len(finite_values):.6g}") if finite_values else None
 
 
-def write_comparison(
-    folder: Path, runs: Sequence[RunResults], curves: Sequence[dict[str, Any]], width: int
-) -> list[str]:
+def write_comparison(folder: Path, runs: Sequence[RunResults], curves: list[dict[str, Any]], width: int) -> list[str]:
     """Write the pages of a comparison; return lines of text with the inputs that some runs lack.
 
-    curves: {"x", "lines"} of each run's losses (displays.curves). Raises DataError if the runs have no input in common.
+    curves: {"x", "lines"} of each run's losses (displays.loss_log). Raises DataError if the runs have no input in
+    common.
     """
     # Find the inputs that all runs have.
     common = [name for name in runs[0].inputs if all(name in run.inputs for run in runs[1:])]
@@ -124,31 +116,19 @@ def write_comparison(
     bases = [relative_url("", os.path.relpath(run.folder, folder)) + "/" for run in runs]
     run_curves = [{"name": run.name, **curve} for run, curve in zip(runs, curves) if curve["x"]]
     first_frame = page_frame(title, ("curves.css",), SCRIPTS, {"runs": run_curves})
-    gallery = PagedGallery(
-        folder,
-        title,
-        _heading_html(runs, bases, len(common)),
-        columns,
-        width,
-        _slider_labels(runs, common[0]),
-        first_frame,
-    )
+    heading, pair = _heading_html(runs, bases, len(common)), _slider_labels(runs, common[0])
+    gallery = PagedGallery(folder, title, heading, columns, width, pair, first_frame)
     metrics = {name: _row_metrics(name, runs, columns) for name in common}
-    gallery.intro = (
-        _means_html(columns, list(metrics.values())) + (LOSSES_HTML if run_curves else "") + _unmatched_html(missing)
-    )
+    losses_html = LOSSES_HTML if run_curves else ""
+    gallery.intro = _means_html(columns, list(metrics.values())) + losses_html + _unmatched_html(missing)
 
     # Add a row for each input.
     for name in common:
         pictures = _row_pictures(name, runs, bases)
-        starts_with_name = all(file.startswith(name) for _, file, *_ in pictures)
-        cut = len(name) if starts_with_name else 0  # rows that share the rest of the file name take less space
-        row_pictures = [
-            Picture(label, file[cut:], width, height, base) for label, file, width, height, base in pictures
-        ]
-        gallery.add(
-            name, row_pictures, metrics[name], stem=name if starts_with_name else "", **runs[0].inputs[name].extra
-        )
+        starts_with_name = all(picture.tail.startswith(name) for picture in pictures)
+        stem = name if starts_with_name else ""  # rows that share the rest of the file name take less space
+        pictures = [picture._replace(tail=picture.tail.removeprefix(stem)) for picture in pictures]
+        gallery.add(name, pictures, metrics[name], stem, **runs[0].inputs[name].extra)
     gallery.close()
 
     # List the other inputs.
@@ -170,31 +150,23 @@ def _row_metrics(name: str, runs: Sequence[RunResults], columns: Sequence[Column
     return [metrics_by_run[column.run].get(column.metric, math.nan) for column in columns]
 
 
-def _row_pictures(name: str, runs: Sequence[RunResults], bases: Sequence[str]) -> list[tuple[str, str, int, int, str]]:
-    """Return (label, file, width, height, base) of each image: first those equal in all runs, then each run's own."""
-    pictures_by_label: dict[str, list[tuple[RunResults, tuple[str, int, int, str], int]]] = {}
+def _row_pictures(name: str, runs: Sequence[RunResults], bases: Sequence[str]) -> list[Picture]:
+    """Return the images of an input: first those equal in all runs, once, then each run's own."""
+    found: dict[str, list[tuple[str, Picture, int]]] = {}  # label: (run, image, bytes of its file)
     for run, base in zip(runs, bases):
-        for label, file, width, height in run.inputs[name].pictures:
-            size = _file_size(f"{run.folder}/images/{file}")
+        for picture in run.inputs[name].pictures:
+            size = _file_size(f"{run.folder}/images/{picture.tail}")
             if size is not None:
-                pictures_by_label.setdefault(label, []).append((run, (file, width, height, base + "images/"), size))
-    shared = {
-        label
-        for label, run_files in pictures_by_label.items()
-        if label.startswith(SHARED_LABEL_PREFIX) and _same_files(run_files)
-    }
-    once = [(label, *pictures_by_label[label][0][1]) for label in pictures_by_label if label in shared]
-    each = [
-        (run_label(label, run.name), *picture)
-        for label in pictures_by_label
-        if label not in shared
-        for run, picture, _ in pictures_by_label[label]
-    ]
-    return once + each
-
-
-def _same_files(run_files: Sequence[tuple[RunResults, tuple[str, int, int, str], int]]) -> bool:
-    return len({(size, width, height) for _, (_, width, height, _), size in run_files}) == 1
+                of_label = found.setdefault(picture.label, [])
+                of_label.append((run.name, picture._replace(base=base + "images/"), size))
+    shared, own = [], []
+    for label, of_label in found.items():
+        sizes = {(size, picture.width, picture.height) for _, picture, size in of_label}
+        if label.startswith(SHARED_LABEL_PREFIX) and len(sizes) == 1:
+            shared.append(of_label[0][1])
+        else:
+            own += [picture._replace(label=run_label(label, run)) for run, picture, _ in of_label]
+    return shared + own
 
 
 def run_label(label: str, run: str) -> str:
@@ -212,7 +184,7 @@ def _file_size(path: str) -> int | None:
 
 def _slider_labels(runs: Sequence[RunResults], name: str) -> tuple[str, str]:
     """Return the two labels that the slider shows first: the same output of the first two runs."""
-    labels = [[label for label, *_ in run.inputs[name].pictures] for run in runs[:2]]
+    labels = [[picture.label for picture in run.inputs[name].pictures] for run in runs[:2]]
     common_labels = [label for label in labels[0] if label in labels[1] and not label.startswith(SHARED_LABEL_PREFIX)]
     best_label = min(
         common_labels, key=lambda label: (not label.startswith("fake_B"), not label.startswith("fake")), default=""
@@ -221,12 +193,10 @@ def _slider_labels(runs: Sequence[RunResults], name: str) -> tuple[str, str]:
 
 
 def _heading_html(runs: Sequence[RunResults], bases: Sequence[str], count: int) -> str:
-    links = [
-        format_html('<a href="{0}">{1}</a>', base + "index.html", run.name)
-        if (run.folder / "index.html").is_file()
-        else format_html("{0}", run.name)
-        for run, base in zip(runs, bases)
-    ]
+    links = []
+    for run, base in zip(runs, bases):
+        template = '<a href="{0}">{1}</a>' if (run.folder / "index.html").is_file() else "{1}"
+        links.append(format_html(template, base + "index.html", run.name))
     head = format_html('<h1 dir="auto">{0}</h1>', " and ".join(run.name for run in runs))
     return head + f'<p class="quiet">{count} inputs of {", ".join(links)}</p>'
 
@@ -246,14 +216,9 @@ def _means_html(columns: Sequence[Column], metrics: Sequence[Sequence[float]]) -
         wins = Counter(best_index(row, better) for row in metric_rows)
         cells = ""
         for i, mean in enumerate(means):
-            text = "-" if mean is None else format_number(mean)
+            mark, text = "best" if i == best_run else "", "-" if mean is None else format_number(mean)
             wins_text = f"best in {wins[i]} of {len(metric_rows)}" if better else ""
-            cells += format_html(
-                '<td class="{0}">{1} <span class="quiet">{2}</span></td>',
-                "best" if i == best_run else "",
-                text,
-                wins_text,
-            )
+            cells += format_html('<td class="{0}">{1} <span class="quiet">{2}</span></td>', mark, text, wins_text)
         lines.append(format_html('<tr><th scope="row">{0}</th>', f"mean {metric}") + cells + "</tr>")
     return f'<div class="scroll"><table class="means-of"><tr><td></td>{head}</tr>{"".join(lines)}</table></div>'
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from cli.main import run_command
-from displays.curves import read_curves
+from displays.loss_log import read_curves
 from pages.compare import read_results, write_comparison
 from pages.names import safe_file_name
 from serialization.run_names import suggest_run

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from cli.main import run_command
 from cli.script import Command
-from displays.loss_history import Losses, Points, read_losses
+from displays.loss_log import Losses, Points, read_losses
 from serialization.run_names import suggest_run
 from util.disk_space import ERRNO_REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, printable

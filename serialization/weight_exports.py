@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from serialization import weight_files
-from util.errors import printable
+from util.errors import print_line, printable
 
 try:
     import fcntl
@@ -29,7 +29,7 @@ def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
             os.utime(path, ns=(mark, mark))
         except OSError as problem:  # some network drives refuse; then readers wait until the timeout
             note = f"note: {path.name} cannot get the same modification time as the other files ({problem.strerror})"
-            print(printable(note))
+            print_line(note)
 
 
 def remove_old_epochs(folder: Path, networks: Mapping[str, nn.Module], keep: int) -> None:

@@ -87,6 +87,5 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
 
 
 def _is_per_sample(value: Any, samples: int) -> bool:
-    if isinstance(value, Tensor):
-        return value.dim() > 0 and len(value) == samples
-    return isinstance(value, list | tuple) and len(value) == samples
+    is_sequence = value.dim() > 0 if isinstance(value, Tensor) else isinstance(value, list | tuple)
+    return is_sequence and len(value) == samples

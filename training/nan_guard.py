@@ -2,20 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from util.device import copy_to_cpu
-from util.errors import Diverged, printable
+from util.errors import Diverged, print_line
 from util.progress import Progress
 
 MAX_SKIPS_IN_ROW = 20  # consecutive batches that --on_nan skip skips before it stops the run
 MAX_ROLLBACKS = 3  # consecutive rollbacks, or rollbacks to the same state, before --on_nan rollback stops the run
 
 
+@dataclass
 class NanGuard:
     """Checks a phase's losses before its optimiser steps, and the weights before they are saved.
 
@@ -24,19 +25,17 @@ class NanGuard:
     need not wait for it. --on_nan skip ignores this, because it must know at once which batch to skip.
     """
 
-    def __init__(
-        self,
-        on_nan: str,
-        last_saved_step: Callable[[], int | None],
-        roll_back: Callable[[], None],
-        deferred: bool = False,
-    ):
-        self.on_nan, self.last_saved_step, self.roll_back = on_nan, last_saved_step, roll_back
-        self.deferred = deferred and on_nan != "skip"
-        self.pending: list[_StepLosses] = []  # losses not checked yet, oldest first
-        self.bad_in_row = 0  # consecutive bad steps
-        self.last_bad_step = -1  # the latest bad step
-        self.rollbacks: list[int] = []  # the steps of the states that were restored
+    on_nan: str
+    last_saved_step: Callable[[], int | None]
+    roll_back: Callable[[], None]
+    deferred: bool = False
+    pending: list["_StepLosses"] = field(default_factory=list)  # losses not checked yet, oldest first
+    bad_in_row: int = 0  # consecutive bad steps
+    last_bad_step: int = -1
+    rollbacks: list[int] = field(default_factory=list)  # the steps of the states that were restored
+
+    def __post_init__(self) -> None:
+        self.deferred &= self.on_nan != "skip"
 
     def check_losses(self, terms: Mapping[str, Any], batch: Mapping[str, Any], progress: Progress) -> bool:
         """Return whether the optimiser may step on these losses; if not, the step ends. May raise Diverged."""
@@ -78,20 +77,18 @@ class NanGuard:
 
     def _react(self, thing: str, name: str, why: str, can_skip: bool = True) -> None:
         step = self.last_saved_step()
+        may_roll_back = self.bad_in_row <= MAX_ROLLBACKS and self.rollbacks.count(step or 0) < MAX_ROLLBACKS
         saved_text = f"the last good state is from step {step}" if step is not None else "no state was saved before"
         remedy = "lower --lr, or look at these images"
         if self.on_nan == "skip" and can_skip and self.bad_in_row <= MAX_SKIPS_IN_ROW:
-            print(printable(f"note: {thing} {name!r} {why}: batch skipped ({self.bad_in_row} in a row)"), flush=True)
-        elif self.on_nan == "rollback" and step is not None and self._may_roll_back(step):
+            print_line(f"note: {thing} {name!r} {why}: batch skipped ({self.bad_in_row} in a row)")
+        elif self.on_nan == "rollback" and step is not None and may_roll_back:
             self.rollbacks.append(step)
             self.roll_back()
             again = f"weights and optimisers are restored from step {step}"
-            print(printable(f"note: {thing} {name!r} {why}: {again}"), flush=True)
+            print_line(f"note: {thing} {name!r} {why}: {again}")
         else:
             raise Diverged(thing, name, f"{why}; {saved_text}", remedy)
-
-    def _may_roll_back(self, saved_step: int) -> bool:
-        return self.bad_in_row <= MAX_ROLLBACKS and self.rollbacks.count(saved_step) < MAX_ROLLBACKS
 
 
 @dataclass(frozen=True)

@@ -20,24 +20,23 @@ class Optimizers:
     """
 
     def __init__(self, phases: list[Any], o: Any):
-        self.groups: list[list[Any]] = []  # phases that share networks
         names = [phase.name for phase in phases]
         for name in names:
-            if names.count(name) > 1:
-                raise OptionError(
-                    "phase", name, f"is the name of {names.count(name)} phases of the model", "rename one"
-                )
+            if (count := names.count(name)) > 1:
+                raise OptionError("phase", name, f"is the name of {count} phases of the model", "rename one")
         # Merge phases that share a network into one group.
+        groups: list[list[Any]] = []
         for phase in phases:
-            shared = [g for g in self.groups if any(_shares_parameters(phase, other) for other in g)]
-            self.groups = [g for g in self.groups if g not in shared] + [[p for g in shared for p in g] + [phase]]
+            shared = [group for group in groups if _parameter_ids([phase]) & _parameter_ids(group)]
+            groups = [g for g in groups if g not in shared] + [[p for g in shared for p in g] + [phase]]
         # Create one optimiser per group.
+        self.distinct: dict[str, torch.optim.Optimizer] = {}  # by the name of its first phase
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
-        for group in self.groups:
+        for group in groups:
             networks = _parameter_groups(group, o.lr)
-            params = [{"params": own, "lr": lr, "base_lr": lr, "name": name} for name, own, lr in networks]
-            fused = all(p.device.type in FUSED_DEVICES for _, own, _ in networks for p in own)
-            adam = torch.optim.Adam(params, lr=o.lr, betas=(o.beta1, 0.999), fused=fused)
+            fused = all(p.device.type in FUSED_DEVICES for network in networks for p in network["params"])
+            adam = torch.optim.Adam(networks, lr=o.lr, betas=(o.beta1, 0.999), fused=fused)
+            self.distinct[group[0].name] = adam
             self.by_phase |= {phase.name: adam for phase in group}
         device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
         self.scaler = torch.amp.GradScaler(device, enabled=o.amp == "fp16" and device != "meta")
@@ -67,11 +66,11 @@ class Optimizers:
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of all optimisers."""
-        return [g for phases in self.groups for g in self.by_phase[phases[0].name].param_groups]
+        return [group for optimizer in self.distinct.values() for group in optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each optimiser, under the name of its first phase."""
-        return {phases[0].name: self.by_phase[phases[0].name].state_dict() for phases in self.groups}
+        return {name: optimizer.state_dict() for name, optimizer in self.distinct.items()}
 
     def moments(self) -> dict[str, torch.Tensor]:
         """Return the tensors in the optimisers' state by names for messages: `exp_avg of phase G's parameter 3`."""
@@ -87,11 +86,10 @@ class Optimizers:
         """Restore what state_dict returned, and the scaler; raise KeyError or ValueError if the phases differ."""
         if scaler:
             self.scaler.load_state_dict(scaler)
-        for phases in self.groups:
-            optimizer = self.by_phase[phases[0].name]
-            saved = state[phases[0].name]
+        for name, optimizer in self.distinct.items():
+            saved = state[name]
             if len(saved["param_groups"]) != len(optimizer.param_groups):
-                raise ValueError(f"the optimiser of {phases[0].name} has a different number of parameter groups")
+                raise ValueError(f"the optimiser of {name} has a different number of parameter groups")
             param_groups = [  # betas, fused and the like come from today's options, not from the saved state
                 group | {key: value for key, value in own.items() if key not in ("params", "lr")}
                 for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
@@ -118,7 +116,7 @@ def trainable_parameters(net: nn.Module) -> list[nn.Parameter]:
 
 def trained_networks(model: Any, phases: list[Any]) -> dict[str, nn.Module]:
     """Return by name the model's networks that contain a parameter of the phases."""
-    trained = {number for phase in phases for number in _parameter_ids(phase)}
+    trained = _parameter_ids(phases)
     return {n: net for n, net in model.networks().items() if any(id(p) in trained for p in net.parameters())}
 
 
@@ -135,21 +133,18 @@ def inference_networks(model: Any) -> dict[str, nn.Module]:
     return {name: networks[name] for name in model.averaged} or trained_networks(model, model.phases()) or networks
 
 
-def _shares_parameters(one: Any, other: Any) -> bool:
-    return bool(_parameter_ids(one) & _parameter_ids(other))
+def _parameter_ids(phases: list[Any]) -> set[int]:
+    return {id(p) for phase in phases for net in phase.nets for p in net.parameters()}
 
 
-def _parameter_ids(phase: Any) -> set[int]:
-    return {id(p) for net in phase.nets for p in net.parameters()}
-
-
-def _parameter_groups(phases: list[Any], lr: float) -> list[tuple[str, list[nn.Parameter], float]]:
-    """Return (name, parameters, learning rate) per network; a shared parameter is listed once, with its first phase."""
+def _parameter_groups(phases: list[Any], lr: float) -> list[dict[str, Any]]:
+    """Return a parameter group of Adam per network; a shared parameter is listed once, with its first phase."""
     groups, seen = [], set[int]()
     for phase in phases:
         for number, net in enumerate(phase.nets):
             new = [p for p in trainable_parameters(net) if id(p) not in seen]
             seen |= {id(p) for p in new}
             if new:
-                groups.append((f"{phase.name}.{number}", new, phase.lr if phase.lr is not None else lr))
+                own_lr = lr if phase.lr is None else phase.lr
+                groups.append({"params": new, "lr": own_lr, "base_lr": own_lr, "name": f"{phase.name}.{number}"})
     return groups

@@ -1,18 +1,24 @@
 """Draw the images that show a run's progress at the end of an epoch, from the same inputs and noise every time."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from data.base import Spec
-from data.loading.loader import Loader
+from data.loading.loader import Loader, SeededDataset, max_tries, one_batch
+from displays.group import any_display_overrides, error_text
 from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
-from training.fixed_samples import preview_inputs
+from registry.lookup import find
 from util.device import to_device
+from util.errors import DataError, printable
 from util.image_io import SHEET_COLUMNS, make_grid
 from util.progress import Progress
 from util.seeding import fork_rng
@@ -21,8 +27,46 @@ MAX_SAMPLE_EPOCHS = 50  # fixed samples are shown about this many times in a run
 
 
 def make_preview(o: Any, model: Any, loader: Loader, spec: Spec) -> "Preview":
-    """Return the Preview of a run: its first training images and its fixed samples."""
-    return Preview(o, model, spec.classes, *preview_inputs(o, loader, has_sampler(model)))
+    """Return the Preview of a run: its first training images and its fixed samples, each if a display shows them.
+
+    A failure here prints only a note, because training itself raises the error if it matters there.
+    """
+    sheet = _make_or_note(loader.preview_grid, "sheet of the data") if any_display_overrides(o, "data") else None
+    wanted = o.fixed_samples and any_display_overrides(o, "samples") and not has_sampler(model)  # which needs no input
+    batches = _make_or_note(partial(fixed_samples, o), "fixed samples") if wanted else None
+    return Preview(o, model, spec.classes, sheet, batches or [])
+
+
+def _make_or_note(make: Callable[[], Any], what: str) -> Any:
+    try:
+        return make()
+    except (Exception, SystemExit) as problem:  # a failing display must not stop the run
+        print(f"note: no {what} can be shown ({error_text(problem)})", flush=True)
+        return None
+
+
+def fixed_samples(o: Any) -> list[dict[str, Any]]:
+    """Return --fixed_samples batches of one image each, prepared as test.py prepares them.
+
+    They are spread evenly over the images of --val_phase, or of the training phase if --val_phase does not exist.
+    Raise DataError for an image that cannot be read.
+    """
+    test_o = copy(o)
+    test_o.isTrain, test_o.load_size, test_o.serial_batches, test_o.no_flip = False, o.crop_size, True, True
+    test_o.phase = o.val_phase
+    with fork_rng(o.seed):  # a data set may draw when built; training's draws must not change
+        try:
+            dataset = find("dataset", o.dataset_mode)(test_o)
+        except DataError as problem:
+            if problem.args[0] not in ("folder", "phase"):
+                raise
+            if os.path.exists(problem.args[1]):
+                tqdm.write(printable(f"note: fixed samples are images of {o.phase} ({problem})"))
+            test_o.phase = o.phase
+            dataset = find("dataset", o.dataset_mode)(test_o)
+    samples, count = SeededDataset(dataset, o.seed, max_tries(o)), min(o.fixed_samples, len(dataset))
+    # epoch 0: the same random draws as test.py
+    return [one_batch(samples[0, i * len(dataset) // count]) for i in range(count)]
 
 
 class Preview:
@@ -52,7 +96,8 @@ class Preview:
     def samples(self, progress: Progress) -> dict[str, dict[str, Any]]:
         """Return the fixed samples, {file: {label: (H, W, C) uint8}}, as in test.py; {} if not due this epoch."""
         interval = -(-progress.last_epoch // MAX_SAMPLE_EPOCHS)
-        if progress.epoch not in (1, progress.last_epoch) and progress.epoch % interval:
+        due = progress.epoch in (1, progress.last_epoch) or progress.epoch % interval == 0
+        if not due or not self.batches:
             return {}
         with self._test_mode():
             images = [self._translate(batch) for batch in self.batches]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, seeding
-from util.errors import CheckpointError, DataError, OptionError, UserError, printable
+from util.errors import CheckpointError, DataError, OptionError, UserError, print_line, printable
 from util.progress import Progress
 from util.spelling import normalise_name
 
@@ -48,26 +49,25 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
     return run
 
 
+@dataclass(eq=False)
 class Run:
     """Model, phases, optimisers, progress and loss history of one training run, saved in one folder."""
 
-    def __init__(
-        self,
-        o: Any,
-        folder: Path,
-        model: Any,
-        device: torch.device,
-        epoch_size: int,
-        classes: tuple[str, ...] = (),
-        inventory: Inventory | None = None,
-    ):
-        self.o, self.folder, self.device, self.classes = o, folder, device, classes
-        self.inventory = inventory or Inventory()
+    o: Any
+    folder: Path
+    model: Any
+    device: torch.device
+    epoch_size: int  # images in an epoch
+    classes: tuple[str, ...] = ()
+    inventory: Inventory = field(default_factory=Inventory)
+
+    def __post_init__(self) -> None:
         # Model and optimisers.
-        self.model = model.to(device).train()
+        o = self.o
+        self.model = self.model.to(self.device).train()
         self.state_shapes = state_shapes(self.model)  # every saved state must have these
         self.train_state = TrainState.from_options(self.model, o)
-        self.train_state.check_losses = self.check_losses
+        self.train_state.check_losses = lambda terms, batch: self.nan_guard.check_losses(terms, batch, self.progress)
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
@@ -82,11 +82,12 @@ class Run:
             self.notes.append("--init_from has no effect: the run continues with its own weights")
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
-        self.progress.epoch_size, self.progress.last_epoch = epoch_size, self.last_epoch
-        if epoch_size < o.batch_size and not self.done:
-            why = f"{epoch_size} images make one batch of {epoch_size}, less than --batch_size {o.batch_size}"
+        self.progress.epoch_size, self.progress.last_epoch = self.epoch_size, self.last_epoch
+        if self.epoch_size < o.batch_size and not self.done:
+            why = f"{self.epoch_size} images make one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step")
-        self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=device.type == "cuda")
+        on_cuda = self.device.type == "cuda"
+        self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)
         self.last_save_time = time.monotonic()
 
     @property
@@ -103,11 +104,10 @@ class Run:
 
         Image pools and the images of web pages are not counted. If only the numbered weights do not fit, add a note.
         """
-        weights, files = (
-            disk_space.tensor_bytes(part.state_dict()) for part in (self.model, nn.ModuleDict(self.networks()))
-        )
-        trained = disk_space.tensor_bytes([group["params"] for group in self.optimizers.param_groups()])
-        state, state_count = weights + 2 * trained, len(checkpoint.state_files(self.folder))  # Adam has two moments
+        files = disk_space.tensor_bytes([net.state_dict() for net in self.networks().values()])
+        moments = 2 * disk_space.tensor_bytes([group["params"] for group in self.optimizers.param_groups()])
+        state = disk_space.tensor_bytes(self.model.state_dict()) + moments
+        state_count = len(checkpoint.state_files(self.folder))
         number = max(1, self.o.keep_last + 1 - state_count)  # the new state is written before the oldest is removed
         needed = number * state + (0 if state_count else files)
         parts = f"{number} x {disk_space.format_bytes(state)} of state, {disk_space.format_bytes(files)} of weights"
@@ -131,7 +131,7 @@ class Run:
         keep_weights: also write weights under the epoch's number when --save_epoch_freq does not ask for them.
         force_save: save even if nothing is due.
         """
-        names = self._generator_names()
+        names = set(self.model.averaged or self.model.networks())
         generator_phase = next((p.name for p in self.phases if trained_networks(self.model, [p]).keys() & names), None)
         self.history.append(self.losses.phase_mean(generator_phase) if generator_phase else 0.0)
         self.losses.clear()
@@ -149,13 +149,6 @@ class Run:
 
     def _iter_prefixes(self) -> list[str]:
         return [f"iter_{self.progress.samples}"] if self.o.save_by_iter else []
-
-    def _generator_names(self) -> set[str]:
-        return set(self.model.averaged or self.model.networks())
-
-    def check_losses(self, terms: dict[str, Any], batch: dict[str, Any]) -> bool:
-        """Return whether an optimiser may step on these losses (see NanGuard)."""
-        return self.nan_guard.check_losses(terms, batch, self.progress)
 
     def save_if_due(self, unless: bool) -> None:
         """Save within an epoch if --save_latest_freq or --save_minutes asks for it, or an allowed change is not saved.
@@ -196,7 +189,7 @@ class Run:
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
             if note not in self.notes:  # print each note once
                 self.notes.append(note)
-                print(printable(note), flush=True)
+                print_line(note)
         for prefix in prefixes:
             weight_exports.write(self.folder, prefix, self.networks())
         self.last_save_time, self.has_new_permission = time.monotonic(), False
@@ -232,9 +225,8 @@ class Run:
             self.notes.append("optimisers, image pools and random draws start afresh: weight files do not contain them")
         else:
             others = suggest_run(self.folder.name, list_runs(self.folder.parent))
-            self.notes.append(
-                f"nothing to continue in {self.folder}: starting afresh" + (f" ({others})" if others else "")
-            )
+            reason = f" ({others})" if others else ""
+            self.notes.append(f"nothing to continue in {self.folder}: starting afresh{reason}")
             return False
         return True
 
@@ -286,48 +278,42 @@ class Run:
 
     def _compare_pictures(self, changes: str) -> None:
         """Raise DataError, or with permission add a note, if images changed, because that changes their order."""
-        if changes and not self.o.allow_data_change:
-            why = f"its images changed since it was saved: {changes}"
+        if not changes:
+            return
+        why = f"its images changed since it was saved: {changes}"
+        if not self.o.allow_data_change:
             remedy = "restore them, or accept a different order with --allow_data_change"
             raise DataError("run", self.folder, why, remedy)
-        self.has_new_permission |= bool(changes)
-        if changes:
-            self.notes.append(
-                f"note: its images changed since it was saved: {changes} (--allow_data_change); their "
-                "order is different, and in this epoch some may appear twice or not at all"
-            )
+        self.has_new_permission = True
+        result = "their order is different, and in this epoch some may appear twice or not at all"
+        self.notes.append(f"note: {why} (--allow_data_change); {result}")
 
     def _compare_options(self, before: dict[str, Any]) -> None:
         """Note the options that changed since the save; raise OptionError for those that change what weights mean."""
+        meta = {name: flag.meta for name, flag in self.o.flags.items()}
         changed = {
             name: f"--{name} {was} -> {now}"
             for name, was in before.items()
-            if name in self.o.flags
-            and not self.o.flags[name].meta["momentary"]
-            and was != (now := mismatch.to_saved_value(getattr(self.o, name)))
+            if name in meta and was != (now := mismatch.to_saved_value(getattr(self.o, name)))
+            if not meta[name]["momentary"]
         }
         # Refuse changes that alter the meaning of the weights.
-        flags = self.o.flags
-        fixed = [n for n in changed if flags[n].meta["fixed"] and not _is_gone(flags[n].meta["choices"], before[n])]
+        fixed = [n for n in changed if meta[n]["fixed"] and not _is_gone(meta[n]["choices"], before[n])]
         if fixed and not self.o.allow_option_change:
-            why = "changed since the run was saved, which changes the meaning of its weights: "
-            why += ", ".join(changed[name] for name in fixed)
+            details = ", ".join(changed[name] for name in fixed)
+            why = f"changed since the run was saved, which changes the meaning of its weights: {details}"
             remedy = "restore it, or continue anyway with --allow_option_change"
             raise OptionError("option", f"--{fixed[0]}", why, remedy)
         # Report all other changes.
         if changed:
             self.notes.append("changed since it was saved: " + ", ".join(changed.values()))
         self.has_new_permission |= bool(fixed)
-        counting = [f"--{name}" for name in changed if not self.o.flags[name].meta["aside"]]
-        if counting:
-            which = ", ".join(counting)
-            self.notes.append(f"from here on results differ from an uninterrupted run because of {which}")
+        if counting := ", ".join(f"--{name}" for name in changed if not meta[name]["aside"]):
+            self.notes.append(f"from here on results differ from an uninterrupted run because of {counting}")
 
 
 def _is_gone(kind: Any, name: Any) -> bool:
     """Whether the registry no longer has this name: a renamed plug-in does not change what weights mean."""
-    return (
-        isinstance(kind, str)
-        and isinstance(name, str)
-        and normalise_name(name) not in {normalise_name(e.name) for e in entries(kind)}
-    )
+    if not isinstance(kind, str) or not isinstance(name, str):
+        return False
+    return normalise_name(name) not in {normalise_name(entry.name) for entry in entries(kind)}

@@ -59,9 +59,8 @@ class RunFolder:
             holder = path.read_text(encoding="utf-8").strip()
         except OSError:  # Windows does not let others read a locked file
             holder = ""
-        raise EnvironmentFault(
-            "run", self.path.name, f"is in use by {holder or 'another process'}", "use another --name or stop that run"
-        )
+        why = f"is in use by {holder or 'another process'}"
+        raise EnvironmentFault("run", self.path.name, why, "use another --name or stop that run")
 
     def next_steps(self) -> str:
         """Return what to do after training: look at the run's web page, if it has one, and run test.py."""

@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from registry.contract import contract_error
 from serialization import safe_load
+from util.errors import first_line
 
 
 def state_shapes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -25,19 +27,16 @@ def check_state_shapes(model: Any, name: str, before: dict[str, tuple[int, ...]]
 
     A newly built model could not load them. Models with a custom _load_from_state_dict are not checked.
     """
-    custom_loading = any(
-        type(part)._load_from_state_dict is not nn.Module._load_from_state_dict
-        and not type(part).__module__.startswith("torch.")
-        for part in model.modules()
-    )
-    now = {} if custom_loading else state_shapes(model)
-    for key in [*now, *(key for key in before if key not in now)] if now else ():
+    kinds: set[Any] = {type(part) for part in model.modules()}
+    loading = {kind for kind in kinds if kind._load_from_state_dict is not nn.Module._load_from_state_dict}
+    if not all(kind.__module__.startswith("torch.") for kind in loading):
+        return
+    now = state_shapes(model)
+    for key in now | before:
         if now.get(key) != before.get(key):
-            changed = (
-                f"changed from {before.get(key)} to {now.get(key)}"
-                if key in before and key in now
-                else ("was added after __init__" if key in now else "was removed after __init__")
-            )
+            changed = f"was {'added' if key in now else 'removed'} after __init__"
+            if key in now and key in before:
+                changed = f"changed from {before[key]} to {now[key]}"
             why = f"its parameter or buffer '{key}' {changed}: a resumed run could not load it"
             raise contract_error(name, why, "build it in __init__ in its final size, or keep it in get_extra_state")
 
@@ -60,30 +59,24 @@ def check_state(model: Any, name: str) -> dict[str, Any]:
             raise contract_error(name, why, "add .clone() or .contiguous()")
     # Collect extra state.
     for key, part in modules_by_extra_state_key(model).items():
-        if type(part).get_extra_state is torch.nn.Module.get_extra_state:
+        if type(part).get_extra_state is nn.Module.get_extra_state:
             continue
-        if type(part).set_extra_state is torch.nn.Module.set_extra_state:
+        if type(part).set_extra_state is nn.Module.set_extra_state:
             why = f"{type(part).__name__} has get_extra_state() but no set_extra_state(state)"
             raise contract_error(name, why, "define both: set_extra_state takes what get_extra_state returns")
         extra[key] = part.get_extra_state()
     # Save it to memory and read it back.
     file = io.BytesIO()
     try:
-        torch.save({key: _with_empty_tensors(value) for key, value in extra.items()}, file)
+        torch.save(tree_map(_with_empty_tensor, extra), file)
         safe_load.scan_file(file)
     except Exception as problem:  # any failure to save or read it is an error of the plug-in
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        why = f"the state of {', '.join(extra)} cannot be read back ({first})"
+        why = f"the state of {', '.join(extra)} cannot be read back ({first_line(problem)})"
         raise contract_error(name, why, "keep only tensors, numbers, strings, lists and dicts") from problem
     return extra
 
 
-def _with_empty_tensors(value: Any) -> Any:
-    """Return a structure with its plain tensors replaced by empty ones; other values are unchanged."""
-    if type(value) is torch.Tensor and value.layout == torch.strided:
-        return torch.empty(0, dtype=value.dtype)
-    if type(value) is dict:
-        return {key: _with_empty_tensors(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_with_empty_tensors(item) for item in value)
-    return value
+def _with_empty_tensor(value: Any) -> Any:
+    """Return an empty tensor for a plain one; other values are unchanged."""
+    is_plain = type(value) is torch.Tensor and value.layout == torch.strided
+    return torch.empty(0, dtype=value.dtype) if is_plain else value

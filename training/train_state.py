@@ -10,10 +10,6 @@ from training.optim import Optimizers, trainable_parameters
 TrainStep = Callable[["TrainState", dict[str, Any], int], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
 
 
-def _check_nothing(terms: dict[str, Any], batch: dict[str, Any]) -> bool:
-    return True
-
-
 @dataclass
 class TrainState:
     """A model, its phases and their optimisers, and how a step treats a batch and its losses.
@@ -27,7 +23,7 @@ class TrainState:
     phases: list[Any]
     optimizers: Optimizers
     micro_batches: int = 1
-    check_losses: Callable[[dict[str, Any], dict[str, Any]], bool] = _check_nothing
+    check_losses: Callable[[dict[str, Any], dict[str, Any]], bool] = lambda terms, batch: True
 
     def __post_init__(self) -> None:
         own = {phase.name: {id(p): p for net in phase.nets for p in trainable_parameters(net)} for phase in self.phases}

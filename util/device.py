@@ -27,9 +27,8 @@ def select_device(gpu_ids: str | None) -> torch.device:
         return torch.device("cuda", index)
     count = torch.cuda.device_count()
     gpu_names = ", ".join(f"{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
-    raise EnvironmentFault(
-        "option", "--gpu_ids", f"there is no GPU {index} here ({gpu_names})", "use --gpu_ids -1 for the CPU"
-    )
+    why = f"there is no GPU {index} here ({gpu_names})"
+    raise EnvironmentFault("option", "--gpu_ids", why, "use --gpu_ids -1 for the CPU")
 
 
 def copy_to_cpu(value: Any) -> Any:

@@ -7,19 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from util.errors import EnvironmentFault, printable
+from util.errors import EnvironmentFault, print_line
 
 RETRY_WAIT_S = 5.0  # seconds before a write to a full disk is retried once
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 ERRNO_REMEDIES = {
     errno.ENOSPC: "free space on that disk or choose another --checkpoints_dir",
     errno.EDQUOT: "free space within your quota or choose another --checkpoints_dir",
-    errno.EACCES: "check its permissions",
-    errno.EPERM: "check its permissions",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "check its permissions"),
     errno.EROFS: "choose a folder that can be written to",
     errno.EIO: "check the disk",
-    errno.ETIMEDOUT: "check the network drive",
-    errno.ESTALE: "check the network drive",
+    **dict.fromkeys((errno.ETIMEDOUT, errno.ESTALE), "check the network drive"),
     errno.EMFILE: "raise the limit of open files (ulimit -n) or lower --num_threads",
     errno.ENFILE: "close other programs or lower --num_threads",
 }
@@ -33,7 +31,7 @@ def retry_when_full(write: Callable[[], None], path: Path) -> None:
         if problem.errno not in DISK_FULL_ERRNOS:
             raise
         note = f"note: {path.name} cannot be written ({problem.strerror}); trying again in {RETRY_WAIT_S:g} s"
-        print(printable(note), flush=True)
+        print_line(note)
         time.sleep(RETRY_WAIT_S)
         write()
 

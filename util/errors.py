@@ -18,8 +18,11 @@ def first_line(problem: BaseException) -> str:
 
 
 def print_line(text: str) -> None:
-    """Print a line and flush it, with control characters escaped."""
-    print(printable(text), flush=True)
+    """Print a line and flush it, with control characters escaped; it appears above a progress bar, if there is one."""
+    bars = sys.modules.get("tqdm")  # without the module there are no bars
+    (bars.tqdm.write if bars else print)(printable(text))
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 class UserError(ValueError):

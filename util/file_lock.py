@@ -16,8 +16,7 @@ def acquire(
     On a file system without locks it returns one too, with a printed note on what goes undetected (`unnoticed`).
     Forked processes do not hold it. on_acquired: called with the descriptor, which alone may be written on Windows.
     """
-    timeout = -1 if wait else 0
-    lock = FileLock(path, timeout, thread_local=False, fallback_to_soft=False, on_acquired=on_acquired)
+    lock = FileLock(path, -1 if wait else 0, thread_local=False, fallback_to_soft=False, on_acquired=on_acquired)
     try:
         lock.acquire()
     except Timeout:

@@ -1,5 +1,7 @@
 """Convert network outputs to pixels and write image files."""
 
+import base64
+import io
 import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -85,16 +87,21 @@ def array_to_pil(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
+def png_base64(array: np.ndarray) -> str:
+    """Return (H, W, 3) or (H, W, 1) uint8 as a PNG in base64."""
+    file = io.BytesIO()
+    array_to_pil(array).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
 def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple[int, int]:
     """Write an image atomically as a PNG file; return its width and height.
 
     aspect_ratio multiplies the ratio of width to height, by enlarging one side.
     """
-    width, height = image.size
-    if aspect_ratio > 1:
-        image = image.resize((round(width * aspect_ratio), height), Image.Resampling.BICUBIC)
-    elif aspect_ratio < 1:
-        image = image.resize((width, round(height / aspect_ratio)), Image.Resampling.BICUBIC)
+    size = round(image.width * max(1, aspect_ratio)), round(image.height / min(1, aspect_ratio))
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
     beside = path.with_name(path.name + ".tmp")
     if image.width * image.height > MAX_FAST_PNG_PIXELS:
         image.save(beside, format="PNG", **PNG_COMPRESSION)
@@ -128,11 +135,5 @@ def write_array(array: np.ndarray, file: IO[bytes], kind: str) -> None:
         import tifffile  # takes 60 ms, and only results of other dtypes than images need it
 
         colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype.kind == "u" else "minisblack"
-        tifffile.imwrite(
-            file,
-            array,
-            photometric=colour,
-            planarconfig="contig" if array.ndim == 3 else None,
-            compression="zlib",
-            metadata=None,
-        )
+        planes = "contig" if array.ndim == 3 else None
+        tifffile.imwrite(file, array, photometric=colour, planarconfig=planes, compression="zlib", metadata=None)

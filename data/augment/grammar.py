@@ -2,16 +2,15 @@
 
 import ast
 import re
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data.augment.table import CONTAINERS
 from util.errors import OptionError
 from util.spelling import normalise_name
 
-NAME_PATTERN = re.compile(r"[A-Za-z_][\w-]*")
-SEPARATORS = re.compile(r"[\s,;]*")
+SEPARATORS = re.compile(r"[\s,;]+")
+NODE_START = re.compile(r"([A-Za-z_][\w-]*)(\s*\()?")
 CLOSING_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 MAX_CONTAINER_DEPTH = 20  # levels of nested containers
 # levels of nested values: far below the limits of Python versions, which differ in number and error
@@ -63,79 +62,68 @@ class _Parser:
     def parse_nodes(self, start: int, end: int, depth: int) -> tuple[SpecNode, ...]:
         """Return the nodes in a span: NAME or NAME(...), separated by spaces, commas or semicolons."""
         nodes = []
-        while (start := self._skip(SEPARATORS, start, end)) < end:
-            if not (name := NAME_PATTERN.match(self.text, start, end)):
+        while start < end:
+            if separators := SEPARATORS.match(self.text, start, end):
+                start = separators.end()
+            elif head := NODE_START.match(self.text, start, end):
+                first = last = stop = head.end()
+                if head[2]:
+                    if (last := self._find(")", first, end)) == end:
+                        raise self.error(first - 1, end, "its ( is never closed", "add the )")
+                    stop = last + 1
+                nodes.append(self._parse_node(head[1], self.text[start:stop], start, first, last, depth))
+                start = stop
+            else:
                 remedy = "write for example rotation(10), or a container with its arguments: apply(p=0.3: rotation(10))"
                 raise self.error(start, end, "expected the name of an augmentation here", remedy)
-            stop, bracket = name.end(), self._skip(re.compile(r"\s*"), name.end(), end)
-            arguments = None
-            if bracket < end and self.text[bracket] == "(":
-                stop = self._find_closing(bracket, end) + 1
-                arguments = (bracket + 1, stop - 1)
-            nodes.append(self._parse_node(name[0], start, stop, arguments, depth))
-            start = stop
         return tuple(nodes)
 
-    def _skip(self, pattern: re.Pattern[str], start: int, end: int) -> int:
-        match = pattern.match(self.text, start, end)
-        return match.end() if match else start
-
-    def _parse_node(self, name: str, start: int, stop: int, arguments: tuple[int, int] | None, depth: int) -> SpecNode:
-        text = self.text[start:stop]
+    def _parse_node(self, name: str, text: str, start: int, first: int, last: int, depth: int) -> SpecNode:
+        """Return the node NAME, with its arguments or parts from `first` to `last`."""
         kind = normalise_name(name).removeprefix("random")
         if kind not in CONTAINERS:
-            args, kwargs = self._parse_arguments(*arguments) if arguments else ((), {})
-            return SpecNode(name, text, start + 1, args, kwargs)
+            return SpecNode(name, text, start + 1, *self._parse_arguments(first, last))
+        whole = SpecNode(kind, text, start + 1)
         if depth >= MAX_CONTAINER_DEPTH:
-            raise self.error(start, stop, f"is nested in {MAX_CONTAINER_DEPTH} containers", "use fewer containers")
+            raise whole.error(self.flag, f"is nested in {MAX_CONTAINER_DEPTH} containers", "use fewer containers")
         # Parse the arguments before the colon, then the parts between bars.
-        first, last = arguments or (stop, stop)
-        args, kwargs = (), {}
-        if colons := self._find_marks(":", first, last):
-            args, kwargs = self._parse_arguments(first, colons[0])
-            first = colons[0] + 1
-        edges = [first - 1, *self._find_marks("|", first, last), last]
-        branches = tuple(self.parse_nodes(a + 1, b, depth + 1) for a, b in pairwise(edges))
+        args, kwargs, branches = (), dict[str, Any](), list[tuple[SpecNode, ...]]()
+        if (colon := self._find(":", first, last)) < last:
+            args, kwargs = self._parse_arguments(first, colon)
+            first = colon + 1
+        while first <= last:
+            bar = self._find("|", first, last)
+            branches.append(self.parse_nodes(first, bar, depth + 1))
+            first = bar + 1
         if kind == "apply" and (len(branches) > 1 or not branches[0]):
-            raise self.error(start, stop, "takes exactly one part", "write apply(p=0.3: rotation(10) invert)")
+            raise whole.error(self.flag, "takes exactly one part", "write apply(p=0.3: rotation(10) invert)")
         if kind != "apply" and (len(branches) < 2 or not all(branches)):
             remedy = f"write {kind}(invert | jpeg(50))"
-            raise self.error(start, stop, "takes two or more parts, with | between them", remedy)
-        return SpecNode(kind, text, start + 1, args, kwargs, branches)
+            raise whole.error(self.flag, "takes two or more parts, with | between them", remedy)
+        return replace(whole, args=args, kwargs=kwargs, branches=tuple(branches))
 
-    def _find_closing(self, opening: int, end: int) -> int:
-        """Return the position of the bracket that closes the one at `opening`."""
-        for position, open_brackets in self._scan(opening, end):
-            if not open_brackets:
-                return position
-        raise self.error(opening, end, "its ( is never closed", "add the )")
+    def _find(self, mark: str, start: int, end: int) -> int:
+        """Return the position of a mark outside brackets and quotes, `end` if there is none; start: behind a bracket.
 
-    def _find_marks(self, mark: str, start: int, end: int) -> list[int]:
-        """Return the positions of a mark outside brackets and quotes."""
-        return [
-            position
-            for position, open_brackets in self._scan(start, end)
-            if not open_brackets and self.text[position] == mark
-        ]
-
-    def _scan(self, start: int, end: int):
-        """Yield each position outside quotes with the brackets open after it; raise OptionError for a wrong bracket."""
-        open_brackets: list[str] = []
+        Raise OptionError for a wrong bracket or an open quote.
+        """
+        expected: list[str] = []  # the closing brackets of those that are open
         quote = ""
         for position in range(start, end):
             character = self.text[position]
             if quote:
                 quote = "" if character == quote else quote
-                continue
-            if character in "'\"":
+            elif character == mark and not expected:
+                return position
+            elif character in "'\"":
                 quote = character
             elif character in CLOSING_BRACKETS:
-                open_brackets.append(CLOSING_BRACKETS[character])
-            elif character in CLOSING_BRACKETS.values() and (not open_brackets or open_brackets.pop() != character):
+                expected.append(CLOSING_BRACKETS[character])
+            elif character in CLOSING_BRACKETS.values() and (not expected or expected.pop() != character):
                 raise self.error(position, end, "this bracket closes no other", "check that brackets match")
-            yield position, open_brackets
         if quote:
-            raise self.error(start, end, f"a quote {quote} is never closed", "add the closing quote")
+            raise self.error(start - 1, end, f"a quote {quote} is never closed", "add the closing quote")
+        return end
 
     def _parse_arguments(self, start: int, end: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and keyword arguments in a span: literals, and bare words as strings."""

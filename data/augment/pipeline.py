@@ -4,7 +4,6 @@ import enum
 import inspect
 from collections.abc import Callable
 from copy import copy
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +13,7 @@ from data.augment.grammar import SpecNode, parse_spec
 from data.augment.table import CONTAINERS, PHOTOMETRIC, UNSUPPORTED_CLASSES
 from registry import contract, loaded
 from registry.lookup import Entry, entries, entry
-from util.errors import EnvironmentFault, OptionError
+from util.errors import EnvironmentFault, OptionError, first_line
 from util.seeding import fork_rng
 from util.spelling import nearest, normalise_name
 
@@ -24,6 +23,9 @@ REQUIRED_DTYPES = {  # dtypes that an augmentation needs; results are converted 
     "normalize": torch.float32,
     "gaussian_noise": torch.float32,  # with uint8 torchvision truncates the noise, and wraps around with clip=False
 }
+
+
+Kind = tuple[int, torch.dtype]  # of images: channels, dtype
 
 
 class Pepper:
@@ -48,9 +50,7 @@ class Augment:
     Raises OptionError, with flag, node and position, for an invalid spec and for images it cannot be applied to.
     """
 
-    def __init__(
-        self, spec: str, flag: str = "--augment", tested_kinds: frozenset[tuple[int, torch.dtype]] = frozenset()
-    ):
+    def __init__(self, spec: str, flag: str = "--augment", tested_kinds: frozenset[Kind] = frozenset()):
         if find_spec("torchvision") is None:
             why = f"is not installed, and {flag} needs it"
             raise EnvironmentFault("package", "torchvision", why, "run pip install torchvision")
@@ -75,7 +75,7 @@ class Augment:
             if kind not in self.tested_kinds:
                 self._run_trials(picture)
                 self.tested_kinds |= {kind}
-            return self._apply_seeded(seed, self.steps, picture)
+            return _apply_seeded(self.steps, seed, picture)
         except _UnsuitableImage as problem:
             node, why, shape = problem.args
             what = f"an image of {shape[2]}x{shape[1]} with {shape[0]} channel{'s' * (shape[0] != 1)}"
@@ -85,16 +85,8 @@ class Augment:
     def _run_trials(self, picture: torch.Tensor) -> None:
         """Apply every step of every part with p = 1, and then the chain as in training; TRIAL_DRAWS times."""
         for number in range(TRIAL_DRAWS):
-            _apply_each(self.steps, partial(self._apply_always, number), picture)
-            self._apply_seeded(number, self.steps, picture)
-
-    def _apply_always(self, seed: int, step: "_Step", picture: torch.Tensor) -> torch.Tensor:
-        return self._apply_seeded(seed, step.with_certainty(), picture)
-
-    @staticmethod
-    def _apply_seeded(seed: int, step: Callable[[torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
-        with fork_rng(seed):
-            return step(picture.clone())  # some augmentations write in place
+            _apply_each(self.steps, number, picture)
+            _apply_seeded(self.steps, number, picture)
 
 
 def build_augmentations(o: Any, paired: bool, sides: str) -> dict[str, Augment]:
@@ -160,15 +152,12 @@ class _Step:
             except Exception as problem:  # torchvision raises many types for an unsuitable image
                 if not self.built_in:
                     raise
-                raise _UnsuitableImage(self.node, _first_line(problem), picture.shape) from problem
+                raise _UnsuitableImage(self.node, first_line(problem).rstrip("."), picture.shape) from problem
             if isinstance(result, (tuple, list)) and result:  # five_crop, ten_crop: choose one crop at random
                 result = result[int(torch.randint(len(result), ()))]
         if not isinstance(result, torch.Tensor) or result.dim() != 3:
-            what = (
-                f"a tensor of shape {tuple(result.shape)}"
-                if isinstance(result, torch.Tensor)
-                else type(result).__name__
-            )
+            is_tensor = isinstance(result, torch.Tensor)
+            what = f"a tensor of shape {tuple(result.shape)}" if is_tensor else type(result).__name__
             raise self._plugin_error(f"returns {what}")
         if len(result) != len(picture) or not result.numel():
             what = f"with {len(result)} channel{'s' * (len(result) != 1)}" if result.numel() else "without pixels"
@@ -205,13 +194,18 @@ def _list_steps(step: Any) -> list[_Step]:
     return [step] if isinstance(step, _Step) else [leaf for part in step.transforms for leaf in _list_steps(part)]
 
 
-def _apply_each(step: Any, apply: Callable[[_Step, torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
-    """Apply every augmentation of a chain to the result of the previous one; parts of a choice get the same image."""
+def _apply_seeded(step: Callable[[torch.Tensor], torch.Tensor], seed: int, picture: torch.Tensor) -> torch.Tensor:
+    with fork_rng(seed):
+        return step(picture.clone())  # some augmentations write in place
+
+
+def _apply_each(step: Any, seed: int, picture: torch.Tensor) -> torch.Tensor:
+    """Apply each augmentation of a chain, with p = 1, to the previous one's result; parts of a choice to one image."""
     if isinstance(step, _Step):
-        return apply(step, picture)
+        return _apply_seeded(step.with_certainty(), seed, picture)
     result = picture
     for part in step.transforms:
-        result = _apply_each(part, apply, picture if type(step).__name__ == "RandomChoice" else result)
+        result = _apply_each(part, seed, picture if type(step).__name__ == "RandomChoice" else result)
     return result
 
 
@@ -224,10 +218,9 @@ def _find_entry(node: SpecNode, flag: str) -> Entry:
     for name, why in UNSUPPORTED_CLASSES.items():
         if normalise_name(name) == wanted:
             raise node.error(flag, f"torchvision's {name} {why}")
-    near = [name for name in names if len(wanted) > 2 and wanted in normalise_name(name)] or [
-        nearest(node.name, names) or ""
-    ]
-    hint = f"did you mean {' or '.join(near[:5])}? " if near[0] else ""
+    near = [name for name in names if len(wanted) > 2 and wanted in normalise_name(name)][:5]
+    near = near or [name for name in [nearest(node.name, names)] if name]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise node.error(flag, f"there is no augmentation '{node.name}'", f"{hint}choose one of {', '.join(names)}")
 
 
@@ -253,8 +246,4 @@ def _construct(factory: Callable[..., Any], node: SpecNode, flag: str, origin: s
     except Exception as problem:  # built-in classes raise many types for bad values
         if origin != "built in" and not isinstance(problem, (TypeError, ValueError)):
             raise
-        raise node.error(flag, _first_line(problem)) from problem
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0].rstrip(".")
+        raise node.error(flag, first_line(problem).rstrip(".")) from problem

@@ -9,10 +9,9 @@ from registry.lookup import Table
 
 V2_MODULE = "torchvision.transforms.v2"
 CONTAINERS = {"apply": "RandomApply", "choice": "RandomChoice", "order": "RandomOrder"}  # name in a spec -> class of v2
-_BOXES_REASON, _TYPE_REASON = (
-    "changes boxes or key points, not images",
-    "changes the type of an image, which GANvas does itself",
-)
+_OF_BOXES = ("ClampBoundingBoxes", "ConvertBoundingBoxFormat", "SanitizeBoundingBoxes", "SetClampingMode")
+_OF_POINTS = ("ClampKeyPoints", "SanitizeKeyPoints")
+_OF_TYPES = ("ConvertImageDtype", "PILToTensor", "ToDtype", "ToImage", "ToPILImage", "ToPureTensor", "ToTensor")
 UNSUPPORTED_CLASSES = {  # classes of v2 that are not augmentations of a single image, and why
     "RandomApply": "is written apply(p=0.5: ...)",
     "RandomChoice": "is written choice(... | ...)",
@@ -22,20 +21,9 @@ UNSUPPORTED_CLASSES = {  # classes of v2 that are not augmentations of a single 
     "CutMix": "mixes the images of a batch, and their labels",
     "MixUp": "mixes the images of a batch, and their labels",
     "RandomIoUCrop": "crops around boxes",
-    "ClampBoundingBoxes": _BOXES_REASON,
-    "ClampKeyPoints": _BOXES_REASON,
-    "ConvertBoundingBoxFormat": _BOXES_REASON,
-    "SanitizeBoundingBoxes": _BOXES_REASON,
-    "SanitizeKeyPoints": _BOXES_REASON,
-    "SetClampingMode": _BOXES_REASON,
+    **dict.fromkeys((*_OF_BOXES, *_OF_POINTS), "changes boxes or key points, not images"),
     "UniformTemporalSubsample": "chooses frames of a video",
-    "ConvertImageDtype": _TYPE_REASON,
-    "PILToTensor": _TYPE_REASON,
-    "ToDtype": _TYPE_REASON,
-    "ToImage": _TYPE_REASON,
-    "ToPILImage": _TYPE_REASON,
-    "ToPureTensor": _TYPE_REASON,
-    "ToTensor": _TYPE_REASON,
+    **dict.fromkeys(_OF_TYPES, "changes the type of an image, which GANvas does itself"),
     "Lambda": "takes code; write a class in a plug-in instead",
     "LinearTransformation": "takes a matrix of (C H W) x (C H W) numbers",
     "AutoAugmentPolicy": "is an argument of auto_augment: auto_augment(policy=cifar10)",

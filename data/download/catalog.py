@@ -81,10 +81,7 @@ class Source:
 def all_sources() -> list[Source]:
     """Return everything that can be downloaded, data sets first."""
     rows = [line.split("\t") for line in _TABLE.read_text(encoding="utf-8").splitlines()[1:]]
-    return [
-        Source(name, family, kind == "generator", int(size), sha256, description)
-        for family, kind, name, size, sha256, description in rows
-    ]
+    return [Source(name, family, kind == "generator", int(size), *rest) for family, kind, name, size, *rest in rows]
 
 
 def size_text(source: Source) -> str:
@@ -117,25 +114,22 @@ def find_source(name: str, family: str = "", model: bool = False) -> Source:
         name, model = name.removesuffix(PRETRAINED_SUFFIX), True
     if name == "cityscapes" and not model:
         raise OptionError("data set", name, "its licence forbids redistribution", _CITYSCAPES_BY_HAND)
-    candidates = [s for s in all_sources() if s.name == name and s.family in (family or s.family) and s.model >= model]
-    matches = [source for source in candidates if source.model == candidates[0].model]
+    fitting = [s for s in all_sources() if s.family in (family or s.family) and s.model >= model]
+    named = [source for source in fitting if source.name == name]
+    matches = [source for source in named if source.model == named[0].model]
     if len(matches) > 1:
         kinds = " and one ".join(f"of {source.family} ({source.file})" for source in matches)
         ways = " or ".join(f"--{source.family}" for source in matches)
         raise OptionError("name", name, f"there is one {kinds}", f"choose with {ways}")
-    if not matches:
-        raise _unknown_name_error(name, family, model)
-    return matches[0]
-
-
-def _unknown_name_error(name: str, family: str, model: bool) -> OptionError:
-    sort = " ".join(part for part in (family, "generator" if model else "data set or generator") if part)
-    known = {s.name for s in all_sources() if s.family in (family or s.family) and s.model >= model}
-    near = nearest(name, sorted(known | ({"cityscapes"} if not model else set())))
-    if others := {s.family for s in all_sources() if s.name == name and s.model >= model}:
-        return OptionError("name", name, f"no {sort} has this name", f"there is one with --{others.pop()}")
+    if matches:
+        return matches[0]
+    # Suggest the other family, or the nearest name.
+    sort = f"{family} {'generator' if model else 'data set or generator'}".lstrip()
+    near = nearest(name, sorted({source.name for source in fitting} | set([] if model else ["cityscapes"])))
     remedy = (f"did you mean {near}? " if near else "") + "see --list"
-    return OptionError("name", name, f"no {sort} has this name", remedy)
+    if others := {s.family for s in all_sources() if s.name == name and s.model >= model}:
+        remedy = f"there is one with --{others.pop()}"
+    raise OptionError("name", name, f"no {sort} has this name", remedy)
 
 
 def read_mirrors(path: str) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from data.download.partial import PartialFile
 from util import disk_space
-from util.errors import EnvironmentFault, printable
+from util.errors import EnvironmentFault, print_line
 from util.http_deadline import DeadlineResponse
 
 HTTP_TIMEOUT_S = 30.0  # seconds for a response to start, and for each chunk of it
@@ -60,17 +60,19 @@ def fetch(addresses: list[str], spec: DownloadSpec, by_hand: str) -> str:
     """
     if spec.part.is_complete:
         return str(spec.part.metadata["address"])
-    shown, reasons = [_strip_credentials(address) for address in addresses], []
-    for number, address in enumerate(addresses, 1):
+    reasons: list[str] = []
+    for address in addresses:
+        shown = _strip_credentials(address)
+        if reasons:
+            print_line(f"note: {reasons[-1]}; trying {shown}")
         try:
             _fetch_with_retries(address, spec)
             return address
         except PermanentError as problem:
-            reasons.append(f"{shown[number - 1]}: {problem}")
-            if number < len(addresses):
-                print(printable(f"note: {reasons[-1]}; trying {shown[number]}"), flush=True)
-    why = "; ".join(reasons).removeprefix(f"{shown[0]}: ")
-    raise EnvironmentFault("address", shown[0], f"cannot be downloaded: {why}", by_hand)
+            reasons.append(f"{shown}: {problem}")
+    first = _strip_credentials(addresses[0])
+    why = "; ".join(reasons).removeprefix(f"{first}: ")
+    raise EnvironmentFault("address", first, f"cannot be downloaded: {why}", by_hand)
 
 
 def _fetch_with_retries(address: str, spec: DownloadSpec) -> None:
@@ -112,9 +114,8 @@ def _fetch_once(address: str, spec: DownloadSpec) -> None:
 def _start_transfer(response: urllib3.BaseHTTPResponse, address: str, spec: DownloadSpec) -> tuple[int | None, bytes]:
     """Return (size of the whole file, first chunk to append); empty the part unless the response continues it."""
     part, headers = spec.part, response.headers
-    version_tag = headers.get("ETag", "")  # a strong ETag or a date identifies a version of the file
-    if not version_tag.startswith('"'):
-        version_tag = headers.get("Last-Modified", "")
+    etag = headers.get("ETag", "")  # a strong ETag or a date identifies a version of the file
+    version_tag = etag if etag.startswith('"') else headers.get("Last-Modified", "")
 
     # A partial response must continue the part, which 416 says is longer than the file.
     if response.status in (206, 416):

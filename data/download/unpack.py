@@ -36,7 +36,8 @@ _PHASE_FOLDER = re.compile("(train|val|test)[AB]?")
 _FORMAT_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError)
 _READ_ERRORS = (*_FORMAT_ERRORS, OSError, RuntimeError, ValueError, ArithmeticError, LookupError)
 
-Member = tuple[str, int, int, Callable[[], IO[bytes] | None]]  # (name, kind and permissions, bytes, open its content)
+# (name, whether it is a folder, permissions, bytes, open its content)
+Member = tuple[str, bool, int, int, Callable[[], IO[bytes] | None]]
 ShowProgress = Callable[[int, int | None], None]
 
 
@@ -90,8 +91,7 @@ def _write_all(archive: Path, root: Path, show: ShowProgress) -> int:
         is_zip = file.read(2) == b"PK"
     members = _zip_members(archive) if is_zip else _tar_members(archive)
     while (member := _read(members.__next__)) is not None:
-        name, mode, member_size, open_content = member
-        is_folder = stat.S_ISDIR(mode)
+        name, is_folder, mode, member_size, open_content = member
         members_read += 1
         if members_read > MAX_MEMBERS:
             raise UnsafeArchive(f"it has more than {MAX_MEMBERS:,} members")
@@ -169,12 +169,12 @@ def _zip_members(archive: Path) -> Iterator[Member]:
     with _LimitedZipFile(archive) as file, zipfile.ZipFile(file) as archive_file:
         for info in archive_file.infolist():
             name, mode = info.orig_filename, info.external_attr >> 16
-            kind = stat.S_IFDIR if name.endswith("/") else stat.S_IFREG
-            if stat.S_IFMT(mode) not in (0, kind):
+            is_folder = name.endswith("/")
+            if stat.S_IFMT(mode) not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
                 raise UnsafeArchive(f"member '{name}': is not a plain file or folder")
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UnsafeArchive(f"member '{name}': is encrypted, or compressed in an unusual way")
-            yield name, kind | stat.S_IMODE(mode), info.file_size, partial(archive_file.open, info)
+            yield name, is_folder, mode, info.file_size, partial(archive_file.open, info)
 
 
 def _tar_members(path: Path) -> Iterator[Member]:
@@ -188,8 +188,7 @@ def _tar_members(path: Path) -> Iterator[Member]:
                     raise UnsafeArchive(f"member '{info.name}': is not a plain file or folder")
                 size = 0 if info.isdir() else info.size
                 reader.bytes_allowed = reader.bytes_read + size + MAX_HEADER_BYTES
-                kind = stat.S_IFDIR if info.isdir() else stat.S_IFREG
-                yield info.name, kind | info.mode, size, partial(archive.extractfile, info)
+                yield info.name, info.isdir(), info.mode, size, partial(archive.extractfile, info)
             while reader.read(CHUNK_BYTES):  # to the end, where gzip checks its checksum
                 pass
 

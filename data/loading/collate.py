@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data import default_collate
 
-from data.loading.shared_memory import SharedBatch, SharedBatchBuffer
+from data.loading.shared_memory import SharedBatchBuffer
 from util.errors import DataError, UserError
 
 SKIPPED_KEY = "skipped"  # in samples and batches: the errors of images that were replaced or skipped
@@ -16,11 +16,8 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
-    skipped = (
-        {SKIPPED_KEY: bad}
-        if (bad := [problem for sample in samples for problem in sample.get(SKIPPED_KEY, ())])
-        else {}
-    )
+    bad = [problem for sample in samples for problem in sample.get(SKIPPED_KEY, ())]
+    skipped = {SKIPPED_KEY: bad} if bad else {}
     samples = [rest for sample in samples if (rest := {k: v for k, v in sample.items() if k != SKIPPED_KEY})]
     if not samples:
         return skipped
@@ -44,30 +41,15 @@ def _join_values(values: list[Any]) -> Any:
 class BatchCollator:
     """Makes batches of samples; workers hand them over in shared memory as soon as the batch size in bytes is known."""
 
-    def __init__(self, workers: int, batch_size: int):
-        self.workers, self.batch_size, self.buffer = workers, batch_size, SharedBatchBuffer(0, {})
-
-    def allocate(self, batch: dict[str, Any], fast: bool) -> int:
-        """Allocate shared memory for batches of this size before workers are forked; return the batches per message."""
-        self.buffer = SharedBatchBuffer(self.workers, batch, fast)
-        return self.buffer.batches_per_message
+    def __init__(self, batch_size: int):
+        self.batch_size, self.buffer = batch_size, SharedBatchBuffer(0, {})
 
     def __call__(self, samples: list[Any]) -> list[Any]:
         """Return the batches of one message, each made by `make_batch`."""
-        return [
-            self.make_batch(samples[start : start + self.batch_size])
-            for start in range(0, len(samples), self.batch_size)
-        ]
+        starts = range(0, len(samples), self.batch_size)
+        return [self.make_batch(samples[start : start + self.batch_size]) for start in starts]
 
     def make_batch(self, samples: list[Any]) -> Any:
         """Return a batch, its SharedBatch in a worker, or the error of `collate`."""
         batch = collate(samples)
-        if isinstance(batch, UserError):
-            return batch
-        message = self.buffer.write(batch)
-        if get_worker_info() and not isinstance(message, SharedBatch):
-            for value in batch.values():
-                if isinstance(value, torch.Tensor):
-                    # a failure here is reported; in the thread that sends the batch it would be lost
-                    value.share_memory_()
-        return message
+        return batch if isinstance(batch, UserError) else self.buffer.write(batch)

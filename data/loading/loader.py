@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from data.base import MAX_REPLACEMENT_TRIES, BaseDataset, Sample, load_sample
 from data.decoding.header_check import count_frames_in_file, exceeds_skip_limit
 from data.loading.collate import SKIPPED_KEY, BatchCollator, collate
 from data.loading.sample_order import EpochBatchSampler, SampleKey
-from data.loading.shared_memory import BatchGroupSampler
+from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
 from registry import attribution, discovery
 from util import malloc
 from util.errors import OptionError, UserError, format_problems, printable, raise_if_any
@@ -44,8 +43,7 @@ class Loader:
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # worker processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more workers than cores would only wait for each other
-        # with pin_memory a thread of DataLoader handles batches, which cannot read SharedBatch
-        self.collator = BatchCollator(0 if pin else workers, o.batch_size)
+        self.collator = BatchCollator(o.batch_size)
         self.group_sampler = BatchGroupSampler(self.batch_sampler, workers)
         self.loader: Any = DataLoader(
             SeededDataset(dataset, o.seed, max_tries(o)),
@@ -69,8 +67,11 @@ class Loader:
             k: v.expand(n, *v.shape[1:]) if torch.is_tensor(v) else v * n if isinstance(v, list) else v
             for k, v in batch.items()
         }
-        if not self.workers:
-            self.group_sampler.max_batches = self.collator.allocate(batch, fast=self.dataset.cache is not None)
+        if not self.workers:  # shared memory must exist before workers are forked
+            # with pin_memory a thread of DataLoader handles batches, which cannot read SharedBatch
+            sharing = 0 if self.loader.pin_memory else self.loader.num_workers
+            self.collator.buffer = SharedBatchBuffer(sharing, batch, fast=self.dataset.cache is not None)
+            self.group_sampler.max_batches = self.collator.buffer.batches_per_message
         return batch
 
     def preview_grid(self, number: int = 8) -> np.ndarray | None:
@@ -111,12 +112,8 @@ class Loader:
                     del batch  # breaks the reference cycle error-traceback-frame, which keeps workers alive
             skipped |= {problem.args[1]: problem.args[2] for problem in batch.pop(SKIPPED_KEY, ())}
             if exceeds_skip_limit(len(skipped), self.batch_sampler.length):
-                raise_if_any(
-                    "image",
-                    list(skipped.items()),
-                    f"of {self.batch_sampler.length} images",
-                    "delete or replace them: --on_bad_image skip accepts only a few",
-                )
+                remedy = "delete or replace them: --on_bad_image skip accepts only a few"
+                raise_if_any("image", list(skipped.items()), f"of {self.batch_sampler.length} images", remedy)
             if batch:
                 self._report_frames(batch.get("path_A", ()))
                 handed_over = [batch]
@@ -129,13 +126,11 @@ class Loader:
 
     def _report_frames(self, paths: Sequence[str]) -> None:
         """Print once in a test that only the first frame of a file with several is used."""
-        for path in paths if self.report_frames else ():
-            frames = count_frames_in_file(path)
-            if frames > 1:
+        for path in paths:
+            if self.report_frames and (frames := count_frames_in_file(path)) > 1:
                 self.report_frames = False
                 said = f"note: '{path}' holds {frames} frames; only the first is used, here and in similar files"
                 tqdm.write(printable(said))
-                return
 
     def close(self) -> None:
         """Kill all workers, including those blocked by a disk that does not respond; this ends all loading."""
@@ -234,8 +229,5 @@ def _init_worker(worker: int) -> None:
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _restore_default_signal)
-
-
-def _restore_default_signal(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second SIGTERM comes from the main process, to end a hanging worker
+    # a second SIGTERM comes from the main process, to end a hanging worker
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

@@ -40,22 +40,28 @@ class SharedBatchBuffer:
         tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
         self.slot_bytes = sum(_aligned_bytes(tensor) for tensor in tensors)
         self.written = 0  # batches written by this process
-        forks = multiprocessing.get_start_method() == "fork"
-        in_use = forks and workers > 0 and self.slot_bytes > 0
+        in_use = multiprocessing.get_start_method() == "fork" and workers > 0 and self.slot_bytes > 0
         fitting = int(TARGET_MESSAGE_BYTES // self.slot_bytes) if in_use and fast else 1
         self.batches_per_message = max(1, min(MAX_BATCHES_PER_MESSAGE, fitting))
         self.slots_per_worker = MESSAGES_PER_WORKER * self.batches_per_message
-        self.memory = mmap.mmap(-1, workers * self.slots_per_worker * self.slot_bytes) if in_use else None
+        self.memory: Any = mmap.mmap(-1, workers * self.slots_per_worker * self.slot_bytes) if in_use else None
 
     def __reduce__(self):  # a spawned process cannot share this memory
-        return _empty_buffer, ()
+        return SharedBatchBuffer, (0, {})
 
     def write(self, batch: dict[str, Any]) -> "SharedBatch | dict[str, Any]":
-        """Write a batch and return its SharedBatch; return the batch itself if it does not fit, or outside workers."""
+        """Write a worker's batch and return its SharedBatch; return the batch itself if it does not fit.
+
+        Its tensors are then in torch's shared memory. Outside workers a batch is returned as it is.
+        """
         worker = get_worker_info()
+        if worker is None:
+            return batch
         tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
         needed = sum(_aligned_bytes(tensor) for tensor in tensors.values())
-        if worker is None or self.memory is None or needed > self.slot_bytes:
+        if self.memory is None or needed > self.slot_bytes:
+            for tensor in tensors.values():  # a failure here is reported; in the thread that sends it, it would be lost
+                tensor.share_memory_()
             return batch
         offset = (worker.id * self.slots_per_worker + self.written % self.slots_per_worker) * self.slot_bytes
         self.written += 1
@@ -71,20 +77,16 @@ class SharedBatchBuffer:
         """Return a copy of the batch of a SharedBatch; return anything else unchanged."""
         if not isinstance(message, SharedBatch):
             return message
-        return message.others | {
-            name: self._copy(offset, dtype, shape) for name, (offset, dtype, shape) in message.layout.items()
-        }
+        return message.others | {name: self._copy(*place) for name, place in message.layout.items()}
 
     def _copy(self, offset: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
         """Return a copy of one tensor, made by NumPy because torch's threads would take cores that the workers need."""
         if not shape.numel():
             return torch.empty(shape, dtype=dtype)
-        assert self.memory is not None
         data = np.frombuffer(self.memory, np.uint8, shape.numel() * dtype.itemsize, offset).copy()
         return torch.from_numpy(data).view(dtype).reshape(shape)
 
     def _view(self, offset: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
-        assert self.memory is not None
         return torch.frombuffer(self.memory, dtype=dtype, count=shape.numel(), offset=offset).reshape(shape)
 
 
@@ -106,10 +108,6 @@ class BatchGroupSampler(Sampler[list[Any]]):
             groups_sent += 1
             if groups_sent % (2 * self.workers) == 0:
                 group_size = min(2 * group_size, self.max_batches)
-
-
-def _empty_buffer() -> SharedBatchBuffer:
-    return SharedBatchBuffer(0, {})
 
 
 def _aligned_bytes(tensor: torch.Tensor) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from util.errors import first_line, printable
+from util.errors import first_line, print_line
 from util.snapshot import Snapshot
 
 _cuda_graph_networks: set[str] = set()  # names of the networks that run as CUDA graphs
@@ -54,7 +54,7 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
                 compiled = next(variants, None)
                 tested.clear()
                 if not compiled:
-                    print(printable(f"note: network {name} is not compiled ({first_line(problem)})"), flush=True)
+                    print_line(f"note: network {name} is not compiled ({first_line(problem)})")
         return eager(*args, **kwargs)
 
     net.forward = forward  # type: ignore[method-assign]

@@ -1,12 +1,18 @@
 """The console shows one bar on any terminal, where the time goes, and what slows the run."""
 
+import math
 import re
 
 import pytest
+import torch
 
 from displays.bottleneck import bottleneck_text, time_shares_text
 from displays.console import SILENCE_S, Console, join_fitting
+from displays.group import Display
+from displays.visdom_sender import Sender
 from tests.support.terminals import OPTIONS, SPENT, Screen, console
+from training.nan_guard import NanGuard
+from util.errors import print_line
 from util.progress import Progress
 
 LOSSES = {name: 0.12345 for name in ("G_A", "G_B", "cycle_A", "cycle_B", "idt_A", "idt_B", "D_A", "D_B")}
@@ -59,6 +65,31 @@ def test_a_note_gets_a_line_of_its_own_and_the_bar_goes_on(monkeypatch, request)
     sink.close()
     text = screen.close()
     assert re.search(r"\r *\rnote: something\r\n", text) and "3/3" in redraws(text)[-1]
+
+
+LATE_NOTES = {  # what prints a line while a bar is shown, each from its own module
+    "visdom": lambda: Sender("http://localhost:1", "main", 1)._say("live plots have ended"),
+    "any display": lambda: Display([])._report_failure("x", ValueError("live plots have ended")),
+    "a loss that is NaN": lambda: NanGuard("skip", lambda: None, lambda: None).check_losses(
+        {"G": torch.tensor(math.nan)}, {"path_A": ["a.png"]}, Progress(step=3)),
+    "anything": lambda: print_line("note"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", LATE_NOTES)
+def test_a_line_of_any_part_is_not_glued_to_the_bar(monkeypatch, request, source):
+    screen = Screen(100)
+    sink = console(monkeypatch, screen, request)
+    at = Progress(epoch_size=3, last_epoch=1)
+    at.advance(1, 0.1, 0.1)
+    sink.progress(at)
+    LATE_NOTES[source]()
+    at.advance(1, 0.1, 0.1)
+    sink.progress(at)
+    sink.close()
+    text = screen.close()
+    line = next(piece for piece in re.split(r"[\r\n]+", text) if re.search("ended|note", piece))
+    assert "img" not in line and "|" not in line, text
 
 
 def lines(capsys, *epochs, size=100, last=10):

@@ -20,11 +20,10 @@ import pytest
 from PIL import Image
 
 from displays import visdom_sender, visdom_server
-from displays.curves import MAX_POINTS
-from displays.http_post import MAX_RESPONSE_BYTES, post
+from displays.loss_log import MAX_POINTS
 from displays.visdom import VisdomDisplay, image_window, make_grid, plot_window, table_window
 from displays.visdom_sender import Sender
-from displays.visdom_server import is_local
+from displays.visdom_server import MAX_RESPONSE_BYTES, is_local, post
 from tests.support.runs import SMALL
 from tests.support.training_runs import rows
 from tests.support.visdom_servers import (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from displays import visdom_sender, visdom_server
-from displays.curves import MAX_POINTS
+from displays.loss_log import MAX_POINTS
 from displays.visdom import MAX_ENVIRONMENT_CHARS, VisdomDisplay, environment_name
 from displays.visdom_server import ServerError
 from tests.support.training_runs import rows

@@ -366,7 +366,7 @@ SAFE = {
     "train.py": {"estimate_cost(": "numbers, and a class of errors"},
     "training/run.py": {
         "summary_text(": "networks and layers in a model's code", "map(printable, (text": "each line is escaped"},
-    "training/fixed_samples.py": {"{what}": "the callers pass fixed words"},
+    "training/preview.py": {"{what}": "the callers pass fixed words"},
     "util/file_lock.py": {"{unnoticed}": "the callers pass fixed words"},
 }  # fmt: skip
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from displays.curves import MAX_POINTS, Curves
 from displays.html import History, Html
+from displays.loss_log import MAX_POINTS, Curves
 from pages.training import label_lines
 from tests.support.images import picture
 from tests.support.runs import SMALL

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cli.main import run_command
-from displays.curves import MAX_POINTS, read_curves
+from displays.loss_log import MAX_POINTS, read_curves
 from scripts import compare
 from tests.support.galleries import check_gallery, make_book, opened, search, until
 from tests.support.runs import ROOT, Ended

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cli.main import run_command
-from displays.loss_history import epoch_rows, read_losses
+from displays.loss_log import epoch_rows, read_losses
 from registry import discovery
 from tests.support.runs import ROOT, Ended
 from util.errors import DataError
