@@ -57,6 +57,12 @@ class Report:
     cleanup: Callable[[], None] | None = None  # releases what the command holds
     debug = False
 
+    def log_errors(self, path: Path) -> None:
+        """Write the traceback of an error to this file from now on; remove that of an earlier command."""
+        with contextlib.suppress(OSError):  # a file that cannot be removed is reported when it is written
+            path.unlink(missing_ok=True)
+        self.error_log = path
+
     def write(self, code: int, line: str, trace: str = "") -> None:
         """Print the line, with --debug also the traceback; write exit.json and error.log."""
         if trace and self.debug:

@@ -31,3 +31,12 @@ class Test:
     )
     num_samples: int = option(16, "images per class, for models that generate without input", at_least=1)
     num_test: int | None = option(None, "number of images to test; default: all", at_least=1)
+    results_only: str = option(
+        "", "write only these images, such as fake_B, each named like its input, and no page; default: all, and a page"
+    )
+    format: str | None = option(
+        None,
+        "file format of images of 8 bits: png, jpg, or keep (the input's); default: png, and for values that PNG cannot"
+        " hold a second file",
+        choices=("keep", "png", "jpg"),
+    )

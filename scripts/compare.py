@@ -12,7 +12,8 @@ sys.path.insert(0, str(ROOT))
 from cli.main import run_command
 from displays.curves import read_curves
 from pages.compare import read_results, write_comparison
-from pages.names import safe_file_name
+from pages.names import natural_key, safe_file_name
+from pages.results_folder import METRICS_FILE
 from serialization.run_names import suggest_run
 from util.errors import DataError, EnvironmentFault, OptionError
 
@@ -53,7 +54,7 @@ def find_results(run: str, o: argparse.Namespace) -> Path:
     for folder in (Path(o.results_dir) / run / phase_epoch, Path(run) / phase_epoch, Path(run)):
         if (folder / "images").is_dir():
             return folder
-    available = sorted(p.parent.name for p in (Path(o.results_dir) / run).glob("*/images"))
+    available = sorted((p.parent.name for p in (Path(o.results_dir) / run).glob("*/images")), key=natural_key)
     if available:
         why = f"has no results of phase {o.phase}, epoch {o.epoch}, only of {', '.join(available)}"
         raise DataError("run", run, why, "choose with --phase and --epoch, or name the folder")
@@ -98,7 +99,7 @@ def main(argv, report):
     runs = [read_results(name, folder) for name, folder in zip(names, folders)]
     curves = [read_curves(loss_log_path(run, o)) for run in o.run]
     output = Path(o.output or Path(o.results_dir) / "compare" / safe_file_name("_".join(names)))
-    if output.resolve() in folders:
+    if output.resolve() in folders or (output / METRICS_FILE).exists():
         raise OptionError("option", "--output", f"{output} holds results", "choose another folder")
 
     # Write the page.

@@ -48,6 +48,11 @@ def results(folder: Path, run: str, compare: bool = True) -> Results:
         aspect_ratio=1.0,
         range_A="",
         range_B="",
+        checkpoints_dir=str(folder / "checkpoints"),
+        dataroot="demo",
+        pairs="auto",
+        results_only="",
+        format=None,
     )
     return Results(o, "latest", compare)
 

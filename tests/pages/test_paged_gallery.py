@@ -194,7 +194,7 @@ def test_order_by_name_and_by_every_metric_is_over_all_rows(page):
         assert all_found(page) == [NAMES[i] for i in places], order
     titles = page.eval_on_selector_all(".order option", "found => found.map(one => one.textContent)")
     assert titles == [
-        "as tested",
+        "as listed",
         "name, A to Z",
         "name, Z to A",
         "L1, best first",
