@@ -34,9 +34,9 @@ class Test:
     results_only: str = option(
         "", "write only these images, such as fake_B, each named like its input, and no page; default: all, and a page"
     )
-    format: str | None = option(
-        None,
-        "file format of images of 8 bits: png, jpg, or keep (the input's); default: png, and for values that PNG cannot"
-        " hold a second file",
-        choices=("keep", "png", "jpg"),
+    format: str = option(
+        "auto",
+        "files of results: png, jpg (loses detail) or keep, the format of each input; auto: png, and where 8 bits do"
+        " not hold the values a second file",
+        choices=("auto", "keep", "png", "jpg"),
     )

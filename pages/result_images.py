@@ -75,7 +75,7 @@ class ResultImages:
                 print_line(f"note: --format keep: results of {suffix or 'nameless'} files are written as {written}")
                 return
 
-    def save(self, image: Tensor, stem: str, label: str, input_suffix: str) -> Picture | None:
+    def save(self, image: Tensor, label: str, stem: str, input_suffix: str) -> Picture | None:
         """Write one image; return what the page shows, None with --results_only for a file that no page can show."""
         tail, suffix = self.tails[label], self._suffix(label, input_suffix)
         value_range, is_picture = self.value_ranges[side_of_label(label)], self._is_picture(label)
@@ -119,7 +119,7 @@ class ResultImages:
         lower = input_suffix.lower()
         kept = input_suffix if self.format == "keep" else lower
         if self._is_picture(label):
-            return {"jpg": ".jpg", "keep": kept if lower in KINDS else ".png"}.get(self.format or "", ".png")
+            return {"jpg": ".jpg", "keep": kept if lower in KINDS else ".png"}.get(self.format, ".png")
         if self.format == "png" or (lower in (".png", ".pgm", ".ppm") and fits_png(*self._values(label))):
             return ".png"
         return kept if lower in ARRAY_SUFFIXES else ".npy" if lower == ".npz" else ".tif"

@@ -50,7 +50,7 @@ class Results:
         self.images = ResultImages(o, self.files)
         self.row_names, self.image_names, self.class_page_names = UniqueNames(), UniqueNames(), UniqueNames()
         self.stems: dict[tuple[str, str, int] | None, str] = {}  # of unpaired inputs: side, path and checksum -> stem
-        self.pictures: dict[tuple[str, str], Picture | None] = {}  # of unpaired inputs: stem and label -> its file
+        self.pictures: dict[tuple[str, str, str], Picture | None] = {}  # of unpaired inputs: by label, stem and suffix
         self.image_metrics: dict[str, dict[str, float]] = {}
         self.writer = AsyncWriter(MAX_PENDING_BYTES)
         self.metric_functions = _load_metrics() if compare else {}
@@ -80,23 +80,22 @@ class Results:
             last = i + 1 == len(paths)
             input_images = {label: (images.pop(label) if last else images[label])[i] for label in list(images)}
             sources = {"A": path, "B": partners[i] if partners and unpaired else path}
-            stems = self._stems(sources, input_images, unpaired)
-            new = {label: input_images[label] for label in stems if (stems[label], label) not in self.pictures}
+            named = self._names(sources, input_images, unpaired)
+            new = {label: input_images[label] for label in named if (label, *named[label]) not in self.pictures}
             input_images.clear()
             if unpaired:
-                self.pictures |= {(stems[label], label): None for label in new}  # known once it is written
+                self.pictures |= {(label, *named[label]): None for label in new}  # known once it is written
             weight = sum(image.nbytes for image in new.values())
-            suffixes = {label: PurePath(sources[self.images.side(label, unpaired)]).suffix for label in new}
-            save_job = partial(self._save_images, new, stems, suffixes)
-            self.writer.submit(weight, save_job, partial(self._add_row, name, metrics, stems))
+            save_job = partial(self._save_images, new, named)
+            self.writer.submit(weight, save_job, partial(self._add_row, name, metrics, named))
             self.count += 1
 
-    def _stems(self, sources: dict[str, str], images: dict[str, Tensor], unpaired: bool) -> dict[str, str]:
-        """Return the stem of each written label's file, by the input that the image is made from.
+    def _names(self, sources: dict[str, str], images: dict[str, Tensor], unpaired: bool) -> dict[str, tuple[str, str]]:
+        """Return each written label's stem, and the suffix of the input from which its image is made.
 
         sources: {side: path}. An unpaired input that returns, because the other side has more, keeps its stem.
         """
-        stems: dict[str, str] = {}
+        named: dict[str, tuple[str, str]] = {}
         for side, source in sources.items():
             path, labels = PurePath(source), [x for x in images if self.images.side(x, unpaired) == side]
             tails = self.images.name_tails(path, side, unpaired)
@@ -108,26 +107,28 @@ class Results:
             stem = self.stems.get(key) or self.image_names.claim_input_name(path, tails)
             if key:
                 self.stems[key] = stem
-            stems |= dict.fromkeys(labels, stem)
-        return {label: stems[label] for label in self.images.labels}
+            named |= dict.fromkeys(labels, (stem, path.suffix))
+        return {label: named[label] for label in self.images.labels}
 
-    def _save_images(
-        self, images: dict[str, Tensor], stems: dict[str, str], suffixes: dict[str, str]
-    ) -> dict[str, Picture | None]:
+    def _save_images(self, images: dict[str, Tensor], named: dict[str, tuple[str, str]]) -> dict[str, Picture | None]:
         """Save an input's images; `images` is emptied, so that the memory of each is freed once it is saved."""
-        return {x: self.images.save(images.pop(x), stems[x], x, suffixes[x]) for x in list(images)}
+        return {label: self.images.save(images.pop(label), label, *named[label]) for label in list(images)}
 
     def _add_row(
-        self, name: str, metrics: list[float], stems: dict[str, str], saved: dict[str, Picture | None]
+        self,
+        name: str,
+        metrics: list[float],
+        named: dict[str, tuple[str, str]],
+        saved: dict[str, Picture | None],
     ) -> None:
-        self.pictures |= {key: saved[key[1]] for label in saved if (key := (stems[label], label)) in self.pictures}
+        self.pictures |= {key: saved[key[0]] for label in saved if (key := (label, *named[label])) in self.pictures}
         if not self.has_page:
             return
-        every = {label: saved.get(label) or self.pictures.get((stem, label)) for label, stem in stems.items()}
+        every = {label: saved.get(label) or self.pictures.get((label, *key)) for label, key in named.items()}
         shown = {label: picture for label, picture in every.items() if picture}
-        own = [stems[label] for label in shown]
-        differ = {"stems": own} if len(set(own)) > 1 else {}
-        self._open_gallery(bool(metrics)).add(name, shown.values(), metrics, stem=own[0] if own else name, **differ)
+        stems = [named[label][0] for label in shown]
+        differ = {"stems": stems} if len(set(stems)) > 1 else {}
+        self._open_gallery(bool(metrics)).add(name, shown.values(), metrics, stem=(stems or [name])[0], **differ)
 
     def add_sheets(
         self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int, classes: tuple[str, ...] = ()
@@ -204,6 +205,8 @@ class Results:
         """Write the pages in natural order and metrics.json, remove an earlier test's files, and print the means."""
         self.writer.finish()
         self.files.open()
+        if not self.has_page:  # an input that returned was written once
+            self.count = len(self.files.written)
         means = (
             {m: _finite_mean([f[m] for f in self.image_metrics.values()]) for m in self.metric_functions}
             if self.image_metrics

@@ -1,5 +1,6 @@
 """Keep a folder of results to one test: name it, protect other results, and remove files of an earlier test."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -187,4 +188,7 @@ class ResultsFolder:
             for file in (path, path.with_name(path.name + ".tmp")):  # of a test that was killed
                 if os.path.lexists(file) and S_ISREG(os.lstat(file).st_mode):
                     file.unlink()
+            if path.parent not in (self.path, self.path / "images"):
+                with contextlib.suppress(OSError):  # a folder that is not empty
+                    path.parent.rmdir()
         return kept

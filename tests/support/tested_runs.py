@@ -1,10 +1,12 @@
 """Train two runs for tests of test.py, and check the pages and images that it writes."""
 
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
 from PIL import Image
 
+from pages.results import Results
 from tests.support.galleries import check_gallery
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -28,6 +30,14 @@ def pixels(path):
 def pictures(folder):
     """Return {path below the folder: pixels} of all PNG files."""
     return {str(p.relative_to(folder)): pixels(p) for p in sorted(folder.rglob("*.png"))}
+
+
+def make_results(folder, run, compare=True, **flags):
+    """Return the Results of a test of a run, below a folder, without the run."""
+    o = {"results_dir": folder, "name": run, "phase": "test", "epoch": "latest", "load_iter": 0, "dataroot": "demo",
+         "pairs": "auto", "checkpoints_dir": folder / "checkpoints", "display_winsize": 64, "aspect_ratio": 1.0,
+         "range_A": "", "range_B": "", "results_only": "", "format": "auto"}  # fmt: skip
+    return Results(SimpleNamespace(**o | flags), "latest", compare)
 
 
 def check_page(page, again=()):
