@@ -24,7 +24,7 @@ class ResultImages:
     """Writes images/STEM_LABEL.png, or with --results_only images/STEM.png, and files of other formats (--format).
 
     An image with other values than 8 bits, or other channels than 1 or 3, becomes a file that holds its values, beside
-    a PNG file to look at. `labels` are chosen by `begin`, from the first images.
+    a PNG file to look at. `begin` chooses the `labels` from the images.
     """
 
     def __init__(self, o: Any, folder: ResultsFolder):
@@ -37,12 +37,14 @@ class ResultImages:
         self._replaced_suffixes: set[str] = set()
 
     def begin(self, images: dict[str, Tensor]) -> None:
-        """Choose the labels; raise OptionError if --results_only names none of them, or --format loses values."""
-        self.labels = self._wanted(list(images)) if self.only else list(images)
-        parts = label_file_parts(images)
+        """Note the labels of new images; raise OptionError if --results_only names none, or --format loses values."""
+        if images.keys() <= self.channels.keys():
+            return
+        self.channels |= {label: image.shape[1] for label, image in images.items()}
+        self.labels = self._wanted(list(self.channels)) if self.only else list(self.channels)
+        parts = label_file_parts(self.channels)
         alone = bool(self.only) and len(self.labels) == 1
         self.tails = {label: "" if alone else f"_{parts[label]}" for label in self.labels}
-        self.channels = {label: images[label].shape[1] for label in self.labels}
         for label in self.labels if self.format in ("png", "jpg") else ():
             dtype, channels = self._values(label)
             if not self._is_picture(label) and not (self.format == "png" and fits_png(dtype, channels)):

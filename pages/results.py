@@ -68,10 +68,9 @@ class Results:
 
         partners: the paths of the N images of B. Where B is not the target, they name what is made from B.
         """
-        if not self.images.labels:
-            self.images.begin(images)
-            self.files.open()
-        unpaired = partners is not None and not self.compare
+        self.images.begin(images)
+        self.files.open()
+        unpaired = not self.compare and partners is not None and partners != paths
         for label, image in images.items():
             images[label] = image.cpu()
         for i, path in enumerate(paths):
@@ -108,7 +107,7 @@ class Results:
             if key:
                 self.stems[key] = stem
             named |= dict.fromkeys(labels, (stem, path.suffix))
-        return {label: named[label] for label in self.images.labels}
+        return {label: named[label] for label in self.images.labels if label in named}
 
     def _save_images(self, images: dict[str, Tensor], named: dict[str, tuple[str, str]]) -> dict[str, Picture | None]:
         """Save an input's images; `images` is emptied, so that the memory of each is freed once it is saved."""

@@ -38,6 +38,16 @@ def results_path(o: Any, given: str = "") -> Path:
     return Path(o.results_dir, o.name, "_".join(data_and_epoch(o, given)))
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the content of a folder's metrics.json; {} without one, or for one that does not name run and data."""
+    try:
+        record = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    named = isinstance(record, dict) and all(isinstance(record.get(key), str) for key in ("checkpoint", "data"))
+    return record if named else {}
+
+
 class ResultsFolder:
     """A folder of results that this process writes: images/, pages and metrics.json, which lists all of its files.
 
@@ -60,7 +70,7 @@ class ResultsFolder:
         if self._lock is None:
             why, remedy = "another test writes to it now", "wait until that test ends, or " + REMEDY
             raise EnvironmentFault("folder", path, why, remedy)
-        checkpoint = self._record().get("checkpoint")
+        checkpoint = read_record(path).get("checkpoint")
         if checkpoint is not None and checkpoint != self._relative(run):
             self.release()
             why = f"{path} holds the results of another run, {os.path.normpath(path / checkpoint)}"
@@ -72,7 +82,7 @@ class ResultsFolder:
             return
         try:
             (self.path / ERROR_LOG).unlink(missing_ok=True)
-            record = self._record()
+            record = read_record(self.path)
             if record.get("data") != self._relative_data() and not self._is_empty():
                 self._rename("results of other images" if record else "earlier results without a record of their data")
                 record = {}
@@ -125,15 +135,6 @@ class ResultsFolder:
     def _relative_data(self) -> str:
         has_path = self.data and not isinstance(find_storage(self.data), Demo)
         return self._relative(Path(self.data)) if has_path else self.data
-
-    def _record(self) -> dict[str, Any]:
-        """Return the content of metrics.json; {} without one, or for one that does not name run and data."""
-        try:
-            record = json.loads((self.path / METRICS_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        named = isinstance(record, dict) and all(isinstance(record.get(key), str) for key in ("checkpoint", "data"))
-        return record if named else {}
 
     def _write_record(self, tables: dict[str, Any], files: list[str]) -> None:
         record = {"checkpoint": self._relative(self.run), "data": self._relative_data(), **tables, "files": files}

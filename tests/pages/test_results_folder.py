@@ -15,7 +15,7 @@ from pages.names import input_side, natural_key
 from pages.results import Results
 from pages.results_folder import ResultsFolder, data_and_epoch, results_path
 from tests.support.images import picture
-from tests.support.tested_runs import make_results, save_pairs
+from tests.support.tested_runs import check_page, make_results, save_pairs
 from tests.support.training_runs import Page
 from util.errors import EnvironmentFault, OptionError
 
@@ -388,7 +388,7 @@ def test_unpaired_images_bear_their_own_names(test_py, runs, tmp_path, direction
     )
 
 
-def test_an_input_that_returns_with_other_pixels_has_another_name(tmp_path):
+def test_a_file_that_returns_with_other_pixels_has_two_names(tmp_path):
     """Random crops of one file of B: neither replaces the other."""
     made = make_results(tmp_path, "run", compare=False)
     for value in (0.0, 0.5, 0.0):
@@ -396,6 +396,18 @@ def test_an_input_that_returns_with_other_pixels_has_another_name(tmp_path):
         made.add(images, [f"a{value}.png"], ["/data/b.png"])
     made.close()
     assert sorted(path.stem for path in (made.folder / "images").rglob("*_real_B.png")) == ["b_real_B", "b_real_B"]
+
+
+def test_images_that_only_some_inputs_have_are_written(tmp_path):
+    """Some inputs of a folder have a partner, others do not."""
+    made = make_results(tmp_path, "run", compare=True)
+    for number, labels in enumerate((["fake_B"], ["fake_B", "real_B"], ["real_A", "fake_B"])):
+        made.add({label: torch.zeros(1, 3, 4, 4) for label in labels}, [f"{number}.png"])
+    made.close()
+    expected = ["0_fake_B.png", "1_fake_B.png", "1_real_B.png", "2_fake_B.png", "2_real_A.png"]
+    assert sorted(os.listdir(made.folder / "images")) == expected
+    assert list(json.loads((made.folder / "metrics.json").read_text())["images"]) == ["1"]
+    check_page(made.page)
 
 
 # --- --results_only and --format
