@@ -32,6 +32,7 @@ class Writing:
         self.folder.open()
         for name in names:
             path = self.folder.claim(name)
+            assert json.dumps(name) in (self.folder.path / "files.jsonl").read_text()  # before the file exists
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("ours")
         return self
@@ -191,7 +192,9 @@ def test_names_that_differ_in_case_only_are_not_deleted(tested, tmp_path, monkey
     Writing(tmp_path).write("images/A.png").end()
     os.link(tested / "images" / "A.png", tested / "images" / "a.png")
     Writing(tmp_path).write("images/a.png").end()
-    assert (tested / "images" / "a.png").is_file()
+    assert {"a.png", "A.png"} <= set(
+        os.listdir(tested / "images")
+    )  # one file here, as the two names have on such a disk
 
 
 def test_two_tests_at_once_do_not_share_a_folder(tested, tmp_path):
