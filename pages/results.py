@@ -98,7 +98,7 @@ class Results:
         for side, source in sources.items():
             path, labels = PurePath(source), [x for x in images if self.images.side(x, unpaired) == side]
             tails = self.images.name_tails(path, side, unpaired)
-            if not tails:
+            if not tails or not labels:
                 continue
             self.images.note_other_format(path)
             # the checksum, because a random crop is another input

@@ -411,6 +411,11 @@ def test_images_that_only_some_inputs_have_are_written(tmp_path):
     assert sorted(os.listdir(made.folder / "images")) == expected
     assert list(json.loads((made.folder / "metrics.json").read_text())["images"]) == ["1"]
     check_page(made.page)
+    made = make_results(tmp_path, "unpaired", compare=False)  # here one side ends before the other
+    for number, labels in enumerate((["real_A", "real_B"], ["real_A"])):
+        made.add({label: torch.zeros(1, 3, 4, 4) for label in labels}, [f"{number}.png"], [f"b{number}.png"])
+    made.close()
+    assert sorted(os.listdir(made.folder / "images")) == ["0_real_A.png", "1_real_A.png", "b0_real_B.png"]
 
 
 # --- --results_only and --format
