@@ -36,7 +36,7 @@ def main(argv, report):
     o = parse(argv, "test")
     folder = Path(o.checkpoints_dir) / o.name
     if folder.is_dir():
-        report.error_log = folder / "error.log"
+        report.log_errors(folder / "test_error.log")  # until there are results
     which = weight_files.file_prefix(o.epoch, o.load_iter)
     if not o.remembered:
         read_network_flags(o, folder, which)
@@ -60,7 +60,9 @@ def main(argv, report):
 
     # Translate or generate images, and write the results page.
     store.save(o, folder, "test")
-    results = Results(o, which, compare=dataset is not None and dataset.paired)
+    results = Results(o, which, compare=dataset is not None and dataset.paired, generated=dataset is None)
+    report.cleanup = results.release
+    report.log_errors(results.folder / "error.log")
     for note in unused_flag_notes(o.given, generates=dataset is None):
         print(printable(note))
     if dataset is None:
@@ -76,8 +78,9 @@ def translate(o, model, results, loader, device):
     translator = Translator(o, model, device)
     try:
         with results.writer:  # its threads write earlier images while the model runs
-            for shown, paths in translator(islice(loader.epoch(0), o.num_test)):
-                results.add(shown, paths if o.num_test is None else paths[: o.num_test - results.count])
+            for shown, files in translator(islice(loader.epoch(0), o.num_test)):
+                files = files if o.num_test is None else files[: o.num_test - results.count]
+                results.add(shown, [path_A for path_A, _ in files], [path_B for _, path_B in files])
                 if results.count == o.num_test:
                     break
     finally:

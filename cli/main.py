@@ -57,6 +57,12 @@ class Report:
     cleanup: Callable[[], None] | None = None  # releases what the command holds
     debug = False
 
+    def log_errors(self, path: Path) -> None:
+        """Write the traceback of an error to this file from now on; remove that of an earlier command."""
+        with contextlib.suppress(OSError):  # a file that cannot be removed is reported when it is written
+            path.unlink(missing_ok=True)
+        self.error_log = path
+
     def write(self, code: int, line: str, trace: str = "") -> None:
         """Print the line, with --debug also the traceback; write exit.json and error.log."""
         if trace and self.debug:
@@ -116,10 +122,10 @@ def _run_and_report(main, argv: list[str]) -> int:
     except SystemExit as ended:  # raised by --help and --list; in a plug-in it is an error
         if attribution.plugin_line(ended) is None:
             raise
-        code, line = describe_failure(ended)
+        code, line = describe_failure(ended, report.error_log)
         trace = traceback.format_exc()
     except Exception as problem:  # every other failure becomes a line, an exit code and a log
-        code, line = describe_failure(problem)
+        code, line = describe_failure(problem, report.error_log)
         trace = traceback.format_exc()
     report.write(code, line, trace)
     if report.cleanup:
@@ -127,8 +133,8 @@ def _run_and_report(main, argv: list[str]) -> int:
     return code
 
 
-def describe_failure(problem: BaseException) -> tuple[int, str]:
-    """Return (exit code, the `error:` line) for any exception."""
+def describe_failure(problem: BaseException, error_log: Path | None = None) -> tuple[int, str]:
+    """Return (exit code, the `error:` line) for any exception; error_log: the file that gets its traceback."""
     chain: list[BaseException] = [problem]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
@@ -158,7 +164,8 @@ def describe_failure(problem: BaseException) -> tuple[int, str]:
     text = printable(str(problem).strip().split("\n")[0])[:300]
     plug_ins = " and ".join(loaded.plugin_names())
     others = f" if it also happens without plug-in {plug_ins}" if plug_ins else ""
-    remedy = f"see error.log or add --debug, and please report it{others}"
+    see = f"see {error_log} or add --debug" if error_log else "add --debug"
+    remedy = f"{see}, and please report it{others}"
     return 1, f"error: bug '{type(problem).__name__}': {text}; {remedy}"
 
 

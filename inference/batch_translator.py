@@ -19,6 +19,7 @@ MAX_BATCH_IMAGES = 16  # images in one batch
 BATCHING_TOLERANCE = 1e-3  # of values in [-1, 1]: an eighth of the step between two of 256 grey levels
 Batch = dict[str, Any]
 Visuals = dict[str, Tensor]
+Files = list[tuple[str, str]]  # of each input: the file of A, and that of B, or A's again where there is no B
 
 
 class Translator:
@@ -33,15 +34,15 @@ class Translator:
         self.can_batch = bool(o.eval and o.batch_size == 1 and not o.tile)
         self.batching_tested = False  # whether `can_batch` was tested on a first batch
 
-    def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
-        """Yield {label: (N, C, H, W)} and the N files of A for one or several images at a time."""
+    def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, Files]]:
+        """Yield {label: (N, C, H, W)} and the N files of A and of B for one or several images at a time."""
         yield from (
             self.translate_parallel(batches)
             if self.device.type == "cpu" and self.can_batch
             else self.translate_batched(batches)
         )
 
-    def translate_parallel(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
+    def translate_parallel(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, Files]]:
         """Translate as many small images at a time as there are threads: one with the model, the others with copies.
 
         The copies share all weights, but state that a forward pass writes to one copy stays in it. The first image runs
@@ -58,23 +59,23 @@ class Translator:
             finally:
                 idle_models.put(model)
 
-        pending: deque[tuple[Future[Visuals], list[str]]] = deque()
+        pending: deque[tuple[Future[Visuals], Files]] = deque()
         with ThreadPoolExecutor(n_threads, "translator", torch.set_num_threads, (1,)) as threads:
             for batch in source:
                 # Yield finished images; before an image that runs alone, all of them.
                 alone = not copies or batch["A"][:, 0].numel() > MAX_BATCH_PIXELS
                 while pending and (alone or len(pending) > n_threads):
-                    future, paths = pending.popleft()
-                    yield future.result(), paths
+                    future, files = pending.popleft()
+                    yield future.result(), files
 
                 # Start this image on a worker thread, or run it here alone.
-                paths = batch["path_A"]
+                files = batch_files(batch)
                 if not alone:
-                    pending.append((threads.submit(worker_visuals, batch), paths))
+                    pending.append((threads.submit(worker_visuals, batch), files))
                     continue
                 held = [self._visuals(batch)]
                 del batch  # so that the caller can free a huge image
-                yield held.pop(), paths
+                yield held.pop(), files
 
                 # After the first image: copy the model, unless it draws random numbers.
                 if copies is None:
@@ -86,11 +87,11 @@ class Translator:
 
             # Yield the remaining images.
             while pending:
-                future, paths = pending.popleft()
-                yield future.result(), paths
+                future, files = pending.popleft()
+                yield future.result(), files
         source.raise_error()
 
-    def translate_batched(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, list[str]]]:
+    def translate_batched(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, Files]]:
         """Translate consecutive images of one size as a batch if the first one's output equals that of a single run."""
         for group in batch_groups(batches, MAX_BATCH_PIXELS if self.can_batch else 0):
             if len(group) > 1 and not self.batching_tested:
@@ -98,9 +99,9 @@ class Translator:
             parts = [group] if self.can_batch else [[batch] for batch in group]
             del group  # so that the caller can free a huge image
             while parts:
-                paths = [path for batch in parts[0] for path in batch["path_A"]]
+                files = [both for batch in parts[0] for both in batch_files(batch)]
                 held = [self._visuals(concat_batches(parts.pop(0)))]
-                yield held.pop(), paths
+                yield held.pop(), files
 
     def _test_batching(self, group: list[Batch]) -> None:
         """Set `can_batch` by a trial: whether a batch gives the same output; random states are restored afterwards."""
@@ -187,6 +188,11 @@ def batch_groups(batches: Iterable[Batch], max_pixels: int) -> Iterator[list[Bat
     if group:
         yield _take_all(group)
     source.raise_error()
+
+
+def batch_files(batch: Batch) -> Files:
+    """Return the files of A and B of each image in a batch."""
+    return list(zip(batch["path_A"], batch.get("path_B") or batch["path_A"], strict=True))
 
 
 def _take_all(group: list[Batch]) -> list[Batch]:

@@ -31,3 +31,12 @@ class Test:
     )
     num_samples: int = option(16, "images per class, for models that generate without input", at_least=1)
     num_test: int | None = option(None, "number of images to test; default: all", at_least=1)
+    results_only: str = option(
+        "", "write only these images, such as fake_B, each named like its input, and no page; default: all, and a page"
+    )
+    format: str = option(
+        "auto",
+        "files of results: png, jpg (loses detail) or keep, the format of each input; auto: png, and where 8 bits do"
+        " not hold the values a second file",
+        choices=("auto", "keep", "png", "jpg"),
+    )

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pages.names import natural_key
 from pages.paged_gallery import ROWS_JS_PREFIX, ROWS_JS_SUFFIX, PagedGallery, page_frame
+from pages.results_folder import METRICS_FILE
 from pages.rows import Column, Picture, best_index, format_html, format_number, relative_url
 from util.atomic_write import replace_text
 from util.errors import DataError, printable
@@ -51,6 +53,9 @@ def read_results(name: str, folder: Path) -> RunResults:
         items, better = _results_from_table(table) if table else _results_from_file_names(folder)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as problem:
         raise DataError("file", folder / "rows.js", "is damaged, or not from GANvas", "run test.py again") from problem
+    if not items and any((folder / "images").iterdir()) and (folder / METRICS_FILE).is_file():
+        why = "has no page, because test.py --results_only wrote it"
+        raise DataError("folder", folder, why, "run test.py without --results_only")
     if not items:
         raise DataError("folder", folder, "contains no results", "run test.py, or name its PHASE_EPOCH folder")
     return RunResults(name, folder, items, better)
@@ -63,10 +68,11 @@ def _results_from_table(table: dict[str, Any]) -> tuple[dict[str, InputResult], 
     for name, kind, size, metrics, *more in table["rows"]:
         extra = dict(more[0]) if more else {}
         stem = str(extra.pop("stem", name))
-        side_lengths = [int(length) for length in table["sizes"][size]]
+        side_lengths, kinds = [int(length) for length in table["sizes"][size]], table["kinds"][kind]
+        stems = list(map(str, extra.get("stems", ()))) or [stem] * len(kinds)
         pictures = [
-            Picture(str(label), stem + str(tail), width, height)
-            for (label, tail, _), width, height in zip(table["kinds"][kind], side_lengths[::2], side_lengths[1::2])
+            Picture(str(label), own_stem + str(tail), width, height)
+            for (label, tail, _), own_stem, width, height in zip(kinds, stems, side_lengths[::2], side_lengths[1::2])
         ]
         extra_kept = {key: extra[key] for key in ("wide", "side") if key in extra}
         items[str(name)] = InputResult(pictures, dict(zip(metric_names, map(float, metrics))), extra_kept)
@@ -76,7 +82,7 @@ def _results_from_table(table: dict[str, Any]) -> tuple[dict[str, InputResult], 
 def _results_from_file_names(folder: Path) -> tuple[dict[str, InputResult], dict[str, str]]:
     """Return the inputs by their image names, STEM_LABEL.png with the reference's labels; metrics are unknown."""
     items: dict[str, InputResult] = {}
-    for path in sorted((folder / "images").glob("*.png")):
+    for path in sorted((folder / "images").glob("*.png"), key=lambda path: natural_key(path.name)):
         if found := _IMAGE_NAME.fullmatch(path.name):
             item = items.setdefault(found[1], InputResult([], {}, {}))
             item.pictures.append(Picture(found[2], path.name, *_png_size(path)))
@@ -104,6 +110,8 @@ def write_comparison(folder: Path, runs: Sequence[RunResults], curves: list[dict
     """
     # Find the inputs that all runs have.
     common = [name for name in runs[0].inputs if all(name in run.inputs for run in runs[1:])]
+    if not any("wide" in result.extra for result in runs[0].inputs.values()):  # sheets have an order of their own
+        common.sort(key=natural_key)
     if not common:
         names = ", ".join(run.name for run in runs)
         some = " and ".join(repr(next(iter(run.inputs))) for run in runs)
@@ -226,7 +234,7 @@ def _means_html(columns: Sequence[Column], metrics: Sequence[Sequence[float]]) -
 def _unmatched_inputs(runs: Sequence[RunResults], common: set[str]) -> list[str]:
     names = dict.fromkeys(name for run in runs for name in run.inputs if name not in common)
     runs_by_input = {name: ", ".join(run.name for run in runs if name in run.inputs) for name in names}
-    return [printable(f"{name}: only in {run_names}") for name, run_names in runs_by_input.items()]
+    return [printable(f"{name}: only in {runs_by_input[name]}") for name in sorted(runs_by_input, key=natural_key)]
 
 
 def _unmatched_html(missing: Sequence[str]) -> str:

@@ -15,36 +15,46 @@ MAX_LABEL_BYTES = 40  # name, label, a number and .png.tmp together stay below a
 class UniqueNames:
     """A set of taken names. Names that a file system may treat as equal (case, Unicode normal form) count as equal.
 
-    tails: a name x also takes x + tail for each of them.
+    A name x takes x + tail for each of the `tails` with which it is claimed.
     """
 
-    def __init__(self, tails: Iterable[str] = ("",)):
-        self.tails = list(tails)
+    def __init__(self) -> None:
         self.taken: set[str] = set()
 
-    def claim_input_name(self, path: PurePath) -> str:
+    def claim_input_name(self, path: PurePath, tails: Iterable[str] = ("",)) -> str:
         """Return and take a name for an input's outputs: its stem, with folders or extension if needed."""
         folder = [part for part in path.parts[:-1] if part not in ("/", "..", ".")]
         candidates = [path.stem, path.name] + ["/".join([*folder[-n:], path.name]) for n in range(1, len(folder) + 1)]
         if len(folder) > 0:
             candidates.insert(1, f"{folder[-1]}/{path.stem}")
-        return self.claim_first_free(candidates, path.name)
+        return self.claim_first_free(candidates, path.name, tails)
 
-    def claim_first_free(self, candidates: Iterable[str], numbered: str, tails: Iterable[str] = ()) -> str:
-        """Return and take the first free candidate, else `numbered` with the first free number from 2.
-
-        tails: replace the usual ones.
-        """
-        every = chain(candidates, (f"{numbered}_{n}" for n in count(2)))
-        used_tails = list(tails) or self.tails
-        name = next(c for c in map(shorten_name, every) if not self.taken.intersection(_filesystem_keys(c, used_tails)))
-        self.taken.update(_filesystem_keys(name, used_tails))
+    def claim_first_free(self, candidates: Iterable[str], numbered: str, tails: Iterable[str] = ("",)) -> str:
+        """Return and take the first free candidate, else `numbered` with the first free number from 2."""
+        tails = list(tails)
+        for name in map(shorten_name, chain(candidates, (f"{numbered}_{n}" for n in count(2)))):
+            keys = [filesystem_key(name + tail) for tail in tails]
+            if not self.taken.intersection(keys):
+                break
+        self.taken.update(keys)
         return name
 
 
-def _filesystem_keys(name: str, tails: list[str]) -> list[str]:
-    """Return the key of name + tail for each tail; names that a file system may treat as equal have equal keys."""
-    return [unicodedata.normalize("NFC", unicodedata.normalize("NFC", name + tail).casefold()) for tail in tails]
+def filesystem_key(name: str) -> str:
+    """Return the same text for all names that a file system may treat as equal."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Return a sort key that orders the numbers in names by value: 2 before 10."""
+    parts = re.split(r"([0-9]+)", name)  # texts and numbers by turns
+    numbers = (digits.lstrip("0") for digits in parts[1::2])
+    return [*chain(*zip(parts[::2], ((len(digits), digits) for digits in numbers))), parts[-1]], name
+
+
+def input_side(label: str) -> str:
+    """Return the side of the input from which a label's images are made: "B" for real_B, rec_B, fake_A and idt_A."""
+    return "B" if re.match(r"(?:(?:real|rec)_B|(?:fake|idt)_A)(?:_|$)", label) else "A"
 
 
 def label_file_parts(labels: Iterable[str]) -> dict[str, str]:
@@ -52,15 +62,6 @@ def label_file_parts(labels: Iterable[str]) -> dict[str, str]:
     names = UniqueNames()
     safe_names = {label: safe_file_name(label, MAX_LABEL_BYTES) for label in labels}
     return {label: names.claim_first_free([part], part) for label, part in safe_names.items()}
-
-
-def colliding_tails(parts: Iterable[str]) -> tuple[str, ...]:
-    """Return the tails with which two inputs' files can collide.
-
-    With the labels B and real_B, for example, the inputs 1 and 1_real would both write 1_real_B.png.
-    """
-    labels = list(parts)
-    return ("", *{"_" + a.removesuffix("_" + b) for a in labels for b in labels if a.endswith("_" + b)})
 
 
 def shorten_name(name: str, max_bytes: int = MAX_NAME_BYTES) -> str:

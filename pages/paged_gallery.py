@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -64,7 +64,7 @@ class PagedGallery:
     A page is written when it starts, each time its rows double, and when it is full. All pages are written once more at
     the end, because their links need the number of pages. So the cost of a row does not depend on the number of rows.
     heading: HTML above the rows; intro: HTML above the rows of the first page only; first_frame: the first page's frame
-    if it differs.
+    if it differs; on_file: called with the name of each file before it is written.
     """
 
     def __init__(
@@ -76,18 +76,22 @@ class PagedGallery:
         width: int = 256,
         pair: tuple[str, str] = ("", ""),
         first_frame: PageFrame | None = None,
+        on_file: Callable[[str], object] | None = None,
     ):
         self.folder, self.heading, self.columns, self.width, self.pair = folder, heading, list(columns), width, pair
         self.later_frame = page_frame(title)
         self.first_frame = first_frame or self.later_frame
         self.intro = ""
+        self.on_file = on_file
         self.rows: list[Row] = []
+        self.row_bytes: list[int] = []  # of each row as HTML
         # label, tail and base of each image of a row
         self.kinds: ValueIndex[tuple[tuple[str, str, str], ...]] = ValueIndex()
         self.sizes: ValueIndex[tuple[int, ...]] = ValueIndex()  # width, height, width, height, ...
         self.page_starts = [0]  # the first row of each page
         self.page_rows: list[str] = []  # the newest page's rows as HTML
         self.page_bytes, self.next_page_write, self.next_rows_write = 0, 1, FIRST_ROWS_JS_ROWS
+        self.pages_written = 0
         self.toolbar = rows.toolbar_html(self.columns, width)
 
     def add(
@@ -117,15 +121,27 @@ class PagedGallery:
     def _append_html(self, html: str) -> list[str]:
         """Append a row to the newest page, or start a new one if that is full; return the rows of the full page."""
         length, full = len(html.encode(errors="replace")), []
-        if self.page_rows and (len(self.page_rows) == ROWS_PER_PAGE or self.page_bytes + length > MAX_PAGE_BYTES):
+        self.row_bytes.append(length)
+        if _is_full(len(self.page_rows), self.page_bytes, length):
             full, self.page_rows, self.page_bytes, self.next_page_write = self.page_rows, [], 0, 1
             self.page_starts.append(len(self.rows) - 1)
         self.page_rows.append(html)
         self.page_bytes += length
         return full
 
+    def sort(self, key: Callable[[Row], Any]) -> None:
+        """Sort all rows and divide them into pages again; the files change with `close`."""
+        order = sorted(range(len(self.rows)), key=lambda i: key(self.rows[i]))
+        self.rows, self.row_bytes = [self.rows[i] for i in order], [self.row_bytes[i] for i in order]
+        self.page_starts, page_bytes = [0], 0
+        for i, length in enumerate(self.row_bytes):
+            if _is_full(i - self.page_starts[-1], page_bytes, length):
+                self.page_starts.append(i)
+                page_bytes = 0
+            page_bytes += length
+
     def close(self) -> None:
-        """Write all pages, the first one last; remove extra pages of an earlier, longer gallery."""
+        """Write all pages, the first one last; remove extra pages, without on_file also an earlier gallery's."""
         self._write_rows_js()
         kinds, sizes = list(self.kinds), list(self.sizes)
         ends = [*self.page_starts[1:], len(self.rows)]
@@ -133,7 +149,8 @@ class PagedGallery:
             page_rows = self.rows[self.page_starts[number - 1] : ends[number - 1]]
             self._write_page(number, [self._row_html(row, kinds[row.kind], sizes[row.size]) for row in page_rows])
         for old in self.folder.glob("index_*.html"):
-            if (found := re.fullmatch(r"index_([0-9]{1,9})\.html", old.name)) and int(found[1]) > len(self.page_starts):
+            found = re.fullmatch(r"index_([0-9]{1,9})\.html", old.name)
+            if found and len(self.page_starts) < int(found[1]) <= (self.pages_written if self.on_file else math.inf):
                 old.unlink()
 
     def _row_html(self, row: Row, kind: tuple[tuple[str, str, str], ...], size: tuple[int, ...]) -> str:
@@ -142,15 +159,16 @@ class PagedGallery:
         return rows.row_html(row.name, row.stem, pictures, self.columns, row.metrics, **row.extra or {})
 
     def _write_page(self, number: int, page_rows: list[str]) -> None:
+        name, self.pages_written = page_file_name("index", number), max(self.pages_written, number)
+        if self.on_file:
+            self.on_file(name)
         pager = rows.pager_html([page_file_name("index", n + 1) for n in range(len(self.page_starts))], number)
         main_tag = format_html('<main class="gallery" data-rows="rows.js" data-left="{0}" data-right="{1}"', *self.pair)
         body = (
             f'{main_tag} style="--width:{self.width}px">{self.heading}{self.intro if number == 1 else ""}{self.toolbar}'
             f'{pager}<div class="rows">{"".join(page_rows)}</div>{pager}</main>'
         )
-        _write_framed(
-            self.folder / page_file_name("index", number), self.first_frame if number == 1 else self.later_frame, body
-        )
+        _write_framed(self.folder / name, self.first_frame if number == 1 else self.later_frame, body)
 
     def _write_rows_js(self) -> None:
         """Write the rows for the script as a .js file, because a page opened from disk can load no other kind."""
@@ -160,7 +178,14 @@ class PagedGallery:
             "sizes": list(self.sizes),
             "rows": [_row_json(row) for row in self.rows],
         }
+        if self.on_file:
+            self.on_file("rows.js")
         replace_text(self.folder / "rows.js", ROWS_JS_PREFIX + to_embedded_json(table) + ROWS_JS_SUFFIX)
+
+
+def _is_full(rows_on_page: int, page_bytes: int, next_row_bytes: int) -> bool:
+    """Whether the next row starts a new page."""
+    return rows_on_page > 0 and (rows_on_page == ROWS_PER_PAGE or page_bytes + next_row_bytes > MAX_PAGE_BYTES)
 
 
 def _row_json(row: Row) -> list[Any]:

@@ -1,89 +1,133 @@
 """Write the results of test.py: image files, pages that show them, and metrics where the target is known."""
 
-import json
 import math
+import zlib
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
+from data.listing.layouts import LAYOUTS
 from metrics import better_direction, finite_or_none
 from pages.async_writer import AsyncWriter
-from pages.names import UniqueNames, colliding_tails, label_file_parts, safe_file_name
+from pages.names import UniqueNames, natural_key, safe_file_name
 from pages.paged_gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
+from pages.result_images import ResultImages
+from pages.results_folder import ResultsFolder, data_and_epoch, results_path
 from pages.rows import Column, Picture, format_html, means_html
 from registry.lookup import entries
-from util.atomic_write import replace_text
-from util.errors import EnvironmentFault, OptionError, printable
-from util.image_io import array_to_pil, fits_png, make_grid, save_array, save_png, tensor_to_pil
-from util.value_range import option_range, side_of_label
+from util.errors import OptionError, printable
+from util.image_io import make_grid
 
 MAX_PENDING_BYTES = 64e6  # of images that wait to be written; the caller's thread writes larger ones itself
 CLASS_PREVIEW_IMAGES = 8  # images of a class on the first page; the class's own page shows all
 
 
 class Results:
-    """The folder results_dir/name/PHASE_EPOCH/ with images/STEM_LABEL.png, index.html and, if compared, metrics.json.
+    """The folder results_dir/name/PHASE_EPOCH/ with images/STEM_LABEL.png, index.html and metrics.json.
 
-    compare: whether real_B is the target of fake_B. images/ is flat: inputs with the same stem get their folder or
-    extension into the name, so that none replaces another. Threads write the files: add images in `with self.writer`.
+    compare: whether real_B is the target of fake_B; generated: whether images have no inputs. images/ is flat: inputs
+    with the same stem get their folder or extension into the name, so that none replaces another. With --results_only
+    there is no page. Threads write the files: add images in `with self.writer`. Call `release` at the end, also after
+    an error. Raises OptionError and EnvironmentFault as ResultsFolder does.
     """
 
-    def __init__(self, o: Any, which: str, compare: bool):
-        epoch = o.epoch + (f"_iter{o.load_iter}" if o.load_iter else "")
-        self.folder = Path(o.results_dir) / o.name / f"{o.phase}_{epoch}"
-        self.title = f"Experiment = {o.name}, Phase = {o.phase}, Epoch = {epoch}"
-        self.run_name, self.phase_epoch = o.name, f"{o.phase}, {epoch}"
-        self.width, self.aspect_ratio = o.display_winsize, o.aspect_ratio
-        self.value_ranges = {"A": option_range(o.range_A), "B": option_range(o.range_B or o.range_A)}
+    def __init__(self, o: Any, which: str, compare: bool, generated: bool = False):
+        given = getattr(o, "input", "") or ""  # a folder or file given by position
+        part, epoch = data_and_epoch(o, given)
+        data = given or (o.dataroot if o.pairs in ("auto", *LAYOUTS) else str(Path(o.dataroot, o.pairs)))
+        self.files = ResultsFolder(
+            results_path(o, given), Path(o.checkpoints_dir, o.name), "" if generated else str(data)
+        )
+        self.folder = self.files.path
+        self.title = f"Experiment = {o.name}, Phase = {part}, Epoch = {epoch}"
+        self.run_name, self.phase_epoch = o.name, f"{part}, {epoch}"
+        self.width, self.has_page = o.display_winsize, generated or not o.results_only
+        self.compare, self.generated = compare, generated
         self.count = 0  # inputs, or images generated without inputs
-        self.image_names = UniqueNames()
-        self.class_page_names = UniqueNames()
-        self.label_parts: dict[str, str] = {}  # each label's part of a file name
+        self.images = ResultImages(o, self.files)
+        self.row_names, self.image_names, self.class_page_names = UniqueNames(), UniqueNames(), UniqueNames()
+        self.stems: dict[tuple[str, str, int] | None, str] = {}  # of unpaired inputs: side, path and checksum -> stem
+        self.pictures: dict[tuple[str, str, str], Picture | None] = {}  # of unpaired inputs: by label, stem and suffix
         self.image_metrics: dict[str, dict[str, float]] = {}
         self.writer = AsyncWriter(MAX_PENDING_BYTES)
         self.metric_functions = _load_metrics() if compare else {}
         self.better = {name: better_direction(name, measure) for name, measure in self.metric_functions.items()}
         # created with the first images, because only they show whether there are metrics
         self.gallery: PagedGallery | None = None
-        try:
-            (self.folder / "images").mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise EnvironmentFault(
-                "folder", self.folder, problem.strerror or "cannot be made", "choose another --results_dir"
-            ) from problem
 
     @property
     def page(self) -> Path:
-        """The first page's path."""
-        return self.folder / page_file_name("index", 1)
+        """The first page's path; the folder of images if there is no page."""
+        return self.folder / (page_file_name("index", 1) if self.has_page else "images")
 
-    def add(self, images: dict[str, Tensor], paths: list[str]) -> None:
-        """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the paths of its N inputs; `images` is emptied."""
-        if not self.label_parts:
-            self.label_parts = label_file_parts(images)
-            self.image_names = UniqueNames(colliding_tails(self.label_parts.values()))
+    def add(self, images: dict[str, Tensor], paths: list[str], partners: list[str] | None = None) -> None:
+        """Add a batch: {label: (N, C, H, W) in [-1, 1]} and the paths of its N inputs; `images` is emptied.
+
+        partners: the paths of the N images of B. Where B is not the target, they name what is made from B.
+        """
+        self.images.begin(images)
+        self.files.open()
+        unpaired = not self.compare and partners is not None and partners != paths
         for label, image in images.items():
             images[label] = image.cpu()
         for i, path in enumerate(paths):
-            name = self.image_names.claim_input_name(PurePath(path))
+            name = self.row_names.claim_input_name(PurePath(path))
             metrics = self._compare(name, images, i)
             last = i + 1 == len(paths)
             input_images = {label: (images.pop(label) if last else images[label])[i] for label in list(images)}
-            weight = sum(image.nbytes for image in input_images.values())
-            save_job = partial(self._save_images, input_images, name, PurePath(path).suffix.lower())
-            self.writer.submit(weight, save_job, partial(self._add_row, name, metrics))
+            sources = {"A": path, "B": partners[i] if partners and unpaired else path}
+            named = self._names(sources, input_images, unpaired)
+            new = {label: input_images[label] for label in named if (label, *named[label]) not in self.pictures}
+            input_images.clear()
+            if unpaired:
+                self.pictures |= {(label, *named[label]): None for label in new}  # known once it is written
+            weight = sum(image.nbytes for image in new.values())
+            save_job = partial(self._save_images, new, named)
+            self.writer.submit(weight, save_job, partial(self._add_row, name, metrics, named))
             self.count += 1
 
-    def _save_images(self, images: dict[str, Tensor], name: str, suffix: str) -> list[Picture]:
-        """Save an input's images; `images` is emptied, so that the memory of each is freed once it is saved."""
-        return [self._save_image(images.pop(label), name, label, suffix) for label in list(images)]
+    def _names(self, sources: dict[str, str], images: dict[str, Tensor], unpaired: bool) -> dict[str, tuple[str, str]]:
+        """Return each written label's stem, and the suffix of the input from which its image is made.
 
-    def _add_row(self, name: str, metrics: list[float], pictures: list[Picture]) -> None:
-        self._open_gallery(bool(metrics)).add(name, pictures, metrics)
+        sources: {side: path}. An unpaired input that returns, because the other side has more, keeps its stem.
+        """
+        named: dict[str, tuple[str, str]] = {}
+        for side, source in sources.items():
+            path, labels = PurePath(source), [x for x in images if self.images.side(x, unpaired) == side]
+            tails = self.images.name_tails(path, side, unpaired)
+            if not tails or not labels:
+                continue
+            self.images.note_other_format(path)
+            # the checksum, because a random crop is another input
+            key = (side, source, zlib.crc32(images[labels[0]].float().numpy().tobytes())) if unpaired else None
+            stem = self.stems.get(key) or self.image_names.claim_input_name(path, tails)
+            if key:
+                self.stems[key] = stem
+            named |= dict.fromkeys(labels, (stem, path.suffix))
+        return {label: named[label] for label in self.images.labels if label in named}
+
+    def _save_images(self, images: dict[str, Tensor], named: dict[str, tuple[str, str]]) -> dict[str, Picture | None]:
+        """Save an input's images; `images` is emptied, so that the memory of each is freed once it is saved."""
+        return {label: self.images.save(images.pop(label), label, *named[label]) for label in list(images)}
+
+    def _add_row(
+        self,
+        name: str,
+        metrics: list[float],
+        named: dict[str, tuple[str, str]],
+        saved: dict[str, Picture | None],
+    ) -> None:
+        self.pictures |= {key: saved[key[0]] for label in saved if (key := (label, *named[label])) in self.pictures}
+        if not self.has_page:
+            return
+        every = {label: saved.get(label) or self.pictures.get((label, *key)) for label, key in named.items()}
+        shown = {label: picture for label, picture in every.items() if picture}
+        stems = [named[label][0] for label in shown]
+        differ = {"stems": stems} if len(set(stems)) > 1 else {}
+        self._open_gallery(bool(metrics)).add(name, shown.values(), metrics, stem=(stems or [name])[0], **differ)
 
     def add_sheets(
         self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int, classes: tuple[str, ...] = ()
@@ -92,14 +136,15 @@ class Results:
 
         classes: the names beside the rows of a sheet that has one row for each class.
         """
-        for name, pictures in sheets.items():
-            safe_name = safe_file_name(name)
+        self.files.open()
+        for name in sorted(sheets, key=natural_key):
+            pictures, safe_name = sheets[name], safe_file_name(name)
             stem = safe_name if name == kind else f"{safe_name}_{kind}"
             stem = self.image_names.claim_first_free([stem], stem)
             if kind == "per_class":
                 self._add_class(name, stem.removesuffix("_per_class"), pictures)
                 continue
-            sheet = self._save_png(array_to_pil(make_grid(pictures, per_row)), stem, name, ".png")
+            sheet = self.images.save_sheet(make_grid(pictures, per_row), stem, name)
             heading = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
             extra: dict[str, Any] = {"wide": True}
             if classes and len(pictures) == per_row * len(classes):
@@ -109,9 +154,8 @@ class Results:
 
     def _add_class(self, name: str, stem: str, pictures: list[np.ndarray]) -> None:
         """Save a class's images, write the class's pages, and show the first few images on the first page."""
-        tails = [f"_{i:04d}_fake.png" for i in range(len(pictures))]
         saved_pictures = [
-            self._save_png(array_to_pil(picture), stem, str(i), tails[i]) for i, picture in enumerate(pictures)
+            self.images.save_sheet(picture, stem, str(i), f"_{i:04d}_fake") for i, picture in enumerate(pictures)
         ]
         self.count += len(saved_pictures)
         page_tails = [page_file_name("", n + 1) for n in range(tile_page_count(len(saved_pictures)))]
@@ -122,6 +166,8 @@ class Results:
             name,
             f"{len(saved_pictures)} images",
         )
+        for tail in page_tails:
+            self.files.claim(page + tail)
         write_tiles(
             self.folder, page, f"{name}, {self.title}", heading, [(stem, p) for p in saved_pictures], self.width
         )
@@ -133,35 +179,11 @@ class Results:
             said=f"all {len(saved_pictures)} images",
         )
 
-    def _save_image(self, image: Tensor, name: str, label: str, suffix: str) -> Picture:
-        """Save an image as an 8-bit PNG; if that loses values, save them to a second file of a suitable format.
-
-        suffix: of the input's file; its format is used for the second file if it can hold the values.
-        """
-        value_range, tail = self.value_ranges[side_of_label(label)], f"_{self.label_parts[label]}"
-        if value_range.dtype == "uint8" and len(image) in (1, 3):
-            if value_range.is_uint8:
-                return self._save_png(tensor_to_pil(image), name, label, f"{tail}.png")
-            return self._save_png(array_to_pil(value_range.denormalise(image)), name, label, f"{tail}.png")
-        suffix = {".npz": ".npy", ".pgm": ".png", ".ppm": ".png"}.get(suffix, suffix)
-        if suffix not in (".npy", ".png", ".tiff") or (
-            suffix == ".png" and not fits_png(value_range.dtype, len(image))
-        ):
-            suffix = ".tif"
-        preview = self._save_png(tensor_to_pil(image), name, label, f"{tail}{'_preview' * (suffix == '.png')}.png")
-        save_array(value_range.denormalise(image), self.folder / "images" / f"{name}{tail}{suffix}")
-        return preview
-
-    def _save_png(self, image: Image.Image, stem: str, label: str, tail: str) -> Picture:
-        path = self.folder / "images" / (stem + tail)
-        if "/" in stem:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return Picture(label, tail, *save_png(image, path, self.aspect_ratio))
-
     def _open_gallery(self, has_metrics: bool = False) -> PagedGallery:
         if self.gallery is None:
             columns = [Column(name, self.better[name]) for name in self.metric_functions] if has_metrics else []
-            self.gallery = PagedGallery(self.folder, self.title, self._heading("in progress"), columns, self.width)
+            heading = self._heading("in progress")
+            self.gallery = PagedGallery(self.folder, self.title, heading, columns, self.width, on_file=self.files.claim)
         return self.gallery
 
     def _heading(self, state: str) -> str:
@@ -179,25 +201,33 @@ class Results:
         return list(self.image_metrics[name].values())
 
     def close(self) -> None:
-        """Write the pages and, if images were compared, metrics.json; print the means."""
+        """Write the pages in natural order and metrics.json, remove an earlier test's files, and print the means."""
         self.writer.finish()
-        gallery = self._open_gallery()
+        self.files.open()
+        if not self.has_page:  # an input that returned was written once
+            self.count = len(self.files.written)
         means = (
             {m: _finite_mean([f[m] for f in self.image_metrics.values()]) for m in self.metric_functions}
             if self.image_metrics
             else {}
         )
-        gallery.heading = self._heading(f"{self.count} images")
-        gallery.intro = means_html("mean over the images", means) if means else ""
-        gallery.close()
-        if not self.image_metrics:
-            return
-        tables = {
-            "mean": finite_or_none(means),
-            "images": {name: finite_or_none(f) for name, f in self.image_metrics.items()},
+        if self.has_page:
+            gallery = self._open_gallery()
+            if not self.generated:
+                gallery.sort(lambda row: natural_key(row.name))
+            gallery.heading = self._heading(f"{self.count} images")
+            gallery.intro = means_html("mean over the images", means) if means else ""
+            gallery.close()
+        figures = {
+            name: finite_or_none(self.image_metrics[name]) for name in sorted(self.image_metrics, key=natural_key)
         }
-        replace_text(self.folder / "metrics.json", json.dumps(tables, indent=1) + "\n")
-        print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
+        self.files.finish({"mean": finite_or_none(means), "images": figures} if figures else {})
+        if means:
+            print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
+
+    def release(self) -> None:
+        """Let other processes write to the folder."""
+        self.files.release()
 
 
 def _load_metrics() -> dict[str, Any]:

@@ -68,10 +68,12 @@ def row_html(
     side: Sequence[str] = (),
     page: str = "",
     said: str = "",
+    stems: Sequence[str] = (),
 ) -> str:
     """Return one row: heading, metrics, and images with their labels.
 
-    wide: show images in their full size; side: names beside a sheet's rows; page, said: a link to more and its text.
+    wide: show images in their full size; side: names beside a sheet's rows; page, said: a link to more and its text;
+    stems: of each image, if they differ.
     """
     parts = [format_html(_ROW_TEMPLATE, " wide" if wide else "", name)]
     if page:
@@ -83,8 +85,8 @@ def row_html(
         names = "".join(format_html('<span dir="auto">{0}</span>', text) for text in side)
         parts.append(f'<td class="side"><div>{names}</div></td>')
     parts += [
-        format_html(_PICTURE_TEMPLATE, relative_url(p.base, stem + p.tail), p.width, p.height, p.label)
-        for p in pictures
+        format_html(_PICTURE_TEMPLATE, relative_url(p.base, own_stem + p.tail), p.width, p.height, p.label)
+        for p, own_stem in zip(pictures, stems or [stem] * len(pictures))
     ]
     return "".join([*parts, "</tr></tbody></table></section>"])
 
@@ -138,7 +140,7 @@ def toolbar_html(columns: Sequence[Column], width: int, sizes_only: bool = False
     size = f'<label>Size <input type="range" class="size" min="48" max="{largest}" step="8" value="{width}"></label>'
     if sizes_only:
         return f'<div class="toolbar js">{size}</div>'
-    orders = [("", "as tested"), ("name", "name, A to Z"), ("-name", "name, Z to A")]
+    orders = [("", "as listed"), ("name", "name, A to Z"), ("-name", "name, Z to A")]
     for i, column in enumerate(columns):
         title = column.metric + (f" of {column.run}" if column.run else "")
         down, up = {"lower": ("best", "worst"), "higher": ("worst", "best")}.get(column.better, ("lowest", "highest"))

@@ -12,7 +12,8 @@ sys.path.insert(0, str(ROOT))
 from cli.main import run_command
 from displays.loss_log import read_curves
 from pages.compare import read_results, write_comparison
-from pages.names import safe_file_name
+from pages.names import natural_key, safe_file_name
+from pages.results_folder import METRICS_FILE, read_record
 from serialization.run_names import suggest_run
 from util.errors import DataError, EnvironmentFault, OptionError
 
@@ -53,7 +54,7 @@ def find_results(run: str, o: argparse.Namespace) -> Path:
     for folder in (Path(o.results_dir) / run / phase_epoch, Path(run) / phase_epoch, Path(run)):
         if (folder / "images").is_dir():
             return folder
-    available = sorted(p.parent.name for p in (Path(o.results_dir) / run).glob("*/images"))
+    available = sorted((p.parent.name for p in (Path(o.results_dir) / run).glob("*/images")), key=natural_key)
     if available:
         why = f"has no results of phase {o.phase}, epoch {o.epoch}, only of {', '.join(available)}"
         raise DataError("run", run, why, "choose with --phase and --epoch, or name the folder")
@@ -64,13 +65,11 @@ def find_results(run: str, o: argparse.Namespace) -> Path:
     raise DataError("run", run, why, suggest_run(run, tested_runs) or "run test.py first, or give --results_dir")
 
 
-def loss_log_path(run: str, o: argparse.Namespace) -> Path:
-    """Return the path of the loss log of a run given by name.
-
-    A folder of results does not record its run, so the path for it has no log.
-    """
+def loss_log_path(run: str, folder: Path, o: argparse.Namespace) -> Path:
+    """Return the path of a run's loss log, by its name or by the run that its folder of results names."""
     is_name = (Path(o.results_dir) / run / f"{o.phase}_{o.epoch}").is_dir()
-    return Path(o.checkpoints_dir, run if is_name else "", "losses.jsonl")
+    checkpoint = Path(o.checkpoints_dir, run) if is_name else folder / read_record(folder).get("checkpoint", "")
+    return checkpoint / "losses.jsonl"
 
 
 def short_names(folders: list[Path]) -> list[str]:
@@ -96,9 +95,9 @@ def main(argv, report):
         raise OptionError("runs", " ".join(o.run), "are not all different", "give each once")
     names = short_names(folders)
     runs = [read_results(name, folder) for name, folder in zip(names, folders)]
-    curves = [read_curves(loss_log_path(run, o)) for run in o.run]
+    curves = [read_curves(loss_log_path(run, folder, o)) for run, folder in zip(o.run, folders)]
     output = Path(o.output or Path(o.results_dir) / "compare" / safe_file_name("_".join(names)))
-    if output.resolve() in folders:
+    if output.resolve() in folders or (output / METRICS_FILE).exists():
         raise OptionError("option", "--output", f"{output} holds results", "choose another folder")
 
     # Write the page.

@@ -16,7 +16,8 @@ from util import file_lock
 from util.errors import EnvironmentFault, printable
 
 RUN_FILES = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt",
-             "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "error.log", "visdom.log")  # fmt: skip
+             "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "error.log", "test_error.log",
+             "visdom.log")  # fmt: skip
 
 
 class RunFolder:

@@ -73,13 +73,13 @@ function makeCell(source, width, height, label) {
 
 /** Return a row of rows.js as an element. */
 function makeRow(table, [name, kind, size, metrics, extra = {}]) {
-  const { stem = name, wide = false, side = [], page = "", said = "" } = extra;
+  const { stem = name, stems = [], wide = false, side = [], page = "", said = "" } = extra;
   const sizes = table.sizes[size];
   const head = make("div", { class: "head" }, make("h3", { dir: "auto" }, displayText(name)));
   if (page) head.append(make("a", { class: "more", href: relativeUrl("", page) }, displayText(said)));
   if (metrics.length) head.append(...makeMetrics(table.columns, metrics));
   const pictures = table.kinds[kind].map(([label, tail, base], i) =>
-    makeCell(relativeUrl(base, stem + tail), sizes[2 * i], sizes[2 * i + 1], label));
+    makeCell(relativeUrl(base, (stems[i] ?? stem) + tail), sizes[2 * i], sizes[2 * i + 1], label));
   if (pictures.length > 1) head.append(make("button", { type: "button", class: "compare js" }, "Compare"));
   if (side.length) {
     const names = side.map((text) => make("span", { dir: "auto" }, displayText(text)));

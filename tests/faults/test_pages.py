@@ -3,17 +3,15 @@
 import os
 import random
 import threading
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from pages.paged_gallery import PagedGallery
-from pages.results import Results
 from pages.rows import Picture, display_text
 from tests.support.galleries import check_gallery, opened, search, until
+from tests.support.tested_runs import make_results
 
 # --- F92: hostile names in HTML
 
@@ -35,21 +33,6 @@ def fuzzed(rng: random.Random, slashes: bool = False) -> str:
     text = "".join(rng.choice(FRAGMENTS) for _ in range(rng.randint(1, 6)))
     text = text if slashes else text.replace("/", "\u2215")
     return os.fsdecode(os.fsencode(text)[:200]).strip(".") or "x"
-
-
-def results(folder: Path, run: str, compare: bool = True) -> Results:
-    o = SimpleNamespace(
-        results_dir=str(folder),
-        name=run,
-        phase="test",
-        epoch="latest",
-        load_iter=0,
-        display_winsize=64,
-        aspect_ratio=1.0,
-        range_A="",
-        range_B="",
-    )
-    return Results(o, "latest", compare)
 
 
 OURS = """(() => {
@@ -94,7 +77,7 @@ def test_hostile_names_of_files_labels_and_runs_stay_text(browser, tmp_path, ful
     tried = 0
     for _ in range(20 if full else 3):
         run = fuzzed(rng)
-        made = results(tmp_path, run)
+        made = make_results(tmp_path, run)
         names = {fuzzed(rng): None for _ in range(50)}
         labels = ["real_A", "fake_B", "real_B", *{fuzzed(rng, slashes=True) for _ in range(3)}]
         for i, name in enumerate(names):
@@ -131,7 +114,7 @@ def test_hostile_names_of_classes_have_pages_of_their_own(browser, tmp_path, ful
     classes = tuple(dict.fromkeys(fuzzed(rng, slashes=True) for _ in range(100 if full else 30)))
     classes += ("cat", "CAT", "cat_2", "..", ".", "a/b", "a\\b")
     picture = np.zeros((4, 4, 3), np.uint8)
-    made = results(tmp_path, "zoo", compare=False)
+    made = make_results(tmp_path, "zoo", compare=False)
     made.add_sheets("grid", {"grid": [picture] * 2 * len(classes)}, 2, classes)
     made.add_sheets("interpolation", {name: [picture] * 2 for name in classes}, 2)
     made.add_sheets("per_class", {name: [picture] * (251 if name == "cat" else 2) for name in classes}, 2)

@@ -54,7 +54,7 @@ WAYS = ("translate_parallel", "translate_batched", "__call__")
 def run(model, sizes, way="__call__", **flags):
     o = SimpleNamespace(**{"eval": True, "batch_size": 1, "tile": 0, "input_nc": 3, "output_nc": 3} | flags)
     made = list(getattr(Translator(o, model, CPU), way)(batches(sizes)))
-    return [(path, shown["fake_B"][i]) for shown, paths in made for i, path in enumerate(paths)]
+    return [(path, shown["fake_B"][i]) for shown, paths in made for i, (path, _) in enumerate(paths)]
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_an_error_follows_the_pictures_before_it_in_every_way(way):
     seen = []
     with pytest.raises(ValueError, match="broken"):
         seen.extend(
-            path for _, paths in getattr(Translator(o, Model(), CPU), way)(batches([8] * 9, 5)) for path in paths
+            path for _, files in getattr(Translator(o, Model(), CPU), way)(batches([8] * 9, 5)) for path, _ in files
         )
     assert seen == [f"{n}.png" for n in range(5)]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pages import paged_gallery, rows
 from pages.paged_gallery import ROWS_JS_PREFIX, ROWS_JS_SUFFIX, PagedGallery, write_tiles
 from pages.rows import Picture
-from tests.support.galleries import LABELS, METRICS, check_gallery, make_book, opened, search, until
+from tests.support.galleries import LABELS, METRICS, Parsed, check_gallery, make_book, opened, search, until
 from tests.support.runs import ROOT
 
 COLOURS = {"real_A": (200, 30, 30), "fake_B": (30, 160, 60), "real_B": (30, 60, 200)}
@@ -159,6 +159,42 @@ def test_rows_by_script_are_the_pages_own(browser, folder):
     assert sorted(made) == sorted(written)
 
 
+def test_images_of_a_row_may_have_names_of_their_own(browser, tmp_path):
+    """Unpaired inputs: an image of B bears B's name, in rows by script too."""
+    (tmp_path / "images").mkdir()
+    for name in ("horse_real_A.png", "zebra_real_B.png"):
+        save(tmp_path / "images" / name, 0, name[6:12])
+    book = PagedGallery(tmp_path, "t", "")
+    pictures = [Picture(label, f"_{label}.png", 24, 16) for label in ("real_A", "real_B")]
+    book.add("horse", pictures, stems=["horse", "zebra"])
+    book.close()
+    check_gallery(tmp_path)
+    with opened(browser, tmp_path / "index.html") as page:
+        inside = "found => found.map(one => one.outerHTML)"
+        written = page.eval_on_selector_all(".row", inside)
+        search(page, "horse")
+        assert page.eval_on_selector_all(".found .row", inside) == written and "zebra_real_B.png" in written[0]
+
+
+def test_sorted_rows_are_divided_into_pages_anew(tmp_path, monkeypatch):
+    """Long rows, which filled pages of their own, come last; no page of the former order stays."""
+    monkeypatch.setattr(paged_gallery, "MAX_PAGE_BYTES", 2000)
+    made = []
+    book = PagedGallery(tmp_path, "t", "", on_file=made.append)
+    (tmp_path / "index_99.html").write_text("mine")
+    for i in range(40):
+        book.add(f"{i % 7} {'x' * (1200 * (i % 2))}{i}", fake(i))
+    before = len(list(tmp_path.glob("index*.html")))
+    book.sort(lambda row: (len(row.name), row.name))
+    book.close()
+    pages = {path.name: Parsed(path) for path in tmp_path.glob("index*.html") if path.name != "index_99.html"}
+    assert len(pages) == len(book.page_starts) < before
+    order = sorted(pages, key=lambda name: (len(name), name))
+    assert [name for page in order for name in pages[page].headings] == [row.name for row in book.rows]
+    assert [len(row.name) for row in book.rows] == sorted(len(row.name) for row in book.rows)
+    assert set(pages) <= set(made) and (tmp_path / "index_99.html").read_text() == "mine"
+
+
 def test_search_finds_names_on_all_pages(page):
     page.keyboard.press("/")
     page.keyboard.type("FIELD 22")
@@ -194,7 +230,7 @@ def test_order_by_name_and_by_every_metric_is_over_all_rows(page):
         assert all_found(page) == [NAMES[i] for i in places], order
     titles = page.eval_on_selector_all(".order option", "found => found.map(one => one.textContent)")
     assert titles == [
-        "as tested",
+        "as listed",
         "name, A to Z",
         "name, Z to A",
         "L1, best first",

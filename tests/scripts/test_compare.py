@@ -12,6 +12,8 @@ from PIL import Image
 
 from cli.main import run_command
 from displays.loss_log import MAX_POINTS, read_curves
+from pages.paged_gallery import PagedGallery
+from pages.rows import Picture
 from scripts import compare
 from tests.support.galleries import check_gallery, make_book, opened, search, until
 from tests.support.runs import ROOT, Ended
@@ -191,6 +193,45 @@ def test_losses_of_the_runs_are_drawn_into_one_plot(browser, compared, two, tmp_
     assert len(run["x"]) == len(run["lines"]["G"]) == len(run["lines"]["D"]) <= MAX_POINTS
     assert run["lines"]["G"][:2] == [3.5, 11.5] and set(run["lines"]["D"]) == {0.5}
     assert read_curves(tmp_path / "none") == {"x": [], "lines": {}}
+
+
+def test_folders_of_results_name_their_run_and_kind(compared, two, tmp_path):
+    """The losses come from the run that metrics.json names; folders of images alone are no comparison's."""
+    folder = two.results / "one" / "test_latest"
+    folder.rename(folder.with_name("test_latest_1"))
+    record = {"checkpoint": "../../../elsewhere/one", "data": ""}
+    (folder.with_name("test_latest_1") / "metrics.json").write_text(json.dumps(record))
+    (tmp_path / "elsewhere" / "one").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "one" / "losses.jsonl").write_text('{"epoch": 1, "mean": {"G": 0.75}}\n')
+    ended = compared("results/one/test_latest_1", "two", "--output", "here")
+    assert ended.code == 0, ended.err
+    assert '"lines": {"G": [0.75]}' in (tmp_path / "here" / "index.html").read_text()
+    ended = compared("two", "results/one/test_latest_1", "--output", "results/one/test_latest_1")
+    assert ended.code == 2 and "holds results; choose another folder" in ended.last
+    (two.results / "two/test_latest/rows.js").unlink()
+    for path in (two.results / "two/test_latest/images").iterdir():
+        path.rename(path.with_name(path.name.replace("_fake_B", "").replace("_real", "")))
+    (two.results / "two/test_latest/metrics.json").write_text(json.dumps(record))
+    ended = compared("two", "results/one/test_latest_1")
+    assert ended.code == 3 and ended.last.endswith("wrote it; run test.py without --results_only")
+
+
+def test_images_of_b_keep_their_own_names(compared, two, tmp_path):
+    """Unpaired inputs: rows.js names the stem of each image."""
+    for run in ("one", "two"):
+        folder = two.results / run / "val_latest"
+        (folder / "images").mkdir(parents=True)
+        for name in ("horse_real_A.png", "zebra_real_B.png"):
+            Image.new("RGB", (24, 16)).save(folder / "images" / name)
+        book = PagedGallery(folder, "t", "")
+        pictures = [Picture(label, f"_{label}.png", 24, 16) for label in ("real_A", "real_B")]
+        for name in ("horse 10", "horse 2"):
+            book.add(name, pictures, stem="horse", stems=["horse", "zebra"])
+        book.close()
+    assert compared("one", "two", "--phase", "val", "--output", "here").code == 0
+    (page,) = check_gallery(tmp_path / "here").values()
+    assert page.headings == ["horse 2", "horse 10"]
+    assert [src.rpartition("/")[2] for src in page.values("img", "src")] == ["horse_real_A.png", "zebra_real_B.png"] * 2
 
 
 def test_losses_of_short_runs_are_means_of_epochs(tmp_path):

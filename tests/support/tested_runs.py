@@ -1,10 +1,12 @@
 """Train two runs for tests of test.py, and check the pages and images that it writes."""
 
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
 from PIL import Image
 
+from pages.results import Results
 from tests.support.galleries import check_gallery
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -30,11 +32,22 @@ def pictures(folder):
     return {str(p.relative_to(folder)): pixels(p) for p in sorted(folder.rglob("*.png"))}
 
 
-def check_page(page):
-    """Check that each image is on exactly one page and that the gallery is valid; return the first page."""
+def make_results(folder, run, compare=True, **flags):
+    """Return the Results of a test of a run, below a folder, without the run."""
+    o = {"results_dir": folder, "name": run, "phase": "test", "epoch": "latest", "load_iter": 0, "dataroot": "demo",
+         "pairs": "auto", "checkpoints_dir": folder / "checkpoints", "display_winsize": 64, "aspect_ratio": 1.0,
+         "range_A": "", "range_B": "", "results_only": "", "format": "auto"}  # fmt: skip
+    return Results(SimpleNamespace(**o | flags), "latest", compare)
+
+
+def check_page(page, again=()):
+    """Check that each image is on exactly one page and that the gallery is valid; return the first page.
+
+    again: images that a second row shows too, because unpaired sides have unequal numbers.
+    """
     pages = check_gallery(page.parent)
     links = [unquote(src) for parsed in pages.values() for src in parsed.values("img", "src")]
-    assert sorted(links) == sorted("images/" + name for name in pictures(page.parent / "images"))
+    assert sorted(links) == sorted("images/" + name for name in [*pictures(page.parent / "images"), *again])
     return Page(page)
 
 
