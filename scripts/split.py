@@ -12,8 +12,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command
@@ -27,20 +26,15 @@ SPLITS = ("train", "val", "test")
 def parse_args(argv):
     """Return the options of a command line; raise OptionError."""
     command = Command(__file__, __doc__)
-    command.add_argument("--input", required=True, metavar="FOLDER", help="folder of the images")
-    command.add_argument("--output", required=True, metavar="FOLDER", help="output folder for train, val and test")
-    command.add_argument("--train", type=float, default=0.8, metavar="SHARE", help="0 to 1 (default: %(default)s)")
-    command.add_argument(
-        "--val", type=float, default=0.1, metavar="SHARE", help="0 to 1; test gets the rest (default: %(default)s)"
+    command.add_folder("--input", "folder of the images")
+    command.add_folder("--output", "output folder for train, val and test")
+    command.add_value("--train", 0.8, "0 to 1", metavar="SHARE")
+    command.add_value("--val", 0.1, "0 to 1; test gets the rest", metavar="SHARE")
+    text = (
+        "keep images together if this matches the same text in their path below --input, or in its bracketed part: "
+        "'^[^_]*' for cat_001.png, cat_002.png; '^[^/]+' for one folder per patient"
     )
-    command.add_argument(
-        "--group",
-        metavar="REGEX",
-        default="",
-        help="keep images together if this matches the same "
-        "text in their path below --input, or in its bracketed part: '^[^_]*' for cat_001.png, "
-        "cat_002.png; '^[^/]+' for one folder per patient",
-    )
+    command.add_argument("--group", metavar="REGEX", default="", help=text)
     command.add_argument("--suffix", default="", metavar="TEXT", help="A makes trainA, valA and testA, for CycleGAN")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="another seed gives another split")
     transfer = command.add_mutually_exclusive_group()

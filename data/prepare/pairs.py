@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.listing.demo import Demo
 from data.listing.files import find_storage, list_files
@@ -179,32 +179,20 @@ def _write_pair(pair: Pair, path: Path, kind: str, resize: str) -> None:
     lossless.write_image(lossless.join_side_by_side(A, B, pair.name), path, kind)
 
 
-def add_joining_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags that find_pairs and join_tasks read."""
-    command.add_argument(
-        "--use_AB",
-        action="store_true",
-        help="pair NAME_A with NAME_B and ignore other names; needed only if there are others",
-    )
-    command.add_argument("--allow_missing", action="store_true", help="skip images without a partner")
-    command.add_argument(
-        "--resize",
-        nargs="?",
-        const="bicubic",
-        default="",
-        choices=tuple(lossless.RESAMPLE_FILTERS),
-        metavar="FILTER",
-        help="scale B to A's size if it differs, with bicubic (default), "
-        "lanczos, bilinear, box or nearest, which suits label maps",
+def add_joining_flags(command: Any) -> None:
+    """Add the flags that find_pairs and join_tasks read to a Command of cli/script.py."""
+    command.add_switch("--use_AB", "pair NAME_A with NAME_B and ignore other names; needed only if there are others")
+    command.add_switch("--allow_missing", "skip images without a partner")
+    filters = tuple(lossless.RESAMPLE_FILTERS)
+    text = (
+        "scale B to A's size if it differs, with bicubic (default), lanczos, bilinear, box or nearest, which suits "
+        "label maps"
     )
     command.add_argument(
-        "--format",
-        choices=("keep", *FORMATS),
-        default="keep",
-        help="of the pairs; keep: that "
-        "of both if it is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for values that PNG "
-        "cannot hold",
+        "--resize", nargs="?", const="bicubic", default="", choices=filters, metavar="FILTER", help=text
     )
+    text = "of the pairs; keep: that of both if it is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for values that"
+    command.add_argument("--format", choices=("keep", *FORMATS), default="keep", help=f"{text} PNG cannot hold")
 
 
 def hash_fraction(name: str, seed: int) -> float:
