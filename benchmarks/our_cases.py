@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
-CPU_FLAGS = ["--gpu_ids", "-1", "--num_threads", "0"]
 START_FILE = "start.pt"
 COMPARED_STEPS = 3  # number of first steps that are compared with the reference's
 CPU_CONV_SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # images, channels, side
@@ -56,9 +57,8 @@ class TrainingStep:
         from util.device import select_device, to_device
         from util.seeding import seed_everything
 
-        flags = [*argv, *CPU_FLAGS, "--displays", "console", "--name", "bench", "--checkpoints_dir", shared,
-                 "--overwrite"]  # fmt: skip
-        o = parse([*flags, "--gpu_ids", str(device)], "train")
+        flags = f"--num_threads 0 --gpu_ids {device} --displays console --name bench --overwrite".split()
+        o = parse([*argv, *flags, "--checkpoints_dir", shared], "train")
         self.device = select_device(o.gpu_ids)
         dataset = find("dataset", o.dataset_mode)(o)
         spec = dataset.spec()
@@ -143,22 +143,16 @@ class LoadPairs:
     """An epoch of pairs from JPEG files through the loader of train.py."""
 
     def __init__(self, home: str, shared: str, pairs: int, workers: int = 0, cache: str = "off"):
-        from data.listing.demo import Demo, draw_image
         from data.loading.loader import Loader
         from options.parse import parse
         from registry.lookup import find
 
-        # Write demo pairs, enlarged to 512x256, as JPEG files.
         folder = Path(shared, "pairs")
-        if not folder.is_dir():
-            (folder / "train").mkdir(parents=True)
-            names = Demo().list_images("demo/train")
-            for number in range(pairs):
-                image = draw_image(names[number % len(names)]).resize((512, 256), Image.Resampling.BICUBIC)
-                image.save(folder / "train" / f"{number:04d}.jpg", quality=90)
-        # Load them as train.py does.
-        flags = ["--model", "pix2pix", "--name", "loading", "--dataroot", str(folder), "--cache", cache, "--overwrite"]
-        o = parse([*flags, "--num_threads", str(workers), "--max_dataset_size", str(pairs)], "train")
+        write_demo_images(folder / "train", pairs, (512, 256))
+        flags = f"--num_threads {workers} --max_dataset_size {pairs} --cache {cache}".split()
+        o = parse(
+            ["--model", "pix2pix", "--name", "loading", "--dataroot", str(folder), "--overwrite", *flags], "train"
+        )
         dataset = find("dataset", "aligned")(o)
         dataset.spec()
         self.loader, self.epoch = Loader(dataset, o, shuffle=True), 0
@@ -205,7 +199,7 @@ class ResumeRun(SaveRun):
 class ResultsPage:
     """Writing a results page with `rows` rows."""
 
-    def __init__(self, home: str, rows: int):
+    def __init__(self, home: str, rows: int, shared: str = ""):
         self.rows, self.facts = rows, {"items": rows}
 
     def once(self) -> None:
@@ -219,7 +213,7 @@ class ResultsPage:
 class TrainingPage:
     """Writing the training page after each of `epochs` epochs."""
 
-    def __init__(self, home: str, epochs: int):
+    def __init__(self, home: str, epochs: int, shared: str = ""):
         self.epochs, self.facts = epochs, {"items": epochs}
 
     def once(self) -> None:
@@ -259,10 +253,8 @@ class CommandUntil(Command):
         shutil.rmtree(self.folder, ignore_errors=True)
         with subprocess.Popen(self.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
-                if self.file:
-                    is_done = wait_for_file(process, self.folder, self.file)
-                else:
-                    is_done = wait_for_line(process, self.line)
+                wait = partial(wait_for_file, folder=self.folder) if self.file else wait_for_line
+                is_done = wait(process, self.file or self.line)
             finally:
                 process.kill()
         if not is_done:
@@ -275,7 +267,7 @@ def wait_for_line(process: subprocess.Popen[str], line: str) -> bool:
     return any(re.search(line, output_line) for output_line in process.stdout)
 
 
-def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool:
+def wait_for_file(process: subprocess.Popen[str], pattern: str, folder: Path) -> bool:
     """Wait until a file below a folder matches a pattern, or the process ends; return whether there is such a file."""
     while process.poll() is None and not any(folder.rglob(pattern)):
         time.sleep(0.005)
@@ -297,7 +289,7 @@ class Translate(Command):
         shutil.rmtree(self.results, ignore_errors=True)
         with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(self.argv, stdout=log, stderr=log, text=True)
-            wait_for_file(process, self.results, "*_fake*.png")
+            wait_for_file(process, "*_fake*.png", self.results)
             start = time.perf_counter()
             code = process.wait()
             took = time.perf_counter() - start
@@ -309,26 +301,29 @@ class Translate(Command):
 
 def prepare_translation(shared: Path, number: int, ngf: int) -> None:
     """Write images and a generator's weights, unless they exist, because both sides use the same ones."""
-    if (shared / "pictures").is_dir():
+    write_demo_images(shared / "pictures", number, (256, 256))
+    if (shared / "bench").is_dir():
+        return
+    from networks.architectures.resnet import Resnet  # not at the top: the reference's side cannot import it
+
+    (shared / "bench").mkdir()
+    torch.manual_seed(0)
+    torch.save(Resnet(3, 3, 9, ngf).state_dict(), shared / "bench" / "latest_net_G.pth")
+
+
+def write_demo_images(folder: Path, number: int, size: tuple[int, int]) -> None:
+    """Write demo images, enlarged to (width, height), as JPEG files, unless the folder exists."""
+    if folder.is_dir():
         return
     from data.listing.demo import Demo, draw_image  # not at the top: the reference's side cannot import it
-    from networks.architectures.resnet import Resnet
 
-    (shared / "pictures").mkdir()
-    (shared / "bench").mkdir()
+    folder.mkdir(parents=True)
     names = Demo().list_images("demo/train")
     for count in range(number):
-        picture = draw_image(names[count % len(names)]).resize((256, 256))
-        picture.save(shared / "pictures" / f"{count:04d}.jpg", quality=90)
-    torch.manual_seed(0)
-    net = Resnet(3, 3, 9, ngf)
-    torch.save(net.state_dict(), shared / "bench" / "latest_net_G.pth")
+        draw_image(names[count % len(names)]).resize(size).save(folder / f"{count:04d}.jpg", quality=90)
 
 
 def first_picture_stats(results: Path) -> dict[str, float]:
     """Return the mean and standard deviation of the first translated image, with pixel values in [0, 1]."""
-    import numpy as np
-    from PIL import Image
-
     pixels = np.asarray(Image.open(next(results.rglob("0000_fake*.png")))).astype(float) / 255
     return {"mean": float(pixels.mean()), "spread": float(pixels.std())}

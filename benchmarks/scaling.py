@@ -15,7 +15,7 @@ from benchmarks.harness import stats
 from benchmarks.harness.process import CaseProcess
 from util.errors import OptionError
 
-STEP_FLAGS = ["--model", "cycle_gan", "--netG", "resnet_6blocks", "--dataroot", "demo"]
+STEP_FLAGS = "--model cycle_gan --netG resnet_6blocks --dataroot demo".split()
 CaseFactory = Callable[[float, Path], tuple[str, dict[str, Any]]]
 
 
@@ -41,7 +41,7 @@ def make_curves(quick: bool) -> dict[str, Curve]:
         return points[:2] if quick else points
 
     def size_flags(side: int, width: int) -> list[str]:
-        return ["--load_size", str(side), "--crop_size", str(side), "--ngf", str(width), "--ndf", str(width)]
+        return f"--load_size {side} --crop_size {side} --ngf {width} --ndf {width}".split()
 
     side, width, pairs = (32, 2, 4) if quick else (128, 16, 100)
     return {
@@ -81,23 +81,8 @@ class DatasetListing:
 
         with tempfile.TemporaryDirectory() as cache:
             os.environ["XDG_CACHE_HOME"] = cache
-            o = parse(
-                [
-                    "--model",
-                    "cycle_gan",
-                    "--dataroot",
-                    self.folder,
-                    "--load_size",
-                    "8",
-                    "--crop_size",
-                    "8",
-                    "--gpu_ids",
-                    "-1",
-                ],
-                "train",
-            )
-            dataset = find("dataset", "unaligned")(o)
-            dataset.spec()
+            flags = "--model cycle_gan --load_size 8 --crop_size 8 --gpu_ids -1".split()
+            find("dataset", "unaligned")(parse([*flags, "--dataroot", self.folder], "train")).spec()
 
 
 @contextmanager
@@ -118,7 +103,7 @@ def measure_point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
             while len(seconds) < rounds and (len(seconds) < 2 or time.monotonic() - start < 20):
                 seconds += process.time_runs(1)[0]
             items = process.facts["items"] if curve.per_item else 1
-            return {"x": x, "seconds": statistics.median(seconds) / items, "peak_mb": process.peak_memory()["host"]}
+            return {"x": x, "seconds": statistics.median(seconds) / items, "peak_mb": process.peak_mb()}
 
 
 def measure_scaling(names: list[str], quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
@@ -142,7 +127,7 @@ def measure_scaling(names: list[str], quick: bool, rounds: int) -> tuple[dict[st
 def bare_memory_mb() -> float:
     """Return the MB of a process that has only imported torch; fits subtract them from the peak memory."""
     with memory_folder() as folder, CaseProcess("scaling:ImportsOnly", {"folder": str(folder)}) as process:
-        return process.peak_memory()["host"]
+        return process.peak_mb()
 
 
 class ImportsOnly:
