@@ -70,9 +70,8 @@ def compare_to_reference(facts: Any, medians: dict[str, list[float]], items: int
     """Return the reference's time, its ratio to ours and the difference of the losses; no ratio if that is too big."""
     difference = max_relative_difference(*(facts[side].get("numbers", []) for side in (OURS, THEIRS)))
     ratio = stats.median_ratio(medians[THEIRS], medians[OURS])
-    equal = difference <= tolerance
-    return {"reference_seconds": statistics.median(medians[THEIRS]) / items, "difference": difference, "equal": equal,
-            "ratio": ratio if equal else None}  # fmt: skip
+    seconds, equal = statistics.median(medians[THEIRS]) / items, difference <= tolerance
+    return {"reference_seconds": seconds, "difference": difference, "equal": equal, "ratio": ratio if equal else None}
 
 
 def max_relative_difference(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> float:
@@ -89,8 +88,8 @@ def max_relative_difference(ours: list[dict[str, float]], theirs: list[dict[str,
 def utilisation(step: dict[str, Any], seconds: float, peak: dict[str, Any], turns: list[Turn]) -> dict[str, float]:
     """Return a step's FLOPs per image, its FLOP/s, and their share of the fastest convolution's FLOP/s."""
     rate, peak_rate = step["flops"] / seconds, peak["flops"] / min(second for times, _ in turns for second in times)
-    return {"flops": step["flops"] / step["items"], "flops_per_second": rate, "peak_flops_per_second": peak_rate,
-            "utilisation": rate / peak_rate}  # fmt: skip
+    rates = {"flops_per_second": rate, "peak_flops_per_second": peak_rate, "utilisation": rate / peak_rate}
+    return {"flops": step["flops"] / step["items"]} | rates
 
 
 def gpu_name(device: int) -> str:

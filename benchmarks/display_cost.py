@@ -89,7 +89,7 @@ def train_and_time(epochs: int, flags: list[str]) -> dict[str, float]:
     from displays.group import Display
 
     torch.set_num_threads(1)
-    seconds, processor_seconds = defaultdict[str, float](float), defaultdict[str, float](float)
+    seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
     def timed(part: str) -> Iterator[None]:
@@ -98,7 +98,7 @@ def train_and_time(epochs: int, flags: list[str]) -> dict[str, float]:
             yield
         finally:
             seconds[part] += time.perf_counter() - start
-            processor_seconds[part] += time.process_time() - processor_start
+            seconds[f"processor in {part}"] += time.process_time() - processor_start
 
     def timed_loop(*args: Any) -> Any:
         with timed("loop"):
@@ -115,9 +115,9 @@ def train_and_time(epochs: int, flags: list[str]) -> dict[str, float]:
         if run_command(train.main, [*flags, "--n_epochs", str(epochs)]):
             raise SystemExit("a run failed")
         os.chdir(ROOT)
+    whole = {"calls": seconds["calls"], "loop": seconds["loop"], "processor": seconds["processor in loop"]}
     steps = epochs * STEPS_PER_EPOCH
-    return {"calls": seconds["calls"] / steps, "loop": seconds["loop"] / steps,
-            "processor": processor_seconds["loop"] / steps, "end": seconds["end"]}  # fmt: skip
+    return {part: value / steps for part, value in whole.items()} | {"end": seconds["end"]}
 
 
 def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:

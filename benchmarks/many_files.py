@@ -99,21 +99,21 @@ def measure_dataset(name: str, dataroot: str, flags: list[str]) -> dict[str, flo
     batches = loader.epoch(1)
     for _ in range(4):
         next(batches)
-    worker = max(private_kb(process.pid) for process in loader.workers)
+    worker = max(private_mb(process.pid) for process in loader.workers)
     loader.close()
-    return {"list": listed - start, "headers": inspected - listed, "peak": proc_kb("self", "status", "VmHWM") / 1024,
-            "worker": worker / 1024}  # fmt: skip
+    peak = proc_mb("self", "status", "VmHWM")
+    return {"list": listed - start, "headers": inspected - listed, "peak": peak, "worker": worker}
 
 
-def private_kb(pid: int) -> int:
-    """Return the kB that a process does not share with others."""
-    return proc_kb(str(pid), "smaps_rollup", "Private_Clean") + proc_kb(str(pid), "smaps_rollup", "Private_Dirty")
+def private_mb(pid: int) -> float:
+    """Return the MB that a process does not share with others."""
+    return proc_mb(pid, "smaps_rollup", "Private_Clean") + proc_mb(pid, "smaps_rollup", "Private_Dirty")
 
 
-def proc_kb(pid: str, file: str, name: str) -> int:
-    """Return the number in the line `name` of /proc/PID/FILE."""
-    rows = Path("/proc", pid, file).read_text(encoding="ascii").splitlines()
-    return next(int(row.split()[1]) for row in rows if row.startswith(name))
+def proc_mb(pid: int | str, file: str, name: str) -> float:
+    """Return the number of kB in the line `name` of /proc/PID/FILE, in MB."""
+    rows = Path("/proc", str(pid), file).read_text(encoding="ascii").splitlines()
+    return next(int(row.split()[1]) for row in rows if row.startswith(name)) / 1024
 
 
 if __name__ == "__main__":

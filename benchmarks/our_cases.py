@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,8 +252,9 @@ class CommandUntil(Command):
         shutil.rmtree(self.folder, ignore_errors=True)
         with subprocess.Popen(self.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
-                wait = partial(wait_for_file, folder=self.folder) if self.file else wait_for_line
-                is_done = wait(process, self.file or self.line)
+                is_done = (
+                    wait_for_file(process, self.folder, self.file) if self.file else wait_for_line(process, self.line)
+                )
             finally:
                 process.kill()
         if not is_done:
@@ -267,7 +267,7 @@ def wait_for_line(process: subprocess.Popen[str], line: str) -> bool:
     return any(re.search(line, output_line) for output_line in process.stdout)
 
 
-def wait_for_file(process: subprocess.Popen[str], pattern: str, folder: Path) -> bool:
+def wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool:
     """Wait until a file below a folder matches a pattern, or the process ends; return whether there is such a file."""
     while process.poll() is None and not any(folder.rglob(pattern)):
         time.sleep(0.005)
@@ -289,7 +289,7 @@ class Translate(Command):
         shutil.rmtree(self.results, ignore_errors=True)
         with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(self.argv, stdout=log, stderr=log, text=True)
-            wait_for_file(process, "*_fake*.png", self.results)
+            wait_for_file(process, self.results, "*_fake*.png")
             start = time.perf_counter()
             code = process.wait()
             took = time.perf_counter() - start

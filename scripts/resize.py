@@ -48,7 +48,7 @@ def main(argv, report):
     command.add_batch_flags()
     o = command.parse_argv(argv)
     check_folders_apart(o, "input", "output")
-    headers, unreadable = read_headers([Path(o.input, path) for path in list_images(o.input)], o)
+    headers, skipped = read_headers([Path(o.input, path) for path in list_images(o.input)], o)
     tasks = []
     for source, header in headers.items():
         file_format = header.format if o.format == "keep" else FORMATS[o.format]
@@ -57,7 +57,7 @@ def main(argv, report):
         new_size = target_size(header.width, header.height, o)
         write = partial(write_resized, source, file_format=file_format, new_size=new_size, resample=o.resample)
         tasks.append(Task(target, source, write))
-    run_tasks(tasks, o, Path(o.output), [f"{path}: {problem.args[2]}" for path, problem in unreadable.items()])
+    run_tasks(tasks, o, Path(o.output), skipped)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,9 @@ class Survey:
             self._make_samples(dataset, phase)
 
     def _read_files(self, dataset: BaseDataset, folder: str, paths: list[str]) -> None:
-        def summarise(path: str) -> ImageSummary:
-            return summarise_image(dataset, path)
-
         summaries = self.folders.setdefault(folder, {})
         self.counts[folder] = len(paths)
-        for path, summary in map_in_threads(summarise, paths, self.threads, folder):
+        for path, summary in map_in_threads(partial(summarise_image, dataset), paths, self.threads, folder):
             if isinstance(summary, DataError):
                 self.bad_files.add(path)
                 self.problems.append(SurveyProblem("file", str(summary), True, [path]))
@@ -99,9 +97,8 @@ class Survey:
     def _make_samples(self, dataset: BaseDataset, phase: str) -> None:
         """Make each sample and record errors, except those of files that are already known to be bad."""
         files_by_reason: dict[str, list[str]] = defaultdict(list)
-        for _, sample in map_in_threads(
-            dataset.__getitem__, list(range(len(dataset))), self.threads, f"samples of {phase}"
-        ):
+        indices, label = list(range(len(dataset))), f"samples of {phase}"
+        for _, sample in map_in_threads(dataset.__getitem__, indices, self.threads, label):
             if isinstance(sample, DataError) and sample.args[1] not in self.bad_files:
                 files_by_reason[f"{sample.args[2]}; {sample.args[3]}"].append(sample.args[1])
         for why, files in files_by_reason.items():
@@ -125,16 +122,14 @@ class Survey:
         across: list[list[str]] = []
         within: list[list[str]] = []
         for paths in groups:
-            phases_of_paths = [{phase for phase, files in self.phases.items() if path in files} for path in paths]
-            (across if len(set.union(*phases_of_paths)) > 1 else within).append(paths)
+            (across if sum(not files.isdisjoint(paths) for files in self.phases.values()) > 1 else within).append(paths)
         for kind, found, what in (
             ("leak", across, "in several phases, so that tests use training images"),
             ("equal", within, "twice or more in one phase"),
         ):
             if found:
-                examples = format_names(
-                    " = ".join(os.path.relpath(path, self.base_folder) for path in paths) for paths in found
-                )
+                relative = ([os.path.relpath(path, self.base_folder) for path in paths] for paths in found)
+                examples = format_names(map(" = ".join, relative))
                 files = [path for paths in found for path in paths]
                 self._add_note(kind, f"{len(found)} images are {what}: {examples}", files)
 
@@ -168,8 +163,8 @@ class Survey:
             for name, looks in self.folders.items()
         }
         problems = [asdict(problem) for problem in self.problems]
-        return {"dataroot": self.dataroot, "samples": self.samples, "notes": self.notes, "folders": folders,
-                "problems": problems}  # fmt: skip
+        counted = {"dataroot": self.dataroot, "samples": self.samples, "notes": self.notes}
+        return counted | {"folders": folders, "problems": problems}
 
 
 def summarise_image(dataset: BaseDataset, path: str) -> ImageSummary:
