@@ -16,13 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks import variants
 from benchmarks.case_table import Case, make_cases
 from benchmarks.harness import stats
-from benchmarks.harness.process import OURS, THEIRS, CaseProcess, Turn, time_interleaved
+from benchmarks.harness.process import OURS, ROOT, THEIRS, CaseProcess, Turn, time_interleaved
 from cli.main import run_command
 from cli.script import Command, positive
 from util.errors import DataError, EnvironmentFault, OptionError, print_line
@@ -158,12 +157,10 @@ def measure_cases(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
         for name, case in cases.items():
             try:
                 metrics[name] = measure_case(case, o.reference, rounds, peak)
-            except DataError as problem:
+            except DataError as problem:  # mostly out of memory
                 if o.gpu_ids < 0:
                     raise
-                rows.append(
-                    [case.title, stats.failure_text(problem), *[""] * (len(TABLE_HEADS) - 2)]
-                )  # mostly out of memory
+                rows.append([case.title, stats.failure_text(problem)])
                 continue
             rows.append(table_row(case.title, metrics[name]))
             print_line(" ".join(filter(None, [name, *rows[-1][1:]])))
@@ -174,7 +171,6 @@ def main(argv, report):
     """Measure what the flags select; print its table and write it if asked."""
     # Read and check the flags.
     o = make_parser().parse_argv(argv)
-    report.debug = o.debug
     rounds = o.rounds or (2 if o.quick else 7)
     if o.reference:
         check_reference(o.reference)

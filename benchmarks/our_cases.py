@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.harness.worker import time_runs
+
 START_FILE = "start.pt"
 COMPARED_STEPS = 3  # number of first steps that are compared with the reference's
 CPU_CONV_SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # images, channels, side
@@ -106,29 +108,18 @@ class PeakConvolution:
     def __init__(self, home: str, device: int = -1):
         from util.device import select_device
 
-        self.convs, self.device = [], select_device(str(device))
+        candidates, self.device, self.repeats = [], select_device(str(device)), 1
         torch.backends.cudnn.benchmark = True  # as in train.py for images of one size
         for number, channels, side in CPU_CONV_SHAPES if device < 0 else GPU_CONV_SHAPES:
             x = torch.randn(number, channels, side, side, device=self.device)
             flops = 2 * 9 * channels**2 * number * side**2
             for layout in (torch.contiguous_format, torch.channels_last):
-                conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(self.device).to(memory_format=layout)
-                conv_input = x.to(memory_format=layout)
-                self.convs.append((self.measure_flops(conv, conv_input, flops), flops, conv, conv_input))
-        _, flops, self.conv, self.x = max(self.convs, key=lambda candidate: candidate[0])
+                self.conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(self.device).to(memory_format=layout)
+                self.x = x.to(memory_format=layout)
+                candidates.append((flops / min(time_runs(self, 6)), flops, self.conv, self.x))
+        _, flops, self.conv, self.x = max(candidates, key=lambda candidate: candidate[0])
         self.repeats = max(1, round((2e10 if device < 0 else 1e13) / flops))
         self.facts = {"flops": flops * self.repeats, "shape": list(self.x.shape)}
-
-    def measure_flops(self, conv: Any, x: torch.Tensor, flops: int) -> float:
-        """Return the best FLOP/s of 6 calls."""
-        best = 0.0
-        with torch.inference_mode():
-            for _ in range(6):
-                start = time.perf_counter()
-                conv(x)
-                synchronize(self.device)
-                best = max(best, flops / (time.perf_counter() - start))
-        return best
 
     def once(self) -> None:
         """Compute about 20 GFLOP of convolutions, 10 TFLOP on a GPU."""
@@ -148,10 +139,8 @@ class LoadPairs:
 
         folder = Path(shared, "pairs")
         write_demo_images(folder / "train", pairs, (512, 256))
-        flags = f"--num_threads {workers} --max_dataset_size {pairs} --cache {cache}".split()
-        o = parse(
-            ["--model", "pix2pix", "--name", "loading", "--dataroot", str(folder), "--overwrite", *flags], "train"
-        )
+        flags = f"--model pix2pix --num_threads {workers} --max_dataset_size {pairs} --cache {cache}".split()
+        o = parse([*flags, "--dataroot", str(folder), "--name", "loading", "--overwrite"], "train")
         dataset = find("dataset", "aligned")(o)
         dataset.spec()
         self.loader, self.epoch = Loader(dataset, o, shuffle=True), 0
@@ -252,12 +241,12 @@ class CommandUntil(Command):
         shutil.rmtree(self.folder, ignore_errors=True)
         with subprocess.Popen(self.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
-                is_done = (
+                done = (
                     wait_for_file(process, self.folder, self.file) if self.file else wait_for_line(process, self.line)
                 )
             finally:
                 process.kill()
-        if not is_done:
+        if not done:
             raise SystemExit(f"{self.argv[1]} ended with {process.returncode} before {self.line or self.file} appeared")
 
 

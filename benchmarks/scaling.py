@@ -68,11 +68,8 @@ class DatasetListing:
     """Making a dataset over a folder for the first time: listing files and reading headers."""
 
     def __init__(self, home: str, folder: str):
-        self.folder = folder
-        self.facts = {"items": 1}
-        from registry.lookup import find
-
-        find("dataset", "unaligned")  # imports are not timed
+        self.folder, self.facts = folder, {"items": 1}
+        self.once()  # because imports are not timed
 
     def once(self) -> None:
         """List the folder with an empty cache and read the first headers."""

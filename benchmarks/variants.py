@@ -3,6 +3,8 @@
 import gc
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -44,32 +46,29 @@ def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]
 def measure_variants(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
     """Return the results of each training and variant, and their table; a failed one has a row with its error."""
     start, metrics, rows = time.monotonic(), {}, []
-    for title, (argv, flag_sets) in trainings(device, quick).items():
-        variant = "plain"
+
+    @contextmanager
+    def failure_as_row(title: str, variant: str) -> Iterator[None]:
         try:
-            with TemporaryDirectory() as folder, open_case([*argv, *PLAIN_FLAGS], device, folder, variant) as plain:
-                repeats = max(1, round(MIN_TURN_S / plain.time_runs(1)[0][0]))
-                for variant in flag_sets:
-                    if device >= 0 and time.monotonic() - start > GPU_TIME_LIMIT_S:
-                        rows.append(empty_row(title, variant, "not measured: out of time"))
-                        continue
-                    try:
-                        flags = [*argv, *PLAIN_FLAGS, *variant.split()]
-                        variant_metrics = compare_to_plain(plain, flags, device, variant, rounds, repeats)
-                    except Exception as problem:  # so that the other variants are still measured
-                        rows.append(empty_row(title, variant, stats.failure_text(problem)))
-                        continue
+            yield
+        except Exception as problem:  # so that the others are still measured
+            rows.append([title, f"`{variant}`", stats.failure_text(problem)])
+
+    for title, (argv, flag_sets) in trainings(device, quick).items():
+        argv = [*argv, *PLAIN_FLAGS]
+        with failure_as_row(title, "plain"), TemporaryDirectory() as folder, open_case(argv, device, folder) as plain:
+            repeats = max(1, round(MIN_TURN_S / plain.time_runs(1)[0][0]))
+            for variant in flag_sets:
+                if device >= 0 and time.monotonic() - start > GPU_TIME_LIMIT_S:
+                    rows.append([title, f"`{variant}`", "not measured: out of time"])
+                    continue
+                with failure_as_row(title, variant):
+                    case_argv = [*argv, *variant.split()]
+                    variant_metrics = compare_to_plain(plain, case_argv, device, variant, rounds, repeats)
                     metrics[f"{title}, {variant}"] = variant_metrics
                     rows.append([title, f"`{variant}`", *table_row(variant_metrics)])
                     print(" | ".join(rows[-1]), flush=True)
-        except Exception as problem:  # so that the other trainings are still measured
-            rows.append(empty_row(title, variant, stats.failure_text(problem)))
     return metrics, f"{NOTE}\n\n{stats.markdown_table(TABLE_HEADS, rows)}"
-
-
-def empty_row(title: str, variant: str, why: str) -> list[str]:
-    """Return the row of a variant without results."""
-    return [title, f"`{variant}`", why, *[""] * (len(TABLE_HEADS) - 3)]
 
 
 class LocalCase(TimedCase):
@@ -101,7 +100,7 @@ class LocalCase(TimedCase):
         torch.cuda.empty_cache()
 
 
-def open_case(argv: list[str], device: int, folder: str, name: str) -> TimedCase:
+def open_case(argv: list[str], device: int, folder: str, name: str = "plain") -> TimedCase:
     """Return a warm training step with these flags."""
     argv = [*argv, "--dataroot", "demo"]
     if device >= 0:

@@ -68,7 +68,6 @@ def main(argv, report):
     command.add_argument("--json", metavar="FILE", help="write the whole report, with all file names, as JSON")
     command.add_batch_threads()
     o, train_flags = command.parse_known_args(argv)
-    report.debug = o.debug
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Pillow's warnings do not name the file
         survey, mode = run_survey(o, train_flags)

@@ -69,19 +69,11 @@ def assign_split(name: str, o) -> str:
     return "train" if position < o.train else "val" if position < o.train + o.val else "test"
 
 
-def _copy(source: Path, target: Path, path: Path) -> None:
-    shutil.copy2(source, path)
-
-
-def _hard_link(source: Path, target: Path, path: Path) -> None:
+def _hard_link(source: Path, path: Path) -> None:
     try:
         os.link(source, path)  # the file has two names until the source is deleted
     except OSError:  # another disk, or one without hard links
         shutil.copy2(source, path)
-
-
-def _symlink(source: Path, target: Path, path: Path) -> None:
-    os.symlink(os.path.relpath(source.resolve(), target.parent.resolve()), path)
 
 
 def main(argv, report):
@@ -99,7 +91,8 @@ def main(argv, report):
         split, source = assign_split(keys[path], o), Path(o.input, path)
         target = Path(o.output, split + o.suffix, path)
         counts[split] += 1
-        write = partial(_symlink if o.link else _hard_link if o.move else _copy, source, target)
+        link = os.path.relpath(source.resolve(), target.parent.resolve())
+        write = partial(os.symlink, link) if o.link else partial(_hard_link if o.move else shutil.copy2, source)
         tasks.append(Task(target, source, write, move_source=o.move))
     groups = f" in {len(set(keys.values()))} groups" if o.group.pattern else ""
     print_line(f"{len(paths)} images{groups}: " + ", ".join(f"{split} {counts[split]}" for split in SPLITS))

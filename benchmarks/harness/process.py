@@ -15,7 +15,6 @@ from typing import Any
 from util.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKER = ROOT / "benchmarks" / "harness" / "worker.py"
 OURS, THEIRS = "GANvas", "reference"
 Turn = tuple[list[float], float]  # the seconds of each run, and how many cores other processes used at the same time
 
@@ -58,7 +57,8 @@ class CaseProcess(TimedCase):
 
     def __post_init__(self) -> None:
         self.output = tempfile.TemporaryFile("w+")  # everything that the code prints
-        command = [sys.executable, str(WORKER), self.case_class, str(self.home), json.dumps(self.settings)]
+        worker = Path(__file__).with_name("worker.py")
+        command = [sys.executable, str(worker), self.case_class, str(self.home), json.dumps(self.settings)]
         env = os.environ | self.env
         self.process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=self.output, text=True, env=env)
         self.facts = self.read_answer()

@@ -11,10 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.process import Turn
+from benchmarks.harness.process import ROOT, Turn
 from util.errors import DataError, first_line
 
-ROOT = Path(__file__).resolve().parents[2]
 MAX_ERROR_CHARS = 70  # of an error in a table
 
 
@@ -59,7 +58,8 @@ def headline(info: dict[str, Any]) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table with aligned columns."""
+    """Return a Markdown table with aligned columns; missing cells at the end of a row are empty."""
+    rows = [[*row, *[""] * (len(heads) - len(row))] for row in rows]
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths)) + " |" for line in lines)

@@ -29,7 +29,7 @@ class Task:
 
     target: Path
     source: Path
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
     move_source: bool = False
 
 

@@ -174,14 +174,9 @@ def add_joining_flags(command: Any) -> None:
     """Add the flags that find_pairs and join_tasks read to a Command of cli/script.py."""
     command.add_switch("--use_AB", "pair NAME_A with NAME_B and ignore other names; needed only if there are others")
     command.add_switch("--allow_missing", "skip images without a partner")
-    filters = tuple(lossless.RESAMPLE_FILTERS)
-    text = (
-        "scale B to A's size if it differs, with bicubic (default), lanczos, bilinear, box or nearest, which suits "
-        "label maps"
-    )
-    command.add_argument(
-        "--resize", nargs="?", const="bicubic", default="", choices=filters, metavar="FILTER", help=text
-    )
+    resize = {"nargs": "?", "const": "bicubic", "default": "", "choices": tuple(lossless.RESAMPLE_FILTERS)}
+    text = "with bicubic (default), lanczos, bilinear, box or nearest, which suits label maps"
+    command.add_argument("--resize", **resize, metavar="FILTER", help=f"scale B to A's size if it differs, {text}")
     text = "of the pairs; keep: that of both if it is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for values that"
     command.add_argument("--format", choices=("keep", *FORMATS), default="keep", help=f"{text} PNG cannot hold")
 

@@ -56,7 +56,6 @@ class Survey:
         self.samples: dict[str, int] = {}
         self.notes: list[str] = []  # the notes of the data sets
         self.problems: list[SurveyProblem] = []
-        self.bad_files: set[str] = set()
 
     def add(self, phase: str, kind: type[BaseDataset], o: Any) -> None:
         """Create the data set of a phase as training would, read all its files, and make all its samples."""
@@ -89,7 +88,6 @@ class Survey:
         self.counts[folder] = len(paths)
         for path, summary in map_in_threads(partial(summarise_image, dataset), paths, self.threads, folder):
             if isinstance(summary, DataError):
-                self.bad_files.add(path)
                 self.problems.append(SurveyProblem("file", str(summary), True, [path]))
             else:
                 summaries[path] = summary
@@ -98,8 +96,9 @@ class Survey:
         """Make each sample and record errors, except those of files that are already known to be bad."""
         files_by_reason: dict[str, list[str]] = defaultdict(list)
         indices, label = list(range(len(dataset))), f"samples of {phase}"
+        bad_files = {path for problem in self.problems if problem.kind == "file" for path in problem.files}
         for _, sample in map_in_threads(dataset.__getitem__, indices, self.threads, label):
-            if isinstance(sample, DataError) and sample.args[1] not in self.bad_files:
+            if isinstance(sample, DataError) and sample.args[1] not in bad_files:
                 files_by_reason[f"{sample.args[2]}; {sample.args[3]}"].append(sample.args[1])
         for why, files in files_by_reason.items():
             self.problems.append(SurveyProblem("sample", f"{phase}: {format_names(files)}: {why}", True, files))
