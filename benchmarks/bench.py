@@ -10,6 +10,7 @@ measured in turns with it. See --help for the other flags.
 
 import contextlib
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -78,9 +79,8 @@ def max_relative_difference(ours: list[dict[str, float]], theirs: list[dict[str,
     largest = 0.0
     for one, other in zip(ours, theirs, strict=True):
         for name, value in other.items():
-            our_value = one.get(name, float("nan"))
-            difference = abs(our_value - value) / max(abs(value), 1e-6)
-            largest = max(largest, difference if difference == difference else float("inf"))
+            difference = abs(one.get(name, math.nan) - value) / max(abs(value), 1e-6)
+            largest = max(largest, math.inf if math.isnan(difference) else difference)
     return largest
 
 

@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -125,10 +124,8 @@ def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:
     print("visdom      display calls   whole step   ratio   processor   ratio   end of the run   longest")
     for variant, runs in figures_by_variant.items():
         calls, loop, processor, end = (statistics.median(run[what] for run in runs) for what in runs[0])
-        ratios = [
-            statistics.median(run[what] / off[what] for run, off in zip(runs, figures_by_variant["off"], strict=True))
-            for what in ("loop", "processor")
-        ]
+        turns = list(zip(runs, figures_by_variant["off"], strict=True))
+        ratios = [statistics.median(run[part] / off[part] for run, off in turns) for part in ("loop", "processor")]
         longest = max(run["end"] for run in runs)
         print(
             f"{variant:<10} {1000 * calls:>11.3f} ms {1000 * loop:>9.2f} ms {ratios[0]:>7.3f} "
@@ -144,16 +141,8 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def tarpit_server() -> Iterator[int]:
-    """Yield the port of a server that accepts every connection and never answers."""
-    connections = []
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):  # the server was closed
-            while True:
-                connections.append(server.accept()[0])
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=accept, daemon=True).start()
+    """Yield the port of a server that lets everyone connect, because its queue is long, and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as server:
         yield server.getsockname()[1]
 
 

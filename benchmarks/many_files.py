@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from PIL import Image
 
 from benchmarks.harness.process import CaseProcess
+from util.errors import print_line
 
 DATASETS = {  # dataset: (folder below the root, further flags)
     "single": ("train", []),
@@ -55,10 +56,9 @@ def main() -> None:
                 with CaseProcess("many_files:DatasetCost", settings, title, env=env) as process:
                     costs.append(process.facts)
             base, first, again = costs
-            print(
+            print_line(
                 f"{title:<17}{first['list']:>8.1f}{first['headers']:>11.1f}{again['headers']:>9.1f}"
-                f"{first['peak'] - base['peak']:>9.0f}{first['worker'] - base['worker']:>11.1f}",
-                flush=True,
+                f"{first['peak'] - base['peak']:>9.0f}{first['worker'] - base['worker']:>11.1f}"
             )
 
 

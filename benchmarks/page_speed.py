@@ -102,10 +102,9 @@ def main() -> None:
         seconds = write_results_page(folder / "results", args.rows)
         description = describe_page(folder / "results", ".row")
         print(f"{args.rows} rows: written in {seconds:.2f} s without the images, {description}")
-        update_seconds = write_training_page(folder / "run", args.epochs)
-        tenth = max(1, len(update_seconds) // 10)
-        ends = update_seconds[:tenth], update_seconds[-tenth:]
-        early, late = (f"{statistics.median(part) * 1000:.0f} ms" for part in ends)
+        updates = write_training_page(folder / "run", args.epochs)  # the seconds of each
+        tenth = max(1, len(updates) // 10)
+        early, late = (f"{statistics.median(part) * 1000:.0f} ms" for part in (updates[:tenth], updates[-tenth:]))
         description = describe_page(folder / "run" / "web", ".curve")
         print(f"{args.epochs} epochs: an update {early} at first, {late} at the end (with images), {description}")
 

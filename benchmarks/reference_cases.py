@@ -20,8 +20,7 @@ def reference_options(home: str, argv: list[str], shared: str, device: int = -1)
 
     import models
 
-    assert models.__file__ is not None
-    if not Path(models.__file__).resolve().is_relative_to(Path(home).resolve()):
+    if not Path(str(models.__file__)).resolve().is_relative_to(Path(home).resolve()):
         raise SystemExit(f"models was found in {models.__file__}")
     opt = TrainOptions().parse()
     opt.device = torch.device("cpu" if device < 0 else f"cuda:{device}")  # newer versions of the reference read it

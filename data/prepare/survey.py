@@ -118,10 +118,9 @@ class Survey:
             for path, look in looks.items():
                 equal[look.content] += [path] if path not in equal[look.content] else []
         groups = [paths for paths in equal.values() if len(paths) > 1]
-        across: list[list[str]] = []
-        within: list[list[str]] = []
-        for paths in groups:
-            (across if sum(not files.isdisjoint(paths) for files in self.phases.values()) > 1 else within).append(paths)
+        phases = [sum(not files.isdisjoint(paths) for files in self.phases.values()) for paths in groups]
+        across = [paths for paths, number in zip(groups, phases) if number > 1]
+        within = [paths for paths, number in zip(groups, phases) if number <= 1]
         for kind, found, what in (
             ("leak", across, "in several phases, so that tests use training images"),
             ("equal", within, "twice or more in one phase"),
