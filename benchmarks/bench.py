@@ -10,19 +10,19 @@ measured in turns with it. See --help for the other flags.
 
 import contextlib
 import json
+import math
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks import variants
 from benchmarks.case_table import Case, make_cases
 from benchmarks.harness import stats
-from benchmarks.harness.process import OURS, THEIRS, CaseProcess, start_all, time_interleaved
+from benchmarks.harness.process import OURS, ROOT, THEIRS, CaseProcess, Turn, time_interleaved
 from cli.main import run_command
 from cli.script import Command, positive
 from util.errors import DataError, EnvironmentFault, OptionError, print_line
@@ -36,46 +36,42 @@ TABLE_HEADS = ["case", "time", "reference", "ratio", "peak MB", "reference MB", 
 
 def measure_case(case: Case, reference: Path | None, rounds: int, peak: CaseProcess) -> dict[str, Any]:
     """Return a case's results in seconds per item, MB and FLOP/s; `peak` takes turns with it if FLOPs are counted."""
-    with tempfile.TemporaryDirectory() as shared_folder, contextlib.ExitStack() as stack:
-        process_arguments = [(case.case_class, case.settings(shared_folder), OURS, ROOT)]
-        if reference and case.reference_class:
-            process_arguments.append((case.reference_class, case.settings(shared_folder), THEIRS, reference))
-        losses = compute_numbers(case, shared_folder, reference) if reference and case.losses_class else {}
-        processes = [stack.enter_context(process) for process in start_all(process_arguments)]
-        processes += [peak] * case.counts_flops
-        timings = time_interleaved(processes, rounds, case.repeats)
-        facts = {process.name: process.facts | losses.get(process.name, {}) for process in processes}
-        items = facts[OURS]["items"]
-        medians = stats.round_medians(timings)
-        metrics: dict[str, Any] = {"seconds": statistics.median(medians[OURS]) / items, "items": items,
-                                   "rounds": rounds, "peak_mb": processes[0].peak_mb()}  # fmt: skip
-        metrics["others"] = statistics.median(others for turns in timings.values() for _, others in turns)
-        if THEIRS in facts:
-            metrics |= compare_to_reference(facts, medians, items, case.tolerance)
-            metrics["reference_peak_mb"] = processes[1].peak_mb()
-        if case.counts_flops:
-            metrics |= utilisation(facts, metrics["seconds"] * items, timings["peak"])
+    sides = [("our_cases", OURS, ROOT)]
+    if reference and case.compared:
+        sides.append(("reference_cases", THEIRS, reference))
+    with tempfile.TemporaryDirectory() as shared, contextlib.ExitStack() as stack:
+
+        def start(kind: str, module: str, name: str, home: Path) -> CaseProcess:
+            settings = case.arguments | {"shared": shared}
+            return stack.enter_context(CaseProcess(f"{module}:{kind}", settings, name, home))
+
+        losses = {}
+        if len(sides) > 1 and case.counts_flops:
+            for side in sides:  # in extra processes, which do not affect the memory of the timed ones
+                with start("StepLosses", *side) as process:
+                    losses[process.name] = process.facts
+        processes = [start(case.kind, *side) for side in sides]
+        timings = time_interleaved([*processes, peak] if case.counts_flops else processes, rounds, case.repeats)
+        peaks_mb = [process.peak_mb() for process in processes]
+    facts = {process.name: process.facts | losses.get(process.name, {}) for process in processes}
+    items, medians = facts[OURS]["items"], stats.round_medians(timings)
+    seconds = statistics.median(medians[OURS])
+    metrics: dict[str, Any] = {"seconds": seconds / items, "items": items, "rounds": rounds, "peak_mb": peaks_mb[0]}
+    metrics["others"] = statistics.median(others for turns in timings.values() for _, others in turns)
+    if THEIRS in facts:
+        metrics |= compare_to_reference(facts, medians, items, case.tolerance)
+        metrics["reference_peak_mb"] = peaks_mb[1]
+    if case.counts_flops:
+        metrics |= utilisation(facts[OURS], seconds, peak.facts, timings[peak.name])
     return metrics
 
 
-def compute_numbers(case: Case, shared: str, reference: Path) -> dict[str, dict[str, Any]]:
-    """Return the losses of both sides, each from an extra process that does not affect the memory of the timed one."""
-    losses = {}
-    for module, name, home in (("our_cases", OURS, ROOT), ("reference_cases", THEIRS, reference)):
-        with CaseProcess(f"{module}:{case.losses_class}", case.settings(shared), name, home) as process:
-            losses[name] = process.facts
-    return losses
-
-
-def compare_to_reference(
-    facts: dict[str, Any], medians: dict[str, list[float]], items: int, tolerance: float
-) -> dict[str, Any]:
+def compare_to_reference(facts: Any, medians: dict[str, list[float]], items: int, tolerance: float) -> dict[str, Any]:
     """Return the reference's time, its ratio to ours and the difference of the losses; no ratio if that is too big."""
-    difference = max_relative_difference(facts[OURS].get("numbers", []), facts[THEIRS].get("numbers", []))
+    difference = max_relative_difference(*(facts[side].get("numbers", []) for side in (OURS, THEIRS)))
     ratio = stats.median_ratio(medians[THEIRS], medians[OURS])
-    equal = difference <= tolerance
-    return {"reference_seconds": statistics.median(medians[THEIRS]) / items, "difference": difference, "equal": equal,
-            "ratio": ratio if equal else None}  # fmt: skip
+    seconds, equal = statistics.median(medians[THEIRS]) / items, difference <= tolerance
+    return {"reference_seconds": seconds, "difference": difference, "equal": equal, "ratio": ratio if equal else None}
 
 
 def max_relative_difference(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> float:
@@ -83,18 +79,16 @@ def max_relative_difference(ours: list[dict[str, float]], theirs: list[dict[str,
     largest = 0.0
     for one, other in zip(ours, theirs, strict=True):
         for name, value in other.items():
-            our_value = one.get(name, float("nan"))
-            difference = abs(our_value - value) / max(abs(value), 1e-6)
-            largest = max(largest, difference if difference == difference else float("inf"))
+            difference = abs(one.get(name, math.nan) - value) / max(abs(value), 1e-6)
+            largest = max(largest, math.inf if math.isnan(difference) else difference)
     return largest
 
 
-def utilisation(facts: dict[str, Any], seconds: float, peak: list[tuple[list[float], float]]) -> dict[str, float]:
+def utilisation(step: dict[str, Any], seconds: float, peak: dict[str, Any], turns: list[Turn]) -> dict[str, float]:
     """Return a step's FLOPs per image, its FLOP/s, and their share of the fastest convolution's FLOP/s."""
-    peak_rate = facts["peak"]["flops"] / min(second for seconds, _ in peak for second in seconds)
-    rate = facts[OURS]["flops"] / seconds
-    return {"flops": facts[OURS]["flops"] / facts[OURS]["items"], "flops_per_second": rate,
-            "peak_flops_per_second": peak_rate, "utilisation": rate / peak_rate}  # fmt: skip
+    rate, peak_rate = step["flops"] / seconds, peak["flops"] / min(second for times, _ in turns for second in times)
+    rates = {"flops_per_second": rate, "peak_flops_per_second": peak_rate, "utilisation": rate / peak_rate}
+    return {"flops": step["flops"] / step["items"]} | rates
 
 
 def gpu_name(device: int) -> str:
@@ -135,9 +129,8 @@ def select_cases(names: list[str], quick: bool, device: int = -1) -> dict[str, C
     for name in names:
         if name not in cases:
             near = nearest(name, list(cases))
-            raise OptionError(
-                "option", f"--cases {name}", "is not a case", f"did you mean {near}?" if near else "see --help"
-            )
+            remedy = f"did you mean {near}?" if near else "see --help"
+            raise OptionError("option", f"--cases {name}", "is not a case", remedy)
     return {name: cases[name] for name in names or cases}
 
 
@@ -145,20 +138,15 @@ def make_parser() -> Command:
     """Return the command line."""
     command = Command(__file__, __doc__)
     command.add_argument("--cases", nargs="+", default=[], metavar="NAME", help=f"from {', '.join(make_cases(False))}")
-    command.add_argument("--quick", action="store_true", help="tiny sizes and two rounds, to check that it runs")
+    command.add_switch("--quick", "tiny sizes and two rounds, to check that it runs")
     command.add_argument("--rounds", type=positive, help="number of turns of each side (default: 7)")
     command.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference, measured in turns")
-    command.add_argument("--scaling", action="store_true", help="instead: growth of time and memory, with exponents")
-    command.add_argument("--ways", action="store_true", help="instead: effect of flags on time and memory of a step")
-    command.add_argument(
-        "--gpu_ids",
-        type=int,
-        default=-1,
-        metavar="ID",
-        help="a CUDA device: only training steps, and --ways (default: the CPU)",
-    )
+    command.add_switch("--scaling", "instead: growth of time and memory, with exponents")
+    command.add_switch("--ways", "instead: effect of flags on time and memory of a step")
+    text = "a CUDA device: only training steps, and --ways (default: the CPU)"
+    command.add_argument("--gpu_ids", type=int, default=-1, metavar="ID", help=text)
     command.add_argument("--json", type=Path, metavar="FILE", help="also write all results there")
-    command.add_argument("--write", action="store_true", help=f"also write the table into docs/{PERFORMANCE_PAGE.name}")
+    command.add_switch("--write", f"also write the table into docs/{PERFORMANCE_PAGE.name}")
     return command
 
 
@@ -169,11 +157,10 @@ def measure_cases(o: Any, rounds: int) -> tuple[dict[str, Any], str]:
         for name, case in cases.items():
             try:
                 metrics[name] = measure_case(case, o.reference, rounds, peak)
-            except DataError as problem:
+            except DataError as problem:  # mostly out of memory
                 if o.gpu_ids < 0:
                     raise
-                empty = [""] * (len(TABLE_HEADS) - 2)
-                rows.append([case.title, stats.failure_text(problem), *empty])  # mostly out of memory
+                rows.append([case.title, stats.failure_text(problem)])
                 continue
             rows.append(table_row(case.title, metrics[name]))
             print_line(" ".join(filter(None, [name, *rows[-1][1:]])))
@@ -184,7 +171,6 @@ def main(argv, report):
     """Measure what the flags select; print its table and write it if asked."""
     # Read and check the flags.
     o = make_parser().parse_argv(argv)
-    report.debug = o.debug
     rounds = o.rounds or (2 if o.quick else 7)
     if o.reference:
         check_reference(o.reference)
@@ -216,12 +202,8 @@ def main(argv, report):
     if o.json:
         report_json = {"machine": machine} | {mark: metrics for mark, (metrics, _) in tables.items()}
         o.json.write_text(json.dumps(report_json, indent=1) + "\n", encoding="utf-8")
-    differing = [
-        name
-        for metrics, _ in tables.values()
-        for name, case_metrics in metrics.items()
-        if case_metrics.get("equal") is False
-    ]
+    metrics_by_name = {name: each for metrics, _ in tables.values() for name, each in metrics.items()}
+    differing = [name for name, metrics in metrics_by_name.items() if metrics.get("equal") is False]
     if differing:
         why = f"computes other losses in {', '.join(differing)}"
         raise DataError("reference", o.reference, why, "use an unchanged checkout of the released version")

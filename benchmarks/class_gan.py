@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 from data.decoding.images import open_image
 from data.listing.files import list_files, list_folders
 from data.transforms import to_tensor
+from util.errors import print_line
 
 
 def load_images(files, size, channels):
@@ -75,11 +77,11 @@ def class_spread(images, labels, classes):
 def train_and_generate(args, extra):
     """Train for `args.minutes` and generate images; return their folder and the seconds of training."""
     name = f"class_gan_{Path(args.dataroot).name}"
-    command = [sys.executable, str(ROOT / "train.py"), "--model", "cgan", "--dataroot", args.dataroot, "--name", name]
-    command += ["--crop_size", str(args.size), "--output_nc", str(args.channels), "--overwrite", "--display_id", "0"]
-    command += ["--n_epochs", "100000", "--n_epochs_decay", "0", "--save_latest_freq", "1000000", *extra]
+    flags = f"--model cgan --crop_size {args.size} --output_nc {args.channels} --overwrite --display_id 0"
+    flags += " --n_epochs 100000 --n_epochs_decay 0 --save_latest_freq 1000000"
+    command = [sys.executable, str(ROOT / "train.py"), "--dataroot", args.dataroot, "--name", name, *flags.split()]
     start = time.monotonic()
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    run = subprocess.Popen([*command, *extra], stdout=subprocess.DEVNULL)
     try:
         run.wait(args.minutes * 60)
     except subprocess.TimeoutExpired:
@@ -108,20 +110,17 @@ def main():
 
     # Train the classifier on real images.
     classes = list_folders(args.dataroot)
-    files = [(f, c) for c, name in enumerate(classes) for f in list_files(str(Path(args.dataroot, name)))]
-    real, labels = load_images([f for f, _ in files], args.size, args.channels), torch.tensor([c for _, c in files])
+    files = [list_files(str(Path(args.dataroot, name))) for name in classes]
+    real = load_images(chain(*files), args.size, args.channels)
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(of_class) for of_class in files]))
     net, held_out = train_classifier(real, labels, args.channels, len(classes), args.size, args.epochs)
-    print(
-        f"classifier on {len(real)} real images, {len(classes)} classes: held-out accuracy {held_out:.4f}", flush=True
-    )
+    print_line(f"classifier on {len(real)} real images, {len(classes)} classes: held-out accuracy {held_out:.4f}")
 
     # Train cgan and classify what it generates.
     folder, seconds = train_and_generate(args, args.flags)
-    files_and_classes = [
-        (folder / f"{name}_{i:04d}_fake.png", c) for c, name in enumerate(classes) for i in range(args.samples)
-    ]
-    fake = load_images([str(f) for f, _ in files_and_classes], args.size, args.channels)
-    requested = torch.tensor([c for _, c in files_and_classes])
+    generated = [str(folder / f"{name}_{i:04d}_fake.png") for name in classes for i in range(args.samples)]
+    fake = load_images(generated, args.size, args.channels)
+    requested = torch.arange(len(classes)).repeat_interleave(args.samples)
     correct = accuracy(net, fake, requested)
     print(f"trained {seconds:.0f} s; {len(fake)} generated images: classified as requested {correct:.4f}")
     ratio = class_spread(fake, requested, len(classes)) / class_spread(real, labels, len(classes))

@@ -19,67 +19,68 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-PRELOADED_MODULES = ["torch", "train", "torchvision.transforms.v2", "models.pix2pix", "data.aligned",
-                     "data.loading.loader", "training.run", "training.preflight", "displays.visdom",
-                     "displays.html", "networks.architectures.resnet", "networks.architectures.patchgan"]  # fmt: skip
-TRAIN_FLAGS = ["--model", "pix2pix", "--dataroot", "demo", "--netG", "resnet_4blocks", "--ngf", "8", "--ndf", "8",
-               "--load_size", "72", "--crop_size", "64", "--gpu_ids", "-1", "--num_threads", "0",
-               "--n_epochs_decay", "0", "--print_freq", "5", "--display_freq", "20", "--no_html", "--no_progress",
-               "--fixed_samples", "0", "--name", "run"]  # fmt: skip
+PRELOADED_MODULES = (
+    "torch train torchvision.transforms.v2 models.pix2pix data.aligned data.loading.loader training.run "
+    "training.preflight displays.visdom displays.html networks.architectures.resnet networks.architectures.patchgan"
+)
 STEPS_PER_EPOCH = 60
+TRAIN_FLAGS = (
+    "--model pix2pix --dataroot demo --netG resnet_4blocks --ngf 8 --ndf 8 --load_size 72 --crop_size 64 --gpu_ids -1 "
+    "--num_threads 0 --n_epochs_decay 0 --print_freq 5 --display_freq 20 --no_html --no_progress --fixed_samples 0 "
+    f"--name run --max_dataset_size {STEPS_PER_EPOCH}"
+)
 
 
-def main() -> int:
+def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="runs of each variant")
     parser.add_argument("--steps", type=int, default=240, help="steps of a run, 60 per epoch")
     args = parser.parse_args()
     context = multiprocessing.get_context("forkserver")  # so that torch is imported only once
-    context.set_forkserver_preload(PRELOADED_MODULES)
+    context.set_forkserver_preload(PRELOADED_MODULES.split())
     figures_by_variant: dict[str, list[dict[str, float]]] = {}
     with tarpit_server() as tarpit_port, visdom_server() as visdom_port:
-        variants = {"off": ["--display_id", "0"], "on": visdom_flags(visdom_port),
-                    "dead port": visdom_flags(free_port()), "tarpit": visdom_flags(tarpit_port),
-                    "page": ["--display_id", "0", "--html", "--fixed_samples", "8"]}  # fmt: skip
+        variants = {
+            "off": "--display_id 0",
+            "on": visdom_flags(visdom_port),
+            "dead port": visdom_flags(free_port()),
+            "tarpit": visdom_flags(tarpit_port),
+            "page": "--display_id 0 --html --fixed_samples 8",
+        }
+        if visdom_port is None:
+            del variants["on"]
 
         # Train each variant once per round, each in a new process.
-        for number in range(-1, args.rounds):  # the first round is a warm-up
-            for variant, flags in variants.items():
-                if variant == "on" and visdom_port is None:
-                    continue
-                receiver, sender = context.Pipe(duplex=False)
-                epochs = str(max(1, args.steps // STEPS_PER_EPOCH))
-                argv = [*TRAIN_FLAGS, "--n_epochs", epochs, "--max_dataset_size", str(STEPS_PER_EPOCH), *flags]
-                child = context.Process(target=train_and_time, args=(argv, sender))
-                child.start()
-                sender.close()
-                figures = receiver.recv()
-                child.join()
-                if number >= 0:
-                    figures_by_variant.setdefault(variant, []).append(figures)
+        with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
+            for number in range(-1, args.rounds):  # the first round is a warm-up
+                for variant, flags in variants.items():
+                    epochs = max(1, args.steps // STEPS_PER_EPOCH)
+                    figures = pool.submit(train_and_time, epochs, f"{TRAIN_FLAGS} {flags}".split()).result()
+                    if number >= 0:
+                        figures_by_variant.setdefault(variant, []).append(figures)
     print_table(figures_by_variant)
     if visdom_port is None:
         print("not measured with a server: visdom is not installed (python scripts/install_visdom.py)")
-    return 0
 
 
-def visdom_flags(port: int | None) -> list[str]:
+def visdom_flags(port: int | None) -> str:
     """Return the flags that send plots to a local port."""
-    return ["--display_server", "http://127.0.0.1", "--display_port", str(port)]
+    return f"--display_server http://127.0.0.1 --display_port {port}"
 
 
-def train_and_time(argv: list[str], connection: Any) -> None:
-    """Train in this process and send the seconds of display calls per step, of a step, and of closing the displays."""
+def train_and_time(epochs: int, flags: list[str]) -> dict[str, float]:
+    """Train in this process; return the seconds of display calls per step, of a step, and of closing the displays."""
     import torch
 
     import train
@@ -87,48 +88,35 @@ def train_and_time(argv: list[str], connection: Any) -> None:
     from displays.group import Display
 
     torch.set_num_threads(1)
-    seconds_by_part = dict.fromkeys(("calls", "loop", "processor", "end"), 0.0)
-    steps = 0
+    seconds: defaultdict[str, float] = defaultdict(float)
 
-    def time_calls(method: Any, part: str) -> Any:
-        def call(*args: Any, **more: Any) -> Any:
-            before = time.perf_counter()
-            try:
-                return method(*args, **more)
-            finally:
-                seconds_by_part[part] += time.perf_counter() - before
+    @contextlib.contextmanager
+    def timed(part: str) -> Iterator[None]:
+        start, processor_start = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            seconds[part] += time.perf_counter() - start
+            seconds[f"processor in {part}"] += time.process_time() - processor_start
 
-        return call
-
-    def time_loop(loop: Any) -> Any:
-        def call(*args: Any) -> Any:
-            before, processor = time.perf_counter(), time.process_time()
+    def timed_loop(*args: Any) -> Any:
+        with timed("loop"):
             yield from loop(*args)
-            seconds_by_part["loop"] += time.perf_counter() - before
-            seconds_by_part["processor"] += time.process_time() - processor
 
-        return call
+    # Time the display calls and the training loop.
+    loop, train.train = train.train, timed_loop
+    for name, part in {"step": "calls", "epoch": "calls", "preview": "calls", "close": "end"}.items():
+        setattr(Display, name, timed(part)(getattr(Display, name)))
 
-    def count_step(*args: Any) -> None:
-        nonlocal steps
-        steps += 1
-        step(*args)
-
-    # Wrap the display calls and the training loop in timers.
-    step = time_calls(Display.step, "calls")
-    Display.step = count_step  # type: ignore[method-assign, assignment]
-    Display.epoch = time_calls(Display.epoch, "calls")  # type: ignore[method-assign]
-    Display.preview = time_calls(Display.preview, "calls")  # type: ignore[method-assign]
-    Display.close = time_calls(Display.close, "end")  # type: ignore[method-assign]
-    train.train = time_loop(train.train)
-
-    # Train and send the seconds.
+    # Train.
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):
         os.chdir(folder)
-        if run_command(train.main, argv):
+        if run_command(train.main, [*flags, "--n_epochs", str(epochs)]):
             raise SystemExit("a run failed")
         os.chdir(ROOT)
-    connection.send({part: seconds / (1 if part == "end" else steps) for part, seconds in seconds_by_part.items()})
+    whole = {"calls": seconds["calls"], "loop": seconds["loop"], "processor": seconds["processor in loop"]}
+    steps = epochs * STEPS_PER_EPOCH
+    return {part: value / steps for part, value in whole.items()} | {"end": seconds["end"]}
 
 
 def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:
@@ -136,10 +124,8 @@ def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:
     print("visdom      display calls   whole step   ratio   processor   ratio   end of the run   longest")
     for variant, runs in figures_by_variant.items():
         calls, loop, processor, end = (statistics.median(run[what] for run in runs) for what in runs[0])
-        ratios = [
-            statistics.median(run[what] / off[what] for run, off in zip(runs, figures_by_variant["off"], strict=True))
-            for what in ("loop", "processor")
-        ]
+        turns = list(zip(runs, figures_by_variant["off"], strict=True))
+        ratios = [statistics.median(run[part] / off[part] for run, off in turns) for part in ("loop", "processor")]
         longest = max(run["end"] for run in runs)
         print(
             f"{variant:<10} {1000 * calls:>11.3f} ms {1000 * loop:>9.2f} ms {ratios[0]:>7.3f} "
@@ -149,23 +135,14 @@ def print_table(figures_by_variant: dict[str, list[dict[str, float]]]) -> None:
 
 def free_port() -> int:
     """Return a free local port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
 def tarpit_server() -> Iterator[int]:
-    """Yield the port of a server that accepts every connection and never answers."""
-    connections = []
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):  # the server was closed
-            while True:
-                connections.append(server.accept()[0])
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=accept, daemon=True).start()
+    """Yield the port of a server that lets everyone connect, because its queue is long, and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as server:
         yield server.getsockname()[1]
 
 
@@ -193,4 +170,4 @@ def visdom_server() -> Iterator[int | None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,16 +8,18 @@ Usage: python benchmarks/many_files.py [--files 1000000] [--folder /dev/shm]
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from PIL import Image
+
+from benchmarks.harness.process import CaseProcess
+from util.errors import print_line
 
 DATASETS = {  # dataset: (folder below the root, further flags)
     "single": ("train", []),
@@ -29,16 +31,12 @@ DATASETS = {  # dataset: (folder below the root, further flags)
 FILES_PER_FOLDER = 5_000
 
 
-def main() -> int:
+def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=1_000_000, help="number of images")
     parser.add_argument("--folder", default="/dev/shm", help="where they are written temporarily")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.measure:
-        print(json.dumps(measure_dataset(*args.measure)))
-        return 0
 
     # Write the files.
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
@@ -49,54 +47,48 @@ def main() -> int:
         print(f"{args.files} images written in {time.monotonic() - start:.0f} s")
 
         # Measure each dataset over few files, over all files, and over all files again.
-        env = os.environ | {"XDG_CACHE_HOME": str(Path(scratch, "cache")), "OMP_NUM_THREADS": "1"}
+        env = {"XDG_CACHE_HOME": str(Path(scratch, "cache")), "OMP_NUM_THREADS": "1"}
         print(f"{'data set':<17}{'list s':>8}{'headers s':>11}{'again s':>9}{'MB more':>9}{'worker MB':>11}")
-        for dataset in DATASETS:
-            base, first, again = (measure_in_new_process(dataset, root, args.files, env) for root in (few, many, many))
-            print(
-                f"{dataset:<17}{first['list']:>8.1f}{first['headers']:>11.1f}{again['headers']:>9.1f}"
-                f"{first['peak'] - base['peak']:>9.0f}{first['worker'] - base['worker']:>11.1f}",
-                flush=True,
+        for title, (folder, flags) in DATASETS.items():
+            costs = []
+            for root in (few, many, many):
+                settings = {"name": title.partition(",")[0], "dataroot": str(root / folder), "flags": flags}
+                with CaseProcess("many_files:DatasetCost", settings, title, env=env) as process:
+                    costs.append(process.facts)
+            base, first, again = costs
+            print_line(
+                f"{title:<17}{first['list']:>8.1f}{first['headers']:>11.1f}{again['headers']:>9.1f}"
+                f"{first['peak'] - base['peak']:>9.0f}{first['worker'] - base['worker']:>11.1f}"
             )
-    return 0
 
 
 def write_files(root: Path, count: int) -> None:
     """Write `count` images of 2x1 pixels into train/trainA and train/trainB below `root`."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    file = BytesIO()
-    Image.new("RGB", (2, 1)).save(file, "PNG")
+    content = BytesIO()
+    Image.new("RGB", (2, 1)).save(content, "PNG")
     for number in range(count // 2):
         for side in "AB":
             folder = root / "train" / f"train{side}" / f"{number // FILES_PER_FOLDER:04d}"
             if number % FILES_PER_FOLDER == 0:
                 folder.mkdir(parents=True)
-            with open(f"{folder}/picture_{number:07d}.png", "wb") as picture:
-                picture.write(file.getvalue())
+            (folder / f"picture_{number:07d}.png").write_bytes(content.getvalue())
 
 
-def measure_in_new_process(dataset: str, root: Path, files: int, env: dict[str, str]) -> dict[str, float]:
-    """Return the results of `measure_dataset` for one dataset in a new process."""
-    folder, flags = DATASETS[dataset]
-    command = [sys.executable, __file__, "--measure", dataset, str(root / folder), json.dumps(flags)]
-    result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SystemExit(f"{dataset}: {result.stderr}")
-    return json.loads(result.stdout.splitlines()[-1])
+class DatasetCost:
+    """The cost of making a dataset, measured once in a process of its own."""
+
+    def __init__(self, home: str, name: str, dataroot: str, flags: list[str]):
+        self.facts = measure_dataset(name, dataroot, flags)
 
 
-def measure_dataset(dataset_name: str, dataroot: str, flags: str) -> dict[str, float]:
+def measure_dataset(name: str, dataroot: str, flags: list[str]) -> dict[str, float]:
     """Make a dataset and load four batches with two workers in this process; return the seconds and MB."""
     from data.loading.loader import Loader
     from options.parse import parse
     from registry.lookup import find
 
-    name = dataset_name.partition(",")[0]
-    argv = ["--model", "pix2pix", "--dataset_mode", name, "--dataroot", dataroot, "--load_size", "8", "--crop_size",
-            "8", "--num_threads", "2", "--gpu_ids", "-1", *json.loads(flags)]  # fmt: skip
+    argv = ["--model", "pix2pix", "--dataset_mode", name, "--dataroot", dataroot, *flags]
+    argv += "--load_size 8 --crop_size 8 --num_threads 2 --gpu_ids -1".split()
     o = parse(argv, "train")
     start = time.monotonic()
     dataset = find("dataset", name)(o)
@@ -107,22 +99,22 @@ def measure_dataset(dataset_name: str, dataroot: str, flags: str) -> dict[str, f
     batches = loader.epoch(1)
     for _ in range(4):
         next(batches)
-    worker = max(private_kb(process.pid) for process in loader.workers)
+    worker = max(private_mb(process.pid) for process in loader.workers)
     loader.close()
-    return {"list": listed - start, "headers": inspected - listed, "peak": proc_kb("self", "status", "VmHWM") / 1024,
-            "worker": worker / 1024}  # fmt: skip
+    peak = proc_mb("self", "status", "VmHWM")
+    return {"list": listed - start, "headers": inspected - listed, "peak": peak, "worker": worker}
 
 
-def private_kb(pid: int) -> int:
-    """Return the kB that a process does not share with others."""
-    return proc_kb(str(pid), "smaps_rollup", "Private_Clean") + proc_kb(str(pid), "smaps_rollup", "Private_Dirty")
+def private_mb(pid: int) -> float:
+    """Return the MB that a process does not share with others."""
+    return proc_mb(pid, "smaps_rollup", "Private_Clean") + proc_mb(pid, "smaps_rollup", "Private_Dirty")
 
 
-def proc_kb(pid: str, file: str, name: str) -> int:
-    """Return the number in the line `name` of /proc/PID/FILE."""
-    rows = Path("/proc", pid, file).read_text(encoding="ascii").splitlines()
-    return next(int(row.split()[1]) for row in rows if row.startswith(name))
+def proc_mb(pid: int | str, file: str, name: str) -> float:
+    """Return the number of kB in the line `name` of /proc/PID/FILE, in MB."""
+    rows = Path("/proc", str(pid), file).read_text(encoding="ascii").splitlines()
+    return next(int(row.split()[1]) for row in rows if row.startswith(name)) / 1024
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

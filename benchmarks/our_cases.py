@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
-CPU_FLAGS = ["--gpu_ids", "-1", "--num_threads", "0"]
+from benchmarks.harness.worker import time_runs
+
 START_FILE = "start.pt"
 COMPARED_STEPS = 3  # number of first steps that are compared with the reference's
 CPU_CONV_SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # images, channels, side
@@ -56,9 +58,8 @@ class TrainingStep:
         from util.device import select_device, to_device
         from util.seeding import seed_everything
 
-        flags = [*argv, *CPU_FLAGS, "--displays", "console", "--name", "bench", "--checkpoints_dir", shared,
-                 "--overwrite"]  # fmt: skip
-        o = parse([*flags, "--gpu_ids", str(device)], "train")
+        flags = f"--num_threads 0 --gpu_ids {device} --displays console --name bench --overwrite".split()
+        o = parse([*argv, *flags, "--checkpoints_dir", shared], "train")
         self.device = select_device(o.gpu_ids)
         dataset = find("dataset", o.dataset_mode)(o)
         spec = dataset.spec()
@@ -107,29 +108,18 @@ class PeakConvolution:
     def __init__(self, home: str, device: int = -1):
         from util.device import select_device
 
-        self.convs, self.device = [], select_device(str(device))
+        candidates, self.device, self.repeats = [], select_device(str(device)), 1
         torch.backends.cudnn.benchmark = True  # as in train.py for images of one size
         for number, channels, side in CPU_CONV_SHAPES if device < 0 else GPU_CONV_SHAPES:
             x = torch.randn(number, channels, side, side, device=self.device)
             flops = 2 * 9 * channels**2 * number * side**2
             for layout in (torch.contiguous_format, torch.channels_last):
-                conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(self.device).to(memory_format=layout)
-                conv_input = x.to(memory_format=layout)
-                self.convs.append((self.measure_flops(conv, conv_input, flops), flops, conv, conv_input))
-        _, flops, self.conv, self.x = max(self.convs, key=lambda candidate: candidate[0])
+                self.conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(self.device).to(memory_format=layout)
+                self.x = x.to(memory_format=layout)
+                candidates.append((flops / min(time_runs(self, 6)), flops, self.conv, self.x))
+        _, flops, self.conv, self.x = max(candidates, key=lambda candidate: candidate[0])
         self.repeats = max(1, round((2e10 if device < 0 else 1e13) / flops))
         self.facts = {"flops": flops * self.repeats, "shape": list(self.x.shape)}
-
-    def measure_flops(self, conv: Any, x: torch.Tensor, flops: int) -> float:
-        """Return the best FLOP/s of 6 calls."""
-        best = 0.0
-        with torch.inference_mode():
-            for _ in range(6):
-                start = time.perf_counter()
-                conv(x)
-                synchronize(self.device)
-                best = max(best, flops / (time.perf_counter() - start))
-        return best
 
     def once(self) -> None:
         """Compute about 20 GFLOP of convolutions, 10 TFLOP on a GPU."""
@@ -143,22 +133,14 @@ class LoadPairs:
     """An epoch of pairs from JPEG files through the loader of train.py."""
 
     def __init__(self, home: str, shared: str, pairs: int, workers: int = 0, cache: str = "off"):
-        from data.listing.demo import Demo, draw_image
         from data.loading.loader import Loader
         from options.parse import parse
         from registry.lookup import find
 
-        # Write demo pairs, enlarged to 512x256, as JPEG files.
         folder = Path(shared, "pairs")
-        if not folder.is_dir():
-            (folder / "train").mkdir(parents=True)
-            names = Demo().list_images("demo/train")
-            for number in range(pairs):
-                image = draw_image(names[number % len(names)]).resize((512, 256), Image.Resampling.BICUBIC)
-                image.save(folder / "train" / f"{number:04d}.jpg", quality=90)
-        # Load them as train.py does.
-        flags = ["--model", "pix2pix", "--name", "loading", "--dataroot", str(folder), "--cache", cache, "--overwrite"]
-        o = parse([*flags, "--num_threads", str(workers), "--max_dataset_size", str(pairs)], "train")
+        write_demo_images(folder / "train", pairs, (512, 256))
+        flags = f"--model pix2pix --num_threads {workers} --max_dataset_size {pairs} --cache {cache}".split()
+        o = parse([*flags, "--dataroot", str(folder), "--name", "loading", "--overwrite"], "train")
         dataset = find("dataset", "aligned")(o)
         dataset.spec()
         self.loader, self.epoch = Loader(dataset, o, shuffle=True), 0
@@ -205,7 +187,7 @@ class ResumeRun(SaveRun):
 class ResultsPage:
     """Writing a results page with `rows` rows."""
 
-    def __init__(self, home: str, rows: int):
+    def __init__(self, home: str, rows: int, shared: str = ""):
         self.rows, self.facts = rows, {"items": rows}
 
     def once(self) -> None:
@@ -219,7 +201,7 @@ class ResultsPage:
 class TrainingPage:
     """Writing the training page after each of `epochs` epochs."""
 
-    def __init__(self, home: str, epochs: int):
+    def __init__(self, home: str, epochs: int, shared: str = ""):
         self.epochs, self.facts = epochs, {"items": epochs}
 
     def once(self) -> None:
@@ -259,13 +241,12 @@ class CommandUntil(Command):
         shutil.rmtree(self.folder, ignore_errors=True)
         with subprocess.Popen(self.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
-                if self.file:
-                    is_done = wait_for_file(process, self.folder, self.file)
-                else:
-                    is_done = wait_for_line(process, self.line)
+                done = (
+                    wait_for_file(process, self.folder, self.file) if self.file else wait_for_line(process, self.line)
+                )
             finally:
                 process.kill()
-        if not is_done:
+        if not done:
             raise SystemExit(f"{self.argv[1]} ended with {process.returncode} before {self.line or self.file} appeared")
 
 
@@ -309,26 +290,29 @@ class Translate(Command):
 
 def prepare_translation(shared: Path, number: int, ngf: int) -> None:
     """Write images and a generator's weights, unless they exist, because both sides use the same ones."""
-    if (shared / "pictures").is_dir():
+    write_demo_images(shared / "pictures", number, (256, 256))
+    if (shared / "bench").is_dir():
+        return
+    from networks.architectures.resnet import Resnet  # not at the top: the reference's side cannot import it
+
+    (shared / "bench").mkdir()
+    torch.manual_seed(0)
+    torch.save(Resnet(3, 3, 9, ngf).state_dict(), shared / "bench" / "latest_net_G.pth")
+
+
+def write_demo_images(folder: Path, number: int, size: tuple[int, int]) -> None:
+    """Write demo images, enlarged to (width, height), as JPEG files, unless the folder exists."""
+    if folder.is_dir():
         return
     from data.listing.demo import Demo, draw_image  # not at the top: the reference's side cannot import it
-    from networks.architectures.resnet import Resnet
 
-    (shared / "pictures").mkdir()
-    (shared / "bench").mkdir()
+    folder.mkdir(parents=True)
     names = Demo().list_images("demo/train")
     for count in range(number):
-        picture = draw_image(names[count % len(names)]).resize((256, 256))
-        picture.save(shared / "pictures" / f"{count:04d}.jpg", quality=90)
-    torch.manual_seed(0)
-    net = Resnet(3, 3, 9, ngf)
-    torch.save(net.state_dict(), shared / "bench" / "latest_net_G.pth")
+        draw_image(names[count % len(names)]).resize(size).save(folder / f"{count:04d}.jpg", quality=90)
 
 
 def first_picture_stats(results: Path) -> dict[str, float]:
     """Return the mean and standard deviation of the first translated image, with pixel values in [0, 1]."""
-    import numpy as np
-    from PIL import Image
-
     pixels = np.asarray(Image.open(next(results.rglob("0000_fake*.png")))).astype(float) / 255
     return {"mean": float(pixels.mean()), "spread": float(pixels.std())}

@@ -48,15 +48,8 @@ def write_results_page(folder: Path, number: int) -> float:
 
 def write_training_page(folder: Path, epochs: int) -> list[float]:
     """Write a training page after each of `epochs` epochs; return the seconds of each update."""
-    o = SimpleNamespace(
-        print_freq=1,
-        update_html_freq=1,
-        display_winsize=64,
-        name="run",
-        given=set(),
-        gan_mode="lsgan",
-        dataset_mode="aligned",
-    )
+    flags = {"print_freq": 1, "update_html_freq": 1, "display_winsize": 64, "name": "run", "gan_mode": "lsgan"}
+    o = SimpleNamespace(**flags, given=set(), dataset_mode="aligned")
     sink, at, seconds = Html(o, folder), Progress(epoch_size=10, last_epoch=epochs), []
     pictures = {label: np.full((64, 64, 3), 99, np.uint8) for label in LABELS}
     for epoch in range(1, epochs + 1):
@@ -109,10 +102,9 @@ def main() -> None:
         seconds = write_results_page(folder / "results", args.rows)
         description = describe_page(folder / "results", ".row")
         print(f"{args.rows} rows: written in {seconds:.2f} s without the images, {description}")
-        update_seconds = write_training_page(folder / "run", args.epochs)
-        tenth = max(1, len(update_seconds) // 10)
-        ends = update_seconds[:tenth], update_seconds[-tenth:]
-        early, late = (f"{statistics.median(part) * 1000:.0f} ms" for part in ends)
+        updates = write_training_page(folder / "run", args.epochs)  # the seconds of each
+        tenth = max(1, len(updates) // 10)
+        early, late = (f"{statistics.median(part) * 1000:.0f} ms" for part in (updates[:tenth], updates[-tenth:]))
         description = describe_page(folder / "run" / "web", ".curve")
         print(f"{args.epochs} epochs: an update {early} at first, {late} at the end (with images), {description}")
 

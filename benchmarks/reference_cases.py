@@ -9,19 +9,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.our_cases import COMPARED_STEPS, CPU_FLAGS, START_FILE, Translate, synchronize
+from benchmarks.our_cases import COMPARED_STEPS, START_FILE, Command, Translate, synchronize
 
 
 def reference_options(home: str, argv: list[str], shared: str, device: int = -1) -> Any:
     """Return the reference's options, read by its own parser."""
-    sys.argv = ["train.py", *argv, *CPU_FLAGS, "--name", "bench", "--checkpoints_dir", str(Path(shared, "theirs")),
-                "--gpu_ids", str(device)]  # fmt: skip
+    flags = f"--num_threads 0 --gpu_ids {device} --name bench".split()
+    sys.argv = ["train.py", *argv, *flags, "--checkpoints_dir", str(Path(shared, "theirs"))]
     from options.train_options import TrainOptions  # type: ignore[attr-defined]
 
     import models
 
-    assert models.__file__ is not None
-    if not Path(models.__file__).resolve().is_relative_to(Path(home).resolve()):
+    if not Path(str(models.__file__)).resolve().is_relative_to(Path(home).resolve()):
         raise SystemExit(f"models was found in {models.__file__}")
     opt = TrainOptions().parse()
     opt.device = torch.device("cpu" if device < 0 else f"cuda:{device}")  # newer versions of the reference read it
@@ -76,8 +75,7 @@ class LoadPairs:
     """An epoch of pairs, from the JPEG files that GANvas's side wrote, through the reference's loader."""
 
     def __init__(self, home: str, shared: str, pairs: int, workers: int = 0):
-        argv = ["--model", "pix2pix", "--dataroot", str(Path(shared, "pairs")), "--num_threads", str(workers)]
-        opt = reference_options(home, argv, shared)
+        opt = reference_options(home, ["--model", "pix2pix", "--dataroot", str(Path(shared, "pairs"))], shared)
         opt.num_threads = workers
         from data import create_dataset  # type: ignore[attr-defined]
 
@@ -91,4 +89,4 @@ class LoadPairs:
             pass
 
 
-__all__ = ["LoadPairs", "StepLosses", "TrainingStep", "Translate"]
+__all__ = ["Command", "LoadPairs", "StepLosses", "TrainingStep", "Translate"]

@@ -4,8 +4,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from benchmarks.harness import stats
 from benchmarks.harness.process import CaseProcess
 from util.errors import OptionError
 
-STEP_FLAGS = ["--model", "cycle_gan", "--netG", "resnet_6blocks", "--dataroot", "demo"]
+STEP_FLAGS = "--model cycle_gan --netG resnet_6blocks --dataroot demo".split()
 CaseFactory = Callable[[float, Path], tuple[str, dict[str, Any]]]
 
 
@@ -41,7 +40,7 @@ def make_curves(quick: bool) -> dict[str, Curve]:
         return points[:2] if quick else points
 
     def size_flags(side: int, width: int) -> list[str]:
-        return ["--load_size", str(side), "--crop_size", str(side), "--ngf", str(width), "--ndf", str(width)]
+        return f"--load_size {side} --crop_size {side} --ngf {width} --ndf {width}".split()
 
     side, width, pairs = (32, 2, 4) if quick else (128, 16, 100)
     return {
@@ -68,11 +67,8 @@ class DatasetListing:
     """Making a dataset over a folder for the first time: listing files and reading headers."""
 
     def __init__(self, home: str, folder: str):
-        self.folder = folder
-        self.facts = {"items": 1}
-        from registry.lookup import find
-
-        find("dataset", "unaligned")  # imports are not timed
+        self.folder, self.facts = folder, {"items": 1}
+        self.once()  # because imports are not timed
 
     def once(self) -> None:
         """List the folder with an empty cache and read the first headers."""
@@ -81,36 +77,15 @@ class DatasetListing:
 
         with tempfile.TemporaryDirectory() as cache:
             os.environ["XDG_CACHE_HOME"] = cache
-            o = parse(
-                [
-                    "--model",
-                    "cycle_gan",
-                    "--dataroot",
-                    self.folder,
-                    "--load_size",
-                    "8",
-                    "--crop_size",
-                    "8",
-                    "--gpu_ids",
-                    "-1",
-                ],
-                "train",
-            )
-            dataset = find("dataset", "unaligned")(o)
-            dataset.spec()
-
-
-@contextmanager
-def memory_folder() -> Iterator[Path]:
-    """Yield a temporary folder, in memory if possible, so that the disk is not measured."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
-        yield Path(folder)
+            flags = "--model cycle_gan --load_size 8 --crop_size 8 --gpu_ids -1".split()
+            find("dataset", "unaligned")(parse([*flags, "--dataroot", self.folder], "train")).spec()
 
 
 def measure_point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
     """Return median seconds and peak MB at one point, measured in a new process."""
-    with memory_folder() as folder:
-        maker, settings = curve.make_case(x, folder)
+    memory_disk = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # so that the disk is not measured
+    with tempfile.TemporaryDirectory(dir=memory_disk) as folder:
+        maker, settings = curve.make_case(x, Path(folder))
         with CaseProcess(maker, settings) as process:
             process.time_runs(1)
             start = time.monotonic()
@@ -118,7 +93,7 @@ def measure_point(curve: Curve, x: int, rounds: int) -> dict[str, float]:
             while len(seconds) < rounds and (len(seconds) < 2 or time.monotonic() - start < 20):
                 seconds += process.time_runs(1)[0]
             items = process.facts["items"] if curve.per_item else 1
-            return {"x": x, "seconds": statistics.median(seconds) / items, "peak_mb": process.peak_memory()["host"]}
+            return {"x": x, "seconds": statistics.median(seconds) / items, "peak_mb": process.peak_mb()}
 
 
 def measure_scaling(names: list[str], quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
@@ -141,14 +116,14 @@ def measure_scaling(names: list[str], quick: bool, rounds: int) -> tuple[dict[st
 
 def bare_memory_mb() -> float:
     """Return the MB of a process that has only imported torch; fits subtract them from the peak memory."""
-    with memory_folder() as folder, CaseProcess("scaling:ImportsOnly", {"folder": str(folder)}) as process:
-        return process.peak_memory()["host"]
+    with CaseProcess("scaling:ImportsOnly", {}) as process:
+        return process.peak_mb()
 
 
 class ImportsOnly:
     """A process that has imported the training code and computes nothing."""
 
-    def __init__(self, home: str, folder: str):
+    def __init__(self, home: str):
         import train
         from training.run import Run
 

@@ -5,5 +5,4 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    command = Path(__file__).resolve().parents[1] / "tests/soak/soak.py"
-    sys.exit(subprocess.call([sys.executable, str(command), *sys.argv[1:]]))
+    sys.exit(subprocess.call([sys.executable, Path(__file__).parents[1] / "tests/soak/soak.py", *sys.argv[1:]]))

@@ -26,19 +26,21 @@ from inference.tiling import TiledForward, tile_spans
 from networks import generator
 from options.parse import parse
 from serialization import weight_files
+from util.errors import print_line
 from util.size import Size
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAIN_FLAGS = ["--model", "pix2pix", "--norm", "instance", "--ngf", "8", "--ndf", "8", "--no_dropout", "--gpu_ids",
-               "-1", "--n_epochs", "12", "--n_epochs_decay", "4", "--num_threads", "0", "--displays",
-               "console"]  # fmt: skip
+TRAIN_FLAGS = (
+    "--model pix2pix --norm instance --ngf 8 --ndf 8 --no_dropout --gpu_ids -1 --n_epochs 12 --n_epochs_decay 4 "
+    "--num_threads 0 --displays console"
+)
 
 
 def train_generator(folder, netG, side):
     """Train a small generator on generated images; return its run's folder."""
-    argv = ["--netG", netG, "--name", netG, "--checkpoints_dir", str(folder), "--load_size", str(side)]
-    argv += ["--crop_size", str(side), *TRAIN_FLAGS]
-    subprocess.run([sys.executable, ROOT / "train.py", *argv], check=True, stdout=subprocess.DEVNULL)
+    flags = f"{TRAIN_FLAGS} --netG {netG} --name {netG} --load_size {side} --crop_size {side}".split()
+    command = [sys.executable, str(ROOT / "train.py"), "--checkpoints_dir", str(folder), *flags]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder / netG
 
 
@@ -54,9 +56,8 @@ def load_generator(run):
 def make_scene(side):
     """Return a generated image with coarse and fine structure, darker on one side."""
     rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).resize(
-        (side, side), Image.Resampling.BICUBIC
-    )
+    coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    coarse = coarse.resize((side, side), Image.Resampling.BICUBIC)
     for step in range(0, side, 1024):  # in strips, so that a huge image needs no more memory than its pixels
         strip = np.asarray(coarse.crop((step, 0, min(step + 1024, side), side))).astype(np.int16)
         strip = strip * 3 // 4 + rng.integers(0, 24, strip.shape, dtype=np.int16) + 40 * step // side
@@ -98,10 +99,10 @@ def translate_large(run, side, tile, folder):
     """Translate an image of side x side with test.py; return the peak memory in MB and the seconds."""
     (folder / "huge").mkdir()
     make_scene(side).save(folder / "huge" / "0.png", compress_level=1)
-    argv = ["--name", run.name, "--checkpoints_dir", str(run.parent), "--results_dir", str(folder), "--model", "test"]
-    argv += ["--dataset_mode", "single", "--dataroot", str(folder / "huge"), "--preprocess", "none", "--gpu_ids", "-1"]
+    argv = ["--name", run.name, "--checkpoints_dir", run.parent, "--results_dir", folder, "--dataroot", folder / "huge"]
+    argv += f"--model test --dataset_mode single --preprocess none --gpu_ids -1 --tile {tile}".split()
     start = time.perf_counter()
-    subprocess.run([sys.executable, ROOT / "test.py", *argv, "--tile", str(tile)], check=True)
+    subprocess.run([sys.executable, ROOT / "test.py", *argv], check=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6  # of the largest child process
     return peak, time.perf_counter() - start
 
@@ -119,19 +120,14 @@ def main():
         run = args.run or train_generator(folder, "resnet_9blocks", 64)
         unet = args.unet or train_generator(folder, "unet_64", 64)
         difference, seconds = tile_difference(load_generator(run), args.tile)
-        print(
-            f"resnet, tiles of {args.tile} against the whole at 1024: {difference:.5f}/255 at most, {seconds:.0f} s",
-            flush=True,
-        )
-        for overlap in (args.tile // 4, 0):
-            ratio, noise = seam_energy(load_generator(unet), args.tile // 2, overlap // 2)
-            print(
-                f"U-Net, energy at borders, overlap {overlap // 2}: {ratio:.3f} of elsewhere, noise {noise:.3f}",
-                flush=True,
-            )
+        against = f"tiles of {args.tile} against the whole at 1024"
+        print_line(f"resnet, {against}: {difference:.5f}/255 at most, {seconds:.0f} s")
+        for overlap in (args.tile // 8, 0):
+            ratio, noise = seam_energy(load_generator(unet), args.tile // 2, overlap)
+            print_line(f"U-Net, energy at borders, overlap {overlap}: {ratio:.3f} of elsewhere, noise {noise:.3f}")
         if args.side:
             peak, seconds = translate_large(run, args.side, args.tile, folder)
-            print(f"test.py at {args.side}x{args.side}: peak {peak:.0f} MB, {seconds:.0f} s", flush=True)
+            print_line(f"test.py at {args.side}x{args.side}: peak {peak:.0f} MB, {seconds:.0f} s")
 
 
 if __name__ == "__main__":

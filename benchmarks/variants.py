@@ -3,16 +3,18 @@
 import gc
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.case_table import CYCLE_GAN_FLAGS, TINY_FLAGS
-from benchmarks.harness import stats
-from benchmarks.harness.process import CaseProcess, TimedCase, time_interleaved
+from benchmarks.harness import stats, worker
+from benchmarks.harness.process import CaseProcess, TimedCase, Turn, time_interleaved
 
 GPU_TIME_LIMIT_S = 200  # no new variant starts on a GPU after this time; with the cases this takes at most 8 minutes
 MIN_TURN_S = 0.5  # the shortest time of a turn
-PLAIN_FLAGS = ["--amp", "off", "--memory_format", "contiguous", "--compile", "off"]
+PLAIN_FLAGS = "--amp off --memory_format contiguous --compile off".split()
 CHANNELS_LAST, BF16 = "--memory_format channels_last", "--amp bf16"
 BF16_CHANNELS_LAST = f"{BF16} {CHANNELS_LAST}"
 LOW_MEMORY, COMPILED = ["--grad_checkpoint", "--accumulate 4"], "--compile default"
@@ -33,7 +35,7 @@ def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]
     if quick:
         return {"pix2pix, tiny": (["--model", "pix2pix", *TINY_FLAGS, "--batch_size", "4"], CPU_VARIANTS)}
     if device < 0:
-        argv = [*CYCLE_GAN_FLAGS, "--ngf", "32", "--ndf", "32", "--batch_size", "4"]
+        argv = ["--model", "cycle_gan", *CYCLE_GAN_FLAGS, *"--ngf 32 --ndf 32 --batch_size 4".split()]
         return {"CycleGAN 128x128, ngf 32, batch 4": (argv, CPU_VARIANTS)}
     return {
         f"{model} 256x256, batch {batch}": (["--model", model, "--batch_size", str(batch)], variants)
@@ -44,36 +46,32 @@ def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]
 def measure_variants(device: int, quick: bool, rounds: int) -> tuple[dict[str, Any], str]:
     """Return the results of each training and variant, and their table; a failed one has a row with its error."""
     start, metrics, rows = time.monotonic(), {}, []
-    for title, (argv, flag_sets) in trainings(device, quick).items():
-        variant = "plain"
+
+    @contextmanager
+    def failure_as_row(title: str, variant: str) -> Iterator[None]:
         try:
-            with TemporaryDirectory() as folder, open_case([*argv, *PLAIN_FLAGS], device, folder, variant) as plain:
-                repeats = max(1, round(MIN_TURN_S / plain.time_runs(1)[0][0]))
-                for variant in flag_sets:
-                    if device >= 0 and time.monotonic() - start > GPU_TIME_LIMIT_S:
-                        rows.append(empty_row(title, variant, "not measured: out of time"))
-                        continue
-                    try:
-                        variant_metrics = compare_to_plain(
-                            plain, [*argv, *PLAIN_FLAGS, *variant.split()], device, variant, rounds, repeats
-                        )
-                    except Exception as problem:  # so that the other variants are still measured
-                        rows.append(empty_row(title, variant, stats.failure_text(problem)))
-                        continue
+            yield
+        except Exception as problem:  # so that the others are still measured
+            rows.append([title, f"`{variant}`", stats.failure_text(problem)])
+
+    for title, (argv, flag_sets) in trainings(device, quick).items():
+        argv = [*argv, *PLAIN_FLAGS]
+        with failure_as_row(title, "plain"), TemporaryDirectory() as folder, open_case(argv, device, folder) as plain:
+            repeats = max(1, round(MIN_TURN_S / plain.time_runs(1)[0][0]))
+            for variant in flag_sets:
+                if device >= 0 and time.monotonic() - start > GPU_TIME_LIMIT_S:
+                    rows.append([title, f"`{variant}`", "not measured: out of time"])
+                    continue
+                with failure_as_row(title, variant):
+                    case_argv = [*argv, *variant.split()]
+                    variant_metrics = compare_to_plain(plain, case_argv, device, variant, rounds, repeats)
                     metrics[f"{title}, {variant}"] = variant_metrics
                     rows.append([title, f"`{variant}`", *table_row(variant_metrics)])
                     print(" | ".join(rows[-1]), flush=True)
-        except Exception as problem:  # so that the other trainings are still measured
-            rows.append(empty_row(title, variant, stats.failure_text(problem)))
     return metrics, f"{NOTE}\n\n{stats.markdown_table(TABLE_HEADS, rows)}"
 
 
-def empty_row(title: str, variant: str, why: str) -> list[str]:
-    """Return the row of a variant without results."""
-    return [title, f"`{variant}`", why, *[""] * (len(TABLE_HEADS) - 3)]
-
-
-class LocalCase:
+class LocalCase(TimedCase):
     """A step measured in this process, because torch counts GPU memory by its tensors and processes start slowly."""
 
     def __init__(self, argv: list[str], device: int, folder: str, name: str):
@@ -87,23 +85,13 @@ class LocalCase:
         self.time_runs(2)
         self.gpu_peak_mb, self.facts = (torch.cuda.max_memory_allocated(device) - before) / 1e6, self.step.facts
 
-    def time_runs(self, number: int) -> tuple[list[float], float]:
-        """Return the seconds of each of `number` steps, and 0 for the load of other processes (not measured)."""
-        seconds = []
-        for _ in range(number):
-            began = time.perf_counter()
-            self.step.once()
-            seconds.append(time.perf_counter() - began)
-        return seconds, 0.0
+    def time_runs(self, number: int) -> Turn:
+        return worker.time_runs(self.step, number), 0.0  # the load of other processes is not measured
 
     def peak_mb(self) -> float:
-        """Return the peak memory on the GPU in MB."""
         return self.gpu_peak_mb
 
-    def __enter__(self) -> "LocalCase":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         import torch
 
         del self.step
@@ -112,7 +100,7 @@ class LocalCase:
         torch.cuda.empty_cache()
 
 
-def open_case(argv: list[str], device: int, folder: str, name: str) -> TimedCase:
+def open_case(argv: list[str], device: int, folder: str, name: str = "plain") -> TimedCase:
     """Return a warm training step with these flags."""
     argv = [*argv, "--dataroot", "demo"]
     if device >= 0:

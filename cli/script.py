@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from typing import Any
 
 from util.errors import OptionError
 from util.size import Size, parse_size, to_size
@@ -28,27 +29,30 @@ class Command(argparse.ArgumentParser):
             raise OptionError("option", unknown[0], "is not a flag", f"did you mean {near}?" if near else "see --help")
         return options
 
+    def add_switch(self, name: str, help: str) -> None:
+        """Add a flag without a value."""
+        self.add_argument(name, action="store_true", help=help)
+
+    def add_folder(self, name: str, help: str) -> None:
+        """Add a required flag for a folder."""
+        self.add_argument(name, required=True, metavar="FOLDER", help=help)
+
+    def add_value(self, name: str, default: Any, help: str = "", **more: Any) -> None:
+        """Add a flag of the default's type, unless `type` is given; the default is added to the help text."""
+        help = f"{help} (default: %(default)s)".lstrip()
+        self.add_argument(name, default=default, help=help, **{"type": type(default)} | more)
+
     def add_batch_flags(self) -> None:
         """Add the flags of data/prepare/batch.py, for a script that reads images and writes others."""
-        self.add_argument("--dry_run", action="store_true", help="print what would be written, and write nothing")
-        self.add_argument("--overwrite", action="store_true", help="overwrite existing files")
-        self.add_argument(
-            "--on_bad_image",
-            choices=("stop", "skip"),
-            default="stop",
-            help="what to do when a file cannot be read (default: %(default)s)",
-        )
+        self.add_switch("--dry_run", "print what would be written, and write nothing")
+        self.add_switch("--overwrite", "overwrite existing files")
+        self.add_value("--on_bad_image", "stop", "what to do when a file cannot be read", choices=("stop", "skip"))
         self.add_batch_threads()
 
     def add_batch_threads(self) -> None:
         """Add the flag for the number of files processed at once."""
-        self.add_argument(
-            "--num_threads",
-            type=positive,
-            default=min(8, os.cpu_count() or 1),
-            metavar="N",
-            help="files processed at once (default here: %(default)s)",
-        )
+        threads, text = min(8, os.cpu_count() or 1), "files processed at once (default here: %(default)s)"
+        self.add_argument("--num_threads", type=positive, default=threads, metavar="N", help=text)
 
 
 def positive(text: str) -> int:

@@ -13,8 +13,7 @@ from collections import Counter
 from copy import copy
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command
@@ -69,7 +68,6 @@ def main(argv, report):
     command.add_argument("--json", metavar="FILE", help="write the whole report, with all file names, as JSON")
     command.add_batch_threads()
     o, train_flags = command.parse_known_args(argv)
-    report.debug = o.debug
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Pillow's warnings do not name the file
         survey, mode = run_survey(o, train_flags)
@@ -81,13 +79,10 @@ def main(argv, report):
     for line in [*format_table(data_report), *survey.notes]:
         print_line(line)
     for stops, word in ((True, "stops training"), (False, "note")):
-        shown_problems = [problem for problem in survey.problems if problem.stops == stops]
-        for problem in shown_problems[:MAX_LISTED_NAMES]:
-            print_line(f"{word}: {problem.said}")
-        if len(shown_problems) > MAX_LISTED_NAMES:
-            print_line(
-                f"{word}: {len(shown_problems) - MAX_LISTED_NAMES} more{'' if o.json else ' (--json FILE lists all)'}"
-            )
+        said = [problem.said for problem in survey.problems if problem.stops == stops]
+        more = [f"{len(said) - MAX_LISTED_NAMES} more{'' if o.json else ' (--json FILE lists all)'}"]
+        for text in said[:MAX_LISTED_NAMES] + (more if len(said) > MAX_LISTED_NAMES else []):
+            print_line(f"{word}: {text}")
 
     # Write it, and fail if training would.
     if o.json:
@@ -99,9 +94,8 @@ def main(argv, report):
     if stopping:
         files = [os.path.relpath(file, survey.base_folder) for problem in stopping for file in problem.files]
         why = f"{len(stopping)} problem{'s' * (len(stopping) > 1)} would stop training"
-        raise DataError(
-            "folder", o.dataroot, why + (f": {format_names(files)}" if files else ""), "see the lines above"
-        )
+        why += f": {format_names(files)}" if files else ""
+        raise DataError("folder", o.dataroot, why, "see the lines above")
     print_line("nothing here would stop training")
 
 

@@ -10,8 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command, positive
@@ -23,19 +22,14 @@ from util.errors import print_line
 def main(argv, report):
     """Find the pairs, check them, and write them."""
     command = Command(__file__, __doc__)
-    command.add_argument("--fold_A", required=True, metavar="FOLDER", help="images of A, with or without sub-folders")
-    command.add_argument("--fold_B", required=True, metavar="FOLDER", help="images of B, in the same sub-folders")
-    command.add_argument("--fold_AB", required=True, metavar="FOLDER", help="output folder for the pairs")
-    command.add_argument(
-        "--num_imgs",
-        type=positive,
-        default=1_000_000,
-        metavar="N",
-        help="maximum number of pairs per sub-folder (default: %(default)s)",
-    )
+    command.add_folder("--fold_A", "images of A, with or without sub-folders")
+    command.add_folder("--fold_B", "images of B, in the same sub-folders")
+    command.add_folder("--fold_AB", "output folder for the pairs")
+    text = "maximum number of pairs per sub-folder"
+    command.add_value("--num_imgs", 1_000_000, text, type=positive, metavar="N")
     add_joining_flags(command)
     command.add_batch_flags()
-    command.add_argument("--no_multiprocessing", action="store_true", help="same as --num_threads 1")
+    command.add_switch("--no_multiprocessing", "same as --num_threads 1")
     o = command.parse_argv(argv)
     if o.no_multiprocessing:
         o.num_threads = 1
@@ -46,14 +40,11 @@ def main(argv, report):
         if counts[top_folder(pair.name)] < o.num_imgs:
             counts[top_folder(pair.name)] += 1
             chosen_pairs.append(pair)
-    print_line(
-        f"{len(chosen_pairs)} pairs: "
-        + ", ".join(f"{count} in {top or 'no sub-folder'}" for top, count in counts.items())
-    )
+    places = ", ".join(f"{count} in {top or 'no sub-folder'}" for top, count in counts.items())
+    print_line(f"{len(chosen_pairs)} pairs: {places}")
     if "" in counts:
-        print_line(
-            "note: pix2pix reads the sub-folder train; scripts/split.py splits one folder into train, val and test"
-        )
+        remedy = "scripts/split.py splits one folder into train, val and test"
+        print_line(f"note: pix2pix reads the sub-folder train; {remedy}")
     tasks, left_out = join_tasks(chosen_pairs, Path(o.fold_AB), o)
     run_tasks(tasks, o, Path(o.fold_AB), left_out)
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
+from cli.script import Command
 from displays.loss_log import read_curves
 from pages.compare import read_results, write_comparison
 from pages.names import natural_key, safe_file_name
@@ -18,34 +18,12 @@ from serialization.run_names import suggest_run
 from util.errors import DataError, EnvironmentFault, OptionError
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, like all others here."""
+class Parser(Command):
+    """A Command whose errors name the whole command line."""
 
     def error(self, message: str) -> NoReturn:
         name, _, why = message.removeprefix("argument ").partition(": ")
         raise OptionError("command line", " ".join(sys.argv[1:]), (why and f"{name}: {why}") or name, "see --help")
-
-
-def make_parser() -> Parser:
-    """Return the command-line parser."""
-    parser = Parser("compare.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "run", nargs="+", metavar="RUN", help="a run's name, or a folder that test.py wrote; two or more"
-    )
-    parser.add_argument(
-        "--results_dir", default="./results/", help="folder that test.py wrote to (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--checkpoints_dir", default="./checkpoints", help="folder of the runs, for their losses (default: %(default)s)"
-    )
-    parser.add_argument("--phase", default="test", help="phase of the results (default: %(default)s)")
-    parser.add_argument("--epoch", default="latest", help="epoch of the results (default: %(default)s)")
-    parser.add_argument("--output", help="output folder (default: compare/RUN_A_RUN_B in results_dir)")
-    parser.add_argument(
-        "--display_winsize", type=int, default=256, help="width of an image in pixels (default: %(default)s)"
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    return parser
 
 
 def find_results(run: str, o: argparse.Namespace) -> Path:
@@ -83,7 +61,16 @@ def short_names(folders: list[Path]) -> list[str]:
 
 def main(argv, report):
     """Read the results of the runs, write the page, and print its path."""
-    o = make_parser().parse_args(argv)
+    parser = Parser(__file__, __doc__)
+    text = "a run's name, or a folder that test.py wrote; two or more"
+    parser.add_argument("run", nargs="+", metavar="RUN", help=text)
+    parser.add_value("--results_dir", "./results/", "folder that test.py wrote to")
+    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs, for their losses")
+    parser.add_value("--phase", "test", "phase of the results")
+    parser.add_value("--epoch", "latest", "epoch of the results")
+    parser.add_argument("--output", help="output folder (default: compare/RUN_A_RUN_B in results_dir)")
+    parser.add_value("--display_winsize", 256, "width of an image in pixels")
+    o = parser.parse_args(argv)
     if len(o.run) < 2:
         raise OptionError("runs", o.run[0], "is only one run", "give two or more")
     if not 1 <= o.display_winsize <= 4096:
@@ -104,9 +91,8 @@ def main(argv, report):
     try:
         missing = write_comparison(output.resolve(), runs, curves, o.display_winsize)
     except PermissionError as problem:
-        raise EnvironmentFault(
-            "folder", output, problem.strerror or "cannot be written", "choose another --output"
-        ) from problem
+        why = problem.strerror or "cannot be written"
+        raise EnvironmentFault("folder", output, why, "choose another --output") from problem
     for line in missing[:10]:
         print(f"not shown: {line}")
     if len(missing) > 10:

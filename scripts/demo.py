@@ -14,13 +14,15 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path("results/demo/test_latest")
-TRAIN_FLAGS = ["--netG", "resnet_4blocks", "--ngf", "16", "--ndf", "16", "--load_size", "72", "--crop_size", "64",
-               "--n_epochs", "4", "--n_epochs_decay", "4", "--print_freq", "32", "--num_threads", "0"]  # fmt: skip
+TRAIN_FLAGS = (
+    "--netG resnet_4blocks --ngf 16 --ndf 16 --load_size 72 --crop_size 64 --n_epochs 4 --n_epochs_decay 4 "
+    "--print_freq 32 --num_threads 0"
+)
 
 
-def run(script, *argv):
+def run(script, flags, *argv):
     """Run train.py or test.py; exit with its exit code if it fails."""
-    code = subprocess.call([sys.executable, str(ROOT / script), *argv])
+    code = subprocess.call([sys.executable, str(ROOT / script), *flags.split(), *argv])
     if code:
         sys.exit(code)
 
@@ -34,8 +36,8 @@ def identity_l1():
 
 def main(extra):
     """Train, test, and print the addresses of the pages."""
-    run("train.py", "--dataroot", "demo", "--model", "cycle_gan", "--name", "demo", "--overwrite", *TRAIN_FLAGS, *extra)
-    run("test.py", "--dataroot", "demo", "--name", "demo", "--dataset_mode", "aligned")
+    run("train.py", f"--dataroot demo --model cycle_gan --name demo --overwrite {TRAIN_FLAGS}", *extra)
+    run("test.py", "--dataroot demo --name demo --dataset_mode aligned")
     ours, nothing = json.loads((RESULTS / "metrics.json").read_text())["mean"]["L1"], identity_l1()
     print(f"mean |fake_B - true B| = {ours:.4f}, mean |real_A - true B| = {nothing:.4f}: ratio {ours / nothing:.2f}")
     for page in ("checkpoints/demo/web/index.html", RESULTS / "index.html"):

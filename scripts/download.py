@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tqdm import tqdm
 
@@ -37,10 +36,8 @@ def make_parser() -> Command:
     """Return the command-line parser."""
     parser = Command("download.py", __doc__)
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="what to download; see --list")
-    parser.add_argument("--list", action="store_true", help="print all names, sizes and descriptions")
-    parser.add_argument(
-        "--model", action="store_true", help="download the pretrained generator of that name, not the data set"
-    )
+    parser.add_switch("--list", "print all names, sizes and descriptions")
+    parser.add_switch("--model", "download the pretrained generator of that name, not the data set")
     family = parser.add_mutually_exclusive_group()
     for name in ("cyclegan", "pix2pix"):
         text = f"the one of {name}, if both have the name"
@@ -50,7 +47,7 @@ def make_parser() -> Command:
     parser.add_argument("--url", default="", help="download the file from this address instead")
     text = "JSON: {start of an address: its replacement, or a list of them}"
     parser.add_argument("--mirrors", default="", metavar="FILE", help=text)
-    parser.add_argument("--dry_run", action="store_true", help="print what would be done, and do nothing")
+    parser.add_switch("--dry_run", "print what would be done, and do nothing")
     return parser
 
 

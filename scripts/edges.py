@@ -21,8 +21,7 @@ try:
 except ModuleNotFoundError:  # optional: make extras
     canny = None  # type: ignore[assignment]
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command, positive
@@ -66,42 +65,16 @@ def write_pair(source: Path, path: Path, o) -> None:
 def main(argv, report):
     """Find the photographs and draw their edges."""
     command = Command(__file__, __doc__)
-    command.add_argument("--input", required=True, metavar="FOLDER", help="the photographs")
-    command.add_argument("--output", required=True, metavar="FOLDER", help="output folder for the pairs")
-    command.add_argument("--only_edges", action="store_true", help="write only the drawings, in grey")
-    command.add_argument(
-        "--sigma",
-        type=float,
-        default=1.5,
-        metavar="PIXELS",
-        help="blur before; more draws less texture (default: %(default)s)",
-    )
-    command.add_argument(
-        "--high",
-        type=float,
-        default=0.06,
-        metavar="SLOPE",
-        help="slope that a line must reach "
-        "somewhere, a share of white per pixel; more draws less (default: %(default)s)",
-    )
-    command.add_argument(
-        "--low",
-        type=float,
-        default=0.03,
-        metavar="SLOPE",
-        help="slope that it must have everywhere (default: %(default)s)",
-    )
-    command.add_argument(
-        "--min_length",
-        type=positive,
-        default=10,
-        metavar="PIXELS",
-        help="omit lines of fewer pixels (default: %(default)s)",
-    )
-    command.add_argument(
-        "--line_width", type=positive, default=1, metavar="PIXELS", help="1, 3, 5, ... (default: %(default)s)"
-    )
-    command.add_argument("--format", choices=("png", "jpg"), default="png", help="(default: %(default)s)")
+    command.add_folder("--input", "the photographs")
+    command.add_folder("--output", "output folder for the pairs")
+    command.add_switch("--only_edges", "write only the drawings, in grey")
+    command.add_value("--sigma", 1.5, "blur before; more draws less texture", metavar="PIXELS")
+    slope = "slope that a line must reach somewhere, a share of white per pixel; more draws less"
+    command.add_value("--high", 0.06, slope, metavar="SLOPE")
+    command.add_value("--low", 0.03, "slope that it must have everywhere", metavar="SLOPE")
+    command.add_value("--min_length", 10, "omit lines of fewer pixels", type=positive, metavar="PIXELS")
+    command.add_value("--line_width", 1, "1, 3, 5, ...", type=positive, metavar="PIXELS")
+    command.add_value("--format", "png", choices=("png", "jpg"))
     command.add_batch_flags()
     o = command.parse_argv(argv)
     if not (0 <= o.low <= o.high <= 1 and 0 < o.sigma <= 100):

@@ -28,19 +28,14 @@ def install() -> str:
     """Install the visdom that fits this Python; return the last line of pip's error, or "" on success."""
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", TORNADO_REQUIREMENT]
     with tempfile.TemporaryDirectory() as folder:
-        environment = dict(os.environ)
-        if sys.version_info >= (3, 12):
-            command.append("visdom>=0.3.0,<0.4")
-        else:
-            command.append("visdom==0.2.4")
-            limit = Path(folder, "constraints.txt")
+        environment, visdom = dict(os.environ), "visdom>=0.3.0,<0.4"
+        if sys.version_info < (3, 12):
+            visdom, limit = "visdom==0.2.4", Path(folder, "constraints.txt")
             limit.write_text("setuptools<81\n", encoding="utf-8")
             environment["PIP_CONSTRAINT"] = str(limit)  # older versions of pip apply this one to builds
             environment["PIP_BUILD_CONSTRAINT"] = str(limit)  # newer versions apply this one
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode == 0:
-        return ""
-    return ([line for line in result.stderr.splitlines() if line.strip()] or ["pip failed"])[-1].strip()
+        result = subprocess.run([*command, visdom], env=environment, capture_output=True, text=True, check=False)
+    return "" if result.returncode == 0 else (result.stderr.strip() or "pip failed").splitlines()[-1].strip()
 
 
 def main() -> None:

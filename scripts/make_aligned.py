@@ -8,8 +8,7 @@ everything after a missing image, so it is refused unless there are as many of b
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command
@@ -31,17 +30,10 @@ def pair_by_order(A: Path, B: Path) -> list[Pair]:
 def main(argv, report):
     """Find the phases and their pairs, check all, and write all."""
     command = Command(__file__, __doc__)
-    command.add_argument(
-        "--dataset-path",
-        "--dataset_path",
-        "--dataroot",
-        dest="dataroot",
-        required=True,
-        metavar="DATA",
-        help="the folder that holds trainA and trainB",
-    )
+    names, text = ("--dataset-path", "--dataset_path", "--dataroot"), "the folder that holds trainA and trainB"
+    command.add_argument(*names, dest="dataroot", required=True, metavar="DATA", help=text)
     command.add_argument("--output", metavar="FOLDER", help="output folder for train, val and test (default: DATA)")
-    command.add_argument("--by_order", action="store_true", help="pair the first of A with the first of B, and so on")
+    command.add_switch("--by_order", "pair the first of A with the first of B, and so on")
     add_joining_flags(command)
     command.add_batch_flags()
     o = command.parse_argv(argv)

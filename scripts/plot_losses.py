@@ -9,10 +9,10 @@ import math
 import os
 import sys
 import warnings
+from itertools import cycle
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command
@@ -35,16 +35,15 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", default="losses.png", help="the image: .png, .svg or .pdf; default: losses.png")
     parser.add_argument("--losses", default="", help="only these, comma-separated; default: all")
     parser.add_argument("--smooth", type=float, default=0.0, help="0 to 0.99: weight of the past in each point")
-    parser.add_argument("--log", action="store_true", help="use a logarithmic axis")
-    parser.add_argument("--mean_only", action="store_true", help="draw only the means of whole epochs")
-    parser.add_argument("--split", action="store_true", help="draw a panel for each loss")
+    parser.add_switch("--log", "use a logarithmic axis")
+    parser.add_switch("--mean_only", "draw only the means of whole epochs")
+    parser.add_switch("--split", "draw a panel for each loss")
     o = parser.parse_argv(argv)
     if not 0 <= o.smooth < 1:
         raise OptionError("option", "--smooth", f"{o.smooth:g} is out of range", "give 0 (none) to 0.99")
     if Path(o.out).suffix.lower() not in OUT_SUFFIXES:
-        raise OptionError(
-            "option", "--out", f"'{o.out}' is not an image format", f"end it with {', '.join(OUT_SUFFIXES)}"
-        )
+        why, remedy = f"'{o.out}' is not an image format", f"end it with {', '.join(OUT_SUFFIXES)}"
+        raise OptionError("option", "--out", why, remedy)
     return o
 
 
@@ -110,11 +109,10 @@ def draw_losses(losses_by_run: dict[str, Losses], names: list[str], o: argparse.
 
     # Draw the losses of each panel.
     for panel, axis in zip(panels, axes.flat, strict=False):
-        panel_losses = [panel] if panel else names
-        for run_index, curves in enumerate(losses_by_run.values()):
-            for name in panel_losses:
+        for curves, style in zip(losses_by_run.values(), cycle(LINE_STYLES)):
+            for name in [panel] if panel else names:
                 colour = palette[names.index(name) % len(palette)]
-                _draw_loss(axis, curves, name, o, color=colour, linestyle=LINE_STYLES[run_index % len(LINE_STYLES)])
+                _draw_loss(axis, curves, name, o, color=colour, linestyle=style)
         axis.set_title(_label_text(panel), parse_math=False)
         axis.grid(alpha=0.25)
         _set_scale(axis, o.log)
@@ -160,8 +158,8 @@ def _add_legends(figure, losses_by_run: dict[str, Losses], names: list[str], pal
         figure.suptitle(_label_text(next(iter(losses_by_run))), fontsize="medium", parse_math=False)
     else:
         styles = [
-            line([], [], color="0.2", linestyle=LINE_STYLES[run_index % len(LINE_STYLES)], label=_label_text(label))
-            for run_index, label in enumerate(losses_by_run)
+            line([], [], color="0.2", linestyle=style, label=_label_text(label))
+            for label, style in zip(losses_by_run, cycle(LINE_STYLES))
         ]
         legends += [figure.legend(handles=styles, loc="outside lower left", ncols=3, frameon=False, handlelength=4)]
     for text in (text for legend in legends for text in legend.get_texts()):
@@ -196,9 +194,8 @@ def main(argv: list[str], report) -> None:
     all_names = {name: None for curves in losses_by_run.values() for name in (*curves.steps, *curves.means)}
     names = select_losses(list(all_names), o.losses)
     for label, curves in losses_by_run.items():
-        print(
-            *(f"note: {printable(label)}: {note}" for note in curves.notes), sep="\n", end="\n" if curves.notes else ""
-        )
+        for note in curves.notes:
+            print(f"note: {printable(label)}: {note}")
     save_figure(draw_losses(losses_by_run, names, o), Path(o.out))
     print(f"losses {printable(', '.join(names))} -> {printable(o.out)}")
 

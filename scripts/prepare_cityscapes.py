@@ -10,8 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command, size
@@ -49,37 +48,24 @@ def read_resized(path: Path, o, resample: str) -> lossless.LosslessImage:
 
 
 def write_picture(pair: Pair, path: Path, o, content: str) -> None:
-    """Write A, B, or both side by side."""
-    photo, labels = (
-        partial(read_resized, one, o, how) for one, how in ((pair.A, "bicubic"), (pair.B, o.resample_labels))
-    )
-    make_image = {"A": photo, "B": labels}.get(content)
-    image = make_image() if make_image else lossless.join_side_by_side(photo(), labels(), pair.name)
+    """Write a pair's photograph (content "A"), its labels ("B"), or both side by side ("AB")."""
+    sources = {"A": (pair.A, "bicubic"), "B": (pair.B, o.resample_labels)}
+    images = [read_resized(source, o, resample) for source, resample in (sources[side] for side in content)]
+    image = images[0] if len(images) == 1 else lossless.join_side_by_side(images[0], images[1], pair.name)
     lossless.write_image(image, path, o.format, quality=100)
 
 
 def main(argv, report):
     """Find the pairs of both phases, check that each is complete, and write three images for each."""
     command = Command(__file__, __doc__)
-    command.add_argument(
-        "--gtFine_dir", required=True, metavar="FOLDER", help="folder of the labels, with train and val"
-    )
-    command.add_argument(
-        "--leftImg8bit_dir", required=True, metavar="FOLDER", help="folder of the photos, with train and val"
-    )
-    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="output folder for train, trainA, ...")
-    command.add_argument(
-        "--size", type=size, default=(256, 256), metavar="WxH", help="size of each half (default: 256)"
-    )
-    command.add_argument(
-        "--resample_labels",
-        choices=tuple(lossless.RESAMPLE_FILTERS),
-        default="bicubic",
-        help="bicubic mixes colours at borders, as in published results; nearest does not (default: %(default)s)",
-    )
-    command.add_argument(
-        "--format", choices=("jpg", "png"), default="jpg", help="jpg has quality 100 (default: %(default)s)"
-    )
+    command.add_folder("--gtFine_dir", "folder of the labels, with train and val")
+    command.add_folder("--leftImg8bit_dir", "folder of the photos, with train and val")
+    command.add_folder("--output_dir", "output folder for train, trainA, ...")
+    text = "size of each half (default: 256)"
+    command.add_argument("--size", type=size, default=(256, 256), metavar="WxH", help=text)
+    text = "bicubic mixes colours at borders, as in published results; nearest does not"
+    command.add_value("--resample_labels", "bicubic", text, choices=tuple(lossless.RESAMPLE_FILTERS))
+    command.add_value("--format", "jpg", "jpg has quality 100", choices=("jpg", "png"))
     command.add_batch_flags()
     o = command.parse_argv(argv)
     o.format, suffix = FORMATS[o.format], "." + o.format
@@ -88,8 +74,8 @@ def main(argv, report):
         pairs = find_pairs(Path(o.leftImg8bit_dir), Path(o.gtFine_dir), phase)
         print_line(f"{phase}: {len(pairs)} pairs")
         for pair in pairs:
-            for content in ("", "A", "B"):
-                target = Path(o.output_dir, our_phase + content, pair.name + suffix)
+            for folder, content in (("", "AB"), ("A", "A"), ("B", "B")):
+                target = Path(o.output_dir, our_phase + folder, pair.name + suffix)
                 tasks.append(Task(target, pair.A, partial(write_picture, pair, o=o, content=content)))
     run_tasks(tasks, o, Path(o.output_dir))
 

@@ -8,8 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command, positive, size
@@ -30,55 +29,35 @@ def target_size(width: int, height: int, o) -> tuple[int, int]:
 
 def write_resized(source: Path, path: Path, file_format: str, new_size: tuple[int, int], resample: str) -> None:
     """Write one image at its new size."""
-    lossless.write_image(
-        lossless.resize(lossless.read_image(source, indexed=resample == "nearest"), new_size, resample),
-        path,
-        file_format,
-    )
+    image = lossless.read_image(source, indexed=resample == "nearest")
+    lossless.write_image(lossless.resize(image, new_size, resample), path, file_format)
 
 
 def main(argv, report):
     """Read the sizes of the images and scale them."""
     command = Command(__file__, __doc__)
-    command.add_argument("--input", required=True, metavar="FOLDER", help="folder of the images")
-    command.add_argument("--output", required=True, metavar="FOLDER", help="output folder")
-    size_flags = command.add_mutually_exclusive_group(required=True)
-    size_flags.add_argument(
-        "--size", type=size, metavar="WxH", help="256 or 512x256 (width x height), for any aspect ratio"
-    )
-    size_flags.add_argument(
-        "--short_side", type=positive, metavar="N", help="length of the shorter side; keeps proportions"
-    )
-    size_flags.add_argument(
-        "--long_side", type=positive, metavar="N", help="length of the longer side; keeps proportions"
-    )
-    command.add_argument(
-        "--resample", choices=tuple(lossless.RESAMPLE_FILTERS), default="bicubic", help="(default: %(default)s)"
-    )
-    command.add_argument(
-        "--only_shrink", action="store_true", help="with --short_side or --long_side: do not enlarge images"
-    )
-    command.add_argument(
-        "--format", choices=("keep", *FORMATS), default="keep", help="format of the new files (default: %(default)s)"
-    )
+    command.add_folder("--input", "folder of the images")
+    command.add_folder("--output", "output folder")
+    sizes, text = command.add_mutually_exclusive_group(required=True), "256 or 512x256 (width x height)"
+    sizes.add_argument("--size", type=size, metavar="WxH", help=f"{text}, for any aspect ratio")
+    for name, side in (("--short_side", "shorter"), ("--long_side", "longer")):
+        sizes.add_argument(name, type=positive, metavar="N", help=f"length of the {side} side; keeps proportions")
+    command.add_value("--resample", "bicubic", choices=tuple(lossless.RESAMPLE_FILTERS))
+    command.add_switch("--only_shrink", "with --short_side or --long_side: do not enlarge images")
+    command.add_value("--format", "keep", "format of the new files", choices=("keep", *FORMATS))
     command.add_batch_flags()
     o = command.parse_argv(argv)
     check_folders_apart(o, "input", "output")
-    headers, unreadable = read_headers([Path(o.input, path) for path in list_images(o.input)], o)
+    headers, skipped = read_headers([Path(o.input, path) for path in list_images(o.input)], o)
     tasks = []
     for source, header in headers.items():
         file_format = header.format if o.format == "keep" else FORMATS[o.format]
         target = Path(o.output, source.relative_to(o.input))
         target = target.with_suffix(output_suffix(source, header, file_format, o.format))
         new_size = target_size(header.width, header.height, o)
-        tasks.append(
-            Task(
-                target,
-                source,
-                partial(write_resized, source, file_format=file_format, new_size=new_size, resample=o.resample),
-            )
-        )
-    run_tasks(tasks, o, Path(o.output), [f"{path}: {problem.args[2]}" for path, problem in unreadable.items()])
+        write = partial(write_resized, source, file_format=file_format, new_size=new_size, resample=o.resample)
+        tasks.append(Task(target, source, write))
+    run_tasks(tasks, o, Path(o.output), skipped)
 
 
 if __name__ == "__main__":

@@ -15,26 +15,14 @@ sys.path.insert(0, str(ROOT))
 
 from displays.visdom_server import is_visdom_running
 
-TRAIN_FLAGS = ["--dataroot", "demo", "--gpu_ids", "-1", "--ngf", "12", "--ndf", "12", "--load_size", "72",
-               "--crop_size", "64", "--print_freq", "8", "--overwrite", "--no_progress", "--n_epochs_decay",
-               "4"]  # fmt: skip
+TRAIN_FLAGS = (
+    "--dataroot demo --gpu_ids -1 --ngf 12 --ndf 12 --load_size 72 --crop_size 64 --print_freq 8 --overwrite "
+    "--no_progress --n_epochs_decay 4"
+)
 RUNS = {  # name: flags of train.py
-    "balls": ["--model", "pix2pix", "--netG", "unet_64", "--n_epochs", "8"],
-    "balls_wgangp": ["--model", "pix2pix", "--netG", "unet_64", "--gan_mode", "wgangp", "--n_epochs", "8"],
-    "shapes": [
-        "--model",
-        "cgan",
-        "--ngf",
-        "24",
-        "--ndf",
-        "24",
-        "--sample_epoch_freq",
-        "4",
-        "--batch_size",
-        "16",
-        "--n_epochs",
-        "36",
-    ],
+    "balls": "--model pix2pix --netG unet_64 --n_epochs 8",
+    "balls_wgangp": "--model pix2pix --netG unet_64 --gan_mode wgangp --n_epochs 8",
+    "shapes": "--model cgan --ngf 24 --ndf 24 --sample_epoch_freq 4 --batch_size 16 --n_epochs 36",
 }
 PAGES = {  # screenshot: page, relative to the folder of the runs
     "training": "checkpoints/balls/web/index.html",
@@ -43,8 +31,10 @@ PAGES = {  # screenshot: page, relative to the folder of the runs
     "cgan_training": "checkpoints/shapes/web/index.html",
     "compare": "results/compare/index.html",
 }
-CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-                  "--disable-sync", "--no-first-run"]  # fmt: skip
+CHROMIUM_FLAGS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
+    "--no-first-run"
+)
 
 
 def run(folder, script, *argv):
@@ -58,7 +48,7 @@ def make_runs(folder):
     """Train and test everything that the pages show."""
     for name, flags in RUNS.items():
         live = ["--start_visdom", "--display_freq", "64"] if name == "balls" else ["--display_id", "0"]
-        run(folder, "train.py", *TRAIN_FLAGS, *flags, "--name", name, *live)
+        run(folder, "train.py", *TRAIN_FLAGS.split(), *flags.split(), "--name", name, *live)
         run(folder, "test.py", "--name", name, *(["--num_samples", "40"] if name == "shapes" else []))
     run(folder, "scripts/compare.py", "balls", "balls_wgangp", "--output", "results/compare")
 
@@ -91,7 +81,7 @@ def main():
 
     make_runs(runs)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS.split())
         for name, page in PAGES.items():
             take_screenshots(browser, (runs / page).resolve().as_uri(), out, name)
         if is_visdom_running("http://localhost:8097"):

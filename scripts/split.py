@@ -12,8 +12,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command
@@ -27,20 +26,15 @@ SPLITS = ("train", "val", "test")
 def parse_args(argv):
     """Return the options of a command line; raise OptionError."""
     command = Command(__file__, __doc__)
-    command.add_argument("--input", required=True, metavar="FOLDER", help="folder of the images")
-    command.add_argument("--output", required=True, metavar="FOLDER", help="output folder for train, val and test")
-    command.add_argument("--train", type=float, default=0.8, metavar="SHARE", help="0 to 1 (default: %(default)s)")
-    command.add_argument(
-        "--val", type=float, default=0.1, metavar="SHARE", help="0 to 1; test gets the rest (default: %(default)s)"
+    command.add_folder("--input", "folder of the images")
+    command.add_folder("--output", "output folder for train, val and test")
+    command.add_value("--train", 0.8, "0 to 1", metavar="SHARE")
+    command.add_value("--val", 0.1, "0 to 1; test gets the rest", metavar="SHARE")
+    text = (
+        "keep images together if this matches the same text in their path below --input, or in its bracketed part: "
+        "'^[^_]*' for cat_001.png, cat_002.png; '^[^/]+' for one folder per patient"
     )
-    command.add_argument(
-        "--group",
-        metavar="REGEX",
-        default="",
-        help="keep images together if this matches the same "
-        "text in their path below --input, or in its bracketed part: '^[^_]*' for cat_001.png, "
-        "cat_002.png; '^[^/]+' for one folder per patient",
-    )
+    command.add_argument("--group", metavar="REGEX", default="", help=text)
     command.add_argument("--suffix", default="", metavar="TEXT", help="A makes trainA, valA and testA, for CycleGAN")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="another seed gives another split")
     transfer = command.add_mutually_exclusive_group()
@@ -75,19 +69,11 @@ def assign_split(name: str, o) -> str:
     return "train" if position < o.train else "val" if position < o.train + o.val else "test"
 
 
-def _copy(source: Path, target: Path, path: Path) -> None:
-    shutil.copy2(source, path)
-
-
-def _hard_link(source: Path, target: Path, path: Path) -> None:
+def _hard_link(source: Path, path: Path) -> None:
     try:
         os.link(source, path)  # the file has two names until the source is deleted
     except OSError:  # another disk, or one without hard links
         shutil.copy2(source, path)
-
-
-def _symlink(source: Path, target: Path, path: Path) -> None:
-    os.symlink(os.path.relpath(source.resolve(), target.parent.resolve()), path)
 
 
 def main(argv, report):
@@ -105,7 +91,8 @@ def main(argv, report):
         split, source = assign_split(keys[path], o), Path(o.input, path)
         target = Path(o.output, split + o.suffix, path)
         counts[split] += 1
-        write = partial(_symlink if o.link else _hard_link if o.move else _copy, source, target)
+        link = os.path.relpath(source.resolve(), target.parent.resolve())
+        write = partial(os.symlink, link) if o.link else partial(_hard_link if o.move else shutil.copy2, source)
         tasks.append(Task(target, source, write, move_source=o.move))
     groups = f" in {len(set(keys.values()))} groups" if o.group.pattern else ""
     print_line(f"{len(paths)} images{groups}: " + ", ".join(f"{split} {counts[split]}" for split in SPLITS))

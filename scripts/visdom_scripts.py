@@ -9,12 +9,12 @@ Usage: python scripts/visdom_scripts.py
 """
 
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import DEVNULL, TimeoutExpired, run
 
 MAX_SCRIPT_BYTES = 16 * 2**20
 NPM_TIMEOUT_S = 300
@@ -81,9 +81,8 @@ def missing_scripts(static: Path, version: str) -> ScriptSources:
     """Return the files that are still missing: all, if the present ones are for another version."""
     built = static / "version.built"
     is_built = built.is_file() and built.read_text(encoding="utf-8").strip() == version
-    return {
-        file: source for file, source in script_sources(version).items() if not (is_built and (static / file).is_file())
-    }
+    sources = script_sources(version)
+    return {file: sources[file] for file in sources if not (is_built and (static / file).is_file())}
 
 
 def npm_pack(packages: list[str], folder: Path) -> None:
@@ -93,23 +92,13 @@ def npm_pack(packages: list[str], folder: Path) -> None:
         raise ScriptsError("npm is not installed; install Node.js, or start `visdom` once with internet access")
     command = [npm, "pack", "--silent", "--ignore-scripts", *packages]
     try:
-        result = subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=NPM_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as problem:
+        result = run(command, cwd=folder, stdin=DEVNULL, capture_output=True, text=True, timeout=NPM_TIMEOUT_S)
+    except (OSError, TimeoutExpired) as problem:
         raise ScriptsError(f"npm does not answer ({problem})") from problem
     if result.returncode:
         lines = [line.strip() for line in (result.stderr + result.stdout).splitlines() if line.strip()]
-        reason = next(
-            (line for line in lines if "code" in line or "network" in line), lines[0] if lines else "no network?"
-        )
-        raise ScriptsError(f"npm cannot fetch the packages ({reason})")
+        reasons = [line for line in lines if "code" in line or "network" in line] + lines + ["no network?"]
+        raise ScriptsError(f"npm cannot fetch the packages ({reasons[0]})")
 
 
 def extract_files(archive: Path, files: dict[str, Path]) -> None:
@@ -143,10 +132,8 @@ def install_scripts() -> str:
         with tempfile.TemporaryFile(dir=static), tempfile.TemporaryDirectory() as folder:
             npm_pack(packages, Path(folder))
             for package in packages:
-                archive = Path(folder, package.replace("@", "-") + ".tgz")
-                extract_files(
-                    archive, {file: static / place for place, (owner, file) in missing.items() if owner == package}
-                )
+                wanted = {file: static / place for place, (owner, file) in missing.items() if owner == package}
+                extract_files(Path(folder, package.replace("@", "-") + ".tgz"), wanted)
         (static / "version.built").write_text(version, encoding="utf-8")
     except OSError as problem:
         raise ScriptsError(f"{problem.filename or static} cannot be written ({problem.strerror})") from problem

@@ -11,20 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.process import ROOT, Turn
 from util.errors import DataError, first_line
 
-ROOT = Path(__file__).resolve().parents[2]
 MAX_ERROR_CHARS = 70  # of an error in a table
 
 
 def power_law_exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Return p of the power law y = c x^p, fitted by least squares of the logarithms."""
-    u, v = [math.log(x) for x in xs], [math.log(y) for y in ys]
-    mean_u, mean_v = statistics.fmean(u), statistics.fmean(v)
-    return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v)) / sum((a - mean_u) ** 2 for a in u)
+    return statistics.linear_regression([math.log(x) for x in xs], [math.log(y) for y in ys]).slope
 
 
-def round_medians(timings: dict[str, list[tuple[list[float], float]]]) -> dict[str, list[float]]:
+def round_medians(timings: dict[str, list[Turn]]) -> dict[str, list[float]]:
     """Return the median seconds of each round by name. timings: from process.time_interleaved."""
     return {name: [statistics.median(seconds) for seconds, _ in turns] for name, turns in timings.items()}
 
@@ -60,7 +58,8 @@ def headline(info: dict[str, Any]) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table with aligned columns."""
+    """Return a Markdown table with aligned columns; missing cells at the end of a row are empty."""
+    rows = [[*row, *[""] * (len(heads) - len(row))] for row in rows]
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths)) + " |" for line in lines)
@@ -83,7 +82,6 @@ def write_between(path: Path, mark: str, text: str) -> None:
     before, has_start, tail = path.read_text(encoding="utf-8").partition(start_mark)
     _, has_end, after = tail.partition(end_mark)
     if not (has_start and has_end):
-        raise DataError(
-            "document", path, f"has no marks {start_mark} and {end_mark}", "put them where the table belongs"
-        )
+        why = f"has no marks {start_mark} and {end_mark}"
+        raise DataError("document", path, why, "put them where the table belongs")
     path.write_text(f"{before}{start_mark}\n{text}\n{end_mark}{after}", encoding="utf-8")

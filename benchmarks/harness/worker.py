@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,24 +32,28 @@ def main() -> None:
     case = getattr(importlib.import_module(f"benchmarks.{module}"), name)(home=home, **settings)
     print(json.dumps(case.facts), file=answers, flush=True)
     for line in sys.stdin:
-        if line.strip() == "peak":
-            print(json.dumps(peak_memory_mb()), file=answers, flush=True)
-            continue
-        seconds = []
-        for _ in range(int(line)):
-            start = time.perf_counter()
-            own_seconds = case.once()  # set if not all of the time counts
-            seconds.append(own_seconds if isinstance(own_seconds, float) else time.perf_counter() - start)
-        print(json.dumps({"seconds": seconds}), file=answers, flush=True)
+        answer = peak_memory_mb() if line.strip() == "peak" else time_runs(case, int(line))
+        print(json.dumps(answer), file=answers, flush=True)
 
 
-def peak_memory_mb() -> dict[str, float]:
-    """Return peak MB: "host" of this process or its largest child, "gpu" of this process's tensors."""
+def time_runs(case: Any, number: int) -> list[float]:
+    """Return the seconds of each of `number` runs of a case."""
+    seconds = []
+    for _ in range(number):
+        start = time.perf_counter()
+        own_seconds = case.once()  # a number if not all of the time counts
+        seconds.append(own_seconds if isinstance(own_seconds, float) else time.perf_counter() - start)
+    return seconds
+
+
+def peak_memory_mb() -> float:
+    """Return the peak MB of this process's tensors on a GPU, else of this process or its largest child."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 1e6
     rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     own = next(int(row.split()[1]) for row in rows if row.startswith("VmHWM"))
-    torch = sys.modules.get("torch")
-    gpu = torch.cuda.max_memory_allocated() if torch and torch.cuda.is_initialized() else 0
-    return {"host": max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024, "gpu": gpu / 1e6}
+    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
 if __name__ == "__main__":

@@ -29,16 +29,15 @@ class Task:
 
     target: Path
     source: Path
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
     move_source: bool = False
 
 
 def format_names(names: Iterable[object]) -> str:
     """Return the first ten names and the number of the others: "a, b and 3 more"."""
     texts = [str(name) for name in names]
-    return ", ".join(texts[:MAX_LISTED_NAMES]) + (
-        f" and {len(texts) - MAX_LISTED_NAMES} more" if len(texts) > MAX_LISTED_NAMES else ""
-    )
+    more = f" and {len(texts) - MAX_LISTED_NAMES} more" if len(texts) > MAX_LISTED_NAMES else ""
+    return ", ".join(texts[:MAX_LISTED_NAMES]) + more
 
 
 def map_in_threads(
@@ -94,9 +93,8 @@ def run_tasks(tasks: list[Task], o: argparse.Namespace, folder: Path, skipped: l
     # Select the files to write.
     check_targets(tasks)
     failed = list(skipped or [])
-    existing = [] if o.overwrite else [task for task in tasks if os.path.lexists(task.target)]
-    existing_targets = {task.target for task in existing}
-    todo = [task for task in tasks if task.target not in existing_targets]
+    todo = [task for task in tasks if o.overwrite or not os.path.lexists(task.target)]
+    existing = len(tasks) - len(todo)
 
     # Write them, or list them.
     if o.dry_run:
@@ -119,7 +117,7 @@ def run_tasks(tasks: list[Task], o: argparse.Namespace, folder: Path, skipped: l
     if failed and not written and not existing and not o.dry_run:
         raise DataError("folder", folder, f"nothing was written: all {len(failed)} are bad", "see the lines above")
     count = f"{len(todo)} would be written" if o.dry_run else f"{written} written"
-    notes = [f"{len(existing)} already existed (--overwrite replaces them)"] if existing else []
+    notes = [f"{existing} already existed (--overwrite replaces them)"] if existing else []
     notes += [f"{len(failed)} skipped"] if failed else []
     print_line(f"{count} to {folder}{''.join(f', {note}' for note in notes)}")
 
@@ -141,9 +139,8 @@ def _run_task(task: Task) -> None:
         remedy = room if code in DISK_FULL_ERRNOS else ERRNO_REMEDIES.get(code, "write elsewhere")
         if problem.filename == str(task.source):
             raise DataError("image", task.source, f"cannot be read ({problem.strerror})", "check the file") from problem
-        raise EnvironmentFault(
-            "file", task.target, f"cannot be written ({problem.strerror or problem})", remedy
-        ) from problem
+        why = f"cannot be written ({problem.strerror or problem})"
+        raise EnvironmentFault("file", task.target, why, remedy) from problem
     finally:
         with contextlib.suppress(OSError):  # an earlier error is more important
             temporary.unlink(missing_ok=True)

@@ -34,9 +34,8 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": PNG_COMPRESSION,
     "WEBP": {"lossless": True, "exact": True},
 }
-RESAMPLE_FILTERS = {
-    name: Image.Resampling[name.upper()] for name in ("bicubic", "lanczos", "bilinear", "box", "nearest")
-}
+FILTER_NAMES = ("bicubic", "lanczos", "bilinear", "box", "nearest")
+RESAMPLE_FILTERS = {name: Image.Resampling[name.upper()] for name in FILTER_NAMES}
 
 
 @dataclass(frozen=True)
@@ -203,9 +202,8 @@ def can_hold(kind: str, picture: LosslessImage) -> bool:
     """Return whether a format can hold an image's channels and dtype; JPEG holds 8 bits approximately."""
     if picture.palette is not None:
         return kind in ("PNG", "GIF", "TIFF", "BMP")
-    return kind not in CHANNELS_OF_FORMAT or picture.channels in CHANNELS_OF_FORMAT[kind].get(
-        str(picture.values.dtype), ()
-    )
+    channels = CHANNELS_OF_FORMAT.get(kind, {}).get(str(picture.values.dtype), ())
+    return kind not in CHANNELS_OF_FORMAT or picture.channels in channels
 
 
 def _format_name(image: Image.Image) -> str:

@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.listing.demo import Demo
 from data.listing.files import find_storage, list_files
@@ -71,12 +71,9 @@ def find_pairs(
     """
     # List the images, and see whether names end in _A and _B.
     sides = [list_images(folder) for folder in (folder_A, folder_B)]
-    marks = [all(path.stem.endswith(mark) for path in side) for side, mark in zip(sides, ("_A", "_B"), strict=True)]
-    if suffixed_only:
-        sides = [
-            [path for path in side if path.stem.endswith(mark)] for side, mark in zip(sides, ("_A", "_B"), strict=True)
-        ]
-    suffix_length = 2 if suffixed_only or all(marks) else 0
+    marked = [[path for path in side if path.stem.endswith(mark)] for side, mark in zip(sides, ("_A", "_B"))]
+    suffix_length = 2 if suffixed_only or marked == sides else 0
+    sides = marked if suffixed_only else sides
     for side, mark, folder in zip(sides, ("_A", "_B"), (folder_A, folder_B), strict=True):
         if not side:
             raise DataError("folder", folder, f"no image name ends in {mark}", "omit --use_AB")
@@ -112,20 +109,15 @@ def _group_by_name(side: list[Path], cut: int) -> dict[str, list[Path]]:
 FileHeaders = dict[Path, lossless.FileHeader]
 
 
-def read_headers(paths: list[Path], o: argparse.Namespace) -> tuple[FileHeaders, dict[Path, DataError]]:
-    """Return the headers of images and the errors of unreadable ones; raise if o.on_bad_image is "stop"."""
-    good: FileHeaders = {}
-    bad: dict[Path, DataError] = {}
-    for path, header in map_in_threads(lossless.read_header, paths, o.num_threads, "reading headers"):
-        if isinstance(header, DataError):
-            bad[path] = header
-        else:
-            good[path] = header
+def read_headers(paths: list[Path], o: argparse.Namespace) -> tuple[FileHeaders, list[str]]:
+    """Return the headers of images, and a line on each unreadable one; raise if o.on_bad_image is "stop"."""
+    headers = dict(map_in_threads(lossless.read_header, paths, o.num_threads, "reading headers"))
+    bad = {path: header for path, header in headers.items() if isinstance(header, DataError)}
     if bad and o.on_bad_image == "stop":
-        raise skippable_error(
-            next(iter(bad.values())), f"{len(bad)} of {len(paths)} files are bad; nothing was written"
-        )
-    return good, bad
+        more = f"{len(bad)} of {len(paths)} files are bad; nothing was written"
+        raise skippable_error(next(iter(bad.values())), more)
+    good = {path: header for path, header in headers.items() if not isinstance(header, DataError)}
+    return good, [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
 
 
 def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[list[Task], list[str]]:
@@ -134,8 +126,7 @@ def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[
     o: resize ("" or the filter that scales B to A's size), format ("keep" or one of FORMATS), num_threads,
     on_bad_image. Raises DataError listing pairs whose sizes differ.
     """
-    headers, bad = read_headers([path for pair in pairs for path in (pair.A, pair.B)], o)
-    skipped = [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
+    headers, skipped = read_headers([path for pair in pairs for path in (pair.A, pair.B)], o)
     readable = [pair for pair in pairs if pair.A in headers and pair.B in headers]
     sizes = [(pair.name, headers[pair.A].size, headers[pair.B].size) for pair in readable]
     unequal = [f"{name} ({a} and {b})" for name, a, b in sizes if a != b]
@@ -179,32 +170,15 @@ def _write_pair(pair: Pair, path: Path, kind: str, resize: str) -> None:
     lossless.write_image(lossless.join_side_by_side(A, B, pair.name), path, kind)
 
 
-def add_joining_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags that find_pairs and join_tasks read."""
-    command.add_argument(
-        "--use_AB",
-        action="store_true",
-        help="pair NAME_A with NAME_B and ignore other names; needed only if there are others",
-    )
-    command.add_argument("--allow_missing", action="store_true", help="skip images without a partner")
-    command.add_argument(
-        "--resize",
-        nargs="?",
-        const="bicubic",
-        default="",
-        choices=tuple(lossless.RESAMPLE_FILTERS),
-        metavar="FILTER",
-        help="scale B to A's size if it differs, with bicubic (default), "
-        "lanczos, bilinear, box or nearest, which suits label maps",
-    )
-    command.add_argument(
-        "--format",
-        choices=("keep", *FORMATS),
-        default="keep",
-        help="of the pairs; keep: that "
-        "of both if it is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for values that PNG "
-        "cannot hold",
-    )
+def add_joining_flags(command: Any) -> None:
+    """Add the flags that find_pairs and join_tasks read to a Command of cli/script.py."""
+    command.add_switch("--use_AB", "pair NAME_A with NAME_B and ignore other names; needed only if there are others")
+    command.add_switch("--allow_missing", "skip images without a partner")
+    resize = {"nargs": "?", "const": "bicubic", "default": "", "choices": tuple(lossless.RESAMPLE_FILTERS)}
+    text = "with bicubic (default), lanczos, bilinear, box or nearest, which suits label maps"
+    command.add_argument("--resize", **resize, metavar="FILTER", help=f"scale B to A's size if it differs, {text}")
+    text = "of the pairs; keep: that of both if it is JPEG (quality 95), TIFF or NPY, else PNG, or TIFF for values that"
+    command.add_argument("--format", choices=("keep", *FORMATS), default="keep", help=f"{text} PNG cannot hold")
 
 
 def hash_fraction(name: str, seed: int) -> float:

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,6 @@ class Survey:
         self.samples: dict[str, int] = {}
         self.notes: list[str] = []  # the notes of the data sets
         self.problems: list[SurveyProblem] = []
-        self.bad_files: set[str] = set()
 
     def add(self, phase: str, kind: type[BaseDataset], o: Any) -> None:
         """Create the data set of a phase as training would, read all its files, and make all its samples."""
@@ -84,14 +84,10 @@ class Survey:
             self._make_samples(dataset, phase)
 
     def _read_files(self, dataset: BaseDataset, folder: str, paths: list[str]) -> None:
-        def summarise(path: str) -> ImageSummary:
-            return summarise_image(dataset, path)
-
         summaries = self.folders.setdefault(folder, {})
         self.counts[folder] = len(paths)
-        for path, summary in map_in_threads(summarise, paths, self.threads, folder):
+        for path, summary in map_in_threads(partial(summarise_image, dataset), paths, self.threads, folder):
             if isinstance(summary, DataError):
-                self.bad_files.add(path)
                 self.problems.append(SurveyProblem("file", str(summary), True, [path]))
             else:
                 summaries[path] = summary
@@ -99,10 +95,10 @@ class Survey:
     def _make_samples(self, dataset: BaseDataset, phase: str) -> None:
         """Make each sample and record errors, except those of files that are already known to be bad."""
         files_by_reason: dict[str, list[str]] = defaultdict(list)
-        for _, sample in map_in_threads(
-            dataset.__getitem__, list(range(len(dataset))), self.threads, f"samples of {phase}"
-        ):
-            if isinstance(sample, DataError) and sample.args[1] not in self.bad_files:
+        indices, label = list(range(len(dataset))), f"samples of {phase}"
+        bad_files = {path for problem in self.problems if problem.kind == "file" for path in problem.files}
+        for _, sample in map_in_threads(dataset.__getitem__, indices, self.threads, label):
+            if isinstance(sample, DataError) and sample.args[1] not in bad_files:
                 files_by_reason[f"{sample.args[2]}; {sample.args[3]}"].append(sample.args[1])
         for why, files in files_by_reason.items():
             self.problems.append(SurveyProblem("sample", f"{phase}: {format_names(files)}: {why}", True, files))
@@ -122,19 +118,16 @@ class Survey:
             for path, look in looks.items():
                 equal[look.content] += [path] if path not in equal[look.content] else []
         groups = [paths for paths in equal.values() if len(paths) > 1]
-        across: list[list[str]] = []
-        within: list[list[str]] = []
-        for paths in groups:
-            phases_of_paths = [{phase for phase, files in self.phases.items() if path in files} for path in paths]
-            (across if len(set.union(*phases_of_paths)) > 1 else within).append(paths)
+        phases = [sum(not files.isdisjoint(paths) for files in self.phases.values()) for paths in groups]
+        across = [paths for paths, number in zip(groups, phases) if number > 1]
+        within = [paths for paths, number in zip(groups, phases) if number <= 1]
         for kind, found, what in (
             ("leak", across, "in several phases, so that tests use training images"),
             ("equal", within, "twice or more in one phase"),
         ):
             if found:
-                examples = format_names(
-                    " = ".join(os.path.relpath(path, self.base_folder) for path in paths) for paths in found
-                )
+                relative = ([os.path.relpath(path, self.base_folder) for path in paths] for paths in found)
+                examples = format_names(map(" = ".join, relative))
                 files = [path for paths in found for path in paths]
                 self._add_note(kind, f"{len(found)} images are {what}: {examples}", files)
 
@@ -168,8 +161,8 @@ class Survey:
             for name, looks in self.folders.items()
         }
         problems = [asdict(problem) for problem in self.problems]
-        return {"dataroot": self.dataroot, "samples": self.samples, "notes": self.notes, "folders": folders,
-                "problems": problems}  # fmt: skip
+        counted = {"dataroot": self.dataroot, "samples": self.samples, "notes": self.notes}
+        return counted | {"folders": folders, "problems": problems}
 
 
 def summarise_image(dataset: BaseDataset, path: str) -> ImageSummary:

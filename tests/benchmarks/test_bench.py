@@ -280,7 +280,7 @@ def short_of_memory():
 
 
 def test_every_way_stands_beside_the_plain_one_or_is_told(monkeypatch):
-    def opened(argv, device, folder, name):
+    def opened(argv, device, folder, name="plain"):
         if "--grad_checkpoint" in argv:
             raise NotImplementedError
         return Pretended(argv, name, 4.0 if name == "plain" else 2.0)
@@ -299,7 +299,7 @@ def test_every_way_stands_beside_the_plain_one_or_is_told(monkeypatch):
         "plain_peak_mb": 400,
         "flops_per_second": 4e9,
     }
-    monkeypatch.setattr(variants, "open_case", lambda argv, device, folder, name: short_of_memory())
+    monkeypatch.setattr(variants, "open_case", lambda argv, device, folder: short_of_memory())
     found, table = variants.measure_variants(0, False, 3)
     assert not found and table.count("`plain`") == table.count("fails: CUDA out of memory") == len(
         variants.GPU_VARIANTS

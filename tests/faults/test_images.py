@@ -485,7 +485,7 @@ MEASURE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from benchmarks.many_files import measure_dataset
-print(json.dumps(measure_dataset("unaligned", sys.argv[2], "[]")))
+print(json.dumps(measure_dataset("unaligned", sys.argv[2], [])))
 """
 
 

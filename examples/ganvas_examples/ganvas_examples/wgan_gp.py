@@ -15,14 +15,7 @@ class WGANGP(BaseModel):
     """G: z -> picture; the critic D is stepped n_critic times as often."""
 
     dataset_mode = "single"
-    defaults = {
-        "gan_mode": "wgangp",
-        "crop_size": 64,
-        "load_size": "crop_size",
-        "batch_size": 32,
-        "lr": 1e-4,
-        "beta1": 0.0,
-    }
+    defaults = dict(gan_mode="wgangp", crop_size=64, load_size="crop_size", batch_size=32, lr=1e-4, beta1=0.0)
     averaged = ("G",)
 
     @dataclass
