@@ -168,9 +168,8 @@ def _scan_legacy(file: BinaryIO, size: int) -> PickleScan:
     if not stream.getvalue().startswith(expected, stream.tell()) or PickleScan(stream).storages:
         raise UnsafeFile("is of a format that torch does not write")
     scan = PickleScan(stream, legacy=True)
-    key_list = PickleScan(stream).root
-    keys = list(key_list.items) if getattr(key_list, "kind", "") == "list" else []
-    if not all(type(key) is str for key in keys) or sorted(keys) != sorted(scan.storages):
+    keys = PickleScan(stream).root
+    if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(scan.storages):
         raise UnsafeFile("claims different tensors than it holds", "save plain tensors")
     offset = stream.tell()
     whole = offset + scan.nbytes + 8 * len(keys)
