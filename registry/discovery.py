@@ -85,11 +85,9 @@ def list_entries() -> list[PluginEntry]:
     """Return every name that the plug-ins in use and the installed plug-ins declare."""
     entries = []
     for path in _paths:
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            if not file.name.startswith("_"):
-                entries += [
-                    PluginEntry(kind, name, str(file), path=str(file)) for kind, name in read_declarations(file)
-                ]
+        files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        for file in (file for file in files if not file.name.startswith("_")):
+            entries += [PluginEntry(kind, name, str(file), path=str(file)) for kind, name in read_declarations(file)]
     return entries + list(list_installed())
 
 
@@ -101,10 +99,9 @@ def list_installed() -> tuple[PluginEntry, ...]:
         package = point.dist.name if point.dist else point.module
         origin = f"entry point {point.name} of {package}"
         source = _module_file(point.module)
-        kinds = {kind for kind, _ in read_declarations(source)} if source else {"model"}
-        rows = [(kind, point.name) for kind in sorted(kinds & {"model", "dataset"})]
-        rows += [row for row in (read_declarations(source) if source else []) if row[0] not in ("model", "dataset")]
-        entries += [PluginEntry(kind, name, origin, module=point.module) for kind, name in rows]
+        for kind, name in read_declarations(source) if source else [("model", point.name)]:
+            name = point.name if kind in ("model", "dataset") else name  # not the file's
+            entries.append(PluginEntry(kind, name, origin, module=point.module))
     return tuple(entries)
 
 
@@ -215,9 +212,8 @@ def _plugin_classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dic
 def option_names(file: Path) -> list[str]:
     """Return the flags declared in the `Options` classes of a plug-in, read from its source."""
     tree = _parse(file)
-    classes = (
-        [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Options"] if tree else []
-    )
+    nodes = ast.walk(tree) if tree else []
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == "Options"]
     lines = [line for c in classes for line in c.body if isinstance(line, ast.AnnAssign)]
     return [line.target.id for line in lines if isinstance(line.target, ast.Name)]
 
