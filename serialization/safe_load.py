@@ -115,10 +115,8 @@ def _scan_zip(file: BinaryIO, size: int) -> PickleScan:
         raise UnsafeFile("holds far more than the names and shapes of weights", "save the state_dict() alone")
     verify_checksums(file, members)
     texts = {name: _member_bytes(file, members[name]) for name in ("data.pkl", *SMALL_MEMBERS) if name in members}
-    if (
-        texts.get("byteorder", b"little") not in (b"little", b"big")
-        or not texts.get(".storage_alignment", b"1").isdigit()
-    ):
+    byte_order, alignment = texts.get("byteorder", b"little"), texts.get(".storage_alignment", b"1")
+    if byte_order not in (b"little", b"big") or not alignment.isdigit():
         raise UnsafeFile("is damaged (its byte order or alignment is invalid)")
     stream = io.BytesIO(texts["data.pkl"])
     scan = PickleScan(stream)
