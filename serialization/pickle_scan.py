@@ -11,7 +11,6 @@ from typing import Any
 from serialization.pickle_types import (
     CONSTRUCTORS,
     DTYPE_GLOBALS,
-    MAX_DEPTH,
     NEWER_DTYPES,
     NOT_DENSE_GLOBALS,
     SAVE_REMEDY,
@@ -97,8 +96,6 @@ class PickleScan:
 
     def push_mark(self) -> None:
         """Begin a group of items."""
-        if len(self.mark_stack) > 2 * MAX_DEPTH:
-            raise UnsafeFile("is nested too deep to be weights", "save the state_dict() alone")
         self.mark_stack.append(self.stack)
         self.stack = []
 
@@ -131,8 +128,8 @@ class PickleScan:
         target.update((check_hashable(key), value) for key, value in zip(items[::2], items[1::2], strict=True))
 
     def set_attributes(self) -> None:
-        """Note the attributes of the state_dict on top of the stack."""
-        self.state_attributes.append(expect_type(self.stack.pop(), dict))
+        """Note the attributes that the state_dict below them on the stack gets now."""
+        self.state_attributes.append(dict(expect_type(self.stack.pop(), dict)))
         expect_type(self.stack[-1], OrderedDict)
 
     def storage(self, word: Any, kind: Any, key: Any, location: Any, numel: Any, *view: Any) -> Any:

@@ -152,7 +152,7 @@ def _scalar(*numbers: Any) -> Opaque:
 
 CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered_dict,
-    "collections.Counter": lambda counts: expect_type(counts, dict),
+    "collections.Counter": lambda counts: dict(expect_type(counts, dict)),
     "builtins.set": _set,
     "builtins.complex": _scalar,
     "builtins.bytearray": _bytearray,

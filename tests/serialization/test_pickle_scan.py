@@ -22,8 +22,14 @@ HIDDEN = {  # how it is hidden: (pickle, why it is refused)
     "hooks that are filled later": (
         weights(text("x"), tensor(hooks=HOOKS + KEPT), text("y"), AGAIN + JUNK), "has a tensor with attributes"),
     "attributes that are filled later": (
-        b"\x80\x02" + HOOKS + b"}" + KEPT + text("_metadata") + b"}sb" + text("x") + AGAIN + JUNK + b"s.",
+        b"\x80\x02" + HOOKS + b"}" + text("_metadata") + b"}" + KEPT + b"sb" + text("x") + AGAIN + JUNK + b"s.",
         "holds attributes"),
+    "attributes that are replaced later": (
+        b"\x80\x02" + HOOKS + b"}" + KEPT + text("_metadata") + b"K\x01sb" + text("x") + AGAIN + text("_metadata")
+        + b"}ss.", "holds attributes"),
+    "a value that the counted dictionary loses later": (
+        weights(text("x"), name("collections.Counter") + b"}" + KEPT + text("y") + name("collections.OrderedDict")
+                + b"s\x85R", text("z"), AGAIN + text("y") + b"K\x01s"), "Python objects"),
     "the size of a bytearray as a tensor": (
         weights(text("x"), call("builtins.bytearray", tensor((), ()))), "values of the wrong kind"),
     "a list in a list that it holds": (
