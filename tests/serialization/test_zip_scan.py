@@ -34,7 +34,7 @@ def test_the_members_are_those_of_torch_save(path):
 
 @pytest.mark.parametrize("place", [COMMENT_LENGTH, EXTRA_LENGTH, NAME_LENGTH])
 @pytest.mark.parametrize("which", ["first", "last"])
-def test_an_entry_that_claims_more_than_the_directory_holds_is_refused(path, place, which):
+def test_an_entry_longer_than_the_directory_is_refused(path, place, which):
     """zipfile reads the rest of the directory as the last entry's name or comment, however long that claims to be."""
     raw = bytearray(path.read_bytes())
     entry = raw.index(b"PK\1\2") if which == "first" else raw.rindex(b"PK\1\2")
