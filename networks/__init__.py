@@ -8,7 +8,7 @@ from registry.lookup import Table, entry
 if TYPE_CHECKING:
     from torch import nn
 
-    from networks.gan_loss import GANLoss
+    from networks.gan_loss import GANLoss as GANLoss  # a name of this package, by __getattr__
 
 # a generator is called as (o, input_nc, output_nc), a discriminator as (o, input_nc); o holds all flags
 GENERATORS = Table("generator", {
@@ -76,15 +76,3 @@ def __getattr__(name: str) -> Any:  # `from networks import GANLoss` imports tor
 
         return GANLoss
     raise AttributeError(f"module 'networks' has no attribute '{name}'")
-
-
-__all__ = [
-    "DISCRIMINATORS",
-    "GENERATORS",
-    "INITIALISERS",
-    "NORMS",
-    "OBJECTIVES",
-    "GANLoss",
-    "discriminator",
-    "generator",
-]

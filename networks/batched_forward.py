@@ -33,9 +33,8 @@ def batched_forward(net: nn.Module, *inputs: Tensor) -> Callable[[Tensor], Tenso
 
 def is_samplewise(net: nn.Module) -> bool:
     """Whether a sample's output is known to be independent of the rest of its batch and of its position in it."""
-    return isinstance(net, InferableNetwork) and all(
-        _is_samplewise_layer(m) for m in net.modules() if not any(m.children())
-    )
+    layers = [module for module in net.modules() if not any(module.children())]
+    return isinstance(net, InferableNetwork) and all(map(_is_samplewise_layer, layers))
 
 
 def _is_samplewise_layer(layer: nn.Module) -> bool:

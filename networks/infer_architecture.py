@@ -40,14 +40,12 @@ def infer_class_network(state: Weights) -> dict[str, Any]:
     """Return the flags that fit the weights of a network of cgan (a discriminator's include "ndf"), else {}."""
     state = rename_keys(state)
     shapes = {key: value.shape for key, value in state.items()}
-    layers = sorted(
-        (int(m[1]), s) for key, s in shapes.items() if (m := re.fullmatch(r"model\.(\d{1,6})\.weight", key))
-    )
-    layers = [(n, shape) for n, shape in layers if len(shape) == 4]
+    numbers = {int(m[1]): key for key in state if (m := re.fullmatch(r"model\.(\d{1,6})\.weight", key))}
+    layers = {number: shapes[key] for number, key in sorted(numbers.items()) if len(shapes[key]) == 4}
     embedding = shapes.get("embedding.weight", ())
-    if len(layers) < 2 or layers[0][0] != 0 or len(embedding) != 2:
+    if len(layers) < 2 or 0 not in layers or len(embedding) != 2:
         return {}
-    first, last = layers[0][1], layers[-1][1]
+    first, last = layers[0], layers[max(layers)]
     if "head.weight" in state:
         flags = {"ndf": first[0], "cond": "projection" if embedding[1] == last[0] else "concat"}
         return flags | {"crop_size": 4 * 2 ** len(layers), "classes": embedding[0]}
@@ -58,19 +56,15 @@ def infer_class_network(state: Weights) -> dict[str, Any]:
     return flags | {"crop_size": 4 * 2 ** (len(layers) - 1), "classes": embedding[0]}
 
 
-DESCRIPTIONS = (  # description of a network, function that infers the flags in it
-    ("a generator (--netG {netG})", infer_generator),
-    ("a discriminator (--netD {netD})", infer_discriminator),
-)
-
-
 def weights_description(state: Weights) -> str:
     """Return which network weights belong to, as in "a discriminator (--netD basic)"; "" if that is unknown."""
-    for words, infer in DESCRIPTIONS:
-        if flags := infer(state):
-            return words.format(**flags)
-    flags = infer_class_network(state)
-    return f"a {'discriminator' if 'ndf' in flags else 'generator'} of --model cgan" if flags else ""
+    if flags := infer_generator(state):
+        return f"a generator (--netG {flags['netG']})"
+    if flags := infer_discriminator(state):
+        return f"a discriminator (--netD {flags['netD']})"
+    if flags := infer_class_network(state):
+        return f"a {'discriminator' if 'ndf' in flags else 'generator'} of --model cgan"
+    return ""
 
 
 def mismatch_text(own_state: Weights, other_state: Weights) -> str:
@@ -96,20 +90,17 @@ def _difference_text(other_flags: dict[str, Any], own_flags: dict[str, Any]) -> 
     flags = " ".join(_flag_text(name, value) for name, value in differences.items())
     reasons = [f"it was made with {flags}"] if flags else []
     if channels:
-        reasons.append(
-            f"it takes {channels} input channels, this one {own_flags['channels']} (pix2pix's takes A and B together)"
-        )
+        own_channels = f"this one {own_flags['channels']} (pix2pix's takes A and B together)"
+        reasons.append(f"it takes {channels} input channels, {own_channels}")
     if classes:
         reasons.append(f"it has {classes} classes, this one {own_flags['classes']}")
     return ", and ".join(reasons)
 
 
 def _flag_text(name: str, value: Any) -> str:
-    if name == "no_dropout":
-        return "--no_dropout" if value else "--dropout"
-    if name == "resize_conv":
-        return "--resize_conv" if value else "--no_resize_conv"
-    return f"--{name} {value}"
+    if type(value) is not bool:
+        return f"--{name} {value}"
+    return f"--{name}" if value else {"no_dropout": "--dropout", "resize_conv": "--no_resize_conv"}[name]
 
 
 class InferableNetwork(nn.Module):
@@ -153,10 +144,10 @@ def _infer_patch(state: Weights) -> dict[str, Any]:
 
 def _infer_norm(state: Weights, inner_conv: str, after: str) -> str:
     """Return the norm; running statistics after a biased convolution are leftovers of old versions' instance norms."""
-    has_bias = f"{inner_conv}.bias" in state
+    has_bias, has_scale = f"{inner_conv}.bias" in state, f"{after}.weight" in state
     if has_bias:
-        return "instance_affine" if f"{after}.weight" in state else "instance"
-    return "batch" if f"{after}.weight" in state else "none"
+        return "instance_affine" if has_scale else "instance"
+    return "batch" if has_scale else "none"
 
 
 def _infer_unet(state: Weights) -> dict[str, Any]:

@@ -56,11 +56,9 @@ def unfit(height: int, width: int, why: str) -> DataError:
 def check_sizes(networks: Iterable[nn.Module], height: int, width: int) -> None:
     """Raise OptionError if a network's `check_size` rejects images of this size."""
     for net in networks:
-        check = getattr(net, "check_size", None)
-        if check is not None:
-            try:
-                check(height, width)
-            except DataError as problem:
-                raise OptionError(
-                    "option", "--crop_size", f"images are {width}x{height}; {problem.args[2]}", SIZE_REMEDY
-                ) from None
+        check_size = getattr(net, "check_size", lambda height, width: None)
+        try:
+            check_size(height, width)
+        except DataError as problem:
+            why = f"images are {width}x{height}; {problem.args[2]}"
+            raise OptionError("option", "--crop_size", why, SIZE_REMEDY) from None

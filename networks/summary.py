@@ -21,10 +21,9 @@ def receptive_field(net: nn.Module) -> int:
 
 def summary_text(networks: dict[str, nn.Module], height: int, width: int, verbose: bool) -> str:
     """Return one line for each network, or a table of its layers if verbose."""
-    return "\n".join(
-        layer_table(name, net, height, width) if verbose else parameter_count_line(name, net)
-        for name, net in networks.items()
-    )
+    if verbose:
+        return "\n".join(layer_table(name, net, height, width) for name, net in networks.items())
+    return "\n".join(parameter_count_line(name, net) for name, net in networks.items())
 
 
 def parameter_count_line(name: str, net: nn.Module) -> str:
@@ -45,8 +44,7 @@ def layer_table(name: str, net: nn.Module, height: int, width: int) -> str:
         lines.append(f"{layer:<60} {type(module).__name__:<18} {shapes.get(layer, ''):<18} {count or '':>11}")
     if not any(isinstance(m, nn.ConvTranspose2d | ResizeConv) for m in net.modules()):
         lines.append(f"receptive field: {receptive_field(net)}x{receptive_field(net)} pixels")
-    lines.append(f"[Network {name}] Total number of parameters : {parameter_count(net) / 1e6:.3f} M")
-    return "\n".join(lines)
+    return "\n".join([*lines, parameter_count_line(name, net)])
 
 
 def _output_shapes(net: nn.Module, leaves: list[tuple[str, nn.Module]], height: int, width: int) -> dict[str, str]:

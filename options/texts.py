@@ -94,9 +94,9 @@ def _model_files() -> list[tuple[str, Path]]:
     """Return (name, source file) of every model, built-in or from a plug-in."""
     built_in = Path(__file__).resolve().parent.parent / "models"
     return [
-        (e.name, Path(e.plugin.path) if e.plugin else built_in / f"{e.name}.py")
+        (e.name, Path(e.origin) if e.plugin else built_in / f"{e.name}.py")
         for e in entries("model")
-        if e.plugin is None or e.plugin.path
+        if e.plugin is None or not e.plugin.module
     ]
 
 

@@ -124,15 +124,14 @@ def explain_exception(problem: BaseException) -> tuple[str, str]:
         return "it calls sys.exit()", "raise ValueError(why) instead"
     if isinstance(problem, ModuleNotFoundError) and problem.name:
         return f"{type(problem).__name__}: {text}", pip_hint(problem.name)
-    kind = type(problem).__name__
     if isinstance(problem, KeyError):
         text = f"there is no key {text}"
     first, *more = text.strip().splitlines() or [""]
     if first.endswith(":"):  # torch lists mismatches in the following lines
         first = " ".join([first, *(line.strip() for line in more)])
     near = _similar_name(problem)
-    why = f"{kind}: {first[:300]}" if first else kind
-    return why + (f" (did you mean {near}?)" if near else ""), "correct that line, or add --debug for the traceback"
+    why = ": ".join(filter(None, [type(problem).__name__, first[:300]])) + (f" (did you mean {near}?)" if near else "")
+    return why, "correct that line, or add --debug for the traceback"
 
 
 def pip_hint(module: str) -> str:

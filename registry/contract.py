@@ -85,12 +85,10 @@ def _check_call(function: Any, parameters: str, plug_in: str, what: str, called:
         takes = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
         code = getattr(inspect.unwrap(function), "__code__", None)
         location = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
-        short = "" if what.startswith("__init__") or " " in what else "self."
-        call = f"{short}{what}({called})" if short else f"({called})"
-        why = f"its {what}{takes} cannot be called as {call}{location}"
-        raise contract_error(
-            plug_in, why, f"write def {_definition(what, called)}" if " " not in what else f"let it take ({called})"
-        ) from None
+        is_method = " " not in what
+        call = f"self.{what}({called})" if is_method and what != "__init__" else f"({called})"
+        remedy = f"write def {_definition(what, called)}" if is_method else f"let it take ({called})"
+        raise contract_error(plug_in, f"its {what}{takes} cannot be called as {call}{location}", remedy) from None
 
 
 def _with_self(parameters: str) -> str:
@@ -113,9 +111,8 @@ def check_phases(model: Any, name: str) -> list[Any]:
         raise OptionError("option", "--model", why, "use it with test.py")
     remedy = "return [Phase(name, [networks], loss), ...] from phases()"
     if not isinstance(phases, list | tuple) or not phases:
-        raise contract_error(
-            name, f"its phases() returns {_describe(phases) if phases != () else 'an empty tuple'}, not a list", remedy
-        )
+        what = "an empty tuple" if phases == () else _describe(phases)
+        raise contract_error(name, f"its phases() returns {what}, not a list", remedy)
     for phase in phases:
         if not all(hasattr(phase, word) for word in ("name", "nets", "loss", "every", "weight", "lr")):
             raise contract_error(name, f"its phases() lists {_describe(phase)}, not a Phase", remedy)
@@ -129,17 +126,11 @@ def check_phases(model: Any, name: str) -> list[Any]:
             why = f"its phase {phase.name} trains a network that is not an attribute of the model, so it is not saved"
             raise contract_error(name, why, "assign it in __init__ (self.G = ...), or a list as nn.ModuleList")
         if not any(p.requires_grad for p in parameters):
-            raise contract_error(
-                name, f"the networks of its phase {phase.name} have no parameters to train", "name others, or omit it"
-            )
-        _check_call(
-            phase.loss, "batch, out", name, f"loss of phase {phase.name}, " + _function_name(phase.loss), "batch, out"
-        )
+            why = f"the networks of its phase {phase.name} have no parameters to train"
+            raise contract_error(name, why, "name others, or omit it")
+        function_name = getattr(phase.loss, "__name__", type(phase.loss).__name__)
+        _check_call(phase.loss, "batch, out", name, f"loss of phase {phase.name}, {function_name}", "batch, out")
     return list(phases)
-
-
-def _function_name(function: Any) -> str:
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def check_networks(model: Any, name: str, phases: list[Any]) -> list[str]:
@@ -173,21 +164,20 @@ def check_out(out: Any, name: str) -> None:
 
 def check_terms(terms: Any, phase: str, name: str) -> None:
     """Raise OptionError unless a loss is a dictionary of scalars, at least one a tensor for the backward pass."""
-    thing, remedy = f"the loss of its phase {phase}", "return {name: scalar tensor, ...}"
+    rule = f"the loss of its phase {phase} must return a dictionary of scalars"
+    remedy = "return {name: scalar tensor, ...}"
     if not isinstance(terms, Mapping) or not terms:
         what = "an empty dictionary" if isinstance(terms, Mapping) else _describe(terms)
-        raise contract_error(name, f"{thing} must return a dictionary of scalars, not {what}", remedy)
+        raise contract_error(name, f"{rule}, not {what}", remedy)
     for term, value in terms.items():
         if not isinstance(term, str):
-            raise contract_error(name, f"{thing} must return a dictionary of scalars by name, not by {term!r}", remedy)
+            raise contract_error(name, f"{rule} by name, not by {term!r}", remedy)
         if _is_tensor(value) and value.dim():
-            why = f"{thing} must return a dictionary of scalars; its '{term}' is a tensor of {_shape(value)}"
-            raise contract_error(name, why, "take its mean(): " + remedy)
+            raise contract_error(name, f"{rule}; its '{term}' is {_value_text(value)}", "take its mean(): " + remedy)
         if not _is_tensor(value) and not isinstance(value, Real):
-            why = f"{thing} must return a dictionary of scalars; its '{term}' is {_describe(value)}"
-            raise contract_error(name, why, remedy)
+            raise contract_error(name, f"{rule}; its '{term}' is {_value_text(value)}", remedy)
     if not any(_is_tensor(value) for value in terms.values()):
-        why = f"{thing} must return a dictionary of scalars, not of Python numbers only: they have no gradient"
+        why = f"{rule}, not of Python numbers only: they have no gradient"
         raise contract_error(name, why, "omit item() and float(): " + remedy)
 
 
@@ -198,8 +188,7 @@ def check_shown(shown: Any, name: str) -> None:
         raise contract_error(name, f"its show(out) returns {_describe(shown)}, not a dictionary", remedy)
     for label, value in shown.items():
         if not (_is_tensor(value) and value.dim() == 4 and value.shape[1] in (1, 3)) or not isinstance(label, str):
-            what = f"a tensor of {_shape(value)}" if _is_tensor(value) else _describe(value)
-            raise contract_error(name, f"its show(out) returns {what} as {label!r}, not images", remedy)
+            raise contract_error(name, f"its show(out) returns {_value_text(value)} as {label!r}, not images", remedy)
 
 
 def _plugin_name(plug_in: Any) -> str:
@@ -229,7 +218,7 @@ def check_sample(dataset: Any, sample: Any) -> None:
     if isinstance(value, numpy.ndarray):  # collation turns arrays into tensors
         value = torch.from_numpy(value)
     if not (_is_tensor(value) and value.dim() == 3 and value.is_floating_point()):
-        what = f"a tensor of {_shape(value)}, {value.dtype}" if _is_tensor(value) else _describe(value)
+        what = f"{_value_text(value)}, {value.dtype}" if _is_tensor(value) else _describe(value)
         raise contract_error(name, f"its sample's A is {what}, not an image", remedy + "; values are in [-1, 1]")
 
 
@@ -253,8 +242,8 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def _shape(value: Any) -> str:
-    return "shape (" + ", ".join(map(str, value.shape)) + ")"
+def _value_text(value: Any) -> str:
+    return f"a tensor of shape ({', '.join(map(str, value.shape))})" if _is_tensor(value) else _describe(value)
 
 
 def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: Any) -> None:
@@ -267,9 +256,8 @@ def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: An
     if isinstance(nets, nn.Module) and not isinstance(nets, nn.ModuleList):
         raise TypeError(f"{who}: nets is one network, not a list; write nets as [self.G]")
     if not isinstance(nets, list | tuple | nn.ModuleList) or not len(nets):
-        raise TypeError(
-            f"{who}: nets is {_describe(nets) if nets or nets is None else 'empty'}, not a list of networks"
-        )
+        what = _describe(nets) if nets or nets is None else "empty"
+        raise TypeError(f"{who}: nets is {what}, not a list of networks")
     for net in nets:
         if not isinstance(net, nn.Module):
             raise TypeError(f"{who}: nets holds {_describe(net)}, which is not a network (nn.Module)")
@@ -279,10 +267,11 @@ def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: An
         raise TypeError(f"{who}: loss is {_describe(loss)}, not a function; write self.loss without calling it")
     if type(every) is not int or every < 1:
         raise ValueError(f"{who}: every is {every!r}, not a whole number of at least 1")
-    for word, value, least in (("weight", weight, -math.inf), ("lr", lr, 0.0)):
-        if value is None and word == "lr":
-            continue
-        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < least:
-            raise ValueError(
-                f"{who}: {word} is {value!r}, not a finite number" + (" of at least 0" if not least else "")
-            )
+    if not _is_finite(weight):
+        raise ValueError(f"{who}: weight is {weight!r}, not a finite number")
+    if lr is not None and not (_is_finite(lr) and lr >= 0):
+        raise ValueError(f"{who}: lr is {lr!r}, not a finite number of at least 0")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

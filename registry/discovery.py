@@ -26,8 +26,7 @@ class PluginEntry:
     kind: str
     name: str
     origin: str  # the file, or "entry point NAME of PACKAGE"
-    path: str = ""  # the file to import, or ...
-    module: str = ""  # ... the installed module to import
+    module: str = ""  # the installed module to import; "" for a file
 
 
 _paths: list[Path] = []  # the paths given with --plugin, in order
@@ -46,7 +45,7 @@ def add_paths(paths) -> None:
         if path not in _paths:
             _paths.append(path)
         if path.is_file():
-            load(PluginEntry("file", path.stem, str(path), path=str(path)))
+            load(PluginEntry("file", path.stem, str(path)))
 
 
 def paths() -> list[str]:
@@ -85,11 +84,9 @@ def list_entries() -> list[PluginEntry]:
     """Return every name that the plug-ins in use and the installed plug-ins declare."""
     entries = []
     for path in _paths:
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            if not file.name.startswith("_"):
-                entries += [
-                    PluginEntry(kind, name, str(file), path=str(file)) for kind, name in read_declarations(file)
-                ]
+        files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        for file in (file for file in files if not file.name.startswith("_")):
+            entries += [PluginEntry(kind, name, str(file)) for kind, name in read_declarations(file)]
     return entries + list(list_installed())
 
 
@@ -101,24 +98,24 @@ def list_installed() -> tuple[PluginEntry, ...]:
         package = point.dist.name if point.dist else point.module
         origin = f"entry point {point.name} of {package}"
         source = _module_file(point.module)
-        kinds = {kind for kind, _ in read_declarations(source)} if source else {"model"}
-        rows = [(kind, point.name) for kind in sorted(kinds & {"model", "dataset"})]
-        rows += [row for row in (read_declarations(source) if source else []) if row[0] not in ("model", "dataset")]
-        entries += [PluginEntry(kind, name, origin, module=point.module) for kind, name in rows]
+        for kind, name in read_declarations(source) if source else [("model", point.name)]:
+            name = point.name if kind in ("model", "dataset") else name  # not the file's
+            entries.append(PluginEntry(kind, name, origin, module=point.module))
     return tuple(entries)
 
 
 def absolute_reference(thing):
     """Return a table's value; if it is "FILE:object" of the plug-in being imported, with an importable module name."""
-    if loaded.import_stack and isinstance(thing, str) and Path(loaded.import_stack[-1]).stem == thing.partition(":")[0]:
-        return module_name(Path(loaded.import_stack[-1])) + ":" + thing.partition(":")[2]
+    file = Path(loaded.current_origin())
+    if isinstance(thing, str) and file.stem and file.stem == thing.partition(":")[0]:
+        return module_name(file) + ":" + thing.partition(":")[2]
     return thing
 
 
 def load(plugin: PluginEntry) -> ModuleType:
     """Import a plug-in once; raise an OptionError that names it if that fails."""
-    name = plugin.module or module_name(Path(plugin.path))
-    file = Path(plugin.path) if plugin.path else _module_file(plugin.module)
+    name = plugin.module or module_name(Path(plugin.origin))
+    file = _module_file(plugin.module) if plugin.module else Path(plugin.origin)
     if file is not None:
         loaded.imported_plugins[name] = (plugin.name, file.resolve())
     if name in sys.modules:
@@ -126,7 +123,7 @@ def load(plugin: PluginEntry) -> ModuleType:
     moved.answer_old_paths()
     loaded.import_stack.append(plugin.origin)
     try:
-        return importlib.import_module(name) if plugin.module else _import_file(name, Path(plugin.path))
+        return importlib.import_module(name) if plugin.module else _import_file(name, Path(plugin.origin))
     except (Exception, SystemExit) as problem:  # a plug-in may raise anything at import; the error names it
         sys.modules.pop(name, None)
         if isinstance(problem, OptionError):
@@ -185,13 +182,10 @@ def _cached_declarations(file: Path, changed: int) -> list[tuple[str, str]]:
     tree = _parse(file)
     if tree is None:
         return [("model", file.stem)]  # a broken file counts as a model, so that asking for it shows the error
-    own = {kind for name, kind in _plugin_classes(file, tree, ()).items() if name in _class_names(tree)}
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    own = {kind for name, kind in _plugin_classes(file, tree, ()).items() if name in classes}
     lines = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     return [(kind, file.stem) for kind in sorted(own)] + [row for target in lines for row in _table_line(target)]
-
-
-def _class_names(tree: ast.Module) -> set[str]:
-    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _plugin_classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dict[str, str]:
@@ -215,9 +209,8 @@ def _plugin_classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dic
 def option_names(file: Path) -> list[str]:
     """Return the flags declared in the `Options` classes of a plug-in, read from its source."""
     tree = _parse(file)
-    classes = (
-        [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Options"] if tree else []
-    )
+    nodes = ast.walk(tree) if tree else []
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == "Options"]
     lines = [line for c in classes for line in c.body if isinstance(line, ast.AnnAssign)]
     return [line.target.id for line in lines if isinstance(line.target, ast.Name)]
 

@@ -26,9 +26,8 @@ class Table(dict):
         origin = loaded.current_origin() or "built in"
         for other in self:
             if normalise_name(other) == normalise_name(name) and self.origin(other) != origin:
-                raise duplicate_name_error(
-                    self.kind, name, [definition_file(self.kind, other, self.origin(other)), origin]
-                )
+                first = definition_file(self.kind, other, self.origin(other))
+                raise duplicate_name_error(self.kind, name, [first, origin])
         super().__setitem__(name, discovery.absolute_reference(thing))
         self.origins[name] = origin
 
@@ -75,11 +74,8 @@ def resolve(kind: str, thing: Any) -> Any:
 def only_class(kind: str, module: Any) -> type:
     """Return the only class of a kind that a module defines; raise OptionError for none or several."""
     base = resolve(kind, PART_TABLES[kind][2])
-    classes = [
-        thing
-        for thing in vars(module).values()
-        if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == module.__name__
-    ]
+    types = [thing for thing in vars(module).values() if isinstance(thing, type)]
+    classes = [cls for cls in types if issubclass(cls, base) and cls.__module__ == module.__name__]
     if len(classes) != 1:
         names = ", ".join(c.__name__ for c in classes) or "none"
         why = f"must define exactly one {base.__name__} subclass, has {names}"
@@ -109,12 +105,8 @@ def entry(kind: str, name: str, flag: str = "") -> Entry:
         _check_namesake_files(kind, name)
         names = sorted({e.name for e in every})
         near = nearest(name, names)
-        raise UnknownName(
-            "option",
-            flag or PART_FLAGS[kind],
-            f"there is no {kind} '{name[:80]}'",
-            (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names),
-        )
+        remedy = (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names)
+        raise UnknownName("option", flag or PART_FLAGS[kind], f"there is no {kind} '{name[:80]}'", remedy)
     return found[0]
 
 
@@ -122,7 +114,7 @@ def _check_namesake_files(kind: str, name: str) -> None:
     """Raise OptionError for a plug-in file of this name that does not define a part of this kind."""
     for path in map(Path, discovery.paths()):
         if PART_TABLES[kind][2] and path.is_file() and normalise_name(path.stem) == normalise_name(name):
-            only_class(kind, discovery.load(discovery.PluginEntry(kind, path.stem, str(path), path=str(path))))
+            only_class(kind, discovery.load(discovery.PluginEntry(kind, path.stem, str(path))))
 
 
 def find(kind: str, name: str) -> Any:

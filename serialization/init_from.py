@@ -1,6 +1,5 @@
 """Initialise networks from existing weights, for --init_from: load every tensor that fits."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from serialization import mismatch, weight_files
 from util.errors import CheckpointError, printable
+from util.spelling import nearest
 
 OPTION = "option --init_from"
 FilesByNetwork = dict[str, tuple[Path, dict[str, Tensor]]]
@@ -92,9 +92,9 @@ def _suggest_source(source: str, checkpoints_dir: Path) -> str:
     candidates = files or runs
     if not candidates:
         return "give a .pth file, or a run's folder or name"
-    near = difflib.get_close_matches(Path(source).name, candidates, n=1, cutoff=0.5)
+    near = nearest(Path(source).name, list(candidates))
     if near:
-        return f"did you mean {candidates[near[0]] if files else near[0]}?"
+        return f"did you mean {files.get(near, near)}?"
     return f"there are {', '.join(sorted(candidates)[:12])}"
 
 

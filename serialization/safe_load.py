@@ -115,10 +115,8 @@ def _scan_zip(file: BinaryIO, size: int) -> PickleScan:
         raise UnsafeFile("holds far more than the names and shapes of weights", "save the state_dict() alone")
     verify_checksums(file, members)
     texts = {name: _member_bytes(file, members[name]) for name in ("data.pkl", *SMALL_MEMBERS) if name in members}
-    if (
-        texts.get("byteorder", b"little") not in (b"little", b"big")
-        or not texts.get(".storage_alignment", b"1").isdigit()
-    ):
+    byte_order, alignment = texts.get("byteorder", b"little"), texts.get(".storage_alignment", b"1")
+    if byte_order not in (b"little", b"big") or not alignment.isdigit():
         raise UnsafeFile("is damaged (its byte order or alignment is invalid)")
     stream = io.BytesIO(texts["data.pkl"])
     scan = PickleScan(stream)
@@ -168,9 +166,8 @@ def _scan_legacy(file: BinaryIO, size: int) -> PickleScan:
     if not stream.getvalue().startswith(expected, stream.tell()) or PickleScan(stream).storages:
         raise UnsafeFile("is of a format that torch does not write")
     scan = PickleScan(stream, legacy=True)
-    key_list = PickleScan(stream).root
-    keys = list(key_list.items) if getattr(key_list, "kind", "") == "list" else []
-    if not all(type(key) is str for key in keys) or sorted(keys) != sorted(scan.storages):
+    keys = PickleScan(stream).root
+    if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(scan.storages):
         raise UnsafeFile("claims different tensors than it holds", "save plain tensors")
     offset = stream.tell()
     whole = offset + scan.nbytes + 8 * len(keys)

@@ -22,9 +22,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         remedy = "give the run's folder or name, or an exported *_net_*.pth"
         raise CheckpointError("file", path, "is the state of a whole run", remedy)
     if isinstance(loaded, Mapping) and loaded and not any(isinstance(v, Tensor) for v in loaded.values()):
-        inner = [
-            v for k, v in loaded.items() if k in ("state_dict", "model", "generator", "G") and isinstance(v, Mapping)
-        ]
+        inner = [loaded.get(key) for key in ("state_dict", "model", "generator", "G")]
+        inner = [value for value in inner if isinstance(value, Mapping)]
         loaded = inner[0] if len(inner) == 1 else loaded
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise CheckpointError("file", path, "does not hold a state_dict", "save the network's state_dict()")
@@ -140,11 +139,9 @@ def check_exists(path: Path) -> Path:
         raise CheckpointError("run", folder, "there is no such folder", remedy)
     name = path.stem.partition("_net_")[2]
     others = file_list_text(folder, f"*_net_{name}.pth")
-    remedy = (
-        "choose with --epoch or --load_iter"
-        if others
-        else "choose another --model, or --model test with the part after _G as --model_suffix"
-    )
+    remedy = "choose with --epoch or --load_iter"
+    if not others:
+        remedy = "choose another --model, or --model test with the part after _G as --model_suffix"
     present = others or file_list_text(folder) or "no .pth files"
     raise CheckpointError("file", path, f"there is no such file ({folder} has {present})", remedy)
 

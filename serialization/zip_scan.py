@@ -1,7 +1,8 @@
-"""Parse the zip files of torch.save strictly, so that every byte has only one interpretation."""
+"""Check the zip files of torch.save strictly, so that every byte has only one interpretation."""
 
 import re
 import struct
+import zipfile
 import zlib
 from typing import BinaryIO, NamedTuple
 
@@ -10,19 +11,16 @@ from serialization.pickle_types import UnsafeFile
 MAX_MEMBERS, MAX_DIRECTORY_BYTES = 20_000, 4 << 20  # number of members; bytes of the directory
 SMALL_MEMBERS = ("version", "byteorder", ".data/serialization_id", ".format_version", ".storage_alignment")
 ENCRYPTED, STREAMED, UTF8 = 0x2041, 0x8, 0x800  # flag bits
-END_RECORD, ZIP64_END_RECORD, ZIP64_LOCATOR = (
-    struct.Struct("<4s4H2LH"),
-    struct.Struct("<4sQ2H2L4Q"),
-    struct.Struct("<4sLQL"),
-)
-CENTRAL_HEADER, LOCAL_HEADER = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
+END_RECORD, LOCAL_HEADER = struct.Struct("<4s4H2LH"), struct.Struct("<4s5H3L2H")
+ZIP64_END_RECORD, ZIP64_LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 DAMAGED = "is damaged or cut short"
+INVALID_DIRECTORY = f"{DAMAGED} (its directory is invalid)"
+SAVE_AGAIN = "save it again with torch.save"
 
 
 class Member(NamedTuple):
     """A file inside the archive: the offset of its first byte, its size in bytes and its CRC-32."""
 
-    name: str
     start: int
     size: int
     crc: int
@@ -34,26 +32,21 @@ def read_members(file: BinaryIO, size: int) -> dict[str, Member]:
     Raises UnsafeFile unless members are stored uncompressed and unencrypted, have unique names that torch writes, agree
     with the directory, do not overlap and leave no space for other data.
     """
-    directory, count, stop = _read_directory(file, size)
-    listed, at = [], 0
-    for _ in range(count):
-        if len(directory) < at + CENTRAL_HEADER.size:
-            raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
-        fields = CENTRAL_HEADER.unpack_from(directory, at)
-        at += CENTRAL_HEADER.size
-        name, extra = directory[at : at + fields[10]], directory[at + fields[10] : at + fields[10] + fields[11]]
-        at += fields[10] + fields[11] + fields[12]
-        listed.append((name, extra, fields))
-    if at != len(directory) or any(fields[0] != b"PK\1\2" for _, _, fields in listed):
-        raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
-    short = _short_names([name for name, _, _ in listed])
-    members, end = [], 0
-    for (name, extra, fields), bare in sorted(zip(listed, short, strict=True), key=lambda one: _header_offset(one[0])):
-        member, end = _read_member(file, bare, name, extra, fields, end)
-        members.append(member)
+    count, length, stop = _read_end(file, size)
+    try:
+        entries = zipfile.ZipFile(file).infolist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as problem:
+        raise UnsafeFile(INVALID_DIRECTORY) from problem
+    if len(entries) != count or (entries and not _is_whole(file, entries[-1], stop + length)):
+        raise UnsafeFile(INVALID_DIRECTORY)
+    named = zip(entries, _short_names([entry.orig_filename for entry in entries]), strict=True)
+    members, end = {}, 0
+    for entry, name in sorted(named, key=lambda pair: pair[0].header_offset):
+        members[name] = _read_member(file, entry, name, end)
+        end = members[name].start + members[name].size
     if not end <= stop <= end + 24:
         raise UnsafeFile(f"{DAMAGED} (it has data between its members)")
-    return {member.name: member for member in members}
+    return members
 
 
 def verify_checksums(file: BinaryIO, members: dict[str, Member]) -> None:
@@ -70,104 +63,81 @@ def verify_checksums(file: BinaryIO, members: dict[str, Member]) -> None:
             raise UnsafeFile("is damaged (a checksum is wrong)")
 
 
-def _read_directory(file: BinaryIO, size: int) -> tuple[bytes, int, int]:
-    """Return (bytes, number of members, offset) of the directory; UnsafeFile unless it ends at the end record."""
+def _read_end(file: BinaryIO, size: int) -> tuple[int, int, int]:
+    """Return (members, bytes, offset) of the directory; UnsafeFile unless it ends at the end record."""
     file.seek(max(0, size - END_RECORD.size - ZIP64_LOCATOR.size - ZIP64_END_RECORD.size))
     tail = file.read()
     if len(tail) < END_RECORD.size or not tail[-END_RECORD.size :].startswith(b"PK\5\6"):
         raise UnsafeFile(DAMAGED)
-    _, disk, first, here, count, length, offset, comment = END_RECORD.unpack(tail[-END_RECORD.size :])
-    stop, end_fields = size - END_RECORD.size, (disk, first, here, count, length, offset)
+    _, *numbers, comment = END_RECORD.unpack(tail[-END_RECORD.size :])
+    stop = size - END_RECORD.size
     locator = tail[-END_RECORD.size - ZIP64_LOCATOR.size : -END_RECORD.size]
     if len(tail) >= END_RECORD.size + ZIP64_LOCATOR.size and locator.startswith(b"PK\6\7"):
         stop -= ZIP64_LOCATOR.size + ZIP64_END_RECORD.size
         if ZIP64_LOCATOR.unpack(locator)[1:] != (0, stop, 1) or not tail.startswith(b"PK\6\6"):
-            raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
+            raise UnsafeFile(INVALID_DIRECTORY)
         _, rest, _, _, *wide = ZIP64_END_RECORD.unpack(tail[: ZIP64_END_RECORD.size])
-        full = (0xFFFF,) * 4 + (0xFFFFFFFF,) * 2
-        if rest != ZIP64_END_RECORD.size - 12 or any(
-            a not in (b, c) for a, b, c in zip(end_fields, wide, full, strict=True)
-        ):
+        most = (0xFFFF,) * 4 + (0xFFFFFFFF,) * 2  # stands for a number that only the zip64 record holds
+        agrees = all(short in (full, limit) for short, full, limit in zip(numbers, wide, most, strict=True))
+        if rest != ZIP64_END_RECORD.size - 12 or not agrees:
             raise UnsafeFile(f"{DAMAGED} (its directory is contradictory)")
-        disk, first, here, count, length, offset = wide
+        numbers = wide
+    disk, first, here, count, length, offset = numbers
     if disk or first or here != count or comment or offset + length != stop:
-        raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
+        raise UnsafeFile(INVALID_DIRECTORY)
     if count > MAX_MEMBERS or length > MAX_DIRECTORY_BYTES:
         raise UnsafeFile("holds far more files than the tensors of a network", "save the state_dict() alone")
-    file.seek(offset)
-    return file.read(length), count, offset
+    return count, length, offset
 
 
-def _header_offset(entry: tuple[bytes, bytes, tuple]) -> int:
-    """Return the offset of a member's local header."""
-    _, extra, fields = entry
-    return _sizes_and_offset(extra, fields)[2]
+def _is_whole(file: BinaryIO, last: zipfile.ZipInfo, end: int) -> bool:
+    """Whether the directory's last entry has the lengths that it claims; zipfile reads what is there without a word."""
+    lengths = len(_raw_name(last)), len(last.extra), len(last.comment)
+    file.seek(end - sum(lengths) - 18)  # 18 bytes from the three lengths to the name
+    return file.read(6) == struct.pack("<3H", *lengths)
 
 
-def _sizes_and_offset(extra: bytes, fields: tuple) -> list[int]:
-    """Return [size, stored size, offset] of a directory entry; a value at its maximum comes from the zip64 field."""
-    numbers, at = [fields[9], fields[8], fields[16]], 0
-    if 0xFFFFFFFF not in numbers:
-        return numbers
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, at)
-        if kind == 1:
-            wanted = [i for i, number in enumerate(numbers) if number == 0xFFFFFFFF]
-            if length >= 8 * len(wanted) and at + 4 + length <= len(extra):
-                for place, i in enumerate(wanted):
-                    numbers[i] = struct.unpack_from("<Q", extra, at + 4 + 8 * place)[0]
-                return numbers
-        at += 4 + length
-    raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
+def _raw_name(entry: zipfile.ZipInfo) -> bytes:
+    return entry.orig_filename.encode("utf-8" if entry.flag_bits & UTF8 else "cp437")
 
 
-def _read_member(file: BinaryIO, bare: str, name: bytes, extra: bytes, fields: tuple, end: int) -> tuple[Member, int]:
-    """Return a member and its end; it must begin where the one before ends, and its header must match the directory."""
-    flags, method, crc = fields[3], fields[4], fields[7]
-    size, packed, offset = _sizes_and_offset(extra, fields)
+def _read_member(file: BinaryIO, entry: zipfile.ZipInfo, name: str, end: int) -> Member:
+    """Return a member; it must begin where the one before ends, and its header must match the directory."""
+    flags, method, size, offset = entry.flag_bits, entry.compress_type, entry.file_size, entry.header_offset
     if flags & ENCRYPTED:
-        raise UnsafeFile("is encrypted", "save it again with torch.save")
-    if method or size != packed or flags & ~(STREAMED | UTF8):
-        raise UnsafeFile(f"is compressed ('{bare}' is), unlike files from torch.save", "save it again with torch.save")
-    if fields[13] or fields[15] & 0xFF:  # torch returns uninitialised memory for a member marked as a folder
-        raise UnsafeFile(f"{DAMAGED} (its directory is invalid)")
+        raise UnsafeFile("is encrypted", SAVE_AGAIN)
+    if method or size != entry.compress_size or flags & ~(STREAMED | UTF8):
+        raise UnsafeFile(f"is compressed ('{name}' is), unlike files from torch.save", SAVE_AGAIN)
+    if entry.volume or entry.external_attr & 0xFF:  # torch returns uninitialised memory for a member marked as a folder
+        raise UnsafeFile(INVALID_DIRECTORY)
     if not end <= offset <= end + (24 if end else 0):
         raise UnsafeFile(f"{DAMAGED} (its members overlap, or it has data between them)")
     file.seek(offset)
     header = file.read(LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size:
         raise UnsafeFile(DAMAGED)
-    local = LOCAL_HEADER.unpack(header)
-    streamed = flags & STREAMED and not any(local[6:9])  # sizes follow the bytes
-    same_sizes = local[6] == crc and all(
-        given in (own, 0xFFFFFFFF) for given, own in zip(local[7:9], (packed, size), strict=True)
-    )
-    agrees = local[0] == b"PK\3\4" and local[2:4] == (flags, method) and (streamed or same_sizes)
-    if not agrees or file.read(local[9]) != name:
+    signature, _, *kind, _, _, crc, packed, full, name_length, extra_length = LOCAL_HEADER.unpack(header)
+    streamed = flags & STREAMED and not (crc or packed or full)  # sizes follow the bytes
+    same_sizes = crc == entry.CRC and all(number in (size, 0xFFFFFFFF) for number in (packed, full))
+    agrees = signature == b"PK\3\4" and kind == [flags, method] and (streamed or same_sizes)
+    if not agrees or file.read(name_length) != _raw_name(entry):
         raise UnsafeFile(f"{DAMAGED} (its directory is contradictory)")
-    start = offset + LOCAL_HEADER.size + local[9] + local[10]
-    return Member(bare, start, size, crc), start + size
+    return Member(offset + LOCAL_HEADER.size + name_length + extra_length, size, entry.CRC)
 
 
-def _short_names(names: list[bytes]) -> list[str]:
+def _short_names(names: list[str]) -> list[str]:
     """Return the names without the common folder; UnsafeFile for names that torch does not write."""
-    try:
-        texts = [name.decode() for name in names]
-    except UnicodeDecodeError:
-        raise UnsafeFile("is a zip file, not weights", "unpack it and give the .pth file") from None
-    short = [text.partition("/")[2] for text in texts]
-    if any(text.endswith("constants.pkl") or "/code/" in text for text in texts):
+    short = [name.partition("/")[2] for name in names]
+    if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
         raise UnsafeFile("is a TorchScript archive, a program", "save the network's state_dict() instead")
     if "data.pkl" not in short:
-        kind = "file of NumPy arrays" if all(text.endswith(".npy") for text in texts) and texts else "zip file"
+        kind = "file of NumPy arrays" if all(name.endswith(".npy") for name in names) and names else "zip file"
         raise UnsafeFile(f"is a {kind}, not weights", "unpack it or give the .pth file")
-    if len({text.casefold() for text in texts}) < len(texts):
-        raise UnsafeFile("holds two files with the same name", "save it again with torch.save")
-    if len({text.partition("/")[0] for text in texts}) > 1:
-        raise UnsafeFile("holds files in several folders", "save it again with torch.save")
+    if len({name.casefold() for name in names}) < len(names):
+        raise UnsafeFile("holds two files with the same name", SAVE_AGAIN)
+    if len({name.partition("/")[0] for name in names}) > 1:
+        raise UnsafeFile("holds files in several folders", SAVE_AGAIN)
     for name in short:
-        if name != "data.pkl" and name not in SMALL_MEMBERS and not re.fullmatch(r"data/\w{1,40}", name, re.ASCII):
-            raise UnsafeFile(
-                f"holds a file that torch.save does not write ('{name[:80]}')", "save it again with torch.save"
-            )
+        if name not in ("data.pkl", *SMALL_MEMBERS) and not re.fullmatch(r"data/\w{1,40}", name, re.ASCII):
+            raise UnsafeFile(f"holds a file that torch.save does not write ('{name[:80]}')", SAVE_AGAIN)
     return short

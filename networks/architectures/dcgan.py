@@ -16,9 +16,8 @@ def count_doublings(size: int) -> int:
     """Return how many doublings lead from 4 to `size`; raise OptionError if it is not a power of two from 8 to 1024."""
     n_doublings = math.log2(size / 4)
     if not (n_doublings.is_integer() and 1 <= n_doublings <= 8):
-        raise OptionError(
-            "option", "--crop_size", f"{size} is not a power of two from 8 to 1024", "use 32, 64, 128 or 256"
-        )
+        why = f"{size} is not a power of two from 8 to 1024"
+        raise OptionError("option", "--crop_size", why, "use 32, 64, 128 or 256")
     return int(n_doublings)
 
 
