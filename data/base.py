@@ -139,21 +139,32 @@ class BaseDataset(Dataset):
         """Return the image in a file, upright: a PIL image (L or RGB) for 8 bits per channel, else a Raster."""
         return open_image(path, channels, self.read_options)
 
-    def load_image(self, path: str, channels: int) -> Picture:
-        """Return the image in a file as `read` does; with --cache, already scaled as before the crop."""
-        return self.load_images([(path, channels)], lambda: [self.read(path, channels)])[0]
+    def load_image(self, path: str, channels: int, side: str = "") -> Picture:
+        """Return the image in a file as `read` does; with --cache, already scaled as before the crop.
 
-    def load_images(self, requests: Sequence[tuple[str, int]], read_all: Callable[[], list[Picture]]) -> list[Picture]:
-        """Return what `read_all` reads, one image per (path, channels); with --cache, scaled as before the crop."""
-        if self.cache is None:
+        side: the one that `preprocess` is then called with; without it, a cache is used only if both scale alike.
+        """
+        return self.load_images([(path, channels)], lambda: [self.read(path, channels)], side)[0]
+
+    def load_images(
+        self, requests: Sequence[tuple[str, int]], read_all: Callable[[], list[Picture]], sides: str = ""
+    ) -> list[Picture]:
+        """Return what `read_all` reads, one image per (path, channels); with --cache, scaled as before the crop.
+
+        sides: one letter per image, as in `load_image`.
+        """
+        if self.cache is None or (not sides and self.preprocess.filters["A"] != self.preprocess.filters["B"]):
             return read_all()
+        sides = sides or "A" * len(requests)
+        names = [self.preprocess.interpolation_suffix(side) for side in sides]
         keys = [
-            CacheKey(path, f"{i} of {len(requests)} in {channels}", *size_and_mtime(path))
-            for i, (path, channels) in enumerate(requests)
+            CacheKey(path, f"{i} of {len(requests)} in {channels}{name}", *size_and_mtime(path))
+            for i, ((path, channels), name) in enumerate(zip(requests, names, strict=True))
         ]
         arrays = [array for key in keys if (array := self.cache.get(key)) is not None]
         if len(arrays) < len(requests):
-            arrays = [to_array(self.preprocess.scaled(picture)) for picture in read_all()]
+            scaled = (self.preprocess.scaled(*each) for each in zip(read_all(), sides, strict=True))
+            arrays = [to_array(picture) for picture in scaled]
             for key, array in zip(keys, arrays, strict=True):
                 self.cache.put(key, array)
         return [Raster(array) for array in arrays]

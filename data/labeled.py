@@ -104,7 +104,7 @@ class Labeled(BaseDataset):
         n, label = self.rows[index].tolist()
         source = self.class_files[label][n]
         if isinstance(source, str):
-            image, path = self.load_image(source, self.nc), source
+            image, path = self.load_image(source, self.nc, "A"), source
         else:
             path = f"{index:05d}.png"
             image = convert_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.read_options)
