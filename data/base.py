@@ -13,6 +13,7 @@ from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
 from data.fingerprint import Inventory
+from data.label_maps import label_map_notes
 from data.listing.files import dataset_root, size_and_mtime
 from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
@@ -82,6 +83,7 @@ class BaseDataset(Dataset):
             recipe = (self.preprocess.steps, self.preprocess.load_size, self.preprocess.crop_size, self.read_options)
             self.cache = open_cache(self.o, 2 * len(self), recipe)
         check_sample(self, sample)
+        self.notes += label_map_notes(self)
         height, width = sample["A"].shape[1:]
         return Spec(self.o.input_nc, self.o.output_nc, height, width, (), *ranges)
 

@@ -84,21 +84,24 @@ class Preprocess:
 
     def scaled(self, picture: Picture, side: str = "") -> Picture:
         """Return an image of a side scaled to its size before the crop; the same object if it has this size."""
-        width, height = picture.size
-        size: tuple[int, int] = picture.size
-        if "resize" in self.steps:
-            size = (self.load_size.width, self.load_size.height)
-        elif "fixsize" in self.steps:
-            size = (self.crop_size.width, self.crop_size.height)
-        elif "scale_width" in self.steps:
-            if width != self.load_size.width or height < self.crop_size.height:
-                size = (self.load_size.width, int(max(self.load_size.width * height / width, self.crop_size.height)))
-        elif "scale_shortside" in self.steps:
-            scale = min(self.load_size) / min(width, height)
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        elif "none" in self.steps:
-            size = (max(4, round(width / 4) * 4), max(4, round(height / 4) * 4))
+        size = self.scaled_size(picture.size)
         return picture if size == picture.size else picture.resize(size, self.filters[side or "A"])
+
+    def scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the width and height that an image of this size has before the crop."""
+        width, height = size
+        if "resize" in self.steps:
+            return self.load_size.width, self.load_size.height
+        if "fixsize" in self.steps:
+            return self.crop_size.width, self.crop_size.height
+        if "scale_width" in self.steps and (width != self.load_size.width or height < self.crop_size.height):
+            return self.load_size.width, int(max(self.load_size.width * height / width, self.crop_size.height))
+        if "scale_shortside" in self.steps:
+            scale = min(self.load_size) / min(width, height)
+            return max(1, round(width * scale)), max(1, round(height * scale))
+        if "none" in self.steps:
+            return max(4, round(width / 4) * 4), max(4, round(height / 4) * 4)
+        return size
 
     def interpolation_suffix(self, side: str) -> str:
         """Return the part of a cache's key that names how a side is scaled; "" for bicubic, the only way once."""
@@ -159,7 +162,7 @@ def interpolation_filters(o: Any, sides: str) -> dict[str, Image.Resampling]:
 
     sides: the sides that the dataset preprocesses separately. Raises OptionError in training for B without such images.
     """
-    names = {side: getattr(o, f"interpolation_{side}", "bicubic") for side in "AB"}
+    names = {"A": getattr(o, "interpolation_A", "bicubic"), "B": getattr(o, "interpolation_B", "bicubic")}
     if names["B"] != "bicubic" and "B" not in sides and o.isTrain:
         why = f"{o.dataset_mode} does not preprocess images of B separately"
         raise OptionError("option", "--interpolation_B", why, "omit it, or use --interpolation_A")

@@ -22,6 +22,7 @@ from util.image_io import array_to_pil, fits_png, make_grid, save_array, save_pn
 from util.value_range import option_range, side_of_label
 
 MAX_PENDING_BYTES = 64e6  # of images that wait to be written; the caller's thread writes larger ones itself
+DARK_LEVELS = 127  # of 8 bits: images that use no more levels, such as masks of 0 and 1, look black or flat on a page
 CLASS_PREVIEW_IMAGES = 8  # images of a class on the first page; the class's own page shows all
 
 
@@ -134,7 +135,7 @@ class Results:
         )
 
     def _save_image(self, image: Tensor, name: str, label: str, suffix: str) -> Picture:
-        """Save an image as an 8-bit PNG; if that loses values, save them to a second file of a suitable format.
+        """Save an image as an 8-bit PNG; if that loses or hides values, save them to a second file.
 
         suffix: of the input's file; its format is used for the second file if it can hold the values.
         """
@@ -142,7 +143,9 @@ class Results:
         if value_range.dtype == "uint8" and len(image) in (1, 3):
             if value_range.is_uint8:
                 return self._save_png(tensor_to_pil(image), name, label, f"{tail}.png")
-            return self._save_png(array_to_pil(value_range.denormalise(image)), name, label, f"{tail}.png")
+            if value_range.max - value_range.min > DARK_LEVELS:
+                return self._save_png(array_to_pil(value_range.denormalise(image)), name, label, f"{tail}.png")
+            suffix = ".png"
         suffix = {".npz": ".npy", ".pgm": ".png", ".ppm": ".png"}.get(suffix, suffix)
         if suffix not in (".npy", ".png", ".tiff") or (
             suffix == ".png" and not fits_png(value_range.dtype, len(image))
