@@ -18,6 +18,7 @@ from data.listing.files import dataset_root, size_and_mtime
 from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
+from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
@@ -83,7 +84,7 @@ class BaseDataset(Dataset):
             recipe = (self.preprocess.steps, self.preprocess.load_size, self.preprocess.crop_size, self.read_options)
             self.cache = open_cache(self.o, 2 * len(self), recipe)
         check_sample(self, sample)
-        self.notes += label_map_notes(self)
+        self.notes += self.file_notes()
         height, width = sample["A"].shape[1:]
         return Spec(self.o.input_nc, self.o.output_nc, height, width, (), *ranges)
 
@@ -96,6 +97,7 @@ class BaseDataset(Dataset):
 
         Several lists are the sides of pairs and have the same length.
         """
+        self.left_out += [(paths.root, paths.unused) for paths in sides if paths.unused]
         for paths in sides:
             self.inventory.add(paths, paths.sizes, self.root)
         limited = [paths[: int(min(len(paths), self.o.max_dataset_size))] for paths in sides]
@@ -111,6 +113,15 @@ class BaseDataset(Dataset):
     @cached_property
     def notes(self) -> list[str]:
         """Notes about the files for the user, one line each."""
+        return []
+
+    def file_notes(self) -> list[str]:
+        """Return notes about files that are not used, and about files whose values are easily misread."""
+        return [*unused_notes(self.left_out), *label_map_notes(self)]
+
+    @cached_property
+    def left_out(self) -> list[tuple[str, bytes]]:
+        """The root and the unused files of each list that the dataset was made from."""
         return []
 
     @cached_property

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from data.base import BaseDataset
-from data.label_maps import label_map_notes
 from data.listing import manifest
 from data.listing.files import dataset_root, is_folder, list_files, list_folders
 from data.listing.layouts import STANDARD_PHASES, list_phases, phase_folders
@@ -72,7 +71,7 @@ class Survey:
         try:
             dataset = RecordingDataset(o)
             self.samples[phase] = len(dataset)
-            self.notes += [f"{phase}: {note}" for note in [*dataset.notes, *label_map_notes(dataset)]]
+            self.notes += [f"{phase}: {note}" for note in [*dataset.notes, *dataset.file_notes()]]
         except DataError as problem:
             self.problems.append(SurveyProblem("layout", f"{phase}: {problem}", True))
             dataset = BaseDataset(o)
