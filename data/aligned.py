@@ -50,7 +50,7 @@ class Aligned(BaseDataset):
                     "image", path, size_mismatch_text(left.size, other, right.size), "resize both to the same size"
                 )
             return [left, right]
-        pair = self.read(path, 3 if max(self.channels) <= 3 else max(self.channels))
+        pair = self.read(path, self.joined_channels)
         width, height = pair.size
         if width < 2:
             raise DataError(

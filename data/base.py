@@ -133,7 +133,11 @@ class BaseDataset(Dataset):
         """Check the headers of all files once before training; raise DataError for files that are not images."""
         if self.header_check is None and self.o.isTrain:
             self.header_check = HeaderCheck(
-                self.header_groups, self.root, self.o.on_bad_image == "skip", self.o.max_image_pixels
+                self.header_groups,
+                self.root,
+                self.o.on_bad_image == "skip",
+                self.o.max_image_pixels,
+                self.channels,
             )
             self.header_check.start()
 
@@ -151,6 +155,11 @@ class BaseDataset(Dataset):
     def read(self, path: str, channels: int) -> Picture:
         """Return the image in a file, upright: a PIL image (L or RGB) for 8 bits per channel, else a Raster."""
         return open_image(path, channels, self.read_options)
+
+    @property
+    def joined_channels(self) -> int:
+        """The number of channels in which a file that holds both sides is read, before its halves get their own."""
+        return 3 if set(self.channels) <= {1, 3} else max(self.channels)
 
     def load_image(self, path: str, channels: int, side: str = "") -> Picture:
         """Return the image in a file as `read` does; with --cache, already scaled as before the crop.

@@ -149,7 +149,7 @@ def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, Store
         return []
     limit = 255 * (DARK_LABELS_FRACTION if all(look.is_label_map for look in looks.values()) else DARK_FRACTION)
     own = o.input_nc if side == "A" else o.output_nc
-    channels = own if files.half is None else max(3, *dataset.channels)
+    channels = own if files.half is None else dataset.joined_channels
     lo, hi = 255, 0
     for path in looks:
         try:

@@ -8,10 +8,13 @@ MAX_EXACT_FLOAT32 = 1 << 24  # float32 holds every integer up to this one
 
 
 class Raster:
-    """An array (H, W, C) with the methods of a Pillow image that preprocessing calls."""
+    """An array (H, W, C) with the methods of a Pillow image that preprocessing calls.
 
-    def __init__(self, array: np.ndarray):
-        self.array = array[:, :, None] if array.ndim == 2 else array
+    has_alpha: whether the last of two or four channels is transparency.
+    """
+
+    def __init__(self, array: np.ndarray, has_alpha: bool = True):
+        self.array, self.has_alpha = array[:, :, None] if array.ndim == 2 else array, has_alpha
 
     @property
     def size(self) -> tuple[int, int]:
@@ -26,7 +29,7 @@ class Raster:
     def crop(self, box: tuple[int, int, int, int]) -> "Raster":
         """Return the part between left, top, right and bottom."""
         left, top, right, bottom = box
-        return Raster(self.array[top:bottom, left:right])
+        return Raster(self.array[top:bottom, left:right], self.has_alpha)
 
     def transpose(self, method: Image.Transpose) -> "Raster":
         """Return the image mirrored left to right, the only method that preprocessing uses."""

@@ -69,10 +69,8 @@ class Disk:
         return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
 
     def list_names(self, folder: str) -> list[str]:
-        """Return the sorted names of the visible files and links directly in a folder; [] if it does not exist."""
-        if not os.path.isdir(folder):
-            return []
-        return sorted(e.name for e in os.scandir(folder) if not e.is_dir() and not e.name.startswith("."))
+        """Return the sorted names of all files and links directly in a folder; [] if it does not exist."""
+        return sorted(e.name for e in os.scandir(folder) if not e.is_dir()) if os.path.isdir(folder) else []
 
     def open(self, path: str) -> IO[bytes]:
         """Open a file for reading."""

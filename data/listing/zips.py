@@ -43,10 +43,10 @@ class Zip(NamedTuple):
         return replace(paths, unused=b"".join(os.fsencode(name) + b"\0" for name in unused))
 
     def list_names(self, folder: str) -> list[str]:
-        """Return the sorted names of the visible files directly in a folder; [] if it does not exist."""
+        """Return the sorted names of all files directly in a folder; [] if it does not exist."""
         start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
         below = [name[len(start) :] for name in self.archive.NameToInfo if name.startswith(start)]
-        return sorted(name for name in below if "/" not in name and not HIDDEN.match(name))
+        return sorted(name for name in below if name and "/" not in name)
 
     def list_folders(self, folder: str) -> list[str]:
         """Return the sorted names of the folders directly in a folder; empty folders are skipped."""
