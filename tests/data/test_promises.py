@@ -352,7 +352,7 @@ def test_halves_of_a_pair_are_converted_from_their_profile_once(container, mode,
 
 
 @pytest.mark.parametrize("side", "AB")
-def test_grey_beside_colours_of_the_same_profile_is_joined_as_it_is_read(side, tmp_path):
+def test_grey_with_a_profile_of_colours_is_joined_unconverted(side, tmp_path):
     """Grey with a profile of colours cannot be converted: joined with it to colours, it must not be either."""
     for letter in "AB":
         (tmp_path / "two" / f"train{letter}").mkdir(parents=True)
