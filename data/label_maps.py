@@ -142,10 +142,10 @@ def _scaling_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> li
 
 
 def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, StoredValues]) -> list[str]:
-    """Return a hint if all images of 8 bits use little of their range, as masks of 0 and 1 do."""
+    """Return a hint if all images of 8 bits use little of their range, as masks of 0 and 1 do; in tests for inputs."""
     o = dataset.o
     has_range = bool(range_flags(o)[side])
-    if has_range or not looks or not all(look.is_small for look in looks.values()):
+    if has_range or not looks or not (o.isTrain or side == "A") or not all(look.is_small for look in looks.values()):
         return []
     limit = 255 * (DARK_LABELS_FRACTION if all(look.is_label_map for look in looks.values()) else DARK_FRACTION)
     own = o.input_nc if side == "A" else o.output_nc
@@ -162,8 +162,7 @@ def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, Store
     if hi <= lo:
         return []
     what = f"hint: the images of {side} hold only {lo} to {hi} ({len(looks)} were read) of the range 0 to 255"
-    where = "uses all of it" if o.isTrain else "maps them to all of it, if the run was trained on such images"
-    return [f"{what}; --range_{side} auto {where}"]
+    return [f"{what}; {'' if o.isTrain else 'if the run was trained on all of it, '}--range_{side} auto uses all of it"]
 
 
 def _half(array: np.ndarray, half: int | None) -> np.ndarray:

@@ -51,6 +51,9 @@ class Preprocess:
             side: parse_range(text) if "," in text else None for side, text in range_flags(o).items()
         }
         self.filters = interpolation_filters(o, single_sides)
+        uses_nearest = Image.Resampling.NEAREST in self.filters.values()
+        augmentations = self.augmentations.items() if uses_nearest else ()
+        self.nearest_augmentations = {side: augment.with_nearest() for side, augment in augmentations}
         # with --tile, networks get tiles of the image, cast to their own precision
         self.half_precision = bool(getattr(o, "tile", 0))
         self.probe: Callable[[str, Picture], None] = _no_probe
@@ -112,7 +115,9 @@ class Preprocess:
         self, picture: Picture, values: ValueRange, path: str, geometry: Geometry, side: str
     ) -> tuple[Picture, ValueRange]:
         """Return an image after --augment, --augment_A and --augment_B, and the range of its values then."""
-        chosen = [(n, augment) for n, (which, augment) in enumerate(self.augmentations.items()) if which in ("", side)]
+        is_nearest = self.filters[side or "A"] is Image.Resampling.NEAREST
+        augmentations = self.nearest_augmentations if is_nearest else self.augmentations
+        chosen = [(n, augment) for n, (which, augment) in enumerate(augmentations.items()) if which in ("", side)]
         if not chosen:
             return picture, values
         array = to_array(picture).transpose(2, 0, 1)

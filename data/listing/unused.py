@@ -22,12 +22,12 @@ def unused_notes(left_out: Iterable[tuple[str, bytes]]) -> list[str]:
         kinds = Counter(os.path.splitext(name)[1].lower() or "without an extension" for _, name in others)
         counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(MAX_KINDS_SHOWN))
         more = ", ..." if len(kinds) > MAX_KINDS_SHOWN else ""
-        why = "because their names have no extension of an image that is read"
+        why = "only names with the extension of an image are read"
         remedy = "rename JPEGs to .jpg, convert other images to PNG"
-        notes.append(f"note: {_count_text(others)} not used ({counted}{more}), {_example(others)}, {why}; {remedy}")
+        notes.append(f"note: {_count_text(others)} not used ({counted}{more}), {_example(others)}: {why}; {remedy}")
     if dangling:
-        why = "because they are links to files that do not exist"
-        notes.append(f"note: {_count_text(dangling)} not used, {_example(dangling)}, {why}; restore these files")
+        why = "links to files that do not exist"
+        notes.append(f"note: {_count_text(dangling)} not used, {_example(dangling)}: {why}; restore these files")
     return notes
 
 

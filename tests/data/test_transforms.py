@@ -57,6 +57,21 @@ def test_nearest_makes_no_new_values_on_its_side_only(layout, mode, direction, c
             assert (new[other] == old[other]).all()
 
 
+@pytest.mark.parametrize("spec", ["elastic_transform(90.)", "rotation(40, interpolation=bilinear)",
+                                  "apply(p=1.: perspective(0.6, p=1.0))", "random_resized_crop(50)"])  # fmt: skip
+def test_augmentations_make_no_new_values_either(spec, masks):
+    """Both sides of a pair are moved alike: A shows the label map too, and differs only between its labels."""
+    for n in range(3):
+        Image.fromarray(labels(n)).save(masks / "two" / "trainA" / f"{n}.png")
+    argv = [masks / "two", "--load_size", 71, "--crop_size", 40, "--input_nc", 1, "--output_nc", 1, "--augment", spec]
+    plain, nearest = make("aligned", *argv), make("aligned", *argv, "--interpolation_B", "nearest")
+    for draw in range(4):
+        old, new = sample(plain, 1, draw), sample(nearest, 1, draw)
+        assert values(new["B"]) <= {*LABELS, 0} and not values(old["B"]) <= {*LABELS, 0}
+        assert (new["A"] == old["A"]).all()
+        assert (new["A"] - new["B"]).abs().mean() < 0.25, "they are moved alike"
+
+
 def test_a_file_of_both_sides_is_cached_for_each(masks):
     (masks / "same" / "trainA").mkdir(parents=True)
     Image.fromarray(labels(0)).save(masks / "same" / "trainA" / "0.png")

@@ -45,8 +45,8 @@ def test_every_kind_of_unused_file_is_counted_with_an_example(name, tmp_path):
         assert (len(dataset.paths_A), len(dataset.paths_B)) == (1, 1)
         kind = os.path.splitext(name)[1].lower() or "without an extension"
         assert notes(dataset) == [
-            f"note: 2 files are not used (2 {kind}), such as '{root}/trainB/deep/{name}', because their names have no "
-            "extension of an image that is read; rename JPEGs to .jpg, convert other images to PNG"
+            f"note: 2 files are not used (2 {kind}), such as '{root}/trainB/deep/{name}': only names with the "
+            "extension of an image are read; rename JPEGs to .jpg, convert other images to PNG"
         ]
 
 
@@ -82,8 +82,8 @@ def test_links_to_nothing_are_counted(tmp_path):
     for n in range(3):
         (tmp_path / "d" / f"gone{n}.jpg").symlink_to(tmp_path / "nowhere" / f"{n}.jpg")
     assert notes(make("single", tmp_path / "d")) == [
-        f"note: 3 files are not used, such as '{tmp_path}/d/gone0.jpg', because they are links to files that do not "
-        "exist; restore these files"
+        f"note: 3 files are not used, such as '{tmp_path}/d/gone0.jpg': links to files that do not exist; "
+        "restore these files"
     ]
     (tmp_path / "d" / "1.png").unlink()
     with pytest.raises(DataError, match=r"holds no images, but 3 links to nothing such as 'gone0.jpg'"):
