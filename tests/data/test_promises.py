@@ -64,7 +64,7 @@ def png(path, array):
 
 # arrangement: (extension, function that writes it, numbers of channels that it holds)
 ARRANGEMENTS = {
-    "png": ("png", png, (1, 3, 4)),
+    "png": ("png", png, (1, 2, 3, 4)),
     "npy": ("npy", lambda path, array: np.save(path, flat(array)), (1, 2, 3, 4, 5)),
     "npy, big-endian": ("npy", lambda path, array: np.save(path, flat(array).astype(array.dtype.newbyteorder(">"))),
                         (1, 3)),
