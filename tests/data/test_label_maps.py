@@ -179,3 +179,22 @@ def test_the_hint_for_masks_of_0_and_1_can_be_followed(tmp_path, command):
     assert (stored == stripes(2, width=32, height=32)).all()
     assert (np.asarray(Image.open(images / "0_real_B_preview.png")) == 255 * stored).all()
     assert "0_real_B_preview.png" in (images.parent / "index.html").read_text()
+
+
+def test_a_test_names_dark_inputs_and_no_flag_of_training(tmp_path):
+    """Its run has decided how images are scaled and which channels it has."""
+    maps = ("png", lambda n: with_palette(stripes(2)))
+    masks = ("png", lambda n: grey(stripes(2)))
+    for kind, said in ((masks, "hint: the images of A hold only 0 to 1"), (maps, "note: images of A have a palette")):
+        dataset = make("aligned", sides(tmp_path, kind, masks), "--input_nc", 1, "--output_nc", 1)
+        dataset.o.isTrain = False
+        found = [note for note in dataset.file_notes() if said in note]
+        assert len(found) == 1 and "--input_nc" not in found[0]
+        assert not [note for note in dataset.file_notes() if "--interpolation" in note or "images of B" in note]
+    assert "if the run was trained on all of it, --range_A auto" in make_test_hint(tmp_path, masks)
+
+
+def make_test_hint(folder, masks):
+    dataset = make("aligned", sides(folder, masks, masks))
+    dataset.o.isTrain = False
+    return next(note for note in dataset.file_notes() if note.startswith("hint"))
