@@ -27,7 +27,8 @@ class Aligned(BaseDataset):
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
         other = self.partners[index] if self.partners else path
-        left, right = self.load_images(list(zip((path, other), self.channels)), lambda: self._read_pair(path, other))
+        requests = list(zip((path, other), self.channels))
+        left, right = self.load_images(requests, lambda: self._read_pair(path, other), self.side_order)
         geometry = self.preprocess.draw()
         A, B = (
             self.preprocess(picture, name, geometry, paired=True, side=side)
@@ -49,7 +50,7 @@ class Aligned(BaseDataset):
                     "image", path, size_mismatch_text(left.size, other, right.size), "resize both to the same size"
                 )
             return [left, right]
-        pair = self.read(path, 3 if max(self.channels) <= 3 else max(self.channels))
+        pair = self.read(path, self.joined_channels)
         width, height = pair.size
         if width < 2:
             raise DataError(

@@ -13,10 +13,12 @@ from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
 from data.fingerprint import Inventory
+from data.label_maps import label_map_notes
 from data.listing.files import dataset_root, size_and_mtime
 from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
+from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
@@ -82,6 +84,7 @@ class BaseDataset(Dataset):
             recipe = (self.preprocess.steps, self.preprocess.load_size, self.preprocess.crop_size, self.read_options)
             self.cache = open_cache(self.o, 2 * len(self), recipe)
         check_sample(self, sample)
+        self.notes += self.file_notes()
         height, width = sample["A"].shape[1:]
         return Spec(self.o.input_nc, self.o.output_nc, height, width, (), *ranges)
 
@@ -94,6 +97,7 @@ class BaseDataset(Dataset):
 
         Several lists are the sides of pairs and have the same length.
         """
+        self.left_out += [(paths.root, paths.unused) for paths in sides if paths.unused]
         for paths in sides:
             self.inventory.add(paths, paths.sizes, self.root)
         limited = [paths[: int(min(len(paths), self.o.max_dataset_size))] for paths in sides]
@@ -111,6 +115,15 @@ class BaseDataset(Dataset):
         """Notes about the files for the user, one line each."""
         return []
 
+    def file_notes(self) -> list[str]:
+        """Return notes about files that are not used, and about files whose values are easily misread."""
+        return [*unused_notes(self.left_out), *label_map_notes(self)]
+
+    @cached_property
+    def left_out(self) -> list[tuple[str, bytes]]:
+        """The root and the unused files of each list that the dataset was made from."""
+        return []
+
     @cached_property
     def header_groups(self) -> list[list[Paths]]:
         """The files whose headers are checked before the first step; both sides of pairs form one group."""
@@ -120,7 +133,11 @@ class BaseDataset(Dataset):
         """Check the headers of all files once before training; raise DataError for files that are not images."""
         if self.header_check is None and self.o.isTrain:
             self.header_check = HeaderCheck(
-                self.header_groups, self.root, self.o.on_bad_image == "skip", self.o.max_image_pixels
+                self.header_groups,
+                self.root,
+                self.o.on_bad_image == "skip",
+                self.o.max_image_pixels,
+                self.channels,
             )
             self.header_check.start()
 
@@ -139,21 +156,37 @@ class BaseDataset(Dataset):
         """Return the image in a file, upright: a PIL image (L or RGB) for 8 bits per channel, else a Raster."""
         return open_image(path, channels, self.read_options)
 
-    def load_image(self, path: str, channels: int) -> Picture:
-        """Return the image in a file as `read` does; with --cache, already scaled as before the crop."""
-        return self.load_images([(path, channels)], lambda: [self.read(path, channels)])[0]
+    @property
+    def joined_channels(self) -> int:
+        """The number of channels in which a file that holds both sides is read, before its halves get their own."""
+        return 3 if set(self.channels) <= {1, 3} else max(self.channels)
 
-    def load_images(self, requests: Sequence[tuple[str, int]], read_all: Callable[[], list[Picture]]) -> list[Picture]:
-        """Return what `read_all` reads, one image per (path, channels); with --cache, scaled as before the crop."""
-        if self.cache is None:
+    def load_image(self, path: str, channels: int, side: str = "") -> Picture:
+        """Return the image in a file as `read` does; with --cache, already scaled as before the crop.
+
+        side: the one that `preprocess` is then called with; without it, a cache is used only if both scale alike.
+        """
+        return self.load_images([(path, channels)], lambda: [self.read(path, channels)], side)[0]
+
+    def load_images(
+        self, requests: Sequence[tuple[str, int]], read_all: Callable[[], list[Picture]], sides: str = ""
+    ) -> list[Picture]:
+        """Return what `read_all` reads, one image per (path, channels); with --cache, scaled as before the crop.
+
+        sides: one letter per image, as in `load_image`.
+        """
+        if self.cache is None or (not sides and self.preprocess.filters["A"] != self.preprocess.filters["B"]):
             return read_all()
+        sides = sides or "A" * len(requests)
+        names = [self.preprocess.interpolation_suffix(side) for side in sides]
         keys = [
-            CacheKey(path, f"{i} of {len(requests)} in {channels}", *size_and_mtime(path))
-            for i, (path, channels) in enumerate(requests)
+            CacheKey(path, f"{i} of {len(requests)} in {channels}{name}", *size_and_mtime(path))
+            for i, ((path, channels), name) in enumerate(zip(requests, names, strict=True))
         ]
         arrays = [array for key in keys if (array := self.cache.get(key)) is not None]
         if len(arrays) < len(requests):
-            arrays = [to_array(self.preprocess.scaled(picture)) for picture in read_all()]
+            scaled = (self.preprocess.scaled(*each) for each in zip(read_all(), sides, strict=True))
+            arrays = [to_array(picture) for picture in scaled]
             for key, array in zip(keys, arrays, strict=True):
                 self.cache.put(key, array)
         return [Raster(array) for array in arrays]

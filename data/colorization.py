@@ -28,6 +28,6 @@ class Colorization(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        rgb = self.preprocess(self.load_image(path, 3), path, self.preprocess.draw()).float()
+        rgb = self.preprocess(self.load_image(path, 3, "A"), path, self.preprocess.draw()).float()
         lab = rgb_to_lab((rgb[None] + 1) / 2)[0]
         return {"A": lab[:1] / 50 - 1, "B": lab[1:] / 110, "path_A": path, "path_B": path}

@@ -12,8 +12,9 @@ from PIL import Image
 from data.base import BaseDataset, Sample, Spec
 from data.decoding.images import convert_channels
 from data.listing import manifest
-from data.listing.files import PHASES, is_folder, list_files, list_folders
+from data.listing.files import PHASES, find_storage, is_folder, list_files, list_folders
 from data.listing.layouts import select_split
+from data.listing.paths import has_image_extension
 from util.class_names import select_classes
 from util.errors import DataError, raise_if_any
 
@@ -67,6 +68,9 @@ class Labeled(BaseDataset):
             self.files()  # raises the more specific error if dataroot itself is wrong
             why = f"has no folders of classes (it has {', '.join(names) or 'no folders'})"
             raise DataError("folder", root, why, "put the images in CLASS/NAME.png, or give an existing --phase")
+        if stray := [name for name in find_storage(root).list_names(root) if has_image_extension(name)]:
+            example = f"such as '{Path(root, stray[0])}'"
+            self.notes.append(f"note: images in no folder of a class are not used ({len(stray)}, {example})")
         by_class = {name: list_files(str(Path(root, name))) for name in select_classes(self.o.classes, names)}
         if root == self.root and self.o.split is not None:
             by_class = {name: select_split(paths, self.o) if paths else paths for name, paths in by_class.items()}
@@ -104,7 +108,7 @@ class Labeled(BaseDataset):
         n, label = self.rows[index].tolist()
         source = self.class_files[label][n]
         if isinstance(source, str):
-            image, path = self.load_image(source, self.nc), source
+            image, path = self.load_image(source, self.nc, "A"), source
         else:
             path = f"{index:05d}.png"
             image = convert_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.read_options)

@@ -17,5 +17,5 @@ class Single(BaseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         path = self.paths[index]
-        A = self.preprocess(self.load_image(path, self.o.input_nc), path, self.preprocess.draw(), side="A")
+        A = self.preprocess(self.load_image(path, self.o.input_nc, "A"), path, self.preprocess.draw(), side="A")
         return {"A": A, "path_A": path}

@@ -11,14 +11,13 @@ from PIL import Image
 
 from data.augment.pipeline import build_augmentations
 from data.decoding.raster import Picture, Raster, to_array
-from util.errors import DataError
+from util.errors import DataError, OptionError
 from util.size import to_size
 from util.value_range import UINT8, ValueRange, dtype_range, measure_range, parse_range
 
 UNIT_RANGE = ValueRange(0.0, 1.0, "float32")
 HUGE_IMAGE_PIXELS = 1 << 24  # pixels; larger images are converted to float in strips of rows, to save memory
 STRIP_ROWS = 64
-BICUBIC = Image.Resampling.BICUBIC
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Preprocess:
     resize: to load_size. scale_width: width to load_size, height in proportion but at least crop_size.
     scale_shortside: the shorter side to load_size, the other in proportion. fixsize: to crop_size. crop: crop_size at
     a random position. patch: a random cell of a randomly shifted grid with cells of crop_size. none: each side to the
-    nearest multiple of 4. native: unchanged. A flip with p = 0.5 follows. Scaling is always bicubic. In training,
-    --augment is applied between scaling and crop.
+    nearest multiple of 4. native: unchanged. A flip with p = 0.5 follows. --interpolation_A and --interpolation_B
+    say how images are scaled. In training, --augment is applied between scaling and crop.
     """
 
     def __init__(self, o: Any, paired: bool = False, single_sides: str = ""):
@@ -51,6 +50,10 @@ class Preprocess:
         self.value_ranges: dict[str, ValueRange | None] = {
             side: parse_range(text) if "," in text else None for side, text in range_flags(o).items()
         }
+        self.filters = interpolation_filters(o, single_sides)
+        uses_nearest = Image.Resampling.NEAREST in self.filters.values()
+        augmentations = self.augmentations.items() if uses_nearest else ()
+        self.nearest_augmentations = {side: augment.with_nearest() for side, augment in augmentations}
         # with --tile, networks get tiles of the image, cast to their own precision
         self.half_precision = bool(getattr(o, "tile", 0))
         self.probe: Callable[[str, Picture], None] = _no_probe
@@ -75,36 +78,46 @@ class Preprocess:
             if isinstance(picture, Raster):
                 dtype = picture.array.dtype.name
                 values = dtype_range(dtype) or measure_range([picture.array], dtype)
-        picture, values = self._augment(self.scaled(picture), values, path, geometry, side)
+        picture, values = self._augment(self.scaled(picture, side), values, path, geometry, side)
         if self.steps & {"crop", "patch"}:
             picture = self._crop(picture, path, geometry, paired)
         if geometry.flip:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return to_tensor(picture, values, self.half_precision)
 
-    def scaled(self, picture: Picture) -> Picture:
-        """Return an image scaled to its size before the crop; the same object if it already has this size."""
-        width, height = picture.size
-        size: tuple[int, int] = picture.size
+    def scaled(self, picture: Picture, side: str = "") -> Picture:
+        """Return an image of a side scaled to its size before the crop; the same object if it has this size."""
+        size = self.scaled_size(picture.size)
+        return picture if size == picture.size else picture.resize(size, self.filters[side or "A"])
+
+    def scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the width and height that an image of this size has before the crop."""
+        width, height = size
         if "resize" in self.steps:
-            size = (self.load_size.width, self.load_size.height)
-        elif "fixsize" in self.steps:
-            size = (self.crop_size.width, self.crop_size.height)
-        elif "scale_width" in self.steps:
-            if width != self.load_size.width or height < self.crop_size.height:
-                size = (self.load_size.width, int(max(self.load_size.width * height / width, self.crop_size.height)))
-        elif "scale_shortside" in self.steps:
+            return self.load_size.width, self.load_size.height
+        if "fixsize" in self.steps:
+            return self.crop_size.width, self.crop_size.height
+        if "scale_width" in self.steps and (width != self.load_size.width or height < self.crop_size.height):
+            return self.load_size.width, int(max(self.load_size.width * height / width, self.crop_size.height))
+        if "scale_shortside" in self.steps:
             scale = min(self.load_size) / min(width, height)
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        elif "none" in self.steps:
-            size = (max(4, round(width / 4) * 4), max(4, round(height / 4) * 4))
-        return picture if size == picture.size else picture.resize(size, BICUBIC)
+            return max(1, round(width * scale)), max(1, round(height * scale))
+        if "none" in self.steps:
+            return max(4, round(width / 4) * 4), max(4, round(height / 4) * 4)
+        return size
+
+    def interpolation_suffix(self, side: str) -> str:
+        """Return the part of a cache's key that names how a side is scaled; "" for bicubic, the only way once."""
+        used = self.filters[side]
+        return "" if used is Image.Resampling.BICUBIC else f" by {used.name.lower()}"
 
     def _augment(
         self, picture: Picture, values: ValueRange, path: str, geometry: Geometry, side: str
     ) -> tuple[Picture, ValueRange]:
         """Return an image after --augment, --augment_A and --augment_B, and the range of its values then."""
-        chosen = [(n, augment) for n, (which, augment) in enumerate(self.augmentations.items()) if which in ("", side)]
+        is_nearest = self.filters[side or "A"] is Image.Resampling.NEAREST
+        augmentations = self.nearest_augmentations if is_nearest else self.augmentations
+        chosen = [(n, augment) for n, (which, augment) in enumerate(augmentations.items()) if which in ("", side)]
         if not chosen:
             return picture, values
         array = to_array(picture).transpose(2, 0, 1)
@@ -147,6 +160,18 @@ def _grid_offset(fraction: float, length: int, crop: int) -> int:
 def range_flags(o: Any) -> dict[str, str]:
     """Return --range_A and --range_B by side, each --range by default."""
     return {"A": o.range_A or o.range, "B": o.range_B or o.range}
+
+
+def interpolation_filters(o: Any, sides: str) -> dict[str, Image.Resampling]:
+    """Return the filters of --interpolation_A and --interpolation_B by side.
+
+    sides: the sides that the dataset preprocesses separately. Raises OptionError in training for B without such images.
+    """
+    names = {"A": getattr(o, "interpolation_A", "bicubic"), "B": getattr(o, "interpolation_B", "bicubic")}
+    if names["B"] != "bicubic" and "B" not in sides and o.isTrain:
+        why = f"{o.dataset_mode} does not preprocess images of B separately"
+        raise OptionError("option", "--interpolation_B", why, "omit it, or use --interpolation_A")
+    return {side: Image.Resampling[name.upper()] for side, name in names.items()}
 
 
 def to_tensor(picture: Picture, values: ValueRange = UINT8, half_precision: bool = False) -> torch.Tensor:

@@ -45,8 +45,8 @@ class Unaligned(BaseDataset):
         path_A = self.paths_A[index % len(self.paths_A)]
         other = index if self.o.serial_batches else random.randrange(len(self.paths_B))
         path_B = self.paths_B[other % len(self.paths_B)]
-        A = self.preprocess(self.load_image(path_A, self.nc_A), path_A, self.preprocess.draw(), side="A")
-        B = self.preprocess(self.load_image(path_B, self.nc_B), path_B, self.preprocess.draw(), side="B")
+        A = self.preprocess(self.load_image(path_A, self.nc_A, "A"), path_A, self.preprocess.draw(), side="A")
+        B = self.preprocess(self.load_image(path_B, self.nc_B, "B"), path_B, self.preprocess.draw(), side="B")
         return {"A": A, "B": B, "path_A": path_A, "path_B": path_B}
 
 

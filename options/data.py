@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from options.fields import option
 from util.size import Size
 
+INTERPOLATIONS = ("bicubic", "nearest", "bilinear", "lanczos", "box")
+
 
 @dataclass
 class Data:
@@ -38,6 +40,13 @@ class Data:
     )
     range_A: str = option("", "like --range, for input images only", of_run=True)
     range_B: str = option("", "like --range, for output images only", of_run=True)
+    interpolation_A: str = option(
+        "bicubic",
+        "how input images are scaled; nearest mixes no values, as label maps and masks need",
+        choices=INTERPOLATIONS,
+        of_run=True,
+    )
+    interpolation_B: str = option("bicubic", "how output images are scaled", choices=INTERPOLATIONS, of_run=True)
     background: str = option(
         "white", "colour behind transparent images, a name or #rrggbb; none: ignore transparency", of_run=True
     )

@@ -17,6 +17,7 @@ from util.value_range import option_range, side_of_label
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
          ".tiff": "TIFF", ".ppm": "PPM"}  # of 8-bit images, by suffix  # fmt: skip
 SHOWN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # a browser shows these files
+DARK_LEVELS = 127  # of 8 bits: images that use no more levels, such as masks of 0 and 1, look black or flat on a page
 ARRAY_SUFFIXES = (".npy", ".tif", ".tiff")  # these files hold any dtype and number of channels
 
 
@@ -24,7 +25,7 @@ class ResultImages:
     """Writes images/STEM_LABEL.png, or with --results_only images/STEM.png, and files of other formats (--format).
 
     An image with other values than 8 bits, or other channels than 1 or 3, becomes a file that holds its values, beside
-    a PNG file to look at. `begin` chooses the `labels` from the images.
+    a PNG file to look at; so does one that is dark, such as a mask of 0 and 1. `begin` chooses the `labels` from the images.
     """
 
     def __init__(self, o: Any, folder: ResultsFolder):
@@ -84,7 +85,8 @@ class ResultImages:
         if is_picture:
             picture = tensor_to_pil(image) if value_range.is_uint8 else array_to_pil(value_range.denormalise(image))
             saved = self.save_picture(picture, stem, label, tail + suffix)
-            if self.only or suffix.lower() in SHOWN_SUFFIXES:
+            is_dark = not value_range.is_uint8 and value_range.max - value_range.min <= DARK_LEVELS
+            if self.only or (suffix.lower() in SHOWN_SUFFIXES and not is_dark):
                 return saved
         else:
             save_array(value_range.denormalise(image), self._path(stem + tail + suffix))

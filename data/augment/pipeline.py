@@ -47,18 +47,27 @@ class Augment:
     """`Augment("rotation(10) color_jitter(0.2)")(picture, seed) -> picture`: equal seeds give equal draws.
 
     The first image of each kind (channels, dtype) tries out every step, including steps that are rarely applied.
-    Raises OptionError, with flag, node and position, for an invalid spec and for images it cannot be applied to.
+    nearest: move pixels by the nearest neighbour. Raises OptionError, with flag, node and position, for an invalid spec
+    and for images it cannot be applied to.
     """
 
-    def __init__(self, spec: str, flag: str = "--augment", tested_kinds: frozenset[Kind] = frozenset()):
+    def __init__(
+        self, spec: str, flag: str = "--augment", tested_kinds: frozenset[Kind] = frozenset(), nearest: bool = False
+    ):
         if find_spec("torchvision") is None:
             why = f"is not installed, and {flag} needs it"
             raise EnvironmentFault("package", "torchvision", why, "run pip install torchvision")
-        self.spec, self.flag, self.tested_kinds = spec, flag, tested_kinds
+        self.spec, self.flag, self.tested_kinds, self.nearest = spec, flag, tested_kinds, nearest
         self.steps = _build_chain(parse_spec(spec, flag), flag)
+        for step in _list_steps(self.steps) if nearest else ():
+            step.use_nearest()
 
     def __reduce__(self):  # workers rebuild it, so that plug-in augmentations need not be picklable
-        return Augment, (self.spec, self.flag, self.tested_kinds)
+        return Augment, (self.spec, self.flag, self.tested_kinds, self.nearest)
+
+    def with_nearest(self) -> "Augment":
+        """Return the same augmentation, with the same draws, that makes no new values where it moves pixels."""
+        return Augment(self.spec, self.flag, nearest=True)
 
     @property
     def geometric_nodes(self) -> list[SpecNode]:
@@ -135,6 +144,13 @@ class _Step:
     def _plugin_error(self, why: str) -> OptionError:
         remedy = "give a class whose __call__(self, picture) takes and returns a tensor (C, H, W)"
         return contract.contract_error(self.plug_in, f"its augmentation '{self.name}' {why}", remedy)
+
+    def use_nearest(self) -> None:
+        """Let a built-in augmentation take each pixel from its nearest neighbour, whatever its arguments say."""
+        from torchvision.transforms import InterpolationMode  # imported by _build_chain already
+
+        if self.built_in and hasattr(self.transform, "interpolation"):
+            self.transform.interpolation = InterpolationMode.NEAREST
 
     def with_certainty(self) -> "_Step":
         """Return a copy that is always applied (p = 1)."""

@@ -21,9 +21,11 @@ from util.errors import DataError
 # recognised by content; other formats, such as EPS, are never opened; JPEG includes MPO
 PILLOW_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 NUMPY_EXTENSIONS = (".npy", ".npz")
+NUMPY_SIGNATURES = (b"\x93NUMPY", b"PK\3\4")  # of .npy, and of .npz, which is a zip file
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-BITS_PER_SAMPLE_TAG, ORIENTATION_TAG = 258, 274  # of TIFF
-ASSOCIATED_ALPHA = 1  # TIFF 6.0, ExtraSamples: colours are premultiplied by alpha
+BITS_PER_SAMPLE_TAG, ORIENTATION_TAG, SAMPLE_FORMAT_TAG, SIGNED_INTEGERS = 258, 274, 339, 2  # of TIFF
+ASSOCIATED_ALPHA, ALPHA = 1, (1, 2)  # TIFF 6.0, ExtraSamples: with 1, colours are premultiplied by alpha
+MAX_EXACT_INTEGER = 1 << 53  # float64 holds every integer up to this one
 JPEG_END_MARKER = b"\xff\xd9"
 PNG_METADATA_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks that may state the orientation
 MAX_GUESSED_CHANNELS = 4  # most channels assumed for an array of unknown axis order, unless more are wanted
@@ -48,7 +50,7 @@ def identify(file: IO[bytes], path: str, max_pixels: int) -> ImageSource:
 
     Raises DataError if the image is too large, else what Pillow raises.
     """
-    if path.lower().endswith(NUMPY_EXTENSIONS):
+    if path.lower().endswith(NUMPY_EXTENSIONS) and _starts_with(file, NUMPY_SIGNATURES):
         return ImageSource(path, file, max_pixels, "NumPy")
     Image.MAX_IMAGE_PIXELS = max(1, max_pixels // 2)  # Pillow refuses twice as many, also in later frames
     try:
@@ -58,15 +60,18 @@ def identify(file: IO[bytes], path: str, max_pixels: int) -> ImageSource:
     except Image.DecompressionBombError as problem:
         raise too_many_pixels_error(path, max_pixels) from problem  # the error states no size
     except UnidentifiedImageError as problem:
-        file.seek(0)
-        if file.read(4) not in TIFF_SIGNATURES:
-            raise UnidentifiedImageError(f"cannot identify image file {path!r}") from problem
-        return ImageSource(path, file, max_pixels, "TIFF")  # tifffile may know a kind of TIFF that Pillow does not
+        # tifffile may know a kind of TIFF that Pillow does not
+        for kind, signatures in (("TIFF", TIFF_SIGNATURES), ("NumPy", NUMPY_SIGNATURES)):
+            if _starts_with(file, signatures):
+                return ImageSource(path, file, max_pixels, kind)
+        raise UnidentifiedImageError(f"cannot identify image file {path!r}") from problem
     if image.width * image.height > max_pixels:
         raise too_many_pixels_error(path, max_pixels, image.size)
     kind = "8 bits"
     if image.format == "TIFF":
-        kind = "TIFF" if max(image.tag_v2.get(BITS_PER_SAMPLE_TAG, (1,))) > 8 else kind
+        tags = image.tag_v2
+        is_signed = SIGNED_INTEGERS in tags.get(SAMPLE_FORMAT_TAG, ())
+        kind = "TIFF" if is_signed or max(tags.get(BITS_PER_SAMPLE_TAG, (1,))) > 8 else kind
     elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
         kind = "deep grey"
     elif image.format == "PNG" and image.tile and str(image.tile[0][3]).endswith(";16B"):
@@ -74,8 +79,21 @@ def identify(file: IO[bytes], path: str, max_pixels: int) -> ImageSource:
     return ImageSource(path, file, max_pixels, kind, image)
 
 
-def decode_8_bits(source: ImageSource, channels: int) -> tuple[Image.Image, int]:
-    """Return the image of any format as Pillow decodes it; `orient` reads its orientation."""
+def _starts_with(file: IO[bytes], signatures: tuple[bytes, ...]) -> bool:
+    """Return whether a file starts with one of these; the file is then at its start."""
+    file.seek(0)
+    start = file.read(8)
+    file.seek(0)
+    return start.startswith(signatures)
+
+
+def decode_8_bits(source: ImageSource, channels: int) -> tuple[Picture, int]:
+    """Return the image of any format as Pillow decodes it; `orient` reads its orientation.
+
+    A TIFF of which other channels than grey, colours and alpha are wanted is read by decode_tiff.
+    """
+    if source.image.format == "TIFF" and channels not in (1, 3) and not source.image.has_transparency_data:
+        return decode_tiff(source, channels)
     try:
         source.image.load()
     except OSError as problem:
@@ -118,7 +136,10 @@ def decode_deep_png(source: ImageSource, channels: int) -> tuple[Raster, int]:
 
 
 def decode_tiff(source: ImageSource, channels: int) -> tuple[Raster, int]:
-    """Return the first image of a TIFF. Pages of one channel become channels if there are `channels` of them."""
+    """Return the first image of a TIFF. Pages of one channel become channels if there are `channels` of them.
+
+    Bands after the three colours of an RGB image are dropped for 1 or 3 channels, unless they are its transparency.
+    """
     import tifffile  # takes 60 ms, and few data sets need it
 
     source.file.seek(0)
@@ -131,26 +152,36 @@ def decode_tiff(source: ImageSource, channels: int) -> tuple[Raster, int]:
         is_stack = len(pages) == channels > 1 and len({(each.shape, each.axes, each.dtype) for each in pages}) == 1
         if is_stack:
             shape, axes = (channels, *shape), "C" + axes
-        _check_shape(source, shape, channels)
-        array = np.stack([each.asarray() for each in pages]) if is_stack else page.asarray()
         for i in reversed(range(len(shape))):
             if shape[i] == 1 and axes[i] not in "YX":
                 shape, axes = shape[:i] + shape[i + 1 :], axes[:i] + axes[i + 1 :]
+        channels_first = _check_shape(source, shape, channels, axes)
+        array = np.stack([each.asarray() for each in pages]) if is_stack else page.asarray()
         array = array.reshape(shape)
         tag = page.tags.get(ORIENTATION_TAG)
     # Undo inversion (MINISWHITE) and premultiplication.
-    array = _to_supported_array(array, source.path, channels, axes)
+    array = _to_supported_array(array, source.path, channels_first)
     if array.dtype.kind == "u" and getattr(page.photometric, "name", "") == "MINISWHITE":
         array = np.iinfo(array.dtype).max - array
-    if tuple(page.extrasamples)[:1] == (ASSOCIATED_ALPHA,) and array.shape[2:] in ((2,), (4,)) and not is_stack:
+    extra = page.extrasamples[0] if page.extrasamples and not is_stack else None
+    has_alpha = extra in ALPHA
+    if extra == ASSOCIATED_ALPHA and array.shape[2:] in ((2,), (4,)):
         array = unpremultiply_alpha(array)
-    return Raster(array), tag.value if tag else UPRIGHT
+    is_rgb = getattr(page.photometric, "name", "") == "RGB" and array.ndim == 3 and not is_stack
+    if is_rgb and not has_alpha and channels in (1, 3):
+        array = array[:, :, :3]
+    return Raster(array, has_alpha), tag.value if tag else UPRIGHT
 
 
 def decode_numpy(source: ImageSource, channels: int) -> tuple[Raster, int]:
-    """Return the array (H, W), (H, W, C) or (C, H, W) in a .npy file, or the only one in a .npz file."""
+    """Return the array (H, W), (H, W, C) or (C, H, W) in a .npy file, or the only one in a .npz file.
+
+    Of arrays, only uint8 with four channels is taken for colours with transparency; others may hold any bands.
+    """
     file: Any = source.file
-    if source.path.lower().endswith(".npz"):
+    is_archive = file.read(2) == b"PK"
+    file.seek(0)
+    if is_archive:
         archive = zipfile.ZipFile(file)
         names = [name for name in archive.namelist() if name.endswith(".npy")]
         if len(names) != 1:
@@ -160,7 +191,7 @@ def decode_numpy(source: ImageSource, channels: int) -> tuple[Raster, int]:
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     shape, fortran_order, dtype = read_header[version](file)
-    _check_shape(source, shape, channels)
+    channels_first = _check_shape(source, shape, channels)
     if dtype.hasobject:
         raise DataError("image", source.path, "holds Python objects", "save plain numbers")
     expected_bytes = math.prod(shape) * dtype.itemsize
@@ -169,30 +200,33 @@ def decode_numpy(source: ImageSource, channels: int) -> tuple[Raster, int]:
         raise ValueError(f"it ends after {len(data)} of {expected_bytes} bytes")
     array = np.frombuffer(data, dtype)
     array = array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
-    return Raster(_to_supported_array(array, source.path, channels)), UPRIGHT
+    array = _to_supported_array(array, source.path, channels_first)
+    return Raster(array, has_alpha=dtype == np.uint8 and array.shape[2:] == (4,)), UPRIGHT
 
 
-def _check_shape(source: ImageSource, shape: tuple[int, ...], channels: int) -> None:
-    if len(shape) < 2 or min(shape) < 1:
-        why = f"holds an array of shape {tuple(shape)}"
-        raise DataError("image", source.path, why, "give (height, width, channels)")
-    if math.prod(shape) > source.max_pixels * max(channels, MAX_GUESSED_CHANNELS):
-        raise too_many_pixels_error(source.path, source.max_pixels, tuple(shape))
-
-
-def _to_supported_array(array: np.ndarray, path: str, channels: int, axes: str = "QQQ") -> np.ndarray:
-    """Return an array (H, W) or (H, W, C) in a supported dtype; raise DataError for others and for NaN or Inf.
+def _check_shape(source: ImageSource, shape: tuple[int, ...], channels: int, axes: str = "QQQ") -> bool:
+    """Return whether the first of three axes is that of the channels; DataError if this is no image, or too large.
 
     axes: a letter for each axis, S or C for channels and Q for an unknown one. If none is S or C, the channels are the
-    axis of length `channels`, or else the first if it alone is at most MAX_GUESSED_CHANNELS long.
+    axis of length `channels`, or else the last if it is at most MAX_GUESSED_CHANNELS long, or else the shorter one.
     """
-    if array.ndim not in (2, 3):
-        raise DataError("image", path, f"holds an array of shape {array.shape}", "give (height, width, channels)")
-    if array.ndim == 3:
-        first, last = array.shape[0], array.shape[2]
-        first_fits = last != channels and (first == channels or first <= MAX_GUESSED_CHANNELS < last)
-        if axes[0] in "SC" or (axes[2] not in "SC" and first_fits):
-            array = np.moveaxis(array, 0, 2)
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        why = f"holds an array of shape {tuple(shape)}"
+        raise DataError("image", source.path, why, "give (height, width, channels)")
+    first, last = (1, 1, *shape)[-3], shape[-1] if len(shape) == 3 else 1
+    first_fits = last != channels and (first == channels or (last > MAX_GUESSED_CHANNELS and first < last))
+    channels_first = len(shape) == 3 and (axes[0] in "SC" or (axes[2] not in "SC" and first_fits))
+    bands = first if channels_first else last
+    too_many_values = math.prod(shape) > source.max_pixels * max(channels, MAX_GUESSED_CHANNELS)
+    if too_many_values or math.prod(shape) // bands > source.max_pixels:
+        raise too_many_pixels_error(source.path, source.max_pixels, tuple(shape))
+    return channels_first
+
+
+def _to_supported_array(array: np.ndarray, path: str, channels_first: bool) -> np.ndarray:
+    """Return an array (H, W) or (H, W, C) in a supported dtype; raise DataError for others and for NaN or Inf."""
+    if channels_first:
+        array = np.moveaxis(array, 0, 2)
     kind = array.dtype.kind
     if kind == "b":
         return array.astype(np.uint8) * 255
@@ -202,7 +236,11 @@ def _to_supported_array(array: np.ndarray, path: str, channels: int, axes: str =
         return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
     if kind not in "iu":
         raise DataError("image", path, f"holds {array.dtype}", "give integers or floats")
-    return array.astype(np.float64) if array.dtype.itemsize == 8 else array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.itemsize < 8:
+        return array.astype(array.dtype.newbyteorder("="))
+    if array.min() < -MAX_EXACT_INTEGER or array.max() > MAX_EXACT_INTEGER:
+        raise DataError("image", path, "holds integers beyond 2**53", "divide them, or store them as floats")
+    return array.astype(np.float64)
 
 
 # kind: function that returns the picture as it is stored, and its orientation; TIFF: what has more than 8 bits

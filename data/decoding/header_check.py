@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +40,16 @@ class ImageHeader(NamedTuple):
     """The facts that a file states before its pixels; size is None if it does not state it."""
 
     size: tuple[int, int] | None = None  # width and height of the upright image
-    frames: int = 1  # only the first is used
+    frames: int = 1
+    kind: str = ""  # of DECODERS
+
+    def has_unused_frames(self, channels: Collection[int]) -> bool:
+        """Whether only the first of several frames is used; channels: the numbers that the sides of the run have.
+
+        Pages of a TIFF become channels if there are as many; with 8 bits, grey and RGB take the first page.
+        """
+        pages_are_channels = self.frames in channels and (self.kind == "TIFF" or self.frames != 3)
+        return self.frames > 1 and not pages_are_channels
 
 
 def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) -> ImageHeader:
@@ -52,11 +61,12 @@ def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) ->
         return ImageHeader()
     try:
         with open_binary(path) as file:
-            image = identify(file, path, max_pixels).image
+            source = identify(file, path, max_pixels)
+            image = source.image
             if image is None:  # a kind of TIFF that Pillow does not know
                 return ImageHeader()
             sideways = read_orientation(image, whole) in SIDEWAYS
-            return ImageHeader(image.size[::-1] if sideways else image.size, count_frames(image))
+            return ImageHeader(image.size[::-1] if sideways else image.size, count_frames(image), source.kind)
     except DataError:
         raise
     except MemoryError:  # reading the pixels will raise it again
@@ -65,12 +75,13 @@ def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) ->
         raise DataError("image", path, unreadable_reason(path, problem), "delete or replace it") from problem
 
 
-def count_frames_in_file(path: str) -> int:
-    """Return the number of frames in a file; 1 if it is unknown."""
+def count_unused_frames(path: str, channels: Collection[int]) -> int:
+    """Return the number of frames in a file of which only the first is used; 0 if all are, or if it is unknown."""
     try:
-        return read_header(path).frames
+        header = read_header(path)
     except DataError:  # a data set may list names that are not files
-        return 1
+        return 0
+    return header.frames if header.has_unused_frames(channels) else 0
 
 
 def count_frames(image: Image.Image) -> int:
@@ -90,11 +101,20 @@ def count_frames(image: Image.Image) -> int:
 class HeaderCheck:
     """Check headers in threads: several for FOREGROUND_CHECK_S seconds, then one that pauses between files.
 
-    groups: lists of files. Several lists in one group are the sides of pairs, whose sizes must be equal.
+    groups: lists of files. Several lists in one group are the sides of pairs, whose sizes must be equal. channels: the
+    numbers of channels of the sides.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Paths]], root: str, skip_bad: bool, max_pixels: int = MAX_PIXELS):
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Paths]],
+        root: str,
+        skip_bad: bool,
+        max_pixels: int = MAX_PIXELS,
+        channels: Collection[int] = (),
+    ):
         self.groups, self.root, self.skip_bad, self.max_pixels = groups, root, skip_bad, max_pixels
+        self.channels = channels
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []  # with the position of the file or pair
         self.frame_counts: dict[str, int] = {}  # number of frames of files with several
@@ -189,7 +209,9 @@ class HeaderCheck:
                 headers = [read_header(path, self.max_pixels, whole=True) for path in paths]
         except DataError as problem:
             return str(problem.args[1]), str(problem.args[2])
-        self.frame_counts |= {path: each.frames for path, each in zip(paths, headers, strict=True) if each.frames > 1}
+        for path, header in zip(paths, headers, strict=True):
+            if header.has_unused_frames(self.channels):
+                self.frame_counts[path] = header.frames
         own, other = headers[0].size, headers[-1].size
         return (paths[0], size_mismatch_text(own, paths[-1], other)) if own and other and own != other else None
 

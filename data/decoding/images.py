@@ -65,7 +65,7 @@ def convert_channels(image: Picture, channels: int, path: str, options: ReadOpti
     array = image.array
     if array.shape[2] == channels:
         return image
-    if array.shape[2] in (2, 4) and channels in (1, 3):
+    if array.shape[2] in (2, 4) and channels in (1, 3) and image.has_alpha:
         array = composite_alpha(array, options.background)
     if (array.shape[2], channels) == (3, 1):
         array = cast(array.dtype, (array * LUMA_WEIGHTS).sum(axis=2, keepdims=True))
@@ -81,6 +81,7 @@ def _convert_pillow(image: Image.Image, channels: int, path: str, options: ReadO
         raise channels_error(path, len(image.getbands()), channels)
     if options.icc:
         image = to_srgb(image)
+        image.info.pop("icc_profile", None)  # the halves of a pair are converted once more, to their channels
     if channels in (2, 4):
         if channels != (2 if image.mode in ("L", "LA") else 4) or not image.has_transparency_data:
             raise channels_error(path, len(image.getbands()), channels)

@@ -44,6 +44,10 @@ class Demo:
         """Return the names of a phase's class folders (demo/train/ball, ...); [] elsewhere."""
         return list(CLASSES) if "/".join(PurePath(folder).parts[1:]) in IMAGES_PER_PHASE else []
 
+    def list_names(self, folder: str) -> list[str]:
+        """Return the names of the images directly in a folder."""
+        return [PurePath(path).name for path in self.list_images(folder)]
+
     def open(self, path: str) -> IO[bytes]:
         """Return an image as a PNG file in memory."""
         return BytesIO(_encode_image(path))

@@ -8,10 +8,11 @@ from typing import IO, Literal
 import numpy as np
 from tqdm import tqdm
 
-from data.listing.paths import EXTENSIONS, Paths
+from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
 from util.errors import DataError
 
 EXTENSION_BYTES = tuple(map(os.fsencode, EXTENSIONS))
+COMPANION_BYTES = tuple(map(os.fsencode, COMPANION_EXTENSIONS))
 
 
 class Disk:
@@ -25,20 +26,25 @@ class Disk:
         """Return the sorted paths of all images under a folder; a file with links counts once, pipes do not count."""
         names, ends, sizes = bytearray(), array("q", [0]), array("q")
         identities, links = array("Q"), bytearray()  # device and inode of each file; 1 for each link
+        unused: list[bytes] = []
         top, visited, pending = os.fsencode(os.path.join(folder, "")), set[tuple[int, int]](), [b""]
         # the progress bar appears after 3 s, and only on a terminal
         with tqdm(desc=f"listing {folder}", unit=" files", delay=3, disable=None, leave=False) as bar:
             while pending:
                 name = pending.pop()
                 if not name or name.endswith(b"/"):  # a folder; sorting each one gives the order of whole paths
-                    pending += sorted(_list_entries(top, name, visited), reverse=True)
+                    pending += sorted(_list_entries(top, name, visited, unused), reverse=True)
                     continue
                 bar.update()
                 try:
                     status = os.lstat(top + name)
+                except OSError:  # deleted since it was listed
+                    continue
+                try:
                     if linked := stat.S_ISLNK(status.st_mode):
                         status = os.stat(top + name)
-                except OSError:  # a dangling link, or a file deleted since it was listed
+                except OSError:  # a link to nothing
+                    unused.append(name)
                     continue
                 if stat.S_ISREG(status.st_mode):
                     alone = status.st_nlink == 1  # hard links count as separate files, so they get unique identities
@@ -47,7 +53,8 @@ class Disk:
                     names += name
                     ends.append(len(names))
                     sizes.append(status.st_size)
-        paths = Paths(folder, bytes(names), np.array(ends), np.array(sizes))
+        left_out = b"".join(name + b"\0" for name in sorted(unused))
+        paths = Paths(folder, bytes(names), np.array(ends), np.array(sizes), left_out)
         if not any(links):
             return paths
         # Keep a file rather than a link to it, and the first of several links.
@@ -60,6 +67,10 @@ class Disk:
         if not os.path.isdir(folder):
             return []
         return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+
+    def list_names(self, folder: str) -> list[str]:
+        """Return the sorted names of all files and links directly in a folder; [] if it does not exist."""
+        return sorted(e.name for e in os.scandir(folder) if not e.is_dir()) if os.path.isdir(folder) else []
 
     def open(self, path: str) -> IO[bytes]:
         """Open a file for reading."""
@@ -74,8 +85,11 @@ class Disk:
         return status.st_size, status.st_mtime_ns
 
 
-def _list_entries(top: bytes, below: bytes, visited: set[tuple[int, int]]) -> list[bytes]:
-    """Return the images and the folders (with a final /) in the folder `below` top; [] if it was visited before."""
+def _list_entries(top: bytes, below: bytes, visited: set[tuple[int, int]], unused: list[bytes]) -> list[bytes]:
+    """Return the images and the folders (with a final /) in the folder `below` top; [] if it was visited before.
+
+    Other files are added to `unused`, except those that are expected beside images.
+    """
     path, names = top + below, []
     try:
         status = os.stat(path)
@@ -89,8 +103,10 @@ def _list_entries(top: bytes, below: bytes, visited: set[tuple[int, int]]) -> li
                 # isdir, unlike is_dir, does not raise for a link to itself
                 if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                     names.append(below + entry.name + b"/")
-                elif entry.name.lower().endswith(EXTENSION_BYTES):
+                elif (lower := entry.name.lower()).endswith(EXTENSION_BYTES):
                     names.append(below + entry.name)
+                elif not lower.endswith(COMPANION_BYTES) and (entry.is_file() or entry.is_symlink()):
+                    unused.append(below + entry.name)
     except (FileNotFoundError, NotADirectoryError):  # the caller reports it with more context
         return []
     except OSError as problem:

@@ -22,6 +22,9 @@ class Storage(Protocol):
     def list_images(self, folder: str) -> Paths:
         """Return the sorted paths of all images under a folder and its sub-folders; none if it does not exist."""
 
+    def list_names(self, folder: str) -> list[str]:
+        """Return the sorted names of all files directly in a folder, hidden ones too; [] if it does not exist."""
+
     def list_folders(self, folder: str) -> list[str]:
         """Return the sorted names of the visible folders directly in a folder; [] if it does not exist."""
 

@@ -11,8 +11,8 @@ import numpy as np
 from data.listing import manifest
 from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, list_files
-from data.listing.paths import Paths, has_image_extension
-from util.errors import DataError, OptionError, raise_if_any
+from data.listing.paths import EXTENSIONS, Paths, has_image_extension
+from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, raise_if_any
 
 STANDARD_PHASES = ("train", "val", "test")
 LAYOUTS = {"joined": ["{}"], "sides": ["{}A", "{}B"], "nested": ["A/{}", "B/{}"]}  # folders of a phase
@@ -118,11 +118,13 @@ def missing_images_reason(folder: str, root: str, dataroot: str) -> tuple[str, s
             why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
             return why, "use --split 0.9 to train on nine tenths of them, by their names"
         return f"there is no such folder ({dataroot} has {', '.join(neighbours) or 'no folders'})", layout
-    names = sorted(e.name for e in os.scandir(folder) if e.is_file()) if os.path.isdir(folder) else []
+    deeper = os.fsdecode(storage.list_images(folder).unused).split("\0")[:-1]
+    names = list(dict.fromkeys([*storage.list_names(folder), *deeper]))
     if not names:
         return "holds no files", layout
-    bad = [name for name in names if not has_image_extension(name)]
-    return f"holds no images, but {len(bad)} other files such as {bad[0]!r}", layout
+    if links := [name for name in deeper if has_image_extension(name)]:
+        return f"holds no images, but {len(links)} links to nothing such as {links[0]!r}", "restore these files"
+    return f"holds no images, but {len(names)} other files such as {names[0]!r}", layout
 
 
 def phase_folders(root: str, phase: str, kind: str) -> list[str]:
@@ -146,7 +148,7 @@ def _match_partners(A: Paths, B: Paths) -> Paths:
         twice = f"differs from another file in {paths.root} only in its extension"
         problems += [(paths[int(index)], twice) for index in first[counts > 1]]
         unmatched = np.flatnonzero(~np.isin(own_keys, other_keys))
-        hints = _case_hints(paths, unmatched, other_paths) if len(unmatched) else {}
+        hints = _partner_hints(paths, unmatched, other_paths) if len(unmatched) else {}
         problems += [(paths[int(i)], f"has no partner in {other_paths.root}{hints.get(int(i), '')}") for i in unmatched]
     if problems:
         remedy = "give both sides images of the same names, or use --dataset_mode unaligned"
@@ -157,15 +159,38 @@ def _match_partners(A: Paths, B: Paths) -> Paths:
     return B.take(order[np.searchsorted(b, a, sorter=order)])
 
 
-def _case_hints(paths: Paths, unmatched: np.ndarray, other_paths: Paths) -> dict[int, str]:
-    """Return index -> hint for images whose partner's name differs only in upper and lower case."""
+def _partner_hints(paths: Paths, unmatched: np.ndarray, other_paths: Paths) -> dict[int, str]:
+    """Return index -> hint for the first images without a partner: a file that has nearly the wanted name.
+
+    Names may differ in upper and lower case or in the folder, or the file is none that is read.
+    """
     folded = {int(key): index for index, key in enumerate(other_paths.keys(fold=True))}
-    own = paths.take(unmatched).keys(fold=True)
-    return {
-        int(i): f" (there is {other_paths[folded[int(key)]]})"
-        for i, key in zip(unmatched, own, strict=True)
-        if int(key) in folded
-    }
+    stems = {_folded_stem(path): path for path in reversed(other_paths)}
+    hints = {}
+    for index in map(int, unmatched[:MAX_PROBLEMS_SHOWN]):
+        name, key = os.fsdecode(paths.name(index)), int(paths.take([index]).keys(fold=True)[0])
+        beside = os.path.join(other_paths.root, os.path.dirname(name))
+        unread = [each for each in find_storage(beside).list_names(beside) if _folded_stem(name) == _folded_stem(each)]
+        if key in folded:
+            hints[index] = f" (there is {other_paths[folded[key]]})"
+        elif unread:
+            hints[index] = f" (there is {_unread_text(os.path.join(beside, unread[0]))})"
+        elif _folded_stem(name) in stems:
+            hints[index] = f" (there is {stems[_folded_stem(name)]})"
+    return hints
+
+
+def _unread_text(path: str) -> str:
+    """Return a file that no listing has, and why."""
+    if not has_image_extension(os.path.basename(path)):
+        return f"{path}, not read because of its extension"
+    return f"{path}, a link to {'an image that is used already' if os.path.exists(path) else 'nothing'}"
+
+
+def _folded_stem(path: str) -> str:
+    """Return a file's name in lower case, without folders and without everything after a known extension."""
+    stem, extension = os.path.splitext(os.path.basename(path).lower())
+    return os.path.splitext(stem)[0] if extension not in EXTENSIONS and stem.endswith(EXTENSIONS) else stem
 
 
 def _case_clash_note(paths: Paths) -> str:

@@ -3,13 +3,17 @@
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".apng",
               ".mpo", ".npy", ".npz")  # fmt: skip
+
+# files that are expected beside images, and so are not worth a note
+COMPANION_EXTENSIONS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".html", ".htm", ".yaml", ".yml",
+                        ".log", ".ini", ".db", ".py", ".sh", ".pkl", ".lnk", ".url")  # fmt: skip
 
 
 def has_image_extension(name: str) -> bool:
@@ -26,6 +30,8 @@ def hash64(name: bytes) -> int:
 class Paths(Sequence[str]):
     """Paths of files below a root, and the sizes of the files in bytes.
 
+    unused: the names of the files that a listing left out, because they have no extension of an image or are links to
+    nothing; sorted, each with a final NUL.
     A million names take about 30 MB in one object, which processes share after a fork and which pickles quickly. A
     list of a million strings takes 120 MB, and each worker copies it as soon as it reads it (reference counts).
     """
@@ -34,6 +40,7 @@ class Paths(Sequence[str]):
     names: bytes
     offsets: np.ndarray
     sizes: np.ndarray
+    unused: bytes = b""
 
     @classmethod
     def from_names(cls, names: Iterable[str | bytes], sizes: Sequence[int] | np.ndarray, root: str = "") -> "Paths":
@@ -70,7 +77,8 @@ class Paths(Sequence[str]):
     def take(self, indices: Iterable[int]) -> "Paths":
         """Return the paths at these indices, in this order."""
         chosen = np.fromiter(indices, dtype=np.int64)
-        return Paths.from_names((self.name(int(i)) for i in chosen), self.sizes[chosen], self.root)
+        taken = Paths.from_names((self.name(int(i)) for i in chosen), self.sizes[chosen], self.root)
+        return replace(taken, unused=self.unused)
 
     def keys(self, fold: bool = False) -> np.ndarray:
         """Return (N,) uint64: a hash of each name without its extension, to match partners and to split by.

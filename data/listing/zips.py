@@ -4,9 +4,10 @@ import io
 import os
 import re
 import zipfile
+from dataclasses import replace
 from typing import IO, Literal, NamedTuple
 
-from data.listing.paths import EXTENSIONS, Paths
+from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
 from util.errors import DataError
 
 MAX_MEMBER_BYTES = 2**31  # of one unpacked image
@@ -31,12 +32,21 @@ class Zip(NamedTuple):
     def list_images(self, folder: str) -> Paths:
         """Return the sorted paths of all images under a folder and its sub-folders."""
         start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
-        images = sorted(
+        files = sorted(
             (name[len(start) :], info.file_size)
             for name, info in self.archive.NameToInfo.items()
-            if name.startswith(start) and name.lower().endswith(EXTENSIONS) and not HIDDEN.search(name, len(start) - 1)
+            if name.startswith(start) and not name.endswith("/") and not HIDDEN.search(name, len(start) - 1)
         )
-        return Paths.from_names([name for name, _ in images], [size for _, size in images], folder)
+        images = [(name, size) for name, size in files if name.lower().endswith(EXTENSIONS)]
+        paths = Paths.from_names([name for name, _ in images], [size for _, size in images], folder)
+        unused = (name for name, _ in files if not name.lower().endswith((*EXTENSIONS, *COMPANION_EXTENSIONS)))
+        return replace(paths, unused=b"".join(os.fsencode(name) + b"\0" for name in unused))
+
+    def list_names(self, folder: str) -> list[str]:
+        """Return the sorted names of all files directly in a folder; [] if it does not exist."""
+        start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
+        below = [name[len(start) :] for name in self.archive.NameToInfo if name.startswith(start)]
+        return sorted(name for name in below if name and "/" not in name)
 
     def list_folders(self, folder: str) -> list[str]:
         """Return the sorted names of the folders directly in a folder; empty folders are skipped."""

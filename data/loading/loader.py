@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm import tqdm
 
 from data.base import MAX_REPLACEMENT_TRIES, BaseDataset, Sample, load_sample
-from data.decoding.header_check import count_frames_in_file, exceeds_skip_limit
+from data.decoding.header_check import count_unused_frames, exceeds_skip_limit
 from data.loading.collate import SKIPPED_KEY, BatchCollator, collate
 from data.loading.sample_order import EpochBatchSampler, SampleKey
 from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
@@ -127,7 +127,7 @@ class Loader:
     def _report_frames(self, paths: Sequence[str]) -> None:
         """Print once in a test that only the first frame of a file with several is used."""
         for path in paths:
-            if self.report_frames and (frames := count_frames_in_file(path)) > 1:
+            if self.report_frames and (frames := count_unused_frames(path, self.dataset.channels)):
                 self.report_frames = False
                 said = f"note: '{path}' holds {frames} frames; only the first is used, here and in similar files"
                 tqdm.write(printable(said))

@@ -12,7 +12,7 @@ from data.decoding.header_check import count_frames
 from data.decoding.icc import to_srgb
 from data.decoding.images import DEFAULT_READ_OPTIONS, open_image
 from data.decoding.orientation import SIDEWAYS, orient, read_orientation
-from data.decoding.raster import Raster
+from data.decoding.raster import Raster, resize_nearest
 from data.listing.files import open_binary
 from util.errors import DataError
 from util.image_io import PNG_COMPRESSION, write_array
@@ -166,8 +166,7 @@ def resize(picture: LosslessImage, size: tuple[int, int], resample: str) -> Loss
     if (width, height) == size:
         return picture
     if resample == "nearest":
-        rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in ((size[1], height), (size[0], width)))
-        return replace(picture, values=picture.values[rows[:, None], columns])
+        return replace(picture, values=resize_nearest(picture.values, size))
     if picture.palette is not None:
         raise ValueError("palette indices cannot be interpolated")
     if picture.values.dtype == np.uint8 and picture.channels <= 4:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from data.listing.demo import Demo
 from data.listing.files import find_storage, list_files
 from data.listing.paths import EXTENSIONS
+from data.listing.unused import unused_notes
 from data.prepare import lossless
 from data.prepare.batch import Task, format_names, map_in_threads, skippable_error
-from util.errors import DataError, OptionError
+from util.errors import DataError, OptionError, print_line
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "npy": "NPY"}  # value of --format: format
 
@@ -32,7 +33,10 @@ def list_images(folder: str | Path) -> list[Path]:
     root = Path(folder)
     if isinstance(find_storage(str(folder)), Demo):
         raise DataError("folder", folder, "has no files because its images are generated", "give a folder of images")
-    found = [Path(os.path.relpath(path, root)) for path in list_files(str(folder))]
+    listed = list_files(str(folder))
+    found = [Path(os.path.relpath(path, root)) for path in listed]
+    for note in unused_notes([(str(root), listed.unused)]):
+        print_line(note)
     if not found:
         raise DataError("folder", folder, _missing_images_reason(root), f"put images there: {', '.join(EXTENSIONS)}")
     return found
@@ -161,9 +165,9 @@ def _fits_png(head: lossless.FileHeader) -> bool:
 
 
 def _write_pair(pair: Pair, path: Path, kind: str, resize: str) -> None:
-    """Write one pair side by side, in sRGB if A and B have different colour profiles."""
+    """Write one pair side by side, in sRGB if one colour profile cannot describe both."""
     A, B = lossless.read_image(pair.A), lossless.read_image(pair.B)
-    if A.profile != B.profile:
+    if A.profile != B.profile or (A.profile and (A.channels > 2) != (B.channels > 2)):  # a profile fits grey or colours
         A, B = lossless.read_image(pair.A, srgb=True), lossless.read_image(pair.B, srgb=True)
     if resize:
         B = lossless.resize(B, (A.values.shape[1], A.values.shape[0]), resize)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from data.base import BaseDataset
+from data.decoding.header_check import count_unused_frames
 from data.listing import manifest
 from data.listing.files import dataset_root, is_folder, list_files, list_folders
 from data.listing.layouts import STANDARD_PHASES, list_phases, phase_folders
@@ -71,7 +73,7 @@ class Survey:
         try:
             dataset = RecordingDataset(o)
             self.samples[phase] = len(dataset)
-            self.notes += [f"{phase}: {note}" for note in dataset.notes]
+            self.notes += [f"{phase}: {note}" for note in [*dataset.notes, *dataset.file_notes()]]
         except DataError as problem:
             self.problems.append(SurveyProblem("layout", f"{phase}: {problem}", True))
             dataset = BaseDataset(o)
@@ -167,16 +169,26 @@ class Survey:
 
 def summarise_image(dataset: BaseDataset, path: str) -> ImageSummary:
     """Read one file as training would; raise DataError if training would stop at it."""
-    image: Any = dataset.read(path, max(3, *dataset.channels))
+    image: Any = _read_in_any_channels(dataset, path)
     values = np.asarray(getattr(image, "array", image))
     digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16)
     digest.update(f"{values.shape} {values.dtype}".encode())
     ends = values.min().item(), values.max().item()
     try:
         head = lossless.read_header(path)
+        frames = max(1, count_unused_frames(path, dataset.channels))
     except DataError:  # Pillow cannot read this file, but training can
         return ImageSummary(f"{values.shape[1]}x{values.shape[0]}", str(values.dtype), digest.hexdigest(), *ends)
-    return ImageSummary(head.size, f"{head.format} {head.mode}", digest.hexdigest(), *ends, head.frames)
+    return ImageSummary(head.size, f"{head.format} {head.mode}", digest.hexdigest(), *ends, frames)
+
+
+def _read_in_any_channels(dataset: BaseDataset, path: str) -> Any:
+    """Return an image in the first number of channels that it can have: in most, and in those of the two sides."""
+    *others, last = dict.fromkeys((max(3, *dataset.channels), *dataset.channels))
+    for channels in others:
+        with suppress(DataError):
+            return dataset.read(path, channels)
+    return dataset.read(path, last)
 
 
 def detect_phases(dataroot: str) -> list[str]:
