@@ -17,7 +17,7 @@ from util.value_range import option_range, side_of_label
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
          ".tiff": "TIFF", ".ppm": "PPM"}  # of 8-bit images, by suffix  # fmt: skip
 SHOWN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # a browser shows these files
-DARK_LEVELS = 127  # of 8 bits: images that use no more levels, such as masks of 0 and 1, look black or flat on a page
+DARK_LEVELS = 127  # of 8 bits: fewer levels, such as those of 0/1 masks, look black or flat on a page
 ARRAY_SUFFIXES = (".npy", ".tif", ".tiff")  # these files hold any dtype and number of channels
 
 
