@@ -25,7 +25,7 @@ class ResultImages:
     """Writes images/STEM_LABEL.png, or with --results_only images/STEM.png, and files of other formats (--format).
 
     An image with other values than 8 bits, or other channels than 1 or 3, becomes a file that holds its values, beside
-    a PNG file to look at; so does one that is dark, such as a mask of 0 and 1. `begin` chooses the `labels` from the images.
+    a PNG file to look at; so does one that is dark, such as a mask of 0 and 1. `begin` chooses the `labels`.
     """
 
     def __init__(self, o: Any, folder: ResultsFolder):
