@@ -13,9 +13,9 @@ if __name__ == "__main__":  # answers --help, then imports this file as a module
 from data.base import Spec
 from data.loading.loader import Loader
 from inference.batch_translator import Translator
+from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
-from inference.test_images import find_test_images
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
@@ -47,7 +47,7 @@ def main(argv, report):
     # Find the images; a model without input needs only the Spec of those that it was trained on.
     known = store.load_spec(folder)
     model_class = find("model", o.model)
-    images = None if known and has_sampler(model_class) else find_test_images(o, folder, model_class)
+    images = None if known and has_sampler(model_class) else find_images(o, folder, model_class)
     spec = images.spec() if images else Spec(**known | {"classes": tuple(known["classes"])})
 
     # Build the model and load its weights.

@@ -82,7 +82,11 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
     # Describe the result to the user.
     places = [Path(root).name if folder == root else os.path.relpath(folder, root) for folder in folders]
     scope = "" if has_phases else f", the part of {o.phase} (--split {o.split:g})"
-    scope += f" (--pairs {existing[1]} would use other files)" if existing[1:] and not isinstance(storage, Demo) else ""
+    scope += (
+        f" (--pairs {existing[1]} would use other files)"
+        if existing[1:] and o.phase and not isinstance(storage, Demo)
+        else ""
+    )
     clashes = filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))
     return SideFiles(sides, "pairs" if paired else "unpaired", places, scope, tuple(clashes))
 

@@ -113,7 +113,7 @@ def test_what_was_found_is_said_in_one_line(layout):
     assert (
         said[0]
         == {
-            "joined": "pairs: train, 6 files of A|B",
+            "joined": "pairs: train, 6 files of A|B, halves of 48x40",
             "sides": "pairs: trainA + trainB, 6 pairs by name",
             "nested": f"pairs: {os.path.join('A', 'train')} + {os.path.join('B', 'train')}, 6 pairs by name",
             "csv": f"pairs: {root}/pairs.csv, 6 pairs",
@@ -137,7 +137,9 @@ def test_a_layout_can_be_asked_for(layout):
 def test_the_references_layout_wins_over_others_and_is_told(tmp_path):
     for place in ("train", "trainA", "trainB"):
         save(picture(1), tmp_path / place / "1.png")
-    assert make("aligned", tmp_path).notes == ["pairs: train, 1 files of A|B (--pairs sides would use other files)"]
+    assert make("aligned", tmp_path).notes == [
+        "pairs: train, 1 files of A|B, halves of 24x40 (--pairs sides would use other files)"
+    ]
     assert "trainA + trainB" in make("aligned", tmp_path, "--pairs", "sides").notes[0]
     (tmp_path / "train" / "1.png").unlink()
     assert "trainA + trainB" in make("aligned", tmp_path).notes[0], "an empty folder hides nothing"

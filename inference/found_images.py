@@ -6,26 +6,28 @@ from copy import copy
 from pathlib import Path, PurePath
 from typing import Any
 
+from data.aligned import Aligned
 from data.base import BaseDataset, Spec
+from data.colorization import Colorization
 from data.listing import layouts, manifest
 from data.listing.files import PHASES, dataset_root, is_folder, is_image, list_files, list_folders
+from data.unaligned import Unaligned
 from options import store
 from registry.lookup import find
 from util.errors import DataError, OptionError
 
+FAMILIES = {"aligned": Aligned, "unaligned": Unaligned, "colorization": Colorization}
 SOURCES = {"AtoB": "A", "BtoA": "B"}  # --direction: the folder's side that a run translates
 OTHER = {"A": "B", "B": "A"}
 OTHER_PHASES = ("val", "valid", "validation", "train")  # tested if there are no images of --phase test
 
 
-class TestImages:
+class FoundImages:
     """The data set that test.py reads, and whether the run's networks of A and B change places for it.
 
     The model always sees A as the source. For images of its side B, G_B is loaded as its G_A, and `rename` gives
     networks and outputs their own names back.
     """
-
-    __test__ = False  # no class of tests
 
     def __init__(self, o: Any, dataset: BaseDataset, exchanged: bool = False):
         self.given_options, self.dataset, self.exchanged = o, dataset, exchanged
@@ -49,18 +51,19 @@ def exchange_sides(name: str) -> str:
     return re.sub(r"(?<=_)[AB](?=_|$)", lambda match: OTHER[match[0]], name)
 
 
-def find_test_images(o: Any, folder: Path, model: Any) -> TestImages:
+def find_images(o: Any, folder: Path, model: Any) -> FoundImages:
     """Return the images of --dataroot for the run in `folder`; what is there decides how they are read.
 
     With --model test, --dataset_mode or --pairs they are read as these say. Raises OptionError for a --direction that
     the run was not trained in, DataError if there are no images.
     """
     finder = _Finder(o, model)
-    explicit = o.model == "test" or {"dataset_mode", "pairs"} & o.given
-    if explicit or o.dataset_mode not in ("aligned", "unaligned", "colorization"):
+    if o.model == "test" or {"dataset_mode", "pairs"} & o.given:
         images = finder.as_told()
-    else:
+    elif finder.family:
         images = finder.as_found(store.load_pair_proportions(folder))
+    else:
+        images = finder.of_phase_or_root()
     images.dataset.notes[:0] = finder.notes
     _add_crop_note(images.dataset)
     return images
@@ -71,6 +74,11 @@ class _Finder:
 
     def __init__(self, o: Any, model: Any):
         self.o, self.mode = o, o.dataset_mode
+        kind = find("dataset", self.mode)  # a plug-in's may extend one of ours
+        self.family = next((name for name, base in FAMILIES.items() if issubclass(kind, base)), "")
+        saved = os.path.realpath(o.saved.get("dataroot", ""))
+        self.is_own = saved == os.path.realpath(o.dataroot)  # the images that the run was trained on
+        self.pairs = o.pairs if self.is_own or "pairs" in o.given else "auto"
         self.trained = o.saved.get("direction", o.direction)
         names = tuple(getattr(model, "averaged", ()))
         self.generator = next((name for name in names if name.endswith("_A")), names[0] if names else "")
@@ -79,7 +87,7 @@ class _Finder:
         self.notes: list[str] = []
         self.root = dataset_root(str(Path(o.dataroot)), o.phase)
 
-    def as_told(self) -> TestImages:
+    def as_told(self) -> FoundImages:
         """Return the data set of --dataset_mode, as the reference reads it."""
         if self.is_turned and self.mode in ("single", "labeled"):
             self.notes.append(f"note: --direction has no effect on images without sides; the run is {self.trained}")
@@ -87,10 +95,22 @@ class _Finder:
         self._check_direction()
         return self._images(self.mode, self.is_turned)
 
-    def as_found(self, proportions: tuple[float, float] | None) -> TestImages:
+    def of_phase_or_root(self) -> FoundImages:
+        """Return the data set of --dataset_mode, without a folder for the phase if there is none."""
+        try:
+            return self.as_told()
+        except DataError as problem:
+            if problem.args[0] != "folder" or "phase" in self.o.given:
+                raise
+            try:
+                return self._images(self.mode, self.is_turned, phase="")
+            except DataError:
+                raise problem from None
+
+    def as_found(self, proportions: tuple[float, float] | None) -> FoundImages:
         """Return the data set that fits what is there."""
         self._check_direction()
-        if manifest.find_manifest(self.o.dataroot, "auto", self.root) or self._is_divided_by_split():
+        if manifest.find_manifest(self.o.dataroot, self.pairs, self.root) or self._is_divided_by_split():
             return self._images(self.mode, self.is_turned)
         if inner := layouts.inner_roots(self.root):
             self._enter(inner)
@@ -100,22 +120,22 @@ class _Finder:
         if phase != self.o.phase and phase:
             self.notes.append(f"note: there are no images of {self.o.phase}: these are of {phase} (--phase {phase})")
             self.o.phase = phase
-        if self.mode == "colorization":
+        if self.family == "colorization":
             place, phase = (self._folder_of(phase, sides), "") if len(sides) == 1 else (self.root, phase)
             return self._images(self.mode, dataroot=place, phase=phase)
-        if self.mode == "aligned" and sides in ("", "AB"):
+        if self.family == "aligned" and sides in ("", "AB"):
             return self._pairs(phase, sides, proportions)
         if sides == "AB" and not self.is_turned:
             return self._images(self.mode, dataroot=self.root, phase=phase)
         return self._one_side(phase, sides)
 
-    def _images(self, mode: str, exchanged: bool = False, **changed: Any) -> TestImages:
+    def _images(self, mode: str, exchanged: bool = False, **changed: Any) -> FoundImages:
         """Return the data set of a mode with changed options."""
         o = copy(self.o)
-        vars(o).update(changed, dataset_mode=mode)
+        vars(o).update({"pairs": self.pairs} | changed, dataset_mode=mode)
         if exchanged:
             o.input_nc, o.output_nc, o.range_A, o.range_B = o.output_nc, o.input_nc, o.range_B, o.range_A
-        return TestImages(self.o, find("dataset", mode)(o), exchanged)
+        return FoundImages(self.o, find("dataset", mode)(o), exchanged)
 
     def _check_direction(self) -> None:
         """Raise OptionError for the other direction if the run has no generator for it."""
@@ -125,8 +145,7 @@ class _Finder:
 
     def _is_divided_by_split(self) -> bool:
         """Whether --split is given, or the run's own folder was divided by it."""
-        own = os.path.realpath(self.o.saved.get("dataroot", "")) == os.path.realpath(self.o.dataroot)
-        divided = self.o.split is not None and ("split" in self.o.given or own)
+        divided = self.o.split is not None and ("split" in self.o.given or self.is_own)
         return divided and not layouts.list_phases(self.root)
 
     def _enter(self, inner: list[str]) -> None:
@@ -168,7 +187,7 @@ class _Finder:
         kinds = [layouts.phase_folders(self.root, phase, kind) for kind in ("sides", "nested")]
         there = ["".join(side for side, f in zip("AB", folders, strict=True) if _holds_images(f)) for folders in kinds]
         sides = max(there, key=len)
-        if self.mode != "unaligned" and (phase or not sides) and _holds_images(joined):
+        if self.family != "unaligned" and (phase or not sides) and _holds_images(joined):
             return ""  # A|B go before two folders
         return sides or ("" if _holds_images(joined) else None)
 
@@ -179,10 +198,10 @@ class _Finder:
         folders = [layouts.phase_folders(self.root, phase, kind)["AB".index(side)] for kind in ("sides", "nested")]
         return next(folder for folder in folders if _holds_images(folder))
 
-    def _pairs(self, phase: str, sides: str, proportions: tuple[float, float] | None) -> TestImages:
+    def _pairs(self, phase: str, sides: str, proportions: tuple[float, float] | None) -> FoundImages:
         """Return pairs; files of A|B that are none become single images."""
         changed = {} if phase else {"pairs": "sides" if sides else "joined", "split": None}
-        images = self._images("aligned", self.is_turned, dataroot=self.root, phase=phase, **changed)
+        images = self._images(self.mode, self.is_turned, dataroot=self.root, phase=phase, **changed)
         if self.o.remembered or not phase:  # the reference's runs and commands cut every file
             dataset: Any = images.dataset
             dataset.separate_single_images(proportions)
@@ -190,12 +209,12 @@ class _Finder:
                 images.o.batch_size = 1  # a batch cannot hold samples with and without B
         return images
 
-    def _one_side(self, phase: str, sides: str) -> TestImages:
+    def _one_side(self, phase: str, sides: str) -> FoundImages:
         """Return the images of one side; the direction or the folder's name says which."""
         wanted = SOURCES[self.o.direction]
         place = self._folder_of(phase, wanted if wanted in sides else sides)
         side = folder_side(place)
-        if self.mode == "unaligned":
+        if self.family == "unaligned":
             taken_as = wanted if "direction" in self.o.given or not side else side
             exchanged = taken_as != SOURCES[self.trained] and self.is_two_sided
         else:
@@ -208,7 +227,7 @@ class _Finder:
         """Return the line that says what was found and which generator translates it."""
         source = OTHER[SOURCES[self.trained]] if exchanged else SOURCES[self.trained]
         name = os.path.relpath(place, self.root) if place != self.root else PurePath(place).name
-        generator = exchange_sides(self.generator) if exchanged else self.generator
+        generator = (exchange_sides(self.generator) if exchanged else self.generator) or "the run"
         line = f"images: {name}, {count} without targets: {generator} translates {source} to {OTHER[source]}"
         if side and side != source:
             return line + f" (though {PurePath(place).name} is named like {side})"
