@@ -66,7 +66,8 @@ class Aligned(BaseDataset):
             why = f"{size} is not wider than high"
             if trained:
                 half = describe_sizes(halves([size]))
-                why = f"halves of {half} have not the proportions of the trained pairs, {describe_proportions(trained)}"
+                limits = describe_proportions(trained)
+                why = f"halves of {half} do not have the proportions of the trained pairs, {limits}"
             which = f"{single.count(True)}{f' of {len(single)} files are' * bool(pairs)}"
             self.notes.append(
                 f"images: {self.found.places[0]}, {which} single images, not A|B: translated whole, no figures ({why})"

@@ -226,11 +226,12 @@ class _Finder:
     def _describe(self, place: str, count: int, side: str, taken_as: str, exchanged: bool) -> str:
         """Return the line that says what was found and which generator translates it."""
         source = OTHER[SOURCES[self.trained]] if exchanged else SOURCES[self.trained]
-        name = os.path.relpath(place, self.root) if place != self.root else PurePath(place).name
+        last = os.path.basename(os.path.abspath(place))
+        name = os.path.relpath(place, self.root) if place != self.root else last
         generator = (exchange_sides(self.generator) if exchanged else self.generator) or "the run"
         line = f"images: {name}, {count} without targets: {generator} translates {source} to {OTHER[source]}"
         if side and side != source:
-            return line + f" (though {PurePath(place).name} is named like {side})"
+            return line + f" (though {last} is named like {side})"
         if not side and self.is_two_sided and "direction" not in self.o.given:
             turned = next(direction for direction, letter in SOURCES.items() if letter != taken_as)
             line += f" (--direction {turned}: {OTHER[source]} to {source})"
@@ -239,7 +240,7 @@ class _Finder:
 
 def folder_side(path: str) -> str:
     """Return the side, "A" or "B", that the name of a folder or of a file's folder states; "" if it states none."""
-    parts = PurePath(path).parts
+    parts = PurePath(os.path.abspath(path)).parts
     parts = parts[:-1] if is_image(path) else parts
     last, above = (*reversed(parts), "", "")[:2]
     if last in PHASES and above in OTHER:

@@ -57,7 +57,12 @@ def is_image(path: str) -> bool:
     """Return whether a path is a file that has the extension or the first bytes of an image."""
     if find_storage(path).entry_type(path) != "file":
         return False
-    return has_image_extension(os.path.basename(path)) or read_first_bytes(path, 8).startswith(IMAGE_SIGNATURES)
+    if has_image_extension(os.path.basename(path)):
+        return True
+    try:
+        return read_first_bytes(path, 8).startswith(IMAGE_SIGNATURES)
+    except OSError:  # no permission
+        return False
 
 
 def list_folders(folder: str) -> list[str]:

@@ -80,7 +80,10 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
         other_way = "use --dataset_mode unaligned" if o.isTrain else f"test one folder alone, such as {sides[0].root}"
         sides[1] = _match_partners(sides[0], sides[1], other_way)
     # Describe the result to the user.
-    places = [Path(root).name if folder == root else os.path.relpath(folder, root) for folder in folders]
+    places = [
+        os.path.basename(os.path.abspath(root)) if folder == root else os.path.relpath(folder, root)
+        for folder in folders
+    ]
     scope = "" if has_phases else f", the part of {o.phase} (--split {o.split:g})"
     scope += (
         f" (--pairs {existing[1]} would use other files)"
