@@ -1,5 +1,6 @@
 """aligned: pairs, each in one file (A in the left half, B in the right) or in two files of the same name."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,6 +28,8 @@ class Aligned(BaseDataset):
 
     paired = True
     sides = "AB"
+    found: layouts.SideFiles | None = None  # a plug-in may list its files itself
+    pair_count = sys.maxsize  # files from here on are single images, without B
 
     def __init__(self, o):
         super().__init__(o)
@@ -34,18 +37,12 @@ class Aligned(BaseDataset):
         self.found = replace(files, paths=[side[:0] for side in files.paths])  # what was found, without the names
         self.paths, *partner_lists = self.register_files(*files.paths)
         self.partners = partner_lists[0] if partner_lists else None
-        self.pair_count = len(self.paths)  # further files are single images, without B
         if files.is_joined:
             sample = measured_sample(files.paths[0])
             sizes = measure(sample, o.max_image_pixels)
-            self.notes += self._joined_notes(len(files.paths[0]), sizes) + pair_question(sample, sizes)
+            self.notes += _joined_notes(files, len(files.paths[0]), sizes) + pair_question(sample, sizes)
         else:
             self.notes += files.notes
-
-    def _joined_notes(self, count: int, sizes: Sequence[Size | None]) -> list[str]:
-        known = describe_sizes(halves(sizes))
-        line = self.found.describe(f"{count} files of A|B" + (f", halves of {known}" if known else ""))
-        return [line, *self.found.warnings]
 
     def separate_single_images(self, trained: tuple[float, float] | None) -> None:
         """Treat files of A|B whose halves do not have the proportions of the trained pairs as single images.
@@ -53,14 +50,14 @@ class Aligned(BaseDataset):
         They follow the pairs, and their samples have no B. trained: the least and greatest width / height of the
         trained images; None if unknown: then files that are not wider than high are single images.
         """
-        if not self.found.is_joined:
+        if self.found is None or not self.found.is_joined:
             return
         sizes = measure(self.paths, self.o.max_image_pixels, self._size_of_pixels)
         single = [not fits_pair(size, trained) for size in sizes]
         order = sorted(range(len(sizes)), key=single.__getitem__)  # a stable sort: pairs first
         pairs = [size for size, is_single in zip(sizes, single, strict=True) if not is_single]
         self.paths, self.pair_count, self.paired = self.paths.take(order), len(pairs), bool(pairs)
-        self.notes[:] = self._joined_notes(len(pairs), pairs) if pairs else []
+        self.notes[:] = _joined_notes(self.found, len(pairs), pairs) if pairs else []
         if any(single):
             size = sizes[order[len(pairs)]]
             why = f"{size} is not wider than high"
@@ -79,7 +76,7 @@ class Aligned(BaseDataset):
     def spec(self) -> Spec:
         """Return channels and size of the images, and in training the proportions of the images of the pairs."""
         spec = super().spec()
-        if not self.o.isTrain:
+        if self.found is None or not self.o.isTrain:
             return spec
         sizes = measure(measured_sample(self.paths), self.o.max_image_pixels)
         return replace(spec, pair_proportions=proportions(halves(sizes) if self.found.is_joined else sizes))
@@ -127,3 +124,9 @@ class Aligned(BaseDataset):
         return [
             convert_channels(side, channels, path, self.read_options) for side, channels in zip(halves, self.channels)
         ]
+
+
+def _joined_notes(found: layouts.SideFiles, count: int, sizes: Sequence[Size | None]) -> list[str]:
+    """Return the lines that describe files of A|B, with the size of a half."""
+    known = describe_sizes(halves(sizes))
+    return [found.describe(f"{count} files of A|B" + (f", halves of {known}" if known else "")), *found.warnings]

@@ -212,8 +212,9 @@ class _Finder:
     def _one_side(self, phase: str, sides: str) -> FoundImages:
         """Return the images of one side; the direction or the folder's name says which."""
         wanted = SOURCES[self.o.direction]
-        place = self._folder_of(phase, wanted if wanted in sides else sides)
-        side = folder_side(place)
+        side = wanted if wanted in sides else sides
+        place = self._folder_of(phase, side)
+        side = side or folder_side(place)
         if self.family == "unaligned":
             taken_as = wanted if "direction" in self.o.given or not side else side
             exchanged = taken_as != SOURCES[self.trained] and self.is_two_sided

@@ -337,6 +337,42 @@ def test_an_undivided_folder_is_refused_naming_the_split_flag(mode, folders, tmp
         make(mode, tmp_path / "d")
 
 
+OTHER_ROOTS = {  # mode, folders with images, --dataroot below tmp_path -> the advice
+    "the folder above": (
+        "unaligned",
+        ("d/trainA", "d/trainB"),
+        "d/trainA",
+        "give --dataroot {}/d, the folder above it",
+    ),
+    "the folder of pairs": ("aligned", ("d/train",), "d/train", "give --dataroot {}/d, the folder above it"),
+    "a folder below": ("unaligned", ("o/d/trainA", "o/d/trainB"), "o", "give --dataroot {}/o/d"),
+    "two folders below": ("aligned", ("o/x/d/trainA", "o/x/d/trainB"), "o", "give --dataroot {}/o/x/d"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_ROOTS)
+def test_advice_about_another_root_can_be_followed(case, tmp_path):
+    mode, folders, root, advice = OTHER_ROOTS[case]
+    for folder in folders:
+        save(picture(1), tmp_path / folder / "1.png")
+    advice = advice.format(tmp_path)
+    with pytest.raises(DataError) as caught:
+        make(mode, tmp_path / root)
+    assert str(caught.value).endswith("; " + advice)
+    assert len(make(mode, advice.split()[2].rstrip(","))) == 1
+
+
+def test_one_side_is_no_advice_for_another_layout(tmp_path):
+    """colorization reads train: the folder above trainA does not help, a split does."""
+    for number in range(20):
+        save(picture(1, 8, 8), tmp_path / "d" / "trainA" / f"{number}.png")
+    with pytest.raises(DataError, match=r"use --split 0\.9"):
+        make("colorization", tmp_path / "d" / "trainA")
+    assert len(make("colorization", tmp_path / "d" / "trainA", "--split", 0.9)) > 10
+    with pytest.raises(DataError, match="unaligned needs images of two kinds: put them into trainA and trainB"):
+        make("unaligned", tmp_path / "d" / "trainA")
+
+
 def test_a_share_that_leaves_nothing_is_refused(tmp_path):
     save(picture(1), tmp_path / "d" / "1.png")
     found = {"train": 1, "test": 1}

@@ -406,3 +406,10 @@ def test_halves_of_odd_width_of_a_crop_run_have_one_size(command, runs, tmp_path
     assert command("train", *TINY, *train).code == 0
     ended = command("test", "--name", "run", "--dataroot", "odd", "--dataset_mode", "aligned")
     assert ended.code == 0, ended.err
+
+
+def test_a_side_of_a_phase_of_any_name(tested, runs, tmp_path, both):
+    shutil.copytree(runs / "sides" / "testB", tmp_path / "data" / "nightB")
+    done = tested("--name", "cyc", tmp_path / "data", "--phase", "night")
+    assert "G_B translates B to A" in done.out and done.folder.name == "night_latest"
+    assert np.array_equal(pixels(done.images / "0_fake_A.png"), both["0_fake_A.png"])
