@@ -13,6 +13,7 @@ if __name__ == "__main__":  # answers --help, then imports this file as a module
 from data.base import Spec
 from data.loading.loader import Loader
 from inference.batch_translator import Translator
+from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
 from inference.tiling import apply_tiling
@@ -46,41 +47,41 @@ def main(argv, report):
     # Find the images; a model without input needs only the Spec of those that it was trained on.
     known = store.load_spec(folder)
     model_class = find("model", o.model)
-    dataset = None if known and has_sampler(model_class) else find("dataset", o.dataset_mode)(o)
-    spec = dataset.spec() if dataset else Spec(**known | {"classes": tuple(known["classes"])})
-    store.fill_from_dataset(o, spec)
+    images = None if known and has_sampler(model_class) else find_images(o, folder, model_class)
+    spec = images.spec() if images else Spec(**known | {"classes": tuple(known["classes"])})
 
     # Build the model and load its weights.
-    model = model_class(o, spec)
+    model = model_class(images.o if images else o, spec)
     networks = inference_networks(model)
     apply_tiling(networks, o)
-    weight_exports.load(folder, which, networks, mismatch_hint(o))
+    weight_exports.load(folder, which, images.rename(networks) if images else networks, mismatch_hint(o))
     set_mode(model.to(device), o.eval)
     apply_inference_options(model.networks(), o, device)
 
     # Translate or generate images, and write the results page.
     store.save(o, folder, "test")
-    results = Results(o, which, compare=dataset is not None and dataset.paired, generated=dataset is None)
+    results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
     report.cleanup = results.release
     report.log_errors(results.folder / "error.log")
-    for note in unused_flag_notes(o.given, generates=dataset is None):
+    for note in unused_flag_notes(o.given, generates=images is None):
         print(printable(note))
-    if dataset is None:
+    if images is None:
         generate(o, model, results, spec.classes)
     else:
-        translate(o, model, results, Loader(dataset, o, shuffle=False), device)
+        translate(images, model, results, device)
     results.close()
     print(printable(f"{results.count} images -> {results.page}"))
 
 
-def translate(o, model, results, loader, device):
+def translate(images, model, results, device):
     """Run the model on the images of the data set until it ends or --num_test images are done."""
+    o, loader = images.o, Loader(images.dataset, images.o, shuffle=False)
     translator = Translator(o, model, device)
     try:
         with results.writer:  # its threads write earlier images while the model runs
             for shown, files in translator(islice(loader.epoch(0), o.num_test)):
                 files = files if o.num_test is None else files[: o.num_test - results.count]
-                results.add(shown, [path_A for path_A, _ in files], [path_B for _, path_B in files])
+                results.add(images.rename(shown), [path_A for path_A, _ in files], [path_B for _, path_B in files])
                 if results.count == o.num_test:
                     break
     finally:

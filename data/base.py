@@ -40,6 +40,7 @@ class Spec:
     classes: tuple[str, ...] = ()
     range_A: str = ""  # the file values that become -1 and 1, in the format of the flag of this name
     range_B: str = ""
+    pair_proportions: tuple[float, ...] = ()  # least and greatest width / height of an image of the pairs
 
 
 class BaseDataset(Dataset):
@@ -50,7 +51,7 @@ class BaseDataset(Dataset):
     """
 
     defaults: ClassVar[dict[str, Any]] = {}  # defaults for flags that are declared elsewhere
-    paired: ClassVar[bool] = False  # whether B is the true translation of A, so that metrics can compare them
+    paired: bool = False  # whether B is the true translation of A, so that metrics can compare them
     sides: ClassVar[str] = ""  # sides passed to preprocess by name, which --augment_A and --augment_B need
 
     class Options:
@@ -140,6 +141,11 @@ class BaseDataset(Dataset):
                 self.channels,
             )
             self.header_check.start()
+
+    def input_sample(self, path: str) -> Sample:
+        """Return the sample of an input image without a target."""
+        A = self.preprocess(self.load_image(path, self.o.input_nc, "A"), path, self.preprocess.draw(), side="A")
+        return {"A": A, "path_A": path}
 
     header_check: HeaderCheck | None = None
     cache: Cache | None = None

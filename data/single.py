@@ -1,4 +1,4 @@
-"""single: all images under dataroot itself, without targets; for testing."""
+"""single: all images under dataroot itself, or dataroot if it is an image, without targets; for testing."""
 
 from data.base import BaseDataset, Sample
 
@@ -16,6 +16,4 @@ class Single(BaseDataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
-        path = self.paths[index]
-        A = self.preprocess(self.load_image(path, self.o.input_nc, "A"), path, self.preprocess.draw(), side="A")
-        return {"A": A, "path_A": path}
+        return self.input_sample(self.paths[index])

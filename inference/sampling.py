@@ -31,7 +31,7 @@ def has_sampler(model: Any) -> bool:
 
 def unused_flag_notes(given: set[str], generates: bool) -> list[str]:
     """Return notes on flags that were given to test.py but have no effect on this kind of model."""
-    flags = ("num_test", "results_only") if generates else ("num_samples",)
+    flags = ("num_test", "results_only", "dataroot") if generates else ("num_samples",)
     why = "this model generates images from noise" if generates else "this model does not generate samples from noise"
     return [f"note: --{name} has no effect: {why}" for name in flags if name in given]
 

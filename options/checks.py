@@ -15,8 +15,9 @@ CROP_STEPS = ("crop", "patch")
 
 def check_options(o: Options, phase: str) -> None:
     """Raise OptionError for flags that contradict each other; set the flags that follow from others."""
+    whole = whole_preprocess(o) if phase == "test" and o.remembered else o.preprocess
     if phase == "test" and "load_size" not in o.given:
-        o.load_size = o.crop_size
+        o.load_size = o.crop_size if whole == o.preprocess else o.saved.get("load_size", o.load_size)
     _check_preprocess(o)
     _check_pixels(o)
     if not re.fullmatch(r"latest|[0-9]{1,9}", o.epoch):
@@ -32,8 +33,21 @@ def check_options(o: Options, phase: str) -> None:
             remedy = "give an absolute path, or a folder below the current one"
             raise OptionError("option", "--results_dir", f"'{o.results_dir}' contains .. or braces", remedy)
         o.serial_batches, o.no_flip = True, True
-        o.preprocess = "native" if o.native else o.preprocess
+        o.preprocess = "native" if o.native else whole
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
+
+
+def whole_preprocess(o: Options) -> str:
+    """Return the --preprocess that keeps an image whole if this one cuts out a part of it, else --preprocess itself.
+
+    An image scaled to exactly --load_size is not cut in test.py, where --load_size is --crop_size by default. The flags
+    that a user of test.py gives mean what they say.
+    """
+    words = o.preprocess.split("_and_")
+    said = getattr(o, "native", None) is not None or (not o.isTrain and {"preprocess", "crop_size"} & o.given)
+    if said or not set(words) & set(CROP_STEPS) or set(words) & {"resize", "fixsize"}:
+        return o.preprocess
+    return "_and_".join([*(word for word in words if word in SCALE_STEPS), "native"])
 
 
 def _check_preprocess(o: Options) -> None:

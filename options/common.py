@@ -11,8 +11,8 @@ class Common:
 
     dataroot: str = option(
         "demo",
-        "folder of images, zip file or manifest (test.py: default is the training run's); 'demo' generates images and"
-        " needs no files",
+        "folder of images, zip file or manifest (test.py: default is the training run's; also an image, and also"
+        " without the flag); 'demo' generates images and needs no files",
         of_run=True,
         aside=True,
     )

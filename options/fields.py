@@ -187,7 +187,7 @@ def flags_of(holder: type, owner: str) -> list[Flag]:
 class Options:
     """All flags of a run as typed attributes; `vars(o)` is the plain dictionary of them."""
 
-    __slots__ = ("__dict__", "flags", "given", "remembered")
+    __slots__ = ("__dict__", "flags", "given", "input", "saved")
 
     if TYPE_CHECKING:  # the attributes are known only at run time
 
@@ -197,7 +197,13 @@ class Options:
         self.__dict__.update(values)
         self.given = given  # names given on the command line or in --config
         self.flags = flags
-        self.remembered = False  # whether the run's own options.json was read
+        self.saved: dict[str, Any] = {}  # the options stored with the run, if its options.json was read
+        self.input = ""  # the folder or file given by position, which is --dataroot too
+
+    @property
+    def remembered(self) -> bool:
+        """Whether the run's own options.json was read."""
+        return bool(self.saved)
 
     def __getattr__(self, name: str) -> Any:  # called only for missing attributes
         raise AttributeError(f"there is no option '{name}'")

@@ -12,6 +12,7 @@ from options import checks, store, texts
 from options.common import Common
 from options.data import Data
 from options.fields import Flag, Options, flags_of
+from options.position import POSITION, check_position
 from options.test import Test
 from options.train import Train
 from registry import discovery
@@ -41,6 +42,9 @@ def parse(argv: list[str], phase: str) -> Options:
     if wants_help:
         sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
     given = _parse_flags(argv, layers.flags, layers=layers)
+    position = given.pop(POSITION, "")
+    if position:
+        given["dataroot"] = position
     for name in config:
         if name not in {flag.name for flag in layers.flags}:
             raise texts.unknown_flag_error(
@@ -49,7 +53,7 @@ def parse(argv: list[str], phase: str) -> Options:
     options = layers.merge(saved, config, given, Path(first.get("config", "")).name)
     options.plugin = tuple(discovery.paths())
     options.name = location["name"]
-    options.remembered = bool(saved)
+    options.saved, options.input = saved, position
     checks.check_options(options, phase)
     return options
 
@@ -264,19 +268,21 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
             parser.add_argument("--" + flag.name, dest=flag.name, action="append")
         else:
             parser.add_argument("--" + flag.name, dest=flag.name)
-    namespace, rest = parser.parse_known_args(_join_negative_numbers(argv))
+    end = argv.index("--") if "--" in argv else len(argv)  # words after -- are no flags
+    namespace, rest = parser.parse_known_args(_join_negative_numbers(argv[:end]))
     values = vars(namespace)
     if known_only:  # values are checked in the second pass, when all plug-ins are known
         return values
-    if rest:
-        word = next((w for w in rest if w.startswith("-")), None)
-        if word is None:
-            raise OptionError("argument", rest[0], "does not belong to a flag", "see --help")
-        assert layers is not None
+    assert layers is not None
+    word = next((w for w in rest if w.startswith("-")), None)
+    if word is not None:
         raise texts.unknown_flag_error(
             word.lstrip("-").partition("=")[0], flags, layers.owner, layers.other_command_flags()
         )
     by_name = {flag.name: flag for flag in flags}
+    if words := [*rest, *argv[end + 1 :]]:
+        check_position(words, values.get("dataroot", ""), layers.phase)
+        values[POSITION] = by_name["dataroot"].check(words[0])
     return {name: by_name[name].check(value) if name in by_name else value for name, value in values.items()}
 
 

@@ -63,10 +63,25 @@ def load_spec(folder: Path) -> dict[str, Any]:
     spec = _read(folder).get("spec", {})
     numbers, classes = [spec.get(k) for k in ("input_nc", "output_nc", "height", "width")], spec.get("classes")
     ranges = [spec.pop(k, "") for k in ("range_A", "range_B")]  # they are options too
+    spec.pop("pair_proportions", None)  # see load_pair_proportions
     named = isinstance(classes, list) and all(isinstance(name, str) for name in [*classes, *ranges])
     if spec and not (named and len(spec) == 5 and all(type(n) is int and n > 0 for n in numbers)):
         raise CheckpointError("file", folder / OPTIONS_FILE, "its 'spec' does not describe images", "restore the file")
     return spec
+
+
+def load_pair_proportions(folder: Path) -> tuple[float, float] | None:
+    """Return the least and the greatest width / height of an image of the pairs that the run was trained on, or None.
+
+    None: an older run, a run of the reference, or one that was not trained on pairs.
+    """
+    found = _read(folder).get("spec", {}).get("pair_proportions")
+    if not found:
+        return None
+    if not (isinstance(found, list) and len(found) == 2 and all(type(n) in (int, float) and n > 0 for n in found)):
+        why = "its 'pair_proportions' are not two numbers"
+        raise CheckpointError("file", folder / OPTIONS_FILE, why, "restore the file")
+    return found[0], found[1]
 
 
 def fill_from_dataset(o: Options, spec: Any) -> None:

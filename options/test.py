@@ -14,7 +14,11 @@ class Test:
     aspect_ratio: float = option(1.0, "factor by which saved images are stretched: width over height", above=0)
     phase: str = option("test", "sub-folder of dataroot to read")
     eval: bool = option(True, "run networks in evaluation mode (--no_eval: batch statistics and dropout)")
-    native: bool = option(False, "keep every image at its own size, input and output")
+    native: bool | None = option(
+        None,
+        "keep every image at its own size, input and output; default: images are scaled as --preprocess says, and runs"
+        " trained on crops get whole images (--no_native: a random crop, load_size = crop_size)",
+    )
     tile: int | Size = option(
         0,
         "translate in tiles of this size, for images too large for memory; 0: whole images",

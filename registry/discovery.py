@@ -215,6 +215,18 @@ def option_names(file: Path) -> list[str]:
     return [line.target.id for line in lines if isinstance(line.target, ast.Name)]
 
 
+def class_constant(file: Path, name: str) -> str:
+    """Return the text that a class in a file assigns to a name in its body; "" if there is none."""
+    tree = _parse(file)
+    lines = [line for c in ast.walk(tree) if isinstance(c, ast.ClassDef) for line in c.body] if tree else []
+    for line in lines:
+        targets = getattr(line, "targets", None) or [getattr(line, "target", ast.Constant(""))]
+        value = getattr(line, "value", None)
+        if name in map(_last_name, targets) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return value.value
+    return ""
+
+
 def _parse(file: Path) -> ast.Module | None:
     try:
         return ast.parse(file.read_bytes())

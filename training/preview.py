@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.base import Spec
 from data.loading.loader import Loader, SeededDataset, max_tries, one_batch
 from displays.group import any_display_overrides, error_text
 from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
+from options.checks import whole_preprocess
 from registry.lookup import find
 from util.device import to_device
-from util.errors import DataError, printable
+from util.errors import DataError, print_line
 from util.image_io import SHEET_COLUMNS, make_grid
 from util.progress import Progress
 from util.seeding import fork_rng
 
+MAX_WHOLE_PIXELS = 1 << 20  # of a fixed sample that training only sees crops of
 MAX_SAMPLE_EPOCHS = 50  # fixed samples are shown about this many times in a run of any length
 
 
@@ -49,21 +50,35 @@ def fixed_samples(o: Any) -> list[dict[str, Any]]:
     """Return --fixed_samples batches of one image each, prepared as test.py prepares them.
 
     They are spread evenly over the images of --val_phase, or of the training phase if --val_phase does not exist.
-    Raise DataError for an image that cannot be read.
+    Of a run trained on crops they are whole images, but crops if these are large. Raise DataError for an image that
+    cannot be read.
     """
     test_o = copy(o)
-    test_o.isTrain, test_o.load_size, test_o.serial_batches, test_o.no_flip = False, o.crop_size, True, True
-    test_o.phase = o.val_phase
+    test_o.isTrain, test_o.serial_batches, test_o.no_flip = False, True, True
+    test_o.preprocess = whole_preprocess(o)
+    if test_o.preprocess != o.preprocess:
+        batches = _load_samples(test_o)
+        largest = max((batch["A"][0, 0].numel() for batch in batches), default=0)
+        if largest <= MAX_WHOLE_PIXELS:
+            return batches
+        print_line(f"note: fixed samples are crops of {o.crop_size}, because whole images have {largest} pixels")
+    test_o.preprocess, test_o.load_size = o.preprocess, o.crop_size
+    return _load_samples(test_o)
+
+
+def _load_samples(o: Any) -> list[dict[str, Any]]:
+    train_phase, o = o.phase, copy(o)
+    o.phase = o.val_phase
     with fork_rng(o.seed):  # a data set may draw when built; training's draws must not change
         try:
-            dataset = find("dataset", o.dataset_mode)(test_o)
+            dataset = find("dataset", o.dataset_mode)(o)
         except DataError as problem:
             if problem.args[0] not in ("folder", "phase"):
                 raise
             if os.path.exists(problem.args[1]):
-                tqdm.write(printable(f"note: fixed samples are images of {o.phase} ({problem})"))
-            test_o.phase = o.phase
-            dataset = find("dataset", o.dataset_mode)(test_o)
+                print_line(f"note: fixed samples are images of {train_phase} ({problem})")
+            o.phase = train_phase
+            dataset = find("dataset", o.dataset_mode)(o)
     samples, count = SeededDataset(dataset, o.seed, max_tries(o)), min(o.fixed_samples, len(dataset))
     # epoch 0: the same random draws as test.py
     return [one_batch(samples[0, i * len(dataset) // count]) for i in range(count)]

@@ -7,10 +7,12 @@ from typing import IO, Literal, Protocol
 
 from data.listing.demo import DEMO_ROOT, Demo
 from data.listing.disk import Disk
-from data.listing.paths import Paths
+from data.listing.paths import Paths, has_image_extension
 from data.listing.zips import Zip, open_zip
 
 PHASES = ("train", "test", "val", "valid", "validation")
+# first bytes of JPEG, PNG, GIF, WebP, TIFF and NumPy files
+IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"\x93NUMPY")
 
 
 class Storage(Protocol):
@@ -46,8 +48,24 @@ def find_storage(path: str) -> Storage:
 
 
 def list_files(folder: str) -> Paths:
-    """Return the sorted paths of all images under a folder and its sub-folders."""
-    return find_storage(folder).list_images(folder)
+    """Return the sorted paths of all images under a folder and its sub-folders, or the path of an image itself."""
+    storage = find_storage(folder)
+    if is_image(folder):
+        above, name = os.path.split(folder)
+        return Paths.from_names([name], [storage.size_and_mtime(folder)[0]], above)
+    return storage.list_images(folder)
+
+
+def is_image(path: str) -> bool:
+    """Return whether a path is a file that has the extension or the first bytes of an image."""
+    if find_storage(path).entry_type(path) != "file":
+        return False
+    if has_image_extension(os.path.basename(path)):
+        return True
+    try:
+        return read_first_bytes(path, 8).startswith(IMAGE_SIGNATURES)
+    except OSError:  # no permission
+        return False
 
 
 def list_folders(folder: str) -> list[str]:

@@ -10,20 +10,43 @@ import numpy as np
 
 from data.listing import manifest
 from data.listing.demo import Demo
-from data.listing.files import dataset_root, find_storage, is_folder, list_files
+from data.listing.files import dataset_root, find_storage, is_folder, is_image, list_files, list_folders
 from data.listing.paths import EXTENSIONS, Paths, has_image_extension
 from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, raise_if_any
 
 STANDARD_PHASES = ("train", "val", "test")
+MAX_OUTER_FOLDERS = 4  # folders, each the only one in its parent, that are entered to find a data set
 LAYOUTS = {"joined": ["{}"], "sides": ["{}A", "{}B"], "nested": ["A/{}", "B/{}"]}  # folders of a phase
 
 
 @dataclass(frozen=True)
 class SideFiles:
-    """The files of A and of B, or only the files that hold both; `notes` describe them to the user, one line each."""
+    """The files of A and of B, or only the files that hold both, and the parts of the line that describes them."""
 
     paths: list[Paths]
-    notes: list[str]
+    kind: str  # "pairs" or "unpaired"
+    places: list[str]  # the folders, or the manifest
+    scope: str = ""
+    warnings: tuple[str, ...] = ()  # further lines
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether each file holds A and B side by side."""
+        return len(self.paths) == 1
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the user."""
+        counts = [len(side) for side in self.paths]
+        if self.is_joined:
+            return [self.describe(f"{counts[0]} files of A|B"), *self.warnings]
+        by_name = " by name" if self.kind == "pairs" and len(self.places) > 1 else ""
+        what = f"{counts[0]} pairs" if self.kind == "pairs" else f"{counts[0]} + {counts[1]} images"
+        return [self.describe(what + by_name), *self.warnings]
+
+    def describe(self, what: str) -> str:
+        """Return the line that says what was found."""
+        return f"{self.kind}: {' + '.join(self.places)}, {what}{self.scope}"
 
 
 def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
@@ -41,25 +64,34 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
         raise OptionError("option", "--pairs", why, "use --dataset_mode aligned, or --pairs sides or nested")
     storage = find_storage(root)
     folders_by_layout = {kind: phase_folders(root, o.phase, kind) for kind in kinds}
-    existing = [kind for kind in kinds if all(storage.entry_type(f) == "folder" for f in folders_by_layout[kind])]
+    existing = [kind for kind in kinds if all(is_folder(f) or is_image(f) for f in folders_by_layout[kind])]
     if len(existing) > 1:  # a layout with an empty folder comes last
-        existing.sort(key=lambda kind: not storage.list_images(folders_by_layout[kind][0]))
+        existing.sort(key=lambda kind: not list_files(folders_by_layout[kind][0]))
     # List the files; a root without phases is divided by --split.
     has_phases = bool(existing) or o.split is None
     folders = folders_by_layout[(existing or kinds)[0]] if has_phases else _unsplit_folders(root, kinds)
-    sides = [storage.list_images(folder) for folder in folders]
+    sides = [list_files(folder) for folder in folders]
     for folder, paths in zip(folders, sides, strict=True):
         if not paths:
-            raise DataError("folder", folder, *missing_images_reason(folder, root, o.dataroot))
+            raise DataError("folder", folder, *missing_images_reason(folder, root, o, kinds))
     if not has_phases:
         sides = [select_split(paths, o) for paths in sides]
     if paired and len(sides) == 2:
-        sides[1] = _match_partners(*sides)
+        other_way = "use --dataset_mode unaligned" if o.isTrain else f"test one folder alone, such as {sides[0].root}"
+        sides[1] = _match_partners(sides[0], sides[1], other_way)
     # Describe the result to the user.
-    note = _summary(sides, [os.path.relpath(folder, root) for folder in folders], paired)
-    note += "" if has_phases else f", the part of {o.phase} (--split {o.split:g})"
-    note += f" (--pairs {existing[1]} would use other files)" if existing[1:] and not isinstance(storage, Demo) else ""
-    return SideFiles(sides, [note, *filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))])
+    places = [
+        os.path.basename(os.path.abspath(root)) if folder == root else os.path.relpath(folder, root)
+        for folder in folders
+    ]
+    scope = "" if has_phases else f", the part of {o.phase} (--split {o.split:g})"
+    scope += (
+        f" (--pairs {existing[1]} would use other files)"
+        if existing[1:] and o.phase and not isinstance(storage, Demo)
+        else ""
+    )
+    clashes = filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))
+    return SideFiles(sides, "pairs" if paired else "unpaired", places, scope, tuple(clashes))
 
 
 def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
@@ -85,7 +117,7 @@ def list_images(folder: str, root: str, o: Any) -> Paths:
     """Return the images under a folder of root; if there are none, raise DataError with what is there instead."""
     paths = list_files(folder)
     if not paths:
-        raise DataError("folder", folder, *missing_images_reason(folder, root, o.dataroot))
+        raise DataError("folder", folder, *missing_images_reason(folder, root, o))
     return paths
 
 
@@ -103,21 +135,28 @@ def _split_indices(paths: Paths, o: Any) -> np.ndarray:
     return indices
 
 
-def missing_images_reason(folder: str, root: str, dataroot: str) -> tuple[str, str]:
-    """Return (why, remedy) for a folder without images: its contents, or the folders that exist instead."""
+def missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str] = ("joined",)) -> tuple[str, str]:
+    """Return (why, remedy) for a folder without images: its contents, or the folders that exist instead.
+
+    kinds: the layouts that the data set reads.
+    """
+    dataroot = o.dataroot
     relative = os.path.relpath(folder, root)
     layout = f"expected images in {'it' if relative == '.' else relative}; see --dataroot, --phase and --dataset_mode"
     storage = find_storage(root)
     if storage.entry_type(root) != "folder":
         why = "is a file, not a folder" if os.path.exists(root) else "there is no such folder"
-        return (why if root == folder else f"--dataroot {dataroot}: {why}"), "give --dataroot a folder of images"
+        remedy = "give --dataroot a folder of images" if o.isTrain else "give a folder, a zip file or an image"
+        return (why if root == folder else f"--dataroot {dataroot}: {why}"), remedy
     if storage.entry_type(folder) != "folder":
-        neighbours = [repr(name) for name in storage.list_folders(root)[:8]]
-        undivided = not neighbours or {"'A'", "'B'"} <= set(neighbours)
-        if undivided and (count := len(storage.list_images(root))):
+        neighbours = storage.list_folders(root)
+        has_sides = {"A", "B"} <= set(neighbours)
+        hint = _other_root_hint(root, o.phase, kinds)
+        if (has_sides or not neighbours) and (count := len(storage.list_images(root))):
             why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
-            return why, "use --split 0.9 to train on nine tenths of them, by their names"
-        return f"there is no such folder ({dataroot} has {', '.join(neighbours) or 'no folders'})", layout
+            return why, hint or _undivided_remedy(o, has_sides or "joined" in kinds)
+        there = ", ".join(map(repr, neighbours[:8])) or "no folders"
+        return f"there is no such folder ({dataroot} has {there})", hint or layout
     deeper = os.fsdecode(storage.list_images(folder).unused).split("\0")[:-1]
     names = list(dict.fromkeys([*storage.list_names(folder), *deeper]))
     if not names:
@@ -125,6 +164,41 @@ def missing_images_reason(folder: str, root: str, dataroot: str) -> tuple[str, s
     if links := [name for name in deeper if has_image_extension(name)]:
         return f"holds no images, but {len(links)} links to nothing such as {links[0]!r}", "restore these files"
     return f"holds no images, but {len(names)} other files such as {names[0]!r}", layout
+
+
+def _other_root_hint(root: str, phase: str, kinds: Sequence[str]) -> str:
+    """Return the remedy if the folder above or below root holds the phase in one of these layouts, else ""."""
+
+    def holds_phase(other: str) -> bool:
+        return any(all(map(is_folder, phase_folders(other, phase, kind))) for kind in kinds)
+
+    above = str(Path(root).parent)
+    if above != root and holds_phase(above):
+        return f"give --dataroot {above}, the folder above it"
+    inner = list(filter(holds_phase, inner_roots(root)))
+    return f"give --dataroot {' or '.join(inner[:4])}" if inner else ""
+
+
+def inner_roots(root: str) -> list[str]:
+    """Return the folders below root, or below its only folder, that hold folders of phases; [] if root itself does."""
+    for _ in range(MAX_OUTER_FOLDERS):
+        if list_phases(root):
+            return []
+        folders = [os.path.join(root, name) for name in list_folders(root) if name != "__MACOSX"]
+        if (inner := [folder for folder in folders if list_phases(folder)]) or len(folders) != 1:
+            return inner
+        root = folders[0]
+    return []
+
+
+def _undivided_remedy(o: Any, can_split: bool) -> str:
+    """Return the remedy for a folder of images without folders of phases."""
+    if not o.isTrain:
+        flags = [f"--{flag}" for flag in ("phase", "pairs", "dataset_mode") if flag in o.given]
+        return f"omit {' and '.join(flags)} to test all of them" if flags else "give the folder of the images itself"
+    if can_split:
+        return "use --split 0.9 to train on nine tenths of them, by their names"
+    return f"{o.dataset_mode} needs images of two kinds: put them into {o.phase}A and {o.phase}B"
 
 
 def phase_folders(root: str, phase: str, kind: str) -> list[str]:
@@ -139,8 +213,11 @@ def _unsplit_folders(root: str, kinds: Sequence[str]) -> list[str]:
     return [root] if joined else two
 
 
-def _match_partners(A: Paths, B: Paths) -> Paths:
-    """Return B in the order of A; partners have equal names below the two folders, apart from extensions."""
+def _match_partners(A: Paths, B: Paths, other_way: str) -> Paths:
+    """Return B in the order of A; partners have equal names below the two folders, apart from extensions.
+
+    Raises DataError for images without a partner; other_way: what to do if they are no pairs.
+    """
     a, b = A.keys(), B.keys()
     problems = []
     for paths, own_keys, other_keys, other_paths in ((A, a, b, B), (B, b, a, A)):
@@ -151,7 +228,7 @@ def _match_partners(A: Paths, B: Paths) -> Paths:
         hints = _partner_hints(paths, unmatched, other_paths) if len(unmatched) else {}
         problems += [(paths[int(i)], f"has no partner in {other_paths.root}{hints.get(int(i), '')}") for i in unmatched]
     if problems:
-        remedy = "give both sides images of the same names, or use --dataset_mode unaligned"
+        remedy = f"give both sides images of the same names, or {other_way}"
         raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images", remedy)
     if np.array_equal(a, b):
         return B
@@ -219,12 +296,4 @@ def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
         chosen = [_split_indices(side, o) for side in sides]
         sides = [side.take(chosen[0] if paired else own) for side, own in zip(sides, chosen, strict=True)]
     scope = "" if table.splits or o.split is not None else ", for every phase (it has no column split)"
-    return SideFiles(sides, [_summary(sides, [file], paired) + scope])
-
-
-def _summary(sides: list[Paths], names: list[str], paired: bool) -> str:
-    if len(sides) == 1:
-        return f"pairs: {names[0]}, {len(sides[0])} files of A|B"
-    what = f"{len(sides[0])} pairs" if paired else f"{len(sides[0])} + {len(sides[1])} images"
-    by_name = " by name" if paired and len(names) > 1 else ""
-    return f"{'pairs' if paired else 'unpaired'}: {' + '.join(names)}, {what}{by_name}"
+    return SideFiles(sides, "pairs" if paired else "unpaired", [file], scope)

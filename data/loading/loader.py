@@ -1,5 +1,6 @@
 """Load batches with any number of processes, in an order that is a pure function of (seed, epoch)."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -225,6 +226,7 @@ def _init_worker(worker: int) -> None:
     These signals reach the whole process group; the main process handles them, finishes its step and saves.
     """
     torch.set_num_threads(1)
+    gc.freeze()  # the garbage collector visits no inherited object, which would copy its page
     malloc.release_freed_memory()
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):

@@ -113,7 +113,7 @@ def test_what_was_found_is_said_in_one_line(layout):
     assert (
         said[0]
         == {
-            "joined": "pairs: train, 6 files of A|B",
+            "joined": "pairs: train, 6 files of A|B, halves of 48x40",
             "sides": "pairs: trainA + trainB, 6 pairs by name",
             "nested": f"pairs: {os.path.join('A', 'train')} + {os.path.join('B', 'train')}, 6 pairs by name",
             "csv": f"pairs: {root}/pairs.csv, 6 pairs",
@@ -137,7 +137,9 @@ def test_a_layout_can_be_asked_for(layout):
 def test_the_references_layout_wins_over_others_and_is_told(tmp_path):
     for place in ("train", "trainA", "trainB"):
         save(picture(1), tmp_path / place / "1.png")
-    assert make("aligned", tmp_path).notes == ["pairs: train, 1 files of A|B (--pairs sides would use other files)"]
+    assert make("aligned", tmp_path).notes == [
+        "pairs: train, 1 files of A|B, halves of 24x40 (--pairs sides would use other files)"
+    ]
     assert "trainA + trainB" in make("aligned", tmp_path, "--pairs", "sides").notes[0]
     (tmp_path / "train" / "1.png").unlink()
     assert "trainA + trainB" in make("aligned", tmp_path).notes[0], "an empty folder hides nothing"
@@ -333,6 +335,42 @@ def test_an_undivided_folder_is_refused_naming_the_split_flag(mode, folders, tmp
         save(picture(1), tmp_path / "d" / folder / "1.png")
     with pytest.raises(DataError, match=r"not divided into phases.*; use --split 0\.9"):
         make(mode, tmp_path / "d")
+
+
+OTHER_ROOTS = {  # mode, folders with images, --dataroot below tmp_path -> the advice
+    "the folder above": (
+        "unaligned",
+        ("d/trainA", "d/trainB"),
+        "d/trainA",
+        "give --dataroot {}/d, the folder above it",
+    ),
+    "the folder of pairs": ("aligned", ("d/train",), "d/train", "give --dataroot {}/d, the folder above it"),
+    "a folder below": ("unaligned", ("o/d/trainA", "o/d/trainB"), "o", "give --dataroot {}/o/d"),
+    "two folders below": ("aligned", ("o/x/d/trainA", "o/x/d/trainB"), "o", "give --dataroot {}/o/x/d"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_ROOTS)
+def test_advice_about_another_root_can_be_followed(case, tmp_path):
+    mode, folders, root, advice = OTHER_ROOTS[case]
+    for folder in folders:
+        save(picture(1), tmp_path / folder / "1.png")
+    advice = advice.format(tmp_path)
+    with pytest.raises(DataError) as caught:
+        make(mode, tmp_path / root)
+    assert str(caught.value).endswith("; " + advice)
+    assert len(make(mode, advice.split()[2].rstrip(","))) == 1
+
+
+def test_one_side_is_no_advice_for_another_layout(tmp_path):
+    """colorization reads train: the folder above trainA does not help, a split does."""
+    for number in range(20):
+        save(picture(1, 8, 8), tmp_path / "d" / "trainA" / f"{number}.png")
+    with pytest.raises(DataError, match=r"use --split 0\.9"):
+        make("colorization", tmp_path / "d" / "trainA")
+    assert len(make("colorization", tmp_path / "d" / "trainA", "--split", 0.9)) > 10
+    with pytest.raises(DataError, match="unaligned needs images of two kinds: put them into trainA and trainB"):
+        make("unaligned", tmp_path / "d" / "trainA")
 
 
 def test_a_share_that_leaves_nothing_is_refused(tmp_path):

@@ -239,10 +239,8 @@ def test_figures_of_pairs_equal_those_of_the_pictures(tested, runs):
     assert notes == [f"L1 {f['L1']:.4g}, PSNR {f['PSNR']:.4g}" for f in kept["images"].values()]
 
 
-def test_direction_is_remembered_and_can_be_changed(command, tested, runs, tmp_path):
-    given = pictures(tested("--name", "p2p", "--dataroot", runs / "pairs", "--direction", "BtoA").images)
+def test_direction_is_remembered(command, tested, runs, tmp_path):
     plain = pictures(tested("--name", "p2p", "--dataroot", runs / "pairs").images)
-    assert np.array_equal(given["0_real_A.png"], plain["0_real_B.png"])
     ended = command(
         "train",
         *TINY,

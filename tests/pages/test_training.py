@@ -124,8 +124,9 @@ def with_val(tmp_path):
     return tmp_path / "data"
 
 
-def test_fixed_samples_are_what_test_gives_for_the_same_weights(command, tmp_path, with_val):
-    """Of the validation phase, spread evenly, to the pixel."""
+@pytest.mark.parametrize("flags", [[], ["--preprocess", "scale_width_and_crop", "--load_size", 44]])
+def test_fixed_samples_are_what_test_gives_for_the_same_weights(command, tmp_path, with_val, flags):
+    """Of the validation phase, spread evenly, to the pixel; whole images, also of a run trained on crops."""
     ended = command(
         "train",
         *SMALL,
@@ -143,6 +144,7 @@ def test_fixed_samples_are_what_test_gives_for_the_same_weights(command, tmp_pat
         1,
         "--fixed_samples",
         4,
+        *flags,
     )
     assert ended.code == 0, ended.err
     folder = tmp_path / "checkpoints" / "run"
@@ -156,6 +158,15 @@ def test_fixed_samples_are_what_test_gives_for_the_same_weights(command, tmp_pat
     for number, stem in enumerate("0246", 1):
         shown = Image.open(folder / "web" / "samples" / f"epoch002_{number}_fake_B.png")
         assert np.array_equal(np.asarray(shown), np.asarray(Image.open(results / f"{stem}_fake_B.png")))
+
+
+def test_fixed_samples_of_large_images_are_crops(command, tmp_path, with_val, monkeypatch):
+    monkeypatch.setattr("training.fixed_samples.MAX_WHOLE_PIXELS", 1000)
+    flags = ["--preprocess", "crop", "--load_size", 32, "--fixed_samples", 2, *FEW]
+    ended = command("train", *SMALL, "--dataroot", with_val, *flags)
+    assert ended.code == 0 and "note: fixed samples are crops of 32" in ended.out + ended.err, ended.err
+    shown = Image.open(tmp_path / "checkpoints" / "run" / "web" / "samples" / "epoch001_1_fake_B.png")
+    assert shown.size == (32, 32)
 
 
 def test_without_a_validation_phase_they_are_training_pictures(command, tmp_path, with_val):

@@ -1,0 +1,56 @@
+"""test.py takes one folder or file without a flag; train.py takes none."""
+
+import shlex
+
+import pytest
+
+from options.parse import parse
+from tests.support.images import picture
+
+
+@pytest.fixture(autouse=True)
+def _pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "My Pictures", "My new Pictures", "-odd"):
+        (tmp_path / name).mkdir()
+        picture(1).save(tmp_path / name / "1.png")
+
+
+@pytest.mark.parametrize("argv", [
+    ["photos", "--name", "x"], ["--name", "x", "photos"], ["--eval", "photos"], ["--name", "x", "--", "photos"],
+    ["--lr", "1", "photos"],
+])  # fmt: skip
+def test_the_position_is_the_dataroot(argv):
+    if "--lr" in argv:  # a flag of train.py, with its value
+        with pytest.raises(ValueError, match="--lr"):
+            parse(argv, "test")
+        return
+    o = parse(argv, "test")
+    assert o.dataroot == o.input == "photos" and "dataroot" in o.given
+    assert parse(["--dataroot", "photos"], "test").input == ""
+
+
+def test_words_after_two_dashes_are_no_flags():
+    assert parse(["--name", "x", "--", "-odd"], "test").dataroot == "-odd"
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ("photos --dataroot photos", "give one of them"), ("--dataroot photos photos", "give one of them"),
+    ("photos 'My Pictures'", "second folder or file beside photos"),
+    ("My Pictures", "quote it: 'My Pictures'"), ("My new Pictures", "quote it: 'My new Pictures'"),
+    ("--dataroot My Pictures", "quote it: --dataroot 'My Pictures'"),
+    ("--dataroot My new Pictures --eval", "quote it: --dataroot 'My new Pictures'"),
+])  # fmt: skip
+def test_what_is_no_single_path_is_refused(command, words, said):
+    ended = command("test", *shlex.split(words))
+    assert ended.code == 2 and said in ended.last and ended.err.count("\n") == 1, ended.err
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ("photos", "give the images with --dataroot photos"), ("nowhere", "does not belong to a flag"),
+    ("--dataroot My Pictures", "quote it: --dataroot 'My Pictures'"),
+    ("My Pictures", "quote it: --dataroot 'My Pictures'"),
+])  # fmt: skip
+def test_training_takes_no_position(command, words, said):
+    ended = command("train", *shlex.split(words))
+    assert ended.code == 2 and said in ended.last, ended.err
