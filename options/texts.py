@@ -1,12 +1,12 @@
 """Print --help and --list, and suggest the right flag for a wrong one."""
 
 import textwrap
-from pathlib import Path
 
 from options.fields import Flag, Options
 from registry import discovery
 from registry.kinds import PART_TABLES
 from registry.lookup import entries
+from registry.suggestions import model_files
 from util.errors import OptionError, printable
 from util.size import Size
 from util.spelling import nearest
@@ -79,7 +79,7 @@ def unknown_flag_error(name: str, flags: list[Flag], owner: str, owners: dict[st
     names = [n for flag in ordered for n in flag.names]
     near = nearest(name, names)
     others = owners | {
-        n: model for model, source in _model_files() if model != owner for n in discovery.option_names(source)
+        n: model for model, source in model_files() if model != owner for n in discovery.option_names(source)
     }
     if name in others:
         remedy = f"it belongs to {others[name]}"
@@ -89,16 +89,6 @@ def unknown_flag_error(name: str, flags: list[Flag], owner: str, owners: dict[st
         remedy += f" (--{other} belongs to {others[other]})" if other else ""
     thing = f"option in {file}" if file else "option"
     return OptionError(thing, f"--{name}", f"unknown: --{name} is not a flag of {owner}", remedy)
-
-
-def _model_files() -> list[tuple[str, Path]]:
-    """Return (name, source file) of every model, built-in or from a plug-in."""
-    built_in = Path(__file__).resolve().parent.parent / "models"
-    return [
-        (e.name, Path(e.origin) if e.plugin else built_in / f"{e.name}.py")
-        for e in entries("model")
-        if e.plugin is None or not e.plugin.module
-    ]
 
 
 def mismatch_hint(o: Options) -> str:
