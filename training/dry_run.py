@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -68,9 +69,16 @@ def count_flops_and_activations(train_step: TrainStep, o: Any, model: Any, batch
     state = TrainState.from_options(model.to("meta"), o)
     shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
     counter, activations = FlopCounterMode(display=False), _ActivationCounter(model)
+    counter.mod_tracker = _NoModules()  # its own cannot observe the gradients inside a penalty
     with fork_rng(0), counter, torch.autograd.graph.saved_tensors_hooks(activations.add, _unpack):
         train_step(state, shapes, 0)
     return counter.get_total_flops(), activations.peak
+
+
+class _NoModules(nullcontext):
+    """A tracker for FlopCounterMode that counts operations in all, not by module."""
+
+    parents = ("Global",)
 
 
 class _ActivationCounter:
