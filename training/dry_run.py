@@ -69,7 +69,8 @@ def count_flops_and_activations(train_step: TrainStep, o: Any, model: Any, batch
     state = TrainState.from_options(model.to("meta"), o)
     shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
     counter, activations = FlopCounterMode(display=False), _ActivationCounter(model)
-    counter.mod_tracker = _NoModules()  # its own cannot observe the gradients inside a penalty
+    tracker: Any = _NoModules()  # because the counter's own cannot observe the gradients inside a penalty
+    counter.mod_tracker = tracker
     with fork_rng(0), counter, torch.autograd.graph.saved_tensors_hooks(activations.add, _unpack):
         train_step(state, shapes, 0)
     return counter.get_total_flops(), activations.peak

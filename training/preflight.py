@@ -8,7 +8,7 @@ import torch
 
 from data.base import Spec
 from inference.sampling import Request, has_sampler
-from networks.padding import check_sizes
+from networks.padding import checked_sizes
 from registry import attribution, contract
 from registry.contract import contract_error
 from training import state_checks
@@ -24,13 +24,12 @@ CERTAIN_ERRORS = (NameError, AttributeError, ImportError, KeyError)  # these do 
 def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, Any], spec: Spec) -> None:
     """Run `train_step` once on a copy of a model on meta tensors; raise an error that is certain to occur in training.
 
-    Raise OptionError for images of a size that a network rejects, for a broken contract (a loss that is not a scalar,
-    a batch without a key that the model reads, state that cannot be read back, ...), and a plug-in's own errors. An
-    error that may be due to the missing values is raised only if it occurs with real values too. A large batch is not
+    Raise OptionError for an image of a size that the network it is given to rejects, for a broken contract (a loss that
+    is not a scalar, a batch without a key that the model reads, state that cannot be read back, a layer made in a step,
+    ...), and a plug-in's own errors. An error that may be due to the missing values is raised only if it occurs with real values too. A large batch is not
     tried again, to save time: the first real step then raises the error.
     """
-    # Check sizes, phases, networks, state and sheets.
-    check_sizes(model.networks().values(), spec.height, spec.width)
+    # Check phases, networks, state and sheets.
     phases = contract.check_phases(model, o.model)
     notes = contract.check_networks(model, o.model, phases)
     extra = state_checks.check_state(model, o.model)
@@ -67,7 +66,7 @@ def _run_on_copy(
     except Exception:  # a model may not be copyable: the first real step then finds its errors
         return None, []
     try:
-        with fork_rng(0):
+        with fork_rng(0), checked_sizes(twin), state_checks.no_new_layers(twin, o.model):
             notes = _run_step(train_step, o, twin, batch)
             _restore_extra_state(twin, o.model, extra)
     except UserError:
@@ -82,13 +81,12 @@ def _run_on_copy(
 
 def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: dict[str, Any]) -> list[str]:
     """Train one step on a copy, and check what its forward, losses and show return; return notes."""
-    state, start = TrainState.from_options(twin, o), state_checks.state_shapes(twin)
+    state = TrainState.from_options(twin, o)
     state.phases, state.micro_batches = [_with_checked_loss(phase, o.model) for phase in state.phases], 1
     with twin.register_forward_hook(lambda model, args, out: _checked_out(out, o.model)):
         out, losses = train_step(state, _CheckedDict(batch, "batch"), 0)
     with attribution.error_context("show", twin):
         contract.check_shown(twin.show(out), o.model)
-    state_checks.check_state_shapes(twin, o.model, start)
     notes, phase_of = [], dict[str, str]()
     for phase, terms in losses.items():
         twice = [term for term in terms if term in phase_of]
