@@ -45,6 +45,7 @@ def main(argv, report):
 
     # Find the images; a model without input needs only the Spec of those that it was trained on.
     known = store.load_spec(folder)
+    o.run_classes = known.get("classes", [])  # labels number these, whichever of them the data set has
     model_class = find("model", o.model)
     dataset = None if known and has_sampler(model_class) else find("dataset", o.dataset_mode)(o)
     spec = dataset.spec() if dataset else Spec(**known | {"classes": tuple(known["classes"])})

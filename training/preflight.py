@@ -26,8 +26,8 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
 
     Raise OptionError for an image of a size that the network it is given to rejects, for a broken contract (a loss that
     is not a scalar, a batch without a key that the model reads, state that cannot be read back, a layer made in a step,
-    ...), and a plug-in's own errors. An error that may be due to the missing values is raised only if it occurs with real values too. A large batch is not
-    tried again, to save time: the first real step then raises the error.
+    ...), and a plug-in's own errors. An error that may be due to the missing values is raised only if it occurs with
+    real values too. A large batch is not tried again, to save time: the first real step then raises the error.
     """
     # Check phases, networks, state and sheets.
     phases = contract.check_phases(model, o.model)
