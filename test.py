@@ -20,6 +20,7 @@ from networks.runtime.apply import apply_inference_options
 from options import store
 from options.texts import mismatch_hint
 from pages.results import Results
+from registry import sources
 from registry.lookup import find
 from serialization import weight_exports, weight_files
 from training.optim import inference_networks
@@ -54,6 +55,8 @@ def main(argv, report):
     # Build the model and load its weights.
     model = model_class(o, spec)
     networks = inference_networks(model)
+    if note := sources.change_note(folder):
+        print(printable(note))
     apply_tiling(networks, o)
     weight_exports.load(folder, which, networks, mismatch_hint(o))
     set_mode(model.to(device), o.eval)
@@ -96,8 +99,8 @@ def generate(o, model, results, classes):
 
 
 def set_mode(model, evaluate):
-    """Put the model in evaluation mode; with --no_eval, put only its networks in training mode."""
+    """Put the model in evaluation mode; with --no_eval, put only its networks in the mode they have in training."""
+    as_in_training = [part for net in model.networks().values() for part in net.modules() if part.training]
     model.eval()
-    if not evaluate:
-        for net in model.networks().values():
-            net.train()
+    for part in as_in_training if not evaluate else ():
+        part.training = True

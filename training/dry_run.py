@@ -29,7 +29,7 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
     """
     batch, epochs = loader.example_batch(), o.n_epochs + o.n_epochs_decay
     weights, numel = (sum(each) for each in zip(*((p.nbytes, p.numel()) for p in model.parameters()), strict=True))
-    state = TrainState.from_options(model.to(device).train(), o)
+    state = TrainState.from_options(model.to(device), o)
     # Time two real steps.
     times = []
     for count in range(2):

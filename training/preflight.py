@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from data.base import Spec
+from inference.model_state import undone_changes
 from inference.sampling import Request, has_sampler
 from networks.padding import checked_sizes
 from registry import attribution, contract
@@ -62,7 +63,7 @@ def _run_on_copy(
 ) -> tuple[Exception | None, list[str]]:
     """Run a step on a copy of the model, on the batch's device; return (error or None, notes). Raise UserErrors."""
     try:
-        twin = copy.deepcopy(model).to(batch["A"].device).train()
+        twin = copy.deepcopy(model).to(batch["A"].device)
     except Exception:  # a model may not be copyable: the first real step then finds its errors
         return None, []
     try:
@@ -182,11 +183,10 @@ def _check_sheets(model: Any, name: str, classes: tuple[str, ...]) -> None:
     if not has_sampler(model):
         return
     remedy = "return {name: (images (N, C, H, W), labels (N,))} from sheets(request)"
-    model.eval()
     for kind in ("grid", "per_class", "interpolation"):
         try:
-            with fork_rng(0), torch.inference_mode():
-                made = model.sheets(Request(kind, classes[:2], 2, seed=0))
+            with fork_rng(0), undone_changes(model), torch.inference_mode():
+                made = model.eval().sheets(Request(kind, classes[:2], 2, seed=0))
         except UserError:
             raise
         except Exception as problem:  # otherwise it would occur epochs later, at the first sheet
@@ -196,7 +196,6 @@ def _check_sheets(model: Any, name: str, classes: tuple[str, ...]) -> None:
             raise contract_error(name, why, remedy) from problem
         if not isinstance(made, dict) or not all(_is_sheet(sheet) for sheet in made.values()):
             raise contract_error(name, f"its sheets(request) of kind '{kind}' does not return images by name", remedy)
-    model.train()
 
 
 def _is_sheet(sheet: Any) -> bool:

@@ -14,6 +14,7 @@ from data.fingerprint import Inventory
 from data.loading.loader import Loader
 from networks.summary import summary_text
 from options import store
+from registry import sources
 from registry.lookup import entries
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
@@ -26,7 +27,7 @@ from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, seeding
-from util.errors import CheckpointError, DataError, OptionError, UserError, printable
+from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, UserError, printable
 from util.progress import Progress
 from util.spelling import normalise_name
 
@@ -41,11 +42,23 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
         store.save(o, folder.path, "train", spec)
+        run.notes += _keep_sources(folder.path)
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
         size = f"{run.progress.epoch_size} images, {len(loader)} steps an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
     print(*map(printable, (text, *run.notes)), sep="\n")
     return run
+
+
+def _keep_sources(folder: Path) -> list[str]:
+    """Copy the plug-ins' source to the run's folder; return a note if it differs from that of an earlier start."""
+    note = sources.change_note(folder)
+    try:
+        sources.save(folder)
+    except OSError as problem:
+        remedy = "make it writable"
+        raise EnvironmentFault("folder", folder, problem.strerror or str(problem), remedy) from problem
+    return [note] if note else []
 
 
 class Run:
@@ -64,7 +77,7 @@ class Run:
         self.o, self.folder, self.device, self.classes = o, folder, device, classes
         self.inventory = inventory or Inventory()
         # Model and optimisers.
-        self.model = model.to(device).train()
+        self.model = model.to(device)  # in training mode, except what its __init__ put in evaluation mode
         self.state_shapes = state_shapes(self.model)  # every saved state must have these
         self.train_state = TrainState.from_options(self.model, o)
         self.train_state.check_losses = self.check_losses
