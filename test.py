@@ -14,15 +14,15 @@ from data.base import Spec
 from data.loading.loader import Loader
 from inference.batch_translator import Translator
 from inference.network_flags import read_network_flags
+from inference.run_weights import load_run_weights
 from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
-from options.texts import mismatch_hint
 from pages.results import Results
 from registry import sources
 from registry.lookup import find
-from serialization import weight_exports, weight_files
+from serialization import weight_files
 from training.optim import inference_networks
 from util.class_names import select_classes
 from util.device import select_device
@@ -58,7 +58,7 @@ def main(argv, report):
     if note := sources.change_note(folder):
         print(printable(note))
     apply_tiling(networks, o)
-    weight_exports.load(folder, which, networks, mismatch_hint(o))
+    load_run_weights(o, folder, which, model, networks)
     set_mode(model.to(device), o.eval)
     apply_inference_options(model.networks(), o, device)
 

@@ -48,7 +48,8 @@ class ModelWatch:
             digest.dump(self.model)
         except Exception:  # a plug-in's model may hold anything
             return None
-        self.copyable = not digest.has_closures
+        finally:
+            self.copyable = not digest.has_closures
         return digest.hash.digest()
 
 

@@ -177,14 +177,15 @@ class PickleScan:
             raise UnsafeFile(f"holds Python objects ({function}), not just weights", SAVE_REMEDY)
 
     def build(self, _: None) -> None:
-        """Accept a state_dict's one attribute, `_metadata`: {module: {"version": number}}; UnsafeFile for others."""
+        """Accept a state_dict's one attribute, `_metadata`: {module: {"version": number}}; UnsafeFile for others.
+
+        Spectral norm stores a table of numbers there: {"spectral_norm": {"weight.version": 1}}.
+        """
         state, target = expect_kind(self.stack.pop(), "dict"), expect_kind(self.stack[-1], "OrderedDict")
         modules = state.items[1] if len(state.items) == 2 and state.items[0] == "_metadata" else None
         about = expect_kind(modules, "dict", "OrderedDict").items if modules is not None else [None, None]
         for key, numbers in zip(about[::2], about[1::2], strict=True):
-            plain = isinstance(numbers, PickleValue) and numbers.kind in ("dict", "OrderedDict")
-            nested = plain and any(isinstance(item, PickleValue | Storage) for item in numbers.items)
-            if type(key) is not str or not plain or nested:
+            if type(key) is not str or not _is_flat_table(numbers, tables_inside=True):
                 raise UnsafeFile("holds attributes, not just weights", SAVE_REMEDY)
         if target.frozen:
             raise UnsafeFile("holds a container that contains itself")
@@ -220,6 +221,18 @@ class PickleScan:
         if type(grad) is not bool or expect_kind(hooks, "OrderedDict").items:
             raise UnsafeFile("has a tensor with attributes, not just values", "save plain tensors")
         return expect_kind(data, "tensor")
+
+
+def _is_flat_table(value: Any, tables_inside: bool = False) -> bool:
+    """Whether a value is a dictionary of numbers and texts, and of such dictionaries if `tables_inside`."""
+    return (
+        isinstance(value, PickleValue)
+        and value.kind in ("dict", "OrderedDict")
+        and all(
+            not isinstance(item, PickleValue | Storage) or (tables_inside and _is_flat_table(item))
+            for item in value.items
+        )
+    )
 
 
 def foreign_object_error(stream: io.BytesIO, start: int) -> UnsafeFile | None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from data.base import Spec
-from inference.model_state import undone_changes
+from inference.model_state import ModelWatch, undone_changes
 from inference.sampling import Request, has_sampler
 from networks.padding import checked_sizes
 from registry import attribution, contract
@@ -37,7 +37,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
     _check_sheets(model, o.model, spec.classes)
     # Run a step on meta tensors.
     shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
-    problem, more = _run_on_copy(train_step, o, model, shapes, extra)
+    problem, more = _run_on_copy(train_step, o, model, spec, shapes, extra)
     for note in notes + more:
         print(printable(note))
     if problem is None or attribution.plugin_error([problem]) is None:
@@ -49,7 +49,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
         if for_lack_of_values or not small:
             return
         values = {k: v.clone() if torch.is_tensor(v) else v for k, v in batch.items()}
-        problem, _ = _run_on_copy(train_step, o, model, values, {})
+        problem, _ = _run_on_copy(train_step, o, model, spec, values, {})
     if problem is not None:
         raise problem
 
@@ -59,11 +59,11 @@ def _is_value_independent(problem: Exception) -> bool:
 
 
 def _run_on_copy(
-    train_step: TrainStep, o: Any, model: Any, batch: dict[str, Any], extra: dict[str, Any]
+    train_step: TrainStep, o: Any, model: Any, spec: Spec, batch: dict[str, Any], extra: dict[str, Any]
 ) -> tuple[Exception | None, list[str]]:
     """Run a step on a copy of the model, on the batch's device; return (error or None, notes). Raise UserErrors."""
     try:
-        twin = copy.deepcopy(model).to(batch["A"].device)
+        twin = _twin(model, o, spec).to(batch["A"].device)
     except Exception:  # a model may not be copyable: the first real step then finds its errors
         return None, []
     try:
@@ -78,6 +78,14 @@ def _run_on_copy(
     except Exception as problem:  # the caller judges it
         return problem, []
     return None, notes
+
+
+def _twin(model: Any, o: Any, spec: Spec) -> Any:
+    """Return a second model; a new one if functions that the model holds, such as hooks, refer to the model itself."""
+    if ModelWatch(model).copyable:
+        return copy.deepcopy(model)
+    with fork_rng(0):
+        return type(model)(o, spec)
 
 
 def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from registry import sources
 from registry.lookup import entries
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
+from serialization.own_state import IdleNetworks, own_state
 from serialization.run_names import list_runs, suggest_run
 from training import lr_schedule
 from training.loss_meter import LossMeter
@@ -82,6 +83,7 @@ class Run:
         self.train_state = TrainState.from_options(self.model, o)
         self.train_state.check_losses = self.check_losses
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
+        self.idle = IdleNetworks({n: net for n, net in model.networks().items() if n not in self.networks()})
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
         self.last_epoch = o.n_epochs + o.n_epochs_decay
@@ -108,8 +110,12 @@ class Run:
         return self.progress.epoch > self.last_epoch
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return by name the networks that are trained, which are also the ones exported."""
+        """Return by name the networks that are trained."""
         return trained_networks(self.model, self.phases)
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Return what is exported: the trained networks, others that the run changes, and the model's own tensors."""
+        return self.networks() | self.idle.changed() | own_state(self.model, self.model.networks())
 
     def check_disk_space(self, reclaimable_bytes: int) -> None:
         """Raise EnvironmentFault if the free space plus `reclaimable_bytes` is too small for this run's files.
@@ -209,7 +215,7 @@ class Run:
                 self.notes.append(note)
                 print(printable(note), flush=True)
         for prefix in prefixes:
-            weight_exports.write(self.folder, prefix, self.networks())
+            weight_exports.write(self.folder, prefix, self.exported())
         self.last_save_time, self.has_new_permission = time.monotonic(), False
 
     def saved_step_text(self) -> str:
@@ -256,10 +262,11 @@ class Run:
         """
         path = checkpoint.state_files(self.folder).get(self.progress.step)
         saved = path.stat().st_mtime_ns if path else 0
-        stale = [p for p in prefixes if not weight_exports.is_newer(self.folder, p, self.networks(), saved)]
-        lacking = [p for p in stale if not weight_files.is_exported(self.folder, p, self.networks())]
+        exported = self.exported()
+        stale = [p for p in prefixes if not weight_exports.is_newer(self.folder, p, exported, saved)]
+        lacking = [p for p in stale if not weight_files.is_exported(self.folder, p, exported)]
         for prefix in lacking:
-            weight_exports.write(self.folder, prefix, self.networks())
+            weight_exports.write(self.folder, prefix, exported)
         if lacking:
             self.notes.append(f"wrote weights that were missing or older than the state: {', '.join(lacking)}")
 
