@@ -56,7 +56,7 @@ LISTS = {
     "discriminator": ("from torch import nn\nfrom networks import DISCRIMINATORS\n\n\nclass Two(nn.Conv2d):\n"
                       "    def forward(self, x):\n        return [super().forward(x)] * 2\n\n\n"
                       "DISCRIMINATORS['mine'] = lambda o, input_nc: Two(input_nc, 1, 4)\n", ["--netD", "mine"],
-                      "objective 'vanilla': judges one tensor, and the discriminator returns a list of 2"),
+                      "objective 'vanilla': judges one tensor of predictions, and the discriminator returns a list"),
     "paired objective": ("from networks import OBJECTIVES\nfrom networks.gan_loss import Objective\n"
                          "OBJECTIVES['mine'] = Objective(lambda real, fake, label: real.mean(), lambda real, fake: "
                          "fake.mean(), lambda real, fake: -fake.mean())\n", ["--gan_mode", "mine"],
