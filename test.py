@@ -15,14 +15,15 @@ from data.loading.loader import Loader
 from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
+from inference.run_weights import load_run_weights
 from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
-from options.texts import mismatch_hint
 from pages.results import Results
+from registry import sources
 from registry.lookup import find
-from serialization import weight_exports, weight_files
+from serialization import weight_files
 from training.optim import inference_networks
 from util.class_names import select_classes
 from util.device import select_device
@@ -46,6 +47,7 @@ def main(argv, report):
 
     # Find the images; a model without input needs only the Spec of those that it was trained on.
     known = store.load_spec(folder)
+    o.run_classes = known.get("classes", [])  # labels number these, whichever of them the data set has
     model_class = find("model", o.model)
     images = None if known and has_sampler(model_class) else find_images(o, folder, model_class)
     spec = images.spec() if images else Spec(**known | {"classes": tuple(known["classes"])})
@@ -53,8 +55,10 @@ def main(argv, report):
     # Build the model and load its weights.
     model = model_class(images.o if images else o, spec)
     networks = inference_networks(model)
+    if note := sources.change_note(folder):
+        print(printable(note))
     apply_tiling(networks, o)
-    weight_exports.load(folder, which, images.rename(networks) if images else networks, mismatch_hint(o))
+    load_run_weights(o, folder, which, model, images.rename(networks) if images else networks)
     set_mode(model.to(device), o.eval)
     apply_inference_options(model.networks(), o, device)
 
@@ -99,8 +103,8 @@ def generate(o, model, results, classes):
 
 
 def set_mode(model, evaluate):
-    """Put the model in evaluation mode; with --no_eval, put only its networks in training mode."""
+    """Put the model in evaluation mode; with --no_eval, put only its networks in the mode they have in training."""
+    as_in_training = [part for net in model.networks().values() for part in net.modules() if part.training]
     model.eval()
-    if not evaluate:
-        for net in model.networks().values():
-            net.train()
+    for part in as_in_training if not evaluate else ():
+        part.training = True

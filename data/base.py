@@ -87,7 +87,9 @@ class BaseDataset(Dataset):
         check_sample(self, sample)
         self.notes += self.file_notes()
         height, width = sample["A"].shape[1:]
-        return Spec(self.o.input_nc, self.o.output_nc, height, width, (), *ranges)
+        # in a test the model is built for the run's classes, whether or not the images have labels
+        classes = () if self.o.isTrain else tuple(vars(self.o).get("run_classes", ()))
+        return Spec(self.o.input_nc, self.o.output_nc, height, width, classes, *ranges)
 
     def files(self, *parts: str) -> Paths:
         """Return the sorted image files under dataroot/parts; raise DataError if there are none."""

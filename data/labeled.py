@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,9 @@ IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an i
 class Labeled(BaseDataset):
     """Samples {"A", "label", "path_A"}; classes are the sorted folder names in dataroot/phase, or else in dataroot.
 
+    Labels number the classes of training: in a test and in validation those of the run (`o.run_classes`), whichever of
+    them have images there. Images of other classes are left out, with a note.
+
     A dataroot with idx files (train-images-idx3-ubyte, t10k-..., also .gz) has the classes 0 to 9.
     """
 
@@ -33,17 +36,42 @@ class Labeled(BaseDataset):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey if either flag asks for 1 channel
         by_class = self._files_of_manifest() or self._images_of_idx() or self._files_of_folders()
-        self.classes = tuple(sorted(select_classes(o.classes, sorted(by_class))))
-        empty = [name for name in self.classes if not len(by_class[name])]
+        self.classes = self.run_classes or tuple(sorted(select_classes(o.classes, sorted(by_class))))
+        present = self._present_classes(by_class)
+        empty = [name for name in present if not len(by_class[name])]
         if empty:
             why = f"its folder '{empty[0]}' holds no images"
             raise DataError("folder", o.dataroot, why, "fill it, remove it, or name the other folders with --classes")
-        self.class_files = [by_class[name] for name in self.classes]
+        self.class_files = [by_class[name] if name in present else () for name in self.classes]
         # Interleave the classes, so that --max_dataset_size keeps images of each.
         number = np.concatenate([np.arange(len(each)) for each in self.class_files])
         label = np.repeat(np.arange(len(self.class_files)), [len(each) for each in self.class_files])
         interleaved = np.lexsort((label, number))[: int(min(len(number), o.max_dataset_size))]
         self.rows = np.stack([number[interleaved], label[interleaved]], axis=1)
+
+    @property
+    def run_classes(self) -> tuple[str, ...]:
+        """The classes of the run in its order; () in training, where the data set decides."""
+        return () if self.o.isTrain else tuple(vars(self.o).get("run_classes", ()))
+
+    def _present_classes(self, found: Collection[str]) -> tuple[str, ...]:
+        """Return the classes to use, in order; add a note for classes that the run or the data set lacks.
+
+        Raise DataError if none is left, or one that --classes asks for has no images.
+        """
+        if not self.run_classes:
+            return self.classes
+        wanted = select_classes(self.o.classes, self.run_classes)
+        missing, foreign = [n for n in wanted if n not in found], sorted(set(found) - set(self.run_classes))
+        run, here = ", ".join(self.run_classes), ", ".join(sorted(found)) or "none"
+        if (self.o.classes and missing) or len(missing) == len(wanted):
+            why = f"has no images of {', '.join(missing)}; the run's classes are {run}, those here {here}"
+            raise DataError("folder", self.o.dataroot, why, "name the folders like the run's classes, or use --classes")
+        if foreign:
+            self.notes.append(f"note: left out: images of {', '.join(foreign)}, not among the run's classes ({run})")
+        if missing:
+            self.notes.append(f"note: there are no images of the run's classes {', '.join(missing)}")
+        return tuple(name for name in wanted if name in found)
 
     def _files_of_manifest(self) -> dict[str, Sequence]:
         file = manifest.find_manifest(self.o.dataroot, self.o.pairs)
@@ -71,10 +99,14 @@ class Labeled(BaseDataset):
         if stray := [name for name in find_storage(root).list_names(root) if has_image_extension(name)]:
             example = f"such as '{Path(root, stray[0])}'"
             self.notes.append(f"note: images in no folder of a class are not used ({len(stray)}, {example})")
-        by_class = {name: list_files(str(Path(root, name))) for name in select_classes(self.o.classes, names)}
+        wanted = names if self.run_classes else select_classes(self.o.classes, names)
+        by_class = {name: list_files(str(Path(root, name))) for name in wanted}
         if root == self.root and self.o.split is not None:
             by_class = {name: select_split(paths, self.o) if paths else paths for name, paths in by_class.items()}
-        return {name: self.register_files(paths)[0] for name, paths in by_class.items()}
+        return {
+            name: self.register_files(paths)[0] if name in (self.run_classes or (name,)) else paths
+            for name, paths in by_class.items()
+        }
 
     def _images_of_idx(self) -> dict[str, Sequence]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):

@@ -1,18 +1,17 @@
 """Run images through a model, several at a time if that does not change the result."""
 
-import copy
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from inference.copies import Copies
+from inference.model_state import CallWatch, shared_copies, undone_changes
 from inference.visuals import collect_visuals
 from util.device import to_device
-from util.seeding import generator_states, restore_generators
 
 MAX_BATCH_PIXELS = 4 * 256 * 256  # pixels of A in one batch; a larger image runs alone
 MAX_BATCH_IMAGES = 16  # images in one batch
@@ -25,14 +24,15 @@ Files = list[tuple[str, str]]  # of each input: the file of A, and that of B, or
 class Translator:
     """Calls a model with batches from a loader and yields the images to show, in order.
 
-    On a CPU, images run in parallel, one on each thread; elsewhere images of one size run as a batch. The loader's
-    batches run one at a time with --batch_size above 1, --no_eval or --tile, and if the model draws random numbers.
+    On a CPU, images run in parallel, one on each thread; elsewhere images of one size run as a batch. The results are
+    those of one image at a time: if an image changes the model (a memory of earlier images, a counter, running
+    statistics) or draws random numbers, the images after it run in turn. The loader's batches run one at a time with
+    --batch_size above 1, --no_eval or --tile.
     """
 
     def __init__(self, o: Any, model: nn.Module, device: torch.device):
         self.o, self.model, self.device = o, model, device
         self.can_batch = bool(o.eval and o.batch_size == 1 and not o.tile)
-        self.batching_tested = False  # whether `can_batch` was tested on a first batch
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, Files]]:
         """Yield {label: (N, C, H, W)} and the N files of A and of B for one or several images at a time."""
@@ -43,75 +43,85 @@ class Translator:
         )
 
     def translate_parallel(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, Files]]:
-        """Translate as many small images at a time as there are threads: one with the model, the others with copies.
+        """Translate as many small images at a time as there are threads, each with a copy of the model.
 
-        The copies share all weights, but state that a forward pass writes to one copy stays in it. The first image runs
-        alone, because the user waits for it and to detect a model that draws random numbers. Large images run alone.
+        The first image runs alone, because the user waits for it and to see whether images depend on earlier ones.
+        Large images run alone.
         """
-        source, rng_states, n_threads = BatchSource(batches), generator_states(), torch.get_num_threads()
-        copies: list[nn.Module] | None = None  # decided after the first image
-        idle_models: SimpleQueue[nn.Module] = SimpleQueue()
-
-        def worker_visuals(batch: Batch) -> Visuals:
-            model = idle_models.get()
-            try:
-                return self._visuals(batch, model)
-            finally:
-                idle_models.put(model)
-
-        pending: deque[tuple[Future[Visuals], Files]] = deque()
+        source, n_threads = BatchSource(batches), torch.get_num_threads()
+        watch, copies = CallWatch(self.model), None
+        pending: deque[tuple[Future[Any], Batch]] = deque()
         with ThreadPoolExecutor(n_threads, "translator", torch.set_num_threads, (1,)) as threads:
             for batch in source:
                 # Yield finished images; before an image that runs alone, all of them.
-                alone = not copies or batch["A"][:, 0].numel() > MAX_BATCH_PIXELS
-                while pending and (alone or len(pending) > n_threads):
-                    future, files = pending.popleft()
-                    yield future.result(), files
+                large = batch["A"][:, 0].numel() > MAX_BATCH_PIXELS
+                while pending and (large or not copies or len(pending) > n_threads):
+                    yield self._finish(pending, copies)
 
                 # Start this image on a worker thread, or run it here alone.
-                files = batch_files(batch)
-                if not alone:
-                    pending.append((threads.submit(worker_visuals, batch), files))
+                if copies and not large:
+                    pending.append((threads.submit(copies.call, self._visuals, batch), batch))
                     continue
-                held = [self._visuals(batch)]
+                held, files = [self._visuals(batch)], batch_files(batch)
                 del batch  # so that the caller can free a huge image
                 yield held.pop(), files
 
-                # After the first image: copy the model, unless it draws random numbers.
+                # After the first image: copy the model, unless that image changed it or drew random numbers.
                 if copies is None:
-                    copies = (
-                        shared_copies(self.model, n_threads) if states_equal(rng_states, generator_states()) else []
-                    )
-                    for model in copies:
-                        idle_models.put(model)
+                    copies = Copies(self.model, watch, n_threads)
+                elif copies and watch.changed():
+                    copies.stop()
 
             # Yield the remaining images.
             while pending:
-                future, files = pending.popleft()
-                yield future.result(), files
+                yield self._finish(pending, copies)
         source.raise_error()
 
+    def _finish(self, pending: deque[tuple[Future[Any], Batch]], copies: Any) -> tuple[Visuals, Files]:
+        """Return the result of the oldest image; call the model here if an earlier image has changed it."""
+        future, batch = pending.popleft()
+        visuals, changed = copies.result(future, [later for later, _ in pending])
+        self.model = changed or self.model
+        return self._visuals(batch) if visuals is None else visuals, batch_files(batch)
+
     def translate_batched(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, Files]]:
-        """Translate consecutive images of one size as a batch if the first one's output equals that of a single run."""
+        """Translate consecutive images of one size as a batch if the output equals that of single runs."""
+        watch, spare = CallWatch(self.model), list[nn.Module]()
         for group in batch_groups(batches, MAX_BATCH_PIXELS if self.can_batch else 0):
-            if len(group) > 1 and not self.batching_tested:
-                self._test_batching(group)
+            if len(group) > 1 and not spare and self.can_batch:
+                spare = [] if watch.changed() else shared_copies(self.model, 1)
+                self.can_batch = bool(spare) and self._test_batching(group, watch)
             parts = [group] if self.can_batch else [[batch] for batch in group]
             del group  # so that the caller can free a huge image
             while parts:
                 files = [both for batch in parts[0] for both in batch_files(batch)]
-                held = [self._visuals(concat_batches(parts.pop(0)))]
+                held = [self._visuals(concat_batches(parts[0]))]
+                if spare and self.can_batch and watch.changed():  # the batch runs again, one image at a time
+                    watch.undo_draws()
+                    self.model, self.can_batch, held = spare[0], False, []
+                    parts = [[batch] for batch in parts[0]]
+                    continue
+                del parts[0]
                 yield held.pop(), files
 
-    def _test_batching(self, group: list[Batch]) -> None:
-        """Set `can_batch` by a trial: whether a batch gives the same output; random states are restored afterwards."""
-        rng_states = generator_states()
-        single, batched = self._visuals(concat_batches(group[:1])), self._visuals(concat_batches(group))
-        restore_generators(rng_states)
-        self.batching_tested = True
-        self.can_batch = single.keys() == batched.keys() and all(
-            torch.allclose(single[label], batched[label][: len(single[label])], rtol=0, atol=BATCHING_TOLERANCE)
-            for label in single
+    def _test_batching(self, group: list[Batch], watch: CallWatch) -> bool:
+        """Return whether a batch gives the same output as each of its images alone; the model stays as it is."""
+        try:
+            with undone_changes(self.model):
+                alone = [self._visuals(batch) for batch in group]
+                batched = self._visuals(concat_batches(group))
+        except Exception:  # a plug-in's model may be made for one image; an image's own error follows in its turn
+            return False
+        finally:
+            watch.undo_draws()
+        if any(visuals.keys() != batched.keys() for visuals in alone):
+            return False
+        singles = {label: [visuals[label] for visuals in alone] for label in batched}
+        return all(
+            {part.shape[1:] for part in parts} == {batched[label].shape[1:]}
+            and len(batched[label]) == sum(map(len, parts))
+            and torch.allclose(torch.cat(parts), batched[label], rtol=0, atol=BATCHING_TOLERANCE)
+            for label, parts in singles.items()
         )
 
     def _visuals(self, batch: Batch, model: nn.Module | None = None) -> Visuals:
@@ -144,28 +154,6 @@ class BatchSource:
                 raise self.error
         finally:
             self.error = None  # otherwise error, traceback and frames form a reference cycle
-
-
-def shared_copies(model: nn.Module, number: int) -> list[nn.Module]:
-    """Return the model and number - 1 copies that share its tensors; [] if number < 2 or copying fails."""
-    if number < 2:
-        return []
-    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    try:
-        return [model, *(copy.deepcopy(model, dict(shared)) for _ in range(number - 1))]
-    except Exception:  # a plug-in's model may hold anything
-        return []
-
-
-def states_equal(one: Any, other: Any) -> bool:
-    """Return whether two states of the random number generators are equal."""
-    if torch.is_tensor(one):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(states_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(states_equal, one, other))
-    return bool(one == other)
 
 
 def batch_groups(batches: Iterable[Batch], max_pixels: int) -> Iterator[list[Batch]]:

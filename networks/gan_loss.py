@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from networks.runtime.amp import disable_autocast
 from registry.lookup import find
+from util.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,19 @@ class GANLoss(nn.Module):
 
     def __init__(self, gan_mode: str, label_smoothing: float = 0.0, lambda_gp: float = 10.0):
         super().__init__()
-        self.objective: Objective = find("objective", gan_mode)
+        self.gan_mode, self.objective = gan_mode, find("objective", gan_mode)
         self.label = 1.0 - label_smoothing
         self.lambda_gp = lambda_gp
         self.penalty_due = False  # fake() was called, penalty() was not called yet
 
     def real(self, prediction: Tensor) -> Tensor:
         """Return the discriminator's loss for its predictions on real images."""
-        return self.objective.real(prediction, self.label)
+        return self.objective.real(self._checked(prediction), self.label)
 
     def fake(self, prediction: Tensor) -> Tensor:
         """Return the discriminator's loss for its predictions on generated images."""
         self.penalty_due = self.objective.penalised and self.lambda_gp > 0
-        return self.objective.fake(prediction)
+        return self.objective.fake(self._checked(prediction))
 
     def generator(self, prediction: Tensor) -> Tensor:
         """Return the generator's loss for the discriminator's predictions on generated images."""
@@ -78,7 +79,18 @@ class GANLoss(nn.Module):
             self.penalty_due = False
             advice = "this objective needs its gradient penalty: add `| self.gan.penalty(...)` to the losses of D"
             warnings.warn(advice, stacklevel=2)
-        return self.objective.generator(prediction)
+        return self.objective.generator(self._checked(prediction))
+
+    def _checked(self, prediction: Tensor) -> Tensor:
+        """Return a prediction; raise OptionError if it is not a tensor."""
+        if not isinstance(prediction, Tensor):
+            count = f" of {len(prediction)}" if isinstance(prediction, list | tuple | dict) else ""
+            why = (
+                f"judges one tensor of predictions, and the discriminator returns a {type(prediction).__name__}{count}"
+            )
+            remedy = "let it return one tensor, or add up what GANLoss returns for each"
+            raise OptionError("objective", self.gan_mode, why, remedy)
+        return prediction
 
     def penalty(self, name: str, D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Return {name: weighted gradient penalty}, or {} if the objective has none.

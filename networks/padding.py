@@ -1,6 +1,8 @@
 """Pad images to a size that a network accepts and crop its output, or reject sizes before training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,12 +55,28 @@ def unfit(height: int, width: int, why: str) -> DataError:
     return DataError("picture", f"{width}x{height}", why, SIZE_REMEDY)
 
 
-def check_sizes(networks: Iterable[nn.Module], height: int, width: int) -> None:
-    """Raise OptionError if a network's `check_size` rejects images of this size."""
-    for net in networks:
-        check_size = getattr(net, "check_size", lambda height, width: None)
-        try:
-            check_size(height, width)
-        except DataError as problem:
-            why = f"images are {width}x{height}; {problem.args[2]}"
-            raise OptionError("option", "--crop_size", why, SIZE_REMEDY) from None
+@contextmanager
+def checked_sizes(model: nn.Module) -> Iterator[None]:
+    """Inside the block, images are checked by the `check_size` of every network that is given them.
+
+    Raises OptionError for the first image that a network cannot process; `unfit` raised by a forward pass counts too.
+    """
+    parts = [part for part in model.modules() if callable(getattr(part, "check_size", None))]
+    hooks = [part.register_forward_pre_hook(_check_input) for part in parts]
+    try:
+        yield
+    except DataError as problem:
+        if problem.args[0] != "picture":
+            raise
+        why = f"images are {problem.args[1]}; {problem.args[2]}"
+        raise OptionError("option", "--crop_size", why, SIZE_REMEDY) from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _check_input(net: Any, args: tuple) -> None:
+    for image in args:
+        if isinstance(image, Tensor) and image.dim() == 4:
+            net.check_size(*image.shape[2:])
+            return

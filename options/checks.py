@@ -28,11 +28,11 @@ def check_options(o: Options, phase: str) -> None:
         raise OptionError("option", "--gpu_ids", why, f"use torchrun --nproc_per_node={count} {phase}.py")
     if phase == "train":
         _check_training(o)
-    else:  # like the reference: in order and not mirrored
+    else:  # like the reference: in order, not mirrored, one at a time (inference/batch_translator.py joins what it can)
         if ".." in Path(o.results_dir).parts or "{" in o.results_dir:
             remedy = "give an absolute path, or a folder below the current one"
             raise OptionError("option", "--results_dir", f"'{o.results_dir}' contains .. or braces", remedy)
-        o.serial_batches, o.no_flip = True, True
+        o.serial_batches, o.no_flip, o.batch_size = True, True, 1
         o.preprocess = "native" if o.native else whole
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from options.fields import Options
 from util.atomic_write import replace_text
-from util.errors import CheckpointError, EnvironmentFault, OptionError, printable
+from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, printable
 from util.size import Size
 
 OPTIONS_FILE = "options.json"
@@ -85,8 +85,16 @@ def load_pair_proportions(folder: Path) -> tuple[float, float] | None:
 
 
 def fill_from_dataset(o: Options, spec: Any) -> None:
-    """Store the ranges that the data set measured as options, so that test.py reads them from the run."""
+    """Store the ranges that the data set measured as options, so that test.py reads them from the run, and the classes.
+
+    Raises DataError if a test's data set numbers other classes than the run's, which its labels would not fit.
+    """
     o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
+    trained = tuple(vars(o).get("run_classes", ()))
+    if trained and not o.isTrain and trained != tuple(spec.classes):
+        why = f"has the classes {', '.join(spec.classes)}, but the run was trained with {', '.join(trained)}"
+        raise DataError("dataset", o.dataset_mode, why, "number classes in a test by o.run_classes, these names")
+    o.run_classes = list(spec.classes)
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:

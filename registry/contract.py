@@ -58,6 +58,8 @@ def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
         if missing:
             why = f"its objective '{name}' has no {' and no '.join(missing)}"
             raise contract_error(plug_in, why, "make it a networks.gan_loss.Objective(real, fake, generator)")
+        for word, parameters in {"real": "p, label", "fake": "p", "generator": "p"}.items():
+            _check_call(getattr(thing, word), parameters, plug_in, f"{word} of objective '{name}'", parameters)
     elif kind in PART_PARAMETERS:
         if not callable(thing):
             why = f"its {kind} '{name}' is a {type(thing).__name__}, which cannot be called"
@@ -168,6 +170,8 @@ def check_terms(terms: Any, phase: str, name: str) -> None:
     remedy = "return {name: scalar tensor, ...}"
     if not isinstance(terms, Mapping) or not terms:
         what = "an empty dictionary" if isinstance(terms, Mapping) else _describe(terms)
+        if isinstance(terms, Mapping):
+            remedy += "; for a loss that is due at some steps only, give its phase every=N"
         raise contract_error(name, f"{rule}, not {what}", remedy)
     for term, value in terms.items():
         if not isinstance(term, str):
@@ -191,13 +195,14 @@ def check_shown(shown: Any, name: str) -> None:
             raise contract_error(name, f"its show(out) returns {_value_text(value)} as {label!r}, not images", remedy)
 
 
-def _plugin_name(plug_in: Any) -> str:
+def plugin_name(plug_in: Any) -> str:
+    """Return the name of the plug-in that defines a model or data set; of a built-in one, its class."""
     return loaded.plugin_of_module(type(plug_in).__module__) or type(plug_in).__name__
 
 
 def missing_method_error(plug_in: Any, method: str) -> OptionError:
     """Return the error for a model or data set that lacks a required method."""
-    name = _plugin_name(plug_in)
+    name = plugin_name(plug_in)
     return contract_error(name, f"has no method {method}", "define it; docs/plugins.md shows one")
 
 
@@ -206,7 +211,7 @@ def check_sample(dataset: Any, sample: Any) -> None:
     import numpy  # imported here, like torch below, because --help and --list need neither
     import torch
 
-    name = _plugin_name(dataset)
+    name = plugin_name(dataset)
     remedy = 'return {"A": image (C, H, W), "path_A": file name} from __getitem__, and "B", "path_B" for pairs'
     if not isinstance(sample, Mapping):
         raise contract_error(name, f"its __getitem__(index) returns {_describe(sample)}, not a dictionary", remedy)
@@ -224,7 +229,7 @@ def check_sample(dataset: Any, sample: Any) -> None:
 
 def check_length(dataset: Any) -> None:
     """Raise OptionError unless a data set has a length of at least 1."""
-    name = _plugin_name(dataset)
+    name = plugin_name(dataset)
     length = type(dataset).__len__(dataset)
     if not isinstance(length, Integral) or length < 1:
         raise contract_error(name, f"its __len__() returns {length!r}", "return the number of samples, 1 or more")

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from registry import loaded, moved
+from registry import loaded, moved, sources
 from registry.kinds import PART_TABLES
 from util.errors import OptionError
 
@@ -72,7 +72,9 @@ def restore_paths(paths, given, file: Path) -> None:
             add_paths([path])
         elif not given:
             why = f"this file no longer exists; the run's options name it ({file})"
-            raise OptionError("plug-in", path, why, "give its new path with --plugin NEW, or restore it")
+            copy = file.parent / sources.FOLDER / path.name
+            instead = f"use the run's copy (--plugin {copy})" if copy.is_file() else "restore it"
+            raise OptionError("plug-in", path, why, f"give its new path with --plugin NEW, or {instead}")
 
 
 def remembered_paths() -> list[str]:

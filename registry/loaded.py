@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import os
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -72,3 +74,11 @@ def is_importable(module: str) -> bool:
 def current_origin() -> str:
     """Return the origin of the plug-in being imported now, or "" outside an import."""
     return import_stack[-1] if import_stack else ""
+
+
+def plugin_modules() -> dict[str, Path]:
+    """Return {module: file} of all imported modules that belong to plug-ins, those beside a plug-in's file too."""
+    folders = tuple({str(file.parent) for _, file in imported_plugins.values()})
+    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())} if folders else {}
+    real = {name: os.path.realpath(file) for name, file in files.items() if isinstance(file, str)}
+    return {name: Path(file) for name, file in real.items() if file.startswith(folders) and plugin_of_file(file)}

@@ -226,11 +226,18 @@ def is_allowed(name: str) -> bool:
 
 
 def is_module_versions(state: dict) -> bool:
-    """Whether this is {"_metadata": {module: {"version": number}}}, which a state_dict has as attributes."""
+    """Whether this is {"_metadata": {module: {"version": number}}}, which a state_dict has as attributes.
+
+    Spectral norm stores a table of numbers there: {"spectral_norm": {"weight.version": 1}}.
+    """
     modules = state.get("_metadata")
     if len(state) != 1 or not isinstance(modules, dict):
         return False
-    return all(type(m) is str and isinstance(v, dict) and all(map(is_plain, v.values())) for m, v in modules.items())
+    tables = [about for about in modules.values() if isinstance(about, dict)]
+    values = [value for about in tables for value in about.values()]
+    inner = [inside for value in values if isinstance(value, dict) for inside in value.values()]
+    plain = all(map(is_plain, [*inner, *(value for value in values if not isinstance(value, dict))]))
+    return len(tables) == len(modules) and all(type(module) is str for module in modules) and plain
 
 
 def foreign_object_error(stream: io.BytesIO, start: int) -> UnsafeFile | None:

@@ -1,6 +1,6 @@
 """Gradient accumulation: process a batch in one pass, or in micro-batches to save memory (--accumulate)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from networks.runtime.compiled import mark_step_begin
+from registry import contract
 from registry.attribution import error_context
 from util.snapshot import Snapshot
 
@@ -27,12 +28,12 @@ class FullBatch:
     """A whole batch: one forward pass that all phases share. `out` is what the model's forward returned."""
 
     def __init__(self, model: Any, batch: Batch):
-        self.batch, self.out = batch, model(batch)
+        self.model, self.batch, self.out = model, batch, model(batch)
 
     def compute_gradients(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
         """Add the gradients of a phase's loss to its networks; return the loss terms."""
         terms = phase.loss(self.batch, self.out)
-        scale_loss(phase.weight * sum(terms.values())).backward()
+        scale_loss(phase.weight * sum_of_terms(terms, phase, self.model)).backward()
         return terms
 
 
@@ -68,11 +69,20 @@ class MicroBatches:
                 out = recomputed if has_grad else out
             # Accumulate gradients and the mean of each term.
             terms = phase.loss(micro_batch, out)
-            scale_loss(weight * phase.weight * sum(terms.values())).backward()
+            scale_loss(weight * phase.weight * sum_of_terms(terms, phase, self.model)).backward()
             for name, value in terms.items():
                 own = weight * (value.detach() if isinstance(value, Tensor) else value)
                 means[name] = means[name] + own if name in means else own
         return means
+
+
+def sum_of_terms(terms: Any, phase: Any, model: Any) -> Tensor:
+    """Return the sum of a loss's terms; raise OptionError if it is not a scalar tensor."""
+    total = sum(terms.values()) if isinstance(terms, Mapping) else None
+    if not isinstance(total, Tensor) or total.dim():
+        contract.check_terms(terms, phase.name, contract.plugin_name(model))
+    assert isinstance(total, Tensor)
+    return total
 
 
 def split_batch(batch: Batch, count: int) -> list[Batch]:

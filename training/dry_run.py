@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
     """
     batch, epochs = loader.example_batch(), o.n_epochs + o.n_epochs_decay
     weights, numel = (sum(each) for each in zip(*((p.nbytes, p.numel()) for p in model.parameters()), strict=True))
-    state = TrainState.from_options(model.to(device).train(), o)
+    state = TrainState.from_options(model.to(device), o)
     # Time two real steps.
     times = []
     for count in range(2):
@@ -68,9 +69,17 @@ def count_flops_and_activations(train_step: TrainStep, o: Any, model: Any, batch
     state = TrainState.from_options(model.to("meta"), o)
     shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
     counter, activations = FlopCounterMode(display=False), _ActivationCounter(model)
+    tracker: Any = _NoModules()  # because the counter's own cannot observe the gradients inside a penalty
+    counter.mod_tracker = tracker
     with fork_rng(0), counter, torch.autograd.graph.saved_tensors_hooks(activations.add, _unpack):
         train_step(state, shapes, 0)
     return counter.get_total_flops(), activations.peak
+
+
+class _NoModules(nullcontext):
+    """A tracker for FlopCounterMode that counts operations in all, not by module."""
+
+    parents = ("Global",)
 
 
 class _ActivationCounter:

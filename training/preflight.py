@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from data.base import Spec
+from inference.model_state import ModelWatch, undone_changes
 from inference.sampling import Request, has_sampler
-from networks.padding import check_sizes
+from networks.padding import checked_sizes
 from registry import attribution, contract
 from registry.contract import contract_error
 from training import state_checks
@@ -24,20 +25,19 @@ CERTAIN_ERRORS = (NameError, AttributeError, ImportError, KeyError)  # these do 
 def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, Any], spec: Spec) -> None:
     """Run `train_step` once on a copy of a model on meta tensors; raise an error that is certain to occur in training.
 
-    Raise OptionError for images of a size that a network rejects, for a broken contract (a loss that is not a scalar,
-    a batch without a key that the model reads, state that cannot be read back, ...), and a plug-in's own errors. An
-    error that may be due to the missing values is raised only if it occurs with real values too. A large batch is not
-    tried again, to save time: the first real step then raises the error.
+    Raise OptionError for an image of a size that the network it is given to rejects, for a broken contract (a loss that
+    is not a scalar, a batch without a key that the model reads, state that cannot be read back, a layer made in a step,
+    ...), and a plug-in's own errors. An error that may be due to the missing values is raised only if it occurs with
+    real values too. A large batch is not tried again, to save time: the first real step then raises the error.
     """
-    # Check sizes, phases, networks, state and sheets.
-    check_sizes(model.networks().values(), spec.height, spec.width)
+    # Check phases, networks, state and sheets.
     phases = contract.check_phases(model, o.model)
     notes = contract.check_networks(model, o.model, phases)
     extra = state_checks.check_state(model, o.model)
     _check_sheets(model, o.model, spec.classes)
     # Run a step on meta tensors.
     shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
-    problem, more = _run_on_copy(train_step, o, model, shapes, extra)
+    problem, more = _run_on_copy(train_step, o, model, spec, shapes, extra)
     for note in notes + more:
         print(printable(note))
     if problem is None or attribution.plugin_error([problem]) is None:
@@ -49,7 +49,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
         if for_lack_of_values or not small:
             return
         values = {k: v.clone() if torch.is_tensor(v) else v for k, v in batch.items()}
-        problem, _ = _run_on_copy(train_step, o, model, values, {})
+        problem, _ = _run_on_copy(train_step, o, model, spec, values, {})
     if problem is not None:
         raise problem
 
@@ -59,15 +59,15 @@ def _is_value_independent(problem: Exception) -> bool:
 
 
 def _run_on_copy(
-    train_step: TrainStep, o: Any, model: Any, batch: dict[str, Any], extra: dict[str, Any]
+    train_step: TrainStep, o: Any, model: Any, spec: Spec, batch: dict[str, Any], extra: dict[str, Any]
 ) -> tuple[Exception | None, list[str]]:
     """Run a step on a copy of the model, on the batch's device; return (error or None, notes). Raise UserErrors."""
     try:
-        twin = copy.deepcopy(model).to(batch["A"].device).train()
+        twin = _twin(model, o, spec).to(batch["A"].device)
     except Exception:  # a model may not be copyable: the first real step then finds its errors
         return None, []
     try:
-        with fork_rng(0):
+        with fork_rng(0), checked_sizes(twin), state_checks.no_new_layers(twin, o.model):
             notes = _run_step(train_step, o, twin, batch)
             _restore_extra_state(twin, o.model, extra)
     except UserError:
@@ -80,15 +80,22 @@ def _run_on_copy(
     return None, notes
 
 
+def _twin(model: Any, o: Any, spec: Spec) -> Any:
+    """Return a second model; a new one if functions that the model holds, such as hooks, refer to the model itself."""
+    if ModelWatch(model).copyable:
+        return copy.deepcopy(model)
+    with fork_rng(0):
+        return type(model)(o, spec)
+
+
 def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: dict[str, Any]) -> list[str]:
     """Train one step on a copy, and check what its forward, losses and show return; return notes."""
-    state, start = TrainState.from_options(twin, o), state_checks.state_shapes(twin)
+    state = TrainState.from_options(twin, o)
     state.phases, state.micro_batches = [_with_checked_loss(phase, o.model) for phase in state.phases], 1
     with twin.register_forward_hook(lambda model, args, out: _checked_out(out, o.model)):
         out, losses = train_step(state, _CheckedDict(batch, "batch"), 0)
     with attribution.error_context("show", twin):
         contract.check_shown(twin.show(out), o.model)
-    state_checks.check_state_shapes(twin, o.model, start)
     notes, phase_of = [], dict[str, str]()
     for phase, terms in losses.items():
         twice = [term for term in terms if term in phase_of]
@@ -184,11 +191,10 @@ def _check_sheets(model: Any, name: str, classes: tuple[str, ...]) -> None:
     if not has_sampler(model):
         return
     remedy = "return {name: (images (N, C, H, W), labels (N,))} from sheets(request)"
-    model.eval()
     for kind in ("grid", "per_class", "interpolation"):
         try:
-            with fork_rng(0), torch.inference_mode():
-                made = model.sheets(Request(kind, classes[:2], 2, seed=0))
+            with fork_rng(0), undone_changes(model), torch.inference_mode():
+                made = model.eval().sheets(Request(kind, classes[:2], 2, seed=0))
         except UserError:
             raise
         except Exception as problem:  # otherwise it would occur epochs later, at the first sheet
@@ -198,7 +204,6 @@ def _check_sheets(model: Any, name: str, classes: tuple[str, ...]) -> None:
             raise contract_error(name, why, remedy) from problem
         if not isinstance(made, dict) or not all(_is_sheet(sheet) for sheet in made.values()):
             raise contract_error(name, f"its sheets(request) of kind '{kind}' does not return images by name", remedy)
-    model.train()
 
 
 def _is_sheet(sheet: Any) -> bool:

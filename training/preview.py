@@ -13,6 +13,7 @@ import torch
 from data.base import Spec
 from data.loading.loader import Loader, SeededDataset, max_tries, one_batch
 from displays.group import any_display_overrides, error_text
+from inference.model_state import undone_changes
 from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
 from options.checks import whole_preprocess
@@ -122,17 +123,19 @@ class Preview:
 
     @contextmanager
     def _test_mode(self) -> Iterator[None]:
-        """Put the model in evaluation mode; restore training mode and all random generators afterwards.
+        """Put the model in evaluation mode; restore it afterwards, as its memory too is training's, and all generators.
 
         Not inference_mode, because a tensor that the model caches here (a mask, a grid) must work in training.
         """
         device = next(self.model.parameters()).device
-        self.model.eval()
-        try:
-            with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []), fork_rng(self.seed):
-                yield
-        finally:
-            self.model.train()
+        with (
+            undone_changes(self.model),
+            torch.no_grad(),
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            fork_rng(self.seed),
+        ):
+            self.model.eval()
+            yield
 
     def _translate(self, batch: dict[str, Any]) -> dict[str, Any]:
         device = next(self.model.parameters()).device

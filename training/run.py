@@ -15,9 +15,11 @@ from data.fingerprint import Inventory
 from data.loading.loader import Loader
 from networks.summary import summary_text
 from options import store
+from registry import sources
 from registry.lookup import entries
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
+from serialization.own_state import IdleNetworks, own_state
 from serialization.run_names import list_runs, suggest_run
 from training import lr_schedule
 from training.loss_meter import LossMeter
@@ -27,7 +29,7 @@ from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, seeding
-from util.errors import CheckpointError, DataError, OptionError, UserError, print_line, printable
+from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, UserError, print_line, printable
 from util.progress import Progress
 from util.spelling import normalise_name
 
@@ -42,11 +44,23 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
         store.save(o, folder.path, "train", spec)
+        run.notes += _keep_sources(folder.path)
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
         size = f"{run.progress.epoch_size} images, {len(loader)} steps an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
     print(*map(printable, (text, *run.notes)), sep="\n")
     return run
+
+
+def _keep_sources(folder: Path) -> list[str]:
+    """Copy the plug-ins' source to the run's folder; return a note if it differs from that of an earlier start."""
+    note = sources.change_note(folder)
+    try:
+        sources.save(folder)
+    except OSError as problem:
+        remedy = "make it writable"
+        raise EnvironmentFault("folder", folder, problem.strerror or str(problem), remedy) from problem
+    return [note] if note else []
 
 
 @dataclass(eq=False)
@@ -64,11 +78,12 @@ class Run:
     def __post_init__(self) -> None:
         # Model and optimisers.
         o = self.o
-        self.model = self.model.to(self.device).train()
+        self.model = self.model.to(self.device)  # in training mode, except what its __init__ put in evaluation mode
         self.state_shapes = state_shapes(self.model)  # every saved state must have these
         self.train_state = TrainState.from_options(self.model, o)
         self.train_state.check_losses = lambda terms, batch: self.nan_guard.check_losses(terms, batch, self.progress)
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
+        self.idle = IdleNetworks({n: net for n, net in self.model.networks().items() if n not in self.networks()})
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
         self.last_epoch = o.n_epochs + o.n_epochs_decay
@@ -96,8 +111,12 @@ class Run:
         return self.progress.epoch > self.last_epoch
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return by name the networks that are trained, which are also the ones exported."""
+        """Return by name the networks that are trained."""
         return trained_networks(self.model, self.phases)
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Return what is exported: the trained networks, others that the run changes, and the model's own tensors."""
+        return self.networks() | self.idle.changed() | own_state(self.model, self.model.networks())
 
     def check_disk_space(self, reclaimable_bytes: int) -> None:
         """Raise EnvironmentFault if the free space plus `reclaimable_bytes` is too small for this run's files.
@@ -191,7 +210,7 @@ class Run:
                 self.notes.append(note)
                 print_line(note)
         for prefix in prefixes:
-            weight_exports.write(self.folder, prefix, self.networks())
+            weight_exports.write(self.folder, prefix, self.exported())
         self.last_save_time, self.has_new_permission = time.monotonic(), False
 
     def saved_step_text(self) -> str:
@@ -237,10 +256,11 @@ class Run:
         """
         path = checkpoint.state_files(self.folder).get(self.progress.step)
         saved = path.stat().st_mtime_ns if path else 0
-        stale = [p for p in prefixes if not weight_exports.is_newer(self.folder, p, self.networks(), saved)]
-        lacking = [p for p in stale if not weight_files.is_exported(self.folder, p, self.networks())]
+        exported = self.exported()
+        stale = [p for p in prefixes if not weight_exports.is_newer(self.folder, p, exported, saved)]
+        lacking = [p for p in stale if not weight_files.is_exported(self.folder, p, exported)]
         for prefix in lacking:
-            weight_exports.write(self.folder, prefix, self.networks())
+            weight_exports.write(self.folder, prefix, exported)
         if lacking:
             self.notes.append(f"wrote weights that were missing or older than the state: {', '.join(lacking)}")
 

@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from cli.main import Report
+from registry import sources
 from util import file_lock
 from util.errors import EnvironmentFault, printable
 
@@ -75,8 +76,9 @@ class RunFolder:
             return
         for file in self._run_files():
             file.unlink()
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.path / "web")
+        for inner in ("web", sources.FOLDER):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.path / inner)
 
     def release(self) -> None:
         """Release the lock now, because a traceback may keep this object alive."""

@@ -1,10 +1,13 @@
 """Check that a model's state can be saved and loaded again."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils._pytree import tree_map
 
 from registry.contract import contract_error
@@ -39,6 +42,41 @@ def check_state_shapes(model: Any, name: str, before: dict[str, tuple[int, ...]]
                 changed = f"changed from {before[key]} to {now[key]}"
             why = f"its parameter or buffer '{key}' {changed}: a resumed run could not load it"
             raise contract_error(name, why, "build it in __init__ in its final size, or keep it in get_extra_state")
+
+
+@contextmanager
+def no_new_layers(model: Any, name: str) -> Iterator[None]:
+    """Raise OptionError if a step inside the block makes a layer, or adds, removes or resizes parameters or buffers.
+
+    A layer made in a step is made again in every step: it is never trained. Where it is on another device than the
+    step's tensors, which are on the meta device, torch's error gives way to this one.
+    """
+    start, made = state_shapes(model), list[tuple[str, nn.Parameter]]()
+
+    def note(part: nn.Module, parameter: str, value: nn.Parameter | None) -> None:
+        made.extend([(type(part).__name__, value)] if value is not None else [])
+
+    hook = register_module_parameter_registration_hook(note)
+    try:
+        yield
+    except RuntimeError as problem:
+        if "meta" in str(problem).lower():
+            check_state_shapes(model, name, start)
+            _check_none_made(made, name)
+        raise
+    finally:
+        hook.remove()
+    check_state_shapes(model, name, start)
+    _check_none_made(made, name)
+
+
+def _check_none_made(made: list[tuple[str, nn.Parameter]], name: str) -> None:
+    for layer, value in made:
+        if value.requires_grad:
+            why = f"a training step makes a layer {layer}: it is new and untrained in every step"
+            raise contract_error(
+                name, why, "make it in __init__ (self.layer = ...), or freeze it (requires_grad_(False))"
+            )
 
 
 def modules_by_extra_state_key(model: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import default_collate
 
 from data.loading.shared_memory import SharedBatchBuffer
-from util.errors import DataError, UserError
+from util.errors import DataError, UserError, first_line
 
 SKIPPED_KEY = "skipped"  # in samples and batches: the errors of images that were replaced or skipped
 
@@ -21,21 +21,45 @@ def collate(samples: list[Any]) -> dict[str, Any] | UserError:
     samples = [rest for sample in samples if (rest := {k: v for k, v in sample.items() if k != SKIPPED_KEY})]
     if not samples:
         return skipped
-    for name, first in samples[0].items():
-        if isinstance(first, torch.Tensor):
-            for sample in samples:
-                if sample[name].shape != first.shape:
-                    path = sample.get(f"path_{name}", name)
-                    sizes = " and ".join("x".join(map(str, s[name].shape[:0:-1])) for s in (samples[0], sample))
-                    why = f"cannot be batched: images of {sizes}"
-                    return DataError("image", path, why, "use --batch_size 1, or a --preprocess that crops")
-    return {name: _join_values([sample[name] for sample in samples]) for name in samples[0]} | skipped
+    batch: dict[str, Any] = {}
+    for name in samples[0]:
+        joined = _join_values(name, samples)
+        if isinstance(joined, UserError):
+            return joined
+        batch[name] = joined
+    return batch | skipped
 
 
-def _join_values(values: list[Any]) -> Any:
+def _join_values(name: str, samples: list[Any]) -> Any:
+    """Return the samples' values of one key as those of a batch, or the error of a sample that does not fit."""
+    lacking = [sample for sample in samples if name not in sample]
+    if lacking:
+        why = f"has no '{name}', which other samples have"
+        return DataError("sample", lacking[0].get("path_A", "?"), why, "return the same keys from every __getitem__")
+    values = [sample[name] for sample in samples]
     if not isinstance(values[0], torch.Tensor):
-        return default_collate(values)
+        try:
+            return default_collate(values)
+        except (TypeError, RuntimeError, KeyError) as problem:
+            why = f"its '{name}' cannot be batched ({first_line(problem)[:200]})"
+            remedy = "return tensors of one shape, numbers or texts"
+            return DataError("sample", samples[0].get("path_A", "?"), why, remedy)
+    for sample, value in zip(samples, values):
+        if not isinstance(value, torch.Tensor) or value.shape != values[0].shape:
+            return _shape_error(name, samples[0], sample)
     return values[0][None] if len(values) == 1 else torch.stack(values)  # a single image may be huge: no copy
+
+
+def _shape_error(name: str, first: Any, other: Any) -> DataError:
+    one, two = (getattr(sample[name], "shape", ()) for sample in (first, other))
+    if len(one) == len(two) == 3:
+        sizes = " and ".join("x".join(map(str, shape[:0:-1])) for shape in (one, two))
+        why = f"cannot be batched: images of {sizes}"
+        return DataError(
+            "image", other.get(f"path_{name}", name), why, "use --batch_size 1, or a --preprocess that crops"
+        )
+    why = f"its '{name}' has the shape {tuple(two)}, that of another sample {tuple(one)}: they cannot be batched"
+    return DataError("sample", other.get("path_A", "?"), why, "return one shape for all samples, or use --batch_size 1")
 
 
 class BatchCollator:

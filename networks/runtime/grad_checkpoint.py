@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -66,7 +67,22 @@ class _Segment(nn.Sequential):
         return checkpoint(super().__call__, x, use_reentrant=False, context_fn=self._contexts)
 
     def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), BufferSnapshot(self).restored()
+        return nullcontext(), _RestoredBuffers(self)
+
+
+class _RestoredBuffers(AbstractContextManager):
+    """A segment's buffers as they were before its forward pass; each backward pass enters it, a penalty's too."""
+
+    def __init__(self, segment: nn.Module):
+        self.snapshot = BufferSnapshot(segment)
+        self.active: list[AbstractContextManager] = []
+
+    def __enter__(self) -> None:
+        self.active.append(self.snapshot.restored())
+        self.active[-1].__enter__()
+
+    def __exit__(self, *problem: Any) -> None:
+        self.active.pop().__exit__(*problem)
 
 
 def _parameter_count(module: nn.Module) -> int:

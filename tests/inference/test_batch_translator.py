@@ -1,6 +1,7 @@
 """test.py with batches and writer threads writes the same files as one image at a time."""
 
 import errno
+import itertools
 import os
 import threading
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from inference import batch_translator
 from inference.batch_translator import Translator, batch_groups
 from pages.async_writer import AsyncWriter
 from tests.support.runs import SMALL
+from util.errors import OptionError
 
 CPU = torch.device("cpu")
 
@@ -26,26 +28,30 @@ def batches(sizes, broken=None):
         yield {"A": torch.full((1, 3, side, side), number / 100), "path_A": [f"{number}.png"]}
 
 
+class Tally(list):
+    """A list that copies of a model share, and that does not count as what a model remembers."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        return Tally, ()
+
+
 class Model(torch.nn.Module):
-    """Shows what `made` makes of A, and counts how many it was given at a time; it remembers what it saw last."""
+    """Shows what `made` makes of A, and tallies how many it was given at a time."""
 
     def __init__(self, made=lambda x: x):
         super().__init__()
-        self.made, self.numbers = made, []
+        self.made, self.numbers = made, Tally()
         self.weight = torch.nn.Parameter(torch.ones(1))
-
-    def __deepcopy__(self, memo):
-        copied = Model(self.made)
-        copied.numbers, copied.weight = self.numbers, memo[id(self.weight)]
-        return copied
 
     def forward(self, batch):
         self.numbers.append(len(batch["A"]))
-        self.last = self.made(batch["A"]) * self.weight
-        return {"real_A": batch["A"]}
+        return {"real_A": batch["A"], "fake_B": self.made(batch["A"]) * self.weight}
 
     def show(self, out):
-        return out | {"fake_B": self.last}
+        return out
 
 
 WAYS = ("translate_parallel", "translate_batched", "__call__")
@@ -74,28 +80,132 @@ def test_pictures_come_in_order_as_one_at_a_time_makes_them(way):
     made, expected = run(several, sizes, way), run(alone, sizes, batch_size=2)  # as it comes
     assert [path for path, _ in made] == [f"{n}.png" for n in range(43)]
     assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(made, expected, strict=True))
-    # the first at once, one for the trial, which is a batch, and then each once
-    assert several.numbers == ([1, 1, 16, 16, 16, 7, 1, 2] if way == "translate_batched" else [1] * 43)
+    # the first at once, a batch and each of its images for the trial, and then each once
+    assert several.numbers == ([1, *[1] * 16, 16, 16, 16, 7, 1, 2] if way == "translate_batched" else [1] * 43)
     assert alone.numbers == [1] * 43
+
+
+class Waiting(Tally):
+    """Returns an image once two threads have one; lists the threads and how many threads each may use."""
+
+    def __init__(self):
+        self.both = threading.Barrier(2, timeout=60)
+
+    def __call__(self, x):
+        name = threading.current_thread().name
+        if name.startswith("translator"):
+            self.append((name, torch.get_num_threads()))
+            self.both.wait()
+        return x
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_each_picture_side_by_side_has_a_thread_and_a_model(monkeypatch):
     """Two at a time: neither goes on before the other has begun."""
-    both, names = threading.Barrier(2, timeout=60), []
-
-    def wait(x):
-        name = threading.current_thread().name
-        if name.startswith("translator"):
-            names.append((name, torch.get_num_threads()))
-            both.wait()
-        return x
-
+    wait = Waiting()
     made = run(Model(wait), [8] * 9, "translate_parallel")
     assert [path for path, _ in made] == [f"{n}.png" for n in range(9)]
-    assert len({name for name, _ in names}) == 2 and {threads for _, threads in names} == {1}
+    assert len({name for name, _ in wait}) == 2 and {threads for _, threads in wait} == {1}
     assert torch.get_num_threads() == 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("translator")]
+
+
+class Remembering(torch.nn.Module):
+    """Adds to each image what it keeps of the images before it, from the image `first` on, in one of these ways."""
+
+    def __init__(self, way, first):
+        super().__init__()
+        self.way, self.first, self.seen = way, first, 0.0
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.register_buffer("memory", torch.zeros(1))
+        self.images, self.cache, self.rng, self.count = [], {}, torch.Generator(), itertools.count()
+        self.watched = torch.nn.Identity()
+        if way == "closure":  # the usual way to read a layer's output
+            self.watched.register_forward_hook(lambda layer, args, out: self.images.append(out.mean()))
+
+    def forward(self, batch):
+        x = self.watched(batch["A"])
+        active = batch["A"].mean() * 100 > self.first - 0.5
+        return {"real_A": x, "fake_B": x + (MEMORY[self.way](self, x) if active else 0)}
+
+    def by_buffer(self, x):
+        self.memory.mul_(0.5).add_(x.mean())
+        return self.memory
+
+    def by_data(self, x):
+        self.memory.data = 0.5 * self.memory.data + x.mean()
+        return self.memory
+
+    def by_parameter(self, x):
+        self.weight.add_(x.mean())
+        return self.weight
+
+    def by_number(self, x):
+        self.seen += 0.01
+        return self.seen
+
+    def by_list(self, x):
+        self.images.append(x.mean())
+        return sum(self.images)
+
+    def by_closure(self, x):
+        return sum(self.images)
+
+    def by_cache(self, x):
+        return self.cache.setdefault(tuple(x.shape[2:]), x.mean())
+
+    def by_generator(self, x):
+        return torch.rand((), generator=self.rng)
+
+    def by_count(self, x):
+        return next(self.count) / 100
+
+    def by_draw(self, x):
+        return torch.rand(())
+
+    def show(self, out):
+        return out
+
+
+MEMORY = {
+    "buffer": Remembering.by_buffer,
+    "data": Remembering.by_data,
+    "parameter": Remembering.by_parameter,
+    "number": Remembering.by_number,
+    "list": Remembering.by_list,
+    "closure": Remembering.by_closure,
+    "cache": Remembering.by_cache,
+    "generator": Remembering.by_generator,
+    "count": Remembering.by_count,
+    "draw": Remembering.by_draw,
+}
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("first", [0, 1, 2, 7, 20], ids="from image {}".format)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("memory", [name for name in MEMORY if name != "parameter"])
+def test_what_a_model_remembers_is_as_one_at_a_time(memory, way, first):
+    sizes = [8] * 9 + [16] * 4 + [8] * 20
+    results = []
+    for this, flags in ((way, {}), ("__call__", {"batch_size": 2})):
+        torch.manual_seed(3)
+        results.append(run(Remembering(memory, first), sizes, this, **flags))
+    assert [path for path, _ in results[0]] == [f"{n}.png" for n in range(33)]
+    for (path, ours), (_, theirs) in zip(*results, strict=True):
+        assert torch.equal(ours, theirs), path
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_that_images_change_are_as_in_turn_or_refused(way):
+    ours, theirs = (
+        run(Remembering("parameter", 0), [8] * 9, way),
+        run(Remembering("parameter", 0), [8] * 9, batch_size=2),
+    )
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(ours, theirs, strict=True))
+    with pytest.raises(OptionError, match="keep them in the model"):
+        run(Remembering("parameter", 5), [8] * 9, way)
 
 
 def draws(x):
@@ -106,9 +216,21 @@ def mixes(x):
     return x + x.sum(0, keepdim=True) - x
 
 
+def first_of_the_batch(x):
+    return x + x[:1].mean()
+
+
+def one_only(x):
+    return x.view(3, *x.shape[2:])[None]
+
+
+def size_of_the_batch(x):
+    return x / len(x)
+
+
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("made", [draws, mixes])
+@pytest.mark.parametrize("made", [draws, mixes, first_of_the_batch, one_only, size_of_the_batch])
 def test_networks_that_draw_or_use_the_batch_get_one_at_a_time(made, way):
     torch.manual_seed(3)
     got = run(Model(made), [8] * 9, way)

@@ -12,7 +12,7 @@ from networks import discriminator, generator
 from networks.architectures.patchgan import PatchDiscriminator, PixelDiscriminator
 from networks.init import init_weights
 from networks.norm import SyncBatchNorm, batch
-from networks.padding import check_sizes
+from networks.padding import checked_sizes
 from networks.summary import layer_table, parameter_count, receptive_field
 from tests.support.architectures import NAMES, flags
 from tests.support.runs import options
@@ -300,10 +300,11 @@ def test_a_discriminator_refuses_less_than_its_smallest_size(layers, norm):
 
 def test_sizes_are_checked_before_training_naming_the_option():
     nets = [generator(flags(netG="unet_64", ngf=1), 3, 3), discriminator(flags(ndf=1), 3), nn.Conv2d(3, 3, 1)]
-    check_sizes(nets, 64, 128)
-    check_sizes(nets, 24, 129)  # generators take what comes
-    with pytest.raises(OptionError) as caught:
-        check_sizes(nets, 23, 128)
+    with checked_sizes(nn.ModuleList(nets)):
+        for net, size in zip(nets, [(5, 7), (24, 129), (3, 3)]):  # each by the images that it is given
+            net(torch.rand(1, 3, *size))
+    with pytest.raises(OptionError) as caught, checked_sizes(nn.ModuleList(nets)):
+        nets[1](torch.rand(1, 3, 23, 128))
     assert "'--crop_size': images are 128x23; this discriminator needs sides of at least 24" in str(caught.value)
     assert str(caught.value).endswith("or another --netD")
 

@@ -1,0 +1,47 @@
+"""Load the weights that a model needs at inference: those of its networks, and what else the run exported."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from options.texts import mismatch_hint
+from registry import loaded
+from serialization import weight_exports
+from serialization.own_state import OWN_STATE, own_state
+from util.errors import CheckpointError, printable
+
+
+def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[str, nn.Module]) -> None:
+    """Load WHICH_net_NAME.pth of the needed networks; raise CheckpointError if one is missing or does not fit.
+
+    A plug-in's forward may also use networks that `averaged` omits, or the model's own buffers: they are loaded where
+    the run exported them. A note tells what is used without.
+    """
+    others = {name: net for name, net in model.networks().items() if name not in needed}
+    others |= own_state(model, model.networks())
+    if loaded.plugin_of_module(type(model).__module__) is None:  # our own models use the needed networks only
+        others = {}
+    present = {name: net for name, net in others.items() if (folder / f"{which}_net_{name}.pth").is_file()}
+    try:
+        weight_exports.load(folder, which, needed | present, mismatch_hint(o))
+    except CheckpointError:
+        weight_exports.load(folder, which, needed, mismatch_hint(o))  # raises it again if it is one of these
+        present = {}
+    for name, net in others.items():
+        if name not in present:
+            _note_without(f"{which}_net_{name}.pth", name, net)
+
+
+def _note_without(file: str, name: str, net: nn.Module) -> None:
+    """Print a note for the model's own state, or as soon as a trainable network is used."""
+    if name == OWN_STATE:
+        keys = ", ".join(net.state_dict())
+        print(printable(f"note: without {file}, the model's own {keys} has the values of __init__"))
+    elif any(p.requires_grad for p in net.parameters()):
+
+        def note(*_: Any) -> None:
+            hook.remove()
+            print(printable(f"note: network {name} is used with the weights of __init__, because {file} is not loaded"))
+
+        hook = net.register_forward_pre_hook(note)

@@ -1,0 +1,130 @@
+"""The run's class names decide what a label means, in tests and validation too."""
+
+import re
+
+import pytest
+
+from data.labeled import Labeled
+from registry import discovery
+from tests.support.images import picture
+from tests.support.runs import SMALL, options
+from util.errors import DataError, OptionError
+
+RUN = ("cat", "dog", "fox")
+
+
+def folders(root, *names):
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for number in range(2):
+            picture(number).save(root / name / f"{name}{number}.png")
+    return root.parent
+
+
+def in_test(root, run=RUN, **flags):
+    o = options("--dataset_mode", "labeled", "--model", "cgan", "--dataroot", str(root))
+    o.isTrain, o.phase, o.run_classes = False, "test", list(run)
+    vars(o).update(flags)
+    return Labeled(o)
+
+
+def labels(dataset):
+    samples = [dataset[n] for n in range(len(dataset))]
+    return {re.sub(r"\d", "", s["path_A"].rpartition("/")[2].removesuffix(".png")): s["label"] for s in samples}
+
+
+@pytest.mark.parametrize(("here", "flags", "expected", "note"), [
+    (["cat", "dog", "fox"], {}, {"cat": 0, "dog": 1, "fox": 2}, ""),
+    (["fox"], {}, {"fox": 2}, "note: there are no images of the run's classes cat, dog"),
+    (["ant", "dog", "fox"], {}, {"dog": 1, "fox": 2}, "note: left out: images of ant, not among the run's classes"),
+    (["dog", "fox"], {"classes": "fox"}, {"fox": 2}, ""),
+])  # fmt: skip
+def test_labels_are_the_numbers_of_the_runs_classes(tmp_path, here, flags, expected, note):
+    dataset = in_test(folders(tmp_path / "data" / "test", *here), **flags)
+    assert labels(dataset) == expected
+    assert dataset.classes == dataset.spec().classes == RUN
+    assert any(line.startswith(note) for line in dataset.notes) if note else not dataset.notes
+
+
+@pytest.mark.parametrize("kind", ["manifest", "folders"])
+def test_the_order_of_the_run_counts_in_every_layout(tmp_path, kind):
+    root = folders(tmp_path / "data" / "test", "a", "b")
+    if kind == "manifest":
+        rows = [f"test/{name}/{name}{n}.png,{name},test" for name in "ab" for n in range(2)]
+        (root / "list.csv").write_text("\n".join(["a,label,split", *rows]))
+        root /= "list.csv"
+    assert labels(in_test(root, ("b", "x", "a"))) == {"a": 2, "b": 0}
+
+
+@pytest.mark.parametrize(("flags", "error", "why"), [
+    ({}, DataError, "has no images of cat, dog, fox; the run's classes are cat, dog, fox, those here ant"),
+    ({"classes": "ant"}, OptionError, "there is no class 'ant'; choose from cat, dog, fox"),
+    ({"classes": "fox"}, DataError, "has no images of fox;"),
+])  # fmt: skip
+def test_folders_without_a_class_of_the_run_are_refused(tmp_path, flags, error, why):
+    with pytest.raises(error, match=re.escape(why)):
+        in_test(folders(tmp_path / "data" / "test", "ant"), **flags)
+
+
+PAINTED = '''"""Adds a value for each class, to see which label an image was given."""
+from torch import nn
+from models.base import BaseModel, Phase
+
+
+class Painted(BaseModel):
+    dataset_mode = "labeled"
+    averaged = ("G",)
+
+    def __init__(self, o, spec):
+        super().__init__()
+        self.G = nn.Embedding(len(spec.classes), 1)
+
+    def phases(self):
+        return [Phase("G", [self.G], self.loss)]
+
+    def forward(self, batch):
+        label = batch["label"]
+        value = self.G(label)[:, :, None, None] * 0 + (label / 4)[:, None, None, None]
+        return {"real_A": batch["A"], "fake_B": value.expand(-1, 3, 8, 8)}
+
+    def loss(self, batch, out):
+        return {"G": self.G(batch["label"]).square().mean()}
+'''
+
+
+def test_test_py_and_the_page_label_as_the_run_does(command, tmp_path):
+    """Of three classes, validation and test have the last one only: both see its number of training."""
+    from PIL import Image
+
+    folders(tmp_path / "data" / "train", "cat", "dog", "fox")
+    for phase in ("val", "test"):
+        folders(tmp_path / "data" / phase, "fox")
+    (tmp_path / "painted.py").write_text(PAINTED)
+    flags = ["--plugin", "painted.py", "--model", "painted", "--dataroot", "data", "--name", "run", "--n_epochs", 1]
+    ended = command("train", *SMALL, *flags, "--n_epochs_decay", 0)
+    assert ended.code == 0, ended.err
+    ended = command("test", "--name", "run")
+    assert ended.code == 0, ended.err
+    assert "note: there are no images of the run's classes cat, dog" in ended.out
+    shown = [p for p in (tmp_path / "checkpoints").rglob("*fake_B*.png") if "fox" in p.name or "sample" in p.name]
+    made = [*(tmp_path / "results").rglob("*_fake_B.png"), *shown]
+    assert len(made) >= 2
+    assert {Image.open(path).getpixel((4, 4)) for path in made} == {(191, 191, 191)}  # label 2: 0.5
+
+
+def test_another_numbering_of_a_plug_ins_data_set_is_refused(command, tmp_path):
+    folders(tmp_path / "data" / "train", "cat", "fox")
+    folders(tmp_path / "data" / "test", "fox")
+    (tmp_path / "painted.py").write_text(PAINTED)
+    (tmp_path / "own.py").write_text(
+        "from dataclasses import replace\nfrom data.labeled import Labeled\n\n\nclass Own(Labeled):\n"
+        "    run_classes = ()\n"
+    )
+    flags = ["--plugin", "painted.py", "--plugin", "own.py", "--dataset_mode", "own", "--model", "painted"]
+    ended = command("train", *SMALL, *flags, "--dataroot", "data", "--name", "run", "--n_epochs", 1,
+                    "--n_epochs_decay", 0)  # fmt: skip
+    assert ended.code == 0, ended.err
+    ended = command("test", "--name", "run")
+    assert ended.code == 3
+    assert "has the classes fox, but the run was trained with cat, fox" in ended.last
+    discovery.clear()
