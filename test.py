@@ -27,9 +27,10 @@ from util.class_names import select_classes
 from util.device import select_device
 from util.errors import printable
 from util.image_io import SHEET_COLUMNS
-from util.seeding import seed_everything
+from util.seeding import restores_settings, seed_everything
 
 
+@restores_settings
 def main(argv, report):
     """Load a run's networks, translate every image of the data set, and write the results page."""
     # Find the run.

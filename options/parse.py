@@ -29,6 +29,7 @@ def parse(argv: list[str], phase: str) -> Options:
     phase: "train" or "test". Precedence, highest first: command line, --config, the run's stored options (test and
     --continue_train), the data set's defaults, the model's, the flags'. Raises OptionError for invalid options.
     """
+    discovery.clear()  # what an earlier run of this process has used
     base = _base_flags(phase)
     first, config, wants_help = _first_pass(argv, base, phase)
     asked = config | first

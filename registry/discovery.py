@@ -32,6 +32,7 @@ class PluginEntry:
 
 _paths: list[Path] = []  # the paths given with --plugin, in order
 _remembered: list[str] = []  # the paths stored with the current run
+_stamps: dict[str, tuple[int, int]] = {}  # module: (time of change, size) of its file when it was imported
 
 
 def add_paths(paths) -> None:
@@ -116,13 +117,15 @@ def absolute_reference(thing):
 
 
 def load(plugin: PluginEntry) -> ModuleType:
-    """Import a plug-in once; raise an OptionError that names it if that fails."""
+    """Import a plug-in once, and again if its file has changed; raise an OptionError that names it if that fails."""
     name = plugin.module or module_name(Path(plugin.path))
     file = Path(plugin.path) if plugin.path else _module_file(plugin.module)
     if file is not None:
         loaded.imported_plugins[name] = (plugin.name, file.resolve())
-    if name in sys.modules:
+    stamp = _stamp(file)
+    if name in sys.modules and _stamps.setdefault(name, stamp) == stamp:
         return sys.modules[name]
+    _stamps[name] = stamp
     moved.answer_old_paths()
     loaded.import_stack.append(plugin.origin)
     try:
@@ -140,6 +143,10 @@ def load(plugin: PluginEntry) -> ModuleType:
         raise OptionError("plug-in", plugin.origin, why, remedy) from problem
     finally:
         loaded.import_stack.pop()
+
+
+def _stamp(file: Path | None) -> tuple[int, int]:
+    return (file.stat().st_mtime_ns, file.stat().st_size) if file is not None and file.is_file() else (0, 0)
 
 
 def module_name(path: Path) -> str:
