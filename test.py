@@ -14,7 +14,7 @@ from data.base import Spec
 from data.loading.loader import Loader
 from inference.batch_translator import Translator
 from inference.network_flags import read_network_flags
-from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
+from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
@@ -62,8 +62,6 @@ def main(argv, report):
     # Translate or generate images, and write the results page.
     store.save(o, folder, "test")
     results = Results(o, which, compare=dataset is not None and dataset.paired)
-    for note in unused_flag_notes(o.given, generates=dataset is None):
-        print(printable(note))
     if dataset is None:
         generate(o, model, results, spec.classes)
     else:

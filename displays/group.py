@@ -12,6 +12,7 @@ import numpy as np
 from displays.base import Pictures, Sink
 from displays.loss_log import LossLog
 from displays.watchdog import Watchdog
+from options.effects import requested_displays
 from registry.attribution import plugin_line
 from registry.lookup import find
 from util.errors import printable
@@ -122,15 +123,6 @@ class Display:
 
     def _report_failure(self, name: str, problem: BaseException) -> None:
         self.say(f"note: display {name} is off from here on ({error_text(problem)})")
-
-
-def requested_displays(o: Any) -> list[str]:
-    """Return the names in --displays without those that --no_html and --display_id 0 turn off.
-
-    --use_wandb, the reference's flag, adds wandb.
-    """
-    off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
-    return [name for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))) if name not in off]
 
 
 def any_display_overrides(o: Any, method: str) -> bool:

@@ -1,6 +1,7 @@
 """Compare names that users type: ignore case, underscores and hyphens, and find similar names."""
 
-import difflib
+WRONG_LETTER = 1.5  # how many missing letters weigh as much as a wrong one
+MIN_ABBREVIATION = 4  # letters of a beginning that stands for a whole name
 
 
 def normalise_name(name: str) -> str:
@@ -8,13 +9,34 @@ def normalise_name(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-def nearest(name: str, names: list[str], alike: float = 0.5) -> str | None:
-    """Return the most similar name, the first of equals; None if none has a similarity of at least `alike` (0 to 1)."""
+def nearest(name: str, names: list[str]) -> str | None:
+    """Return the name that is meant, the first of equally similar ones; None if none is close.
 
-    def likeness(other: str) -> float:
-        ratio = difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
-        return max(ratio, 0.95) if other.lower().startswith(name.lower()) else ratio  # an abbreviation
+    Close are names with few typing errors for their length, then names that begin with this one, or with which it
+    begins.
+    """
+    typed = normalise_name(name)
+    plain = [normalise_name(other) for other in names]
+    scored = [(typing_errors(typed, p), not p.startswith(typed), n) for n, p in enumerate(plain)]
+    fewest = min(scored, default=(1.0, True, 0))
+    if fewest[0] <= min(len(typed) / 3, 1 + len(typed) / 8):
+        return names[fewest[2]]
+    longer = [n for n, p in enumerate(plain) if len(typed) >= MIN_ABBREVIATION and p.startswith(typed)]
+    shorter = [n for n, p in enumerate(plain) if len(p) > max(MIN_ABBREVIATION, len(typed) / 2) and typed.startswith(p)]
+    found = min(longer, key=lambda n: len(plain[n]), default=max(shorter, key=lambda n: len(plain[n]), default=None))
+    return None if found is None else names[found]
 
-    scored = [(likeness(other), other) for other in names if name]
-    best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
-    return best[1] if best[0] >= alike else None
+
+def typing_errors(one: str, other: str) -> float:
+    """Return the weight of the fewest errors between two texts; a letter missing, too many or exchanged weighs 1."""
+    before: list[float] = []
+    row = [float(n) for n in range(len(other) + 1)]
+    for i, letter in enumerate(one, 1):
+        above, before = before, row
+        row = [float(i)]
+        for j, wanted in enumerate(other, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + WRONG_LETTER * (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                cost = min(cost, above[j - 2] + 1)
+            row.append(cost)
+    return row[-1]
