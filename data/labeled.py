@@ -13,7 +13,7 @@ from data.base import BaseDataset, Sample, Spec
 from data.decoding.images import convert_channels
 from data.listing import manifest
 from data.listing.files import PHASES, is_folder, list_files, list_folders
-from data.listing.layouts import select_split
+from data.listing.layouts import select_split, unused_split_notes
 from util.class_names import select_classes
 from util.errors import DataError, raise_if_any
 
@@ -68,6 +68,7 @@ class Labeled(BaseDataset):
             why = f"has no folders of classes (it has {', '.join(names) or 'no folders'})"
             raise DataError("folder", root, why, "put the images in CLASS/NAME.png, or give an existing --phase")
         by_class = {name: list_files(str(Path(root, name))) for name in select_classes(self.o.classes, names)}
+        self.notes += unused_split_notes(self.o) if root != self.root else []
         if root == self.root and self.o.split is not None:
             by_class = {name: select_split(paths, self.o) if paths else paths for name, paths in by_class.items()}
         return {name: self.register_files(paths)[0] for name, paths in by_class.items()}

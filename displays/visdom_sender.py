@@ -8,7 +8,7 @@ from http.client import HTTPException
 from typing import Any
 
 from displays.http_post import post
-from displays.visdom_server import LocalServer, ServerError
+from displays.visdom_server import LocalServer, ServerError, start_flags
 from util.errors import printable
 
 POST_TIMEOUT_S = 3.0  # seconds for one message and its response, plus
@@ -118,7 +118,7 @@ class Sender:
             if self.server is not None:
                 self.server.reap()
             again = "lost" if self.connected else "off"
-            start = f"visdom -port {self.port} -bind_local"
+            start = " ".join(["visdom", *start_flags(self.address, self.port)])
             self._say(f"live plots {again}: no visdom server at {self.address}; start one with: {start}")
         self.connected = worked
 

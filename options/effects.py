@@ -1,5 +1,6 @@
 """Say which of the flags that were given have no effect in this command, with this model and these other flags."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ TRAIN: Rows = (
     ("lambda_gp", f"it is for --gan_mode {PENALISED}", lambda c: c.is_ours and c.o.gan_mode != PENALISED),
     ("display_ncols display_server display_env display_port start_visdom display_allow_remote",
      "visdom is off (--displays, --display_id)", lambda c: not c.shows("visdom")),
+    ("display_port", "--display_server names the port", lambda c: bool(re.search(r":\d+(/|$)", c.o.display_server))),
     ("display_freq", "visdom and wandb are off", lambda c: not c.shows("visdom", "wandb")),
     ("display_winsize", "html and visdom are off", lambda c: not c.shows("html", "visdom")),
     ("update_html_freq", "html and tensorboard are off", lambda c: not c.shows("html", "tensorboard")),
@@ -115,6 +117,7 @@ TEST: Rows = (
     ("overlap tile_norm", "it is for --tile", lambda c: not c.o.tile),
     ("load_size crop_size preprocess", "--native keeps the size of every image", lambda c: bool(c.o.native)),
     ("load_size crop_size", "--preprocess none keeps the size of every image", lambda c: c.steps("none")),
+    ("input_nc output_nc", "the run knows the channels of its images", lambda c: c.generates and c.is_ours),
     ("num_samples", "this model does not generate samples from noise", lambda c: not c.generates),
     ("dataroot num_test batch_size num_threads aspect_ratio tile overlap tile_norm " + " ".join(READING),
      "this model generates images from noise", lambda c: c.generates),

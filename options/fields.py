@@ -166,7 +166,8 @@ def _parse_size(value: Any) -> int | Size:
     try:
         return parse_size("x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
     except ValueError:
-        sides = re.findall(r"\d+(?!\d*\.[1-9])", re.sub(r"\.0*(?!\d)", "", str(value)))
+        text = re.sub(r"\.0+(?!\d)", "", str(value))
+        sides = re.findall(r"\d+", text) if "." not in text else []
         meant = f"; did you mean {'x'.join(sides)}?" if len(sides) in (1, 2) and "-" not in str(value) else ""
         raise _InvalidValue(
             f"'{_shorten(value)}' is not a size", "give pixels: 256, or 512x256 (WxH)" + meant

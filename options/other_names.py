@@ -180,7 +180,7 @@ _VALUE_ROWS = {
     "compile": (("auto", "true on yes"), ("off", "none false no")),
     "on_nan": (("stop", "raise error"), ("skip", "ignore continue")),
     "on_bad_image": (("skip", "ignore continue warn"), ("stop", "raise error")),
-    "max_dataset_size": (("inf", "all none -1"),),
+    "max_dataset_size": (("inf", "all none unlimited"),),
     "seed": (("0", "none random"),),
 }  # fmt: skip
 

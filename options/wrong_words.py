@@ -14,7 +14,7 @@ from registry import discovery
 from registry.lookup import entries
 from util.errors import OptionError
 from util.size import Size
-from util.spelling import nearest, normalise_name, typing_errors
+from util.spelling import nearest, normalise_name, typing_errors, unquoted_path
 
 MAX_OTHERS_NAMED = 8  # further unknown flags that one error answers
 NO_WORDS = ("false", "0", "no", "off")
@@ -57,7 +57,7 @@ class KnownFlags:
         plain = normalise_name(name)
         if plain not in spellings and plain not in foreign:
             near = nearest(plain, [*map(normalise_name, mine), *spellings])
-            plain = near or next((n for n in foreign if len(n) > 5 and typing_errors(plain, n) <= 1), "")
+            plain = near or next((n for n in foreign if len(n) > 4 and typing_errors(plain, n) <= 1), "")
         if plain in spellings:
             near = spellings[plain]
             return f"did you mean --{near}" + ("?" if near in mine else f", which belongs to {others[near]}?")
@@ -116,12 +116,6 @@ def checked(flag: Flag, value: object, given_in: str = "") -> Any:
             raise
         thing, name, why, _ = problem.args
         raise type(problem)(thing, name, why, f"write --{flag.name} {meant}") from None
-
-
-def unquoted_path(words: list[str]) -> str | None:
-    """Return the existing path that the first two or more words make when joined by spaces, else None."""
-    joined = (" ".join(words[:n]) for n in range(len(words), 1, -1))
-    return next((path for path in joined if os.path.exists(os.path.expanduser(path))), None)
 
 
 def _one_value(flag: Flag, words: list[str]) -> str:

@@ -4,12 +4,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from cli.main import run_command
+from cli.script import Command
 from displays.curves import read_curves
 from pages.compare import read_results, write_comparison
 from pages.names import safe_file_name
@@ -17,17 +17,9 @@ from serialization.run_names import suggest_run
 from util.errors import DataError, EnvironmentFault, OptionError
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, like all others here."""
-
-    def error(self, message: str) -> NoReturn:
-        name, _, why = message.removeprefix("argument ").partition(": ")
-        raise OptionError("command line", " ".join(sys.argv[1:]), (why and f"{name}: {why}") or name, "see --help")
-
-
-def make_parser() -> Parser:
+def make_parser() -> Command:
     """Return the command-line parser."""
-    parser = Parser("compare.py", description=__doc__, allow_abbrev=False)
+    parser = Command("compare.py", __doc__)
     parser.add_argument(
         "run", nargs="+", metavar="RUN", help="a run's name, or a folder that test.py wrote; two or more"
     )
@@ -43,7 +35,6 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--display_winsize", type=int, default=256, help="width of an image in pixels (default: %(default)s)"
     )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
 
@@ -84,7 +75,7 @@ def short_names(folders: list[Path]) -> list[str]:
 
 def main(argv, report):
     """Read the results of the runs, write the page, and print its path."""
-    o = make_parser().parse_args(argv)
+    o = make_parser().parse_argv(argv)
     if len(o.run) < 2:
         raise OptionError("runs", o.run[0], "is only one run", "give two or more")
     if not 1 <= o.display_winsize <= 4096:

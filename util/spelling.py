@@ -1,4 +1,6 @@
-"""Compare names that users type: ignore case, underscores and hyphens, and find similar names."""
+"""Compare what users type with what exists: names of similar spelling, paths with spaces."""
+
+import os
 
 WRONG_LETTER = 1.5  # how many missing letters weigh as much as a wrong one
 MIN_ABBREVIATION = 4  # letters of a beginning that stands for a whole name
@@ -40,3 +42,9 @@ def typing_errors(one: str, other: str) -> float:
                 cost = min(cost, above[j - 2] + 1)
             row.append(cost)
     return row[-1]
+
+
+def unquoted_path(words: list[str]) -> str | None:
+    """Return the existing path that the first two or more words make when joined by spaces, else None."""
+    joined = (" ".join(words[:n]) for n in range(len(words), 1, -1))
+    return next((path for path in joined if os.path.exists(os.path.expanduser(path))), None)
