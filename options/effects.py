@@ -40,6 +40,11 @@ class Command:
         return self.has_sheets and not self.o.isTrain and bool(store.load_spec(self.folder))
 
     @property
+    def is_new(self) -> bool:
+        """Whether train.py starts a run, so that it loads nothing."""
+        return self.o.isTrain and not self.o.continue_train
+
+    @property
     def resumes(self) -> bool:
         """Whether train.py continues from a saved state."""
         newest = self.o.isTrain and self.o.continue_train and self.o.epoch == "latest" and not self.o.load_iter
@@ -72,6 +77,7 @@ Condition = Callable[[Command], bool]
 Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect, when)
 
 BOTH: Rows = (
+    ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: c.o.dataset_mode in NO_CLASSES),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
@@ -81,18 +87,18 @@ BOTH: Rows = (
 )  # fmt: skip
 TRAIN: Rows = (
     ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",
-     lambda c: not c.o.continue_train),
+     lambda c: c.is_new),
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
     ("n_layers_D", "it is for --netD n_layers", lambda c: c.o.netD in ("basic", "pixel")),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
     ("lambda_gp", f"it is for --gan_mode {PENALISED}", lambda c: c.is_ours and c.o.gan_mode != PENALISED),
     ("display_ncols display_server display_env display_port start_visdom display_allow_remote",
-     "visdom is off (--displays, --display_id)", lambda c: not c.shows("visdom")),
+     "no display that is on uses it", lambda c: not c.shows("visdom")),
     ("display_port", "--display_server names the port", lambda c: bool(re.search(r":\d+(/|$)", c.o.display_server))),
-    ("display_freq", "visdom and wandb are off", lambda c: not c.shows("visdom", "wandb")),
-    ("display_winsize", "html and visdom are off", lambda c: not c.shows("html", "visdom")),
-    ("update_html_freq", "html and tensorboard are off", lambda c: not c.shows("html", "tensorboard")),
+    ("display_freq", "no display that is on uses it", lambda c: not c.shows("visdom", "wandb")),
+    ("display_winsize", "no display that is on uses it", lambda c: not c.shows("html", "visdom")),
+    ("update_html_freq", "no display that is on uses it", lambda c: not c.shows("html", "tensorboard")),
     ("wandb_project_name", "Weights & Biases is off (--use_wandb)", lambda c: not c.shows("wandb")),
     ("no_progress", "console is not in --displays", lambda c: not c.shows("console")),
     ("fixed_samples val_phase", "this model generates images from noise", lambda c: c.has_sheets),
@@ -119,7 +125,7 @@ TEST: Rows = (
     ("load_size crop_size", "--preprocess none keeps the size of every image", lambda c: c.steps("none")),
     ("input_nc output_nc", "the run knows the channels of its images", lambda c: c.generates and c.is_ours),
     ("num_samples", "this model does not generate samples from noise", lambda c: not c.generates),
-    ("dataroot num_test batch_size num_threads aspect_ratio tile overlap tile_norm " + " ".join(READING),
+    ("dataroot num_test batch_size num_threads aspect_ratio " + " ".join(READING),
      "this model generates images from noise", lambda c: c.generates),
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ def parse(argv: list[str], phase: str) -> Options:
     phase: "train" or "test". Precedence, highest first: command line, --config, the run's stored options (test and
     --continue_train), the data set's defaults, the model's, the flags'. Raises OptionError for invalid options.
     """
-    discovery.clear()  # what an earlier run of this process has used
+    discovery.forget_run()  # of this process
     base = _base_flags(phase)
     first, config, wants_help = _first_pass(argv, base, phase)
     asked = config | first
@@ -68,7 +68,7 @@ def _first_pass(argv: list[str], base: list[Flag], phase: str) -> tuple[dict[str
     asked = config | first
     if wants_help and "model" not in asked and "plugin" not in asked:
         sys.exit(texts.print_help(phase, base))
-    discovery.add_paths(_as_tuple(asked.get("plugin", ())))
+    discovery.add_paths(_as_tuple(asked.get("plugin", ())), of_run=True)
     if wants_list:
         sys.exit(texts.print_list())
     return first, config, wants_help

@@ -31,13 +31,15 @@ class PluginEntry:
 
 
 _paths: list[Path] = []  # the paths given with --plugin, in order
+_of_run: list[Path] = []  # those of them that belong to the current run
 _remembered: list[str] = []  # the paths stored with the current run
 _stamps: dict[str, tuple[int, int]] = {}  # module: (time of change, size) of its file when it was imported
 
 
-def add_paths(paths) -> None:
+def add_paths(paths, of_run: bool = False) -> None:
     """Add the files and folders given with --plugin; import a file now, a folder's file when a name needs it.
 
+    of_run: forget_run() removes them, before another run in the same process.
     Raises OptionError for a path that does not exist or is not a Python file or folder.
     """
     for path in (Path(p).expanduser().resolve() for p in paths):
@@ -46,6 +48,8 @@ def add_paths(paths) -> None:
             raise OptionError("plug-in", path, why, "give --plugin the path of a .py file or of a folder of .py files")
         if path not in _paths:
             _paths.append(path)
+            if of_run:
+                _of_run.append(path)
         if path.is_file():
             load(PluginEntry("file", path.stem, str(path), path=str(path)))
 
@@ -55,9 +59,21 @@ def paths() -> list[str]:
     return [str(path) for path in _paths]
 
 
+def forget_run() -> None:
+    """Forget the paths of an earlier run of this process."""
+    for path in _of_run:
+        _paths.remove(path)
+    own = {name for name, (_, file) in loaded.imported_plugins.items() if {file, file.parent} & set(_of_run)}
+    for name in own:
+        del loaded.imported_plugins[name]
+    _of_run.clear()
+    _remembered.clear()
+
+
 def clear() -> None:
-    """Forget all paths in use, before another run in the same process."""
+    """Forget all paths in use."""
     _paths.clear()
+    _of_run.clear()
     loaded.imported_plugins.clear()
     _remembered.clear()
 
@@ -71,7 +87,7 @@ def restore_paths(paths, given, file: Path) -> None:
     _remembered.extend(map(str, paths))
     for path in (Path(p) for p in paths):
         if path.exists() and path.stem not in stems:
-            add_paths([path])
+            add_paths([path], of_run=True)
         elif not given:
             why = f"this file no longer exists; the run's options name it ({file})"
             raise OptionError("plug-in", path, why, "give its new path with --plugin NEW, or restore it")

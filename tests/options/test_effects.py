@@ -127,8 +127,9 @@ TESTS = [
      {"ndf", "netD", "n_layers_D", "init_type", "init_gain"}), (["--serial_batches", "--no_flip"], set()),
     (["--flip", "--no_serial_batches"], {"flip", "no_serial_batches"}), (["--use_wandb", "--verbose"],
      {"use_wandb", "verbose"}), (["--cache", "ram"], {"cache"}), (["--augment", "x"], {"augment"}),
-    (["--overlap", "3"], {"overlap"}), (["--overlap", "3", "--tile", "256"], set()), (["--num_samples", "3"],
-     {"num_samples"}), (["--num_test", "3", "--dataroot", "x", "--phase", "val", "--eval"], set()),
+    (["--epoch", "3", "--load_iter", "5"], {"epoch"}), (["--overlap", "3"], {"overlap"}),
+    (["--overlap", "3", "--tile", "256"], set()), (["--num_samples", "3"], {"num_samples"}),
+    (["--num_test", "3", "--dataroot", "x", "--phase", "val", "--eval"], set()),
     (["--native", "--load_size", "3", "--preprocess", "crop"], {"load_size", "preprocess"}),
 ]  # fmt: skip
 

@@ -173,7 +173,7 @@ def test_nothing_is_suggested_where_nothing_is_close(name):
     assert remedy("--model", "pix2pix", f"--{name}", "5") == "see --help"
 
 
-def test_all_unknown_flags_of_a_pasted_command_are_answered_at_once():
+def test_all_flags_of_a_pasted_command_are_answered_at_once():
     line = answer("--model", "pix2pix", "--loadSize", "286", "--no_lsgan", "--niter", "5", "--how_many", "3", "--frob")
     assert line.endswith(
         "; did you mean --load_size?; likewise --no_lsgan: --gan_mode vanilla, --niter: --n_epochs, "
@@ -235,7 +235,7 @@ def test_a_path_with_an_unquoted_space_is_recognised(spaced, given, path, phase)
     assert line.endswith(f"put it in quotes: {flag} '{path}'")
 
 
-def test_an_absolute_path_and_one_in_the_home_folder_are_recognised(spaced, monkeypatch):
+def test_absolute_paths_and_those_below_home_are_recognised(spaced, monkeypatch):
     monkeypatch.setenv("HOME", str(spaced))
     assert unquoted_path(["~/my", "data"]) == "~/my data"
     assert unquoted_path([f"{spaced}/my", "data", "rest"]) == f"{spaced}/my data"
