@@ -4,7 +4,7 @@ from util.spelling import normalise_name
 
 # (the flag here, with its value where it is not one to one, or a sentence; its names elsewhere)
 _ROWS = (
-    ("--n_epochs", "niter epochs n_epoch num_epochs max_epochs num_train_epochs end_epoch"),
+    ("--n_epochs", "niter epochs num_epochs max_epochs num_train_epochs end_epoch"),
     ("--n_epochs_decay", "niter_decay"),
     ("--epoch", "which_epoch"),
     ("--direction", "which_direction"),

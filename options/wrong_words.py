@@ -86,11 +86,13 @@ def stray_word_error(argv: list[str], strays: list[str], flags: list[Flag]) -> O
             continue
         if flag.is_switch:
             return switch_error(flag, words[0])
-        text = " ".join(words)
+        given, more = words[0], " ".join(words[1:])
         if path := unquoted_path(words):
             why = f"'{path}' contains a space, so it is read as {len(path.split())} words"
             return OptionError("option", f"--{flag.name}", why, f"put it in quotes: --{flag.name} {shlex.quote(path)}")
-        return OptionError("option", f"--{flag.name}", f"takes one value, not '{text}'", _one_value(flag, words))
+        return OptionError(
+            "option", f"--{flag.name}", f"takes one value, '{given}', but '{more}' follows", _one_value(flag, words)
+        )
     dashes = re.match(r"[\u2010-\u2015\u2212]+", strays[0])
     if dashes:  # hyphens that a word processor has replaced
         why = "begins with a dash instead of hyphens"

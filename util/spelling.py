@@ -1,5 +1,6 @@
 """Compare what users type with what exists: names of similar spelling, paths with spaces."""
 
+import math
 import os
 
 WRONG_LETTER = 1.5  # how many missing letters weigh as much as a wrong one
@@ -20,8 +21,8 @@ def nearest(name: str, names: list[str]) -> str | None:
     typed = normalise_name(name)
     plain = [normalise_name(other) for other in names]
     scored = [(typing_errors(typed, p), not p.startswith(typed), n) for n, p in enumerate(plain)]
-    fewest = min(scored, default=(1.0, True, 0))
-    if fewest[0] <= min(len(typed) / 3, 1 + len(typed) / 8):
+    fewest = min(scored, default=(math.inf, True, 0))
+    if fewest[0] <= min(len(typed) / 2.5, 1 + len(typed) / 8):
         return names[fewest[2]]
     longer = [n for n, p in enumerate(plain) if len(typed) >= MIN_ABBREVIATION and p.startswith(typed)]
     shorter = [n for n, p in enumerate(plain) if len(p) > max(MIN_ABBREVIATION, len(typed) / 2) and typed.startswith(p)]
