@@ -53,16 +53,21 @@ class KnownFlags:
         if name in others:
             return f"it belongs to {others[name]}"
         foreign = TEST_FLAGS if self.phase == "test" else FLAGS
-        spellings = {normalise_name(n): n for n in reversed([*mine, *others])}
-        plain = normalise_name(name)
-        if plain not in spellings and plain not in foreign:
-            near = nearest(plain, [*map(normalise_name, mine), *spellings])
-            plain = near or next((n for n in foreign if len(n) > 4 and typing_errors(plain, n) <= 1), "")
-        if plain in spellings:
-            near = spellings[plain]
+        every, plain = [*mine, *others], normalise_name(name)
+        same = next((n for n in every if normalise_name(n) == plain), None)
+        if near := same or (nearest(name, every) if plain not in foreign else None):
             return f"did you mean --{near}" + ("?" if near in mine else f", which belongs to {others[near]}?")
-        advice = foreign.get(plain, "see --help")
-        for flag in dict.fromkeys(re.findall(r"--(\w+)", advice)):
+        if plain not in foreign:
+            plain = next((n for n in foreign if len(n) > 4 and typing_errors(plain, n) <= 1), "")
+        return self._foreign_remedy(name, foreign[plain], mine, others) if plain else "see --help"
+
+    def _foreign_remedy(self, name: str, advice: str, mine: list[str], others: dict[str, str]) -> str:
+        """Return the advice on a name of another program, with the owners of flags that this command lacks."""
+        flags = list(dict.fromkeys(re.findall(r"--(\w+)", advice)))
+        own = next((n for n in mine if "_" in n and n.partition("_")[0] == name.partition("_")[0]), None)
+        if own and flags and set(flags) <= set(others) - set(mine):  # --lambda_cycle, for which pix2pix has --lambda_L1
+            return f"did you mean --{own}? (--{flags[0]} belongs to {others[flags[0]]})"
+        for flag in flags:
             if flag not in mine and flag in others:
                 advice += f" (--{flag} belongs to {others[flag]})" if " " in advice else f", of {others[flag]}"
         return "use " * advice.startswith("--") + advice

@@ -1,10 +1,9 @@
 """Compare what users type with what exists: names of similar spelling, paths with spaces."""
 
-import math
 import os
 
 WRONG_LETTER = 1.5  # how many missing letters weigh as much as a wrong one
-MIN_ABBREVIATION = 4  # letters of a beginning that stands for a whole name
+MIN_ABBREVIATION = 3  # characters of a beginning that stands for a whole name
 
 
 def normalise_name(name: str) -> str:
@@ -15,19 +14,21 @@ def normalise_name(name: str) -> str:
 def nearest(name: str, names: list[str]) -> str | None:
     """Return the name that is meant, the first of equally similar ones; None if none is close.
 
-    Close are names with few typing errors for their length, then names that begin with this one, or with which it
-    begins.
+    Close are, in this order, the same letters, names that begin with this one, names with few typing errors for its
+    length, and names with which it begins.
     """
     typed = normalise_name(name)
-    plain = [normalise_name(other) for other in names]
-    scored = [(typing_errors(typed, p), not p.startswith(typed), n) for n, p in enumerate(plain)]
-    fewest = min(scored, default=(math.inf, True, 0))
-    if fewest[0] <= min(len(typed) / 2.5, 1 + len(typed) / 8):
-        return names[fewest[2]]
-    longer = [n for n, p in enumerate(plain) if len(typed) >= MIN_ABBREVIATION and p.startswith(typed)]
-    shorter = [n for n, p in enumerate(plain) if len(p) > max(MIN_ABBREVIATION, len(typed) / 2) and typed.startswith(p)]
-    found = min(longer, key=lambda n: len(plain[n]), default=max(shorter, key=lambda n: len(plain[n]), default=None))
-    return None if found is None else names[found]
+    plain = {other: normalise_name(other) for other in names}
+    longer = [n for n in names if len(name) >= MIN_ABBREVIATION and n.lower().startswith(name.lower())]
+    shorter = [n for n in names if typed.startswith(plain[n]) and len(plain[n]) > max(4, len(typed) / 2)]
+    errors = {n: typing_errors(typed, plain[n]) for n in names}
+    allowed = min(len(typed) / 2, max(WRONG_LETTER, 1 + len(typed) / 8))
+    close = [n for n in names if errors[n] <= allowed]
+    if close and not errors[found := min(close, key=errors.__getitem__)]:
+        return found
+    if longer:
+        return min(longer, key=len)
+    return min(close, key=errors.__getitem__) if close else max(shorter, key=len, default=None)
 
 
 def typing_errors(one: str, other: str) -> float:

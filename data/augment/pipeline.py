@@ -224,8 +224,9 @@ def _find_entry(node: SpecNode, flag: str) -> Entry:
     for name, why in UNSUPPORTED_CLASSES.items():
         if normalise_name(name) == wanted:
             raise node.error(flag, f"torchvision's {name} {why}")
+    full_names = {name.removeprefix("random_"): name for name in names} | {name: name for name in names}
     near = [name for name in names if len(wanted) > 2 and wanted in normalise_name(name)] or [
-        nearest(node.name, names) or ""
+        full_names.get(nearest(node.name, list(full_names)) or "", "")
     ]
     hint = f"did you mean {' or '.join(near[:5])}? " if near[0] else ""
     raise node.error(flag, f"there is no augmentation '{node.name}'", f"{hint}choose one of {', '.join(names)}")
