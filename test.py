@@ -16,7 +16,7 @@ from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.run_weights import load_run_weights
-from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
+from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
@@ -29,9 +29,10 @@ from util.class_names import select_classes
 from util.device import select_device
 from util.errors import printable
 from util.image_io import SHEET_COLUMNS
-from util.seeding import seed_everything
+from util.seeding import restores_settings, seed_everything
 
 
+@restores_settings
 def main(argv, report):
     """Load a run's networks, translate every image of the data set, and write the results page."""
     # Find the run.
@@ -67,8 +68,6 @@ def main(argv, report):
     results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
     report.cleanup = results.release
     report.log_errors(results.folder / "error.log")
-    for note in unused_flag_notes(o.given, generates=images is None):
-        print(printable(note))
     if images is None:
         generate(o, model, results, spec.classes)
     else:

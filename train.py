@@ -26,15 +26,16 @@ from training.run_folder import RunFolder, resume_command
 from training.timer import Timer
 from util.device import select_device, to_device
 from util.errors import Stopped, printable
-from util.seeding import seed_everything
+from util.seeding import restores_settings, seed_everything
 
 
-def main(argv, report):
+def main(argv, report=None):
     """Train as the command line says."""
     for _ in training(parse(argv, "train"), report):  # its progress is for callers from Python
         pass
 
 
+@restores_settings
 def training(o, report=None):
     """Train a run to its last epoch, yielding its Progress after each step; save it if the caller stops early."""
     # Find the data, build the model, and check that they fit, before a folder is created.
@@ -52,8 +53,7 @@ def training(o, report=None):
     preview = make_preview(o, model, loader, spec)  # the fixed samples, and a sheet of the data, for the page
 
     # Lock the run's folder, start the run or resume it, and train.
-    with RunFolder(o, report) as folder:
-        stop = StopRequest()  # from here on a signal is noted, and ends the run after a step
+    with RunFolder(o, report) as folder, StopRequest() as stop:  # a signal is now noted, and ends the run after a step
         run = start_run(o, folder, device, loader, spec, model)  # new or resumed, on the device
         if run.done:  # start_run has said so
             return

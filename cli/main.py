@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Report:
     saved_text: Callable[[], str] | None = None  # returns what is saved so far
     cleanup: Callable[[], None] | None = None  # releases what the command holds
     debug = False
+    of_command = False  # whether run_command writes it at the end, then calls cleanup
 
     def log_errors(self, path: Path) -> None:
         """Write the traceback of an error to this file from now on; remove that of an earlier command."""
@@ -89,28 +90,49 @@ def run_script(name: str, argv: list[str], answer_help: Callable[[list[str], str
     codes: list[int] = []
     # Registered first, so called last: skip the interpreter's shutdown, a tenth of the time of a short test.py.
     atexit.register(lambda: os._exit(codes[0]) if codes else None)
-    codes.append(run_command(main, argv))
+    codes.append(_run(main, argv))
     return codes[0]
 
 
 def run_command(main, argv: list[str]) -> int:
-    """Run `main(argv, report)`; return its exit code and print at most one line on stderr."""
-    streams = sys.stdout, sys.stderr
-    for stream in streams:  # escape characters that the encoding (LC_ALL=C) lacks
-        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
-    sys.stdout, sys.stderr = (stream and PipeSafeStream(stream) for stream in streams)
-    signals.raise_on_signals()
-    startup.share_cores()
-    try:
+    """Run `main(argv, report)`; return its exit code and print at most one line on stderr.
+
+    Signal handlers, streams and environment are as before at its end.
+    """
+    with signals.kept_handlers():
+        return _run(main, argv)
+
+
+def _run(main, argv: list[str]) -> int:
+    """Like run_command, for a process that ends then: its signal handlers answer to the end."""
+    with startup.shared_cores(), _safe_streams():
+        signals.raise_on_signals()
         return _run_and_report(main, argv)
+
+
+@contextlib.contextmanager
+def _safe_streams() -> Iterator[None]:
+    """Make stdout and stderr PipeSafeStreams that escape characters which their encoding (LC_ALL=C) lacks."""
+    streams = sys.stdout, sys.stderr
+    errors = [getattr(stream, "errors", None) for stream in streams]
+    _set_errors(streams, ("backslashreplace", "backslashreplace"))
+    sys.stdout, sys.stderr = (stream and PipeSafeStream(stream) for stream in streams)
+    try:
+        yield
     finally:
         sys.stdout.flush() if sys.stdout else None
         sys.stdout, sys.stderr = streams
+        _set_errors(streams, errors)
+
+
+def _set_errors(streams: Iterable[Any], handlers: Iterable[str | None]) -> None:
+    for stream, errors in zip(streams, handlers, strict=True):
+        getattr(stream, "reconfigure", lambda **_: None)(errors=errors)
 
 
 def _run_and_report(main, argv: list[str]) -> int:
     report = Report()
-    report.debug = "--debug" in argv
+    report.debug, report.of_command = "--debug" in argv, True
     try:
         main(argv, report)
         code, line, trace = 0, "", ""

@@ -4,13 +4,16 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
 from util.errors import Stopped
 
 BATCH_TIMEOUT_S = 5.0  # seconds that a stopping run still waits for a batch
+_STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class _NoBatch(BaseException):
@@ -18,18 +21,38 @@ class _NoBatch(BaseException):
 
 
 class StopRequest:
-    """Records a signal that asks the run to end; the training loop checks `signal` after each step."""
+    """Records a signal that asks the run to end; the training loop checks `signal` after each step.
+
+    `with StopRequest() as stop` puts the process's own signal handlers and its timer back at the end. Outside the main
+    thread, where Python delivers no signals, it records none.
+    """
 
     def __init__(self) -> None:
-        self.signal = _early_signal
+        self.signal = 0
         self.waiting = False
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            # a SIGHUP that nohup or the shell ignores stays ignored
-            if hasattr(signal, name) and (name != "SIGHUP" or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN):
-                signal.signal(getattr(signal, name), self._on_signal)
-        self.has_alarm = hasattr(signal, "setitimer")  # Windows has no such timer: there the run waits for its batch
-        if self.has_alarm:
-            signal.signal(signal.SIGALRM, self._on_alarm)
+        self._former: dict[int, _Handler] = {}
+        self._former_timer: tuple[float, float] | None = None
+
+    def __enter__(self) -> "StopRequest":
+        if is_main_thread():
+            self.signal = _early_signal
+            for number in _stop_signals():
+                # a SIGHUP that nohup or the shell ignores stays ignored
+                if signal.Signals(number).name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._install(number, self._on_signal)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._former_timer is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # before its handler is replaced by one that ends the process
+        # In a command the handlers answer until it has reported its end; run_command puts its caller's back.
+        _restore({number: handler for number, handler in self._former.items() if handler is not _raise})
+        if self._former_timer is not None:
+            signal.setitimer(signal.ITIMER_REAL, *self._former_timer)
+
+    def _install(self, number: int, handler: _Handler) -> None:
+        self._former.setdefault(number, signal.getsignal(number))
+        signal.signal(number, handler)
 
     def until_requested(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield batches, after a signal one more, if it arrives within BATCH_TIMEOUT_S seconds (a disk may be dead).
@@ -61,7 +84,7 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signal = number
         if hasattr(signal, "SIGCHLD"):  # torch's handler would raise for a worker killed by this signal
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._install(signal.SIGCHLD, signal.SIG_DFL)
         if self.waiting:
             self._set_alarm()
         if number == signal.SIGINT:
@@ -70,8 +93,10 @@ class StopRequest:
                     os.write(1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n")
 
     def _set_alarm(self) -> None:
-        if self.has_alarm:
-            signal.setitimer(signal.ITIMER_REAL, BATCH_TIMEOUT_S)
+        if hasattr(signal, "setitimer"):  # Windows has no such timer: there the run waits for its batch
+            self._install(signal.SIGALRM, self._on_alarm)
+            timer = signal.setitimer(signal.ITIMER_REAL, BATCH_TIMEOUT_S)
+            self._former_timer = self._former_timer or timer
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         if self.waiting:
@@ -81,14 +106,44 @@ class StopRequest:
 _early_signal = 0  # the signal that arrived before a StopRequest existed
 
 
+@contextlib.contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Put the handlers of the signals that stop a run back at the end of the block."""
+    former = {number: signal.getsignal(number) for number in _stop_signals()} if is_main_thread() else {}
+    try:
+        yield
+    finally:
+        _restore(former)
+
+
 def raise_on_signals() -> None:
-    """Make signals raise Stopped or KeyboardInterrupt until a StopRequest takes over."""
+    """Make signals raise Stopped or KeyboardInterrupt until a StopRequest takes over; outside the main thread, nothing.
+
+    Handlers that a caller from Python has installed stay.
+    """
     global _early_signal
+    if not is_main_thread():
+        return
     _early_signal = 0
-    usual = (signal.SIG_DFL, signal.default_int_handler)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) in usual:
-            signal.signal(getattr(signal, name), _raise)
+    for number in _stop_signals():
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _raise)
+
+
+def is_main_thread() -> bool:
+    """Whether this is the thread that may install signal handlers and in which they run."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _stop_signals() -> list[int]:
+    """Return the numbers of the signals that stop a run and that this system has."""
+    return [getattr(signal, name) for name in _STOP_SIGNALS if hasattr(signal, name)]
+
+
+def _restore(handlers: dict[int, _Handler]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None:  # None: not installed by Python, which therefore cannot install it again
+            signal.signal(number, handler)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -3,7 +3,10 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+SPIN_VARIABLE = "GOMP_SPINCOUNT"
 SPIN_COUNT = "1000"  # how often a thread polls a barrier before it sleeps
 
 
@@ -14,8 +17,20 @@ def share_cores() -> None:
     to three times as long as with SPIN_COUNT, because the threads spin on cores that others need. If they sleep at
     once, a step without other processes takes up to a fifth longer.
     """
-    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
-        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
+    if not os.environ.keys() & {SPIN_VARIABLE, "OMP_WAIT_POLICY"}:
+        os.environ[SPIN_VARIABLE] = SPIN_COUNT
+
+
+@contextmanager
+def shared_cores() -> Iterator[None]:
+    """Call share_cores; remove what it has set from the environment at the end of the block."""
+    known = SPIN_VARIABLE in os.environ
+    share_cores()
+    try:
+        yield
+    finally:
+        if not known:
+            os.environ.pop(SPIN_VARIABLE, None)
 
 
 def import_torch_fast() -> None:

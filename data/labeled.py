@@ -13,7 +13,7 @@ from data.base import BaseDataset, Sample, Spec
 from data.decoding.images import convert_channels
 from data.listing import manifest
 from data.listing.files import PHASES, find_storage, is_folder, list_files, list_folders
-from data.listing.layouts import select_split
+from data.listing.layouts import select_split, unused_split_notes
 from data.listing.paths import has_image_extension
 from util.class_names import select_classes
 from util.errors import DataError, raise_if_any
@@ -101,6 +101,7 @@ class Labeled(BaseDataset):
             self.notes.append(f"note: images in no folder of a class are not used ({len(stray)}, {example})")
         wanted = names if self.run_classes else select_classes(self.o.classes, names)
         by_class = {name: list_files(str(Path(root, name))) for name in wanted}
+        self.notes += unused_split_notes(self.o) if root != self.root else []
         if root == self.root and self.o.split is not None:
             by_class = {name: select_split(paths, self.o) if paths else paths for name, paths in by_class.items()}
         return {

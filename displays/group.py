@@ -12,6 +12,7 @@ import numpy as np
 from displays.base import Pictures, Sink
 from displays.loss_log import LossLog
 from displays.watchdog import Watchdog
+from options.effects import requested_displays
 from registry.attribution import plugin_line
 from registry.lookup import find
 from util.errors import print_line, printable
@@ -122,15 +123,6 @@ def _early_due(sink: Sink, progress: Progress) -> bool:
     return (
         sink.early_losses and progress.samples < sink.loss_freq and progress.samples.bit_length() > before.bit_length()
     )
-
-
-def requested_displays(o: Any) -> list[str]:
-    """Return the names in --displays without those that --no_html and --display_id 0 turn off.
-
-    --use_wandb, the reference's flag, adds wandb.
-    """
-    off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
-    return [name for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))) if name not in off]
 
 
 def any_display_overrides(o: Any, method: str) -> bool:

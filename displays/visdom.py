@@ -18,7 +18,7 @@ import numpy as np
 from displays.base import Pictures, Sink
 from displays.loss_log import Curves, step_rows
 from displays.visdom_sender import Sender
-from displays.visdom_server import LocalServer, is_local
+from displays.visdom_server import LocalServer, is_local, port_of, server_address
 from util.errors import printable
 from util.image_io import make_grid, png_base64
 from util.progress import Progress
@@ -40,10 +40,11 @@ class VisdomDisplay(Sink):
         self.id, self.ncols, self.name, self.width = o.display_id, o.display_ncols, o.name, o.display_winsize
         self.history = folder / "losses.jsonl"
         self.curves = Curves()
-        address = f"{o.display_server.rstrip('/')}:{o.display_port}"
+        address = server_address(o.display_server, o.display_port, "display_port" in getattr(o, "given", ()))
+        port = port_of(address, o.display_port)
         self.is_remote = not (o.display_allow_remote or is_local(address))
-        server = LocalServer(address, o.display_port, folder / "visdom.log") if o.start_visdom else None
-        self.sender = Sender(address, environment_name(o.display_env), o.display_port, server)
+        server = LocalServer(address, port, folder / "visdom.log") if o.start_visdom else None
+        self.sender = Sender(address, environment_name(o.display_env), port, server)
 
     def start(self, progress: Progress) -> None:
         """Read the earlier curves of the run from its log, and start sending."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 
-from displays.visdom_server import LocalServer, ServerError, post
+from displays.visdom_server import LocalServer, ServerError, post, start_flags
 from util.errors import print_line
 
 POST_TIMEOUT_S = 3.0  # seconds for one message and its response, plus
@@ -117,7 +117,7 @@ class Sender:
             if self.server is not None:
                 self.server.reap()
             again = "lost" if self.connected else "off"
-            start = f"visdom -port {self.port} -bind_local"
+            start = " ".join(["visdom", *start_flags(self.address, self.port)])
             self._say(f"live plots {again}: no visdom server at {self.address}; start one with: {start}")
         self.connected = worked
 

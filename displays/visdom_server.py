@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from util.errors import printable
 from util.http_deadline import DeadlineResponse
 
 MAX_RESPONSE_BYTES = 4096  # maximum bytes read from a response
+DEFAULT_PORT = 8097  # of visdom
 START_TIMEOUT_S = 60.0  # seconds for a server to start; most are for imports from a slow disk
 RUN_CODE = "from visdom.server.run_server import main; main()"  # the `visdom` command first downloads scripts, or fails
 
@@ -48,6 +50,39 @@ def post(address: str, path: str, data: bytes, seconds: float) -> str:
 
 class ServerError(Exception):
     """No server was started; the message gives the reason and the remedy."""
+
+
+def server_address(server: str, port: int, port_is_given: bool = False) -> str:
+    """Return the address of --display_server with a port: its own one, else --display_port.
+
+    The scheme may be missing (localhost, host:8097). Behind a path (https://host/visdom) stands a proxy, whose port is
+    the scheme's unless --display_port is given; the path of a page (/env/NAME), copied from a browser, is dropped.
+    """
+    text = server.strip().rstrip("/").rstrip(":")
+    whole = text if "://" in text else f"http://{text}"
+    known = re.fullmatch(r"((?i:https?))://([\w.@-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/[^?#]*)?", whole)
+    if not known:
+        return f"{text}:{port}"  # not an address: shown as it was given
+    scheme, host, own_port, path = known.groups("")
+    path = re.sub(r"/env/.*", "", path)
+    if not own_port and (not path or port_is_given or port != DEFAULT_PORT):
+        own_port = f":{port}"
+    return f"{scheme.lower()}://{host}{own_port}{path}"
+
+
+def port_of(address: str, otherwise: int) -> int:
+    """Return the port of an address; `otherwise` for a text that is none."""
+    try:
+        parts = urlsplit(address)
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme, otherwise)
+    except ValueError:
+        return otherwise
+
+
+def start_flags(address: str, port: int) -> list[str]:
+    """Return the flags with which a visdom server of this machine answers at an address."""
+    path = urlsplit(address).path if port_of(address, 0) else ""
+    return ["-port", str(port), "-bind_local", *(["-base_url", path] if path else [])]
 
 
 def is_local(address: str) -> bool:
@@ -110,7 +145,7 @@ class LocalServer:
 
     def _launch(self) -> "subprocess.Popen[bytes]":
         # -P ignores modules in the current folder. WARNING, because visdom logs a line for every message.
-        flags = ["-port", str(self.port), "-bind_local", "-logging_level", "WARNING"]
+        flags = [*start_flags(self.address, self.port), "-logging_level", "WARNING"]
         command = [sys.executable, "-P", "-c", RUN_CODE, *flags]
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # on Windows
         own_session: Any = {"start_new_session": True, "creationflags": group}

@@ -19,6 +19,7 @@ class Watchdog(Sink):
 
     def __init__(self, o: Any, folder: Path):
         self.limit, self.idle, self.run_progress = o.watchdog, 0.0, Progress()
+        self.trainer = threading.get_ident()  # the thread that trains
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -33,7 +34,7 @@ class Watchdog(Sink):
         while not self.ended.wait(TICK_S):
             self.idle += TICK_S
             if self.limit <= self.idle < self.limit + TICK_S:
-                frame = sys._current_frames().get(threading.main_thread().ident or 0)
+                frame = sys._current_frames().get(self.trainer)
                 location = " < ".join(_call_lines(frame)[:4])
                 after = f"step {self.run_progress.step} of epoch {self.run_progress.epoch}"
                 note = f"note: no step has finished for {self.limit:g} s after {after}; it hangs in {location}"
@@ -41,6 +42,8 @@ class Watchdog(Sink):
 
     def close(self) -> None:
         self.ended.set()
+        if self.thread.is_alive():
+            self.thread.join(TICK_S)
 
 
 def _call_lines(frame: FrameType | None) -> list[str]:

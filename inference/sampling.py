@@ -29,14 +29,6 @@ def has_sampler(model: Any) -> bool:
     return callable(getattr(model, "sheets", None))
 
 
-def unused_flag_notes(given: set[str], generates: bool) -> list[str]:
-    """Return notes on flags that were given to test.py but have no effect on this kind of model."""
-    why = "this model generates images from noise" if generates else "this model does not generate samples from noise"
-    notes = dict.fromkeys(("num_test", "results_only", "dataroot") if generates else ("num_samples",), why)
-    notes["batch_size"] = "every image is translated as if it were alone, several at a time where that is the same"
-    return [f"note: --{name} has no effect: {reason}" for name, reason in notes.items() if name in given]
-
-
 def sample_sheets(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
     """Return {sheet: images (H, W, C) uint8}; the networks keep their train or eval mode and record no gradients."""
     with torch.no_grad():

@@ -17,7 +17,8 @@ class Phase:
     """One optimiser step of a training step.
 
     It minimises `weight` x the sum of the terms that `loss(batch, out)` returns, over the parameters of `nets`,
-    every `every`-th step, at the learning rate `lr` (None: --lr). Phases that share a network share its optimiser.
+    every `every`-th step, at the learning rate `lr` (None: --lr). Phases that share a network share its optimiser
+    and the learning rate of its first phase; another one is refused.
     """
 
     name: str

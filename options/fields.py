@@ -1,6 +1,7 @@
 """Declare flags as dataclass fields: `option()` gives one its default, help text, range and meaning."""
 
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field, fields
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry.lookup import entry
 from util.errors import OptionError
 from util.size import Size, parse_size
+from util.spelling import nearest
 
 
 def option(
@@ -106,8 +108,9 @@ class Flag:
         except (ValueError, TypeError) as problem:  # TypeError: YAML also has dates, sets and bytes
             if isinstance(problem, _InvalidValue):
                 raise
-            why = f"'{_shorten(value)}' is not {_TYPE_NAMES[wanted]}"
-            raise _InvalidValue(why, f"give {_TYPE_NAMES[wanted]}{self._range_text()}") from None
+            why, number = f"'{_shorten(value)}' is not {_TYPE_NAMES[wanted]}", _number_meant(str(value), wanted)
+            remedy = f"give {_TYPE_NAMES[wanted]}{self._range_text()}"
+            raise _InvalidValue(why, remedy + (f"; did you mean {number}?" if number else "")) from None
 
     def _check_range(self, value: Any) -> Any:
         m = self.meta
@@ -119,7 +122,9 @@ class Flag:
             if isinstance(one, (int, float)) and not isinstance(one, bool) and not self._is_in_bounds(one):
                 raise _InvalidValue(f"{one} is out of range", f"give a number{self._range_text()}")
         if isinstance(m["choices"], tuple) and value not in m["choices"]:
-            raise _InvalidValue(f"'{_shorten(value)}' is not a choice", "choose one of " + ", ".join(m["choices"]))
+            near = nearest(str(value), list(m["choices"]))
+            remedy = (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(m["choices"])
+            raise _InvalidValue(f"'{_shorten(value)}' is not a choice", remedy)
         if isinstance(m["choices"], str):
             return self._registered(m["choices"], value)
         return value
@@ -161,7 +166,24 @@ def _parse_size(value: Any) -> int | Size:
     try:
         return parse_size("x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
     except ValueError:
-        raise _InvalidValue(f"'{_shorten(value)}' is not a size", "give pixels: 256, or 512x256 (WxH)") from None
+        text = re.sub(r"\.0+(?!\d)", "", str(value))
+        sides = re.findall(r"\d+", text) if "." not in text else []
+        meant = f"; did you mean {'x'.join(sides)}?" if len(sides) in (1, 2) and "-" not in str(value) else ""
+        raise _InvalidValue(
+            f"'{_shorten(value)}' is not a size", "give pixels: 256, or 512x256 (WxH)" + meant
+        ) from None
+
+
+def _number_meant(text: str, wanted: type) -> str | None:
+    """Return the number in a text with a comma or a needless fraction (0,5 or 4.0); None if it has none."""
+    text = re.sub(r"(?<=\d),(?=\d)", ".", text.strip(" ,;'\""))
+    try:
+        number = float(text.removesuffix("f"))
+    except ValueError:
+        return None
+    if wanted is int:
+        return str(int(number)) if number.is_integer() else None
+    return text.removesuffix("f") if math.isfinite(number) else None
 
 
 def _check_no_nul(text: str) -> str:

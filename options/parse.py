@@ -8,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from options import checks, store, texts
+from options import checks, effects, store, texts, wrong_words
 from options.common import Common
 from options.data import Data
 from options.fields import Flag, Options, flags_of
 from options.position import POSITION, check_position
 from options.test import Test
 from options.train import Train
+from options.wrong_words import KnownFlags, checked
 from registry import discovery
-from registry.lookup import find
+from registry.lookup import entry, find
 from util.errors import CheckpointError, OptionError, UnknownName
 from util.size import Size
 from util.spelling import normalise_name
@@ -30,6 +31,7 @@ def parse(argv: list[str], phase: str) -> Options:
     phase: "train" or "test". Precedence, highest first: command line, --config, the run's stored options (test and
     --continue_train), the data set's defaults, the model's, the flags'. Raises OptionError for invalid options.
     """
+    discovery.forget_run()  # of this process
     base = _base_flags(phase)
     first, config, wants_help = _first_pass(argv, base, phase)
     asked = config | first
@@ -45,16 +47,15 @@ def parse(argv: list[str], phase: str) -> Options:
     position = given.pop(POSITION, "")
     if position:
         given["dataroot"] = position
-    for name in config:
-        if name not in {flag.name for flag in layers.flags}:
-            raise texts.unknown_flag_error(
-                name, layers.flags, layers.owner, layers.other_command_flags(), Path(first["config"]).name
-            )
+    if unknown := [name for name in config if name not in {flag.name for flag in layers.flags}]:
+        raise layers.known_flags().unknown(unknown, Path(first["config"]).name)
     options = layers.merge(saved, config, given, Path(first.get("config", "")).name)
     options.plugin = tuple(discovery.paths())
     options.name = location["name"]
     options.saved, options.input = saved, position
+    unused = effects.notes(layers.command(options))
     checks.check_options(options, phase)
+    print(*unused, sep="\n", end="\n" if unused else "")
     return options
 
 
@@ -74,7 +75,7 @@ def _first_pass(argv: list[str], base: list[Flag], phase: str) -> tuple[dict[str
     asked = config | first
     if wants_help and "model" not in asked and "plugin" not in asked:
         sys.exit(texts.print_help(phase, base))
-    discovery.add_paths(_as_tuple(asked.get("plugin", ())))
+    discovery.add_paths(_as_tuple(asked.get("plugin", ())), of_run=True)
     if wants_list:
         sys.exit(texts.print_list())
     return first, config, wants_help
@@ -95,18 +96,19 @@ class _Layers:
         self.folder = Path()  # the run's folder, which holds its options.json
         self.flags = base
         self.owner = ""
+        self.model: type = object
 
     def choose(self, asked: dict[str, Any], location: dict[str, Any]) -> None:
         """Find the requested model and data set; collect their flags and defaults."""
         by_name = {flag.name: flag for flag in self.base}
         usual = by_name["model"].default if self.phase == "train" else store.default_test_model(location)
-        model_name = by_name["model"].check(asked.get("model", usual))
-        model = find("model", model_name)
+        model_name = checked(by_name["model"], asked.get("model", usual))
+        model = self.model = find("model", model_name)
         self.defaults = {"model": model_name, **_defaults(model)}
         if getattr(model, "dataset_mode", None):
             self.defaults.setdefault("dataset_mode", model.dataset_mode)
         mode = asked.get("dataset_mode", self.defaults.get("dataset_mode", by_name["dataset_mode"].default))
-        mode = by_name["dataset_mode"].check(mode)
+        mode = checked(by_name["dataset_mode"], mode)
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
         own = _own_flags(model, model_name) + _own_flags(dataset, mode)
@@ -122,11 +124,18 @@ class _Layers:
         """Return a base flag."""
         return next(flag for flag in self.base if flag.name == name)
 
-    def other_command_flags(self) -> dict[str, str]:
-        """Return {flag: owner} of the flags that only the other command has."""
+    def known_flags(self) -> KnownFlags:
+        """Return the flags of this command, and those that only the other one has."""
         other = {"train": "test", "test": "train"}[self.phase]
         mine = {flag.name for flag in self.base}
-        return {flag.name: f"{other}.py" for flag in _base_flags(other) if flag.name not in mine}
+        others = {name: f"{other}.py" for flag in _base_flags(other) if flag.name not in mine for name in flag.names}
+        return KnownFlags(self.phase, self.flags, self.owner, others)
+
+    def command(self, options: Options) -> effects.Command:
+        """Return what decides which of the flags have an effect."""
+        own = tuple(flag.name for flag in self.flags if flag.owner == self.owner and not flag.meta["of_run"])
+        built_in = entry("model", self.owner).origin == "built in" and self.owner != "test"
+        return effects.Command(options, self.model, own if built_in else ())
 
     def with_defaults(self, flags: list[Flag]) -> dict[str, Flag]:
         """Return flags by name, with the defaults of model and data set applied."""
@@ -154,7 +163,7 @@ class _Layers:
                 with _saved_option_errors(self.folder):
                     values[name] = flag.check(saved[name])
             if name in config:
-                values[name] = flag.check(config[name], config_name)
+                values[name] = checked(flag, config[name], config_name)
             if name in given:
                 values[name] = given[name]
         for name, flag in flags.items():
@@ -249,13 +258,22 @@ def _check_duplicates(base: list[Flag], own: list[Flag]) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):  # argparse would print the usage and exit; our errors are one line
-        flag, _, why = message.removeprefix("argument ").partition(": ")
-        raise OptionError("option", flag.split("/")[0], why or "wrong", "see --help")
+        name, _, why = message.removeprefix("argument ").partition(": ")
+        if why == "expected one argument":
+            raise OptionError("option", name, "has no value", f"write a value after it: {name} VALUE")
+        if value := re.fullmatch(r"ignored explicit argument '(.*)'", why, re.DOTALL):
+            flag = next((flag for flag in self.flags if name.lstrip("-") in flag.names), None)
+            if flag is not None:
+                raise wrong_words.switch_error(flag, value[1])
+        raise OptionError("option", name, why or "wrong", "see --help")
+
+    flags: tuple[Flag, ...] = ()
 
 
 def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Layers | None = None) -> dict[str, Any]:
     """Return {name: value} from the command line, checked; unknown flags raise unless known_only."""
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.flags = tuple(flags)
     parser.add_argument("-h", "--help", action="store_true", default=False)
     parser.add_argument("--list", action="store_true", default=False)
     names = {flag.name for flag in flags}
@@ -274,16 +292,15 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
     if known_only:  # values are checked in the second pass, when all plug-ins are known
         return values
     assert layers is not None
-    word = next((w for w in rest if w.startswith("-")), None)
-    if word is not None:
-        raise texts.unknown_flag_error(
-            word.lstrip("-").partition("=")[0], flags, layers.owner, layers.other_command_flags()
-        )
+    if unknown := [word.lstrip("-").partition("=")[0] for word in rest if word.startswith("-")]:
+        raise layers.known_flags().unknown(unknown)
     by_name = {flag.name: flag for flag in flags}
     if words := [*rest, *argv[end + 1 :]]:
-        check_position(words, values.get("dataroot", ""), layers.phase)
+        if layers.phase == "train" or wrong_words.is_value(words[0], argv, flags):
+            raise wrong_words.stray_word_error(argv, words, flags)
+        check_position(words, values.get("dataroot", ""))
         values[POSITION] = by_name["dataroot"].check(words[0])
-    return {name: by_name[name].check(value) if name in by_name else value for name, value in values.items()}
+    return {name: checked(by_name[name], value) if name in by_name else value for name, value in values.items()}
 
 
 def _join_negative_numbers(argv: list[str]) -> list[str]:

@@ -8,17 +8,13 @@ from util.errors import OptionError
 POSITION = "FOLDER_OR_FILE"  # its key among the values of the command line
 
 
-def check_position(words: list[str], dataroot: str, phase: str) -> None:
-    """Raise OptionError unless the command is test.py and these words are one folder or file, without --dataroot."""
+def check_position(words: list[str], dataroot: str) -> None:
+    """Raise OptionError unless these words of test.py are one folder or file, without --dataroot."""
     for path in ([dataroot] if dataroot else []), []:  # a path with spaces that was typed without quotes
         joined = " ".join([*path, *words])
         if len(path) + len(words) > 1 and os.path.exists(joined):
-            quoted = ("--dataroot " if path or phase == "train" else "") + shlex.quote(joined)
+            quoted = ("--dataroot " if path else "") + shlex.quote(joined)
             raise OptionError("argument", words[0], f"is part of a path with spaces, {joined}", f"quote it: {quoted}")
-    if phase == "train":
-        exists = os.path.exists(words[0]) and not dataroot
-        remedy = f"give the images with --dataroot {shlex.quote(words[0])}" if exists else "see --help"
-        raise OptionError("argument", words[0], "does not belong to a flag", remedy)
     if dataroot:
         why = f"is a folder or file of images, and --dataroot {dataroot} is another"
         raise OptionError("argument", words[0], why, "give one of them")

@@ -1,15 +1,12 @@
-"""Print --help and --list, and suggest the right flag for a wrong one."""
+"""Print --help and --list, and say which flags do not fit a run's weights."""
 
 import textwrap
 
 from options.fields import Flag, Options
-from registry import discovery
 from registry.kinds import PART_TABLES
 from registry.lookup import entries
-from registry.suggestions import model_files
-from util.errors import OptionError, printable
+from util.errors import printable
 from util.size import Size
-from util.spelling import nearest
 
 _LEGEND = (
     "[ ] is the default, ( ) the choices; N is a whole number, X a decimal number, SIZE is N or WxH (width x height)"
@@ -70,25 +67,6 @@ def print_list() -> int:
         for entry in sorted(entries(kind), key=lambda e: e.name):
             print(printable(f"  {entry.name:<24} {entry.origin}"))
     return 0
-
-
-def unknown_flag_error(name: str, flags: list[Flag], owner: str, owners: dict[str, str], file: str = "") -> OptionError:
-    """Return the error for an unknown flag, with the most similar known ones; owners: {flag: its owner}."""
-    # the model's own flags come first, so that they win over equally similar names
-    ordered = sorted(flags, key=lambda flag: flag.owner != owner)
-    names = [n for flag in ordered for n in flag.names]
-    near = nearest(name, names)
-    others = owners | {
-        n: model for model, source in model_files() if model != owner for n in discovery.option_names(source)
-    }
-    if name in others:
-        remedy = f"it belongs to {others[name]}"
-    else:
-        other = nearest(name, [n for n in others if n not in names])
-        remedy = f"did you mean --{near}?" if near else "see --help"
-        remedy += f" (--{other} belongs to {others[other]})" if other else ""
-    thing = f"option in {file}" if file else "option"
-    return OptionError(thing, f"--{name}", f"unknown: --{name} is not a flag of {owner}", remedy)
 
 
 def mismatch_hint(o: Options) -> str:

@@ -12,7 +12,9 @@ class Train:
     display_freq: int = option(400, "send images to visdom every N training images", at_least=1, aside=True)
     display_ncols: int = option(4, "images in a row in visdom; 0: one window for each", at_least=0, aside=True)
     display_id: int = option(1, "first visdom window; 0 turns visdom off", aside=True)
-    display_server: str = option("http://localhost", "address of the visdom server", aside=True)
+    display_server: str = option(
+        "http://localhost", "visdom server: localhost, http://host:port, or an address with a path", aside=True
+    )
     display_env: str = option("main", "visdom environment", aside=True)
     display_port: int = option(8097, "port of the visdom server", at_least=1, at_most=65_535, aside=True)
     start_visdom: bool = option(False, "start a visdom server on this machine if none answers", aside=True)

@@ -30,7 +30,6 @@ KNOWN_ERRORS = (  # (text in the message of torch or Python, why in the terms of
      "its batch norm gets a single value per channel",
      "use a larger --batch_size, --drop_last for an epoch's last batch, or another --norm"),
 )  # fmt: skip
-NAME_SIMILARITY = 0.65  # least similarity (0 to 1) of a name that is suggested
 PIP_NAMES = {"cv2": "opencv-python", "sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow",
              "yaml": "PyYAML"}  # fmt: skip
 
@@ -155,8 +154,8 @@ def _similar_name(problem: BaseException) -> str | None:
             known = dir(problem.obj)
         except Exception:  # dir() may fail on a half-built object; then there is no suggestion
             return None
-        return nearest(problem.name, [name for name in known if name[:1] != "_"], NAME_SIMILARITY)
+        return nearest(problem.name, [name for name in known if name[:1] != "_"])
     if isinstance(problem, NameError) and problem.name:
         *_, (frame, _) = traceback.walk_tb(problem.__traceback__)
-        return nearest(problem.name, [*frame.f_locals, *frame.f_globals, *vars(builtins)], NAME_SIMILARITY)
+        return nearest(problem.name, [*frame.f_locals, *frame.f_globals, *vars(builtins)])
     return None

@@ -30,12 +30,15 @@ class PluginEntry:
 
 
 _paths: list[Path] = []  # the paths given with --plugin, in order
+_of_run: list[Path] = []  # those of them that belong to the current run
 _remembered: list[str] = []  # the paths stored with the current run
+_stamps: dict[str, tuple[int, int]] = {}  # module: (time of change, size) of its file when it was imported
 
 
-def add_paths(paths) -> None:
+def add_paths(paths, of_run: bool = False) -> None:
     """Add the files and folders given with --plugin; import a file now, a folder's file when a name needs it.
 
+    of_run: forget_run() removes them, before another run in the same process.
     Raises OptionError for a path that does not exist or is not a Python file or folder.
     """
     for path in (Path(p).expanduser().resolve() for p in paths):
@@ -44,6 +47,8 @@ def add_paths(paths) -> None:
             raise OptionError("plug-in", path, why, "give --plugin the path of a .py file or of a folder of .py files")
         if path not in _paths:
             _paths.append(path)
+            if of_run:
+                _of_run.append(path)
         if path.is_file():
             load(PluginEntry("file", path.stem, str(path)))
 
@@ -53,9 +58,21 @@ def paths() -> list[str]:
     return [str(path) for path in _paths]
 
 
+def forget_run() -> None:
+    """Forget the paths of an earlier run of this process."""
+    for path in _of_run:
+        _paths.remove(path)
+    own = {name for name, (_, file) in loaded.imported_plugins.items() if {file, file.parent} & set(_of_run)}
+    for name in own:
+        del loaded.imported_plugins[name]
+    _of_run.clear()
+    _remembered.clear()
+
+
 def clear() -> None:
-    """Forget all paths in use, before another run in the same process."""
+    """Forget all paths in use."""
     _paths.clear()
+    _of_run.clear()
     loaded.imported_plugins.clear()
     _remembered.clear()
 
@@ -69,7 +86,7 @@ def restore_paths(paths, given, file: Path) -> None:
     _remembered.extend(map(str, paths))
     for path in (Path(p) for p in paths):
         if path.exists() and path.stem not in stems:
-            add_paths([path])
+            add_paths([path], of_run=True)
         elif not given:
             why = f"this file no longer exists; the run's options name it ({file})"
             copy = file.parent / sources.FOLDER / path.name
@@ -115,13 +132,15 @@ def absolute_reference(thing):
 
 
 def load(plugin: PluginEntry) -> ModuleType:
-    """Import a plug-in once; raise an OptionError that names it if that fails."""
+    """Import a plug-in once, and again if its file has changed; raise an OptionError that names it if that fails."""
     name = plugin.module or module_name(Path(plugin.origin))
     file = _module_file(plugin.module) if plugin.module else Path(plugin.origin)
     if file is not None:
         loaded.imported_plugins[name] = (plugin.name, file.resolve())
-    if name in sys.modules:
+    stamp = _stamp(file)
+    if name in sys.modules and _stamps.setdefault(name, stamp) == stamp:
         return sys.modules[name]
+    _stamps[name] = stamp
     moved.answer_old_paths()
     loaded.import_stack.append(plugin.origin)
     try:
@@ -139,6 +158,10 @@ def load(plugin: PluginEntry) -> ModuleType:
         raise OptionError("plug-in", plugin.origin, why, remedy) from problem
     finally:
         loaded.import_stack.pop()
+
+
+def _stamp(file: Path | None) -> tuple[int, int]:
+    return (file.stat().st_mtime_ns, file.stat().st_size) if file is not None and file.is_file() else (0, 0)
 
 
 def module_name(path: Path) -> str:

@@ -99,7 +99,7 @@ RENAMED = {  # old module: {old name: new name} of what these imported and what 
     "util.problems": {"refuse": "raise_if_any"},
     "util.registry": {"clash": "duplicate_name_error", "place": "definition_file", "plain": "normalise_name"},
     "util.schedule": {"share": "lr_factor"},
-    "util.sheets": {"can_generate": "has_sampler", "generate": "sample_sheets", "unused": "unused_flag_notes"},
+    "util.sheets": {"can_generate": "has_sampler", "generate": "sample_sheets"},
     "util.timed": {"TimedAnswer": "DeadlineResponse"},
     "util.values": {"Values": "ValueRange", "measured": "measure_range", "of_option": "option_range",
                     "of_type": "dtype_range", "parse": "parse_range", "side": "side_of_label"},

@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -18,12 +17,18 @@ from serialization.run_names import suggest_run
 from util.errors import DataError, EnvironmentFault, OptionError
 
 
-class Parser(Command):
-    """A Command whose errors name the whole command line."""
-
-    def error(self, message: str) -> NoReturn:
-        name, _, why = message.removeprefix("argument ").partition(": ")
-        raise OptionError("command line", " ".join(sys.argv[1:]), (why and f"{name}: {why}") or name, "see --help")
+def make_parser() -> Command:
+    """Return the command-line parser."""
+    parser = Command("compare.py", __doc__)
+    text = "a run's name, or a folder that test.py wrote; two or more"
+    parser.add_argument("run", nargs="+", metavar="RUN", help=text)
+    parser.add_value("--results_dir", "./results/", "folder that test.py wrote to")
+    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs, for their losses")
+    parser.add_value("--phase", "test", "phase of the results")
+    parser.add_value("--epoch", "latest", "epoch of the results")
+    parser.add_argument("--output", help="output folder (default: compare/RUN_A_RUN_B in results_dir)")
+    parser.add_value("--display_winsize", 256, "width of an image in pixels")
+    return parser
 
 
 def find_results(run: str, o: argparse.Namespace) -> Path:
@@ -61,16 +66,7 @@ def short_names(folders: list[Path]) -> list[str]:
 
 def main(argv, report):
     """Read the results of the runs, write the page, and print its path."""
-    parser = Parser(__file__, __doc__)
-    text = "a run's name, or a folder that test.py wrote; two or more"
-    parser.add_argument("run", nargs="+", metavar="RUN", help=text)
-    parser.add_value("--results_dir", "./results/", "folder that test.py wrote to")
-    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs, for their losses")
-    parser.add_value("--phase", "test", "phase of the results")
-    parser.add_value("--epoch", "latest", "epoch of the results")
-    parser.add_argument("--output", help="output folder (default: compare/RUN_A_RUN_B in results_dir)")
-    parser.add_value("--display_winsize", 256, "width of an image in pixels")
-    o = parser.parse_args(argv)
+    o = make_parser().parse_argv(argv)
     if len(o.run) < 2:
         raise OptionError("runs", o.run[0], "is only one run", "give two or more")
     if not 1 <= o.display_winsize <= 4096:

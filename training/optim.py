@@ -16,7 +16,7 @@ class Optimizers:
     """Adam (Kingma & Ba 2015) for every phase: betas (--beta1, 0.999), one parameter group per network.
 
     `optimizers[phase.name]` is a phase's optimiser. Phases that share a network share an optimiser.
-    Raise OptionError if two phases have the same name.
+    Raise OptionError if two phases have the same name, or give one network different learning rates.
     """
 
     def __init__(self, phases: list[Any], o: Any):
@@ -139,12 +139,24 @@ def _parameter_ids(phases: list[Any]) -> set[int]:
 
 def _parameter_groups(phases: list[Any], lr: float) -> list[dict[str, Any]]:
     """Return a parameter group of Adam per network; a shared parameter is listed once, with its first phase."""
-    groups, seen = [], set[int]()
+    groups: list[dict[str, Any]] = []
+    first: dict[int, Any] = {}  # the first phase of each parameter
     for phase in phases:
         for number, net in enumerate(phase.nets):
-            new = [p for p in trainable_parameters(net) if id(p) not in seen]
-            seen |= {id(p) for p in new}
+            own = trainable_parameters(net)
+            new = [p for p in own if id(p) not in first]
             if new:
                 own_lr = lr if phase.lr is None else phase.lr
                 groups.append({"params": new, "lr": own_lr, "base_lr": own_lr, "name": f"{phase.name}.{number}"})
+            elif own:
+                _check_same_lr(first[id(own[0])], phase, lr)
+            first |= dict.fromkeys(map(id, new), phase)
     return groups
+
+
+def _check_same_lr(first: Any, phase: Any, lr: float) -> None:
+    """Raise OptionError if a phase gives a network another learning rate than the network's first phase."""
+    rate = first.lr if first.lr is not None else lr
+    if phase.lr not in (None, rate):
+        why = f"its lr {phase.lr:g} has no effect, because phase {first.name} trains the same network at {rate:g}"
+        raise OptionError("phase", phase.name, why, f"omit it, or give phase {first.name} the same lr")

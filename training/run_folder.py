@@ -30,7 +30,7 @@ class RunFolder:
 
     def __init__(self, o: Any, report: Report | None = None):
         self.o, self.path, self.overwrite = o, Path(o.checkpoints_dir) / o.name, o.overwrite
-        self.report, self._reported = report or Report(), report is not None
+        self.report = report or Report()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._acquire_lock()
@@ -49,7 +49,7 @@ class RunFolder:
         return self
 
     def __exit__(self, *problem: object) -> None:
-        if not self._reported:  # a command releases it after it has written its files
+        if not self.report.of_command:  # a command releases it after it has written its files
             self.release()
 
     def _acquire_lock(self) -> FileLock:

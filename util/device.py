@@ -20,7 +20,9 @@ def select_device(gpu_ids: str | None) -> torch.device:
             return torch.device("mps")
         raise EnvironmentFault("option", "--gpu_ids", "there is no MPS device here", "omit it or use -1")
     if not word.removeprefix("cuda:").isdigit():
-        raise OptionError("option", "--gpu_ids", f"'{gpu_ids}' is not a device", "give -1 (CPU) or a GPU's number")
+        raise OptionError(
+            "option", "--gpu_ids", f"'{gpu_ids}' is not a device", "give -1 (CPU), 0 (the first GPU), or mps"
+        )
     index = int(word.removeprefix("cuda:"))
     if index < torch.cuda.device_count():
         torch.cuda.set_device(index)  # for code that uses the current device: pinning, generators

@@ -3,11 +3,16 @@
 import hashlib
 import os
 import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from inspect import isgeneratorfunction
 from typing import Any
 
 import numpy as np
 import torch
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # the variable that makes cuBLAS reproducible
 
 
 def seed_everything(seed: int, deterministic: bool = False, one_size: bool = False) -> None:
@@ -19,10 +24,40 @@ def seed_everything(seed: int, deterministic: bool = False, one_size: bool = Fal
     random.seed(seed)
     np.random.seed(seed % 2**32)
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault(_WORKSPACE, ":4096:8")
         # only warn, because reflection padding has no deterministic form on CUDA
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = one_size and not deterministic
+
+
+def restores_settings(command: Callable) -> Callable:
+    """Decorate a function or generator: what seed_everything sets besides seeds is as before when it ends."""
+
+    @wraps(command)
+    def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with _kept_settings():
+            return (yield from command(*args, **kwargs))
+
+    @wraps(command)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _kept_settings():
+            return command(*args, **kwargs)
+
+    return generate if isgeneratorfunction(command) else call
+
+
+@contextmanager
+def _kept_settings() -> Iterator[None]:
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(_WORKSPACE)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
 
 
 def mix_seed(seed: int, epoch: int, index: int) -> int:

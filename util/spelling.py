@@ -1,6 +1,9 @@
-"""Compare names that users type: ignore case, underscores and hyphens, and find similar names."""
+"""Compare what users type with what exists: names of similar spelling, paths with spaces."""
 
-import difflib
+import os
+
+WRONG_LETTER = 1.5  # how many missing letters weigh as much as a wrong one
+MIN_ABBREVIATION = 3  # characters of a beginning that stands for a whole name
 
 
 def normalise_name(name: str) -> str:
@@ -8,13 +11,42 @@ def normalise_name(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-def nearest(name: str, names: list[str], alike: float = 0.5) -> str | None:
-    """Return the most similar name, the first of equals; None if none has a similarity of at least `alike` (0 to 1)."""
+def nearest(name: str, names: list[str]) -> str | None:
+    """Return the name that is meant, the first of equally similar ones; None if none is close.
 
-    def likeness(other: str) -> float:
-        ratio = difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
-        return max(ratio, 0.95) if other.lower().startswith(name.lower()) else ratio  # an abbreviation
+    Close are, in this order, the same letters, names that begin with this one, names with few typing errors for its
+    length, and names with which it begins.
+    """
+    typed = normalise_name(name)
+    plain = {other: normalise_name(other) for other in names}
+    longer = [n for n in names if len(name) >= MIN_ABBREVIATION and n.lower().startswith(name.lower())]
+    shorter = [n for n in names if typed.startswith(plain[n]) and len(plain[n]) > max(4, len(typed) / 2)]
+    errors = {n: typing_errors(typed, plain[n]) for n in names}
+    allowed = min(len(typed) / 2, max(WRONG_LETTER, 1 + len(typed) / 8))
+    close = [n for n in names if errors[n] <= allowed]
+    if close and not errors[found := min(close, key=errors.__getitem__)]:
+        return found
+    if longer:
+        return min(longer, key=len)
+    return min(close, key=errors.__getitem__) if close else max(shorter, key=len, default=None)
 
-    scored = [(likeness(other), other) for other in names if name]
-    best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
-    return best[1] if best[0] >= alike else None
+
+def typing_errors(one: str, other: str) -> float:
+    """Return the weight of the fewest errors between two texts; a letter missing, too many or exchanged weighs 1."""
+    before: list[float] = []
+    row = [float(n) for n in range(len(other) + 1)]
+    for i, letter in enumerate(one, 1):
+        above, before = before, row
+        row = [float(i)]
+        for j, wanted in enumerate(other, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + WRONG_LETTER * (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                cost = min(cost, above[j - 2] + 1)
+            row.append(cost)
+    return row[-1]
+
+
+def unquoted_path(words: list[str]) -> str | None:
+    """Return the existing path that the first two or more words make when joined by spaces, else None."""
+    joined = (" ".join(words[:n]) for n in range(len(words), 1, -1))
+    return next((path for path in joined if os.path.exists(os.path.expanduser(path))), None)

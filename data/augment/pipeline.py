@@ -234,8 +234,9 @@ def _find_entry(node: SpecNode, flag: str) -> Entry:
     for name, why in UNSUPPORTED_CLASSES.items():
         if normalise_name(name) == wanted:
             raise node.error(flag, f"torchvision's {name} {why}")
+    full_names = {name.removeprefix("random_"): name for name in names} | {name: name for name in names}
     near = [name for name in names if len(wanted) > 2 and wanted in normalise_name(name)][:5]
-    near = near or [name for name in [nearest(node.name, names)] if name]
+    near = near or [full_names[name] for name in [nearest(node.name, list(full_names))] if name]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise node.error(flag, f"there is no augmentation '{node.name}'", f"{hint}choose one of {', '.join(names)}")
 

@@ -91,7 +91,8 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
         else ""
     )
     clashes = filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))
-    return SideFiles(sides, "pairs" if paired else "unpaired", places, scope, tuple(clashes))
+    warnings = (*clashes, *(unused_split_notes(o) if has_phases else []))
+    return SideFiles(sides, "pairs" if paired else "unpaired", places, scope, warnings)
 
 
 def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
@@ -108,7 +109,7 @@ def list_phase_images(o: Any, root: str) -> tuple[Paths, list[str]]:
     """Return the images of --phase, or its --split part of a root without phases; and notes."""
     folder = str(Path(root, o.phase))
     if is_folder(folder) or o.split is None:
-        return list_images(folder, root, o), []
+        return list_images(folder, root, o), unused_split_notes(o)
     paths = select_split(list_images(root, root, o), o)
     return paths, [f"{len(paths)} images, the part of {o.phase} (--split {o.split:g})"]
 
@@ -124,6 +125,12 @@ def list_images(folder: str, root: str, o: Any) -> Paths:
 def select_split(paths: Paths, o: Any) -> Paths:
     """Return the --split part of --phase, chosen by a hash of each name so that no image changes its part later."""
     return paths.take(_split_indices(paths, o))
+
+
+def unused_split_notes(o: Any) -> list[str]:
+    """Return a note if --split is given for images that are divided into phases already."""
+    given = o.split is not None and "split" in o.given
+    return ["note: --split has no effect: the images are divided into phases already"] if given else []
 
 
 def _split_indices(paths: Paths, o: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -137,13 +138,18 @@ class Loader:
         """Kill all workers, including those blocked by a disk that does not respond; this ends all loading."""
         if self.dataset.header_check:
             self.dataset.header_check.stop()
-        on_death = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, "SIGCHLD") else None
+        # torch's SIGCHLD handler raises an error in the main thread for killed workers of a live DataLoader
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        on_death = None
+        if not in_main_thread:
+            self.loader = None  # only the main thread may replace the handler: elsewhere torch ends its workers first
+        elif hasattr(signal, "SIGCHLD"):
+            on_death = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for worker in self.workers:
             worker.kill()
         for worker in self.workers:
             worker.join(1)
         self.workers.clear()
-        # torch's SIGCHLD handler raises an error for killed workers of a live DataLoader
         self.loader = None
         if on_death is not None:
             signal.signal(signal.SIGCHLD, on_death)

@@ -23,7 +23,7 @@ from displays import visdom_sender, visdom_server
 from displays.loss_log import MAX_POINTS
 from displays.visdom import VisdomDisplay, image_window, make_grid, plot_window, table_window
 from displays.visdom_sender import Sender
-from displays.visdom_server import MAX_RESPONSE_BYTES, is_local, post
+from displays.visdom_server import MAX_RESPONSE_BYTES, is_local, port_of, post, server_address
 from tests.support.runs import SMALL
 from tests.support.training_runs import rows
 from tests.support.visdom_servers import (
@@ -238,6 +238,37 @@ def test_a_window_for_each_picture_without_columns(command, server, tmp_path):
         assert found[window]["title"] == label and found[window]["width"] == 100
         page = np.asarray(Image.open(tmp_path / f"checkpoints/run/web/images/epoch002_{label}.png"))
         assert np.array_equal(shown(found[window]), page)
+
+
+@pytest.mark.parametrize("how", ["in the address", "by --display_port", "without http", "a page of it"])
+def test_a_server_behind_a_path_shows_the_run(command, tmp_path_factory, how):
+    """As behind a proxy that serves visdom below a path."""
+    real = RealServer(tmp_path_factory.mktemp("visdom"), "/plots/live")
+    host = real.address.partition("/plots")[0]
+    flags = {
+        "in the address": ["--display_server", f"{host}/plots/live/"],
+        "by --display_port": ["--display_server", "http://127.0.0.1/plots/live", "--display_port", real.port],
+        "without http": ["--display_server", f"127.0.0.1:{real.port}/plots/live"],
+        "a page of it": ["--display_server", f"{host}/plots/live/env/main"],
+    }[how]
+    ended = command("train", *FEW, *flags, "--name", "run")
+    real_windows = real.windows("main", lambda f: has("1", 6)(f) and {"2", "3"} <= f.keys())
+    real.stop()
+    assert ended.code == 0, ended.err
+    assert about(ended.out + ended.err) == [f"live plots: {real.address}/env/main"]
+    assert real_windows.keys() == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:{}", "127.0.0.1", "http://localhost:{}/"])
+def test_a_server_is_found_by_host_alone(command, server, host):
+    port = ["--display_port", server.port] if "{}" not in host else []
+    env = f"found_{len(host)}"
+    flags = ["--display_server", host.format(server.port), *port, "--display_env", env]
+    ended = command("train", *FEW, *flags, "--name", "run")
+    assert ended.code == 0, ended.err
+    address = f"http://{'127.0.0.1' if host[0] == '1' else 'localhost'}:{server.port}"
+    assert about(ended.out + ended.err) == [f"live plots: {address}/env/{env}"]
+    assert server.windows(env, lambda f: "1" in f).keys() >= {"1"}
 
 
 # --- --start_visdom
@@ -625,6 +656,30 @@ def test_lines_keep_the_order_and_so_the_colours_of_the_losses(tmp_path):
     sink = display(tmp_path)
     sink.losses(Progress(), dict.fromkeys("ZYXWVUT", 0.0))
     assert [trace["name"] for trace in content(sink, "1")["data"]] == list("ZYXWVUT")
+
+
+@pytest.mark.parametrize(("given", "port", "address"), [
+    ("http://localhost", None, "http://localhost:8097"), ("localhost", None, "http://localhost:8097"),
+    ("localhost", 9, "http://localhost:9"), ("localhost:9", None, "http://localhost:9"),
+    ("host.example.org", None, "http://host.example.org:8097"), ("http://host:9/", 8, "http://host:9"),
+    ("HTTPS://host", None, "https://host:8097"), ("https://host/plots", None, "https://host/plots"),
+    ("https://host/plots/", 8097, "https://host:8097/plots"), ("http://host/a/b", 9, "http://host:9/a/b"),
+    ("http://host:9/plots", 8, "http://host:9/plots"), ("http://host:9/env/main", None, "http://host:9"),
+    ("http://host:9/plots/env/x", None, "http://host:9/plots"), ("http://[::1]:9", None, "http://[::1]:9"),
+    ("[::1]", 9, "http://[::1]:9"), (" localhost ", None, "http://localhost:8097"), ("localhost:", 9,
+    "http://localhost:9"), ("not an address", 9, "not an address:9"), ("ftp://localhost", 9, "ftp://localhost:9"),
+    ("http://[", 9, "http://[:9"), ("file:///etc", 9, "file:///etc:9"),
+])  # fmt: skip
+def test_an_address_may_lack_its_scheme_or_hold_its_port(given, port, address):
+    assert server_address(given, port or 8097, port is not None) == address
+
+
+@pytest.mark.parametrize(("address", "port"), [
+    ("http://localhost:8097", 8097), ("http://host/plots", 80), ("https://host/plots", 443), ("http://[::1]:9", 9),
+    ("not an address:7", 5), ("http://[:7", 5),
+])  # fmt: skip
+def test_the_port_of_an_address(address, port):
+    assert port_of(address, 5) == port
 
 
 # addresses to which nothing is sent

@@ -272,7 +272,7 @@ def test_hostile_names_are_text(browser, compared, two):
             "error: run 'nobody': has no results in results/nobody; there are ",
         ),
         (["one", "two", "--epoch", "7"], 3, "has no results of phase test, epoch 7, only of test_latest; choose with"),
-        (["one", "two", "--wrong", "7"], 2, "unrecognized arguments: --wrong"),
+        (["one", "two", "--wrong", "7"], 2, "error: option '--wrong': is not a flag; see --help"),
         (["one", "two", "--display_winsize", "0"], 2, "error: option '--display_winsize': 0 is not a valid width"),
         ([], 2, "the following arguments are required: RUN"),
         (["one", "two", "--output", "results/one/test_latest"], 2, "error: option '--output'"),

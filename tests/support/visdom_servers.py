@@ -62,11 +62,12 @@ def about(text):
 class RealServer:
     """A visdom server in a separate process, which keeps its port when it is restarted."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, path=""):
         if sys.executable == PYTHON and importlib.util.find_spec("visdom") is None:
             pytest.skip(NOT_THERE)
         self.folder, self.port, self.starts = folder, free_port(), 0
-        self.address = f"http://127.0.0.1:{self.port}"
+        self.path = path
+        self.address = f"http://127.0.0.1:{self.port}{path}"
         self.start()
 
     def start(self):
@@ -75,6 +76,7 @@ class RealServer:
         memory = self.folder / f"memory{self.starts}"
         memory.mkdir()
         command = [PYTHON, "-c", "from visdom.server.run_server import main; main()", "-port", str(self.port)]
+        command += ["-base_url", self.path] if self.path else []
         with open(self.folder / "log.txt", "a+") as log:
             self.process = subprocess.Popen(
                 [*command, "-bind_local", "-env_path", f"{memory}/"], stdout=log, stderr=log, cwd=self.folder

@@ -133,11 +133,22 @@ def test_a_rate_of_zero_is_a_rate():
     assert group["lr"] == 0.0
 
 
-def test_the_first_phase_decides_the_rate_of_a_shared_network():
+@pytest.mark.parametrize(
+    ("first", "second", "at"), [(0.3, 0.7, "0.3"), (None, 0.7, "0.1"), (0.3, 0.1, "0.3"), (0.0, 0.1, "0")]
+)
+@pytest.mark.parametrize("more", [(), ("y",)])
+def test_a_second_rate_of_one_network_is_refused(first, second, at, more):
+    """It would have no effect: a network has one optimiser, and there the rate of its first phase."""
     n = nets("x", "y")
-    found = Optimizers([phase("A", n.x, lr=0.3), phase("B", n.x, n.y, lr=0.7)], FLAGS)
-    rates = {id(group["params"][0]): group["lr"] for group in found.param_groups()}
-    assert rates == {id(n.x.weight): 0.3, id(n.y.weight): 0.7}
+    others = [getattr(n, name) for name in more]
+    with pytest.raises(OptionError) as caught:
+        Optimizers([phase("A", n.x, lr=first), phase("B", n.x, *others, lr=second)], FLAGS)
+    why = f"its lr {second:g} has no effect, because phase A trains the same network at {at}"
+    assert str(caught.value) == f"phase 'B': {why}; omit it, or give phase A the same lr"
+    for rates in ((first, None), (second, second)):  # both remedies
+        found = Optimizers([phase("A", n.x, lr=rates[0]), phase("B", n.x, *others, lr=rates[1])], FLAGS)
+        held = {id(group["params"][0]): group["lr"] for group in found.param_groups()}
+        assert held[id(n.x.weight)] == (0.1 if rates[0] is None else rates[0])
 
 
 def test_set_lr_is_a_share_of_the_initial_rate_each_time():

@@ -1,0 +1,161 @@
+"""Say which of the flags that were given have no effect in this command, with this model and these other flags."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from options import store
+from options.fields import Options
+from registry.lookup import entry
+from util.errors import printable
+
+NO_CLASSES = ("aligned", "unaligned", "single", "colorization")  # data sets of ours whose images have no classes
+PENALISED = "wgangp"  # the objective with a gradient penalty
+READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
+           "background", "icc", "load_size", "crop_size", "preprocess", "native")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Command:
+    """What decides which flags have an effect: the options, the model's class, the model's own flags for training."""
+
+    o: Options
+    model: type
+    own: tuple[str, ...] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the model is built in; a plug-in may read any flag."""
+        return entry("model", self.o.model).origin == "built in"
+
+    @property
+    def has_sheets(self) -> bool:
+        """Whether the model generates images from noise."""
+        return callable(getattr(self.model, "sheets", None))
+
+    @property
+    def generates(self) -> bool:
+        """Whether test.py needs no images, because the model has sheets and the run knows the size of its images."""
+        return self.has_sheets and not self.o.isTrain and bool(store.load_spec(self.folder))
+
+    @property
+    def is_new(self) -> bool:
+        """Whether train.py starts a run, so that it loads nothing."""
+        return self.o.isTrain and not self.o.continue_train
+
+    @property
+    def resumes(self) -> bool:
+        """Whether train.py continues from a saved state."""
+        newest = self.o.isTrain and self.o.continue_train and self.o.epoch == "latest" and not self.o.load_iter
+        return newest and any(self.folder.glob("state_*.pt"))
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.o.checkpoints_dir) / self.o.name
+
+    def shows(self, *displays: str) -> bool:
+        """Whether one of these displays is on."""
+        return bool(set(displays) & set(requested_displays(self.o)))
+
+    def steps(self, *words: str) -> bool:
+        """Whether --preprocess has one of these steps."""
+        return bool(set(words) & set(self.o.preprocess.split("_and_")))
+
+
+def requested_displays(o: Options) -> list[str]:
+    """Return the names in --displays without those that --no_html and --display_id 0 turn off.
+
+    --use_wandb, the reference's flag, adds wandb.
+    """
+    off = ({"html"} if o.no_html else set()) | ({"visdom"} if o.display_id <= 0 else set())
+    return [name for name in dict.fromkeys((*o.displays, *(["wandb"] if o.use_wandb else []))) if name not in off]
+
+
+Condition = Callable[[Command], bool]
+Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect, when)
+
+BOTH: Rows = (
+    ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
+    ("classes", "only images of --dataset_mode labeled have classes", lambda c: c.o.dataset_mode in NO_CLASSES),
+    ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
+    ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
+    ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
+    ("netG netD n_layers_D no_dropout padding pool_size", "cgan has its own networks", lambda c: c.o.model == "cgan"),
+    ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
+)  # fmt: skip
+TRAIN: Rows = (
+    ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",
+     lambda c: c.is_new),
+    ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),
+    ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
+    ("n_layers_D", "it is for --netD n_layers", lambda c: c.o.netD in ("basic", "pixel")),
+    ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
+    ("lambda_gp", f"it is for --gan_mode {PENALISED}", lambda c: c.is_ours and c.o.gan_mode != PENALISED),
+    ("display_ncols display_server display_env display_port start_visdom display_allow_remote",
+     "no display that is on uses it", lambda c: not c.shows("visdom")),
+    ("display_port", "--display_server names the port", lambda c: bool(re.search(r":\d+(/|$)", c.o.display_server))),
+    ("display_freq", "no display that is on uses it", lambda c: not c.shows("visdom", "wandb")),
+    ("display_winsize", "no display that is on uses it", lambda c: not c.shows("html", "visdom")),
+    ("update_html_freq", "no display that is on uses it", lambda c: not c.shows("html", "tensorboard")),
+    ("wandb_project_name", "Weights & Biases is off (--use_wandb)", lambda c: not c.shows("wandb")),
+    ("no_progress", "console is not in --displays", lambda c: not c.shows("console")),
+    ("fixed_samples val_phase", "this model generates images from noise", lambda c: c.has_sheets),
+    ("fixed_samples val_phase", "no display shows fixed samples",
+     lambda c: not c.shows("html", "health", "tensorboard", "wandb") and not c.has_sheets),
+    ("val_phase", "there are no --fixed_samples", lambda c: not c.o.fixed_samples and not c.has_sheets),
+    ("sample_epoch_freq", "this model generates no images from noise", lambda c: not c.has_sheets),
+    ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
+    ("cache_dir", "it is for --cache disk", lambda c: c.o.cache != "disk"),
+    ("load_size", "--preprocess does not scale to it",
+     lambda c: not c.steps("resize", "scale_width", "scale_shortside")),
+    ("crop_size", "--preprocess does not use it", lambda c: not c.steps("crop", "patch", "fixsize", "scale_width")),
+)  # fmt: skip
+TEST: Rows = (
+    ("ndf netD n_layers_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),
+    ("netD ndf n_layers_D", "the model has no discriminator", lambda c: c.o.model == "test"),
+    ("init_type init_gain", "the weights are those of the run", lambda c: True),
+    ("use_wandb wandb_project_name", "results are pages and files", lambda c: True),
+    ("verbose", "train.py prints the layers", lambda c: True),
+    ("cache cache_gb cache_dir", "test.py reads every image once", lambda c: True),
+    ("augment augment_A augment_B", "test.py does not augment images", lambda c: True),
+    ("overlap tile_norm", "it is for --tile", lambda c: not c.o.tile),
+    ("load_size crop_size preprocess", "--native keeps the size of every image", lambda c: bool(c.o.native)),
+    ("load_size crop_size", "--preprocess none keeps the size of every image", lambda c: c.steps("none")),
+    ("input_nc output_nc", "the run knows the channels of its images", lambda c: c.generates and c.is_ours),
+    ("batch_size", "every image is translated as if it were alone, several at a time where that is the same",
+     lambda c: not c.generates),
+    ("num_samples", "this model does not generate samples from noise", lambda c: not c.generates),
+    ("dataroot num_test results_only batch_size num_threads aspect_ratio " + " ".join(READING),
+     "this model generates images from noise", lambda c: c.generates),
+)  # fmt: skip
+
+
+def unused(command: Command) -> dict[str, str]:
+    """Return {flag: why} of all flags that would have no effect if they were given."""
+    o = command.o
+    found: dict[str, str] = {}
+    for flags, why, applies in (*BOTH, *(TRAIN if o.isTrain else TEST)):
+        if applies(command):
+            found = dict.fromkeys(flags.split(), why) | found
+    if not o.isTrain:
+        found = dict.fromkeys(command.own, "only training uses it") | found
+        for name in ("serial_batches", "no_flip"):
+            if not getattr(o, name):  # --no_serial_batches, --flip
+                found[name] = "test.py takes images in order and not mirrored"
+    return found
+
+
+def notes(command: Command) -> list[str]:
+    """Return a note for each reason why flags that were given have no effect."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in unused(command).items():
+        if name in command.o.given:
+            flag = command.o.flags[name]
+            is_off = flag.is_switch and getattr(command.o, name) is False
+            by_reason.setdefault(why, []).append(f"--{flag.opposite if is_off else name}")
+    return [
+        printable(f"note: {', '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect: {why}")
+        for why, flags in by_reason.items()
+    ]
