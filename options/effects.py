@@ -13,7 +13,8 @@ from util.errors import printable
 NO_CLASSES = ("aligned", "unaligned", "single", "colorization")  # data sets of ours whose images have no classes
 PENALISED = "wgangp"  # the objective with a gradient penalty
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
-           "background", "icc", "load_size", "crop_size", "preprocess", "native")  # fmt: skip
+           "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
+           "interpolation_B")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ def check_position(words: list[str], dataroot: str) -> None:
         joined = " ".join([*path, *words])
         if len(path) + len(words) > 1 and os.path.exists(joined):
             quoted = ("--dataroot " if path else "") + shlex.quote(joined)
-            raise OptionError("argument", words[0], f"is part of a path with spaces, {joined}", f"quote it: {quoted}")
+            raise OptionError(
+                "argument", words[0], f"is part of a path with spaces, {joined}", f"put it in quotes: {quoted}"
+            )
     if dataroot:
         why = f"is a folder or file of images, and --dataroot {dataroot} is another"
         raise OptionError("argument", words[0], why, "give one of them")

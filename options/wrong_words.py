@@ -101,6 +101,13 @@ def stray_word_error(argv: list[str], strays: list[str], flags: list[Flag]) -> O
     if dashes:  # hyphens that a word processor has replaced
         why = "begins with a dash instead of hyphens"
         return OptionError("argument", strays[0], why, f"write --{strays[0][dashes.end() :]}")
+    if path := unquoted_path(strays):
+        return OptionError(
+            "argument",
+            strays[0],
+            f"is part of a path with spaces, {path}",
+            f"put it in quotes: --dataroot {shlex.quote(path)}",
+        )
     remedy = f"give the images with --dataroot {shlex.quote(strays[0])}" if os.path.exists(strays[0]) else "see --help"
     return OptionError("argument", strays[0], "does not belong to a flag", remedy)
 

@@ -116,7 +116,9 @@ FRESH = [  # (flags of a new run, those that are noted)
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "flags"), FRESH, ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(
+    ("given", "flags"), FRESH, ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value)
+)
 def test_a_flag_without_effect_on_a_new_run_is_noted(capsys, given, flags):
     parse(given, "train")
     assert noted(capsys.readouterr().out) == flags
@@ -134,7 +136,9 @@ TESTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "flags"), TESTS, ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(
+    ("given", "flags"), TESTS, ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value)
+)
 def test_a_flag_without_effect_in_test_py_is_noted(capsys, given, flags):
     parse([*given, "--model", "cycle_gan"], "test")
     assert noted(capsys.readouterr().out) == flags

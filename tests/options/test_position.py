@@ -37,9 +37,9 @@ def test_words_after_two_dashes_are_no_flags():
 @pytest.mark.parametrize(("words", "said"), [
     ("photos --dataroot photos", "give one of them"), ("--dataroot photos photos", "give one of them"),
     ("photos 'My Pictures'", "second folder or file beside photos"),
-    ("My Pictures", "quote it: 'My Pictures'"), ("My new Pictures", "quote it: 'My new Pictures'"),
-    ("--dataroot My Pictures", "quote it: --dataroot 'My Pictures'"),
-    ("--dataroot My new Pictures --eval", "quote it: --dataroot 'My new Pictures'"),
+    ("My Pictures", "put it in quotes: 'My Pictures'"), ("My new Pictures", "put it in quotes: 'My new Pictures'"),
+    ("--dataroot My Pictures", "put it in quotes: --dataroot 'My Pictures'"),
+    ("--dataroot My new Pictures --eval", "put it in quotes: --dataroot 'My new Pictures'"),
 ])  # fmt: skip
 def test_what_is_no_single_path_is_refused(command, words, said):
     ended = command("test", *shlex.split(words))
@@ -48,8 +48,8 @@ def test_what_is_no_single_path_is_refused(command, words, said):
 
 @pytest.mark.parametrize(("words", "said"), [
     ("photos", "give the images with --dataroot photos"), ("nowhere", "does not belong to a flag"),
-    ("--dataroot My Pictures", "quote it: --dataroot 'My Pictures'"),
-    ("My Pictures", "quote it: --dataroot 'My Pictures'"),
+    ("--dataroot My Pictures", "put it in quotes: --dataroot 'My Pictures'"),
+    ("My Pictures", "put it in quotes: --dataroot 'My Pictures'"),
 ])  # fmt: skip
 def test_training_takes_no_position(command, words, said):
     ended = command("train", *shlex.split(words))
