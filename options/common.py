@@ -9,57 +9,49 @@ from options.fields import option
 class Common:
     """all runs"""
 
-    dataroot: str = option(
-        "demo",
-        "folder of images, zip file or manifest (test.py: default is the training run's; also an image, and also"
-        " without the flag); 'demo' generates images and needs no files",
-        of_run=True,
-        aside=True,
-    )
+    # fmt: off
+    dataroot: str = option("demo", "folder of images, zip file or manifest (test.py: default is the training run's;"
+        " also an image, and also without the flag); 'demo' generates images and needs no files", of_run=True,
+        aside=True)
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir", aside=True)
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best available")
     checkpoints_dir: str = option("./checkpoints", "folder that holds the runs", aside=True)
-    model: str = option(
-        "cycle_gan", "the GAN: a name from --list, or from a --plugin file", choices="model", of_run=True, fixed=True
-    )
+    model: str = option("cycle_gan", "the GAN: a name from --list, or from a --plugin file", choices="model",
+        of_run=True, fixed=True)
     input_nc: int = option(3, "channels of input images: 3 RGB, 1 grey", at_least=1, of_run=True)
     output_nc: int = option(3, "channels of output images: 3 RGB, 1 grey", at_least=1, of_run=True)
     ngf: int = option(64, "generator filters in the last convolution", at_least=1, of_run=True)
     ndf: int = option(64, "discriminator filters in the first convolution", at_least=1, of_run=True)
-    netD: str = option(
-        "basic", "discriminator: basic is the 70x70 PatchGAN", choices="discriminator", of_run=True, fixed=True
-    )
+    netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN", choices="discriminator", of_run=True,
+        fixed=True)
     netG: str = option("resnet_9blocks", "generator", choices="generator", of_run=True, fixed=True)
     n_layers_D: int = option(3, "convolutions of --netD n_layers", at_least=1, at_most=8, of_run=True)
     norm: str = option("instance", "normalisation layers", choices="norm", of_run=True, fixed=True)
     init_type: str = option("normal", "weight initialisation", choices="initialiser", of_run=True, aside=True)
     init_gain: float = option(0.02, "scale of the initial weights", above=0, of_run=True, aside=True)
     no_dropout: bool = option(False, "no dropout in the generator (--dropout undoes it)", of_run=True)
-    padding: str = option(
-        "reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"), of_run=True, fixed=True
-    )
+    padding: str = option("reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"),
+        of_run=True, fixed=True)
     dataset_mode: str = option("unaligned", "how files become images", choices="dataset", of_run=True, fixed=True)
     direction: str = option("AtoB", "which side is the input", choices=("AtoB", "BtoA"), of_run=True, fixed=True)
     serial_batches: bool = option(False, "take images in order instead of shuffled")
-    num_threads: int = option(
-        4, "worker processes that load images; 0: the main process loads them", at_least=0, at_most=256, aside=True
-    )
+    num_threads: int = option(4, "worker processes that load images; 0: the main process loads them", at_least=0,
+        at_most=256, aside=True)
     batch_size: int = option(1, "images per step", at_least=1, at_most=100_000)
     classes: str = option("", "use only these classes of labelled images, comma-separated; default: all")
     display_winsize: int = option(256, "width of an image on pages and in visdom, in pixels", at_least=1, aside=True)
-    resize_conv: bool = option(
-        False, "upsample by resizing, then convolving, to avoid checkerboard artefacts", of_run=True, fixed=True
-    )
+    resize_conv: bool = option(False, "upsample by resizing, then convolving, to avoid checkerboard artefacts",
+        of_run=True, fixed=True)
     epoch: str = option("latest", "weights to load: an epoch's number or latest", momentary=True)
     load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)
     suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}", aside=True)
-    use_wandb: bool = option(
-        False, "log the training run to Weights & Biases, as --displays ...,wandb does", aside=True
-    )
+    use_wandb: bool = option(False, "log the training run to Weights & Biases, as --displays ...,wandb does",
+        aside=True)
     wandb_project_name: str = option("CycleGAN-and-pix2pix", "project in Weights & Biases", aside=True)
     plugin: tuple[str, ...] = option((), "a .py file or folder with plug-ins; may be repeated", of_run=True, aside=True)
     config: str = option("", "YAML or JSON file of options; the command line overrides it", momentary=True)
     seed: int = option(0, "seed of all random numbers", at_least=0, at_most=2**63 - 1)
     deterministic: bool = option(False, "use only reproducible operations; slower on GPUs")
     debug: bool = option(False, "show tracebacks", momentary=True)
+    # fmt: on

@@ -12,64 +12,40 @@ INTERPOLATIONS = ("bicubic", "nearest", "bilinear", "lanczos", "box")
 class Data:
     """data"""
 
-    pairs: str = option(
-        "auto",
-        "layout of the pairs: joined (A|B in one file), sides (trainA and trainB), nested (A/train and B/train), or a"
-        " CSV or JSON file with columns a, b, label, split; auto: detected",
-        of_run=True,
-    )
-    split: float | None = option(
-        None,
+    # fmt: off
+    pairs: str = option("auto", "layout of the pairs: joined (A|B in one file), sides (trainA and trainB), nested"
+        " (A/train and B/train), or a CSV or JSON file with columns a, b, label, split; auto: detected", of_run=True)
+    split: float | None = option(None,
         "for a folder without train and test: fraction of its images for training, chosen by a hash of their names",
-        above=0,
-        below=1,
-        of_run=True,
-    )
+        above=0, below=1, of_run=True)
     max_dataset_size: float = option(float("inf"), "use at most this many images", at_least=1, endless=True)
-    on_bad_image: str = option(
-        "stop",
+    on_bad_image: str = option("stop",
         "when an image cannot be read: stop, or count it and use another one (test.py omits it)",
-        choices=("stop", "skip"),
-    )
+        choices=("stop", "skip"))
     max_image_pixels: int = option(89_478_485, "refuse images with more pixels", at_least=1, aside=True)
-    range: str = option(
-        "",
-        "values that become -1 and 1: LO,HI, auto (minimum and maximum of the data) or percentile (1 value in 1,000"
-        " beyond each end); default: the full range of the files' type, for floats auto",
-        of_run=True,
-    )
+    range: str = option("", "values that become -1 and 1: LO,HI, auto (minimum and maximum of the data) or percentile"
+        " (1 value in 1,000 beyond each end); default: the full range of the files' type, for floats auto", of_run=True)
     range_A: str = option("", "like --range, for input images only", of_run=True)
     range_B: str = option("", "like --range, for output images only", of_run=True)
-    interpolation_A: str = option(
-        "bicubic",
-        "how input images are scaled; nearest mixes no values, as label maps and masks need",
-        choices=INTERPOLATIONS,
-        of_run=True,
-    )
+    interpolation_A: str = option("bicubic",
+        "how input images are scaled; nearest mixes no values, as label maps and masks need", choices=INTERPOLATIONS,
+        of_run=True)
     interpolation_B: str = option("bicubic", "how output images are scaled", choices=INTERPOLATIONS, of_run=True)
-    background: str = option(
-        "white", "colour behind transparent images, a name or #rrggbb; none: ignore transparency", of_run=True
-    )
+    background: str = option("white", "colour behind transparent images, a name or #rrggbb; none: ignore transparency",
+        of_run=True)
     icc: bool = option(True, "convert images with a colour profile to sRGB (--no_icc turns this off)", of_run=True)
-    load_size: int | Size = option(
-        286, "scale images to this size (default in test.py: the crop size)", at_least=1, at_most=65_536
-    )
+    load_size: int | Size = option(286, "scale images to this size (default in test.py: the crop size)", at_least=1,
+        at_most=65_536)
     crop_size: int | Size = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
-    preprocess: str = option(
-        "resize_and_crop",
-        "steps joined by _and_: one of resize, scale_width, scale_shortside, fixsize, then crop or patch; or none (each"
-        " side to a multiple of 4)",
-        of_run=True,
-    )
+    preprocess: str = option("resize_and_crop", "steps joined by _and_: one of resize, scale_width, scale_shortside,"
+        " fixsize, then crop or patch; or none (each side to a multiple of 4)", of_run=True)
     no_flip: bool = option(False, "do not mirror images at random")
-    augment: str = option(
-        "",
-        "further random augmentation, such as 'rotation(10) color_jitter(0.2, 0.2)'; applied identically"
-        " to both images of a pair",
-    )
+    augment: str = option("", "further random augmentation, such as 'rotation(10) color_jitter(0.2, 0.2)'; applied"
+        " identically to both images of a pair")
     augment_A: str = option("", "like --augment, for input images only")
     augment_B: str = option("", "like --augment, for output images only")
     cache: str = option("off", "keep decoded, scaled images for later epochs: off, ram or disk",
                         choices=("off", "ram", "disk"), aside=True)  # fmt: skip
     cache_gb: float = option(4.0, "size limit of the cache, in gigabytes", above=0, aside=True)
     cache_dir: str = option("", "folder of --cache disk; default: ganvas in the user's cache folder", aside=True)
+    # fmt: on

@@ -10,37 +10,24 @@ from util.size import Size
 class Test:
     """testing"""
 
+    # fmt: off
     results_dir: str = option("./results/", "folder for the result pages")
     aspect_ratio: float = option(1.0, "factor by which saved images are stretched: width over height", above=0)
     phase: str = option("test", "sub-folder of dataroot to read")
     eval: bool = option(True, "run networks in evaluation mode (--no_eval: batch statistics and dropout)")
-    native: bool | None = option(
-        None,
-        "keep every image at its own size, input and output; default: images are scaled as --preprocess says, and runs"
-        " trained on crops get whole images (--no_native: a random crop, load_size = crop_size)",
-    )
-    tile: int | Size = option(
-        0,
-        "translate in tiles of this size, for images too large for memory; 0: whole images",
-        at_least=0,
-        at_most=65_536,
-    )
-    overlap: int | None = option(
-        None, "pixels by which tiles overlap; default: the radius of the generator's receptive field", at_least=0
-    )
-    tile_norm: str = option(
-        "shared",
-        "instance norm statistics: of the whole image (shared), or of each tile (local)",
-        choices=("shared", "local"),
-    )
+    native: bool | None = option(None, "keep every image at its own size, input and output; default: images are"
+        " scaled as --preprocess says, and runs trained on crops get whole images (--no_native: a random crop,"
+        " load_size = crop_size)")
+    tile: int | Size = option(0, "translate in tiles of this size, for images too large for memory; 0: whole images",
+        at_least=0, at_most=65_536)
+    overlap: int | None = option(None,
+        "pixels by which tiles overlap; default: the radius of the generator's receptive field", at_least=0)
+    tile_norm: str = option("shared", "instance norm statistics: of the whole image (shared), or of each tile (local)",
+        choices=("shared", "local"))
     num_samples: int = option(16, "images per class, for models that generate without input", at_least=1)
     num_test: int | None = option(None, "number of images to test; default: all", at_least=1)
-    results_only: str = option(
-        "", "write only these images, such as fake_B, each named like its input, and no page; default: all, and a page"
-    )
-    format: str = option(
-        "auto",
-        "files of results: png, jpg (loses detail) or keep, the format of each input; auto: png, and where 8 bits do"
-        " not hold the values a second file",
-        choices=("auto", "keep", "png", "jpg"),
-    )
+    results_only: str = option("",
+        "write only these images, such as fake_B, each named like its input, and no page; default: all, and a page")
+    format: str = option("auto", "files of results: png, jpg (loses detail) or keep, the format of each input; auto:"
+        " png, and where 8 bits do not hold the values a second file", choices=("auto", "keep", "png", "jpg"))
+    # fmt: on

@@ -9,116 +9,83 @@ from options.fields import option
 class Train:
     """training"""
 
+    # fmt: off
     display_freq: int = option(400, "send images to visdom every N training images", at_least=1, aside=True)
     display_ncols: int = option(4, "images in a row in visdom; 0: one window for each", at_least=0, aside=True)
     display_id: int = option(1, "first visdom window; 0 turns visdom off", aside=True)
-    display_server: str = option(
-        "http://localhost", "visdom server: localhost, http://host:port, or an address with a path", aside=True
-    )
+    display_server: str = option("http://localhost",
+        "visdom server: localhost, http://host:port, or an address with a path", aside=True)
     display_env: str = option("main", "visdom environment", aside=True)
     display_port: int = option(8097, "port of the visdom server", at_least=1, at_most=65_535, aside=True)
     start_visdom: bool = option(False, "start a visdom server on this machine if none answers", aside=True)
-    display_allow_remote: bool = option(
-        False, "do not warn when --display_server is another machine, which receives images and losses", aside=True
-    )
-    displays: tuple[str, ...] = option(
-        ("console", "health", "html", "visdom"),
-        "where losses and images are shown, comma-separated",
-        choices="display",
-        aside=True,
-    )
+    display_allow_remote: bool = option(False,
+        "do not warn when --display_server is another machine, which receives images and losses", aside=True)
+    displays: tuple[str, ...] = option(("console", "health", "html", "visdom"),
+        "where losses and images are shown, comma-separated", choices="display", aside=True)
     update_html_freq: int = option(1000, "save images for the page every N training images", at_least=1, aside=True)
     print_freq: int = option(100, "print losses every N images", at_least=1, aside=True)
-    fixed_samples: int = option(
-        8,
+    fixed_samples: int = option(8,
         "number of images whose translations the page shows at each epoch (about 50 epochs of a long run); 0: none",
-        at_least=0,
-        at_most=1000,
-        aside=True,
-    )
-    val_phase: str = option(
-        "val",
+        at_least=0, at_most=1000, aside=True)
+    val_phase: str = option("val",
         "sub-folder of dataroot for --fixed_samples; if it does not exist, the sub-folder named by --phase is used",
-        aside=True,
-    )
+        aside=True)
     no_html: bool = option(False, "do not write the page web/index.html", aside=True)
     no_progress: bool = option(False, "plain lines instead of a progress bar", aside=True)
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1, aside=True)
     save_epoch_freq: int = option(5, "save numbered weights every N epochs", at_least=1, aside=True)
     keep_epochs: int = option(0, "number of numbered weights to keep, the newest ones; 0: all", at_least=0, aside=True)
-    sample_epoch_freq: int = option(
-        10,
+    sample_epoch_freq: int = option(10,
         "every N epochs, show sheets of generated images and save numbered weights (models that need no input images)",
-        at_least=1,
-        aside=True,
-    )
-    save_minutes: float = option(
-        10.0, "save the latest weights at least every X minutes; 0: off", at_least=0, aside=True
-    )
-    save_by_iter: bool = option(
-        False, "at each --save_latest_freq, save the weights as iter_N as well as latest", aside=True
-    )
-    keep_last: int = option(
-        2,
-        "number of training states to keep; --continue_train uses the newest that can be read",
-        at_least=1,
-        aside=True,
-    )
+        at_least=1, aside=True)
+    save_minutes: float = option(10.0, "save the latest weights at least every X minutes; 0: off", at_least=0,
+        aside=True)
+    save_by_iter: bool = option(False, "at each --save_latest_freq, save the weights as iter_N as well as latest",
+        aside=True)
+    keep_last: int = option(2, "number of training states to keep; --continue_train uses the newest that can be read",
+        at_least=1, aside=True)
     continue_train: bool = option(False, "resume the run of this name", momentary=True)
-    init_from: str = option(
-        "", "start from the weights of a .pth file or of another run; all that match are loaded", aside=True
-    )
+    init_from: str = option("", "start from the weights of a .pth file or of another run; all that match are loaded",
+        aside=True)
     overwrite: bool = option(False, "start a new run in the folder of an earlier run of this name", momentary=True)
     epoch_count: int = option(1, "number of the first epoch", at_least=1, aside=True)
     phase: str = option("train", "sub-folder of dataroot to read")
     n_epochs: int = option(100, "epochs at the initial learning rate", at_least=0)
-    n_epochs_decay: int = option(
-        100, "further epochs after --n_epochs, during which the learning rate falls to zero", at_least=0
-    )
+    n_epochs_decay: int = option(100, "further epochs after --n_epochs, during which the learning rate falls to zero",
+        at_least=0)
     beta1: float = option(0.5, "first momentum of Adam", at_least=0, below=1)
     lr: float = option(0.0002, "initial learning rate", above=0)
     gan_mode: str = option("lsgan", "adversarial loss", choices="objective", of_run=True, fixed=True)
-    label_smoothing: float = option(
-        0.0, "label of real images for the discriminator: 1 - X instead of 1 (vanilla, lsgan)", at_least=0, below=0.5
-    )
+    label_smoothing: float = option(0.0,
+        "label of real images for the discriminator: 1 - X instead of 1 (vanilla, lsgan)", at_least=0, below=0.5)
     lambda_gp: float = option(10.0, "weight of the gradient penalty of wgangp", at_least=0)
     pool_size: int = option(50, "number of earlier generated images kept to show to discriminators", at_least=0)
     on_nan: str = option(
         "stop", "when a loss is NaN or Inf: stop, skip the batch, or roll back to the last save",
         choices=("stop", "skip", "rollback"), aside=True,
     )  # fmt: skip
-    watchdog: float = option(
-        600.0, "report where the run is when no step ends for X seconds; 0: off", at_least=0, aside=True
-    )
+    watchdog: float = option(600.0, "report where the run is when no step ends for X seconds; 0: off", at_least=0,
+        aside=True)
     lr_policy: str = option("linear", "learning rate schedule", choices="lr_policy")
     lr_decay_iters: int = option(50, "with --lr_policy step: divide the learning rate by 10 every N epochs", at_least=1)
     allow_data_change: bool = option(False, "resume although images were added, removed or replaced", momentary=True)
-    allow_option_change: bool = option(
-        False, "resume although a changed option changes the meaning of the weights", momentary=True
-    )
-    accumulate: int = option(
-        1,
-        "split a batch into this many parts that are computed one after another, to save memory",
-        at_least=1,
-        at_most=100_000,
-    )
+    allow_option_change: bool = option(False, "resume although a changed option changes the meaning of the weights",
+        momentary=True)
+    accumulate: int = option(1,
+        "split a batch into this many parts that are computed one after another, to save memory", at_least=1,
+        at_most=100_000)
     amp: str = option("off", "mixed precision in training", choices=("off", "bf16", "fp16"))
-    grad_checkpoint: bool = option(
-        False,
-        "recompute activations in the backward pass instead of keeping them: less memory, more time",
-        aside=True,
-    )
-    dry_run: bool = option(
-        False, "train two steps, report parameters, operations, memory and time, write nothing", momentary=True
-    )
-    memory_format: str = option(
-        "auto", "memory layout of the weights", choices=("auto", "contiguous", "channels_last"), aside=True
-    )
-    fast_convolutions: bool | None = option(
-        True, "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions undoes it)"
-    )
+    grad_checkpoint: bool = option(False,
+        "recompute activations in the backward pass instead of keeping them: less memory, more time", aside=True)
+    dry_run: bool = option(False, "train two steps, report parameters, operations, memory and time, write nothing",
+        momentary=True)
+    memory_format: str = option("auto", "memory layout of the weights", choices=("auto", "contiguous", "channels_last"),
+        aside=True)
+    fast_convolutions: bool | None = option(True,
+        "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions undoes it)")
     compile: str = option(
         "off", "compile the networks with torch.compile", aside=True,
         choices=("auto", "off", "default", "reduce-overhead", "max-autotune"),
     )  # fmt: skip
     drop_last: bool = option(False, "drop an epoch's last, smaller batch")
+    # fmt: on
