@@ -88,7 +88,7 @@ class BaseDataset(Dataset):
         self.notes += self.file_notes()
         height, width = sample["A"].shape[1:]
         # in a test the model is built for the run's classes, whether or not the images have labels
-        classes = () if self.o.isTrain else tuple(vars(self.o).get("run_classes", ()))
+        classes = () if self.o.isTrain else tuple(getattr(self.o, "run_classes", ()))
         return Spec(self.o.input_nc, self.o.output_nc, height, width, classes, *ranges)
 
     def files(self, *parts: str) -> Paths:

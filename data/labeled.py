@@ -52,7 +52,7 @@ class Labeled(BaseDataset):
     @property
     def run_classes(self) -> tuple[str, ...]:
         """The classes of the run in its order; () in training, where the data set decides."""
-        return () if self.o.isTrain else tuple(vars(self.o).get("run_classes", ()))
+        return () if self.o.isTrain else tuple(getattr(self.o, "run_classes", ()))
 
     def _present_classes(self, found: Collection[str]) -> tuple[str, ...]:
         """Return the classes to use, in order; add a note for classes that the run or the data set lacks.

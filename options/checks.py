@@ -32,7 +32,7 @@ def check_options(o: Options, phase: str) -> None:
         if ".." in Path(o.results_dir).parts or "{" in o.results_dir:
             remedy = "give an absolute path, or a folder below the current one"
             raise OptionError("option", "--results_dir", f"'{o.results_dir}' contains .. or braces", remedy)
-        o.serial_batches, o.no_flip, o.batch_size = True, True, 1
+        o.serial_batches, o.no_flip, o.batch_size = True, True, 1 if o.eval else o.batch_size
         o.preprocess = "native" if o.native else whole
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
 

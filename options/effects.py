@@ -126,7 +126,7 @@ TEST: Rows = (
     ("load_size crop_size", "--preprocess none keeps the size of every image", lambda c: c.steps("none")),
     ("input_nc output_nc", "the run knows the channels of its images", lambda c: c.generates and c.is_ours),
     ("batch_size", "every image is translated as if it were alone, several at a time where that is the same",
-     lambda c: not c.generates),
+     lambda c: not c.generates and c.o.eval),
     ("num_samples", "this model does not generate samples from noise", lambda c: not c.generates),
     ("dataroot num_test results_only batch_size num_threads aspect_ratio " + " ".join(READING),
      "this model generates images from noise", lambda c: c.generates),

@@ -209,7 +209,7 @@ def flags_of(holder: type, owner: str) -> list[Flag]:
 class Options:
     """All flags of a run as typed attributes; `vars(o)` is the plain dictionary of them."""
 
-    __slots__ = ("__dict__", "flags", "given", "input", "saved")
+    __slots__ = ("__dict__", "flags", "given", "input", "run_classes", "saved")
 
     if TYPE_CHECKING:  # the attributes are known only at run time
 
@@ -220,6 +220,7 @@ class Options:
         self.given = given  # names given on the command line or in --config
         self.flags = flags
         self.saved: dict[str, Any] = {}  # the options stored with the run, if its options.json was read
+        self.run_classes: list[str] = []  # the classes of the images that the run is trained on
         self.input = ""  # the folder or file given by position, which is --dataroot too
 
     @property

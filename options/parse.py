@@ -18,7 +18,7 @@ from options.train import Train
 from options.wrong_words import KnownFlags, checked
 from registry import discovery
 from registry.lookup import entry, find
-from util.errors import CheckpointError, OptionError, UnknownName
+from util.errors import CheckpointError, OptionError, UnknownName, print_line
 from util.size import Size
 from util.spelling import normalise_name
 
@@ -55,15 +55,15 @@ def parse(argv: list[str], phase: str) -> Options:
     options.saved, options.input = saved, position
     unused = effects.notes(layers.command(options))
     checks.check_options(options, phase)
-    print(*unused, sep="\n", end="\n" if unused else "")
+    for note in unused:
+        print_line(note)
     return options
 
 
 def answer_help(argv: list[str], phase: str) -> None:
     """Answer --list, --help unless it is that of a model, and train.py without arguments, and exit; needs no torch."""
     if phase == "train" and not argv:
-        print(texts.TRAIN_USAGE)
-        sys.exit(2)
+        sys.exit(texts.print_usage())
     _first_pass(argv, _base_flags(phase), phase)
 
 

@@ -90,7 +90,7 @@ def fill_from_dataset(o: Options, spec: Any) -> None:
     Raises DataError if a test's data set numbers other classes than the run's, which its labels would not fit.
     """
     o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
-    trained = tuple(vars(o).get("run_classes", ()))
+    trained = tuple(o.run_classes)
     if trained and not o.isTrain and trained != tuple(spec.classes):
         why = f"has the classes {', '.join(spec.classes)}, but the run was trained with {', '.join(trained)}"
         raise DataError("dataset", o.dataset_mode, why, "number classes in a test by o.run_classes, these names")

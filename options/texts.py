@@ -13,12 +13,15 @@ _LEGEND = (
 )
 
 
-TRAIN_USAGE = """\
+def print_usage() -> int:
+    """Print how train.py is called, with three examples; return exit code 2."""
+    print("""\
 usage: python train.py --model NAME --dataroot FOLDER --name RUN [--flag value ...]
   python train.py --model cycle_gan --dataroot ./horse2zebra --name h2z   two kinds of images, in trainA and trainB
   python train.py --model pix2pix --dataroot ./facades --name fac         pairs, A and B side by side in one file
   python train.py --model cgan --dataroot ./hands --name hands            classes of images, one folder each
---dataroot demo trains on generated images. --help lists every flag, --list every model."""
+--dataroot demo trains on generated images. --help lists every flag, --list every model.""")
+    return 2
 
 
 def print_help(phase: str, flags: list[Flag]) -> int:

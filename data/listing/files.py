@@ -50,10 +50,11 @@ def find_storage(path: str) -> Storage:
 def list_files(folder: str) -> Paths:
     """Return the sorted paths of all images under a folder and its sub-folders, or the path of an image itself."""
     storage = find_storage(folder)
-    if is_image(folder):
-        above, name = os.path.split(folder)
-        return Paths.from_names([name], [storage.size_and_mtime(folder)[0]], above)
-    return storage.list_images(folder)
+    paths = storage.list_images(folder)
+    if len(paths) or not is_image(folder):
+        return paths
+    above, name = os.path.split(folder)
+    return Paths.from_names([name], [storage.size_and_mtime(folder)[0]], above)
 
 
 def is_image(path: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.listing import manifest
 from data.listing.demo import Demo
-from data.listing.files import dataset_root, find_storage, is_folder, is_image, list_files, list_folders
+from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
 from data.listing.paths import EXTENSIONS, Paths, has_image_extension
 from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, raise_if_any
 
@@ -64,7 +64,7 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
         raise OptionError("option", "--pairs", why, "use --dataset_mode aligned, or --pairs sides or nested")
     storage = find_storage(root)
     folders_by_layout = {kind: phase_folders(root, o.phase, kind) for kind in kinds}
-    existing = [kind for kind in kinds if all(is_folder(f) or is_image(f) for f in folders_by_layout[kind])]
+    existing = [kind for kind in kinds if all(find_storage(f).entry_type(f) for f in folders_by_layout[kind])]
     if len(existing) > 1:  # a layout with an empty folder comes last
         existing.sort(key=lambda kind: not list_files(folders_by_layout[kind][0]))
     # List the files; a root without phases is divided by --split.
@@ -91,7 +91,7 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
         else ""
     )
     clashes = filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))
-    warnings = (*clashes, *(unused_split_notes(o) if has_phases else []))
+    warnings = (*clashes, *(unused_split_notes(o) if has_phases and o.split is not None else []))
     return SideFiles(sides, "pairs" if paired else "unpaired", places, scope, warnings)
 
 

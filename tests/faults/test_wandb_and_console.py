@@ -353,12 +353,10 @@ SAFE = {
     "data/loading/loader.py": {"tqdm.write('\\n'.join([said,": "two numbers, and problems that are escaped"},
     "data/ranges.py": {"{side}": "A or B, and names of dtypes", "{said}": "A or B, numbers and names of dtypes"},
     "displays/console.py": {
-        "v24_line(": "it escapes the names of losses", "{head}": "numbers", "time_shares_text": "names of sections",
+        "{head}": "numbers", "time_shares_text": "names of sections",
         "print('  mean '": "names are escaped, the rest are numbers", "tqdm.write(text)": "Display.say escapes it",
         "print(text": "Display.say escapes it"},
-    "displays/group.py": {"print(text": "Display.say escapes it at its start"},
     "displays/visdom.py": {"{what}": "the host is escaped, the rest is fixed"},
-    "displays/visdom_sender.py": {"printable(line) + end": "the end is fixed"},
     "options/store.py": {"{numbered[newest]}": "experiment_name, or it with a number"},
     "options/texts.py": {
         "{phase}": "train or test", "_LEGEND": "fixed", "_format_flag": "fields and their help, in code",

@@ -161,7 +161,7 @@ def test_fixed_samples_are_what_test_gives_for_the_same_weights(command, tmp_pat
 
 
 def test_fixed_samples_of_large_images_are_crops(command, tmp_path, with_val, monkeypatch):
-    monkeypatch.setattr("training.fixed_samples.MAX_WHOLE_PIXELS", 1000)
+    monkeypatch.setattr("training.preview.MAX_WHOLE_PIXELS", 1000)
     flags = ["--preprocess", "crop", "--load_size", 32, "--fixed_samples", 2, *FEW]
     ended = command("train", *SMALL, "--dataroot", with_val, *flags)
     assert ended.code == 0 and "note: fixed samples are crops of 32" in ended.out + ended.err, ended.err
@@ -230,18 +230,8 @@ def test_what_is_shown_does_not_change_what_is_trained(tmp_path_factory, model):
 def test_long_runs_keep_about_fifty_epochs_of_samples():
     from training.preview import Preview
 
-    class Model:
-        def parameters(self):
-            return iter([torch.zeros(1)])
-
-        def eval(self):
-            pass
-
-        def train(self):
-            pass
-
     shown = SimpleNamespace(seed=0, sample_epoch_freq=10)
-    preview = Preview(shown, Model(), (), None, [{"path_A": ["a"]}])
+    preview = Preview(shown, torch.nn.Linear(1, 1), (), None, [{"path_A": ["a"]}])
     preview._translate = lambda batch: {}
     for last in (1, 7, 50, 51, 200, 999):
         drawn = [e for e in range(1, last + 1) if preview.samples(Progress(epoch=e, last_epoch=last))]
