@@ -105,7 +105,7 @@ def run_command(main, argv: list[str]) -> int:
 
 def _run(main, argv: list[str]) -> int:
     """Like run_command, for a process that ends then: its signal handlers answer to the end."""
-    with startup.shared_cores(), _safe_streams():
+    with startup.shared_cores(), _safe_streams(), signals.quiet_finalizers():
         signals.raise_on_signals()
         return _run_and_report(main, argv)
 

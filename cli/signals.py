@@ -116,6 +116,25 @@ def kept_handlers() -> Iterator[None]:
         _restore(former)
 
 
+@contextlib.contextmanager
+def quiet_finalizers() -> Iterator[None]:
+    """In the block, print nothing for a signal that arrives while an object is deleted, where Python ignores errors.
+
+    StopRequest answers it, because `_raise` remembers it.
+    """
+    former = sys.unraisablehook
+
+    def hook(ignored: Any) -> None:
+        if not isinstance(ignored.exc_value, Stopped | KeyboardInterrupt):
+            former(ignored)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = former
+
+
 def raise_on_signals() -> None:
     """Make signals raise Stopped or KeyboardInterrupt until a StopRequest takes over; outside the main thread, nothing.
 

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -18,7 +19,7 @@ from cli.main import Report, run_command
 from cli.signals import StopRequest
 from options.parse import parse
 from registry import discovery
-from tests.support.runs import SMALL
+from tests.support.runs import ROOT, SMALL
 from tests.support.training_runs import weights
 from util.errors import Stopped, UserError
 
@@ -310,3 +311,30 @@ def test_random_numbers_of_a_run_are_the_same_in_a_used_process(folder):
         random.seed(name)
         train.main([*FLAGS, "--name", name])
     assert equal_weights("first", "second")
+
+
+DELETED = """
+import os, signal, sys
+from cli.main import run_command
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        for _ in range(1000): pass
+def main(argv, report):
+    Deleted()
+    from cli.signals import StopRequest
+    with StopRequest() as stop:
+        print(stop.signal)
+    class Failing:
+        def __del__(self): raise ValueError("other errors are told")
+    Failing()
+sys.exit(run_command(main, []))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_while_an_object_is_deleted_leaves_no_trace(name):
+    done = subprocess.run([sys.executable, "-c", DELETED, name], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{int(getattr(signal, name))}\n")
+    assert name not in done.stderr and "KeyboardInterrupt" not in done.stderr and "Stopped" not in done.stderr
+    assert "other errors are told" in done.stderr
