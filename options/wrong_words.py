@@ -39,7 +39,7 @@ class KnownFlags:
         if others:
             short = [re.sub(r"^use |^did you mean |\?$", "", self._remedy(other)) for other in others]
             known = [f"--{other}: {text}" for other, text in zip(others, short, strict=True)]
-            remedy += "; likewise " + ", ".join(known[:MAX_OTHERS_NAMED])
+            remedy = remedy.rstrip("?") + "; likewise " + ", ".join(known[:MAX_OTHERS_NAMED])
         thing = f"option in {file}" if file else "option"
         return OptionError(thing, f"--{name}", f"unknown: --{name} is not a flag of {self.owner}", remedy)
 

@@ -176,7 +176,7 @@ def test_nothing_is_suggested_where_nothing_is_close(name):
 def test_all_flags_of_a_pasted_command_are_answered_at_once():
     line = answer("--model", "pix2pix", "--loadSize", "286", "--no_lsgan", "--niter", "5", "--how_many", "3", "--frob")
     assert line.endswith(
-        "; did you mean --load_size?; likewise --no_lsgan: --gan_mode vanilla, --niter: --n_epochs, "
+        "; did you mean --load_size; likewise --no_lsgan: --gan_mode vanilla, --niter: --n_epochs, "
         "--how_many: --num_test, of test.py, --frob: see --help"
     )
 
