@@ -16,7 +16,7 @@ from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.run_weights import load_run_weights
-from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, unused_flag_notes
+from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets, start_notes
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
@@ -67,7 +67,7 @@ def main(argv, report):
     results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
     report.cleanup = results.release
     report.log_errors(results.folder / "error.log")
-    for note in unused_flag_notes(o.given, generates=images is None):
+    for note in start_notes(o.given, images is None, spec.classes):
         print(printable(note))
     if images is None:
         generate(o, model, results, spec.classes)

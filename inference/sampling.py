@@ -1,11 +1,13 @@
 """Sheets of images generated from noise: a grid, one sheet per class, or an interpolation between two latents."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from util.class_names import describe_classes
 from util.image_io import to_pixels
 
 INTERPOLATION_STEPS = 10  # images in one interpolation
@@ -27,6 +29,11 @@ class Request:
 def has_sampler(model: Any) -> bool:
     """Whether a model has the optional method `sheets` and so needs no input images."""
     return callable(getattr(model, "sheets", None))
+
+
+def start_notes(given: set[str], generates: bool, classes: Sequence[str]) -> list[str]:
+    """Return a line with the classes that a model generates, and notes on flags without effect on such a model."""
+    return [describe_classes(classes)] * (generates and bool(classes)) + unused_flag_notes(given, generates)
 
 
 def unused_flag_notes(given: set[str], generates: bool) -> list[str]:

@@ -43,7 +43,9 @@ def test_labels_are_the_numbers_of_the_runs_classes(tmp_path, here, flags, expec
     dataset = in_test(folders(tmp_path / "data" / "test", *here), **flags)
     assert labels(dataset) == expected
     assert dataset.classes == dataset.spec().classes == RUN
-    assert any(line.startswith(note) for line in dataset.notes) if note else not dataset.notes
+    *notes, last = dataset.notes
+    assert any(line.startswith(note) for line in notes) if note else not notes
+    assert last == f"classes: 3 ({', '.join(f'{name} {2 * (name in expected)}' for name in RUN)})"
 
 
 @pytest.mark.parametrize("kind", ["manifest", "folders"])
