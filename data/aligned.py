@@ -38,7 +38,7 @@ class Aligned(BaseDataset):
             files = layouts.find_sides(o, self.root, paired=True)
         self.found = replace(files, paths=[side[:0] for side in files.paths])  # what was found, without the names
         self.paths, *partner_lists = self.register_files(*files.paths)
-        self.partners = partner_lists[0] if partner_lists else None
+        self.partners = partner_lists[0] if partner_lists else None  # None: each file is A|B
         if files.is_joined:
             sample = measured_sample(files.paths[0])
             sizes = measure(sample, o.max_image_pixels)

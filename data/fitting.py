@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data.listing import layouts
 from data.listing.files import PHASE_FOLDERS, PHASES, is_folder, list_folders
 from data.listing.manifest import find_manifest
+from data.pair_sizes import twice_as_wide
 from registry.lookup import find
 from registry.suggestions import models_by_dataset_mode
 from util.errors import DataError, OptionError, UserError
@@ -33,6 +34,7 @@ class Fit:
     mode: str
     models: tuple[str, ...]
     changes: dict[str, Any] = field(default_factory=dict)
+    alternative: "Fit | None" = None  # for pairs, which photographs that are wider than high may be or not
 
     def command(self, o: Any) -> str:
         """Return the command that trains the first of the models on the data."""
@@ -43,7 +45,8 @@ class Fit:
 
     def describe(self, o: Any) -> str:
         """Return the advice: the models, and the command for the first of them."""
-        return f"use {' or '.join(f'--model {name}' for name in self.models)} ({self.command(o)})"
+        advice = f"use {' or '.join(f'--model {name}' for name in self.models)} ({self.command(o)})"
+        return advice + (f", or for pairs of A|B {self.alternative.describe(o)}" if self.alternative else "")
 
 
 @contextmanager
@@ -68,8 +71,11 @@ def find_fit(o: Any, root: str, without: Collection[str] = ()) -> Fit | None:
             if dataset := _read_data(o, mode, changes):
                 found[mode] = dataset, Fit(mode, models[mode], changes)
                 break
-    best = min(found, key=lambda mode: _rank(mode, *found[mode]), default=None)
-    return found[best][1] if best else None
+    if not found:
+        return None
+    best = found[min(found, key=lambda mode: _rank(mode, *found[mode]))][1]
+    may_be_pairs = "aligned" in found and best.mode == "labeled" and not _has_classes(*found["labeled"])
+    return replace(best, alternative=found["aligned"][1]) if may_be_pairs else best
 
 
 def fitting_models(mode: str) -> tuple[str, ...]:
@@ -150,10 +156,23 @@ def _read_data(o: Any, mode: str, changes: dict[str, Any], with_doubts: bool = F
 
 
 def _rank(mode: str, dataset: Any, fit: Fit) -> tuple[int, int]:
-    """Return the order of preference: several classes, the data as they are, then as in PREFERENCE."""
+    """Return the order of preference: several classes, then as in PREFERENCE, and the data as they are first.
+
+    Files of A|B go before one class only if they are exactly twice as wide as high.
+    """
     order = PREFERENCE.index(mode) if mode in PREFERENCE else 9 if mode in LAST_CHOICES else 8
-    several = mode == "labeled" and len(getattr(dataset, "classes", ())) > 1
-    return (-1 if several else order), list(fit.changes) != []
+    if _has_classes(dataset, fit):
+        order = -1
+    elif (
+        mode == "aligned" and dataset.partners is None and not twice_as_wide(dataset.paths, dataset.o.max_image_pixels)
+    ):
+        order = len(PREFERENCE)
+    return order, bool(fit.changes)
+
+
+def _has_classes(dataset: Any, fit: Fit) -> bool:
+    """Whether a data set has several classes."""
+    return fit.mode == "labeled" and len(dataset.classes) > 1
 
 
 def _trained(names: list[str]) -> tuple[str, ...]:
