@@ -13,7 +13,7 @@ from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
 from data.fingerprint import Inventory
-from data.fitting import ask
+from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
 from data.listing.files import dataset_root, size_and_mtime
 from data.listing.layouts import list_images
@@ -94,7 +94,9 @@ class BaseDataset(Dataset):
 
     def files(self, *parts: str) -> Paths:
         """Return the sorted image files under dataroot/parts; raise DataError if there are none."""
-        return self.register_files(list_images(str(Path(self.root, *parts)), self.root, self.o))[0]
+        with naming_models(self.o, self.root):
+            paths = list_images(str(Path(self.root, *parts)), self.root, self.o)
+        return self.register_files(paths)[0]
 
     def register_files(self, *sides: Paths) -> list[Paths]:
         """Add lists of files to the inventory and the start-up check; return them cut to --max_dataset_size.

@@ -24,7 +24,7 @@ from data.listing.files import (
     open_binary,
     size_and_mtime,
 )
-from data.listing.layouts import select_split
+from data.listing.layouts import list_images, select_split
 from data.listing.paths import Paths, has_image_extension
 from data.pair_sizes import twice_as_wide
 from util.class_names import describe_classes, select_classes, shorten
@@ -126,7 +126,7 @@ class Labeled(BaseDataset):
         if loose and not any(len(list_files(str(Path(root, name)))) for name in names):
             by_class = self._one_class(root)
         elif not names:
-            self.files()  # raises the more specific error if dataroot itself is wrong
+            list_images(self.root, self.root, self.o)  # raises the more specific error if dataroot itself is wrong
             why = f"has no folders of classes (it has {shorten(list_folders(root)) or 'no folders'})"
             raise DataError("folder", root, why, "put the images in CLASS/NAME.png, or give an existing --phase")
         else:

@@ -102,6 +102,11 @@ def pair_question(paths: Paths, sizes: Sequence[Size | None]) -> str:
 
 
 def twice_as_wide(paths: Paths, max_pixels: int) -> Size | None:
-    """Return the size of the images if all that are measured are exactly twice as wide as high, like A|B; else None."""
+    """Return the size of the images if all that are measured are exactly twice as wide as high, like A|B; else None.
+
+    None for generated images, which are what every model asks for.
+    """
+    if paths and isinstance(find_storage(paths[0]), Demo):
+        return None
     sizes = measure(measured_sample(paths), max_pixels)
     return sizes[0] if sizes and all(size and size.width == 2 * size.height for size in sizes) else None
