@@ -328,3 +328,15 @@ def test_missing_partners_of_pairs_are_still_listed(tmp_path, capsys):
     with pytest.raises(DataError, match="; otherwise give both sides images of the same names"):
         read(["--model", "pix2pix", "--dataroot", str(root)])
     assert capsys.readouterr().err.count("has no partner") == 2
+
+
+@pytest.mark.parametrize(("model", "mode", "lacking"), [
+    ("pix2pix", "labeled", "'B'"), ("cycle_gan", "labeled", "'B'"), ("cycle_gan", "single", "'B'"),
+    ("colorization", "labeled", "'B'"), ("cgan", "unaligned", "classes"),
+])  # fmt: skip
+def test_a_data_set_named_by_its_flag_without_what_is_needed(model, mode, lacking, command, tmp_path):
+    """The error comes before the run's folder, and is no bug."""
+    make_layout("sides" if mode == "unaligned" else "classes", tmp_path)
+    ended = command("train", "--model", model, "--dataset_mode", mode, "--dataroot", "data", *SMALL)
+    assert ended.code == 2 and "bug" not in ended.err and lacking in ended.last
+    assert not (tmp_path / "checkpoints").exists()
