@@ -37,7 +37,7 @@ class Unaligned(BaseDataset):
         names = [self.o.phase + side for side in ("", "A", "B")]
         if self.o.pairs == "auto" and [n for n in names if is_folder(str(Path(self.root, n)))] == names[:1]:
             why = f"{self.o.dataset_mode} reads {names[1]} and {names[2]}, but {self.o.dataroot} has {names[0]}"
-            remedy = f"put images of two kinds into {names[1]} and {names[2]}"
+            remedy = f"put images of two kinds into {names[1]} and {names[2]} (of pairs A|B: --dataset_mode aligned)"
             raise OptionError("option", "--dataset_mode", why, remedy)
 
     def __len__(self) -> int:
