@@ -25,7 +25,7 @@ from registry import sources
 from registry.lookup import find
 from serialization import weight_files
 from training.optim import inference_networks
-from util.class_names import select_classes
+from util.class_names import describe_classes, select_classes
 from util.device import select_device
 from util.errors import printable
 from util.image_io import SHEET_COLUMNS
@@ -94,8 +94,13 @@ def translate(images, model, results, device):
 def generate(o, model, results, classes):
     """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
     wanted = select_classes(o.classes, classes)
-    columns = min(SHEET_COLUMNS, o.num_samples)
-    numbers = {"grid": columns, "interpolation": INTERPOLATION_STEPS, "per_class": o.num_samples}
+    if classes:
+        print(printable(describe_classes(classes)))
+    numbers = {
+        "grid": min(SHEET_COLUMNS, o.num_samples),
+        "interpolation": INTERPOLATION_STEPS,
+        "per_class": o.num_samples,
+    }
     for kind, number in numbers.items():
         sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
         results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())

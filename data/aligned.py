@@ -8,6 +8,7 @@ from data.base import BaseDataset, Sample, Spec
 from data.decoding.header_check import size_mismatch_text
 from data.decoding.images import convert_channels
 from data.decoding.raster import Picture
+from data.fitting import naming_models
 from data.listing import layouts
 from data.pair_sizes import (
     describe_proportions,
@@ -33,14 +34,17 @@ class Aligned(BaseDataset):
 
     def __init__(self, o):
         super().__init__(o)
-        files = layouts.find_sides(o, self.root, paired=True)
+        with naming_models(o, self.root):
+            files = layouts.find_sides(o, self.root, paired=True)
         self.found = replace(files, paths=[side[:0] for side in files.paths])  # what was found, without the names
         self.paths, *partner_lists = self.register_files(*files.paths)
-        self.partners = partner_lists[0] if partner_lists else None
+        self.partners = partner_lists[0] if partner_lists else None  # None: each file is A|B
         if files.is_joined:
             sample = measured_sample(files.paths[0])
             sizes = measure(sample, o.max_image_pixels)
-            self.notes += _joined_notes(files, len(files.paths[0]), sizes) + pair_question(sample, sizes)
+            self.notes += _joined_notes(files, len(files.paths[0]), sizes)
+            if question := pair_question(sample, sizes):
+                self.ask(question)
         else:
             self.notes += files.notes
 

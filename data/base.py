@@ -13,6 +13,7 @@ from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
 from data.fingerprint import Inventory
+from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
 from data.listing.files import dataset_root, size_and_mtime
 from data.listing.layouts import list_images
@@ -93,7 +94,9 @@ class BaseDataset(Dataset):
 
     def files(self, *parts: str) -> Paths:
         """Return the sorted image files under dataroot/parts; raise DataError if there are none."""
-        return self.register_files(list_images(str(Path(self.root, *parts)), self.root, self.o))[0]
+        with naming_models(self.o, self.root):
+            paths = list_images(str(Path(self.root, *parts)), self.root, self.o)
+        return self.register_files(paths)[0]
 
     def register_files(self, *sides: Paths) -> list[Paths]:
         """Add lists of files to the inventory and the start-up check; return them cut to --max_dataset_size.
@@ -117,6 +120,16 @@ class BaseDataset(Dataset):
     def notes(self) -> list[str]:
         """Notes about the files for the user, one line each."""
         return []
+
+    @cached_property
+    def questions(self) -> list[str]:
+        """Doubts whether the files are what this data set takes them for; such a data set is not suggested."""
+        return []
+
+    def ask(self, question: str) -> None:
+        """Add a doubt to the questions, and to the notes with the models that fit the data."""
+        self.questions.append(question)
+        self.notes.append(ask(self.o, self.root, question))
 
     def file_notes(self) -> list[str]:
         """Return notes about files that are not used, and about files whose values are easily misread."""

@@ -54,15 +54,15 @@ def _sample_sides(dataset: Any) -> dict[str, SideFiles]:
     """Return some files of each side of a dataset; {} if it does not register them in the order of its sides."""
     lists: list[Paths] = [paths for group in dataset.header_groups for paths in group]
     if dataset.sides == "A":
-        return {"A": SideFiles(_sample(lists))} if lists else {}
+        return {"A": SideFiles(sample_files(lists))} if lists else {}
     if dataset.sides == "AB" and len(lists) == 2:
-        return {side: SideFiles(_sample([paths])) for side, paths in zip(dataset.side_order, lists, strict=True)}
+        return {side: SideFiles(sample_files([paths])) for side, paths in zip(dataset.side_order, lists, strict=True)}
     if dataset.sides == "AB" and len(lists) == 1:
-        return {side: SideFiles(_sample(lists), half) for half, side in enumerate(dataset.side_order)}
+        return {side: SideFiles(sample_files(lists), half) for half, side in enumerate(dataset.side_order)}
     return {}
 
 
-def _sample(lists: Sequence[Paths]) -> list[str]:
+def sample_files(lists: Sequence[Paths]) -> list[str]:
     """Return up to SAMPLE_FILES paths, evenly spread over the lists together."""
     ends = np.cumsum([0, *map(len, lists)])
     total = int(ends[-1])

@@ -1,8 +1,9 @@
 """labeled: one folder of images per class, or MNIST's idx files; for class-conditional generation."""
 
 import gzip
+import os
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,22 @@ from PIL import Image
 
 from data.base import BaseDataset, Sample, Spec
 from data.decoding.images import convert_channels
+from data.fitting import naming_models
 from data.listing import manifest
-from data.listing.files import PHASES, find_storage, is_folder, list_files, list_folders
-from data.listing.layouts import select_split, unused_split_notes
-from data.listing.paths import has_image_extension
-from util.class_names import select_classes
+from data.listing.files import (
+    PHASE_FOLDERS,
+    PHASES,
+    find_storage,
+    is_folder,
+    list_files,
+    list_folders,
+    open_binary,
+    size_and_mtime,
+)
+from data.listing.layouts import list_images, select_split, unused_split_notes
+from data.listing.paths import Paths, has_image_extension
+from data.pair_sizes import twice_as_wide
+from util.class_names import describe_classes, select_classes, shorten
 from util.errors import DataError, raise_if_any
 
 IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8
@@ -23,6 +35,8 @@ IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an i
 
 class Labeled(BaseDataset):
     """Samples {"A", "label", "path_A"}; classes are the sorted folder names in dataroot/phase, or else in dataroot.
+
+    Images of one folder without folders of classes, or of a manifest without labels, are one class.
 
     Labels number the classes of training: in a test and in validation those of the run (`o.run_classes`), whichever of
     them have images there. Images of other classes are left out, with a note.
@@ -35,24 +49,36 @@ class Labeled(BaseDataset):
     def __init__(self, o):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey if either flag asks for 1 channel
-        by_class = self._files_of_manifest() or self._images_of_idx() or self._files_of_folders()
-        self.classes = self.run_classes or tuple(sorted(select_classes(o.classes, sorted(by_class))))
-        present = self._present_classes(by_class)
-        empty = [name for name in present if not len(by_class[name])]
-        if empty:
-            why = f"its folder '{empty[0]}' holds no images"
-            raise DataError("folder", o.dataroot, why, "fill it, remove it, or name the other folders with --classes")
-        self.class_files = [by_class[name] if name in present else () for name in self.classes]
+        with naming_models(o, self.root):
+            self.class_files = self._find_files()
         # Interleave the classes, so that --max_dataset_size keeps images of each.
         number = np.concatenate([np.arange(len(each)) for each in self.class_files])
         label = np.repeat(np.arange(len(self.class_files)), [len(each) for each in self.class_files])
         interleaved = np.lexsort((label, number))[: int(min(len(number), o.max_dataset_size))]
         self.rows = np.stack([number[interleaved], label[interleaved]], axis=1)
+        counts = np.bincount(self.rows[:, 1], minlength=len(self.classes)).tolist()
+        self.notes.append(describe_classes(self.classes, counts))
+
+    def _find_files(self) -> list[Sequence]:
+        """Return the files or images of each class, and keep the classes; raise DataError for one without any."""
+        found = self._files_of_manifest() or self._images_of_idx() or self._files_of_folders()
+        self.classes = self.run_classes or tuple(sorted(select_classes(self.o.classes, sorted(found))))
+        present = self._present_classes(found)
+        if empty := [name for name in present if not len(found[name])]:
+            why = f"its folder '{empty[0]}' holds no images"
+            remedy = "fill it, remove it, or name the other folders with --classes"
+            raise DataError("folder", self.o.dataroot, why, remedy)
+        return [found[name] if name in present else () for name in self.classes]
 
     @property
     def run_classes(self) -> tuple[str, ...]:
         """The classes of the run in its order; () in training, where the data set decides."""
         return () if self.o.isTrain else tuple(getattr(self.o, "run_classes", ()))
+
+    @property
+    def _asked_classes(self) -> set[str]:
+        """The names in --classes."""
+        return {self.o.classes, *map(str.strip, self.o.classes.split(","))} - {""}
 
     def _present_classes(self, found: Collection[str]) -> tuple[str, ...]:
         """Return the classes to use, in order; add a note for classes that the run or the data set lacks.
@@ -78,29 +104,38 @@ class Labeled(BaseDataset):
         if not file:
             return {}
         table = manifest.read_manifest(file, self.root, self.o.phase)
-        problems = [*table.problems, *((a, f"has no label in {file}") for a, _, label in table.rows if not label)]
-        raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
+        has_labels = any(label for _, _, label in table.rows)
+        if not has_labels and any(b for _, b, _ in table.rows):
+            raise DataError("file", file, "has no labels, and names images of B", "add a column label for classes")
+        unlabeled = [(a, f"has no label in {file}") for a, _, label in table.rows if has_labels and not label]
+        raise_if_any("file", [*table.problems, *unlabeled], f"in {file}", "fix the manifest, or remove these rows")
         by_label: dict[str, set[str]] = {}
         for a, _, label in table.rows:
-            by_label.setdefault(label, set()).add(a)
-        self.notes.append(f"labeled: {file}, {len(table.rows)} images of {len(by_label)} classes")
+            by_label.setdefault(label or self._only_class(Path(file).stem), set()).add(a)
+        self.notes.append(f"labeled: {file}, {len(table.rows)} images")
         return {
             label: self.register_files(manifest.paths_with_sizes(sorted(names)))[0] for label, names in by_label.items()
         }
 
-    def _files_of_folders(self) -> dict[str, Sequence]:
+    def _files_of_folders(self) -> Mapping[str, Sequence]:
         phase_folder = str(Path(self.root, self.o.phase))
-        root = phase_folder if is_folder(phase_folder) else self.root
-        names = list_folders(root)
-        if not names or (root == self.root and set(names) <= set(PHASES)):
-            self.files()  # raises the more specific error if dataroot itself is wrong
-            why = f"has no folders of classes (it has {', '.join(names) or 'no folders'})"
+        has_phase = is_folder(phase_folder) and self.o.phase not in self._asked_classes
+        root = phase_folder if has_phase else self.root
+        names = self._class_folders(root)
+        loose = [name for name in find_storage(root).list_names(root) if has_image_extension(name)]
+        if loose and not any(len(list_files(str(Path(root, name)))) for name in names):
+            by_class = self._one_class(root)
+        elif not names:
+            list_images(self.root, self.root, self.o)  # raises the more specific error if dataroot itself is wrong
+            why = f"has no folders of classes (it has {shorten(list_folders(root)) or 'no folders'})"
             raise DataError("folder", root, why, "put the images in CLASS/NAME.png, or give an existing --phase")
-        if stray := [name for name in find_storage(root).list_names(root) if has_image_extension(name)]:
-            example = f"such as '{Path(root, stray[0])}'"
-            self.notes.append(f"note: images in no folder of a class are not used ({len(stray)}, {example})")
-        wanted = names if self.run_classes else select_classes(self.o.classes, names)
-        by_class = {name: list_files(str(Path(root, name))) for name in wanted}
+        else:
+            if loose:
+                example = f"such as '{Path(root, loose[0])}'"
+                self.notes.append(f"note: images in no folder of a class are not used ({len(loose)}, {example})")
+            wanted = names if self.run_classes else select_classes(self.o.classes, names)
+            by_class = {name: list_files(str(Path(root, name))) for name in wanted}
+            self._ask_about_folders(root, wanted)
         self.notes += unused_split_notes(self.o) if root != self.root else []
         if root == self.root and self.o.split is not None:
             by_class = {name: select_split(paths, self.o) if paths else paths for name, paths in by_class.items()}
@@ -108,6 +143,56 @@ class Labeled(BaseDataset):
             name: self.register_files(paths)[0] if name in (self.run_classes or (name,)) else paths
             for name, paths in by_class.items()
         }
+
+    def _only_class(self, name: str) -> str:
+        """Return the name of the class of images without classes: that of a run with only one, else `name`."""
+        return self.run_classes[0] if len(self.run_classes) == 1 else name or "images"
+
+    def _one_class(self, root: str) -> dict[str, Paths]:
+        """Return the images directly in root as one class with the name of the data set."""
+        paths = list_files(root)
+        paths = paths.take(index for index in range(len(paths)) if b"/" not in paths.name(index))
+        siblings = [name for name in list_folders(self.root) if name not in PHASE_FOLDERS]
+        size = twice_as_wide(paths, self.o.max_image_pixels) if self.o.isTrain else None
+        if root != self.root and siblings:
+            every = ",".join(list_folders(self.root))
+            self.ask(
+                f"is {self.o.phase} the folder of a phase, or a class beside {shorten(siblings)} (--classes {every})?"
+            )
+        elif size:
+            self.ask(f"are these pairs of A|B? The images are twice as wide as high ({size}), and are not cut")
+        name = os.path.basename(os.path.abspath(self.o.dataroot)).removesuffix(".zip")
+        return {self._only_class(name): paths}
+
+    def _class_folders(self, root: str) -> list[str]:
+        """Return the folders of root that are classes; those of phases are not, unless --classes names them.
+
+        Raise DataError for the two sides of other models' data.
+        """
+        names, known = list_folders(root), {*self._asked_classes, *self.run_classes}
+        if root != self.root or known & set(names) & PHASE_FOLDERS:
+            return names
+        inner = {name: PHASE_FOLDERS & set(list_folders(str(Path(root, name)))) for name in names if name not in known}
+        sides = [name for name in names if name in PHASE_FOLDERS - set(PHASES)]
+        sides += [f"{name}/{phase}" for name in inner for phase in sorted(inner[name])]
+        if sides and self.o.isTrain:
+            why = f"has no folders of classes: {shorten(sides)} are folders of phases or sides"
+            one = os.path.join(root, min(sides, key=lambda side: self.o.phase not in side))
+            raise DataError("folder", root, why, f"give the folder of one kind of images, such as --dataroot {one}")
+        classes = [name for name in names if name not in PHASE_FOLDERS]
+        if classes and (phases := [name for name in names if name in PHASES]):
+            self.notes.append(f"note: folders of phases are no classes, and are not used: {', '.join(phases)}")
+        return classes
+
+    def _ask_about_folders(self, root: str, names: Sequence[str]) -> None:
+        """Ask about folders that are probably no classes: A and B, and one around the folders of the classes."""
+        if self.o.classes or self.run_classes:
+            return
+        if list(names) == ["A", "B"]:
+            self.ask("are A and B two classes, or the two sides of other models' data? They are taken as classes")
+        if len(names) == 1 and len(inner := list_folders(str(Path(root, names[0])))) > 1:
+            place = os.path.join(root, names[0])
+            self.ask(f"is {names[0]} one class? With --dataroot {place}, its folders are classes: {shorten(inner)}")
 
     def _images_of_idx(self) -> dict[str, Sequence]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
@@ -126,11 +211,11 @@ class Labeled(BaseDataset):
 
     def _read_idx(self, stem: str, dimensions: int) -> np.ndarray | None:
         """Return the uint8 array in an idx file, or None without a file; raise DataError if it is malformed."""
-        kind, folder = ("images" if dimensions == 3 else "labels"), Path(self.o.dataroot)
+        kind, folder = ("images" if dimensions == 3 else "labels"), Path(self.root)
         for name in (f"{stem}-{kind}-idx{dimensions}-ubyte", f"{stem}-{kind}.idx{dimensions}-ubyte"):
             for path in (folder / name, folder / (name + ".gz")):
-                if path.is_file():
-                    self.inventory.add([str(path)], [path.stat().st_size], self.o.dataroot)
+                if find_storage(str(path)).entry_type(str(path)) == "file":
+                    self.inventory.add([str(path)], [size_and_mtime(str(path))[0]], self.root)
                     return _parse_idx(path, dimensions)
         return None
 
@@ -155,7 +240,8 @@ class Labeled(BaseDataset):
 
 def _parse_idx(path: Path, dimensions: int) -> np.ndarray:
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with open_binary(str(path)) as file:
+            data = gzip.decompress(file.read()) if path.suffix == ".gz" else file.read()
         head = np.frombuffer(data, ">u4", 1 + dimensions)
         if head[0] != IDX_MAGIC[dimensions]:
             raise ValueError(f"its magic number is {head[0]:#x}")

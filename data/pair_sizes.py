@@ -1,5 +1,6 @@
 """Measure joined pairs: the sizes of their halves, and which files are single images rather than pairs."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
@@ -8,12 +9,13 @@ from data.decoding.header_check import CHECK_THREADS, read_header
 from data.listing.demo import Demo
 from data.listing.files import find_storage
 from data.listing.paths import Paths
-from registry.suggestions import models_by_dataset_mode
+from util.class_names import shorten
 from util.errors import DataError
 from util.size import Size
 
 MAX_MEASURED_FILES = 200  # files measured at most in training, evenly spread over the data set
 PROPORTION_TOLERANCE = 0.02  # relative: sizes are whole pixels, and images are scaled to almost equal sizes
+LEAST_PAIR_WIDTH = 1.9  # of a height: photographs are narrower, two squares side by side are not
 
 
 def measure(
@@ -80,14 +82,31 @@ def describe_proportions(limits: tuple[float, float]) -> str:
     return " to ".join(dict.fromkeys(f"{limit:.3g}:1" for limit in limits))
 
 
-def pair_question(paths: Sequence[str], sizes: Sequence[Size | None]) -> list[str]:
-    """Return a line that asks whether files are pairs if some are not wider than high, else no line."""
-    odd = [(path, size) for path, size in zip(paths, sizes, strict=True) if size and size.width <= size.height]
-    if not odd:
-        return []
-    models = models_by_dataset_mode()
-    others = sorted(name for mode in models.keys() - {"aligned", "single"} for name in models[mode])
-    (path, size), which = odd[0], f"{len(odd)} of {len(sizes)} files{' measured' * (len(sizes) == MAX_MEASURED_FILES)}"
-    said = f"{which} are not wider than high, such as {PurePath(path).name} ({size}), and each is cut into two halves"
-    models_text = f"; models for images that are not pairs: {', '.join(others)} (--model)" if others else ""
-    return [f"question: are these pairs of A|B? {said}{models_text}"]
+def pair_question(paths: Paths, sizes: Sequence[Size | None]) -> str:
+    """Return a question if some files of A|B look like single images, else "".
+
+    Those are files that are not wider than high, and photographs that are all in several folders, like classes.
+    """
+    known = [(path, size) for path, size in zip(paths, sizes, strict=True) if size]
+    odd = [(path, size) for path, size in known if size.width <= size.height]
+    folders = sorted({PurePath(os.path.relpath(path, paths.root)).parts[0] for path, _ in known})
+    if odd:
+        measured = " measured" * (len(sizes) == MAX_MEASURED_FILES)
+        which = f"{len(odd)} of {len(sizes)} files{measured} are not wider than high, such as"
+        said = f"{which} {PurePath(odd[0][0]).name} ({odd[0][1]})"
+    elif 1 < len(folders) < len(known) and all(size.width < LEAST_PAIR_WIDTH * size.height for _, size in known):
+        said = f"they are in folders like classes ({shorten(folders)}), such as {known[0][0]} ({known[0][1]})"
+    else:
+        return ""
+    return f"are these pairs of A|B? {said}, and each is cut into two halves"
+
+
+def twice_as_wide(paths: Paths, max_pixels: int) -> Size | None:
+    """Return the size of the images if all that are measured are exactly twice as wide as high, like A|B; else None.
+
+    None for generated images, which are what every model asks for.
+    """
+    if paths and isinstance(find_storage(paths[0]), Demo):
+        return None
+    sizes = measure(measured_sample(paths), max_pixels)
+    return sizes[0] if sizes and all(size and size.width == 2 * size.height for size in sizes) else None

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data.base import BaseDataset, Sample
+from data.fitting import fitting_models, naming_models
 from data.listing import layouts
 from data.listing.files import is_folder
 from data.listing.paths import Paths
@@ -22,8 +23,9 @@ class Unaligned(BaseDataset):
 
     def __init__(self, o):
         super().__init__(o)
-        self._reject_pairs()
-        files = layouts.find_sides(o, self.root, paired=False)
+        with naming_models(o, self.root):
+            self._reject_pairs()
+            files = layouts.find_sides(o, self.root, paired=False)
         self.notes += [*files.notes, *_pairs_hint(*files.paths)]
         sides = [(*self.register_files(paths), nc) for paths, nc in zip(files.paths, self.channels, strict=True)]
         source, target = sides if o.direction == "AtoB" else sides[::-1]
@@ -35,8 +37,8 @@ class Unaligned(BaseDataset):
         names = [self.o.phase + side for side in ("", "A", "B")]
         if self.o.pairs == "auto" and [n for n in names if is_folder(str(Path(self.root, n)))] == names[:1]:
             why = f"{self.o.dataset_mode} reads {names[1]} and {names[2]}, but {self.o.dataroot} has {names[0]}"
-            remedy = "use --dataset_mode aligned, or --model pix2pix"
-            raise OptionError("option", "--dataset_mode", f"{why}, a folder of pairs", remedy)
+            remedy = f"put images of two kinds into {names[1]} and {names[2]} (of pairs A|B: --dataset_mode aligned)"
+            raise OptionError("option", "--dataset_mode", why, remedy)
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))
@@ -54,4 +56,5 @@ def _pairs_hint(A: Paths, B: Paths) -> list[str]:
     """Return a hint if A and B hold images of the same names, because these may be pairs."""
     if len(A) != len(B) or not np.array_equal(np.sort(A.keys()), np.sort(B.keys())):
         return []
-    return ["hint: every A has a B of the same name; --model pix2pix or --dataset_mode aligned would use the pairs"]
+    models = " or ".join(f"--model {name}" for name in fitting_models("aligned"))
+    return [f"hint: every A has a B of the same name; {models} or --dataset_mode aligned would use the pairs"]

@@ -252,6 +252,13 @@ def class_constant(file: Path, name: str) -> str:
     return ""
 
 
+def class_bases(file: Path) -> dict[str, list[str]]:
+    """Return {class: names of its bases} of a file."""
+    tree = _parse(file)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] if tree else []
+    return {node.name: [_last_name(base) for base in node.bases] for node in classes}
+
+
 def _parse(file: Path) -> ast.Module | None:
     try:
         return ast.parse(file.read_bytes())

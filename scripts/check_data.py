@@ -24,8 +24,12 @@ from util.errors import DataError, print_line
 
 
 def run_survey(o, train_flags):
-    """Return the survey of all phases, and the dataset mode that was used."""
+    """Return the survey of all phases, the dataset mode that was used, and the command that trains on the data.
+
+    The command is "" if flags chose the mode, or if the data may not be what it takes them for.
+    """
     # imported here because they load torch, which --help does not need
+    from data.fitting import Fit, fitting_models
     from data.prepare.survey import Survey, detect_phases, guess_mode
     from options.parse import parse
     from registry.lookup import find
@@ -35,6 +39,8 @@ def run_survey(o, train_flags):
     mode_given = any(word.partition("=")[0] in ("--model", "--dataset_mode", "--config") for word in train_flags)
     mode_flags = [] if mode_given else ["--dataset_mode", guess_mode(o.dataroot, phases[0])]
     options = parse(["--dataroot", o.dataroot, *mode_flags, *train_flags], "train")
+    if not mode_given:
+        options.given.discard("dataset_mode")  # it was guessed, and commands need not repeat it
     options.serial_batches = True  # so that the samples use every file
     survey = Survey(o.dataroot, o.num_threads)
     for phase in phases:
@@ -42,7 +48,9 @@ def run_survey(o, train_flags):
         phase_options.phase, phase_options.isTrain = phase, phase == "train"
         survey.add(phase, find("dataset", options.dataset_mode), phase_options)
     survey.check_across_files()
-    return survey, options.dataset_mode
+    doubtful = mode_given or any(problem.kind == "layout" for problem in survey.problems) or survey.has_questions
+    models = () if doubtful else fitting_models(options.dataset_mode)
+    return survey, options.dataset_mode, Fit(options.dataset_mode, models).describe(options) if models else ""
 
 
 def format_table(data_report) -> list[str]:
@@ -70,13 +78,13 @@ def main(argv, report):
     o, train_flags = command.parse_known_args(argv)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Pillow's warnings do not name the file
-        survey, mode = run_survey(o, train_flags)
+        survey, mode, advice = run_survey(o, train_flags)
 
     # Print the report.
     data_report = {"dataset_mode": mode, **survey.as_dict()}
     counts = ", ".join(f"{count} samples in {phase}" for phase, count in survey.samples.items())
     print_line(f"{o.dataroot} as {mode}: {counts or 'no samples'}")
-    for line in [*format_table(data_report), *survey.notes]:
+    for line in [*format_table(data_report), *survey.notes, *([f"to train: {advice}"] if advice else [])]:
         print_line(line)
     for stops, word in ((True, "stops training"), (False, "note")):
         said = [problem.said for problem in survey.problems if problem.stops == stops]

@@ -1,12 +1,14 @@
 """Check a model's contract on one batch before training, with meta tensors (shapes without values)."""
 
 import copy
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
 import torch
 
 from data.base import Spec
+from data.fitting import fitting_models
 from inference.model_state import ModelWatch, undone_changes
 from inference.sampling import Request, has_sampler
 from networks.padding import checked_sizes
@@ -76,6 +78,9 @@ def _run_on_copy(
         absent_key = missing.key if missing.label == "batch" else _missing_input(twin, batch, missing.key)
         raise _missing_key_error(missing, o.model, o.dataset_mode, list(batch), absent_key) from missing
     except Exception as problem:  # the caller judges it
+        if "'NoneType'" in str(problem) and (key := _absent_key(twin, batch)):  # the model tried to do without it
+            unread = _MissingKey(key, "batch", list(batch))
+            raise _missing_key_error(unread, o.model, o.dataset_mode, list(batch), key) from problem
         return problem, []
     return None, notes
 
@@ -146,15 +151,26 @@ class _CheckedDict(dict):
     def __init__(self, items: dict[str, Any], label: str):
         super().__init__(items)
         self.label = label
-        self.absent_keys: list[Any] = []  # missing keys that were tested with `in`
+        self.absent_keys: list[Any] = []  # missing keys that were tested with `in` or `get`
 
     def __contains__(self, key: Any) -> bool:
         is_present = super().__contains__(key)
         self.absent_keys += [] if is_present else [key]
         return is_present
 
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key, default) if key in self else default  # `in` records it
+
     def __missing__(self, key: Any) -> Any:
         raise _MissingKey(key, self.label, list(self))
+
+
+def _absent_key(twin: Any, batch: dict[str, Any]) -> Any:
+    """Return the first key that forward looks for in a batch that lacks it, or None."""
+    checked_batch = _CheckedDict(batch, "batch")
+    with suppress(Exception):  # it is the error that is being explained
+        twin(checked_batch)
+    return next(iter(checked_batch.absent_keys), None)
 
 
 def _missing_input(twin: Any, batch: dict[str, Any], key: Any) -> Any:
@@ -181,7 +197,8 @@ def _missing_key_error(
     location = f" ({place})" if place else ""
     if absent is not None:
         why = f"{dataset_mode} gives {available}, but model {name} also reads {absent!r}{location}"
-        return OptionError("option", "--dataset_mode", why, meant + "choose another data set or model")
+        models = "".join(f", such as --model {model}" for model in fitting_models(dataset_mode)[:1])
+        return OptionError("option", "--dataset_mode", why, meant + f"choose another data set or model{models}")
     why = f"it reads out[{missing.key!r}]{location}, but its forward returns {available}"
     return contract_error(name, why, meant + "correct it there, or let forward return it")
 

@@ -1,8 +1,10 @@
 """Select classes by name, for --classes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from util.errors import OptionError
+
+MAX_SHOWN = 10  # names shown of a long list
 
 
 def select_classes(text: str, known: Iterable[str]) -> tuple[str, ...]:
@@ -19,3 +21,14 @@ def select_classes(text: str, known: Iterable[str]) -> tuple[str, ...]:
         if name not in names:
             raise OptionError("option", "--classes", f"there is no class '{name}'", "choose from " + ", ".join(names))
     return wanted
+
+
+def shorten(names: Sequence[str]) -> str:
+    """Return the names joined by commas, only the first ones and the number of the others if they are many."""
+    return ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
+
+
+def describe_classes(names: Sequence[str], counts: Sequence[int] = ()) -> str:
+    """Return the line that tells the classes of a run or a data set, with the number of images of each if known."""
+    shown = [f"{name} {count}" for name, count in zip(names, counts, strict=True)] if len(counts) else names
+    return f"classes: {len(names)} ({shorten(shown)})"

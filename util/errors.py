@@ -89,12 +89,13 @@ def format_problems(problems: Sequence[Problem]) -> list[str]:
     return [printable(line) for line in (*(f"{name}: {why}" for name, why in problems[:MAX_PROBLEMS_SHOWN]), *more)]
 
 
-def raise_if_any(thing: str, problems: Sequence[Problem], among: str, remedy: str) -> None:
-    """Raise DataError for the first problem, if any; print all shown ones first if there are several."""
+def raise_if_any(thing: str, problems: Sequence[Problem], among: str, remedy: str, is_listed: bool = True) -> None:
+    """Raise DataError for the first problem, if any; with is_listed, print the first ones if there are several."""
     if not problems:
         return
     (name, why), others = problems[0], len(problems) - 1
-    if others:
+    if others and is_listed:
         print(*format_problems(problems), sep="\n", file=sys.stderr, flush=True)
+    if others:
         why += f" (and {others} more {among})"
     raise DataError(thing, name, why, remedy)

@@ -11,6 +11,7 @@ from data.listing.paths import Paths, has_image_extension
 from data.listing.zips import Zip, open_zip
 
 PHASES = ("train", "test", "val", "valid", "validation")
+PHASE_FOLDERS = {phase + side for phase in PHASES for side in ("", "A", "B")}
 # first bytes of JPEG, PNG, GIF, WebP, TIFF and NumPy files
 IMAGE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"\x93NUMPY")
 

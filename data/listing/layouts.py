@@ -77,7 +77,7 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
     if not has_phases:
         sides = [select_split(paths, o) for paths in sides]
     if paired and len(sides) == 2:
-        other_way = "use --dataset_mode unaligned" if o.isTrain else f"test one folder alone, such as {sides[0].root}"
+        other_way = "" if o.isTrain else f", or test one folder alone, such as {sides[0].root}"
         sides[1] = _match_partners(sides[0], sides[1], other_way)
     # Describe the result to the user.
     places = [
@@ -235,8 +235,11 @@ def _match_partners(A: Paths, B: Paths, other_way: str) -> Paths:
         hints = _partner_hints(paths, unmatched, other_paths) if len(unmatched) else {}
         problems += [(paths[int(i)], f"has no partner in {other_paths.root}{hints.get(int(i), '')}") for i in unmatched]
     if problems:
-        remedy = f"give both sides images of the same names, or {other_way}"
-        raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images", remedy)
+        remedy = f"give both sides images of the same names{other_way}"
+        are_pairs = 2 * int(np.isin(a, b).sum()) >= min(len(A), len(B)) or any(
+            "(there is" in why for _, why in problems
+        )
+        raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images", remedy, is_listed=are_pairs)
     if np.array_equal(a, b):
         return B
     order = np.argsort(b)
@@ -286,11 +289,12 @@ def _case_clash_note(paths: Paths) -> str:
 
 def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
     table = manifest.read_manifest(file, root, o.phase)
-    problems = table.problems
+    problems = list(table.problems)
     if paired:
         problems += [(a or b, f"has no partner in {file}") for a, b, _ in table.rows if bool(a) != bool(b)]
     if problems:
-        raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
+        has_pairs = not paired or any(a and b for a, b, _ in table.rows) or bool(table.problems)
+        raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows", is_listed=has_pairs)
     rows = sorted({(a, b) for a, b, _ in table.rows})
     columns = [[row[side] for row in rows] for side in (0, 1)]
     if not paired:

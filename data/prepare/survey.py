@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ import numpy as np
 from data.base import BaseDataset
 from data.decoding.header_check import count_unused_frames
 from data.listing import manifest
-from data.listing.files import dataset_root, is_folder, list_files, list_folders
+from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
 from data.listing.layouts import STANDARD_PHASES, list_phases, phase_folders
 from data.listing.paths import Paths
 from data.prepare import lossless
@@ -57,6 +58,7 @@ class Survey:
         self.phases: dict[str, set[str]] = {}  # the files of each phase
         self.samples: dict[str, int] = {}
         self.notes: list[str] = []  # the notes of the data sets
+        self.has_questions = False  # whether a data set doubts that the files are what it takes them for
         self.problems: list[SurveyProblem] = []
 
     def add(self, phase: str, kind: type[BaseDataset], o: Any) -> None:
@@ -73,6 +75,7 @@ class Survey:
         try:
             dataset = RecordingDataset(o)
             self.samples[phase] = len(dataset)
+            self.has_questions |= bool(dataset.questions)
             self.notes += [f"{phase}: {note}" for note in [*dataset.notes, *dataset.file_notes()]]
         except DataError as problem:
             self.problems.append(SurveyProblem("layout", f"{phase}: {problem}", True))
@@ -211,8 +214,8 @@ def guess_mode(dataroot: str, phase: str) -> str:
     if any(map(is_folder, sides)) or list_folders(root) == ["A", "B"]:
         return "unaligned"
     inside = str(Path(root, phase)) if is_folder(str(Path(root, phase))) else root
-    if os.path.isdir(inside) and any("-idx3-ubyte" in name for name in os.listdir(inside)):
+    if any(re.search(r"[-.]idx3-ubyte", name) for name in find_storage(inside).list_names(inside)):
         return "labeled"
     if list_folders(inside) and not any(os.path.dirname(path) == inside for path in list_files(inside)):
         return "labeled"
-    return "single" if inside == root else "aligned"
+    return "labeled" if inside == root else "aligned"

@@ -1,6 +1,8 @@
 """The run's class names decide what a label means, in tests and validation too."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +45,9 @@ def test_labels_are_the_numbers_of_the_runs_classes(tmp_path, here, flags, expec
     dataset = in_test(folders(tmp_path / "data" / "test", *here), **flags)
     assert labels(dataset) == expected
     assert dataset.classes == dataset.spec().classes == RUN
-    assert any(line.startswith(note) for line in dataset.notes) if note else not dataset.notes
+    *notes, last = dataset.notes
+    assert any(line.startswith(note) for line in notes) if note else not notes
+    assert last == f"classes: 3 ({', '.join(f'{name} {2 * (name in expected)}' for name in RUN)})"
 
 
 @pytest.mark.parametrize("kind", ["manifest", "folders"])
@@ -64,6 +68,92 @@ def test_the_order_of_the_run_counts_in_every_layout(tmp_path, kind):
 def test_folders_without_a_class_of_the_run_are_refused(tmp_path, flags, error, why):
     with pytest.raises(error, match=re.escape(why)):
         in_test(folders(tmp_path / "data" / "test", "ant"), **flags)
+
+
+def loose(root, count=3):
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        picture(number).save(root / f"{number}.png")
+    return root
+
+
+def in_training(root, *flags):
+    return Labeled(options("--model", "cgan", "--dataroot", str(root), *flags))
+
+
+def with_an_empty_folder(root):
+    (root / "notes").mkdir(parents=True)
+    (root / "notes" / "read.txt").touch()
+    return loose(root)
+
+
+def zipped(root):
+    return Path(shutil.make_archive(str(root), "zip", root))
+
+
+ONE_CLASS = {  # what is made in a folder `art`, its --dataroot -> the name of the only class, the number of images
+    "loose images": (loose, "art", 3),
+    "loose images in a zip file": (lambda art: zipped(loose(art)), "art", 3),
+    "folders of phases": (lambda art: loose(loose(art / "train").parent / "test", 5).parent, "art", 3),
+    "one side": (lambda art: loose(loose(art / "trainA").parent / "testA", 5).parent / "trainA", "trainA", 3),
+    "a folder without images": (with_an_empty_folder, "art", 3),
+    "test images beside them": (lambda art: loose(loose(art) / "test", 5).parent, "art", 3),
+    "one folder of a class": (lambda art: loose(art / "cats").parent, "cats", 3),
+}
+
+
+@pytest.mark.parametrize("case", ONE_CLASS)
+def test_one_folder_of_images_is_one_class(tmp_path, case):
+    make, name, count = ONE_CLASS[case]
+    dataset = in_training(make(tmp_path / "art"))
+    assert (dataset.classes, len(dataset), dataset.questions) == ((name,), count, [])
+    assert dataset.notes[-1] == f"classes: 1 ({name} {count})"
+
+
+def test_images_of_one_class_are_those_of_a_run_with_one(tmp_path):
+    dataset = in_test(loose(tmp_path / "new"), run=("paintings",))
+    assert [sample["label"] for sample in dataset] == [0, 0, 0]
+    with pytest.raises(DataError, match="has no images of cat, dog, fox"):
+        in_test(tmp_path / "new")
+
+
+def test_a_long_list_of_classes_is_shortened(tmp_path):
+    folders(tmp_path / "data" / "train", *(f"c{number:02d}" for number in range(14)))
+    shown = ", ".join(f"c{number:02d} 2" for number in range(10))
+    assert in_training(tmp_path / "data").notes == [f"classes: 14 ({shown} and 4 more)"]
+    assert in_training(tmp_path / "data", "--max_dataset_size", "15").notes[-1].startswith("classes: 14 (c00 2, c01 1,")
+
+
+def test_folders_of_sides_are_classes_where_the_flag_names_them(tmp_path):
+    folders(tmp_path / "data", "trainA", "trainB", "testA")
+    with pytest.raises(
+        DataError, match="has no folders of classes: testA, trainA, trainB are folders of phases or sides"
+    ):
+        in_training(tmp_path / "data")
+    assert in_training(tmp_path / "data", "--classes", "trainA,trainB").classes == ("trainA", "trainB")
+
+
+def test_a_class_with_the_name_of_the_phase_is_asked_about(tmp_path):
+    """Of bus, car and train, the last is read as the training phase, as ever; the line tells how to mean the class."""
+    folders(tmp_path / "data", "bus", "car", "train")
+    [question] = in_training(tmp_path / "data").questions
+    flag = re.search(r"--classes \S+?(?=\))", question)[0]
+    dataset = in_training(tmp_path / "data", *flag.split())
+    assert dataset.classes == ("bus", "car", "train") and not dataset.questions
+
+
+def test_train_py_and_test_py_print_the_classes(command, tmp_path):
+    """The first wish of an artist: more images like those in one folder."""
+    loose(tmp_path / "paintings")
+    flags = ["--model", "cgan", "--dataroot", "./paintings", "--name", "more", "--n_epochs", 1, "--n_epochs_decay", 0]
+    ended = command("train", *SMALL, *flags)
+    assert ended.code == 0, ended.err
+    assert ended.out.count("classes: 1 (paintings 3)") == 1
+    ended = command("test", "--name", "more", "--num_samples", 20)
+    assert ended.code == 0, ended.err
+    assert "classes: 1 (paintings)" in ended.out.splitlines()
+    made = [path.name for path in (tmp_path / "results").rglob("paintings_00*_fake.png")]
+    assert len(made) == 20
 
 
 PAINTED = '''"""Adds a value for each class, to see which label an image was given."""

@@ -46,7 +46,7 @@ def test_files_that_are_not_wider_than_high_are_asked_about(tmp_path):
     dataset = make("aligned", tmp_path)
     assert len(dataset.notes) == 2 and "B" in dataset[1]
     assert dataset.notes[1].startswith("question: are these pairs of A|B? 1 of 2 files are not wider than high")
-    assert "2.png (60x60)" in dataset.notes[1] and "cgan, colorization, cycle_gan" in dataset.notes[1]
+    assert "2.png (60x60)" in dataset.notes[1] and "; if not, use --model cgan (python " in dataset.notes[1]
     assert "pix2pix" not in dataset.notes[1] and " test" not in dataset.notes[1]
 
 
@@ -54,11 +54,11 @@ def test_a_plugin_with_a_data_set_of_its_own_is_named_too(tmp_path):
     from registry import discovery
 
     save(picture(2, 60, 60), tmp_path / "train" / "2.png")
-    source = "from models.base import BaseModel\n\n\nclass Mine(BaseModel):\n    dataset_mode = 'unaligned'\n"
+    source = "from models.base import BaseModel\n\n\nclass Mine(BaseModel):\n    dataset_mode = 'labeled'\n"
     (tmp_path / "my_gan.py").write_text(source)
     discovery.clear()
     discovery.add_paths([tmp_path / "my_gan.py"])
-    assert "cycle_gan, my_gan" in make("aligned", tmp_path).notes[1]
+    assert "use --model cgan or --model my_gan (python" in make("aligned", tmp_path).notes[1]
     discovery.clear()
 
 

@@ -249,6 +249,7 @@ def test_sound_data(script, unpaired, paired, tmp_path):
         "testB   2      48x40 (2)  PNG RGB (2)  0 to 255",
         "train: unpaired: trainA + trainB, 5 + 4 images",
         "test: unpaired: testA + testB, 3 + 2 images",
+        "to train: use --model cycle_gan (python train.py --model cycle_gan --dataroot unpaired)",
         "nothing here would stop training",
     ]
     assert seen["samples"] == {"train": 5, "test": 3} and not seen["problems"]
@@ -325,7 +326,7 @@ def test_hint_of_pairs_in_unpaired_folders(script, unpaired, tmp_path):
 @pytest.mark.parametrize(("names", "mode"), [
     (("trainA/x.png", "trainB/x.png"), "unaligned"), (("trainB/x.png",), "unaligned"), (("train/x.png",), "aligned"),
     (("train/cat/x.png", "train/dog/x.png"), "labeled"), (("cat/x.png", "dog/x.png"), "labeled"),
-    (("x.png",), "single"), (("A/train/x.png", "B/train/x.png"), "unaligned"), (("A/x.png", "B/x.png"), "unaligned"),
+    (("x.png",), "labeled"), (("A/train/x.png", "B/train/x.png"), "unaligned"), (("A/x.png", "B/x.png"), "unaligned"),
     (("train/x.png", "train/more/y.png"), "aligned"), (("readme.txt", "cat/x.png"), "labeled")])  # fmt: skip
 def test_the_layout_is_guessed(tmp_path, names, mode):
     for name in names:
@@ -363,7 +364,9 @@ def test_labelled_single_and_colour_pictures(script, tmp_path):
     assert ended.code == 0 and seen["dataset_mode"] == "labeled" and seen["samples"] == {"train": 2}
     assert sorted(seen["folders"]) == ["train/paper", "train/rock"]
     ended, seen = checked(script, "--dataroot", "hands/train/rock")
-    assert ended.code == 0 and seen["dataset_mode"] == "single"
+    assert ended.code == 0 and seen["dataset_mode"] == "labeled"
+    assert "train: classes: 1 (rock 1)" in ended.out
+    assert "use --model cgan (python train.py --model cgan --dataroot hands/train/rock)" in ended.out
     ended, seen = checked(script, "--dataroot", "hands", "--model", "colorization")
     assert ended.code == 0 and seen["dataset_mode"] == "colorization" and seen["samples"] == {"train": 2}
 
