@@ -35,6 +35,7 @@ class Labeled(BaseDataset):
     def __init__(self, o):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey if either flag asks for 1 channel
+        self.channels = (self.nc, self.nc)
         by_class = self._files_of_manifest() or self._images_of_idx() or self._files_of_folders()
         self.classes = self.run_classes or tuple(sorted(select_classes(o.classes, sorted(by_class))))
         present = self._present_classes(by_class)
@@ -78,10 +79,11 @@ class Labeled(BaseDataset):
         if not file:
             return {}
         table = manifest.read_manifest(file, self.root, self.o.phase)
-        problems = [*table.problems, *((a, f"has no label in {file}") for a, _, label in table.rows if not label)]
+        images = [(row.files[0], row.label) for row in table.rows]
+        problems = [*table.problems, *((a, f"has no label in {file}") for a, label in images if not label)]
         raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
         by_label: dict[str, set[str]] = {}
-        for a, _, label in table.rows:
+        for a, label in images:
             by_label.setdefault(label, set()).add(a)
         self.notes.append(f"labeled: {file}, {len(table.rows)} images of {len(by_label)} classes")
         return {
@@ -149,7 +151,7 @@ class Labeled(BaseDataset):
 
     def spec(self) -> Spec:
         """Return channels and size of the images, and the class names."""
-        return replace(super().spec(), input_nc=self.nc, output_nc=self.nc, classes=self.classes)
+        return replace(super().spec(), classes=self.classes)
 
 
 def _parse_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -18,6 +18,13 @@ class Data:
         " CSV or JSON file with columns a, b, label, split; auto: detected",
         of_run=True,
     )
+    inputs: str = option(
+        "",
+        "several inputs that are stacked to A, such as A1,A2 or A1:3,A2:1 with their channels: the folders trainA1,"
+        " trainA2 beside trainB, or a manifest's columns; default: A, or else A1, A2, ... as far as they exist",
+        of_run=True,
+        fixed=True,
+    )
     split: float | None = option(
         None,
         "for a folder without train and test: fraction of its images for training, chosen by a hash of their names",
@@ -38,7 +45,9 @@ class Data:
         " beyond each end); default: the full range of the files' type, for floats auto",
         of_run=True,
     )
-    range_A: str = option("", "like --range, for input images only", of_run=True)
+    range_A: str = option(
+        "", "like --range, for input images only; for several inputs also one each, as LO,HI;LO,HI", of_run=True
+    )
     range_B: str = option("", "like --range, for output images only", of_run=True)
     interpolation_A: str = option(
         "bicubic",

@@ -9,30 +9,34 @@ from typing import Any
 import numpy as np
 
 from data.listing import manifest
+from data.listing.columns import Columns, find_kinds
 from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, is_image, list_files, list_folders
+from data.listing.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
 from data.listing.paths import EXTENSIONS, Paths, has_image_extension
-from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, raise_if_any
+from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, Problem, raise_if_any
 
 STANDARD_PHASES = ("train", "val", "test")
 MAX_OUTER_FOLDERS = 4  # folders, each the only one in its parent, that are entered to find a data set
-LAYOUTS = {"joined": ["{}"], "sides": ["{}A", "{}B"], "nested": ["A/{}", "B/{}"]}  # folders of a phase
+LAYOUTS = {"joined": "{phase}", "sides": "{phase}{side}", "nested": "{side}/{phase}"}  # the folder of a side
 
 
 @dataclass(frozen=True)
 class SideFiles:
-    """The files of A and of B, or only the files that hold both, and the parts of the line that describes them."""
+    """The files of each input and of B, or only the files that hold both; and the parts of the line about them."""
 
     paths: list[Paths]
-    kind: str  # "pairs" or "unpaired"
+    kind: str  # "pairs", "unpaired" or "images": inputs without B
     places: list[str]  # the folders, or the manifest
     scope: str = ""
     warnings: tuple[str, ...] = ()  # further lines
+    inputs: tuple[str, ...] = ()  # the names of the inputs that are stacked to A; () if A is one image
+    columns: Columns | None = None  # of a manifest, in the order of the files
 
     @property
     def is_joined(self) -> bool:
         """Whether each file holds A and B side by side."""
-        return len(self.paths) == 1
+        return len(self.paths) == 1 and self.kind != "images"
 
     @property
     def notes(self) -> list[str]:
@@ -41,7 +45,8 @@ class SideFiles:
         if self.is_joined:
             return [self.describe(f"{counts[0]} files of A|B"), *self.warnings]
         by_name = " by name" if self.kind == "pairs" and len(self.places) > 1 else ""
-        what = f"{counts[0]} pairs" if self.kind == "pairs" else f"{counts[0]} + {counts[1]} images"
+        counted = {"pairs": f"{counts[0]} pairs", "images": f"{counts[0]} without targets"}
+        what = counted.get(self.kind) or f"{counts[0]} + {counts[-1]} images"
         return [self.describe(what + by_name), *self.warnings]
 
     def describe(self, what: str) -> str:
@@ -58,27 +63,34 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
     if file := manifest.find_manifest(o.dataroot, o.pairs, root):
         return _sides_of_manifest(file, o, root, paired)
     # Choose the layout: the one of --pairs, or the first whose folders exist.
-    kinds = [kind for kind in LAYOUTS if (paired or kind != "joined") and o.pairs in ("auto", kind)]
+    inputs = _find_inputs(o, root) if paired else ()
+    has_joined = paired and not inputs
+    kinds = [kind for kind in LAYOUTS if (has_joined or kind != "joined") and o.pairs in ("auto", kind)]
     if not kinds:
-        why = f"{o.dataset_mode} takes images of two folders, which need not be pairs"
-        raise OptionError("option", "--pairs", why, "use --dataset_mode aligned, or --pairs sides or nested")
+        why, remedy = f"the inputs {', '.join(inputs)} are in a folder each", "use --pairs sides or nested"
+        if not inputs:
+            why = f"{o.dataset_mode} takes images of two folders, which need not be pairs"
+            remedy = "use --dataset_mode aligned, or --pairs sides or nested"
+        raise OptionError("option", "--pairs", why, remedy)
     storage = find_storage(root)
-    folders_by_layout = {kind: phase_folders(root, o.phase, kind) for kind in kinds}
+    folders_by_layout = {kind: _folders_of_inputs(root, o, kind, inputs) for kind in kinds}
     existing = [kind for kind in kinds if all(is_folder(f) or is_image(f) for f in folders_by_layout[kind])]
     if len(existing) > 1:  # a layout with an empty folder comes last
         existing.sort(key=lambda kind: not list_files(folders_by_layout[kind][0]))
     # List the files; a root without phases is divided by --split.
     has_phases = bool(existing) or o.split is None
-    folders = folders_by_layout[(existing or kinds)[0]] if has_phases else _unsplit_folders(root, kinds)
+    folders = folders_by_layout[(existing or kinds)[0]] if has_phases else _unsplit_folders(root, kinds, o, inputs)
     sides = [list_files(folder) for folder in folders]
     for folder, paths in zip(folders, sides, strict=True):
         if not paths:
             raise DataError("folder", folder, *missing_images_reason(folder, root, o, kinds))
     if not has_phases:
         sides = [select_split(paths, o) for paths in sides]
-    if paired and len(sides) == 2:
+    if paired and len(sides) > 1:
         other_way = "use --dataset_mode unaligned" if o.isTrain else f"test one folder alone, such as {sides[0].root}"
-        sides[1] = _match_partners(sides[0], sides[1], other_way)
+        remedy = f"give {'every folder' if inputs else 'both sides'} images of the same names"
+        remedy += "" if inputs else f", or {other_way}"
+        sides[1:] = [_match_partners(sides[0], each, remedy) for each in sides[1:]]
     # Describe the result to the user.
     places = [
         os.path.basename(os.path.abspath(root)) if folder == root else os.path.relpath(folder, root)
@@ -91,7 +103,29 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
         else ""
     )
     clashes = filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))
-    return SideFiles(sides, "pairs" if paired else "unpaired", places, scope, tuple(clashes))
+    has_targets = not inputs or len(sides) > len(inputs)
+    kind = "unpaired" if not paired else "pairs" if has_targets else "images"
+    return SideFiles(sides, kind, places, scope, tuple(clashes), inputs)
+
+
+def _find_inputs(o: Any, root: str) -> tuple[str, ...]:
+    """Return the names of the inputs of --inputs, or of folders such as trainA1 where there is no A; () for one A."""
+    if given := given_names(o):
+        return given
+    plain = {kind: phase_folders(root, o.phase, kind) for kind in LAYOUTS}
+    if not may_detect(o) or any(all(map(is_folder, folders)) for folders in plain.values()):
+        return ()
+    return numbered_inputs(list_folders(root), o.phase) or numbered_inputs(list_folders(root))
+
+
+def _folders_of_inputs(root: str, o: Any, kind: str, inputs: Sequence[str]) -> list[str]:
+    """Return the folders of the inputs and of B in a layout for --phase."""
+    return _with_optional_target(phase_folders(root, o.phase, kind, inputs or ONE_INPUT), o, inputs)
+
+
+def _with_optional_target(folders: list[str], o: Any, inputs: Sequence[str]) -> list[str]:
+    """Return the folders, without that of B, the last, if it has no images in a test of several inputs."""
+    return folders[:-1] if inputs and not o.isTrain and not len(list_files(folders[-1])) else folders
 
 
 def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
@@ -99,7 +133,11 @@ def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
     phases = []
     for phase in STANDARD_PHASES:
         root = dataset_root(dataroot, phase)
-        if any(is_folder(folder) for kind in kinds for folder in phase_folders(root, phase, kind)):
+        names = list_folders(root)
+        inputs = [f"{phase}{name}" for name in numbered_inputs(names, phase)]
+        inputs += [f"{name}/{phase}" for name in numbered_inputs(names)]
+        folders = [folder for kind in kinds for folder in phase_folders(root, phase, kind)]
+        if any(map(is_folder, [*folders, *(str(Path(root, name)) for name in inputs)])):
             phases.append(phase)
     return phases
 
@@ -151,7 +189,7 @@ def missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str] =
     if storage.entry_type(folder) != "folder":
         neighbours = storage.list_folders(root)
         has_sides = {"A", "B"} <= set(neighbours)
-        hint = _other_root_hint(root, o.phase, kinds)
+        hint = _other_root_hint(root, o.phase, kinds) or _several_inputs_hint(root, o, kinds)
         if (has_sides or not neighbours) and (count := len(storage.list_images(root))):
             why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
             return why, hint or _undivided_remedy(o, has_sides or "joined" in kinds)
@@ -179,6 +217,17 @@ def _other_root_hint(root: str, phase: str, kinds: Sequence[str]) -> str:
     return f"give --dataroot {' or '.join(inner[:4])}" if inner else ""
 
 
+def _several_inputs_hint(root: str, o: Any, kinds: Sequence[str]) -> str:
+    """Return the remedy if there are several inputs, but not all of --inputs, or no pairs that use them; else ""."""
+    names = list_folders(root)
+    inputs = numbered_inputs(names, o.phase) or numbered_inputs(names)
+    if given := given_names(o):
+        others = f", or name those that are there (--inputs {','.join(inputs)})" if inputs else ""
+        return f"put the inputs into {', '.join(o.phase + name for name in given)}, and B into {o.phase}B{others}"
+    takes_pairs = "joined" in kinds or not inputs
+    return "" if takes_pairs else f"use --dataset_mode aligned (--model pix2pix), which stacks {' and '.join(inputs)}"
+
+
 def inner_roots(root: str) -> list[str]:
     """Return the folders below root, or below its only folder, that hold folders of phases; [] if root itself does."""
     for _ in range(MAX_OUTER_FOLDERS):
@@ -201,22 +250,23 @@ def _undivided_remedy(o: Any, can_split: bool) -> str:
     return f"{o.dataset_mode} needs images of two kinds: put them into {o.phase}A and {o.phase}B"
 
 
-def phase_folders(root: str, phase: str, kind: str) -> list[str]:
-    """Return the folders of a phase in a layout of LAYOUTS: one folder of A|B, or the folders of A and B."""
-    return [str(Path(root, name.format(phase))) for name in LAYOUTS[kind]]
+def phase_folders(root: str, phase: str, kind: str, inputs: Sequence[str] = ONE_INPUT) -> list[str]:
+    """Return the folders of a phase in a layout of LAYOUTS: one folder of A|B, or those of the inputs and of B."""
+    sides = ("",) if kind == "joined" else (*inputs, "B")
+    return [str(Path(root, LAYOUTS[kind].format(side=side, phase=phase))) for side in sides]
 
 
-def _unsplit_folders(root: str, kinds: Sequence[str]) -> list[str]:
-    """Return the folders of a root without phases: A and B, or the root itself with files of A|B."""
-    two = [str(Path(root, side)) for side in "AB"]
-    joined = kinds[0] == "joined" and (len(kinds) == 1 or not all(map(is_folder, two)))
-    return [root] if joined else two
+def _unsplit_folders(root: str, kinds: Sequence[str], o: Any, inputs: Sequence[str]) -> list[str]:
+    """Return the folders of a root without phases: inputs and B, or the root itself with files of A|B."""
+    folders = [str(Path(root, side)) for side in (*(inputs or ONE_INPUT), "B")]
+    joined = kinds[0] == "joined" and (len(kinds) == 1 or not all(map(is_folder, folders)))
+    return [root] if joined else _with_optional_target(folders, o, inputs)
 
 
-def _match_partners(A: Paths, B: Paths, other_way: str) -> Paths:
+def _match_partners(A: Paths, B: Paths, remedy: str) -> Paths:
     """Return B in the order of A; partners have equal names below the two folders, apart from extensions.
 
-    Raises DataError for images without a partner; other_way: what to do if they are no pairs.
+    Raises DataError for images without a partner.
     """
     a, b = A.keys(), B.keys()
     problems = []
@@ -228,7 +278,6 @@ def _match_partners(A: Paths, B: Paths, other_way: str) -> Paths:
         hints = _partner_hints(paths, unmatched, other_paths) if len(unmatched) else {}
         problems += [(paths[int(i)], f"has no partner in {other_paths.root}{hints.get(int(i), '')}") for i in unmatched]
     if problems:
-        remedy = f"give both sides images of the same names, or {other_way}"
         raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images", remedy)
     if np.array_equal(a, b):
         return B
@@ -278,22 +327,41 @@ def _case_clash_note(paths: Paths) -> str:
 
 
 def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
-    table = manifest.read_manifest(file, root, o.phase)
-    problems = table.problems
-    if paired:
-        problems += [(a or b, f"has no partner in {file}") for a, b, _ in table.rows if bool(a) != bool(b)]
-    if problems:
+    names = (given_names(o) or (None if may_detect(o) else ONE_INPUT)) if paired else ONE_INPUT
+    table = manifest.read_manifest(file, root, o.phase, names)
+    inputs = () if table.inputs == ONE_INPUT else table.inputs
+    has_targets = not inputs or o.isTrain or any(row.b for row in table.rows)
+    if problems := table.problems + (_partial_rows(table, has_targets) if paired else []):
         raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
-    rows = sorted({(a, b) for a, b, _ in table.rows})
-    columns = [[row[side] for row in rows] for side in (0, 1)]
+    # Collect the files of each side, and the other columns.
+    kinds, notes = find_kinds(file, table.all_others, o.saved.get("run_columns", {})) if paired else ({}, [])
+    different = {(row.files, str([*row.others.values()] if paired else "")): row for row in table.rows}
+    rows = sorted(different.values(), key=lambda row: row.files)
+    lists = [list(names) for names in zip(*(row.files for row in rows), strict=True)][: None if has_targets else -1]
     if not paired:
-        columns = [sorted({name for name in names if name}) for names in columns]
-    if not all(columns):
-        empty = "b" if columns[0] else "a"
+        lists = [sorted({name for name in names if name}) for names in lists]
+    if not all(lists):
+        empty = "b" if lists[0] else "a"
         raise DataError("file", file, f"has no files in column {empty}", "name images of both sides")
-    sides = [manifest.paths_with_sizes(names) for names in columns]
+    sides = [manifest.paths_with_sizes(names) for names in lists]
+    columns = Columns([row.others for row in rows], kinds)
+    # Take the part of --split, and describe the result.
     if o.split is not None and not table.splits:
         chosen = [_split_indices(side, o) for side in sides]
         sides = [side.take(chosen[0] if paired else own) for side, own in zip(sides, chosen, strict=True)]
+        columns = columns.take(chosen[0])
     scope = "" if table.splits or o.split is not None else ", for every phase (it has no column split)"
-    return SideFiles(sides, "pairs" if paired else "unpaired", [file], scope)
+    kind = "unpaired" if not paired else "pairs" if has_targets else "images"
+    described = tuple(filter(None, (columns.describe(), *notes)))
+    return SideFiles(sides, kind, [file], scope, described, inputs, columns if kinds else None)
+
+
+def _partial_rows(table: manifest.Manifest, has_targets: bool) -> list[Problem]:
+    """Return the problems of rows that name a file for some of the sides only."""
+    sides, problems = (*table.inputs, "b")[: None if has_targets else -1], []
+    for row in table.rows:
+        lacking = [side.lower() for side, path in zip(sides, row.files) if not path]
+        if lacking and (path := next(filter(None, row.files), "")):
+            where = f" in column {lacking[0]}" if len(sides) != 2 or table.inputs != ONE_INPUT else ""
+            problems.append((path, f"has no partner{where} in {table.file}"))
+    return problems

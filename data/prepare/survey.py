@@ -194,7 +194,7 @@ def _read_in_any_channels(dataset: BaseDataset, path: str) -> Any:
 def detect_phases(dataroot: str) -> list[str]:
     """Return the phases of a folder, a zip file or a manifest; ["train"] if it has none."""
     if file := manifest.find_manifest(dataroot, "auto"):
-        splits = manifest.read_manifest(file, dataroot, "train").splits
+        splits = manifest.read_manifest(file, dataroot, "train", None).splits
         return [phase for phase in STANDARD_PHASES if phase in splits] or ["train"]
     return list_phases(dataroot) or ["train"]
 
@@ -202,10 +202,10 @@ def detect_phases(dataroot: str) -> list[str]:
 def guess_mode(dataroot: str, phase: str) -> str:
     """Return the dataset mode that fits a folder, a zip file or a manifest; raise DataError for a bad manifest."""
     if file := manifest.find_manifest(dataroot, "auto"):
-        rows = manifest.read_manifest(file, dataroot, phase).rows
-        if any(label for _, _, label in rows) and not any(b for _, b, _ in rows):
+        rows = manifest.read_manifest(file, dataroot, phase, None).rows
+        if any(row.label for row in rows) and not any(row.b for row in rows):
             return "labeled"
-        return "aligned" if all(a and b for a, b, _ in rows) else "unaligned"
+        return "aligned" if all(all(row.files) for row in rows) else "unaligned"
     root = dataset_root(str(Path(dataroot)), phase)
     sides = [folder for kind in ("sides", "nested") for folder in phase_folders(root, phase, kind)]
     if any(map(is_folder, sides)) or list_folders(root) == ["A", "B"]:
