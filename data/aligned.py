@@ -3,18 +3,15 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import torch
 
-from data.base import BaseDataset, Sample, Spec
+from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.header_check import size_mismatch_text
 from data.decoding.images import convert_channels
 from data.decoding.raster import Picture
 from data.input_stack import describe_inputs, find_inputs
 from data.listing import layouts
-from data.listing.columns import Columns
 from data.listing.inputs import format_inputs
 from data.listing.paths import Paths
 from data.pair_sizes import (
@@ -36,7 +33,7 @@ class Aligned(BaseDataset):
     """Samples {"A", "B", "path_A", "path_B"}; both sides get the same crop and flip.
 
     With several inputs, A is the stack of their channels; path_A is the file of the first. The further columns of a
-    manifest follow under their names. In a test of several inputs there may be no B.
+    manifest follow under their names. In a test, several inputs and the rows of a manifest may have no B.
     """
 
     paired = True
@@ -45,7 +42,6 @@ class Aligned(BaseDataset):
     inputs = ""  # in the format of --inputs
     more_inputs: Sequence[Paths] = ()  # the files of the second input and the following ones
     found: layouts.SideFiles | None = None  # a plug-in may list its files itself
-    columns: Columns | None = None
     pair_count = sys.maxsize  # files from here on are single images, without B
 
     def __init__(self, o):
@@ -61,18 +57,29 @@ class Aligned(BaseDataset):
             self.notes += _joined_notes(files, len(files.paths[0]), sizes) + pair_question(sample, sizes)
         else:
             self.notes += files.notes
+        self.paired = files.kind == "pairs"
         if files.inputs:
             self._use_inputs(files.inputs, files.paths)
+        elif not self.paired:
+            self.side_order, self.channels = "A", (o.input_nc,)
 
     def _use_inputs(self, names: Sequence[str], files: Sequence[Paths]) -> None:
         """Stack several inputs to A, each with its own channels and range of values."""
         inputs = find_inputs(self.o, names, files)
         self.notes.append(describe_inputs(inputs))
-        self.inputs, self.paired = format_inputs(inputs), self.partners is not None
+        self.inputs = format_inputs(inputs)
         target = [("B", self.o.output_nc)] if self.paired else []
         sides = [(f"A{number}", each.channels) for number, each in enumerate(inputs, 1)] + target
         self.side_order, self.channels = zip(*sides, strict=True)
         self.preprocess = Preprocess(self.o, True, self.sides, self.side_order)
+
+    def file_notes(self) -> list[str]:
+        """Return the notes about files, also about numbered folders beside A that no flag asks for."""
+        notes, may_stack = super().file_notes(), self.o.isTrain and not self.inputs
+        if others := layouts.numbered_folders(self.root, self.o.phase) if may_stack else ():
+            names = ", ".join(others)
+            notes.append(f"note: the folders of {names} are not used; --inputs A,{','.join(others)} stacks them to A")
+        return notes
 
     def separate_single_images(self, trained: tuple[float, float] | None) -> None:
         """Treat files of A|B whose halves do not have the proportions of the trained pairs as single images.
@@ -105,8 +112,7 @@ class Aligned(BaseDataset):
 
     def spec(self) -> Spec:
         """Return channels and size of the images, and in training the proportions of the images of the pairs."""
-        columns = self.columns.kinds if self.columns else {}
-        spec = replace(super().spec(), inputs=self.inputs, columns=columns)
+        spec = replace(super().spec(), inputs=self.inputs)
         if self.found is None or not self.o.isTrain:
             return spec
         sizes = measure(measured_sample(self.paths), self.o.max_image_pixels)
@@ -139,15 +145,7 @@ class Aligned(BaseDataset):
         }
         images = {side: _stack([tensors[i] for i in own]) for side, own in by_side.items()}
         sample = images | {f"path_{side}": files[own[0]] for side, own in by_side.items()}
-        return sample | self._column_values(index)
-
-    def _column_values(self, index: int) -> dict[str, Any]:
-        """Return a sample's values of the further columns of a manifest."""
-        columns = self.columns.values if self.columns else {}
-        return {
-            name: torch.tensor(values[index]) if isinstance(values, np.ndarray) else values[index]
-            for name, values in columns.items()
-        }
+        return sample | column_values(self.columns, index)
 
     def _read_images(self, files: Sequence[str]) -> list[Picture]:
         """Return the images in the files of a pair, or the two halves of the one file that holds both sides."""

@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from data.decoding.cache import Cache, CacheKey, open_cache
@@ -14,6 +16,7 @@ from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
 from data.fingerprint import Inventory
 from data.label_maps import label_map_notes
+from data.listing.columns import Columns
 from data.listing.files import dataset_root, size_and_mtime
 from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
@@ -100,7 +103,8 @@ class BaseDataset(Dataset):
         height, width = sample["A"].shape[1:]
         # in a test the model is built for the run's classes, whether or not the images have labels
         classes = () if self.o.isTrain else tuple(vars(self.o).get("run_classes", ()))
-        return Spec(input_nc, output_nc, height, width, classes, *ranges)
+        columns = self.columns.kinds if self.columns else {}
+        return Spec(input_nc, output_nc, height, width, classes, *ranges, columns=columns)
 
     def _check_ranges(self) -> None:
         """Raise OptionError unless --range_A has one range, or one for each input."""
@@ -121,9 +125,11 @@ class BaseDataset(Dataset):
         if len(shape) != 3 or shape[0] == stated:
             return stated
         if flag in self.o.given:
-            why = f"is {stated}, but {side} has {shape[0]} channels in the samples of {self.o.dataset_mode}"
+            why = f"is {stated}, but {self.o.dataset_mode} gives {side} with {shape[0]}"
             raise OptionError("option", f"--{flag}", why, f"omit it, or give --{flag} {shape[0]}")
-        self.notes.append(f"note: {side} has {shape[0]} channels in the samples of {self.o.dataset_mode} (--{flag})")
+        self.notes.append(
+            f"note: --{flag} is {shape[0]}, the channels of {side} in the samples of {self.o.dataset_mode}"
+        )
         return int(shape[0])
 
     def files(self, *parts: str) -> Paths:
@@ -184,6 +190,7 @@ class BaseDataset(Dataset):
         A = self.preprocess(self.load_image(path, self.o.input_nc, "A"), path, self.preprocess.draw(), side="A")
         return {"A": A, "path_A": path}
 
+    columns: Columns | None = None  # the further columns of a manifest, in the order of the samples
     header_check: HeaderCheck | None = None
     cache: Cache | None = None
 
@@ -233,6 +240,14 @@ class BaseDataset(Dataset):
             for key, array in zip(keys, arrays, strict=True):
                 self.cache.put(key, array)
         return [Raster(array) for array in arrays]
+
+
+def column_values(columns: Columns | None, index: int) -> dict[str, Any]:
+    """Return a sample's values of the further columns of a manifest: tensors and texts, by name."""
+    return {
+        name: torch.tensor(values[index]) if isinstance(values, np.ndarray) else values[index]
+        for name, values in (columns.values if columns else {}).items()
+    }
 
 
 def load_sample(dataset: BaseDataset, index: int, tries: int = 1) -> tuple[Sample | UserError, list[UserError]]:

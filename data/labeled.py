@@ -2,16 +2,18 @@
 
 import gzip
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
-from data.base import BaseDataset, Sample, Spec
+from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.images import convert_channels
 from data.listing import manifest
+from data.listing.columns import Columns, find_kinds
 from data.listing.files import PHASES, find_storage, is_folder, list_files, list_folders
 from data.listing.layouts import select_split
 from data.listing.paths import has_image_extension
@@ -31,6 +33,7 @@ class Labeled(BaseDataset):
     """
 
     sides = "A"
+    class_columns: Mapping[str, Columns] = MappingProxyType({})  # the further columns of a manifest, by class
 
     def __init__(self, o):
         super().__init__(o)
@@ -82,12 +85,22 @@ class Labeled(BaseDataset):
         images = [(row.files[0], row.label) for row in table.rows]
         problems = [*table.problems, *((a, f"has no label in {file}") for a, label in images if not label)]
         raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
-        by_label: dict[str, set[str]] = {}
-        for a, label in images:
-            by_label.setdefault(label, set()).add(a)
+        # Collect the different rows of each class, in the order of their files.
+        kinds, notes = find_kinds(file, table.all_others, self.o.saved.get("run_columns", {}), own=("b", "label"))
+        by_label: dict[str, dict[tuple[str, str], manifest.Row]] = {}
+        for row in table.rows:
+            different = row.files[0], str([row.others.get(name) for name in row.others if name.lower() != "label"])
+            by_label.setdefault(row.label, {})[different] = row
         self.notes.append(f"labeled: {file}, {len(table.rows)} images of {len(by_label)} classes")
+        rows_by_label = {label: [rows[key] for key in sorted(rows)] for label, rows in by_label.items()}
+        self.class_columns = {
+            label: Columns([row.others for row in rows], kinds) for label, rows in rows_by_label.items()
+        }
+        self.columns = Columns([], kinds)
+        self.notes += filter(None, [self.columns.describe(), *notes])
         return {
-            label: self.register_files(manifest.paths_with_sizes(sorted(names)))[0] for label, names in by_label.items()
+            label: self.register_files(manifest.paths_with_sizes([row.files[0] for row in rows]))[0]
+            for label, rows in rows_by_label.items()
         }
 
     def _files_of_folders(self) -> dict[str, Sequence]:
@@ -147,7 +160,8 @@ class Labeled(BaseDataset):
             path = f"{index:05d}.png"
             image = convert_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.read_options)
         A = self.preprocess(image, path, self.preprocess.draw(), side="A")
-        return {"A": A, "label": label, "path_A": path}
+        columns = self.class_columns.get(self.classes[label])
+        return {"A": A, "label": label, "path_A": path} | column_values(columns, n)
 
     def spec(self) -> Spec:
         """Return channels and size of the images, and the class names."""

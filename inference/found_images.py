@@ -68,6 +68,10 @@ def find_images(o: Any, folder: Path, model: Any) -> FoundImages:
         images = finder.of_phase_or_root()
     images.dataset.notes[:0] = finder.notes
     _add_crop_note(images.dataset)
+    found = images.dataset.columns.kinds if images.dataset.columns else {}
+    if missing := sorted(o.saved.get("run_columns", {}).keys() - found.keys()):
+        said = f"note: batches have no {', '.join(missing)}, columns of the manifest that the run was trained with"
+        images.dataset.notes.append(said)
     return images
 
 

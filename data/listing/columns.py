@@ -41,12 +41,15 @@ class Columns:
         return f"columns in each batch: {', '.join(parts)}" if parts else ""
 
 
-def find_kinds(file: str, rows: Sequence[Row], known: dict[str, Kind]) -> tuple[dict[str, Kind], list[str]]:
-    """Return what the columns of all rows hold, and notes; known: the kinds that a run was trained with.
+def find_kinds(
+    file: str, rows: Sequence[Row], known: dict[str, Kind], own: Sequence[str] = ()
+) -> tuple[dict[str, Kind], list[str]]:
+    """Return what the columns of all rows hold, and notes.
 
-    Raises DataError for a column that has not its known kind, and for a name that samples use already.
+    known: the kinds that a run was trained with. own: the columns, in lower case, that a data set uses itself. Raises
+    DataError for a column that has not its known kind, and for a name that samples use already.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name.lower() not in own]
     if taken := [name for name in names if name in RESERVED_KEYS]:
         raise DataError("file", file, f"has a column {taken[0]}, a name that batches use already", "rename the column")
     kinds: dict[str, Kind] = {}

@@ -54,16 +54,17 @@ class SideFiles:
         return f"{self.kind}: {' + '.join(self.places)}, {what}{self.scope}"
 
 
-def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
+def find_sides(o: Any, root: str, paired: bool, inputs: tuple[str, ...] = ()) -> SideFiles:
     """Return the files of both sides for --phase, by --pairs, --split and the folders in root.
 
     A manifest takes precedence over files of A|B, and these over two folders. paired: B[i] is the partner of A[i], in
-    the order of A. Raises DataError if there are no files or partners are missing.
+    the order of A. inputs: the names of several inputs, if the folders have been found to hold them. Raises DataError
+    if there are no files or partners are missing.
     """
     if file := manifest.find_manifest(o.dataroot, o.pairs, root):
         return _sides_of_manifest(file, o, root, paired)
     # Choose the layout: the one of --pairs, or the first whose folders exist.
-    inputs = _find_inputs(o, root) if paired else ()
+    inputs = given_names(o) if o.inputs else inputs
     has_joined = paired and not inputs
     kinds = [kind for kind in LAYOUTS if (has_joined or kind != "joined") and o.pairs in ("auto", kind)]
     if not kinds:
@@ -73,8 +74,12 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
             remedy = "use --dataset_mode aligned, or --pairs sides or nested"
         raise OptionError("option", "--pairs", why, remedy)
     storage = find_storage(root)
-    folders_by_layout = {kind: _folders_of_inputs(root, o, kind, inputs) for kind in kinds}
+    folders_by_layout = {kind: phase_folders(root, o.phase, kind, inputs or ONE_INPUT) for kind in kinds}
+    if inputs and not o.isTrain:
+        folders_by_layout = {kind: _without_empty_target(folders) for kind, folders in folders_by_layout.items()}
     existing = [kind for kind in kinds if all(is_folder(f) or is_image(f) for f in folders_by_layout[kind])]
+    if paired and not existing and not inputs and (inputs := _detect_inputs(o, root)):
+        return find_sides(o, root, paired, inputs)
     if len(existing) > 1:  # a layout with an empty folder comes last
         existing.sort(key=lambda kind: not list_files(folders_by_layout[kind][0]))
     # List the files; a root without phases is divided by --split.
@@ -83,7 +88,8 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
     sides = [list_files(folder) for folder in folders]
     for folder, paths in zip(folders, sides, strict=True):
         if not paths:
-            raise DataError("folder", folder, *missing_images_reason(folder, root, o, kinds))
+            kinds_read = ["joined", *kinds] if inputs else kinds  # pairs, though the inputs are in a folder each
+            raise DataError("folder", folder, *missing_images_reason(folder, root, o, kinds_read))
     if not has_phases:
         sides = [select_split(paths, o) for paths in sides]
     if paired and len(sides) > 1:
@@ -102,30 +108,26 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
         if existing[1:] and o.phase and not isinstance(storage, Demo)
         else ""
     )
-    clashes = filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))
+    warnings = [_case_clash_note(paths) for paths in sides if paths.names != paths.names.lower()]
     has_targets = not inputs or len(sides) > len(inputs)
     kind = "unpaired" if not paired else "pairs" if has_targets else "images"
-    return SideFiles(sides, kind, places, scope, tuple(clashes), inputs)
+    return SideFiles(sides, kind, places, scope, tuple(filter(None, warnings)), inputs)
 
 
-def _find_inputs(o: Any, root: str) -> tuple[str, ...]:
-    """Return the names of the inputs of --inputs, or of folders such as trainA1 where there is no A; () for one A."""
-    if given := given_names(o):
-        return given
-    plain = {kind: phase_folders(root, o.phase, kind) for kind in LAYOUTS}
-    if not may_detect(o) or any(all(map(is_folder, folders)) for folders in plain.values()):
-        return ()
-    return numbered_inputs(list_folders(root), o.phase) or numbered_inputs(list_folders(root))
+def _detect_inputs(o: Any, root: str) -> tuple[str, ...]:
+    """Return the names of the inputs of folders such as trainA1, where there is no A; () if a run has one input."""
+    return numbered_folders(root, o.phase) if may_detect(o) and not is_folder(str(Path(root, "A"))) else ()
 
 
-def _folders_of_inputs(root: str, o: Any, kind: str, inputs: Sequence[str]) -> list[str]:
-    """Return the folders of the inputs and of B in a layout for --phase."""
-    return _with_optional_target(phase_folders(root, o.phase, kind, inputs or ONE_INPUT), o, inputs)
+def numbered_folders(root: str, phase: str) -> tuple[str, ...]:
+    """Return the names of the inputs A1, A2, ... that have folders such as trainA1 or A1."""
+    names = list_folders(root)
+    return numbered_inputs(names, phase) or numbered_inputs(names)
 
 
-def _with_optional_target(folders: list[str], o: Any, inputs: Sequence[str]) -> list[str]:
-    """Return the folders, without that of B, the last, if it has no images in a test of several inputs."""
-    return folders[:-1] if inputs and not o.isTrain and not len(list_files(folders[-1])) else folders
+def _without_empty_target(folders: list[str]) -> list[str]:
+    """Return the folders without that of B, the last, if it has no images, as in a test of inputs alone."""
+    return folders if len(list_files(folders[-1])) else folders[:-1]
 
 
 def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
@@ -188,7 +190,7 @@ def missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str] =
         return (why if root == folder else f"--dataroot {dataroot}: {why}"), remedy
     if storage.entry_type(folder) != "folder":
         neighbours = storage.list_folders(root)
-        has_sides = {"A", "B"} <= set(neighbours)
+        has_sides = "B" in neighbours and bool("A" in neighbours or numbered_inputs(neighbours))
         hint = _other_root_hint(root, o.phase, kinds) or _several_inputs_hint(root, o, kinds)
         if (has_sides or not neighbours) and (count := len(storage.list_images(root))):
             why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
@@ -219,8 +221,7 @@ def _other_root_hint(root: str, phase: str, kinds: Sequence[str]) -> str:
 
 def _several_inputs_hint(root: str, o: Any, kinds: Sequence[str]) -> str:
     """Return the remedy if there are several inputs, but not all of --inputs, or no pairs that use them; else ""."""
-    names = list_folders(root)
-    inputs = numbered_inputs(names, o.phase) or numbered_inputs(names)
+    inputs = numbered_folders(root, o.phase)
     if given := given_names(o):
         others = f", or name those that are there (--inputs {','.join(inputs)})" if inputs else ""
         return f"put the inputs into {', '.join(o.phase + name for name in given)}, and B into {o.phase}B{others}"
@@ -260,7 +261,7 @@ def _unsplit_folders(root: str, kinds: Sequence[str], o: Any, inputs: Sequence[s
     """Return the folders of a root without phases: inputs and B, or the root itself with files of A|B."""
     folders = [str(Path(root, side)) for side in (*(inputs or ONE_INPUT), "B")]
     joined = kinds[0] == "joined" and (len(kinds) == 1 or not all(map(is_folder, folders)))
-    return [root] if joined else _with_optional_target(folders, o, inputs)
+    return [root] if joined else _without_empty_target(folders) if inputs and not o.isTrain else folders
 
 
 def _match_partners(A: Paths, B: Paths, remedy: str) -> Paths:
@@ -326,42 +327,54 @@ def _case_clash_note(paths: Paths) -> str:
     return f"note: {paths[int(clashing[0])]} and another file differ only in letter case" if len(clashing) else ""
 
 
-def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
-    names = (given_names(o) or (None if may_detect(o) else ONE_INPUT)) if paired else ONE_INPUT
+def find_manifest_inputs(o: Any, root: str) -> SideFiles:
+    """Return the files of column a of the manifest --dataroot, with its further columns; column b is not read."""
+    return _sides_of_manifest(o.dataroot, o, root, paired=True, targets=False)
+
+
+def _sides_of_manifest(file: str, o: Any, root: str, paired: bool, targets: bool = True) -> SideFiles:
+    names: tuple[str, ...] | None = ONE_INPUT
+    if paired and targets:
+        names = given_names(o) if o.inputs else None if o.isTrain or not o.remembered else ONE_INPUT
     table = manifest.read_manifest(file, root, o.phase, names)
     inputs = () if table.inputs == ONE_INPUT else table.inputs
-    has_targets = not inputs or o.isTrain or any(row.b for row in table.rows)
-    if problems := table.problems + (_partial_rows(table, has_targets) if paired else []):
-        raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows")
+    may_lack_targets = paired and not o.isTrain and o.direction == "AtoB"
+    has_targets = targets and (not may_lack_targets or any(row.files[-1] for row in table.rows))
+    number = len(table.inputs) + has_targets  # of files in each row
+    if paired and not all(all(row.files[:number]) for row in table.rows):
+        table.problems += _partial_rows(table, number)
+    if table.problems:
+        raise_if_any("file", table.problems, f"in {file}", "fix the manifest, or remove these rows")
     # Collect the files of each side, and the other columns.
-    kinds, notes = find_kinds(file, table.all_others, o.saved.get("run_columns", {})) if paired else ({}, [])
     different = {(row.files, str([*row.others.values()] if paired else "")): row for row in table.rows}
     rows = sorted(different.values(), key=lambda row: row.files)
-    lists = [list(names) for names in zip(*(row.files for row in rows), strict=True)][: None if has_targets else -1]
+    lists = [list(names) for names in zip(*(row.files for row in rows), strict=True)][:number]
     if not paired:
         lists = [sorted({name for name in names if name}) for names in lists]
     if not all(lists):
         empty = "b" if lists[0] else "a"
         raise DataError("file", file, f"has no files in column {empty}", "name images of both sides")
-    sides = [manifest.paths_with_sizes(names) for names in lists]
-    columns = Columns([row.others for row in rows], kinds)
+    sides, columns, described = [manifest.paths_with_sizes(names) for names in lists], None, tuple[str, ...]()
+    if paired and any(table.all_others):
+        kinds, notes = find_kinds(file, table.all_others, o.saved.get("run_columns", {}))
+        columns = Columns([row.others for row in rows], kinds)
+        described = (columns.describe(), *notes)
     # Take the part of --split, and describe the result.
     if o.split is not None and not table.splits:
         chosen = [_split_indices(side, o) for side in sides]
         sides = [side.take(chosen[0] if paired else own) for side, own in zip(sides, chosen, strict=True)]
-        columns = columns.take(chosen[0])
+        columns = columns and columns.take(chosen[0])
     scope = "" if table.splits or o.split is not None else ", for every phase (it has no column split)"
     kind = "unpaired" if not paired else "pairs" if has_targets else "images"
-    described = tuple(filter(None, (columns.describe(), *notes)))
-    return SideFiles(sides, kind, [file], scope, described, inputs, columns if kinds else None)
+    return SideFiles(sides, kind, [file], scope, described, inputs, columns)
 
 
-def _partial_rows(table: manifest.Manifest, has_targets: bool) -> list[Problem]:
-    """Return the problems of rows that name a file for some of the sides only."""
-    sides, problems = (*table.inputs, "b")[: None if has_targets else -1], []
+def _partial_rows(table: manifest.Manifest, number: int) -> list[Problem]:
+    """Return the problems of rows that name some of their files only; number: of the files in a row, b comes last."""
+    sides, problems = (*table.inputs, "b")[:number], []
     for row in table.rows:
         lacking = [side.lower() for side, path in zip(sides, row.files) if not path]
         if lacking and (path := next(filter(None, row.files), "")):
-            where = f" in column {lacking[0]}" if len(sides) != 2 or table.inputs != ONE_INPUT else ""
+            where = f" in column {lacking[0]}" if table.inputs != ONE_INPUT else ""
             problems.append((path, f"has no partner{where} in {table.file}"))
     return problems

@@ -27,11 +27,6 @@ class Row(NamedTuple):
     label: str
     others: RawRow
 
-    @property
-    def b(self) -> str:
-        """The path of the target."""
-        return self.files[-1]
-
 
 @dataclass
 class Manifest:
@@ -101,22 +96,17 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
         if not any(row.get(side) for side in sides.values()):
             table.problems.append((file, f"names no file in row {number}"))
         table.rows.append(Row(tuple(paths), row.get("label", ""), others))
-    _check_columns(table, columns, phase)
-    return table
-
-
-def _check_columns(table: Manifest, columns: set[str], phase: str) -> None:
-    """Raise DataError unless the table has columns and rows to use."""
-    here = ", ".join(sorted(columns)) or "no rows"
-    if table.inputs == ONE_INPUT and not columns & {"a", "b"}:
-        why = f"has no column a and no column b (it has {here})"
-        raise DataError("file", table.file, why, "name its columns a, b, label, split")
-    if missing := [name for name in table.inputs if name.lower() not in columns and table.inputs != ONE_INPUT]:
-        why = f"has no column {missing[0]} (it has {here}); the inputs are {', '.join(table.inputs)}"
-        raise DataError("file", table.file, why, "add the column, or name other inputs with --inputs")
+    # Check that the table has columns and rows to use.
+    here, plain = ", ".join(sorted(columns)) or "no rows", table.inputs == ONE_INPUT
+    missing = [name for name in table.inputs if name.lower() not in columns]
+    if missing and not (plain and "b" in columns):
+        what = "a and no column b" if plain else missing[0]
+        remedy = "name its columns a, b, label, split" if plain else "add the column, or name others with --inputs"
+        raise DataError("file", file, f"has no column {what} (it has {here})", remedy)
     if not table.rows:
-        why = f"{table.file} has no rows for it (its column split has {', '.join(sorted(table.splits))})"
+        why = f"{file} has no rows for it (its column split has {', '.join(sorted(table.splits))})"
         raise DataError("phase", phase, why, "give one of these with --phase, or remove the column split")
+    return table
 
 
 def paths_with_sizes(files: list[str]) -> Paths:

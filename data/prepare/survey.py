@@ -15,7 +15,7 @@ from data.base import BaseDataset
 from data.decoding.header_check import count_unused_frames
 from data.listing import manifest
 from data.listing.files import dataset_root, is_folder, list_files, list_folders
-from data.listing.layouts import STANDARD_PHASES, list_phases, phase_folders
+from data.listing.layouts import STANDARD_PHASES, list_phases, numbered_folders, phase_folders
 from data.listing.paths import Paths
 from data.prepare import lossless
 from data.prepare.batch import format_names, map_in_threads
@@ -203,13 +203,14 @@ def guess_mode(dataroot: str, phase: str) -> str:
     """Return the dataset mode that fits a folder, a zip file or a manifest; raise DataError for a bad manifest."""
     if file := manifest.find_manifest(dataroot, "auto"):
         rows = manifest.read_manifest(file, dataroot, phase, None).rows
-        if any(row.label for row in rows) and not any(row.b for row in rows):
+        if any(row.label for row in rows) and not any(row.files[-1] for row in rows):
             return "labeled"
         return "aligned" if all(all(row.files) for row in rows) else "unaligned"
     root = dataset_root(str(Path(dataroot)), phase)
     sides = [folder for kind in ("sides", "nested") for folder in phase_folders(root, phase, kind)]
+    has_inputs = bool(numbered_folders(root, phase)) and not any(map(is_folder, sides[::2]))
     if any(map(is_folder, sides)) or list_folders(root) == ["A", "B"]:
-        return "unaligned"
+        return "aligned" if has_inputs else "unaligned"
     inside = str(Path(root, phase)) if is_folder(str(Path(root, phase))) else root
     if os.path.isdir(inside) and any("-idx3-ubyte" in name for name in os.listdir(inside)):
         return "labeled"
