@@ -334,3 +334,11 @@ def test_the_flags_follow_what_the_data_set_counts(tmp_path):
     o = flags("--dataset_mode", "aligned", "--dataroot", write(tmp_path), *PLAIN)
     fill_from_dataset(o, make("aligned", tmp_path, *PLAIN).spec())
     assert (o.input_nc, o.output_nc, o.inputs) == (5, 3, "A1:3,A2:1,A3:1")
+
+
+@pytest.mark.parametrize("layout", ["sides", "nested", "csv"])
+def test_check_data_takes_several_inputs_for_pairs(layout, script, tmp_path):
+    root = write(tmp_path / "data", layout)
+    ended = script("check_data", "--dataroot", root)
+    assert ended.code == 0 and "as aligned: 3 samples in train" in ended.out, ended.err
+    assert "A of 5 channels" in ended.out
