@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
 from data.decoding.decoders import DECODERS, identify
+from data.decoding.header_check import count_frames
 from data.decoding.raster import Raster
 from data.listing.files import open_binary
 from data.listing.inputs import Input, format_inputs, parse_inputs
@@ -15,7 +15,7 @@ from data.listing.paths import Paths
 from util.errors import DataError, OptionError
 
 COUNTED_FILES = 16  # of each input, evenly spread
-GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # of Pillow; also all that start with I;16
+GREY_MODES = ("1", "L", "LA", "La")  # of Pillow, with 8 bits
 
 
 def find_inputs(o: Any, names: Sequence[str], files: Sequence[Paths]) -> tuple[Input, ...]:
@@ -86,13 +86,18 @@ def _channels_of_file(path: str, max_pixels: int) -> int:
     try:
         with open_binary(path) as file:
             source = identify(file, path, max_pixels)
-            is_plain = source.kind == "8 bits" and source.image.format != "TIFF"
-            picture = source.image if is_plain else DECODERS[source.kind](source, 0)[0]
+            if source.kind == "8 bits" and source.image.format != "TIFF":
+                return 1 if source.image.mode in GREY_MODES else 3
+            # Pages of a TIFF are channels if the decoder takes as many of them for channels.
+            pages = count_frames(source.image) if source.image is not None else 1
+            pictures = [DECODERS[source.kind](source, number)[0] for number in dict.fromkeys((0, pages))]
     except DataError:
         raise
     except Exception as problem:  # Pillow and NumPy raise many types
         raise DataError("image", path, f"cannot be read ({problem})", "delete or replace it") from problem
-    if isinstance(picture, Image.Image):
-        return 1 if picture.mode in GREY_MODES or picture.mode.startswith("I;16") else 3
-    assert isinstance(picture, Raster)
-    return picture.channels - (picture.channels in (2, 4) and picture.has_alpha)
+    stored, stacked = pictures[0], pictures[-1]
+    if isinstance(stacked, Raster) and stacked.channels == pages > 1:
+        return pages
+    if isinstance(stored, Raster):
+        return stored.channels - (stored.channels in (2, 4) and stored.has_alpha)
+    return 1 if stored.mode in GREY_MODES else 3

@@ -133,6 +133,9 @@ class _Finder:
             return self._pairs(phase, sides, proportions)
         if sides == "AB" and not self.is_turned:
             return self._images(self.mode, dataroot=self.root, phase=phase)
+        if sides == "B" and (inputs := layouts.numbered_folders(self.root, phase)):
+            why = f"has the inputs {', '.join(inputs)}, but the run takes one"
+            raise DataError("folder", self.root, why, f"give one of them, such as {Path(self.root, phase + inputs[0])}")
         return self._one_side(phase, sides)
 
     def _images(self, mode: str, exchanged: bool = False, **changed: Any) -> FoundImages:

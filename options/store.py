@@ -14,6 +14,7 @@ from util.size import Size
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
 FORMER_VALUES = {"fast_convolutions": None, "keep_epochs": 0}  # of runs that were saved before there was such an option
+NOT_CONFIGURED = {"isTrain", "suffix", "run_classes", "run_columns"}  # the data give classes and columns
 DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 
@@ -135,7 +136,7 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
     if values is None:
         return {}
     if isinstance(values, dict) and isinstance(values.get("options"), dict) and "format" in values:
-        names = set(values["options"]) - {"isTrain", "suffix"} if phase == "train" else {"name", "checkpoints_dir"}
+        names = set(values["options"]) - NOT_CONFIGURED if phase == "train" else {"name", "checkpoints_dir"}
         values = {name: value for name, value in values["options"].items() if name in names}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise OptionError("option", "--config", f"{path} is not a table of options", "write `name: value` lines")

@@ -188,6 +188,7 @@ def test_the_sheet_of_the_data_shows_each_input(tmp_path):
 CHANNELS = {  # what a file holds -> its channels
     "1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3, "CMYK": 3, "I;16": 1, "F.tif": 1, "hw.npy": 1, "hwc5.npy": 5,
     "c6hw.npy": 6, "rgba.npy": 3, "bands4.tif": 4, "bands7.tif": 7,
+    "pages3.tif": 3, "pages5.tif": 5, "8 bits, pages3": 1, "8 bits, pages5": 5,
 }  # fmt: skip
 
 
@@ -202,6 +203,10 @@ def test_channels_are_counted_for_every_kind_of_file(kind, tmp_path):
     shapes = {"hw.npy": (24, 32), "hwc5.npy": (24, 32, 5), "c6hw.npy": (6, 24, 32), "rgba.npy": (24, 32, 4)}
     if kind in shapes:
         np.save(folder / "0.npy", np.ones(shapes[kind], np.uint8))
+    elif "pages" in kind:
+        pages = int(kind.removesuffix(".tif")[-1])
+        array = np.arange(pages * 24 * 32).reshape(pages, 24, 32).astype(np.uint8 if kind[0] == "8" else np.uint16)
+        tifffile.imwrite(folder / "0.tif", array, photometric="minisblack")
     elif kind.endswith(".tif"):
         bands = 1 if kind[0] == "F" else int(kind[5])
         array = np.ones((24, 32, bands), np.float32 if kind[0] == "F" else np.uint16).squeeze()
@@ -211,8 +216,10 @@ def test_channels_are_counted_for_every_kind_of_file(kind, tmp_path):
         Image.new(kind, (32, 24)).save(folder / "0.jpg")
     else:
         Image.new(kind, (32, 24)).save(folder / "0.png")
-    spec = make("aligned", tmp_path, *PLAIN).spec()
+    dataset = make("aligned", tmp_path, *PLAIN)
+    spec = dataset.spec()
     assert spec.inputs == f"A1:3,A2:{CHANNELS[kind]}" and spec.input_nc == 3 + CHANNELS[kind]
+    assert len(sample(dataset)["A"]) == spec.input_nc
 
 
 def test_grey_and_colour_files_of_an_input_become_colours(tmp_path):

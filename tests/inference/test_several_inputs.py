@@ -76,6 +76,8 @@ def test_a_run_remembers_its_inputs_and_shows_each(trained, command, tmp_path):
     assert not list(images.glob("*_real_A.*"))
     again = command("train", *TRAIN, "--name", "many", "--continue_train", "--n_epochs", 2)
     assert again.code == 0, again.err
+    another = command("train", "--config", trained / "options.json", "--name", "another")
+    assert another.code == 0 and "A of 5 channels" in another.out, another.err
 
 
 NEW = {  # where new inputs are -> the path to give, and whether there are targets
@@ -198,3 +200,11 @@ def test_inputs_take_the_place_of_their_stack():
     assert list(collect_visuals(Model(), out, o)) == ["real_A1", "real_A2", "fake_B"]
     o.inputs = ""
     assert list(collect_visuals(Model(), out, o)) == ["fake_B", "real_A"]
+
+
+def test_a_run_with_one_input_asks_which_of_several(tested, command, runs, tmp_path):
+    root = write(tmp_path / "new", phases=["test"])
+    ended = command("test", "--checkpoints_dir", runs / "checkpoints", "--name", "p2p", root)
+    assert ended.code == 3 and "has the inputs A1, A2, A3, but the run takes one" in ended.err
+    assert f"{root / 'testA1'}" in ended.err
+    assert tested("--name", "p2p", root / "testA1").page.exists()
