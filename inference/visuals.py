@@ -18,7 +18,7 @@ def collect_visuals(model: Any, out: dict[str, Any], o: Any) -> dict[str, Tensor
     """
     many = {o.input_nc, o.output_nc} - {1, 3}
     shown = model.show(out)
-    parts = split_inputs(out, o.inputs)
+    parts = split_inputs(out, getattr(o, "inputs", ""))
     stacks = {part.rstrip("0123456789") for part in parts}
     added = {
         name: value

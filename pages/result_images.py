@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from data.listing.inputs import parse_inputs
 from pages.names import input_side, label_file_parts
 from pages.results_folder import ResultsFolder
 from pages.rows import Picture
@@ -31,7 +32,7 @@ class ResultImages:
     def __init__(self, o: Any, folder: ResultsFolder):
         self.folder, self.aspect_ratio = folder, o.aspect_ratio
         self.only, self.format = o.results_only, o.format
-        inputs = [f"A{number}" for number in range(1, 1 + len(o.inputs.split(",")))] if o.inputs else []
+        inputs = [f"A{number}" for number, _ in enumerate(parse_inputs(getattr(o, "inputs", "")), 1)]
         self.value_ranges = {side: option_range(range_of_input(o.range_A, side)) for side in ("A", *inputs)}
         self.value_ranges["B"] = option_range(o.range_B) if o.range_B else self.value_ranges["A"]
         self.labels: list[str] = []  # of the images that are written
