@@ -66,8 +66,7 @@ def main(argv, report):
     # Translate or generate images, and write the results page.
     store.save(o, folder, "test")
     results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
-    report.cleanup = results.release
-    report.log_errors(results.folder / "error.log")
+    report.log_errors(results.folder / "error.log", cleanup=results.release)
     if images is None:
         generate(o, model, results, spec.classes)
     else:
@@ -96,11 +95,8 @@ def generate(o, model, results, classes):
     wanted = select_classes(o.classes, classes)
     if classes:
         print(printable(describe_classes(classes)))
-    numbers = {
-        "grid": min(SHEET_COLUMNS, o.num_samples),
-        "interpolation": INTERPOLATION_STEPS,
-        "per_class": o.num_samples,
-    }
+    each = o.num_samples
+    numbers = {"grid": min(SHEET_COLUMNS, each), "interpolation": INTERPOLATION_STEPS, "per_class": each}
     for kind, number in numbers.items():
         sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
         results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())

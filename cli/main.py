@@ -58,8 +58,9 @@ class Report:
     debug = False
     of_command = False  # whether run_command writes it at the end, then calls cleanup
 
-    def log_errors(self, path: Path) -> None:
+    def log_errors(self, path: Path, cleanup: Callable[[], None] | None = None) -> None:
         """Write the traceback of an error to this file from now on; remove that of an earlier command."""
+        self.cleanup = cleanup or self.cleanup
         with contextlib.suppress(OSError):  # a file that cannot be removed is reported when it is written
             path.unlink(missing_ok=True)
         self.error_log = path

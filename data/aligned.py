@@ -1,15 +1,20 @@
-"""aligned: pairs, each in one file (A in the left half, B in the right) or in two files of the same name."""
+"""aligned: pairs, each in one file (A in the left half, B in the right) or in files of the same name."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from data.base import BaseDataset, Sample, Spec
+import torch
+
+from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.header_check import size_mismatch_text
 from data.decoding.images import convert_channels
 from data.decoding.raster import Picture
 from data.fitting import naming_models
+from data.input_stack import describe_inputs, find_inputs
 from data.listing import layouts
+from data.listing.inputs import format_inputs
+from data.listing.paths import Paths
 from data.pair_sizes import (
     describe_proportions,
     describe_sizes,
@@ -20,15 +25,23 @@ from data.pair_sizes import (
     pair_question,
     proportions,
 )
+from data.transforms import Preprocess
 from util.errors import DataError
 from util.size import Size
 
 
 class Aligned(BaseDataset):
-    """Samples {"A", "B", "path_A", "path_B"}; both sides get the same crop and flip."""
+    """Samples {"A", "B", "path_A", "path_B"}; both sides get the same crop and flip.
+
+    With several inputs, A is the stack of their channels; path_A is the file of the first. The further columns of a
+    manifest follow under their names. In a test, several inputs and the rows of a manifest may have no B.
+    """
 
     paired = True
     sides = "AB"
+    stacks_inputs = True
+    inputs = ""  # in the format of --inputs
+    more_inputs: Sequence[Paths] = ()  # the files of the second input and the following ones
     found: layouts.SideFiles | None = None  # a plug-in may list its files itself
     pair_count = sys.maxsize  # files from here on are single images, without B
 
@@ -37,8 +50,9 @@ class Aligned(BaseDataset):
         with naming_models(o, self.root):
             files = layouts.find_sides(o, self.root, paired=True)
         self.found = replace(files, paths=[side[:0] for side in files.paths])  # what was found, without the names
-        self.paths, *partner_lists = self.register_files(*files.paths)
-        self.partners = partner_lists[0] if partner_lists else None  # None: each file is A|B
+        self.paths, *others = self.register_files(*files.paths)
+        self.partners = others.pop() if others and files.kind == "pairs" else None
+        self.more_inputs, self.columns = others, files.columns
         if files.is_joined:
             sample = measured_sample(files.paths[0])
             sizes = measure(sample, o.max_image_pixels)
@@ -47,6 +61,29 @@ class Aligned(BaseDataset):
                 self.ask(question)
         else:
             self.notes += files.notes
+        self.paired = files.kind == "pairs"
+        if files.inputs:
+            self._use_inputs(files.inputs, files.paths)
+        elif not self.paired:
+            self.side_order, self.channels = "A", (o.input_nc,)
+
+    def _use_inputs(self, names: Sequence[str], files: Sequence[Paths]) -> None:
+        """Stack several inputs to A, each with its own channels and range of values."""
+        inputs = find_inputs(self.o, names, files)
+        self.notes.append(describe_inputs(inputs))
+        self.inputs = format_inputs(inputs)
+        target = [("B", self.o.output_nc)] if self.paired else []
+        sides = [(f"A{number}", each.channels) for number, each in enumerate(inputs, 1)] + target
+        self.side_order, self.channels = zip(*sides, strict=True)
+        self.preprocess = Preprocess(self.o, True, self.sides, self.side_order)
+
+    def file_notes(self) -> list[str]:
+        """Return the notes about files, also about numbered folders beside A that no flag asks for."""
+        notes, may_stack = super().file_notes(), self.o.isTrain and not self.inputs
+        if others := layouts.numbered_folders(self.root, self.o.phase) if may_stack else ():
+            names = ", ".join(others)
+            notes.append(f"note: the folders of {names} are not used; --inputs A,{','.join(others)} stacks them to A")
+        return notes
 
     def separate_single_images(self, trained: tuple[float, float] | None) -> None:
         """Treat files of A|B whose halves do not have the proportions of the trained pairs as single images.
@@ -79,7 +116,7 @@ class Aligned(BaseDataset):
 
     def spec(self) -> Spec:
         """Return channels and size of the images, and in training the proportions of the images of the pairs."""
-        spec = super().spec()
+        spec = replace(super().spec(), inputs=self.inputs)
         if self.found is None or not self.o.isTrain:
             return spec
         sizes = measure(measured_sample(self.paths), self.o.max_image_pixels)
@@ -92,30 +129,38 @@ class Aligned(BaseDataset):
         path = self.paths[index]
         if index >= self.pair_count:
             return self.input_sample(path)
-        other = self.partners[index] if self.partners else path
-        requests = list(zip((path, other), self.channels))
-        left, right = self.load_images(requests, lambda: self._read_pair(path, other), self.side_order)
+        files = [path, *(paths[index] for paths in self.more_inputs)]
+        if self.paired:
+            files.append(self.partners[index] if self.partners else path)
+        requests = list(zip(files, self.channels, strict=True))
+        pictures = self.load_images(requests, lambda: self._read_images(files), self.side_order)
         geometry = self.preprocess.draw()
-        A, B = (
+        tensors = [
             self.preprocess(picture, name, geometry, paired=True, side=side)
-            for picture, name, side in zip((left, right), (path, other), self.side_order, strict=True)
-        )
-        if A.shape[1:] != B.shape[1:]:
-            why = f"is {left.size[0] + right.size[0]} wide, so its halves differ and are scaled to different sizes"
+            for picture, name, side in zip(pictures, files, self.side_order, strict=True)
+        ]
+        if len({tensor.shape[1:] for tensor in tensors}) > 1:
+            width = sum(picture.size[0] for picture in pictures)
+            why = f"is {width} wide, so its halves differ and are scaled to different sizes"
             raise DataError("image", path, why, "give it an even width, or use --preprocess resize_and_crop")
-        if self.o.direction == "BtoA":
-            A, B, path, other = B, A, other, path
-        return {"A": A, "B": B, "path_A": path, "path_B": other}
+        by_side = {
+            side: [i for i, name in enumerate(self.side_order) if name[0] == side]
+            for side in ("AB" if self.paired else "A")
+        }
+        images = {side: _stack([tensors[i] for i in own]) for side, own in by_side.items()}
+        sample = images | {f"path_{side}": files[own[0]] for side, own in by_side.items()}
+        return sample | column_values(self.columns, index)
 
-    def _read_pair(self, path: str, other: str) -> list[Picture]:
-        """Return A and B from two files, or from one file that holds both side by side."""
-        if path != other:
-            left, right = (self.read(name, channels) for name, channels in zip((path, other), self.channels))
-            if left.size != right.size:
-                raise DataError(
-                    "image", path, size_mismatch_text(left.size, other, right.size), "resize both to the same size"
-                )
-            return [left, right]
+    def _read_images(self, files: Sequence[str]) -> list[Picture]:
+        """Return the images in the files of a pair, or the two halves of the one file that holds both sides."""
+        path = files[0]
+        if not self.paired or self.inputs or path != files[-1]:
+            pictures = [self.read(name, channels) for name, channels in zip(files, self.channels, strict=True)]
+            for other, picture in zip(files, pictures, strict=True):
+                if picture.size != pictures[0].size:
+                    why = size_mismatch_text(pictures[0].size, other, picture.size)
+                    raise DataError("image", path, why, "resize both to the same size")
+            return pictures
         pair = self.read(path, self.joined_channels)
         width, height = pair.size
         if width < 2:
@@ -129,6 +174,11 @@ class Aligned(BaseDataset):
         return [
             convert_channels(side, channels, path, self.read_options) for side, channels in zip(halves, self.channels)
         ]
+
+
+def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the channels of all tensors as one; a single tensor is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _joined_notes(found: layouts.SideFiles, count: int, sizes: Sequence[Size | None]) -> list[str]:

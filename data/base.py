@@ -1,11 +1,13 @@
 """The base class of datasets: numbered samples, each a pure function of (seed, epoch, index)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from data.decoding.cache import Cache, CacheKey, open_cache
@@ -15,6 +17,7 @@ from data.decoding.raster import Picture, Raster, to_array
 from data.fingerprint import Inventory
 from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
+from data.listing.columns import Columns
 from data.listing.files import dataset_root, size_and_mtime
 from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
@@ -23,7 +26,7 @@ from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
-from util.errors import DataError, UserError
+from util.errors import DataError, OptionError, UserError
 from util.seeding import fork_rng
 
 MAX_REPLACEMENT_TRIES = 100  # images tried for one sample at most, if earlier ones cannot be used
@@ -42,6 +45,8 @@ class Spec:
     range_A: str = ""  # the file values that become -1 and 1, in the format of the flag of this name
     range_B: str = ""
     pair_proportions: tuple[float, ...] = ()  # least and greatest width / height of an image of the pairs
+    inputs: str = ""  # the inputs that are stacked to A, in the format of --inputs
+    columns: dict[str, Any] = field(default_factory=dict)  # kinds of a manifest's further columns, by name
 
 
 class BaseDataset(Dataset):
@@ -54,16 +59,23 @@ class BaseDataset(Dataset):
     defaults: ClassVar[dict[str, Any]] = {}  # defaults for flags that are declared elsewhere
     paired: bool = False  # whether B is the true translation of A, so that metrics can compare them
     sides: ClassVar[str] = ""  # sides passed to preprocess by name, which --augment_A and --augment_B need
+    stacks_inputs: ClassVar[bool] = False  # whether A may be several images, --inputs
 
     class Options:
         """Flags of this dataset; subclasses make this a dataclass of option() fields."""
 
     def __init__(self, o: Any):
         self.o = o
+        if o.inputs and not self.stacks_inputs:
+            why = f"{o.dataset_mode} reads one image for A, but the inputs are {o.inputs}"
+            remedy = "use --dataset_mode aligned (--model pix2pix)" if o.isTrain else "omit --dataset_mode and --model"
+            raise OptionError("option", "--inputs", why, remedy)
         self.preprocess, self.read_options = Preprocess(o, self.paired, self.sides), ReadOptions.from_options(o)
-        # the folders' sides A and B, which --direction BtoA exchanges: their names in the model and their channels
-        self.side_order = "AB" if o.direction == "AtoB" else "BA"
-        self.channels = (o.input_nc, o.output_nc) if o.direction == "AtoB" else (o.output_nc, o.input_nc)
+        # the folders' sides A and B, which --direction BtoA exchanges: their names in the model and their channels;
+        # of several inputs A1, A2, ..., B
+        self.side_order: Sequence[str] = "AB" if o.direction == "AtoB" else "BA"
+        own = (o.input_nc, o.output_nc)
+        self.channels: tuple[int, ...] = own if o.direction == "AtoB" else own[::-1]
 
     def __len__(self) -> int:
         raise missing_method_error(self, "__len__(self)")
@@ -74,6 +86,7 @@ class BaseDataset(Dataset):
     def spec(self) -> Spec:
         """Return channels and size of the images, taken from the first sample, and the range of their values."""
         check_length(self)
+        self._check_ranges()
         self.check_headers()
         tries = MAX_REPLACEMENT_TRIES if self.o.on_bad_image == "skip" else 1
         # a sample draws random numbers; the generators of the run must not change
@@ -84,13 +97,41 @@ class BaseDataset(Dataset):
         ranges = find_ranges(self, first, lambda index: load_sample(self, index, tries))
         if self.o.isTrain:
             recipe = (self.preprocess.steps, self.preprocess.load_size, self.preprocess.crop_size, self.read_options)
-            self.cache = open_cache(self.o, 2 * len(self), recipe)
+            self.cache = open_cache(self.o, len(self.channels) * len(self), recipe)
         check_sample(self, sample)
+        input_nc, output_nc = (self._count_channels(sample, side) for side in "AB")
         self.notes += self.file_notes()
         height, width = sample["A"].shape[1:]
         # in a test the model is built for the run's classes, whether or not the images have labels
         classes = () if self.o.isTrain else tuple(getattr(self.o, "run_classes", ()))
-        return Spec(self.o.input_nc, self.o.output_nc, height, width, classes, *ranges)
+        columns = self.columns.kinds if self.columns else {}
+        return Spec(input_nc, output_nc, height, width, classes, *ranges, columns=columns)
+
+    def _check_ranges(self) -> None:
+        """Raise OptionError unless --range_A has one range, or one for each input."""
+        ranges, inputs = len(self.o.range_A.split(";")), sum(side != "B" for side in self.side_order)
+        if ranges not in (1, inputs):
+            why = f"has {ranges} ranges for {inputs} input{'s' * (inputs != 1)}"
+            raise OptionError("option", "--range_A", why, "give one range for all inputs, or one for each")
+
+    def _count_channels(self, sample: Sample, side: str) -> int:
+        """Return the channels of a side in a sample, which the flags state for data sets that do not choose them.
+
+        Raises OptionError if the user's flag states another number.
+        """
+        flag = {"A": "input_nc", "B": "output_nc"}[side]
+        own = [nc for name, nc in zip(self.side_order, self.channels, strict=True) if name[0] == side]
+        stated = sum(own) or vars(self.o)[flag]  # tests of several inputs may have no B
+        shape: Any = getattr(sample.get(side), "shape", ())
+        if len(shape) != 3 or shape[0] == stated:
+            return stated
+        if flag in self.o.given:
+            why = f"is {stated}, but {self.o.dataset_mode} gives {side} with {shape[0]}"
+            raise OptionError("option", f"--{flag}", why, f"omit it, or give --{flag} {shape[0]}")
+        self.notes.append(
+            f"note: --{flag} is {shape[0]}, the channels of {side} in the samples of {self.o.dataset_mode}"
+        )
+        return int(shape[0])
 
     def files(self, *parts: str) -> Paths:
         """Return the sorted image files under dataroot/parts; raise DataError if there are none."""
@@ -162,6 +203,7 @@ class BaseDataset(Dataset):
         A = self.preprocess(self.load_image(path, self.o.input_nc, "A"), path, self.preprocess.draw(), side="A")
         return {"A": A, "path_A": path}
 
+    columns: Columns | None = None  # the further columns of a manifest, in the order of the samples
     header_check: HeaderCheck | None = None
     cache: Cache | None = None
 
@@ -190,11 +232,11 @@ class BaseDataset(Dataset):
         return self.load_images([(path, channels)], lambda: [self.read(path, channels)], side)[0]
 
     def load_images(
-        self, requests: Sequence[tuple[str, int]], read_all: Callable[[], list[Picture]], sides: str = ""
+        self, requests: Sequence[tuple[str, int]], read_all: Callable[[], list[Picture]], sides: Sequence[str] = ""
     ) -> list[Picture]:
         """Return what `read_all` reads, one image per (path, channels); with --cache, scaled as before the crop.
 
-        sides: one letter per image, as in `load_image`.
+        sides: one per image, as in `load_image`.
         """
         if self.cache is None or (not sides and self.preprocess.filters["A"] != self.preprocess.filters["B"]):
             return read_all()
@@ -211,6 +253,14 @@ class BaseDataset(Dataset):
             for key, array in zip(keys, arrays, strict=True):
                 self.cache.put(key, array)
         return [Raster(array) for array in arrays]
+
+
+def column_values(columns: Columns | None, index: int) -> dict[str, Any]:
+    """Return a sample's values of the further columns of a manifest: tensors and texts, by name."""
+    return {
+        name: torch.tensor(values[index]) if isinstance(values, np.ndarray) else values[index]
+        for name, values in (columns.values if columns else {}).items()
+    }
 
 
 def load_sample(dataset: BaseDataset, index: int, tries: int = 1) -> tuple[Sample | UserError, list[UserError]]:

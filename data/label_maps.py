@@ -10,7 +10,7 @@ from data.decoding.decoders import DECODERS, identify
 from data.decoding.raster import to_array
 from data.listing.files import open_binary, size_and_mtime
 from data.listing.paths import Paths
-from data.transforms import range_flags
+from data.transforms import range_flag
 from util.errors import DataError
 
 SAMPLE_FILES = 16  # of each side, evenly spread
@@ -55,7 +55,7 @@ def _sample_sides(dataset: Any) -> dict[str, SideFiles]:
     lists: list[Paths] = [paths for group in dataset.header_groups for paths in group]
     if dataset.sides == "A":
         return {"A": SideFiles(sample_files(lists))} if lists else {}
-    if dataset.sides == "AB" and len(lists) == 2:
+    if dataset.sides == "AB" and len(lists) == len(dataset.side_order):
         return {side: SideFiles(sample_files([paths])) for side, paths in zip(dataset.side_order, lists, strict=True)}
     if dataset.sides == "AB" and len(lists) == 1:
         return {side: SideFiles(sample_files(lists), half) for half, side in enumerate(dataset.side_order)}
@@ -117,19 +117,20 @@ def _count_labels(array: np.ndarray) -> int:
 
 def _palette_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> list[str]:
     """Return a note if palette indices get lost, because the networks see one channel."""
-    flag, channels = ("input_nc", dataset.o.input_nc) if side == "A" else ("output_nc", dataset.o.output_nc)
+    channels = dict(zip(dataset.side_order, dataset.channels))[side]
+    flag = {"A": "--input_nc 3", "B": "--output_nc 3"}.get(side, "a 3 in --inputs (A1:3)")
     affected = [path for path, look in looks.items() if look.loses_indices]
     if channels != 1 or not affected:
         return []
-    colours = f"--{flag} 3 keeps the colours; " if dataset.o.isTrain else ""
+    colours = f"{flag} keeps the colours; " if dataset.o.isTrain else ""
     what = f"note: images of {side} have a palette, such as '{affected[0]}', and one channel is the luminance of its"
     return [f"{what} colours, not their indices; {colours}save indices as grey images to use them"]
 
 
 def _scaling_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> list[str]:
     """Return a note if training would mix the values of label maps by scaling them."""
-    flag = f"interpolation_{side}"
-    smooth = dataset.preprocess.filters[side] is not Image.Resampling.NEAREST
+    flag = f"interpolation_{side[0]}"
+    smooth = dataset.preprocess.filters[side[0]] is not Image.Resampling.NEAREST
     is_scaled = any(dataset.preprocess.scaled_size(look.size) != look.size for look in looks.values())
     if not looks or not dataset.o.isTrain or flag in dataset.o.given or not smooth or not is_scaled:
         return []
@@ -144,11 +145,11 @@ def _scaling_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> li
 def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, StoredValues]) -> list[str]:
     """Return a hint if all images of 8 bits use little of their range, as masks of 0 and 1 do; in tests for inputs."""
     o = dataset.o
-    has_range = bool(range_flags(o)[side])
-    if has_range or not looks or not (o.isTrain or side == "A") or not all(look.is_small for look in looks.values()):
+    has_range = bool(range_flag(o, side))
+    if has_range or not looks or not (o.isTrain or side != "B") or not all(look.is_small for look in looks.values()):
         return []
     limit = 255 * (DARK_LABELS_FRACTION if all(look.is_label_map for look in looks.values()) else DARK_FRACTION)
-    own = o.input_nc if side == "A" else o.output_nc
+    own = dict(zip(dataset.side_order, dataset.channels))[side]
     channels = own if files.half is None else dataset.joined_channels
     lo, hi = 255, 0
     for path in looks:
@@ -162,7 +163,9 @@ def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, Store
     if hi <= lo:
         return []
     what = f"hint: the images of {side} hold only {lo} to {hi} ({len(looks)} were read) of the range 0 to 255"
-    return [f"{what}; {'' if o.isTrain else 'if the run was trained on all of it, '}--range_{side} auto uses all of it"]
+    return [
+        f"{what}; {'' if o.isTrain else 'if the run was trained on all of it, '}--range_{side[0]} auto uses all of it"
+    ]
 
 
 def _half(array: np.ndarray, half: int | None) -> np.ndarray:

@@ -6,14 +6,16 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
-from data.base import BaseDataset, Sample, Spec
+from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.images import convert_channels
 from data.fitting import naming_models
 from data.listing import manifest
+from data.listing.columns import Columns, find_kinds
 from data.listing.files import (
     PHASE_FOLDERS,
     PHASES,
@@ -45,10 +47,12 @@ class Labeled(BaseDataset):
     """
 
     sides = "A"
+    class_columns: Mapping[str, Columns] = MappingProxyType({})  # the further columns of a manifest, by class
 
     def __init__(self, o):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey if either flag asks for 1 channel
+        self.channels = (self.nc, self.nc)
         with naming_models(o, self.root):
             self.class_files = self._find_files()
         # Interleave the classes, so that --max_dataset_size keeps images of each.
@@ -104,17 +108,27 @@ class Labeled(BaseDataset):
         if not file:
             return {}
         table = manifest.read_manifest(file, self.root, self.o.phase)
-        has_labels = any(label for _, _, label in table.rows)
-        if not has_labels and any(b for _, b, _ in table.rows):
+        has_labels = any(row.label for row in table.rows)
+        if not has_labels and any(row.files[-1] for row in table.rows):
             raise DataError("file", file, "has no labels, and names images of B", "add a column label for classes")
-        unlabeled = [(a, f"has no label in {file}") for a, _, label in table.rows if has_labels and not label]
+        unlabeled = [(row.files[0], f"has no label in {file}") for row in table.rows if has_labels and not row.label]
         raise_if_any("file", [*table.problems, *unlabeled], f"in {file}", "fix the manifest, or remove these rows")
-        by_label: dict[str, set[str]] = {}
-        for a, _, label in table.rows:
-            by_label.setdefault(label or self._only_class(Path(file).stem), set()).add(a)
+        # Collect the different rows of each class, in the order of their files.
+        kinds, notes = find_kinds(file, table.all_others, self.o.saved.get("run_columns", {}), own=("b", "label"))
+        by_label: dict[str, dict[tuple[str, str], manifest.Row]] = {}
+        for row in table.rows:
+            different = row.files[0], str([row.others.get(name) for name in row.others if name.lower() != "label"])
+            by_label.setdefault(row.label or self._only_class(Path(file).stem), {})[different] = row
         self.notes.append(f"labeled: {file}, {len(table.rows)} images")
+        rows_by_label = {label: [rows[key] for key in sorted(rows)] for label, rows in by_label.items()}
+        self.class_columns = {
+            label: Columns([row.others for row in rows], kinds) for label, rows in rows_by_label.items()
+        }
+        self.columns = Columns([], kinds)
+        self.notes += filter(None, [self.columns.describe(), *notes])
         return {
-            label: self.register_files(manifest.paths_with_sizes(sorted(names)))[0] for label, names in by_label.items()
+            label: self.register_files(manifest.paths_with_sizes([row.files[0] for row in rows]))[0]
+            for label, rows in rows_by_label.items()
         }
 
     def _files_of_folders(self) -> Mapping[str, Sequence]:
@@ -231,11 +245,12 @@ class Labeled(BaseDataset):
             path = f"{index:05d}.png"
             image = convert_channels(Image.fromarray(np.asarray(source)), self.nc, path, self.read_options)
         A = self.preprocess(image, path, self.preprocess.draw(), side="A")
-        return {"A": A, "label": label, "path_A": path}
+        columns = self.class_columns.get(self.classes[label])
+        return {"A": A, "label": label, "path_A": path} | column_values(columns, n)
 
     def spec(self) -> Spec:
         """Return channels and size of the images, and the class names."""
-        return replace(super().spec(), input_nc=self.nc, output_nc=self.nc, classes=self.classes)
+        return replace(super().spec(), classes=self.classes)
 
 
 def _parse_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Determine which values in a dataset's files become -1 and 1, from --range, --range_A and --range_B."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from data.decoding.raster import Picture, to_array
-from data.transforms import Preprocess, range_flags
+from data.transforms import Preprocess, range_flag
 from util.seeding import fork_rng
 from util.value_range import FULL_RANGES, MEASURED_RANGES, ValueRange, dtype_range, measure_range, parse_range
 
@@ -25,9 +26,9 @@ class RangeProbe:
     def __init__(self, preprocess: Preprocess, keep_values: bool = False):
         self.preprocess, self.keep_values = preprocess, keep_values
         self.dtypes: dict[str, str] = {}  # of the first image
-        self.all_dtypes: dict[str, set[str]] = {side: set() for side in "AB"}
-        self.extremes: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
-        self.sampled_values: dict[str, list[np.ndarray]] = {side: [] for side in "AB"}
+        self.all_dtypes: dict[str, set[str]] = defaultdict(set)
+        self.extremes: dict[str, list[np.ndarray]] = defaultdict(list)
+        self.sampled_values: dict[str, list[np.ndarray]] = defaultdict(list)
 
     def __enter__(self) -> "RangeProbe":
         self.previous_probe, self.preprocess.probe = self.preprocess.probe, self._record
@@ -58,11 +59,12 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
     They are measured on samples if the flags and the dtype do not determine them. first: the record of the first
     sample. make_sample: makes a sample, or returns its error. "LO,HI KIND" is a range of the dtype KIND; a KIND alone
     is the full range of this dtype; "" stands for 8-bit images, and for mixed dtypes, each file with its own range.
+    Those of several inputs are joined by a semicolon.
     """
     # Take the ranges that flags or dtypes determine.
     texts, to_measure = {}, {}
     for side, dtype in first.dtypes.items():
-        mode = range_flags(dataset.o)[side]
+        mode = range_flag(dataset.o, side)
         if "," in mode:
             texts[side] = str(parse_range(mode, dtype))
         elif mode in MEASURED_RANGES or (dtype not in FULL_RANGES and mode not in FULL_RANGES):
@@ -91,10 +93,9 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
     # Warn about small ranges, and set the values.
     for side, text in texts.items():
         _print_small_range_hint(side, first, parse_range(text) if "," in text else dtype_range(text))
-    dataset.preprocess.value_ranges |= {
-        side: parse_range(text) if "," in text else None for side, text in texts.items()
-    }
-    return texts.get("A", ""), texts.get("B", "")
+    dataset.preprocess.use_ranges(texts)
+    of_inputs = [texts[side] for side in sorted(texts.keys() - {"B"}, key=lambda side: int(side[1:] or 0))]
+    return ";".join(of_inputs) if any(of_inputs) else "", texts.get("B", "")
 
 
 def _print_small_range_hint(side: str, first: RangeProbe, values: ValueRange | None) -> None:

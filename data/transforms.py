@@ -1,7 +1,7 @@
 """Preprocess an image into a tensor by the steps of --preprocess."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from data.augment.pipeline import build_augmentations
 from data.decoding.raster import Picture, Raster, to_array
 from util.errors import DataError, OptionError
 from util.size import to_size
-from util.value_range import UINT8, ValueRange, dtype_range, measure_range, parse_range
+from util.value_range import UINT8, ValueRange, dtype_range, measure_range, parse_range, range_of_input
 
 UNIT_RANGE = ValueRange(0.0, 1.0, "float32")
 HUGE_IMAGE_PIXELS = 1 << 24  # pixels; larger images are converted to float in strips of rows, to save memory
@@ -40,16 +40,15 @@ class Preprocess:
     say how images are scaled. In training, --augment is applied between scaling and crop.
     """
 
-    def __init__(self, o: Any, paired: bool = False, single_sides: str = ""):
+    def __init__(self, o: Any, paired: bool = False, single_sides: str = "", sides: Sequence[str] = "AB"):
         self.augmentations = build_augmentations(o, paired, single_sides)
         self.steps = set(o.preprocess.split("_and_"))
         self.load_size, self.crop_size, self.may_flip = to_size(o.load_size), to_size(o.crop_size), not o.no_flip
         # whether the crop positions differ between images of different sizes
         crops, fixes_size = self.steps & {"crop", "patch", "native"}, self.steps & {"resize", "fixsize"}
         self.crop_positions_differ = bool(crops) and not fixes_size
-        self.value_ranges: dict[str, ValueRange | None] = {
-            side: parse_range(text) if "," in text else None for side, text in range_flags(o).items()
-        }
+        self.value_ranges: dict[str, ValueRange | None] = {}
+        self.use_ranges({side: range_flag(o, side) for side in sides})
         self.filters = interpolation_filters(o, single_sides)
         uses_nearest = Image.Resampling.NEAREST in self.filters.values()
         augmentations = self.augmentations.items() if uses_nearest else ()
@@ -57,6 +56,10 @@ class Preprocess:
         # with --tile, networks get tiles of the image, cast to their own precision
         self.half_precision = bool(getattr(o, "tile", 0))
         self.probe: Callable[[str, Picture], None] = _no_probe
+
+    def use_ranges(self, texts: dict[str, str]) -> None:
+        """Use these ranges by side; those that are no numbers are looked up for each image."""
+        self.value_ranges |= {side: parse_range(text) if "," in text else None for side, text in texts.items()}
 
     def draw(self) -> Geometry:
         """Draw the crop position, the flip and the seed of augmentation; aligned pairs share one draw."""
@@ -68,8 +71,9 @@ class Preprocess:
     ) -> torch.Tensor:
         """Return the tensor of one image.
 
-        side: "A" for input images, "B" for output images, "" for images of neither side alone. Raises DataError if
-        the crop is larger than the image; a paired image is not cropped if neither side exceeds the crop.
+        side: "A" for input images, "A1", "A2", ... for those of several inputs, "B" for output images, "" for images
+        of neither side alone. Raises DataError if the crop is larger than the image; a paired image is not cropped if
+        neither side exceeds the crop.
         """
         self.probe(side or "A", picture)
         values = self.value_ranges[side or "A"]
@@ -88,7 +92,7 @@ class Preprocess:
     def scaled(self, picture: Picture, side: str = "") -> Picture:
         """Return an image of a side scaled to its size before the crop; the same object if it has this size."""
         size = self.scaled_size(picture.size)
-        return picture if size == picture.size else picture.resize(size, self.filters[side or "A"])
+        return picture if size == picture.size else picture.resize(size, self.filters[side[:1] or "A"])
 
     def scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the width and height that an image of this size has before the crop."""
@@ -108,16 +112,16 @@ class Preprocess:
 
     def interpolation_suffix(self, side: str) -> str:
         """Return the part of a cache's key that names how a side is scaled; "" for bicubic, the only way once."""
-        used = self.filters[side]
+        used = self.filters[side[:1]]
         return "" if used is Image.Resampling.BICUBIC else f" by {used.name.lower()}"
 
     def _augment(
         self, picture: Picture, values: ValueRange, path: str, geometry: Geometry, side: str
     ) -> tuple[Picture, ValueRange]:
         """Return an image after --augment, --augment_A and --augment_B, and the range of its values then."""
-        is_nearest = self.filters[side or "A"] is Image.Resampling.NEAREST
+        is_nearest = self.filters[side[:1] or "A"] is Image.Resampling.NEAREST
         augmentations = self.nearest_augmentations if is_nearest else self.augmentations
-        chosen = [(n, augment) for n, (which, augment) in enumerate(augmentations.items()) if which in ("", side)]
+        chosen = [(n, augment) for n, (which, augment) in enumerate(augmentations.items()) if which in ("", side[:1])]
         if not chosen:
             return picture, values
         array = to_array(picture).transpose(2, 0, 1)
@@ -157,9 +161,9 @@ def _grid_offset(fraction: float, length: int, crop: int) -> int:
     return cell * crop + int((fraction * cells - cell) * (length - cells * crop + 1))
 
 
-def range_flags(o: Any) -> dict[str, str]:
-    """Return --range_A and --range_B by side, each --range by default."""
-    return {"A": o.range_A or o.range, "B": o.range_B or o.range}
+def range_flag(o: Any, side: str) -> str:
+    """Return --range_A or --range_B, which is --range by default, for a side; for one of several inputs its part."""
+    return range_of_input({"A": o.range_A, "B": o.range_B}[side[:1]] or o.range, side)
 
 
 def interpolation_filters(o: Any, sides: str) -> dict[str, Image.Resampling]:

@@ -27,7 +27,7 @@ class Unaligned(BaseDataset):
             self._reject_pairs()
             files = layouts.find_sides(o, self.root, paired=False)
         self.notes += [*files.notes, *_pairs_hint(*files.paths)]
-        sides = [(*self.register_files(paths), nc) for paths, nc in zip(files.paths, self.channels, strict=True)]
+        sides = [(self.register_files(paths)[0], nc) for paths, nc in zip(files.paths, self.channels, strict=True)]
         source, target = sides if o.direction == "AtoB" else sides[::-1]
         self.paths_A, self.nc_A = source
         self.paths_B, self.nc_B = target

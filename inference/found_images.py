@@ -11,6 +11,7 @@ from data.base import BaseDataset, Spec
 from data.colorization import Colorization
 from data.listing import layouts, manifest
 from data.listing.files import PHASES, dataset_root, is_folder, is_image, list_files, list_folders
+from data.listing.inputs import parse_inputs
 from data.unaligned import Unaligned
 from options import store
 from registry.lookup import find
@@ -38,6 +39,7 @@ class FoundImages:
         spec = self.dataset.spec()
         store.fill_from_dataset(self.o, spec)
         ranges = self.o.range_A, self.o.range_B
+        self.given_options.inputs = self.o.inputs
         self.given_options.range_A, self.given_options.range_B = ranges[::-1] if self.exchanged else ranges
         return spec
 
@@ -66,6 +68,10 @@ def find_images(o: Any, folder: Path, model: Any) -> FoundImages:
         images = finder.of_phase_or_root()
     images.dataset.notes[:0] = finder.notes
     _add_crop_note(images.dataset)
+    found = images.dataset.columns.kinds if images.dataset.columns else {}
+    if missing := sorted(o.saved.get("run_columns", {}).keys() - found.keys()):
+        said = f"note: batches have no {', '.join(missing)}, columns of the manifest that the run was trained with"
+        images.dataset.notes.append(said)
     return images
 
 
@@ -114,12 +120,12 @@ class _Finder:
             return self._images(self.mode, self.is_turned)
         if inner := layouts.inner_roots(self.root):
             self._enter(inner)
+        if self.o.inputs:
+            return self._several_inputs()
         phase, sides = self._find_phase()
         if phase is None:
             return self._images(self.mode)  # raises the error that names what is there
-        if phase != self.o.phase and phase:
-            self.notes.append(f"note: there are no images of {self.o.phase}: these are of {phase} (--phase {phase})")
-            self.o.phase = phase
+        self._take_phase(phase)
         if self.family == "colorization":
             place, phase = (self._folder_of(phase, sides), "") if len(sides) == 1 else (self.root, phase)
             return self._images(self.mode, dataroot=place, phase=phase)
@@ -127,6 +133,9 @@ class _Finder:
             return self._pairs(phase, sides, proportions)
         if sides == "AB" and not self.is_turned:
             return self._images(self.mode, dataroot=self.root, phase=phase)
+        if sides == "B" and (inputs := layouts.numbered_folders(self.root, phase)):
+            why = f"has the inputs {', '.join(inputs)}, but the run takes one"
+            raise DataError("folder", self.root, why, f"give one of them, such as {Path(self.root, phase + inputs[0])}")
         return self._one_side(phase, sides)
 
     def _images(self, mode: str, exchanged: bool = False, **changed: Any) -> FoundImages:
@@ -162,6 +171,31 @@ class _Finder:
         """Whether there are images in the root itself, beside its folders."""
         paths = list_files(self.root)
         return any(b"/" not in paths.name(index) for index in range(len(paths)))
+
+    def _take_phase(self, phase: str) -> None:
+        """Note and use another phase than that of --phase."""
+        if phase != self.o.phase and phase:
+            self.notes.append(f"note: there are no images of {self.o.phase}: these are of {phase} (--phase {phase})")
+            self.o.phase = phase
+
+    def _several_inputs(self) -> FoundImages:
+        """Return the images of a run with several inputs, with or without B; DataError if an input is missing."""
+        names = [each.name for each in parse_inputs(self.o.inputs)]
+        layout = [f"{self.o.phase}{name}" for name in names]
+        for phase in [self.o.phase] if "phase" in self.o.given else [self.o.phase, *OTHER_PHASES, ""]:
+            for kind in ("sides", "nested"):
+                folders = layouts.phase_folders(self.root, phase, kind, names)[:-1]
+                if all(map(_holds_images, folders)):
+                    self._take_phase(phase)
+                    changed: dict[str, Any] = {} if phase else {"pairs": "sides", "split": None}
+                    return self._images(self.mode, dataroot=self.root, phase=phase, **changed)
+                if any(map(_holds_images, folders)):
+                    layout = [os.path.relpath(folder, self.root) for folder in folders]
+        missing = [name for name in layout if not _holds_images(str(Path(self.root, name)))]
+        why = f"the run has the inputs {', '.join(names)}, but it holds no images in {', '.join(missing)}"
+        columns = ", ".join(name.lower() for name in names)
+        remedy = f"give the folder of {', '.join(layout)}, or a manifest with the columns {columns}"
+        raise DataError("folder", self.root, why, remedy)
 
     def _find_phase(self) -> tuple[str | None, str]:
         """Return (phase, its sides): "AB", "A", "B", or "" for one folder; phase "" for a root without phases.

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
 from options.fields import Options
 from options.store import holds_run
 from serialization.run_names import list_runs, suggest_run
@@ -20,6 +21,7 @@ def check_options(o: Options, phase: str) -> None:
         o.load_size = o.crop_size if whole == o.preprocess else o.saved.get("load_size", o.load_size)
     _check_preprocess(o)
     _check_pixels(o)
+    _check_inputs(o)
     if not re.fullmatch(r"latest|[0-9]{1,9}", o.epoch):
         raise OptionError("option", "--epoch", f"'{o.epoch}' is not an epoch", "give a number or latest")
     if o.gpu_ids is not None and "," in o.gpu_ids.strip(","):
@@ -70,6 +72,19 @@ def _check_preprocess(o: Options) -> None:
         )
 
 
+def _check_inputs(o: Options) -> None:
+    """Raise OptionError unless --inputs fits the run, whose numbers of channels it then has."""
+    inputs = parse_inputs(o.inputs)
+    if not (o.remembered and "inputs" in o.given):
+        return
+    saved = parse_inputs(o.saved.get("inputs", "")) or (Input(*ONE_INPUT, o.saved.get("input_nc", o.input_nc)),)
+    fits = [now.channels in (0, then.channels) for now, then in zip(inputs, saved)]
+    if len(inputs) != len(saved) or not all(fits):
+        why = f"is {o.inputs or 'empty'}, but the run was trained with {format_inputs(saved)}"
+        raise OptionError("option", "--inputs", why, "omit it, or name as many inputs of the same channels")
+    o.inputs = format_inputs(Input(now.name, then.channels) for now, then in zip(inputs, saved))
+
+
 def _check_pixels(o: Options) -> None:
     # imported here because --help needs neither Pillow nor NumPy
     from PIL import ImageColor
@@ -79,8 +94,9 @@ def _check_pixels(o: Options) -> None:
     for flag in ("range", "range_A", "range_B"):
         text = vars(o)[flag]
         try:
-            if text not in ("", *MEASURED_RANGES, *FULL_RANGES):
-                parse_range(text)
+            for part in text.split(";") if flag == "range_A" else [text]:  # one for each of several inputs
+                if part not in ("", *MEASURED_RANGES, *FULL_RANGES):
+                    parse_range(part)
         except ValueError as problem:
             remedy = "give LO,HI with LO below HI, such as 0,4095, or auto, or percentile"
             raise OptionError("option", f"--{flag}", str(problem), remedy) from None

@@ -15,6 +15,9 @@ class Data:
     # fmt: off
     pairs: str = option("auto", "layout of the pairs: joined (A|B in one file), sides (trainA and trainB), nested"
         " (A/train and B/train), or a CSV or JSON file with columns a, b, label, split; auto: detected", of_run=True)
+    inputs: str = option("", "several inputs that are stacked to A, such as A1,A2 or A1:3,A2:1 with their channels: the"
+        " folders trainA1, trainA2 beside trainB, or a manifest's columns; default: A, or else A1, A2, ... as far as"
+        " they exist", of_run=True, fixed=True)
     split: float | None = option(None,
         "for a folder without train and test: fraction of its images for training, chosen by a hash of their names",
         above=0, below=1, of_run=True)
@@ -25,7 +28,8 @@ class Data:
     max_image_pixels: int = option(89_478_485, "refuse images with more pixels", at_least=1, aside=True)
     range: str = option("", "values that become -1 and 1: LO,HI, auto (minimum and maximum of the data) or percentile"
         " (1 value in 1,000 beyond each end); default: the full range of the files' type, for floats auto", of_run=True)
-    range_A: str = option("", "like --range, for input images only", of_run=True)
+    range_A: str = option("", "like --range, for input images only; for several inputs also one each, as LO,HI;LO,HI",
+        of_run=True)
     range_B: str = option("", "like --range, for output images only", of_run=True)
     interpolation_A: str = option("bicubic",
         "how input images are scaled; nearest mixes no values, as label maps and masks need", choices=INTERPOLATIONS,

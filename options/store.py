@@ -14,6 +14,7 @@ from util.size import Size
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
 FORMER_VALUES = {"fast_convolutions": None, "keep_epochs": 0}  # of runs that were saved before there was such an option
+NOT_CONFIGURED = {"isTrain", "suffix", "run_classes", "run_columns"}  # the data give classes and columns
 DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 
@@ -63,7 +64,8 @@ def load_spec(folder: Path) -> dict[str, Any]:
     spec = _read(folder).get("spec", {})
     numbers, classes = [spec.get(k) for k in ("input_nc", "output_nc", "height", "width")], spec.get("classes")
     ranges = [spec.pop(k, "") for k in ("range_A", "range_B")]  # they are options too
-    spec.pop("pair_proportions", None)  # see load_pair_proportions
+    for name in ("pair_proportions", "inputs", "columns"):  # see load_pair_proportions; the others are options too
+        spec.pop(name, None)
     named = isinstance(classes, list) and all(isinstance(name, str) for name in [*classes, *ranges])
     if spec and not (named and len(spec) == 5 and all(type(n) is int and n > 0 for n in numbers)):
         raise CheckpointError("file", folder / OPTIONS_FILE, "its 'spec' does not describe images", "restore the file")
@@ -85,11 +87,12 @@ def load_pair_proportions(folder: Path) -> tuple[float, float] | None:
 
 
 def fill_from_dataset(o: Options, spec: Any) -> None:
-    """Store the ranges that the data set measured as options, so that test.py reads them from the run, and the classes.
+    """Store what the data set found as options, which test.py reads from the run: ranges, channels, inputs, classes.
 
     Raises DataError if a test's data set numbers other classes than the run's, which its labels would not fit.
     """
     o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
+    o.input_nc, o.output_nc, o.inputs, o.run_columns = spec.input_nc, spec.output_nc, spec.inputs, spec.columns
     trained = tuple(o.run_classes)
     if trained and not o.isTrain and trained != tuple(spec.classes):
         why = f"has the classes {', '.join(spec.classes)}, but the run was trained with {', '.join(trained)}"
@@ -133,7 +136,7 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
     if values is None:
         return {}
     if isinstance(values, dict) and isinstance(values.get("options"), dict) and "format" in values:
-        names = set(values["options"]) - {"isTrain", "suffix"} if phase == "train" else {"name", "checkpoints_dir"}
+        names = set(values["options"]) - NOT_CONFIGURED if phase == "train" else {"name", "checkpoints_dir"}
         values = {name: value for name, value in values["options"].items() if name in names}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise OptionError("option", "--config", f"{path} is not a table of options", "write `name: value` lines")

@@ -7,12 +7,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from data.listing.inputs import parse_inputs
 from pages.names import input_side, label_file_parts
 from pages.results_folder import ResultsFolder
 from pages.rows import Picture
 from util.errors import OptionError, print_line
 from util.image_io import array_to_pil, fits_png, save_array, save_picture, tensor_to_pil
-from util.value_range import option_range, side_of_label
+from util.value_range import ValueRange, option_range, range_of_input, side_of_label
 
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
          ".tiff": "TIFF", ".ppm": "PPM"}  # of 8-bit images, by suffix  # fmt: skip
@@ -31,7 +32,9 @@ class ResultImages:
     def __init__(self, o: Any, folder: ResultsFolder):
         self.folder, self.aspect_ratio = folder, o.aspect_ratio
         self.only, self.format = o.results_only, o.format
-        self.value_ranges = {"A": option_range(o.range_A), "B": option_range(o.range_B or o.range_A)}
+        inputs = [f"A{number}" for number, _ in enumerate(parse_inputs(getattr(o, "inputs", "")), 1)]
+        self.value_ranges = {side: option_range(range_of_input(o.range_A, side)) for side in ("A", *inputs)}
+        self.value_ranges["B"] = option_range(o.range_B) if o.range_B else self.value_ranges["A"]
         self.labels: list[str] = []  # of the images that are written
         self.tails: dict[str, str] = {}  # what follows the stem in a label's file names
         self.channels: dict[str, int] = {}
@@ -81,7 +84,7 @@ class ResultImages:
     def save(self, image: Tensor, label: str, stem: str, input_suffix: str) -> Picture | None:
         """Write one image; return what the page shows, None with --results_only for a file that no page can show."""
         tail, suffix = self.tails[label], self._suffix(label, input_suffix)
-        value_range, is_picture = self.value_ranges[side_of_label(label)], self._is_picture(label)
+        value_range, is_picture = self._value_range(label), self._is_picture(label)
         if is_picture:
             picture = tensor_to_pil(image) if value_range.is_uint8 else array_to_pil(value_range.denormalise(image))
             saved = self.save_picture(picture, stem, label, tail + suffix)
@@ -110,8 +113,12 @@ class ResultImages:
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def _value_range(self, label: str) -> ValueRange:
+        side = side_of_label(label)
+        return self.value_ranges[side if side in self.value_ranges else side[0]]
+
     def _values(self, label: str) -> tuple[str, int]:
-        return self.value_ranges[side_of_label(label)].dtype, self.channels[label]
+        return self._value_range(label).dtype, self.channels[label]
 
     def _is_picture(self, label: str) -> bool:
         """Whether 8-bit formats hold a label's values."""

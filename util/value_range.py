@@ -85,6 +85,13 @@ def option_range(text: str) -> ValueRange:
     return parse_range(text) if "," in text else dtype_range(text) or UINT8
 
 
+def range_of_input(text: str, side: str) -> str:
+    """Return the part of --range_A for a side: the second of "0,255;0,4095" for A2, the first for A, all of "auto"."""
+    parts = text.split(";")
+    return parts[min(int(side[1:] or 1), len(parts)) - 1]
+
+
 def side_of_label(label: str) -> str:
-    """Return the side, "A" or "B", of a label's images: real_A and rec_A are A, fake and idt_B are B."""
-    return "A" if re.search(r"(^|_)A(_|$)", label) or label == "real" else "B"
+    """Return the side of a label's images: A for real_A and rec_A, A2 for real_A2, B for fake and idt_B."""
+    match = re.search(r"(?:^|_)(A\d*)(?:_|$)", label)
+    return match[1] if match else "A" if label == "real" else "B"

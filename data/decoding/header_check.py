@@ -212,8 +212,9 @@ class HeaderCheck:
         for path, header in zip(paths, headers, strict=True):
             if header.has_unused_frames(self.channels):
                 self.frame_counts[path] = header.frames
-        own, other = headers[0].size, headers[-1].size
-        return (paths[0], size_mismatch_text(own, paths[-1], other)) if own and other and own != other else None
+        known = [(path, header.size) for path, header in zip(paths, headers, strict=True) if header.size]
+        unequal = [(path, size) for path, size in known if size != known[0][1]]
+        return (known[0][0], size_mismatch_text(known[0][1], *unequal[0])) if unequal else None
 
     def _multi_frame_note(self) -> str:
         path, files = min(self.frame_counts), sum(len(side) for sides in self.groups for side in sides)

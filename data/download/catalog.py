@@ -125,7 +125,7 @@ def find_source(name: str, family: str = "", model: bool = False) -> Source:
         return matches[0]
     # Suggest the other family, or the nearest name.
     sort = f"{family} {'generator' if model else 'data set or generator'}".lstrip()
-    near = nearest(name, sorted({source.name for source in fitting} | set([] if model else ["cityscapes"])))
+    near = nearest(Path(name).name, sorted({source.name for source in fitting} | set([] if model else ["cityscapes"])))
     remedy = (f"did you mean {near}? " if near else "") + "see --list"
     if others := {s.family for s in all_sources() if s.name == name and s.model >= model}:
         remedy = f"there is one with --{others.pop()}"

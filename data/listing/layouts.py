@@ -9,30 +9,34 @@ from typing import Any
 import numpy as np
 
 from data.listing import manifest
+from data.listing.columns import Columns, find_kinds
 from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
+from data.listing.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
 from data.listing.paths import EXTENSIONS, Paths, has_image_extension
-from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, raise_if_any
+from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, Problem, raise_if_any
 
 STANDARD_PHASES = ("train", "val", "test")
 MAX_OUTER_FOLDERS = 4  # folders, each the only one in its parent, that are entered to find a data set
-LAYOUTS = {"joined": ["{}"], "sides": ["{}A", "{}B"], "nested": ["A/{}", "B/{}"]}  # folders of a phase
+LAYOUTS = {"joined": "{phase}", "sides": "{phase}{side}", "nested": "{side}/{phase}"}  # the folder of a side
 
 
 @dataclass(frozen=True)
 class SideFiles:
-    """The files of A and of B, or only the files that hold both, and the parts of the line that describes them."""
+    """The files of each input and of B, or only the files that hold both; and the parts of the line about them."""
 
     paths: list[Paths]
-    kind: str  # "pairs" or "unpaired"
+    kind: str  # "pairs", "unpaired" or "images": inputs without B
     places: list[str]  # the folders, or the manifest
     scope: str = ""
     warnings: tuple[str, ...] = ()  # further lines
+    inputs: tuple[str, ...] = ()  # the names of the inputs that are stacked to A; () if A is one image
+    columns: Columns | None = None  # of a manifest, in the order of the files
 
     @property
     def is_joined(self) -> bool:
         """Whether each file holds A and B side by side."""
-        return len(self.paths) == 1
+        return len(self.paths) == 1 and self.kind != "images"
 
     @property
     def notes(self) -> list[str]:
@@ -41,7 +45,8 @@ class SideFiles:
         if self.is_joined:
             return [self.describe(f"{counts[0]} files of A|B"), *self.warnings]
         by_name = " by name" if self.kind == "pairs" and len(self.places) > 1 else ""
-        what = f"{counts[0]} pairs" if self.kind == "pairs" else f"{counts[0]} + {counts[1]} images"
+        counted = {"pairs": f"{counts[0]} pairs", "images": f"{counts[0]} without targets"}
+        what = counted.get(self.kind) or f"{counts[0]} + {counts[-1]} images"
         return [self.describe(what + by_name), *self.warnings]
 
     def describe(self, what: str) -> str:
@@ -49,36 +54,48 @@ class SideFiles:
         return f"{self.kind}: {' + '.join(self.places)}, {what}{self.scope}"
 
 
-def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
+def find_sides(o: Any, root: str, paired: bool, inputs: tuple[str, ...] = ()) -> SideFiles:
     """Return the files of both sides for --phase, by --pairs, --split and the folders in root.
 
     A manifest takes precedence over files of A|B, and these over two folders. paired: B[i] is the partner of A[i], in
-    the order of A. Raises DataError if there are no files or partners are missing.
+    the order of A. inputs: the names of several inputs, if the folders have been found to hold them. Raises DataError
+    if there are no files or partners are missing.
     """
     if file := manifest.find_manifest(o.dataroot, o.pairs, root):
         return _sides_of_manifest(file, o, root, paired)
     # Choose the layout: the one of --pairs, or the first whose folders exist.
-    kinds = [kind for kind in LAYOUTS if (paired or kind != "joined") and o.pairs in ("auto", kind)]
+    inputs = given_names(o) if o.inputs else inputs
+    has_joined = paired and not inputs
+    kinds = [kind for kind in LAYOUTS if (has_joined or kind != "joined") and o.pairs in ("auto", kind)]
     if not kinds:
-        why = f"{o.dataset_mode} takes images of two folders, which need not be pairs"
-        raise OptionError("option", "--pairs", why, "use --dataset_mode aligned, or --pairs sides or nested")
+        why, remedy = f"the inputs {', '.join(inputs)} are in a folder each", "use --pairs sides or nested"
+        if not inputs:
+            why = f"{o.dataset_mode} takes images of two folders, which need not be pairs"
+            remedy = "use --dataset_mode aligned, or --pairs sides or nested"
+        raise OptionError("option", "--pairs", why, remedy)
     storage = find_storage(root)
-    folders_by_layout = {kind: phase_folders(root, o.phase, kind) for kind in kinds}
+    folders_by_layout = {kind: phase_folders(root, o.phase, kind, inputs or ONE_INPUT) for kind in kinds}
+    if inputs and not o.isTrain:
+        folders_by_layout = {kind: _without_empty_target(folders) for kind, folders in folders_by_layout.items()}
     existing = [kind for kind in kinds if all(find_storage(f).entry_type(f) for f in folders_by_layout[kind])]
+    if paired and not existing and not inputs and (inputs := _detect_inputs(o, root)):
+        return find_sides(o, root, paired, inputs)
     if len(existing) > 1:  # a layout with an empty folder comes last
         existing.sort(key=lambda kind: not list_files(folders_by_layout[kind][0]))
     # List the files; a root without phases is divided by --split.
     has_phases = bool(existing) or o.split is None
-    folders = folders_by_layout[(existing or kinds)[0]] if has_phases else _unsplit_folders(root, kinds)
+    folders = folders_by_layout[(existing or kinds)[0]] if has_phases else _unsplit_folders(root, kinds, o, inputs)
     sides = [list_files(folder) for folder in folders]
     for folder, paths in zip(folders, sides, strict=True):
         if not paths:
-            raise DataError("folder", folder, *missing_images_reason(folder, root, o, kinds))
+            kinds_read = ["joined", *kinds] if inputs else kinds  # pairs, though the inputs are in a folder each
+            raise DataError("folder", folder, *missing_images_reason(folder, root, o, kinds_read))
     if not has_phases:
         sides = [select_split(paths, o) for paths in sides]
-    if paired and len(sides) == 2:
-        other_way = "" if o.isTrain else f", or test one folder alone, such as {sides[0].root}"
-        sides[1] = _match_partners(sides[0], sides[1], other_way)
+    if paired and len(sides) > 1:
+        other_way = "" if o.isTrain or inputs else f", or test one folder alone, such as {sides[0].root}"
+        remedy = f"give {'every folder' if inputs else 'both sides'} images of the same names{other_way}"
+        sides[1:] = [_match_partners(sides[0], each, remedy) for each in sides[1:]]
     # Describe the result to the user.
     places = [
         os.path.basename(os.path.abspath(root)) if folder == root else os.path.relpath(folder, root)
@@ -92,7 +109,25 @@ def find_sides(o: Any, root: str, paired: bool) -> SideFiles:
     )
     clashes = filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))
     warnings = (*clashes, *(unused_split_notes(o) if has_phases and o.split is not None else []))
-    return SideFiles(sides, "pairs" if paired else "unpaired", places, scope, warnings)
+    has_targets = not inputs or len(sides) > len(inputs)
+    kind = "unpaired" if not paired else "pairs" if has_targets else "images"
+    return SideFiles(sides, kind, places, scope, warnings, inputs)
+
+
+def _detect_inputs(o: Any, root: str) -> tuple[str, ...]:
+    """Return the names of the inputs of folders such as trainA1, where there is no A; () if a run has one input."""
+    return numbered_folders(root, o.phase) if may_detect(o) and not is_folder(str(Path(root, "A"))) else ()
+
+
+def numbered_folders(root: str, phase: str) -> tuple[str, ...]:
+    """Return the names of the inputs A1, A2, ... that have folders such as trainA1 or A1."""
+    names = list_folders(root)
+    return numbered_inputs(names, phase) or numbered_inputs(names)
+
+
+def _without_empty_target(folders: list[str]) -> list[str]:
+    """Return the folders without that of B, the last, if it has no images, as in a test of inputs alone."""
+    return folders if len(list_files(folders[-1])) else folders[:-1]
 
 
 def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
@@ -100,7 +135,11 @@ def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
     phases = []
     for phase in STANDARD_PHASES:
         root = dataset_root(dataroot, phase)
-        if any(is_folder(folder) for kind in kinds for folder in phase_folders(root, phase, kind)):
+        names = list_folders(root)
+        inputs = [f"{phase}{name}" for name in numbered_inputs(names, phase)]
+        inputs += [f"{name}/{phase}" for name in numbered_inputs(names)]
+        folders = [folder for kind in kinds for folder in phase_folders(root, phase, kind)]
+        if any(map(is_folder, [*folders, *(str(Path(root, name)) for name in inputs)])):
             phases.append(phase)
     return phases
 
@@ -157,8 +196,8 @@ def missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str] =
         return (why if root == folder else f"--dataroot {dataroot}: {why}"), remedy
     if storage.entry_type(folder) != "folder":
         neighbours = storage.list_folders(root)
-        has_sides = {"A", "B"} <= set(neighbours)
-        hint = _other_root_hint(root, o.phase, kinds)
+        has_sides = "B" in neighbours and bool("A" in neighbours or numbered_inputs(neighbours))
+        hint = _other_root_hint(root, o.phase, kinds) or _several_inputs_hint(root, o, kinds)
         if (has_sides or not neighbours) and (count := len(storage.list_images(root))):
             why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
             return why, hint or _undivided_remedy(o, has_sides or "joined" in kinds)
@@ -186,6 +225,16 @@ def _other_root_hint(root: str, phase: str, kinds: Sequence[str]) -> str:
     return f"give --dataroot {' or '.join(inner[:4])}" if inner else ""
 
 
+def _several_inputs_hint(root: str, o: Any, kinds: Sequence[str]) -> str:
+    """Return the remedy if there are several inputs, but not all of --inputs, or no pairs that use them; else ""."""
+    inputs = numbered_folders(root, o.phase)
+    if given := given_names(o):
+        others = f", or name those that are there (--inputs {','.join(inputs)})" if inputs else ""
+        return f"put the inputs into {', '.join(o.phase + name for name in given)}, and B into {o.phase}B{others}"
+    takes_pairs = "joined" in kinds or not inputs
+    return "" if takes_pairs else f"use --dataset_mode aligned (--model pix2pix), which stacks {' and '.join(inputs)}"
+
+
 def inner_roots(root: str) -> list[str]:
     """Return the folders below root, or below its only folder, that hold folders of phases; [] if root itself does."""
     for _ in range(MAX_OUTER_FOLDERS):
@@ -208,22 +257,23 @@ def _undivided_remedy(o: Any, can_split: bool) -> str:
     return f"{o.dataset_mode} needs images of two kinds: put them into {o.phase}A and {o.phase}B"
 
 
-def phase_folders(root: str, phase: str, kind: str) -> list[str]:
-    """Return the folders of a phase in a layout of LAYOUTS: one folder of A|B, or the folders of A and B."""
-    return [str(Path(root, name.format(phase))) for name in LAYOUTS[kind]]
+def phase_folders(root: str, phase: str, kind: str, inputs: Sequence[str] = ONE_INPUT) -> list[str]:
+    """Return the folders of a phase in a layout of LAYOUTS: one folder of A|B, or those of the inputs and of B."""
+    sides = ("",) if kind == "joined" else (*inputs, "B")
+    return [str(Path(root, LAYOUTS[kind].format(side=side, phase=phase))) for side in sides]
 
 
-def _unsplit_folders(root: str, kinds: Sequence[str]) -> list[str]:
-    """Return the folders of a root without phases: A and B, or the root itself with files of A|B."""
-    two = [str(Path(root, side)) for side in "AB"]
-    joined = kinds[0] == "joined" and (len(kinds) == 1 or not all(map(is_folder, two)))
-    return [root] if joined else two
+def _unsplit_folders(root: str, kinds: Sequence[str], o: Any, inputs: Sequence[str]) -> list[str]:
+    """Return the folders of a root without phases: inputs and B, or the root itself with files of A|B."""
+    folders = [str(Path(root, side)) for side in (*(inputs or ONE_INPUT), "B")]
+    joined = kinds[0] == "joined" and (len(kinds) == 1 or not all(map(is_folder, folders)))
+    return [root] if joined else _without_empty_target(folders) if inputs and not o.isTrain else folders
 
 
-def _match_partners(A: Paths, B: Paths, other_way: str) -> Paths:
+def _match_partners(A: Paths, B: Paths, remedy: str) -> Paths:
     """Return B in the order of A; partners have equal names below the two folders, apart from extensions.
 
-    Raises DataError for images without a partner; other_way: what to do if they are no pairs.
+    Raises DataError for images without a partner.
     """
     a, b = A.keys(), B.keys()
     problems = []
@@ -235,7 +285,6 @@ def _match_partners(A: Paths, B: Paths, other_way: str) -> Paths:
         hints = _partner_hints(paths, unmatched, other_paths) if len(unmatched) else {}
         problems += [(paths[int(i)], f"has no partner in {other_paths.root}{hints.get(int(i), '')}") for i in unmatched]
     if problems:
-        remedy = f"give both sides images of the same names{other_way}"
         are_pairs = 2 * int(np.isin(a, b).sum()) >= min(len(A), len(B)) or any(
             "(there is" in why for _, why in problems
         )
@@ -287,24 +336,57 @@ def _case_clash_note(paths: Paths) -> str:
     return f"note: {paths[int(clashing[0])]} and another file differ only in letter case" if len(clashing) else ""
 
 
-def _sides_of_manifest(file: str, o: Any, root: str, paired: bool) -> SideFiles:
-    table = manifest.read_manifest(file, root, o.phase)
-    problems = list(table.problems)
-    if paired:
-        problems += [(a or b, f"has no partner in {file}") for a, b, _ in table.rows if bool(a) != bool(b)]
-    if problems:
-        has_pairs = not paired or any(a and b for a, b, _ in table.rows) or bool(table.problems)
-        raise_if_any("file", problems, f"in {file}", "fix the manifest, or remove these rows", is_listed=has_pairs)
-    rows = sorted({(a, b) for a, b, _ in table.rows})
-    columns = [[row[side] for row in rows] for side in (0, 1)]
+def find_manifest_inputs(o: Any, root: str) -> SideFiles:
+    """Return the files of column a of the manifest --dataroot, with its further columns; column b is not read."""
+    return _sides_of_manifest(o.dataroot, o, root, paired=True, targets=False)
+
+
+def _sides_of_manifest(file: str, o: Any, root: str, paired: bool, targets: bool = True) -> SideFiles:
+    names: tuple[str, ...] | None = ONE_INPUT
+    if paired and targets:
+        names = given_names(o) if o.inputs else None if o.isTrain or not o.remembered else ONE_INPUT
+    table = manifest.read_manifest(file, root, o.phase, names)
+    inputs = () if table.inputs == ONE_INPUT else table.inputs
+    may_lack_targets = paired and not o.isTrain and o.direction == "AtoB"
+    has_targets = targets and (not may_lack_targets or any(row.files[-1] for row in table.rows))
+    number = len(table.inputs) + has_targets  # of files in each row
+    others = bool(table.problems)  # than rows without partners
+    if paired and not all(all(row.files[:number]) for row in table.rows):
+        table.problems += _partial_rows(table, number)
+    if table.problems:
+        has_pairs = not paired or others or any(all(row.files[:number]) for row in table.rows)
+        remedy = "fix the manifest, or remove these rows"
+        raise_if_any("file", table.problems, f"in {file}", remedy, is_listed=has_pairs)
+    # Collect the files of each side, and the other columns.
+    different = {(row.files, str([*row.others.values()] if paired else "")): row for row in table.rows}
+    rows = sorted(different.values(), key=lambda row: row.files)
+    lists = [list(names) for names in zip(*(row.files for row in rows), strict=True)][:number]
     if not paired:
-        columns = [sorted({name for name in names if name}) for names in columns]
-    if not all(columns):
-        empty = "b" if columns[0] else "a"
+        lists = [sorted({name for name in names if name}) for names in lists]
+    if not all(lists):
+        empty = "b" if lists[0] else "a"
         raise DataError("file", file, f"has no files in column {empty}", "name images of both sides")
-    sides = [manifest.paths_with_sizes(names) for names in columns]
+    sides, columns, described = [manifest.paths_with_sizes(names) for names in lists], None, tuple[str, ...]()
+    if paired and any(table.all_others):
+        kinds, notes = find_kinds(file, table.all_others, o.saved.get("run_columns", {}))
+        columns = Columns([row.others for row in rows], kinds)
+        described = (columns.describe(), *notes)
+    # Take the part of --split, and describe the result.
     if o.split is not None and not table.splits:
         chosen = [_split_indices(side, o) for side in sides]
         sides = [side.take(chosen[0] if paired else own) for side, own in zip(sides, chosen, strict=True)]
+        columns = columns and columns.take(chosen[0])
     scope = "" if table.splits or o.split is not None else ", for every phase (it has no column split)"
-    return SideFiles(sides, "pairs" if paired else "unpaired", [file], scope)
+    kind = "unpaired" if not paired else "pairs" if has_targets else "images"
+    return SideFiles(sides, kind, [file], scope, described, inputs, columns)
+
+
+def _partial_rows(table: manifest.Manifest, number: int) -> list[Problem]:
+    """Return the problems of rows that name some of their files only; number: of the files in a row, b comes last."""
+    sides, problems = (*table.inputs, "b")[:number], []
+    for row in table.rows:
+        lacking = [side.lower() for side, path in zip(sides, row.files) if not path]
+        if lacking and (path := next(filter(None, row.files), "")):
+            where = f" in column {lacking[0]}" if table.inputs != ONE_INPUT else ""
+            problems.append((path, f"has no partner{where} in {table.file}"))
+    return problems

@@ -1,4 +1,4 @@
-"""Read manifests: CSV or JSON tables whose columns a, b, label and split list the images of a dataset."""
+"""Read manifests: CSV or JSON tables whose columns a (or a1, a2, ...), b, label and split list a dataset's images."""
 
 import csv
 import io
@@ -7,27 +7,38 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product, starmap
-from typing import Any
+from typing import Any, NamedTuple
 
 from data.listing.files import dataset_root, find_storage
+from data.listing.inputs import ONE_INPUT, numbered_inputs
 from data.listing.paths import Paths
 from util.errors import DataError, OptionError, Problem
 
 MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl")
 MANIFEST_NAMES = [stem + end for stem in ("pairs", "manifest") for end in MANIFEST_EXTENSIONS]
 SPLIT_ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-Row = dict[str, str]
+RawRow = dict[str, Any]  # column names as they are written, texts without spaces around them, other JSON values
+
+
+class Row(NamedTuple):
+    """One row: the paths of the inputs and of b, "" for an empty field; and the values of all other columns."""
+
+    files: tuple[str, ...]  # b comes last
+    label: str
+    others: RawRow
 
 
 @dataclass
 class Manifest:
-    """The rows of a manifest for one phase: paths of a and b, and labels; "" for an empty field."""
+    """The rows of a manifest for one phase; all_others: the other columns of the rows of every phase."""
 
     file: str
     root: str
-    rows: list[tuple[str, str, str]] = field(default_factory=list)  # a, b, label
+    inputs: tuple[str, ...] = ONE_INPUT
+    rows: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     splits: set[str] = field(default_factory=set)
+    all_others: list[RawRow] = field(default_factory=list)
 
 
 def find_manifest(dataroot: str, pairs_flag: str, root: str = "") -> str | None:
@@ -51,36 +62,47 @@ def is_manifest(path: str) -> bool:
     return path.lower().endswith(MANIFEST_EXTENSIONS) and find_storage(path).entry_type(path) == "file"
 
 
-def read_manifest(file: str, dataroot: str, phase: str) -> Manifest:
+def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] | None = ONE_INPUT) -> Manifest:
     """Return the rows of a phase, or all rows without a column split; raise DataError if the file is not a table.
 
-    Paths are relative to the manifest's folder, or to dataroot if the manifest's folder has no such file.
+    Paths are relative to the manifest's folder, or to dataroot if the manifest's folder has no such file. inputs: the
+    columns of the inputs; None: a, or else a1, a2, ...
     """
-    table, columns = Manifest(file, os.path.dirname(file)), None
+    table, columns = Manifest(file, os.path.dirname(file), inputs or ONE_INPUT), set[str]()
     roots = (table.root, dataroot) if find_storage(dataroot).entry_type(dataroot) == "folder" else (table.root,)
     # Collect the rows of the phase, and the files that are missing.
-    for number, row in enumerate(_read_rows(file), 1):
-        columns = columns or set(row)
+    for number, raw in enumerate(_read_rows(file), 1):
+        row = {name.lower(): "" if value is None else str(value) for name, value in raw.items()}
+        if number == 1:
+            columns = set(row)
+            table.inputs = inputs or ("a" not in row and numbered_inputs(map(str.upper, row))) or ONE_INPUT
+            sides = {name: name.lower() for name in (*table.inputs, "b")}
+        others = {k: v for k, v in raw.items() if k and k.lower() not in ("split", *sides.values())}
+        table.all_others.append(others)
         split = row.get("split", "").lower()
         split = SPLIT_ALIASES.get(split, split)
         table.splits |= {split} - {""}
         if split not in ("", phase):
             continue
         paths = []
-        for side in ("a", "b"):
+        for side in sides.values():
             name = row.get(side, "")
             places = starmap(os.path.join, product(roots, (name, name.replace("\\", "/"))))
             found = (path for path in map(os.path.normpath, places) if find_storage(path).entry_type(path) == "file")
             paths.append(next(found, ""))
             if name and not paths[-1]:
-                table.problems.append((name, f"does not exist (row {number} of {file})"))
-        if not row.get("a") and not row.get("b"):
+                where = f"row {number} of {file}" if len(sides) == 2 else f"column {side}, row {number} of {file}"
+                table.problems.append((name, f"does not exist ({where})"))
+        if not any(row.get(side) for side in sides.values()):
             table.problems.append((file, f"names no file in row {number}"))
-        table.rows.append((paths[0], paths[1], row.get("label", "")))
+        table.rows.append(Row(tuple(paths), row.get("label", ""), others))
     # Check that the table has columns and rows to use.
-    if not columns or not columns & {"a", "b"}:
-        why = f"has no column a and no column b (it has {', '.join(sorted(columns or ())) or 'no rows'})"
-        raise DataError("file", file, why, "name its columns a, b, label, split")
+    here, plain = ", ".join(sorted(columns)) or "no rows", table.inputs == ONE_INPUT
+    missing = [name for name in table.inputs if name.lower() not in columns]
+    if missing and not (plain and "b" in columns):
+        what = "a and no column b" if plain else missing[0]
+        remedy = "name its columns a, b, label, split" if plain else "add the column, or name others with --inputs"
+        raise DataError("file", file, f"has no column {what} (it has {here})", remedy)
     if not table.rows:
         why = f"{file} has no rows for it (its column split has {', '.join(sorted(table.splits))})"
         raise DataError("phase", phase, why, "give one of these with --phase, or remove the column split")
@@ -92,8 +114,8 @@ def paths_with_sizes(files: list[str]) -> Paths:
     return Paths.from_names(files, [os.path.getsize(name) if os.path.isfile(name) else 0 for name in files])
 
 
-def _read_rows(file: str) -> Iterator[Row]:
-    """Yield the rows of a file, with column names in lower case and spaces around values removed."""
+def _read_rows(file: str) -> Iterator[RawRow]:
+    """Yield the rows of a file, without spaces around names and texts."""
     try:
         with io.TextIOWrapper(find_storage(file).open(file), encoding="utf-8-sig", newline="") as text:
             rows: Iterable[Any]
@@ -108,7 +130,7 @@ def _read_rows(file: str) -> Iterator[Row]:
             for row in rows:
                 if not isinstance(row, dict):
                     raise ValueError(f"{str(row)[:40]!r} is not a row of named columns")
-                yield {str(k).strip().lower(): "" if v is None else str(v).strip() for k, v in row.items()}
+                yield {str(k).strip(): v.strip() if isinstance(v, str) else v for k, v in row.items()}
     except (OSError, ValueError, csv.Error, RecursionError) as problem:
         why = f"cannot be read as a table ({problem})"
         raise DataError("file", file, why, "give CSV, a JSON list of objects, or one JSON object per line") from problem

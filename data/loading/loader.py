@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from data.base import MAX_REPLACEMENT_TRIES, BaseDataset, Sample, load_sample
 from data.decoding.header_check import count_unused_frames, exceeds_skip_limit
+from data.input_stack import split_inputs
 from data.loading.collate import SKIPPED_KEY, BatchCollator, collate
 from data.loading.sample_order import EpochBatchSampler, SampleKey
 from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
@@ -40,7 +41,7 @@ class Loader:
         if not len(self.batch_sampler):
             why = f"leaves no batch: {len(dataset)} images are fewer than a batch of {o.batch_size}"
             raise OptionError("option", "--drop_last", why, "lower --batch_size or omit --drop_last")
-        self.dataset, self.inventory = dataset, dataset.inventory
+        self.o, self.dataset, self.inventory = o, dataset, dataset.inventory
         self.report_frames = not o.isTrain  # training has already checked all headers
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # worker processes
@@ -84,8 +85,13 @@ class Loader:
         """
         self.batch_sampler.epoch, self.batch_sampler.skip = 1, 0
         keys = [key for batch in islice(self.batch_sampler, number) for key in batch]
-        shown = [first_thumbnails(one_batch(self.loader.dataset[key]), PREVIEW_SIDE_PIXELS) for key in keys[:number]]
-        sides = [side for side in ("A", "B") if all(side in pictures for pictures in shown)]
+        batches = [one_batch(self.loader.dataset[key]) for key in keys[:number]]
+        inputs = [split_inputs(batch, self.o.inputs) for batch in batches]
+        shown = [
+            first_thumbnails(batch | parts, PREVIEW_SIDE_PIXELS) for batch, parts in zip(batches, inputs, strict=True)
+        ]
+        wanted = [*(inputs[0] if inputs and inputs[0] else ["A"]), "B"]
+        sides = [side for side in wanted if all(side in pictures for pictures in shown)]
         return make_grid([pictures[side] for side in sides for pictures in shown], len(shown)) if sides else None
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:

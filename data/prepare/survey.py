@@ -16,7 +16,7 @@ from data.base import BaseDataset
 from data.decoding.header_check import count_unused_frames
 from data.listing import manifest
 from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
-from data.listing.layouts import STANDARD_PHASES, list_phases, phase_folders
+from data.listing.layouts import STANDARD_PHASES, list_phases, numbered_folders, phase_folders
 from data.listing.paths import Paths
 from data.prepare import lossless
 from data.prepare.batch import format_names, map_in_threads
@@ -197,7 +197,7 @@ def _read_in_any_channels(dataset: BaseDataset, path: str) -> Any:
 def detect_phases(dataroot: str) -> list[str]:
     """Return the phases of a folder, a zip file or a manifest; ["train"] if it has none."""
     if file := manifest.find_manifest(dataroot, "auto"):
-        splits = manifest.read_manifest(file, dataroot, "train").splits
+        splits = manifest.read_manifest(file, dataroot, "train", None).splits
         return [phase for phase in STANDARD_PHASES if phase in splits] or ["train"]
     return list_phases(dataroot) or ["train"]
 
@@ -205,14 +205,15 @@ def detect_phases(dataroot: str) -> list[str]:
 def guess_mode(dataroot: str, phase: str) -> str:
     """Return the dataset mode that fits a folder, a zip file or a manifest; raise DataError for a bad manifest."""
     if file := manifest.find_manifest(dataroot, "auto"):
-        rows = manifest.read_manifest(file, dataroot, phase).rows
-        if any(label for _, _, label in rows) and not any(b for _, b, _ in rows):
+        rows = manifest.read_manifest(file, dataroot, phase, None).rows
+        if any(row.label for row in rows) and not any(row.files[-1] for row in rows):
             return "labeled"
-        return "aligned" if all(a and b for a, b, _ in rows) else "unaligned"
+        return "aligned" if all(all(row.files) for row in rows) else "unaligned"
     root = dataset_root(str(Path(dataroot)), phase)
     sides = [folder for kind in ("sides", "nested") for folder in phase_folders(root, phase, kind)]
+    has_inputs = bool(numbered_folders(root, phase)) and not any(map(is_folder, sides[::2]))
     if any(map(is_folder, sides)) or list_folders(root) == ["A", "B"]:
-        return "unaligned"
+        return "aligned" if has_inputs else "unaligned"
     inside = str(Path(root, phase)) if is_folder(str(Path(root, phase))) else root
     if any(re.search(r"[-.]idx3-ubyte", name) for name in find_storage(inside).list_names(inside)):
         return "labeled"
