@@ -94,17 +94,17 @@ class Console(Sink):
         self.pace.epoch(seconds)
         self.has_forecast = True  # this line tells it
         left = _clock_text(self.pace.seconds_left(progress))
-        print(f"{head}, {rate:.1f} images/s, {left} to go, learning rate {lr:.7f}")
-        print(f"  time {time_shares_text(spent)}{bottleneck_text(spent, self.threads)}")
-        print("  mean " + " ".join(f"{printable(name)}: {v:.3f}" for name, v in means.items()), flush=True)
+        means_text = " ".join(f"{printable(name)}: {v:.3f}" for name, v in means.items())
+        self.say(
+            f"{head}, {rate:.1f} images/s, {left} to go, learning rate {lr:.7f}\n"
+            f"  time {time_shares_text(spent)}{bottleneck_text(spent, self.threads)}\n  mean {means_text}"
+        )
         self.data_seconds = self.compute_seconds = 0.0
-        self.last_line_time = time.monotonic()
 
     def say(self, text: str) -> bool:
-        if self.bar is not None:
-            tqdm.write(text)
-        else:
-            print(text, flush=True)
+        if sys.stdout is not None:
+            tqdm.write(text)  # in one piece, because other threads write too
+            sys.stdout.flush()
         self.last_line_time = time.monotonic()
         return True
 

@@ -53,8 +53,14 @@ def parse(argv: list[str], phase: str) -> Options:
     options.plugin = tuple(discovery.paths())
     options.name = location["name"]
     options.saved, options.input = saved, position
-    unused = effects.notes(layers.command(options))
+    command = layers.command(options)
+    unused = effects.notes(command)
     checks.check_options(options, phase)
+    if position and command.generates:
+        why = f"{options.model} generates images from noise and reads no folder or file"
+        raise OptionError("argument", position, why, f"omit it; for a class write --classes {position}")
+    if phase == "train" and not saved and "dataroot" not in options.given:
+        unused.append(f"note: training on generated images ({options.dataroot}); --dataroot names a folder of others")
     for note in unused:
         print_line(note)
     return options

@@ -100,7 +100,7 @@ class Run:
         self.progress.epoch_size, self.progress.last_epoch = self.epoch_size, self.last_epoch
         if self.epoch_size < o.batch_size and not self.done:
             why = f"{self.epoch_size} images make one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
-            self.notes.append(f"note: {why}: an epoch is one step")
+            self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
         on_cuda = self.device.type == "cuda"
         self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)
         self.last_save_time = time.monotonic()

@@ -352,10 +352,7 @@ SAFE = {
     "data/decoding/header_check.py": {"self._multi_frame_note()": "it is escaped there", "print(said,": "two numbers"},
     "data/loading/loader.py": {"tqdm.write('\\n'.join([said,": "two numbers, and problems that are escaped"},
     "data/ranges.py": {"{side}": "A or B, and names of dtypes", "{said}": "A or B, numbers and names of dtypes"},
-    "displays/console.py": {
-        "{head}": "numbers", "time_shares_text": "names of sections",
-        "print('  mean '": "names are escaped, the rest are numbers", "tqdm.write(text)": "Display.say escapes it",
-        "print(text": "Display.say escapes it"},
+    "displays/console.py": {"tqdm.write(text)": "Display.say and Console.epoch escape it"},
     "displays/visdom.py": {"{what}": "the host is escaped, the rest is fixed"},
     "options/store.py": {"{numbered[newest]}": "experiment_name, or it with a number"},
     "options/texts.py": {

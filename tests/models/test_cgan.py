@@ -306,3 +306,12 @@ def test_a_run_from_before_keep_epochs_keeps_all(command, labelled, tmp_path):
     path.write_text(json.dumps(told))
     assert command("train", "--name", "z", "--continue_train", "--n_epochs", 7).code == 0
     assert len(list(path.parent.glob("[0-9]_net_G.pth"))) == 7
+
+
+def test_a_word_without_flag_is_refused_for_a_model_from_noise(command, labelled, tmp_path):
+    """It was a class, typed without --classes: all classes would be drawn into a folder of its name."""
+    argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--name", "z", "--n_epochs", 1, "--n_epochs_decay", 0]
+    assert command("train", *argv).code == 0
+    ended = command("test", "--name", "z", "--num_samples", 2, "cat")
+    assert ended.code == 2 and ended.last.endswith("for a class write --classes cat")
+    assert not (tmp_path / "results").exists()

@@ -248,3 +248,10 @@ def test_nothing_to_continue_is_refused_unless_the_run_is_named(argv, refused, t
     with pytest.raises(OptionError, match=re.escape(f"there is no run checkpoints/{argv[1]}; ")) as problem:
         parse([*argv, "--continue_train"], "train")
     assert "a new run needs --model or --dataroot" in str(problem.value)
+
+
+@pytest.mark.parametrize(("argv", "told"), [([], True), (["--dataroot", "demo"], False)])
+def test_training_on_generated_images_is_told_if_nobody_asked(argv, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    parse(["--model", "pix2pix", *argv], "train")
+    assert ("note: training on generated images (demo)" in capsys.readouterr().out) is told

@@ -450,3 +450,14 @@ def test_both_sides_of_somebodys_cycle_gan(command, runs, tmp_path):
     fake = pixels(tmp_path / "results" / "theirs" / "test_latest" / "images" / "0_fake_B.png")
     image = Image.open(runs / "sides" / "testA" / "0.png").resize((32, 32), Image.Resampling.BICUBIC)
     assert np.abs(fake - translated(runs, "cyc", "G_A", image)).max() <= 0.51
+
+
+def test_a_cycle_gans_images_are_two_lines_of_three(browser, tested, runs):
+    """On a page that has room for four of them."""
+    done = tested("--name", "cyc", "--dataroot", runs / "sides", "--num_test", 1)
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(done.page.as_uri())
+    boxes = [page.locator(".row td").nth(i).bounding_box() for i in range(6)]
+    assert len({round(box["y"]) for box in boxes[:3]}) == len({round(box["y"]) for box in boxes[3:]}) == 1
+    assert boxes[3]["y"] > boxes[0]["y"] and boxes[3]["x"] == boxes[0]["x"]
+    page.close()
