@@ -49,7 +49,7 @@ class Data:
     augment_A: str = option("", "like --augment, for input images only")
     augment_B: str = option("", "like --augment, for output images only")
     cache: str = option("off", "keep decoded, scaled images for later epochs: off, ram or disk",
-                        choices=("off", "ram", "disk"), aside=True)  # fmt: skip
+                        choices=("off", "ram", "disk"), aside=True)
     cache_gb: float = option(4.0, "size limit of the cache, in gigabytes", above=0, aside=True)
     cache_dir: str = option("", "folder of --cache disk; default: ganvas in the user's cache folder", aside=True)
     # fmt: on

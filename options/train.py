@@ -60,10 +60,8 @@ class Train:
         "label of real images for the discriminator: 1 - X instead of 1 (vanilla, lsgan)", at_least=0, below=0.5)
     lambda_gp: float = option(10.0, "weight of the gradient penalty of wgangp", at_least=0)
     pool_size: int = option(50, "number of earlier generated images kept to show to discriminators", at_least=0)
-    on_nan: str = option(
-        "stop", "when a loss is NaN or Inf: stop, skip the batch, or roll back to the last save",
-        choices=("stop", "skip", "rollback"), aside=True,
-    )  # fmt: skip
+    on_nan: str = option("stop", "when a loss is NaN or Inf: stop, skip the batch, or roll back to the last save",
+        choices=("stop", "skip", "rollback"), aside=True)
     watchdog: float = option(600.0, "report where the run is when no step ends for X seconds; 0: off", at_least=0,
         aside=True)
     lr_policy: str = option("linear", "learning rate schedule", choices="lr_policy")
@@ -83,9 +81,7 @@ class Train:
         aside=True)
     fast_convolutions: bool | None = option(True,
         "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions undoes it)")
-    compile: str = option(
-        "off", "compile the networks with torch.compile", aside=True,
-        choices=("auto", "off", "default", "reduce-overhead", "max-autotune"),
-    )  # fmt: skip
+    compile: str = option("off", "compile the networks with torch.compile", aside=True,
+        choices=("auto", "off", "default", "reduce-overhead", "max-autotune"))
     drop_last: bool = option(False, "drop an epoch's last, smaller batch")
     # fmt: on
