@@ -320,6 +320,7 @@ class Deleted:
     def __del__(self):
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
         for _ in range(1000): pass
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 def main(argv, report):
     Deleted()
     from cli.signals import StopRequest

@@ -5,9 +5,11 @@ A trace consists of trace.json, inputs.npz, latest_net_*.pth and outputs_after.n
 exit code is 0 if losses and weight sums agree to 1e-6 (relative) and outputs to 1e-5 (absolute).
 """
 
+import io
 import json
 import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -38,7 +40,8 @@ def trace_options(trace, folder):
                 argv.append("--" + (flag.name if value else flag.opposite))
             else:
                 argv += ["--" + name, str(value)]
-    return parse(argv, "train")
+    with redirect_stdout(io.StringIO()):  # notes on flags without effect
+        return parse(argv, "train")
 
 
 def replay(folder):
