@@ -87,6 +87,7 @@ def test_a_trace_of_the_published_equations_passes(case, tmp_path, capsys):
     """Models, architectures, norms, directions, channels and sizes vary; differences are far below the limits."""
     model, how = TRACES[case]
     folder = record(tmp_path / "trace", model, **how)
+    capsys.readouterr()
     assert main([folder]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("ok   trace ")
