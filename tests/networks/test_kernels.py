@@ -178,7 +178,10 @@ def test_a_torch_without_a_private_name_gets_one_note(monkeypatch, capsys, alway
     with monkeypatch.context() as patch:
         patch.delattr(torch.overrides, "_len_torch_function_stack")
         importlib.reload(private)
-        resnets = [find("generator", "resnet_4blocks")(options("--model", "pix2pix", "--dataroot", "demo"), 3, 3) for _ in range(2)]
+        resnets = [
+            find("generator", "resnet_4blocks")(options("--model", "pix2pix", "--dataroot", "demo"), 3, 3)
+            for _ in range(2)
+        ]
         apply_cpu_kernels(resnets, True, CPU)
         layer, x = WinogradConv2d(4, 4, 3), torch.rand(1, 4, 8, 8)
         assert torch.equal(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias))
