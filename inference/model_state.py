@@ -21,7 +21,7 @@ from util.seeding import generator_states, restore_generators
 ATOMIC = (type(None), bool, int, float, complex, str, bytes, type, torch.dtype, torch.device)
 
 
-OWN_ROOMS = ("torch", "networks", "models")
+OWN_ROOMS = ("torch", "networks", "models", "util")  # util.image_pool is used in training alone
 
 
 def _room(part: nn.Module) -> str:
