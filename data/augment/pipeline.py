@@ -146,7 +146,7 @@ class _Step:
         return contract.contract_error(self.plug_in, f"its augmentation '{self.name}' {why}", remedy)
 
     def use_nearest(self) -> None:
-        """Let a built-in augmentation take each pixel from its nearest neighbour, whatever its arguments say."""
+        """Make a built-in augmentation use nearest-neighbour interpolation; its own arguments do not change that."""
         from torchvision.transforms import InterpolationMode  # imported by _build_chain already
 
         if self.built_in and hasattr(self.transform, "interpolation"):
