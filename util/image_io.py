@@ -108,7 +108,7 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
 
 
 def save_picture(image: Image.Image, path: Path, aspect_ratio: float, kind: str) -> tuple[int, int]:
-    """Write an image (L or RGB) atomically in a format of PICTURE_KINDS, independent of the file's name; see save_png."""
+    """Write an image (L or RGB) atomically in a format of PICTURE_KINDS; its name does not matter. See save_png."""
     size = round(image.width * max(1, aspect_ratio)), round(image.height / min(1, aspect_ratio))
     if size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
