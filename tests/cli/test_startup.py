@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from options.parse import parse
-from tests.support.runs import ROOT
+from tests.support.runs import ROOT, SMALL
 
 SCRIPT = """
 import atexit, os, sys, threading
@@ -71,3 +71,19 @@ def test_train_without_arguments_prints_examples_that_parse(interpreter):
     for words in examples:
         o = parse(words[2:], "train")
         assert (o.model, o.name) == (words[3], words[-1])
+
+
+def test_translating_does_not_import_the_compiler_of_torch(process, interpreter, tmp_path):
+    """That would take most of a second, which few images may take."""
+    (tmp_path / "spy.py").write_text(
+        "import atexit, os, sys\n"
+        "def tell():\n"
+        "    found = {'torch._inductor', 'torch._dynamo'} & set(sys.modules)\n"
+        "    os.write(1, f'compiler: {sorted(found)}\\n'.encode())\n"
+        "atexit.register(tell)\n"
+    )
+    flags = [*SMALL, "--model", "pix2pix", "--netG", "unet_32", "--dataroot", "demo", "--max_dataset_size", "1"]
+    assert process("train", *flags, "--n_epochs", "1", "--n_epochs_decay", "0", "--displays", "console").code == 0
+    done = interpreter("test", "--plugin", "spy.py")
+    assert done.code == 0, done.err
+    assert done.out.endswith("compiler: []\n")
