@@ -71,7 +71,7 @@ def train(run, loader, display, preview, stop):
         batches = loader.epoch(progress.epoch, skip=progress.seen)  # images seen before a resume are skipped
         for batch in timer.waiting("data", stop.until_requested(batches)):
             with timer("compute"):
-                out, losses = train_step(run.train_state, to_device(batch, run.device), progress.step)
+                out, losses = train_step(run.train_state, to_device(batch, run.device), run.now())
                 run.losses.add(losses)
             progress.advance(len(batch["A"]), timer.last["compute"], timer.last["data"])  # and times, for the log
             with timer("display"):
@@ -88,18 +88,17 @@ def train(run, loader, display, preview, stop):
         display.epoch(progress, run.losses.epoch_means(), timer.take(), lr)  # what follows counts in the next epoch
         with timer("display"):
             has_sheets = display.preview(progress, preview)  # generated sheets: the weights that drew them are kept
-        stop_signal = stop.signal  # read once: what is saved and what is raised must agree
-        with timer("save"):
-            epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal))  # progress is at the next one
+        with timer("save"):  # the signal is read once: what is saved and what is raised must agree
+            epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal := stop.signal))
         if stop_signal and not run.done:
             raise Stopped(stop_signal, f"stopped and saved after epoch {epoch}; {resume_command(o)}")
 
 
-def train_step(state, batch, step):
+def train_step(state, batch, now):
     """Run forward on a batch, then train each phase that is due; return (outputs to show, {phase: {term: scalar}})."""
-    forward_pass = run_forward(state.model, batch, state.micro_batches)  # one for all phases
+    forward_pass = run_forward(state.model, batch, state.micro_batches, now)  # one for all phases
     losses = {}
-    for phase in state.due_phases(step):
+    for phase in state.due_phases(now):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
             terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)  # of weight * sum(terms)
@@ -107,4 +106,5 @@ def train_step(state, batch, step):
                 break  # NaN or Inf: --on_nan has skipped the batch or restored earlier weights, else it raised
             state.optimizers.step(phase.name)
         losses[phase.name] = terms
+    state.end_step(now)
     return forward_pass.out, losses

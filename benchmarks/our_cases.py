@@ -77,7 +77,7 @@ class TrainingStep:
         from train import train_step
 
         run = self.run
-        _, losses = train_step(run.train_state, self.batch, self.step)
+        _, losses = train_step(run.train_state, self.batch, run.train_state.now(self.step))
         run.losses.add(losses)
         self.step += 1
         synchronize(self.device)

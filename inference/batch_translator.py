@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from inference.copies import Copies
 from inference.model_state import CallWatch, shared_copies, undone_changes
 from inference.visuals import collect_visuals
+from registry.now import call_with_now
 from util.device import to_device
 
 MAX_BATCH_PIXELS = 4 * 256 * 256  # pixels of A in one batch; a larger image runs alone
@@ -127,7 +128,7 @@ class Translator:
     def _visuals(self, batch: Batch, model: nn.Module | None = None) -> Visuals:
         model = model or self.model
         with torch.inference_mode():
-            return collect_visuals(model, model(to_device(batch, self.device)), self.o)
+            return collect_visuals(model, call_with_now(model, to_device(batch, self.device)), self.o)
 
 
 class BatchSource:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from registry.contract import check_phase, missing_method_error
+from registry.now import Now as Now  # for plug-ins
 
 Batch = dict[str, Any]  # "A", "B": (N, C, H, W) in [-1, 1]; "label": (N,); "path_A", "path_B": N file names
 Images = dict[str, Tensor]
@@ -46,6 +47,9 @@ class BaseModel(nn.Module):
     def phases(self) -> list[Phase]:
         """Return the optimiser steps of one training step, in order; [] for a model that cannot be trained."""
         return []
+
+    # def after_step(self, now): optional; called once after each training step, without gradients. A method that
+    # declares a parameter `now` (forward, a loss) is given a Now; forward(self, batch, now) for example.
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Return the outputs for one batch: images (N, C, H, W) in [-1, 1] to show, and values that the losses need."""

@@ -10,9 +10,17 @@ from registry import loaded
 from util.errors import OptionError
 
 METHOD_PARAMETERS = {  # the arguments that a plug-in's methods are called with
-    "model": {"__init__": "o, spec", "phases": "", "forward": "batch", "show": "out", "sheets": "request"},
+    "model": {
+        "__init__": "o, spec",
+        "phases": "",
+        "forward": "batch",
+        "show": "out",
+        "sheets": "request",
+        "after_step": "now",
+    },
     "dataset": {"__init__": "o", "__len__": "", "__getitem__": "index", "spec": ""},
 }
+TOLD_NOW = ("batch", "batch, out")  # methods with these arguments may also declare `now`
 PART_PARAMETERS = {  # the same for the parts in its tables
     "generator": "o, input_nc, output_nc",
     "discriminator": "o, input_nc",
@@ -81,7 +89,8 @@ def _check_call(function: Any, parameters: str, plug_in: str, what: str, called:
     except (TypeError, ValueError):  # a function in C has no signature; it reports wrong arguments itself
         return
     try:
-        signature.bind(*parameters.split(", ") if parameters else ())
+        extra = {"now": None} if called in TOLD_NOW and "now" in signature.parameters else {}
+        signature.bind(*parameters.split(", ") if parameters else (), **extra)
     except TypeError:
         bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
         takes = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
@@ -168,11 +177,8 @@ def check_terms(terms: Any, phase: str, name: str) -> None:
     """Raise OptionError unless a loss is a dictionary of scalars, at least one a tensor for the backward pass."""
     rule = f"the loss of its phase {phase} must return a dictionary of scalars"
     remedy = "return {name: scalar tensor, ...}"
-    if not isinstance(terms, Mapping) or not terms:
-        what = "an empty dictionary" if isinstance(terms, Mapping) else _describe(terms)
-        if isinstance(terms, Mapping):
-            remedy += "; for a loss that is due at some steps only, give its phase every=N"
-        raise contract_error(name, f"{rule}, not {what}", remedy)
+    if not isinstance(terms, Mapping):
+        raise contract_error(name, f"{rule}, not {_describe(terms)}", remedy)
     for term, value in terms.items():
         if not isinstance(term, str):
             raise contract_error(name, f"{rule} by name, not by {term!r}", remedy)
@@ -180,7 +186,7 @@ def check_terms(terms: Any, phase: str, name: str) -> None:
             raise contract_error(name, f"{rule}; its '{term}' is {_value_text(value)}", "take its mean(): " + remedy)
         if not _is_tensor(value) and not isinstance(value, Real):
             raise contract_error(name, f"{rule}; its '{term}' is {_value_text(value)}", remedy)
-    if not any(_is_tensor(value) for value in terms.values()):
+    if terms and not any(_is_tensor(value) for value in terms.values()):
         why = f"{rule}, not of Python numbers only: they have no gradient"
         raise contract_error(name, why, "omit item() and float(): " + remedy)
 

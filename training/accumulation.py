@@ -11,29 +11,31 @@ from torch.utils._pytree import tree_leaves
 from networks.runtime.compiled import mark_step_begin
 from registry import contract
 from registry.attribution import error_context
+from registry.now import Now, call_with_now
 from util.snapshot import Snapshot
 
 Batch = dict[str, Any]
 ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
 
 
-def run_forward(model: Any, batch: Batch, micro_batches: int) -> "FullBatch | MicroBatches":
+def run_forward(model: Any, batch: Batch, micro_batches: int, now: Now) -> "FullBatch | MicroBatches":
     """Run forward; return the object that holds its outputs and computes each phase's gradients."""
     mark_step_begin()
     with error_context("forward", model):
-        return MicroBatches(model, batch, micro_batches) if micro_batches > 1 else FullBatch(model, batch)
+        return MicroBatches(model, batch, micro_batches, now) if micro_batches > 1 else FullBatch(model, batch, now)
 
 
 class FullBatch:
     """A whole batch: one forward pass that all phases share. `out` is what the model's forward returned."""
 
-    def __init__(self, model: Any, batch: Batch):
-        self.model, self.batch, self.out = model, batch, model(batch)
+    def __init__(self, model: Any, batch: Batch, now: Now):
+        self.model, self.batch, self.now, self.out = model, batch, now, call_with_now(model, batch, now=now)
 
     def compute_gradients(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
-        """Add the gradients of a phase's loss to its networks; return the loss terms."""
-        terms = phase.loss(self.batch, self.out)
-        scale_loss(phase.weight * sum_of_terms(terms, phase, self.model)).backward()
+        """Add the gradients of a phase's loss to its networks; return the loss terms, {} for nothing to do."""
+        terms = call_with_now(phase.loss, self.batch, self.out, now=self.now)
+        if terms != {}:
+            scale_loss(phase.weight * sum_of_terms(terms, phase, self.model)).backward()
         return terms
 
 
@@ -46,14 +48,14 @@ class MicroBatches:
     `out` is the output for the first micro-batch.
     """
 
-    def __init__(self, model: Any, batch: Batch, count: int):
-        self.model = model
+    def __init__(self, model: Any, batch: Batch, count: int, now: Now):
+        self.model, self.now = model, now
         self.micro_batches: list[tuple[Batch, float, Snapshot, Any]] = []
         samples = len(batch["A"])
         for micro_batch in split_batch(batch, count):
             weight, snapshot = len(micro_batch["A"]) / samples, Snapshot(model)
             with torch.no_grad():
-                self.micro_batches.append((micro_batch, weight, snapshot, model(micro_batch)))
+                self.micro_batches.append((micro_batch, weight, snapshot, call_with_now(model, micro_batch, now=now)))
         self.out = self.micro_batches[0][-1]
 
     def compute_gradients(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
@@ -64,11 +66,13 @@ class MicroBatches:
             # Run forward again with a graph, unless an earlier micro-batch showed that this phase needs none.
             if has_grad:
                 with snapshot.restored():
-                    recomputed = self.model(micro_batch)
+                    recomputed = call_with_now(self.model, micro_batch, now=self.now)
                 has_grad = any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(recomputed))
                 out = recomputed if has_grad else out
             # Accumulate gradients and the mean of each term.
-            terms = phase.loss(micro_batch, out)
+            terms = call_with_now(phase.loss, micro_batch, out, now=self.now)
+            if terms == {}:
+                continue
             scale_loss(weight * phase.weight * sum_of_terms(terms, phase, self.model)).backward()
             for name, value in terms.items():
                 own = weight * (value.detach() if isinstance(value, Tensor) else value)

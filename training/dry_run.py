@@ -34,7 +34,7 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
     times = []
     for count in range(2):
         began = time.perf_counter()
-        train_step(state, to_device(batch, device), count)
+        train_step(state, to_device(batch, device), state.now(count))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
@@ -72,7 +72,7 @@ def count_flops_and_activations(train_step: TrainStep, o: Any, model: Any, batch
     tracker: Any = _NoModules()  # because the counter's own cannot observe the gradients inside a penalty
     counter.mod_tracker = tracker
     with fork_rng(0), counter, torch.autograd.graph.saved_tensors_hooks(activations.add, _unpack):
-        train_step(state, shapes, 0)
+        train_step(state, shapes, state.now(0))
     return counter.get_total_flops(), activations.peak
 
 

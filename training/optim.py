@@ -53,11 +53,14 @@ class Optimizers:
         return self.scaler.scale(loss)
 
     def step(self, phase_name: str) -> None:
-        """Step a phase's optimiser; with --amp fp16 the step is skipped if its gradients overflowed."""
+        """Step a phase's optimiser; not without gradients, nor if they overflowed with --amp fp16."""
+        trained = [p for group in self[phase_name].param_groups for p in group["params"]]
+        if all(p.grad is None for p in trained):  # the loss had nothing to do
+            return
         self.scaler.step(self[phase_name])
         self.scaler.update()
         # The fused kernel does not bump version counters: autograd would miss that a graph needs the old weights.
-        increment_version([p for group in self[phase_name].param_groups for p in group["params"]])
+        increment_version(trained)
 
     def set_lr(self, factor: float) -> None:
         """Set every learning rate to its initial value times factor."""

@@ -14,6 +14,7 @@ from inference.sampling import Request, has_sampler
 from networks.padding import checked_sizes
 from registry import attribution, contract
 from registry.contract import contract_error
+from registry.now import call_with_now
 from training import state_checks
 from training.train_state import TrainState, TrainStep
 from util.errors import OptionError, UserError, printable
@@ -98,7 +99,7 @@ def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: dict[str, Any]) -
     state = TrainState.from_options(twin, o)
     state.phases, state.micro_batches = [_with_checked_loss(phase, o.model) for phase in state.phases], 1
     with twin.register_forward_hook(lambda model, args, out: _checked_out(out, o.model)):
-        out, losses = train_step(state, _CheckedDict(batch, "batch"), 0)
+        out, losses = train_step(state, _CheckedDict(batch, "batch"), state.now(0))
     with attribution.error_context("show", twin):
         contract.check_shown(twin.show(out), o.model)
     notes, phase_of = [], dict[str, str]()
@@ -119,8 +120,8 @@ def _with_checked_loss(phase: Any, name: str) -> Any:
     """Return a copy of a phase whose loss checks the terms that it returns."""
 
     @wraps(phase.loss)
-    def loss(batch: dict[str, Any], out: Any) -> Any:
-        terms = phase.loss(batch, out)
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        terms = phase.loss(*args, **kwargs)
         contract.check_terms(terms, phase.name, name)
         return terms
 
@@ -169,7 +170,7 @@ def _absent_key(twin: Any, batch: dict[str, Any]) -> Any:
     """Return the first key that forward looks for in a batch that lacks it, or None."""
     checked_batch = _CheckedDict(batch, "batch")
     with suppress(Exception):  # it is the error that is being explained
-        twin(checked_batch)
+        call_with_now(twin, checked_batch)
     return next(iter(checked_batch.absent_keys), None)
 
 
@@ -177,8 +178,9 @@ def _missing_input(twin: Any, batch: dict[str, Any], key: Any) -> Any:
     """Return the batch key whose absence makes forward omit `key` from its output, or None."""
     checked_batch = _CheckedDict(batch, "batch")
     try:
-        twin(checked_batch)
-        return next((word for word in checked_batch.absent_keys if key in twin(batch | {word: batch["A"]})), None)
+        call_with_now(twin, checked_batch)
+        tries = {word: batch | {word: batch["A"]} for word in checked_batch.absent_keys}
+        return next((word for word, tried in tries.items() if key in call_with_now(twin, tried)), None)
     except Exception:  # the guess cannot be tested
         return None
 

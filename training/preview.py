@@ -18,6 +18,7 @@ from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
 from options.checks import whole_preprocess
 from registry.lookup import find
+from registry.now import Now, call_with_now
 from util.device import to_device
 from util.errors import DataError, print_line
 from util.image_io import SHEET_COLUMNS, make_grid
@@ -116,7 +117,8 @@ class Preview:
         if not due or not self.batches:
             return {}
         with self._test_mode():
-            images = [self._translate(batch) for batch in self.batches]
+            now = Now(progress.step, progress.epoch, progress.share)
+            images = [self._translate(batch, now) for batch in self.batches]
         names = [str(batch["path_A"][0]) for batch in self.batches]
         each_name = [name if name not in names[:i] else f"{name} ({i + 1})" for i, name in enumerate(names)]
         return dict(zip(each_name, images))
@@ -137,9 +139,9 @@ class Preview:
             self.model.eval()
             yield
 
-    def _translate(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def _translate(self, batch: dict[str, Any], now: Now) -> dict[str, Any]:
         device = next(self.model.parameters()).device
-        return first_visuals(self.model, self.model(to_device(batch, device)), self.o)
+        return first_visuals(self.model, call_with_now(self.model, to_device(batch, device), now=now), self.o)
 
     def disable(self) -> None:
         """Stop drawing."""

@@ -17,6 +17,7 @@ from networks.summary import summary_text
 from options import store
 from registry import sources
 from registry.lookup import entries
+from registry.now import Now
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
@@ -137,6 +138,10 @@ class Run:
         if disk_space.is_short(self.folder, needed + times * files, reclaimable_bytes):
             what = f"{times} numbered weights of {disk_space.format_bytes(times * files)} in all will not fit"
             self.notes.append(f"note: {what}: raise --save_epoch_freq or give --keep_epochs 5")
+
+    def now(self) -> Now:
+        """Return what the model's methods are told in the next step."""
+        return self.train_state.now(self.progress.step, self.progress.epoch, self.progress.share)
 
     def begin_epoch(self) -> float:
         """Set the learning rates of the epoch; return the factor on --lr."""

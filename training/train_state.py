@@ -5,9 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from registry.attribution import error_context
+from registry.now import Now
 from training.optim import Optimizers, trainable_parameters
 
-TrainStep = Callable[["TrainState", dict[str, Any], int], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
+TrainStep = Callable[["TrainState", dict[str, Any], Now], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
 
 
 @dataclass
@@ -38,9 +42,19 @@ class TrainState:
         phases = model.phases()
         return cls(model, phases, Optimizers(phases, o), o.accumulate)
 
-    def due_phases(self, step: int) -> list[Any]:
-        """Return the phases that run at this step (from 0), in order."""
-        return [phase for phase in self.phases if step % phase.every == 0]
+    def now(self, step: int, epoch: int = 1, share: float = 0.0) -> Now:
+        """Return what the model's methods are told at this step (from 0), with the phases that are due."""
+        return Now(step, epoch, share, frozenset(phase.name for phase in self.phases if step % phase.every == 0))
+
+    def due_phases(self, now: Now) -> list[Any]:
+        """Return the phases that run at this step, in order."""
+        return [phase for phase in self.phases if phase.name in now.due]
+
+    def end_step(self, now: Now) -> None:
+        """Call the model's after_step(now), if it has one, without gradients."""
+        if hasattr(self.model, "after_step"):
+            with torch.no_grad(), error_context("after_step", self.model):
+                self.model.after_step(now)
 
     @contextmanager
     def only_trainable(self, phase: Any) -> Iterator[None]:

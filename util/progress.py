@@ -38,6 +38,11 @@ class Progress:
         return self.seen >= self.epoch_size
 
     @property
+    def share(self) -> float:
+        """Share of the run that is trained, in [0, 1]."""
+        return min(1.0, (self.epoch - 1 + self.seen / max(1, self.epoch_size)) / max(1, self.last_epoch))
+
+    @property
     def at(self) -> float:
         """Epochs as a fraction: the x of loss curves, as in the reference."""
         return self.epoch + self.seen / max(1, self.epoch_size)

@@ -467,7 +467,6 @@ LOSSES = {
     "floats": ('{"L": 0.5}', "not of Python numbers only"),
     "item": ('{"L": float(out["real_B"].shape[0])}', "not of Python numbers only"),
     "nothing": ("None", "must return a dictionary of scalars, not nothing"),
-    "empty": ("{}", "must return a dictionary of scalars, not an empty dictionary"),
     "a bare tensor": ('out["fake_B"].mean()', "must return a dictionary of scalars, not a Tensor"),
     "a tuple": ('(out["fake_B"].mean(), 0)', "must return a dictionary of scalars, not a tuple"),
     "pictures": ('{"L": out["fake_B"].abs()}', r"its 'L' is a tensor of shape \(1, 3, 32, 32\); take its mean"),

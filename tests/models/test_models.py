@@ -49,7 +49,7 @@ def make_run(tmp_path, model, *flags):
 
 def step(run, batch, number=0):
     """One real training step; return (out, {term: value})."""
-    out, losses = train_step(run.train_state, batch, number)
+    out, losses = train_step(run.train_state, batch, run.train_state.now(number))
     every = {name: value for terms in losses.values() for name, value in terms.items()}
     return out, {name: float(value.detach() if torch.is_tensor(value) else value) for name, value in every.items()}
 
@@ -233,7 +233,8 @@ def test_a_phase_changes_only_its_networks_and_their_slopes(model, objective, tm
         run.model.zero_grad(set_to_none=True)
         before = {name: copy.deepcopy(dict(net.named_parameters())) for name, net in run.networks().items()}
         alone = [replace(each, every=1 if each is phase else 2) for each in run.phases]
-        _, losses = train_step(replace(run.train_state, phases=alone), batch, 1)
+        state = replace(run.train_state, phases=alone)
+        _, losses = train_step(state, batch, state.now(1))
         assert list(losses) == [phase.name]
         own = {id(net) for net in phase.nets}
         for name, net in run.networks().items():

@@ -64,7 +64,7 @@ def replay(folder):
     loss_difference = 0.0
     for step, expected in enumerate(trace["losses"]):
         batch = step_batch(inputs, step, o.direction)
-        _, losses = train_step(run.train_state, batch, step)
+        _, losses = train_step(run.train_state, batch, run.train_state.now(step))
         our_losses = {
             name: float(value.detach() if torch.is_tensor(value) else value)
             for terms in losses.values()

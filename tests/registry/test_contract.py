@@ -212,7 +212,7 @@ def test_forward_runs_once_and_phases_train_their_networks_alone(name, tmp_path)
 
     model.register_forward_pre_hook(lambda *_: events.append(("forward", opened())))
     phases = [spied(phase) for phase in run.phases]
-    _, losses = train_step(replace(run.train_state, phases=phases), batch, 0)
+    _, losses = train_step(replace(run.train_state, phases=phases), batch, run.train_state.now(0))
     states.append(snapshot(model))
 
     assert [event for event, _ in events] == ["forward", *(phase.name for phase in model.phases())]
@@ -323,7 +323,7 @@ def stepped(*phases: tuple, steps: int = 1, share: float = 1.0, lr: float = 0.01
     toy = Toy(*phases)
     state = toy_state(toy, lr)
     state.optimizers.set_lr(share)
-    return toy, state.optimizers, [train_step(state, {}, step)[1] for step in range(steps)]
+    return toy, state.optimizers, [train_step(state, {}, state.now(step))[1] for step in range(steps)]
 
 
 def test_weight_scales_what_is_minimised_and_not_what_is_logged():
@@ -347,9 +347,9 @@ def test_phases_that_share_a_network_share_its_optimiser():
 def test_a_phase_sharing_an_optimiser_trains_its_networks_alone():
     toy = Toy(("D", "x", {}), ("both", "xy", {"every": 2}))
     state = toy_state(toy)
-    train_step(state, {}, 0)  # both: y has a gradient and Adam a momentum for it
+    train_step(state, {}, state.now(0))  # both: y has a gradient and Adam a momentum for it
     before = snapshot(toy)
-    train_step(state, {}, 1)  # D alone
+    train_step(state, {}, state.now(1))  # D alone
     assert toy.order == ["D", "both", "D"]
     assert [bool(before[f"{n}.weight"][0] != toy.get_submodule(n).weight) for n in "xyz"] == [True, False, False]
 
@@ -361,7 +361,7 @@ def test_a_phases_learning_rate_is_scaled_by_the_schedule(share):
         before = snapshot(toy)
         state = toy_state(toy)
         state.optimizers.set_lr(share)
-        train_step(state, {}, 0)
+        train_step(state, {}, state.now(0))
         return [float(before[f"{n}.weight"][0] - toy.get_submodule(n).weight.detach()) / share for n in "xyz"]
 
     assert moved(("a", "x", {}), ("b", "y", {"lr": 0.002})) == pytest.approx([0.01, 0.002, 0.0], rel=1e-3)
@@ -392,7 +392,7 @@ def test_what_a_plug_in_froze_stays_frozen():
     before = snapshot(toy)
     state = toy_state(toy)
     for step in range(2):
-        train_step(state, {}, step)
+        train_step(state, {}, state.now(step))
     assert [bool(before[f"{n}.weight"][0] != toy.get_submodule(n).weight) for n in "xyz"] == [True, False, False]
     assert [toy.get_submodule(n).weight.requires_grad for n in "xyz"] == [True, False, True]
 

@@ -47,7 +47,7 @@ def trained(model, *flags, steps=3, double=False, prepare=lambda run: None, devi
         numbers = {
             k: v.double() if double and torch.is_tensor(v) and v.is_floating_point() else v for k, v in batch.items()
         }
-        out, losses = train_step(run.train_state, to_device(numbers, device), step)
+        out, losses = train_step(run.train_state, to_device(numbers, device), run.train_state.now(step))
         terms = {name: value for each in losses.values() for name, value in each.items()}
         found.append({name: float(torch.as_tensor(value).detach()) for name, value in terms.items()})
     return run, found, out

@@ -240,7 +240,7 @@ def test_a_loss_reaches_no_network_of_another_phase():
 def steps(phases, count=1):
     """The losses of so many training steps on one batch."""
     state = TrainState(lambda batch: {"x": batch["A"]}, phases, Optimizers(phases, FLAGS))
-    return [train.train_step(state, {"A": torch.ones(1, 2)}, step)[1] for step in range(count)]
+    return [train.train_step(state, {"A": torch.ones(1, 2)}, state.now(step))[1] for step in range(count)]
 
 
 def test_a_phase_runs_every_so_many_steps():
