@@ -1,5 +1,6 @@
 """Methods that declare `now` are told where training stands; others are called as before."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_phase_with_nothing_to_do_leaves_its_networks_and_values(accumulate, a
     """Also without a step of its optimiser's momentum; its last value stays in the log."""
     losses, weights = trained(Recorder(idle=(2,)), 5, accumulate, amp)
     assert losses[2]["y"] == {}
-    assert [before != after for before, after in zip(weights, weights[1:])] == [True, False, False, False, True]
+    assert [before != after for before, after in pairwise(weights)] == [True, False, False, False, True]
     meter = LossMeter()
     for terms in losses[:3]:
         meter.add(terms)
