@@ -12,7 +12,7 @@ import pytest
 
 from registry.loaded import our_folders
 from tests.support.runs import ROOT
-from tests.support.sources import MODULES, imported, sources
+from tests.support.sources import MODULES, imported, nodes_of, sources
 
 FLOORS = [  # lowest first; a file imports only lower floors and its own room (top-level package)
     ["util"],
@@ -45,8 +45,7 @@ def in_tables(source: str) -> list[str]:
 
     These are "module:object", "module:object.attribute", "package.module", and the argument of import_module.
     """
-    tree = ast.parse(source)
-    names, nodes = _origin_of_names(tree), list(ast.walk(tree))
+    names, nodes = _origin_of_names(source), nodes_of(source)
     docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     texts = {
         n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docstrings
@@ -140,7 +139,7 @@ def manners_of_tests(source: str, path: str) -> list[str]:
         return []
     modules = [*imported(source, path), *in_tables(source)]
     found = [f"{path} imports {module}" for module in modules if re.match(r"tests\.(.*\.)?(test_|conftest$)", module)]
-    named = [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    named = [n.name for n in nodes_of(source) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = [name for name in named if name.startswith("test_") and len(name) > TEST_NAME]
     return found + [f"{path}: {name} has more than {TEST_NAME} characters" for name in long]
 
@@ -157,7 +156,7 @@ def budgets(source: str, path: str) -> list[str]:
     if path.startswith("tests/"):  # tables of cases may be long, but functions may not
         limit = length
     found = [f"{path} has {length} lines, may have {limit}"] if length > limit else []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             if lines > FUNCTION_LINES:
@@ -170,7 +169,7 @@ def lazy_imports(source: str, path: str) -> list[str]:
     if path.startswith(("tests/", "benchmarks/", "examples/")):  # a benchmark imports from the checkout it measures
         return []
     lines, found = source.splitlines(), []
-    for function in ast.walk(ast.parse(source)):
+    for function in nodes_of(source):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for node in ast.walk(function):
@@ -190,7 +189,7 @@ def code_lines(source: str) -> int:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in silent:
             lines |= set(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             text = node.body[0]
             lines -= set(range(text.lineno, (text.end_lineno or 0) + 1))
@@ -204,16 +203,16 @@ def model_budget(source: str, path: str) -> list[str]:
 
 def tour(source: str, path: str) -> list[str]:
     """The first line is one sentence, so that `head -1 */*.py` is a tour."""
-    first = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    first = (ast.get_docstring(nodes_of(source)[0]) or "").partition("\n")[0]
     opens = source.startswith('"""') and bool(first)
     one = first.endswith(".") and not re.search(r"[.!?] [A-Z]", first)
     return [] if opens and one else [f"{path} does not open with a docstring of one sentence: {first!r}"]
 
 
-def _origin_of_names(tree: ast.Module) -> dict[str, str]:
+def _origin_of_names(source: str) -> dict[str, str]:
     """Return {local name: full name} of a source's imports, for example {"t": "torch", "load": "pickle.load"}."""
     names = {}
-    for node in ast.walk(tree):
+    for node in nodes_of(source):
         if isinstance(node, ast.Import):
             names |= {
                 a.asname or a.name.partition(".")[0]: a.name if a.asname else a.name.partition(".")[0]
@@ -242,9 +241,8 @@ def dangers(source: str, path: str) -> list[str]:
     """Content of files is never run, and errors are never swallowed silently."""
     if path.startswith("tests/"):  # tests make the dangerous files that the other code must refuse
         return []
-    tree = ast.parse(source)
-    names, found = _origin_of_names(tree), []
-    for node in ast.walk(tree):
+    names, found = _origin_of_names(source), []
+    for node in nodes_of(source):
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             found.append(f"{path}:{node.lineno} bare except")
         if not isinstance(node, ast.Call):
@@ -279,8 +277,7 @@ def plugin_manners(source: str, path: str) -> list[str]:
     """Models do not call step, zero_grad, backward, .to, autocast or get_rank, and do not open files (section 2)."""
     if not path.startswith("models/"):
         return []
-    tree = ast.parse(source)
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes_of(source) if isinstance(node, ast.Call)]
     names = [(call.lineno, _called(call, {}).rpartition(".")) for call in calls]
     return [
         f"{path}:{line} calls {name}"
@@ -292,7 +289,7 @@ def plugin_manners(source: str, path: str) -> list[str]:
 def values_not_names(source: str, path: str) -> list[str]:
     """Functions return values; they do not set attributes that others collect by name (section 1)."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.FunctionDef) and (node.name == "set_input" or node.name.startswith("get_current_")):
             found.append(f"{path}:{node.lineno} defines {node.name}")
         built = isinstance(node, ast.Call) and _called(node, {}) in ("getattr", "setattr") and len(node.args) > 1
@@ -319,7 +316,7 @@ def nouns(source: str, path: str) -> list[str]:
 
 def util_without_options(source: str, path: str) -> list[str]:
     """Functions in util/ take values, not a run's options or its model."""
-    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [n for n in nodes_of(source) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     names = [
         (function.name, arg.arg)
         for function in functions

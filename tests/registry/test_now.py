@@ -93,7 +93,7 @@ def trained(model: BaseModel, steps: int, accumulate: int = 1, amp: str = "off")
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_methods_are_told_step_epoch_share_and_due_phases(accumulate):
+def test_methods_are_told_step_epoch_share_and_phases(accumulate):
     model = Recorder()
     trained(model, 3, accumulate)
     both, alone = frozenset("xy"), frozenset("x")
@@ -105,7 +105,7 @@ def test_methods_are_told_step_epoch_share_and_due_phases(accumulate):
 
 @pytest.mark.parametrize("amp", ["off", "fp16"])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_phase_with_nothing_to_do_leaves_its_networks_and_values(accumulate, amp):
+def test_a_phase_with_nothing_to_do_changes_nothing(accumulate, amp):
     """Also without a step of its optimiser's momentum; its last value stays in the log."""
     losses, weights = trained(Recorder(idle=(2,)), 5, accumulate, amp)
     assert losses[2]["y"] == {}

@@ -1,7 +1,10 @@
 """List the repository's source files and the modules that they import."""
 
 import ast
+import os
 from collections.abc import Iterable
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 from tests.support.runs import ROOT
@@ -10,15 +13,29 @@ NOT_OURS = ("checkpoints", "results", "datasets", "build", "dist")  # folders th
 
 
 def sources(pattern: str = "*.py") -> list[str]:
-    """Return the relative paths of the repository's files that match; skip environments, caches and runs."""
-    found = (path.relative_to(ROOT) for path in ROOT.rglob(pattern) if path.is_file())
-    return sorted(p.as_posix() for p in found if not _is_foreign(p))
+    """Return the relative paths of the repository's files whose name matches; skip environments, caches and runs."""
+    return [path for path in _all_files() if fnmatch(path.rpartition("/")[2], pattern)]
 
 
-def _is_foreign(path: Path) -> bool:
-    hidden = any(part.startswith(".") and part != ".ci" for part in path.parts)
-    environment = any((ROOT / folder / "pyvenv.cfg").is_file() for folder in path.parents)
-    return hidden or environment or path.parts[0] in NOT_OURS or "__pycache__" in path.parts
+@cache
+def _all_files() -> list[str]:
+    found: list[str] = []
+    for folder, inner, files in os.walk(ROOT):
+        inner[:] = [name for name in inner if not _is_foreign(Path(folder, name))]
+        found += [Path(folder, name).relative_to(ROOT).as_posix() for name in files if name[0] != "."]
+    return sorted(found)
+
+
+def _is_foreign(folder: Path) -> bool:
+    hidden = folder.name.startswith(".") and folder.name != ".ci"
+    written = folder.parent == ROOT and folder.name in NOT_OURS
+    return hidden or written or folder.name == "__pycache__" or (folder / "pyvenv.cfg").is_file()
+
+
+@cache
+def nodes_of(source: str) -> list[ast.AST]:
+    """Return all nodes of a source's syntax tree, the module first."""
+    return list(ast.walk(ast.parse(source)))
 
 
 MODULES = {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in sources()}
@@ -27,7 +44,7 @@ MODULES = {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") 
 def imported(source: str, path: str, modules: Iterable[str] = MODULES) -> list[str]:
     """Return every module that a source imports, in functions too, as `package.module`."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
