@@ -19,7 +19,7 @@ $(BIN)/python:
 	$(if $(call fits,$(PYTHON)),,$(error GANvas needs Python 3.11, 3.12, 3.13 or 3.14 with venv: install one, or name it with make PYTHON=...))
 	$(PYTHON) -m venv $(VENV)
 
-QUICK := $(addprefix tests/,util registry options serialization networks) --ignore=tests/options/test_effects.py
+QUICK := $(addprefix tests/,util registry options serialization networks) $(addprefix --ignore=tests/,options/test_effects.py registry/test_examples.py registry/test_sources.py)
 
 # Runs again whenever one of these files is newer than the stamp.
 $(STAMP): requirements.txt scripts/install_torch.py scripts/install_visdom.py | $(BIN)/python

@@ -180,7 +180,9 @@ def test_weights_are_shared_as_they_always_lie(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
-@pytest.mark.parametrize("flags", [["pix2pix"], ["cgan", "--gan_mode", "wgangp"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "flags", [["pix2pix"], pytest.param(["cgan", "--gan_mode", "wgangp"], marks=pytest.mark.slow)], ids=" ".join
+)
 def test_compiled_networks_are_the_networks(flags, mode, capsys):
     """The same losses, with second derivatives too; the trial before the first step leaves no trace."""
     plain, fast = (trained(*flags, "--compile", how, steps=2) for how in ("off", mode))
