@@ -73,6 +73,8 @@ def _add_samples(samples: dict[str, Any]) -> None:
             for label, epochs in sheets.items():
                 with tags.tr(), tags.td():
                     tags.img(src=relative_url("images/", f"epoch{epochs[-1]:03d}_{label}.png"), alt=label)
+                    if len(sheets) > 1:
+                        tags.p(label)
 
 
 def _add_epochs(history: dict[str, Any], width: int) -> None:

@@ -555,6 +555,21 @@ def test_without_scripts_the_newest_sheet_is_there(classes_run):
     assert Page(classes_run / "web" / "index.html").images[0] == "images/epoch003_grid.png"
 
 
+@pytest.mark.parametrize("names", [["grid"], ["grid", "truncated"]])
+def test_each_of_several_sheets_has_its_name(browser, tmp_path, names):
+    """With scripts and without."""
+    sink = Html(options(), tmp_path)
+    sink.sheets(Progress(epoch_size=10, last_epoch=3), dict.fromkeys(names, np.zeros((64, 64, 3), np.uint8)))
+    captions = names if len(names) > 1 else []
+    for scripts in (True, False):
+        context = browser.new_context(java_script_enabled=scripts)
+        page = context.new_page()
+        page.goto((tmp_path / "web" / "index.html").as_uri())
+        page.locator("#samplerows img").last.wait_for(state="attached")
+        assert page.locator("#samplerows td p").all_text_contents() == captions
+        context.close()
+
+
 def test_a_resumed_run_shows_the_options_of_the_whole_run(classes_run, opened):
     """The second command gave only --name, --continue_train and --n_epochs."""
     shown = opened(classes_run / "web" / "index.html").locator("dl").first.text_content()
