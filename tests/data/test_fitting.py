@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import struct
+import sys
 
 import pytest
 
@@ -14,7 +15,7 @@ from registry import discovery
 from registry.lookup import find
 from registry.suggestions import models_by_dataset_mode
 from tests.support.images import picture
-from util.errors import DataError, UserError
+from util.errors import DataError, OptionError, UserError
 
 MODELS = ("pix2pix", "cycle_gan", "cgan", "colorization")
 # the model reads the data, it needs --dataroot or --split, a folder is missing; else: the model that is named
@@ -299,6 +300,17 @@ def test_a_plug_in_for_data_of_its_own_is_named_alone(tmp_path, plugins):
     line = said(argv)
     assert "use --model poet (python train.py --model poet " in line
     assert len(read(follow(argv, line, flag=False))) == 1
+
+
+def test_an_installed_model_is_named_and_owns_its_flags_unimported(tmp_path, tables_as_they_were, package):
+    line = said(["--model", "cycle_gan", "--dataroot", str(make_layout("pairs", tmp_path / "data"))])
+    assert "use --model pix2pix or --model small or --model raising (python train.py --model pix2pix " in line
+    for flag, answer in (("--strength", "it belongs to small"), ("--strenght", "did you mean --strength, which")):
+        with pytest.raises(OptionError, match=answer):
+            parse(["--model", "cycle_gan", flag, "3"], "train")
+    with pytest.raises(OptionError, match=r"did you mean small\?"):
+        parse(["--model", "smal"], "train")
+    assert "extra_gans" not in sys.modules
 
 
 def test_flags_about_the_data_are_repeated_in_the_command(tmp_path):
