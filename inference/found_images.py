@@ -12,6 +12,7 @@ from data.colorization import Colorization
 from data.listing import layouts, manifest
 from data.listing.files import PHASES, dataset_root, is_folder, is_image, list_files, list_folders
 from data.listing.inputs import parse_inputs
+from data.listing.once import listed_once
 from data.unaligned import Unaligned
 from options import store
 from registry.lookup import find
@@ -53,6 +54,7 @@ def exchange_sides(name: str) -> str:
     return re.sub(r"(?<=_)[AB](?=_|$)", lambda match: OTHER[match[0]], name)
 
 
+@listed_once()
 def find_images(o: Any, folder: Path, model: Any) -> FoundImages:
     """Return the images of --dataroot for the run in `folder`; what is there decides how they are read.
 
