@@ -1,10 +1,12 @@
 """Every layout of data with every model: it is read, or one line names the model that fits, and the advice works."""
 
+import os
 import re
 import shlex
 import shutil
 import struct
 import sys
+from collections import Counter
 
 import pytest
 
@@ -302,7 +304,27 @@ def test_a_plug_in_for_data_of_its_own_is_named_alone(tmp_path, plugins):
     assert len(read(follow(argv, line, flag=False))) == 1
 
 
-def test_an_installed_model_is_named_and_owns_its_flags_unimported(tmp_path, tables_as_they_were, package):
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("layout", TABLE)
+def test_a_folder_is_listed_once_for_all_models(layout, model, tmp_path, monkeypatch):
+    """At most once each for its images, those of the folder above, its folders and its files."""
+    root, listed = str(make_layout(layout, tmp_path)), []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(os.fsdecode(path).rstrip("/")) or scandir(path))
+    said(["--model", model, "--dataroot", root])
+    counts = Counter(path for path in listed if path.startswith(root))
+    assert max(counts.values(), default=0) <= 4
+
+
+def test_files_that_come_after_the_listing_are_seen(tmp_path):
+    root = make_layout("one_side", tmp_path)
+    argv = ["--model", "cycle_gan", "--dataroot", str(root)]
+    assert "trainB" in said(argv)
+    write(root, *names("trainB"))
+    assert said(argv) == ""
+
+
+def test_an_installed_model_is_named_with_its_flags(tmp_path, tables_as_they_were, package):
     line = said(["--model", "cycle_gan", "--dataroot", str(make_layout("pairs", tmp_path / "data"))])
     assert "use --model pix2pix or --model small or --model raising (python train.py --model pix2pix " in line
     for flag, answer in (("--strength", "it belongs to small"), ("--strenght", "did you mean --strength, which")):

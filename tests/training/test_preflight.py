@@ -170,7 +170,7 @@ def test_a_model_of_pairs_says_that_the_data_are_none(command, write, model, dat
 
 
 @pytest.mark.parametrize("data", ["aligned", "unaligned"])
-def test_colorization_refuses_images_that_are_not_lightness_and_colour(command, data):
+def test_colorization_refuses_what_is_not_lightness_and_colour(command, data):
     ended = command("train", *RUN, "--model", "colorization", "--dataset_mode", data)
     assert ended.code == 2
     assert ended.last == (
