@@ -22,7 +22,8 @@ _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
 _TIFF: tuple[str, dict[str, Any]] = ("TIFF", {"compression": "tiff_adobe_deflate"})
 # formats of 8-bit images by suffix, with Pillow's options; JPEG alone loses anything, as little as it can
 PICTURE_FORMATS = {".png": ("PNG", PNG_COMPRESSION), ".jpg": _JPEG, ".jpeg": _JPEG, ".bmp": ("BMP", {}),
-                   ".webp": ("WEBP", {"lossless": True}), ".tif": _TIFF, ".tiff": _TIFF, ".ppm": ("PPM", {})}  # fmt: skip
+                   ".webp": ("WEBP", {"lossless": True}), ".tif": _TIFF, ".tiff": _TIFF,
+                   ".ppm": ("PPM", {})}  # fmt: skip
 # up to this size a PNG is encoded in memory by a faster encoder, with the Paeth filter in all rows
 MAX_FAST_PNG_PIXELS = 1 << 22
 FAST_PNG = {"level": 1, "strategy": 3, "filter": 0x80}
