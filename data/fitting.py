@@ -13,6 +13,7 @@ from typing import Any
 from data.listing import layouts
 from data.listing.files import PHASE_FOLDERS, PHASES, is_folder, list_folders
 from data.listing.manifest import find_manifest
+from data.listing.once import listed_once
 from data.pair_sizes import twice_as_wide
 from registry.lookup import find
 from registry.suggestions import models_by_dataset_mode
@@ -52,15 +53,17 @@ class Fit:
 @contextmanager
 def naming_models(o: Any, root: str) -> Iterator[None]:
     """Add the models that fit to an error about the data of training; root: the folder of the data set's folders."""
-    try:
-        yield
-    except (DataError, OptionError) as problem:
-        about_layout = isinstance(problem, DataError) or problem.args[1] in LAYOUT_FLAGS
-        if not (o.isTrain and about_layout) or _is_searching.get():
-            raise
-        raise _with_advice(problem, o, root) from None
+    with listed_once():
+        try:
+            yield
+        except (DataError, OptionError) as problem:
+            about_layout = isinstance(problem, DataError) or problem.args[1] in LAYOUT_FLAGS
+            if not (o.isTrain and about_layout) or _is_searching.get():
+                raise
+            raise _with_advice(problem, o, root) from None
 
 
+@listed_once()
 def find_fit(o: Any, root: str, without: Collection[str] = ()) -> Fit | None:
     """Return the dataset mode, other than that of `o` and `without`, that fits the data best; None if no model fits."""
     without = {o.dataset_mode, *without}

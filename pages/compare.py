@@ -20,7 +20,7 @@ from util.errors import DataError, printable
 MAX_LISTED_INPUTS = 300  # names on the page of inputs that a run lacks; unmatched.txt lists all of them
 LOSSES_HTML = '<details id="losses" class="js"><summary>losses</summary><div id="curves"></div></details>'
 SHARED_LABEL_PREFIX = "real"  # such labels are inputs and targets: equal in all runs, shown once
-SCRIPTS = ("curves.js", "compare.js")
+SCRIPTS = ("curves.js", "scroll.js", "compare.js")
 _IMAGE_NAME = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_[AB](?:_rgb)?)?)\.png")
 
 

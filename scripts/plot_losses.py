@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command
-from displays.loss_log import Losses, Points, read_losses
+from displays.loss_log import EPOCH_AXIS, Losses, Points, read_losses
 from serialization.run_names import suggest_run
 from util.disk_space import ERRNO_REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, printable
@@ -120,8 +120,9 @@ def draw_losses(losses_by_run: dict[str, Losses], names: list[str], o: argparse.
     # Hide unused panels, and label the rest.
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
+    steps = not o.mean_only and any(curves.steps for curves in losses_by_run.values())
     for axis in axes[-1]:
-        axis.set_xlabel("epoch")
+        axis.set_xlabel(EPOCH_AXIS if steps else "epoch")  # a mean of epoch 1 is at 1
     _add_legends(figure, losses_by_run, [] if o.split else names, palette, plt.Line2D)
     return figure
 

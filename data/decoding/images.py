@@ -97,7 +97,9 @@ def _convert_pillow(image: Image.Image, channels: int, path: str, options: ReadO
 def channels_error(path: str, actual: int, wanted: int) -> DataError:
     """Return the error for an image whose number of channels does not fit the run."""
     why = f"has {actual} channels and cannot be converted to {wanted}"
-    return DataError("image", path, why, f"use --input_nc {actual} or --output_nc {actual}")
+    alpha = " (as PNG if the last is transparency)" if actual in (2, 4) and wanted in (1, 3) else ""
+    flags = f"use --input_nc {actual} or --output_nc {actual} in training"
+    return DataError("image", path, why, f"{flags}, or convert it to {wanted} channel{'s' * (wanted > 1)}{alpha}")
 
 
 def parse_colour(text: str) -> tuple[int, int, int] | None:
