@@ -176,6 +176,9 @@ def test_exports_and_state_hold_it_and_training_does_not_notice(trains):
     assert torch.equal(exported["G"]["1.running_mean"], kept["model"]["G.1.running_mean"])
     assert torch.equal(exported["D"]["weight"], kept["model"]["D.weight"])
     assert all(value.dtype == torch.float32 for value in kept["ema"].values())
+    (folder / "latest_net_G.pth").unlink()  # as if the run had been killed between state and exports
+    assert "wrote weights that were missing" in trains("--continue_train")[1]
+    assert unequal(exported, weights(folder), "weights") == []
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
