@@ -93,8 +93,6 @@ TRAIN: Rows = (
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
     ("n_layers_D", "it is for --netD n_layers", lambda c: c.o.netD in ("basic", "pixel")),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
-    ("beta1", "this optimizer has no momentum", lambda c: c.is_ours and c.o.optimizer in ("rmsprop", "adafactor")),
-    ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
     ("ema_rampup", "--ema is off", lambda c: not c.o.ema),
     ("ema ema_rampup", "the model names no networks as averaged", lambda c: not getattr(c.model, "averaged", ())),
     ("lambda_gp", f"it is for --gan_mode {PENALISED}", lambda c: c.is_ours and c.o.gan_mode != PENALISED),

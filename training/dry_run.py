@@ -45,7 +45,7 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
         counts = f"operations and activations are not known: this model needs values ({type(problem).__name__})"
     # Write the report.
     in_all = format_bytes(2 * weights + tensor_bytes([state.optimizers.moments(), state.ema.state_dict()]))
-    kept = "gradients and the state of the optimisers" + ", and the average of weights" * bool(o.ema)
+    kept = f"gradients{', averages' if o.ema else ''} and the state of their optimisers"
     peak, memory_owner = _peak_memory_bytes(device), "the GPU" if device.type == "cuda" else "this process"
     rows = (
         f"{len(batch['A'])} images a step, {len(loader)} steps an epoch, {epochs} epochs",

@@ -94,10 +94,10 @@ class Ema:
         """Return notes on what the average of these networks is for; [] without --ema. steps: those to come."""
         if not self.parameters:
             return []
-        half_life = f"{math.log(0.5) / math.log(self.decay):.3g} steps"
-        ramp = f", at most {self.rampup:g} of the images seen," if self.rampup else ""
-        average = f"an average of {', '.join(names)} with a half-life of {half_life}{ramp} (--ema {self.decay:g})"
-        found = [f"{average} is exported as .pth, shown as fixed samples and sheets, and used by test.py"]
+        half_life = f"half-life {math.log(0.5) / math.log(self.decay):.3g} steps"
+        ramp = f", at most {self.rampup:g} of those done" if self.rampup else ""
+        average = f"an average of {', '.join(names)} (--ema {self.decay:g}: {half_life}{ramp})"
+        found = [f"{average} is exported as .pth, shown at the end of an epoch, and used by test.py"]
         if self.is_new and not self.rampup and steps > 0 and (share := self.decay**steps) > INITIAL_SHARE:
             why = f"after all {steps} steps {share:.0%} of the average are the weights that it starts from"
             found.append(f"note: {why}: give --ema_rampup 0.05, or lower --ema")

@@ -9,6 +9,8 @@ from torch.autograd.graph import increment_version
 from training.optimizers import DEFAULT, OptimizerKind
 from util.errors import OptionError
 
+FLAGS = ("lr", "beta1", "beta2", "optimizer")  # what a phase may replace
+
 
 class Optimizers:
     """One optimiser (--optimizer, --beta1, --beta2, or what the phase says) for every phase, a group per network.
@@ -31,9 +33,11 @@ class Optimizers:
         self.distinct: dict[str, torch.optim.Optimizer] = {}  # by the name of its first phase
         self.kinds: dict[str, OptimizerKind] = {}  # likewise
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
+        self.flags: set[str] = set()  # the names of the flags that some network is trained with
         for group in groups:
             kind, name = _shared_kind(group, o.optimizer), group[0].name
             optimizer = kind.build(_parameter_groups(group, o), o.lr)
+            self.flags |= _flags_used(group, kind)
             self.distinct[name], self.kinds[name] = optimizer, kind
             self.by_phase |= {phase.name: optimizer for phase in group}
         device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
@@ -69,6 +73,11 @@ class Optimizers:
     def param_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of all optimisers."""
         return [group for optimizer in self.distinct.values() for group in optimizer.param_groups]
+
+    def unused_flags(self, given: set[str]) -> list[str]:
+        """Return a note for each flag that was given although every network is trained with the phases' own values."""
+        unused = [flag for flag in FLAGS if flag in given and flag not in self.flags]
+        return [f"note: --{flag} has no effect: no phase of the model trains with it" for flag in unused]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each optimiser, under the name of its first phase."""
@@ -156,6 +165,19 @@ def _shared_kind(phases: list[Any], usual: str) -> OptimizerKind:
     return kind
 
 
+def _flags_used(phases: list[Any], kind: OptimizerKind) -> set[str]:
+    """Return the names of the flags that an optimiser's settings come from, not from its phases."""
+    used = {"optimizer"} if phases[0].optimizer is None else set()
+    seen: set[int] = set()  # the parameters of earlier phases, whose settings count
+    for phase in phases:
+        for net, rate in zip(phase.nets, phase.rates, strict=True):
+            own = set(map(id, trainable_parameters(net)))
+            if own - seen:
+                used |= ({"lr"} if rate is None else set()) | (kind.beta_flags if phase.betas is None else set())
+            seen |= own
+    return used
+
+
 def _parameter_groups(phases: list[Any], o: Any) -> list[dict[str, Any]]:
     """Return a parameter group per network; a shared parameter is listed once, with its first phase."""
     groups: list[dict[str, Any]] = []
@@ -201,16 +223,3 @@ def _correct_lazy(groups: list[dict[str, Any]], phases: list[Any]) -> None:
         correction = 1 / (1 + sum(1 / phase.every for phase in phases if own & lazy.get(phase.name, set())))
         group["lr"] = group["base_lr"] = group["base_lr"] * correction
         group["betas"] = tuple(beta**correction for beta in group["betas"])
-
-
-def unused_flag_notes(phases: list[Any], o: Any) -> list[str]:
-    """Return a note for each flag that was given although every phase has its own value."""
-    own_betas = all(phase.betas is not None for phase in phases)
-    overridden = {
-        "lr": all(rate is not None for phase in phases for rate in phase.rates),
-        "beta1": own_betas,
-        "beta2": own_betas,
-        "optimizer": all(phase.optimizer is not None for phase in phases),
-    }
-    flags = [f"--{name}" for name, unused in overridden.items() if unused and name in o.given]
-    return [f"note: {flag} has no effect: every phase of the model has its own" for flag in flags]

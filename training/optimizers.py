@@ -54,6 +54,9 @@ def _has_fused_kernel(groups: Groups) -> bool:
     return all(p.device.type in FUSED_DEVICES for group in groups for p in group["params"])
 
 
+BETA_FLAGS: dict[Any, set[str]] = {rmsprop: {"beta2"}, sgd: {"beta1"}}  # others that declare betas use both
+
+
 @dataclass(frozen=True)
 class OptimizerKind:
     """An optimiser by name: `build` makes one for parameter groups."""
@@ -71,12 +74,18 @@ class OptimizerKind:
         origin = loaded.plugin_of_module(wanted.__module__) or wanted.__module__
         return cls(getattr(wanted, "__qualname__", type(wanted).__qualname__), wanted, origin)
 
+    @property
+    def beta_flags(self) -> set[str]:
+        """Return which of beta1 and beta2 the optimiser uses."""
+        declares = "betas" in inspect.signature(self.function).parameters
+        return BETA_FLAGS.get(self.function, {"beta1", "beta2"}) if declares else set()
+
     def build(self, groups: Groups, lr: float) -> Optimizer:
         """Return an optimiser of parameter groups, each with its lr and betas; it keeps their further entries.
 
         Raise OptionError if the function returns something else.
         """
-        if "betas" in inspect.signature(self.function).parameters:
+        if self.beta_flags:
             made = self.function(groups, lr, betas=groups[0]["betas"])
         else:  # its own betas count
             made = self.function([{k: v for k, v in group.items() if k != "betas"} for group in groups], lr)

@@ -25,7 +25,7 @@ from serialization.run_names import list_runs, suggest_run
 from training import lr_schedule
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
-from training.optim import trained_networks, unused_flag_notes
+from training.optim import trained_networks
 from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
@@ -105,7 +105,7 @@ class Run:
             why = f"{self.epoch_size} images make one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
         steps = -(-self.epoch_size // o.batch_size) * (self.last_epoch + 1 - self.progress.epoch)
-        self.notes += unused_flag_notes(self.phases, o) + self.ema.notes(self.model.averaged, steps)
+        self.notes += self.optimizers.unused_flags(o.given) + self.ema.notes(self.model.averaged, steps)
         on_cuda = self.device.type == "cuda"
         self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)
         self.last_save_time = time.monotonic()

@@ -167,7 +167,7 @@ def test_an_average_of_other_networks_is_refused(change):
 def test_exports_and_state_hold_it_and_training_does_not_notice(trains):
     folder, out = trains()
     plain, _ = trains("--ema", 0, name="plain")
-    assert "an average of G with a half-life of 3.11 steps (--ema 0.8) is exported as .pth" in out
+    assert "an average of G (--ema 0.8: half-life 3.11 steps) is exported as .pth" in out
     kept, exported = state(folder), weights(folder)
     assert unequal(kept["model"], state(plain)["model"], "model") == [] and "ema" not in state(plain)
     assert all(torch.equal(exported["G"][name.removeprefix("G.")], value) for name, value in kept["ema"].items())
@@ -282,7 +282,7 @@ def test_a_run_too_short_for_its_average_is_told(trains):
     _, out = trains("--ema", 0.999)
     assert "note: after all 6 steps 99% of the average are the weights that it starts from" in out
     _, out = trains("--ema", 0.999, "--ema_rampup", 0.05, name="ramped")
-    assert "after all" not in out and "at most 0.05 of the images seen, (--ema 0.999)" in out
+    assert "after all" not in out and "(--ema 0.999: half-life 693 steps, at most 0.05 of those done)" in out
 
 
 def test_it_has_no_effect_without_averaged_networks(trains):

@@ -15,7 +15,7 @@ from models.base import Phase
 from registry.lookup import entries
 from tests.support.runs import options
 from tests.support.training_runs import DEMO, TRAINABLE, build
-from training.optim import Optimizers, trainable_parameters, unused_flag_notes
+from training.optim import Optimizers, trainable_parameters
 from training.train_state import TrainState
 from util.errors import OptionError
 
@@ -310,7 +310,7 @@ def test_a_damaged_state_of_every_optimiser_is_refused(kind, damage):
         if damage == "absent":
             damaged.pop(name)
         state["G"]["state"][0] = damaged
-        with pytest.raises((ValueError, KeyError), match="an optimiser|step"):
+        with pytest.raises((ValueError, KeyError), match=r"an optimiser|step"):
             found.load_state_dict(state)
 
 
@@ -435,15 +435,19 @@ def test_an_unknown_optimiser_of_a_phase_is_answered_with_the_nearest():
         Optimizers([phase("G", nets("G").G, optimizer="adem")], FLAGS)
 
 
-def test_flags_that_every_phase_overrides_are_told():
-    n = nets("G", "D")
-    given = flags(given={"lr", "beta1", "beta2", "optimizer"})
-    own = {"betas": (0.0, 0.9), "lr": 0.1, "optimizer": "sgd"}
-    found = unused_flag_notes(
-        [phase("D", n.D, **own), phase("G", (n.G, 0.2), betas=(0.0, 0.9), optimizer="sgd")], given
-    )
-    assert [note.split()[1] for note in found] == ["--lr", "--beta1", "--beta2", "--optimizer"]
-    assert unused_flag_notes([phase("D", n.D, **own), phase("G", n.G)], given) == []
+def test_flags_that_no_network_is_trained_with_are_told():
+    n, given = nets("G", "D"), {"lr", "beta1", "beta2", "optimizer"}
+
+    def unused(*phases, **more):
+        return [note.split()[1] for note in Optimizers(list(phases), flags(**more)).unused_flags(given)]
+
+    own = {"betas": (0.0, 0.9), "optimizer": "adam"}
+    phases = [phase("D", n.D, lr=0.1, **own), phase("R1", n.D, every=2), phase("G", (n.G, 0.2), **own)]
+    assert unused(*phases) == ["--lr", "--beta1", "--beta2", "--optimizer"]
+    assert unused(phases[0], phase("G", n.G)) == []
+    found = {kind: unused(phase("G", n.G), optimizer=kind) for kind in KINDS}
+    assert {kind: names for kind, names in found.items() if names} == {
+        "rmsprop": ["--beta1"], "sgd": ["--beta2"], "adafactor": ["--beta1", "--beta2"]}  # fmt: skip
 
 
 # --- the step that uses them
