@@ -120,7 +120,7 @@ def test_the_half_life_is_at_most_the_share_of_the_images_seen():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_in_its_block_networks_hold_the_average_and_after_it_their_own(dtype):
+def test_networks_hold_the_average_in_its_block_only(dtype):
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).to(dtype)
     ema, first = averaged(net, 0.5), copy.deepcopy(net.state_dict())
     with torch.no_grad():

@@ -430,7 +430,7 @@ def test_wrong_settings_of_a_phase_are_named(settings, why):
         Phase(**{"name": "G", "nets": [nn.Linear(1, 1)], "loss": print} | settings)
 
 
-def test_an_unknown_optimiser_of_a_phase_is_answered_with_the_nearest():
+def test_an_unknown_optimiser_of_a_phase_is_named():
     with pytest.raises(OptionError, match=r"optimizer of phase G.*there is no optimizer 'adem'; did you mean adam"):
         Optimizers([phase("G", nets("G").G, optimizer="adem")], FLAGS)
 
