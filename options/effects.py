@@ -93,6 +93,8 @@ TRAIN: Rows = (
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
     ("n_layers_D", "it is for --netD n_layers", lambda c: c.o.netD in ("basic", "pixel")),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
+    ("ema_rampup", "--ema is off", lambda c: not c.o.ema),
+    ("ema ema_rampup", "the model names no networks as averaged", lambda c: not getattr(c.model, "averaged", ())),
     ("lambda_gp", f"it is for --gan_mode {PENALISED}", lambda c: c.is_ours and c.o.gan_mode != PENALISED),
     ("display_ncols display_server display_env display_port start_visdom display_allow_remote",
      "no display that is on uses it", lambda c: not c.shows("visdom")),
