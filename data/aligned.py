@@ -57,8 +57,9 @@ class Aligned(BaseDataset):
             sample = measured_sample(files.paths[0])
             sizes = measure(sample, o.max_image_pixels)
             self.notes += _joined_notes(files, len(files.paths[0]), sizes)
-            if question := pair_question(sample, sizes):
-                self.ask(question)
+            question, is_likely = pair_question(sample, sizes)
+            if is_likely or (question and o.isTrain and o.pairs != "joined"):
+                self.ask(question, is_likely)
         else:
             self.notes += files.notes
         self.paired = files.kind == "pairs"

@@ -167,9 +167,10 @@ class BaseDataset(Dataset):
         """Doubts whether the files are what this data set takes them for; such a data set is not suggested."""
         return []
 
-    def ask(self, question: str) -> None:
-        """Add a doubt to the questions, and to the notes with the models that fit the data."""
-        self.questions.append(question)
+    def ask(self, question: str, is_likely: bool = True) -> None:
+        """Add a doubt to the notes, with the models that fit the data, and to the questions if it is likely right."""
+        if is_likely:
+            self.questions.append(question)
         self.notes.append(ask(self.o, self.root, question))
 
     def file_notes(self) -> list[str]:
