@@ -57,7 +57,7 @@ def naming_models(o: Any, root: str) -> Iterator[None]:
         yield
     except (DataError, OptionError) as problem:
         about_layout = isinstance(problem, DataError) or problem.args[1] in LAYOUT_FLAGS
-        if not (o.isTrain and about_layout) or _is_searching.get():
+        if not (o.isTrain and about_layout and is_folder(root)) or _is_searching.get():
             raise
         raise _with_advice(problem, o, root) from None
 
@@ -99,7 +99,7 @@ def _with_advice(problem: UserError, o: Any, root: str) -> UserError:
     if "dataroot" in own:
         return problem if names_root else type(problem)(thing, name, why, f"give --dataroot {own['dataroot']}")
     is_vague = remedy.startswith("expected ")
-    if own and not is_vague:
+    if dataset and not is_vague:
         doubts = [note.removeprefix(QUESTION) for note in dataset.notes if note.startswith(QUESTION)]
         fit = find_fit(o, root, LAST_CHOICES) if doubts else None
         remedy = f"{doubts[0]}; if so, {remedy}; if not, {fit.describe(o)}" if fit else remedy

@@ -10,6 +10,7 @@ from options.fields import Options
 from util.atomic_write import replace_text
 from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, printable
 from util.size import Size
+from util.spelling import path_hint
 
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
@@ -129,7 +130,8 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
         values = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except OSError as problem:
-        raise OptionError("option", "--config", f"{path}: {problem.strerror}", "give a YAML or JSON file") from problem
+        remedy = path_hint(path) or "give a YAML or JSON file"
+        raise OptionError("option", "--config", f"{path}: {problem.strerror}", remedy) from problem
     except (ValueError, RecursionError, yaml.YAMLError) as problem:
         why = str(problem).replace("\n", " ")
         raise OptionError("option", "--config", f"{path}: {why}", "fix the file") from problem

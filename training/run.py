@@ -20,7 +20,7 @@ from registry.lookup import entries
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
-from serialization.run_names import list_runs, suggest_run
+from serialization.run_names import suggest_folder
 from training import lr_schedule
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
@@ -243,7 +243,7 @@ class Run:
             self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {epoch} (--epoch_count)")
             self.notes.append("optimisers, image pools and random draws start afresh: weight files do not contain them")
         else:
-            others = suggest_run(self.folder.name, list_runs(self.folder.parent))
+            others = suggest_folder(self.folder)
             reason = f" ({others})" if others else ""
             self.notes.append(f"nothing to continue in {self.folder}: starting afresh{reason}")
             return False

@@ -58,7 +58,7 @@ PHOTOGRAPHS = [(60, 40), (64, 48), (70, 40)]  # 3:2, 4:3, 16:9
     (PHOTOGRAPHS, True), ([*PHOTOGRAPHS, (80, 40)], True), ([(80, 40), (120, 40), (60, 40)], False),
     ([(80, 40)] * 3, False), ([(78, 40)], False), ([(60, 40)], True),
 ])  # fmt: skip
-def test_photographs_are_asked_about_and_still_suggested_as_pairs(tmp_path, sizes, asks):
+def test_photographs_are_asked_about_but_remain_suggested(tmp_path, sizes, asks):
     """Pairs of upright images have the same sizes, so that only the user knows."""
     for number, (width, height) in enumerate(sizes):
         save(picture(number, width, height), tmp_path / "train" / f"{number}.png")
