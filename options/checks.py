@@ -6,6 +6,7 @@ from pathlib import Path
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
 from options.fields import Options
 from options.store import holds_run
+from registry.lookup import find, is_known
 from serialization.run_names import suggest_folder
 from util.errors import OptionError
 from util.size import to_size
@@ -123,6 +124,12 @@ def _check_training(o: Options) -> None:
         others = suggest_folder(folder)
         remedy = f"{others} (a new run needs --model or --dataroot)" if others else "give --model or --dataroot"
         raise OptionError("option", "--continue_train", f"there is no run {folder}", remedy)
+    trained = o.saved.get("model", o.model)
+    may_fit = o.allow_option_change or not holds_run(folder) or not is_known("model", trained)
+    if o.continue_train and not may_fit and not issubclass(find("model", o.model), find("model", trained)):
+        why = f"is {o.model}, but the run {o.name} was trained with {trained}"
+        remedy = "omit --model to continue it, or give a new run another --name (--overwrite replaces this one)"
+        raise OptionError("option", "--model", why, remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
     if o.label_smoothing and o.gan_mode in ("wgangp", "hinge"):

@@ -109,6 +109,11 @@ def entry(kind: str, name: str, flag: str = "") -> Entry:
     return found[0]
 
 
+def is_known(kind: str, name: str) -> bool:
+    """Whether there is a part of that kind and name."""
+    return normalise_name(name) in {normalise_name(e.name) for e in entries(kind)}
+
+
 def _check_namesake_files(kind: str, name: str) -> None:
     """Raise OptionError for a plug-in file of this name that does not define a part of this kind."""
     for path in map(Path, discovery.paths()):

@@ -16,7 +16,7 @@ from data.loading.loader import Loader
 from networks.summary import summary_text
 from options import store
 from registry import sources
-from registry.lookup import entries
+from registry.lookup import is_known
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
@@ -31,7 +31,6 @@ from training.train_state import TrainState
 from util import disk_space, seeding
 from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, UserError, print_line, printable
 from util.progress import Progress
-from util.spelling import normalise_name
 
 
 def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any) -> "Run":
@@ -322,7 +321,9 @@ class Run:
         if fixed and not self.o.allow_option_change:
             details = ", ".join(changed[name] for name in fixed)
             why = f"changed since the run was saved, which changes the meaning of its weights: {details}"
-            remedy = "restore it, or continue anyway with --allow_option_change"
+            given = [name for name in fixed if name in self.o.given]
+            restore = f"omit {', '.join(f'--{name}' for name in given)}" if given == fixed else "restore it"
+            remedy = f"{restore}, or continue anyway with --allow_option_change"
             raise OptionError("option", f"--{fixed[0]}", why, remedy)
         # Report all other changes.
         if changed:
@@ -336,4 +337,4 @@ def _is_gone(kind: Any, name: Any) -> bool:
     """Whether the registry no longer has this name: a renamed plug-in does not change what weights mean."""
     if not isinstance(kind, str) or not isinstance(name, str):
         return False
-    return normalise_name(name) not in {normalise_name(entry.name) for entry in entries(kind)}
+    return not is_known(kind, name)
