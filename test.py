@@ -66,7 +66,7 @@ def main(argv, report):
     # Translate or generate images, and write the results page.
     store.save(o, folder, "test")
     results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
-    report.log_errors(results.folder / "error.log", cleanup=results.release)
+    results.log_errors(report)
     if images is None:
         generate(o, model, results, spec.classes)
     else:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cli.main import Report
 from data.listing.layouts import LAYOUTS
 from metrics import better_direction, finite_or_none
 from pages.async_writer import AsyncWriter
@@ -224,6 +225,11 @@ class Results:
         self.files.finish({"mean": finite_or_none(means), "images": figures} if figures else {})
         if means:
             print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
+
+    def log_errors(self, report: Report) -> None:
+        """Let the report write errors to the folder, but not beside the results of an earlier test; release it then."""
+        report.cleanup = self.release
+        self.files.log_errors(report.log_errors)
 
     def release(self) -> None:
         """Let other processes write to the folder."""
