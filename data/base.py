@@ -14,6 +14,7 @@ from data.decoding.cache import Cache, CacheKey, open_cache
 from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
+from data.enlargement import enlargement_notes
 from data.fingerprint import Inventory
 from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
@@ -174,8 +175,8 @@ class BaseDataset(Dataset):
         self.notes.append(ask(self.o, self.root, question))
 
     def file_notes(self) -> list[str]:
-        """Return notes about files that are not used, and about files whose values are easily misread."""
-        return [*unused_notes(self.left_out), *label_map_notes(self)]
+        """Return notes about files that are not used, that are much enlarged, or whose values are easily misread."""
+        return [*unused_notes(self.left_out), *enlargement_notes(self), *label_map_notes(self)]
 
     @cached_property
     def left_out(self) -> list[tuple[str, bytes]]:
