@@ -27,7 +27,7 @@ from serialization import weight_files
 from training.optim import inference_networks
 from util.class_names import describe_classes, select_classes
 from util.device import select_device
-from util.errors import printable
+from util.errors import count_text, printable
 from util.image_io import SHEET_COLUMNS
 from util.seeding import restores_settings, seed_everything
 
@@ -72,7 +72,7 @@ def main(argv, report):
     else:
         translate(images, model, results, device)
     results.close()
-    print(printable(f"{results.count} images -> {results.page}"))
+    print(printable(f"{count_text(results.count, 'image')} -> {results.page}"))
 
 
 def translate(images, model, results, device):

@@ -27,7 +27,7 @@ from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
-from util.errors import DataError, OptionError, UserError
+from util.errors import DataError, OptionError, UserError, count_text
 from util.seeding import fork_rng
 
 MAX_REPLACEMENT_TRIES = 100  # images tried for one sample at most, if earlier ones cannot be used
@@ -112,7 +112,7 @@ class BaseDataset(Dataset):
         """Raise OptionError unless --range_A has one range, or one for each input."""
         ranges, inputs = len(self.o.range_A.split(";")), sum(side != "B" for side in self.side_order)
         if ranges not in (1, inputs):
-            why = f"has {ranges} ranges for {inputs} input{'s' * (inputs != 1)}"
+            why = f"has {count_text(ranges, 'range')} for {count_text(inputs, 'input')}"
             raise OptionError("option", "--range_A", why, "give one range for all inputs, or one for each")
 
     def _count_channels(self, sample: Sample, side: str) -> int:

@@ -13,7 +13,7 @@ from data.listing.files import find_storage
 from pages.names import filesystem_key, natural_key, safe_file_name
 from util import file_lock
 from util.atomic_write import replace_text
-from util.errors import EnvironmentFault, OptionError, print_line
+from util.errors import EnvironmentFault, OptionError, count_text, print_line
 
 METRICS_FILE = "metrics.json"  # of a test: its run, data, metrics and files
 UNFINISHED_FILE = "files.jsonl"  # the files that a test has begun to write; it becomes part of METRICS_FILE at the end
@@ -119,8 +119,9 @@ class ResultsFolder:
             self._unfinished.close()
         (self.path / UNFINISHED_FILE).unlink(missing_ok=True)
         if kept:
+            left = f"{count_text(len(kept), 'file')} of an earlier test remain{'s' * (len(kept) == 1)}"
             print_line(
-                f"note: {len(kept)} files of an earlier test remain in {self.path}, because they lie behind links"
+                f"note: {left} in {self.path}, because {'it lies' if len(kept) == 1 else 'they lie'} behind links"
             )
 
     def release(self) -> None:

@@ -29,7 +29,17 @@ from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, seeding
-from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, UserError, print_line, printable
+from util.errors import (
+    CheckpointError,
+    DataError,
+    EnvironmentFault,
+    OptionError,
+    UserError,
+    are_text,
+    count_text,
+    print_line,
+    printable,
+)
 from util.progress import Progress
 
 
@@ -38,14 +48,16 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
     run = Run(o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory)
     folder.report.saved_text = run.saved_step_text
     if run.done:  # its folder keeps the options it was trained with
-        text = f"run {o.name} is done: {run.progress.epoch - 1} epochs are trained; raise --n_epochs to continue"
+        text = (
+            f"run {o.name} is done: {are_text(run.progress.epoch - 1, 'epoch')} trained; raise --n_epochs to continue"
+        )
     else:
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
         store.save(o, folder.path, "train", spec)
         run.notes += _keep_sources(folder.path)
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
-        size = f"{run.progress.epoch_size} images, {len(loader)} steps an epoch"
+        size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
     print(*map(printable, (text, *run.notes)), sep="\n")
     return run
@@ -98,7 +110,8 @@ class Run:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
         self.progress.epoch_size, self.progress.last_epoch = self.epoch_size, self.last_epoch
         if self.epoch_size < o.batch_size and not self.done:
-            why = f"{self.epoch_size} images make one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
+            makes = f"{count_text(self.epoch_size, 'image')} {'makes' if self.epoch_size == 1 else 'make'}"
+            why = f"{makes} one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
         on_cuda = self.device.type == "cuda"
         self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)

@@ -23,6 +23,11 @@ def count_text(number: int, noun: str) -> str:
     return f"{number} {noun}{ending}"
 
 
+def are_text(number: int, noun: str) -> str:
+    """Return a number with its noun and verb: "1 image is", "2 images are"."""
+    return f"{count_text(number, noun)} {'is' if number == 1 else 'are'}"
+
+
 def print_line(text: str) -> None:
     """Print a line and flush it, with control characters escaped; it appears above a progress bar, if there is one."""
     bars = sys.modules.get("tqdm")  # without the module there are no bars

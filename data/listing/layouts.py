@@ -44,9 +44,9 @@ class SideFiles:
         """Lines for the user."""
         counts = [len(side) for side in self.paths]
         if self.is_joined:
-            return [self.describe(f"{counts[0]} files of A|B"), *self.warnings]
+            return [self.describe(f"{count_text(counts[0], 'file')} of A|B"), *self.warnings]
         by_name = " by name" if self.kind == "pairs" and len(self.places) > 1 else ""
-        counted = {"pairs": f"{counts[0]} pairs", "images": f"{counts[0]} without targets"}
+        counted = {"pairs": count_text(counts[0], "pair"), "images": f"{counts[0]} without targets"}
         what = counted.get(self.kind) or f"{counts[0]} + {counts[-1]} images"
         return [self.describe(what + by_name), *self.warnings]
 
@@ -151,7 +151,7 @@ def list_phase_images(o: Any, root: str) -> tuple[Paths, list[str]]:
     if is_folder(folder) or o.split is None:
         return list_images(folder, root, o), unused_split_notes(o)
     paths = select_split(list_images(root, root, o), o)
-    return paths, [f"{len(paths)} images, the part of {o.phase} (--split {o.split:g})"]
+    return paths, [f"{count_text(len(paths), 'image')}, the part of {o.phase} (--split {o.split:g})"]
 
 
 def list_images(folder: str, root: str, o: Any) -> Paths:
@@ -177,7 +177,7 @@ def _split_indices(paths: Paths, o: Any) -> np.ndarray:
     in_training = paths.keys() < np.uint64(o.split * 2**64)
     indices = np.flatnonzero(in_training if o.phase == "train" else ~in_training)
     if not len(indices):
-        why = f"--split {o.split:g} leaves none of {len(paths)} images for it"
+        why = f"--split {o.split:g} leaves none of {count_text(len(paths), 'image')} for it"
         raise DataError("phase", o.phase, why, "use another --split")
     return indices
 
@@ -211,8 +211,9 @@ def _missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str])
     if not names:
         return "holds no files", layout
     if links := [name for name in deeper if has_image_extension(name)]:
-        return f"holds no images, but {len(links)} links to nothing such as {links[0]!r}", "restore these files"
-    return f"holds no images, but {len(names)} other files such as {names[0]!r}", layout
+        what = count_text(len(links), "link")
+        return f"holds no images, but {what} to nothing such as {links[0]!r}", "restore these files"
+    return f"holds no images, but {count_text(len(names), 'other file')} such as {names[0]!r}", layout
 
 
 def _other_folder_hint(root: str, o: Any, kinds: Sequence[str]) -> str:

@@ -6,13 +6,13 @@ from tests.support.data_folders import make, save
 from tests.support.images import picture
 
 CASES = {  # data set, size of the files, flags: what is said; "" for nothing
-    "files of A|B": ("aligned", (64, 32), ["--load_size", 256], "--load_size 256 enlarges images of 32x32 to 256x256, 8 "),
+    "files of A|B": ("aligned", (64, 32), ["--load_size", 256], "256 enlarges images of 32x32 to 256x256, 8 "),
     "less than 4 times": ("aligned", (64, 32), ["--load_size", 127], ""),
     "4 times": ("aligned", (64, 32), ["--load_size", 128], "of 32x32 to 128x128, 4 times as wide and high"),
     "no scaling": ("aligned", (64, 32), ["--preprocess", "none"], ""),
     "width": ("single", (32, 40), ["--preprocess", "scale_width", "--load_size", 320], "of 32x40 to 320x400, 10 "),
     "crop size": ("single", (32, 32), ["--preprocess", "fixsize", "--crop_size", 160], "--crop_size 160 enlarges"),
-    "two sizes": ("single", (32, 32), ["--load_size", "256x128"], "--load_size 256x128 enlarges images of 32x32 to 256x"),
+    "two sizes": ("single", (32, 32), ["--load_size", "256x128"], "256x128 enlarges images of 32x32 to 256x"),
     "smaller": ("single", (400, 400), [], ""),
 }  # fmt: skip
 

@@ -35,7 +35,7 @@ def test_training_records_the_proportions_of_its_images(tmp_path, layout):
 
 def test_the_line_of_pairs_tells_the_size_of_a_half(tmp_path):
     save(picture(1, 96, 40), tmp_path / "train" / "1.png")
-    assert make("aligned", tmp_path).notes == ["pairs: train, 1 files of A|B, halves of 48x40"]
+    assert make("aligned", tmp_path).notes == ["pairs: train, 1 file of A|B, halves of 48x40"]
     save(picture(1, 96, 50), tmp_path / "train" / "2.png")
     assert make("aligned", tmp_path).notes == ["pairs: train, 2 files of A|B, halves of 48x40 and others"]
 

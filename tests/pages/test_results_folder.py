@@ -184,7 +184,7 @@ def test_nothing_is_deleted_through_links(tested, tmp_path, capsys):
     (tested / "images").symlink_to(elsewhere, target_is_directory=True)
     Writing(tmp_path).write("images/3.png").end()
     assert files(elsewhere) == ["1.png", "2.png", "3.png"]
-    assert "1 files of an earlier test remain" in capsys.readouterr().out
+    assert "1 file of an earlier test remains" in capsys.readouterr().out
 
 
 def test_names_that_differ_in_case_only_are_not_deleted(tested, tmp_path, monkeypatch):

@@ -215,8 +215,8 @@ def test_pairs_keep_their_names(script, sources):
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == [
         "train: 2 pairs, the first 1.png and 1.png",
-        "val: 1 pairs, the first 3_A.jpg and 3_B.png",
-        "test: 1 pairs, the first 9.png and 9.png",
+        "val: 1 pair, the first 3_A.jpg and 3_B.png",
+        "test: 1 pair, the first 9.png and 9.png",
         "4 written to set",
     ]
     made = [name for name in files("set") if name.startswith(("train/", "val/", "test/"))]
