@@ -169,9 +169,16 @@ def run_name(location: dict[str, Any], values: dict[str, Any], named: bool, phas
     newest = max(used, default=1)
     if phase == "test" or location["continue_train"] or location["overwrite"] or not used:
         return numbered[newest]
-    free = f"{DEFAULT_NAME}_{newest + 1}"
-    print(f"note: {numbered[newest]} is an earlier run; this one is {free} (choose with --name)")
-    return free
+    return f"{DEFAULT_NAME}_{newest + 1}"
+
+
+def numbering_note(o: Options) -> list[str]:
+    """Return a note if a new run has the default name with a number, because there are earlier ones."""
+    match = re.fullmatch(DEFAULT_NAME + r"_(\d+)", o.name)
+    if not match or {"name", "suffix"} & o.given or o.continue_train or o.overwrite:
+        return []
+    earlier = f"{DEFAULT_NAME}_{int(match[1]) - 1}".removesuffix("_1")
+    return [f"note: {earlier} is an earlier run; this one is {o.name} (choose with --name)"]
 
 
 def _fill_suffix(suffix: str, values: dict[str, Any]) -> str:

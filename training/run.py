@@ -55,7 +55,7 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
         store.save(o, folder.path, "train", spec)
-        run.notes += _keep_sources(folder.path)
+        run.notes += [*store.numbering_note(o), *_keep_sources(folder.path)]
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
         size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"

@@ -36,11 +36,11 @@ def list_images(folder: str | Path) -> list[Path]:
         raise DataError("folder", folder, "has no files because its images are generated", "give a folder of images")
     listed = list_files(str(folder))
     found = [Path(os.path.relpath(path, root)) for path in listed]
-    for note in unused_notes([(str(root), listed.unused)]):
-        print_line(note)
     if not found:
         remedy = path_hint(str(folder)) or f"put images there: {', '.join(EXTENSIONS)}"
         raise DataError("folder", folder, _missing_images_reason(root), remedy)
+    for note in unused_notes([(str(root), listed.unused)]):
+        print_line(note)
     return found
 
 

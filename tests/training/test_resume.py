@@ -373,6 +373,8 @@ def test_the_default_name_counts_up_and_later_means_the_newest(command, tmp_path
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == names
     assert "note:" not in said[0].out
     assert f"{names[1]} is an earlier run; this one is {names[2]} (choose with --name)" in said[2].out
+    failed = command("train", *SMALL, "--dataroot", "nowhere")
+    assert failed.code == 3 and not failed.out, "a note on the name of a run that does not start"
     ended = command("train", "--continue_train", "--n_epochs", 2)
     assert ended.code == 0 and "run experiment_name_3:" in ended.out
     assert [len(rows(tmp_path / "checkpoints" / name)[1]) for name in names] == [1, 1, 2]
