@@ -27,7 +27,7 @@ from serialization import weight_files
 from training.optim import inference_networks
 from util.class_names import describe_classes, select_classes
 from util.device import select_device
-from util.errors import printable
+from util.errors import count_text, printable
 from util.image_io import SHEET_COLUMNS
 from util.seeding import restores_settings, seed_everything
 
@@ -66,13 +66,13 @@ def main(argv, report):
     # Translate or generate images, and write the results page.
     store.save(o, folder, "test")
     results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
-    report.log_errors(results.folder / "error.log", cleanup=results.release)
+    results.log_errors(report)
     if images is None:
         generate(o, model, results, spec.classes)
     else:
         translate(images, model, results, device)
     results.close()
-    print(printable(f"{results.count} images -> {results.page}"))
+    print(printable(f"{count_text(results.count, 'image')} -> {results.page}"))
 
 
 def translate(images, model, results, device):

@@ -25,7 +25,7 @@ from training.run import start_run
 from training.run_folder import RunFolder, resume_command
 from training.timer import Timer
 from util.device import select_device, to_device
-from util.errors import Stopped, printable
+from util.errors import Stopped, count_text, printable
 from util.seeding import restores_settings, seed_everything
 
 
@@ -60,7 +60,7 @@ def training(o, report=None):
         with closing(make_display(o, folder.path)) as display, closing(loader), run.saved_if_left():
             display.start(run.progress, preview.data_sheet)
             yield from train(run, loader, display, preview, stop)
-        print(printable(f"done: {run.progress.last_epoch} epochs; {folder.next_steps()}"))
+        print(printable(f"done: {count_text(run.progress.last_epoch, 'epoch')}; {folder.next_steps()}"))
 
 
 def train(run, loader, display, preview, stop):

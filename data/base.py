@@ -14,6 +14,7 @@ from data.decoding.cache import Cache, CacheKey, open_cache
 from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
+from data.enlargement import enlargement_notes
 from data.fingerprint import Inventory
 from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
@@ -26,7 +27,7 @@ from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
-from util.errors import DataError, OptionError, UserError
+from util.errors import DataError, OptionError, UserError, count_text
 from util.seeding import fork_rng
 
 MAX_REPLACEMENT_TRIES = 100  # images tried for one sample at most, if earlier ones cannot be used
@@ -111,7 +112,7 @@ class BaseDataset(Dataset):
         """Raise OptionError unless --range_A has one range, or one for each input."""
         ranges, inputs = len(self.o.range_A.split(";")), sum(side != "B" for side in self.side_order)
         if ranges not in (1, inputs):
-            why = f"has {ranges} ranges for {inputs} input{'s' * (inputs != 1)}"
+            why = f"has {count_text(ranges, 'range')} for {count_text(inputs, 'input')}"
             raise OptionError("option", "--range_A", why, "give one range for all inputs, or one for each")
 
     def _count_channels(self, sample: Sample, side: str) -> int:
@@ -167,14 +168,15 @@ class BaseDataset(Dataset):
         """Doubts whether the files are what this data set takes them for; such a data set is not suggested."""
         return []
 
-    def ask(self, question: str) -> None:
-        """Add a doubt to the questions, and to the notes with the models that fit the data."""
-        self.questions.append(question)
+    def ask(self, question: str, is_likely: bool = True) -> None:
+        """Add a doubt to the notes, with the models that fit the data, and to the questions if it is likely right."""
+        if is_likely:
+            self.questions.append(question)
         self.notes.append(ask(self.o, self.root, question))
 
     def file_notes(self) -> list[str]:
-        """Return notes about files that are not used, and about files whose values are easily misread."""
-        return [*unused_notes(self.left_out), *label_map_notes(self)]
+        """Return notes about files that are not used, that are much enlarged, or whose values are easily misread."""
+        return [*unused_notes(self.left_out), *enlargement_notes(self), *label_map_notes(self)]
 
     @cached_property
     def left_out(self) -> list[tuple[str, bytes]]:

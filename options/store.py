@@ -10,6 +10,7 @@ from options.fields import Options
 from util.atomic_write import replace_text
 from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, printable
 from util.size import Size
+from util.spelling import path_hint
 
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
@@ -131,7 +132,8 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
         values = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except OSError as problem:
-        raise OptionError("option", "--config", f"{path}: {problem.strerror}", "give a YAML or JSON file") from problem
+        remedy = path_hint(path) or "give a YAML or JSON file"
+        raise OptionError("option", "--config", f"{path}: {problem.strerror}", remedy) from problem
     except (ValueError, RecursionError, yaml.YAMLError) as problem:
         why = str(problem).replace("\n", " ")
         raise OptionError("option", "--config", f"{path}: {why}", "fix the file") from problem
@@ -169,9 +171,16 @@ def run_name(location: dict[str, Any], values: dict[str, Any], named: bool, phas
     newest = max(used, default=1)
     if phase == "test" or location["continue_train"] or location["overwrite"] or not used:
         return numbered[newest]
-    free = f"{DEFAULT_NAME}_{newest + 1}"
-    print(f"note: {numbered[newest]} is an earlier run; this one is {free} (choose with --name)")
-    return free
+    return f"{DEFAULT_NAME}_{newest + 1}"
+
+
+def numbering_note(o: Options) -> list[str]:
+    """Return a note if a new run has the default name with a number, because there are earlier ones."""
+    match = re.fullmatch(DEFAULT_NAME + r"_(\d+)", o.name)
+    if not match or {"name", "suffix"} & o.given or o.continue_train or o.overwrite:
+        return []
+    earlier = f"{DEFAULT_NAME}_{int(match[1]) - 1}".removesuffix("_1")
+    return [f"note: {earlier} is an earlier run; this one is {o.name} (choose with --name)"]
 
 
 def _fill_suffix(suffix: str, values: dict[str, Any]) -> str:

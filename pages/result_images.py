@@ -14,6 +14,7 @@ from pages.results_folder import ResultsFolder
 from pages.rows import Picture
 from util.errors import OptionError, print_line
 from util.image_io import PICTURE_FORMATS, array_to_pil, fits_png, save_array, save_picture, tensor_to_pil
+from util.spelling import name_hint
 from util.value_range import ValueRange, option_range, range_of_input
 
 SHOWN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # a browser shows these files
@@ -59,7 +60,7 @@ class ResultImages:
         found = named or [label for label in labels if label.startswith(self.only + "_")]  # fake_B_rgb
         if not found:
             why = f"this model writes no {self.only}, but {', '.join(labels)}"
-            raise OptionError("option", "--results_only", why, "give one of these")
+            raise OptionError("option", "--results_only", why, f"{name_hint(self.only, labels)}give one of these")
         return found
 
     def side(self, label: str, unpaired: bool) -> str:

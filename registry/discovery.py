@@ -14,6 +14,7 @@ from types import ModuleType
 from registry import loaded, moved, sources
 from registry.kinds import PART_TABLES
 from util.errors import OptionError
+from util.spelling import path_hint
 
 GROUP = "ganvas.plugins"
 TABLE_KINDS = {table: kind for kind, (_, table, _) in PART_TABLES.items()}
@@ -44,7 +45,8 @@ def add_paths(paths, of_run: bool = False) -> None:
     for path in (Path(p).expanduser().resolve() for p in paths):
         if not path.is_dir() and not (path.is_file() and path.suffix == ".py"):
             why = "is not a .py file or a folder" if path.exists() else "there is no such file"
-            raise OptionError("plug-in", path, why, "give --plugin the path of a .py file or of a folder of .py files")
+            remedy = "give --plugin the path of a .py file or of a folder of .py files"
+            raise OptionError("plug-in", path, why, path_hint(str(path)) or remedy)
         if path not in _paths:
             _paths.append(path)
             if of_run:

@@ -20,7 +20,7 @@ from displays.loss_log import EPOCH_AXIS, Losses, Points, read_losses
 from serialization.run_names import suggest_run
 from util.disk_space import ERRNO_REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, printable
-from util.spelling import nearest
+from util.spelling import name_hint
 
 LOG_NAMES = ("losses.jsonl", "loss_log.txt")
 LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 3)), (0, (4, 1.2, 1, 1.2, 1, 1.2)))
@@ -74,8 +74,7 @@ def select_losses(names: list[str], wanted: str) -> list[str]:
     names_wanted = [word.strip() for word in wanted.split(",") if word.strip()]
     for name in names_wanted:
         if name not in names:
-            near = nearest(name, names)
-            remedy = (f"did you mean {near}? " if near else "") + "there are: " + ", ".join(names)
+            remedy = f"{name_hint(name, names)}there are: {', '.join(names)}"
             raise OptionError("option", "--losses", f"no run has a loss '{name}'", remedy)
     return names_wanted or names
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from training.train_state import TrainState, TrainStep
 from util.device import to_device
 from util.disk_space import format_bytes, tensor_bytes
+from util.errors import count_text
 from util.seeding import fork_rng
 
 try:
@@ -47,8 +48,9 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
     in_all = format_bytes(2 * weights + tensor_bytes([state.optimizers.moments(), state.ema.state_dict()]))
     kept = f"gradients{', averages' if o.ema else ''} and the state of their optimisers"
     peak, memory_owner = _peak_memory_bytes(device), "the GPU" if device.type == "cuda" else "this process"
+    steps = count_text(len(loader), "step")
     rows = (
-        f"{len(batch['A'])} images a step, {len(loader)} steps an epoch, {epochs} epochs",
+        f"{count_text(len(batch['A']), 'image')} a step, {steps} an epoch, {count_text(epochs, 'epoch')}",
         f"{numel / 1e6:.3f} M parameters; {in_all} with their {kept}",
         counts,
         f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second: {hours:.1f} h in all, without loading",

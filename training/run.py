@@ -16,12 +16,12 @@ from data.loading.loader import Loader
 from networks.summary import summary_text
 from options import store
 from registry import sources
-from registry.lookup import entries
+from registry.lookup import is_known
 from registry.now import Now
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
-from serialization.run_names import list_runs, suggest_run
+from serialization.run_names import suggest_folder
 from training import lr_schedule
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
@@ -30,9 +30,18 @@ from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, seeding
-from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, UserError, print_line, printable
+from util.errors import (
+    CheckpointError,
+    DataError,
+    EnvironmentFault,
+    OptionError,
+    UserError,
+    are_text,
+    count_text,
+    print_line,
+    printable,
+)
 from util.progress import Progress
-from util.spelling import normalise_name
 
 
 def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any) -> "Run":
@@ -40,14 +49,16 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
     run = Run(o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory)
     folder.report.saved_text = run.saved_step_text
     if run.done:  # its folder keeps the options it was trained with
-        text = f"run {o.name} is done: {run.progress.epoch - 1} epochs are trained; raise --n_epochs to continue"
+        text = (
+            f"run {o.name} is done: {are_text(run.progress.epoch - 1, 'epoch')} trained; raise --n_epochs to continue"
+        )
     else:
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
         store.save(o, folder.path, "train", spec)
-        run.notes += _keep_sources(folder.path)
+        run.notes += [*store.numbering_note(o), *_keep_sources(folder.path)]
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
-        size = f"{run.progress.epoch_size} images, {len(loader)} steps an epoch"
+        size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
     print(*map(printable, (text, *run.notes)), sep="\n")
     return run
@@ -102,7 +113,8 @@ class Run:
             self.ema.restart()
         self.progress.epoch_size, self.progress.last_epoch = self.epoch_size, self.last_epoch
         if self.epoch_size < o.batch_size and not self.done:
-            why = f"{self.epoch_size} images make one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
+            makes = f"{count_text(self.epoch_size, 'image')} {'makes' if self.epoch_size == 1 else 'make'}"
+            why = f"{makes} one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
         steps = -(-self.epoch_size // o.batch_size) * (self.last_epoch + 1 - self.progress.epoch)
         self.notes += self.optimizers.unused_flags(o.given) + self.ema.notes(self.model.averaged, steps)
@@ -259,7 +271,7 @@ class Run:
             self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {epoch} (--epoch_count)")
             self.notes.append("optimisers, image pools and random draws start afresh: weight files do not contain them")
         else:
-            others = suggest_run(self.folder.name, list_runs(self.folder.parent))
+            others = suggest_folder(self.folder)
             reason = f" ({others})" if others else ""
             self.notes.append(f"nothing to continue in {self.folder}: starting afresh{reason}")
             return False
@@ -339,7 +351,9 @@ class Run:
         if fixed and not self.o.allow_option_change:
             details = ", ".join(changed[name] for name in fixed)
             why = f"changed since the run was saved, which changes the meaning of its weights: {details}"
-            remedy = "restore it, or continue anyway with --allow_option_change"
+            given = [name for name in fixed if name in self.o.given]
+            restore = f"omit {', '.join(f'--{name}' for name in given)}" if given == fixed else "restore it"
+            remedy = f"{restore}, or continue anyway with --allow_option_change"
             raise OptionError("option", f"--{fixed[0]}", why, remedy)
         # Report all other changes.
         if changed:
@@ -353,4 +367,4 @@ def _is_gone(kind: Any, name: Any) -> bool:
     """Whether the registry no longer has this name: a renamed plug-in does not change what weights mean."""
     if not isinstance(kind, str) or not isinstance(name, str):
         return False
-    return normalise_name(name) not in {normalise_name(entry.name) for entry in entries(kind)}
+    return not is_known(kind, name)

@@ -13,7 +13,7 @@ from data.augment.grammar import SpecNode, parse_spec
 from data.augment.table import CONTAINERS, PHOTOMETRIC, UNSUPPORTED_CLASSES
 from registry import contract, loaded
 from registry.lookup import Entry, entries, entry
-from util.errors import EnvironmentFault, OptionError, first_line
+from util.errors import EnvironmentFault, OptionError, count_text, first_line
 from util.seeding import fork_rng
 from util.spelling import nearest, normalise_name
 
@@ -87,7 +87,7 @@ class Augment:
             return _apply_seeded(self.steps, seed, picture)
         except _UnsuitableImage as problem:
             node, why, shape = problem.args
-            what = f"an image of {shape[2]}x{shape[1]} with {shape[0]} channel{'s' * (shape[0] != 1)}"
+            what = f"an image of {shape[2]}x{shape[1]} with {count_text(shape[0], 'channel')}"
             why = f"cannot be applied to {what}{f', {path}' if path else ''}: {why}"
             raise node.error(self.flag, why) from problem.__cause__
 
@@ -176,7 +176,7 @@ class _Step:
             what = f"a tensor of shape {tuple(result.shape)}" if is_tensor else type(result).__name__
             raise self._plugin_error(f"returns {what}")
         if len(result) != len(picture) or not result.numel():
-            what = f"with {len(result)} channel{'s' * (len(result) != 1)}" if result.numel() else "without pixels"
+            what = f"with {count_text(len(result), 'channel')}" if result.numel() else "without pixels"
             raise _UnsuitableImage(self.node, f"it returns an image {what}", picture.shape)
         return to_dtype(result, picture.dtype)
 

@@ -10,7 +10,7 @@ from data.decoding.icc import to_srgb
 from data.decoding.orientation import orient
 from data.decoding.raster import LUMA_WEIGHTS, Picture, Raster, cast, composite_alpha
 from data.listing.files import open_binary
-from util.errors import DataError, EnvironmentFault
+from util.errors import DataError, EnvironmentFault, count_text
 
 
 class ReadOptions(NamedTuple):
@@ -96,10 +96,10 @@ def _convert_pillow(image: Image.Image, channels: int, path: str, options: ReadO
 
 def channels_error(path: str, actual: int, wanted: int) -> DataError:
     """Return the error for an image whose number of channels does not fit the run."""
-    why = f"has {actual} channels and cannot be converted to {wanted}"
+    why = f"has {count_text(actual, 'channel')} and cannot be converted to {wanted}"
     alpha = " (as PNG if the last is transparency)" if actual in (2, 4) and wanted in (1, 3) else ""
     flags = f"use --input_nc {actual} or --output_nc {actual} in training"
-    return DataError("image", path, why, f"{flags}, or convert it to {wanted} channel{'s' * (wanted > 1)}{alpha}")
+    return DataError("image", path, why, f"{flags}, or convert it to {count_text(wanted, 'channel')}{alpha}")
 
 
 def parse_colour(text: str) -> tuple[int, int, int] | None:

@@ -22,7 +22,7 @@ from data.loading.sample_order import EpochBatchSampler, SampleKey
 from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
 from registry import attribution, discovery
 from util import malloc
-from util.errors import OptionError, UserError, format_problems, printable, raise_if_any
+from util.errors import OptionError, UserError, are_text, count_text, format_problems, printable, raise_if_any
 from util.image_io import first_thumbnails, make_grid
 from util.seeding import fork_rng, mix_seed
 
@@ -39,7 +39,7 @@ class Loader:
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.batch_sampler = EpochBatchSampler(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
         if not len(self.batch_sampler):
-            why = f"leaves no batch: {len(dataset)} images are fewer than a batch of {o.batch_size}"
+            why = f"leaves no batch: {are_text(len(dataset), 'image')} fewer than a batch of {o.batch_size}"
             raise OptionError("option", "--drop_last", why, "lower --batch_size or omit --drop_last")
         self.o, self.dataset, self.inventory = o, dataset, dataset.inventory
         self.report_frames = not o.isTrain  # training has already checked all headers
@@ -129,7 +129,7 @@ class Loader:
                 yield handed_over.pop()  # keep no reference: an image may be huge
         # List the images that were skipped.
         if skipped:
-            said = f"note: {len(skipped)} images could not be used in epoch {epoch}:"
+            said = f"note: {count_text(len(skipped), 'image')} could not be used in epoch {epoch}:"
             tqdm.write("\n".join([said, *format_problems(list(skipped.items()))]))
 
     def _report_frames(self, paths: Sequence[str]) -> None:

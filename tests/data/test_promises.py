@@ -122,7 +122,7 @@ def test_grey_is_repeated_and_has_no_other_channels(name, kind, tmp_path):
     path, expected = write(name, tmp_path / "x", kind, 1)
     assert same(pixels(path, 3), expected.repeat(3, axis=2))
     for channels in (2, 4, 5):
-        assert f"has 1 channels and cannot be converted to {channels}; use --input_nc 1" in refused(path, channels)
+        assert f"has 1 channel and cannot be converted to {channels}; use --input_nc 1" in refused(path, channels)
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kind, channels in CASES if channels == 3])

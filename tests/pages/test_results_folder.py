@@ -184,7 +184,7 @@ def test_nothing_is_deleted_through_links(tested, tmp_path, capsys):
     (tested / "images").symlink_to(elsewhere, target_is_directory=True)
     Writing(tmp_path).write("images/3.png").end()
     assert files(elsewhere) == ["1.png", "2.png", "3.png"]
-    assert "1 files of an earlier test remain" in capsys.readouterr().out
+    assert "1 file of an earlier test remains" in capsys.readouterr().out
 
 
 def test_names_that_differ_in_case_only_are_not_deleted(tested, tmp_path, monkeypatch):
@@ -309,6 +309,20 @@ def test_errors_of_a_test_do_not_replace_the_trainings(test_py, runs, tmp_path, 
     assert test_py(*run, runs / "pairs").code == 0
     assert not late.exists()
     assert (tmp_path / "ck" / "p2p" / "error.log").read_text() == "of the training"
+
+
+@pytest.mark.parametrize("wrong", [["--results_only", "fake_C"], ["--format", "jpg", "--results_only", "fak"]])
+def test_an_error_before_new_results_is_not_beside_earlier_ones(test_py, runs, tmp_path, wrong):
+    """It goes into the run's test_error.log, which the next good test removes; the earlier results stay."""
+    shutil.copytree(runs / "checkpoints" / "p2p", tmp_path / "ck" / "p2p")
+    run = ["--name", "p2p", "--checkpoints_dir", "ck", "--dataroot", runs / "pairs"]
+    folder, log = tmp_path / "results" / "p2p" / "test_latest", tmp_path / "ck" / "p2p" / "test_error.log"
+    assert test_py(*run).code == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert test_py(*run, *wrong).code == 2
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert "OptionError" in log.read_text()
+    assert test_py(*run).code == 0 and not log.exists() and not (folder / "error.log").exists()
 
 
 def test_generated_images_are_of_one_kind_of_data(command, tmp_path):
