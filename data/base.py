@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from data.batches import join_samples
 from data.decoding.cache import Cache, CacheKey, open_cache
 from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
@@ -82,6 +83,14 @@ class BaseDataset(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         raise missing_method_error(self, "__getitem__(self, index)")
+
+    def collate(self, samples: list[Sample]) -> dict[str, Any]:
+        """Return samples as a batch; plug-ins override it for values whose shapes differ between samples.
+
+        The batch has an A for each sample, in order. Tensors, lists and tuples hold an entry for each sample;
+        dictionaries and dataclasses hold such values. Random generators are seeded for each batch.
+        """
+        return join_samples(samples)
 
     def spec(self) -> Spec:
         """Return channels and size of the images, taken from the first sample, and the range of their values."""

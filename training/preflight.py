@@ -17,6 +17,7 @@ from registry.contract import contract_error
 from registry.now import call_with_now
 from training import state_checks
 from training.train_state import TrainState, TrainStep
+from util.device import map_leaves, to_device
 from util.errors import OptionError, UserError, printable
 from util.seeding import fork_rng
 from util.spelling import nearest
@@ -39,7 +40,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
     extra = state_checks.check_state(model, o.model)
     _check_sheets(model, o.model, spec.classes)
     # Run a step on meta tensors.
-    shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
+    shapes = to_device(batch, torch.device("meta"))
     problem, more = _run_on_copy(train_step, o, model, spec, shapes, extra)
     for note in notes + more:
         print(printable(note))
@@ -51,7 +52,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
         for_lack_of_values = "meta" in str(problem).lower()
         if for_lack_of_values or not small:
             return
-        values = {k: v.clone() if torch.is_tensor(v) else v for k, v in batch.items()}
+        values = map_leaves(lambda value: value.clone() if torch.is_tensor(value) else value, batch)
         problem, _ = _run_on_copy(train_step, o, model, spec, values, {})
     if problem is not None:
         raise problem
