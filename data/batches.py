@@ -6,6 +6,7 @@ of samples, such as texts or tensors of different lengths.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -109,7 +110,7 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
         return value[start:end] if is_leaf(value) else value
 
     return [
-        map_leaves(lambda value: cut(value, start, end), batch, is_leaf=is_leaf)
+        map_leaves(partial(cut, start=start, end=end), batch, is_leaf=is_leaf)
         for start, end in pairwise(ends)
         if start < end
     ]
