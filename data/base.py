@@ -1,7 +1,6 @@
 """The base class of datasets: numbered samples, each a pure function of (seed, epoch, index)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +24,7 @@ from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
 from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
+from data.spec import Spec as Spec  # for plug-ins
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
 from util.errors import DataError, OptionError, UserError
@@ -32,22 +32,6 @@ from util.seeding import fork_rng
 
 MAX_REPLACEMENT_TRIES = 100  # images tried for one sample at most, if earlier ones cannot be used
 Sample = dict[str, Any]  # "A", "B": (C, H, W) float in [-1, 1]; "path_A", "path_B": file names; "label": int
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Properties of a dataset's images; height and width are those of its first sample, in pixels."""
-
-    input_nc: int
-    output_nc: int
-    height: int
-    width: int
-    classes: tuple[str, ...] = ()
-    range_A: str = ""  # the file values that become -1 and 1, in the format of the flag of this name
-    range_B: str = ""
-    pair_proportions: tuple[float, ...] = ()  # least and greatest width / height of an image of the pairs
-    inputs: str = ""  # the inputs that are stacked to A, in the format of --inputs
-    columns: dict[str, Any] = field(default_factory=dict)  # kinds of a manifest's further columns, by name
 
 
 class BaseDataset(Dataset):

@@ -11,7 +11,7 @@ import torch
 
 from data.augment.grammar import SpecNode, parse_spec
 from data.augment.label_planes import keeps_ids
-from data.augment.table import CONTAINERS, MIXED, PHOTOMETRIC, UNSUPPORTED_CLASSES
+from data.augment.table import CONTAINERS, MIXED, PHOTOMETRIC, RESIZING, UNSUPPORTED_CLASSES
 from registry import contract, loaded
 from registry.lookup import Entry, entries, entry
 from util.errors import EnvironmentFault, OptionError, first_line
@@ -172,6 +172,10 @@ class _Step:
             why = "changes colours and moves pixels, so it cannot be applied to label maps"
             raise self.node.error(flag, why, "name the augmentations one by one, such as rotation(10)")
         self.of_labels = True
+        if self.built_in and self.name in RESIZING:  # their nearest pixel is that at the centre, as the pictures'
+            from torchvision.transforms import InterpolationMode  # imported by _build_chain already
+
+            self.transform.interpolation = InterpolationMode.NEAREST_EXACT
 
     def with_certainty(self) -> "_Step":
         """Return a copy that is always applied (p = 1)."""
