@@ -60,7 +60,7 @@ def _to_ids(picture: Any, path: str) -> np.ndarray:
         raise DataError("image", path, f"{why}, but a label map has one number for each pixel", remedy)
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array % 1 == 0).all()):
         raise DataError("image", path, "holds numbers that are no integers, so they are no ids", "save integers")
-    if array.dtype.kind not in "biuf" or (array.size and not -(2**63) <= array.min() <= array.max() < 2**63):
+    if array.dtype.kind not in "biuf" or not -(2**63) <= int(array.min()) <= int(array.max()) < 2**63:
         raise DataError("image", path, f"holds {array.dtype}, not ids of at most 63 bits", "save integers")
     return array.astype(np.int64)
 
