@@ -200,9 +200,9 @@ def _join_flags(of_model: list[Flag], of_data: list[Flag]) -> list[Flag]:
         if (other := by_name.get(flag.name)) is None:
             continue
         mine, theirs = (_declaration(f) for f in (flag, other))
-        if differs := [f"{key} {theirs[key]} and {mine[key]}" for key in mine if mine[key] != theirs[key]]:
-            why = f"{other.owner} and {flag.owner} both declare it, with {', '.join(differs)}"
-            raise OptionError("option", f"--{flag.name}", why, "declare it alike in both, or rename one")
+        if differs := [f"{key} {theirs[key]} (here {mine[key]})" for key in mine if mine[key] != theirs[key]]:
+            why = f"its flag --{flag.name} already belongs to model {other.owner}, with {', '.join(differs)}"
+            raise OptionError("plug-in", flag.owner, why, "declare it alike in both, or rename it")
     return of_model + [flag for flag in of_data if flag.name not in by_name]
 
 

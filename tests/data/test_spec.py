@@ -63,7 +63,7 @@ def test_a_class_inside_a_function_is_refused():
         own_fields(Hidden(**vars(PLAIN)))
 
 
-def test_the_values_are_the_runs_and_new_fields_those_of_the_data():
+def test_values_are_the_runs_and_new_fields_the_datas():
     table = own_fields(Facts(**vars(PLAIN), things=5))
     del table["fields"]["more"]
     table["fields"]["gone"] = 1

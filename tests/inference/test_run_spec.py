@@ -63,7 +63,7 @@ def test_fields_survive_resume_and_test(command, plugins, unpaired, sheets, tmp_
         assert note in ended.out and ("spec.number" in ended.out) == bool(note)
 
 
-def test_a_field_that_json_cannot_hold_ends_before_a_folder_is_made(command, plugins, unpaired, tmp_path):
+def test_what_json_cannot_hold_ends_before_a_folder_is_made(command, plugins, unpaired, tmp_path):
     ended = command("train", *plugins("{1, 2}"), *RUN)
     assert ended.code == 2
     assert ended.last.startswith(

@@ -74,4 +74,7 @@ def test_a_flag_that_both_declare_differently_is_named(command, scenes):
     file.write_text(file.read_text().replace("max_objects: int = option(8", "max_objects: int = option(9", 1))
     ended = command(*[word.removesuffix(".py") for word in COMMANDS[0][:1]], *COMMANDS[0][1:])
     assert ended.code == 2
-    assert "--max_objects': scenes and scenes both declare it, with default 8 and 9; declare it alike" in ended.last
+    assert (
+        "plug-in 'scenes': its flag --max_objects already belongs to model scenes, with default 8 (here 9)"
+        in ended.last
+    )
