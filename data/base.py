@@ -1,7 +1,6 @@
 """The base class of datasets: numbered samples, each a pure function of (seed, epoch, index)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from data.batches import join_samples
 from data.decoding.cache import Cache, CacheKey, open_cache
 from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
@@ -25,6 +25,7 @@ from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
 from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
+from data.spec import Spec as Spec  # for plug-ins
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
 from util.errors import DataError, OptionError, UserError, count_text
@@ -32,22 +33,6 @@ from util.seeding import fork_rng
 
 MAX_REPLACEMENT_TRIES = 100  # images tried for one sample at most, if earlier ones cannot be used
 Sample = dict[str, Any]  # "A", "B": (C, H, W) float in [-1, 1]; "path_A", "path_B": file names; "label": int
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Properties of a dataset's images; height and width are those of its first sample, in pixels."""
-
-    input_nc: int
-    output_nc: int
-    height: int
-    width: int
-    classes: tuple[str, ...] = ()
-    range_A: str = ""  # the file values that become -1 and 1, in the format of the flag of this name
-    range_B: str = ""
-    pair_proportions: tuple[float, ...] = ()  # least and greatest width / height of an image of the pairs
-    inputs: str = ""  # the inputs that are stacked to A, in the format of --inputs
-    columns: dict[str, Any] = field(default_factory=dict)  # kinds of a manifest's further columns, by name
 
 
 class BaseDataset(Dataset):
@@ -83,6 +68,14 @@ class BaseDataset(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         raise missing_method_error(self, "__getitem__(self, index)")
+
+    def collate(self, samples: list[Sample]) -> dict[str, Any]:
+        """Return samples as a batch; plug-ins override it for values whose shapes differ between samples.
+
+        The batch has an A for each sample, in order. Tensors, lists and tuples hold an entry for each sample;
+        dictionaries and dataclasses hold such values. Random generators are seeded for each batch.
+        """
+        return join_samples(samples)
 
     def spec(self) -> Spec:
         """Return channels and size of the images, taken from the first sample, and the range of their values."""

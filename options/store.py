@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from data.spec import common_fields, own_fields, with_own_fields
 from options.fields import Options
 from util.atomic_write import replace_text
 from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, printable
@@ -31,7 +32,8 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
     values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in saved.items()}
     try:
         if phase == "train":
-            tables = {"format": 1, "options": values, "spec": vars(spec) if spec else {}}
+            tables = {"format": 1, "options": values, "spec": common_fields(spec) if spec else {}}
+            tables |= {"own_spec": own} if spec and (own := own_fields(spec)) else {}
             replace_text(folder / OPTIONS_FILE, json.dumps(tables, indent=1) + "\n")
         # a --dataroot may not be valid UTF-8
         replace_text(folder / f"{phase}_opt.txt", format_options(options), errors="backslashreplace")
@@ -75,6 +77,27 @@ def load_spec(folder: Path) -> dict[str, Any]:
     return spec
 
 
+def load_own_fields(folder: Path) -> dict[str, Any]:
+    """Return the table of the fields that the run's data set added to its Spec; {} if there are none."""
+    return _read(folder).get("own_spec", {})
+
+
+def with_run_fields(folder: Path, spec: Any, table: dict[str, Any]) -> tuple[Any, dict[str, tuple[Any, Any]]]:
+    """Return a Spec with the class and the own fields of the run's, and {name: (run's, other)} of those that differ.
+
+    table: see load_own_fields. Raises CheckpointError if it is damaged.
+    """
+    try:
+        made = with_own_fields(spec, table)
+    except OptionError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError) as problem:
+        why = f"its 'own_spec' is damaged ({problem})"
+        raise CheckpointError("file", folder / OPTIONS_FILE, why, "restore the file") from problem
+    found = vars(spec)
+    return made, {n: (value, found[n]) for n, value in vars(made).items() if n in found and found[n] != value}
+
+
 def load_pair_proportions(folder: Path) -> tuple[float, float] | None:
     """Return the least and the greatest width / height of an image of the pairs that the run was trained on, or None.
 
@@ -94,6 +117,7 @@ def fill_from_dataset(o: Options, spec: Any) -> None:
 
     Raises DataError if a test's data set numbers other classes than the run's, which its labels would not fit.
     """
+    own_fields(spec)  # before a folder is made: raises the error of what cannot be stored
     o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
     o.input_nc, o.output_nc, o.inputs, o.run_columns = spec.input_nc, spec.output_nc, spec.inputs, spec.columns
     trained = tuple(o.run_classes)

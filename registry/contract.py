@@ -18,7 +18,7 @@ METHOD_PARAMETERS = {  # the arguments that a plug-in's methods are called with
         "sheets": "request",
         "after_step": "now",
     },
-    "dataset": {"__init__": "o", "__len__": "", "__getitem__": "index", "spec": ""},
+    "dataset": {"__init__": "o", "__len__": "", "__getitem__": "index", "spec": "", "collate": "samples"},
 }
 DECLARED_PARAMETERS = {"batch": "now", "batch, out": "now", "params, lr": "betas"}  # which functions may also declare
 PART_PARAMETERS = {  # the same for the parts in its tables
@@ -247,6 +247,40 @@ def check_sample(dataset: Any, sample: Any) -> None:
     if not (_is_tensor(value) and value.dim() == 3 and value.is_floating_point()):
         what = f"{_value_text(value)}, {value.dtype}" if _is_tensor(value) else _describe(value)
         raise contract_error(name, f"its sample's A is {what}, not an image", remedy + "; values are in [-1, 1]")
+
+
+def check_batch(dataset: Any, batch: Any, count: int) -> None:
+    """Raise OptionError unless a data set's own collate(samples) returned a batch of `count` samples."""
+    name, remedy = plugin_name(dataset), 'return {"A": (N, C, H, W), "path_A": N file names, ...} from collate'
+    does = f"its collate(samples) of {count} samples returns"
+    if not isinstance(batch, Mapping):
+        raise contract_error(name, f"{does} {_describe(batch)}, not a dictionary", remedy)
+    missing = [key for key in ("A", "path_A") if key not in batch]
+    if missing:
+        raise contract_error(name, f"{does} {', '.join(map(str, batch)) or 'nothing'}, but no {missing[0]}", remedy)
+    A, paths = batch["A"], batch["path_A"]
+    if not (_is_tensor(A) and A.dim() == 4 and len(A) == count):
+        raise contract_error(name, f"{does} {_value_text(A)} as A, not {count} images", remedy)
+    if not isinstance(paths, list | tuple) or len(paths) != count:
+        raise contract_error(name, f"{does} {_describe(paths)} as path_A, not {count} file names", remedy)
+    _check_values(batch, "", count, name, does)
+
+
+def _check_values(value: Any, path: str, count: int, name: str, does: str) -> None:
+    """Raise OptionError for a list of a batch that does not hold an entry for each sample, and for NumPy's arrays."""
+    import numpy  # see check_sample
+
+    if isinstance(value, numpy.ndarray):
+        raise contract_error(name, f"{does} an array as '{path}'", "return torch.from_numpy(array)")
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _check_values(part, f"{path}.{key}".lstrip("."), count, name, does)
+    elif type(value) in (list, tuple):
+        if len(value) != count and any(not isinstance(part, str | Real) for part in value):
+            why = f"{does} a {type(value).__name__} of {len(value)} as '{path}', not an entry for each sample"
+            raise contract_error(name, why, "return a dictionary of batches for values that are no list of samples'")
+        for part in value:
+            _check_values(part, path, count, name, does)
 
 
 def check_length(dataset: Any) -> None:

@@ -68,7 +68,7 @@ def count_flops_and_activations(train_step: TrainStep, o: Any, model: Any, batch
     from torch.utils.flop_counter import FlopCounterMode  # takes 60 ms, and only --dry_run needs it
 
     state = TrainState.from_options(model.to("meta"), o)
-    shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
+    shapes = to_device(batch, torch.device("meta"))
     counter, activations = FlopCounterMode(display=False), _ActivationCounter(model)
     tracker: Any = _NoModules()  # because the counter's own cannot observe the gradients inside a penalty
     counter.mod_tracker = tracker

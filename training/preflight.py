@@ -19,6 +19,7 @@ from registry.lookup import find
 from registry.now import call_with_now
 from training import state_checks
 from training.train_state import TrainState, TrainStep
+from util.device import map_leaves, to_device
 from util.errors import OptionError, UserError, printable
 from util.seeding import fork_rng
 from util.spelling import nearest
@@ -41,7 +42,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
     extra = state_checks.check_state(model, o.model)
     _check_sheets(model, o.model, spec.classes)
     # Run a step on meta tensors.
-    shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
+    shapes = to_device(batch, torch.device("meta"))
     problem, more = _run_on_copy(train_step, o, model, spec, shapes, extra)
     if problem is None and len(spec.classes) > 1 and _runs_without(train_step, o, model, spec, shapes, "label"):
         more.append(f"note: {o.model} does not use the classes: it learns the images of all {len(spec.classes)} as one")
@@ -55,7 +56,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
         for_lack_of_values = "meta" in str(problem).lower()
         if for_lack_of_values or not small:
             return
-        values = {k: v.clone() if torch.is_tensor(v) else v for k, v in batch.items()}
+        values = map_leaves(lambda value: value.clone() if torch.is_tensor(value) else value, batch)
         problem, _ = _run_on_copy(train_step, o, model, spec, values, {})
     if problem is not None:
         raise problem

@@ -55,6 +55,9 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
     else:
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
+        if o.continue_train and (before := store.load_own_fields(folder.path)):
+            changed = store.with_run_fields(folder.path, spec, before)[1].items()
+            run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
         store.save(o, folder.path, "train", spec)
         run.notes += [*store.numbering_note(o), *_keep_sources(folder.path)]
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))

@@ -178,9 +178,19 @@ def decode_tiff(source: ImageSource, channels: int) -> tuple[Raster, int]:
 
 
 def decode_numpy(source: ImageSource, channels: int) -> tuple[Raster, int]:
-    """Return the array (H, W), (H, W, C) or (C, H, W) in a .npy file, or the only one in a .npz file.
+    """Return the array of a .npy or .npz file.
 
     Of arrays, only uint8 with four channels is taken for colours with transparency; others may hold any bands.
+    """
+    array, channels_first = read_numpy(source, channels)
+    dtype, array = array.dtype, _to_supported_array(array, source.path, channels_first)
+    return Raster(array, has_alpha=dtype == np.uint8 and array.shape[2:] == (4,)), UPRIGHT
+
+
+def read_numpy(source: ImageSource, channels: int) -> tuple[np.ndarray, bool]:
+    """Return the array in a .npy file or the only one in a .npz file, and whether its first axis is the channels.
+
+    Raises DataError unless it is (H, W), (H, W, C) or (C, H, W).
     """
     file: Any = source.file
     is_archive = file.read(2) == b"PK"
@@ -204,8 +214,7 @@ def decode_numpy(source: ImageSource, channels: int) -> tuple[Raster, int]:
         raise ValueError(f"it ends after {len(data)} of {expected_bytes} bytes")
     array = np.frombuffer(data, dtype)
     array = array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
-    array = _to_supported_array(array, source.path, channels_first)
-    return Raster(array, has_alpha=dtype == np.uint8 and array.shape[2:] == (4,)), UPRIGHT
+    return array, channels_first
 
 
 def _check_shape(source: ImageSource, shape: tuple[int, ...], channels: int, axes: str = "QQQ") -> bool:

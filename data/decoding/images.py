@@ -1,5 +1,7 @@
 """Read image files: upright, in sRGB, with the requested number of channels."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,11 +42,17 @@ def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPT
     other file, and any with 2 or 4 channels, becomes a Raster with `channels` channels that keeps the values of the
     file. Raises DataError naming the file if it cannot be read, and EnvironmentFault if memory does not suffice.
     """
-    try:
-        with open_binary(path) as file:
-            source = identify(file, path, options.max_pixels)
-            picture, orientation = DECODERS[source.kind](source, channels)
+    with decoding_errors(path), open_binary(path) as file:
+        source = identify(file, path, options.max_pixels)
+        picture, orientation = DECODERS[source.kind](source, channels)
         return convert_channels(orient(picture, orientation), channels, path, options)
+
+
+@contextmanager
+def decoding_errors(path: str) -> Iterator[None]:
+    """Turn the errors of a decoder into DataError, and those of memory into EnvironmentFault, that name the file."""
+    try:
+        yield
     except DataError:
         raise
     except MemoryError as problem:
