@@ -72,8 +72,10 @@ def initialised(net: "nn.Module", o: Any) -> "nn.Module":
 
 
 _LATER = {  # names of this package that need torch: `import networks` alone does not import it
+    "Frozen": "networks.frozen:Frozen",
     "GANLoss": "networks.gan_loss:GANLoss",
     "features": "networks.layer_outputs:features",
+    "without": "networks.frozen:without",
 }
 
 
