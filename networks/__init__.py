@@ -8,6 +8,9 @@ from registry.lookup import Table, entry, resolve
 if TYPE_CHECKING:
     from torch import nn
 
+    from networks.draws import noise as noise
+    from networks.frozen import Frozen as Frozen
+    from networks.frozen import without as without
     from networks.gan_loss import GANLoss as GANLoss
     from networks.layer_outputs import features as features  # names of this package, by __getattr__
 
@@ -75,6 +78,7 @@ _LATER = {  # names of this package that need torch: `import networks` alone doe
     "Frozen": "networks.frozen:Frozen",
     "GANLoss": "networks.gan_loss:GANLoss",
     "features": "networks.layer_outputs:features",
+    "noise": "networks.draws:noise",
     "without": "networks.frozen:without",
 }
 

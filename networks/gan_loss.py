@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from networks.draws import noise
 from networks.runtime.amp import disable_autocast
 from registry.lookup import find
 from util.errors import OptionError
@@ -109,7 +110,7 @@ def gradient_penalty(D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) 
     real, fake: (N, C, H, W). The gradient is that of the sum of D's outputs; its norm is taken over all values of a
     sample. Differentiable.
     """
-    alpha = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
+    alpha = noise(real, 1, 1, 1, uniform=True)
     interpolated = (alpha * real + (1 - alpha) * fake).detach().requires_grad_(True)
     with disable_autocast():
         (gradient,) = torch.autograd.grad(D(interpolated).sum(), interpolated, create_graph=True)
