@@ -1,8 +1,8 @@
 """Gradient checkpointing: recompute activations in the backward pass instead of keeping them."""
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ def _checkpoint_sequentials(net: nn.Module) -> None:
         return
 
     # Group the layers into segments; heavy layers are checkpointed inside.
-    steps: list[Callable[[Tensor], Tensor]] = []
+    steps: list[nn.Module] = []
     segment: list[nn.Module] = []
     for layer in [*net, None]:
         heavy = (
@@ -52,13 +52,14 @@ def _checkpoint_sequentials(net: nn.Module) -> None:
         elif layer is not None:
             segment.append(layer)
 
-    # Replace the forward method: the Sequential itself and its keys stay as they are.
-    def forward(x: Tensor) -> Tensor:
-        for step in steps:
-            x = step(x)
-        return x
+    # Replace the forward method: the Sequential itself and its keys stay as they are. A copy has steps of its own.
+    net.forward = partial(_run_steps, steps)  # type: ignore[method-assign]
 
-    net.forward = forward  # type: ignore[method-assign]
+
+def _run_steps(steps: list[nn.Module], x: Tensor) -> Tensor:
+    for step in steps:
+        x = step(x)
+    return x
 
 
 class _Segment(nn.Sequential):
