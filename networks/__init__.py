@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from networks.frozen import without as without
     from networks.gan_loss import GANLoss as GANLoss
     from networks.layer_outputs import features as features  # names of this package, by __getattr__
+    from serialization.pretrained import known_weights as known_weights
+    from serialization.pretrained import pretrained as pretrained
+
 
 # a generator is called as (o, input_nc, output_nc), a discriminator as (o, input_nc); o holds all flags
 GENERATORS = Table("generator", {
@@ -78,7 +81,9 @@ _LATER = {  # names of this package that need torch: `import networks` alone doe
     "Frozen": "networks.frozen:Frozen",
     "GANLoss": "networks.gan_loss:GANLoss",
     "features": "networks.layer_outputs:features",
+    "known_weights": "serialization.pretrained:known_weights",
     "noise": "networks.draws:noise",
+    "pretrained": "serialization.pretrained:pretrained",
     "without": "networks.frozen:without",
 }
 

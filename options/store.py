@@ -19,16 +19,18 @@ DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 
 
-def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
+def save(options: Options, folder: Path, phase: str, spec: Any = None, weights: dict[str, str] | None = None) -> None:
     """Write PHASE_opt.txt in the reference's layout and, for training, options.json; both are replaced atomically.
 
     spec: the data set's description of its images, stored for models that are tested without a data set.
+    weights: {path: SHA-256} of the files of pretrained weights that the run uses.
     """
     saved = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
     values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in saved.items()}
     try:
         if phase == "train":
             tables = {"format": 1, "options": values, "spec": vars(spec) if spec else {}}
+            tables |= {"pretrained": weights} if weights else {}
             replace_text(folder / OPTIONS_FILE, json.dumps(tables, indent=1) + "\n")
         # a --dataroot may not be valid UTF-8
         replace_text(folder / f"{phase}_opt.txt", format_options(options), errors="backslashreplace")
@@ -70,6 +72,15 @@ def load_spec(folder: Path) -> dict[str, Any]:
     if spec and not (named and len(spec) == 5 and all(type(n) is int and n > 0 for n in numbers)):
         raise CheckpointError("file", folder / OPTIONS_FILE, "its 'spec' does not describe images", "restore the file")
     return spec
+
+
+def load_pretrained(folder: Path) -> dict[str, str]:
+    """Return {path: SHA-256} of the files of pretrained weights that the run uses."""
+    found = _read(folder).get("pretrained", {})
+    if not all(isinstance(digest, str) for digest in found.values()):
+        why = "its 'pretrained' does not list checksums"
+        raise CheckpointError("file", folder / OPTIONS_FILE, why, "restore the file")
+    return found
 
 
 def load_pair_proportions(folder: Path) -> tuple[float, float] | None:

@@ -22,6 +22,7 @@ from registry.now import Now
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
+from serialization.pretrained import describe_changes, files_read
 from serialization.run_names import list_runs, suggest_run
 from training import lr_schedule
 from training.loss_meter import LossMeter
@@ -45,7 +46,7 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
     else:
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
-        store.save(o, folder.path, "train", spec)
+        store.save(o, folder.path, "train", spec, run.pretrained_files)
         run.notes += _keep_sources(folder.path)
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
         size = f"{run.progress.epoch_size} images, {len(loader)} steps an epoch"
@@ -92,9 +93,12 @@ class Run:
         self.losses = LossMeter()
         self.history: list[float] = []  # the generator's mean loss in each finished epoch, for the plateau policy
         self.notes: list[str] = []
+        self.pretrained_files = files_read()  # by the model
         self.has_new_permission = False  # a change was allowed that no saved state holds yet
         # Resume, or start from other weights.
         resumed = o.continue_train and self._resume()
+        if resumed and not self.done:
+            self._compare_pretrained_files()
         if o.init_from and resumed and "init_from" in o.given:
             self.notes.append("--init_from has no effect: the run continues with its own weights")
         if o.init_from and not resumed:
@@ -314,6 +318,14 @@ class Run:
         self.has_new_permission = True
         result = "their order is different, and in this epoch some may appear twice or not at all"
         self.notes.append(f"note: {why} (--allow_data_change); {result}")
+
+    def _compare_pretrained_files(self) -> None:
+        """Raise CheckpointError, or with permission add a note, if pretrained weights are not those of the run."""
+        changes = describe_changes(store.load_pretrained(self.folder), self.pretrained_files)
+        if changes and not self.o.allow_option_change:
+            remedy = "give the same file, or continue with another one by --allow_option_change"
+            raise CheckpointError("run", self.folder, f"its pretrained weights changed: {changes}", remedy)
+        self.notes += [f"note: pretrained weights changed: {changes}"] if changes else []
 
     def _compare_options(self, before: dict[str, Any]) -> None:
         """Note the options that changed since the save; raise OptionError for those that change what weights mean."""
