@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from networks.frozen import Frozen
+from networks.runtime.amp import to_float32
 from networks.runtime.eager import eager
 from util.errors import OptionError
 from util.spelling import typing_errors
@@ -22,17 +24,18 @@ def features(net: nn.Module, x: Tensor | tuple, layers: str | Sequence[str]) -> 
     """Return {name: output} of a network's layers for an input, in one forward pass that ends at the last of them.
 
     x: the input (N, C, H, W), or a tuple of the arguments if the network takes several. layers: names as in
-    `net.named_modules()`; "" is the network itself. The layers compute in the precision of an ordinary call; under
-    --amp their outputs become float32, like a network's. Gradients flow through them. Raises OptionError for a name
-    that the network does not have, for a layer that the pass does not call, or that it calls twice before it ends, and
-    for an output that is not a tensor.
+    `net.named_modules()`, of a Frozen network as in the network that it holds; "" is the network itself. The layers
+    compute in the precision of an ordinary call; under --amp their outputs become float32, like a network's. Gradients
+    flow through them. Raises OptionError for a name that the network does not have, for a layer that the pass does not
+    call, or that it calls twice before it ends, and for an output that is not a tensor.
     """
     names = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
-    modules = dict(net.named_modules(remove_duplicate=False))
+    named = net.net if isinstance(net, Frozen) else net
+    modules = dict(named.named_modules(remove_duplicate=False))
     for name in names:
         if name not in modules:
             near = sorted(filter(None, modules), key=partial(typing_errors, str(name)))[:NAMES_SUGGESTED]
-            why = f"{type(net).__name__} has no such layer"
+            why = f"{type(named).__name__} has no such layer"
             raise OptionError("layer", name, why, f"the nearest names are {', '.join(near) or 'none'}")
     outputs = _Outputs(names, any(getattr(part, "inplace", False) for part in net.modules()))
     hooks = [modules[name].register_forward_hook(partial(outputs.keep, name)) for name in names]
@@ -61,8 +64,8 @@ class _Outputs:
         if name in self.kept:
             why = "the network calls it more than once in a pass, so its output is not one tensor"
             raise OptionError("layer", name, why, "give the network a layer of its own for each call")
-        if output.is_floating_point() and torch.is_autocast_enabled(output.device.type):
-            output = output.float()
+        if not output.is_meta and torch.is_autocast_enabled(output.device.type):
+            output = to_float32(output)
         if self.copied:
             output = output.clone()
         self.kept[name] = output, output._version

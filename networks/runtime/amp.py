@@ -30,7 +30,7 @@ def _autocast_call(entry: Entry, dtype: torch.dtype) -> Callable:
         if device == "meta":  # torch.autocast does not support it
             return entry.plain(*args, **kwargs)
         with torch.autocast(device, dtype, enabled=is_training(entry.net) and not _disabled_depth):
-            return tree_map(_to_float32, entry.plain(*args, **kwargs))
+            return tree_map(to_float32, entry.plain(*args, **kwargs))
 
     return autocast_call
 
@@ -46,5 +46,6 @@ def disable_autocast() -> Iterator[None]:
         _disabled_depth -= 1
 
 
-def _to_float32(value: Any) -> Any:
+def to_float32(value: Any) -> Any:
+    """Return a tensor of 16 bits in float32; other values are unchanged."""
     return value.float() if isinstance(value, Tensor) and value.dtype in AMP_DTYPES.values() else value

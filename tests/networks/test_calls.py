@@ -142,7 +142,7 @@ def test_a_network_that_cannot_be_checkpointed_is_named(capsys):
     assert "note: --grad_checkpoint has no effect on network G, which has no nn.Sequential" in capsys.readouterr().out
 
 
-def test_methods_without_tensors_and_calls_from_within_run_as_they_are():
+def test_calls_from_within_and_without_tensors_run_as_they_are():
     net = tuned("--amp", "bf16")
     net(IMAGE)
     net.remember(5)

@@ -76,7 +76,7 @@ def test_a_frozen_network_stays_in_evaluation_without_gradients():
     assert Frozen(network())(x).requires_grad
 
 
-def test_a_frozen_network_is_saved_nowhere_and_moves_with_the_model():
+def test_a_frozen_network_is_saved_nowhere_and_moves_along():
     model = Model()
     assert {key.partition(".")[0] for key in model.state_dict()} == {"G"} and model.F.state_dict() == {}
     values = copy.deepcopy(model.F.net.state_dict())
@@ -115,7 +115,7 @@ def test_initialisation_leaves_frozen_weights_alone():
     assert torch.equal(model.F.net[0].weight, before) and not torch.equal(model.G.weight, other)
 
 
-def test_the_contract_names_frozen_where_it_is_missing_or_trained():
+def test_the_contract_names_frozen_where_it_is_missing():
     model = Model(frozen=False)
     (note,) = check_networks(model, "m", model.phases())
     assert "network F requires no gradients, but runs in training mode and is part of every state" in note

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from networks import features
+from networks import Frozen, features
 from networks.runtime.apply import apply_runtime_options
 from registry.lookup import find
 from tests.support.architectures import NAMES, flags
@@ -70,6 +70,18 @@ def test_features_have_the_precision_of_the_network():
     rounded = features(net.train(), IMAGE, ["1.0", ""])
     assert rounded["1.0"].dtype == torch.float32 and not torch.equal(rounded["1.0"], exact["1.0"])
     assert torch.equal(rounded["1.0"], rounded["1.0"].bfloat16().float()) and torch.equal(rounded[""], net(IMAGE))
+
+
+def test_a_frozen_network_has_the_names_of_the_network_it_holds():
+    net = small()
+    expected = by_hand(net, IMAGE)
+    assert torch.equal(features(Frozen(net), IMAGE, ["0.0"])["0.0"], expected["0.0"])
+    with pytest.raises(OptionError, match=r"Sequential has no such layer; the nearest names are 0.0"):
+        features(Frozen(net), IMAGE, ["net.0.0"])
+
+
+def test_shapes_are_known_without_values():
+    assert features(small().to("meta"), IMAGE.to("meta"), "1")["1"].shape == (2, 2, 12, 12)
 
 
 def test_a_network_of_several_inputs_takes_a_tuple():

@@ -126,7 +126,7 @@ def test_known_weights_are_downloaded_to_the_cache_once(cache, known, web, monke
 
 
 @pytest.mark.parametrize("answer", [status(404), status(200, b"<html>"), status(200, b"PK\3\4 another file")])
-def test_a_download_that_fails_leaves_nothing_and_names_other_ways(answer, cache, known, web, monkeypatch):
+def test_a_failed_download_leaves_nothing_and_names_other_ways(answer, cache, known, web, monkeypatch):
     monkeypatch.setattr(owner, "KNOWN_ADDRESS", web.at("/models/", answer))
     web.at(f"/models/{known[1]}", answer)
     with pytest.raises(EnvironmentFault, match="give their file with --vgg_file or save http"):
