@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from options import store
 from options.texts import mismatch_hint
 from registry import loaded
 from serialization import weight_exports
 from serialization.own_state import OWN_STATE, own_state
+from serialization.pretrained import describe_changes, files_read
 from util.errors import CheckpointError, printable
 from util.spelling import normalise_name
 
@@ -21,7 +23,9 @@ def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[
     A plug-in's forward may also use networks that `averaged` omits, or the model's own buffers: they are loaded where
     the run exported them. A note tells what is used without.
     """
-    others = {name: net for name, net in model.networks().items() if name not in needed}
+    if changes := describe_changes(store.load_pretrained(folder), files_read()):
+        print(printable(f"note: pretrained weights changed: {changes}: results differ from the run's"))
+    others = {name: net for name, net in model.networks().items() if name not in needed and net.state_dict()}
     others |= own_state(model, model.networks())
     if loaded.plugin_of_module(type(model).__module__) is None:  # our own models use the needed networks only
         others = {}

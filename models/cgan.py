@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from models.base import BaseModel, Phase
-from networks import GANLoss, initialised
+from networks import GANLoss, initialised, noise
 from networks.architectures.dcgan import ClassDiscriminator, ClassGenerator
 from options.fields import option
 from util.errors import OptionError
@@ -48,8 +48,7 @@ class ClassGAN(BaseModel):
         return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g)]
 
     def forward(self, batch):
-        z = torch.randn(len(batch["A"]), self.o.latent_dim, device=batch["A"].device, dtype=batch["A"].dtype)
-        return {"real": batch["A"], "fake": self.G(z, batch["label"])}
+        return {"real": batch["A"], "fake": self.G(noise(batch, self.o.latent_dim), batch["label"])}
 
     def loss_d(self, batch, out):
         real, fake, label = out["real"], out["fake"].detach(), batch["label"]

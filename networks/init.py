@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from networks.frozen import frozen_parts
 from registry.lookup import find
 
 POWER_ITERATIONS = 15  # as torch's spectral norm does when it is put on a layer
@@ -39,9 +40,12 @@ def init_weights(net: nn.Module, init_type: str, gain: float) -> nn.Module:
     """Draw the weights of convolutions and linear layers, and of norms from N(1, gain^2); set all biases to zero.
 
     Of a layer with spectral norm, weight norm or another parametrisation, the weight that is normalised is drawn.
+    Layers inside a Frozen network keep their weights.
     """
-    draw = find("initialiser", init_type)
+    draw, frozen = find("initialiser", init_type), frozen_parts(net)
     for layer in net.modules():
+        if layer in frozen:
+            continue
         if isinstance(layer, nn.modules.batchnorm._NormBase):
             if layer.affine:
                 init.normal_(layer.weight, 1.0, gain)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from networks.draws import noise
 from networks.predictions import scales
 from networks.runtime.amp import disable_autocast
 
@@ -57,13 +58,13 @@ def dragan(D: Predict, real: Tensor, fake: Tensor | None = None) -> Tensor:
 
     x is real + 0.5 s u, with s the standard deviation of all values of `real` and u drawn from U(0, 1) for each value.
     """
-    near = real + 0.5 * real.std() * torch.rand_like(real)
+    near = real + 0.5 * real.std() * noise(real, *real.shape[1:], uniform=True)
     return (_norms(D, near) - 1).square().mean()
 
 
 def _between(real: Tensor, fake: Tensor) -> Tensor:
     """Return one random point between each real and generated image."""
-    alpha = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
+    alpha = noise(real, *[1] * (real.dim() - 1), uniform=True)
     return alpha * real + (1 - alpha) * fake
 
 

@@ -23,10 +23,11 @@ DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 
 
-def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
+def save(options: Options, folder: Path, phase: str, spec: Any = None, weights: dict[str, str] | None = None) -> None:
     """Write PHASE_opt.txt in the reference's layout and, for training, options.json; both are replaced atomically.
 
     spec: the data set's description of its images, stored for models that are tested without a data set.
+    weights: {path: SHA-256} of the files of pretrained weights that the run uses.
     """
     saved = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
     values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in saved.items()}
@@ -34,6 +35,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
         if phase == "train":
             tables = {"format": 1, "options": values, "spec": common_fields(spec) if spec else {}}
             tables |= {"own_spec": own} if spec and (own := own_fields(spec)) else {}
+            tables |= {"pretrained": weights} if weights else {}
             replace_text(folder / OPTIONS_FILE, json.dumps(tables, indent=1) + "\n")
         # a --dataroot may not be valid UTF-8
         replace_text(folder / f"{phase}_opt.txt", format_options(options), errors="backslashreplace")
@@ -96,6 +98,15 @@ def with_run_fields(folder: Path, spec: Any, table: dict[str, Any]) -> tuple[Any
         raise CheckpointError("file", folder / OPTIONS_FILE, why, "restore the file") from problem
     found = vars(spec)
     return made, {n: (value, found[n]) for n, value in vars(made).items() if n in found and found[n] != value}
+
+
+def load_pretrained(folder: Path) -> dict[str, str]:
+    """Return {path: SHA-256} of the files of pretrained weights that the run uses."""
+    found = _read(folder).get("pretrained", {})
+    if not all(isinstance(digest, str) for digest in found.values()):
+        why = "its 'pretrained' does not list checksums"
+        raise CheckpointError("file", folder / OPTIONS_FILE, why, "restore the file")
+    return found
 
 
 def load_pair_proportions(folder: Path) -> tuple[float, float] | None:

@@ -15,15 +15,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tqdm import tqdm
-
 from cli.main import run_command
 from cli.script import Command
 from data.download import catalog
 from data.download.catalog import Source
-from data.download.fetch import DownloadSpec, fetch
-from data.download.partial import PartialFile, file_sha256, remove_partial, write_error
 from data.download.unpack import DamagedArchive, UnsafeArchive, temporary_folder, unpack
+from serialization.download.fetch import DownloadSpec, fetch
+from serialization.download.partial import PartialFile, file_sha256, remove_partial, write_error
+from serialization.download.progress_bar import ProgressBar
 from util import disk_space, file_lock
 from util.atomic_write import replace_text
 from util.errors import CheckpointError, EnvironmentFault, OptionError, printable
@@ -49,22 +48,6 @@ def make_parser() -> Command:
     parser.add_argument("--mirrors", default="", metavar="FILE", help=text)
     parser.add_switch("--dry_run", "print what would be done, and do nothing")
     return parser
-
-
-class ProgressBar(tqdm):
-    """The progress of an operation: a bar on a terminal, elsewhere a line for every tenth."""
-
-    def __init__(self, what: str, unit: str):
-        super().__init__(desc=printable(what), unit=unit, unit_scale=True, disable=None, leave=False)
-        self.what, self.tenth = what, 0
-
-    def show(self, done: int, total: int | None) -> None:
-        """Show how much is done, and how much there is in total (None if unknown)."""
-        self.total = total
-        self.update(done - self.n)
-        if self.disable and total and done * 10 // total > self.tenth:
-            self.tenth = done * 10 // total
-            print(printable(f"{self.what}: {self.tenth}0 % of {disk_space.format_bytes(total)}"), flush=True)
 
 
 class Records:

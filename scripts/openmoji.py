@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from cli.main import run_command
 from cli.script import Command, positive
-from data.download.partial import write_error
+from serialization.download.partial import write_error
 from util.errors import EnvironmentFault, OptionError, print_line
 
 COLOUR_GROUPS = ("color", "color-foreground", "skin", "skin-shadow", "hair")  # groups of an icon that hold no lines

@@ -288,7 +288,7 @@ def package(write, monkeypatch):
 @pytest.fixture
 def web(monkeypatch):
     """A local web server (tests/support/bad_http_server.py), without proxies and without pauses between retries."""
-    from data.download import fetch
+    from serialization.download import fetch
     from tests.support.bad_http_server import Web
 
     monkeypatch.setattr(fetch, "RETRY_PAUSE_S", 0)

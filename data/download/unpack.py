@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from data.download.partial import write_error
+from serialization.download.partial import write_error
 from util.atomic_write import sync_folder
 
 MAX_MEMBERS = 500_000  # the largest of the reference's data sets has 139,000

@@ -1,12 +1,15 @@
 """Mixed precision: run networks under torch.autocast in training and keep weights, outputs and losses in float32."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+
+from networks.runtime.calls import Entry, is_training, tune_calls
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _disabled_depth = 0  # number of active disable_autocast blocks
@@ -15,18 +18,21 @@ _disabled_depth = 0  # number of active disable_autocast blocks
 def apply_autocast(net: nn.Module, dtype_name: str) -> None:
     """Make a network run under torch.autocast in training, with a dtype of AMP_DTYPES; its outputs are float32.
 
-    Weights stay float32. Evaluation does not use autocast, so samples on the page equal the output of test.py.
+    So do its other methods and its parts where they are called by themselves. Weights stay float32. Evaluation does not
+    use autocast, so samples on the page equal the output of test.py.
     """
-    forward = net.forward
+    tune_calls("", net, "amp", partial(_autocast_call, dtype=AMP_DTYPES[dtype_name]))
 
-    def autocast_forward(*args: Any, **kwargs: Any) -> Any:
+
+def _autocast_call(entry: Entry, dtype: torch.dtype) -> Callable:
+    def autocast_call(*args: Any, **kwargs: Any) -> Any:
         device = next((x.device.type for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), "cpu")
         if device == "meta":  # torch.autocast does not support it
-            return forward(*args, **kwargs)
-        with torch.autocast(device, AMP_DTYPES[dtype_name], enabled=net.training and not _disabled_depth):
-            return tree_map(_to_float32, forward(*args, **kwargs))
+            return entry.plain(*args, **kwargs)
+        with torch.autocast(device, dtype, enabled=is_training(entry.net) and not _disabled_depth):
+            return tree_map(to_float32, entry.plain(*args, **kwargs))
 
-    net.forward = autocast_forward  # type: ignore[method-assign]
+    return autocast_call
 
 
 @contextmanager
@@ -40,5 +46,6 @@ def disable_autocast() -> Iterator[None]:
         _disabled_depth -= 1
 
 
-def _to_float32(value: Any) -> Any:
+def to_float32(value: Any) -> Any:
+    """Return a tensor of 16 bits in float32; other values are unchanged."""
     return value.float() if isinstance(value, Tensor) and value.dtype in AMP_DTYPES.values() else value

@@ -10,6 +10,7 @@ from networks.runtime.amp import apply_autocast
 from networks.runtime.compiled import compile_network
 from networks.runtime.grad_checkpoint import checkpoint_activations
 from util import malloc
+from util.errors import print_line
 
 # The meaning of --memory_format auto and --compile auto. On a CPU, channels_last runs at 0.83 to 1.0 times the speed,
 # and minutes of compiling gain a factor of 1.01 to 1.1. On an H100 neither was worth it (docs/performance.md).
@@ -28,6 +29,8 @@ def apply_runtime_options(networks: dict[str, nn.Module], o: Any, device: torch.
             net.to(memory_format=torch.channels_last)
         if o.grad_checkpoint:
             checkpoint_activations(net)
+            if not any(isinstance(part, nn.Sequential) for part in net.modules()):
+                print_line(f"note: --grad_checkpoint has no effect on network {name}, which has no nn.Sequential")
         if compile_mode != "off":
             compile_network(name, net, compile_mode, graphs=device.type == "cuda" and compile_mode != "default")
         if o.amp != "off":

@@ -1,12 +1,15 @@
 """Compile networks with torch.compile for training, and test each forward and backward before a step relies on it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from networks.runtime.calls import Entry, is_training, tune_calls
+from networks.runtime.eager import is_eager
 from util.errors import first_line, print_line
 from util.snapshot import Snapshot
 
@@ -23,29 +26,38 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
     """Make a network run compiled in training; if compiling fails, print a note and run it uncompiled.
 
     mode: the mode of torch.compile. graphs: whether that mode uses CUDA graphs. Their outputs are copied, because the
-    graphs reuse the memory from the next step on, and `mark_step_begin` must tell them where a step begins. Evaluation
-    and meta tensors always run uncompiled.
+    graphs reuse the memory from the next step on, and `mark_step_begin` must tell them where a step begins. Methods and
+    parts that are called by themselves are compiled one by one, except single layers of torch. Evaluation and meta
+    tensors always run uncompiled.
     """
     if graphs:
         _cuda_graph_networks.add(name)
-    eager, variants = net.forward, _compiled_variants(net.forward, mode)
+    tune_calls(name, net, "compile", partial(_compiled_call, mode=mode, graphs=graphs))
+
+
+def _compiled_call(entry: Entry, mode: str, graphs: bool) -> Callable:
+    part, eager = entry.part, entry.plain
+    if not (entry.is_root or any(part.children())) and type(part).__module__.startswith("torch."):
+        return eager  # a compiled layer gains nothing
+    variants = _compiled_variants(eager, mode)
     compiled, tested = next(variants), set()
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal compiled
 
         # Run uncompiled where compiled code does not apply.
-        grad_flags = _requires_grad_flags(net, args)
+        grad_flags = _requires_grad_flags(part, args)
         on_meta = any(isinstance(x, Tensor) and x.is_meta for x in args)
-        if on_meta or not net.training or any(needs_grad and x.is_leaf for needs_grad, x in zip(grad_flags, args)):
-            return eager(*args, **kwargs)  # a leaf: a gradient penalty, and compiled code has no second derivative
+        penalty = any(needs_grad and x.is_leaf for needs_grad, x in zip(grad_flags, args))  # needs second derivatives
+        if on_meta or penalty or is_eager() or not is_training(entry.net):
+            return eager(*args, **kwargs)
 
         # Run the compiled variant, tested once for each signature; if it fails, switch to the next one.
         signature = grad_flags, *(x.shape for x in args if isinstance(x, Tensor))
         while compiled:
             try:
                 if any(grad_flags) and signature not in tested:
-                    _try_backward(net, compiled, args, kwargs)
+                    _try_backward(part, compiled, args, kwargs)
                     tested.add(signature)
                 return tree_map(_clone_tensor, compiled(*args, **kwargs)) if graphs else compiled(*args, **kwargs)
             except torch.OutOfMemoryError:
@@ -54,10 +66,10 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
                 compiled = next(variants, None)
                 tested.clear()
                 if not compiled:
-                    print_line(f"note: network {name} is not compiled ({first_line(problem)})")
+                    print_line(f"note: network {entry.label} is not compiled ({first_line(problem)})")
         return eager(*args, **kwargs)
 
-    net.forward = forward  # type: ignore[method-assign]
+    return call
 
 
 def _compiled_variants(eager: Any, mode: str) -> Iterator[Any]:

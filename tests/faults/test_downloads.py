@@ -21,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from data.download import catalog, fetch, unpack
+from data.download import catalog, unpack
 from scripts import download as script
+from serialization.download import fetch
 from tests.support.bad_http_server import ETAG, Web, honest, plain, status, tarred, zeros, zipped
 from util import disk_space
 from util.errors import EnvironmentFault
@@ -716,7 +717,7 @@ def full_disk(where):
     """Let the disk be full after some bytes of a download, or of its files."""
     import errno
 
-    from data.download.partial import PartialFile
+    from serialization.download.partial import PartialFile
 
     if where == "the download":
         add, real = PartialFile.append, os.strerror(errno.ENOSPC)

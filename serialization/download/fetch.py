@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
-from data.download.partial import PartialFile
+from serialization.download.partial import PartialFile
 from util import disk_space
 from util.errors import EnvironmentFault, print_line
 from util.http_deadline import DeadlineResponse

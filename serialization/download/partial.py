@@ -16,11 +16,12 @@ class PartialFile:
     """NAME.part, opened and locked until `close`; raises EnvironmentFault if another process has it.
 
     `metadata` is what the server stated when these bytes began: address, mark (ETag or date), total (bytes, or None).
-    copies: how many times the size of the file is needed on the disk in the end.
+    copies: how many times the size of the file is needed on the disk in the end. elsewhere: the remedy for a disk that
+    is too small, beside freeing space.
     """
 
-    def __init__(self, target: Path, copies: int):
-        self.copies = copies
+    def __init__(self, target: Path, copies: int, elsewhere: str = "choose another --to"):
+        self.copies, self.elsewhere = copies, elsewhere
         self.path, self._metadata_path, lock_path = self._paths = _part_paths(target)
         lock = file_lock.acquire(lock_path, "a second download of one name")
         if lock is None:
@@ -66,7 +67,7 @@ class PartialFile:
             parts = "the file" if self.copies == 1 else "the archive and its content"
             missing = disk_space.format_bytes(needed - self.size)
             why = f"has too little space: {missing} are needed ({parts}), {free} are free"
-            raise EnvironmentFault("folder", folder, why, "free space or choose another --to")
+            raise EnvironmentFault("folder", folder, why, f"free space or {self.elsewhere}")
 
     def sha256(self) -> str:
         """Return the SHA-256 of the bytes so far, once they are on disk."""

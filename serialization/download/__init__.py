@@ -1,0 +1,1 @@
+"""Download one file completely from servers that may do anything."""
