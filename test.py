@@ -16,7 +16,7 @@ from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.run_weights import load_run_weights
-from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_parts, sample_sheets
+from inference.sampling import INTERPOLATION_STEPS, Request, sample_parts, sample_sheets
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
@@ -50,7 +50,7 @@ def main(argv, report):
     known = store.load_spec(folder)
     o.run_classes = known.get("classes", [])  # labels number these, whichever of them the data set has
     model_class = find("model", o.model)
-    images = None if known and has_sampler(model_class) else find_images(o, folder, model_class)
+    images = None if o.generate else find_images(o, folder, model_class)
     spec = images.spec() if images else Spec(**known | {"classes": tuple(known["classes"])})
 
     # Build the model and load its weights.
@@ -78,10 +78,9 @@ def main(argv, report):
 def translate(images, model, results, device):
     """Run the model on the images of the data set until it ends or --num_test images are done."""
     o, loader = images.o, Loader(images.dataset, images.o, shuffle=False)
-    translator = Translator(o, model, device)
     try:
         with results.writer:  # its threads write earlier images while the model runs
-            for shown, files in translator(islice(loader.epoch(0), o.num_test)):
+            for shown, files in Translator(o, model, device)(islice(loader.epoch(0), o.num_test)):
                 files = files if o.num_test is None else files[: o.num_test - results.count]
                 results.add(images.rename(shown), [path_A for path_A, _ in files], [path_B for _, path_B in files])
                 if results.count == o.num_test:

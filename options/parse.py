@@ -56,9 +56,9 @@ def parse(argv: list[str], phase: str) -> Options:
     command = layers.command(options)
     unused = effects.notes(command)
     checks.check_options(options, phase)
-    if position and command.generates:
-        why = f"{options.model} generates images from noise and reads no folder or file"
-        raise OptionError("argument", position, why, f"omit it; for a class write --classes {position}")
+    if phase == "test":
+        effects.check_task(command)
+        options.generate = command.generates
     if phase == "train" and not saved and "dataroot" not in options.given:
         unused.append(f"note: training on generated images ({options.dataroot}); --dataroot names a folder of others")
     for note in unused:

@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from data.listing.layouts import LAYOUTS
 from metrics import better_direction, finite_or_none
+from metrics.several_results import DIFFERENCE, explanation, measure_several, several_name
 from pages.async_writer import AsyncWriter
 from pages.names import UniqueNames, natural_key, safe_file_name
 from pages.paged_gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
@@ -56,6 +58,8 @@ class Results:
         self.writer = AsyncWriter(MAX_PENDING_BYTES)
         self.metric_functions = _load_metrics() if compare else {}
         self.better = {name: better_direction(name, measure) for name, measure in self.metric_functions.items()}
+        self.num_results = o.num_results
+        self.better |= {several_name(name, better, o.num_results): better for name, better in self.better.items()}
         # created with the first images, because only they show whether there are metrics
         self.gallery: PagedGallery | None = None
 
@@ -117,7 +121,7 @@ class Results:
     def _add_row(
         self,
         name: str,
-        metrics: list[float],
+        metrics: dict[str, float],
         named: dict[str, tuple[str, str]],
         saved: dict[str, Picture | None],
     ) -> None:
@@ -128,7 +132,9 @@ class Results:
         shown = {label: picture for label, picture in every.items() if picture}
         stems = [named[label][0] for label in shown]
         differ = {"stems": stems} if len(set(stems)) > 1 else {}
-        self._open_gallery(bool(metrics)).add(name, shown.values(), metrics, stem=(stems or [name])[0], **differ)
+        gallery = self._open_gallery(metrics)
+        values = [metrics.get(column.metric, math.nan) for column in gallery.columns] if metrics else []
+        gallery.add(name, shown.values(), values, stem=(stems or [name])[0], **differ)
 
     def add_sheets(
         self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int, classes: tuple[str, ...] = ()
@@ -189,9 +195,9 @@ class Results:
             said=f"all {len(saved_pictures)} images",
         )
 
-    def _open_gallery(self, has_metrics: bool = False) -> PagedGallery:
+    def _open_gallery(self, metrics: Iterable[str] = ()) -> PagedGallery:
         if self.gallery is None:
-            columns = [Column(name, self.better[name]) for name in self.metric_functions] if has_metrics else []
+            columns = [Column(name, self.better.get(name, "")) for name in metrics]
             heading = self._heading("in progress")
             self.gallery = PagedGallery(self.folder, self.title, heading, columns, self.width, on_file=self.files.claim)
         return self.gallery
@@ -201,14 +207,25 @@ class Results:
             '<h1 dir="auto">{0}</h1><p class="quiet">{1}</p>', self.run_name, f"{self.phase_epoch}; {state}"
         )
 
-    def _compare(self, name: str, images: dict[str, Tensor], i: int) -> list[float]:
-        label = next((key for key in images if key.startswith("fake_B")), "")  # fake_B_rgb with colorization
-        truth = label.replace("fake", "real", 1)
-        if not self.metric_functions or not label or truth not in images:
-            return []
-        fake, real = (images[key][i].float().cpu() for key in (label, truth))
-        self.image_metrics[name] = {metric: measure(fake, real) for metric, measure in self.metric_functions.items()}
-        return list(self.image_metrics[name].values())
+    def _compare(self, name: str, images: dict[str, Tensor], i: int) -> dict[str, float]:
+        """Return the metrics of an input's result or results; {} without a target, if it has one result."""
+        made = [key for key in images if key.startswith("fake_B")]  # fake_B_rgb with colorization
+        numbered = [key for key in [*made, *images] if self.num_results > 1 and key.endswith("_1")]
+        label = (made or numbered or [""])[0]
+        base = label.removesuffix("_1") if label in numbered else label
+        truth = base.replace("fake", "real", 1)
+        target = images[truth][i].float() if made and self.metric_functions and truth in images else None
+        if label in numbered:
+            keys = (f"{base}_{n + 1}" for n in range(self.num_results))
+            results = [images[key][i] for key in keys if key in images]
+            measured = measure_several(results, target, self.metric_functions, self.better)
+        elif target is not None:
+            fake = images[label][i].float()
+            measured = {metric: measure(fake, target) for metric, measure in self.metric_functions.items()}
+        else:
+            return {}
+        self.image_metrics[name] = measured
+        return measured
 
     def close(self) -> None:
         """Write the pages in natural order and metrics.json, remove an earlier test's files, and print the means."""
@@ -218,22 +235,21 @@ class Results:
             self._add_class(name, stem, saved)
         if not self.has_page:  # an input that returned was written once
             self.count = len(self.files.written)
-        means = (
-            {m: _finite_mean([f[m] for f in self.image_metrics.values()]) for m in self.metric_functions}
-            if self.image_metrics
-            else {}
-        )
+        names = dict.fromkeys(name for measured in self.image_metrics.values() for name in measured)
+        means = {m: _finite_mean([f[m] for f in self.image_metrics.values() if m in f]) for m in names}
+        several = explanation(self.num_results, bool(self.metric_functions)) if DIFFERENCE in means else ""
         if self.has_page:
             gallery = self._open_gallery()
             if not self.generated:
                 gallery.sort(lambda row: natural_key(row.name))
             gallery.heading = self._heading(f"{self.count} images")
-            gallery.intro = means_html("mean over the images", means) if means else ""
+            gallery.intro = means_html("mean over the images" + (several and f". {several}"), means) if means else ""
             gallery.close()
         figures = {
             name: finite_or_none(self.image_metrics[name]) for name in sorted(self.image_metrics, key=natural_key)
         }
-        self.files.finish({"mean": finite_or_none(means), "images": figures} if figures else {})
+        about = {"num_results": self.num_results, "meaning": several} if several else {}
+        self.files.finish(about | {"mean": finite_or_none(means), "images": figures} if figures else {})
         if means:
             print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
 
