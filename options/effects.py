@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from options import store
 from options.fields import Options
@@ -23,7 +24,7 @@ class Command:
     """What decides which flags have an effect: the options, the model's class, the model's own flags for training."""
 
     o: Options
-    model: type
+    model: Any  # a subclass of BaseModel
     own: tuple[str, ...] = ()
 
     @property

@@ -12,7 +12,9 @@ PART_TABLES = {  # kind: (module of its table, name of the table, base class for
     "lr_policy": ("training.lr_schedule", "LR_POLICIES", None),
     "metric": ("metrics", "METRICS", None),
     "display": ("displays.base", "DISPLAYS", None),
+    "recipe": ("options.recipe", "RECIPES", None),
 }
 PART_FLAGS = {"model": "--model", "dataset": "--dataset_mode", "augmentation": "--augment", "generator": "--netG",
               "discriminator": "--netD", "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode",
-              "lr_policy": "--lr_policy", "metric": "--metrics", "display": "--displays"}  # fmt: skip
+              "lr_policy": "--lr_policy", "metric": "--metrics", "display": "--displays",
+              "recipe": "--recipe"}  # fmt: skip
