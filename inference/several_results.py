@@ -68,7 +68,7 @@ class SeveralResults:
                 self.varying.add(label)
         if not has_drawn and not self.varying:
             self.number = 1  # nor will they differ for other images
-            self._note("the model draws no random numbers (with --no_eval, dropout does)")
+            self._note("the model draws no random numbers" + " (with --no_eval, dropout does)" * bool(self.o.eval))
         shown: Visuals = {}
         for label, image in results[0].items():
             every = [other[label] for other in results if label in other]
@@ -94,5 +94,5 @@ def check_input_matters(model: nn.Module, batch: dict[str, Any], o: Any, device:
             results.append(translate_once(model, tried, o, device))
     made = [label for label in results[0] if not label.startswith("real")]
     if made and all(torch.equal(results[0][label], results[1][label]) for label in made):
-        why = f"{', '.join(made)} of {o.model} do not depend on the input image: it generates images from noise"
+        why = f"{o.model} generates images from noise: the input image does not change its {', '.join(made)}"
         raise OptionError("option", "--translate", why, "use --generate")

@@ -180,7 +180,7 @@ def test_a_flag_or_given_images_decide_what_a_model_does(runs, flags, translates
 @pytest.mark.parametrize(("argv", "why"), [
     (["--name", "noisy", "--translate", "--generate"], "'--generate': contradicts --translate"),
     (["--name", "noisy", "--model", "test", "--generate"], "'--generate': test translates images and generates none"),
-    (["--name", "deaf", "--translate"], "'--translate': fake_B of deaf do not depend on the input image"),
+    (["--name", "deaf", "--translate"], "'--translate': deaf generates images from noise: the input image does not"),
     (["--name", "noisy", "demo/testA", "--generate"], "'demo/testA': noisy generates images from noise and reads no"),
 ])  # fmt: skip
 def test_what_a_model_cannot_do_is_refused(runs, argv, why):

@@ -1,6 +1,7 @@
 """--recipe: a named set of options, which beats defaults, is beaten by other flags, and is remembered by the run."""
 
 import json
+import re
 
 import pytest
 
@@ -8,7 +9,7 @@ from options.parse import parse
 from options.recipe import RECIPES
 from registry import discovery
 from tests.support.plugins import SMALLEST
-from tests.support.runs import SMALL
+from tests.support.runs import ROOT, SMALL
 from util.errors import OptionError, UserError
 
 
@@ -117,3 +118,13 @@ def test_a_plug_in_adds_a_recipe_with_one_line(brought):
             parse([*plugins, "--recipe", "two"], "train")
     finally:
         del RECIPES["two"], RECIPES.origins["two"]
+
+
+def test_the_recipe_of_the_page_for_plug_ins_works(tmp_path):
+    page = (ROOT / "docs/plugins_more/recipes.md").read_text()
+    (shown,) = re.findall(r"^```yaml file=recipes/mine_quick\.yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/mine_quick.yaml").write_text(shown)
+    (tmp_path / "mine.py").write_text(SMALLEST.replace("Smallest", "Mine"))
+    o = parse(["--plugin", "mine.py", "--recipe", "mine_quick"], "train")
+    assert (o.model, o.ngf, o.crop_size, o.n_epochs, o.n_epochs_decay) == ("mine", 8, 64, 2, 0)
