@@ -16,7 +16,7 @@ from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.run_spec import run_spec
 from inference.run_weights import load_run_weights
-from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets
+from inference.sampling import INTERPOLATION_STEPS, Request, sample_parts, sample_sheets
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
@@ -50,7 +50,7 @@ def main(argv, report):
     known = store.load_spec(folder)
     o.run_classes = known.get("classes", [])  # labels number these, whichever of them the data set has
     model_class = find("model", o.model)
-    images = None if known and has_sampler(model_class) else find_images(o, folder, model_class)
+    images = None if o.generate else find_images(o, folder, model_class)
     spec = run_spec(folder, known, images)
 
     # Build the model and load its weights.
@@ -68,7 +68,7 @@ def main(argv, report):
     results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
     results.log_errors(report)
     if images is None:
-        generate(o, model, results, spec.classes)
+        generate(o, model, results, spec)
     else:
         translate(images, model, results, device)
     results.close()
@@ -78,10 +78,9 @@ def main(argv, report):
 def translate(images, model, results, device):
     """Run the model on the images of the data set until it ends or --num_test images are done."""
     o, loader = images.o, Loader(images.dataset, images.o, shuffle=False)
-    translator = Translator(o, model, device)
     try:
         with results.writer:  # its threads write earlier images while the model runs
-            for shown, files in translator(islice(loader.epoch(0), o.num_test)):
+            for shown, files in Translator(o, model, device)(islice(loader.epoch(0), o.num_test)):
                 files = files if o.num_test is None else files[: o.num_test - results.count]
                 results.add(images.rename(shown), [path_A for path_A, _ in files], [path_B for _, path_B in files])
                 if results.count == o.num_test:
@@ -90,16 +89,17 @@ def translate(images, model, results, device):
         loader.close()
 
 
-def generate(o, model, results, classes):
+def generate(o, model, results, spec):
     """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
-    wanted = select_classes(o.classes, classes)
-    if classes:
-        print(printable(describe_classes(classes)))
-    each = o.num_samples
-    numbers = {"grid": min(SHEET_COLUMNS, each), "interpolation": INTERPOLATION_STEPS, "per_class": each}
-    for kind, number in numbers.items():
+    wanted = select_classes(o.classes, spec.classes)
+    if spec.classes:
+        print(printable(describe_classes(spec.classes)))
+    for kind, number in {"grid": min(SHEET_COLUMNS, o.num_samples), "interpolation": INTERPOLATION_STEPS}.items():
         sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
         results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())
+    for samples in sample_parts(model, Request("per_class", wanted, o.num_samples, o.seed), spec.height, spec.width):
+        results.add_samples(samples)
+        samples.clear()  # so that their memory is free for the next part
 
 
 def set_mode(model, evaluate):

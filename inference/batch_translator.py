@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from data.batches import Batch, batch_signature, concat_batches
 from inference.copies import Copies
 from inference.model_state import CallWatch, shared_copies, undone_changes
-from inference.visuals import collect_visuals
-from registry.now import call_with_now
-from util.device import to_device
+from inference.several_results import SeveralResults
 
 MAX_BATCH_PIXELS = 4 * 256 * 256  # pixels of A in one batch; a larger image runs alone
 MAX_BATCH_IMAGES = 16  # images in one batch
@@ -28,12 +26,13 @@ class Translator:
     On a CPU, images run in parallel, one on each thread; elsewhere images of one size run as a batch. The results are
     those of one image at a time: if an image changes the model (a memory of earlier images, a counter, running
     statistics) or draws random numbers, the images after it run in turn. The loader's batches run one at a time with
-    --batch_size above 1, --no_eval or --tile.
+    --batch_size above 1, --no_eval, --tile or --num_results.
     """
 
     def __init__(self, o: Any, model: nn.Module, device: torch.device):
         self.o, self.model, self.device = o, model, device
-        self.can_batch = bool(o.eval and o.batch_size == 1 and not o.tile)
+        self.results = SeveralResults(o, device)
+        self.can_batch = bool(o.eval and o.batch_size == 1 and not o.tile and o.num_results == 1)
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, Files]]:
         """Yield {label: (N, C, H, W)} and the N files of A and of B for one or several images at a time."""
@@ -42,6 +41,7 @@ class Translator:
             if self.device.type == "cpu" and self.can_batch
             else self.translate_batched(batches)
         )
+        self.results.finish()
 
     def translate_parallel(self, batches: Iterable[Batch]) -> Iterator[tuple[Visuals, Files]]:
         """Translate as many small images at a time as there are threads, each with a copy of the model.
@@ -128,7 +128,7 @@ class Translator:
     def _visuals(self, batch: Batch, model: nn.Module | None = None) -> Visuals:
         model = model or self.model
         with torch.inference_mode():
-            return collect_visuals(model, call_with_now(model, to_device(batch, self.device)), self.o)
+            return self.results(model, batch)
 
 
 class BatchSource:

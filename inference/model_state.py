@@ -116,7 +116,7 @@ class CallWatch:
         return drawn
 
     def _has_drawn(self) -> bool:
-        return not _states_equal(self.generators, generator_states())
+        return not states_equal(self.generators, generator_states())
 
 
 class _Digest(pickle.Pickler):
@@ -228,12 +228,12 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         return value
 
 
-def _states_equal(one: Any, other: Any) -> bool:
+def states_equal(one: Any, other: Any) -> bool:
     """Return whether two states of the random number generators are equal."""
     if torch.is_tensor(one):
         return torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_states_equal(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(states_equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_states_equal, one, other))
+        return len(one) == len(other) and all(map(states_equal, one, other))
     return bool(one == other)

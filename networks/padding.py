@@ -62,7 +62,7 @@ def checked_sizes(model: nn.Module) -> Iterator[None]:
     Raises OptionError for the first image that a network cannot process; `unfit` raised by a forward pass counts too.
     """
     parts = [part for part in model.modules() if callable(getattr(part, "check_size", None))]
-    hooks = [part.register_forward_pre_hook(_check_input) for part in parts]
+    hooks = [part.register_forward_pre_hook(_check_input, with_kwargs=True) for part in parts]
     try:
         yield
     except DataError as problem:
@@ -75,8 +75,8 @@ def checked_sizes(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _check_input(net: Any, args: tuple) -> None:
-    for image in args:
+def _check_input(net: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    for image in (*args, *named.values()):
         if isinstance(image, Tensor) and image.dim() == 4:
             net.check_size(*image.shape[2:])
             return

@@ -4,13 +4,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from options import store
 from options.fields import Options
-from registry.lookup import entry, table
-from util.errors import printable
+from registry.lookup import entry, find, table
+from util.errors import OptionError, printable
 
 NO_CLASSES = ("aligned", "unaligned", "single", "colorization")  # data sets of ours whose images have no classes
+ONE_SIDED = ("single", "labeled")  # data sets of ours, and those that extend them, whose images have one side
 PENALISED = "wgangp"  # the objective whose default is a gradient penalty
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
            "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
@@ -22,7 +24,7 @@ class Command:
     """What decides which flags have an effect: the options, the model's class, the model's own flags for training."""
 
     o: Options
-    model: type
+    model: Any  # a subclass of BaseModel
     own: tuple[str, ...] = ()
 
     @property
@@ -36,9 +38,26 @@ class Command:
         return callable(getattr(self.model, "sheets", None))
 
     @property
+    def translates_too(self) -> bool:
+        """Whether a model that has sheets also has a forward pass of its own."""
+        return self.has_sheets and not self.model.forward.__qualname__.startswith("BaseModel.")
+
+    @property
     def generates(self) -> bool:
-        """Whether test.py needs no images, because the model has sheets and the run knows the size of its images."""
-        return self.has_sheets and not self.o.isTrain and bool(store.load_spec(self.folder))
+        """Whether test.py needs no images, because the model has sheets and the run knows the size of its images.
+
+        A model that also translates does so with --translate, and if images are given and it was trained on two sides.
+        """
+        if self.o.isTrain or not self.has_sheets or not store.load_spec(self.folder):
+            return False
+        given = "dataroot" in self.o.given or bool(self.o.input)
+        return self.o.generate or not (self.o.translate or (given and self.translates_too and self.has_two_sides))
+
+    @property
+    def has_two_sides(self) -> bool:
+        """Whether the data set gives more than images of one side."""
+        one_sided = tuple(find("dataset", mode) for mode in ONE_SIDED)
+        return not issubclass(find("dataset", self.o.dataset_mode), one_sided)
 
     @property
     def penalty(self) -> str:
@@ -142,9 +161,30 @@ TEST: Rows = (
     ("batch_size", "every image is translated as if it were alone, several at a time where that is the same",
      lambda c: not c.generates and c.o.eval),
     ("num_samples", "this model does not generate samples from noise", lambda c: not c.generates),
-    ("dataroot num_test results_only batch_size num_threads aspect_ratio " + " ".join(READING),
+    ("translate generate", "the model can do nothing else", lambda c: not (c.has_sheets and c.translates_too)),
+    ("num_results dataroot num_test results_only batch_size num_threads aspect_ratio " + " ".join(READING),
      "this model generates images from noise", lambda c: c.generates),
 )  # fmt: skip
+
+
+def check_task(command: Command) -> None:
+    """Raise OptionError for --translate, --generate or a folder that a test of this model cannot take."""
+    o, name = command.o, command.o.model
+    if o.translate and o.generate:
+        raise OptionError("option", "--generate", "contradicts --translate", "omit one")
+    if o.generate and not command.has_sheets:
+        why = f"{name} translates images and generates none from noise: it has no sheets(request)"
+        raise OptionError("option", "--generate", why, "omit it")
+    if o.generate and not command.generates:
+        why = f"{command.folder / store.OPTIONS_FILE} does not say how large the run's images are"
+        raise OptionError("option", "--generate", why, "restore the file")
+    if o.translate and command.has_sheets and not command.translates_too:
+        why = f"{name} generates images from noise and translates none: it has no forward(batch)"
+        raise OptionError("option", "--translate", why, "omit it")
+    if o.input and command.generates:
+        why = f"{name} generates images from noise and reads no folder or file"
+        other = "" if command.is_ours or o.generate or not command.translates_too else "; to translate, add --translate"
+        raise OptionError("argument", o.input, why, f"omit it; for a class write --classes {o.input}{other}")
 
 
 def unused(command: Command) -> dict[str, str]:
@@ -170,7 +210,10 @@ def notes(command: Command) -> list[str]:
             flag = command.o.flags[name]
             is_off = flag.is_switch and getattr(command.o, name) is False
             by_reason.setdefault(why, []).append(f"--{flag.opposite if is_off else name}")
-    return [
+    found = [
         printable(f"note: {', '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect: {why}")
         for why, flags in by_reason.items()
     ]
+    if command.generates and command.translates_too and command.has_two_sides and not command.o.generate:
+        found.append(printable(f"note: {command.o.model} generates images from noise; with --translate it translates"))
+    return found

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from options import checks, effects, store, texts, wrong_words
+from options import checks, effects, recipe, store, texts, wrong_words
 from options.common import Common
 from options.data import Data
 from options.fields import Flag, Options, flags_of
@@ -29,15 +29,18 @@ def parse(argv: list[str], phase: str) -> Options:
     """Return all options of a command; --help and --list print and exit.
 
     phase: "train" or "test". Precedence, highest first: command line, --config, the run's stored options (test and
-    --continue_train), the data set's defaults, the model's, the flags'. Raises OptionError for invalid options.
+    --continue_train), --recipe, the data set's defaults, the model's, the flags'. Raises OptionError for invalid
+    options.
     """
     discovery.forget_run()  # of this process
     base = _base_flags(phase)
     first, config, wants_help = _first_pass(argv, base, phase)
     asked = config | first
     layers = _Layers(base, phase)
+    layers.recipe = recipe.read_recipe(layers.by_name("recipe").check(asked.get("recipe", "")))
     location = {} if wants_help else _run_location(asked, layers)
     saved = _load_saved(location, asked, layers) if location else {}
+    layers.recipe = layers.recipe.for_run(saved)
     if saved and "model" in asked and normalise_name(asked["model"]) != normalise_name(saved.get("model", "")):
         saved.pop("dataset_mode", None)  # another model has its own default data set
     layers.choose(saved | asked, location)
@@ -51,14 +54,15 @@ def parse(argv: list[str], phase: str) -> Options:
         raise layers.known_flags().unknown(unknown, Path(first["config"]).name)
     options = layers.merge(saved, config, given, Path(first.get("config", "")).name)
     options.plugin = tuple(discovery.paths())
+    options.recipe = layers.recipe.name or saved.get("recipe", "")
     options.name = location["name"]
     options.saved, options.input = saved, position
     command = layers.command(options)
     unused = effects.notes(command)
     checks.check_options(options, phase)
-    if position and command.generates:
-        why = f"{options.model} generates images from noise and reads no folder or file"
-        raise OptionError("argument", position, why, f"omit it; for a class write --classes {position}")
+    if phase == "test":
+        effects.check_task(command)
+        options.generate = command.generates
     if phase == "train" and not saved and "dataroot" not in options.given:
         unused.append(f"note: training on generated images ({options.dataroot}); --dataroot names a folder of others")
     for note in unused:
@@ -79,7 +83,7 @@ def _first_pass(argv: list[str], base: list[Flag], phase: str) -> tuple[dict[str
     wants_list, wants_help = first.pop("list"), first.pop("help")
     config = store.read_config(first["config"], phase) if "config" in first else {}
     asked = config | first
-    if wants_help and "model" not in asked and "plugin" not in asked:
+    if wants_help and not {"model", "plugin", "recipe"} & asked.keys():
         sys.exit(texts.print_help(phase, base))
     discovery.add_paths(_as_tuple(asked.get("plugin", ())), of_run=True)
     if wants_list:
@@ -95,7 +99,7 @@ class _Layers:
     """The flags of base, model and data set, and the defaults that model and data set set for any flag."""
 
     def __init__(self, base: list[Flag], phase: str):
-        self.base, self.phase = base, phase
+        self.base, self.phase, self.recipe = base, phase, recipe.Recipe()
         # test.py builds the same networks, so it also needs train's flags: from the run, or else their defaults
         self.train_flags = flags_of(Train, str(Train.__doc__)) if phase == "test" else []
         self.defaults: dict[str, Any] = {}
@@ -105,8 +109,9 @@ class _Layers:
         self.model: type = object
 
     def choose(self, asked: dict[str, Any], location: dict[str, Any]) -> None:
-        """Find the requested model and data set; collect their flags and defaults."""
+        """Find the requested model and data set; collect their flags and defaults, and those of the recipe."""
         by_name = {flag.name: flag for flag in self.base}
+        asked = self.recipe.check_first(by_name) | asked
         usual = by_name["model"].default if self.phase == "train" else store.default_test_model(location)
         model_name = checked(by_name["model"], asked.get("model", usual))
         model = self.model = find("model", model_name)
@@ -125,6 +130,10 @@ class _Layers:
                 "plug-in", model_name, f"sets a default for --{name}, which is not a flag", "correct its name"
             )
         self.flags, self.owner = self.base + own, model_name
+        by_name |= {flag.name: flag for flag in self.train_flags + own}
+        if unknown := [name for name in self.recipe.values if name not in by_name]:
+            raise self.known_flags().unknown(unknown, self.recipe.places[unknown[0]])
+        self.defaults |= {name: self.recipe.check(by_name[name]) for name in self.recipe.values}
 
     def by_name(self, name: str) -> Flag:
         """Return a base flag."""
@@ -176,7 +185,8 @@ class _Layers:
             if self._refers_to_flag(flag, values[name]):
                 values[name] = values[values[name]]
         values["isTrain"] = self.phase == "train"
-        return Options(values, set(config) | set(given), flags)
+        stated = set(self.recipe.values) if self.phase == "train" else set()  # test.py prepares images in its own way
+        return Options(values, set(config) | set(given) | stated, flags)
 
 
 def _defaults(plug_in: type) -> dict[str, Any]:

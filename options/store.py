@@ -18,7 +18,7 @@ MAX_OPTIONS_BYTES = 1_000_000
 FORMER_VALUES = {  # of runs that were saved before there was such an option
     "fast_convolutions": None, "keep_epochs": 0, "beta2": 0.999, "optimizer": "adam", "ema": 0.0, "ema_rampup": 0.0,
 }  # fmt: skip
-NOT_CONFIGURED = {"isTrain", "suffix", "run_classes", "run_columns"}  # the data give classes and columns
+NOT_CONFIGURED = {"isTrain", "suffix", "recipe", "run_classes", "run_columns"}  # the data give classes and columns
 DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 
@@ -143,9 +143,7 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > MAX_OPTIONS_BYTES:
-            raise ValueError("it is too large")
-        tables = json.loads(path.read_text(encoding="utf-8"))
+        tables = json.loads(read_small_text(path))
         if not isinstance(tables, dict) or not isinstance(tables.get("options"), dict):
             raise ValueError("it does not hold a table of options")
         return {name: table for name, table in tables.items() if isinstance(table, dict)}
@@ -162,9 +160,7 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
     import yaml  # only --config needs it
 
     try:
-        if Path(path).stat().st_size > MAX_OPTIONS_BYTES:
-            raise ValueError("it is too large")
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_small_text(Path(path))
         values = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except OSError as problem:
         remedy = path_hint(path) or "give a YAML or JSON file"
@@ -180,6 +176,13 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise OptionError("option", "--config", f"{path} is not a table of options", "write `name: value` lines")
     return {name.lstrip("-"): value for name, value in values.items()}
+
+
+def read_small_text(path: Path) -> str:
+    """Return the text of a file of options; ValueError if it is too large or not UTF-8."""
+    if path.stat().st_size > MAX_OPTIONS_BYTES:
+        raise ValueError("it is too large")
+    return path.read_text(encoding="utf-8")
 
 
 def run_name(location: dict[str, Any], values: dict[str, Any], named: bool, phase: str) -> str:

@@ -24,6 +24,11 @@ class Test:
         "pixels by which tiles overlap; default: the radius of the generator's receptive field", at_least=0)
     tile_norm: str = option("shared", "instance norm statistics: of the whole image (shared), or of each tile (local)",
         choices=("shared", "local"))
+    translate: bool = option(False, "translate images, with a model that also generates images from noise")
+    generate: bool = option(False, "generate images from noise, with a model that also translates (default, unless"
+        " a folder or file is given and the model was trained on two sides)")
+    num_results: int = option(1, "results for each input image, of models that draw noise; a result depends on --seed,"
+        " its number and the image alone", at_least=1, at_most=1000)
     num_samples: int = option(16, "images per class, for models that generate without input", at_least=1)
     num_test: int | None = option(None, "number of images to test; default: all", at_least=1)
     results_only: str = option("",

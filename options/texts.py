@@ -3,6 +3,7 @@
 import textwrap
 
 from options.fields import Flag, Options
+from options.recipe import describe
 from registry.kinds import PART_TABLES
 from registry.lookup import entries
 from util.errors import printable
@@ -68,7 +69,8 @@ def print_list() -> int:
     for kind in PART_TABLES:
         print(f"{kind}:")
         for entry in sorted(entries(kind), key=lambda e: e.name):
-            print(printable(f"  {entry.name:<24} {entry.origin}"))
+            about = describe(entry) if kind == "recipe" else ""
+            print(printable(f"  {entry.name:<24} {entry.origin}" + (about and f": {about}")))
     return 0
 
 

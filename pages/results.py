@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from cli.main import Report
 from data.listing.layouts import LAYOUTS
 from metrics import better_direction, finite_or_none
+from metrics.several_results import DIFFERENCE, explanation, measure_several, several_name
 from pages.async_writer import AsyncWriter
 from pages.names import UniqueNames, natural_key, safe_file_name
 from pages.paged_gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
@@ -52,10 +54,13 @@ class Results:
         self.row_names, self.image_names, self.class_page_names = UniqueNames(), UniqueNames(), UniqueNames()
         self.stems: dict[tuple[str, str, int] | None, str] = {}  # of unpaired inputs: side, path and checksum -> stem
         self.pictures: dict[tuple[str, str, str], Picture | None] = {}  # of unpaired inputs: by label, stem and suffix
+        self.samples: dict[str, tuple[str, list[Picture]]] = {}  # of each class: the stem of its files, its images
         self.image_metrics: dict[str, dict[str, float]] = {}
         self.writer = AsyncWriter(MAX_PENDING_BYTES)
         self.metric_functions = _load_metrics() if compare else {}
         self.better = {name: better_direction(name, measure) for name, measure in self.metric_functions.items()}
+        self.num_results = o.num_results
+        self.better |= {several_name(name, better, o.num_results): better for name, better in self.better.items()}
         # created with the first images, because only they show whether there are metrics
         self.gallery: PagedGallery | None = None
 
@@ -117,7 +122,7 @@ class Results:
     def _add_row(
         self,
         name: str,
-        metrics: list[float],
+        metrics: dict[str, float],
         named: dict[str, tuple[str, str]],
         saved: dict[str, Picture | None],
     ) -> None:
@@ -128,12 +133,14 @@ class Results:
         shown = {label: picture for label, picture in every.items() if picture}
         stems = [named[label][0] for label in shown]
         differ = {"stems": stems} if len(set(stems)) > 1 else {}
-        self._open_gallery(bool(metrics)).add(name, shown.values(), metrics, stem=(stems or [name])[0], **differ)
+        gallery = self._open_gallery(metrics)
+        values = [metrics.get(column.metric, math.nan) for column in gallery.columns] if metrics else []
+        gallery.add(name, shown.values(), values, stem=(stems or [name])[0], **differ)
 
     def add_sheets(
         self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int, classes: tuple[str, ...] = ()
     ) -> None:
-        """Add generated images: each sheet as one file; for kind "per_class", each image as one file.
+        """Add sheets of generated images, each as one file.
 
         classes: the names beside the rows of a sheet that has one row for each class.
         """
@@ -142,9 +149,6 @@ class Results:
             pictures, safe_name = sheets[name], safe_file_name(name)
             stem = safe_name if name == kind else f"{safe_name}_{kind}"
             stem = self.image_names.claim_first_free([stem], stem)
-            if kind == "per_class":
-                self._add_class(name, stem.removesuffix("_per_class"), pictures)
-                continue
             sheet = self.images.save_sheet(make_grid(pictures, per_row), stem, name)
             heading = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
             extra: dict[str, Any] = {"wide": True}
@@ -153,12 +157,24 @@ class Results:
             self._open_gallery().add(heading, [sheet], stem=stem, **extra)
             self.count += 1
 
-    def _add_class(self, name: str, stem: str, pictures: list[np.ndarray]) -> None:
-        """Save a class's images, write the class's pages, and show the first few images on the first page."""
-        saved_pictures = [
-            self.images.save_sheet(picture, stem, str(i), f"_{i:04d}_fake") for i, picture in enumerate(pictures)
-        ]
-        self.count += len(saved_pictures)
+    def add_samples(self, samples: dict[str, list[np.ndarray]]) -> None:
+        """Add generated images of each class, each as one file; further calls continue the classes.
+
+        The images are not kept: `close` writes the pages of the classes.
+        """
+        self.files.open()
+        for name in sorted(samples, key=natural_key):
+            if name not in self.samples:
+                key = f"{safe_file_name(name)}_per_class"
+                self.samples[name] = self.image_names.claim_first_free([key], key).removesuffix("_per_class"), []
+            stem, saved = self.samples[name]
+            for pixels in samples[name]:
+                number = len(saved)
+                saved.append(self.images.save_sheet(pixels, stem, str(number), f"_{number:04d}_fake"))
+            self.count += len(samples[name])
+
+    def _add_class(self, name: str, stem: str, saved_pictures: list[Picture]) -> None:
+        """Write a class's pages, and show its first few images on the first page."""
         page_tails = [page_file_name("", n + 1) for n in range(tile_page_count(len(saved_pictures)))]
         page = self.class_page_names.claim_first_free([f"class_{stem}"], f"class_{stem}", page_tails)
         heading = format_html(
@@ -180,9 +196,9 @@ class Results:
             said=f"all {len(saved_pictures)} images",
         )
 
-    def _open_gallery(self, has_metrics: bool = False) -> PagedGallery:
+    def _open_gallery(self, metrics: Iterable[str] = ()) -> PagedGallery:
         if self.gallery is None:
-            columns = [Column(name, self.better[name]) for name in self.metric_functions] if has_metrics else []
+            columns = [Column(name, self.better.get(name, "")) for name in metrics]
             heading = self._heading("in progress")
             self.gallery = PagedGallery(self.folder, self.title, heading, columns, self.width, on_file=self.files.claim)
         return self.gallery
@@ -192,37 +208,49 @@ class Results:
             '<h1 dir="auto">{0}</h1><p class="quiet">{1}</p>', self.run_name, f"{self.phase_epoch}; {state}"
         )
 
-    def _compare(self, name: str, images: dict[str, Tensor], i: int) -> list[float]:
-        label = next((key for key in images if key.startswith("fake_B")), "")  # fake_B_rgb with colorization
-        truth = label.replace("fake", "real", 1)
-        if not self.metric_functions or not label or truth not in images:
-            return []
-        fake, real = (images[key][i].float().cpu() for key in (label, truth))
-        self.image_metrics[name] = {metric: measure(fake, real) for metric, measure in self.metric_functions.items()}
-        return list(self.image_metrics[name].values())
+    def _compare(self, name: str, images: dict[str, Tensor], i: int) -> dict[str, float]:
+        """Return the metrics of an input's result or results; {} without a target, if it has one result."""
+        made = [key for key in images if key.startswith("fake_B")]  # fake_B_rgb with colorization
+        numbered = [key for key in [*made, *images] if self.num_results > 1 and key.endswith("_1")]
+        label = (made or numbered or [""])[0]
+        base = label.removesuffix("_1") if label in numbered else label
+        truth = base.replace("fake", "real", 1)
+        target = images[truth][i].float() if made and self.metric_functions and truth in images else None
+        if label in numbered:
+            keys = (f"{base}_{n + 1}" for n in range(self.num_results))
+            results = [images[key][i] for key in keys if key in images]
+            measured = measure_several(results, target, self.metric_functions, self.better)
+        elif target is not None:
+            fake = images[label][i].float()
+            measured = {metric: measure(fake, target) for metric, measure in self.metric_functions.items()}
+        else:
+            return {}
+        self.image_metrics[name] = measured
+        return measured
 
     def close(self) -> None:
         """Write the pages in natural order and metrics.json, remove an earlier test's files, and print the means."""
         self.writer.finish()
         self.files.open()
+        for name, (stem, saved) in self.samples.items():
+            self._add_class(name, stem, saved)
         if not self.has_page:  # an input that returned was written once
             self.count = len(self.files.written)
-        means = (
-            {m: _finite_mean([f[m] for f in self.image_metrics.values()]) for m in self.metric_functions}
-            if self.image_metrics
-            else {}
-        )
+        names = dict.fromkeys(name for measured in self.image_metrics.values() for name in measured)
+        means = {m: _finite_mean([f[m] for f in self.image_metrics.values() if m in f]) for m in names}
+        several = explanation(self.num_results, bool(self.metric_functions)) if DIFFERENCE in means else ""
         if self.has_page:
             gallery = self._open_gallery()
             if not self.generated:
                 gallery.sort(lambda row: natural_key(row.name))
             gallery.heading = self._heading(count_text(self.count, "image"))
-            gallery.intro = means_html("mean over the images", means) if means else ""
+            gallery.intro = means_html("mean over the images" + (several and f". {several}"), means) if means else ""
             gallery.close()
         figures = {
             name: finite_or_none(self.image_metrics[name]) for name in sorted(self.image_metrics, key=natural_key)
         }
-        self.files.finish({"mean": finite_or_none(means), "images": figures} if figures else {})
+        about = {"num_results": self.num_results, "meaning": several} if several else {}
+        self.files.finish(about | {"mean": finite_or_none(means), "images": figures} if figures else {})
         if means:
             print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
 

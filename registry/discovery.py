@@ -17,6 +17,7 @@ from util.errors import OptionError
 from util.spelling import path_hint
 
 GROUP = "ganvas.plugins"
+RECIPES_FOLDER = "recipes"  # beside a plug-in's file
 TABLE_KINDS = {table: kind for kind, (_, table, _) in PART_TABLES.items()}
 
 
@@ -108,7 +109,13 @@ def list_entries() -> list[PluginEntry]:
         files = sorted(path.glob("*.py")) if path.is_dir() else [path]
         for file in (file for file in files if not file.name.startswith("_")):
             entries += [PluginEntry(kind, name, str(file)) for kind, name in read_declarations(file)]
-    return entries + list(list_installed())
+        entries += _list_recipes(path if path.is_dir() else path.parent)
+    return list(dict.fromkeys([*entries, *list_installed()]))
+
+
+def _list_recipes(folder: Path) -> list[PluginEntry]:
+    """Return the recipes beside plug-ins: RECIPES_FOLDER/NAME.yaml in their folder."""
+    return [PluginEntry("recipe", file.stem, str(file)) for file in sorted((folder / RECIPES_FOLDER).glob("*.yaml"))]
 
 
 @lru_cache(maxsize=1)
@@ -122,6 +129,7 @@ def list_installed() -> tuple[PluginEntry, ...]:
         for kind, name in read_declarations(source) if source else [("model", point.name)]:
             name = point.name if kind in ("model", "dataset") else name  # not the file's
             entries.append(PluginEntry(kind, name, origin, module=point.module))
+        entries += _list_recipes(source.parent) if source else []
     return tuple(entries)
 
 

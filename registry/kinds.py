@@ -14,8 +14,9 @@ PART_TABLES = {  # kind: (module of its table, name of the table, base class for
     "optimizer": ("training", "OPTIMIZERS", None),
     "metric": ("metrics", "METRICS", None),
     "display": ("displays.base", "DISPLAYS", None),
+    "recipe": ("options.recipe", "RECIPES", None),
 }
 PART_FLAGS = {"model": "--model", "dataset": "--dataset_mode", "augmentation": "--augment", "generator": "--netG",
               "discriminator": "--netD", "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode",
               "penalty": "--penalty", "lr_policy": "--lr_policy", "optimizer": "--optimizer", "metric": "--metrics",
-              "display": "--displays"}  # fmt: skip
+              "display": "--displays", "recipe": "--recipe"}  # fmt: skip

@@ -58,7 +58,9 @@ WAYS = ("translate_parallel", "translate_batched", "__call__")
 
 
 def run(model, sizes, way="__call__", **flags):
-    o = SimpleNamespace(**{"eval": True, "batch_size": 1, "tile": 0, "input_nc": 3, "output_nc": 3} | flags)
+    o = SimpleNamespace(
+        **{"eval": True, "batch_size": 1, "tile": 0, "input_nc": 3, "output_nc": 3, "num_results": 1} | flags
+    )
     made = list(getattr(Translator(o, model, CPU), way)(batches(sizes)))
     return [(path, shown["fake_B"][i]) for shown, paths in made for i, (path, _) in enumerate(paths)]
 
@@ -250,7 +252,7 @@ def test_other_ways_that_were_asked_for_stay(flags):
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("way", WAYS)
 def test_an_error_follows_the_pictures_before_it_in_every_way(way):
-    o = SimpleNamespace(eval=True, batch_size=1, tile=0, input_nc=3, output_nc=3)
+    o = SimpleNamespace(eval=True, batch_size=1, tile=0, input_nc=3, output_nc=3, num_results=1)
     seen = []
     with pytest.raises(ValueError, match="broken"):
         seen.extend(

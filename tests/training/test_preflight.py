@@ -113,6 +113,38 @@ def test_a_discriminator_is_judged_by_what_it_is_given(command, tmp_path):
     assert ended.last.startswith("error: option '--crop_size': images are 20x20; this discriminator needs sides of at")
 
 
+CROPS = """
+from torch import nn
+from enlarge import Enlarge
+
+
+class Cut(nn.Module):
+    def __init__(self, D):
+        super().__init__()
+        self.D = D
+
+    def forward(self, x):
+        return self.D(x[..., :{0}, :{0}])
+
+
+class Crops(Enlarge):
+    def __init__(self, o, spec):
+        super().__init__(o, spec)
+        self.D = Cut(self.D)
+"""
+
+
+@pytest.mark.parametrize(("side", "code"), [(12, 0), (8, 2)])
+def test_a_discriminator_of_crops_is_judged_by_the_crop(command, write, side, code):
+    gans = ROOT / "tests" / "support" / "gans"
+    files = gans / "enlarge.py", gans / "shrunk.py", write("crops.py", CROPS.format(side))
+    plugins = [word for file in files for word in ("--plugin", file)]
+    flags = ["--model", "crops", "--netD", "n_layers", "--n_layers_D", 2, "--dataroot", "demo/trainA"]
+    ended = command("train", *plugins, *RUN, *flags)
+    assert ended.code == code, ended.err
+    assert code == 0 or f"images are {side}x{side}; this discriminator needs sides of at least 12" in ended.last
+
+
 PENALISED = {
     "pix2pix": ["--netG", "unet_32"],
     "cycle_gan": ["--netG", "resnet_4blocks", "--lambda_identity", 0],
