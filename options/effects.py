@@ -83,8 +83,17 @@ BOTH: Rows = (
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
-    ("netG netD n_layers_D no_dropout padding pool_size", "cgan has its own networks", lambda c: c.o.model == "cgan"),
+    ("netG netD n_layers_D no_dropout padding no_antialias no_antialias_up pool_size", "cgan has its own networks", lambda c: c.o.model == "cgan"),
     ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
+    ("no_antialias_up", "only ResNet generators have it", lambda c: c.o.netG.startswith("unet_")),
+    ("no_antialias", "only ResNets and PatchGANs have it",
+     lambda c: c.o.netG.startswith("unet_") and (c.o.netD == "pixel" or not c.o.isTrain)),
+    ("resize_conv", "--antialias_up upsamples otherwise (--no_antialias_up)",
+     lambda c: c.o.netG.startswith("resnet_") and not c.o.no_antialias_up),
+    ("netF netF_nc nce_layers nce_T num_patches nce_idt nce_includes_all_negatives_from_minibatch", "--lambda_NCE is 0",
+     lambda c: vars(c.o).get("lambda_NCE") == 0),
+    ("netF_nc", "it is for --netF mlp_sample", lambda c: vars(c.o).get("netF", "mlp_sample") != "mlp_sample"),
+    ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip
 TRAIN: Rows = (
     ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",

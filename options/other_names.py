@@ -137,7 +137,6 @@ _ROWS = (
     ("--val_phase, whose images the training page shows", "validate"),
     ("--val_phase", "val_dir val_folder"),
     ("there is none: the training page shows fixed samples at each epoch", "metrics validation_prompt eval_freq"),
-    ("there is none: CUT needs a plug-in (--plugin)", "cut_mode netF nce_layers nce_idt lambda_nce"),
     ("there is none: pix2pixHD needs a plug-in (--plugin)", "no_instance instance_feat no_vgg_loss lambda_feat"),
 )  # fmt: skip
 # what means something else in test.py

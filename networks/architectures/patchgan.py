@@ -1,10 +1,12 @@
 """Discriminators that classify patches (PatchGAN, Isola et al. 2017) or single pixels."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
+from networks.antialias import BlurPool
 from networks.cpu.kernels import mark_former_kernel
 from networks.infer_architecture import InferableNetwork
 from networks.norm import norm_layer
@@ -14,18 +16,22 @@ from networks.padding import unfit
 class PatchDiscriminator(InferableNetwork):
     """(N, input_nc, H, W) -> logits (N, 1, h, w), one per patch; with three layers a patch has 70x70 pixels.
 
+    antialias: downsample with a blur instead of a stride, with the keys of CUT's discriminator.
     Raises DataError if the images are too small for an output (`check_size`).
     """
 
-    def __init__(self, input_nc: int, ndf: int = 64, layers: int = 3, norm: str = "instance"):
+    def __init__(self, input_nc: int, ndf: int = 64, layers: int = 3, norm: str = "instance", antialias: bool = False):
         super().__init__()
         layer, bias = norm_layer(norm)
         widths = [ndf * min(2**n, 8) for n in range(layers + 1)]
-        strides = [2] * (layers - 1) + [1]
-        blocks: list[nn.Module] = [nn.Conv2d(input_nc, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
-        for in_channels, out_channels, stride in zip(widths, widths[1:], strides, strict=False):
+        first = nn.Conv2d(input_nc, ndf, 4, stride=1 if antialias else 2, padding=1)
+        blocks: list[nn.Module] = [first, nn.LeakyReLU(0.2, inplace=True), *([BlurPool(ndf)] if antialias else [])]
+        for n, (in_channels, out_channels) in enumerate(pairwise(widths), 1):
+            halves = n < layers
+            stride = 2 if halves and not antialias else 1
             conv = nn.Conv2d(in_channels, out_channels, 4, stride=stride, padding=1, bias=bias)
             blocks += [mark_former_kernel(conv, "winograd"), layer(out_channels), nn.LeakyReLU(0.2, inplace=True)]
+            blocks += [BlurPool(out_channels)] if halves and antialias else []
         self.model = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 4, padding=1))
         self.min_side = 3 * 2**layers  # leaves 2x2 before the last layer: instance norm needs more than 1x1
 
@@ -58,14 +64,18 @@ class PixelDiscriminator(InferableNetwork):
         return self.net(x)
 
 
+def _patchgan(o: Any, input_nc: int, layers: int) -> nn.Module:
+    return PatchDiscriminator(input_nc, o.ndf, layers, o.norm, antialias=not getattr(o, "no_antialias", True))
+
+
 def basic(o: Any, input_nc: int) -> nn.Module:
     """Build the 70x70 PatchGAN."""
-    return PatchDiscriminator(input_nc, o.ndf, 3, o.norm)
+    return _patchgan(o, input_nc, 3)
 
 
 def n_layers(o: Any, input_nc: int) -> nn.Module:
     """Build a PatchGAN with --n_layers_D layers."""
-    return PatchDiscriminator(input_nc, o.ndf, o.n_layers_D, o.norm)
+    return _patchgan(o, input_nc, o.n_layers_D)
 
 
 def pixel(o: Any, input_nc: int) -> nn.Module:
