@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from networks.runtime.eager import is_eager
 from util.snapshot import BufferSnapshot
 
 # A layer with more than this share of its Sequential's parameters, such as a U-Net's deeper levels, is checkpointed
@@ -64,6 +65,8 @@ class _Segment(nn.Sequential):
     """Layers whose inner activations are recomputed: only their input and output are kept."""
 
     def __call__(self, x: Tensor) -> Tensor:
+        if is_eager():
+            return super().__call__(x)
         return checkpoint(super().__call__, x, use_reentrant=False, context_fn=self._contexts)
 
     def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
