@@ -14,6 +14,7 @@ class BlurPool(nn.Module):
     """
 
     filt: Tensor
+    kernel_size, stride = (3, 3), (2, 2)  # as a convolution's, for receptive fields
 
     def __init__(self, channels: int):
         super().__init__()
