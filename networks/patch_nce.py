@@ -68,14 +68,15 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float, across_images: boo
 def compared_layers(net: nn.Module, layers: str, image: Sequence[int]) -> dict[str, int]:
     """Return {name: channels} of the layers of a generator whose features are compared, for images (C, H, W).
 
-    layers: numbers in the generator's Sequential `model`, or names of `named_modules()`, comma-separated; "auto": those
-    of the paper for ResNets; for other generators the first five convolutions whose output has several positions.
-    Raises OptionError for a layer that the generator does not have, or whose output is not a feature map.
+    layers: numbers in the generator's Sequential `model` (a layer before an activation in place is compared after it, as
+    in the authors' code), or names of `named_modules()`, comma-separated; "auto": those of the paper for ResNets; for
+    other generators those of the first five convolutions whose output has several positions. Raises OptionError for a
+    layer that the generator does not have, or whose output is not a feature map.
     """
     modules = dict(net.named_modules())
     automatic = layers == "auto"
     words = RESNET_LAYERS if automatic else [word.strip() for word in layers.split(",")]
-    names = [f"model.{word}" if word.isdigit() else word for word in words]
+    names = [_layer_name(modules, int(word)) if word.isdigit() else word for word in words]
     if automatic and any(name not in modules for name in names):
         names = [name for name, layer in modules.items() if isinstance(layer, nn.Conv2d)][:MAX_ENCODER_LAYERS]
     for name in names:
@@ -90,6 +91,12 @@ def compared_layers(net: nn.Module, layers: str, image: Sequence[int]) -> dict[s
             why = f"the output of '{name}' is no feature map: {layer.dim()} dimensions instead of 4"
             raise OptionError("option", "--nce_layers", why, "name convolutions or blocks of them")
     return {name: layer.shape[1] for name, layer in maps.items()}
+
+
+def _layer_name(modules: dict[str, nn.Module], number: int) -> str:
+    """Return the name of layer `number` of `model`; that of an activation after it which overwrites its output."""
+    following = f"model.{number + 1}"
+    return following if getattr(modules.get(following), "inplace", False) else f"model.{number}"
 
 
 def _feature_maps(net: nn.Module, image: Sequence[int], names: Sequence[str]) -> dict[str, Tensor]:

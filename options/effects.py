@@ -90,8 +90,8 @@ BOTH: Rows = (
      lambda c: c.o.netG.startswith("unet_") and (c.o.netD == "pixel" or not c.o.isTrain)),
     ("resize_conv", "--antialias_up upsamples otherwise (--no_antialias_up)",
      lambda c: c.o.netG.startswith("resnet_") and not c.o.no_antialias_up),
-    ("netF netF_nc nce_layers nce_T num_patches nce_idt nce_includes_all_negatives_from_minibatch", "--lambda_NCE is 0",
-     lambda c: vars(c.o).get("lambda_NCE") == 0),
+    ("netF netF_nc nce_layers nce_T num_patches nce_idt nce_includes_all_negatives_from_minibatch",
+     "--lambda_NCE is 0", lambda c: vars(c.o).get("lambda_NCE") == 0),
     ("netF_nc", "it is for --netF mlp_sample", lambda c: vars(c.o).get("netF", "mlp_sample") != "mlp_sample"),
     ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip

@@ -167,7 +167,7 @@ _VALUE_ROWS = {
     "norm": (("batch", "bn batch_norm2d"), ("instance", "in instance_norm2d"), ("syncbatch", "sync_bn sync"),
              ("none", "no identity off false")),
     "init_type": (("kaiming", "he msra kaiming_normal"), ("xavier", "glorot xavier_uniform")),
-    "gan_mode": (("wgangp", "wgan wasserstein"), ("vanilla", "bce gan dcgan ns nonsaturating minimax cross_entropy"),
+    "gan_mode": (("wgangp", "wgan wasserstein"), ("vanilla", "bce gan dcgan ns minimax cross_entropy"),
                  ("lsgan", "mse ls l2 least_squares")),
     "lr_policy": (("linear", "lambda decay"), ("linear --n_epochs_decay 0", "constant none fixed"),
                   ("cosine", "cos cosine_annealing"), ("step", "multistep exponential")),
