@@ -100,8 +100,7 @@ class CUT(BaseModel):
         return {"G": total} | {name: x.detach() for name, x in ({"G_GAN": adversarial} | contrasts).items()}
 
     def _contrast(self, source, translation, flipped):
-        query = features(self.G, translation, self.layers).values()
-        query = [x.flip(3) for x in query] if flipped else list(query)
+        query = [x.flip(3) if flipped else x for x in features(self.G, translation, self.layers).values()]
         with torch.no_grad():  # no gradient reaches the keys
             maps = list(features(self.G, source, self.layers).values())
             places = draw_places(maps, self.o.num_patches)

@@ -42,9 +42,10 @@ class BlurUpsample(nn.Module):
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        other, own = state.get(prefix + "filt"), self.filt
-        same_shape = isinstance(other, Tensor) and other.shape == own.shape
-        if same_shape and not (own.is_meta or torch.allclose(other.to(own), own)):
+        other: Any = state.get(prefix + "filt")
+        own = self.filt
+        comparable = isinstance(other, Tensor) and other.shape == own.shape and not own.is_meta
+        if comparable and not torch.allclose(other.to(own), own):
             args[-1].append(f"{prefix}filt is another filter than [1, 3, 3, 1], with which this network upsamples")
         super()._load_from_state_dict(state, prefix, *args)
 

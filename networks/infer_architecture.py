@@ -143,9 +143,8 @@ def _infer_patch(state: Weights) -> dict[str, Any]:
         return {}
     ndf, channels = state[convs[0]].shape[:2]
     size = {"netD": "basic"} if layers == 3 else {"netD": "n_layers", "n_layers_D": layers}
-    size |= {"no_antialias": not blurred}
     norm = _infer_norm(state, f"model.{second}", f"model.{second + 1}")
-    return {**size, "ndf": ndf, "norm": norm, "channels": channels}
+    return {**size, "ndf": ndf, "norm": norm, "no_antialias": not blurred, "channels": channels}
 
 
 def _infer_norm(state: Weights, inner_conv: str, after: str) -> str:

@@ -102,7 +102,7 @@ class _Layers:
         self.folder = Path()  # the run's folder, which holds its options.json
         self.flags = base
         self.owner = ""
-        self.model: type = object
+        self.model: Any = object
 
     def choose(self, asked: dict[str, Any], location: dict[str, Any]) -> None:
         """Find the requested model and data set; collect their flags and defaults."""
