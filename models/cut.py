@@ -46,6 +46,8 @@ class CUT(BaseModel):
         normG: str = option("", "normalisation layers of G, if other than --norm", choices="norm", of_run=True,
             fixed=True)
         normD: str = option("", "normalisation layers of D, if other than --norm", choices="norm", fixed=True)
+        easy_label: str = option("experiment_name", "has no effect, as in the authors' code", aside=True)
+        evaluation_freq: int = option(5000, "has no effect, as in the authors' code", at_least=1, aside=True)
         # fmt: on
 
     def __init__(self, o, spec):

@@ -68,8 +68,8 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float, across_images: boo
 def compared_layers(net: nn.Module, layers: str, image: Sequence[int]) -> dict[str, int]:
     """Return {name: channels} of the layers of a generator whose features are compared, for images (C, H, W).
 
-    layers: numbers in the generator's Sequential `model` (a layer before an activation in place is compared after
-    it, as in the authors' code), or names of `named_modules()`, comma-separated; "auto": those of the paper for ResNets; for
+    layers: numbers in the generator's Sequential `model` (a layer before an activation in place is compared after it,
+    as in the authors' code), or names of `named_modules()`, comma-separated; "auto": the paper's for ResNets; for
     other generators those of the first five convolutions whose output has several positions. Raises OptionError for a
     layer that the generator does not have, or whose output is not a feature map.
     """

@@ -93,6 +93,7 @@ BOTH: Rows = (
      lambda c: c.o.netG.startswith("resnet_") and not c.o.no_antialias_up),
     ("netF netF_nc nce_layers nce_T num_patches nce_idt nce_includes_all_negatives_from_minibatch",
      "--lambda_NCE is 0", lambda c: vars(c.o).get("lambda_NCE") == 0),
+    ("easy_label evaluation_freq", "CUT's own code does not use it either", lambda c: True),
     ("netF_nc", "it is for --netF mlp_sample", lambda c: vars(c.o).get("netF", "mlp_sample") != "mlp_sample"),
     ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip
@@ -121,7 +122,9 @@ TRAIN: Rows = (
     ("cache_dir", "it is for --cache disk", lambda c: c.o.cache != "disk"),
     ("load_size", "--preprocess does not scale to it",
      lambda c: not c.steps("resize", "scale_width", "scale_shortside")),
-    ("crop_size", "--preprocess does not use it", lambda c: not c.steps("crop", "patch", "fixsize", "scale_width")),
+    ("crop_size", "--preprocess does not use it",
+     lambda c: not c.steps("crop", "patch", "trim", "zoom", "fixsize", "scale_width")),
+    ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
 )  # fmt: skip
 TEST: Rows = (
     ("ndf netD n_layers_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),
