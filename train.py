@@ -86,7 +86,7 @@ def train(run, loader, display, preview, stop):
             run.save_latest()
             raise Stopped(stop.signal, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
         display.epoch(progress, run.losses.epoch_means(), timer.take(), lr)  # what follows counts in the next epoch
-        with timer("display"):
+        with timer("display"), run.ema.applied():  # the page shows the average, if there is one, as test.py does
             has_sheets = display.preview(progress, preview)  # generated sheets: the weights that drew them are kept
         with timer("save"):  # the signal is read once: what is saved and what is raised must agree
             epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal := stop.signal))

@@ -13,7 +13,9 @@ from util.size import Size
 
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
-FORMER_VALUES = {"fast_convolutions": None, "keep_epochs": 0}  # of runs that were saved before there was such an option
+FORMER_VALUES = {  # of runs that were saved before there was such an option
+    "fast_convolutions": None, "keep_epochs": 0, "beta2": 0.999, "optimizer": "adam", "ema": 0.0, "ema_rampup": 0.0,
+}  # fmt: skip
 NOT_CONFIGURED = {"isTrain", "suffix", "run_classes", "run_columns"}  # the data give classes and columns
 DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates

@@ -53,7 +53,15 @@ class Train:
     n_epochs: int = option(100, "epochs at the initial learning rate", at_least=0)
     n_epochs_decay: int = option(100, "further epochs after --n_epochs, during which the learning rate falls to zero",
         at_least=0)
-    beta1: float = option(0.5, "first momentum of Adam", at_least=0, below=1)
+    beta1: float = option(0.5, "first momentum of Adam; momentum of sgd", at_least=0, below=1)
+    beta2: float = option(0.999, "second momentum of Adam; decay of squared gradients of rmsprop", at_least=0, below=1)
+    optimizer: str = option("adam", "optimiser of all networks", choices="optimizer")
+    ema: float = option(0.0,
+        "keep an average of the weights of generators, export and show it: its decay in a step, such as 0.999; 0: off",
+        at_least=0, below=1)
+    ema_rampup: float = option(0.0,
+        "half-life of --ema as a share of the images seen so far, such as 0.05, until --ema's own is shorter; 0: off",
+        at_least=0, at_most=1)
     lr: float = option(0.0002, "initial learning rate", above=0)
     gan_mode: str = option("lsgan", "adversarial loss", choices="objective", of_run=True, fixed=True)
     label_smoothing: float = option(0.0,

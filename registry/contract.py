@@ -20,13 +20,14 @@ METHOD_PARAMETERS = {  # the arguments that a plug-in's methods are called with
     },
     "dataset": {"__init__": "o", "__len__": "", "__getitem__": "index", "spec": ""},
 }
-TOLD_NOW = ("batch", "batch, out")  # methods with these arguments may also declare `now`
+DECLARED_PARAMETERS = {"batch": "now", "batch, out": "now", "params, lr": "betas"}  # which functions may also declare
 PART_PARAMETERS = {  # the same for the parts in its tables
     "generator": "o, input_nc, output_nc",
     "discriminator": "o, input_nc",
     "norm": "channels",
     "initialiser": "weight, gain",
     "lr_policy": "epoch, o, history",
+    "optimizer": "params, lr",
     "metric": "fake, real",
     "display": "o, folder",
 }
@@ -83,13 +84,21 @@ def check_network(net: Any, kind: str, name: str, origin: str) -> None:
         raise contract_error(loaded.display_name(origin), why, "return an nn.Module from it")
 
 
+def check_optimizer(made: Any, name: str, origin: str) -> None:
+    """Raise OptionError if a plug-in's optimizer did not return an optimiser of the parameters that it was given."""
+    if not all(hasattr(made, word) for word in ("param_groups", "state", "step", "zero_grad", "state_dict")):
+        why = f"its optimizer '{name}' returned {_describe(made)}, not an optimiser"
+        raise contract_error(loaded.display_name(origin), why, "return a torch.optim.Optimizer from it")
+
+
 def _check_call(function: Any, parameters: str, plug_in: str, what: str, called: str) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a function in C has no signature; it reports wrong arguments itself
         return
     try:
-        extra = {"now": None} if called in TOLD_NOW and "now" in signature.parameters else {}
+        more = DECLARED_PARAMETERS.get(called, "")
+        extra = {more: None} if more in signature.parameters else {}
         signature.bind(*parameters.split(", ") if parameters else (), **extra)
     except TypeError:
         bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
@@ -125,7 +134,7 @@ def check_phases(model: Any, name: str) -> list[Any]:
         what = "an empty tuple" if phases == () else _describe(phases)
         raise contract_error(name, f"its phases() returns {what}, not a list", remedy)
     for phase in phases:
-        if not all(hasattr(phase, word) for word in ("name", "nets", "loss", "every", "weight", "lr")):
+        if not all(hasattr(phase, word) for word in ("name", "nets", "rates", "loss", "every", "weight", "lr")):
             raise contract_error(name, f"its phases() lists {_describe(phase)}, not a Phase", remedy)
     names = [phase.name for phase in phases]
     own = {id(p) for p in model.parameters()}
@@ -269,10 +278,14 @@ def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: An
     if not isinstance(nets, list | tuple | nn.ModuleList) or not len(nets):
         what = _describe(nets) if nets or nets is None else "empty"
         raise TypeError(f"{who}: nets is {what}, not a list of networks")
-    for net in nets:
+    networks = [entry[0] if isinstance(entry, tuple) and len(entry) == 2 else entry for entry in nets]
+    for net, entry in zip(networks, nets, strict=True):
         if not isinstance(net, nn.Module):
-            raise TypeError(f"{who}: nets holds {_describe(net)}, which is not a network (nn.Module)")
-        if sum(net is other for other in nets) > 1:
+            what = _describe(net)
+            raise TypeError(f"{who}: nets holds {what}, which is not a network (nn.Module) or (network, learning rate)")
+        if net is not entry:
+            _check_rate(who, f"the lr of {type(net).__name__}", entry[1])
+        if sum(net is other for other in networks) > 1:
             raise ValueError(f"{who}: nets names one network twice")
     if not callable(loss):
         raise TypeError(f"{who}: loss is {_describe(loss)}, not a function; write self.loss without calling it")
@@ -280,8 +293,28 @@ def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: An
         raise ValueError(f"{who}: every is {every!r}, not a whole number of at least 1")
     if not _is_finite(weight):
         raise ValueError(f"{who}: weight is {weight!r}, not a finite number")
-    if lr is not None and not (_is_finite(lr) and lr >= 0):
-        raise ValueError(f"{who}: lr is {lr!r}, not a finite number of at least 0")
+    if lr is not None:
+        _check_rate(who, "lr", lr)
+
+
+def check_phase_optimizer(name: str, every: int, betas: Any, optimizer: Any, lazy_correction: Any) -> None:
+    """Raise TypeError or ValueError for arguments that cannot choose a Phase's optimiser."""
+    who = f"Phase '{name}'"
+    if betas is not None:
+        pair = isinstance(betas, tuple | list) and len(betas) == 2
+        if not pair or not all(_is_finite(beta) and 0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{who}: betas is {betas!r}, not two numbers of at least 0 and below 1")
+    if optimizer is not None and not isinstance(optimizer, str) and not callable(optimizer):
+        raise TypeError(f"{who}: optimizer is {_describe(optimizer)}, not a name or a function of (params, lr)")
+    if not isinstance(lazy_correction, bool):
+        raise TypeError(f"{who}: lazy_correction is {_describe(lazy_correction)}, not True or False")
+    if lazy_correction and every < 2:
+        raise ValueError(f"{who}: lazy_correction is for phases that run rarely, but every is {every}")
+
+
+def _check_rate(who: str, what: str, lr: Any) -> None:
+    if not (_is_finite(lr) and lr >= 0):
+        raise ValueError(f"{who}: {what} is {lr!r}, not a finite number of at least 0")
 
 
 def _is_finite(value: Any) -> bool:

@@ -25,7 +25,7 @@ from serialization.run_names import list_runs, suggest_run
 from training import lr_schedule
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
-from training.optim import trained_networks
+from training.optim import trained_networks, unused_flag_notes
 from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
@@ -84,6 +84,7 @@ class Run:
         self.train_state = TrainState.from_options(self.model, o)
         self.train_state.check_losses = lambda terms, batch: self.nan_guard.check_losses(terms, batch, self.progress)
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
+        self.ema = self.train_state.ema
         self.idle = IdleNetworks({n: net for n, net in self.model.networks().items() if n not in self.networks()})
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
@@ -98,10 +99,13 @@ class Run:
             self.notes.append("--init_from has no effect: the run continues with its own weights")
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
+            self.ema.restart()
         self.progress.epoch_size, self.progress.last_epoch = self.epoch_size, self.last_epoch
         if self.epoch_size < o.batch_size and not self.done:
             why = f"{self.epoch_size} images make one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
+        steps = -(-self.epoch_size // o.batch_size) * (self.last_epoch + 1 - self.progress.epoch)
+        self.notes += unused_flag_notes(self.phases, o) + self.ema.notes(self.model.averaged, steps)
         on_cuda = self.device.type == "cuda"
         self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)
         self.last_save_time = time.monotonic()
@@ -126,7 +130,7 @@ class Run:
         """
         files = disk_space.tensor_bytes([net.state_dict() for net in self.networks().values()])
         moments = 2 * disk_space.tensor_bytes([group["params"] for group in self.optimizers.param_groups()])
-        state = disk_space.tensor_bytes(self.model.state_dict()) + moments
+        state = disk_space.tensor_bytes([self.model.state_dict(), self.ema.state_dict()]) + moments
         state_count = len(checkpoint.state_files(self.folder))
         number = max(1, self.o.keep_last + 1 - state_count)  # the new state is written before the oldest is removed
         needed = number * state + (0 if state_count else files)
@@ -198,7 +202,8 @@ class Run:
         # Check what will be saved.
         check_state(self.model, self.o.model)
         check_state_shapes(self.model, self.o.model, self.state_shapes)
-        self.nan_guard.check_weights(self.model.state_dict() | self.optimizers.moments(), self.progress)
+        averages = {f"average of {name}": value for name, value in self.ema.state_dict().items()}
+        self.nan_guard.check_weights(self.model.state_dict() | self.optimizers.moments() | averages, self.progress)
         # Collect the state.
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
@@ -209,13 +214,16 @@ class Run:
         }  # fmt: skip
         if scaler := self.optimizers.scaler.state_dict():  # empty unless --amp fp16
             state["scaler"] = scaler
+        if averages:  # empty unless --ema
+            state["ema"] = self.ema.state_dict()
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
             if note not in self.notes:  # print each note once
                 self.notes.append(note)
                 print_line(note)
-        for prefix in prefixes:
-            weight_exports.write(self.folder, prefix, self.exported())
+        with self.ema.applied():
+            for prefix in prefixes:
+                weight_exports.write(self.folder, prefix, self.exported())
         self.last_save_time, self.has_new_permission = time.monotonic(), False
 
     def saved_step_text(self) -> str:
@@ -232,6 +240,7 @@ class Run:
         assert state is not None
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
+        self.ema.load_state_dict(state.get("ema", {}))
 
     def _resume(self) -> bool:
         """Resume from the newest state, else from weights alone as the reference does; return False if none exist."""
@@ -239,9 +248,11 @@ class Run:
         state, self.notes = checkpoint.load_state(self.folder) if which == "latest" else (None, [])
         if state is not None:
             self._load_state(state)
-            self._export_missing(state.get("exports", []))
+            with self.ema.applied():
+                self._export_missing(state.get("exports", []))
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
             weight_files.load_networks(self.folder, which, self.networks())
+            self.ema.restart()
             if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
                 self.progress.epoch = int(which) + 1  # in a run of this program the number is the epoch
             epoch = self.progress.epoch
@@ -280,7 +291,8 @@ class Run:
             if differs := mismatch.first_difference(self.model.state_dict(), state["model"]):
                 raise ValueError(differs)
             self.model.load_state_dict(state["model"])
-            self.optimizers.load_state_dict(state["optimizers"], state.get("scaler"))
+            self.notes += self.optimizers.load_state_dict(state["optimizers"], state.get("scaler"))
+            self.notes += self.ema.load_state_dict(state.get("ema", {}))
             self.progress = Progress.restored(state["position"])
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])

@@ -54,14 +54,14 @@ FOREIGN = {  # names in commands of train.py --model pix2pix: the flags that are
     "early_stopping": ["Ctrl-C", "--continue_train"], "patience": ["Ctrl-C"], "manual_seed": ["--seed"],
     "random_seed": ["--seed"], "batch": ["--batch_size"], "bs": ["--batch_size"], "train_batch_size": ["--batch_size"],
     "data": ["--dataroot"], "data_dir": ["--dataroot"], "dataset": ["--dataroot"], "data-path": ["--dataroot"],
-    "optimizer": ["Adam"], "weight_decay": ["Adam"], "scheduler": ["--lr_policy"], "lr_scheduler": ["--lr_policy"],
+    "optim": ["--optimizer"], "weight_decay": ["adamw"], "scheduler": ["--lr_policy"], "lr_scheduler": ["--lr_policy"],
     "gradient_accumulation_steps": ["--accumulate"], "gradient_checkpointing": ["--grad_checkpoint"],
     "lambda_pixel": ["--lambda_L1"], "lambda_cyc": ["--lambda_L1", "--lambda_A", "cycle_gan"], "b1": ["--beta1"],
     "n_residual_blocks": ["--netG resnet_6blocks"], "sample_interval": ["--update_html_freq"],
     "checkpoint_interval": ["--save_epoch_freq"], "log_every_n_steps": ["--print_freq"], "exp_name": ["--name"],
     "experiment": ["--name"], "pretrained": ["--init_from"], "ckpt": ["--init_from", "--continue_train"],
     "tensorboard": ["--displays console,html,tensorboard"], "wandb": ["--use_wandb"], "grayscale": ["--input_nc 1"],
-    "ema": ["none"], "latent_size": ["--latent_dim", "cgan"], "dropout_rate": ["0.5"],
+    "ema_decay": ["--ema"], "latent_size": ["--latent_dim", "cgan"], "dropout_rate": ["0.5"],
 }  # fmt: skip
 
 

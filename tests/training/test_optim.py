@@ -15,7 +15,7 @@ from training.optim import Optimizers, trainable_parameters
 from training.train_state import TrainState
 from util.errors import OptionError
 
-FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, amp="off")
+FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, beta2=0.999, optimizer="adam", amp="off")
 
 
 def nets(*names):
@@ -105,7 +105,7 @@ def test_two_phases_of_one_name_are_refused():
 def test_adam_steps_as_the_paper_says():
     """Two steps by hand, betas (beta1, 0.999), eps 1e-8 (Kingma & Ba 2015, algorithm 1)."""
     net = nn.Linear(1, 1, bias=False).double()
-    adam = Optimizers([phase("G", net)], SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))["G"]
+    adam = Optimizers([phase("G", net)], SimpleNamespace(**vars(FLAGS) | {"lr": 0.01}))["G"]
     x, m, v = net.weight.item(), 0.0, 0.0
     for t, gradient in enumerate((3.0, -0.2), 1):
         net.weight.grad = torch.full_like(net.weight, gradient)
@@ -269,7 +269,7 @@ def test_the_weight_scales_the_minimised_loss_not_the_log():
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_every_model_optimises_each_of_its_parameters_once(name):
     _, model = build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"))
-    found = Optimizers(model.phases(), SimpleNamespace(lr=1e-3, beta1=0.5, amp="off"))
+    found = Optimizers(model.phases(), FLAGS)
     held = [id(p) for group in found.param_groups() for p in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in model.parameters() if p.requires_grad}
