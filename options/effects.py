@@ -82,6 +82,7 @@ BOTH: Rows = (
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: c.o.dataset_mode in NO_CLASSES),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
+    ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
     ("netG netD n_layers_D no_dropout padding no_antialias no_antialias_up pool_size", "cgan has its own networks",
      lambda c: c.o.model == "cgan"),
@@ -128,7 +129,6 @@ TRAIN: Rows = (
      lambda c: not c.steps("resize", "scale_width", "scale_shortside")),
     ("crop_size", "--preprocess does not use it",
      lambda c: not c.steps("crop", "patch", "trim", "zoom", "fixsize", "scale_width")),
-    ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
 )  # fmt: skip
 TEST: Rows = (
     ("ndf netD n_layers_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),

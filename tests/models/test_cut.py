@@ -34,7 +34,7 @@ def step(run, batch=BATCH):
     return out, {name: float(x.detach()) for terms in losses.values() for name, x in terms.items()}
 
 
-def test_the_total_is_the_adversarial_loss_and_the_mean_of_the_contrasts(make):
+def test_the_total_is_the_adversarial_loss_and_mean_contrast(make):
     _, terms = step(make("--lambda_GAN", 2, "--lambda_NCE", 3))
     assert terms.keys() == {"D_fake", "D_real", "G", "G_GAN", "NCE", "NCE_Y"}
     assert terms["G"] == pytest.approx(terms["G_GAN"] + (terms["NCE"] + terms["NCE_Y"]) / 2, rel=1e-6)
@@ -74,7 +74,7 @@ def test_shown_images_have_the_authors_names_and_order(make):
     assert list(model.show(model({"A": BATCH["A"]}))) == ["real_A", "fake_B"]
 
 
-def test_flips_mirror_the_input_half_of_the_time_in_training_only(make):
+def test_flips_mirror_the_input_at_random_in_training_only(make):
     model = make("--flip_equivariance", "--no_nce_idt").model
     found = [model(BATCH) for _ in range(20)]
     assert {out["flipped"] for out in found} == {True, False}

@@ -63,7 +63,7 @@ def test_features_of_zeros_have_no_gradient_instead_of_nan():
 
 
 @pytest.mark.parametrize("netG", NAMES["generator"])
-def test_every_generator_has_layers_to_compare_without_drawing_a_number(netG):
+def test_every_generator_has_layers_to_compare_without_draws(netG):
     net = generator(flags(netG=netG, ngf=2), 3, 3)
     state = torch.get_rng_state()
     channels = compared_layers(net, "auto", (3, 32, 32))
