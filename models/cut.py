@@ -60,7 +60,7 @@ class CUT(BaseModel):
             raise OptionError("option", "--lambda_NCE", why, "give --input_nc and --output_nc the same number")
         self.G = generator(_with_norm(o, o.normG), spec.input_nc, spec.output_nc)
         self.D = discriminator(_with_norm(o, o.normD), spec.output_nc)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
+        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
         self.pool = ImagePool(o.pool_size)
         if self.contrasts:
             channels = compared_layers(self.G, o.nce_layers, (spec.input_nc, spec.height, spec.width))
@@ -86,13 +86,14 @@ class CUT(BaseModel):
 
     def loss_d(self, batch, out):
         fake = self.pool(out["fake_B"].detach())
-        terms = {"D_fake": self.gan.fake(self.D(fake)), "D_real": self.gan.real(self.D(out["real_B"]))}
-        return terms | self.gan.penalty("D_gp", self.D, out["real_B"], fake)
+        on_fake, on_real = self.D(fake), self.D(out["real_B"])  # in the authors' order
+        return self.gan.discriminator(on_real, on_fake) | self.gan.penalty("D_gp", self.D, out["real_B"], fake)
 
     def loss_g(self, batch, out):
         adversarial, contrasts = out["fake_B"].new_zeros(()), {}
         if self.o.lambda_GAN > 0:
-            adversarial = self.o.lambda_GAN * self.gan.generator(self.D(out["fake_B"]))
+            loss = self.gan.generator(self.D(out["fake_B"]), lambda: self.D(out["real_B"]))
+            adversarial = self.o.lambda_GAN * loss
         if self.contrasts:
             contrasts["NCE"] = self._contrast(out["real_A"], out["fake_B"], out["flipped"])
         if "idt_B" in out:

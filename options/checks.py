@@ -12,6 +12,7 @@ from util.size import to_size
 
 SCALE_STEPS = ("resize", "scale_width", "scale_shortside", "fixsize")
 CROP_STEPS = ("crop", "patch", "trim")
+UNLABELLED = ("wgangp", "hinge", "relativistic", "ragan", "ralsgan")  # objectives without a target for real images
 
 
 def check_options(o: Options, phase: str) -> None:
@@ -123,6 +124,6 @@ def _check_training(o: Options) -> None:
         raise OptionError("option", "--continue_train", f"there is no run {folder}", remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
-    if o.label_smoothing and o.gan_mode in ("wgangp", "hinge"):
+    if o.label_smoothing and o.gan_mode in UNLABELLED:
         why = f"has no effect with --gan_mode {o.gan_mode}"
         raise OptionError("option", "--label_smoothing", why, "use --gan_mode vanilla or lsgan")

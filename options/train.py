@@ -66,7 +66,9 @@ class Train:
     gan_mode: str = option("lsgan", "adversarial loss", choices="objective", of_run=True, fixed=True)
     label_smoothing: float = option(0.0,
         "label of real images for the discriminator: 1 - X instead of 1 (vanilla, lsgan)", at_least=0, below=0.5)
-    lambda_gp: float = option(10.0, "weight of the gradient penalty of wgangp", at_least=0)
+    lambda_gp: float = option(10.0, "weight of the gradient penalty (gamma of r1 and r2)", at_least=0)
+    penalty: str = option("", "gradient penalty of the discriminator; default: gp for wgangp, none for others",
+        choices="penalty")
     pool_size: int = option(50, "number of earlier generated images kept to show to discriminators", at_least=0)
     on_nan: str = option("stop", "when a loss is NaN or Inf: stop, skip the batch, or roll back to the last save",
         choices=("stop", "skip", "rollback"), aside=True)

@@ -26,11 +26,16 @@ PART_PARAMETERS = {  # the same for the parts in its tables
     "discriminator": "o, input_nc",
     "norm": "channels",
     "initialiser": "weight, gain",
+    "penalty": "D, real, fake",
     "lr_policy": "epoch, o, history",
     "optimizer": "params, lr",
     "metric": "fake, real",
     "display": "o, folder",
 }
+
+
+FORMULAS = {"real": "p, label", "fake": "p", "generator": "p"}  # of an Objective
+PAIRED_FORMULAS = {"discriminator": "real, fake", "generator": "real, fake"}
 
 
 def contract_error(plug_in: str, why: str, remedy: str) -> OptionError:
@@ -63,11 +68,13 @@ def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
     """Return a part from a plug-in's table; OptionError if it cannot be called with the arguments of its kind."""
     plug_in = loaded.display_name(origin)
     if kind == "objective":
-        missing = [word for word in ("real", "fake", "generator") if not callable(getattr(thing, word, None))]
+        paired = hasattr(thing, "discriminator")
+        cls, formulas = ("PairedObjective", PAIRED_FORMULAS) if paired else ("Objective", FORMULAS)
+        missing = [word for word in formulas if not callable(getattr(thing, word, None))]
         if missing:
             why = f"its objective '{name}' has no {' and no '.join(missing)}"
-            raise contract_error(plug_in, why, "make it a networks.gan_loss.Objective(real, fake, generator)")
-        for word, parameters in {"real": "p, label", "fake": "p", "generator": "p"}.items():
+            raise contract_error(plug_in, why, f"make it a networks.gan_loss.{cls}({', '.join(formulas)})")
+        for word, parameters in formulas.items():
             _check_call(getattr(thing, word), parameters, plug_in, f"{word} of objective '{name}'", parameters)
     elif kind in PART_PARAMETERS:
         if not callable(thing):

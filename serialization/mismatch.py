@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from util.size import Size
 
-ARCHITECTURE_FLAGS = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "padding", "input_nc",
-                      "output_nc", "crop_size")  # fmt: skip
+ARCHITECTURE_FLAGS = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "num_D", "norm", "no_dropout", "padding",
+                      "input_nc", "output_nc", "crop_size")  # fmt: skip
 
 
 def first_difference(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from data.base import Spec
 from data.fitting import fitting_models
 from inference.model_state import ModelWatch, undone_changes
 from inference.sampling import Request, has_sampler
+from networks.gan_loss import objective_notes
 from networks.padding import checked_sizes
 from registry import attribution, contract
 from registry.contract import contract_error
@@ -102,7 +103,7 @@ def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: dict[str, Any]) -
         out, losses = train_step(state, _CheckedDict(batch, "batch"), state.now(0))
     with attribution.error_context("show", twin):
         contract.check_shown(twin.show(out), o.model)
-    notes, phase_of = [], dict[str, str]()
+    notes, phase_of = objective_notes(twin, o), dict[str, str]()
     for phase, terms in losses.items():
         twice = [term for term in terms if term in phase_of]
         notes += [f"note: phases {phase_of[t]} and {phase} both call a loss {t}: they are logged as one" for t in twice]

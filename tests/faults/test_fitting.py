@@ -91,6 +91,8 @@ def test_another_generator_names_key_shapes_and_flags(case, tmp_path):
     (dict(netD="pixel"), dict(ndf=5), "--netD basic --ndf 5"),
     (dict(), dict(netD="pixel", norm="batch"), "--netD pixel --norm batch"),
     (dict(norm="batch"), dict(), "--norm instance"),
+    (dict(netD="multiscale"), dict(netD="multiscale", num_D=3), "--num_D 3"),
+    (dict(), dict(netD="multiscale"), "--netD multiscale --n_layers_D 3 --num_D 2"),
 ])  # fmt: skip
 def test_another_discriminator_names_key_shapes_and_flags(mine, theirs, flags):
     """Weights are from another --netD, --ndf or --n_layers_D: exit 4 in one line with the same facts."""
@@ -110,7 +112,12 @@ def test_another_gans_discriminator_is_known_by_its_channels():
 @pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
 @pytest.mark.parametrize(
     "how",
-    [dict(netD="basic"), dict(netD="pixel"), *(dict(netD="n_layers", n_layers_D=n) for n in (1, 2, 4, 8))],
+    [
+        dict(netD="basic"),
+        dict(netD="pixel"),
+        *(dict(netD="n_layers", n_layers_D=n) for n in (1, 2, 4, 8)),
+        *(dict(netD="multiscale", n_layers_D=n, num_D=m) for n in (1, 3) for m in (1, 3)),
+    ],
     ids=str,
 )
 def test_every_discriminator_here_is_recognised(norm, how):
