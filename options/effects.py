@@ -10,7 +10,13 @@ from options.fields import Options
 from registry.lookup import entry, table
 from util.errors import printable
 
-NO_CLASSES = ("aligned", "unaligned", "single", "colorization")  # data sets of ours whose images have no classes
+NO_CLASSES = (
+    "aligned",
+    "unaligned",
+    "single",
+    "singleimage",
+    "colorization",
+)  # data sets of ours whose images have no classes
 PENALISED = "wgangp"  # the objective whose default is a gradient penalty
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
            "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
@@ -90,8 +96,8 @@ BOTH: Rows = (
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
     ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
-    ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size", "cgan has its own networks",
-     lambda c: c.o.model == "cgan"),
+    ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size",
+     "cgan has its own networks", lambda c: c.o.model == "cgan"),
     ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
     ("no_antialias_up", "only ResNet generators have it", lambda c: c.o.netG.startswith("unet_")),
     ("no_antialias", "only ResNets and PatchGANs have it",

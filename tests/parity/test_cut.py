@@ -1,10 +1,12 @@
 """cut repeats recorded training steps of its authors' code: weights, inputs and draws of five steps in float64.
 
-A trace in tests/parity/cut is a .json of options, losses and sums of weights, and an .npz: network/key of the weights
-before the first step; A and B, (step, N, C, H, W), 8 bits; the drawn places and flips, in the order of the draws.
+A trace in tests/parity/cut is a .json of options, losses, sums of weights, and the keys and shapes of each network; and
+an .npz: for each network all its weights before the first step; A and B, (step, N, C, H, W), 8 bits; the drawn places
+and flips, in the order of the draws.
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def load(case):
-    trace = json.loads((FOLDER / f"{case}.json").read_text()) | {"model": "cut"}
+    trace = json.loads((FOLDER / f"{case}.json").read_text())
+    trace["model"] = trace["options"].pop("model", "cut")
     return trace, dict(np.load(FOLDER / f"{case}.npz"))
 
 
@@ -31,11 +34,11 @@ def replay(trace, arrays, folder, monkeypatch):
     """Train on a trace; return the losses of each step and the sums of the absolute weights after the last one."""
     # Build the model with the recorded weights.
     o = trace_options(trace, folder)
-    model = find("model", "cut")(o, Spec(o.input_nc, o.output_nc, *arrays["A"].shape[-2:]))
+    model = find("model", trace["model"])(o, Spec(o.input_nc, o.output_nc, *arrays["A"].shape[-2:]))
     for name, net in model.networks().items():
-        state = {
-            key.partition("/")[2]: torch.from_numpy(array) for key, array in arrays.items() if key[:2] == f"{name}/"
-        }
+        shapes, values = trace["weights"][name], torch.from_numpy(arrays[name])
+        parts = values.split([math.prod(shape) for shape in shapes.values()])
+        state = {key: part.reshape(shape) for (key, shape), part in zip(shapes.items(), parts, strict=True)}
         net.load_state_dict(state)
     run = Run(o, folder, model.double(), torch.device("cpu"), epoch_size=1)
 
