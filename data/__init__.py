@@ -9,6 +9,7 @@ DATASETS = Table("dataset", {
     "aligned": "data.aligned:Aligned",
     "unaligned": "data.unaligned:Unaligned",
     "single": "data.single:Single",
+    "singleimage": "data.singleimage:SingleImage",
     "labeled": "data.labeled:Labeled",
     "colorization": "data.colorization:Colorization",
 })  # fmt: skip

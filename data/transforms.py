@@ -33,6 +33,7 @@ class Geometry:
     crop_y: float
     flip: bool
     seed: int = 0  # of the draws of --augment, --augment_A and --augment_B
+    zoom: tuple[float, float] = (1.0, 1.0)  # factors of width and height
     # width and height before the crop of the last "image" and of the last "label map" with these draws
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -41,18 +42,20 @@ class Preprocess:
     """Image -> float tensor (C, H, W) in [-1, 1], by --preprocess, --load_size, --crop_size, --no_flip and --range.
 
     resize: to load_size. scale_width: width to load_size, height in proportion but at least crop_size.
-    scale_shortside: the shorter side to load_size, the other in proportion. fixsize: to crop_size. crop: crop_size at
-    a random position. patch: a random cell of a randomly shifted grid with cells of crop_size. none: each side to the
-    nearest multiple of 4. native: unchanged. A flip with p = 0.5 follows. --interpolation_A and --interpolation_B
-    say how images are scaled. In training, --augment is applied between scaling and crop.
+    scale_shortside: the shorter side to load_size, the other in proportion. fixsize: to crop_size. zoom: then each side
+    by a random factor of 1 / random_scale_max to 1, but not below crop_size. crop: crop_size at a random position.
+    patch: a random cell of a randomly shifted grid with cells of crop_size. trim: like crop, but sides that are shorter
+    stay. none: each side to the nearest multiple of 4. native: unchanged. A flip with p = 0.5 follows.
+    --interpolation_A and --interpolation_B say how images are scaled. In training --augment comes before the crop.
     """
 
     def __init__(self, o: Any, paired: bool = False, single_sides: str = "", sides: Sequence[str] = "AB"):
         self.augmentations = build_augmentations(o, paired, single_sides)
         self.steps = set(o.preprocess.split("_and_"))
         self.load_size, self.crop_size, self.may_flip = to_size(o.load_size), to_size(o.crop_size), not o.no_flip
+        self.least_zoom = 1 / o.random_scale_max if "zoom" in self.steps else 1.0
         # whether the crop positions differ between images of different sizes
-        crops, fixes_size = self.steps & {"crop", "patch", "native"}, self.steps & {"resize", "fixsize"}
+        crops, fixes_size = self.steps & {"crop", "patch", "trim", "native"}, self.steps & {"resize", "fixsize"}
         self.crop_positions_differ = bool(crops) and not fixes_size
         self.value_ranges: dict[str, ValueRange | None] = {}
         self.use_ranges({side: range_flag(o, side) for side in sides})
@@ -72,7 +75,9 @@ class Preprocess:
     def draw(self) -> Geometry:
         """Draw the crop position, the flip and the seed of augmentation; aligned pairs share one draw."""
         crop_x, crop_y, flip = random.random(), random.random(), self.may_flip and random.random() < 0.5
-        return Geometry(crop_x, crop_y, flip, random.getrandbits(62) if self.augmentations else 0)
+        seed = random.getrandbits(62) if self.augmentations else 0
+        zooms = [random.uniform(self.least_zoom, 1.0) for _ in "xy"] if "zoom" in self.steps else (1.0, 1.0)
+        return Geometry(crop_x, crop_y, flip, seed, (zooms[0], zooms[1]))
 
     def __call__(
         self, picture: Picture, path: str, geometry: Geometry, paired: bool = False, side: str = ""
@@ -90,7 +95,7 @@ class Preprocess:
             if isinstance(picture, Raster):
                 dtype = picture.array.dtype.name
                 values = dtype_range(dtype) or measure_range([picture.array], dtype)
-        picture = self.scaled(picture, side)
+        picture = self._zoomed(self.scaled(picture, side), geometry, side)
         _check_size(geometry, "image", picture.size, path)
         picture, values = self._augment(picture, values, path, geometry, side)
         return to_tensor(self._cut(picture, path, geometry, paired), values, self.half_precision)
@@ -114,7 +119,7 @@ class Preprocess:
         """
         path = path or (str(source) if isinstance(source, str | Path) else "label map")
         picture = Raster(read_labels(source, path, self.read_options))
-        size = self.scaled_size(picture.size)
+        size = self._zoomed_size(self.scaled_size(picture.size), geometry)
         picture = picture if size == picture.size else picture.resize(size, Image.Resampling.NEAREST)
         _check_size(geometry, "label map", size, path)
         if chosen := _of_side(self.label_augmentations, side):
@@ -132,7 +137,7 @@ class Preprocess:
 
     def _cut(self, picture: Picture, path: str, geometry: Geometry, paired: bool) -> Picture:
         """Return an image cropped and flipped."""
-        if self.steps & {"crop", "patch"}:
+        if self.steps & {"crop", "patch", "trim"}:
             picture = self._crop(picture, path, geometry, paired)
         return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if geometry.flip else picture
 
@@ -140,6 +145,18 @@ class Preprocess:
         """Return an image of a side scaled to its size before the crop; the same object if it has this size."""
         size = self.scaled_size(picture.size)
         return picture if size == picture.size else picture.resize(size, self.filters[side[:1] or "A"])
+
+    def _zoomed(self, picture: Picture, geometry: Geometry, side: str) -> Picture:
+        size = self._zoomed_size(picture.size, geometry)
+        return picture if size == picture.size else picture.resize(size, self.filters[side[:1] or "A"])
+
+    def _zoomed_size(self, size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
+        """Return a size scaled by the drawn factors, but not below the crop's."""
+        if "zoom" not in self.steps:
+            return size
+        sides = zip(size, geometry.zoom, self.crop_size, strict=True)
+        width, height = (round(max(crop, length * zoom)) for length, zoom, crop in sides)
+        return width, height
 
     def scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the width and height that an image of this size has before the crop."""
@@ -180,6 +197,10 @@ class Preprocess:
 
     def _crop(self, picture: Picture, path: str, geometry: Geometry, paired: bool) -> Picture:
         width, height = picture.size
+        if "trim" in self.steps:
+            box = min(width, self.crop_size.width), min(height, self.crop_size.height)
+            left, top = _random_offset(geometry.crop_x, width, box[0]), _random_offset(geometry.crop_y, height, box[1])
+            return picture.crop((left, top, left + box[0], top + box[1]))
         if paired and width <= self.crop_size.width and height <= self.crop_size.height:
             return picture
         if width < self.crop_size.width or height < self.crop_size.height:

@@ -289,6 +289,6 @@ def _add_crop_note(dataset: BaseDataset) -> None:
     """Note that images are cut at a random place, unless they are scaled to the size of the crop."""
     o, steps = dataset.o, dataset.o.preprocess.split("_and_")
     whole = "fixsize" in steps or ("resize" in steps and o.load_size == o.crop_size)
-    if not whole and {"crop", "patch"} & set(steps):
+    if not whole and {"crop", "patch", "trim"} & set(steps):
         said = f"note: --preprocess {o.preprocess} cuts {o.crop_size} out of each image at a random place"
         dataset.notes.append(said)

@@ -68,6 +68,7 @@ class BaseModel(nn.Module):
 
     dataset_mode: ClassVar[str | None] = None  # the default of --dataset_mode
     defaults: ClassVar[dict[str, Any]] = {}  # defaults for flags that are declared elsewhere
+    defaults_for: ClassVar[dict[str, dict[Any, dict[str, Any]]]] = {}  # {flag: {value: defaults that go with it}}
     averaged: ClassVar[tuple[str, ...]] = ()  # the networks that generate images: test.py needs only these; see --ema
 
     class Options:

@@ -50,6 +50,7 @@ INITIALISERS = Table("initialiser", {  # called as (weight, gain)
 OBJECTIVES = Table("objective", {
     "lsgan": "networks.gan_loss:LSGAN",
     "vanilla": "networks.gan_loss:VANILLA",
+    "nonsaturating": "networks.gan_loss:VANILLA",  # its name in StyleGAN2 and CUT
     "wgangp": "networks.gan_loss:WGANGP",
     "hinge": "networks.gan_loss:HINGE",
     "relativistic": "networks.gan_loss:RELATIVISTIC",

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from networks.antialias import BlurPool, BlurUpsample
 from networks.infer_architecture import InferableNetwork
 
 SAMPLEWISE_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Identity, nn.ReflectionPad2d,
-                     nn.ReplicationPad2d)  # layers that treat every sample by itself  # fmt: skip
+                     nn.ReplicationPad2d, BlurPool, BlurUpsample)  # which treat every sample by itself  # fmt: skip
 SAMPLEWISE_IN_EVAL = (nn.BatchNorm2d, nn.Dropout)  # layers that do so except in training
 
 

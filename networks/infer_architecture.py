@@ -15,8 +15,9 @@ UNET_BY_DEPTH = {8: "unet_256", 7: "unet_128", 6: "unet_64", 5: "unet_32"}
 def infer_generator(state: Weights) -> dict[str, Any]:
     """Return the flags {netG, ngf, norm, no_dropout, input_nc, output_nc, resize_conv, padding} that fit the weights.
 
-    {} if the keys do not belong to a generator of the reference. A U-Net's dropout leaves no trace in its keys; it is
-    assumed to be on with batch norm, because the reference's pix2pix trains so.
+    A ResNet also has no_antialias and no_antialias_up. {} if the keys do not belong to a generator of the reference or
+    of CUT. A U-Net's dropout leaves no trace in its keys; it is assumed to be on with batch norm, because the
+    reference's pix2pix trains so.
     """
     state = rename_keys(state)
     if _has_convolutions(state, "model.model.0.weight", "model.model.3.weight"):
@@ -27,9 +28,9 @@ def infer_generator(state: Weights) -> dict[str, Any]:
 
 
 def infer_discriminator(state: Weights) -> dict[str, Any]:
-    """Return the flags {netD, ndf, norm, n_layers_D, num_D} that fit the weights, and the input channels as "channels".
+    """Return the flags {netD, ndf, norm, n_layers_D, num_D, no_antialias} that fit the weights, and input "channels".
 
-    {} if the keys do not belong to a discriminator of the reference.
+    {} if the keys do not belong to a discriminator of the reference or of CUT.
     """
     state = rename_keys(state)
     if all(re.match(r"scales\.\d\.", key) for key in state):
@@ -102,7 +103,7 @@ def _difference_text(other_flags: dict[str, Any], own_flags: dict[str, Any]) -> 
 def _flag_text(name: str, value: Any) -> str:
     if type(value) is not bool:
         return f"--{name} {value}"
-    return f"--{name}" if value else {"no_dropout": "--dropout", "resize_conv": "--no_resize_conv"}[name]
+    return f"--{name}" if value else {"resize_conv": "--no_resize_conv"}.get(name, "--" + name.removeprefix("no_"))
 
 
 class InferableNetwork(nn.Module):
@@ -135,13 +136,17 @@ def _infer_pixel(state: Weights) -> dict[str, Any]:
 def _infer_patch(state: Weights) -> dict[str, Any]:
     convs = [key for key, value in state.items() if re.fullmatch(r"model\.\d+\.weight", key) and value.dim() == 4]
     layers = len(convs) - 2  # without the first and the last
-    if layers < 1 or convs != [f"model.{n}.weight" for n in (0, *range(2, 3 * layers + 3, 3))]:
+    blurred = "model.2.filt" in state
+    second, step = (3, 4) if blurred else (2, 3)  # numbers of the second convolution, and between two of them
+    inner = [second + step * n for n in range(layers)]
+    if layers < 1 or convs != [f"model.{n}.weight" for n in (0, *inner, inner[-1] + 3)]:
         return {}
     if state[convs[0]].shape[2:] != (4, 4) or state[convs[-1]].shape[0] != 1:
         return {}
     ndf, channels = state[convs[0]].shape[:2]
     size = {"netD": "basic"} if layers == 3 else {"netD": "n_layers", "n_layers_D": layers}
-    return {**size, "ndf": ndf, "norm": _infer_norm(state, "model.2", "model.3"), "channels": channels}
+    norm = _infer_norm(state, f"model.{second}", f"model.{second + 1}")
+    return {**size, "ndf": ndf, "norm": norm, "no_antialias": not blurred, "channels": channels}
 
 
 def _infer_multiscale(state: Weights) -> dict[str, Any]:
@@ -181,17 +186,20 @@ def _infer_unet(state: Weights) -> dict[str, Any]:
 
 def _infer_resnet(state: Weights) -> dict[str, Any]:
     blocks = {int(m[1]) for key in state if (m := re.match(r"model\.(\d{1,6})\.conv_block\.", key))}
-    n, up, last = len(blocks), f"model.{10 + len(blocks)}.weight", f"model.{17 + len(blocks)}.weight"
+    n, first = len(blocks), 12 if "model.7.filt" in state else 10  # two blurs come before the blocks
+    blurs_up = f"model.{first + n}.filt" in state
+    up, last = f"model.{first + n + blurs_up}.weight", f"model.{first + n + 7 + 2 * blurs_up}.weight"
     ngf, input_nc = state["model.1.weight"].shape[:2]
-    is_resnet = blocks == set(range(10, 10 + n)) and _has_convolutions(state, up, last)
+    is_resnet = blocks == set(range(first, first + n)) and _has_convolutions(state, up, last)
     if not is_resnet or not _is_plausible_size(state, 9 * (4 * ngf) ** 2 * 2 * n):
         return {}
-    padded = "model.10.conv_block.0.weight" not in state  # a padding layer has no weights
-    second = f"model.10.conv_block.{6 if padded else 4}.weight"
+    padded = f"model.{first}.conv_block.0.weight" not in state  # a padding layer has no weights
+    second = f"model.{first}.conv_block.{6 if padded else 4}.weight"
     dropout = second in state and state[second].dim() == 4
     return {
         "netG": f"resnet_{n}blocks", "ngf": ngf,
         "norm": _infer_norm(state, "model.1", "model.2"), "no_dropout": not dropout,
         "input_nc": input_nc, "output_nc": state[last].shape[0], "padding": "reflect" if padded else "zero",
-        "resize_conv": state[up].shape[0] < state[up].shape[1],  # (out, in) instead of (in, out)
+        "resize_conv": not blurs_up and state[up].shape[0] < state[up].shape[1],  # (out, in) instead of (in, out)
+        "no_antialias": first == 10, "no_antialias_up": not blurs_up,
     }  # fmt: skip

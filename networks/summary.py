@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from networks.antialias import BlurPool, BlurUpsample
 from networks.upsample import ResizeConv
 
 
@@ -14,7 +15,7 @@ def parameter_count(net: nn.Module) -> int:
 def receptive_field(net: nn.Module) -> int:
     """Return the receptive field of a chain of convolutions, in pixels of the input along one side."""
     field = 1
-    for layer in reversed([m for m in net.modules() if isinstance(m, nn.Conv2d)]):
+    for layer in reversed([m for m in net.modules() if isinstance(m, nn.Conv2d | BlurPool)]):
         field = field * layer.stride[0] + layer.kernel_size[0] - layer.stride[0]
     return field
 
@@ -42,7 +43,7 @@ def layer_table(name: str, net: nn.Module, height: int, width: int) -> str:
     for layer, module in leaves:
         count = parameter_count(module)
         lines.append(f"{layer:<60} {type(module).__name__:<18} {shapes.get(layer, ''):<18} {count or '':>11}")
-    if not any(isinstance(m, nn.ConvTranspose2d | ResizeConv | nn.ModuleList) for m in net.modules()):  # no chain
+    if not any(isinstance(m, nn.ConvTranspose2d | ResizeConv | BlurUpsample | nn.ModuleList) for m in net.modules()):
         lines.append(f"receptive field: {receptive_field(net)}x{receptive_field(net)} pixels")
     return "\n".join([*lines, parameter_count_line(name, net)])
 

@@ -13,7 +13,7 @@ from util.size import to_size
 from util.spelling import name_hint
 
 SCALE_STEPS = ("resize", "scale_width", "scale_shortside", "fixsize")
-CROP_STEPS = ("crop", "patch")
+CROP_STEPS = ("crop", "patch", "trim")
 UNLABELLED = ("wgangp", "hinge", "relativistic", "ragan", "ralsgan")  # objectives without a target for real images
 
 
@@ -46,23 +46,25 @@ def check_options(o: Options, phase: str) -> None:
 def whole_preprocess(o: Options) -> str:
     """Return the --preprocess that keeps an image whole if this one cuts out a part of it, else --preprocess itself.
 
-    An image scaled to exactly --load_size is not cut in test.py, where --load_size is --crop_size by default. The flags
-    that a user of test.py gives mean what they say.
+    It does not zoom. An image scaled to exactly --load_size is not cut in test.py, where --load_size is --crop_size by
+    default. The flags that a user of test.py gives mean what they say.
     """
     words = o.preprocess.split("_and_")
     said = getattr(o, "native", None) is not None or (not o.isTrain and {"preprocess", "crop_size"} & o.given)
-    if said or not set(words) & set(CROP_STEPS) or set(words) & {"resize", "fixsize"}:
+    if said:
         return o.preprocess
+    if not set(words) & set(CROP_STEPS) or set(words) & {"resize", "fixsize"}:
+        return "_and_".join(word for word in words if word != "zoom") or "native"
     return "_and_".join([*(word for word in words if word in SCALE_STEPS), "native"])
 
 
 def _check_preprocess(o: Options) -> None:
     words = o.preprocess.split("_and_")
-    if words not in (["none"], ["native"]) and not set(words) <= {*SCALE_STEPS, *CROP_STEPS}:
-        both = [f"{scale}_and_{crop}" for scale in SCALE_STEPS for crop in CROP_STEPS]
-        remedy = name_hint(o.preprocess, [*both, *SCALE_STEPS, *CROP_STEPS, "none"]) + (
+    if words not in (["none"], ["native"]) and not set(words) <= {*SCALE_STEPS, "zoom", *CROP_STEPS}:
+        both = [f"{scale}_and_{crop}" for scale in (*SCALE_STEPS, "zoom") for crop in CROP_STEPS]
+        remedy = name_hint(o.preprocess, [*both, *SCALE_STEPS, *CROP_STEPS, "zoom", "none"]) + (
             "choose one of resize_and_crop, crop, scale_width, scale_width_and_crop, none; or resize,"
-            " scale_shortside, fixsize, patch, or two of these joined by _and_"
+            " scale_shortside, fixsize, zoom, patch, trim, or several of these joined by _and_"
         )
         raise OptionError("option", "--preprocess", f"'{o.preprocess}' is not a choice", remedy)
     for ways in (SCALE_STEPS, CROP_STEPS):

@@ -31,8 +31,13 @@ class Common:
     norm: str = option("instance", "normalisation layers", choices="norm", of_run=True, fixed=True)
     init_type: str = option("normal", "weight initialisation", choices="initialiser", of_run=True, aside=True)
     init_gain: float = option(0.02, "scale of the initial weights", above=0, of_run=True, aside=True)
-    no_dropout: bool = option(False, "no dropout in the generator (--dropout undoes it)", of_run=True)
+    no_dropout: bool = option(False, "no dropout in the generator (--dropout undoes it)", of_run=True,
+        valued=True)
     padding: str = option("reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"),
+        of_run=True, fixed=True)
+    no_antialias: bool = option(True, "downsample by strides; --antialias: with a blur in G and D (Zhang 2019), as CUT",
+        of_run=True, fixed=True)
+    no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up: with a blur in G, as CUT",
         of_run=True, fixed=True)
     dataset_mode: str = option("unaligned", "how files become images", choices="dataset", of_run=True, fixed=True)
     direction: str = option("AtoB", "which side is the input", choices=("AtoB", "BtoA"), of_run=True, fixed=True)

@@ -42,7 +42,10 @@ class Data:
         at_most=65_536)
     crop_size: int | Size = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
     preprocess: str = option("resize_and_crop", "steps joined by _and_: one of resize, scale_width, scale_shortside,"
-        " fixsize, then crop or patch; or none (each side to a multiple of 4)", of_run=True)
+        " fixsize, then zoom (random scale), then crop, patch or trim; or none (each side to a multiple of 4)",
+        of_run=True)
+    random_scale_max: float = option(1.25, "with --preprocess zoom: a side is scaled by a random factor of 1/X to 1",
+        at_least=1)
     no_flip: bool = option(False, "do not mirror images at random")
     augment: str = option("", "further random augmentation, such as 'rotation(10) color_jitter(0.2, 0.2)'; applied"
         " identically to both images of a pair")

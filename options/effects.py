@@ -11,7 +11,7 @@ from options.fields import Options
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
 
-NO_CLASSES = ("aligned", "unaligned", "single", "colorization")  # data sets of ours whose images have no classes
+NO_CLASSES = ("aligned", "unaligned", "single", "singleimage", "colorization")  # data sets of images without classes
 ONE_SIDED = ("single", "labeled")  # data sets of ours, and those that extend them, whose images have one side
 PENALISED = "wgangp"  # the objective whose default is a gradient penalty
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
@@ -108,10 +108,21 @@ BOTH: Rows = (
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: c.o.dataset_mode in NO_CLASSES),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
+    ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
-    ("netG netD n_layers_D num_D no_dropout padding pool_size", "cgan has its own networks",
-     lambda c: c.o.model == "cgan"),
+    ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size",
+     "cgan has its own networks", lambda c: c.o.model == "cgan"),
     ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
+    ("no_antialias_up", "only ResNet generators have it", lambda c: c.o.netG.startswith("unet_")),
+    ("no_antialias", "only ResNets and PatchGANs have it",
+     lambda c: c.o.netG.startswith("unet_") and (c.o.netD == "pixel" or not c.o.isTrain)),
+    ("resize_conv", "--antialias_up upsamples otherwise (--no_antialias_up)",
+     lambda c: c.o.netG.startswith("resnet_") and not c.o.no_antialias_up),
+    ("netF netF_nc nce_layers nce_T num_patches nce_idt nce_includes_all_negatives_from_minibatch",
+     "--lambda_NCE is 0", lambda c: vars(c.o).get("lambda_NCE") == 0),
+    ("easy_label evaluation_freq", "CUT's own code does not use it either", lambda c: True),
+    ("netF_nc", "it is for --netF mlp_sample", lambda c: vars(c.o).get("netF", "mlp_sample") != "mlp_sample"),
+    ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip
 TRAIN: Rows = (
     ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",
@@ -122,6 +133,8 @@ TRAIN: Rows = (
      lambda c: c.o.netD in ("basic", "pixel")),
     ("num_D", "it is for --netD multiscale", lambda c: c.o.netD == "n_layers"),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
+    ("beta1", "this optimizer has no momentum", lambda c: c.is_ours and c.o.optimizer in ("rmsprop", "adafactor")),
+    ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
     ("ema_rampup", "--ema is off", lambda c: not c.o.ema),
     ("ema ema_rampup", "the model names no networks as averaged", lambda c: not getattr(c.model, "averaged", ())),
     ("lambda_gp", "there is no gradient penalty (see --penalty)",
@@ -144,7 +157,8 @@ TRAIN: Rows = (
     ("cache_dir", "it is for --cache disk", lambda c: c.o.cache != "disk"),
     ("load_size", "--preprocess does not scale to it",
      lambda c: not c.steps("resize", "scale_width", "scale_shortside")),
-    ("crop_size", "--preprocess does not use it", lambda c: not c.steps("crop", "patch", "fixsize", "scale_width")),
+    ("crop_size", "--preprocess does not use it",
+     lambda c: not c.steps("crop", "patch", "trim", "zoom", "fixsize", "scale_width")),
 )  # fmt: skip
 TEST: Rows = (
     ("ndf netD n_layers_D num_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),

@@ -27,6 +27,7 @@ def option(
     momentary: bool = False,
     aside: bool = False,
     fixed: bool = False,
+    valued: bool = False,
 ) -> Any:
     """Declare a flag inside a dataclass; its type is the field's annotation.
 
@@ -35,11 +36,12 @@ def option(
     run. `endless` allows inf. `momentary`: the flag affects one command only, so a run does not store it.
     `aside`: the flag affects how a run is shown, saved or sped up; its value does not change the numbers.
     `fixed`: trained weights depend on the value, so a run cannot resume with another one.
+    `valued`: a switch that true or false may follow, as in other programs: --nce_idt False.
     Types: int, float, str, bool, `int | None`, `bool | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or
     512x256, where the bounds apply to each side.
     """
     text_and_range = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
-    meanings = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed)
+    meanings = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed, valued=valued)
     return field(default=default, metadata=text_and_range | meanings)
 
 
@@ -98,6 +100,8 @@ class Flag:
         if wanted is bool:
             if isinstance(value, bool):
                 return value
+            if self.meta["valued"] and str(value).lower() in _TRUTH_WORDS:
+                return _TRUTH_WORDS[str(value).lower()]
             raise _InvalidValue(f"'{_shorten(value)}' is not true or false", "write true or false")
         if isinstance(value, bool) or value is None:
             raise _InvalidValue(f"'{value}' is not a single value", f"give {_TYPE_NAMES[wanted]}{self._range_text()}")
@@ -191,6 +195,9 @@ def _check_no_nul(text: str) -> str:
     return text
 
 
+_TRUTH_WORDS = dict.fromkeys(("true", "yes", "t", "y", "1"), True) | dict.fromkeys(
+    ("false", "no", "f", "n", "0"), False
+)
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text"}
 
 

@@ -115,7 +115,7 @@ _ROWS = (
     ("--init_from to start from weights, --continue_train to resume the run of --name",
      "resume_from checkpoint ckpt ckpt_path weights load load_model load_checkpoint model_path"),
     ("--overwrite to start again, --continue_train to resume", "restart"),
-    ("--init_from", "load_pretrain pretrained pretrained_model finetune"),
+    ("--init_from", "load_pretrain pretrained pretrained_model pretrained_name finetune"),
     ("--overwrite", "force exist_ok clobber"),
     ("--save_latest_freq", "checkpointing_steps save_steps"),
     ("--keep_last", "save_total_limit max_checkpoints checkpoints_total_limit save_top_k"),
@@ -140,7 +140,7 @@ _ROWS = (
     ("--val_phase, whose images the training page shows", "validate"),
     ("--val_phase", "val_dir val_folder"),
     ("there is none: the training page shows fixed samples at each epoch", "metrics validation_prompt eval_freq"),
-    ("there is none: CUT needs a plug-in (--plugin)", "cut_mode netF nce_layers nce_idt lambda_nce"),
+    ("there is none: --netG has no StyleGAN2", "stylegan2_G_num_downsampling"),
     ("there is none: pix2pixHD needs a plug-in (--plugin)", "no_instance instance_feat no_vgg_loss lambda_feat"),
 )  # fmt: skip
 # what means something else in test.py
@@ -168,12 +168,13 @@ _TEST_ROWS = (
 # flag -> (the value here, with other flags that it needs; its names elsewhere)
 _VALUE_ROWS = {
     "direction": (("AtoB", "a2b ab a_to_b forward"), ("BtoA", "b2a ba b_to_a backward reverse")),
-    "netG": (("unet_256", "unet u_net"), ("resnet_9blocks", "resnet res_net global"), ("resnet_9blocks", "9_blocks")),
-    "netD": (("basic", "patchgan patch 70x70 n_layers_3"), ("pixel", "pixelgan 1x1")),
+    "netG": (("unet_256", "unet u_net"), ("resnet_9blocks", "resnet res_net global 9_blocks"),
+             ("resnet_9blocks", "stylegan2 small_stylegan2 resnet_cat")),
+    "netD": (("basic", "patchgan patch 70x70 n_layers_3 stylegan2 tile_stylegan2"), ("pixel", "pixelgan 1x1")),
     "norm": (("batch", "bn batch_norm2d"), ("instance", "in instance_norm2d"), ("syncbatch", "sync_bn sync"),
              ("none", "no identity off false")),
     "init_type": (("kaiming", "he msra kaiming_normal"), ("xavier", "glorot xavier_uniform")),
-    "gan_mode": (("wgangp", "wgan wasserstein"), ("vanilla", "bce gan dcgan ns nonsaturating minimax cross_entropy"),
+    "gan_mode": (("wgangp", "wgan wasserstein"), ("vanilla", "bce gan dcgan ns minimax cross_entropy"),
                  ("lsgan", "mse ls l2 least_squares"), ("relativistic", "rpgan rsgan r3gan rgan"), ("ragan", "rasgan")),
     "penalty": (("gp", "wgan_gp wgangp two_sided"), ("one_sided_gp", "wgan_lp lp one_sided"), ("none", "off false no"),
                 ("zero_centred_gp", "0gp gp0 zero_gp zero_centered_gp"), ("r1r2", "r1_r2 both")),

@@ -106,7 +106,7 @@ class _Layers:
         self.folder = Path()  # the run's folder, which holds its options.json
         self.flags = base
         self.owner = ""
-        self.model: type = object
+        self.model: Any = object
 
     def choose(self, asked: dict[str, Any], location: dict[str, Any]) -> None:
         """Find the requested model and data set; collect their flags and defaults, and those of the recipe."""
@@ -125,7 +125,8 @@ class _Layers:
         own = _join_flags(_own_flags(model, model_name), _own_flags(dataset, mode))
         both = [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
         _check_duplicates(both, own)
-        for name in self.defaults.keys() - {flag.name for flag in both + own}:
+        by_value = [defaults for table in model.defaults_for.values() for defaults in table.values()]
+        for name in {*self.defaults, *model.defaults_for}.union(*by_value) - {flag.name for flag in both + own}:
             raise OptionError(
                 "plug-in", model_name, f"sets a default for --{name}, which is not a flag", "correct its name"
             )
@@ -168,6 +169,9 @@ class _Layers:
 
     def merge(self, saved, config, given, config_name) -> Options:
         """Return the options merged from all layers, each value checked against its flag."""
+        chosen = {flag.name: flag.default for flag in self.flags} | saved | config | given
+        for name, table in self.model.defaults_for.items():
+            self.defaults |= table.get(chosen[name], {})
         flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)
         mine = {flag.name for flag in self.base}
         values = {}
@@ -317,7 +321,8 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
     names = {flag.name for flag in flags}
     for flag in flags:
         if flag.is_switch:
-            parser.add_argument("--" + flag.name, dest=flag.name, action="store_true")
+            how = {"nargs": "?", "const": True} if flag.meta["valued"] else {"action": "store_true"}
+            parser.add_argument("--" + flag.name, dest=flag.name, **how)
             if flag.opposite not in names:
                 parser.add_argument("--" + flag.opposite, dest=flag.name, action="store_false")
         elif flag.type == tuple[str, ...]:

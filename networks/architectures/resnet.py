@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from networks.antialias import BlurPool, BlurUpsample
 from networks.cpu.kernels import mark_former_kernel
 from networks.infer_architecture import InferableNetwork
 from networks.norm import Norm, norm_layer
@@ -43,7 +44,7 @@ class Resnet(InferableNetwork):
     """(N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1] for any H and W.
 
     Images are padded to sides that are multiples of 4 and at least 8 (`any_size`). Keys are those of the reference's
-    resnets.
+    resnets; with antialias and antialias_up, which downsample and upsample with a blur, those of CUT's.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class Resnet(InferableNetwork):
         dropout: bool = False,
         padding: str = "reflect",
         resize_conv: bool = False,
+        antialias: bool = False,
+        antialias_up: bool = False,
     ):
         super().__init__()
         layer, bias = norm_layer(norm)
@@ -63,10 +66,12 @@ class Resnet(InferableNetwork):
         first = mark_former_kernel(nn.Conv2d(input_nc, ngf, 7, bias=bias), "narrow")
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), first, layer(ngf), relu()]
         for n in (ngf, 2 * ngf):
-            layers += [nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=bias), layer(2 * n), relu()]
+            conv = nn.Conv2d(n, 2 * n, 3, stride=1 if antialias else 2, padding=1, bias=bias)
+            layers += [conv, layer(2 * n), relu(), *([BlurPool(2 * n)] if antialias else [])]
         layers += [ResnetBlock(4 * ngf, layer, bias, dropout, padding) for _ in range(n_blocks)]
         for n in (4 * ngf, 2 * ngf):
-            layers += [upsample_layer(n, n // 2, 3, bias, resize_conv), layer(n // 2), relu()]
+            blurred = [BlurUpsample(n), nn.Conv2d(n, n // 2, 3, padding=1, bias=bias)] if antialias_up else []
+            layers += [*(blurred or [upsample_layer(n, n // 2, 3, bias, resize_conv)]), layer(n // 2), relu()]
         last = mark_former_kernel(nn.Conv2d(ngf, output_nc, 7), "narrow")
         layers += [nn.ReflectionPad2d(3), last, nn.Tanh()]
         self.model = nn.Sequential(*layers)
@@ -76,7 +81,8 @@ class Resnet(InferableNetwork):
 
 
 def _build(n_blocks: int, o: Any, input_nc: int, output_nc: int) -> Resnet:
-    return Resnet(input_nc, output_nc, n_blocks, o.ngf, o.norm, not o.no_dropout, o.padding, o.resize_conv)
+    blurs = [not getattr(o, flag, True) for flag in ("no_antialias", "no_antialias_up")]
+    return Resnet(input_nc, output_nc, n_blocks, o.ngf, o.norm, not o.no_dropout, o.padding, o.resize_conv, *blurs)
 
 
 resnet_9blocks, resnet_6blocks, resnet_4blocks = (partial(_build, n) for n in (9, 6, 4))

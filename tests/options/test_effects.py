@@ -15,7 +15,7 @@ TRAINABLE = [e.name for e in lookup.entries("model") if e.name != "test"]
 DATA = {"cgan": "labeled"}
 # read when the command line is parsed, by the displays that are off here, or by the parser of the other flags
 PARSED = {"name", "checkpoints_dir", "config", "plugin", "suffix", "model", "dataset_mode", "overwrite", "debug",
-          "continue_train", "isTrain", "recipe"}  # fmt: skip
+          "continue_train", "isTrain", "recipe", "CUT_mode"}  # fmt: skip
 TINY = [*SMALL, "--dataroot", "demo", "--max_dataset_size", "2", "--n_epochs", "1", "--n_epochs_decay", "0",
         "--displays", "console,html,visdom", "--name", "run"]  # fmt: skip
 

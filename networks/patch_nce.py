@@ -1,0 +1,107 @@
+"""Contrastive learning of patches (Park et al. 2020): which layers are compared, their features, and the loss."""
+
+import copy
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from networks.layer_outputs import features
+from util.errors import OptionError
+
+RESNET_LAYERS = ("0", "4", "8", "12", "16")  # of a ResNet's Sequential `model`
+MAX_ENCODER_LAYERS = 5  # of other generators
+POOLED_SIDE = 4  # --netF reshape: means over a grid of this side
+
+
+class PatchFeatures(nn.Module):
+    """Features of several layers at given places, projected to vectors of length 1: the network F of CUT.
+
+    channels: those of each layer. kind: "mlp_sample" projects each layer's features by a multilayer perceptron of its
+    own (keys `mlp_0.0.weight`, ...) to `width` values; "sample" takes them as they are; "reshape" takes the means of a
+    grid of 4x4 cells, which need no places.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int = 256, kind: str = "mlp_sample"):
+        super().__init__()
+        self.kind = kind
+        for number, n in enumerate(channels if kind == "mlp_sample" else ()):
+            self.add_module(f"mlp_{number}", nn.Sequential(nn.Linear(n, width), nn.ReLU(), nn.Linear(width, width)))
+
+    def forward(self, maps: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
+        """Return (N, P, C) for each feature map (N, C, H, W); places: P indices into its H * W positions."""
+        found = []
+        for number, (layer, chosen) in enumerate(zip(maps, places, strict=True)):
+            if self.kind == "reshape":
+                patches = F.adaptive_avg_pool2d(layer, POOLED_SIDE).flatten(2).transpose(1, 2)
+            else:
+                patches = layer.flatten(2)[:, :, chosen].transpose(1, 2)
+            if self.kind == "mlp_sample":
+                patches = self.get_submodule(f"mlp_{number}")(patches)
+            found.append(patches / (patches.norm(dim=-1, keepdim=True) + 1e-7))
+        return found
+
+
+def draw_places(maps: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Draw for each feature map (N, C, H, W) the indices of `count` different positions, or of all if it has fewer.
+
+    All images of a batch share them.
+    """
+    return [torch.randperm(layer.shape[2] * layer.shape[3])[:count].to(layer.device) for layer in maps]
+
+
+def patch_nce(query: Tensor, key: Tensor, temperature: float, across_images: bool = False) -> Tensor:
+    """Return the mean InfoNCE loss (van den Oord et al. 2018) of patches: query p must resemble key p, not another.
+
+    query, key: (N, P, C), of length 1; no gradient reaches the keys. across_images: the other patches are those of the
+    whole batch, not only of the same image.
+    """
+    if across_images:
+        query, key = query.flatten(0, 1)[None], key.flatten(0, 1)[None]
+    similarities = query @ key.detach().transpose(1, 2) / temperature
+    target = torch.arange(similarities.shape[1], device=similarities.device).repeat(len(similarities))
+    return F.cross_entropy(similarities.flatten(0, 1), target)
+
+
+def compared_layers(net: nn.Module, layers: str, image: Sequence[int]) -> dict[str, int]:
+    """Return {name: channels} of the layers of a generator whose features are compared, for images (C, H, W).
+
+    layers: numbers in the generator's Sequential `model` (a layer before an activation in place is compared after it,
+    as in the authors' code), or names of `named_modules()`, comma-separated; "auto": the paper's for ResNets; for
+    other generators those of the first five convolutions whose output has several positions. Raises OptionError for a
+    layer that the generator does not have, or whose output is not a feature map.
+    """
+    modules = dict(net.named_modules())
+    automatic = layers == "auto"
+    words = RESNET_LAYERS if automatic else [word.strip() for word in layers.split(",")]
+    names = [_layer_name(modules, int(word)) if word.isdigit() else word for word in words]
+    if automatic and any(name not in modules for name in names):
+        names = [name for name, layer in modules.items() if isinstance(layer, nn.Conv2d)][:MAX_ENCODER_LAYERS]
+    for name in names:
+        if not name or name not in modules:
+            remedy = "give numbers in its Sequential model, or names that --verbose prints, comma-separated"
+            raise OptionError("option", "--nce_layers", f"the generator has no layer '{name}'", remedy)
+    maps = _feature_maps(net, image, names)
+    if automatic:
+        maps = {name: layer for name, layer in maps.items() if layer.dim() == 4 and layer.shape[2:].numel() > 1}
+    for name, layer in maps.items():
+        if layer.dim() != 4:
+            why = f"the output of '{name}' is no feature map: {layer.dim()} dimensions instead of 4"
+            raise OptionError("option", "--nce_layers", why, "name convolutions or blocks of them")
+    return {name: layer.shape[1] for name, layer in maps.items()}
+
+
+def _layer_name(modules: dict[str, nn.Module], number: int) -> str:
+    """Return the name of layer `number` of `model`; that of an activation after it which overwrites its output."""
+    following = f"model.{number + 1}"
+    return following if getattr(modules.get(following), "inplace", False) else f"model.{number}"
+
+
+def _feature_maps(net: nn.Module, image: Sequence[int], names: Sequence[str]) -> dict[str, Tensor]:
+    """Return a network's features for one image, without values unless the network needs them."""
+    for device in ("meta", "cpu"):
+        with torch.no_grad(), suppress(RuntimeError, NotImplementedError) if device == "meta" else nullcontext():
+            return features(copy.deepcopy(net).to(device).eval(), torch.zeros(1, *image, device=device), names)
+    raise AssertionError

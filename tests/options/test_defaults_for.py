@@ -1,0 +1,68 @@
+"""Defaults that go with a value of another flag: which wins, what is refused, what a run stores."""
+
+import pytest
+
+from options.parse import parse
+from util.errors import OptionError
+
+PLUGIN = '''"""A model with two modes."""
+from dataclasses import dataclass
+
+from models.base import BaseModel
+from options.fields import option
+
+
+class Modes(BaseModel):
+    dataset_mode = "unaligned"
+    defaults = {"n_epochs": 30, "lr": 0.01}
+    defaults_for = {"mode": {"fast": {"n_epochs": 5, "weight": 10.0, "late": True}}, "netG": {"unet_32": {"ngf": 3}}}
+
+    @dataclass
+    class Options:
+        mode: str = option("full", "defaults", choices=("full", "fast"))
+        weight: float = option(50.0, "a weight", at_least=0)
+        late: bool = option(False, "a switch", valued=True)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _plugin(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "modes.py").write_text(PLUGIN)
+
+
+def chosen(*argv):
+    o = parse(["--plugin", "modes.py", "--model", "modes", *argv], "train")
+    return o.n_epochs, o.weight, o.late, o.ngf, o.lr
+
+
+@pytest.mark.parametrize(("argv", "expected"), [
+    ("", (30, 50.0, False, 64, 0.01)),
+    ("--mode fast", (5, 10.0, True, 64, 0.01)),
+    ("--n_epochs 7 --mode fast --late False", (7, 10.0, False, 64, 0.01)),
+    ("--mode fast --weight 2 --no_late", (5, 2.0, False, 64, 0.01)),
+    ("--netG unet_32 --late yes", (30, 50.0, True, 3, 0.01)),
+    ("--netG unet_32 --mode fast", (5, 10.0, True, 3, 0.01)),
+])  # fmt: skip
+def test_given_flags_beat_the_defaults_of_a_mode(argv, expected):
+    assert chosen(*argv.split()) == expected
+
+
+def test_a_mode_in_a_config_file_counts_too(tmp_path):
+    (tmp_path / "c.yaml").write_text("mode: fast\nweight: 3\n")
+    assert chosen("--config", "c.yaml") == (5, 3.0, True, 64, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('"weight": 10.0', '"wait": 1'), ('{"mode": {"fast"', '{"mod": {"fast"')]
+)
+def test_a_flag_that_does_not_exist_is_refused_by_name(before, after, tmp_path):
+    (tmp_path / "modes.py").write_text(PLUGIN.replace(before, after))
+    with pytest.raises(OptionError, match=r"sets a default for --(wait|mod), which is not a flag"):
+        chosen()
+
+
+def test_a_value_of_the_wrong_type_is_refused(tmp_path):
+    (tmp_path / "modes.py").write_text(PLUGIN.replace('"weight": 10.0', '"weight": "much"'))
+    with pytest.raises(OptionError, match="'much' is not a number"):
+        chosen("--mode", "fast")
