@@ -16,7 +16,7 @@ from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.run_weights import load_run_weights
-from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_sheets
+from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_parts, sample_sheets
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
@@ -68,7 +68,7 @@ def main(argv, report):
     results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
     report.log_errors(results.folder / "error.log", cleanup=results.release)
     if images is None:
-        generate(o, model, results, spec.classes)
+        generate(o, model, results, spec)
     else:
         translate(images, model, results, device)
     results.close()
@@ -90,16 +90,17 @@ def translate(images, model, results, device):
         loader.close()
 
 
-def generate(o, model, results, classes):
+def generate(o, model, results, spec):
     """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
-    wanted = select_classes(o.classes, classes)
-    if classes:
-        print(printable(describe_classes(classes)))
-    each = o.num_samples
-    numbers = {"grid": min(SHEET_COLUMNS, each), "interpolation": INTERPOLATION_STEPS, "per_class": each}
-    for kind, number in numbers.items():
+    wanted = select_classes(o.classes, spec.classes)
+    if spec.classes:
+        print(printable(describe_classes(spec.classes)))
+    for kind, number in {"grid": min(SHEET_COLUMNS, o.num_samples), "interpolation": INTERPOLATION_STEPS}.items():
         sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
         results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())
+    for samples in sample_parts(model, Request("per_class", wanted, o.num_samples, o.seed), spec.height, spec.width):
+        results.add_samples(samples)
+        samples.clear()  # so that their memory is free for the next part
 
 
 def set_mode(model, evaluate):

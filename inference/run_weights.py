@@ -18,7 +18,7 @@ def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[
     A plug-in's forward may also use networks that `averaged` omits, or the model's own buffers: they are loaded where
     the run exported them. A note tells what is used without.
     """
-    others = {name: net for name, net in model.networks().items() if name not in needed}
+    others = {name: net for name, net in model.networks().items() if name not in needed and net.state_dict()}
     others |= own_state(model, model.networks())
     if loaded.plugin_of_module(type(model).__module__) is None:  # our own models use the needed networks only
         others = {}

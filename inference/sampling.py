@@ -1,27 +1,45 @@
-"""Sheets of images generated from noise: a grid, one sheet per class, or an interpolation between two latents."""
+"""Images generated from noise: a grid, images of each class, or an interpolation between two latents."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from util.image_io import to_pixels
+from util.seeding import mix_seed
 
 INTERPOLATION_STEPS = 10  # images in one interpolation
+MAX_PART_IMAGES = 512  # images of one request, of all classes together
+MAX_PART_PIXELS = 1 << 24  # and their pixels: 200 MB of RGB in 32 bits
+PART_MULTIPLE = 64  # parts are cut where a model's own batches end, so that rounding is that of one request
 
 
 @dataclass(frozen=True)
 class Request:
     """The argument of a model's optional method `sheets(request) -> {name: (images, labels)}`.
 
-    images: (N, C, H, W) in [-1, 1]; labels: (N,). Equal requests give equal images.
+    images: (N, C, H, W) in [-1, 1]; labels: (N,). Equal requests give equal images. Many images of kind "per_class"
+    are asked for in parts: images start, start + 1, ... of each class, which a longer request also holds.
     """
 
     kind: str  # "grid": one sheet, one row per class; "per_class": one sheet per class; "interpolation": two latents
     classes: tuple[str, ...]
     number: int  # images of each class
     seed: int
+    start: int = 0  # the number of the first image of each class; 0 for the other kinds
+
+
+class _WatchedRequest(Request):
+    """A request that knows whether its `start` was read."""
+
+    start_was_read = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "start":
+            object.__setattr__(self, "start_was_read", True)  # the request is frozen for plug-ins
+        return super().__getattribute__(name)
 
 
 def has_sampler(model: Any) -> bool:
@@ -31,6 +49,46 @@ def has_sampler(model: Any) -> bool:
 
 def sample_sheets(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
     """Return {sheet: images (H, W, C) uint8}; the networks keep their train or eval mode and record no gradients."""
+    return _pixels(_call_sheets(model, request))
+
+
+def sample_parts(model: Any, request: Request, height: int, width: int) -> Iterator[dict[str, list[np.ndarray]]]:
+    """Yield the images of a request in parts that bound the memory, as `sample_sheets` returns them.
+
+    height, width: of an image, in pixels. If sheets() reads `request.start`, the parts together are the images of one
+    request. A model that ignores it would repeat the first part, so each further part has a seed of its own.
+    """
+    size, ignores_start = part_size(len(request.classes), height, width), False
+    first: dict[str, torch.Tensor] = {}
+    for part, start in enumerate(range(0, request.number, size)):
+        number = min(size, request.number - start)
+        asked = _WatchedRequest(request.kind, request.classes, number, request.seed, start)
+        other = replace(request, number=number, seed=mix_seed(request.seed, part, 0) % 2**31) if part else request
+        made = _call_sheets(model, other if ignores_start else asked)
+        if part == 0:
+            ignores_start = not asked.start_was_read
+            first = {name: images[:1].clone() for name, (images, _) in made.items()}
+        elif not ignores_start and all(_begins_with(images, first.get(name)) for name, (images, _) in made.items()):
+            ignores_start, made = True, _call_sheets(model, other)  # it read `start` to copy or print the request
+        held = [_pixels(made)]
+        del made
+        yield held.pop()  # no reference stays here, so that memory is free for the next part
+
+
+def part_size(classes: int, height: int, width: int) -> int:
+    """Return how many images of each class one request asks for."""
+    size = max(1, min(MAX_PART_IMAGES, MAX_PART_PIXELS // (height * width)) // max(1, classes))
+    return size - size % PART_MULTIPLE or size
+
+
+def _call_sheets(model: Any, request: Request) -> dict[str, Any]:
     with torch.no_grad():
-        made = model.sheets(request)
+        return model.sheets(request)
+
+
+def _pixels(made: dict[str, Any]) -> dict[str, list[np.ndarray]]:
     return {name: [to_pixels(image) for image in images] for name, (images, _) in made.items()}
+
+
+def _begins_with(images: torch.Tensor, first: torch.Tensor | None) -> bool:
+    return first is not None and torch.equal(images[:1], first)

@@ -69,6 +69,8 @@ class ClassGAN(BaseModel):
         for name in request.classes:
             number = self.classes.index(name)
             rng = torch.Generator().manual_seed(mix_seed(request.seed, number, 0))
+            for _ in range(request.start):
+                torch.randn(dim, generator=rng)  # the latents of earlier images
             z = torch.stack([torch.randn(dim, generator=rng) for _ in range(request.number)])
             if request.kind == "interpolation":
                 fraction = torch.linspace(0, 1, request.number)[:, None]

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from registry.contract import check_network
-from registry.lookup import Table, entry
+from registry.lookup import Table, entry, resolve
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from networks.gan_loss import GANLoss as GANLoss  # a name of this package, by __getattr__
+    from networks.gan_loss import GANLoss as GANLoss
+    from networks.layer_outputs import features as features  # names of this package, by __getattr__
 
 # a generator is called as (o, input_nc, output_nc), a discriminator as (o, input_nc); o holds all flags
 GENERATORS = Table("generator", {
@@ -74,9 +75,15 @@ def initialised(net: "nn.Module", o: Any) -> "nn.Module":
     return init_weights(net, o.init_type, o.init_gain)
 
 
-def __getattr__(name: str) -> Any:  # `from networks import GANLoss` imports torch, `import networks` does not
-    if name == "GANLoss":
-        from networks.gan_loss import GANLoss  # imports torch
+_LATER = {  # names of this package that need torch: `import networks` alone does not import it
+    "Frozen": "networks.frozen:Frozen",
+    "GANLoss": "networks.gan_loss:GANLoss",
+    "features": "networks.layer_outputs:features",
+    "without": "networks.frozen:without",
+}
 
-        return GANLoss
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return resolve("", _LATER[name])
     raise AttributeError(f"module 'networks' has no attribute '{name}'")

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import init
 
+from networks.frozen import frozen_parts
 from registry.lookup import find
 
 
@@ -27,9 +28,14 @@ def orthogonal(weight: Tensor, gain: float) -> Tensor:
 
 
 def init_weights(net: nn.Module, init_type: str, gain: float) -> nn.Module:
-    """Draw the weights of convolutions and linear layers, and of norms from N(1, gain^2); set all biases to zero."""
-    draw = find("initialiser", init_type)
+    """Draw the weights of convolutions and linear layers, and of norms from N(1, gain^2); set all biases to zero.
+
+    Layers inside a Frozen network keep their weights.
+    """
+    draw, frozen = find("initialiser", init_type), frozen_parts(net)
     for layer in net.modules():
+        if layer in frozen:
+            continue
         if isinstance(layer, nn.modules.batchnorm._NormBase):
             if layer.affine:
                 init.normal_(layer.weight, 1.0, gain)

@@ -51,6 +51,7 @@ class Results:
         self.row_names, self.image_names, self.class_page_names = UniqueNames(), UniqueNames(), UniqueNames()
         self.stems: dict[tuple[str, str, int] | None, str] = {}  # of unpaired inputs: side, path and checksum -> stem
         self.pictures: dict[tuple[str, str, str], Picture | None] = {}  # of unpaired inputs: by label, stem and suffix
+        self.samples: dict[str, tuple[str, list[Picture]]] = {}  # of each class: the stem of its files, its images
         self.image_metrics: dict[str, dict[str, float]] = {}
         self.writer = AsyncWriter(MAX_PENDING_BYTES)
         self.metric_functions = _load_metrics() if compare else {}
@@ -132,7 +133,7 @@ class Results:
     def add_sheets(
         self, kind: str, sheets: dict[str, list[np.ndarray]], per_row: int, classes: tuple[str, ...] = ()
     ) -> None:
-        """Add generated images: each sheet as one file; for kind "per_class", each image as one file.
+        """Add sheets of generated images, each as one file.
 
         classes: the names beside the rows of a sheet that has one row for each class.
         """
@@ -141,9 +142,6 @@ class Results:
             pictures, safe_name = sheets[name], safe_file_name(name)
             stem = safe_name if name == kind else f"{safe_name}_{kind}"
             stem = self.image_names.claim_first_free([stem], stem)
-            if kind == "per_class":
-                self._add_class(name, stem.removesuffix("_per_class"), pictures)
-                continue
             sheet = self.images.save_sheet(make_grid(pictures, per_row), stem, name)
             heading = name if name == kind else f"{name}, {kind.replace('_', ' ')}"
             extra: dict[str, Any] = {"wide": True}
@@ -152,12 +150,24 @@ class Results:
             self._open_gallery().add(heading, [sheet], stem=stem, **extra)
             self.count += 1
 
-    def _add_class(self, name: str, stem: str, pictures: list[np.ndarray]) -> None:
-        """Save a class's images, write the class's pages, and show the first few images on the first page."""
-        saved_pictures = [
-            self.images.save_sheet(picture, stem, str(i), f"_{i:04d}_fake") for i, picture in enumerate(pictures)
-        ]
-        self.count += len(saved_pictures)
+    def add_samples(self, samples: dict[str, list[np.ndarray]]) -> None:
+        """Add generated images of each class, each as one file; further calls continue the classes.
+
+        The images are not kept: `close` writes the pages of the classes.
+        """
+        self.files.open()
+        for name in sorted(samples, key=natural_key):
+            if name not in self.samples:
+                key = f"{safe_file_name(name)}_per_class"
+                self.samples[name] = self.image_names.claim_first_free([key], key).removesuffix("_per_class"), []
+            stem, saved = self.samples[name]
+            for pixels in samples[name]:
+                number = len(saved)
+                saved.append(self.images.save_sheet(pixels, stem, str(number), f"_{number:04d}_fake"))
+            self.count += len(samples[name])
+
+    def _add_class(self, name: str, stem: str, saved_pictures: list[Picture]) -> None:
+        """Write a class's pages, and show its first few images on the first page."""
         page_tails = [page_file_name("", n + 1) for n in range(tile_page_count(len(saved_pictures)))]
         page = self.class_page_names.claim_first_free([f"class_{stem}"], f"class_{stem}", page_tails)
         heading = format_html(
@@ -204,6 +214,8 @@ class Results:
         """Write the pages in natural order and metrics.json, remove an earlier test's files, and print the means."""
         self.writer.finish()
         self.files.open()
+        for name, (stem, saved) in self.samples.items():
+            self._add_class(name, stem, saved)
         if not self.has_page:  # an input that returned was written once
             self.count = len(self.files.written)
         means = (

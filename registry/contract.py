@@ -136,6 +136,9 @@ def check_phases(model: Any, name: str) -> list[Any]:
         if not all(id(p) in own for p in parameters):
             why = f"its phase {phase.name} trains a network that is not an attribute of the model, so it is not saved"
             raise contract_error(name, why, "assign it in __init__ (self.G = ...), or a list as nn.ModuleList")
+        if any(_is_frozen(net) for net in phase.nets):
+            why = f"its phase {phase.name} names a Frozen network, which is never trained"
+            raise contract_error(name, why, "omit it from the phase, or do not wrap it in Frozen")
         if not any(p.requires_grad for p in parameters):
             why = f"the networks of its phase {phase.name} have no parameters to train"
             raise contract_error(name, why, "name others, or omit it")
@@ -162,8 +165,18 @@ def check_networks(model: Any, name: str, phases: list[Any]) -> list[str]:
             raise contract_error(name, why, "add it to a phase, or remove it from averaged")
     free = [n for n in idle if any(p.requires_grad for p in networks[n].parameters())]
     notes = [f"note: network {n} is not in a phase: it is not trained and not saved as a .pth" for n in free]
+    still = [n for n, net in networks.items() if not any(p.requires_grad for p in net.parameters())]
+    advice = "if its weights never change, let self.{0} be Frozen(...), from networks import Frozen"
+    for n in (n for n in still if not _is_frozen(networks[n])):
+        mode = "runs in training mode and " if any(part.training for part in networks[n].modules()) else ""
+        notes.append(f"note: network {n} requires no gradients, but {mode}is part of every state: {advice.format(n)}")
     loose = [n for n, p in model.named_parameters(recurse=False) if p.requires_grad and id(p) not in trained]
     return notes + [f"note: parameter {n} is not in a network of a phase: it is not trained" for n in loose]
+
+
+def _is_frozen(net: Any) -> bool:
+    """Whether a network is, or consists of, Frozen ones (networks/frozen.py), which have no state."""
+    return not any(_is_tensor(value) for value in net.state_dict().values()) and any(True for _ in net.parameters())
 
 
 def check_out(out: Any, name: str) -> None:

@@ -22,7 +22,7 @@ def _holder(part: nn.Module, omitted: Container[str] = ()) -> nn.Module:
     holder._parameters, holder._buffers = part._parameters, part._buffers
     holder._non_persistent_buffers_set = part._non_persistent_buffers_set
     for name, child in part.named_children():
-        if name not in omitted:
+        if name not in omitted and child.state_dict():  # a Frozen part has none
             holder.add_module(name, _holder(child))
     return holder
 

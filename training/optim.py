@@ -133,7 +133,8 @@ def inference_networks(model: Any) -> dict[str, nn.Module]:
         if name not in networks:
             why = f"its averaged names '{name}', but its networks are {', '.join(networks)}"
             raise OptionError("plug-in", type(model).__name__, why, "name the networks that test.py loads")
-    return {name: networks[name] for name in model.averaged} or trained_networks(model, model.phases()) or networks
+    saved = {name: net for name, net in networks.items() if net.state_dict()}  # those that are Frozen are not
+    return {name: networks[name] for name in model.averaged} or trained_networks(model, model.phases()) or saved
 
 
 def _parameter_ids(phases: list[Any]) -> set[int]:

@@ -13,6 +13,7 @@ from torch import nn
 from data.base import Spec
 from data.fingerprint import Inventory
 from data.loading.loader import Loader
+from networks.frozen import without_frozen
 from networks.summary import summary_text
 from options import store
 from registry import sources
@@ -277,9 +278,10 @@ class Run:
                 why = f"it was trained with the classes {trained}; the data set has {now}"
                 raise DataError("run", self.folder, why, "use the folders it was trained with, or start afresh")
             # Restore model, optimisers, progress, losses and random generators.
-            if differs := mismatch.first_difference(self.model.state_dict(), state["model"]):
+            saved = without_frozen(self.model, state["model"])
+            if differs := mismatch.first_difference(self.model.state_dict(), saved):
                 raise ValueError(differs)
-            self.model.load_state_dict(state["model"])
+            self.model.load_state_dict(saved)
             self.optimizers.load_state_dict(state["optimizers"], state.get("scaler"))
             self.progress = Progress.restored(state["position"])
             self.losses.load_state_dict(state["means"])

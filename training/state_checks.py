@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils._pytree import tree_map
 
+from networks.frozen import Frozen
 from registry.contract import contract_error
 from serialization import safe_load
 from util.errors import first_line
@@ -32,7 +33,7 @@ def check_state_shapes(model: Any, name: str, before: dict[str, tuple[int, ...]]
     """
     kinds: set[Any] = {type(part) for part in model.modules()}
     loading = {kind for kind in kinds if kind._load_from_state_dict is not nn.Module._load_from_state_dict}
-    if not all(kind.__module__.startswith("torch.") for kind in loading):
+    if not all(kind is Frozen or kind.__module__.startswith("torch.") for kind in loading):
         return
     now = state_shapes(model)
     for key in now | before:

@@ -24,10 +24,10 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, channels: int, norm: Norm, bias: bool, dropout: bool, padding: str):
         super().__init__()
-        pad = [PADDING_LAYERS[padding](1)] if padding in PADDING_LAYERS else []
-        inside = 0 if pad else 1
+        inside = 0 if padding in PADDING_LAYERS else 1
 
-        def conv():
+        def conv():  # each with a padding layer of its own, so that every layer has one output
+            pad = [] if inside else [PADDING_LAYERS[padding](1)]
             layer = nn.Conv2d(channels, channels, 3, padding=inside, bias=bias)
             return [*pad, mark_former_kernel(layer, "winograd"), norm(channels)]
 

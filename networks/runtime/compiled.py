@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from networks.runtime.eager import is_eager
 from util.errors import first_line, print_line
 from util.snapshot import Snapshot
 
@@ -35,6 +36,8 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
         nonlocal compiled
 
         # Run uncompiled where compiled code does not apply.
+        if is_eager():
+            return eager(*args, **kwargs)
         grad_flags = _requires_grad_flags(net, args)
         on_meta = any(isinstance(x, Tensor) and x.is_meta for x in args)
         if on_meta or not net.training or any(needs_grad and x.is_leaf for needs_grad, x in zip(grad_flags, args)):

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from networks.runtime.eager import is_eager
 from util.snapshot import BufferSnapshot
 
 # A layer with more than this share of its Sequential's parameters, such as a U-Net's deeper levels, is checkpointed
@@ -64,25 +65,42 @@ class _Segment(nn.Sequential):
     """Layers whose inner activations are recomputed: only their input and output are kept."""
 
     def __call__(self, x: Tensor) -> Tensor:
+        if is_eager():
+            return super().__call__(x)
         return checkpoint(super().__call__, x, use_reentrant=False, context_fn=self._contexts)
 
     def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), _RestoredBuffers(self)
+        return nullcontext(), _RestoredState(self)
 
 
-class _RestoredBuffers(AbstractContextManager):
-    """A segment's buffers as they were before its forward pass; each backward pass enters it, a penalty's too."""
+class _RestoredState(AbstractContextManager):
+    """A segment as it was before its forward pass: its buffers, and which of its parameters require gradients.
+
+    Each backward pass enters it, a penalty's too; it may come when a phase or `without` has changed the parameters.
+    """
 
     def __init__(self, segment: nn.Module):
-        self.snapshot = BufferSnapshot(segment)
-        self.active: list[AbstractContextManager] = []
+        self.segment, self.buffers, self.flags = segment, BufferSnapshot(segment), _gradient_flags(segment)
+        self.active: list[tuple[AbstractContextManager, list[tuple[nn.Parameter, bool]]]] = []
 
     def __enter__(self) -> None:
-        self.active.append(self.snapshot.restored())
-        self.active[-1].__enter__()
+        self.active.append((self.buffers.restored(), _gradient_flags(self.segment)))
+        self.active[-1][0].__enter__()
+        _set_gradient_flags(self.flags)
 
     def __exit__(self, *problem: Any) -> None:
-        self.active.pop().__exit__(*problem)
+        buffers, flags = self.active.pop()
+        _set_gradient_flags(flags)
+        buffers.__exit__(*problem)
+
+
+def _gradient_flags(net: nn.Module) -> list[tuple[nn.Parameter, bool]]:
+    return [(p, p.requires_grad) for p in net.parameters()]
+
+
+def _set_gradient_flags(flags: list[tuple[nn.Parameter, bool]]) -> None:
+    for p, required in flags:
+        p.requires_grad_(required)
 
 
 def _parameter_count(module: nn.Module) -> int:
