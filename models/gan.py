@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
+from inference.latents import sheets_from_latents
 from models.base import BaseModel, Phase
 from networks import GANLoss, discriminator, generator
 from networks.conditioning import ConditionalDiscriminator, ConditionalGenerator
@@ -26,8 +27,8 @@ class GAN(BaseModel):
     class Options:
         latent_dim: int = option(100, "size of the noise vector", at_least=1, of_run=True)
         embedding_dim: int = option(100, "size of a class's embedding in the generator", at_least=1, of_run=True)
-        cond: str = option("auto", "how D receives the class; auto: projection if there are two classes or more, "
-            "else none", choices=("auto", "none", "concat", "projection", "acgan"), of_run=True, fixed=True)  # fmt: skip
+        cond: str = option("auto", "how D receives the class; auto: projection for two classes or more, else none",
+            choices=("auto", "none", "concat", "projection", "acgan"), of_run=True, fixed=True)  # fmt: skip
         n_critic: int = option(1, "steps of the discriminator for one of the generator", at_least=1)
         lambda_class: float = option(1.0, "weight of the classification loss of --cond acgan", at_least=0)
 
@@ -58,7 +59,7 @@ class GAN(BaseModel):
     def phases(self):
         return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g, every=self.o.n_critic)]
 
-    def forward(self, batch, now):
+    def forward(self, batch, now):  # type: ignore[override]
         z = torch.randn(len(batch["A"]), self.o.latent_dim, device=batch["A"].device, dtype=batch["A"].dtype)
         with torch.set_grad_enabled("G" in now.due and torch.is_grad_enabled()):  # without G's phase, without its graph
             return {"real": batch["A"], "fake": self.generate(z, batch.get("label"))}
@@ -87,3 +88,8 @@ class GAN(BaseModel):
 
     def _class_loss(self, judged, batch):
         return self.o.lambda_class * F.cross_entropy(judged[0][0], batch["label"])
+
+    def sheets(self, request):
+        """Return samples, or the steps between two latents, of each class if there are any; see `latents`."""
+        device = next(self.G.parameters()).device
+        return sheets_from_latents(request, self.classes, self.o.latent_dim, self.generate, device)

@@ -9,8 +9,6 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from util.errors import OptionError
 
-CONDITIONS = ("none", "concat", "projection", "acgan")
-
 
 class ConditionalGenerator(nn.Module):
     """z (N, latent_dim) and labels (N,) -> images: the label's embedding is concatenated to z.
@@ -43,10 +41,12 @@ class ConditionalDiscriminator(nn.Module):
             self.embedding = nn.Embedding(classes, size * size)
             return
         if not all(hasattr(net, part) for part in ("trunk", "head", "features")):
-            why = f"{cond} needs the features of the discriminator, and --netD's network has no trunk, head and features"
+            why = f"{cond} needs a discriminator with parts trunk and head, and features, the channels between them"
             raise OptionError("option", "--cond", why, "use --cond concat, or --netD dcgan or sngan_resnet")
         features: Any = net.features
         self.embedding = nn.Embedding(classes, features)  # for acgan the weights of a linear layer without bias
+        if cond == "acgan":
+            nn.init.normal_(self.embedding.weight, std=0.02)
         if any(map(is_parametrized, net.modules())):
             spectral_norm(self.embedding)
 
@@ -54,8 +54,9 @@ class ConditionalDiscriminator(nn.Module):
         if self.cond == "concat":
             channel = self.embedding(label).view(-1, 1, self.size, self.size)
             return self.net(torch.cat([image, channel], 1))
-        features = self.net.trunk(image)
-        logits, pooled = self.net.head(features), features.mean((2, 3))
+        net: Any = self.net
+        features = net.trunk(image)
+        logits, pooled = net.head(features), features.mean((2, 3))
         if self.cond == "acgan":
             return [[pooled @ self.embedding.weight.T, logits]]
         return logits + (pooled * self.embedding(label)).sum(1, keepdim=True)
