@@ -10,11 +10,11 @@ from options.parse import answer_help, parse
 if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
     sys.exit(run_script("test", sys.argv[1:], answer_help))
 
-from data.base import Spec
 from data.loading.loader import Loader
 from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
+from inference.run_spec import run_spec
 from inference.run_weights import load_run_weights
 from inference.sampling import INTERPOLATION_STEPS, Request, has_sampler, sample_parts, sample_sheets
 from inference.tiling import apply_tiling
@@ -27,7 +27,7 @@ from serialization import weight_files
 from training.optim import inference_networks
 from util.class_names import describe_classes, select_classes
 from util.device import select_device
-from util.errors import printable
+from util.errors import count_text, printable
 from util.image_io import SHEET_COLUMNS
 from util.seeding import restores_settings, seed_everything
 
@@ -51,7 +51,7 @@ def main(argv, report):
     o.run_classes = known.get("classes", [])  # labels number these, whichever of them the data set has
     model_class = find("model", o.model)
     images = None if known and has_sampler(model_class) else find_images(o, folder, model_class)
-    spec = images.spec() if images else Spec(**known | {"classes": tuple(known["classes"])})
+    spec = run_spec(folder, known, images)
 
     # Build the model and load its weights.
     model = model_class(images.o if images else o, spec)
@@ -66,13 +66,13 @@ def main(argv, report):
     # Translate or generate images, and write the results page.
     store.save(o, folder, "test")
     results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
-    report.log_errors(results.folder / "error.log", cleanup=results.release)
+    results.log_errors(report)
     if images is None:
         generate(o, model, results, spec)
     else:
         translate(images, model, results, device)
     results.close()
-    print(printable(f"{results.count} images -> {results.page}"))
+    print(printable(f"{count_text(results.count, 'image')} -> {results.page}"))
 
 
 def translate(images, model, results, device):

@@ -25,7 +25,7 @@ from training.run import start_run
 from training.run_folder import RunFolder, resume_command
 from training.timer import Timer
 from util.device import select_device, to_device
-from util.errors import Stopped, printable
+from util.errors import Stopped, count_text, printable
 from util.seeding import restores_settings, seed_everything
 
 
@@ -60,7 +60,7 @@ def training(o, report=None):
         with closing(make_display(o, folder.path)) as display, closing(loader), run.saved_if_left():
             display.start(run.progress, preview.data_sheet)
             yield from train(run, loader, display, preview, stop)
-        print(printable(f"done: {run.progress.last_epoch} epochs; {folder.next_steps()}"))
+        print(printable(f"done: {count_text(run.progress.last_epoch, 'epoch')}; {folder.next_steps()}"))
 
 
 def train(run, loader, display, preview, stop):
@@ -86,7 +86,7 @@ def train(run, loader, display, preview, stop):
             run.save_latest()
             raise Stopped(stop.signal, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
         display.epoch(progress, run.losses.epoch_means(), timer.take(), lr)  # what follows counts in the next epoch
-        with timer("display"):
+        with timer("display"), run.ema.applied():  # the page shows the average, if there is one, as test.py does
             has_sheets = display.preview(progress, preview)  # generated sheets: the weights that drew them are kept
         with timer("save"):  # the signal is read once: what is saved and what is raised must agree
             epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal := stop.signal))

@@ -26,7 +26,7 @@ from data.pair_sizes import (
     proportions,
 )
 from data.transforms import Preprocess
-from util.errors import DataError
+from util.errors import DataError, count_text
 from util.size import Size
 
 
@@ -57,8 +57,9 @@ class Aligned(BaseDataset):
             sample = measured_sample(files.paths[0])
             sizes = measure(sample, o.max_image_pixels)
             self.notes += _joined_notes(files, len(files.paths[0]), sizes)
-            if question := pair_question(sample, sizes):
-                self.ask(question)
+            question, is_likely = pair_question(sample, sizes)
+            if is_likely or (question and o.isTrain and o.pairs != "joined"):
+                self.ask(question, is_likely)
         else:
             self.notes += files.notes
         self.paired = files.kind == "pairs"
@@ -106,10 +107,10 @@ class Aligned(BaseDataset):
                 half = describe_sizes(halves([size]))
                 limits = describe_proportions(trained)
                 why = f"halves of {half} do not have the proportions of the trained pairs, {limits}"
-            which = f"{single.count(True)}{f' of {len(single)} files are' * bool(pairs)}"
-            self.notes.append(
-                f"images: {self.found.places[0]}, {which} single images, not A|B: translated whole, no figures ({why})"
-            )
+            which = count_text(single.count(True), "single image")
+            which = f"{single.count(True)} of {len(single)} files are single images" if pairs else which
+            said = f"images: {self.found.places[0]}, {which}, not A|B: translated whole, no figures ({why})"
+            self.notes.append(said)
 
     def _size_of_pixels(self, path: str) -> Size:
         return Size(*self.read(path, max(3, *self.channels)).size)
@@ -184,4 +185,5 @@ def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 def _joined_notes(found: layouts.SideFiles, count: int, sizes: Sequence[Size | None]) -> list[str]:
     """Return the lines that describe files of A|B, with the size of a half."""
     known = describe_sizes(halves(sizes))
-    return [found.describe(f"{count} files of A|B" + (f", halves of {known}" if known else "")), *found.warnings]
+    what = f"{count_text(count, 'file')} of A|B" + (f", halves of {known}" if known else "")
+    return [found.describe(what), *found.warnings]

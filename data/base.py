@@ -1,7 +1,6 @@
 """The base class of datasets: numbered samples, each a pure function of (seed, epoch, index)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,10 +9,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from data.batches import join_samples
 from data.decoding.cache import Cache, CacheKey, open_cache
 from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
+from data.enlargement import enlargement_notes
 from data.fingerprint import Inventory
 from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
@@ -24,29 +25,14 @@ from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
 from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
+from data.spec import Spec as Spec  # for plug-ins
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
-from util.errors import DataError, OptionError, UserError
+from util.errors import DataError, OptionError, UserError, count_text
 from util.seeding import fork_rng
 
 MAX_REPLACEMENT_TRIES = 100  # images tried for one sample at most, if earlier ones cannot be used
 Sample = dict[str, Any]  # "A", "B": (C, H, W) float in [-1, 1]; "path_A", "path_B": file names; "label": int
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Properties of a dataset's images; height and width are those of its first sample, in pixels."""
-
-    input_nc: int
-    output_nc: int
-    height: int
-    width: int
-    classes: tuple[str, ...] = ()
-    range_A: str = ""  # the file values that become -1 and 1, in the format of the flag of this name
-    range_B: str = ""
-    pair_proportions: tuple[float, ...] = ()  # least and greatest width / height of an image of the pairs
-    inputs: str = ""  # the inputs that are stacked to A, in the format of --inputs
-    columns: dict[str, Any] = field(default_factory=dict)  # kinds of a manifest's further columns, by name
 
 
 class BaseDataset(Dataset):
@@ -83,6 +69,14 @@ class BaseDataset(Dataset):
     def __getitem__(self, index: int) -> Sample:
         raise missing_method_error(self, "__getitem__(self, index)")
 
+    def collate(self, samples: list[Sample]) -> dict[str, Any]:
+        """Return samples as a batch; plug-ins override it for values whose shapes differ between samples.
+
+        The batch has an A for each sample, in order. Tensors, lists and tuples hold an entry for each sample;
+        dictionaries and dataclasses hold such values. Random generators are seeded for each batch.
+        """
+        return join_samples(samples)
+
     def spec(self) -> Spec:
         """Return channels and size of the images, taken from the first sample, and the range of their values."""
         check_length(self)
@@ -111,7 +105,7 @@ class BaseDataset(Dataset):
         """Raise OptionError unless --range_A has one range, or one for each input."""
         ranges, inputs = len(self.o.range_A.split(";")), sum(side != "B" for side in self.side_order)
         if ranges not in (1, inputs):
-            why = f"has {ranges} ranges for {inputs} input{'s' * (inputs != 1)}"
+            why = f"has {count_text(ranges, 'range')} for {count_text(inputs, 'input')}"
             raise OptionError("option", "--range_A", why, "give one range for all inputs, or one for each")
 
     def _count_channels(self, sample: Sample, side: str) -> int:
@@ -167,14 +161,15 @@ class BaseDataset(Dataset):
         """Doubts whether the files are what this data set takes them for; such a data set is not suggested."""
         return []
 
-    def ask(self, question: str) -> None:
-        """Add a doubt to the questions, and to the notes with the models that fit the data."""
-        self.questions.append(question)
+    def ask(self, question: str, is_likely: bool = True) -> None:
+        """Add a doubt to the notes, with the models that fit the data, and to the questions if it is likely right."""
+        if is_likely:
+            self.questions.append(question)
         self.notes.append(ask(self.o, self.root, question))
 
     def file_notes(self) -> list[str]:
-        """Return notes about files that are not used, and about files whose values are easily misread."""
-        return [*unused_notes(self.left_out), *label_map_notes(self)]
+        """Return notes about files that are not used, that are much enlarged, or whose values are easily misread."""
+        return [*unused_notes(self.left_out), *enlargement_notes(self), *label_map_notes(self)]
 
     @cached_property
     def left_out(self) -> list[tuple[str, bytes]]:

@@ -13,6 +13,7 @@ from typing import Any
 from data.listing import layouts
 from data.listing.files import PHASE_FOLDERS, PHASES, is_folder, list_folders
 from data.listing.manifest import find_manifest
+from data.listing.once import listed_once
 from data.pair_sizes import twice_as_wide
 from registry.lookup import find
 from registry.suggestions import models_by_dataset_mode
@@ -23,6 +24,7 @@ LAST_CHOICES = ("single", "colorization")
 KEPT_FLAGS = ("name", "phase", "pairs", "split", "classes", "direction")  # those of the data, repeated in commands
 LAYOUT_FLAGS = ("--dataset_mode", "--pairs")
 TEST_MODELS = ("test",)  # models that cannot be trained
+QUESTION = "question: "  # the beginning of a note that doubts what the files are
 SHARE = 0.9  # --split, where it is needed
 _is_searching: ContextVar[bool] = ContextVar("_is_searching", default=False)
 
@@ -52,15 +54,17 @@ class Fit:
 @contextmanager
 def naming_models(o: Any, root: str) -> Iterator[None]:
     """Add the models that fit to an error about the data of training; root: the folder of the data set's folders."""
-    try:
-        yield
-    except (DataError, OptionError) as problem:
-        about_layout = isinstance(problem, DataError) or problem.args[1] in LAYOUT_FLAGS
-        if not (o.isTrain and about_layout) or _is_searching.get():
-            raise
-        raise _with_advice(problem, o, root) from None
+    with listed_once():
+        try:
+            yield
+        except (DataError, OptionError) as problem:
+            about_layout = isinstance(problem, DataError) or problem.args[1] in LAYOUT_FLAGS
+            if not (o.isTrain and about_layout and is_folder(root)) or _is_searching.get():
+                raise
+            raise _with_advice(problem, o, root) from None
 
 
+@listed_once()
 def find_fit(o: Any, root: str, without: Collection[str] = ()) -> Fit | None:
     """Return the dataset mode, other than that of `o` and `without`, that fits the data best; None if no model fits."""
     without = {o.dataset_mode, *without}
@@ -86,19 +90,23 @@ def fitting_models(mode: str) -> tuple[str, ...]:
 def ask(o: Any, root: str, question: str) -> str:
     """Return a question about data that may not be what a data set takes them for, with the models that fit."""
     fit = None if _is_searching.get() or not o.isTrain else find_fit(o, root, LAST_CHOICES)
-    return f"question: {question}" + (f"; if not, {fit.describe(o)}" if fit else "")
+    return QUESTION + question + (f"; if not, {fit.describe(o)}" if fit else "")
 
 
 def _with_advice(problem: UserError, o: Any, root: str) -> UserError:
     """Return the error with the --dataroot that its own dataset mode needs, or else with the models that fit."""
     thing, name, why, remedy = problem.args
-    own = next((each for each in _possible_changes(o, root)[1:] if _read_data(o, o.dataset_mode, each)), {})
+    tried = ((each, _read_data(o, o.dataset_mode, each)) for each in _possible_changes(o, root)[1:])
+    own, dataset = next((found for found in tried if found[1]), ({}, None))
     names_root = remedy.startswith("give --dataroot")
     if "dataroot" in own:
         return problem if names_root else type(problem)(thing, name, why, f"give --dataroot {own['dataroot']}")
     is_vague = remedy.startswith("expected ")
-    if own and not is_vague:
-        return problem
+    if dataset and not is_vague:
+        doubts = [note.removeprefix(QUESTION) for note in dataset.notes if note.startswith(QUESTION)]
+        fit = find_fit(o, root, LAST_CHOICES) if doubts else None
+        remedy = f"{doubts[0]}; if so, {remedy}; if not, {fit.describe(o)}" if fit else remedy
+        return type(problem)(thing, name, why, remedy)
     if (fit := find_fit(o, root)) is None:
         return problem
     if own:

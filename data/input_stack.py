@@ -12,7 +12,7 @@ from data.decoding.raster import Raster
 from data.listing.files import open_binary
 from data.listing.inputs import Input, format_inputs, parse_inputs
 from data.listing.paths import Paths
-from util.errors import DataError, OptionError
+from util.errors import DataError, OptionError, count_text
 
 COUNTED_FILES = 16  # of each input, evenly spread
 GREY_MODES = ("1", "L", "LA", "La")  # of Pillow, with 8 bits
@@ -43,8 +43,8 @@ def describe_inputs(inputs: Sequence[Input]) -> str:
     parts = []
     for number, (name, channels) in enumerate(inputs, 1):
         known_as = "" if name == f"A{number}" else f"A{number} = "
-        parts.append(f"{known_as}{name} ({channels} channel{'s' * (channels != 1)})")
-    return f"inputs: {' + '.join(parts)} = A of {sum(each.channels for each in inputs)} channels"
+        parts.append(f"{known_as}{name} ({count_text(channels, 'channel')})")
+    return f"inputs: {' + '.join(parts)} = A of {count_text(sum(each.channels for each in inputs), 'channel')}"
 
 
 def split_inputs(images: dict[str, Any], inputs: str) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ from data.listing.layouts import list_images, select_split, unused_split_notes
 from data.listing.paths import Paths, has_image_extension
 from data.pair_sizes import twice_as_wide
 from util.class_names import describe_classes, select_classes, shorten
-from util.errors import DataError, raise_if_any
+from util.errors import DataError, count_text, raise_if_any
 
 IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8
 
@@ -119,7 +119,7 @@ class Labeled(BaseDataset):
         for row in table.rows:
             different = row.files[0], str([row.others.get(name) for name in row.others if name.lower() != "label"])
             by_label.setdefault(row.label or self._only_class(Path(file).stem), {})[different] = row
-        self.notes.append(f"labeled: {file}, {len(table.rows)} images")
+        self.notes.append(f"labeled: {file}, {count_text(len(table.rows), 'image')}")
         rows_by_label = {label: [rows[key] for key in sorted(rows)] for label, rows in by_label.items()}
         self.class_columns = {
             label: Columns([row.others for row in rows], kinds) for label, rows in rows_by_label.items()

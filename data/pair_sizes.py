@@ -82,23 +82,29 @@ def describe_proportions(limits: tuple[float, float]) -> str:
     return " to ".join(dict.fromkeys(f"{limit:.3g}:1" for limit in limits))
 
 
-def pair_question(paths: Paths, sizes: Sequence[Size | None]) -> str:
-    """Return a question if some files of A|B look like single images, else "".
+def pair_question(paths: Paths, sizes: Sequence[Size | None]) -> tuple[str, bool]:
+    """Return a question if files of A|B look like single images, else "", and whether they can hardly be pairs.
 
-    Those are files that are not wider than high, and photographs that are all in several folders, like classes.
+    They can hardly be pairs if some are not wider than high, or if they are photographs in several folders, like
+    classes. Other photographs are as wide as pairs of upright images.
     """
     known = [(path, size) for path, size in zip(paths, sizes, strict=True) if size]
     odd = [(path, size) for path, size in known if size.width <= size.height]
+    narrow = [(path, size) for path, size in known if size.width < LEAST_PAIR_WIDTH * size.height]
     folders = sorted({PurePath(os.path.relpath(path, paths.root)).parts[0] for path, _ in known})
+    are_classes = 1 < len(folders) < len(known) and len(narrow) == len(known)
+    if not odd and 2 * len(narrow) <= len(known):
+        return "", False
+    measured = " measured" * (len(sizes) == MAX_MEASURED_FILES)
+    of_all = f"{len(odd or narrow)} of {len(sizes)} files{measured} are" if len(sizes) > 1 else "1 file is"
+    path, size = (odd or narrow)[0]
+    said = f"{of_all} narrower than two squares, such as {PurePath(path).name} ({size})"
     if odd:
-        measured = " measured" * (len(sizes) == MAX_MEASURED_FILES)
-        which = f"{len(odd)} of {len(sizes)} files{measured} are not wider than high, such as"
-        said = f"{which} {PurePath(odd[0][0]).name} ({odd[0][1]})"
-    elif 1 < len(folders) < len(known) and all(size.width < LEAST_PAIR_WIDTH * size.height for _, size in known):
-        said = f"they are in folders like classes ({shorten(folders)}), such as {known[0][0]} ({known[0][1]})"
-    else:
-        return ""
-    return f"are these pairs of A|B? {said}, and each is cut into two halves"
+        said = f"{of_all} not wider than high, such as {PurePath(path).name} ({size})"
+    elif are_classes:
+        said = f"they are in folders like classes ({shorten(folders)}), such as {path} ({size})"
+    halves_text = f"a left half A and a right half B, here {describe_sizes(halves([size]))}"
+    return f"are these pairs of A|B? {said}, and each is cut into {halves_text}", bool(odd) or are_classes
 
 
 def twice_as_wide(paths: Paths, max_pixels: int) -> Size | None:

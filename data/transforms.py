@@ -2,15 +2,20 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from data.augment.pipeline import build_augmentations
+from data.augment.label_planes import from_planes, to_planes
+from data.augment.pipeline import Augment, build_augmentations
+from data.decoding.images import ReadOptions
 from data.decoding.raster import Picture, Raster, to_array
+from data.labels import read_labels
 from util.errors import DataError, OptionError
 from util.size import to_size
 from util.value_range import UINT8, ValueRange, dtype_range, measure_range, parse_range, range_of_input
@@ -28,6 +33,8 @@ class Geometry:
     crop_y: float
     flip: bool
     seed: int = 0  # of the draws of --augment, --augment_A and --augment_B
+    # width and height before the crop of the last "image" and of the last "label map" with these draws
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Preprocess:
@@ -56,6 +63,7 @@ class Preprocess:
         # with --tile, networks get tiles of the image, cast to their own precision
         self.half_precision = bool(getattr(o, "tile", 0))
         self.probe: Callable[[str, Picture], None] = _no_probe
+        self.read_options = ReadOptions.from_options(o)
 
     def use_ranges(self, texts: dict[str, str]) -> None:
         """Use these ranges by side; those that are no numbers are looked up for each image."""
@@ -82,12 +90,51 @@ class Preprocess:
             if isinstance(picture, Raster):
                 dtype = picture.array.dtype.name
                 values = dtype_range(dtype) or measure_range([picture.array], dtype)
-        picture, values = self._augment(self.scaled(picture, side), values, path, geometry, side)
+        picture = self.scaled(picture, side)
+        _check_size(geometry, "image", picture.size, path)
+        picture, values = self._augment(picture, values, path, geometry, side)
+        return to_tensor(self._cut(picture, path, geometry, paired), values, self.half_precision)
+
+    def labels(
+        self,
+        source: str | Path | Picture | np.ndarray | torch.Tensor,
+        geometry: Geometry,
+        path: str = "",
+        paired: bool = False,
+        side: str = "",
+        fill: int = 0,
+    ) -> torch.Tensor:
+        """Return a label or instance map as LongTensor (H, W) of ids, moved as the picture with the same draws.
+
+        source: a file, whose ids are its palette's indices or the values of its one channel (see `read_labels`), or
+        ids in an image, an array or a tensor. They are scaled by the nearest neighbour, cropped, flipped and moved by
+        --augment; augmentations of colours leave them as they are. paired, side: as in the call for the picture.
+        fill: the id of pixels that --augment leaves empty, such as the corners of a rotation. Raises DataError if the
+        label map has another size than the picture where crops would differ.
+        """
+        path = path or (str(source) if isinstance(source, str | Path) else "label map")
+        picture = Raster(read_labels(source, path, self.read_options))
+        size = self.scaled_size(picture.size)
+        picture = picture if size == picture.size else picture.resize(size, Image.Resampling.NEAREST)
+        _check_size(geometry, "label map", size, path)
+        if chosen := _of_side(self.label_augmentations, side):
+            planes, table = to_planes(picture.array[:, :, 0])
+            for number, augment in chosen:
+                planes = augment(planes, geometry.seed + number, path)
+            picture = Raster(from_planes(planes, table, fill))
+        array = to_array(self._cut(picture, path, geometry, paired))
+        return torch.from_numpy(np.array(array[:, :, 0], order="C"))
+
+    @cached_property
+    def label_augmentations(self) -> dict[str, Augment]:
+        """The augmentations by side, for label maps."""
+        return {side: augment.with_labels() for side, augment in self.augmentations.items()}
+
+    def _cut(self, picture: Picture, path: str, geometry: Geometry, paired: bool) -> Picture:
+        """Return an image cropped and flipped."""
         if self.steps & {"crop", "patch"}:
             picture = self._crop(picture, path, geometry, paired)
-        if geometry.flip:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return to_tensor(picture, values, self.half_precision)
+        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if geometry.flip else picture
 
     def scaled(self, picture: Picture, side: str = "") -> Picture:
         """Return an image of a side scaled to its size before the crop; the same object if it has this size."""
@@ -121,7 +168,7 @@ class Preprocess:
         """Return an image after --augment, --augment_A and --augment_B, and the range of its values then."""
         is_nearest = self.filters[side[:1] or "A"] is Image.Resampling.NEAREST
         augmentations = self.nearest_augmentations if is_nearest else self.augmentations
-        chosen = [(n, augment) for n, (which, augment) in enumerate(augmentations.items()) if which in ("", side[:1])]
+        chosen = _of_side(augmentations, side)
         if not chosen:
             return picture, values
         array = to_array(picture).transpose(2, 0, 1)
@@ -144,6 +191,21 @@ class Preprocess:
         left = offset(geometry.crop_x, width, self.crop_size.width)
         top = offset(geometry.crop_y, height, self.crop_size.height)
         return picture.crop((left, top, left + self.crop_size.width, top + self.crop_size.height))
+
+
+def _of_side(augmentations: dict[str, Augment], side: str) -> list[tuple[int, Augment]]:
+    """Return the numbered augmentations of a side."""
+    return [(n, augment) for n, (which, augment) in enumerate(augmentations.items()) if which in ("", side[:1])]
+
+
+def _check_size(geometry: Geometry, kind: str, size: tuple[int, int], path: str) -> None:
+    """Raise DataError if a label map and the picture with the same draws differ in size before the crop."""
+    geometry.sizes[kind] = size
+    other = geometry.sizes.get("label map" if kind == "image" else "image", size)
+    if other != size:
+        what = "its label map" if kind == "image" else "its picture"
+        why = f"is {size[0]}x{size[1]} before the crop, but {what} is {other[0]}x{other[1]}"
+        raise DataError("image", path, why, "give both the same size, or use --preprocess resize_and_crop")
 
 
 def _no_probe(side: str, picture: Picture) -> None:

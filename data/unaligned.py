@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Unaligned(BaseDataset):
         with naming_models(o, self.root):
             self._reject_pairs()
             files = layouts.find_sides(o, self.root, paired=False)
-        self.notes += [*files.notes, *_pairs_hint(files.paths[0], files.paths[1], o.max_image_pixels)]
+        self.notes += [*files.notes, *_pairs_hint(files.paths[0], files.paths[1], o)]
         sides = [(self.register_files(paths)[0], nc) for paths, nc in zip(files.paths, self.channels, strict=True)]
         source, target = sides if o.direction == "AtoB" else sides[::-1]
         self.paths_A, self.nc_A = source
@@ -53,12 +54,13 @@ class Unaligned(BaseDataset):
         return {"A": A, "B": B, "path_A": path_A, "path_B": path_B}
 
 
-def _pairs_hint(A: Paths, B: Paths, max_pixels: int) -> list[str]:
+def _pairs_hint(A: Paths, B: Paths, o: Any) -> list[str]:
     """Return a hint if A and B hold images of the same names, of which the first have equal sizes: maybe pairs."""
     if len(A) != len(B) or not np.array_equal(np.sort(A.keys()), np.sort(B.keys())):
         return []
     first = range(min(3, len(A)))
-    if measure([A[i] for i in first], max_pixels) != measure([B[i] for i in first], max_pixels):
+    if measure([A[i] for i in first], o.max_image_pixels) != measure([B[i] for i in first], o.max_image_pixels):
         return []
-    models = " or ".join(f"--model {name}" for name in fitting_models("aligned"))
-    return [f"hint: every A has a B of the same name; {models} or --dataset_mode aligned would use the pairs"]
+    models = fitting_models("aligned")
+    flags = [*(f"--model {name}" for name in models if o.model not in models), "--dataset_mode aligned"]
+    return [f"hint: every A has a B of the same name; {' or '.join(flags)} would use the pairs"]

@@ -12,7 +12,7 @@ from displays.bottleneck import bottleneck_text, time_shares_text
 from displays.loss_log import v24_line
 from displays.pace import Pace, duration_text
 from util.device import select_device
-from util.errors import printable
+from util.errors import count_text, printable
 from util.progress import Progress
 
 DATA_SHARE_MIN_COLUMNS = 100  # minimum width at which the bar also shows the share of time spent waiting for data
@@ -66,7 +66,8 @@ class Console(Sink):
 
     def _break_silence(self, progress: Progress) -> None:
         if time.monotonic() - self.last_line_time > SILENCE_S and self.pace.rate:
-            place = f"epoch {progress.epoch} / {progress.last_epoch}, {progress.seen} of {progress.epoch_size} images"
+            images = count_text(progress.epoch_size, "image")
+            place = f"epoch {progress.epoch} / {progress.last_epoch}, {progress.seen} of {images}"
             left = duration_text(self.pace.seconds_left(progress))
             self.say(f"{place}, {self.pace.rate:.2g} images/s, {left} to go")
 

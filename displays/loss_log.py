@@ -17,6 +17,7 @@ from util.progress import Progress
 
 ENCODING_ERRORS = "surrogateescape"  # keeps bytes that are not UTF-8 unchanged
 MAX_POINTS = 1000  # maximum number of points per line
+EPOCH_AXIS = "epoch (1.5: half of the first is done)"  # the title of an axis of Progress.at; also in curves.js
 Points = tuple[list[float], list[float]]  # x: epochs (steps of the first: 1 to 2); y: NaN where it was not finite
 
 
@@ -264,8 +265,11 @@ class Curves:
 
 
 def read_curves(log: Path) -> dict[str, Any]:
-    """Return the curves of a losses.jsonl: of logged steps, or of epoch means if fewer than two steps are logged."""
-    steps, epochs = Curves(step_rows(log)), Curves((float(row["epoch"]), row["mean"]) for row in epoch_rows(log))
+    """Return the curves of a losses.jsonl: of logged steps, or of epoch means if fewer than two steps are logged.
+
+    A mean is at the end of its epoch, 2 for the first, as the epoch's last step.
+    """
+    steps, epochs = Curves(step_rows(log)), Curves((row["epoch"] + 1.0, row["mean"]) for row in epoch_rows(log))
     return (steps if len(steps.x) + len(steps.pending) > 1 else epochs).to_json()
 
 

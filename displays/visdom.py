@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from displays.base import Pictures, Sink
-from displays.loss_log import Curves, step_rows
+from displays.loss_log import EPOCH_AXIS, Curves, step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local, port_of, server_address
 from util.errors import printable
@@ -91,7 +91,7 @@ def environment_name(name: str) -> str:
 
 def plot_window(title: str, x: list[float], lines: dict[str, list[float | None]]) -> dict[str, Any]:
     """Return the window of loss curves over epochs; names are escaped, because plotly would interpret tags in them."""
-    axes = {"xaxis": {"title": "epoch"}, "yaxis": {"title": "loss"}, "margin": {"l": 60, "r": 60, "t": 60, "b": 60}}
+    axes = {"xaxis": {"title": EPOCH_AXIS}, "yaxis": {"title": "loss"}, "margin": {"l": 60, "r": 60, "t": 60, "b": 60}}
     line = {"type": "scatter", "mode": "lines"}
     data = [{**line, "name": escape_text(name), "x": x, "y": y} for name, y in lines.items()]
     return {"data": data, "layout": {"title": escape_text(title), "showlegend": True, **axes}, "opts": {"title": title}}

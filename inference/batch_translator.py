@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data.batches import Batch, batch_signature, concat_batches
 from inference.copies import Copies
 from inference.model_state import CallWatch, shared_copies, undone_changes
 from inference.visuals import collect_visuals
@@ -17,7 +18,6 @@ from util.device import to_device
 MAX_BATCH_PIXELS = 4 * 256 * 256  # pixels of A in one batch; a larger image runs alone
 MAX_BATCH_IMAGES = 16  # images in one batch
 BATCHING_TOLERANCE = 1e-3  # of values in [-1, 1]: an eighth of the step between two of 256 grey levels
-Batch = dict[str, Any]
 Visuals = dict[str, Tensor]
 Files = list[tuple[str, str]]  # of each input: the file of A, and that of B, or A's again where there is no B
 
@@ -189,26 +189,3 @@ def _take_all(group: list[Batch]) -> list[Batch]:
     taken = group.copy()
     group.clear()
     return taken
-
-
-def batch_signature(batch: Batch) -> dict[str, Any]:
-    """Return a value that is equal for two batches exactly if they can be concatenated."""
-    return {name: _value_signature(value) for name, value in batch.items()}
-
-
-def _value_signature(value: Any) -> Any:
-    if torch.is_tensor(value):
-        return value.shape[1:], value.dtype
-    return list if isinstance(value, list) else object()  # an object equals only itself
-
-
-def concat_batches(group: list[Batch]) -> Batch:
-    """Return the concatenated batches; a single batch is returned without a copy."""
-    if len(group) == 1:
-        return group[0]
-    return {
-        name: torch.cat([batch[name] for batch in group])
-        if torch.is_tensor(value)
-        else [one for batch in group for one in batch[name]]
-        for name, value in group[0].items()
-    }

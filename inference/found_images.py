@@ -12,6 +12,8 @@ from data.colorization import Colorization
 from data.listing import layouts, manifest
 from data.listing.files import PHASES, dataset_root, is_folder, is_image, list_files, list_folders
 from data.listing.inputs import parse_inputs
+from data.listing.once import listed_once
+from data.side_names import OTHER, exchange_sides
 from data.unaligned import Unaligned
 from options import store
 from registry.lookup import find
@@ -19,7 +21,6 @@ from util.errors import DataError, OptionError
 
 FAMILIES = {"aligned": Aligned, "unaligned": Unaligned, "colorization": Colorization}
 SOURCES = {"AtoB": "A", "BtoA": "B"}  # --direction: the folder's side that a run translates
-OTHER = {"A": "B", "B": "A"}
 OTHER_PHASES = ("val", "valid", "validation", "train")  # tested if there are no images of --phase test
 
 
@@ -48,11 +49,7 @@ class FoundImages:
         return {exchange_sides(name) if self.exchanged else name: things.pop(name) for name in list(things)}
 
 
-def exchange_sides(name: str) -> str:
-    """Return the name of the other side's network or output: G_A and G_B, fake_B_rgb and fake_A_rgb."""
-    return re.sub(r"(?<=_)[AB](?=_|$)", lambda match: OTHER[match[0]], name)
-
-
+@listed_once()
 def find_images(o: Any, folder: Path, model: Any) -> FoundImages:
     """Return the images of --dataroot for the run in `folder`; what is there decides how they are read.
 

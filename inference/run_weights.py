@@ -1,5 +1,7 @@
 """Load the weights that a model needs at inference: those of its networks, and what else the run exported."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from registry import loaded
 from serialization import weight_exports
 from serialization.own_state import OWN_STATE, own_state
 from util.errors import CheckpointError, printable
+from util.spelling import normalise_name
 
 
 def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[str, nn.Module]) -> None:
@@ -26,11 +29,25 @@ def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[
     try:
         weight_exports.load(folder, which, needed | present, mismatch_hint(o))
     except CheckpointError:
-        weight_exports.load(folder, which, needed, mismatch_hint(o))  # raises it again if it is one of these
+        with _naming_model(o):
+            weight_exports.load(folder, which, needed, mismatch_hint(o))  # raises it again if it is one of these
         present = {}
     for name, net in others.items():
         if name not in present:
             _note_without(f"{which}_net_{name}.pth", name, net)
+
+
+@contextmanager
+def _naming_model(o: Any) -> Iterator[None]:
+    """Add the model that the run was trained with to an error, if the user names another."""
+    try:
+        yield
+    except CheckpointError as problem:
+        trained = o.saved.get("model", o.model)
+        if "model" not in o.given or normalise_name(trained) == normalise_name(o.model):
+            raise
+        thing, name, why, _ = problem.args
+        raise CheckpointError(thing, name, why, f"omit --model: the run was trained with {trained}") from None
 
 
 def _note_without(file: str, name: str, net: nn.Module) -> None:

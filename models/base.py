@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from registry.contract import check_phase, missing_method_error
+from registry.contract import check_phase, check_phase_optimizer, missing_method_error
 from registry.now import Now as Now  # for plug-ins
 
 Batch = dict[str, Any]  # "A", "B": (N, C, H, W) in [-1, 1]; "label": (N,); "path_A", "path_B": N file names
@@ -18,8 +18,13 @@ class Phase:
     """One optimiser step of a training step.
 
     It minimises `weight` x the sum of the terms that `loss(batch, out)` returns, over the parameters of `nets`,
-    every `every`-th step, at the learning rate `lr` (None: --lr). Phases that share a network share its optimiser
-    and the learning rate of its first phase; another one is refused.
+    every `every`-th step. An entry of `nets` is a network, or (network, its learning rate); a Phase keeps them apart,
+    in `nets` and `rates`. `lr`, `betas` and `optimizer` (a name of --list, or a function of (params, lr) and, if it
+    declares them, betas) take the place of --lr, --beta1, --beta2 and --optimizer.
+
+    Phases that share a network share its optimiser, with the settings of the first one; others are refused.
+    lazy_correction: this phase runs rarely beside another one of its networks, whose rate and betas are corrected for
+    the added steps: c = every / (every + 1), lr * c, betas ** c (Karras et al. 2020, StyleGAN2, appendix B).
     """
 
     name: str
@@ -28,10 +33,34 @@ class Phase:
     every: int = 1
     weight: float = 1.0
     lr: float | None = None
+    betas: tuple[float, float] | None = None
+    optimizer: str | Callable[..., Any] | None = None
+    lazy_correction: bool = False
 
     def __post_init__(self) -> None:
         """Raise TypeError or ValueError, worded for the author of a plug-in, if a value is not valid."""
         check_phase(self.name, self.nets, self.loss, self.every, self.weight, self.lr)
+        check_phase_optimizer(self.name, self.every, self.betas, self.optimizer, self.lazy_correction)
+        object.__setattr__(self, "nets", _Networks(self.nets))  # a Phase is frozen
+        object.__setattr__(self, "betas", None if self.betas is None else tuple(map(float, self.betas)))
+
+    @property
+    def rates(self) -> list[float | None]:
+        """The learning rate of each network; None: --lr."""
+        assert isinstance(self.nets, _Networks)
+        return [self.lr if own is None else own for own in self.nets.rates]
+
+
+class _Networks(list[nn.Module]):
+    """The networks of a phase, and in `rates` the learning rate that each was listed with, or None."""
+
+    rates: list[float | None]
+
+    def __init__(self, entries: Any):
+        pairs = [entry if isinstance(entry, tuple) else (entry, None) for entry in entries]
+        super().__init__(net for net, _ in pairs)
+        # a copy of a phase (dataclasses.replace) is made of the list of another
+        self.rates = entries.rates if isinstance(entries, _Networks) else [rate for _, rate in pairs]
 
 
 class BaseModel(nn.Module):
@@ -39,7 +68,7 @@ class BaseModel(nn.Module):
 
     dataset_mode: ClassVar[str | None] = None  # the default of --dataset_mode
     defaults: ClassVar[dict[str, Any]] = {}  # defaults for flags that are declared elsewhere
-    averaged: ClassVar[tuple[str, ...]] = ()  # the networks that generate images: test.py needs only these
+    averaged: ClassVar[tuple[str, ...]] = ()  # the networks that generate images: test.py needs only these; see --ema
 
     class Options:
         """Flags of this model; subclasses make this a dataclass of option() fields."""

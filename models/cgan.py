@@ -35,9 +35,9 @@ class ClassGAN(BaseModel):
         self.o, self.classes, n = o, spec.classes, len(spec.classes)
         widths = o.latent_dim, o.embedding_dim, o.ngf
         G = ClassGenerator(n, spec.output_nc, spec.height, *widths, o.norm, o.resize_conv)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
+        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
         # a gradient penalty is defined for each image, which batch norm would make depend on the others
-        per_picture = self.gan.objective.penalised and "batch" in o.norm
+        per_picture = self.gan.penalty_name != "none" and "batch" in o.norm
         norm_D = "instance" if per_picture else o.norm
         self.G = initialised(G, o)
         self.D = initialised(ClassDiscriminator(n, spec.output_nc, spec.height, o.ndf, norm_D, o.cond), o)
@@ -51,11 +51,12 @@ class ClassGAN(BaseModel):
 
     def loss_d(self, batch, out):
         real, fake, label = out["real"], out["fake"].detach(), batch["label"]
-        terms = {"D_real": self.gan.real(self.D(real, label)), "D_fake": self.gan.fake(self.D(fake, label))}
-        return terms | self.gan.penalty("D_gp", partial(self.D, label=label), real, fake)
+        D = partial(self.D, label=label)
+        return self.gan.discriminator(D(real), D(fake)) | self.gan.penalty("D_gp", D, real, fake)
 
     def loss_g(self, batch, out):
-        return {"G_GAN": self.gan.generator(self.D(out["fake"], batch["label"]))}
+        D = partial(self.D, label=batch["label"])
+        return {"G_GAN": self.gan.generator(D(out["fake"]), lambda: D(out["real"]))}
 
     def sheets(self, request):
         """Return samples of all classes, or for each class the steps between two latents; see `latents`."""

@@ -4,12 +4,19 @@ import torch
 
 from models.pix2pix import Pix2Pix
 from util.cielab import lab_to_rgb
+from util.errors import OptionError
 
 
 class Colorization(Pix2Pix):
     """G: L -> ab; displays the lightness, and the real and generated colours as RGB."""
 
     dataset_mode = "colorization"
+
+    def __init__(self, o, spec):
+        if (spec.input_nc, spec.output_nc) != (1, 2):
+            why = f"{o.dataset_mode} does not give lightness as 'A' (1 channel) and colour as 'B' (2 channels)"
+            raise OptionError("option", "--dataset_mode", why, "use colorization")
+        super().__init__(o, spec)
 
     def show(self, out):
         shown = {"real_A": out["real_A"]}

@@ -37,7 +37,7 @@ class CycleGAN(BaseModel):
         self.G_B = generator(o, spec.output_nc, spec.input_nc)
         self.D_A = discriminator(o, spec.output_nc)
         self.D_B = discriminator(o, spec.input_nc)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
+        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
         self.pool_A = ImagePool(o.pool_size)  # holds fake A
         self.pool_B = ImagePool(o.pool_size)
 
@@ -61,8 +61,8 @@ class CycleGAN(BaseModel):
         o = self.o
         identity = o.lambda_identity > 0
         return {
-            "G_A": self.gan.generator(self.D_A(out["fake_B"])),
-            "G_B": self.gan.generator(self.D_B(out["fake_A"])),
+            "G_A": self.gan.generator(self.D_A(out["fake_B"]), lambda: self.D_A(out["real_B"])),
+            "G_B": self.gan.generator(self.D_B(out["fake_A"]), lambda: self.D_B(out["real_A"])),
             "cycle_A": o.lambda_A * F.l1_loss(out["rec_A"], out["real_A"]),
             "cycle_B": o.lambda_B * F.l1_loss(out["rec_B"], out["real_B"]),
             "idt_A": o.lambda_B * o.lambda_identity * F.l1_loss(out["idt_A"], out["real_B"]) if identity else 0.0,
@@ -75,6 +75,6 @@ class CycleGAN(BaseModel):
 
     def _discriminator_loss(self, name, D, real, fake):
         predict = batched_forward(D, real, fake)
-        loss = self.gan.real(predict(real)) + self.gan.fake(predict(fake))
+        loss = sum(self.gan.discriminator(predict(real), predict(fake)).values())
         penalty = self.gan.penalty(name + "_gp", D, real, fake)
         return {name: 0.5 * loss} | {key: 0.5 * value for key, value in penalty.items()}

@@ -46,7 +46,7 @@ class GAN(BaseModel):
         D = discriminator(o, spec.output_nc + (self.cond == "concat"))
         self.G = ConditionalGenerator(G, n, o.embedding_dim) if conditional else G
         self.D = ConditionalDiscriminator(D, n, self.cond, spec.height) if conditional else D
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
+        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
 
     def _check_options(self, spec, n):
         if {spec.height, spec.width} != {self.o.crop_size}:
@@ -75,15 +75,15 @@ class GAN(BaseModel):
     def loss_d(self, batch, out):
         D, real, fake = self.judge(batch), out["real"], out["fake"].detach()
         on_real, on_fake = D(real), D(fake)
-        terms = {"D_real": self.gan.real(on_real), "D_fake": self.gan.fake(on_fake)}
+        terms = self.gan.discriminator(on_real, on_fake) | self.gan.penalty("D_gp", D, real, fake)
         if self.cond == "acgan":
-            classified = [self._class_loss(made, batch) for made in (on_real, on_fake)]
-            terms["D_class"] = sum(classified)
-        return terms | self.gan.penalty("D_gp", D, real, fake)
+            terms["D_class"] = self._class_loss(on_real, batch) + self._class_loss(on_fake, batch)
+        return terms
 
     def loss_g(self, batch, out):
-        on_fake = self.judge(batch)(out["fake"])
-        terms = {"G_GAN": self.gan.generator(on_fake)}
+        D = self.judge(batch)
+        on_fake = D(out["fake"])
+        terms = {"G_GAN": self.gan.generator(on_fake, lambda: D(out["real"]))}
         return terms | ({"G_class": self._class_loss(on_fake, batch)} if self.cond == "acgan" else {})
 
     def _class_loss(self, judged, batch):

@@ -27,7 +27,7 @@ class Pix2Pix(BaseModel):
         self.o = o
         self.G = generator(o, spec.input_nc, spec.output_nc)
         self.D = discriminator(o, spec.input_nc + spec.output_nc)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp)
+        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
         self.pool = ImagePool(o.pool_size)
 
     def phases(self):
@@ -40,10 +40,11 @@ class Pix2Pix(BaseModel):
     def loss_d(self, batch, out):
         real = torch.cat([out["real_A"], out["real_B"]], 1)
         fake = self.pool(torch.cat([out["real_A"], out["fake_B"].detach()], 1))
-        terms = {"D_fake": self.gan.fake(self.D(fake)), "D_real": self.gan.real(self.D(real))}
-        return terms | self.gan.penalty("D_gp", self.D, real, fake)
+        on_fake, on_real = self.D(fake), self.D(real)  # in the reference's order
+        return self.gan.discriminator(on_real, on_fake) | self.gan.penalty("D_gp", self.D, real, fake)
 
     def loss_g(self, batch, out):
-        prediction = self.D(torch.cat([out["real_A"], out["fake_B"]], 1))
-        pixel = F.l1_loss(out["fake_B"], out["real_B"])
-        return {"G_GAN": self.gan.generator(prediction), "G_L1": self.o.lambda_L1 * pixel}
+        A, B, fake = out["real_A"], out["real_B"], out["fake_B"]
+        prediction = self.D(torch.cat([A, fake], 1))
+        gan = self.gan.generator(prediction, lambda: self.D(torch.cat([A, B], 1)))
+        return {"G_GAN": gan, "G_L1": self.o.lambda_L1 * F.l1_loss(fake, B)}

@@ -1,9 +1,10 @@
-"""Tables of generators, discriminators, norms, initialisers and objectives by name, without importing torch."""
+"""Tables of generators, discriminators, norms, initialisers, objectives and penalties, without importing torch."""
 
 from typing import TYPE_CHECKING, Any
 
 from registry.contract import check_network
 from registry.lookup import Table, entry, resolve
+from util.errors import OptionError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +30,7 @@ DISCRIMINATORS = Table("discriminator", {
     "pixel": "networks.architectures.patchgan:pixel",
     "dcgan": "networks.architectures.dcgan:discriminator",  # of whole images: (N, 1)
     "sngan_resnet": "networks.architectures.sngan:discriminator",
+    "multiscale": "networks.architectures.patchgan:multiscale",
 })  # fmt: skip
 NORMS = Table("norm", {  # called as (channels)
     "instance": "networks.norm:instance",
@@ -48,6 +50,19 @@ OBJECTIVES = Table("objective", {
     "vanilla": "networks.gan_loss:VANILLA",
     "wgangp": "networks.gan_loss:WGANGP",
     "hinge": "networks.gan_loss:HINGE",
+    "relativistic": "networks.gan_loss:RELATIVISTIC",
+    "ragan": "networks.gan_loss:RAGAN",
+    "ralsgan": "networks.gan_loss:RALSGAN",
+})  # fmt: skip
+PENALTIES = Table("penalty", {  # called as (D, real, fake)
+    "none": "networks.penalties:none",
+    "gp": "networks.penalties:gradient_penalty",
+    "one_sided_gp": "networks.penalties:one_sided_gp",
+    "zero_centred_gp": "networks.penalties:zero_centred_gp",
+    "r1": "networks.penalties:r1",
+    "r2": "networks.penalties:r2",
+    "r1r2": "networks.penalties:r1r2",
+    "dragan": "networks.penalties:dragan",
 })  # fmt: skip
 
 
@@ -56,9 +71,18 @@ def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
     return initialised(_build_network("generator", o.netG, o, input_nc, output_nc), o)
 
 
-def discriminator(o: Any, input_nc: int) -> "nn.Module":
-    """Build and initialise the discriminator --netD: (N, input_nc, H, W) -> logits (N, 1, h, w)."""
-    return initialised(_build_network("discriminator", o.netD, o, input_nc), o)
+def discriminator(o: Any, input_nc: int, features: bool = False) -> "nn.Module":
+    """Build and initialise the discriminator --netD: (N, input_nc, H, W) -> logits (N, 1, h, w), or a list of scales.
+
+    features: it returns a list of lists, for each scale its features and then the logits. Raises OptionError for a
+    discriminator that cannot (one without an attribute `returns_features`).
+    """
+    net = _build_network("discriminator", o.netD, o, input_nc)
+    if features:
+        if not hasattr(net, "returns_features"):
+            raise OptionError("option", "--netD", f"{o.netD} does not return its features", "use basic or multiscale")
+        net.returns_features = True  # type: ignore[assignment]
+    return initialised(net, o)
 
 
 def _build_network(kind: str, name: str, *args: Any) -> "nn.Module":

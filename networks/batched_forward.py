@@ -1,9 +1,11 @@
 """Run several batches through a network in one forward pass if that does not change the result."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from networks.infer_architecture import InferableNetwork
 
@@ -12,7 +14,7 @@ SAMPLEWISE_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.ReLU, nn.LeakyReLU, nn.Ta
 SAMPLEWISE_IN_EVAL = (nn.BatchNorm2d, nn.Dropout)  # layers that do so except in training
 
 
-def batched_forward(net: nn.Module, *inputs: Tensor) -> Callable[[Tensor], Tensor]:
+def batched_forward(net: nn.Module, *inputs: Tensor) -> Callable[[Tensor], Any]:
     """Return a callable equal to `net` that has already run `inputs`, each (N, C, H, W), in one concatenated batch.
 
     Falls back to `net` if batching could change the result (batch norm or dropout in training, hooks, unknown layers,
@@ -20,9 +22,11 @@ def batched_forward(net: nn.Module, *inputs: Tensor) -> Callable[[Tensor], Tenso
     """
     if len({x.shape[1:] for x in inputs}) > 1 or not is_samplewise(net):
         return net
-    outputs = net(torch.cat(inputs)).split([len(x) for x in inputs])
+    leaves, structure = tree_flatten(net(torch.cat(inputs)))  # of a tensor, or of scales and features
+    parts = zip(*(leaf.split([len(x) for x in inputs]) for leaf in leaves), strict=True)
+    outputs = [tree_unflatten(part, structure) for part in parts]
 
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Any:
         for batched_input, out in zip(inputs, outputs, strict=True):
             if batched_input is x:
                 return out

@@ -1,14 +1,17 @@
-"""Adversarial losses of the discriminator and the generator as one table of formulas, and the gradient penalty."""
+"""Adversarial losses of the discriminator and the generator as one table of formulas, and feature matching."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import register_module_forward_pre_hook
 
-from networks.runtime.amp import disable_autocast
+from networks.penalties import gradient_penalty as gradient_penalty  # for plug-ins
+from networks.predictions import features, scales
 from registry.lookup import find
 from util.errors import OptionError
 
@@ -20,7 +23,16 @@ class Objective:
     real: Callable[[Tensor, float], Tensor]  # the discriminator's loss on real images: (predictions, label)
     fake: Callable[[Tensor], Tensor]  # the discriminator's loss on generated images
     generator: Callable[[Tensor], Tensor]  # the generator's loss on generated images
-    penalised: bool = False  # whether it needs a gradient penalty
+    penalised: bool = False  # whether it needs a gradient penalty: the default of --penalty is then gp
+
+
+@dataclass(frozen=True)
+class PairedObjective:
+    """Loss formulas that compare predictions on real images with those on generated ones, of one shape -> scalar."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]  # (predictions on real images, on generated images)
+    generator: Callable[[Tensor, Tensor], Tensor]  # the same arguments
+    penalised: bool = False
 
 
 def _bce(p: Tensor, label: float) -> Tensor:
@@ -48,69 +60,151 @@ HINGE = Objective(  # Lim & Ye 2017, Miyato et al. 2018
     fake=lambda p: F.relu(1 + p).mean(),
     generator=lambda p: -p.mean(),
 )
+RELATIVISTIC = PairedObjective(  # RSGAN of Jolicoeur-Martineau 2018; RpGAN of Huang et al. 2024
+    discriminator=lambda real, fake: F.softplus(fake - real).mean(),
+    generator=lambda real, fake: F.softplus(real - fake).mean(),
+)
+RAGAN = PairedObjective(  # RaSGAN of Jolicoeur-Martineau 2018; means are over all predictions
+    discriminator=lambda real, fake: _bce(real - fake.mean(), 1.0) + _bce(fake - real.mean(), 0.0),
+    generator=lambda real, fake: _bce(real - fake.mean(), 0.0) + _bce(fake - real.mean(), 1.0),
+)
+RALSGAN = PairedObjective(  # RaLSGAN of Jolicoeur-Martineau 2018
+    discriminator=lambda real, fake: (
+        (real - fake.mean() - 1).square().mean() + (fake - real.mean() + 1).square().mean()
+    ),
+    generator=lambda real, fake: (real - fake.mean() + 1).square().mean() + (fake - real.mean() - 1).square().mean(),
+)
 
 
 class GANLoss(nn.Module):
-    """The adversarial loss that --gan_mode selects; `real`, `fake` and `generator` return a scalar to minimise.
+    """The adversarial loss that --gan_mode selects; its methods return scalars to minimise.
+
+    A prediction is what a discriminator returns: a tensor, a list of tensors (always scales), or a list of lists of
+    features, one inner list for each scale, whose last is judged ([[f1, ..., prediction]] for one scale). The loss is
+    the mean over scales, as in SPADE (Park et al. 2019), so that the weights of other terms keep their meaning;
+    pix2pixHD (Wang et al. 2018, eq. 2) adds the scales up.
 
     label_smoothing: the discriminator's target for real images is 1 - label_smoothing (Salimans et al. 2016).
-    lambda_gp: weight of the gradient penalty if the objective has one.
+    penalty: a name of PENALTIES, "" for that of the objective; lambda_gp: its weight.
     """
 
-    def __init__(self, gan_mode: str, label_smoothing: float = 0.0, lambda_gp: float = 10.0):
+    def __init__(self, gan_mode: str, label_smoothing: float = 0.0, lambda_gp: float = 10.0, penalty: str = ""):
         super().__init__()
         self.gan_mode, self.objective = gan_mode, find("objective", gan_mode)
         self.label = 1.0 - label_smoothing
         self.lambda_gp = lambda_gp
-        self.penalty_due = False  # fake() was called, penalty() was not called yet
+        self.penalty_name = penalty or ("gp" if self.objective.penalised else "none")
+        self._penalty = find("penalty", self.penalty_name)
+        self._judged = self._penalised = self._mixes = False  # see penalty_notes
 
-    def real(self, prediction: Tensor) -> Tensor:
-        """Return the discriminator's loss for its predictions on real images."""
-        return self.objective.real(self._checked(prediction), self.label)
+    @property
+    def paired(self) -> bool:
+        """Whether the objective compares predictions on real images with those on generated ones."""
+        return isinstance(self.objective, PairedObjective)
 
-    def fake(self, prediction: Tensor) -> Tensor:
-        """Return the discriminator's loss for its predictions on generated images."""
-        self.penalty_due = self.objective.penalised and self.lambda_gp > 0
-        return self.objective.fake(self._checked(prediction))
+    def discriminator(self, real: Any, fake: Any, name: str = "D") -> dict[str, Tensor]:
+        """Return the discriminator's terms for its predictions on real and on generated images, for any objective.
 
-    def generator(self, prediction: Tensor) -> Tensor:
-        """Return the generator's loss for the discriminator's predictions on generated images."""
-        if self.penalty_due:  # the discriminator's phase ended without the penalty
-            self.penalty_due = False
-            advice = "this objective needs its gradient penalty: add `| self.gan.penalty(...)` to the losses of D"
-            warnings.warn(advice, stacklevel=2)
-        return self.objective.generator(self._checked(prediction))
-
-    def _checked(self, prediction: Tensor) -> Tensor:
-        """Return a prediction; raise OptionError if it is not a tensor."""
-        if not isinstance(prediction, Tensor):
-            count = f" of {len(prediction)}" if isinstance(prediction, list | tuple | dict) else ""
-            why = (
-                f"judges one tensor of predictions, and the discriminator returns a {type(prediction).__name__}{count}"
-            )
-            remedy = "let it return one tensor, or add up what GANLoss returns for each"
-            raise OptionError("objective", self.gan_mode, why, remedy)
-        return prediction
-
-    def penalty(self, name: str, D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Return {name: weighted gradient penalty}, or {} if the objective has none.
-
-        real, fake: (N, C, H, W); fake is detached here. Merge the result into the discriminator's terms with `|`.
+        {"D_real", "D_fake"}, or {"D_GAN"} if the objective compares both; `name` replaces D.
         """
-        self.penalty_due = False
-        if not self.objective.penalised or self.lambda_gp == 0:
+        if not self.paired:
+            return {name + "_real": self.real(real), name + "_fake": self.fake(fake)}
+        self._judged = True
+        return {name + "_GAN": self._compare(self.objective.discriminator, real, fake)}
+
+    def real(self, prediction: Any) -> Tensor:
+        """Return the discriminator's loss for its predictions on real images."""
+        self._refuse_one_side("real(prediction)")
+        return self._mean_over_scales(lambda p: self.objective.real(p, self.label), prediction)
+
+    def fake(self, prediction: Any) -> Tensor:
+        """Return the discriminator's loss for its predictions on generated images."""
+        self._refuse_one_side("fake(prediction)")
+        self._judged = True
+        return self._mean_over_scales(self.objective.fake, prediction)
+
+    def generator(self, prediction: Any, real: Any = None) -> Tensor:
+        """Return the generator's loss for the discriminator's predictions on generated images.
+
+        real: the predictions on real images, or a function without arguments that returns them; only objectives that
+        compare both need them, and only these call the function.
+        """
+        if not self.paired:
+            return self._mean_over_scales(self.objective.generator, prediction)
+        if real is None:
+            self._refuse_one_side("generator(prediction)")
+        return self._compare(self.objective.generator, real() if callable(real) else real, prediction)
+
+    def _mean_over_scales(self, formula: Callable[..., Tensor], *outputs: Any) -> Tensor:
+        predictions = [scales(output, "objective", self.gan_mode) for output in outputs]
+        losses = [formula(*scale) for scale in zip(*predictions, strict=True)]
+        return losses[0] if len(losses) == 1 else sum(losses[1:], losses[0]) / len(losses)
+
+    def _compare(self, formula: Callable[[Tensor, Tensor], Tensor], real: Any, fake: Any) -> Tensor:
+        """Return the loss of a paired objective; raise OptionError for predictions of unequal shapes."""
+        shapes = [
+            [tuple(scale.shape) for scale in scales(output, "objective", self.gan_mode)] for output in (real, fake)
+        ]
+        if shapes[0] != shapes[1]:
+            why = f"compares predictions of one shape, and those on real images have {shapes[0]}, on fakes {shapes[1]}"
+            remedy = "use images of one size (--preprocess), and as many fakes as real ones, or another --gan_mode"
+            raise OptionError("objective", self.gan_mode, why, remedy)
+        return self._mean_over_scales(formula, real, fake)
+
+    def _refuse_one_side(self, call: str) -> None:
+        if self.paired:
+            why = f"compares predictions on real and generated images, and GANLoss.{call} was given one of them"
+            remedy = (
+                "let the model call gan.discriminator(D(real), D(fake)) and gan.generator(D(fake), lambda: D(real)), "
+                "or choose another --gan_mode"
+            )
+            raise OptionError("objective", self.gan_mode, why, remedy)
+
+    def penalty(self, name: str, D: Callable[[Tensor], Any], real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Return {name: weighted gradient penalty}, or {} if there is none.
+
+        real, fake: (N, C, H, W); fake is detached here. D: see networks/penalties.py. Merge the result into the
+        discriminator's terms with `|`.
+        """
+        if self.penalty_name == "none" or self.lambda_gp == 0:
             return {}
-        return {name: self.lambda_gp * gradient_penalty(D, real, fake.detach())}
+        if self._penalised:
+            return {name: self.lambda_gp * self._penalty(D, real, fake.detach())}
+        self._penalised = True
+        with register_module_forward_pre_hook(lambda net, args: self._watch(net, len(real))):  # D may be any function
+            return {name: self.lambda_gp * self._penalty(D, real, fake.detach())}
+
+    def _watch(self, net: nn.Module, samples: int) -> None:
+        self._mixes |= isinstance(net, _BatchNorm) and net.training and samples > 1
+
+    def penalty_notes(self) -> list[str]:
+        """Return notes about the penalty, after a step in which all phases ran."""
+        if self._judged and not self._penalised and self.penalty_name != "none" and self.lambda_gp > 0:
+            advice = f"add `| self.gan.penalty(...)` to the losses of D, or use --penalty none ({self.gan_mode})"
+            return [f"note: the gradient penalty {self.penalty_name} is not applied: {advice}"]
+        if self._mixes:
+            why = "is for each image, but batch norm lets the images of a batch change each other's predictions"
+            return [f"note: the gradient penalty {self.penalty_name} {why}: use --norm instance"]
+        return []
 
 
-def gradient_penalty(D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Return the mean of (|grad D(x)| - 1)^2 at random points x between real and fake (Gulrajani et al. 2017, eq. 3).
+def feature_matching(real: Any, fake: Any) -> Tensor:
+    """Return the L1 distance of a discriminator's features of real and generated images (Wang et al. 2018, eq. 3).
 
-    real, fake: (N, C, H, W). The gradient is that of the sum of D's outputs; its norm is taken over all values of a
-    sample. Differentiable.
+    real, fake: lists of lists as GANLoss takes them; predictions do not count. The mean absolute differences of the
+    layers are added up, and the scales averaged as in GANLoss, so the paper's weight of 10 keeps its proportion.
+    Raises OptionError for predictions without features.
     """
-    alpha = torch.rand(real.shape[0], 1, 1, 1, device=real.device, dtype=real.dtype)
-    interpolated = (alpha * real + (1 - alpha) * fake).detach().requires_grad_(True)
-    with disable_autocast():
-        (gradient,) = torch.autograd.grad(D(interpolated).sum(), interpolated, create_graph=True)
-    return (gradient.flatten(1).norm(2, dim=1) - 1).square().mean()
+    pairs = zip(features(real), features(fake), strict=True)
+    per_scale = [torch.stack([F.l1_loss(f, r) for r, f in zip(*pair, strict=True)]).sum() for pair in pairs]
+    return torch.stack(per_scale).mean()
+
+
+def objective_notes(model: nn.Module, o: Any) -> list[str]:
+    """Return notes on a model's gradient penalties, after a step in which all its phases ran."""
+    losses = [part for part in model.modules() if isinstance(part, GANLoss)]
+    notes = [note for gan in losses for note in gan.penalty_notes()]
+    if "penalty" in o.given and losses and all(gan.penalty_name != o.penalty for gan in losses):
+        why = "the model does not pass it on, by GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)"
+        notes.append(f"note: --penalty {o.penalty} has no effect on GANLoss: {why}")
+    return list(dict.fromkeys(notes))

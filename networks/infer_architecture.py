@@ -27,11 +27,13 @@ def infer_generator(state: Weights) -> dict[str, Any]:
 
 
 def infer_discriminator(state: Weights) -> dict[str, Any]:
-    """Return the flags {netD, ndf, norm, n_layers_D} that fit the weights, and the input channels as "channels".
+    """Return the flags {netD, ndf, norm, n_layers_D, num_D} that fit the weights, and the input channels as "channels".
 
     {} if the keys do not belong to a discriminator of the reference.
     """
     state = rename_keys(state)
+    if all(re.match(r"scales\.\d\.", key) for key in state):
+        return _infer_multiscale(state)
     flags = _infer_pixel(state) or _infer_patch(state)
     return flags if all(key.startswith(("net.", "model.")) for key in state) else {}
 
@@ -140,6 +142,14 @@ def _infer_patch(state: Weights) -> dict[str, Any]:
     ndf, channels = state[convs[0]].shape[:2]
     size = {"netD": "basic"} if layers == 3 else {"netD": "n_layers", "n_layers_D": layers}
     return {**size, "ndf": ndf, "norm": _infer_norm(state, "model.2", "model.3"), "channels": channels}
+
+
+def _infer_multiscale(state: Weights) -> dict[str, Any]:
+    first = {key[9:]: value for key, value in state.items() if key.startswith("scales.0.")}
+    flags, count = _infer_patch(first), len({key[:9] for key in state})
+    if not flags or len(state) != count * len(first):
+        return {}
+    return {**flags, "netD": "multiscale", "n_layers_D": flags.get("n_layers_D", 3), "num_D": count}
 
 
 def _infer_norm(state: Weights, inner_conv: str, after: str) -> str:

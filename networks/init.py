@@ -1,10 +1,19 @@
 """Weight initialisation before training."""
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import init
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from networks.frozen import frozen_parts
 from registry.lookup import find
+
+POWER_ITERATIONS = 15  # as torch's spectral norm does when it is put on a layer
 
 
 def normal(weight: Tensor, gain: float) -> Tensor:
@@ -30,6 +39,7 @@ def orthogonal(weight: Tensor, gain: float) -> Tensor:
 def init_weights(net: nn.Module, init_type: str, gain: float) -> nn.Module:
     """Draw the weights of convolutions and linear layers, and of norms from N(1, gain^2); set all biases to zero.
 
+    Of a layer with spectral norm, weight norm or another parametrisation, the weight that is normalised is drawn.
     Layers inside a Frozen network keep their weights.
     """
     draw, frozen = find("initialiser", init_type), frozen_parts(net)
@@ -41,7 +51,39 @@ def init_weights(net: nn.Module, init_type: str, gain: float) -> nn.Module:
                 init.normal_(layer.weight, 1.0, gain)
                 init.zeros_(layer.bias)
         elif isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
-            draw(layer.weight, gain)
+            _set_weight(layer, lambda weight: draw(weight, gain))
             if layer.bias is not None:
                 init.zeros_(layer.bias)
     return net
+
+
+@torch.no_grad()
+def _set_weight(layer: Any, draw: Callable[[Tensor], Tensor]) -> None:
+    """Draw a layer's weight, whatever computes it; a spectral norm's vectors are fitted to the new weight."""
+    hooks = [hook for hook in layer._forward_pre_hooks.values() if getattr(hook, "name", "") == "weight"]
+    if parametrize.is_parametrized(layer, "weight"):
+        _set_parametrised(layer, draw)
+    elif hooks and isinstance(hook := hooks[0], SpectralNorm):  # torch.nn.utils.spectral_norm
+        draw(layer.weight_orig)
+        for _ in range(POWER_ITERATIONS):
+            layer.weight = hook.compute_weight(layer, do_power_iteration=True)
+    elif hooks and isinstance(hook, WeightNorm):  # torch.nn.utils.weight_norm
+        draw(layer.weight_v)
+        layer.weight_g.copy_(torch.norm_except_dim(layer.weight_v, 2, hook.dim))
+        layer.weight = hook.compute_weight(layer)
+    else:
+        draw(layer.weight)
+
+
+def _set_parametrised(layer: Any, draw: Callable[[Tensor], Tensor]) -> None:
+    parametrised: Any = layer.parametrizations["weight"]
+    if hasattr(parametrised, "original"):
+        draw(parametrised.original)
+    else:  # several tensors, such as weight norm's: from the weight that they make
+        layer.weight = draw(torch.empty_like(layer.weight))
+    if any(True for _ in parametrised.buffers()):  # a spectral norm fits its vectors when it computes the weight
+        was_training = parametrised.training
+        parametrised.train()
+        for _ in range(POWER_ITERATIONS):
+            parametrised()
+        parametrised.train(was_training)

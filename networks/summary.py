@@ -42,7 +42,7 @@ def layer_table(name: str, net: nn.Module, height: int, width: int) -> str:
     for layer, module in leaves:
         count = parameter_count(module)
         lines.append(f"{layer:<60} {type(module).__name__:<18} {shapes.get(layer, ''):<18} {count or '':>11}")
-    if not any(isinstance(m, nn.ConvTranspose2d | ResizeConv) for m in net.modules()):
+    if not any(isinstance(m, nn.ConvTranspose2d | ResizeConv | nn.ModuleList) for m in net.modules()):  # no chain
         lines.append(f"receptive field: {receptive_field(net)}x{receptive_field(net)} pixels")
     return "\n".join([*lines, parameter_count_line(name, net)])
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
 from options.fields import Options
 from options.store import holds_run
-from serialization.run_names import list_runs, suggest_run
+from registry.lookup import find, is_known
+from serialization.run_names import suggest_folder
 from util.errors import OptionError
 from util.size import to_size
+from util.spelling import name_hint
 
 SCALE_STEPS = ("resize", "scale_width", "scale_shortside", "fixsize")
 CROP_STEPS = ("crop", "patch")
+UNLABELLED = ("wgangp", "hinge", "relativistic", "ragan", "ralsgan")  # objectives without a target for real images
 
 
 def check_options(o: Options, phase: str) -> None:
@@ -23,7 +26,8 @@ def check_options(o: Options, phase: str) -> None:
     _check_pixels(o)
     _check_inputs(o)
     if not re.fullmatch(r"latest|[0-9]{1,9}", o.epoch):
-        raise OptionError("option", "--epoch", f"'{o.epoch}' is not an epoch", "give a number or latest")
+        remedy = f"{name_hint(o.epoch, ['latest'])}give a number or latest"
+        raise OptionError("option", "--epoch", f"'{o.epoch}' is not an epoch", remedy)
     if o.gpu_ids is not None and "," in o.gpu_ids.strip(","):
         count = len([word for word in o.gpu_ids.split(",") if word])
         why = f"'{o.gpu_ids}': one process drives one device"
@@ -55,7 +59,8 @@ def whole_preprocess(o: Options) -> str:
 def _check_preprocess(o: Options) -> None:
     words = o.preprocess.split("_and_")
     if words not in (["none"], ["native"]) and not set(words) <= {*SCALE_STEPS, *CROP_STEPS}:
-        remedy = (
+        both = [f"{scale}_and_{crop}" for scale in SCALE_STEPS for crop in CROP_STEPS]
+        remedy = name_hint(o.preprocess, [*both, *SCALE_STEPS, *CROP_STEPS, "none"]) + (
             "choose one of resize_and_crop, crop, scale_width, scale_width_and_crop, none; or resize,"
             " scale_shortside, fixsize, patch, or two of these joined by _and_"
         )
@@ -105,7 +110,8 @@ def _check_pixels(o: Options) -> None:
             ImageColor.getrgb(o.background)
     except ValueError:
         why = f"'{o.background}' is not a colour"
-        raise OptionError("option", "--background", why, "give a name such as white, #rrggbb, or none") from None
+        remedy = f"{name_hint(o.background, [*ImageColor.colormap, 'none'])}give a name such as white, #rrggbb, or none"
+        raise OptionError("option", "--background", why, remedy) from None
 
 
 def _check_training(o: Options) -> None:
@@ -116,11 +122,17 @@ def _check_training(o: Options) -> None:
         raise OptionError("option", "--overwrite", "contradicts --continue_train", "omit one")
     folder = Path(o.checkpoints_dir) / o.name
     if o.continue_train and not (o.remembered or holds_run(folder) or {"model", "dataroot"} & o.given):
-        others = suggest_run(o.name, list_runs(folder.parent))
+        others = suggest_folder(folder)
         remedy = f"{others} (a new run needs --model or --dataroot)" if others else "give --model or --dataroot"
         raise OptionError("option", "--continue_train", f"there is no run {folder}", remedy)
+    trained = o.saved.get("model", o.model)
+    may_fit = o.allow_option_change or not holds_run(folder) or not is_known("model", trained)
+    if o.continue_train and not may_fit and not issubclass(find("model", o.model), find("model", trained)):
+        why = f"is {o.model}, but the run {o.name} was trained with {trained}"
+        remedy = "omit --model to continue it, or give a new run another --name (--overwrite replaces this one)"
+        raise OptionError("option", "--model", why, remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
-    if o.label_smoothing and o.gan_mode in ("wgangp", "hinge"):
+    if o.label_smoothing and o.gan_mode in UNLABELLED:
         why = f"has no effect with --gan_mode {o.gan_mode}"
         raise OptionError("option", "--label_smoothing", why, "use --gan_mode vanilla or lsgan")

@@ -22,10 +22,12 @@ class Common:
     output_nc: int = option(3, "channels of output images: 3 RGB, 1 grey", at_least=1, of_run=True)
     ngf: int = option(64, "generator filters in the last convolution", at_least=1, of_run=True)
     ndf: int = option(64, "discriminator filters in the first convolution", at_least=1, of_run=True)
-    netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN", choices="discriminator", of_run=True,
-        fixed=True)
+    netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN, multiscale several at halved sizes",
+        choices="discriminator", of_run=True, fixed=True)
     netG: str = option("resnet_9blocks", "generator", choices="generator", of_run=True, fixed=True)
-    n_layers_D: int = option(3, "convolutions of --netD n_layers", at_least=1, at_most=8, of_run=True)
+    n_layers_D: int = option(3, "convolutions of --netD n_layers and multiscale", at_least=1, at_most=8,
+        of_run=True)
+    num_D: int = option(2, "scales of --netD multiscale", at_least=1, at_most=8, of_run=True)
     norm: str = option("instance", "normalisation layers", choices="norm", of_run=True, fixed=True)
     init_type: str = option("normal", "weight initialisation", choices="initialiser", of_run=True, aside=True)
     init_gain: float = option(0.02, "scale of the initial weights", above=0, of_run=True, aside=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from options import store
 from options.fields import Options
-from registry.lookup import entry
+from registry.lookup import entry, table
 from util.errors import printable
 
 NO_CLASSES = ("aligned", "unaligned", "single", "colorization")  # data sets of ours whose images have no classes
-PENALISED = "wgangp"  # the objective with a gradient penalty
+PENALISED = "wgangp"  # the objective whose default is a gradient penalty
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
            "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
            "interpolation_B")  # fmt: skip
@@ -39,6 +39,12 @@ class Command:
     def generates(self) -> bool:
         """Whether test.py needs no images, because the model has sheets and the run knows the size of its images."""
         return self.has_sheets and not self.o.isTrain and bool(store.load_spec(self.folder))
+
+    @property
+    def penalty(self) -> str:
+        """The gradient penalty: --penalty, or what the objective needs."""
+        own = self.o.gan_mode == PENALISED or getattr(table("objective").get(self.o.gan_mode), "penalised", False)
+        return self.o.penalty or ("gp" if own else "none")
 
     @property
     def is_new(self) -> bool:
@@ -83,7 +89,8 @@ BOTH: Rows = (
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
-    ("netG netD n_layers_D no_dropout padding pool_size", "cgan has its own networks", lambda c: c.o.model == "cgan"),
+    ("netG netD n_layers_D num_D no_dropout padding pool_size", "cgan has its own networks",
+     lambda c: c.o.model == "cgan"),
     ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
 )  # fmt: skip
 TRAIN: Rows = (
@@ -91,9 +98,15 @@ TRAIN: Rows = (
      lambda c: c.is_new),
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
-    ("n_layers_D", "it is for --netD n_layers", lambda c: c.o.netD in ("basic", "pixel")),
+    ("n_layers_D num_D", "it is for --netD multiscale (--n_layers_D also for n_layers)",
+     lambda c: c.o.netD in ("basic", "pixel")),
+    ("num_D", "it is for --netD multiscale", lambda c: c.o.netD == "n_layers"),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
-    ("lambda_gp", f"it is for --gan_mode {PENALISED}", lambda c: c.is_ours and c.o.gan_mode != PENALISED),
+    ("ema_rampup", "--ema is off", lambda c: not c.o.ema),
+    ("ema ema_rampup", "the model names no networks as averaged", lambda c: not getattr(c.model, "averaged", ())),
+    ("lambda_gp", "there is no gradient penalty (see --penalty)",
+     lambda c: c.is_ours and c.penalty == "none"),
+    ("penalty", "its weight --lambda_gp is 0", lambda c: c.is_ours and not c.o.lambda_gp and c.penalty != "none"),
     ("display_ncols display_server display_env display_port start_visdom display_allow_remote",
      "no display that is on uses it", lambda c: not c.shows("visdom")),
     ("display_port", "--display_server names the port", lambda c: bool(re.search(r":\d+(/|$)", c.o.display_server))),
@@ -114,8 +127,8 @@ TRAIN: Rows = (
     ("crop_size", "--preprocess does not use it", lambda c: not c.steps("crop", "patch", "fixsize", "scale_width")),
 )  # fmt: skip
 TEST: Rows = (
-    ("ndf netD n_layers_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),
-    ("netD ndf n_layers_D", "the model has no discriminator", lambda c: c.o.model == "test"),
+    ("ndf netD n_layers_D num_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),
+    ("netD ndf n_layers_D num_D", "the model has no discriminator", lambda c: c.o.model == "test"),
     ("init_type init_gain", "the weights are those of the run", lambda c: True),
     ("use_wandb wandb_project_name", "results are pages and files", lambda c: True),
     ("verbose", "train.py prints the layers", lambda c: True),

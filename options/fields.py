@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry.lookup import entry
 from util.errors import OptionError
 from util.size import Size, parse_size
-from util.spelling import nearest
+from util.spelling import name_hint
 
 
 def option(
@@ -122,8 +122,7 @@ class Flag:
             if isinstance(one, (int, float)) and not isinstance(one, bool) and not self._is_in_bounds(one):
                 raise _InvalidValue(f"{one} is out of range", f"give a number{self._range_text()}")
         if isinstance(m["choices"], tuple) and value not in m["choices"]:
-            near = nearest(str(value), list(m["choices"]))
-            remedy = (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(m["choices"])
+            remedy = f"{name_hint(str(value), list(m['choices']))}choose one of {', '.join(m['choices'])}"
             raise _InvalidValue(f"'{_shorten(value)}' is not a choice", remedy)
         if isinstance(m["choices"], str):
             return self._registered(m["choices"], value)

@@ -117,7 +117,7 @@ class _Layers:
         mode = checked(by_name["dataset_mode"], mode)
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
-        own = _own_flags(model, model_name) + _own_flags(dataset, mode)
+        own = _join_flags(_own_flags(model, model_name), _own_flags(dataset, mode))
         both = [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
         _check_duplicates(both, own)
         for name in self.defaults.keys() - {flag.name for flag in both + own}:
@@ -188,6 +188,28 @@ def _own_flags(plug_in: type, owner: str) -> list[Flag]:
     """Return the flags of a class's Options and of its base classes; a subclass's flag replaces its base's."""
     found = [f for c in reversed(plug_in.__mro__) if "Options" in vars(c) for f in flags_of(vars(c)["Options"], owner)]
     return list({flag.name: flag for flag in found}.values())
+
+
+def _join_flags(of_model: list[Flag], of_data: list[Flag]) -> list[Flag]:
+    """Return the flags of a model and of its data set; one that both declare alike is one flag, the model's.
+
+    Raises OptionError if they declare it differently; only the help may differ.
+    """
+    by_name = {flag.name: flag for flag in of_model}
+    for flag in of_data:
+        if (other := by_name.get(flag.name)) is None:
+            continue
+        mine, theirs = (_declaration(f) for f in (flag, other))
+        if differs := [f"{key} {theirs[key]} (here {mine[key]})" for key in mine if mine[key] != theirs[key]]:
+            why = f"its flag --{flag.name} already belongs to model {other.owner}, with {', '.join(differs)}"
+            raise OptionError("plug-in", flag.owner, why, "declare it alike in both, or rename it")
+    return of_model + [flag for flag in of_data if flag.name not in by_name]
+
+
+def _declaration(flag: Flag) -> dict[str, Any]:
+    """Return what a flag is declared with, except its help."""
+    kind = getattr(flag.type, "__name__", str(flag.type))
+    return {"type": kind, "default": repr(flag.default)} | flag.meta | {"help": ""}
 
 
 def _as_tuple(paths: Any) -> tuple[str, ...]:

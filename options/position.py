@@ -4,6 +4,7 @@ import os
 import shlex
 
 from util.errors import OptionError
+from util.spelling import path_hint
 
 POSITION = "FOLDER_OR_FILE"  # its key among the values of the command line
 
@@ -17,9 +18,25 @@ def check_position(words: list[str], dataroot: str) -> None:
             raise OptionError(
                 "argument", words[0], f"is part of a path with spaces, {joined}", f"put it in quotes: {quoted}"
             )
+    joined = " ".join([dataroot, *words] if dataroot else words)
+    if not os.path.exists(dataroot or words[0]) and (" " in joined) and (hint := path_hint(joined)):
+        raise OptionError("argument", words[0], "is no folder or file", hint)
     if dataroot:
         why = f"is a folder or file of images, and --dataroot {dataroot} is another"
-        raise OptionError("argument", words[0], why, "give one of them")
+        raise OptionError("argument", words[0], why, one_path_remedy([dataroot, *words], "test"))
     if len(words) > 1:
-        why = f"is a second folder or file beside {words[0]}"
-        raise OptionError("argument", words[1], why, "give one: a folder, a zip file or an image")
+        why = f"is a second folder or file beside {words[0]}, but one is tested"
+        raise OptionError("argument", words[1], why, one_path_remedy(words, "test"))
+
+
+def one_path_remedy(paths: list[str], phase: str) -> str:
+    """Return the advice on several paths of images, where a command takes one; phase: of the command."""
+    folders = {os.path.dirname(path.rstrip("/")) for path in paths}
+    names = {os.path.basename(os.path.abspath(path)) for path in paths}
+    phases = (phase, "train", "val") if phase == "test" else (phase,)
+    if len(folders) == 1 and any(names == {f"{each}A", f"{each}B"} for each in phases):
+        return f"give the folder that holds both: --dataroot {shlex.quote(folders.pop() or '.')}"
+    if all(map(os.path.isdir, paths)):
+        both = f"put two folders of unpaired images into one, as {phase}A and {phase}B, and give that one"
+        return f"give one of them; or {both}"
+    return f"give one: a folder{', a zip file or an image' if phase == 'test' else ' or a zip file'}"

@@ -6,14 +6,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+from data.spec import common_fields, own_fields, with_own_fields
 from options.fields import Options
 from util.atomic_write import replace_text
 from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, printable
 from util.size import Size
+from util.spelling import path_hint
 
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
-FORMER_VALUES = {"fast_convolutions": None, "keep_epochs": 0}  # of runs that were saved before there was such an option
+FORMER_VALUES = {  # of runs that were saved before there was such an option
+    "fast_convolutions": None, "keep_epochs": 0, "beta2": 0.999, "optimizer": "adam", "ema": 0.0, "ema_rampup": 0.0,
+}  # fmt: skip
 NOT_CONFIGURED = {"isTrain", "suffix", "run_classes", "run_columns"}  # the data give classes and columns
 DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
@@ -28,7 +32,8 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None) -> None:
     values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in saved.items()}
     try:
         if phase == "train":
-            tables = {"format": 1, "options": values, "spec": vars(spec) if spec else {}}
+            tables = {"format": 1, "options": values, "spec": common_fields(spec) if spec else {}}
+            tables |= {"own_spec": own} if spec and (own := own_fields(spec)) else {}
             replace_text(folder / OPTIONS_FILE, json.dumps(tables, indent=1) + "\n")
         # a --dataroot may not be valid UTF-8
         replace_text(folder / f"{phase}_opt.txt", format_options(options), errors="backslashreplace")
@@ -72,6 +77,27 @@ def load_spec(folder: Path) -> dict[str, Any]:
     return spec
 
 
+def load_own_fields(folder: Path) -> dict[str, Any]:
+    """Return the table of the fields that the run's data set added to its Spec; {} if there are none."""
+    return _read(folder).get("own_spec", {})
+
+
+def with_run_fields(folder: Path, spec: Any, table: dict[str, Any]) -> tuple[Any, dict[str, tuple[Any, Any]]]:
+    """Return a Spec with the class and the own fields of the run's, and {name: (run's, other)} of those that differ.
+
+    table: see load_own_fields. Raises CheckpointError if it is damaged.
+    """
+    try:
+        made = with_own_fields(spec, table)
+    except OptionError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError) as problem:
+        why = f"its 'own_spec' is damaged ({problem})"
+        raise CheckpointError("file", folder / OPTIONS_FILE, why, "restore the file") from problem
+    found = vars(spec)
+    return made, {n: (value, found[n]) for n, value in vars(made).items() if n in found and found[n] != value}
+
+
 def load_pair_proportions(folder: Path) -> tuple[float, float] | None:
     """Return the least and the greatest width / height of an image of the pairs that the run was trained on, or None.
 
@@ -91,6 +117,7 @@ def fill_from_dataset(o: Options, spec: Any) -> None:
 
     Raises DataError if a test's data set numbers other classes than the run's, which its labels would not fit.
     """
+    own_fields(spec)  # before a folder is made: raises the error of what cannot be stored
     o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
     o.input_nc, o.output_nc, o.inputs, o.run_columns = spec.input_nc, spec.output_nc, spec.inputs, spec.columns
     trained = tuple(o.run_classes)
@@ -129,7 +156,8 @@ def read_config(path: str, phase: str) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
         values = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except OSError as problem:
-        raise OptionError("option", "--config", f"{path}: {problem.strerror}", "give a YAML or JSON file") from problem
+        remedy = path_hint(path) or "give a YAML or JSON file"
+        raise OptionError("option", "--config", f"{path}: {problem.strerror}", remedy) from problem
     except (ValueError, RecursionError, yaml.YAMLError) as problem:
         why = str(problem).replace("\n", " ")
         raise OptionError("option", "--config", f"{path}: {why}", "fix the file") from problem
@@ -167,9 +195,16 @@ def run_name(location: dict[str, Any], values: dict[str, Any], named: bool, phas
     newest = max(used, default=1)
     if phase == "test" or location["continue_train"] or location["overwrite"] or not used:
         return numbered[newest]
-    free = f"{DEFAULT_NAME}_{newest + 1}"
-    print(f"note: {numbered[newest]} is an earlier run; this one is {free} (choose with --name)")
-    return free
+    return f"{DEFAULT_NAME}_{newest + 1}"
+
+
+def numbering_note(o: Options) -> list[str]:
+    """Return a note if a new run has the default name with a number, because there are earlier ones."""
+    match = re.fullmatch(DEFAULT_NAME + r"_(\d+)", o.name)
+    if not match or {"name", "suffix"} & o.given or o.continue_train or o.overwrite:
+        return []
+    earlier = f"{DEFAULT_NAME}_{int(match[1]) - 1}".removesuffix("_1")
+    return [f"note: {earlier} is an earlier run; this one is {o.name} (choose with --name)"]
 
 
 def _fill_suffix(suffix: str, values: dict[str, Any]) -> str:

@@ -53,12 +53,22 @@ class Train:
     n_epochs: int = option(100, "epochs at the initial learning rate", at_least=0)
     n_epochs_decay: int = option(100, "further epochs after --n_epochs, during which the learning rate falls to zero",
         at_least=0)
-    beta1: float = option(0.5, "first momentum of Adam", at_least=0, below=1)
+    beta1: float = option(0.5, "first momentum of Adam; momentum of sgd", at_least=0, below=1)
+    beta2: float = option(0.999, "second momentum of Adam; decay of squared gradients of rmsprop", at_least=0, below=1)
+    optimizer: str = option("adam", "optimiser of all networks", choices="optimizer")
+    ema: float = option(0.0,
+        "keep an average of the weights of generators, export and show it: its decay in a step, such as 0.999; 0: off",
+        at_least=0, below=1)
+    ema_rampup: float = option(0.0,
+        "half-life of --ema as a share of the images seen so far, such as 0.05, until --ema's own is shorter; 0: off",
+        at_least=0, at_most=1)
     lr: float = option(0.0002, "initial learning rate", above=0)
     gan_mode: str = option("lsgan", "adversarial loss", choices="objective", of_run=True, fixed=True)
     label_smoothing: float = option(0.0,
         "label of real images for the discriminator: 1 - X instead of 1 (vanilla, lsgan)", at_least=0, below=0.5)
-    lambda_gp: float = option(10.0, "weight of the gradient penalty of wgangp", at_least=0)
+    lambda_gp: float = option(10.0, "weight of the gradient penalty (gamma of r1 and r2)", at_least=0)
+    penalty: str = option("", "gradient penalty of the discriminator; default: gp for wgangp, none for others",
+        choices="penalty")
     pool_size: int = option(50, "number of earlier generated images kept to show to discriminators", at_least=0)
     on_nan: str = option("stop", "when a loss is NaN or Inf: stop, skip the batch, or roll back to the last save",
         choices=("stop", "skip", "rollback"), aside=True)

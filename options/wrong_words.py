@@ -9,11 +9,12 @@ from typing import Any
 
 from options.fields import Flag
 from options.other_names import FLAGS, TEST_FLAGS, VALUES
+from options.position import one_path_remedy
 from registry import discovery
 from registry.suggestions import model_files
 from util.errors import OptionError
 from util.size import Size
-from util.spelling import nearest, normalise_name, typing_errors, unquoted_path
+from util.spelling import nearest, nearest_path, normalise_name, typing_errors, unquoted_path
 
 MAX_OTHERS_NAMED = 8  # further unknown flags that one error answers
 NO_WORDS = ("false", "0", "no", "off")
@@ -94,9 +95,10 @@ def stray_word_error(argv: list[str], strays: list[str], flags: list[Flag]) -> O
         if path := unquoted_path(words):
             why = f"'{path}' contains a space, so it is read as {len(path.split())} words"
             return OptionError("option", f"--{flag.name}", why, f"put it in quotes: --{flag.name} {shlex.quote(path)}")
-        return OptionError(
-            "option", f"--{flag.name}", f"takes one value, '{given}', but '{more}' follows", _one_value(flag, words)
-        )
+        if flag.name != "dataroot" and flag.type is str and all(map(os.path.exists, words[1:])):
+            break  # these are folders or files of images
+        why = f"takes one value, '{given}', but '{more}' follows"
+        return OptionError("option", f"--{flag.name}", why, _one_value(flag, words))
     dashes = re.match(r"[\u2010-\u2015\u2212]+", strays[0])
     if dashes:  # hyphens that a word processor has replaced
         why = "begins with a dash instead of hyphens"
@@ -109,6 +111,7 @@ def stray_word_error(argv: list[str], strays: list[str], flags: list[Flag]) -> O
             f"put it in quotes: --dataroot {shlex.quote(path)}",
         )
     remedy = f"give the images with --dataroot {shlex.quote(strays[0])}" if os.path.exists(strays[0]) else "see --help"
+    remedy = one_path_remedy(strays, "train") if len(strays) > 1 and all(map(os.path.exists, strays)) else remedy
     return OptionError("argument", strays[0], "does not belong to a flag", remedy)
 
 
@@ -138,7 +141,11 @@ def _one_value(flag: Flag, words: list[str]) -> str:
         return "repeat the flag: " + " ".join(f"--plugin {shlex.quote(word)}" for word in words)
     if flag.type == tuple[str, ...] or flag.name == "classes":
         return f"join the words by commas: --{flag.name} {','.join(words)}"
-    if flag.type is str:
+    if flag.name == "dataroot" and all(map(os.path.exists, words)):
+        return one_path_remedy(words, "train")
+    if flag.type is str and not os.path.exists(words[0]):
+        if path := nearest_path(" ".join(words)):
+            return f"did you mean --{flag.name} {shlex.quote(path)}?"
         return f"put a text with spaces in quotes: --{flag.name} {shlex.quote(' '.join(words))}"
     return f"write --{flag.name} {words[0]}"
 

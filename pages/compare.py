@@ -15,12 +15,12 @@ from pages.paged_gallery import ROWS_JS_PREFIX, ROWS_JS_SUFFIX, PagedGallery, pa
 from pages.results_folder import METRICS_FILE
 from pages.rows import Column, Picture, best_index, format_html, format_number, relative_url
 from util.atomic_write import replace_text
-from util.errors import DataError, printable
+from util.errors import DataError, count_text, printable
 
 MAX_LISTED_INPUTS = 300  # names on the page of inputs that a run lacks; unmatched.txt lists all of them
 LOSSES_HTML = '<details id="losses" class="js"><summary>losses</summary><div id="curves"></div></details>'
 SHARED_LABEL_PREFIX = "real"  # such labels are inputs and targets: equal in all runs, shown once
-SCRIPTS = ("curves.js", "compare.js")
+SCRIPTS = ("curves.js", "scroll.js", "compare.js")
 _IMAGE_NAME = re.compile(r"(.+)_((?:real|fake|rec|idt)(?:_[AB](?:_rgb)?)?)\.png")
 
 
@@ -206,7 +206,8 @@ def _heading_html(runs: Sequence[RunResults], bases: Sequence[str], count: int) 
         template = '<a href="{0}">{1}</a>' if (run.folder / "index.html").is_file() else "{1}"
         links.append(format_html(template, base + "index.html", run.name))
     head = format_html('<h1 dir="auto">{0}</h1>', " and ".join(run.name for run in runs))
-    return head + f'<p class="quiet">{count} inputs of {", ".join(links)}</p>'
+    inputs = count_text(count, "input")
+    return head + f'<p class="quiet">{inputs} of {", ".join(links)}</p>'
 
 
 def _means_html(columns: Sequence[Column], metrics: Sequence[Sequence[float]]) -> str:

@@ -52,11 +52,6 @@ def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
     return [*chain(*zip(parts[::2], ((len(digits), digits) for digits in numbers))), parts[-1]], name
 
 
-def input_side(label: str) -> str:
-    """Return the side of the input from which a label's images are made: "B" for real_B, rec_B, fake_A and idt_A."""
-    return "B" if re.match(r"(?:(?:real|rec)_B|(?:fake|idt)_A)(?:_|$)", label) else "A"
-
-
 def label_file_parts(labels: Iterable[str]) -> dict[str, str]:
     """Return each label's part of a file name: the label itself unless it is unsafe, too long or taken."""
     names = UniqueNames()

@@ -8,15 +8,15 @@ from PIL import Image
 from torch import Tensor
 
 from data.listing.inputs import parse_inputs
-from pages.names import input_side, label_file_parts
+from data.side_names import input_side, side_of_label
+from pages.names import label_file_parts
 from pages.results_folder import ResultsFolder
 from pages.rows import Picture
 from util.errors import OptionError, print_line
-from util.image_io import array_to_pil, fits_png, save_array, save_picture, tensor_to_pil
-from util.value_range import ValueRange, option_range, range_of_input, side_of_label
+from util.image_io import PICTURE_FORMATS, array_to_pil, fits_png, save_array, save_picture, tensor_to_pil
+from util.spelling import name_hint
+from util.value_range import ValueRange, option_range, range_of_input
 
-KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
-         ".tiff": "TIFF", ".ppm": "PPM"}  # of 8-bit images, by suffix  # fmt: skip
 SHOWN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # a browser shows these files
 DARK_LEVELS = 127  # of 8 bits: fewer levels, such as those of 0/1 masks, look black or flat on a page
 ARRAY_SUFFIXES = (".npy", ".tif", ".tiff")  # these files hold any dtype and number of channels
@@ -60,7 +60,7 @@ class ResultImages:
         found = named or [label for label in labels if label.startswith(self.only + "_")]  # fake_B_rgb
         if not found:
             why = f"this model writes no {self.only}, but {', '.join(labels)}"
-            raise OptionError("option", "--results_only", why, "give one of these")
+            raise OptionError("option", "--results_only", why, f"{name_hint(self.only, labels)}give one of these")
         return found
 
     def side(self, label: str, unpaired: bool) -> str:
@@ -105,7 +105,7 @@ class ResultImages:
     def save_picture(self, image: Image.Image, stem: str, label: str, tail: str) -> Picture:
         """Write an 8-bit image as images/STEM + tail, whose suffix gives the format."""
         path = self._path(stem + tail)
-        return Picture(label, tail, *save_picture(image, path, self.aspect_ratio, KINDS[path.suffix.lower()]))
+        return Picture(label, tail, *save_picture(image, path, self.aspect_ratio, path.suffix.lower()))
 
     def _path(self, name: str) -> Any:
         path = self.folder.claim("images/" + name)
@@ -130,7 +130,7 @@ class ResultImages:
         lower = input_suffix.lower()
         kept = input_suffix if self.format == "keep" else lower
         if self._is_picture(label):
-            return {"jpg": ".jpg", "keep": kept if lower in KINDS else ".png"}.get(self.format, ".png")
+            return {"jpg": ".jpg", "keep": kept if lower in PICTURE_FORMATS else ".png"}.get(self.format, ".png")
         if self.format == "png" or (lower in (".png", ".pgm", ".ppm") and fits_png(*self._values(label))):
             return ".png"
         return kept if lower in ARRAY_SUFFIXES else ".npy" if lower == ".npz" else ".tif"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cli.main import Report
 from data.listing.layouts import LAYOUTS
 from metrics import better_direction, finite_or_none
 from pages.async_writer import AsyncWriter
@@ -18,7 +19,7 @@ from pages.result_images import ResultImages
 from pages.results_folder import ResultsFolder, data_and_epoch, results_path
 from pages.rows import Column, Picture, format_html, means_html
 from registry.lookup import entries
-from util.errors import OptionError, printable
+from util.errors import OptionError, count_text, printable
 from util.image_io import make_grid
 
 MAX_PENDING_BYTES = 64e6  # of images that wait to be written; the caller's thread writes larger ones itself
@@ -174,7 +175,7 @@ class Results:
             '<p><a href="index.html">{0}</a></p><h1 dir="auto">{1}</h1><p class="quiet">{2}</p>',
             f"{self.run_name} ({self.phase_epoch})",
             name,
-            f"{len(saved_pictures)} images",
+            count_text(len(saved_pictures), "image"),
         )
         for tail in page_tails:
             self.files.claim(page + tail)
@@ -227,7 +228,7 @@ class Results:
             gallery = self._open_gallery()
             if not self.generated:
                 gallery.sort(lambda row: natural_key(row.name))
-            gallery.heading = self._heading(f"{self.count} images")
+            gallery.heading = self._heading(count_text(self.count, "image"))
             gallery.intro = means_html("mean over the images", means) if means else ""
             gallery.close()
         figures = {
@@ -236,6 +237,11 @@ class Results:
         self.files.finish({"mean": finite_or_none(means), "images": figures} if figures else {})
         if means:
             print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
+
+    def log_errors(self, report: Report) -> None:
+        """Let the report write errors to the folder, but not beside the results of an earlier test; release it then."""
+        report.cleanup = self.release
+        self.files.log_errors(report.log_errors)
 
     def release(self) -> None:
         """Let other processes write to the folder."""

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import Any, TextIO
@@ -13,7 +13,7 @@ from data.listing.files import find_storage
 from pages.names import filesystem_key, natural_key, safe_file_name
 from util import file_lock
 from util.atomic_write import replace_text
-from util.errors import EnvironmentFault, OptionError, print_line
+from util.errors import EnvironmentFault, OptionError, count_text, print_line
 
 METRICS_FILE = "metrics.json"  # of a test: its run, data, metrics and files
 UNFINISHED_FILE = "files.jsonl"  # the files that a test has begun to write; it becomes part of METRICS_FILE at the end
@@ -61,6 +61,7 @@ class ResultsFolder:
         self.written: dict[str, None] = {}  # paths below the folder, with /
         self._earlier: list[str] = []  # files of earlier tests of the same data
         self._unfinished: TextIO | None = None
+        self._log_errors: Callable[[Path], None] | None = None  # to be called by `open`
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock_file = path.with_name(f".{path.name}.lock")  # outside, because the folder may be renamed
@@ -76,6 +77,13 @@ class ResultsFolder:
             why = f"{path} holds the results of another run, {os.path.normpath(path / checkpoint)}"
             raise OptionError("option", "--results_dir", why, "give another folder with --results_dir")
 
+    def log_errors(self, log: Callable[[Path], None]) -> None:
+        """Let `log` write errors to a file of this folder: now, or once `open` replaces an earlier test's results."""
+        if read_record(self.path):
+            self._log_errors = log
+        else:
+            log(self.path / ERROR_LOG)
+
     def open(self) -> None:
         """Make the folder ready for images; earlier results of other data are renamed, with a printed line."""
         if self._unfinished is not None:
@@ -90,6 +98,8 @@ class ResultsFolder:
             self._earlier = list(dict.fromkeys(self._listed(record)))
             self._write_record({}, self._earlier)
             self._unfinished = open(self.path / UNFINISHED_FILE, "a", encoding="utf-8")
+            if self._log_errors:
+                self._log_errors(self.path / ERROR_LOG)
         except OSError as problem:
             raise self._fault(problem) from problem
 
@@ -109,8 +119,9 @@ class ResultsFolder:
             self._unfinished.close()
         (self.path / UNFINISHED_FILE).unlink(missing_ok=True)
         if kept:
+            left = f"{count_text(len(kept), 'file')} of an earlier test remain{'s' * (len(kept) == 1)}"
             print_line(
-                f"note: {len(kept)} files of an earlier test remain in {self.path}, because they lie behind links"
+                f"note: {left} in {self.path}, because {'it lies' if len(kept) == 1 else 'they lie'} behind links"
             )
 
     def release(self) -> None:

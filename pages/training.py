@@ -9,7 +9,7 @@ from pages.document import make_document, to_embedded_json, write_page
 from pages.rows import relative_url
 from util.atomic_write import replace_text
 
-STYLE_FILES, SCRIPT_FILES = ("curves.css", "training.css"), ("dom.js", "curves.js", "training.js")
+STYLE_FILES, SCRIPT_FILES = ("curves.css", "training.css"), ("dom.js", "scroll.js", "curves.js", "training.js")
 STATIC_EPOCHS = 20  # epochs that the page shows without scripts
 CELL_PADDING = 14  # pixels of a cell besides its image, as style.css has them
 HIDDEN_LOSSES = ("lr",)  # curves that are hidden at first
@@ -73,6 +73,8 @@ def _add_samples(samples: dict[str, Any]) -> None:
             for label, epochs in sheets.items():
                 with tags.tr(), tags.td():
                     tags.img(src=relative_url("images/", f"epoch{epochs[-1]:03d}_{label}.png"), alt=label)
+                    if len(sheets) > 1:
+                        tags.p(label)
 
 
 def _add_epochs(history: dict[str, Any], width: int) -> None:

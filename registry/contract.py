@@ -18,18 +18,24 @@ METHOD_PARAMETERS = {  # the arguments that a plug-in's methods are called with
         "sheets": "request",
         "after_step": "now",
     },
-    "dataset": {"__init__": "o", "__len__": "", "__getitem__": "index", "spec": ""},
+    "dataset": {"__init__": "o", "__len__": "", "__getitem__": "index", "spec": "", "collate": "samples"},
 }
-TOLD_NOW = ("batch", "batch, out")  # methods with these arguments may also declare `now`
+DECLARED_PARAMETERS = {"batch": "now", "batch, out": "now", "params, lr": "betas"}  # which functions may also declare
 PART_PARAMETERS = {  # the same for the parts in its tables
     "generator": "o, input_nc, output_nc",
     "discriminator": "o, input_nc",
     "norm": "channels",
     "initialiser": "weight, gain",
+    "penalty": "D, real, fake",
     "lr_policy": "epoch, o, history",
+    "optimizer": "params, lr",
     "metric": "fake, real",
     "display": "o, folder",
 }
+
+
+FORMULAS = {"real": "p, label", "fake": "p", "generator": "p"}  # of an Objective
+PAIRED_FORMULAS = {"discriminator": "real, fake", "generator": "real, fake"}
 
 
 def contract_error(plug_in: str, why: str, remedy: str) -> OptionError:
@@ -62,11 +68,13 @@ def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
     """Return a part from a plug-in's table; OptionError if it cannot be called with the arguments of its kind."""
     plug_in = loaded.display_name(origin)
     if kind == "objective":
-        missing = [word for word in ("real", "fake", "generator") if not callable(getattr(thing, word, None))]
+        paired = hasattr(thing, "discriminator")
+        cls, formulas = ("PairedObjective", PAIRED_FORMULAS) if paired else ("Objective", FORMULAS)
+        missing = [word for word in formulas if not callable(getattr(thing, word, None))]
         if missing:
             why = f"its objective '{name}' has no {' and no '.join(missing)}"
-            raise contract_error(plug_in, why, "make it a networks.gan_loss.Objective(real, fake, generator)")
-        for word, parameters in {"real": "p, label", "fake": "p", "generator": "p"}.items():
+            raise contract_error(plug_in, why, f"make it a networks.gan_loss.{cls}({', '.join(formulas)})")
+        for word, parameters in formulas.items():
             _check_call(getattr(thing, word), parameters, plug_in, f"{word} of objective '{name}'", parameters)
     elif kind in PART_PARAMETERS:
         if not callable(thing):
@@ -83,13 +91,21 @@ def check_network(net: Any, kind: str, name: str, origin: str) -> None:
         raise contract_error(loaded.display_name(origin), why, "return an nn.Module from it")
 
 
+def check_optimizer(made: Any, name: str, origin: str) -> None:
+    """Raise OptionError if a plug-in's optimizer did not return an optimiser of the parameters that it was given."""
+    if not all(hasattr(made, word) for word in ("param_groups", "state", "step", "zero_grad", "state_dict")):
+        why = f"its optimizer '{name}' returned {_describe(made)}, not an optimiser"
+        raise contract_error(loaded.display_name(origin), why, "return a torch.optim.Optimizer from it")
+
+
 def _check_call(function: Any, parameters: str, plug_in: str, what: str, called: str) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a function in C has no signature; it reports wrong arguments itself
         return
     try:
-        extra = {"now": None} if called in TOLD_NOW and "now" in signature.parameters else {}
+        more = DECLARED_PARAMETERS.get(called, "")
+        extra = {more: None} if more in signature.parameters else {}
         signature.bind(*parameters.split(", ") if parameters else (), **extra)
     except TypeError:
         bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
@@ -125,7 +141,7 @@ def check_phases(model: Any, name: str) -> list[Any]:
         what = "an empty tuple" if phases == () else _describe(phases)
         raise contract_error(name, f"its phases() returns {what}, not a list", remedy)
     for phase in phases:
-        if not all(hasattr(phase, word) for word in ("name", "nets", "loss", "every", "weight", "lr")):
+        if not all(hasattr(phase, word) for word in ("name", "nets", "rates", "loss", "every", "weight", "lr")):
             raise contract_error(name, f"its phases() lists {_describe(phase)}, not a Phase", remedy)
     names = [phase.name for phase in phases]
     own = {id(p) for p in model.parameters()}
@@ -246,6 +262,40 @@ def check_sample(dataset: Any, sample: Any) -> None:
         raise contract_error(name, f"its sample's A is {what}, not an image", remedy + "; values are in [-1, 1]")
 
 
+def check_batch(dataset: Any, batch: Any, count: int) -> None:
+    """Raise OptionError unless a data set's own collate(samples) returned a batch of `count` samples."""
+    name, remedy = plugin_name(dataset), 'return {"A": (N, C, H, W), "path_A": N file names, ...} from collate'
+    does = f"its collate(samples) of {count} samples returns"
+    if not isinstance(batch, Mapping):
+        raise contract_error(name, f"{does} {_describe(batch)}, not a dictionary", remedy)
+    missing = [key for key in ("A", "path_A") if key not in batch]
+    if missing:
+        raise contract_error(name, f"{does} {', '.join(map(str, batch)) or 'nothing'}, but no {missing[0]}", remedy)
+    A, paths = batch["A"], batch["path_A"]
+    if not (_is_tensor(A) and A.dim() == 4 and len(A) == count):
+        raise contract_error(name, f"{does} {_value_text(A)} as A, not {count} images", remedy)
+    if not isinstance(paths, list | tuple) or len(paths) != count:
+        raise contract_error(name, f"{does} {_describe(paths)} as path_A, not {count} file names", remedy)
+    _check_values(batch, "", count, name, does)
+
+
+def _check_values(value: Any, path: str, count: int, name: str, does: str) -> None:
+    """Raise OptionError for a list of a batch that does not hold an entry for each sample, and for NumPy's arrays."""
+    import numpy  # see check_sample
+
+    if isinstance(value, numpy.ndarray):
+        raise contract_error(name, f"{does} an array as '{path}'", "return torch.from_numpy(array)")
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _check_values(part, f"{path}.{key}".lstrip("."), count, name, does)
+    elif type(value) in (list, tuple):
+        if len(value) != count and any(not isinstance(part, str | Real) for part in value):
+            why = f"{does} a {type(value).__name__} of {len(value)} as '{path}', not an entry for each sample"
+            raise contract_error(name, why, "return a dictionary of batches for values that are no list of samples'")
+        for part in value:
+            _check_values(part, path, count, name, does)
+
+
 def check_length(dataset: Any) -> None:
     """Raise OptionError unless a data set has a length of at least 1."""
     name = plugin_name(dataset)
@@ -282,10 +332,14 @@ def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: An
     if not isinstance(nets, list | tuple | nn.ModuleList) or not len(nets):
         what = _describe(nets) if nets or nets is None else "empty"
         raise TypeError(f"{who}: nets is {what}, not a list of networks")
-    for net in nets:
+    networks = [entry[0] if isinstance(entry, tuple) and len(entry) == 2 else entry for entry in nets]
+    for net, entry in zip(networks, nets, strict=True):
         if not isinstance(net, nn.Module):
-            raise TypeError(f"{who}: nets holds {_describe(net)}, which is not a network (nn.Module)")
-        if sum(net is other for other in nets) > 1:
+            what = _describe(net)
+            raise TypeError(f"{who}: nets holds {what}, which is not a network (nn.Module) or (network, learning rate)")
+        if net is not entry:
+            _check_rate(who, f"the lr of {type(net).__name__}", entry[1])
+        if sum(net is other for other in networks) > 1:
             raise ValueError(f"{who}: nets names one network twice")
     if not callable(loss):
         raise TypeError(f"{who}: loss is {_describe(loss)}, not a function; write self.loss without calling it")
@@ -293,8 +347,28 @@ def check_phase(name: Any, nets: Any, loss: Any, every: Any, weight: Any, lr: An
         raise ValueError(f"{who}: every is {every!r}, not a whole number of at least 1")
     if not _is_finite(weight):
         raise ValueError(f"{who}: weight is {weight!r}, not a finite number")
-    if lr is not None and not (_is_finite(lr) and lr >= 0):
-        raise ValueError(f"{who}: lr is {lr!r}, not a finite number of at least 0")
+    if lr is not None:
+        _check_rate(who, "lr", lr)
+
+
+def check_phase_optimizer(name: str, every: int, betas: Any, optimizer: Any, lazy_correction: Any) -> None:
+    """Raise TypeError or ValueError for arguments that cannot choose a Phase's optimiser."""
+    who = f"Phase '{name}'"
+    if betas is not None:
+        pair = isinstance(betas, tuple | list) and len(betas) == 2
+        if not pair or not all(_is_finite(beta) and 0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{who}: betas is {betas!r}, not two numbers of at least 0 and below 1")
+    if optimizer is not None and not isinstance(optimizer, str) and not callable(optimizer):
+        raise TypeError(f"{who}: optimizer is {_describe(optimizer)}, not a name or a function of (params, lr)")
+    if not isinstance(lazy_correction, bool):
+        raise TypeError(f"{who}: lazy_correction is {_describe(lazy_correction)}, not True or False")
+    if lazy_correction and every < 2:
+        raise ValueError(f"{who}: lazy_correction is for phases that run rarely, but every is {every}")
+
+
+def _check_rate(who: str, what: str, lr: Any) -> None:
+    if not (_is_finite(lr) and lr >= 0):
+        raise ValueError(f"{who}: {what} is {lr!r}, not a finite number of at least 0")
 
 
 def _is_finite(value: Any) -> bool:

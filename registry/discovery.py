@@ -14,6 +14,7 @@ from types import ModuleType
 from registry import loaded, moved, sources
 from registry.kinds import PART_TABLES
 from util.errors import OptionError
+from util.spelling import path_hint
 
 GROUP = "ganvas.plugins"
 TABLE_KINDS = {table: kind for kind, (_, table, _) in PART_TABLES.items()}
@@ -44,7 +45,8 @@ def add_paths(paths, of_run: bool = False) -> None:
     for path in (Path(p).expanduser().resolve() for p in paths):
         if not path.is_dir() and not (path.is_file() and path.suffix == ".py"):
             why = "is not a .py file or a folder" if path.exists() else "there is no such file"
-            raise OptionError("plug-in", path, why, "give --plugin the path of a .py file or of a folder of .py files")
+            remedy = "give --plugin the path of a .py file or of a folder of .py files"
+            raise OptionError("plug-in", path, why, path_hint(str(path)) or remedy)
         if path not in _paths:
             _paths.append(path)
             if of_run:
@@ -116,7 +118,7 @@ def list_installed() -> tuple[PluginEntry, ...]:
     for point in metadata.entry_points(group=GROUP):
         package = point.dist.name if point.dist else point.module
         origin = f"entry point {point.name} of {package}"
-        source = _module_file(point.module)
+        source = module_file(point.module)
         for kind, name in read_declarations(source) if source else [("model", point.name)]:
             name = point.name if kind in ("model", "dataset") else name  # not the file's
             entries.append(PluginEntry(kind, name, origin, module=point.module))
@@ -134,7 +136,7 @@ def absolute_reference(thing):
 def load(plugin: PluginEntry) -> ModuleType:
     """Import a plug-in once, and again if its file has changed; raise an OptionError that names it if that fails."""
     name = plugin.module or module_name(Path(plugin.origin))
-    file = _module_file(plugin.module) if plugin.module else Path(plugin.origin)
+    file = module_file(plugin.module) if plugin.module else Path(plugin.origin)
     if file is not None:
         loaded.imported_plugins[name] = (plugin.name, file.resolve())
     stamp = _stamp(file)
@@ -181,7 +183,7 @@ def _import_file(name: str, path: Path) -> ModuleType:
     return module
 
 
-def _module_file(module: str) -> Path | None:
+def module_file(module: str) -> Path | None:
     """Return the file of an installed module without importing it or its parents."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)

@@ -9,10 +9,13 @@ PART_TABLES = {  # kind: (module of its table, name of the table, base class for
     "norm": ("networks", "NORMS", None),
     "initialiser": ("networks", "INITIALISERS", None),
     "objective": ("networks", "OBJECTIVES", None),
+    "penalty": ("networks", "PENALTIES", None),
     "lr_policy": ("training.lr_schedule", "LR_POLICIES", None),
+    "optimizer": ("training", "OPTIMIZERS", None),
     "metric": ("metrics", "METRICS", None),
     "display": ("displays.base", "DISPLAYS", None),
 }
 PART_FLAGS = {"model": "--model", "dataset": "--dataset_mode", "augmentation": "--augment", "generator": "--netG",
               "discriminator": "--netD", "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode",
-              "lr_policy": "--lr_policy", "metric": "--metrics", "display": "--displays"}  # fmt: skip
+              "penalty": "--penalty", "lr_policy": "--lr_policy", "optimizer": "--optimizer", "metric": "--metrics",
+              "display": "--displays"}  # fmt: skip

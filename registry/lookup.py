@@ -8,7 +8,7 @@ from typing import Any
 from registry import contract, discovery, loaded
 from registry.kinds import PART_FLAGS, PART_TABLES
 from util.errors import OptionError, UnknownName
-from util.spelling import nearest, normalise_name
+from util.spelling import name_hint, normalise_name
 
 
 class Table(dict):
@@ -104,10 +104,14 @@ def entry(kind: str, name: str, flag: str = "") -> Entry:
     if not found:
         _check_namesake_files(kind, name)
         names = sorted({e.name for e in every})
-        near = nearest(name, names)
-        remedy = (f"did you mean {near}? " if near else "") + "choose one of " + ", ".join(names)
+        remedy = f"{name_hint(name, names)}choose one of {', '.join(names)}"
         raise UnknownName("option", flag or PART_FLAGS[kind], f"there is no {kind} '{name[:80]}'", remedy)
     return found[0]
+
+
+def is_known(kind: str, name: str) -> bool:
+    """Whether there is a part of that kind and name."""
+    return normalise_name(name) in {normalise_name(e.name) for e in entries(kind)}
 
 
 def _check_namesake_files(kind: str, name: str) -> None:

@@ -65,7 +65,7 @@ MOVED = {  # old module: the modules that now hold its contents
     "util.sheets": "inference.sampling",
     "util.timed": "util.http_deadline",
     "util.user_cache": "util.cache_dir",
-    "util.values": "util.value_range",
+    "util.values": "util.value_range data.side_names",
 }
 RENAMED = {  # old module: {old name: new name} of what these imported and what is called differently now
     "data.augment_spec": {"Word": "SpecNode", "read_spec": "parse_spec", "wrong": "spec_error"},

@@ -3,17 +3,22 @@
 from pathlib import Path
 
 from registry import discovery
-from registry.lookup import entries
+from registry.lookup import Entry, entries
+
+BUILT_IN = Path(__file__).resolve().parent.parent / "models"
 
 
 def model_files() -> list[tuple[str, Path]]:
-    """Return (name, source file) of every model, built in or from a plug-in's file."""
-    built_in = Path(__file__).resolve().parent.parent / "models"
-    return [
-        (e.name, built_in / f"{e.name}.py" if e.origin == "built in" else Path(e.origin))
-        for e in entries("model")
-        if e.plugin is None or not e.plugin.module
-    ]
+    """Return (name, source file) of every model: built in, from a plug-in's file, or installed."""
+    found = [(entry.name, _source_file(entry)) for entry in entries("model")]
+    return [(name, path) for name, path in found if path]
+
+
+def _source_file(entry: Entry) -> Path | None:
+    """Return the file that defines a model; None for an installed one without a Python source."""
+    if entry.plugin and entry.plugin.module:
+        return discovery.module_file(entry.plugin.module)
+    return BUILT_IN / f"{entry.name}.py" if entry.origin == "built in" else Path(entry.origin)
 
 
 def models_by_dataset_mode() -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ from cli.script import Command
 from data.prepare.batch import MAX_LISTED_NAMES, format_names
 from util.atomic_write import replace_text
 from util.disk_space import write_error
-from util.errors import DataError, print_line
+from util.errors import DataError, count_text, print_line
 
 
 def run_survey(o, train_flags):
@@ -82,7 +82,7 @@ def main(argv, report):
 
     # Print the report.
     data_report = {"dataset_mode": mode, **survey.as_dict()}
-    counts = ", ".join(f"{count} samples in {phase}" for phase, count in survey.samples.items())
+    counts = ", ".join(f"{count_text(count, 'sample')} in {phase}" for phase, count in survey.samples.items())
     print_line(f"{o.dataroot} as {mode}: {counts or 'no samples'}")
     for line in [*format_table(data_report), *survey.notes, *([f"to train: {advice}"] if advice else [])]:
         print_line(line)
@@ -101,7 +101,7 @@ def main(argv, report):
     stopping = [problem for problem in survey.problems if problem.stops]
     if stopping:
         files = [os.path.relpath(file, survey.base_folder) for problem in stopping for file in problem.files]
-        why = f"{len(stopping)} problem{'s' * (len(stopping) > 1)} would stop training"
+        why = f"{count_text(len(stopping), 'problem')} would stop training"
         why += f": {format_names(files)}" if files else ""
         raise DataError("folder", o.dataroot, why, "see the lines above")
     print_line("nothing here would stop training")

@@ -16,7 +16,7 @@ from cli.main import run_command
 from cli.script import Command, positive
 from data.prepare.batch import run_tasks
 from data.prepare.pairs import add_joining_flags, check_folders_apart, find_pairs, join_tasks, top_folder
-from util.errors import print_line
+from util.errors import count_text, print_line
 
 
 def main(argv, report):
@@ -41,7 +41,7 @@ def main(argv, report):
             counts[top_folder(pair.name)] += 1
             chosen_pairs.append(pair)
     places = ", ".join(f"{count} in {top or 'no sub-folder'}" for top, count in counts.items())
-    print_line(f"{len(chosen_pairs)} pairs: {places}")
+    print_line(f"{count_text(len(chosen_pairs), 'pair')}: {places}")
     if "" in counts:
         remedy = "scripts/split.py splits one folder into train, val and test"
         print_line(f"note: pix2pix reads the sub-folder train; {remedy}")

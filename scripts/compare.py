@@ -14,7 +14,7 @@ from pages.compare import read_results, write_comparison
 from pages.names import natural_key, safe_file_name
 from pages.results_folder import METRICS_FILE, read_record
 from serialization.run_names import suggest_run
-from util.errors import DataError, EnvironmentFault, OptionError
+from util.errors import DataError, EnvironmentFault, OptionError, count_text
 
 
 def make_parser() -> Command:
@@ -93,7 +93,7 @@ def main(argv, report):
         print(f"not shown: {line}")
     if len(missing) > 10:
         print(f"not shown: {len(missing) - 10} more, see {output / 'unmatched.txt'}")
-    print(f"{len(runs)} runs -> {os.path.relpath(output / 'index.html')}")
+    print(f"{count_text(len(runs), 'run')} -> {os.path.relpath(output / 'index.html')}")
 
 
 if __name__ == "__main__":

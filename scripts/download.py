@@ -159,7 +159,8 @@ def install(source: Source, to: Path, file: Path, address: str, digest: str, par
             place.parent.mkdir(exist_ok=True)
         else:
             with ProgressBar(f"unpacking {source.file}", " files") as progress:
-                hint = f" ({unpack(file, place, progress.show, record):,} files)"
+                number = unpack(file, place, progress.show, record)
+                hint = f" ({number:,} file{'s' * (number != 1)})"
         if part is not None:
             part.move_to(place) if source.model else part.remove()
     except (UnsafeArchive, DamagedArchive) as problem:

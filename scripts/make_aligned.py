@@ -15,7 +15,7 @@ from cli.script import Command
 from data.listing.layouts import list_phases
 from data.prepare.batch import Task, format_names, run_tasks
 from data.prepare.pairs import Pair, add_joining_flags, find_pairs, join_tasks, list_images
-from util.errors import DataError, print_line
+from util.errors import DataError, count_text, print_line
 
 
 def pair_by_order(A: Path, B: Path) -> list[Pair]:
@@ -49,7 +49,8 @@ def main(argv, report):
     for phase in phases_found:
         A, B = root / f"{phase}A", root / f"{phase}B"
         phase_pairs = pair_by_order(A, B) if o.by_order else find_pairs(A, B, o.use_AB, o.allow_missing)
-        print_line(f"{phase}: {len(phase_pairs)} pairs, the first {phase_pairs[0].A.name} and {phase_pairs[0].B.name}")
+        first = f"the first {phase_pairs[0].A.name} and {phase_pairs[0].B.name}"
+        print_line(f"{phase}: {count_text(len(phase_pairs), 'pair')}, {first}")
         phase_tasks, phase_left_out = join_tasks(phase_pairs, output / phase, o)
         tasks, left_out = tasks + phase_tasks, left_out + phase_left_out
     run_tasks(tasks, o, output, left_out)

@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command
-from displays.loss_log import Losses, Points, read_losses
+from displays.loss_log import EPOCH_AXIS, Losses, Points, read_losses
 from serialization.run_names import suggest_run
 from util.disk_space import ERRNO_REMEDIES
 from util.errors import DataError, EnvironmentFault, OptionError, printable
-from util.spelling import nearest
+from util.spelling import name_hint
 
 LOG_NAMES = ("losses.jsonl", "loss_log.txt")
 LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 3)), (0, (4, 1.2, 1, 1.2, 1, 1.2)))
@@ -74,8 +74,7 @@ def select_losses(names: list[str], wanted: str) -> list[str]:
     names_wanted = [word.strip() for word in wanted.split(",") if word.strip()]
     for name in names_wanted:
         if name not in names:
-            near = nearest(name, names)
-            remedy = (f"did you mean {near}? " if near else "") + "there are: " + ", ".join(names)
+            remedy = f"{name_hint(name, names)}there are: {', '.join(names)}"
             raise OptionError("option", "--losses", f"no run has a loss '{name}'", remedy)
     return names_wanted or names
 
@@ -120,8 +119,9 @@ def draw_losses(losses_by_run: dict[str, Losses], names: list[str], o: argparse.
     # Hide unused panels, and label the rest.
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
+    steps = not o.mean_only and any(curves.steps for curves in losses_by_run.values())
     for axis in axes[-1]:
-        axis.set_xlabel("epoch")
+        axis.set_xlabel(EPOCH_AXIS if steps else "epoch")  # a mean of epoch 1 is at 1
     _add_legends(figure, losses_by_run, [] if o.split else names, palette, plt.Line2D)
     return figure
 

@@ -17,7 +17,7 @@ from cli.script import Command, size
 from data.prepare import lossless
 from data.prepare.batch import Task, format_names, run_tasks
 from data.prepare.pairs import FORMATS, Pair
-from util.errors import DataError, print_line
+from util.errors import DataError, count_text, print_line
 
 PHASES = {"train": "train", "val": "test"}  # Cityscapes' phase: our phase; the labels of its test are not public
 PHOTO_SUFFIX, LABELS_SUFFIX = "_leftImg8bit.png", "_gtFine_color.png"
@@ -72,7 +72,7 @@ def main(argv, report):
     tasks = []
     for phase, our_phase in PHASES.items():
         pairs = find_pairs(Path(o.leftImg8bit_dir), Path(o.gtFine_dir), phase)
-        print_line(f"{phase}: {len(pairs)} pairs")
+        print_line(f"{phase}: {count_text(len(pairs), 'pair')}")
         for pair in pairs:
             for folder, content in (("", "AB"), ("A", "A"), ("B", "B")):
                 target = Path(o.output_dir, our_phase + folder, pair.name + suffix)

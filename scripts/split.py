@@ -18,7 +18,7 @@ from cli.main import run_command
 from cli.script import Command
 from data.prepare.batch import Task, run_tasks
 from data.prepare.pairs import check_folders_apart, hash_fraction, list_images
-from util.errors import DataError, OptionError, print_line
+from util.errors import DataError, OptionError, count_text, print_line
 
 SPLITS = ("train", "val", "test")
 
@@ -95,9 +95,10 @@ def main(argv, report):
         write = partial(os.symlink, link) if o.link else partial(_hard_link if o.move else shutil.copy2, source)
         tasks.append(Task(target, source, write, move_source=o.move))
     groups = f" in {len(set(keys.values()))} groups" if o.group.pattern else ""
-    print_line(f"{len(paths)} images{groups}: " + ", ".join(f"{split} {counts[split]}" for split in SPLITS))
+    images = count_text(len(paths), "image")
+    print_line(f"{images}{groups}: " + ", ".join(f"{split} {counts[split]}" for split in SPLITS))
     if not counts["train"] and o.train:
-        raise DataError("folder", o.input, f"none of {len(paths)} images{groups} goes to train", "use another --seed")
+        raise DataError("folder", o.input, f"none of {images}{groups} goes to train", "use another --seed")
     run_tasks(tasks, o, Path(o.output))
 
 

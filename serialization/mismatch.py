@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from util.size import Size
 
-ARCHITECTURE_FLAGS = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "norm", "no_dropout", "padding", "input_nc",
-                      "output_nc", "crop_size")  # fmt: skip
+ARCHITECTURE_FLAGS = ("model", "netG", "netD", "ngf", "ndf", "n_layers_D", "num_D", "norm", "no_dropout", "padding",
+                      "input_nc", "output_nc", "crop_size")  # fmt: skip
 
 
 def first_difference(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
@@ -42,18 +42,24 @@ def explain_mismatch(net: nn.Module, weights: Mapping[str, Tensor]) -> str:
 
 
 def flags_remedy(o: Any, saved: Mapping[str, Any]) -> str:
-    """Return the remedy for a state that does not fit: the flags to omit."""
+    """Return the remedy for a state that does not fit: the flags to omit, with the run's own values."""
     kept = [name for name in saved if name in o.given and not o.flags[name].meta["momentary"]]
     changed = [name for name in kept if to_saved_value(getattr(o, name)) != to_saved_value(saved[name])]
     shaping = [name for name in changed if name in ARCHITECTURE_FLAGS or o.flags[name].owner == o.model]
+    own = " ".join(_flag_text(o.flags[name], saved[name]) for name in shaping)
     flags = ", ".join(f"--{name}" for name in shaping)
-    remedy = f"omit {flags}" if flags else "repeat the options it was started with"
-    return f"{remedy}, or start afresh with --overwrite"
+    remedy = f"omit {flags} to continue it with {own}" if flags else "repeat the options it was started with"
+    return f"{remedy}, or give a new run another --name (--overwrite replaces this one)"
 
 
 def to_saved_value(value: Any) -> Any:
     """Return an option's value in the form stored in a state."""
     return str(value) if isinstance(value, Size) else list(value) if isinstance(value, tuple) else value
+
+
+def _flag_text(flag: Any, value: Any) -> str:
+    """Return a flag with its value as on a command line."""
+    return f"--{flag.name if value else flag.opposite}" if flag.is_switch else f"--{flag.name} {value}"
 
 
 def _describe(value: Any) -> tuple[str, str]:

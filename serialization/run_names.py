@@ -1,9 +1,10 @@
 """List the runs in --checkpoints_dir and suggest the nearest name for a missing one."""
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from util.spelling import nearest
+from util.spelling import nearest, nearest_path
 
 # files that mark a folder as a run
 RUN_FILE_PATTERNS = ("options.json", "loss_log.txt", "losses.jsonl", "*.pth", "state_*.pt")
@@ -22,3 +23,11 @@ def suggest_run(name: str, names: Iterable[str]) -> str:
     if near and near != name:
         return f"did you mean {near}?"
     return f"there are {', '.join(known[:20])}" if known else ""
+
+
+def suggest_folder(folder: Path) -> str:
+    """Return which run is meant by a missing folder, or which --checkpoints_dir; "" if there are no runs."""
+    if names := list_runs(folder.parent):
+        return suggest_run(folder.name, names)
+    near = nearest_path(str(folder.parent))
+    return f"did you mean --checkpoints_dir {shlex.quote(near)}?" if near and list_runs(Path(near)) else ""

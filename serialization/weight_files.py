@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from serialization import mismatch
 from serialization.atomic_save import write_atomically
-from serialization.run_names import list_runs, suggest_run
+from serialization.run_names import suggest_folder
 from serialization.safe_load import load_file
 from util.errors import CheckpointError, printable
 
@@ -135,7 +135,7 @@ def check_exists(path: Path) -> Path:
         return path
     folder = path.parent
     if not folder.is_dir():
-        remedy = suggest_run(folder.name, list_runs(folder.parent)) or "check --name and --checkpoints_dir"
+        remedy = suggest_folder(folder) or "check --name and --checkpoints_dir"
         raise CheckpointError("run", folder, "there is no such folder", remedy)
     name = path.stem.partition("_net_")[2]
     others = file_list_text(folder, f"*_net_{name}.pth")

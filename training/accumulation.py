@@ -1,20 +1,19 @@
 """Gradient accumulation: process a batch in one pass, or in micro-batches to save memory (--accumulate)."""
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from data.batches import Batch, split_batch
 from networks.runtime.compiled import mark_step_begin
 from registry import contract
 from registry.attribution import error_context
 from registry.now import Now, call_with_now
 from util.snapshot import Snapshot
 
-Batch = dict[str, Any]
 ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
 
 
@@ -87,19 +86,3 @@ def sum_of_terms(terms: Any, phase: Any, model: Any) -> Tensor:
         contract.check_terms(terms, phase.name, contract.plugin_name(model))
     assert isinstance(total, Tensor)
     return total
-
-
-def split_batch(batch: Batch, count: int) -> list[Batch]:
-    """Split a batch into `count` parts, at most one per sample; cut tensors and lists with one entry per sample."""
-    samples = len(batch["A"])
-    ends = [samples * n // count for n in range(count + 1)]
-    return [
-        {key: value[start:end] if _is_per_sample(value, samples) else value for key, value in batch.items()}
-        for start, end in pairwise(ends)
-        if start < end
-    ]
-
-
-def _is_per_sample(value: Any, samples: int) -> bool:
-    is_sequence = value.dim() > 0 if isinstance(value, Tensor) else isinstance(value, list | tuple)
-    return is_sequence and len(value) == samples

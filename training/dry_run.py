@@ -10,15 +10,14 @@ from torch import Tensor, nn
 
 from training.train_state import TrainState, TrainStep
 from util.device import to_device
-from util.disk_space import format_bytes
+from util.disk_space import format_bytes, tensor_bytes
+from util.errors import count_text
 from util.seeding import fork_rng
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
-
-WEIGHT_COPIES = 4  # weights, gradients and Adam's two moments
 
 
 def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device: torch.device) -> str:
@@ -46,11 +45,13 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
     except Exception as problem:  # a model may need values
         counts = f"operations and activations are not known: this model needs values ({type(problem).__name__})"
     # Write the report.
-    in_all = format_bytes(WEIGHT_COPIES * weights)
+    in_all = format_bytes(2 * weights + tensor_bytes([state.optimizers.moments(), state.ema.state_dict()]))
+    kept = f"gradients{', averages' if o.ema else ''} and the state of their optimisers"
     peak, memory_owner = _peak_memory_bytes(device), "the GPU" if device.type == "cuda" else "this process"
+    steps = count_text(len(loader), "step")
     rows = (
-        f"{len(batch['A'])} images a step, {len(loader)} steps an epoch, {epochs} epochs",
-        f"{numel / 1e6:.3f} M parameters; {in_all} with their gradients and Adam's moments",
+        f"{count_text(len(batch['A']), 'image')} a step, {steps} an epoch, {count_text(epochs, 'epoch')}",
+        f"{numel / 1e6:.3f} M parameters; {in_all} with their {kept}",
         counts,
         f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second: {hours:.1f} h in all, without loading",
         f"at most {format_bytes(peak)} of memory of {memory_owner}" if peak else "the peak of memory is not known here",
@@ -67,7 +68,7 @@ def count_flops_and_activations(train_step: TrainStep, o: Any, model: Any, batch
     from torch.utils.flop_counter import FlopCounterMode  # takes 60 ms, and only --dry_run needs it
 
     state = TrainState.from_options(model.to("meta"), o)
-    shapes = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
+    shapes = to_device(batch, torch.device("meta"))
     counter, activations = FlopCounterMode(display=False), _ActivationCounter(model)
     tracker: Any = _NoModules()  # because the counter's own cannot observe the gradients inside a penalty
     counter.mod_tracker = tracker

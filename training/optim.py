@@ -6,17 +6,17 @@ import torch
 from torch import nn
 from torch.autograd.graph import increment_version
 
+from training.optimizers import DEFAULT, OptimizerKind
 from util.errors import OptionError
 
-FUSED_DEVICES = ("cpu", "cuda", "mps")  # devices with a fused Adam kernel in PyTorch
-ADAM_STATE_KEYS = {"step", "exp_avg", "exp_avg_sq"}  # Adam's state for each parameter
+FLAGS = ("lr", "beta1", "beta2", "optimizer")  # what a phase may replace
 
 
 class Optimizers:
-    """Adam (Kingma & Ba 2015) for every phase: betas (--beta1, 0.999), one parameter group per network.
+    """One optimiser (--optimizer, --beta1, --beta2, or what the phase says) for every phase, a group per network.
 
     `optimizers[phase.name]` is a phase's optimiser. Phases that share a network share an optimiser.
-    Raise OptionError if two phases have the same name, or give one network different learning rates.
+    Raise OptionError if two phases have the same name, or give one network different rates, betas or optimisers.
     """
 
     def __init__(self, phases: list[Any], o: Any):
@@ -31,13 +31,15 @@ class Optimizers:
             groups = [g for g in groups if g not in shared] + [[p for g in shared for p in g] + [phase]]
         # Create one optimiser per group.
         self.distinct: dict[str, torch.optim.Optimizer] = {}  # by the name of its first phase
+        self.kinds: dict[str, OptimizerKind] = {}  # likewise
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
+        self.flags: set[str] = set()  # the names of the flags that some network is trained with
         for group in groups:
-            networks = _parameter_groups(group, o.lr)
-            fused = all(p.device.type in FUSED_DEVICES for network in networks for p in network["params"])
-            adam = torch.optim.Adam(networks, lr=o.lr, betas=(o.beta1, 0.999), fused=fused)
-            self.distinct[group[0].name] = adam
-            self.by_phase |= {phase.name: adam for phase in group}
+            kind, name = _shared_kind(group, o.optimizer), group[0].name
+            optimizer = kind.build(_parameter_groups(group, o), o.lr)
+            self.flags |= _flags_used(group, kind)
+            self.distinct[name], self.kinds[name] = optimizer, kind
+            self.by_phase |= {phase.name: optimizer for phase in group}
         device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
         self.scaler = torch.amp.GradScaler(device, enabled=o.amp == "fp16" and device != "meta")
 
@@ -57,8 +59,9 @@ class Optimizers:
         trained = [p for group in self[phase_name].param_groups for p in group["params"]]
         if all(p.grad is None for p in trained):  # the loss had nothing to do
             return
-        self.scaler.step(self[phase_name])
-        self.scaler.update()
+        if not trained[0].is_meta:  # in a check before training: an optimiser may need values
+            self.scaler.step(self[phase_name])
+            self.scaler.update()
         # The fused kernel does not bump version counters: autograd would miss that a graph needs the old weights.
         increment_version(trained)
 
@@ -70,6 +73,11 @@ class Optimizers:
     def param_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of all optimisers."""
         return [group for optimizer in self.distinct.values() for group in optimizer.param_groups]
+
+    def unused_flags(self, given: set[str]) -> list[str]:
+        """Return a note for each flag that was given although every network is trained with the phases' own values."""
+        unused = [flag for flag in FLAGS if flag in given and flag not in self.flags]
+        return [f"note: --{flag} has no effect: no phase of the model trains with it" for flag in unused]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each optimiser, under the name of its first phase."""
@@ -85,31 +93,32 @@ class Optimizers:
             if isinstance(value, torch.Tensor)
         }
 
-    def load_state_dict(self, state: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
-        """Restore what state_dict returned, and the scaler; raise KeyError or ValueError if the phases differ."""
+    def load_state_dict(self, state: dict[str, Any], scaler: dict[str, Any] | None = None) -> list[str]:
+        """Restore what state_dict returned, and the scaler; return a note for each optimiser that starts afresh.
+
+        It does if another kind of optimiser was saved. Raise KeyError or ValueError if the phases differ.
+        """
         if scaler:
             self.scaler.load_state_dict(scaler)
+        notes = []
         for name, optimizer in self.distinct.items():
             saved = state[name]
             if len(saved["param_groups"]) != len(optimizer.param_groups):
                 raise ValueError(f"the optimiser of {name} has a different number of parameter groups")
+            was, now = saved["param_groups"][0].get("optimizer", DEFAULT), self.kinds[name].name
+            if was != now:
+                optimizer.state.clear()
+                notes.append(
+                    f"note: the optimiser of phase {name} starts afresh: the saved one is {was}, this is {now}"
+                )
+                continue
             param_groups = [  # betas, fused and the like come from today's options, not from the saved state
                 group | {key: value for key, value in own.items() if key not in ("params", "lr")}
                 for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
             ]
             optimizer.load_state_dict(saved | {"param_groups": param_groups})
-            _check_adam_state(optimizer)
-
-
-def _check_adam_state(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError for missing moments or moments of the wrong shape, because torch loads them unchecked."""
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            kept = optimizer.state.get(p, {})  # empty for a parameter that no step has updated yet
-            if kept and (missing := ADAM_STATE_KEYS - kept.keys()):
-                raise ValueError(f"an optimiser lacks the {', '.join(sorted(missing))} of a parameter")
-            if kept and any(kept[name].shape != p.shape for name in ADAM_STATE_KEYS - {"step"}):
-                raise ValueError("an optimiser's moments do not have the shapes of its parameters")
+            self.kinds[name].check_state(optimizer)
+        return notes
 
 
 def trainable_parameters(net: nn.Module) -> list[nn.Parameter]:
@@ -141,26 +150,77 @@ def _parameter_ids(phases: list[Any]) -> set[int]:
     return {id(p) for phase in phases for net in phase.nets for p in net.parameters()}
 
 
-def _parameter_groups(phases: list[Any], lr: float) -> list[dict[str, Any]]:
-    """Return a parameter group of Adam per network; a shared parameter is listed once, with its first phase."""
-    groups: list[dict[str, Any]] = []
-    first: dict[int, Any] = {}  # the first phase of each parameter
+def _shared_kind(phases: list[Any], usual: str) -> OptimizerKind:
+    """Return the optimiser of phases that share one: that of the first; raise OptionError if another one differs."""
+
+    def kind_of(phase: Any) -> OptimizerKind:
+        named = phase.optimizer is not None
+        return OptimizerKind.find(phase.optimizer if named else usual, f"optimizer of phase {phase.name}" * named)
+
+    first = phases[0]
+    kind = kind_of(first)
+    for phase in phases[1:]:
+        if phase.optimizer is not None and (own := kind_of(phase)) != kind:
+            why = f"its optimizer {own.name} has no effect: it shares that of phase {first.name}, {kind.name}"
+            raise OptionError("phase", phase.name, why, f"omit it, or give phase {first.name} the same one")
+    return kind
+
+
+def _flags_used(phases: list[Any], kind: OptimizerKind) -> set[str]:
+    """Return the names of the flags that an optimiser's settings come from, not from its phases."""
+    used = {"optimizer"} if phases[0].optimizer is None else set()
+    seen: set[int] = set()  # the parameters of earlier phases, whose settings count
     for phase in phases:
-        for number, net in enumerate(phase.nets):
+        for net, rate in zip(phase.nets, phase.rates, strict=True):
+            own = set(map(id, trainable_parameters(net)))
+            if own - seen:
+                used |= ({"lr"} if rate is None else set()) | (kind.beta_flags if phase.betas is None else set())
+            seen |= own
+    return used
+
+
+def _parameter_groups(phases: list[Any], o: Any) -> list[dict[str, Any]]:
+    """Return a parameter group per network; a shared parameter is listed once, with its first phase."""
+    groups: list[dict[str, Any]] = []
+    first: dict[int, tuple[Any, dict[str, Any]]] = {}  # the first phase of each parameter, and its group
+    for phase in phases:
+        for number, (net, rate) in enumerate(zip(phase.nets, phase.rates, strict=True)):
             own = trainable_parameters(net)
             new = [p for p in own if id(p) not in first]
             if new:
-                own_lr = lr if phase.lr is None else phase.lr
-                groups.append({"params": new, "lr": own_lr, "base_lr": own_lr, "name": f"{phase.name}.{number}"})
+                lr, betas = o.lr if rate is None else rate, phase.betas or (o.beta1, o.beta2)
+                name = f"{phase.name}.{number}"
+                groups.append({"params": new, "lr": lr, "base_lr": lr, "betas": betas, "name": name})
+                first |= dict.fromkeys(map(id, new), (phase, groups[-1]))
             elif own:
-                _check_same_lr(first[id(own[0])], phase, lr)
-            first |= dict.fromkeys(map(id, new), phase)
+                _check_same_settings(*first[id(own[0])], phase, rate)
+    _correct_lazy(groups, phases)
     return groups
 
 
-def _check_same_lr(first: Any, phase: Any, lr: float) -> None:
-    """Raise OptionError if a phase gives a network another learning rate than the network's first phase."""
-    rate = first.lr if first.lr is not None else lr
-    if phase.lr not in (None, rate):
-        why = f"its lr {phase.lr:g} has no effect, because phase {first.name} trains the same network at {rate:g}"
-        raise OptionError("phase", phase.name, why, f"omit it, or give phase {first.name} the same lr")
+def _check_same_settings(first: Any, group: dict[str, Any], phase: Any, rate: float | None) -> None:
+    """Raise OptionError if a phase gives a network another learning rate or betas than the network's first phase."""
+    for word, own, used in (("lr", rate, group["base_lr"]), ("betas", phase.betas, group["betas"])):
+        if own not in (None, used):
+            has, at = (f"{value:g}" if word == "lr" else str(value) for value in (own, used))
+            why = f"its {word} {has} has no effect, because phase {first.name} trains the same network at {at}"
+            raise OptionError("phase", phase.name, why, f"omit it, or give phase {first.name} the same {word}")
+
+
+def _correct_lazy(groups: list[dict[str, Any]], phases: list[Any]) -> None:
+    """Correct rates and betas for phases with lazy_correction (Karras et al. 2020, StyleGAN2, appendix B).
+
+    A phase at every k-th step, beside one at every step, makes (k + 1) / k updates a step of the networks that both
+    train. So the rate is multiplied by c = k / (k + 1), and the betas become beta**c.
+    """
+    main = _parameter_ids([phase for phase in phases if not phase.lazy_correction])
+    lazy = {phase.name: _parameter_ids([phase]) & main for phase in phases if phase.lazy_correction}
+    for name, ids in lazy.items():
+        if not ids:
+            why = "its lazy_correction corrects nothing, because no other phase trains its networks"
+            raise OptionError("phase", name, why, "omit it")
+    for group in groups:
+        own = {id(p) for p in group["params"]}
+        correction = 1 / (1 + sum(1 / phase.every for phase in phases if own & lazy.get(phase.name, set())))
+        group["lr"] = group["base_lr"] = group["base_lr"] * correction
+        group["betas"] = tuple(beta**correction for beta in group["betas"])

@@ -11,12 +11,15 @@ from data.base import Spec
 from data.fitting import fitting_models
 from inference.model_state import ModelWatch, undone_changes
 from inference.sampling import Request, has_sampler
+from networks.gan_loss import objective_notes
 from networks.padding import checked_sizes
 from registry import attribution, contract
 from registry.contract import contract_error
+from registry.lookup import find
 from registry.now import call_with_now
 from training import state_checks
 from training.train_state import TrainState, TrainStep
+from util.device import map_leaves, to_device
 from util.errors import OptionError, UserError, printable
 from util.seeding import fork_rng
 from util.spelling import nearest
@@ -39,9 +42,11 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
     extra = state_checks.check_state(model, o.model)
     _check_sheets(model, o.model, spec.classes)
     # Run a step on meta tensors.
-    shapes = {k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()}
+    shapes = to_device(batch, torch.device("meta"))
     problem, more = _run_on_copy(train_step, o, model, spec, shapes, extra)
-    for note in notes + more:
+    if problem is None and len(spec.classes) > 1 and _runs_without(train_step, o, model, spec, shapes, "label"):
+        more.append(f"note: {o.model} does not use the classes: it learns the images of all {len(spec.classes)} as one")
+    for note in notes + _pairs_note(o) + more:
         print(printable(note))
     if problem is None or attribution.plugin_error([problem]) is None:
         return  # our own models fail here only because values are missing
@@ -51,7 +56,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
         for_lack_of_values = "meta" in str(problem).lower()
         if for_lack_of_values or not small:
             return
-        values = {k: v.clone() if torch.is_tensor(v) else v for k, v in batch.items()}
+        values = map_leaves(lambda value: value.clone() if torch.is_tensor(value) else value, batch)
         problem, _ = _run_on_copy(train_step, o, model, spec, values, {})
     if problem is not None:
         raise problem
@@ -71,7 +76,7 @@ def _run_on_copy(
         return None, []
     try:
         with fork_rng(0), checked_sizes(twin), state_checks.no_new_layers(twin, o.model):
-            notes = _run_step(train_step, o, twin, batch)
+            notes = _run_step(train_step, o, twin, _CheckedDict(batch, "batch"))
             _restore_extra_state(twin, o.model, extra)
     except UserError:
         raise
@@ -86,6 +91,24 @@ def _run_on_copy(
     return None, notes
 
 
+def _runs_without(train_step: TrainStep, o: Any, model: Any, spec: Spec, batch: dict[str, Any], key: str) -> bool:
+    """Whether a step on a copy of the model neither needs a key of the batch nor looks for it."""
+    rest = _CheckedDict({name: value for name, value in batch.items() if name != key}, "batch")
+    with suppress(Exception), fork_rng(0):  # it needs the key
+        _run_step(train_step, o, _twin(model, o, spec).to(batch["A"].device), rest)
+        return key not in rest.absent_keys
+    return False
+
+
+def _pairs_note(o: Any) -> list[str]:
+    """Return a note if the model's own data set gives pairs, and --dataset_mode does not."""
+    usual = find("model", o.model).dataset_mode
+    if usual is None or not find("dataset", usual).paired or find("dataset", o.dataset_mode).paired:
+        return []
+    why = f"{o.dataset_mode} gives none: B is not the counterpart of A"
+    return [f"note: {o.model} is made for pairs (--dataset_mode {usual}), and {why}"]
+
+
 def _twin(model: Any, o: Any, spec: Spec) -> Any:
     """Return a second model; a new one if functions that the model holds, such as hooks, refer to the model itself."""
     if ModelWatch(model).copyable:
@@ -94,15 +117,15 @@ def _twin(model: Any, o: Any, spec: Spec) -> Any:
         return type(model)(o, spec)
 
 
-def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: dict[str, Any]) -> list[str]:
+def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: "_CheckedDict") -> list[str]:
     """Train one step on a copy, and check what its forward, losses and show return; return notes."""
     state = TrainState.from_options(twin, o)
     state.phases, state.micro_batches = [_with_checked_loss(phase, o.model) for phase in state.phases], 1
     with twin.register_forward_hook(lambda model, args, out: _checked_out(out, o.model)):
-        out, losses = train_step(state, _CheckedDict(batch, "batch"), state.now(0))
+        out, losses = train_step(state, batch, state.now(0))
     with attribution.error_context("show", twin):
         contract.check_shown(twin.show(out), o.model)
-    notes, phase_of = [], dict[str, str]()
+    notes, phase_of = objective_notes(twin, o), dict[str, str]()
     for phase, terms in losses.items():
         twice = [term for term in terms if term in phase_of]
         notes += [f"note: phases {phase_of[t]} and {phase} both call a loss {t}: they are logged as one" for t in twice]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from data.base import Spec
-from data.loading.loader import Loader, SeededDataset, max_tries, one_batch
+from data.loading.loader import Loader, SeededDataset, max_tries
 from displays.group import any_display_overrides, error_text
 from inference.model_state import undone_changes
 from inference.sampling import Request, has_sampler, sample_sheets
@@ -83,7 +83,7 @@ def _load_samples(o: Any) -> list[dict[str, Any]]:
             dataset = find("dataset", o.dataset_mode)(o)
     samples, count = SeededDataset(dataset, o.seed, max_tries(o)), min(o.fixed_samples, len(dataset))
     # epoch 0: the same random draws as test.py
-    return [one_batch(samples[0, i * len(dataset) // count]) for i in range(count)]
+    return [samples.batch((0, i * len(dataset) // count)) for i in range(count)]
 
 
 class Preview:

@@ -17,12 +17,12 @@ from networks.frozen import without_frozen
 from networks.summary import summary_text
 from options import store
 from registry import sources
-from registry.lookup import entries
+from registry.lookup import is_known
 from registry.now import Now
 from serialization import checkpoint, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
-from serialization.run_names import list_runs, suggest_run
+from serialization.run_names import suggest_folder
 from training import lr_schedule
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
@@ -31,9 +31,18 @@ from training.run_folder import RunFolder
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, seeding
-from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, UserError, print_line, printable
+from util.errors import (
+    CheckpointError,
+    DataError,
+    EnvironmentFault,
+    OptionError,
+    UserError,
+    are_text,
+    count_text,
+    print_line,
+    printable,
+)
 from util.progress import Progress
-from util.spelling import normalise_name
 
 
 def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any) -> "Run":
@@ -41,14 +50,19 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
     run = Run(o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory)
     folder.report.saved_text = run.saved_step_text
     if run.done:  # its folder keeps the options it was trained with
-        text = f"run {o.name} is done: {run.progress.epoch - 1} epochs are trained; raise --n_epochs to continue"
+        text = (
+            f"run {o.name} is done: {are_text(run.progress.epoch - 1, 'epoch')} trained; raise --n_epochs to continue"
+        )
     else:
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
+        if o.continue_train and (before := store.load_own_fields(folder.path)):
+            changed = store.with_run_fields(folder.path, spec, before)[1].items()
+            run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
         store.save(o, folder.path, "train", spec)
-        run.notes += _keep_sources(folder.path)
+        run.notes += [*store.numbering_note(o), *_keep_sources(folder.path)]
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
-        size = f"{run.progress.epoch_size} images, {len(loader)} steps an epoch"
+        size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
     print(*map(printable, (text, *run.notes)), sep="\n")
     return run
@@ -85,6 +99,7 @@ class Run:
         self.train_state = TrainState.from_options(self.model, o)
         self.train_state.check_losses = lambda terms, batch: self.nan_guard.check_losses(terms, batch, self.progress)
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
+        self.ema = self.train_state.ema
         self.idle = IdleNetworks({n: net for n, net in self.model.networks().items() if n not in self.networks()})
         # Progress and losses.
         self.progress = Progress(epoch=o.epoch_count)
@@ -99,10 +114,14 @@ class Run:
             self.notes.append("--init_from has no effect: the run continues with its own weights")
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
+            self.ema.restart()
         self.progress.epoch_size, self.progress.last_epoch = self.epoch_size, self.last_epoch
         if self.epoch_size < o.batch_size and not self.done:
-            why = f"{self.epoch_size} images make one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
+            makes = f"{count_text(self.epoch_size, 'image')} {'makes' if self.epoch_size == 1 else 'make'}"
+            why = f"{makes} one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
+        steps = -(-self.epoch_size // o.batch_size) * (self.last_epoch + 1 - self.progress.epoch)
+        self.notes += self.optimizers.unused_flags(o.given) + self.ema.notes(self.model.averaged, steps)
         on_cuda = self.device.type == "cuda"
         self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)
         self.last_save_time = time.monotonic()
@@ -127,7 +146,7 @@ class Run:
         """
         files = disk_space.tensor_bytes([net.state_dict() for net in self.networks().values()])
         moments = 2 * disk_space.tensor_bytes([group["params"] for group in self.optimizers.param_groups()])
-        state = disk_space.tensor_bytes(self.model.state_dict()) + moments
+        state = disk_space.tensor_bytes([self.model.state_dict(), self.ema.state_dict()]) + moments
         state_count = len(checkpoint.state_files(self.folder))
         number = max(1, self.o.keep_last + 1 - state_count)  # the new state is written before the oldest is removed
         needed = number * state + (0 if state_count else files)
@@ -199,7 +218,8 @@ class Run:
         # Check what will be saved.
         check_state(self.model, self.o.model)
         check_state_shapes(self.model, self.o.model, self.state_shapes)
-        self.nan_guard.check_weights(self.model.state_dict() | self.optimizers.moments(), self.progress)
+        averages = {f"average of {name}": value for name, value in self.ema.state_dict().items()}
+        self.nan_guard.check_weights(self.model.state_dict() | self.optimizers.moments() | averages, self.progress)
         # Collect the state.
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
@@ -210,13 +230,16 @@ class Run:
         }  # fmt: skip
         if scaler := self.optimizers.scaler.state_dict():  # empty unless --amp fp16
             state["scaler"] = scaler
+        if averages:  # empty unless --ema
+            state["ema"] = self.ema.state_dict()
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
             if note not in self.notes:  # print each note once
                 self.notes.append(note)
                 print_line(note)
-        for prefix in prefixes:
-            weight_exports.write(self.folder, prefix, self.exported())
+        with self.ema.applied():
+            for prefix in prefixes:
+                weight_exports.write(self.folder, prefix, self.exported())
         self.last_save_time, self.has_new_permission = time.monotonic(), False
 
     def saved_step_text(self) -> str:
@@ -233,6 +256,7 @@ class Run:
         assert state is not None
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
+        self.ema.load_state_dict(state.get("ema", {}))
 
     def _resume(self) -> bool:
         """Resume from the newest state, else from weights alone as the reference does; return False if none exist."""
@@ -240,16 +264,18 @@ class Run:
         state, self.notes = checkpoint.load_state(self.folder) if which == "latest" else (None, [])
         if state is not None:
             self._load_state(state)
-            self._export_missing(state.get("exports", []))
+            with self.ema.applied():
+                self._export_missing(state.get("exports", []))
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
             weight_files.load_networks(self.folder, which, self.networks())
+            self.ema.restart()
             if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
                 self.progress.epoch = int(which) + 1  # in a run of this program the number is the epoch
             epoch = self.progress.epoch
             self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {epoch} (--epoch_count)")
             self.notes.append("optimisers, image pools and random draws start afresh: weight files do not contain them")
         else:
-            others = suggest_run(self.folder.name, list_runs(self.folder.parent))
+            others = suggest_folder(self.folder)
             reason = f" ({others})" if others else ""
             self.notes.append(f"nothing to continue in {self.folder}: starting afresh{reason}")
             return False
@@ -282,7 +308,8 @@ class Run:
             if differs := mismatch.first_difference(self.model.state_dict(), saved):
                 raise ValueError(differs)
             self.model.load_state_dict(saved)
-            self.optimizers.load_state_dict(state["optimizers"], state.get("scaler"))
+            self.notes += self.optimizers.load_state_dict(state["optimizers"], state.get("scaler"))
+            self.notes += self.ema.load_state_dict(state.get("ema", {}))
             self.progress = Progress.restored(state["position"])
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])
@@ -329,7 +356,9 @@ class Run:
         if fixed and not self.o.allow_option_change:
             details = ", ".join(changed[name] for name in fixed)
             why = f"changed since the run was saved, which changes the meaning of its weights: {details}"
-            remedy = "restore it, or continue anyway with --allow_option_change"
+            given = [name for name in fixed if name in self.o.given]
+            restore = f"omit {', '.join(f'--{name}' for name in given)}" if given == fixed else "restore it"
+            remedy = f"{restore}, or continue anyway with --allow_option_change"
             raise OptionError("option", f"--{fixed[0]}", why, remedy)
         # Report all other changes.
         if changed:
@@ -343,4 +372,4 @@ def _is_gone(kind: Any, name: Any) -> bool:
     """Whether the registry no longer has this name: a renamed plug-in does not change what weights mean."""
     if not isinstance(kind, str) or not isinstance(name, str):
         return False
-    return normalise_name(name) not in {normalise_name(entry.name) for entry in entries(kind)}
+    return not is_known(kind, name)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from registry.attribution import error_context
 from registry.now import Now
+from training.ema import Ema
 from training.optim import Optimizers, trainable_parameters
 
 TrainStep = Callable[["TrainState", dict[str, Any], Now], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
@@ -16,7 +17,7 @@ TrainStep = Callable[["TrainState", dict[str, Any], Now], tuple[Any, dict[str, d
 
 @dataclass
 class TrainState:
-    """A model, its phases and their optimisers, and how a step treats a batch and its losses.
+    """A model, its phases, their optimisers and the average of weights, and how a step treats a batch and its losses.
 
     micro_batches: the number of parts in which a batch is processed (--accumulate). check_losses(terms, batch) returns
     whether an optimiser may step on the losses of a phase; if not, the step ends. It may also roll the weights back or
@@ -28,6 +29,7 @@ class TrainState:
     optimizers: Optimizers
     micro_batches: int = 1
     check_losses: Callable[[dict[str, Any], dict[str, Any]], bool] = lambda terms, batch: True
+    ema: Ema = field(default_factory=Ema)
 
     def __post_init__(self) -> None:
         own = {phase.name: {id(p): p for net in phase.nets for p in trainable_parameters(net)} for phase in self.phases}
@@ -40,7 +42,7 @@ class TrainState:
     def from_options(cls, model: Any, o: Any) -> "TrainState":
         """Return the state of a new run; raise OptionError if two phases have the same name."""
         phases = model.phases()
-        return cls(model, phases, Optimizers(phases, o), o.accumulate)
+        return cls(model, phases, Optimizers(phases, o), o.accumulate, ema=Ema.from_options(model, o))
 
     def now(self, step: int, epoch: int = 1, share: float = 0.0) -> Now:
         """Return what the model's methods are told at this step (from 0), with the phases that are due."""
@@ -51,10 +53,11 @@ class TrainState:
         return [phase for phase in self.phases if phase.name in now.due]
 
     def end_step(self, now: Now) -> None:
-        """Call the model's after_step(now), if it has one, without gradients."""
+        """Call the model's after_step(now), if it has one, without gradients; then average the weights (--ema)."""
         if hasattr(self.model, "after_step"):
             with torch.no_grad(), error_context("after_step", self.model):
                 self.model.after_step(now)
+        self.ema.update(now.step)
 
     @contextmanager
     def only_trainable(self, phase: Any) -> Iterator[None]:

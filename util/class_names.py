@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from util.errors import OptionError
+from util.spelling import name_hint
 
 MAX_SHOWN = 10  # names shown of a long list
 
@@ -19,7 +20,8 @@ def select_classes(text: str, known: Iterable[str]) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip())) or names
     for name in wanted:
         if name not in names:
-            raise OptionError("option", "--classes", f"there is no class '{name}'", "choose from " + ", ".join(names))
+            remedy = f"{name_hint(name, list(names))}choose from {shorten(names)}"
+            raise OptionError("option", "--classes", f"there is no class '{name}'", remedy)
     return wanted
 
 

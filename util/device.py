@@ -1,8 +1,12 @@
 """Select the device for --gpu_ids, and copy scalars and batches between devices."""
 
+from collections.abc import Callable
+from copy import copy
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from util.errors import EnvironmentFault, OptionError
 
@@ -52,6 +56,41 @@ class _AsyncScalar:
         return float(self.copy)
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return a batch with its tensors moved to a device."""
-    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a batch with its tensors on a device, nested ones too; objects with a method `to` move themselves."""
+    return map_leaves(lambda value: _move(value, device), batch)
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    if torch.is_tensor(value):
+        return value.to(device, non_blocking=True)
+    return value.to(device) if hasattr(value, "to") else value
+
+
+def map_leaves(
+    function: Callable[..., Any], value: Any, *others: Any, is_leaf: Callable[[Any], bool] = lambda value: False
+) -> Any:
+    """Return nested dictionaries, lists, tuples and dataclasses with `function` applied to what they hold.
+
+    others: values of the same structure, whose leaves are the function's further arguments; ValueError if they differ.
+    is_leaf: containers that the function is given as they are. So are objects with a method `to`, such as a
+    PackedSequence.
+    """
+
+    def apply(leaf: Any, *rest: Any) -> Any:
+        if not is_dataclass(leaf) or isinstance(leaf, type) or hasattr(leaf, "to") or is_leaf(leaf):
+            return function(leaf, *rest)
+        return with_fields(leaf, lambda name: inner(*(getattr(each, name) for each in (leaf, *rest))))
+
+    def inner(*trees: Any) -> Any:
+        return tree_map(apply, *trees, is_leaf=lambda tree: hasattr(tree, "to") or is_leaf(tree))
+
+    return inner(value, *others)
+
+
+def with_fields(instance: Any, make: Callable[[str], Any]) -> Any:
+    """Return a copy of a dataclass's instance, frozen or not, whose fields are make(name)."""
+    made = copy(instance)
+    for each in fields(instance):
+        object.__setattr__(made, each.name, make(each.name))
+    return made

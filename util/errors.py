@@ -17,6 +17,17 @@ def first_line(problem: BaseException) -> str:
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
 
 
+def count_text(number: int, noun: str) -> str:
+    """Return a number with its noun, in the singular for 1: "1 image", "2 images", "3 classes"."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{number} {noun}{ending}"
+
+
+def are_text(number: int, noun: str) -> str:
+    """Return a number with its noun and verb: "1 image is", "2 images are"."""
+    return f"{count_text(number, noun)} {'is' if number == 1 else 'are'}"
+
+
 def print_line(text: str) -> None:
     """Print a line and flush it, with control characters escaped; it appears above a progress bar, if there is one."""
     bars = sys.modules.get("tqdm")  # without the module there are no bars

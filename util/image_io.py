@@ -18,11 +18,12 @@ GRID_PADDING = 2  # pixels between images of a grid
 STRIP_PIXELS = 1 << 18  # pixels converted at a time
 # run-length coding (zlib's Z_RLE): several times as fast as Pillow's default level 6, hardly larger files
 PNG_COMPRESSION = {"compress_level": 1, "compress_type": 3}
-PNG = "PNG"
-# kinds of files for 8-bit images, with Pillow's options; JPEG alone loses anything, as little as it can
-PICTURE_KINDS: dict[str, dict[str, Any]] = {PNG: PNG_COMPRESSION, "JPEG": {"quality": 95, "subsampling": 0}, "BMP": {},
-                                            "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_adobe_deflate"},
-                                            "PPM": {}}  # fmt: skip
+_JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
+_TIFF: tuple[str, dict[str, Any]] = ("TIFF", {"compression": "tiff_adobe_deflate"})
+# formats of 8-bit images by suffix, with Pillow's options; JPEG alone loses anything, as little as it can
+PICTURE_FORMATS = {".png": ("PNG", PNG_COMPRESSION), ".jpg": _JPEG, ".jpeg": _JPEG, ".bmp": ("BMP", {}),
+                   ".webp": ("WEBP", {"lossless": True}), ".tif": _TIFF, ".tiff": _TIFF,
+                   ".ppm": ("PPM", {})}  # fmt: skip
 # up to this size a PNG is encoded in memory by a faster encoder, with the Paeth filter in all rows
 MAX_FAST_PNG_PIXELS = 1 << 22
 FAST_PNG = {"level": 1, "strategy": 3, "filter": 0x80}
@@ -104,19 +105,20 @@ def save_png(image: Image.Image, path: Path, aspect_ratio: float = 1.0) -> tuple
 
     aspect_ratio multiplies the ratio of width to height, by enlarging one side.
     """
-    return save_picture(image, path, aspect_ratio, PNG)
+    return save_picture(image, path, aspect_ratio, ".png")
 
 
-def save_picture(image: Image.Image, path: Path, aspect_ratio: float, kind: str) -> tuple[int, int]:
-    """Write an image (L or RGB) atomically in a format of PICTURE_KINDS; its name does not matter. See save_png."""
+def save_picture(image: Image.Image, path: Path, aspect_ratio: float, suffix: str) -> tuple[int, int]:
+    """Write an image (L or RGB) atomically in a format of PICTURE_FORMATS; its name does not matter. See save_png."""
+    kind, options = PICTURE_FORMATS[suffix]
     size = round(image.width * max(1, aspect_ratio)), round(image.height / min(1, aspect_ratio))
     if size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     beside = path.with_name(path.name + ".tmp")
-    if kind == PNG and image.width * image.height <= MAX_FAST_PNG_PIXELS:
+    if kind == "PNG" and image.width * image.height <= MAX_FAST_PNG_PIXELS:
         beside.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image), **FAST_PNG))
     else:
-        image.save(beside, format=kind, **PICTURE_KINDS[kind])
+        image.save(beside, format=kind, **options)
     os.replace(beside, path)
     return image.size
 

@@ -44,5 +44,5 @@ class Progress:
 
     @property
     def at(self) -> float:
-        """Epochs as a fraction: the x of loss curves, as in the reference."""
+        """The x of loss curves, as in the reference: the epoch plus its share that is done, 1 to 2 in the first."""
         return self.epoch + self.seen / max(1, self.epoch_size)

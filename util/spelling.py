@@ -1,9 +1,11 @@
 """Compare what users type with what exists: names of similar spelling, paths with spaces."""
 
 import os
+import shlex
 
 WRONG_LETTER = 1.5  # how many missing letters weigh as much as a wrong one
 MIN_ABBREVIATION = 3  # characters of a beginning that stands for a whole name
+MAX_COMPARED_FILES = 1000  # a folder with more is not searched for a similar name
 
 
 def normalise_name(name: str) -> str:
@@ -31,6 +33,12 @@ def nearest(name: str, names: list[str]) -> str | None:
     return min(close, key=errors.__getitem__) if close else max(shorter, key=len, default=None)
 
 
+def name_hint(name: str, names: list[str]) -> str:
+    """Return "did you mean NAME? " for the name that is meant, else ""."""
+    near = nearest(name, names)
+    return f"did you mean {near}? " if near else ""
+
+
 def typing_errors(one: str, other: str) -> float:
     """Return the weight of the fewest errors between two texts; a letter missing, too many or exchanged weighs 1."""
     before: list[float] = []
@@ -50,3 +58,32 @@ def unquoted_path(words: list[str]) -> str | None:
     """Return the existing path that the first two or more words make when joined by spaces, else None."""
     joined = (" ".join(words[:n]) for n in range(len(words), 1, -1))
     return next((path for path in joined if os.path.exists(os.path.expanduser(path))), None)
+
+
+def nearest_path(path: str) -> str | None:
+    """Return the existing path that a missing one stands for: each missing part is replaced by the nearest name there.
+
+    None if the path exists, or if there is no name of similar spelling.
+    """
+    if not path or os.path.lexists(path):
+        return None
+    found, rest = os.path.splitdrive(path)
+    for part in rest.replace(os.sep, "/").split("/"):
+        step = os.path.join(found, part) if part else found or os.sep
+        if not os.path.lexists(step):
+            try:
+                names = os.listdir(found or ".")
+            except OSError:  # a file, or a folder without permission
+                return None
+            near = nearest(part, names) if len(names) <= MAX_COMPARED_FILES else None
+            if near is None:
+                return None
+            step = os.path.join(found, near)
+        found = step
+    return found
+
+
+def path_hint(path: str) -> str:
+    """Return "did you mean PATH?" for a missing path, else ""."""
+    near = nearest_path(path)
+    return f"did you mean {shlex.quote(near)}?" if near else ""

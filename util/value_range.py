@@ -89,9 +89,3 @@ def range_of_input(text: str, side: str) -> str:
     """Return the part of --range_A for a side: the second of "0,255;0,4095" for A2, the first for A, all of "auto"."""
     parts = text.split(";")
     return parts[min(int(side[1:] or 1), len(parts)) - 1]
-
-
-def side_of_label(label: str) -> str:
-    """Return the side of a label's images: A for real_A and rec_A, A2 for real_A2, B for fake and idt_B."""
-    match = re.search(r"(?:^|_)(A\d*)(?:_|$)", label)
-    return match[1] if match else "A" if label == "real" else "B"

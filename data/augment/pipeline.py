@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from data.augment.grammar import SpecNode, parse_spec
-from data.augment.table import CONTAINERS, PHOTOMETRIC, UNSUPPORTED_CLASSES
+from data.augment.label_planes import keeps_ids
+from data.augment.table import CONTAINERS, MIXED, PHOTOMETRIC, RESIZING, UNSUPPORTED_CLASSES
 from registry import contract, loaded
 from registry.lookup import Entry, entries, entry
-from util.errors import EnvironmentFault, OptionError, first_line
+from util.errors import EnvironmentFault, OptionError, count_text, first_line
 from util.seeding import fork_rng
 from util.spelling import nearest, normalise_name
 
@@ -47,27 +48,39 @@ class Augment:
     """`Augment("rotation(10) color_jitter(0.2)")(picture, seed) -> picture`: equal seeds give equal draws.
 
     The first image of each kind (channels, dtype) tries out every step, including steps that are rarely applied.
-    nearest: move pixels by the nearest neighbour. Raises OptionError, with flag, node and position, for an invalid spec
+    nearest: move pixels by the nearest neighbour. labels: only move the pixels of a label map, by the draws of its
+    picture; see data.augment.label_planes. Raises OptionError, with flag, node and position, for an invalid spec
     and for images it cannot be applied to.
     """
 
     def __init__(
-        self, spec: str, flag: str = "--augment", tested_kinds: frozenset[Kind] = frozenset(), nearest: bool = False
+        self,
+        spec: str,
+        flag: str = "--augment",
+        tested_kinds: frozenset[Kind] = frozenset(),
+        nearest: bool = False,
+        labels: bool = False,
     ):
         if find_spec("torchvision") is None:
             why = f"is not installed, and {flag} needs it"
             raise EnvironmentFault("package", "torchvision", why, "run pip install torchvision")
-        self.spec, self.flag, self.tested_kinds, self.nearest = spec, flag, tested_kinds, nearest
+        self.spec, self.flag, self.tested_kinds, self.nearest, self.labels = spec, flag, tested_kinds, nearest, labels
         self.steps = _build_chain(parse_spec(spec, flag), flag)
         for step in _list_steps(self.steps) if nearest else ():
             step.use_nearest()
+        for step in _list_steps(self.steps) if labels else ():
+            step.use_labels(flag)
 
     def __reduce__(self):  # workers rebuild it, so that plug-in augmentations need not be picklable
-        return Augment, (self.spec, self.flag, self.tested_kinds, self.nearest)
+        return Augment, (self.spec, self.flag, self.tested_kinds, self.nearest, self.labels)
 
     def with_nearest(self) -> "Augment":
         """Return the same augmentation, with the same draws, that makes no new values where it moves pixels."""
         return Augment(self.spec, self.flag, nearest=True)
+
+    def with_labels(self) -> "Augment":
+        """Return the same augmentation, with the same draws, for label planes; OptionError if one cannot be applied."""
+        return Augment(self.spec, self.flag, nearest=True, labels=True)
 
     @property
     def geometric_nodes(self) -> list[SpecNode]:
@@ -87,7 +100,7 @@ class Augment:
             return _apply_seeded(self.steps, seed, picture)
         except _UnsuitableImage as problem:
             node, why, shape = problem.args
-            what = f"an image of {shape[2]}x{shape[1]} with {shape[0]} channel{'s' * (shape[0] != 1)}"
+            what = f"an image of {shape[2]}x{shape[1]} with {count_text(shape[0], 'channel')}"
             why = f"cannot be applied to {what}{f', {path}' if path else ''}: {why}"
             raise node.error(self.flag, why) from problem.__cause__
 
@@ -134,6 +147,7 @@ class _Step:
             raise self._plugin_error("is not a class")
         self.geometric = augmentation.name not in PHOTOMETRIC if self.built_in else getattr(factory, "geometric", True)
         self.transform = _construct(factory, node, flag, augmentation.origin)
+        self.of_labels = False
         if not callable(self.transform):
             raise self._plugin_error("has no __call__")
         self.required_dtype = REQUIRED_DTYPES.get(augmentation.name) if self.built_in else None
@@ -152,6 +166,17 @@ class _Step:
         if self.built_in and hasattr(self.transform, "interpolation"):
             self.transform.interpolation = InterpolationMode.NEAREST
 
+    def use_labels(self, flag: str) -> None:
+        """Only move pixels; raise OptionError for an augmentation that also changes their values."""
+        if self.built_in and self.name in MIXED:
+            why = "changes colours and moves pixels, so it cannot be applied to label maps"
+            raise self.node.error(flag, why, "name the augmentations one by one, such as rotation(10)")
+        self.of_labels = True
+        if self.built_in and self.name in RESIZING:  # their nearest pixel is that at the centre, as the pictures'
+            from torchvision.transforms import InterpolationMode  # imported by _build_chain already
+
+            self.transform.interpolation = InterpolationMode.NEAREST_EXACT
+
     def with_certainty(self) -> "_Step":
         """Return a copy that is always applied (p = 1)."""
         step = copy(self)
@@ -163,22 +188,35 @@ class _Step:
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:
         # one draw per step, however many it makes itself: more channels must not shift the draws of the next step
         with fork_rng(int(torch.randint(2**62, ()))):
-            try:
-                result = self.transform(to_dtype(picture, self.required_dtype or picture.dtype))
-            except Exception as problem:  # torchvision raises many types for an unsuitable image
-                if not self.built_in:
-                    raise
-                raise _UnsuitableImage(self.node, first_line(problem).rstrip("."), picture.shape) from problem
-            if isinstance(result, (tuple, list)) and result:  # five_crop, ten_crop: choose one crop at random
-                result = result[int(torch.randint(len(result), ()))]
+            if self.of_labels:
+                return self._moved_labels(picture) if self.geometric else picture
+            result = self._transformed(to_dtype(picture, self.required_dtype or picture.dtype))
+        return to_dtype(result, picture.dtype)
+
+    def _moved_labels(self, planes: torch.Tensor) -> torch.Tensor:
+        moved = self._transformed(planes)
+        if not (self.built_in or keeps_ids(moved)):
+            why = "makes new values, so it cannot be applied to label maps"
+            raise _UnsuitableImage(self.node, why, planes.shape)
+        return moved
+
+    def _transformed(self, picture: torch.Tensor) -> torch.Tensor:
+        try:
+            result = self.transform(picture)
+        except Exception as problem:  # torchvision raises many types for an unsuitable image
+            if not self.built_in:
+                raise
+            raise _UnsuitableImage(self.node, first_line(problem).rstrip("."), picture.shape) from problem
+        if isinstance(result, (tuple, list)) and result:  # five_crop, ten_crop: choose one crop at random
+            result = result[int(torch.randint(len(result), ()))]
         if not isinstance(result, torch.Tensor) or result.dim() != 3:
             is_tensor = isinstance(result, torch.Tensor)
             what = f"a tensor of shape {tuple(result.shape)}" if is_tensor else type(result).__name__
             raise self._plugin_error(f"returns {what}")
         if len(result) != len(picture) or not result.numel():
-            what = f"with {len(result)} channel{'s' * (len(result) != 1)}" if result.numel() else "without pixels"
+            what = f"with {count_text(len(result), 'channel')}" if result.numel() else "without pixels"
             raise _UnsuitableImage(self.node, f"it returns an image {what}", picture.shape)
-        return to_dtype(result, picture.dtype)
+        return result
 
 
 def to_dtype(picture: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

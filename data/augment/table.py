@@ -36,6 +36,9 @@ PHOTOMETRIC = {  # augmentations that move no pixel; the others must be applied 
     "salt_and_pepper",
 }  # fmt: skip
 
+MIXED = {"aug_mix", "auto_augment", "rand_augment", "trivial_augment_wide"}  # they move pixels and change their values
+RESIZING = {"random_resize", "random_resized_crop", "random_shortest_size", "resize", "scale_jitter"}
+
 
 def snake_case(name: str) -> str:
     """Return the snake_case name of a class: random_resized_crop for RandomResizedCrop, jpeg for JPEG."""

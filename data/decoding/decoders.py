@@ -24,6 +24,7 @@ NUMPY_EXTENSIONS = (".npy", ".npz")
 NUMPY_SIGNATURES = (b"\x93NUMPY", b"PK\3\4")  # of .npy, and of .npz, which is a zip file
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BITS_PER_SAMPLE_TAG, ORIENTATION_TAG, SAMPLE_FORMAT_TAG, SIGNED_INTEGERS = 258, 274, 339, 2  # of TIFF
+COMPRESSION_TAG, WEBP_COMPRESSION = 259, 50001
 ASSOCIATED_ALPHA, ALPHA = 1, (1, 2)  # TIFF 6.0, ExtraSamples: with 1, colours are premultiplied by alpha
 MAX_EXACT_INTEGER = 1 << 53  # float64 holds every integer up to this one
 JPEG_END_MARKER = b"\xff\xd9"
@@ -48,7 +49,7 @@ class ImageSource(NamedTuple):
 def identify(file: IO[bytes], path: str, max_pixels: int) -> ImageSource:
     """Return the kind of an image after reading only its header.
 
-    Raises DataError if the image is too large, else what Pillow raises.
+    Raises DataError if the image is too large or has a compression that is not read, else what Pillow raises.
     """
     if path.lower().endswith(NUMPY_EXTENSIONS) and _starts_with(file, NUMPY_SIGNATURES):
         return ImageSource(path, file, max_pixels, "NumPy")
@@ -70,6 +71,9 @@ def identify(file: IO[bytes], path: str, max_pixels: int) -> ImageSource:
     kind = "8 bits"
     if image.format == "TIFF":
         tags = image.tag_v2
+        if tags.get(COMPRESSION_TAG) == WEBP_COMPRESSION:
+            why = "is a TIFF with WebP compression, which is read once it is saved as PNG"
+            raise DataError("image", path, why, "convert it to PNG")
         is_signed = SIGNED_INTEGERS in tags.get(SAMPLE_FORMAT_TAG, ())
         kind = "TIFF" if is_signed or max(tags.get(BITS_PER_SAMPLE_TAG, (1,))) > 8 else kind
     elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -174,9 +178,19 @@ def decode_tiff(source: ImageSource, channels: int) -> tuple[Raster, int]:
 
 
 def decode_numpy(source: ImageSource, channels: int) -> tuple[Raster, int]:
-    """Return the array (H, W), (H, W, C) or (C, H, W) in a .npy file, or the only one in a .npz file.
+    """Return the array of a .npy or .npz file.
 
     Of arrays, only uint8 with four channels is taken for colours with transparency; others may hold any bands.
+    """
+    array, channels_first = read_numpy(source, channels)
+    dtype, array = array.dtype, _to_supported_array(array, source.path, channels_first)
+    return Raster(array, has_alpha=dtype == np.uint8 and array.shape[2:] == (4,)), UPRIGHT
+
+
+def read_numpy(source: ImageSource, channels: int) -> tuple[np.ndarray, bool]:
+    """Return the array in a .npy file or the only one in a .npz file, and whether its first axis is the channels.
+
+    Raises DataError unless it is (H, W), (H, W, C) or (C, H, W).
     """
     file: Any = source.file
     is_archive = file.read(2) == b"PK"
@@ -200,8 +214,7 @@ def decode_numpy(source: ImageSource, channels: int) -> tuple[Raster, int]:
         raise ValueError(f"it ends after {len(data)} of {expected_bytes} bytes")
     array = np.frombuffer(data, dtype)
     array = array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
-    array = _to_supported_array(array, source.path, channels_first)
-    return Raster(array, has_alpha=dtype == np.uint8 and array.shape[2:] == (4,)), UPRIGHT
+    return array, channels_first
 
 
 def _check_shape(source: ImageSource, shape: tuple[int, ...], channels: int, axes: str = "QQQ") -> bool:

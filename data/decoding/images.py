@@ -1,5 +1,7 @@
 """Read image files: upright, in sRGB, with the requested number of channels."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ from data.decoding.icc import to_srgb
 from data.decoding.orientation import orient
 from data.decoding.raster import LUMA_WEIGHTS, Picture, Raster, cast, composite_alpha
 from data.listing.files import open_binary
-from util.errors import DataError, EnvironmentFault
+from util.errors import DataError, EnvironmentFault, count_text
 
 
 class ReadOptions(NamedTuple):
@@ -40,11 +42,17 @@ def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPT
     other file, and any with 2 or 4 channels, becomes a Raster with `channels` channels that keeps the values of the
     file. Raises DataError naming the file if it cannot be read, and EnvironmentFault if memory does not suffice.
     """
-    try:
-        with open_binary(path) as file:
-            source = identify(file, path, options.max_pixels)
-            picture, orientation = DECODERS[source.kind](source, channels)
+    with decoding_errors(path), open_binary(path) as file:
+        source = identify(file, path, options.max_pixels)
+        picture, orientation = DECODERS[source.kind](source, channels)
         return convert_channels(orient(picture, orientation), channels, path, options)
+
+
+@contextmanager
+def decoding_errors(path: str) -> Iterator[None]:
+    """Turn the errors of a decoder into DataError, and those of memory into EnvironmentFault, that name the file."""
+    try:
+        yield
     except DataError:
         raise
     except MemoryError as problem:
@@ -96,8 +104,10 @@ def _convert_pillow(image: Image.Image, channels: int, path: str, options: ReadO
 
 def channels_error(path: str, actual: int, wanted: int) -> DataError:
     """Return the error for an image whose number of channels does not fit the run."""
-    why = f"has {actual} channels and cannot be converted to {wanted}"
-    return DataError("image", path, why, f"use --input_nc {actual} or --output_nc {actual}")
+    why = f"has {count_text(actual, 'channel')} and cannot be converted to {wanted}"
+    alpha = " (as PNG if the last is transparency)" if actual in (2, 4) and wanted in (1, 3) else ""
+    flags = f"use --input_nc {actual} or --output_nc {actual} in training"
+    return DataError("image", path, why, f"{flags}, or convert it to {count_text(wanted, 'channel')}{alpha}")
 
 
 def parse_colour(text: str) -> tuple[int, int, int] | None:

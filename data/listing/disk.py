@@ -8,6 +8,7 @@ from typing import IO, Literal
 import numpy as np
 from tqdm import tqdm
 
+from data.listing.once import once
 from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
 from util.errors import DataError
 
@@ -22,6 +23,7 @@ class Disk:
         """Return what a path is; "" if there is nothing, or a pipe or device."""
         return "file" if os.path.isfile(path) else "folder" if os.path.isdir(path) else ""
 
+    @once
     def list_images(self, folder: str) -> Paths:
         """Return the sorted paths of all images under a folder; a file with links counts once, pipes do not count."""
         names, ends, sizes = bytearray(), array("q", [0]), array("q")
@@ -62,12 +64,14 @@ class Disk:
         _, first = np.unique(np.array(identities).reshape(-1, 2)[order], axis=0, return_index=True)
         return paths if len(first) == len(paths) else paths.take(np.sort(order[first]))
 
+    @once
     def list_folders(self, folder: str) -> list[str]:
         """Return the sorted names of the visible folders directly in a folder; [] if it does not exist."""
         if not os.path.isdir(folder):
             return []
         return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
 
+    @once
     def list_names(self, folder: str) -> list[str]:
         """Return the sorted names of all files and links directly in a folder; [] if it does not exist."""
         return sorted(e.name for e in os.scandir(folder) if not e.is_dir()) if os.path.isdir(folder) else []

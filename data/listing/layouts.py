@@ -14,7 +14,8 @@ from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
 from data.listing.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
 from data.listing.paths import EXTENSIONS, Paths, has_image_extension
-from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, Problem, raise_if_any
+from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, Problem, count_text, raise_if_any
+from util.spelling import nearest, path_hint
 
 STANDARD_PHASES = ("train", "val", "test")
 MAX_OUTER_FOLDERS = 4  # folders, each the only one in its parent, that are entered to find a data set
@@ -43,9 +44,9 @@ class SideFiles:
         """Lines for the user."""
         counts = [len(side) for side in self.paths]
         if self.is_joined:
-            return [self.describe(f"{counts[0]} files of A|B"), *self.warnings]
+            return [self.describe(f"{count_text(counts[0], 'file')} of A|B"), *self.warnings]
         by_name = " by name" if self.kind == "pairs" and len(self.places) > 1 else ""
-        counted = {"pairs": f"{counts[0]} pairs", "images": f"{counts[0]} without targets"}
+        counted = {"pairs": count_text(counts[0], "pair"), "images": f"{counts[0]} without targets"}
         what = counted.get(self.kind) or f"{counts[0]} + {counts[-1]} images"
         return [self.describe(what + by_name), *self.warnings]
 
@@ -89,7 +90,7 @@ def find_sides(o: Any, root: str, paired: bool, inputs: tuple[str, ...] = ()) ->
     for folder, paths in zip(folders, sides, strict=True):
         if not paths:
             kinds_read = ["joined", *kinds] if inputs else kinds  # pairs, though the inputs are in a folder each
-            raise DataError("folder", folder, *missing_images_reason(folder, root, o, kinds_read))
+            raise _missing_images_error(folder, root, o, kinds_read)
     if not has_phases:
         sides = [select_split(paths, o) for paths in sides]
     if paired and len(sides) > 1:
@@ -150,14 +151,14 @@ def list_phase_images(o: Any, root: str) -> tuple[Paths, list[str]]:
     if is_folder(folder) or o.split is None:
         return list_images(folder, root, o), unused_split_notes(o)
     paths = select_split(list_images(root, root, o), o)
-    return paths, [f"{len(paths)} images, the part of {o.phase} (--split {o.split:g})"]
+    return paths, [f"{count_text(len(paths), 'image')}, the part of {o.phase} (--split {o.split:g})"]
 
 
 def list_images(folder: str, root: str, o: Any) -> Paths:
     """Return the images under a folder of root; if there are none, raise DataError with what is there instead."""
     paths = list_files(folder)
     if not paths:
-        raise DataError("folder", folder, *missing_images_reason(folder, root, o))
+        raise _missing_images_error(folder, root, o)
     return paths
 
 
@@ -176,48 +177,55 @@ def _split_indices(paths: Paths, o: Any) -> np.ndarray:
     in_training = paths.keys() < np.uint64(o.split * 2**64)
     indices = np.flatnonzero(in_training if o.phase == "train" else ~in_training)
     if not len(indices):
-        why = f"--split {o.split:g} leaves none of {len(paths)} images for it"
+        why = f"--split {o.split:g} leaves none of {count_text(len(paths), 'image')} for it"
         raise DataError("phase", o.phase, why, "use another --split")
     return indices
 
 
-def missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str] = ("joined",)) -> tuple[str, str]:
-    """Return (why, remedy) for a folder without images: its contents, or the folders that exist instead.
+def _missing_images_error(folder: str, root: str, o: Any, kinds: Sequence[str] = ("joined",)) -> DataError:
+    """Return the error for a folder without images or a --dataroot that is none; kinds: the layouts that are read."""
+    if find_storage(root).entry_type(root) == "folder":
+        return DataError("folder", folder, *_missing_images_reason(folder, root, o, kinds))
+    why = "is a file, not a folder" if os.path.exists(root) else "there is no such folder"
+    remedy = "give --dataroot a folder of images" if o.isTrain else "give a folder, a zip file or an image"
+    return DataError("folder", o.dataroot, why, path_hint(o.dataroot) or remedy)
 
-    kinds: the layouts that the data set reads.
-    """
-    dataroot = o.dataroot
+
+def _missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str]) -> tuple[str, str]:
+    """Return (why, remedy) for a folder without images: its contents, or the folders that exist instead in root."""
+    within = os.path.basename(os.path.abspath(o.dataroot))
     relative = os.path.relpath(folder, root)
     layout = f"expected images in {'it' if relative == '.' else relative}; see --dataroot, --phase and --dataset_mode"
     storage = find_storage(root)
-    if storage.entry_type(root) != "folder":
-        why = "is a file, not a folder" if os.path.exists(root) else "there is no such folder"
-        remedy = "give --dataroot a folder of images" if o.isTrain else "give a folder, a zip file or an image"
-        return (why if root == folder else f"--dataroot {dataroot}: {why}"), remedy
     if storage.entry_type(folder) != "folder":
         neighbours = storage.list_folders(root)
         has_sides = "B" in neighbours and bool("A" in neighbours or numbered_inputs(neighbours))
-        hint = _other_root_hint(root, o.phase, kinds) or _several_inputs_hint(root, o, kinds)
+        hint = _other_folder_hint(root, o, kinds) or _several_inputs_hint(root, o, kinds)
         if (has_sides or not neighbours) and (count := len(storage.list_images(root))):
-            why = f"there is no such folder ({dataroot} has {count} images, not divided into phases)"
+            why = f"there is no such folder ({within} has {count_text(count, 'image')}, not divided into phases)"
             return why, hint or _undivided_remedy(o, has_sides or "joined" in kinds)
         there = ", ".join(map(repr, neighbours[:8])) or "no folders"
-        return f"there is no such folder ({dataroot} has {there})", hint or layout
+        return f"there is no such folder ({within} has {there})", hint or layout
     deeper = os.fsdecode(storage.list_images(folder).unused).split("\0")[:-1]
     names = list(dict.fromkeys([*storage.list_names(folder), *deeper]))
     if not names:
         return "holds no files", layout
     if links := [name for name in deeper if has_image_extension(name)]:
-        return f"holds no images, but {len(links)} links to nothing such as {links[0]!r}", "restore these files"
-    return f"holds no images, but {len(names)} other files such as {names[0]!r}", layout
+        what = count_text(len(links), "link")
+        return f"holds no images, but {what} to nothing such as {links[0]!r}", "restore these files"
+    return f"holds no images, but {count_text(len(names), 'other file')} such as {names[0]!r}", layout
 
 
-def _other_root_hint(root: str, phase: str, kinds: Sequence[str]) -> str:
-    """Return the remedy if the folder above or below root holds the phase in one of these layouts, else ""."""
+def _other_folder_hint(root: str, o: Any, kinds: Sequence[str]) -> str:
+    """Return the remedy if root holds a phase of similar name, or a folder above or below it the phase; else ""."""
 
-    def holds_phase(other: str) -> bool:
+    def holds_phase(other: str, phase: str = o.phase) -> bool:
         return any(all(map(is_folder, phase_folders(other, phase, kind))) for kind in kinds)
 
+    names = list_folders(root)
+    there = [name for name in (*names, *(each[:-1] for each in names)) if name and holds_phase(root, name)]
+    if "phase" in o.given and (near := nearest(o.phase, there)):
+        return f"did you mean --phase {near}?"
     above = str(Path(root).parent)
     if above != root and holds_phase(above):
         return f"give --dataroot {above}, the folder above it"

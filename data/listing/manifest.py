@@ -13,6 +13,7 @@ from data.listing.files import dataset_root, find_storage
 from data.listing.inputs import ONE_INPUT, numbered_inputs
 from data.listing.paths import Paths
 from util.errors import DataError, OptionError, Problem
+from util.spelling import name_hint
 
 MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl")
 MANIFEST_NAMES = [stem + end for stem in ("pairs", "manifest") for end in MANIFEST_EXTENSIONS]
@@ -54,7 +55,10 @@ def find_manifest(dataroot: str, pairs_flag: str, root: str = "") -> str | None:
     if pairs_flag == "auto":
         return None
     why = "is neither joined, sides, nested nor the name of a file"
-    raise OptionError("option", "--pairs", f"{pairs_flag!r} {why}", "give one of these, or a CSV or JSON file")
+    files = [name for folder in folders for name in find_storage(folder).list_names(folder)]
+    tables = [name for name in files if name.lower().endswith(MANIFEST_EXTENSIONS)]
+    hint = name_hint(pairs_flag, ["joined", "sides", "nested", *tables])
+    raise OptionError("option", "--pairs", f"{pairs_flag!r} {why}", f"{hint}give one of these, or a CSV or JSON file")
 
 
 def is_manifest(path: str) -> bool:
@@ -101,11 +105,14 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
     missing = [name for name in table.inputs if name.lower() not in columns]
     if missing and not (plain and "b" in columns):
         what = "a and no column b" if plain else missing[0]
-        remedy = "name its columns a, b, label, split" if plain else "add the column, or name others with --inputs"
+        remedy = "name its columns a, b, label, split"
+        if not plain:
+            remedy = f"{name_hint(missing[0], sorted(columns))}add the column, or name others with --inputs"
         raise DataError("file", file, f"has no column {what} (it has {here})", remedy)
     if not table.rows:
         why = f"{file} has no rows for it (its column split has {', '.join(sorted(table.splits))})"
-        raise DataError("phase", phase, why, "give one of these with --phase, or remove the column split")
+        remedy = f"{name_hint(phase, sorted(table.splits))}give one of these with --phase, or remove the column split"
+        raise DataError("phase", phase, why, remedy)
     return table
 
 

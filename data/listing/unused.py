@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from data.listing.paths import has_image_extension
+from util.errors import are_text
 
 MAX_KINDS_SHOWN = 3  # extensions that a note counts
 
@@ -24,15 +25,15 @@ def unused_notes(left_out: Iterable[tuple[str, bytes]]) -> list[str]:
         more = ", ..." if len(kinds) > MAX_KINDS_SHOWN else ""
         why = "only names with the extension of an image are read"
         remedy = "rename JPEGs to .jpg, convert other images to PNG"
-        notes.append(f"note: {_count_text(others)} not used ({counted}{more}), {_example(others)}: {why}; {remedy}")
+        notes.append(
+            f"note: {are_text(len(others), 'file')} not used ({counted}{more}), {_example(others)}: {why}; {remedy}"
+        )
     if dangling:
         why = "links to files that do not exist"
-        notes.append(f"note: {_count_text(dangling)} not used, {_example(dangling)}: {why}; restore these files")
+        notes.append(
+            f"note: {are_text(len(dangling), 'file')} not used, {_example(dangling)}: {why}; restore these files"
+        )
     return notes
-
-
-def _count_text(files: list[tuple[str, str]]) -> str:
-    return f"{len(files)} files are" if len(files) > 1 else "1 file is"
 
 
 def _example(files: list[tuple[str, str]]) -> str:

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -21,8 +21,9 @@ from data.loading.collate import SKIPPED_KEY, BatchCollator, collate
 from data.loading.sample_order import EpochBatchSampler, SampleKey
 from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
 from registry import attribution, discovery
+from registry.contract import check_batch
 from util import malloc
-from util.errors import OptionError, UserError, format_problems, printable, raise_if_any
+from util.errors import OptionError, UserError, are_text, count_text, format_problems, printable, raise_if_any
 from util.image_io import first_thumbnails, make_grid
 from util.seeding import fork_rng, mix_seed
 
@@ -39,17 +40,18 @@ class Loader:
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         self.batch_sampler = EpochBatchSampler(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
         if not len(self.batch_sampler):
-            why = f"leaves no batch: {len(dataset)} images are fewer than a batch of {o.batch_size}"
+            why = f"leaves no batch: {are_text(len(dataset), 'image')} fewer than a batch of {o.batch_size}"
             raise OptionError("option", "--drop_last", why, "lower --batch_size or omit --drop_last")
         self.o, self.dataset, self.inventory = o, dataset, dataset.inventory
         self.report_frames = not o.isTrain  # training has already checked all headers
         self.inventory.samples = len(dataset)
         self.workers: set[Any] = set()  # worker processes
         workers = min(o.num_threads, os.cpu_count() or 1)  # more workers than cores would only wait for each other
-        self.collator = BatchCollator(o.batch_size)
+        self.samples = SeededDataset(dataset, o.seed, max_tries(o))
+        self.collator = BatchCollator(self.samples.join, o.batch_size)
         self.group_sampler = BatchGroupSampler(self.batch_sampler, workers)
         self.loader: Any = DataLoader(
-            SeededDataset(dataset, o.seed, max_tries(o)),
+            self.samples,
             batch_sampler=self.group_sampler,
             num_workers=workers,
             collate_fn=self.collator,
@@ -64,12 +66,7 @@ class Loader:
 
     def example_batch(self) -> dict[str, Any]:
         """Return the first sample, repeated to the size of the epoch's first batch, loaded in this process."""
-        batch = one_batch(self.loader.dataset[1, 0])
-        n = min(self.batch_sampler.batch_size, self.batch_sampler.length)
-        batch = {
-            k: v.expand(n, *v.shape[1:]) if torch.is_tensor(v) else v * n if isinstance(v, list) else v
-            for k, v in batch.items()
-        }
+        batch = self.samples.batch((1, 0), min(self.batch_sampler.batch_size, self.batch_sampler.length))
         if not self.workers:  # shared memory must exist before workers are forked
             # with pin_memory a thread of DataLoader handles batches, which cannot read SharedBatch
             sharing = 0 if self.loader.pin_memory else self.loader.num_workers
@@ -85,7 +82,7 @@ class Loader:
         """
         self.batch_sampler.epoch, self.batch_sampler.skip = 1, 0
         keys = [key for batch in islice(self.batch_sampler, number) for key in batch]
-        batches = [one_batch(self.loader.dataset[key]) for key in keys[:number]]
+        batches = [self.samples.batch(key) for key in keys[:number]]
         inputs = [split_inputs(batch, self.o.inputs) for batch in batches]
         shown = [
             first_thumbnails(batch | parts, PREVIEW_SIDE_PIXELS) for batch, parts in zip(batches, inputs, strict=True)
@@ -129,7 +126,7 @@ class Loader:
                 yield handed_over.pop()  # keep no reference: an image may be huge
         # List the images that were skipped.
         if skipped:
-            said = f"note: {len(skipped)} images could not be used in epoch {epoch}:"
+            said = f"note: {count_text(len(skipped), 'image')} could not be used in epoch {epoch}:"
             tqdm.write("\n".join([said, *format_problems(list(skipped.items()))]))
 
     def _report_frames(self, paths: Sequence[str]) -> None:
@@ -181,9 +178,38 @@ class SeededDataset(Dataset):
 
     def __getitem__(self, key: SampleKey) -> Sample | UserError:
         epoch, index = key
+        found = self._seeded(epoch, index, lambda: load_sample(self.dataset, index, max(1, self.tries)))
+        if isinstance(found, UserError):
+            return found
+        sample, bad = found
+        # an error is returned, not raised, because DataLoader would wrap it in a worker's traceback
+        if isinstance(sample, UserError):
+            _drop_tracebacks(sample)
+            return {SKIPPED_KEY: [sample]} if not self.tries and sample.args[0] == "image" else sample
+        return sample | {SKIPPED_KEY: [_drop_tracebacks(problem) for problem in bad]} if bad else sample
+
+    def __getitems__(self, keys: list[SampleKey]) -> list[tuple[SampleKey, Sample | UserError]]:
+        """Return several samples with their keys; DataLoader calls this."""
+        return [(key, self[key]) for key in keys]
+
+    def join(self, pairs: list[tuple[SampleKey, Sample | UserError]]) -> dict[str, Any] | UserError:
+        """Return samples as one batch, or an error; a data set's own collate draws from generators seeded for it."""
+        samples = [sample for _, sample in pairs]
+        if type(self.dataset).collate is BaseDataset.collate:
+            return collate(samples)
+        epoch, index = pairs[0][0]
+        return self._seeded(epoch, -1 - index, lambda: collate(samples, self._own_collate))
+
+    def _own_collate(self, samples: list[Sample]) -> dict[str, Any]:
+        batch = self.dataset.collate(samples)
+        check_batch(self.dataset, batch, len(samples))
+        return batch
+
+    def _seeded(self, epoch: int, index: int, make: Callable[[], Any]) -> Any:
+        """Return what `make` returns with generators seeded for (epoch, index), or the error that it raises."""
         with fork_rng(mix_seed(self.seed, epoch, index)):
             try:
-                sample, bad = load_sample(self.dataset, index, max(1, self.tries))
+                return make()
             except UserError as problem:
                 return _drop_tracebacks(problem)
             except (Exception, SystemExit) as problem:  # an exception that cannot be pickled would hang the run
@@ -191,11 +217,19 @@ class SeededDataset(Dataset):
                 if culprit is None:
                     raise
                 return culprit
-        # an error is returned, not raised, because DataLoader would wrap it in a worker's traceback
-        if isinstance(sample, UserError):
-            _drop_tracebacks(sample)
-            return {SKIPPED_KEY: [sample]} if not self.tries and sample.args[0] == "image" else sample
-        return sample | {SKIPPED_KEY: [_drop_tracebacks(problem) for problem in bad]} if bad else sample
+
+    def batch(self, key: SampleKey, count: int = 1) -> dict[str, Any]:
+        """Return a sample, `count` times, as a batch loaded in this process; raise it if it is an error."""
+        sample = self[key]
+        copies = [sample if isinstance(sample, UserError) else dict(sample) for _ in range(count)]
+        batch = self.join([(key, each) for each in copies])
+        try:
+            if isinstance(batch, UserError):
+                raise batch
+            batch.pop(SKIPPED_KEY, None)
+            return batch
+        finally:
+            del sample, copies, batch  # breaks the reference cycle error-traceback-frame, which keeps callers' frames
 
     def __reduce__(self):
         return _unpickle_dataset, (_PluginPaths(), self.dataset, self.seed, self.tries)
@@ -218,18 +252,6 @@ class _PluginPaths:
 
 def _unpickle_dataset(_: None, dataset: BaseDataset, seed: int, tries: int) -> SeededDataset:
     return SeededDataset(dataset, seed, tries)
-
-
-def one_batch(sample: Sample | UserError) -> dict[str, Any]:
-    """Return one sample as a batch; raise it if it is an error."""
-    batch = collate([sample])
-    try:
-        if isinstance(batch, UserError):
-            raise batch
-        batch.pop(SKIPPED_KEY, None)
-        return batch
-    finally:
-        del sample, batch  # breaks the reference cycle error-traceback-frame, which would keep all callers' frames
 
 
 def _init_worker(worker: int) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler, get_worker_info
 
+from util.device import map_leaves
+
 MAX_BATCHES_PER_MESSAGE = 8
 TARGET_MESSAGE_BYTES = 8e6  # about; a larger batch is sent alone
 # two that wait (DataLoader's prefetch_factor), one being read and one being written
@@ -22,11 +24,18 @@ MESSAGES_PER_WORKER = 4
 ALIGNMENT_BYTES = 64  # of each tensor
 
 
-class SharedBatch(NamedTuple):
-    """A batch in shared memory: name -> (offset in bytes, dtype, shape) of its tensors, and the other values."""
+class SharedTensor(NamedTuple):
+    """The place of a tensor in shared memory; offset in bytes."""
 
-    layout: dict[str, tuple[int, torch.dtype, torch.Size]]
-    others: dict[str, Any]  # None for each tensor
+    offset: int
+    dtype: torch.dtype
+    shape: torch.Size
+
+
+class SharedBatch(NamedTuple):
+    """A batch whose tensors, nested ones too, are in shared memory: each is a SharedTensor."""
+
+    batch: Any
 
 
 class SharedBatchBuffer:
@@ -37,8 +46,7 @@ class SharedBatchBuffer:
     """
 
     def __init__(self, workers: int, batch: dict[str, Any], fast: bool = False):
-        tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
-        self.slot_bytes = sum(_aligned_bytes(tensor) for tensor in tensors)
+        self.slot_bytes = sum(_aligned_bytes(tensor) for tensor in _tensors(batch))
         self.written = 0  # batches written by this process
         in_use = multiprocessing.get_start_method() == "fork" and workers > 0 and self.slot_bytes > 0
         fitting = int(TARGET_MESSAGE_BYTES // self.slot_bytes) if in_use and fast else 1
@@ -57,27 +65,36 @@ class SharedBatchBuffer:
         worker = get_worker_info()
         if worker is None:
             return batch
-        tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        needed = sum(_aligned_bytes(tensor) for tensor in tensors.values())
+        tensors = _tensors(batch)
+        needed = sum(_aligned_bytes(tensor) for tensor in tensors)
         if self.memory is None or needed > self.slot_bytes:
-            for tensor in tensors.values():  # a failure here is reported; in the thread that sends it, it would be lost
+            for tensor in tensors:  # a failure here is reported; in the thread that sends it, it would be lost
                 tensor.share_memory_()
             return batch
         offset = (worker.id * self.slots_per_worker + self.written % self.slots_per_worker) * self.slot_bytes
         self.written += 1
-        layout = {}
-        for name, tensor in tensors.items():
-            layout[name] = (offset, tensor.dtype, tensor.shape)
-            if tensor.numel():
-                self._view(*layout[name]).copy_(tensor)
-            offset += _aligned_bytes(tensor)
-        return SharedBatch(layout, {name: None if name in layout else value for name, value in batch.items()})
+
+        def write(value: Any) -> Any:
+            nonlocal offset
+            if not isinstance(value, torch.Tensor):
+                return value
+            place = SharedTensor(offset, value.dtype, value.shape)
+            if value.numel():
+                self._view(*place).copy_(value)
+            offset += _aligned_bytes(value)
+            return place
+
+        return SharedBatch(map_leaves(write, batch))
 
     def read(self, message: Any) -> Any:
         """Return a copy of the batch of a SharedBatch; return anything else unchanged."""
         if not isinstance(message, SharedBatch):
             return message
-        return message.others | {name: self._copy(*place) for name, place in message.layout.items()}
+        return map_leaves(
+            lambda value: self._copy(*value) if isinstance(value, SharedTensor) else value,
+            message.batch,
+            is_leaf=lambda value: isinstance(value, SharedTensor),
+        )
 
     def _copy(self, offset: int, dtype: torch.dtype, shape: torch.Size) -> torch.Tensor:
         """Return a copy of one tensor, made by NumPy because torch's threads would take cores that the workers need."""
@@ -113,3 +130,10 @@ class BatchGroupSampler(Sampler[list[Any]]):
 def _aligned_bytes(tensor: torch.Tensor) -> int:
     """Return the bytes that a tensor takes in a slot."""
     return -(-tensor.numel() * tensor.element_size() // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+def _tensors(batch: Any) -> list[torch.Tensor]:
+    """Return all tensors of a batch, in the order of `map_leaves`."""
+    found: list[torch.Tensor] = []
+    map_leaves(lambda value: found.append(value) if isinstance(value, torch.Tensor) else None, batch)
+    return found

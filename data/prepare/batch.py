@@ -16,7 +16,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from util.disk_space import DISK_FULL_ERRNOS, ERRNO_REMEDIES
-from util.errors import DataError, EnvironmentFault, OptionError, print_line
+from util.errors import DataError, EnvironmentFault, OptionError, count_text, print_line
 
 MAX_LISTED_NAMES = 10  # names listed in a message
 Item = TypeVar("Item")
@@ -107,7 +107,7 @@ def run_tasks(tasks: list[Task], o: argparse.Namespace, folder: Path, skipped: l
         if problem is None:
             written += 1
         elif o.on_bad_image == "stop":
-            raise skippable_error(problem, f"{written} files were written before it")
+            raise skippable_error(problem, f"{count_text(written, 'file')} written before it")
         else:
             failed.append(f"{problem.args[1]}: {problem.args[2]}")
 

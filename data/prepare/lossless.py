@@ -14,7 +14,7 @@ from data.decoding.images import DEFAULT_READ_OPTIONS, open_image
 from data.decoding.orientation import SIDEWAYS, orient, read_orientation
 from data.decoding.raster import Raster, resize_nearest
 from data.listing.files import open_binary
-from util.errors import DataError
+from util.errors import DataError, count_text
 from util.image_io import PNG_COMPRESSION, write_array
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "NPY": ".npy", "PPM": ".ppm", "BMP": ".bmp",
@@ -151,7 +151,7 @@ def to_rgb8(picture: LosslessImage, name: str | Path) -> np.ndarray:
     """Return an image as uint8 RGB (H, W, 3), no alpha; DataError unless it has 1 to 4 channels of 8 or 16 bits."""
     values = picture.values
     if values.dtype not in (np.uint8, np.uint16) or picture.channels > 4:
-        why = f"has {picture.channels} channels of {values.dtype}"
+        why = f"has {count_text(picture.channels, 'channel')} of {values.dtype}"
         raise DataError("image", name, why, "convert it to grey or RGB with 8 or 16 bits per channel")
     values = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
     return np.asarray(Image.fromarray(values).convert("RGBA").convert("RGB"))
@@ -183,7 +183,7 @@ def write_image(picture: LosslessImage, path: Path, kind: str, quality: int | No
     """
     values = np.ascontiguousarray(picture.values)
     if not can_hold(kind, picture):
-        what = f"{picture.channels} channel{'s' * (picture.channels > 1)} of {values.dtype}"
+        what = f"{count_text(picture.channels, 'channel')} of {values.dtype}"
         raise DataError("image", path, f"{what} cannot be stored in a {kind} file", "choose another --format")
     if kind == "NPY" or (kind in ("PNG", "TIFF") and (values.dtype != np.uint8 or picture.channels > 4)):
         with open(path, "wb") as file:

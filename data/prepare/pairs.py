@@ -16,6 +16,7 @@ from data.listing.unused import unused_notes
 from data.prepare import lossless
 from data.prepare.batch import Task, format_names, map_in_threads, skippable_error
 from util.errors import DataError, OptionError, print_line
+from util.spelling import path_hint
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "npy": "NPY"}  # value of --format: format
 
@@ -35,10 +36,11 @@ def list_images(folder: str | Path) -> list[Path]:
         raise DataError("folder", folder, "has no files because its images are generated", "give a folder of images")
     listed = list_files(str(folder))
     found = [Path(os.path.relpath(path, root)) for path in listed]
+    if not found:
+        remedy = path_hint(str(folder)) or f"put images there: {', '.join(EXTENSIONS)}"
+        raise DataError("folder", folder, _missing_images_reason(root), remedy)
     for note in unused_notes([(str(root), listed.unused)]):
         print_line(note)
-    if not found:
-        raise DataError("folder", folder, _missing_images_reason(root), f"put images there: {', '.join(EXTENSIONS)}")
     return found
 
 

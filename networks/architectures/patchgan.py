@@ -1,9 +1,10 @@
-"""Discriminators that classify patches (PatchGAN, Isola et al. 2017) or single pixels."""
+"""Discriminators that classify patches (PatchGAN, Isola et al. 2017), at several scales too, or single pixels."""
 
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from networks.cpu.kernels import mark_former_kernel
 from networks.infer_architecture import InferableNetwork
@@ -14,8 +15,11 @@ from networks.padding import unfit
 class PatchDiscriminator(InferableNetwork):
     """(N, input_nc, H, W) -> logits (N, 1, h, w), one per patch; with three layers a patch has 70x70 pixels.
 
+    With `returns_features`: [[features of each layer before the last, ..., logits]].
     Raises DataError if the images are too small for an output (`check_size`).
     """
+
+    returns_features = False
 
     def __init__(self, input_nc: int, ndf: int = 64, layers: int = 3, norm: str = "instance"):
         super().__init__()
@@ -34,13 +38,46 @@ class PatchDiscriminator(InferableNetwork):
         if min(height, width) < self.min_side:
             raise unfit(height, width, f"this discriminator needs sides of at least {self.min_side}")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         self.check_size(*x.shape[2:])
-        return self.model(x)
+        return [_layer_outputs(self.model, x)] if self.returns_features else self.model(x)
+
+
+class MultiscaleDiscriminator(InferableNetwork):
+    """(N, input_nc, H, W) -> [logits (N, 1, h, w) at full size, at half of it, ...] (pix2pixHD, Wang et al. 2018).
+
+    Each scale has a PatchDiscriminator of its own; the average over 3x3 pixels, every second one, halves the images.
+    With `returns_features`: [[features of each layer before the last, ..., logits] of each scale].
+    """
+
+    returns_features = False
+
+    def __init__(self, input_nc: int, ndf: int = 64, layers: int = 3, scales: int = 2, norm: str = "instance"):
+        super().__init__()
+        self.scales = nn.ModuleList(PatchDiscriminator(input_nc, ndf, layers, norm) for _ in range(scales))
+        self.min_side = (3 * 2**layers - 1) * 2 ** (scales - 1) + 1  # halving rounds up
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise DataError for images that are too small for an output at the last scale."""
+        if min(height, width) < self.min_side:
+            raise unfit(height, width, f"{len(self.scales)} scales need sides of at least {self.min_side} (--num_D)")
+
+    def forward(self, x: torch.Tensor) -> list[Any]:
+        self.check_size(*x.shape[2:])
+        outputs: list[Any] = []
+        for scale in self.scales:
+            x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False) if outputs else x
+            outputs.append(_layer_outputs(scale.model, x) if self.returns_features else scale(x))
+        return outputs
 
 
 class PixelDiscriminator(InferableNetwork):
-    """(N, input_nc, H, W) -> logits (N, 1, H, W); each pixel is classified by itself."""
+    """(N, input_nc, H, W) -> logits (N, 1, H, W); each pixel is classified by itself.
+
+    With `returns_features`: [[features, features, logits]].
+    """
+
+    returns_features = False
 
     def __init__(self, input_nc: int, ndf: int = 64, norm: str = "instance"):
         super().__init__()
@@ -54,8 +91,18 @@ class PixelDiscriminator(InferableNetwork):
             nn.Conv2d(2 * ndf, 1, 1, bias=bias),
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x)
+    def forward(self, x: torch.Tensor) -> Any:
+        return [_layer_outputs(self.net, x)] if self.returns_features else self.net(x)
+
+
+def _layer_outputs(layers: Any, x: torch.Tensor) -> list[torch.Tensor]:
+    """Return the output of each activation, and of the last layer."""
+    outputs = []
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, nn.LeakyReLU):
+            outputs.append(x)
+    return [*outputs, x]
 
 
 def basic(o: Any, input_nc: int) -> nn.Module:
@@ -66,6 +113,11 @@ def basic(o: Any, input_nc: int) -> nn.Module:
 def n_layers(o: Any, input_nc: int) -> nn.Module:
     """Build a PatchGAN with --n_layers_D layers."""
     return PatchDiscriminator(input_nc, o.ndf, o.n_layers_D, o.norm)
+
+
+def multiscale(o: Any, input_nc: int) -> nn.Module:
+    """Build --num_D PatchGANs of --n_layers_D layers, for images of full size, half of it, ..."""
+    return MultiscaleDiscriminator(input_nc, o.ndf, o.n_layers_D, o.num_D, o.norm)
 
 
 def pixel(o: Any, input_nc: int) -> nn.Module:

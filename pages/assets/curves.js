@@ -4,7 +4,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 const COLOURS = ["#1f77d0", "#e8590c", "#2b9348", "#c2255c", "#7048e8", "#b08900", "#0c8599", "#868e96", "#d6336c", "#5c7c0a"];
 const DASHES = ["", "6 3", "2 3", "8 3 2 3"];  // one pattern per run
-const EDGE = { left: 64, right: 20, top: 10, bottom: 28 };  // pixels around the plot
+const EDGE = { left: 64, right: 20, top: 10, bottom: 44 };  // pixels around the plot
+const EPOCH_AXIS = "epoch (1.5: half of the first is done)";  // as displays/loss_log.py has it
 
 function makeSvg(name, attributes) {
   const element = document.createElementNS(SVG, name);
@@ -166,9 +167,9 @@ class Curves {
     }
     for (const v of ticks(scale.from, scale.to, Math.max(2, scale.inner.width / 90))) {
       elements.push(makeSvg("line", { class: "grid", x1: scale.x(v), x2: scale.x(v), y1: EDGE.top, y2: EDGE.top + scale.inner.height }));
-      label(formatNumber(v), { x: scale.x(v), y: scale.box.height - 8, "text-anchor": "middle" });
+      label(formatNumber(v), { x: scale.x(v), y: scale.box.height - 26, "text-anchor": "middle" });
     }
-    label("epoch", { class: "title", x: EDGE.left - 8, y: scale.box.height - 8, "text-anchor": "end" });
+    label(EPOCH_AXIS, { class: "title", x: EDGE.left + scale.inner.width / 2, y: scale.box.height - 8, "text-anchor": "middle" });
     return elements;
   }
 
@@ -217,7 +218,7 @@ class Curves {
       return make("div", {}, swatch, `${run}${line.name} `, make("b", {}, raw === null ? "no number" : formatNumber(raw)));
     });
     const x = this.drawnLines[0].x[nearestIndex(this.drawnLines[0].x, epoch)];
-    this.tooltip.replaceChildren(make("div", {}, `epoch ${x.toFixed(2)}`), ...rows);
+    this.tooltip.replaceChildren(make("div", {}, `epoch ${x.toFixed(2)} (${(x - 1).toFixed(2)} done)`), ...rows);
     this.cursor.setAttribute("x1", this.scale.x(x));
     this.cursor.setAttribute("x2", this.scale.x(x));
     const left = this.scale.x(x) < this.scale.box.width / 2;

@@ -83,7 +83,8 @@ function sheetRows() {
   return sheets.map(([label, epochs]) => {
     const source = relativeUrl("images/", `epoch${epochName(sampleEpoch(epochs))}_${label}.png`);
     const classes = make("div", { class: "classes" }, ...names.map((name) => make("div", {}, displayText(name))));
-    return make("tr", {}, make("td", {}, make("div", { class: "sheet" }, classes, makePicture(source, label, label, 0))));
+    const caption = sheets.length > 1 ? [make("p", {}, displayText(label))] : [];
+    return make("tr", {}, make("td", {}, make("div", { class: "sheet" }, classes, makePicture(source, label, label, 0)), ...caption));
   });
 }
 

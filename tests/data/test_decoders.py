@@ -12,7 +12,7 @@ from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Raster
 from data.transforms import to_tensor
 from util.errors import DataError
-from util.value_range import UINT8, ValueRange, measure_range, option_range, parse_range, side_of_label
+from util.value_range import UINT8, ValueRange, measure_range, option_range, parse_range
 
 IDENTITY = """
 import torch
@@ -278,14 +278,6 @@ def test_numbers_and_tensors_stand_for_each_other():
     assert parse_range(str(values)) == values
     assert measure_range([np.full((2, 2), 7)], "float32") == ValueRange(7, 8, "float32")
     assert option_range("") == UINT8
-
-
-@pytest.mark.parametrize(("label", "of"), [
-    ("real_A", "A"), ("rec_A", "A"), ("idt_A", "A"), ("real", "A"), ("real_A_rgb", "A"),
-    ("fake", "B"), ("fake_B", "B"), ("fake_B_rgb", "B"),
-])  # fmt: skip
-def test_labels_say_of_which_side_a_picture_is(label, of):
-    assert side_of_label(label) == of
 
 
 # --- kinds of files -------------------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """Every layout of data with every model: it is read, or one line names the model that fits, and the advice works."""
 
+import os
 import re
 import shlex
 import shutil
 import struct
+import sys
+from collections import Counter
 
 import pytest
 
@@ -14,7 +17,7 @@ from registry import discovery
 from registry.lookup import find
 from registry.suggestions import models_by_dataset_mode
 from tests.support.images import picture
-from util.errors import DataError, UserError
+from util.errors import DataError, OptionError, UserError
 
 MODELS = ("pix2pix", "cycle_gan", "cgan", "colorization")
 # the model reads the data, it needs --dataroot or --split, a folder is missing; else: the model that is named
@@ -28,8 +31,8 @@ TABLE = {  # layout: the outcome for each of MODELS
     "one_side": (LACKS, LACKS, FLAG, "cgan"),
     "pairs": (READ, "pix2pix", "pix2pix", "pix2pix"),
     "phases_of_pictures": ("cgan", "cgan", READ, READ),
-    "photographs": (READ, "cgan", READ, READ),
-    "loose_photographs": (FLAG, "cgan", READ, FLAG),
+    "photographs": ("cgan", "cgan", READ, READ),
+    "loose_photographs": ("cgan", "cgan", READ, FLAG),
     "grey_phases": ("cgan", "cgan", READ, "cgan"),
     "loose": ("cgan", "cgan", READ, FLAG),
     "loose_pairs": (FLAG, "pix2pix", "pix2pix", "pix2pix"),
@@ -299,6 +302,37 @@ def test_a_plug_in_for_data_of_its_own_is_named_alone(tmp_path, plugins):
     line = said(argv)
     assert "use --model poet (python train.py --model poet " in line
     assert len(read(follow(argv, line, flag=False))) == 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("layout", TABLE)
+def test_a_folder_is_listed_once_for_all_models(layout, model, tmp_path, monkeypatch):
+    """At most once each for its images, those of the folder above, its folders and its files."""
+    root, listed = str(make_layout(layout, tmp_path)), []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(os.fsdecode(path).rstrip("/")) or scandir(path))
+    said(["--model", model, "--dataroot", root])
+    counts = Counter(path for path in listed if path.startswith(root))
+    assert max(counts.values(), default=0) <= 4
+
+
+def test_files_that_come_after_the_listing_are_seen(tmp_path):
+    root = make_layout("one_side", tmp_path)
+    argv = ["--model", "cycle_gan", "--dataroot", str(root)]
+    assert "trainB" in said(argv)
+    write(root, *names("trainB"))
+    assert said(argv) == ""
+
+
+def test_an_installed_model_is_named_with_its_flags(tmp_path, tables_as_they_were, package):
+    line = said(["--model", "cycle_gan", "--dataroot", str(make_layout("pairs", tmp_path / "data"))])
+    assert "use --model pix2pix or --model small or --model raising (python train.py --model pix2pix " in line
+    for flag, answer in (("--strength", "it belongs to small"), ("--strenght", "did you mean --strength, which")):
+        with pytest.raises(OptionError, match=answer):
+            parse(["--model", "cycle_gan", flag, "3"], "train")
+    with pytest.raises(OptionError, match=r"did you mean small\?"):
+        parse(["--model", "smal"], "train")
+    assert "extra_gans" not in sys.modules
 
 
 def test_flags_about_the_data_are_repeated_in_the_command(tmp_path):

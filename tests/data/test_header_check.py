@@ -158,7 +158,7 @@ def test_headers_that_are_bad_are_told_before_and_skipped(forty_pairs, command):
     lines = ended.out.splitlines()
     at = lines.index("note: 1 of 4 images cannot be read and are skipped")
     assert lines[at + 1] == "data/train/00.png: not an image (empty file)"
-    assert "note: 1 images could not be used in epoch 1:" in lines
+    assert "note: 1 image could not be used in epoch 1:" in lines
 
 
 def test_too_many_bad_headers_end_it_before_anything_is_made(forty_pairs, command, tmp_path):

@@ -136,16 +136,16 @@ def test_a_layout_can_be_asked_for(layout):
 
 def test_the_references_layout_wins_over_others_and_is_told(tmp_path):
     for place in ("train", "trainA", "trainB"):
-        save(picture(1), tmp_path / place / "1.png")
+        save(picture(1, 80, 40), tmp_path / place / "1.png")
     assert make("aligned", tmp_path).notes == [
-        "pairs: train, 1 files of A|B, halves of 24x40 (--pairs sides would use other files)"
+        "pairs: train, 1 file of A|B, halves of 40x40 (--pairs sides would use other files)"
     ]
     assert "trainA + trainB" in make("aligned", tmp_path, "--pairs", "sides").notes[0]
     (tmp_path / "train" / "1.png").unlink()
     assert "trainA + trainB" in make("aligned", tmp_path).notes[0], "an empty folder hides nothing"
     (tmp_path / "pairs.csv").write_text("a,b\ntrainA/1.png,trainB/1.png\n")
     assert make("aligned", tmp_path).notes == [
-        f"pairs: {tmp_path}/pairs.csv, 1 pairs, for every phase (it has no column split)"
+        f"pairs: {tmp_path}/pairs.csv, 1 pair, for every phase (it has no column split)"
     ]
 
 
@@ -333,7 +333,7 @@ def test_pairs_of_two_folders_are_divided_together(tmp_path):
 def test_an_undivided_folder_is_refused_naming_the_split_flag(mode, folders, tmp_path):
     for folder in folders:
         save(picture(1), tmp_path / "d" / folder / "1.png")
-    with pytest.raises(DataError, match=r"not divided into phases.*; use --split 0\.9"):
+    with pytest.raises(DataError, match=r"not divided into phases.*; (if so, )?use --split 0\.9"):
         make(mode, tmp_path / "d")
 
 
@@ -383,7 +383,7 @@ def test_a_share_that_leaves_nothing_is_refused(tmp_path):
         found[phase] = 0
     lacking = min(found, key=found.__getitem__)
     assert sorted(found.values()) == [0, 1]
-    with pytest.raises(DataError, match=f"phase '{lacking}': --split 0.5 leaves none of 1 images for it; use another"):
+    with pytest.raises(DataError, match=f"phase '{lacking}': --split 0.5 leaves none of 1 image for it; use another"):
         make("aligned", tmp_path / "d", "--split", 0.5, phase=lacking)
 
 

@@ -6,6 +6,7 @@ import pytest
 from data.pair_sizes import MAX_MEASURED_FILES, fits_pair
 from tests.support.data_folders import make, save
 from tests.support.images import picture
+from util.errors import DataError
 from util.size import Size
 
 
@@ -34,7 +35,7 @@ def test_training_records_the_proportions_of_its_images(tmp_path, layout):
 
 def test_the_line_of_pairs_tells_the_size_of_a_half(tmp_path):
     save(picture(1, 96, 40), tmp_path / "train" / "1.png")
-    assert make("aligned", tmp_path).notes == ["pairs: train, 1 files of A|B, halves of 48x40"]
+    assert make("aligned", tmp_path).notes == ["pairs: train, 1 file of A|B, halves of 48x40"]
     save(picture(1, 96, 50), tmp_path / "train" / "2.png")
     assert make("aligned", tmp_path).notes == ["pairs: train, 2 files of A|B, halves of 48x40 and others"]
 
@@ -48,6 +49,39 @@ def test_files_that_are_not_wider_than_high_are_asked_about(tmp_path):
     assert dataset.notes[1].startswith("question: are these pairs of A|B? 1 of 2 files are not wider than high")
     assert "2.png (60x60)" in dataset.notes[1] and "; if not, use --model cgan (python " in dataset.notes[1]
     assert "pix2pix" not in dataset.notes[1] and " test" not in dataset.notes[1]
+
+
+PHOTOGRAPHS = [(60, 40), (64, 48), (70, 40)]  # 3:2, 4:3, 16:9
+
+
+@pytest.mark.parametrize(("sizes", "asks"), [
+    (PHOTOGRAPHS, True), ([*PHOTOGRAPHS, (80, 40)], True), ([(80, 40), (120, 40), (60, 40)], False),
+    ([(80, 40)] * 3, False), ([(78, 40)], False), ([(60, 40)], True),
+])  # fmt: skip
+def test_photographs_are_asked_about_but_remain_suggested(tmp_path, sizes, asks):
+    """Pairs of upright images have the same sizes, so that only the user knows."""
+    for number, (width, height) in enumerate(sizes):
+        save(picture(number, width, height), tmp_path / "train" / f"{number}.png")
+    dataset = make("aligned", tmp_path)
+    questions = [note for note in dataset.notes if note.startswith("question: are these pairs of A|B? ")]
+    assert len(questions) == asks and not dataset.questions and "B" in dataset[0]
+    assert all(
+        text in line for line in questions for text in ("narrower than two squares", "; if not, use --model cgan")
+    )
+    assert all("here 30x40" in line for line in questions)
+    assert not any("question" in note for note in make("aligned", tmp_path, "--pairs", "joined").notes)
+
+
+@pytest.mark.parametrize("flags", [(), ("--split", "0.9")])
+def test_loose_photographs_are_asked_about_too(tmp_path, flags):
+    """The error names both ways; the one with --split trains, with the question."""
+    for number in range(12):
+        save(picture(number, 60, 40), tmp_path / f"{number}.png")
+    if flags:
+        assert sum("question: are these pairs" in note for note in make("aligned", tmp_path, *flags).notes) == 1
+        return
+    with pytest.raises(DataError, match=r"are these pairs .*; if so, use --split 0\.9 .*; if not, use --model cgan \("):
+        make("aligned", tmp_path)
 
 
 def test_a_plugin_with_a_data_set_of_its_own_is_named_too(tmp_path):

@@ -16,7 +16,7 @@ from data.prepare.pairs import find_pairs, join_tasks
 from tests.support.data_folders import make, sample
 from tests.support.images import picture, refused
 from util.errors import DataError
-from util.image_io import save_array
+from util.image_io import save_array, save_image
 from util.value_range import FULL_RANGES, measure_range
 
 HEIGHT, WIDTH = 12, 17
@@ -122,7 +122,7 @@ def test_grey_is_repeated_and_has_no_other_channels(name, kind, tmp_path):
     path, expected = write(name, tmp_path / "x", kind, 1)
     assert same(pixels(path, 3), expected.repeat(3, axis=2))
     for channels in (2, 4, 5):
-        assert f"has 1 channels and cannot be converted to {channels}; use --input_nc 1" in refused(path, channels)
+        assert f"has 1 channel and cannot be converted to {channels}; use --input_nc 1" in refused(path, channels)
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kind, channels in CASES if channels == 3])
@@ -148,7 +148,28 @@ def test_bands_are_never_taken_for_transparency(name, kind, channels, tmp_path):
         assert same(pixels(path, 1), expected[:, :, :1])
     else:
         for wanted in (1, 3):
-            assert f"has {channels} channels and cannot be converted to {wanted}" in refused(path, wanted)
+            alpha = f"convert it to {wanted} channel{'s' * (wanted > 1)} (as PNG if the last is transparency)"
+            said = f"has {channels} channels and cannot be converted to {wanted}; use --input_nc {channels} or "
+            assert refused(path, wanted).endswith(f"{said}--output_nc {channels} in training, or {alpha}")
+        assert pixels(path, channels).shape[2] == channels  # the flag's advice works
+        Image.fromarray((expected > 0).astype("uint8")).save(tmp_path / "x.png")  # and so does the file's
+        assert [pixels(tmp_path / "x.png", wanted).shape[2] for wanted in (1, 3)] == [1, 3]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_tiff_with_webp_compression_says_what_to_save(channels, tmp_path, capfd):
+    """Before the first step, too, and without lines of other libraries."""
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    (tmp_path / "d").mkdir()
+    tifffile.imwrite(tmp_path / "d" / "x.tif", image, photometric="rgb", compression="webp", metadata=None)
+    said = "x.tif': is a TIFF with WebP compression, which is read once it is saved as PNG; "
+    assert refused(tmp_path / "d" / "x.tif", channels).endswith(said + "convert it to PNG")
+    with pytest.raises(DataError, match=said):
+        make("single", tmp_path / "d", "--input_nc", channels).spec()
+    assert "configured" not in capfd.readouterr().err
+    save_image(image, tmp_path / "d" / "x.png")
+    if channels < 4:
+        assert pixels(tmp_path / "d" / "x.png", channels).shape[2] == channels
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])

@@ -95,7 +95,7 @@ def test_a_folder_of_other_files_only_says_so(place, tmp_path):
     put(tmp_path / "d" / "trainA" / place)
     save(picture(1), tmp_path / "d" / "trainB" / "1.png")
     for root in storages(tmp_path / "d"):
-        with pytest.raises(DataError, match=f"trainA': holds no images, but 1 other files such as '{place}'"):
+        with pytest.raises(DataError, match=f"trainA': holds no images, but 1 other file such as '{place}'"):
             make("unaligned", root)
 
 

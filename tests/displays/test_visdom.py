@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from displays import visdom_sender, visdom_server
-from displays.loss_log import MAX_POINTS
+from displays.loss_log import EPOCH_AXIS, MAX_POINTS
 from displays.visdom import VisdomDisplay, image_window, make_grid, plot_window, table_window
 from displays.visdom_sender import Sender
 from displays.visdom_server import MAX_RESPONSE_BYTES, is_local, port_of, post, server_address
@@ -200,7 +200,7 @@ def test_a_server_shows_the_whole_curve_after_resuming(command, server, tmp_path
         assert y == pytest.approx([row["losses"][name] for row in logged])
     layout = found["1"]["content"]["layout"]
     assert layout["title"] == "run loss over time" and layout["showlegend"] is True
-    assert (layout["xaxis"]["title"], layout["yaxis"]["title"]) == ("epoch", "loss")
+    assert (layout["xaxis"]["title"], layout["yaxis"]["title"]) == (EPOCH_AXIS, "loss")
     sheet = shown(found["2"])
     for place, label in enumerate(LABELS):  # in a row of at most four, with two pixels between them
         page = np.asarray(Image.open(folder / "web" / "images" / f"epoch002_{label}.png"))

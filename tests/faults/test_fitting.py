@@ -91,6 +91,8 @@ def test_another_generator_names_key_shapes_and_flags(case, tmp_path):
     (dict(netD="pixel"), dict(ndf=5), "--netD basic --ndf 5"),
     (dict(), dict(netD="pixel", norm="batch"), "--netD pixel --norm batch"),
     (dict(norm="batch"), dict(), "--norm instance"),
+    (dict(netD="multiscale"), dict(netD="multiscale", num_D=3), "--num_D 3"),
+    (dict(), dict(netD="multiscale"), "--netD multiscale --n_layers_D 3 --num_D 2"),
 ])  # fmt: skip
 def test_another_discriminator_names_key_shapes_and_flags(mine, theirs, flags):
     """Weights are from another --netD, --ndf or --n_layers_D: exit 4 in one line with the same facts."""
@@ -110,7 +112,12 @@ def test_another_gans_discriminator_is_known_by_its_channels():
 @pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
 @pytest.mark.parametrize(
     "how",
-    [dict(netD="basic"), dict(netD="pixel"), *(dict(netD="n_layers", n_layers_D=n) for n in (1, 2, 4, 8))],
+    [
+        dict(netD="basic"),
+        dict(netD="pixel"),
+        *(dict(netD="n_layers", n_layers_D=n) for n in (1, 2, 4, 8)),
+        *(dict(netD="multiscale", n_layers_D=n, num_D=m) for n in (1, 3) for m in (1, 3)),
+    ],
     ids=str,
 )
 def test_every_discriminator_here_is_recognised(norm, how):
@@ -211,14 +218,15 @@ def test_train_and_test_name_fitting_flags_in_their_last_line(command, tmp_path)
 
 
 @pytest.mark.fault(54)
-@pytest.mark.parametrize(("flags", "key", "remedy"), [
-    (["--ngf", 6], "'G.model.1.weight' is 4x3x7x7 in the file and 6x3x7x7 in the network", "--ngf"),
-    (["--ngf", 6, "--lr", 0.1], "'G.model.1.weight' is", "--ngf"),
+@pytest.mark.parametrize(("flags", "key", "remedy", "own"), [
+    (["--ngf", 6], "'G.model.1.weight' is 4x3x7x7 in the file and 6x3x7x7 in the network", "--ngf", "--ngf 4"),
+    (["--ngf", 6, "--lr", 0.1], "'G.model.1.weight' is", "--ngf", "--ngf 4"),
     (["--netD", "pixel", "--ndf", 5, "--netG", "resnet_4blocks"],
-     "'D.net.0.weight' is absent in the file and 5x6x1x1 in the network", "--ndf, --netD"),
-    (["--norm", "instance"], "in the network", "--norm"),
+     "'D.net.0.weight' is absent in the file and 5x6x1x1 in the network", "--ndf, --netD",
+     "--ndf 4 --netD basic"),
+    (["--norm", "instance"], "in the network", "--norm", "--norm batch"),
 ])  # fmt: skip
-def test_a_state_of_other_flags_names_the_flags_to_leave_out(command, tmp_path, flags, key, remedy):
+def test_a_state_of_other_flags_names_the_flags_to_leave_out(command, tmp_path, flags, key, remedy, own):
     """--continue_train of a GANvas run gets other architecture flags: exit 4 with the first key, the shapes and the
     flag to omit.
     """
@@ -227,7 +235,8 @@ def test_a_state_of_other_flags_names_the_flags_to_leave_out(command, tmp_path, 
     before = {p: p.read_bytes() for p in (tmp_path / "checkpoints/run").glob("*.p*t*")}
     ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 2, *flags)
     assert ended.code == 4 and ended.err.count("\n") == 1, ended.err
-    assert key in ended.last and ended.last.endswith(f"; omit {remedy}, or start afresh with --overwrite")
+    otherwise = "or give a new run another --name (--overwrite replaces this one)"
+    assert key in ended.last and ended.last.endswith(f"; omit {remedy} to continue it with {own}, {otherwise}")
     assert {p: p.read_bytes() for p in before} == before
     assert command("train", "--name", "run", "--continue_train", "--n_epochs", 2).code == 0
 

@@ -404,8 +404,8 @@ def test_equal_stems_give_a_result_each(tested, tmp_path, batch_size):
 FOLDERS = {  # what is done to data/trainA, what is said of it
     "empty": (lambda p: None, "holds no files; expected images in trainA"),
     "missing": (lambda p: p.rmdir(), "there is no such folder (data has 'trainB'); expected images in trainA"),
-    "no pictures": (lambda p: (p / "a.txt").touch(), "holds no images, but 1 other files such as 'a.txt'; expected"),
-    "hidden files": (lambda p: (p / ".a.png").touch(), "holds no images, but 1 other files such as '.a.png'; expected"),
+    "no pictures": (lambda p: (p / "a.txt").touch(), "holds no images, but 1 other file such as 'a.txt'; expected"),
+    "hidden files": (lambda p: (p / ".a.png").touch(), "holds no images, but 1 other file such as '.a.png'; expected"),
     "a space": (lambda p: p.rename(str(p) + " "), "there is no such folder (data has 'trainA ', 'trainB'); expected"),
 }
 

@@ -130,7 +130,7 @@ def test_no_more_pages_than_channels_are_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tifffile.TiffPage, "__init__", lambda *args, **more: (parsed.append(1), parse(*args, **more))[1]
     )
-    with pytest.raises(DataError, match="has 1 channels and cannot be converted to 4"):
+    with pytest.raises(DataError, match="has 1 channel and cannot be converted to 4"):
         open_image(str(tmp_path / "x.tif"), 4)
     assert len(parsed) <= 5
 

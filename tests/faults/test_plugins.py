@@ -237,6 +237,7 @@ PARTS = {
     "norm": "from networks import NORMS\nNORMS['wide'] = lambda channels: undefined_thing\n",
     "lr_policy": "from training.lr_schedule import LR_POLICIES\n"
     "LR_POLICIES['wide'] = lambda epoch, o, history: undefined_thing\n",
+    "optimizer": "from training import OPTIMIZERS\nOPTIMIZERS['wide'] = lambda params, lr, betas: undefined_thing\n",
 }  # fmt: skip
 
 
@@ -261,6 +262,7 @@ BAD_PARTS = {
     "initialiser": ("lambda weight: None", r"its initialiser 'bad'\(weight\) cannot be called as \(weight, gain\)"),
     "objective": ("lambda p: p", "its objective 'bad' has no real and no fake and no generator"),
     "lr_policy": ("0.5", "its lr_policy 'bad' is a float, which cannot be called"),
+    "optimizer": ("lambda params: None", r"its optimizer 'bad'\(params\) cannot be called as \(params, lr\)"),
     "display": ("lambda folder: None", r"its display 'bad'\(folder\) cannot be called as \(o, folder\)"),
 }
 
@@ -283,10 +285,12 @@ def test_a_part_that_cannot_be_called_as_its_kind_is_refused(command, write, tmp
 @pytest.mark.parametrize(("kind", "text", "why"), [
     ("generator", "GENERATORS['bad'] = lambda o, i, n: None", "its generator 'bad' returned nothing"),
     ("discriminator", "DISCRIMINATORS['bad'] = lambda o, i: 3", "its discriminator 'bad' returned a int"),
+    ("optimizer", "OPTIMIZERS['bad'] = lambda params, lr: None", "its optimizer 'bad' returned nothing"),
 ])  # fmt: skip
-def test_a_part_that_returns_no_network_is_refused(command, write, kind, text, why):
+def test_a_part_that_returns_something_else_is_refused(command, write, kind, text, why):
     """A generator returns None because a return is missing: exit 2 with the plug-in."""
-    path = write("parts.py", f"from networks import DISCRIMINATORS, GENERATORS\n{text}\n")
+    tables = "from networks import DISCRIMINATORS, GENERATORS\nfrom training import OPTIMIZERS\n"
+    path = write("parts.py", f"{tables}{text}\n")
     flags = ["--model", "pix2pix", "--netG", "unet_32", lookup.PART_FLAGS[kind], "bad", "--dataroot", "demo"]
     line = said(command("train", *SMALL, "--plugin", path, *flags))
     assert line.startswith(f"error: plug-in 'parts': {why}"), line

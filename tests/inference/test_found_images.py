@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.found_images import exchange_sides, folder_side
+from inference.found_images import folder_side
 from tests.support.images import picture
 from tests.support.tested_runs import TINY, pictures, pixels, save_pairs
 
@@ -224,12 +224,6 @@ def test_a_direction_without_a_generator_is_refused(command, runs, tmp_path, whe
 ])  # fmt: skip
 def test_the_side_that_a_folders_name_states(path, side):
     assert folder_side(path) == side
-
-
-def test_names_of_the_other_side():
-    names = ("G_A", "fake_B", "fake_B_rgb", "idt_A", "G", "real", "A_to_x", "BAD_AB")
-    assert [exchange_sides(name) for name in names] == [
-        "G_B", "fake_A", "fake_A_rgb", "idt_B", "G", "real", "A_to_x", "BAD_AB"]  # fmt: skip
 
 
 # --- folders above, below and beside

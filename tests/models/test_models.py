@@ -15,8 +15,10 @@ from registry.lookup import entries, find
 from tests.support.models_by_hand import BY_HAND
 from tests.support.runs import options
 from tests.support.small_models import MODELS, TINY
+from tests.support.steps import TRAINED
 from train import train_step
 from training.run import Run
+from training.train_state import TrainState
 from util.errors import OptionError
 
 # models between pictures; one that generates from classes has a file of its own
@@ -77,7 +79,7 @@ def test_twenty_steps_stay_finite_and_move_every_network(model, objective, tmp_p
             _, losses = step(run, batch, done)
             assert losses
             assert all(math.isfinite(value) for value in losses.values()), (done, losses)
-            if model in REPORTED:
+            if model in REPORTED and not run.model.gan.paired:
                 penalties = PENALTIES[model] if find("objective", objective).penalised else set()
                 assert losses.keys() == REPORTED[model] | penalties
             done += 1
@@ -88,6 +90,21 @@ def test_twenty_steps_stay_finite_and_move_every_network(model, objective, tmp_p
         still = [key for key, p in net.named_parameters() if torch.equal(before[name][key], p)]
         # a last bias has no say where only the difference of real and fake counts
         assert all(key.endswith("bias") for key in still), f"{name}: {still}"
+
+
+@pytest.mark.parametrize("penalty", [e.name for e in entries("penalty")])
+@pytest.mark.parametrize("model", TRAINED)
+def test_every_penalty_fits_pairs_and_scales(model, penalty):
+    """A step on meta tensors with a paired objective: terms are scalars, and the penalty is logged beside them."""
+    flags = ["--gan_mode", "relativistic", "--penalty", penalty, "--netD", "multiscale"]
+    o = options("--model", model, *TINY, *flags)
+    state = TrainState.from_options(find("model", model)(o, Spec(3, 3, 32, 32, ("a", "b"))).to("meta"), o)
+    batch = {"A": torch.zeros(2, 3, 32, 32, device="meta"), "path_A": ["a", "b"]}
+    batch |= {"B": batch["A"].clone(), "label": torch.zeros(2, dtype=torch.long, device="meta")}
+    _, losses = train_step(state, batch, state.now(0))
+    terms = {term: value for each in losses.values() for term, value in each.items()}
+    assert all(value.shape == () for value in terms.values() if torch.is_tensor(value))
+    assert any(term.endswith("_gp") for term in terms) is (penalty != "none"), terms
 
 
 @pytest.mark.parametrize("model", NETWORKS)
@@ -119,6 +136,8 @@ CASES = [
     ("cycle_gan", "--gan_mode vanilla --label_smoothing 0.2 --beta1 0.9 --norm batch --netG resnet_4blocks"),
     ("cycle_gan", "--gan_mode hinge --input_nc 1 --lambda_identity 0 --lr 0.002"),
     ("cycle_gan", "--gan_mode wgangp --lambda_gp 4 --lambda_A 2"),
+    ("pix2pix", "--gan_mode relativistic --penalty r1r2 --lambda_gp 3"),
+    ("cycle_gan", "--gan_mode relativistic --penalty r1r2 --lambda_gp 3"),
 ]
 
 

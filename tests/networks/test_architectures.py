@@ -13,6 +13,7 @@ from networks.architectures.patchgan import PatchDiscriminator, PixelDiscriminat
 from networks.init import init_weights
 from networks.norm import SyncBatchNorm, batch
 from networks.padding import checked_sizes
+from networks.predictions import scales
 from networks.summary import layer_table, parameter_count, receptive_field
 from tests.support.architectures import NAMES, flags
 from tests.support.runs import options
@@ -260,10 +261,10 @@ def test_discriminators_judge_every_channel_count_without_bounds(netD, norm):
     for input_nc in (1, 3, 4):
         torch.manual_seed(input_nc)
         net = discriminator(flags(netD=netD, norm=norm, ndf=2, init_gain=4.0), input_nc)
-        out = net(torch.rand(2, input_nc, 32, 48) * 2 - 1)
-        assert out.shape[:2] == (2, 1)
-        assert out.isfinite().all()
-        assert out.abs().max() > 1, "no squashing at the end: the objectives take logits"
+        for out in scales(net(torch.rand(2, input_nc, 64, 48) * 2 - 1)):
+            assert out.shape[:2] == (2, 1)
+            assert out.isfinite().all()
+            assert out.abs().max() > 1, "no squashing at the end: the objectives take logits"
 
 
 @pytest.mark.parametrize("layers", range(1, 6))
@@ -274,6 +275,28 @@ def test_patch_discriminators_give_one_output_a_patch(layers):
     assert net(torch.zeros(1, 3, height, width)).shape == (1, 1, 4 - 2, 6 - 2)
     widths = [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert widths == [2 * min(2**n, 8) for n in range(layers + 1)] + [1]
+
+
+def test_multiscale_judges_halved_images_by_networks_of_their_own():
+    """Each scale is a PatchGAN on the image averaged over 3x3 pixels at every second one, borders by what is there."""
+    net = discriminator(flags(netD="multiscale", n_layers_D=2, num_D=3, ndf=2), 3)
+    x, outputs = torch.rand(2, 3, 61, 50), net(torch.zeros(2, 3, 61, 50))
+    assert [tuple(out.shape) for out in outputs] == [(2, 1, 13, 10), (2, 1, 5, 4), (2, 1, 2, 1)]
+    for scale, out in zip(net.scales, net(x), strict=True):
+        assert torch.equal(scale(x), out)
+        rows, columns = ([range(max(0, n - 1), min(side, n + 2)) for n in range(0, side, 2)] for side in x.shape[2:])
+        x = torch.stack([torch.stack([x[:, :, r][..., c].mean((2, 3)) for c in columns], -1) for r in rows], -2)
+    assert shapes(net.scales[0]) == shapes(build(netD="n_layers", n_layers_D=2, ndf=2))
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3])
+def test_multiscale_refuses_less_than_its_smallest_size(scales):
+    net = discriminator(flags(netD="multiscale", n_layers_D=1, num_D=scales, ndf=2), 3)
+    assert all(out.numel() for out in net(torch.rand(1, 3, net.min_side, net.min_side)))
+    with pytest.raises(DataError, match=rf"{scales} scales need sides of at least {net.min_side}"):
+        net(torch.rand(1, 3, net.min_side - 1, 64))
+    with pytest.raises(DataError):
+        net.scales[-1](torch.rand(1, 3, -(-(net.min_side - 1) // 2 ** (scales - 1)), 64))
 
 
 def test_basic_is_n_layers_3_and_pixel_keeps_every_pixel():

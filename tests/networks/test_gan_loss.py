@@ -1,17 +1,21 @@
-"""Objectives and the gradient penalty have the published formulas' values and gradients."""
+"""Objectives have the published formulas' values and gradients, for tensors, scales, features and pairs."""
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from networks import GANLoss, discriminator
-from networks.gan_loss import gradient_penalty
-from registry.lookup import entries, find
+from networks.gan_loss import feature_matching
+from registry.contract import check_part
+from registry.lookup import entries
+from tests.support.architectures import NAMES as ARCHITECTURES
+from tests.support.architectures import flags
 from tests.support.runs import options
 from util.errors import OptionError
 
-NAMES = [e.name for e in entries("objective")]
+ALL = [e.name for e in entries("objective")]
+PAIRED = [name for name in ALL if GANLoss(name).paired]
+NAMES = [name for name in ALL if name not in PAIRED]  # those that judge real and generated images one by one
 PREDICTIONS = np.array([-250.0, -3.0, -1.25, -0.5, 0.0, 0.25, 0.75, 1.5, 2.0, 40.0]).reshape(2, 1, 1, 5)
 
 
@@ -105,165 +109,138 @@ def test_an_unknown_objective_is_answered_with_the_nearest():
         GANLoss("vanila")
 
 
-@pytest.mark.parametrize("name", ["wgangp", "hinge"])
+@pytest.mark.parametrize("name", ["wgangp", "hinge", *PAIRED])
 def test_label_smoothing_is_refused_where_nothing_is_labelled(name):
     with pytest.raises(OptionError, match="--label_smoothing"):
         options("--gan_mode", name, "--label_smoothing", "0.1")
 
 
-# --- the gradient penalty -------------------------------------------------------------------------------------------
+# --- objectives that compare real with generated images -------------------------------------------------------------
+
+REAL, FAKE = np.array([3.0, -1.0, 0.5, 40.0]), np.array([-2.0, 0.25, 1.5, -300.0])
 
 
-class Linear(nn.Module):
-    """D(x) = <w, x>, given out in several parts that have to be summed."""
-
-    def __init__(self, w):
-        super().__init__()
-        self.w = nn.Parameter(w)
-
-    def forward(self, x):
-        return (self.w * x).flatten(1).view(len(x), 1, 2, -1)
+def softplus(p):
+    return np.logaddexp(0, p)
 
 
-class Quadratic(nn.Module):
-    """D(x) = <a, x^2> / 2: its slope at x is a x."""
-
-    def __init__(self, a):
-        super().__init__()
-        self.a = nn.Parameter(a)
-        self.seen = None
-
-    def forward(self, x):
-        self.seen = x.detach().clone()
-        return 0.5 * (self.a * x * x).flatten(1).sum(1, keepdim=True)
-
-
-def draws(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+BY_HAND = {  # objective: the discriminator's and the generator's loss for predictions r and f
+    "relativistic": (lambda r, f: softplus(f - r).mean(), lambda r, f: softplus(r - f).mean()),
+    "ragan": (
+        lambda r, f: softplus(f.mean() - r).mean() + softplus(f - r.mean()).mean(),
+        lambda r, f: softplus(r - f.mean()).mean() + softplus(r.mean() - f).mean(),
+    ),
+    "ralsgan": (
+        lambda r, f: ((r - f.mean() - 1) ** 2).mean() + ((f - r.mean() + 1) ** 2).mean(),
+        lambda r, f: ((r - f.mean() + 1) ** 2).mean() + ((f - r.mean() - 1) ** 2).mean(),
+    ),
+}
 
 
-def test_a_linear_discriminators_penalty_is_that_of_its_weight():
-    """Its slope is w everywhere: (|w| - 1)^2, and 2 (|w| - 1) w / |w| for w, for any images."""
-    w = draws(1, 3, 4, 2)
-    D = Linear(w)
-    norm = np.linalg.norm(w.numpy())
-    for seed in (2, 3):
-        D.zero_grad()
-        value = gradient_penalty(D, draws(seed, 5, 3, 4, 2), draws(seed + 10, 5, 3, 4, 2))
-        assert value.item() == pytest.approx((norm - 1) ** 2, rel=1e-12)
-        value.backward()
-        np.testing.assert_allclose(D.w.grad.numpy(), 2 * (norm - 1) * w.numpy() / norm, rtol=1e-12)
+@pytest.mark.parametrize("name", BY_HAND)
+def test_paired_objectives_are_the_published_ones(name):
+    gan, of_D, of_G = GANLoss(name), *BY_HAND[name]
+    real, fake = (torch.tensor(p).view(2, 1, 1, 2).requires_grad_() for p in (REAL, FAKE))
+    terms = gan.discriminator(real, fake)
+    assert list(terms) == ["D_GAN"] and terms["D_GAN"].item() == pytest.approx(of_D(REAL, FAKE), rel=1e-12)
+    for on_real in (real, lambda: real):
+        assert gan.generator(fake, on_real).item() == pytest.approx(of_G(REAL, FAKE), rel=1e-12)
 
 
-def test_a_quadratic_discriminators_penalty_is_a_mean():
-    """Where real and fake are one picture x_i the slope there is a x_i: each picture has its own norm."""
-    a, x = draws(4, 3, 4, 2), draws(5, 6, 3, 4, 2)
-    D = Quadratic(a)
-    value = gradient_penalty(D, x, x.clone())
-    slopes = (a * x).numpy()
-    norms = np.sqrt((slopes**2).sum((1, 2, 3)))
-    assert value.item() == pytest.approx(((norms - 1) ** 2).mean(), rel=1e-12)
-    value.backward()
-    by_hand = (2 * ((norms - 1) / norms)[:, None, None, None] * slopes * x.numpy()).mean(0)
-    np.testing.assert_allclose(D.a.grad.numpy(), by_hand, rtol=1e-10)
+@pytest.mark.parametrize("name", PAIRED)
+def test_paired_players_pull_their_own_way(name):
+    """At predictions near 0: the discriminator raises real and lowers fake, the generator raises fake."""
+    gan, (real, fake) = GANLoss(name), (torch.full((2, 1, 3, 3), 0.1).requires_grad_() for _ in range(2))
+    gan.discriminator(real, fake)["D_GAN"].backward()
+    assert bool((real.grad < 0).all() and (fake.grad > 0).all())
+    fake.grad = None
+    gan.generator(fake, real.detach()).backward()
+    assert bool((fake.grad < 0).all())
 
 
-def test_the_penalty_takes_one_random_point_per_real_and_fake():
-    real, fake = draws(6, 2000, 1, 2, 3), draws(7, 2000, 1, 2, 3)
-    D = Quadratic(torch.ones(1, 2, 3, dtype=torch.double))
-    torch.manual_seed(0)
-    value = gradient_penalty(D, real, fake)
-    shares = ((D.seen - fake) / (real - fake)).flatten(1)
-    assert torch.allclose(shares, shares[:, :1].expand_as(shares), atol=1e-9), "one share for all of a picture"
-    shares = shares[:, 0]
-    assert shares.min() >= 0
-    assert shares.max() <= 1
-    counts = torch.histc(shares, 10, 0, 1)  # uniform: 200 in each tenth, give or take 4 deviations
-    assert (counts - 200).abs().max() < 4 * (2000 * 0.1 * 0.9) ** 0.5
-    norms = D.seen.flatten(1).norm(dim=1)
-    assert value.item() == pytest.approx((norms - 1).square().mean().item(), rel=1e-12)
+@pytest.mark.parametrize("name", PAIRED)
+def test_a_paired_objective_says_what_to_call(name):
+    gan, p = GANLoss(name), torch.zeros(2, 1)
+    for call in (gan.real, gan.fake, gan.generator):
+        with pytest.raises(OptionError, match=r"let the model call gan.discriminator\(D\(real\), D\(fake\)\)"):
+            call(p)
+    with pytest.raises(OptionError, match="compares predictions of one shape"):
+        gan.discriminator(p, torch.zeros(1, 1))
 
 
-def test_the_points_follow_the_seed():
-    D = Quadratic(torch.ones(1, 2, 3, dtype=torch.double))
-    seen = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        gradient_penalty(D, draws(6, 4, 1, 2, 3), draws(7, 4, 1, 2, 3))
-        seen.append(D.seen)
-    assert torch.equal(seen[0], seen[1])
-    assert not torch.equal(seen[0], seen[2])
-
-
-@pytest.mark.parametrize("norm", [e.name for e in entries("norm")])
-@pytest.mark.parametrize("netD", [e.name for e in entries("discriminator")])
-def test_the_penalty_reaches_every_weight_with_the_right_slope(netD, norm):
-    """Against a finite difference along a random direction; only the last bias, which moves no slope, gets none."""
-    torch.manual_seed(0)
-    o = options("--netD", netD, "--norm", norm, "--ndf", "2", "--init_gain", "0.5")
-    D = discriminator(o, 3).double()
-    real, fake = draws(8, 2, 3, 32, 32), draws(9, 2, 3, 32, 32)
-
-    def penalty():
-        torch.manual_seed(1)
-        return gradient_penalty(D, real, fake)
-
-    params = dict(D.named_parameters())
-    slopes = torch.autograd.grad(penalty(), list(params.values()), allow_unused=True)
-    flat = dict(zip(params, slopes, strict=True))
-    used = {name: g for name, g in flat.items() if g is not None}
-    assert all(name.endswith("bias") for name in flat.keys() - used.keys())
-    assert all(g.abs().sum() > 0 for name, g in used.items() if name.endswith("weight"))
-    direction = {name: draws(n, *p.shape) for n, (name, p) in enumerate(params.items())}
-    expected = sum((used[name] * direction[name]).sum().item() for name in used)
-    values, step = [], 1e-6
-    with torch.no_grad():
-        for sign in (1, -2):
-            for name, p in params.items():
-                p.add_(direction[name], alpha=sign * step)
-            with torch.enable_grad():
-                values.append(penalty().item())
-    assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("lambda_gp", [0.0, 10.0])
 @pytest.mark.parametrize("name", NAMES)
-def test_only_an_objective_in_need_is_penalised_with_a_weight(name, lambda_gp):
-    w = draws(1, 3, 4, 2)
-    real, fake = draws(2, 5, 3, 4, 2), draws(3, 5, 3, 4, 2).requires_grad_()
-    terms = GANLoss(name, lambda_gp=lambda_gp).penalty("D_gp", Linear(w), real, fake)
-    if find("objective", name).penalised and lambda_gp > 0:
-        assert list(terms) == ["D_gp"]
-        assert terms["D_gp"].item() == pytest.approx(lambda_gp * (w.norm().item() - 1) ** 2, rel=1e-12)
-    else:
-        assert terms == {}
+def test_other_objectives_never_ask_for_the_real_side(name):
+    gan, real, fake = GANLoss(name), torch.tensor(REAL), torch.tensor(FAKE)
+    assert torch.equal(gan.generator(fake, lambda: 1 / 0), gan.generator(fake))
+    assert gan.discriminator(real, fake, "D_A") == {"D_A_real": gan.real(real), "D_A_fake": gan.fake(fake)}
 
 
-def test_wgangp_is_the_one_published_objective_with_a_penalty():
-    assert [name for name in FORMULAS if find("objective", name).penalised] == ["wgangp"]
+def test_a_paired_objective_of_a_plug_in_is_checked():
+    class Half:
+        discriminator = staticmethod(lambda real, fake: fake.mean())
+
+    with pytest.raises(OptionError, match=r"'half' has no generator; make it a networks.gan_loss.PairedObjective"):
+        check_part("objective", Half, "half", "mine.py")
+    Half.generator = staticmethod(lambda p: p.mean())
+    with pytest.raises(OptionError, match=r"cannot be called as \(real, fake\)"):
+        check_part("objective", Half, "half", "mine.py")
 
 
-@pytest.mark.parametrize(
-    ("name", "lambda_gp", "warns"), [("wgangp", 10, True), ("wgangp", 0, False), ("lsgan", 10, False)]
-)
-def test_a_plugin_that_forgets_a_due_penalty_is_warned(name, lambda_gp, warns, recwarn):
-    gan, p, D = GANLoss(name, lambda_gp=lambda_gp), torch.zeros(2, 1, 3, 3), Linear(draws(1, 3, 4, 2))
-    for _ in range(3):  # as it should be
-        gan.fake(p)
-        gan.penalty("D_gp", D, draws(2, 5, 3, 4, 2), draws(3, 5, 3, 4, 2))
-    assert not recwarn.list
-    gan.generator(p)
-    assert not recwarn.list
-    for _ in range(2):
-        gan.fake(p)
-    gan.generator(p)  # the discriminator's phase is over
-    assert [("gan.penalty" in str(w.message)) for w in recwarn.list] == [True] * warns
+# --- scales and features --------------------------------------------------------------------------------------------
 
 
-def test_the_penalty_leaves_generator_and_pictures_alone():
-    real, latent = draws(2, 5, 3, 4, 2).requires_grad_(), draws(3, 5, 3, 4, 2).requires_grad_()
-    D = Quadratic(draws(1, 3, 4, 2))
-    GANLoss("wgangp").penalty("D_gp", D, real, latent.tanh())["D_gp"].backward()
-    assert D.a.grad.abs().sum() > 0
-    assert latent.grad is None
-    assert real.grad is None
+@pytest.mark.parametrize("name", ALL)
+def test_scales_are_averaged_and_the_last_feature_is_judged(name):
+    gan, (a, b) = GANLoss(name), (torch.tensor(REAL).view(4, 1), torch.tensor(FAKE)[:3].view(3, 1))
+
+    def values(x, y):
+        return [value.item() for value in (*gan.discriminator(x, y).values(), gan.generator(y, x))]
+
+    def feature(p):
+        return torch.full((len(p), 7), 9.0)
+
+    each = zip(values(a, a + 1), values(b, b - 1), strict=True)
+    mean = [(one + other) / 2 for one, other in each]
+    scales, others = [a, b], (a + 1, b - 1)
+    assert values(scales, others) == pytest.approx(mean, rel=1e-12)
+    features = [[feature(p), feature(p), p] for p in scales], tuple((feature(p), p) for p in others)
+    assert values(*features) == pytest.approx(mean, rel=1e-12)
+    assert values([[feature(a), a]], [a + 1]) == values(a, a + 1)
+
+
+@pytest.mark.parametrize("output", [None, {"a": torch.zeros(1)}, [], [[]], [torch.zeros(1), [torch.zeros(1)]], [[1.0]]])
+@pytest.mark.parametrize("name", ["lsgan", "relativistic"])
+def test_what_else_a_discriminator_returns_is_refused(name, output):
+    with pytest.raises(OptionError, match=f"objective '{name}': judges a tensor of predictions, a list of them"):
+        GANLoss(name).discriminator(output, output)
+
+
+def test_feature_matching_is_the_papers():
+    """Equation 3: the sum over layers of the mean absolute difference; scales are averaged, predictions left out."""
+    real = [[torch.tensor([1.0, 2.0]), torch.tensor([[3.0]]), torch.tensor([9.0])], [torch.tensor([4.0])] * 2]
+    fake = [[torch.tensor([1.5, 0.0]), torch.tensor([[7.0]]), torch.tensor([0.0])], [torch.tensor([1.0])] * 2]
+    assert feature_matching(real, fake).item() == pytest.approx(((0.5 + 2) / 2 + 4 + 3) / 2)
+    for wrong in (torch.zeros(1), [torch.zeros(1)] * 2, [[torch.zeros(1)]]):
+        with pytest.raises(OptionError, match="returns predictions without features"):
+            feature_matching(wrong, wrong)
+
+
+@pytest.mark.parametrize("netD", ARCHITECTURES["discriminator"])
+def test_features_leave_the_predictions_as_they_are(netD):
+    """Every discriminator of ours can return them; one that cannot is named."""
+    nets = []
+    for features in (False, True):
+        torch.manual_seed(0)
+        nets.append(discriminator(flags(netD=netD, ndf=2), 3, features=features))
+    x = torch.rand(2, 3, 64, 48)
+    plain, full = nets[0](x), nets[1](x)
+    plain = plain if isinstance(plain, list) else [plain]
+    assert len(plain) == len(full) and all(torch.equal(p, scale[-1]) for p, scale in zip(plain, full, strict=True))
+    assert all(len(scale) > 1 and scale[0].shape[1] == 2 for scale in full)
+    assert feature_matching(full, nets[1](x.flip(0))) > 0
+
+
+def test_a_discriminator_without_features_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("networks").DISCRIMINATORS, "plain", lambda o, input_nc: torch.nn.Conv2d(3, 1, 1))
+    with pytest.raises(OptionError, match=r"--netD.*plain does not return its features; use basic or multiscale"):
+        discriminator(flags(netD="plain"), 3, features=True)

@@ -11,8 +11,9 @@ from tests.support.images import picture
 @pytest.fixture(autouse=True)
 def _pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("photos", "My Pictures", "My new Pictures", "-odd"):
-        (tmp_path / name).mkdir()
+    sides = [f"pair/{phase}{side}" for phase in ("train", "test") for side in "AB"]
+    for name in ("photos", "My Pictures", "My new Pictures", "-odd", *sides):
+        (tmp_path / name).mkdir(parents=True)
         picture(1).save(tmp_path / name / "1.png")
 
 
@@ -37,6 +38,9 @@ def test_words_after_two_dashes_are_no_flags():
 @pytest.mark.parametrize(("words", "said"), [
     ("photos --dataroot photos", "give one of them"), ("--dataroot photos photos", "give one of them"),
     ("photos 'My Pictures'", "second folder or file beside photos"),
+    ("My Pcitures", "did you mean 'My Pictures'?"), ("pair/testA pair/testB", "that holds both: --dataroot pair"),
+    ("--dataroot pair/testA pair/testB/", "that holds both: --dataroot pair"), ("phots photo", "give one: a folder"),
+    ("photos pair", "give one of them; or put two folders of unpaired images into one, as testA and testB"),
     ("My Pictures", "put it in quotes: 'My Pictures'"), ("My new Pictures", "put it in quotes: 'My new Pictures'"),
     ("--dataroot My Pictures", "put it in quotes: --dataroot 'My Pictures'"),
     ("--dataroot My new Pictures --eval", "put it in quotes: --dataroot 'My new Pictures'"),
@@ -47,7 +51,12 @@ def test_what_is_no_single_path_is_refused(command, words, said):
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ("photos", "give the images with --dataroot photos"), ("nowhere", "does not belong to a flag"),
+    ("photos", "give the images with --dataroot photos"), ("--name x photos", "with --dataroot photos"),
+    ("--dataroot pair/trainA pair/trainB", "that holds both: --dataroot pair"),
+    ("pair/trainB pair/trainA", "that holds both: --dataroot pair"), ("--name x y", "quotes: --name 'x y'"),
+    ("--dataroot photos pair", "give one of them; or put two folders of unpaired images into one, as trainA and"),
+    ("--dataroot pair/testA pair/testB", "into one, as trainA"), ("--dataroot photos x", "write --dataroot photos"),
+    ("--dataroot My Pictures1", "did you mean --dataroot 'My Pictures'?"), ("nowhere", "does not belong to a flag"),
     ("--dataroot My Pictures", "put it in quotes: --dataroot 'My Pictures'"),
     ("My Pictures", "put it in quotes: --dataroot 'My Pictures'"),
 ])  # fmt: skip

@@ -8,8 +8,10 @@ import pytest
 from options.other_names import FLAGS, TEST_FLAGS, VALUES
 from options.parse import flags_for, parse
 from registry import lookup
-from util.errors import OptionError
-from util.spelling import nearest, normalise_name, unquoted_path
+from registry.lookup import find
+from tests.support.images import picture
+from util.errors import OptionError, UserError
+from util.spelling import nearest, nearest_path, normalise_name, path_hint, unquoted_path
 
 MODELS = ["pix2pix", "cycle_gan", "cgan"]
 
@@ -54,14 +56,14 @@ FOREIGN = {  # names in commands of train.py --model pix2pix: the flags that are
     "early_stopping": ["Ctrl-C", "--continue_train"], "patience": ["Ctrl-C"], "manual_seed": ["--seed"],
     "random_seed": ["--seed"], "batch": ["--batch_size"], "bs": ["--batch_size"], "train_batch_size": ["--batch_size"],
     "data": ["--dataroot"], "data_dir": ["--dataroot"], "dataset": ["--dataroot"], "data-path": ["--dataroot"],
-    "optimizer": ["Adam"], "weight_decay": ["Adam"], "scheduler": ["--lr_policy"], "lr_scheduler": ["--lr_policy"],
+    "optim": ["--optimizer"], "weight_decay": ["adamw"], "scheduler": ["--lr_policy"], "lr_scheduler": ["--lr_policy"],
     "gradient_accumulation_steps": ["--accumulate"], "gradient_checkpointing": ["--grad_checkpoint"],
     "lambda_pixel": ["--lambda_L1"], "lambda_cyc": ["--lambda_L1", "--lambda_A", "cycle_gan"], "b1": ["--beta1"],
     "n_residual_blocks": ["--netG resnet_6blocks"], "sample_interval": ["--update_html_freq"],
     "checkpoint_interval": ["--save_epoch_freq"], "log_every_n_steps": ["--print_freq"], "exp_name": ["--name"],
     "experiment": ["--name"], "pretrained": ["--init_from"], "ckpt": ["--init_from", "--continue_train"],
     "tensorboard": ["--displays console,html,tensorboard"], "wandb": ["--use_wandb"], "grayscale": ["--input_nc 1"],
-    "ema": ["none"], "latent_size": ["--latent_dim", "cgan"], "dropout_rate": ["0.5"],
+    "ema_decay": ["--ema"], "latent_size": ["--latent_dim", "cgan"], "dropout_rate": ["0.5"],
 }  # fmt: skip
 
 
@@ -311,3 +313,63 @@ def test_a_part_of_another_name_is_not_guessed(kind):
     names = [entry.name for entry in lookup.entries(kind)]
     assert nearest("frobnicate", names) is None
     assert all(nearest(name[:-1], names) == name for name in names if len(name) > 5)
+
+
+# ---- paths and names that do not exist
+
+
+@pytest.mark.parametrize(("given", "meant"), [
+    ("phoots", "photos"), ("Photos", "photos"), ("./phoots", "./photos"), ("photo/tran", "photos/train"),
+    ("photos/train/1.jpeg", "photos/train/1.jpg"), ("photos.zip", "photos"), ("my_data", "my data"), ("nothing", None),
+    ("photos", None), ("", None), ("photos/nothing", None), ("photos/train/1.jpg/2.jpg", None), ("a\nb", None),
+])  # fmt: skip
+def test_a_missing_path_is_answered_with_the_nearest(tmp_path, given, meant):
+    for name in ("photos/train", "my data"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "photos" / "train" / "1.jpg").touch()
+    assert nearest_path(given) == meant and nearest_path(given.replace("/", "//")) == meant
+    full = nearest_path(f"{tmp_path}/{given}") if given else None
+    assert full == (f"{tmp_path}/{meant.removeprefix('./')}" if meant else None) or given.startswith("./")
+    assert path_hint(given) == (
+        "" if not meant else f"did you mean {chr(39) * (' ' in meant)}{meant}{chr(39) * (' ' in meant)}?"
+    )
+
+
+def test_a_folder_of_many_files_is_not_compared(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.setattr("util.spelling.MAX_COMPARED_FILES", 0)
+    assert nearest_path("phoots") is None
+
+
+NAMES = {  # the words, and what the answer must hold: the nearest name and, where they are few, all
+    "a class": (["--dataroot", "cls", "--model", "cgan", "--classes", "Red"], "mean red? choose from blue, red"),
+    "a second class": (["--dataroot", "cls", "--model", "cgan", "--classes", "blue,rad"], "did you mean red? "),
+    "a phase": (["--dataroot", "pairs", "--model", "pix2pix", "--phase", "tran"], "did you mean --phase train?"),
+    "a side's phase": (["--dataroot", "sides", "--phase", "tran"], "did you mean --phase train?"),
+    "a layout": (["--dataroot", "pairs", "--model", "pix2pix", "--pairs", "side"], "did you mean sides? "),
+    "a manifest": (["--dataroot", "pairs", "--model", "pix2pix", "--pairs", "lst.csv"], "did you mean list.csv? "),
+    "preprocessing": (["--preprocess", "resise_and_crop"], "did you mean resize_and_crop? "),
+    "a colour": (["--background", "whit"], "mean white? "), "an epoch": (["--epoch", "Latest"], "mean latest? "),
+    "a config file": (["--config", "conf.yml"], "did you mean conf.yaml?"),
+    "a plug-in": (["--plugin", "mymodl.py"], "mymodel.py?"),
+    "a folder": (["--dataroot", "pair"], "did you mean pairs?"),
+    "a column": (["--dataroot", "pairs/list.csv", "--model", "pix2pix", "--inputs", "edges,dept"], "mean depth? "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_a_name_from_a_list_is_answered_with_the_nearest(case):
+    words, said = NAMES[case]
+    for name in ("cls/red", "cls/blue", "pairs/train", "sides/trainA", "sides/trainB"):
+        Path(name).mkdir(parents=True)
+        picture(1, 80, 40).save(f"{name}/1.png")
+    Path("pairs/list.csv").write_text("edges,depth,b\ntrain/1.png,train/1.png,train/1.png\n")
+    Path("conf.yaml").write_text("name: x\n")
+    Path("mymodel.py").touch()
+
+    def read():
+        o = parse(["--gpu_ids", "-1", *words], "train")
+        find("dataset", o.dataset_mode)(o)
+
+    with pytest.raises(UserError, match=re.escape(said)):
+        read()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pages.names import input_side, natural_key
+from pages.names import natural_key
 from pages.results import Results
 from pages.results_folder import ResultsFolder, data_and_epoch, results_path
 from tests.support.images import picture
@@ -184,7 +184,7 @@ def test_nothing_is_deleted_through_links(tested, tmp_path, capsys):
     (tested / "images").symlink_to(elsewhere, target_is_directory=True)
     Writing(tmp_path).write("images/3.png").end()
     assert files(elsewhere) == ["1.png", "2.png", "3.png"]
-    assert "1 files of an earlier test remain" in capsys.readouterr().out
+    assert "1 file of an earlier test remains" in capsys.readouterr().out
 
 
 def test_names_that_differ_in_case_only_are_not_deleted(tested, tmp_path, monkeypatch):
@@ -311,6 +311,20 @@ def test_errors_of_a_test_do_not_replace_the_trainings(test_py, runs, tmp_path, 
     assert (tmp_path / "ck" / "p2p" / "error.log").read_text() == "of the training"
 
 
+@pytest.mark.parametrize("wrong", [["--results_only", "fake_C"], ["--format", "jpg", "--results_only", "fak"]])
+def test_an_error_before_new_results_is_not_beside_earlier_ones(test_py, runs, tmp_path, wrong):
+    """It goes into the run's test_error.log, which the next good test removes; the earlier results stay."""
+    shutil.copytree(runs / "checkpoints" / "p2p", tmp_path / "ck" / "p2p")
+    run = ["--name", "p2p", "--checkpoints_dir", "ck", "--dataroot", runs / "pairs"]
+    folder, log = tmp_path / "results" / "p2p" / "test_latest", tmp_path / "ck" / "p2p" / "test_error.log"
+    assert test_py(*run).code == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert test_py(*run, *wrong).code == 2
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert "OptionError" in log.read_text()
+    assert test_py(*run).code == 0 and not log.exists() and not (folder / "error.log").exists()
+
+
 def test_generated_images_are_of_one_kind_of_data(command, tmp_path):
     """Other classes and fewer images of a model without inputs replace the older ones."""
     from tests.support.runs import SMALL
@@ -355,12 +369,6 @@ def test_rows_and_lists_are_in_natural_order_and_num_test_is_not(test_py, tmp_pa
             f"images/{stem}_fake_B.png" for stem in expected
         ]
     assert not (folder / "index_2.html").exists()
-
-
-def test_labels_are_named_after_the_side_they_are_made_from():
-    of_B = ("real_B", "rec_B", "fake_A", "idt_A", "real_B_rgb", "fake_A_2")
-    of_A = ("real_A", "rec_A", "fake_B", "idt_B", "fake_B_rgb", "real", "fake", "B", "fake_AB", "mask_B")
-    assert {label: input_side(label) for label in (*of_B, *of_A)} == dict.fromkeys(of_B, "B") | dict.fromkeys(of_A, "A")
 
 
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])

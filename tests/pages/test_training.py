@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from displays.html import History, Html
-from displays.loss_log import MAX_POINTS, Curves
+from displays.loss_log import EPOCH_AXIS, MAX_POINTS, Curves
 from pages.training import label_lines
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -381,8 +381,8 @@ def test_curves_tell_values_smooth_scale_and_zoom(run, opened):
     page.keyboard.press("ArrowLeft")
     last = [json.loads(line) for line in (run / "losses.jsonl").read_text().splitlines()][-2]["losses"]
     told = page.text_content(".told")
-    assert "epoch 3.00" in told and all(name in told for name in last)
-    assert page.locator(".plot text.title").text_content() == "epoch"
+    assert "epoch 3.00 (2.00 done)" in told and all(name in told for name in last)
+    assert page.locator(".plot text.title").text_content() == EPOCH_AXIS
     before = dict(drawn(page))
     page.locator("label:has-text('log scale') input").check()
     logarithmic = dict(drawn(page))
@@ -440,6 +440,26 @@ def test_rows_that_come_do_not_move_what_is_read(browser, tmp_path):
         page.wait_for_selector(f"#rows section[data-epoch='{1000 + more}']", state="attached")
         assert abs(old.bounding_box()["y"] - before) < 2
     page.close()
+
+
+def test_samples_fade_where_they_go_on_sideways(run, opened):
+    sides = {}
+    for width in (250, 1280):
+        page = opened(run / "web" / "index.html", width)
+        frame = page.locator("#samples .scroll")
+        for place in ("start", "middle", "end"):
+            frame.evaluate(
+                "(frame, share) => frame.scrollLeft = share * (frame.scrollWidth - frame.clientWidth)",
+                {"start": 0, "middle": 0.5, "end": 1}[place],
+            )
+            expected = {"start": "after", "middle": "before after", "end": "before"}[place] if width < 1000 else ""
+            for side in ("before", "after"):
+                page.wait_for_function(
+                    "([side, is]) => document.querySelector('.scroll').classList.contains(side) === is",
+                    arg=[side, side in expected],
+                )
+            sides[width, place] = frame.evaluate("frame => getComputedStyle(frame).maskImage")
+    assert len(set(sides.values())) == 4
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -533,6 +553,21 @@ def test_a_sheet_of_each_epoch_with_its_classes_and_no_rows(classes_run, opened)
 
 def test_without_scripts_the_newest_sheet_is_there(classes_run):
     assert Page(classes_run / "web" / "index.html").images[0] == "images/epoch003_grid.png"
+
+
+@pytest.mark.parametrize("names", [["grid"], ["grid", "truncated"]])
+def test_each_of_several_sheets_has_its_name(browser, tmp_path, names):
+    """With scripts and without."""
+    sink = Html(options(), tmp_path)
+    sink.sheets(Progress(epoch_size=10, last_epoch=3), dict.fromkeys(names, np.zeros((64, 64, 3), np.uint8)))
+    captions = names if len(names) > 1 else []
+    for scripts in (True, False):
+        context = browser.new_context(java_script_enabled=scripts)
+        page = context.new_page()
+        page.goto((tmp_path / "web" / "index.html").as_uri())
+        page.locator("#samplerows img").last.wait_for(state="attached")
+        assert page.locator("#samplerows td p").all_text_contents() == captions
+        context.close()
 
 
 def test_a_resumed_run_shows_the_options_of_the_whole_run(classes_run, opened):

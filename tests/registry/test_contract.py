@@ -4,7 +4,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -315,7 +314,7 @@ class Toy(BaseModel):
 
 def toy_state(toy: Toy, lr: float = 0.01) -> TrainState:
     """Return what a step works on."""
-    return TrainState.from_options(toy, SimpleNamespace(lr=lr, beta1=0.5, amp="off", accumulate=1))
+    return TrainState.from_options(toy, options("--lr", str(lr)))
 
 
 def stepped(*phases: tuple, steps: int = 1, share: float = 1.0, lr: float = 0.01) -> tuple[Toy, Optimizers, list]:

@@ -222,6 +222,24 @@ def test_a_data_set_may_not_take_its_models_flag(command, write):
     assert re.search("plug-in 'plain': .*--strength .*smallest", last_line(command, *argv))
 
 
+@pytest.mark.parametrize(("declared", "words"), [
+    ("strength: float = option(1.0, 'in other words', at_least=0)", ""),
+    ("strength: float = option(2.0, 'how strong', at_least=0)", r"default 1.0 \(here 2.0\); declare it alike"),
+    ("strength: int = option(1, 'how strong', at_least=0)", r"type float \(here int\), default 1.0 \(here 1\)"),
+    ("strength: float = option(1.0, 'how strong', at_least=0, fixed=True)", r"fixed False \(here True\)"),
+    ("strength: float = option(1.0, 'x', at_least=0, choices=('1.0',))", r"choices None \(here \('1.0',\)\)"),
+])  # fmt: skip
+def test_model_and_data_set_may_declare_one_flag_alike(declared, words, write, command):
+    write("smallest.py", SMALLEST)
+    write("plain.py", re.sub(r"shade: .*", declared, PLAIN).replace("shade", "strength"))
+    argv = ["--plugin", "smallest.py", "--plugin", "plain.py", "--model", "smallest", "--dataset_mode", "plain"]
+    if words:
+        assert re.search("plug-in 'plain': .*--strength .*model smallest, with " + words, last_line(command, *argv))
+        return
+    assert command("train", *argv, "--help").out.count("--strength") == 1
+    assert parse([*argv, "--strength", "3"], "train").strength == 3.0
+
+
 def test_data_set_defaults_beat_the_models_and_users_beat_both(write):
     write("smallest.py", SMALLEST.replace("    averaged", "    defaults = {'ngf': 5, 'ndf': 5, 'lr': 1}\n    averaged"))
     write("plain.py", PLAIN.replace("    @dataclass", "    defaults = {'ndf': 6, 'lr': 2}\n\n    @dataclass", 1))

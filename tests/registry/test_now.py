@@ -1,7 +1,6 @@
 """Methods that declare `now` are told where training stands; others are called as before."""
 
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from torch import nn
 
 from models.base import BaseModel, Now, Phase
 from registry.now import AFTER_TRAINING, call_with_now
-from tests.support.runs import SMALL
+from tests.support.runs import SMALL, options
 from train import train_step
 from training.loss_meter import LossMeter
 from training.train_state import TrainState
@@ -83,7 +82,7 @@ class Recorder(BaseModel):
 
 def trained(model: BaseModel, steps: int, accumulate: int = 1, amp: str = "off"):
     """Train some steps; return the losses of each and the weight y before and after each."""
-    state = TrainState.from_options(model, SimpleNamespace(lr=0.1, beta1=0.5, amp=amp, accumulate=accumulate))
+    state = TrainState.from_options(model, options("--lr", "0.1", "--amp", amp, "--accumulate", str(accumulate)))
     losses, weights = [], [float(model.y.weight.detach())]
     for step in range(steps):
         now = state.now(step, epoch=1 + step // 2, share=step / steps)

@@ -238,7 +238,7 @@ def test_losses_of_short_runs_are_means_of_epochs(tmp_path):
     rows = [{"epoch": e, "mean": {"G": e / 2, "D": None}} for e in (1, 2, 3)]
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_curves(tmp_path / "losses.jsonl") == {
-        "x": [1, 2, 3],
+        "x": [2, 3, 4],  # the ends of the epochs
         "lines": {"G": [0.5, 1, 1.5], "D": [None, None, None]},
     }
 

@@ -141,7 +141,7 @@ def test_progress_is_lines_where_there_is_no_terminal(script, web):
     assert ended.code == 0 and ended.err == ""
     percents = [int(line.split()[1]) for line in ended.out.splitlines() if line.startswith("mini.zip: ")]
     assert percents[-1] == 100 and percents == sorted(set(percents)) and 5 <= len(percents) <= 10
-    assert ended.out.splitlines()[-2] == "mini.zip -> datasets/mini (1 files)"
+    assert ended.out.splitlines()[-2] == "mini.zip -> datasets/mini (1 file)"
 
 
 def test_a_downloaded_generator_translates(script, web, command, unpaired):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cli.main import run_command
-from displays.loss_log import epoch_rows, read_losses
+from displays.loss_log import EPOCH_AXIS, epoch_rows, read_losses
 from registry import discovery
 from tests.support.runs import ROOT, Ended
 from util.errors import DataError
@@ -205,7 +205,7 @@ def test_a_run_by_name_folder_or_file_is_the_same_picture(plot, tmp_path):
         pictures.append((tmp_path / "x.svg").read_bytes())
     assert pictures[0] == pictures[1] == pictures[2]
     texts, lines = drawing(tmp_path / "x.svg")
-    assert {"G", "D", "epoch", "one"} <= set(texts)
+    assert {"G", "D", EPOCH_AXIS, "one"} <= set(texts)
     assert [points for *_, points in lines] == [6, 6] and len({colour for colour, *_ in lines}) == 2
     assert not list(tmp_path.glob("*.tmp"))
     assert plot("one").code == 0

@@ -16,10 +16,12 @@ from PIL import Image
 
 from data.aligned import Aligned
 from data.prepare import batch, lossless
+from data.prepare.pairs import list_images
 from data.transforms import to_tensor
 from tests.support.images import picture
 from tests.support.packages import marks, needs
 from tests.support.runs import ROOT, options
+from util.errors import DataError
 
 COMBINE = ("combine_A_and_B", "--fold_A", "A", "--fold_B", "B", "--fold_AB", "AB")
 BATCH = {  # the least command line of every script that writes files, and what it writes
@@ -215,8 +217,8 @@ def test_pairs_keep_their_names(script, sources):
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == [
         "train: 2 pairs, the first 1.png and 1.png",
-        "val: 1 pairs, the first 3_A.jpg and 3_B.png",
-        "test: 1 pairs, the first 9.png and 9.png",
+        "val: 1 pair, the first 3_A.jpg and 3_B.png",
+        "test: 1 pair, the first 9.png and 9.png",
         "4 written to set",
     ]
     made = [name for name in files("set") if name.startswith(("train/", "val/", "test/"))]
@@ -574,3 +576,11 @@ def test_the_command_works_as_a_process(sources):
     assert done.stdout.splitlines()[-1] == "11 written to AB" and len(files("AB")) == 11
     done = subprocess.run([*command, "--num_img", "3"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.endswith("is not a flag; did you mean --num_imgs?\n")
+
+
+def test_a_folder_of_unread_files_is_one_line(tmp_path, capsys):
+    """The error names them; the note on files that are not used would say it twice."""
+    (tmp_path / "1.heic").touch()
+    with pytest.raises(DataError, match=r"holds no images, only 1\.heic"):
+        list_images(tmp_path)
+    assert not capsys.readouterr().out

@@ -15,6 +15,7 @@ USUAL = dict(
     ngf=64,
     ndf=64,
     n_layers_D=3,
+    num_D=2,
     norm="instance",
     no_dropout=True,
     padding="reflect",

@@ -52,6 +52,34 @@ def penalty(D, real, fake):
     return ((slope.flatten(1).square().sum(1).sqrt() - 1) ** 2).mean()
 
 
+def squares(D, x):
+    """Return half the mean of the squared norm of D's gradient at x: R1 or R2 of Mescheder et al. 2018."""
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+    return slope.square().sum((1, 2, 3)).mean() / 2
+
+
+def against(on_real, on_fake, o):
+    """Return the discriminator's terms for its predictions on real and generated images."""
+    if o.gan_mode == "relativistic":
+        return {"D_GAN": F.softplus(on_fake - on_real).mean()}
+    real = judged(o.gan_mode, on_real, True, 1 - o.label_smoothing)
+    return {"D_fake": judged(o.gan_mode, on_fake, False), "D_real": real}
+
+
+def regularised(D, real, fake, o, name):
+    """Return the weighted penalty of the discriminator, if there is one."""
+    if o.gan_mode == "wgangp" and o.lambda_gp > 0:
+        return {name: o.lambda_gp * penalty(D, real, fake)}
+    return {name: o.lambda_gp * (squares(D, real) + squares(D, fake))} if o.penalty == "r1r2" else {}
+
+
+def deceived(D, real, fake, o):
+    """Return the generator's loss."""
+    on_fake = D(fake)
+    return F.softplus(D(real) - on_fake).mean() if o.gan_mode == "relativistic" else fooled(o.gan_mode, on_fake)
+
+
 def l1(a, b):
     return (a - b).abs().mean()
 
@@ -64,15 +92,13 @@ class Pix2PixByHand:
         self.for_G, self.for_D = Adam([self.G], o.lr, o.beta1), Adam([self.D], o.lr, o.beta1)
 
     def step(self, A, B):
-        o, objective = self.o, self.o.gan_mode
+        o = self.o
         fake_B = self.G(A)
         fake, real = torch.cat([A, fake_B.detach()], 1), torch.cat([A, B], 1)
-        found = {"D_fake": judged(objective, self.D(fake), False)}
-        found["D_real"] = judged(objective, self.D(real), True, 1 - o.label_smoothing)
-        if objective == "wgangp" and o.lambda_gp > 0:
-            found["D_gp"] = o.lambda_gp * penalty(self.D, real, fake)
+        on_fake, on_real = self.D(fake), self.D(real)
+        found = against(on_real, on_fake, o) | regularised(self.D, real, fake, o, "D_gp")
         self.for_D.minimise(0.5 * sum(found.values()))
-        found["G_GAN"] = fooled(objective, self.D(torch.cat([A, fake_B], 1)))
+        found["G_GAN"] = deceived(self.D, real, torch.cat([A, fake_B], 1), o)
         found["G_L1"] = o.lambda_L1 * l1(fake_B, B)
         self.for_G.minimise(found["G_GAN"] + found["G_L1"])
         return {name: float(value.detach()) for name, value in found.items()}
@@ -87,7 +113,7 @@ class CycleGANByHand:
         self.for_D = Adam([nets["D_A"], nets["D_B"]], o.lr, o.beta1)
 
     def step(self, A, B):
-        o, objective, n = self.o, self.o.gan_mode, self.nets
+        o, n = self.o, self.nets
         fake_B = n["G_A"](A)
         rec_A = n["G_B"](fake_B)
         fake_A = n["G_B"](B)
@@ -97,14 +123,12 @@ class CycleGANByHand:
             found["idt_A"] = l1(n["G_A"](B), B) * o.lambda_B * o.lambda_identity
             found["idt_B"] = l1(n["G_B"](A), A) * o.lambda_A * o.lambda_identity
         found |= {"cycle_A": o.lambda_A * l1(rec_A, A), "cycle_B": o.lambda_B * l1(rec_B, B)}
-        found |= {"G_A": fooled(objective, n["D_A"](fake_B)), "G_B": fooled(objective, n["D_B"](fake_A))}
+        found |= {"G_A": deceived(n["D_A"], B, fake_B, o), "G_B": deceived(n["D_B"], A, fake_A, o)}
         self.for_G.minimise(sum(found.values()))
         of_D = {}
         for D, real, fake in (("D_A", B, fake_B.detach()), ("D_B", A, fake_A.detach())):
-            on_real = judged(objective, n[D](real), True, 1 - o.label_smoothing)
-            of_D[D] = 0.5 * (on_real + judged(objective, n[D](fake), False))
-            if objective == "wgangp" and o.lambda_gp > 0:
-                of_D[D + "_gp"] = 0.5 * o.lambda_gp * penalty(n[D], real, fake)
+            of_D[D] = 0.5 * sum(against(n[D](real), n[D](fake), o).values())
+            of_D |= {name: 0.5 * value for name, value in regularised(n[D], real, fake, o, D + "_gp").items()}
         self.for_D.minimise(sum(of_D.values()))
         return {name: float(value.detach()) for name, value in (found | of_D).items()}
 

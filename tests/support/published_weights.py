@@ -13,6 +13,7 @@ USUAL = dict(
     ngf=4,
     ndf=4,
     n_layers_D=3,
+    num_D=2,
     norm="instance",
     no_dropout=True,
     padding="reflect",

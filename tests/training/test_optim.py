@@ -1,6 +1,9 @@
 """Phases that share networks share optimisers, with their learning rates, state and frozen parameters."""
 
 import contextlib
+import copy
+import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,13 +12,14 @@ from torch import nn
 
 import train
 from models.base import Phase
+from registry.lookup import entries
 from tests.support.runs import options
 from tests.support.training_runs import DEMO, TRAINABLE, build
 from training.optim import Optimizers, trainable_parameters
 from training.train_state import TrainState
 from util.errors import OptionError
 
-FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, amp="off")
+FLAGS = SimpleNamespace(lr=0.1, beta1=0.5, beta2=0.999, optimizer="adam", amp="off")
 
 
 def nets(*names):
@@ -105,7 +109,7 @@ def test_two_phases_of_one_name_are_refused():
 def test_adam_steps_as_the_paper_says():
     """Two steps by hand, betas (beta1, 0.999), eps 1e-8 (Kingma & Ba 2015, algorithm 1)."""
     net = nn.Linear(1, 1, bias=False).double()
-    adam = Optimizers([phase("G", net)], SimpleNamespace(lr=0.01, beta1=0.5, amp="off"))["G"]
+    adam = Optimizers([phase("G", net)], SimpleNamespace(**vars(FLAGS) | {"lr": 0.01}))["G"]
     x, m, v = net.weight.item(), 0.0, 0.0
     for t, gradient in enumerate((3.0, -0.2), 1):
         net.weight.grad = torch.full_like(net.weight, gradient)
@@ -234,6 +238,218 @@ def test_a_loss_reaches_no_network_of_another_phase():
     assert n.G.weight.grad is not None and n.D.weight.grad is None
 
 
+# --- optimisers, betas and rates of phases and networks
+
+KINDS = [entry.name for entry in entries("optimizer")]
+
+
+def flags(**more):
+    return SimpleNamespace(**vars(FLAGS) | more)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_optimiser_lowers_a_loss(kind):
+    net = nn.Linear(2, 2)
+    optimizer = Optimizers([phase("G", net)], flags(optimizer=kind, lr=0.01))["G"]
+    losses = []
+    for _ in range(50):
+        optimizer.zero_grad()
+        losses.append(net(torch.eye(2)).square().sum())
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+SETTINGS = {  # of --beta1 0.3 and --beta2 0.8
+    "adam": {"betas": (0.3, 0.8)},
+    "adamw": {"betas": (0.3, 0.8), "weight_decay": 0.01},
+    "rmsprop": {"alpha": 0.8, "momentum": 0},
+    "sgd": {"momentum": 0.3, "weight_decay": 0},
+    "radam": {"betas": (0.3, 0.8)},
+    "adafactor": {"beta2_decay": -0.8},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_betas_become_the_settings_of_the_optimiser(kind):
+    found = Optimizers([phase("G", nn.Linear(2, 2))], flags(optimizer=kind, beta1=0.3, beta2=0.8))
+    (group,) = found.param_groups()
+    assert {name: group[name] for name in SETTINGS[kind]} == SETTINGS[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_of_every_optimiser_goes_round(kind):
+    def build():
+        torch.manual_seed(1)
+        net = nn.Conv2d(2, 3, 2)
+        return net, Optimizers([phase("G", net)], flags(optimizer=kind))
+
+    (net, found), (twin, other) = build(), build()
+    for _ in range(2):
+        take_a_step(found["G"], net)
+    twin.load_state_dict(net.state_dict())
+    assert other.load_state_dict(copy.deepcopy(found.state_dict())) == []
+    take_a_step(found["G"], net)
+    take_a_step(other["G"], twin)
+    assert torch.equal(net.weight, twin.weight) and torch.equal(net.bias, twin.bias)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damage", ["absent", "longer", "a number"])
+def test_a_damaged_state_of_every_optimiser_is_refused(kind, damage):
+    net = nn.Conv2d(2, 3, 2)
+    found = Optimizers([phase("G", net)], flags(optimizer=kind))
+    take_a_step(found["G"], net)
+    state = copy.deepcopy(found.state_dict())
+    kept = state["G"]["state"][0]
+    names = [name for name, value in kept.items() if torch.is_tensor(value)]
+    if damage == "a number":
+        names = [name for name in names if name != "step"]  # torch makes a tensor of it
+    for name in names if damage != "absent" or len(names) > 1 else ():  # no state at all: no step yet
+        damaged = kept | {name: 1.0 if damage == "a number" else torch.zeros(4, 4)}
+        if damage == "absent":
+            damaged.pop(name)
+        state["G"]["state"][0] = damaged
+        with pytest.raises((ValueError, KeyError), match=r"an optimiser|step"):
+            found.load_state_dict(state)
+
+
+def test_another_optimiser_than_the_saved_one_starts_afresh():
+    n = nets("G", "D")
+    was = Optimizers([phase("D", n.D), phase("G", n.G)], FLAGS)
+    take_a_step(was["D"], n.D)
+    take_a_step(was["G"], n.G)
+    now = Optimizers([phase("D", n.D, optimizer="RAdam"), phase("G", n.G)], FLAGS)
+    assert now.load_state_dict(was.state_dict()) == [
+        "note: the optimiser of phase D starts afresh: the saved one is adam, this is radam"
+    ]
+    assert not now["D"].state and len(now["G"].state) == 2
+    state = was.state_dict()
+    for group in state["D"]["param_groups"]:
+        group.pop("optimizer")  # as it was saved before there were others
+    assert len(now.load_state_dict(state)) == 1 and was.load_state_dict(state) == []
+
+
+def test_a_network_may_have_a_learning_rate_of_its_own():
+    n = nets("x", "y", "z")
+    one = phase("G", (n.x, 0.3), n.y, (n.z, 0.0), lr=0.2)
+    assert one.nets == [n.x, n.y, n.z]
+    for each in (one, copy.copy(one), replace(one, weight=2.0)):  # a phase is copied with its rates
+        found = Optimizers([each], FLAGS)
+        assert [group["lr"] for group in found.param_groups()] == [0.3, 0.2, 0.0]
+    found.set_lr(0.5)
+    assert [group["lr"] for group in found.param_groups()] == [0.15, 0.1, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ({"rate": 0.3}, {"rate": 0.7}, "its lr 0.7 has no effect, because phase A trains the same network at 0.3"),
+        ({"betas": (0.0, 0.9)}, {"betas": (0.5, 0.9)}, "its betas (0.5, 0.9) has no effect"),
+        ({}, {"betas": (0.5, 0.9)}, "trains the same network at (0.5, 0.999)"),
+        (
+            {"optimizer": "sgd"},
+            {"optimizer": "adam"},
+            "its optimizer adam has no effect: it shares that of phase A, sgd",
+        ),
+        ({}, {"optimizer": "sgd"}, "its optimizer sgd has no effect"),
+    ],
+)
+def test_contradictions_about_one_network_are_refused(first, second, why):
+    """The advice of each error works: without the second setting, or with that of the first phase."""
+    n = nets("x")
+
+    def build(*settings):
+        made = []
+        for name, setting in zip("AB", settings, strict=True):
+            more = dict(setting)
+            rate = more.pop("rate", None)
+            made.append(phase(name, n.x if rate is None else (n.x, rate), **more))
+        return Optimizers(made, FLAGS)
+
+    with pytest.raises(OptionError) as caught:
+        build(first, second)
+    assert why in str(caught.value) and str(caught.value).startswith("phase 'B'")
+    for settings in ((first, {}), (second, second), (first, first)):
+        build(*settings)
+
+
+def test_phases_have_betas_and_optimisers_of_their_own():
+    n = nets("D", "G", "E")
+    phases = [phase("D", n.D, betas=[0, 0.9]), phase("G", n.G, optimizer=torch.optim.NAdam), phase("E", n.E)]
+    found = Optimizers(phases, FLAGS)
+    assert found["D"].param_groups[0]["betas"] == (0.0, 0.9)
+    assert type(found["G"]) is torch.optim.NAdam and found["G"].param_groups[0]["betas"] == (0.5, 0.999)
+    assert type(found["E"]) is torch.optim.Adam
+
+
+def test_an_optimiser_without_betas_keeps_its_own():
+    def own(params, lr):
+        return torch.optim.Adam(params, lr, betas=(0.1, 0.2))
+
+    found = Optimizers([phase("G", nets("G").G, optimizer=own)], FLAGS)
+    assert found.param_groups()[0]["betas"] == (0.1, 0.2)
+
+
+def test_lazy_phases_correct_rate_and_betas_as_stylegan2():
+    """D runs in every step and R1 in every 16th: c = 16/17; with a phase at every 4th step too, 1 / (1 + 5/16)."""
+    n = nets("G", "D", "E")
+    phases = [phase("D", n.D), phase("R1", n.D, every=16, lazy_correction=True), phase("G", n.G, n.E)]
+    rates = {group["name"]: group for group in Optimizers(phases, FLAGS).param_groups()}
+    assert rates["D.0"]["lr"] == rates["D.0"]["base_lr"] == pytest.approx(0.1 * 16 / 17)
+    assert rates["D.0"]["betas"] == pytest.approx((0.5 ** (16 / 17), 0.999 ** (16 / 17)))
+    assert rates["G.0"]["lr"] == 0.1 and rates["G.0"]["betas"] == (0.5, 0.999)
+    phases.append(phase("more", n.D, every=4, lazy_correction=True))
+    assert Optimizers(phases, FLAGS)["D"].param_groups[0]["lr"] == pytest.approx(0.1 / (1 + 5 / 16))
+    plain = [phase("D", n.D), phase("R1", n.D, every=16)]  # only on request
+    assert Optimizers(plain, FLAGS).param_groups()[0]["lr"] == 0.1
+
+
+def test_a_lazy_correction_of_nothing_is_refused():
+    n = nets("D", "E")
+    with pytest.raises(OptionError, match="its lazy_correction corrects nothing"):
+        Optimizers([phase("D", n.D), phase("E", n.E, every=2, lazy_correction=True)], FLAGS)
+    with pytest.raises(ValueError, match="every is 1"):
+        phase("D", n.D, lazy_correction=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"betas": 0.5}, "betas is 0.5"),
+        ({"betas": (0.5, 1.0)}, "betas is (0.5, 1.0)"),
+        ({"optimizer": torch.optim.Adam([nn.Parameter(torch.ones(1))])}, "optimizer is a Adam"),
+        ({"nets": [(nn.Linear(1, 1), -1.0)]}, "the lr of Linear is -1.0"),
+        ({"nets": [(nn.Linear(1, 1), "1")]}, "the lr of Linear is '1'"),
+        ({"nets": (nn.Linear(1, 1), 1e-4)}, "or (network, learning rate)"),
+        ({"nets": [(nn.Linear(1, 1), 1, 1)]}, "or (network, learning rate)"),
+    ],
+)
+def test_wrong_settings_of_a_phase_are_named(settings, why):
+    with pytest.raises((TypeError, ValueError), match="Phase 'G': .*" + re.escape(why)):
+        Phase(**{"name": "G", "nets": [nn.Linear(1, 1)], "loss": print} | settings)
+
+
+def test_an_unknown_optimiser_of_a_phase_is_named():
+    with pytest.raises(OptionError, match=r"optimizer of phase G.*there is no optimizer 'adem'; did you mean adam"):
+        Optimizers([phase("G", nets("G").G, optimizer="adem")], FLAGS)
+
+
+def test_flags_that_no_network_is_trained_with_are_told():
+    n, given = nets("G", "D"), {"lr", "beta1", "beta2", "optimizer"}
+
+    def unused(*phases, **more):
+        return [note.split()[1] for note in Optimizers(list(phases), flags(**more)).unused_flags(given)]
+
+    own = {"betas": (0.0, 0.9), "optimizer": "adam"}
+    phases = [phase("D", n.D, lr=0.1, **own), phase("R1", n.D, every=2), phase("G", (n.G, 0.2), **own)]
+    assert unused(*phases) == ["--lr", "--beta1", "--beta2", "--optimizer"]
+    assert unused(phases[0], phase("G", n.G)) == []
+    found = {kind: unused(phase("G", n.G), optimizer=kind) for kind in KINDS}
+    assert {kind: names for kind, names in found.items() if names} == {
+        "rmsprop": ["--beta1"], "sgd": ["--beta2"], "adafactor": ["--beta1", "--beta2"]}  # fmt: skip
+
+
 # --- the step that uses them
 
 
@@ -269,7 +485,7 @@ def test_the_weight_scales_the_minimised_loss_not_the_log():
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_every_model_optimises_each_of_its_parameters_once(name):
     _, model = build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"))
-    found = Optimizers(model.phases(), SimpleNamespace(lr=1e-3, beta1=0.5, amp="off"))
+    found = Optimizers(model.phases(), FLAGS)
     held = [id(p) for group in found.param_groups() for p in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in model.parameters() if p.requires_grad}

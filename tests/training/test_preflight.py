@@ -141,3 +141,72 @@ def test_a_penalty_works_with_every_flag_and_recomputing(command, tmp_path, mode
     more = ["--grad_checkpoint", "--amp", "bf16", "--accumulate", 2, "--memory_format", "channels_last", "--overwrite"]
     ended = command("train", *flags, *more)
     assert ended.code == 0, ended.err
+
+
+DATA_SET = """from data.unaligned import Unaligned
+
+
+class Mine(Unaligned):
+    paired = {}
+"""
+UNALIGNED = "note: {} is made for pairs (--dataset_mode aligned), and {} gives none: B is not the counterpart of A\n"
+
+
+@pytest.mark.parametrize(("model", "data", "note"), [
+    ("pix2pix", "unaligned", True), ("smallest", "unaligned", True), ("smallest", "mine", True),
+    ("smallest", "mine of pairs", False), ("smallest", "aligned", False), ("pix2pix", "aligned", False),
+    ("cycle_gan", "unaligned", False), ("cycle_gan", "aligned", False), ("free", "unaligned", False),
+])  # fmt: skip
+def test_a_model_of_pairs_says_that_the_data_are_none(command, write, model, data, note):
+    """The classes of model and data set decide, a plug-in's too; a model without a data set of its own takes any."""
+    write("smallest.py", SMALLEST)
+    write("free.py", SMALLEST.replace('    dataset_mode = "aligned"\n', ""))
+    write("mine.py", DATA_SET.format(data == "mine of pairs"))
+    plugins = [word for name in ("smallest", "free", "mine") for word in ("--plugin", f"{name}.py")]
+    mode = data.partition(" ")[0]
+    ended = command("train", *RUN, *plugins, "--model", model, "--dataset_mode", mode, "--dry_run")
+    assert ended.code == 0, ended.err
+    assert (UNALIGNED.format(model, mode) in ended.out) == note and ("made for pairs" in ended.out) == note
+
+
+@pytest.mark.parametrize("data", ["aligned", "unaligned"])
+def test_colorization_refuses_what_is_not_lightness_and_colour(command, data):
+    ended = command("train", *RUN, "--model", "colorization", "--dataset_mode", data)
+    assert ended.code == 2
+    assert ended.last == (
+        f"error: option '--dataset_mode': {data} does not give lightness as 'A' (1 channel) and colour as 'B' "
+        "(2 channels); use colorization"
+    )
+
+
+LABELS = {  # the lines of forward and of the loss: whether the label is used
+    "never": ("", "", False),
+    "in forward": ("batch['label']", "", True),
+    "in a loss": ("", "batch['label']", True),
+    "where there is one": ("batch.get('label')", "", True),
+    "from a copy": ("dict(batch)['label']", "", True),
+}
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+@pytest.mark.parametrize("case", LABELS)
+def test_a_model_that_ignores_the_classes_is_noted(command, write, tmp_path, case, classes):
+    from tests.support.images import picture
+
+    for label in "ab"[:classes]:
+        (tmp_path / "classes" / "train" / label).mkdir(parents=True)
+        picture(0).save(tmp_path / "classes" / "train" / label / "0.png")
+    in_forward, in_loss, used = LABELS[case]
+    text = SMALLEST.replace("batch['B']", "batch['A']").replace('batch["B"]', 'batch["A"]')
+    text = text.replace(
+        "    def forward(self, batch):\n", f"    def forward(self, batch):\n        {in_forward or 0}\n"
+    )
+    text = text.replace(
+        "    def loss(self, batch, out):\n", f"    def loss(self, batch, out):\n        {in_loss or 0}\n"
+    )
+    write("smallest.py", text)
+    flags = ["--plugin", "smallest.py", "--model", "smallest", "--dataset_mode", "labeled", "--dataroot", "classes"]
+    ended = command("train", *RUN, *flags)
+    assert ended.code == 0, ended.err
+    said = "note: smallest does not use the classes: it learns the images of all 2 as one\n"
+    assert (said in ended.out) == (not used and classes == 2), ended.out

@@ -311,6 +311,22 @@ def test_a_state_of_other_networks_is_refused_with_the_remedy(command, copied):
     assert len(ended.err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "flags", [["--model", "cycle_gan"], ["--model", "CGAN"], ["--model", "cycle_gan", "--dataroot", "demo"]]
+)
+def test_another_model_is_refused_naming_that_of_the_run(command, copied, flags):
+    """Before the data are read; without --model the run continues."""
+    copied("pix2pix")
+    ended = command("train", "--name", "run", "--continue_train", *flags)
+    assert ended.code == 2 and "the run run was trained with pix2pix; omit --model to continue it, or" in ended.last
+    assert ended.last.index("another --name") < ended.last.index("--overwrite") and ended.err.count("\n") == 1
+    assert command("train", "--name", "run", "--continue_train", "--n_epochs", 1, "--model", "Pix2Pix").code == 0
+    ended = command("test", "--name", "run", *flags[:2])
+    assert ended.code != 0 and (
+        flags[1] == "CGAN" or ended.last.endswith("omit --model: the run was trained with pix2pix")
+    )
+
+
 def test_a_half_written_log_line_does_not_hinder(command, straight, copied):
     """A kill may cut the last lines of both logs anywhere."""
     folder = copied("pix2pix")
@@ -357,6 +373,8 @@ def test_the_default_name_counts_up_and_later_means_the_newest(command, tmp_path
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == names
     assert "note:" not in said[0].out
     assert f"{names[1]} is an earlier run; this one is {names[2]} (choose with --name)" in said[2].out
+    failed = command("train", *SMALL, "--dataroot", "nowhere")
+    assert failed.code == 3 and not failed.out, "a note on the name of a run that does not start"
     ended = command("train", "--continue_train", "--n_epochs", 2)
     assert ended.code == 0 and "run experiment_name_3:" in ended.out
     assert [len(rows(tmp_path / "checkpoints" / name)[1]) for name in names] == [1, 1, 2]

@@ -1,0 +1,103 @@
+"""Read label and instance maps as the ids of their files, and turn ids into what networks take."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data.decoding.decoders import DECODERS, ImageSource, identify, read_numpy
+from data.decoding.images import DEFAULT_READ_OPTIONS, ReadOptions, decoding_errors
+from data.decoding.orientation import orient
+from data.decoding.raster import Raster
+from data.listing.files import open_binary
+from util.errors import DataError
+
+LOSSY_FORMATS = ("JPEG", "MPO")
+GREY_UNITS = {"L;2": 85, "L;4": 17}  # Pillow multiplies grey values of 2 and 4 bits by these
+ONE_CHANNEL_MODES = ("1", "L", "P", "I", "F")  # of Pillow; also all that start with I;16
+
+
+def read_labels(source: Any, path: str = "", options: ReadOptions = DEFAULT_READ_OPTIONS) -> np.ndarray:
+    """Return the ids in a file, image, array or tensor as int64 (H, W): palette indices, or the values of one channel.
+
+    Files are turned upright (EXIF). Raises DataError for colours, JPEG, and numbers that are no integers.
+    """
+    if not isinstance(source, str | Path):
+        return _to_ids(source, path or "label map")
+    path = str(source)
+    with decoding_errors(path), open_binary(path) as file:
+        found = identify(file, path, options.max_pixels)
+        if found.kind == "NumPy":
+            return _to_ids(read_numpy(found, 1)[0], path)
+        if found.image is not None and found.image.format in LOSSY_FORMATS:
+            why = "is a JPEG, whose compression changes the ids of a label map"
+            raise DataError("image", path, why, "save it as PNG, from the original ids")
+        unit = _grey_unit(found)
+        picture, orientation = DECODERS[found.kind](found, 1)
+        return _to_ids(orient(picture, orientation), path) // unit
+
+
+def _grey_unit(source: ImageSource) -> int:
+    """Return by how much the decoder multiplies the values of a file."""
+    tile = source.image.tile if source.image is not None else ()
+    return GREY_UNITS.get(str(tile[0][3])[:3], 1) if tile else 1
+
+
+def _to_ids(picture: Any, path: str) -> np.ndarray:
+    """Return the integers of one channel as int64 (H, W); raise DataError for anything else."""
+    if isinstance(picture, Image.Image):
+        one = picture.mode in ONE_CHANNEL_MODES or picture.mode.startswith("I;16")
+        array = np.asarray(picture) if one else np.empty((0, 0, len(picture.getbands())))
+    else:
+        array = picture.array if isinstance(picture, Raster) else np.asarray(picture)
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+        array = array[0] if array.shape[0] == 1 and array.shape[2] != 1 else array[:, :, 0]
+    if array.ndim != 2:
+        why = f"has {array.shape[2]} channels" if array.ndim == 3 else f"holds an array of shape {array.shape}"
+        remedy = "save the ids as a grey image or as indices of a palette"
+        raise DataError("image", path, f"{why}, but a label map has one number for each pixel", remedy)
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array % 1 == 0).all()):
+        raise DataError("image", path, "holds numbers that are no integers, so they are no ids", "save integers")
+    if array.dtype.kind not in "biuf" or not -(2**63) <= int(array.min()) <= int(array.max()) < 2**63:
+        raise DataError("image", path, f"holds {array.dtype}, not ids of at most 63 bits", "save integers")
+    return array.astype(np.int64)
+
+
+def one_hot(
+    labels: torch.Tensor, n_classes: int, ignore: int | None = None, unknown: int | None = None
+) -> torch.Tensor:
+    """Return the ids of label maps, (N, H, W) or (N, 1, H, W), as float (N, n_classes, H, W) with one 1 for each pixel.
+
+    ignore: an id, such as 255, whose pixels are 0 in all channels. unknown: an id that has one more channel, the last.
+    Raises DataError for other ids outside 0 to n_classes - 1.
+    """
+    ids = labels[:, 0] if labels.dim() == 4 else labels
+    planes, special = n_classes + (unknown is not None), torch.zeros_like(ids, dtype=torch.bool)
+    if unknown is not None:
+        ids, special = torch.where(ids == unknown, n_classes, ids), ids == unknown
+    ignored = ids == ignore if ignore is not None else torch.zeros_like(special)
+    outside = ((ids < 0) | (ids >= n_classes)) & ~special & ~ignored
+    if not ids.is_meta and bool(outside.any()):
+        found = sorted({int(value) for value in ids[outside].unique()[:3]})
+        why = f"are not among the {n_classes} classes 0 to {n_classes - 1}"
+        remedy = f"raise the number of classes, or give one_hot(ignore={found[-1]}) or unknown={found[-1]}"
+        raise DataError("labels", ", ".join(map(str, found)), why, remedy)
+    made = torch.zeros(len(ids), planes, *ids.shape[1:], device=ids.device)
+    return made.scatter_(1, ids.masked_fill(ignored, 0)[:, None].long(), (~ignored)[:, None].to(made.dtype))
+
+
+def instance_edges(instance: torch.Tensor) -> torch.Tensor:
+    """Return where objects end, as float (N, 1, H, W): 1 where a pixel's id differs from one of its 4 neighbours'.
+
+    instance: ids (N, H, W) or (N, 1, H, W). Source: pix2pixHD (Wang et al. 2018), section 3.3.
+    """
+    ids = instance if instance.dim() == 4 else instance[:, None]
+    across, down = ids[:, :, :, 1:] != ids[:, :, :, :-1], ids[:, :, 1:] != ids[:, :, :-1]
+    edges = torch.zeros_like(ids, dtype=torch.bool)
+    edges[:, :, :, 1:] |= across
+    edges[:, :, :, :-1] |= across
+    edges[:, :, 1:] |= down
+    edges[:, :, :-1] |= down
+    return edges.float()

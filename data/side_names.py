@@ -1,0 +1,21 @@
+"""Read the sides A and B in the names of outputs and networks, such as fake_B, real_A2 and G_A."""
+
+import re
+
+OTHER = {"A": "B", "B": "A"}
+
+
+def side_of_label(label: str) -> str:
+    """Return the side of a label's images: A for real_A and rec_A, A2 for real_A2, B for fake and idt_B."""
+    match = re.search(r"(?:^|_)(A\d*)(?:_|$)", label)
+    return match[1] if match else "A" if label == "real" else "B"
+
+
+def input_side(label: str) -> str:
+    """Return the side of the input from which a label's images are made: "B" for real_B, rec_B, fake_A and idt_A."""
+    return "B" if re.match(r"(?:(?:real|rec)_B|(?:fake|idt)_A)(?:_|$)", label) else "A"
+
+
+def exchange_sides(name: str) -> str:
+    """Return the name of the other side's network or output: G_A and G_B, fake_B_rgb and fake_A_rgb."""
+    return re.sub(r"(?<=_)[AB](?=_|$)", lambda match: OTHER[match[0]], name)
