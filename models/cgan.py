@@ -5,14 +5,12 @@ from functools import partial
 
 import torch
 
+from inference.latents import sheets_from_latents
 from models.base import BaseModel, Phase
 from networks import GANLoss, initialised, noise
 from networks.architectures.dcgan import ClassDiscriminator, ClassGenerator
 from options.fields import option
 from util.errors import OptionError
-from util.seeding import mix_seed
-
-SAMPLE_BATCH_SIZE = 64  # images generated at a time
 
 
 class ClassGAN(BaseModel):
@@ -60,24 +58,6 @@ class ClassGAN(BaseModel):
         return {"G_GAN": self.gan.generator(D(out["fake"]), lambda: D(out["real"]))}
 
     def sheets(self, request):
-        """Return {name: (images, labels)}: samples of all classes, or for each class the steps between two latents.
-
-        A class's n-th latent depends only on the seed, the class and n, not on the rest of the request.
-        """
-        device, dim = next(self.G.parameters()).device, self.o.latent_dim
-        sheets = {}
-        for name in request.classes:
-            number = self.classes.index(name)
-            rng = torch.Generator().manual_seed(mix_seed(request.seed, number, 0))
-            for _ in range(request.start):
-                torch.randn(dim, generator=rng)  # the latents of earlier images
-            z = torch.stack([torch.randn(dim, generator=rng) for _ in range(request.number)])
-            if request.kind == "interpolation":
-                fraction = torch.linspace(0, 1, request.number)[:, None]
-                z = (1 - fraction) * z[:1] + fraction * z[-1:]
-            label = torch.full((request.number,), number, device=device)
-            parts = zip(torch.as_tensor(z, device=device).split(SAMPLE_BATCH_SIZE), label.split(SAMPLE_BATCH_SIZE))
-            sheets[name] = (torch.cat([self.G(*part) for part in parts]), label)
-        if request.kind != "grid":
-            return sheets
-        return {"grid": tuple(torch.cat(parts) for parts in zip(*sheets.values()))}
+        """Return samples of all classes, or for each class the steps between two latents; see `latents`."""
+        device = next(self.G.parameters()).device
+        return sheets_from_latents(request, self.classes, self.o.latent_dim, self.G, device)

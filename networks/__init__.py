@@ -27,11 +27,15 @@ GENERATORS = Table("generator", {
     "unet_128": "networks.architectures.unet:unet_128",
     "unet_64": "networks.architectures.unet:unet_64",
     "unet_32": "networks.architectures.unet:unet_32",
+    "dcgan": "networks.architectures.dcgan:generator",  # from noise: (N, input_nc)
+    "sngan_resnet": "networks.architectures.sngan:generator",
 })  # fmt: skip
 DISCRIMINATORS = Table("discriminator", {
     "basic": "networks.architectures.patchgan:basic",
     "n_layers": "networks.architectures.patchgan:n_layers",
     "pixel": "networks.architectures.patchgan:pixel",
+    "dcgan": "networks.architectures.dcgan:discriminator",  # of whole images: (N, 1)
+    "sngan_resnet": "networks.architectures.sngan:discriminator",
     "multiscale": "networks.architectures.patchgan:multiscale",
 })  # fmt: skip
 NORMS = Table("norm", {  # called as (channels)

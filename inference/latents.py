@@ -1,0 +1,52 @@
+"""Draw the latents of generated images, and generate sheets of them for models that draw images from noise."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from inference.sampling import Request
+from util.seeding import mix_seed
+
+SAMPLE_BATCH_SIZE = 64  # images generated at a time
+
+
+def latents(request: Request, number: int, latent_dim: int) -> Tensor:
+    """Return (request.number, latent_dim) standard normal latents of a class, `number` being its place in the order.
+
+    A class's n-th latent depends only on the seed, the class and n, not on the rest of the request. Those of an
+    interpolation are the steps from the first to the last.
+    """
+    rng = torch.Generator().manual_seed(mix_seed(request.seed, number, 0))
+    for _ in range(request.start):
+        torch.randn(latent_dim, generator=rng)  # the latents of earlier images
+    z = torch.stack([torch.randn(latent_dim, generator=rng) for _ in range(request.number)])
+    if request.kind == "interpolation":
+        fraction = torch.linspace(0, 1, request.number)[:, None]
+        z = (1 - fraction) * z[:1] + fraction * z[-1:]
+    return z
+
+
+def sheets_from_latents(
+    request: Request,
+    classes: tuple[str, ...],
+    latent_dim: int,
+    generate: Callable[[Tensor, Tensor], Tensor],
+    device: torch.device,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what a model's sheets(request) returns: {sheet: (images (N, C, H, W), labels (N,))}.
+
+    classes: all classes of the model, in order; a model without classes has one sheet, "samples". A grid holds the
+    images of all classes of the request. generate(latents, labels) returns images.
+    """
+    sheets = {}
+    for name in request.classes or ("samples",):
+        number = classes.index(name) if request.classes else 0
+        label = torch.full((request.number,), number, device=device)
+        z = latents(request, number, latent_dim).to(device)
+        parts = zip(z.split(SAMPLE_BATCH_SIZE), label.split(SAMPLE_BATCH_SIZE), strict=True)
+        sheets[name] = (torch.cat([generate(*part) for part in parts]), label)
+    if request.kind != "grid":
+        return sheets
+    images, labels = (torch.cat(parts) for parts in zip(*sheets.values(), strict=True))
+    return {"grid": (images, labels)}
