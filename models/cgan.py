@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from inference.latents import sheets_from_latents
 from models.base import BaseModel, Phase
 from networks import GANLoss, initialised, noise

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from inference.latents import sheets_from_latents
 from models.base import BaseModel, Phase
-from networks import GANLoss, discriminator, generator
+from networks import GANLoss, discriminator, generator, noise
 from networks.conditioning import ConditionalDiscriminator, ConditionalGenerator
 from options.fields import option
 from util.errors import OptionError
@@ -60,7 +60,7 @@ class GAN(BaseModel):
         return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g, every=self.o.n_critic)]
 
     def forward(self, batch, now):  # type: ignore[override]
-        z = torch.randn(len(batch["A"]), self.o.latent_dim, device=batch["A"].device, dtype=batch["A"].dtype)
+        z = noise(batch, self.o.latent_dim)
         with torch.set_grad_enabled("G" in now.due and torch.is_grad_enabled()):  # without G's phase, without its graph
             return {"real": batch["A"], "fake": self.generate(z, batch.get("label"))}
 
