@@ -177,7 +177,7 @@ _VALUE_ROWS = {
     "gan_mode": (("wgangp", "wgan wasserstein"), ("vanilla", "bce gan dcgan ns minimax cross_entropy"),
                  ("lsgan", "mse ls l2 least_squares"), ("relativistic", "rpgan rsgan r3gan rgan"), ("ragan", "rasgan")),
     "penalty": (("gp", "wgan_gp wgangp two_sided"), ("one_sided_gp", "wgan_lp lp one_sided"), ("none", "off false no"),
-                ("zero_centred_gp", "0gp gp0 zero_gp zero_centered_gp"), ("r1r2", "r1_r2 both")),
+                ("zero_centred_gp", "0gp gp0 zero_gp zero_centered_gp"), ("r1r2", "both")),
     "lr_policy": (("linear", "lambda decay"), ("linear --n_epochs_decay 0", "constant none fixed"),
                   ("cosine", "cos cosine_annealing"), ("step", "multistep exponential")),
     "amp": (("fp16", "true on 16 float16 half yes o1 o2"), ("bf16", "bfloat16"), ("off", "false 32 fp32 no none")),

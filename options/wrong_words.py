@@ -46,9 +46,10 @@ class KnownFlags:
 
     def _remedy(self, name: str) -> str:
         mine = [n for flag in sorted(self.flags, key=lambda flag: flag.owner != self.owner) for n in flag.names]
-        others = self.elsewhere | {
-            n: model for model, source in model_files() if model != self.owner for n in discovery.option_names(source)
-        }
+        others = dict(self.elsewhere)
+        for model, source in model_files():
+            for n in discovery.option_names(source) if model != self.owner else ():
+                others[n] = f"{others[n]} and {model}" if n in others else model
         if name in mine:
             return f"write it with two hyphens: --{name}"
         if name in others:

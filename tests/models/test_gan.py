@@ -46,7 +46,7 @@ def test_every_objective_trains_with_every_penalty(objective, penalty):
     assert names == judged | {"G_GAN", "D_class", "G_class"} | ({"D_gp"} if penalty != "none" else set())
 
 
-def test_the_generator_steps_once_in_n_critic_steps_and_has_a_graph_only_then():
+def test_the_generator_steps_and_has_a_graph_once_in_n_critic():
     run, losses, out = trained("gan", *SMALL, *nets("dcgan"), "--n_critic", "3", steps=5)
     assert [list(terms) for terms in losses] == [["D_real", "D_fake", "G_GAN"]] + [["D_real", "D_fake"]] * 2 + [
         ["D_real", "D_fake", "G_GAN"], ["D_real", "D_fake"],
@@ -95,7 +95,7 @@ def test_a_translator_refuses_a_generator_that_starts_from_noise():
 
 
 @pytest.mark.parametrize("size", [8, 32, 64])
-def test_sngan_doubles_to_the_size_and_back_under_a_spectral_norm(size):
+def test_sngan_doubles_and_halves_under_a_spectral_norm(size):
     G, D = SNGANGenerator(6, 3, size, ngf=2), SNGANDiscriminator(3, size, ndf=2)
     images = G(torch.randn(2, 6))
     assert images.shape == (2, 3, size, size) and images.abs().max() <= 1
