@@ -430,6 +430,11 @@ def test_wrong_settings_of_a_phase_are_named(settings, why):
         Phase(**{"name": "G", "nets": [nn.Linear(1, 1)], "loss": print} | settings)
 
 
+def test_an_optimiser_that_cannot_be_called_is_refused():
+    with pytest.raises(OptionError, match=r"<lambda>'\(params\) cannot be called as \(params, lr\)"):
+        Optimizers([phase("G", nets("G").G, optimizer=lambda params: None)], FLAGS)
+
+
 def test_an_unknown_optimiser_of_a_phase_is_named():
     with pytest.raises(OptionError, match=r"optimizer of phase G.*there is no optimizer 'adem'; did you mean adam"):
         Optimizers([phase("G", nets("G").G, optimizer="adem")], FLAGS)
