@@ -334,11 +334,13 @@ def test_a_network_may_have_a_learning_rate_of_its_own():
     n = nets("x", "y", "z")
     one = phase("G", (n.x, 0.3), n.y, (n.z, 0.0), lr=0.2)
     assert one.nets == [n.x, n.y, n.z]
-    for each in (one, copy.copy(one), replace(one, weight=2.0)):  # a phase is copied with its rates
+    for each in (one, copy.copy(one), copy.deepcopy(one), replace(one, weight=2.0)):  # a phase is copied with its rates
         found = Optimizers([each], FLAGS)
         assert [group["lr"] for group in found.param_groups()] == [0.3, 0.2, 0.0]
     found.set_lr(0.5)
     assert [group["lr"] for group in found.param_groups()] == [0.15, 0.1, 0.0]
+    one.nets.append(nn.Linear(1, 1))  # as a model's subclass may do
+    assert one.rates == [0.3, 0.2, 0.0, 0.2]
 
 
 @pytest.mark.parametrize(
