@@ -347,7 +347,7 @@ def test_a_network_may_have_a_learning_rate_of_its_own():
     ("first", "second", "why"),
     [
         ({"rate": 0.3}, {"rate": 0.7}, "its lr 0.7 has no effect, because phase A trains the same network at 0.3"),
-        ({"betas": (0.0, 0.9)}, {"betas": (0.5, 0.9)}, "its betas (0.5, 0.9) has no effect"),
+        ({"betas": (0.0, 0.9)}, {"betas": (0.5, 0.9)}, "its betas (0.5, 0.9) have no effect"),
         ({}, {"betas": (0.5, 0.9)}, "trains the same network at (0.5, 0.999)"),
         (
             {"optimizer": "sgd"},
