@@ -48,19 +48,19 @@ class Phase:
     def rates(self) -> list[float | None]:
         """The learning rate of each network; None: --lr."""
         assert isinstance(self.nets, _Networks)
-        return [self.lr if own is None else own for own in self.nets.rates]
+        own = [[rate for other, rate in self.nets.rated if other is net] for net in self.nets]
+        return [rates[0] if rates else self.lr for rates in own]
 
 
 class _Networks(list[nn.Module]):
-    """The networks of a phase, and in `rates` the learning rate that each was listed with, or None."""
+    """The networks of a phase, to which others may be added; `rated` are those with a learning rate of their own."""
 
-    rates: list[float | None]
+    rated: list[tuple[nn.Module, float]]
 
     def __init__(self, entries: Any):
-        pairs = [entry if isinstance(entry, tuple) else (entry, None) for entry in entries]
-        super().__init__(net for net, _ in pairs)
-        # a copy of a phase (dataclasses.replace) is made of the list of another
-        self.rates = entries.rates if isinstance(entries, _Networks) else [rate for _, rate in pairs]
+        super().__init__(entry[0] if isinstance(entry, tuple) else entry for entry in entries)
+        known = entries.rated if isinstance(entries, _Networks) else []  # dataclasses.replace copies a phase so
+        self.rated = known + [entry for entry in entries if isinstance(entry, tuple)]
 
 
 class BaseModel(nn.Module):

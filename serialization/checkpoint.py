@@ -59,7 +59,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
         elif state["format"] > STATE_FORMAT:
             why = f"was written by a newer version (format {state['format']}, this one knows {STATE_FORMAT})"
             raise CheckpointError("state", path, why, "upgrade")
-        elif bad := find_non_finite({part: state.get(part) for part in ("model", "optimizers")}):
+        elif bad := find_non_finite({part: state.get(part) for part in ("model", "optimizers", "ema")}):
             notes.append(f"note: {path.name} holds NaN or Inf in '{bad}'; falling back to the one before")
         else:
             return state, notes
@@ -70,7 +70,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 STATE_TYPES: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
-                               "generators": dict, "classes": list, "options": dict}  # fmt: skip
+                               "generators": dict, "classes": list, "options": dict, "ema": dict}  # fmt: skip
 
 
 def _has_valid_types(state: dict[str, Any]) -> bool:

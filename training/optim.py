@@ -202,8 +202,9 @@ def _check_same_settings(first: Any, group: dict[str, Any], phase: Any, rate: fl
     """Raise OptionError if a phase gives a network another learning rate or betas than the network's first phase."""
     for word, own, used in (("lr", rate, group["base_lr"]), ("betas", phase.betas, group["betas"])):
         if own not in (None, used):
-            has, at = (f"{value:g}" if word == "lr" else str(value) for value in (own, used))
-            why = f"its {word} {has} has no effect, because phase {first.name} trains the same network at {at}"
+            own_text, at = (f"{value:g}" if word == "lr" else str(value) for value in (own, used))
+            effect = f"{own_text} {'has' if word == 'lr' else 'have'} no effect"
+            why = f"its {word} {effect}, because phase {first.name} trains the same network at {at}"
             raise OptionError("phase", phase.name, why, f"omit it, or give phase {first.name} the same {word}")
 
 

@@ -67,12 +67,13 @@ class OptimizerKind:
 
     @classmethod
     def find(cls, wanted: str | Callable[..., Optimizer], flag: str = "") -> "OptimizerKind":
-        """Return the optimiser of a name or function; raise OptionError, naming the flag, for an unknown name."""
+        """Return the optimiser of a name or function; raise OptionError for an unknown name, which is the flag's."""
         if isinstance(wanted, str):
             found = entry("optimizer", wanted, flag)
             return cls(found.name, found.load(), found.origin)
         origin = loaded.plugin_of_module(wanted.__module__) or wanted.__module__
-        return cls(getattr(wanted, "__qualname__", type(wanted).__qualname__), wanted, origin)
+        name = getattr(wanted, "__qualname__", type(wanted).__qualname__)
+        return cls(name, contract.check_part("optimizer", wanted, name, origin), origin)
 
     @property
     def beta_flags(self) -> set[str]:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from serialization import checkpoint
 from tests.support.resuming import STOPPER, newest, state_of, stopping, unequal
 from tests.support.runs import SMALL
 from tests.support.steps import trained
@@ -266,6 +267,14 @@ def test_an_average_of_nan_is_not_saved(tmp_path, monkeypatch):
     next(iter(run.ema.averages.values())).fill_(float("nan"))
     with pytest.raises(Diverged, match="average of G"):
         run.save("latest")
+
+
+def test_a_state_with_nan_in_it_is_not_used(tmp_path):
+    parts = {"model": {}, "optimizers": {}}
+    checkpoint.save_state(tmp_path, parts | {"ema": {"w": torch.ones(1)}}, 1, keep=2)
+    checkpoint.save_state(tmp_path, parts | {"ema": {"w": torch.full((1,), float("nan"))}}, 2, keep=2)
+    state, notes = checkpoint.load_state(tmp_path)
+    assert state["ema"]["w"].item() == 1 and "holds NaN or Inf in 'ema.w'" in notes[0]
 
 
 def test_the_disk_needs_room_for_it(monkeypatch):

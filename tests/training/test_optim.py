@@ -334,18 +334,20 @@ def test_a_network_may_have_a_learning_rate_of_its_own():
     n = nets("x", "y", "z")
     one = phase("G", (n.x, 0.3), n.y, (n.z, 0.0), lr=0.2)
     assert one.nets == [n.x, n.y, n.z]
-    for each in (one, copy.copy(one), replace(one, weight=2.0)):  # a phase is copied with its rates
+    for each in (one, copy.copy(one), copy.deepcopy(one), replace(one, weight=2.0)):  # a phase is copied with its rates
         found = Optimizers([each], FLAGS)
         assert [group["lr"] for group in found.param_groups()] == [0.3, 0.2, 0.0]
     found.set_lr(0.5)
     assert [group["lr"] for group in found.param_groups()] == [0.15, 0.1, 0.0]
+    one.nets.append(nn.Linear(1, 1))  # as a model's subclass may do
+    assert one.rates == [0.3, 0.2, 0.0, 0.2]
 
 
 @pytest.mark.parametrize(
     ("first", "second", "why"),
     [
         ({"rate": 0.3}, {"rate": 0.7}, "its lr 0.7 has no effect, because phase A trains the same network at 0.3"),
-        ({"betas": (0.0, 0.9)}, {"betas": (0.5, 0.9)}, "its betas (0.5, 0.9) has no effect"),
+        ({"betas": (0.0, 0.9)}, {"betas": (0.5, 0.9)}, "its betas (0.5, 0.9) have no effect"),
         ({}, {"betas": (0.5, 0.9)}, "trains the same network at (0.5, 0.999)"),
         (
             {"optimizer": "sgd"},
@@ -428,6 +430,11 @@ def test_a_lazy_correction_of_nothing_is_refused():
 def test_wrong_settings_of_a_phase_are_named(settings, why):
     with pytest.raises((TypeError, ValueError), match="Phase 'G': .*" + re.escape(why)):
         Phase(**{"name": "G", "nets": [nn.Linear(1, 1)], "loss": print} | settings)
+
+
+def test_an_optimiser_that_cannot_be_called_is_refused():
+    with pytest.raises(OptionError, match=r"<lambda>'\(params\) cannot be called as \(params, lr\)"):
+        Optimizers([phase("G", nets("G").G, optimizer=lambda params: None)], FLAGS)
 
 
 def test_an_unknown_optimiser_of_a_phase_is_named():
