@@ -40,5 +40,10 @@ def disable_autocast() -> Iterator[None]:
         _disabled_depth -= 1
 
 
+def is_autocast_disabled() -> bool:
+    """Whether a disable_autocast block is active: second derivatives are being computed."""
+    return _disabled_depth > 0
+
+
 def _to_float32(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in AMP_DTYPES.values() else value

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from networks.runtime.amp import is_autocast_disabled
 from util.errors import first_line, print_line
 from util.snapshot import Snapshot
 
@@ -37,8 +38,9 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
         # Run uncompiled where compiled code does not apply.
         grad_flags = _requires_grad_flags(net, args)
         on_meta = any(isinstance(x, Tensor) and x.is_meta for x in args)
-        if on_meta or not net.training or any(needs_grad and x.is_leaf for needs_grad, x in zip(grad_flags, args)):
-            return eager(*args, **kwargs)  # a leaf: a gradient penalty, and compiled code has no second derivative
+        leaf = any(needs_grad and x.is_leaf for needs_grad, x in zip(grad_flags, args))
+        if on_meta or not net.training or leaf or is_autocast_disabled():  # the latter: in a gradient penalty
+            return eager(*args, **kwargs)  # because compiled code has no second derivative
 
         # Run the compiled variant, tested once for each signature; if it fails, switch to the next one.
         signature = grad_flags, *(x.shape for x in args if isinstance(x, Tensor))
