@@ -184,7 +184,7 @@ class GANLoss(nn.Module):
             return [f"note: the gradient penalty {self.penalty_name} is not applied: {advice}"]
         if self._mixes:
             why = "is for each image, but batch norm lets the images of a batch change each other's predictions"
-            return [f"note: the gradient penalty {self.penalty_name} {why}: use --norm instance"]
+            return [f"note: the gradient penalty {self.penalty_name} {why}: use --norm none or instance"]
         return []
 
 

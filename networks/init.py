@@ -77,10 +77,12 @@ def _set_weight(layer: Any, draw: Callable[[Tensor], Tensor]) -> None:
 
 def _set_parametrised(layer: Any, draw: Callable[[Tensor], Tensor]) -> None:
     parametrised: Any = layer.parametrizations["weight"]
-    if hasattr(parametrised, "original"):
-        draw(parametrised.original)
-    else:  # several tensors, such as weight norm's: from the weight that they make
-        layer.weight = draw(torch.empty_like(layer.weight))
+    weight = torch.empty_like(layer.weight)
+    draw(weight)
+    try:
+        layer.weight = weight  # by right_inverse of each parametrisation
+    except (NotImplementedError, RuntimeError):  # one has none
+        parametrised.original.copy_(weight)
     if any(True for _ in parametrised.buffers()):  # a spectral norm fits its vectors when it computes the weight
         was_training = parametrised.training
         parametrised.train()

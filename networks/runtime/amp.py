@@ -46,6 +46,11 @@ def disable_autocast() -> Iterator[None]:
         _disabled_depth -= 1
 
 
+def is_autocast_disabled() -> bool:
+    """Whether a disable_autocast block is active: second derivatives are being computed."""
+    return _disabled_depth > 0
+
+
 def to_float32(value: Any) -> Any:
     """Return a tensor of 16 bits in float32; other values are unchanged."""
     return value.float() if isinstance(value, Tensor) and value.dtype in AMP_DTYPES.values() else value

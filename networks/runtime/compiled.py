@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from networks.runtime.amp import is_autocast_disabled
 from networks.runtime.calls import Entry, is_training, tune_calls
 from networks.runtime.eager import is_eager
 from util.errors import first_line, print_line
@@ -48,7 +49,8 @@ def _compiled_call(entry: Entry, mode: str, graphs: bool) -> Callable:
         # Run uncompiled where compiled code does not apply.
         grad_flags = _requires_grad_flags(part, args)
         on_meta = any(isinstance(x, Tensor) and x.is_meta for x in args)
-        penalty = any(needs_grad and x.is_leaf for needs_grad, x in zip(grad_flags, args))  # needs second derivatives
+        leaf = any(needs_grad and x.is_leaf for needs_grad, x in zip(grad_flags, args))
+        penalty = leaf or is_autocast_disabled()  # compiled code has no second derivative
         if on_meta or penalty or is_eager() or not is_training(entry.net):
             return eager(*args, **kwargs)
 

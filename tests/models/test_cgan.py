@@ -144,9 +144,10 @@ def test_noise_is_heard_above_the_class_before_training():
 
 
 @pytest.mark.parametrize(("gan_mode", "norm", "of_D"), [("vanilla", "batch", "batch"), ("wgangp", "batch", "instance"),
-    ("hinge", "batch", "batch"), ("wgangp", "none", "none")])  # fmt: skip
+    ("hinge", "batch", "batch"), ("wgangp", "none", "none"), ("hinge --penalty r1", "batch", "instance"),
+    ("wgangp --penalty none", "batch", "batch")])  # fmt: skip
 def test_under_a_penalty_no_norm_mixes_pictures(gan_mode, norm, of_D):
-    o = options("--model", "cgan", "--gan_mode", gan_mode, "--norm", norm)
+    o = options("--model", "cgan", "--gan_mode", *gan_mode.split(), "--norm", norm)
     one = find("model", "cgan")(o, Spec(3, 3, 32, 32, CLASSES))
     kinds = {"batch": torch.nn.BatchNorm2d, "instance": torch.nn.InstanceNorm2d}
     found = {name for name, kind in kinds.items() if any(isinstance(m, kind) for m in one.D.modules())}
@@ -160,7 +161,7 @@ def test_other_sizes_and_data_without_classes_are_refused():
         find("model", "cgan")(options("--model", "cgan"), Spec(3, 3, 16, 16))
 
 
-@pytest.mark.parametrize("gan_mode", ["vanilla", "lsgan", "wgangp", "hinge"])
+@pytest.mark.parametrize("gan_mode", ["vanilla", "lsgan", "wgangp", "hinge", "relativistic"])
 @pytest.mark.parametrize("cond", ["concat", "projection"])
 def test_steps_stay_finite(command, labelled, gan_mode, cond):
     argv = [*TINY, "--model", "cgan", "--dataroot", labelled, "--gan_mode", gan_mode, "--cond", cond, "--name", "z"]
@@ -168,7 +169,7 @@ def test_steps_stay_finite(command, labelled, gan_mode, cond):
     assert ended.code == 0, ended.err
     rows = [json.loads(line) for line in open("checkpoints/z/losses.jsonl")]
     values = [v for row in rows for v in row.get("losses", {}).values()]
-    assert len(values) >= 9
+    assert len(values) >= 6
     assert all(v is not None for v in values)
     assert ("D_gp" in rows[0]["losses"]) is (gan_mode == "wgangp")
 

@@ -277,7 +277,7 @@ def test_patch_discriminators_give_one_output_a_patch(layers):
     assert widths == [2 * min(2**n, 8) for n in range(layers + 1)] + [1]
 
 
-def test_multiscale_judges_halved_images_by_their_own_networks():
+def test_multiscale_judges_halved_images_by_own_networks():
     """Each scale is a PatchGAN on the image averaged over 3x3 pixels at every second one, borders by what is there."""
     net = discriminator(flags(netD="multiscale", n_layers_D=2, num_D=3, ndf=2), 3)
     x, outputs = torch.rand(2, 3, 61, 50), net(torch.zeros(2, 3, 61, 50))

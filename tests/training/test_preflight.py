@@ -54,9 +54,10 @@ def test_a_frozen_layer_made_in_a_step_trains(command, write):
 
 LISTS = {
     "discriminator": ("from torch import nn\nfrom networks import DISCRIMINATORS\n\n\nclass Two(nn.Conv2d):\n"
-                      "    def forward(self, x):\n        return [super().forward(x)] * 2\n\n\n"
+                      "    def forward(self, x):\n        return {'y': super().forward(x)}\n\n\n"
                       "DISCRIMINATORS['mine'] = lambda o, input_nc: Two(input_nc, 1, 4)\n", ["--netD", "mine"],
-                      "objective 'vanilla': judges one tensor of predictions, and the discriminator returns a list"),
+                      "objective 'vanilla': judges a tensor of predictions, a list of them (one for each scale) or a "
+                      "list of lists of features, and the discriminator returns a dict of 1; let it return"),
     "paired objective": ("from networks import OBJECTIVES\nfrom networks.gan_loss import Objective\n"
                          "OBJECTIVES['mine'] = Objective(lambda real, fake, label: real.mean(), lambda real, fake: "
                          "fake.mean(), lambda real, fake: -fake.mean())\n", ["--gan_mode", "mine"],
@@ -70,6 +71,17 @@ def test_parts_that_are_not_supported_are_no_bugs_of_ours(command, write, case):
     write("parts.py", text)
     ended = command("train", "--plugin", "parts.py", "--model", "pix2pix", "--netG", "unet_32", *RUN, *flags)
     assert ended.code == 2 and why in ended.last, ended.last
+
+
+def test_a_plug_in_of_one_side_names_what_a_paired_objective_needs(command, write, tmp_path):
+    """It calls gan.real and gan.fake by themselves: one line before the first step; nothing is written."""
+    path = ROOT / "tests" / "support" / "gans" / "scales.py"
+    ended = command("train", "--plugin", path, "--model", "scales", *RUN, "--gan_mode", "relativistic")
+    assert ended.code == 2 and "let the model call gan.discriminator(D(real), D(fake))" in ended.last
+    assert ended.last.startswith("error: objective 'relativistic': compares ")
+    assert not (tmp_path / "checkpoints").exists()
+    ended = command("train", "--plugin", path, "--model", "scales", *RUN, "--penalty", "r1")
+    assert ended.code == 0 and "note: --penalty r1 has no effect on GANLoss" in ended.out, ended.err
 
 
 @pytest.mark.parametrize("loss", ["{}", "{'L1': 0.0}", "None"])

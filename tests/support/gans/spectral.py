@@ -6,7 +6,7 @@ from torch.nn.utils import spectral_norm
 from torch.nn.utils.parametrizations import spectral_norm as parametrised
 
 from models.base import BaseModel, Phase
-from networks import GANLoss
+from networks import GANLoss, initialised
 
 
 class Spectral(BaseModel):
@@ -16,9 +16,10 @@ class Spectral(BaseModel):
 
     def __init__(self, o, spec):
         super().__init__()
-        self.G = nn.Sequential(parametrised(nn.Conv2d(3, 8, 3, padding=1)), nn.ReLU(),
-                               spectral_norm(nn.Conv2d(8, 3, 3, padding=1)), nn.Tanh())  # fmt: skip
-        self.D = nn.Sequential(spectral_norm(nn.Conv2d(3, 8, 4, 2)), nn.ReLU(), parametrised(nn.Conv2d(8, 1, 4)))
+        G = nn.Sequential(parametrised(nn.Conv2d(3, 8, 3, padding=1)), nn.ReLU(),
+                          spectral_norm(nn.Conv2d(8, 3, 3, padding=1)), nn.Tanh())  # fmt: skip
+        D = nn.Sequential(spectral_norm(nn.Conv2d(3, 8, 4, 2)), nn.ReLU(), parametrised(nn.Conv2d(8, 1, 4)))
+        self.G, self.D = initialised(G, o), initialised(D, o)
         self.gan = GANLoss(o.gan_mode)
 
     def phases(self):
