@@ -60,7 +60,7 @@ def _join(name: str, values: list[Any], samples: Sequence[Mapping[str, Any]], ke
     each = [_parts(value) for value in values]
     for sample, other in zip(samples, each, strict=True):
         if other is None or other.keys() != parts.keys():
-            why = f"its '{name}' has other entries than that of another sample: they cannot be batched"
+            why = f"its '{name}' cannot be batched (that of another sample has other entries)"
             raise DataError("sample", sample.get("path_A", "?"), why, REMEDY)
     joined = {key: _join(f"{name}.{key}", [e[key] for e in each if e is not None], samples) for key in parts}
     if isinstance(first, Mapping):
