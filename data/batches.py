@@ -5,7 +5,7 @@ of samples, such as texts or tensors of different lengths.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -75,7 +75,7 @@ def _parts(value: Any) -> dict[Any, Any] | None:
     if isinstance(value, Mapping):
         return dict(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return dict(vars(value))
+        return {each.name: getattr(value, each.name) for each in fields(value)}
     return dict(enumerate(value)) if isinstance(value, list | tuple) else None
 
 

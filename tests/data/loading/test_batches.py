@@ -17,7 +17,7 @@ from util.device import map_leaves, to_device
 from util.errors import DataError, OptionError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     corner: Any
     name: Any
