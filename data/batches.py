@@ -5,7 +5,7 @@ of samples, such as texts or tensors of different lengths.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -60,7 +60,7 @@ def _join(name: str, values: list[Any], samples: Sequence[Mapping[str, Any]], ke
     each = [_parts(value) for value in values]
     for sample, other in zip(samples, each, strict=True):
         if other is None or other.keys() != parts.keys():
-            why = f"its '{name}' has other entries than that of another sample: they cannot be batched"
+            why = f"its '{name}' cannot be batched (that of another sample has other entries)"
             raise DataError("sample", sample.get("path_A", "?"), why, REMEDY)
     joined = {key: _join(f"{name}.{key}", [e[key] for e in each if e is not None], samples) for key in parts}
     if isinstance(first, Mapping):
@@ -75,7 +75,7 @@ def _parts(value: Any) -> dict[Any, Any] | None:
     if isinstance(value, Mapping):
         return dict(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return dict(vars(value))
+        return {each.name: getattr(value, each.name) for each in fields(value)}
     return dict(enumerate(value)) if isinstance(value, list | tuple) else None
 
 

@@ -7,36 +7,46 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.decoding.decoders import DECODERS, ImageSource, identify, read_numpy
-from data.decoding.images import DEFAULT_READ_OPTIONS, ReadOptions, decoding_errors
+from data.decoding.decoders import DECODERS, ImageSource, decode_numpy, identify
+from data.decoding.images import DEFAULT_READ_OPTIONS, reading_error
 from data.decoding.orientation import orient
 from data.decoding.raster import Raster
 from data.listing.files import open_binary
 from util.errors import DataError
 
+MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels  # of a label map, by default
 LOSSY_FORMATS = ("JPEG", "MPO")
 GREY_UNITS = {"L;2": 85, "L;4": 17}  # Pillow multiplies grey values of 2 and 4 bits by these
 ONE_CHANNEL_MODES = ("1", "L", "P", "I", "F")  # of Pillow; also all that start with I;16
 
 
-def read_labels(source: Any, path: str = "", options: ReadOptions = DEFAULT_READ_OPTIONS) -> np.ndarray:
+def read_labels(source: Any, path: str = "", max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Return the ids in a file, image, array or tensor as int64 (H, W): palette indices, or the values of one channel.
 
-    Files are turned upright (EXIF). Raises DataError for colours, JPEG, and numbers that are no integers.
+    Files are turned upright (EXIF). Raises DataError for colours, JPEG, numbers that are no integers, and files that
+    cannot be read or have more than `max_pixels`; path: the name for this error of what is no file.
     """
     if not isinstance(source, str | Path):
         return _to_ids(source, path or "label map")
     path = str(source)
-    with decoding_errors(path), open_binary(path) as file:
-        found = identify(file, path, options.max_pixels)
-        if found.kind == "NumPy":
-            return _to_ids(read_numpy(found, 1)[0], path)
-        if found.image is not None and found.image.format in LOSSY_FORMATS:
-            why = "is a JPEG, whose compression changes the ids of a label map"
-            raise DataError("image", path, why, "save it as PNG, from the original ids")
-        unit = _grey_unit(found)
-        picture, orientation = DECODERS[found.kind](found, 1)
-        return _to_ids(orient(picture, orientation), path) // unit
+    try:
+        with open_binary(path) as file:
+            return _decode(identify(file, path, max_pixels))
+    except DataError:
+        raise
+    except Exception as problem:  # decoders raise many types
+        raise reading_error(path, problem) from problem
+
+
+def _decode(source: ImageSource) -> np.ndarray:
+    if source.kind == "NumPy":
+        return _to_ids(decode_numpy(source, 1, true=1)[0], source.path)
+    if source.image is not None and source.image.format in LOSSY_FORMATS:
+        why = "is a JPEG, whose compression changes the ids of a label map"
+        raise DataError("image", source.path, why, "save it as PNG, from the original ids")
+    unit = _grey_unit(source)
+    picture, orientation = DECODERS[source.kind](source, 1)
+    return _to_ids(orient(picture, orientation), source.path) // unit
 
 
 def _grey_unit(source: ImageSource) -> int:

@@ -13,9 +13,8 @@ from PIL import Image
 
 from data.augment.label_planes import from_planes, to_planes
 from data.augment.pipeline import Augment, build_augmentations
-from data.decoding.images import ReadOptions
 from data.decoding.raster import Picture, Raster, to_array
-from data.labels import read_labels
+from data.labels import MAX_PIXELS, read_labels
 from util.errors import DataError, OptionError
 from util.size import to_size
 from util.value_range import UINT8, ValueRange, dtype_range, measure_range, parse_range, range_of_input
@@ -66,7 +65,7 @@ class Preprocess:
         # with --tile, networks get tiles of the image, cast to their own precision
         self.half_precision = bool(getattr(o, "tile", 0))
         self.probe: Callable[[str, Picture], None] = _no_probe
-        self.read_options = ReadOptions.from_options(o)
+        self.max_pixels = getattr(o, "max_image_pixels", MAX_PIXELS)
 
     def use_ranges(self, texts: dict[str, str]) -> None:
         """Use these ranges by side; those that are no numbers are looked up for each image."""
@@ -118,7 +117,7 @@ class Preprocess:
         label map has another size than the picture where crops would differ.
         """
         path = path or (str(source) if isinstance(source, str | Path) else "label map")
-        picture = Raster(read_labels(source, path, self.read_options))
+        picture = Raster(read_labels(source, path, self.max_pixels))
         size = self._zoomed_size(self.scaled_size(picture.size), geometry)
         picture = picture if size == picture.size else picture.resize(size, Image.Resampling.NEAREST)
         _check_size(geometry, "label map", size, path)

@@ -177,20 +177,11 @@ def decode_tiff(source: ImageSource, channels: int) -> tuple[Raster, int]:
     return Raster(array, has_alpha), tag.value if tag else UPRIGHT
 
 
-def decode_numpy(source: ImageSource, channels: int) -> tuple[Raster, int]:
-    """Return the array of a .npy or .npz file.
+def decode_numpy(source: ImageSource, channels: int, true: int = 255) -> tuple[Raster, int]:
+    """Return the array (H, W), (H, W, C) or (C, H, W) in a .npy file, or the only one in a .npz file.
 
-    Of arrays, only uint8 with four channels is taken for colours with transparency; others may hold any bands.
-    """
-    array, channels_first = read_numpy(source, channels)
-    dtype, array = array.dtype, _to_supported_array(array, source.path, channels_first)
-    return Raster(array, has_alpha=dtype == np.uint8 and array.shape[2:] == (4,)), UPRIGHT
-
-
-def read_numpy(source: ImageSource, channels: int) -> tuple[np.ndarray, bool]:
-    """Return the array in a .npy file or the only one in a .npz file, and whether its first axis is the channels.
-
-    Raises DataError unless it is (H, W), (H, W, C) or (C, H, W).
+    Of arrays, only uint8 with four channels is taken for colours with transparency; others may hold any bands. true:
+    the value of True.
     """
     file: Any = source.file
     is_archive = file.read(2) == b"PK"
@@ -214,7 +205,8 @@ def read_numpy(source: ImageSource, channels: int) -> tuple[np.ndarray, bool]:
         raise ValueError(f"it ends after {len(data)} of {expected_bytes} bytes")
     array = np.frombuffer(data, dtype)
     array = array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
-    return array, channels_first
+    array = _to_supported_array(array, source.path, channels_first, true)
+    return Raster(array, has_alpha=dtype == np.uint8 and array.shape[2:] == (4,)), UPRIGHT
 
 
 def _check_shape(source: ImageSource, shape: tuple[int, ...], channels: int, axes: str = "QQQ") -> bool:
@@ -236,13 +228,13 @@ def _check_shape(source: ImageSource, shape: tuple[int, ...], channels: int, axe
     return channels_first
 
 
-def _to_supported_array(array: np.ndarray, path: str, channels_first: bool) -> np.ndarray:
+def _to_supported_array(array: np.ndarray, path: str, channels_first: bool, true: int = 255) -> np.ndarray:
     """Return an array (H, W) or (H, W, C) in a supported dtype; raise DataError for others and for NaN or Inf."""
     if channels_first:
         array = np.moveaxis(array, 0, 2)
     kind = array.dtype.kind
     if kind == "b":
-        return array.astype(np.uint8) * 255
+        return array.astype(np.uint8) * true
     if kind == "f":
         if not np.isfinite(array).all():
             raise DataError("image", path, "holds numbers that are not finite (NaN or Inf)", "replace them")

@@ -1,7 +1,5 @@
 """Read image files: upright, in sRGB, with the requested number of channels."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +10,7 @@ from data.decoding.icc import to_srgb
 from data.decoding.orientation import orient
 from data.decoding.raster import LUMA_WEIGHTS, Picture, Raster, cast, composite_alpha
 from data.listing.files import open_binary
-from util.errors import DataError, EnvironmentFault, count_text
+from util.errors import DataError, EnvironmentFault, UserError, count_text
 
 
 class ReadOptions(NamedTuple):
@@ -42,24 +40,23 @@ def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPT
     other file, and any with 2 or 4 channels, becomes a Raster with `channels` channels that keeps the values of the
     file. Raises DataError naming the file if it cannot be read, and EnvironmentFault if memory does not suffice.
     """
-    with decoding_errors(path), open_binary(path) as file:
-        source = identify(file, path, options.max_pixels)
-        picture, orientation = DECODERS[source.kind](source, channels)
-        return convert_channels(orient(picture, orientation), channels, path, options)
-
-
-@contextmanager
-def decoding_errors(path: str) -> Iterator[None]:
-    """Turn the errors of a decoder into DataError, and those of memory into EnvironmentFault, that name the file."""
     try:
-        yield
+        with open_binary(path) as file:
+            source = identify(file, path, options.max_pixels)
+            picture, orientation = DECODERS[source.kind](source, channels)
+        return convert_channels(orient(picture, orientation), channels, path, options)
     except DataError:
         raise
-    except MemoryError as problem:
-        remedy = "lower --num_threads, --batch_size or --max_image_pixels"
-        raise EnvironmentFault("image", path, "needs more memory than is available", remedy) from problem
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
-        raise DataError("image", path, unreadable_reason(path, problem), "delete or replace it") from problem
+        raise reading_error(path, problem) from problem
+
+
+def reading_error(path: str, problem: Exception) -> UserError:
+    """Return the error, naming the file, for what a decoder raised: EnvironmentFault if memory does not suffice."""
+    if isinstance(problem, MemoryError):
+        remedy = "lower --num_threads, --batch_size or --max_image_pixels"
+        return EnvironmentFault("image", path, "needs more memory than is available", remedy)
+    return DataError("image", path, unreadable_reason(path, problem), "delete or replace it")
 
 
 def convert_channels(image: Picture, channels: int, path: str, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Picture:

@@ -50,7 +50,7 @@ FILES = {  # name of a file: (how it is written, what its ids are multiplied wit
     "sixteen.png": (lambda ids, path: Image.fromarray(ids.astype(np.uint16)).save(path), 21_000),
     "deep.tif": (lambda ids, path: tifffile.imwrite(path, ids.astype(np.uint32)), 1_431_655_765),
     "signed.tif": (lambda ids, path: tifffile.imwrite(path, ids.astype(np.int16)), -900),
-    "long.npy": (array(np.int64), 1 << 60),
+    "long.npy": (array(np.int64), 1 << 50),
     "float.npy": (array(np.float64), 7),
     "channel.npy": (lambda ids, path: np.save(path, ids[None]), 1),
 }

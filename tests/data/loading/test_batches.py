@@ -17,7 +17,7 @@ from util.device import map_leaves, to_device
 from util.errors import DataError, OptionError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     corner: Any
     name: Any
@@ -94,11 +94,11 @@ def test_all_tensors_move():
 
 
 @pytest.mark.parametrize(("other", "words"), [
-    ({"nested": {"x": torch.zeros(3)}}, "'nested' has other entries"),
+    ({"nested": {"x": torch.zeros(3)}}, "'nested' cannot be batched"),
     ({"nested": {"x": torch.zeros(3), "deep": {"number": 1, "text": ""}}}, r"'nested.x' has the shape \(3,\)"),
-    ({"scales": [torch.zeros(1, 2, 2)]}, "'scales' has other entries"),
+    ({"scales": [torch.zeros(1, 2, 2)]}, "'scales' cannot be batched"),
     ({"box": Box([1], "b")}, "'box.corner' has the shape"),
-    ({"nested": None}, "'nested' has other entries"),
+    ({"nested": None}, "'nested' cannot be batched"),
 ])  # fmt: skip
 def test_samples_that_differ_are_told_of_collate(other, words):
     with pytest.raises(DataError, match=f"sample '1.png': its {words}.*a method collate\\(samples\\)"):
