@@ -51,7 +51,7 @@ class Common:
     wandb_project_name: str = option("CycleGAN-and-pix2pix", "project in Weights & Biases", aside=True)
     plugin: tuple[str, ...] = option((), "a .py file or folder with plug-ins; may be repeated", of_run=True, aside=True)
     config: str = option("", "YAML or JSON file of options; the command line overrides it", momentary=True)
-    recipe: str = option("", "a named set of options from --list, or a YAML file of one; all other flags beat it",
+    recipe: str = option("", "a named set of options from --list, or a .yaml file of one; all other flags beat it",
         of_run=True, aside=True)
     seed: int = option(0, "seed of all random numbers", at_least=0, at_most=2**63 - 1)
     deterministic: bool = option(False, "use only reproducible operations; slower on GPUs")
