@@ -60,7 +60,7 @@ class Common:
     config: str = option("", "YAML or JSON file of options; the command line overrides it", momentary=True)
     download: bool = option(False, "download published weights of well-known networks that the model needs and torch's"
         " cache lacks", momentary=True)
-    recipe: str = option("", "a named set of options from --list, or a YAML file of one; all other flags beat it",
+    recipe: str = option("", "a named set of options from --list, or a .yaml file of one; all other flags beat it",
         of_run=True, aside=True)
     seed: int = option(0, "seed of all random numbers", at_least=0, at_most=2**63 - 1)
     deterministic: bool = option(False, "use only reproducible operations; slower on GPUs")

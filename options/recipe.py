@@ -70,7 +70,7 @@ def read_recipe(name: str) -> Recipe:
     if not name:
         return Recipe()
     path = Path(name).expanduser()
-    if path.suffix in SUFFIXES or len(path.parts) > 1:
+    if path.suffix in SUFFIXES:
         return _read_file(str(path.resolve()), path)
     try:
         found = entry("recipe", name)

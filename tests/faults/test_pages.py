@@ -117,7 +117,7 @@ def test_hostile_names_of_classes_have_pages_of_their_own(browser, tmp_path, ful
     made = make_results(tmp_path, "zoo", compare=False)
     made.add_sheets("grid", {"grid": [picture] * 2 * len(classes)}, 2, classes)
     made.add_sheets("interpolation", {name: [picture] * 2 for name in classes}, 2)
-    made.add_sheets("per_class", {name: [picture] * (251 if name == "cat" else 2) for name in classes}, 2)
+    made.add_samples({name: [picture] * (251 if name == "cat" else 2) for name in classes})
     made.close()
     pages = check_gallery(made.folder)
     files = [path.relative_to(tmp_path).as_posix().casefold() for path in tmp_path.rglob("*") if path.is_file()]

@@ -82,6 +82,7 @@ def test_no_model_repeats_itself_in_later_parts(model):
     images = joined(model, Request("per_class", (), 1300, seed=3))["all"]
     assert len({image.tobytes() for image in images}) == len(images) == 1300
     assert np.array_equal(images[:512], sample_sheets(model, Request("per_class", (), 512, seed=3))["all"])
+    assert len(SEEN) - 1 == 3 + isinstance(model, Copying)  # a part is asked for again if it repeats the first
     assert max(request.number for request in SEEN) == MAX_PART_IMAGES
     assert all(0 <= request.seed < 2**31 for request in SEEN)
 

@@ -99,12 +99,14 @@ def test_a_result_depends_on_seed_number_and_image_alone(way, threads):
         torch.set_num_threads(before)
     model.memory = 0.0
     assert all(map(torch.equal, alone, fakes(among[5], 3)))
-    assert not torch.equal(among[7]["fake_B_1"] - image(7), among[5]["fake_B_1"] - image(5))
+    for n in (1, 2, 3):  # other images have other draws
+        assert not torch.allclose(among[7][f"fake_B_{n}"] - image(7), among[5][f"fake_B_{n}"] - image(5), atol=1e-3)
     assert not torch.equal(fakes(run([5], model, seed=1)[5])[0], alone[0])
 
 
 def test_a_memory_holds_the_first_result_of_each_image():
     shown = run([1, 2])
+    assert all(map(torch.equal, fakes(shown[1]), fakes(run([1], num_results=5)[1], 3)))
     (first,) = {round(float(x), 4) for x in (shown[1]["fake_B_1"] - image(1)).flatten()}
     without = fakes(run([2])[2])
     for fake, plain in zip(fakes(shown[2]), without):

@@ -42,6 +42,7 @@ def test_a_recipe_beats_defaults_and_is_beaten_by_what_is_given(tmp_path):
     (tmp_path / "config.yaml").write_text("ndf: 5\n")
     o = parse(["--recipe", "CycleGAN-small", "--config", "config.yaml", "--ngf", "3"], "train")
     assert (o.recipe, o.netG, o.ngf, o.ndf, o.crop_size) == ("cyclegan_small", "resnet_4blocks", 3, 5, 64)
+    assert o.no_dropout  # the model's default
     assert {"netG", "ngf", "ndf"} <= o.given
     assert parse(["--recipe", "facades_pix2pix", "--norm", "instance"], "train").norm == "instance"
 

@@ -148,8 +148,8 @@ class Crops(Enlarge):
 
 @pytest.mark.parametrize(("side", "code"), [(12, 0), (8, 2)])
 def test_a_discriminator_of_crops_is_judged_by_the_crop(command, write, side, code):
-    gans = ROOT / "tests" / "support" / "gans"
-    files = gans / "enlarge.py", gans / "shrunk.py", write("crops.py", CROPS.format(side))
+    sources = {name: (ROOT / f"tests/support/gans/{name}.py").read_text() for name in ("enlarge", "shrunk")}
+    files = [write(f"{name}.py", text) for name, text in (sources | {"crops": CROPS.format(side)}).items()]
     plugins = [word for file in files for word in ("--plugin", file)]
     flags = ["--model", "crops", "--netD", "n_layers", "--n_layers_D", 2, "--dataroot", "demo/trainA"]
     ended = command("train", *plugins, *RUN, *flags)
