@@ -61,7 +61,7 @@ class _Outputs:
         if name in self.kept:
             why = "the network calls it more than once in a pass, so its output is not one tensor"
             raise OptionError("layer", name, why, "give the network a layer of its own for each call")
-        if output.is_floating_point() and torch.is_autocast_enabled(output.device.type):
+        if not output.is_meta and output.is_floating_point() and torch.is_autocast_enabled(output.device.type):
             output = output.float()
         if self.copied:
             output = output.clone()
