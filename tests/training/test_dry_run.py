@@ -40,7 +40,7 @@ def test_every_model_tells_its_numbers_and_writes_nothing(model, flags, command,
         *flags,
     )
     assert ended.code == 0, ended.err
-    assert re.search(r"^2 images a step, \d+ steps an epoch, 200 epochs$", ended.out, re.MULTILINE)
+    assert re.search(r"^2 images a step, \d+ steps an epoch, \d+ epochs$", ended.out, re.MULTILINE)
     assert re.search(r"^\d\.\d{3} M parameters; [\d.]+ [kMG]B with", ended.out, re.MULTILINE)
     assert re.search(r"^[\d.]+ GFLOP a step; activations of [\d.]+ [kMG]B are kept", ended.out, re.MULTILINE), ended.out
     assert not (tmp_path / "checkpoints").exists()
