@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from networks.antialias import BlurPool, BlurUpsample
+from networks.runtime.calls import is_training
 from networks.upsample import ResizeConv
 
 
@@ -58,7 +59,7 @@ def _output_shapes(net: nn.Module, leaves: list[tuple[str, nn.Module]], height: 
         return lambda module, args, out: shapes.__setitem__(layer, "x".join(map(str, out.shape[1:])))
 
     hooks = [module.register_forward_hook(shape_recorder(layer)) for layer, module in leaves]
-    mode = net.training
+    mode = is_training(net)
     try:
         with torch.no_grad():
             net.eval()(torch.zeros(1, first.in_channels, height, width, device=first.weight.device))

@@ -30,7 +30,7 @@ def test_the_commands_of_the_section_do_what_it_says(number, tmp_path):
     assert [text for text in promised.splitlines() if text not in out] == []
 
 
-def test_the_layers_of_vgg19_have_the_sizes_of_the_section(tmp_path):
+def test_the_layers_of_vgg19_have_five_sizes(tmp_path):
     with plugin_files(tmp_path, vgg=FILES["vgg"]):
         module = discovery.load(discovery.PluginEntry("model", "vgg", str(tmp_path / "vgg.py")))
         with torch.device("meta"):

@@ -607,15 +607,18 @@ def test_a_plug_in_without_phases_is_told_so(train):
 
 @pytest.mark.fault(96)
 def test_a_network_in_no_phase_is_noted_not_refused(train, tmp_path):
-    """No phase trains one of the trainable networks: the run continues, and one line states the effect."""
+    """No phase trains a network that is trainable, or frozen but not Frozen: the run continues, and a line says so."""
     ended = train(changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1)\n        self.D = nn"))
     assert ended.code == 0, ended.err
     assert ended.out.count("note: network E is not in a phase: it is not trained and not saved as a .pth\n") == 1
     sys.modules.pop(discovery.module_name(tmp_path / "tiny.py"))
-    frozen = train(
-        changed("self.D = nn", "self.E = nn.Conv2d(3, 3, 1).requires_grad_(False)\n        self.D = nn"), "--overwrite"
-    )
-    assert "note: network" not in frozen.out
+    frozen = "self.E = nn.Conv2d(3, 3, 1).requires_grad_(False)\n        self.D = nn"
+    ended = train(changed("self.D = nn", frozen), "--overwrite")
+    assert ended.out.count("note: network E requires no gradients, but runs in training mode") == 1
+    sys.modules.pop(discovery.module_name(tmp_path / "tiny.py"))
+    frozen = "from networks import Frozen\n        self.E = Frozen(nn.Conv2d(3, 3, 1))\n        self.D = nn"
+    ended = train(changed("self.D = nn", frozen), "--overwrite")
+    assert ended.code == 0 and "note: network" not in ended.out
 
 
 @pytest.mark.fault(96)
