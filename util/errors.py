@@ -18,8 +18,8 @@ def first_line(problem: BaseException) -> str:
 
 
 def count_text(number: int, noun: str) -> str:
-    """Return a number with its noun, in the singular for 1: "1 image", "2 images", "3 classes"."""
-    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    """Return a number with its noun, in the singular for 1: "1 image", "2 epochs", "3 classes"."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "sh", "tch")) else "s"
     return f"{number} {noun}{ending}"
 
 
