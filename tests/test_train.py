@@ -17,6 +17,7 @@ from inference.sampling import has_sampler
 from options.fields import flags_of
 from options.parse import FLAG_CLASSES
 from tests.support.runs import SMALL, options
+from tests.support.small_models import own_networks
 from tests.support.training_runs import DEMO, EVERY, TRAINABLE, Page, build, history, rows, run_in, weights
 from util.image_io import GRID_PADDING
 
@@ -48,7 +49,10 @@ def equal(one, other):
 @pytest.fixture(scope="module", params=TRAINABLE)
 def trained(request, tmp_path_factory):
     """Two epochs of five steps of each model."""
-    where, flags = tmp_path_factory.mktemp("trained"), [*TINY, *DEMO, "--model", request.param]
+    where, flags = (
+        tmp_path_factory.mktemp("trained"),
+        [*TINY, *DEMO, "--model", request.param, *own_networks(request.param)],
+    )
     ended = run_in(
         where, "train", *flags, "--name", "run", "--n_epochs", 1, "--n_epochs_decay", 1, "--save_epoch_freq", 1
     )

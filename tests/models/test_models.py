@@ -14,7 +14,7 @@ from options.parse import parse
 from registry.lookup import entries, find
 from tests.support.models_by_hand import BY_HAND
 from tests.support.runs import options
-from tests.support.small_models import MODELS, TINY
+from tests.support.small_models import MODELS, TINY, own_networks
 from tests.support.steps import TRAINED
 from train import train_step
 from training.run import Run
@@ -41,7 +41,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def make_run(tmp_path, model, *flags):
     """Return a run of a tiny model that nothing was trained of yet."""
-    o = options("--model", model, *TINY, "--checkpoints_dir", str(tmp_path), *map(str, flags))
+    o = options("--model", model, *TINY, *own_networks(model), "--checkpoints_dir", str(tmp_path), *map(str, flags))
     torch.manual_seed(0)
     built = find("model", model)(o, Spec(o.input_nc, o.output_nc, o.crop_size, o.crop_size))
     run = Run(o, tmp_path, built, torch.device("cpu"), 1000)
@@ -97,7 +97,7 @@ def test_twenty_steps_stay_finite_and_move_every_network(model, objective, tmp_p
 def test_every_penalty_fits_pairs_and_scales(model, penalty):
     """A step on meta tensors with a paired objective: terms are scalars, and the penalty is logged beside them."""
     flags = ["--gan_mode", "relativistic", "--penalty", penalty, "--netD", "multiscale"]
-    o = options("--model", model, *TINY, *flags)
+    o = options("--model", model, *TINY, *own_networks(model), *flags)
     state = TrainState.from_options(find("model", model)(o, Spec(3, 3, 32, 32, ("a", "b"))).to("meta"), o)
     batch = {"A": torch.zeros(2, 3, 32, 32, device="meta"), "path_A": ["a", "b"]}
     batch |= {"B": batch["A"].clone(), "label": torch.zeros(2, dtype=torch.long, device="meta")}

@@ -10,6 +10,7 @@ from options.fields import Options
 from options.parse import flags_for, parse
 from registry import lookup
 from tests.support.runs import SMALL
+from tests.support.small_models import own_networks
 
 TRAINABLE = [e.name for e in lookup.entries("model") if e.name != "test"]
 DATA = {"cgan": "labeled"}
@@ -55,7 +56,19 @@ def own_flags(model: str, o: Options) -> tuple[str, ...]:
 
 
 def train(command, model, *more):
-    argv = [*TINY, "--model", model, "--netG", "unet_32", "--display_id", "1", "--display_port", "9", *more]
+    argv = [
+        *TINY,
+        "--model",
+        model,
+        "--netG",
+        "unet_32",
+        *own_networks(model),
+        "--display_id",
+        "1",
+        "--display_port",
+        "9",
+        *more,
+    ]
     ended = command("train", *argv)
     assert ended.code == 0, ended.err
     return [str(word) for word in argv]
@@ -190,6 +203,7 @@ def test_a_plug_in_may_read_any_flag(write, capsys):
 
 def test_a_split_of_a_data_set_with_phases_is_noted(command, paired, unpaired):
     for model, root in (("pix2pix", paired), ("cycle_gan", unpaired)):
-        ended = command("train", *TINY, "--model", model, "--netG", "unet_32", "--dataroot", root, "--split", "0.5",
+        ended = command("train", *TINY, "--model", model, "--netG", "unet_32", *own_networks(model),
+                        "--dataroot", root, "--split", "0.5",
                         "--overwrite", "--display_id", "1", "--display_port", "9")  # fmt: skip
         assert ended.code == 0 and noted(ended.out) == {"split"}, ended.out

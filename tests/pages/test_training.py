@@ -16,6 +16,7 @@ from displays.loss_log import EPOCH_AXIS, MAX_POINTS, Curves
 from pages.training import label_lines
 from tests.support.images import picture
 from tests.support.runs import SMALL
+from tests.support.small_models import own_networks
 from tests.support.training_runs import DEMO, TRAINABLE, Page, history, run_in, weights
 from util.progress import Progress
 
@@ -220,7 +221,19 @@ def test_what_is_shown_does_not_change_what_is_trained(tmp_path_factory, model):
     trained = []
     for flags in (["--fixed_samples", 0, "--no_html"], ["--fixed_samples", 3, "--sample_epoch_freq", 1]):
         folder = tmp_path_factory.mktemp("run")
-        ended = run_in(folder, "train", *TINY, "--model", model, "--n_epochs", 2, "--n_epochs_decay", 0, *flags)
+        ended = run_in(
+            folder,
+            "train",
+            *TINY,
+            "--model",
+            model,
+            *own_networks(model),
+            "--n_epochs",
+            2,
+            "--n_epochs_decay",
+            0,
+            *flags,
+        )
         assert ended.code == 0, ended.err
         trained.append(weights(folder / "checkpoints" / "run"))
     for name, net in trained[0].items():

@@ -14,6 +14,7 @@ from torch import nn
 from models.base import BaseModel, Phase
 from registry import lookup
 from tests.support.runs import SMALL, options
+from tests.support.small_models import own_networks
 from train import train_step
 from training.loss_meter import LossMeter
 from training.optim import Optimizers
@@ -180,7 +181,9 @@ def prepared(name: str, folder: Path) -> tuple[Run, dict]:
     """Return a run of a registered model on generated pictures, and one batch."""
     from data.loading.loader import Loader
 
-    o = options("--model", name, "--dataroot", "demo", "--netG", "resnet_4blocks", "--batch_size", "2")
+    o = options(
+        "--model", name, "--dataroot", "demo", "--netG", "resnet_4blocks", "--batch_size", "2", *own_networks(name)
+    )
     dataset = lookup.find("dataset", o.dataset_mode)(o)
     torch.manual_seed(0)
     run = Run(o, folder, lookup.find("model", name)(o, dataset.spec()), torch.device("cpu"), len(dataset))

@@ -10,6 +10,7 @@ import torch
 
 from serialization import atomic_save, checkpoint, weight_files
 from tests.support.runs import SMALL, options
+from tests.support.small_models import own_networks
 from tests.support.training_runs import DEMO, TRAINABLE, build, rows
 from util.errors import EnvironmentFault
 
@@ -165,7 +166,7 @@ def test_other_files_are_no_states(tmp_path):
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_exports_are_plain_cpu_tensors_that_any_torch_reads(tmp_path, name):
     """An OrderedDict of tensors, as the reference writes; read with nothing but torch."""
-    _, model = build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"))
+    _, model = build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks", *own_networks(name)))
     weight_files.save_networks(tmp_path, "7", model.networks())
     for net_name, network in model.networks().items():
         found = torch.load(tmp_path / f"7_net_{net_name}.pth", weights_only=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.support.runs import ROOT, SMALL
+from tests.support.small_models import own_networks
 from tests.support.training_runs import DEMO, TRAINABLE, Page, history, plugin_files, run_in
 
 # A display with which a test stops a run after a step, by signals to itself or by waiting for a byte on stdin.
@@ -79,7 +80,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def flags(model, plugins):
-    return [*SMALL, *DEMO, "--plugin", plugins, "--model", model, "--netG", "resnet_4blocks", "--print_freq", 1,
+    return [*SMALL, *DEMO, "--plugin", plugins, "--model", model, "--netG", "resnet_4blocks", *own_networks(model), "--print_freq", 1,
             "--batch_size", 2, "--n_epochs", 1, "--n_epochs_decay", 2, "--save_epoch_freq", 1, "--pool_size", 3,
             "--displays", "console,html,stopper", "--name", "run"]  # fmt: skip
 

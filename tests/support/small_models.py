@@ -4,3 +4,9 @@ from registry.lookup import entries
 
 MODELS = {e.name: e.load() for e in entries("model")}
 TINY = ("--netG", "unet_32", "--netD", "n_layers", "--n_layers_D", "1", "--ngf", "2", "--ndf", "2")
+OWN = {"gan": ("--netG", "dcgan", "--netD", "dcgan")}  # networks of models that cannot use those of the others
+
+
+def own_networks(model: str) -> tuple[str, ...]:
+    """Return flags to be given after TINY's and the like, which choose networks that the model can use."""
+    return OWN.get(model, ())

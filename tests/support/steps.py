@@ -9,7 +9,7 @@ from models.base import BaseModel
 from networks.runtime.apply import apply_runtime_options
 from registry.lookup import find
 from tests.support.runs import options
-from tests.support.small_models import MODELS, TINY
+from tests.support.small_models import MODELS, TINY, own_networks
 from train import train_step
 from training.run import Run
 from util.device import to_device
@@ -26,6 +26,7 @@ def trained(model, *flags, steps=3, double=False, prepare=lambda run: None, devi
         *TINY,
         "--dataroot",
         "demo",
+        *own_networks(model),
         "--batch_size",
         "8",
         "--load_size",

@@ -11,7 +11,7 @@ from models.base import BaseModel, Phase
 from networks.runtime.apply import apply_runtime_options
 from registry.lookup import find
 from tests.support.runs import options
-from tests.support.small_models import MODELS, TINY
+from tests.support.small_models import MODELS, TINY, own_networks
 from train import train_step
 from training.dry_run import count_flops_and_activations
 
@@ -28,6 +28,7 @@ def test_every_model_tells_its_numbers_and_writes_nothing(model, flags, command,
         "--model",
         model,
         *TINY,
+        *own_networks(model),
         "--load_size",
         32,
         "--crop_size",

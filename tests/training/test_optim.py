@@ -14,6 +14,7 @@ import train
 from models.base import Phase
 from registry.lookup import entries
 from tests.support.runs import options
+from tests.support.small_models import own_networks
 from tests.support.training_runs import DEMO, TRAINABLE, build
 from training.optim import Optimizers, trainable_parameters
 from training.train_state import TrainState
@@ -491,7 +492,7 @@ def test_the_weight_scales_the_minimised_loss_not_the_log():
 
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_every_model_optimises_each_of_its_parameters_once(name):
-    _, model = build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks"))
+    _, model = build(options(*DEMO, "--model", name, "--netG", "resnet_4blocks", *own_networks(name)))
     found = Optimizers(model.phases(), FLAGS)
     held = [id(p) for group in found.param_groups() for p in group["params"]]
     assert len(held) == len(set(held))
