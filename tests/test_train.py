@@ -447,6 +447,7 @@ def test_the_seed_decides_the_weights_and_workers_do_not(command, tmp_path, mode
             *DEMO,
             "--model",
             model,
+            *own_networks(model),
             "--max_dataset_size",
             3,
             "--name",

@@ -80,7 +80,8 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def flags(model, plugins):
-    return [*SMALL, *DEMO, "--plugin", plugins, "--model", model, "--netG", "resnet_4blocks", *own_networks(model), "--print_freq", 1,
+    return [*SMALL, *DEMO, "--plugin", plugins, "--model", model, "--netG", "resnet_4blocks", *own_networks(model),
+            "--print_freq", 1,
             "--batch_size", 2, "--n_epochs", 1, "--n_epochs_decay", 2, "--save_epoch_freq", 1, "--pool_size", 3,
             "--displays", "console,html,stopper", "--name", "run"]  # fmt: skip
 

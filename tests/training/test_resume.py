@@ -28,6 +28,7 @@ from tests.support.resuming import (
     unequal,
 )
 from tests.support.runs import SMALL
+from tests.support.small_models import own_networks
 from tests.support.training_runs import DEMO, TRAINABLE, rows, weights
 
 __all__ = ["copied", "plugins", "stopped", "stopping", "straight"]  # fixtures
@@ -205,6 +206,7 @@ def test_a_folder_of_the_references_files_is_loaded(command, straight, tmp_path,
         model,
         "--netG",
         "resnet_4blocks",
+        *own_networks(model),
         "--name",
         "theirs",
         "--continue_train",
