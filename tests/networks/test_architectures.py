@@ -287,7 +287,7 @@ def test_multiscale_judges_halved_images_by_own_networks():
         assert torch.allclose(scale(x), out, rtol=1e-9)
         rows, columns = ([range(max(0, n - 1), min(side, n + 2)) for n in range(0, side, 2)] for side in x.shape[2:])
         x = torch.stack([torch.stack([x[:, :, r][..., c].mean((2, 3)) for c in columns], -1) for r in rows], -2)
-    assert shapes(net.scales[0]) == shapes(build(netD="n_layers", n_layers_D=2, ndf=2))
+    assert shapes(net.scales[0]) == shapes(discriminator(flags(netD="n_layers", n_layers_D=2, ndf=2), 3))
 
 
 @pytest.mark.parametrize("scales", [1, 2, 3])
