@@ -51,7 +51,7 @@ _ROWS = (
      "early_stopping patience early_stop"),
     ("--gan_mode", "loss gan_loss gan_type loss_type gan_objective"),
     ("--lambda_gp", "gp gp_weight"),
-    ("--lambda_gp, the weight of --penalty", "gamma r1_gamma"),
+    ("--lambda_gp, the weight of --penalty", "gamma"),
     ("--penalty", "gradient_penalty reg regularizer"),
     ("--num_D", "num_discriminators n_scales"),
     ("--lambda_L1", "l1_weight lambda_pixel l1_lambda"),

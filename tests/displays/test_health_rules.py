@@ -11,6 +11,7 @@ import torch
 from displays import health_rules
 from displays.health import HealthNotes
 from displays.health_rules import PAIRED_DATASET_MODES, Health, measure_samples, notes
+from networks import GANLoss
 from registry.lookup import entries
 from tests.support import health_runs
 from tests.support.health_runs import HEALTHY, SICK
@@ -40,7 +41,8 @@ def test_a_healthy_run_gets_no_note_at_any_epoch(name):
 
 
 def test_there_is_a_healthy_run_of_every_model_and_objective():
-    modes = [entry.name for entry in entries("objective")]
+    # of those that compare real with generated images the rules know no equilibrium and no term
+    modes = [entry.name for entry in entries("objective") if not GANLoss(entry.name).paired]
     assert set(HEALTHY) >= {f"{model} {mode}" for model in TRAINABLE for mode in modes}
 
 

@@ -73,7 +73,7 @@ def test_parts_that_are_not_supported_are_no_bugs_of_ours(command, write, case):
     assert ended.code == 2 and why in ended.last, ended.last
 
 
-def test_one_sided_plug_ins_name_what_paired_objectives_need(command, write, tmp_path):
+def test_a_plug_in_of_one_side_is_told_what_to_call(command, write, tmp_path):
     """It calls gan.real and gan.fake by themselves: one line before the first step; nothing is written."""
     path = ROOT / "tests" / "support" / "gans" / "scales.py"
     ended = command("train", "--plugin", path, "--model", "scales", *RUN, "--gan_mode", "relativistic")
