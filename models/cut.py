@@ -35,7 +35,8 @@ class CUT(BaseModel):
         nce_layers: str = option("auto", "layers of G that are compared: numbers in its Sequential, or names; auto:"
             " 0,4,8,12,16 of a ResNet, the first five convolutions of other generators", fixed=True)
         nce_includes_all_negatives_from_minibatch: bool = option(False,
-            "contrast a patch with those of the whole batch (of its part with --accumulate), not only of its image", valued=True)
+            "contrast a patch with those of the whole batch (of its part with --accumulate), not only of its image",
+            valued=True)
         netF: str = option("mlp_sample", "what is compared: features at random places, projected by a network F"
             " (mlp_sample) or as they are (sample), or means of a 4x4 grid (reshape)",
             choices=("sample", "reshape", "mlp_sample"), fixed=True)

@@ -12,6 +12,7 @@ from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
 
 NO_CLASSES = ("aligned", "unaligned", "single", "singleimage", "colorization")  # data sets of images without classes
+FROM_NOISE = ("dcgan", "sngan_resnet")  # generators of ours, and the discriminators that go with them
 ONE_SIDED = ("single", "labeled")  # data sets of ours, and those that extend them, whose images have one side
 PENALISED = "wgangp"  # the objective whose default is a gradient penalty
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
@@ -112,6 +113,11 @@ BOTH: Rows = (
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
     ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size",
      "cgan has its own networks", lambda c: c.o.model == "cgan"),
+    ("no_dropout padding no_antialias no_antialias_up", "generators that start from noise have none",
+     lambda c: c.o.netG in FROM_NOISE and c.o.model == "gan"),
+    ("pool_size", "gan has no image pool", lambda c: c.o.model == "gan"),
+    ("resize_conv", "this generator always resizes", lambda c: c.o.netG == "sngan_resnet"),
+    ("lambda_class", "it is for --cond acgan", lambda c: vars(c.o).get("cond") != "acgan"),
     ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
     ("no_antialias_up", "only ResNet generators have it", lambda c: c.o.netG.startswith("unet_")),
     ("no_antialias", "only ResNets and PatchGANs have it",
@@ -130,7 +136,7 @@ TRAIN: Rows = (
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
     ("n_layers_D num_D", "it is for --netD multiscale (--n_layers_D also for n_layers)",
-     lambda c: c.o.netD in ("basic", "pixel")),
+     lambda c: c.o.netD in ("basic", "pixel", *FROM_NOISE)),
     ("num_D", "it is for --netD multiscale", lambda c: c.o.netD == "n_layers"),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
     ("beta1", "this optimizer has no momentum", lambda c: c.is_ours and c.o.optimizer in ("rmsprop", "adafactor")),

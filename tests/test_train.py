@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -164,11 +165,12 @@ def test_the_options_are_written_as_the_reference_prints_them(trained):
     assert f"{'ngf':>25}: {'4':<30}\t[default: 64]" in lines
     assert f"{'isTrain':>25}: {'True':<30}\t[default: None]" in lines
     kept = json.loads((trained.folder / "options.json").read_text())["options"]
+    used = dict(pairwise(own_networks(kept["model"]))).get("--netG", "resnet_4blocks")
     momentary = {
         flag.name for holder in FLAG_CLASSES["train"] for flag in flags_of(holder, "") if flag.meta["momentary"]
     }
     assert set(kept) == set(names) - momentary
-    assert (kept["ngf"], kept["netG"], kept["n_epochs"], kept["lr"]) == (4, "resnet_4blocks", 1, 0.0002)
+    assert (kept["ngf"], kept["netG"], kept["n_epochs"], kept["lr"]) == (4, used, 1, 0.0002)
 
 
 # --- events every N images, with batches of 2, 2, 1 that divide none of them

@@ -97,7 +97,7 @@ def test_twenty_steps_stay_finite_and_move_every_network(model, objective, tmp_p
 def test_every_penalty_fits_pairs_and_scales(model, penalty):
     """A step on meta tensors with a paired objective: terms are scalars, and the penalty is logged beside them."""
     flags = ["--gan_mode", "relativistic", "--penalty", penalty, "--netD", "multiscale"]
-    o = options("--model", model, *TINY, *own_networks(model), *flags)
+    o = options("--model", model, *TINY, *flags, *own_networks(model))
     state = TrainState.from_options(find("model", model)(o, Spec(3, 3, 32, 32, ("a", "b"))).to("meta"), o)
     batch = {"A": torch.zeros(2, 3, 32, 32, device="meta"), "path_A": ["a", "b"]}
     batch |= {"B": batch["A"].clone(), "label": torch.zeros(2, dtype=torch.long, device="meta")}

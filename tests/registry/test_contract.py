@@ -13,6 +13,7 @@ from torch import nn
 
 from models.base import BaseModel, Phase
 from registry import lookup
+from registry.now import call_with_now
 from tests.support.runs import SMALL, options
 from tests.support.small_models import own_networks
 from train import train_step
@@ -234,7 +235,7 @@ def test_forward_runs_once_and_phases_train_their_networks_alone(name, tmp_path)
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_what_a_model_shows_are_pictures_of_the_batch_in_order(name, tmp_path):
     run, batch = prepared(name, tmp_path)
-    out = run.model(batch)
+    out = call_with_now(run.model, batch)
     shown = run.model.show(out)
     assert len(shown) >= 2
     assert all(image.dim() == 4 and len(image) == 2 and image.shape[1] in (1, 3) for image in shown.values())
@@ -254,7 +255,7 @@ def test_shown_by_default_is_every_4d_tensor_of_1_or_3_channels():
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_the_averaged_networks_are_what_test_loads(command, name):
     argv = [*SMALL, *SHORT, "--dataroot", "demo", "--netG", "resnet_4blocks", "--max_dataset_size", "1", "--name", "x"]
-    assert command("train", "--model", name, *argv).code == 0
+    assert command("train", "--model", name, *argv, *own_networks(name)).code == 0
     averaged = lookup.find("model", name).averaged
     assert averaged
     files = {path.stem.removeprefix("latest_net_"): path for path in Path("checkpoints/x").glob("latest_net_*.pth")}
