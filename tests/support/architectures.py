@@ -8,7 +8,11 @@ from torch import nn
 from networks.cpu.kernels import apply_cpu_kernels, mark_former_kernel
 from registry.lookup import entries
 
-NAMES = {kind: [e.name for e in entries(kind)] for kind in ("generator", "discriminator", "norm", "initialiser")}
+FROM_NOISE = ("dcgan", "sngan_resnet")  # generators of images from noise, and discriminators of images of one size
+NAMES = {
+    kind: [e.name for e in entries(kind) if e.name not in FROM_NOISE]
+    for kind in ("generator", "discriminator", "norm", "initialiser")
+}
 USUAL = dict(
     netG="resnet_9blocks",
     netD="basic",
