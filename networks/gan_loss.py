@@ -102,6 +102,13 @@ class GANLoss(nn.Module):
         """Whether the objective compares predictions on real images with those on generated ones."""
         return isinstance(self.objective, PairedObjective)
 
+    def norm_of_D(self, norm: str) -> str:
+        """Return --norm, or "instance" instead of batch norm if there is a gradient penalty.
+
+        It is defined for each image, and batch norm would make it depend on the others (Gulrajani et al. 2017).
+        """
+        return "instance" if self.penalty_name != "none" and "batch" in norm else norm
+
     def discriminator(self, real: Any, fake: Any, name: str = "D") -> dict[str, Tensor]:
         """Return the discriminator's terms for its predictions on real and on generated images, for any objective.
 
