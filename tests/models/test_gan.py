@@ -131,6 +131,8 @@ def test_the_conditions_are_their_formulas():
     D = ConditionalDiscriminator(net, 2, "acgan", 2)
     (judged,) = D(image, label)
     assert torch.allclose(judged[0], pooled @ D.embedding.weight.T) and torch.equal(judged[1], logits)
+    net.pool = lambda features: features.sum((2, 3))  # as SNGAN's, whose class embedding has a norm of at most 1
+    assert torch.allclose(D(image, label)[0][0], 4 * judged[0])
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if "model: gan\n" in RECIPES[name].read_text()])
