@@ -9,7 +9,7 @@ from networks.gan_loss import feature_matching
 from registry.contract import check_part
 from registry.lookup import entries
 from tests.support.architectures import NAMES as ARCHITECTURES
-from tests.support.architectures import flags
+from tests.support.architectures import OF_GAN, flags
 from tests.support.runs import options
 from util.errors import OptionError
 
@@ -227,7 +227,6 @@ def test_feature_matching_is_the_papers():
 
 @pytest.mark.parametrize("netD", ARCHITECTURES["discriminator"])
 def test_features_leave_the_predictions_as_they_are(netD):
-    """Every discriminator of ours can return them; one that cannot is named."""
     nets = []
     for features in (False, True):
         torch.manual_seed(0)
@@ -240,7 +239,8 @@ def test_features_leave_the_predictions_as_they_are(netD):
     assert feature_matching(full, nets[1](x.flip(0))) > 0
 
 
-def test_a_discriminator_without_features_is_named(monkeypatch):
+@pytest.mark.parametrize("netD", ["plain", *OF_GAN])
+def test_a_discriminator_without_features_is_named(monkeypatch, netD):
     monkeypatch.setitem(__import__("networks").DISCRIMINATORS, "plain", lambda o, input_nc: torch.nn.Conv2d(3, 1, 1))
-    with pytest.raises(OptionError, match=r"--netD.*plain does not return its features; use basic or multiscale"):
-        discriminator(flags(netD="plain"), 3, features=True)
+    with pytest.raises(OptionError, match=rf"--netD.*{netD} does not return its features; use basic or multiscale"):
+        discriminator(flags(netD=netD, crop_size=32), 3, features=True)
