@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from networks import GANLoss, discriminator
+from networks import OBJECTIVES, GANLoss, discriminator
 from networks.gan_loss import feature_matching
 from registry.contract import check_part
-from registry.lookup import entries
+from registry.lookup import entries, find
 from tests.support.architectures import NAMES as ARCHITECTURES
 from tests.support.architectures import OF_GAN, flags
 from tests.support.runs import options
@@ -113,6 +113,12 @@ def test_an_unknown_objective_is_answered_with_the_nearest():
 def test_label_smoothing_is_refused_where_nothing_is_labelled(name):
     with pytest.raises(OptionError, match="--label_smoothing"):
         options("--gan_mode", name, "--label_smoothing", "0.1")
+
+
+def test_label_smoothing_is_refused_for_a_paired_objective_too(monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "mine", find("objective", "relativistic"))
+    with pytest.raises(OptionError, match="--label_smoothing.*no effect with --gan_mode mine"):
+        options("--gan_mode", "mine", "--label_smoothing", "0.1")
 
 
 # --- objectives that compare real with generated images -------------------------------------------------------------
