@@ -13,10 +13,8 @@ from networks.runtime.grad_checkpoint import checkpoint_activations
 from registry.contract import check_networks, check_phases
 from serialization.own_state import IdleNetworks, own_state
 from tests.support.runs import SMALL, options
-from tests.support.steps import trained
 from tests.support.training_runs import DEMO, plugin_files, run_in, weights
 from training.optim import inference_networks
-from training.state_checks import state_shapes
 from util.errors import OptionError
 
 IMAGE = torch.randn(2, 3, 8, 8)
@@ -135,20 +133,6 @@ def test_a_state_from_before_a_network_was_frozen_loads():
     state = without_frozen(model, before.state_dict())
     assert state.keys() == model.state_dict().keys()
     assert without_frozen(before, before.state_dict()).keys() == before.state_dict().keys()
-
-
-def test_a_roll_back_to_such_a_state_restores_the_other_networks(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run, _, _ = trained("pix2pix", steps=1)
-    run.model.V = network()
-    run.state_shapes = state_shapes(run.model)
-    run.folder.mkdir()
-    run.save("latest")
-    run.model.V = Frozen(run.model.V)
-    for p in run.model.G.parameters():
-        p.data.fill_(float("nan"))
-    run._roll_back()
-    assert all(p.isfinite().all() for p in run.model.parameters())
 
 
 def test_a_run_with_a_frozen_network_resumes_and_is_tested(tmp_path):
