@@ -248,7 +248,9 @@ def test_sound_data(script, unpaired, paired, tmp_path):
         "testA   3      48x40 (3)  PNG RGB (3)  0 to 255",
         "testB   2      48x40 (2)  PNG RGB (2)  0 to 255",
         "train: unpaired: trainA + trainB, 5 + 4 images",
+        "train: note: --load_size 286 enlarges images of 48x40 to 286x286, 6.53 times as wide and high",
         "test: unpaired: testA + testB, 3 + 2 images",
+        "test: note: --load_size 286 enlarges images of 48x40 to 286x286, 6.53 times as wide and high",
         "to train: use --model cycle_gan or --model cut (python train.py --model cycle_gan --dataroot unpaired)",
         "nothing here would stop training",
     ]
