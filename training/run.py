@@ -278,6 +278,9 @@ class Run:
             epoch = self.progress.epoch
             self.notes.append(f"continuing from the weights {which}_net_*.pth at epoch {epoch} (--epoch_count)")
             self.notes.append("optimisers, image pools and random draws start afresh: weight files do not contain them")
+            if self.o.ema and self.o.remembered:
+                averaged = ", ".join(self.model.averaged)
+                self.notes.append(f"note: the files of {averaged} hold averages (--ema): training continues from these")
         else:
             others = suggest_folder(self.folder)
             reason = f" ({others})" if others else ""
