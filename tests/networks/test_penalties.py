@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from networks import GANLoss, discriminator
+from networks import PENALTIES, GANLoss, discriminator
 from networks.gan_loss import gradient_penalty, objective_notes
 from registry.lookup import entries, find
 from tests.support.runs import options
@@ -271,6 +271,13 @@ def test_batch_norm_under_a_penalty_is_noted(D):
         model, x = Holder(GANLoss("lsgan", penalty="r1"), norm), torch.rand(samples, 1, 3, 3)
         model.gan.penalty("D_gp", D(model.D), x, x)
         assert ["batch norm lets the images" in note for note in notes(model)] == [True] * noted
+
+
+def test_batch_norm_under_a_penalty_without_gradients_of_images_is_not_noted(monkeypatch):
+    monkeypatch.setitem(PENALTIES, "drift", lambda D, real, fake: D(real).square().mean())
+    model, x = Holder(GANLoss("lsgan", penalty="drift"), nn.BatchNorm2d), torch.rand(2, 1, 3, 3)
+    assert model.gan.penalty("D_gp", model.D, x, x)["D_gp"] > 0
+    assert notes(model) == []
 
 
 def test_a_penalty_that_a_model_does_not_pass_on_is_noted():
