@@ -11,6 +11,7 @@ from models.base import Now
 from networks import OBJECTIVES, PENALTIES
 from networks.architectures.sngan import SNGANDiscriminator, SNGANGenerator
 from networks.conditioning import ConditionalDiscriminator
+from options.recipe import RECIPES
 from registry.lookup import find
 from tests.support.steps import trained
 from util.errors import OptionError
@@ -118,3 +119,14 @@ def test_the_conditions_are_their_formulas():
     D = ConditionalDiscriminator(net, 2, "acgan", 2)
     (judged,) = D(image, label)
     assert torch.allclose(judged[0], pooled @ D.embedding.weight.T) and torch.equal(judged[1], logits)
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if "model: gan\n" in RECIPES[name].read_text()])
+def test_every_recipe_trains_continues_and_generates(command, recipe):
+    small = ["--dataroot", "demo", "--gpu_ids", "-1", "--ngf", 4, "--ndf", 4, "--crop_size", 32, "--batch_size", 8]
+    short = ["--num_threads", 0, "--displays", "console", "--max_dataset_size", 16, "--n_epochs_decay", 0]
+    assert command("train", "--recipe", recipe, "--name", "run", *small, *short, "--n_epochs", 1).code == 0
+    ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 2)
+    assert ended.code == 0 and "continuing at epoch 2" in ended.out, ended.err
+    ended = command("test", "--name", "run", "--num_samples", 2)
+    assert ended.code == 0 and "images -> results" in ended.out, ended.err

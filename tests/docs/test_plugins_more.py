@@ -1,0 +1,30 @@
+"""The plug-in and commands of docs/plugins_more.md work, and the page links to every section."""
+
+import re
+import shlex
+
+from tests.support.runs import ROOT
+
+PAGE = (ROOT / "docs" / "plugins_more.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_its_plug_in_trains_and_generates(process, tmp_path):
+    code, commands, promised = BLOCKS
+    (tmp_path / code[1]).write_text(code[2])
+    printed = ""
+    for line in commands[2].splitlines():
+        _, script, *argv = shlex.split(line)
+        ended = process(script.removesuffix(".py"), *argv, "--gpu_ids", "-1")
+        assert ended.code == 0, f"{line}\n{ended.err[-2000:]}"
+        printed += ended.out + ended.err
+    assert [text for text in promised[2].splitlines() if text not in printed] == []
+    rows = [line for line in (tmp_path / "checkpoints/critic/loss_log.txt").read_text().splitlines() if "D_gp" in line]
+    faded = [float(re.search(r"D_gp: ([\d.]+)", row)[1]) for row in rows]
+    assert len(rows) >= 2 and faded[-1] == faded[-2], "the log keeps the last value of a phase with nothing to do"
+
+
+def test_the_page_links_to_every_section():
+    sections = {path.name for path in (ROOT / "docs" / "plugins_more").glob("*.md")}
+    assert set(re.findall(r"\(plugins_more/(\w+\.md)\)", PAGE)) == sections
+    assert "(plugins_more.md)" in (ROOT / "docs" / "plugins.md").read_text()
