@@ -17,7 +17,7 @@ class Frozen(nn.Module):
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net.requires_grad_(False)
-        self.train(False)
+        self.train()  # as a new model is
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the network returns."""

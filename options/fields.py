@@ -100,8 +100,8 @@ class Flag:
         if wanted is bool:
             if isinstance(value, bool):
                 return value
-            if self.meta["valued"] and str(value).lower() in _TRUTH_WORDS:
-                return _TRUTH_WORDS[str(value).lower()]
+            if self.meta["valued"] and str(value).lower() in TRUTH_WORDS:
+                return TRUTH_WORDS[str(value).lower()]
             raise _InvalidValue(f"'{_shorten(value)}' is not true or false", "write true or false")
         if isinstance(value, bool) or value is None:
             raise _InvalidValue(f"'{value}' is not a single value", f"give {_TYPE_NAMES[wanted]}{self._range_text()}")
@@ -195,9 +195,8 @@ def _check_no_nul(text: str) -> str:
     return text
 
 
-_TRUTH_WORDS = dict.fromkeys(("true", "yes", "t", "y", "1"), True) | dict.fromkeys(
-    ("false", "no", "f", "n", "0"), False
-)
+TRUTH_WORDS = dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True)
+TRUTH_WORDS |= dict.fromkeys(("false", "no", "off", "f", "n", "0"), False)
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text"}
 
 

@@ -1,6 +1,7 @@
 """Parse the command line in two passes: first the model, data set and plug-ins, then all their flags."""
 
 import argparse
+import os
 import re
 import sys
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 from options import checks, effects, recipe, store, texts, wrong_words
 from options.common import Common
 from options.data import Data
-from options.fields import Flag, Options, flags_of
+from options.fields import TRUTH_WORDS, Flag, Options, flags_of
 from options.position import POSITION, check_position
 from options.test import Test
 from options.train import Train
@@ -169,22 +170,24 @@ class _Layers:
 
     def merge(self, saved, config, given, config_name) -> Options:
         """Return the options merged from all layers, each value checked against its flag."""
-        chosen = {flag.name: flag.default for flag in self.flags} | saved | config | given
-        for name, table in self.model.defaults_for.items():
-            self.defaults |= table.get(chosen[name], {})
-        flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)
         mine = {flag.name for flag in self.base}
-        values = {}
-        for name, flag in flags.items():
-            values[name] = flag.default
-            is_given = name in given or name in config
-            if name in saved and not is_given and (self.phase == "train" or flag.meta["of_run"] or name not in mine):
-                with _saved_option_errors(self.folder):
-                    values[name] = flag.check(saved[name])
+
+        def value_of(flag: Flag) -> Any:
+            name, value = flag.name, flag.default
             if name in config:
-                values[name] = checked(flag, config[name], config_name)
-            if name in given:
-                values[name] = given[name]
+                value = checked(flag, config[name], config_name)
+            elif name in saved and name not in given:
+                if self.phase == "train" or flag.meta["of_run"] or name not in mine:
+                    with _saved_option_errors(self.folder):
+                        value = flag.check(saved[name])
+            return given.get(name, value)
+
+        flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)
+        for name, table in self.model.defaults_for.items():  # they beat other defaults, but no recipe
+            by_value = table.get(value_of(flags[name]), {})
+            self.defaults |= {other: value for other, value in by_value.items() if other not in self.recipe.values}
+        flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)
+        values = {name: value_of(flag) for name, flag in flags.items()}
         for name, flag in flags.items():
             if self._refers_to_flag(flag, values[name]):
                 values[name] = values[values[name]]
@@ -330,7 +333,7 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
         else:
             parser.add_argument("--" + flag.name, dest=flag.name)
     end = argv.index("--") if "--" in argv else len(argv)  # words after -- are no flags
-    namespace, rest = parser.parse_known_args(_join_negative_numbers(argv[:end]))
+    namespace, rest = parser.parse_known_args(_join_negative_numbers(_separate_switches(argv[:end], flags)))
     values = vars(namespace)
     if known_only:  # values are checked in the second pass, when all plug-ins are known
         return values
@@ -344,6 +347,16 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
         check_position(words, values.get("dataroot", ""))
         values[POSITION] = by_name["dataroot"].check(words[0])
     return {name: checked(by_name[name], value) if name in by_name else value for name, value in values.items()}
+
+
+def _separate_switches(argv: list[str], flags: list[Flag]) -> list[str]:
+    """Return `--no_dropout images` as `--no_dropout=true images`: a folder or file is no value of a switch."""
+    switches = {f"--{flag.name}" for flag in flags if flag.is_switch and flag.meta["valued"]}
+
+    def is_alone(word: str, following: str) -> bool:
+        return word in switches and os.path.exists(following) and following.lower() not in TRUTH_WORDS
+
+    return [f"{word}=true" if is_alone(word, after) else word for word, after in zip(argv, [*argv[1:], ""])]
 
 
 def _join_negative_numbers(argv: list[str]) -> list[str]:

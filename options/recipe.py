@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from options.fields import Flag
+from options.fields import TRUTH_WORDS, Flag
 from options.store import read_small_text
 from options.wrong_words import checked
 from registry.lookup import Entry, Table, entry
@@ -17,7 +17,6 @@ RECIPES = Table(
     "recipe", {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
 )  # of a plug-in also {flag: value}
 SUFFIXES = (".yaml", ".yml", ".json")
-SWITCH_VALUES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 NOT_IN_RECIPES = ("recipe", "plugin", "name", "checkpoints_dir", "suffix")  # they locate a run or the recipe
 
 
@@ -37,7 +36,7 @@ class Recipe:
             why = "is for one command, or says where a run is: a recipe cannot set it"
             raise OptionError(f"option in {place}", f"--{flag.name}", why, "give it on the command line")
         if flag.is_switch and isinstance(value, str):
-            value = SWITCH_VALUES.get(value.lower(), value)
+            value = TRUTH_WORDS.get(value.lower(), value)
         try:
             return checked(flag, value, place)
         except UnknownName as problem:

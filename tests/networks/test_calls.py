@@ -193,10 +193,9 @@ def test_a_frozen_network_is_tuned_while_its_model_trains():
     model = nn.Module()
     model.F = tuned("--amp", "bf16", net=Frozen(Coder()))
     for call in (lambda: model.F(IMAGE), lambda: model.F.encode(IMAGE)["z"]):
+        assert dtypes_in(model, call)[1] == {torch.bfloat16}, "a new model is in training mode"
+        assert dtypes_in(model.eval(), call)[1] == {torch.float32}
         model.train()
-        assert dtypes_in(model, call)[1] == {torch.bfloat16}
-        model.eval()
-        assert dtypes_in(model, call)[1] == {torch.float32}
 
 
 def test_weights_that_are_computed_keep_their_precision():

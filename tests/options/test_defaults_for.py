@@ -53,6 +53,17 @@ def test_a_mode_in_a_config_file_counts_too(tmp_path):
     assert chosen("--config", "c.yaml") == (5, 3.0, True, 64, 0.01)
 
 
+def test_a_mode_in_a_recipe_or_in_defaults_counts_too(tmp_path):
+    """A recipe beats the defaults that go with its own mode."""
+    (tmp_path / "r.yaml").write_text("mode: fast\nweight: 3\n")
+    assert chosen("--recipe", "r.yaml") == (5, 3.0, True, 64, 0.01)
+    (tmp_path / "r.yaml").write_text("weight: 3\n")
+    assert chosen("--recipe", "r.yaml", "--mode", "fast") == (5, 3.0, True, 64, 0.01)
+    (tmp_path / "modes.py").write_text(PLUGIN.replace('"lr": 0.01', '"lr": 0.01, "mode": "fast"'))
+    assert chosen() == (5, 10.0, True, 64, 0.01)
+    assert chosen("--mode", "full") == (30, 50.0, False, 64, 0.01)
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [('"weight": 10.0', '"wait": 1'), ('{"mode": {"fast"', '{"mod": {"fast"')]
 )

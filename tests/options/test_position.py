@@ -31,6 +31,12 @@ def test_the_position_is_the_dataroot(argv):
     assert parse(["--dataroot", "photos"], "test").input == ""
 
 
+def test_a_folder_after_a_switch_that_takes_true_or_false_is_the_position():
+    o = parse(["--model", "test", "--no_dropout", "photos"], "test")
+    assert (o.input, o.no_dropout) == ("photos", True)
+    assert not parse(["--model", "test", "--no_dropout", "False", "photos"], "test").no_dropout
+
+
 def test_words_after_two_dashes_are_no_flags():
     assert parse(["--name", "x", "--", "-odd"], "test").dataroot == "-odd"
 
