@@ -43,8 +43,9 @@ class AttributesModel(BaseModel):
     def __init__(self, o, spec):
         super().__init__()
         self.n, self.shape = spec.n_attributes, (spec.input_nc, spec.height, spec.width)
-        layers = nn.Conv2d(spec.input_nc + self.n, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, spec.input_nc, 1), nn.Tanh()
-        self.G, self.D = initialised(nn.Sequential(*layers), o), initialised(Heads(spec.input_nc, self.n), o)
+        layers = nn.Conv2d(spec.input_nc + self.n, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, spec.input_nc, 1)
+        self.G = initialised(nn.Sequential(*layers, nn.Tanh()), o)
+        self.D = initialised(Heads(spec.input_nc, self.n), o)
         self.gan = GANLoss(o.gan_mode, 0.0, o.lambda_gp, o.penalty)
 
     def phases(self):

@@ -17,7 +17,7 @@ class Bicycle(BaseModel):
 
     @dataclass
     class Options:
-        nz: int = option(4, "numbers of a latent", at_least=1, of_run=True)
+        nz: int = option(4, "numbers of a latent", at_least=1, fixed=True)
         lambda_kl: float = option(0.01, "weight of the Kullback-Leibler divergence", at_least=0)
 
     def __init__(self, o, spec):

@@ -25,7 +25,8 @@ class Clips(BaseDataset):
         paths, draws = self.clips[index], self.preprocess.draw()
         frames = torch.stack([self.preprocess(self.read(path, 3), path, draws) for path in paths])
         moves = [{"mean": frame.mean(), "at": i} for i, frame in enumerate(frames[:2])]
-        return {"A": -frames[0], "B": frames[0], "path_A": paths[0], "path_B": paths[0], "frames": frames, "moves": moves}
+        sides = {"A": -frames[0], "B": frames[0], "path_A": paths[0], "path_B": paths[0]}
+        return sides | {"frames": frames, "moves": moves}
 
     def collate(self, samples):
         frames = [sample.pop("frames") for sample in samples]

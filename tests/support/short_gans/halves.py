@@ -14,7 +14,7 @@ class Halves(nn.Module):
 
     def __init__(self, o, channels):
         super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(channels, o.ngf, 4, 2, 1), nn.InstanceNorm2d(o.ngf), nn.ReLU(), nn.Dropout())
+        self.down = nn.Sequential(nn.Conv2d(channels, o.ngf, 4, 2, 1), nn.BatchNorm2d(o.ngf), nn.ReLU(), nn.Dropout())
         self.up = nn.Sequential(nn.ConvTranspose2d(o.ngf, o.ngf, 4, 2, 1), nn.ReLU(), nn.Conv2d(o.ngf, channels, 1))
 
     def encode(self, image):
