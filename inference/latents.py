@@ -36,12 +36,12 @@ def sheets_from_latents(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return what a model's sheets(request) returns: {sheet: (images (N, C, H, W), labels (N,))}.
 
-    classes: all classes of the model, in order; a model without classes has one sheet, "samples". A grid holds the
-    images of all classes of the request. generate(latents, labels) returns images.
+    classes: all classes of the model, in order; a model without classes has one sheet, "samples", whatever classes
+    its data had. A grid holds the images of all classes of the request. generate(latents, labels) returns images.
     """
-    sheets = {}
-    for name in request.classes or ("samples",):
-        number = classes.index(name) if request.classes else 0
+    sheets, wanted = {}, request.classes if classes else ()
+    for name in wanted or ("samples",):
+        number = classes.index(name) if wanted else 0
         label = torch.full((request.number,), number, device=device)
         z = latents(request, number, latent_dim).to(device)
         parts = zip(z.split(SAMPLE_BATCH_SIZE), label.split(SAMPLE_BATCH_SIZE), strict=True)

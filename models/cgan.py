@@ -34,9 +34,7 @@ class ClassGAN(BaseModel):
         widths = o.latent_dim, o.embedding_dim, o.ngf
         G = ClassGenerator(n, spec.output_nc, spec.height, *widths, o.norm, o.resize_conv)
         self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
-        # a gradient penalty is defined for each image, which batch norm would make depend on the others
-        per_picture = self.gan.penalty_name != "none" and "batch" in o.norm
-        norm_D = "instance" if per_picture else o.norm
+        norm_D = self.gan.norm_of_D(o.norm)
         self.G = initialised(G, o)
         self.D = initialised(ClassDiscriminator(n, spec.output_nc, spec.height, o.ndf, norm_D, o.cond), o)
 

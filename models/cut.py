@@ -1,12 +1,12 @@
 """CUT and FastCUT: unpaired translation by contrastive learning of patches (Park et al. 2020)."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
 
 from models.base import BaseModel, Phase
 from networks import GANLoss, discriminator, features, generator, initialised
+from networks.norm import with_norm
 from networks.patch_nce import PatchFeatures, compared_layers, draw_places, patch_nce
 from options.fields import option
 from util.errors import OptionError
@@ -59,8 +59,8 @@ class CUT(BaseModel):
         if self.contrasts and spec.input_nc != spec.output_nc:
             why = f"G's features of A and G(A) are compared, which have {spec.input_nc} and {spec.output_nc} channels"
             raise OptionError("option", "--lambda_NCE", why, "give --input_nc and --output_nc the same number")
-        self.G = generator(_with_norm(o, o.normG), spec.input_nc, spec.output_nc)
-        self.D = discriminator(_with_norm(o, o.normD), spec.output_nc)
+        self.G = generator(with_norm(o, o.normG), spec.input_nc, spec.output_nc)
+        self.D = discriminator(with_norm(o, o.normD), spec.output_nc)
         self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
         self.pool = ImagePool(o.pool_size)
         if self.contrasts:
@@ -112,10 +112,3 @@ class CUT(BaseModel):
         across = self.o.nce_includes_all_negatives_from_minibatch
         losses = [patch_nce(q, k, self.o.nce_T, across) for q, k in zip(self.F(query, places), keys, strict=True)]
         return self.o.lambda_NCE * sum(losses) / len(losses)
-
-
-def _with_norm(o, norm):
-    """Return the options with another --norm, unless it is empty."""
-    changed = copy.copy(o)
-    changed.norm = norm or o.norm
-    return changed

@@ -10,6 +10,7 @@ from inference.latents import sheets_from_latents
 from models.base import BaseModel, Phase
 from networks import GANLoss, discriminator, generator, noise
 from networks.conditioning import ConditionalDiscriminator, ConditionalGenerator
+from networks.norm import with_norm
 from options.fields import option
 from util.errors import OptionError
 
@@ -35,18 +36,18 @@ class GAN(BaseModel):
     def __init__(self, o, spec):
         super().__init__()
         n = len(spec.classes)
-        self.o, self.classes = o, spec.classes
-        self.cond = {"auto": "projection" if n > 1 else "none"}.get(o.cond, o.cond)
+        self.o, self.cond = o, {"auto": "projection" if n > 1 else "none"}.get(o.cond, o.cond)
         self._check_options(spec, n)
         conditional = self.cond != "none"
+        self.classes = spec.classes if conditional else ()
         G = generator(o, o.latent_dim + conditional * o.embedding_dim, spec.output_nc)
         if not getattr(G, "from_noise", False):
             why = f"'{o.netG}' translates images: it does not start from noise (it has no from_noise = True)"
             raise OptionError("option", "--netG", why, "use dcgan or sngan_resnet")
-        D = discriminator(o, spec.output_nc + (self.cond == "concat"))
+        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
+        D = discriminator(with_norm(o, self.gan.norm_of_D(o.norm)), spec.output_nc + (self.cond == "concat"))
         self.G = ConditionalGenerator(G, n, o.embedding_dim) if conditional else G
         self.D = ConditionalDiscriminator(D, n, self.cond, spec.height) if conditional else D
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
 
     def _check_options(self, spec, n):
         if {spec.height, spec.width} != {self.o.crop_size}:
@@ -62,7 +63,7 @@ class GAN(BaseModel):
     def forward(self, batch, now):  # type: ignore[override]
         z = noise(batch, self.o.latent_dim)
         with torch.set_grad_enabled("G" in now.due and torch.is_grad_enabled()):  # without G's phase, without its graph
-            return {"real": batch["A"], "fake": self.generate(z, batch.get("label"))}
+            return {"real": batch["A"], "fake": self.generate(z, batch["label"] if self.classes else None)}
 
     def generate(self, z, label):
         """Return G's images for latents z (N, latent_dim) and, of a conditional model, labels (N,)."""

@@ -29,9 +29,10 @@ class ConditionalDiscriminator(nn.Module):
     """Images (N, C, H, W) and labels (N,) -> logits (N, 1), or for acgan [[class logits (N, classes), logits]].
 
     cond "concat": the label's embedding is one more input channel (Mirza & Osindero 2014), which net must have.
-    "projection": its inner product with the mean of net's features is added to the logits (Miyato & Koyama 2018).
-    "acgan": a linear layer classifies these features (Odena et al. 2017). The last two need a net with parts `trunk`
-    (images -> features (N, F, h, w)) and `head` (features -> logits), and `features`, the number F.
+    "projection": its inner product with net's pooled features is added to the logits (Miyato & Koyama 2018). "acgan": a
+    linear layer classifies these features (Odena et al. 2017). The last two need a net with parts `trunk` (images ->
+    features (N, F, h, w)) and `head` (features -> logits), and `features`, the number F. Features are pooled by net's
+    method `pool`, if it has one, else by their mean over all positions.
     """
 
     def __init__(self, net: nn.Module, classes: int, cond: str, size: int):
@@ -56,7 +57,7 @@ class ConditionalDiscriminator(nn.Module):
             return self.net(torch.cat([image, channel], 1))
         net: Any = self.net
         features = net.trunk(image)
-        logits, pooled = net.head(features), features.mean((2, 3))
+        logits, pooled = net.head(features), net.pool(features) if hasattr(net, "pool") else features.mean((2, 3))
         if self.cond == "acgan":
             return [[pooled @ self.embedding.weight.T, logits]]
         return logits + (pooled * self.embedding(label)).sum(1, keepdim=True)

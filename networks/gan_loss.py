@@ -34,6 +34,7 @@ class PairedObjective:
     discriminator: Callable[[Tensor, Tensor], Tensor]  # (predictions on real images, on generated images)
     generator: Callable[[Tensor, Tensor], Tensor]  # the same arguments
     penalised: bool = False
+    of_batch: bool = False  # whether a prediction is compared with means over the batch
 
 
 def _bce(p: Tensor, label: float) -> Tensor:
@@ -68,12 +69,14 @@ RELATIVISTIC = PairedObjective(  # RSGAN of Jolicoeur-Martineau 2018; RpGAN of H
 RAGAN = PairedObjective(  # RaSGAN of Jolicoeur-Martineau 2018; means are over all predictions
     discriminator=lambda real, fake: _bce(real - fake.mean(), 1.0) + _bce(fake - real.mean(), 0.0),
     generator=lambda real, fake: _bce(real - fake.mean(), 0.0) + _bce(fake - real.mean(), 1.0),
+    of_batch=True,
 )
 RALSGAN = PairedObjective(  # RaLSGAN of Jolicoeur-Martineau 2018
     discriminator=lambda real, fake: (
         (real - fake.mean() - 1).square().mean() + (fake - real.mean() + 1).square().mean()
     ),
     generator=lambda real, fake: (real - fake.mean() + 1).square().mean() + (fake - real.mean() - 1).square().mean(),
+    of_batch=True,
 )
 
 
@@ -102,6 +105,13 @@ class GANLoss(nn.Module):
     def paired(self) -> bool:
         """Whether the objective compares predictions on real images with those on generated ones."""
         return isinstance(self.objective, PairedObjective)
+
+    def norm_of_D(self, norm: str) -> str:
+        """Return --norm, or "instance" instead of batch norm if there is a gradient penalty.
+
+        It is defined for each image, and batch norm would make it depend on the others (Gulrajani et al. 2017).
+        """
+        return "instance" if self.penalty_name != "none" and "batch" in norm else norm
 
     def discriminator(self, real: Any, fake: Any, name: str = "D") -> dict[str, Tensor]:
         """Return the discriminator's terms for its predictions on real and on generated images, for any objective.
@@ -208,10 +218,13 @@ def feature_matching(real: Any, fake: Any) -> Tensor:
 
 
 def objective_notes(model: nn.Module, o: Any) -> list[str]:
-    """Return notes on a model's gradient penalties, after a step in which all its phases ran."""
+    """Return notes on a model's objectives and penalties, after a step in which all its phases ran."""
     losses = [part for part in model.modules() if isinstance(part, GANLoss)]
     notes = [note for gan in losses for note in gan.penalty_notes()]
     if "penalty" in o.given and losses and all(gan.penalty_name != o.penalty for gan in losses):
         why = "the model does not pass it on, by GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)"
         notes.append(f"note: --penalty {o.penalty} has no effect on GANLoss: {why}")
+    if o.accumulate > 1 and any(getattr(gan.objective, "of_batch", False) for gan in losses):
+        why = f"compares with means over the batch, which are those of each of its {o.accumulate} parts"
+        notes.append(f"note: --gan_mode {o.gan_mode} {why} (--accumulate)")
     return list(dict.fromkeys(notes))

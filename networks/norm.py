@@ -1,7 +1,9 @@
 """Normalisation layers, and whether a convolution before a norm has a bias."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,6 +34,13 @@ class InstanceNorm(nn.InstanceNorm2d):
 instance = partial(InstanceNorm, affine=False, track_running_stats=False)
 instance_affine = partial(InstanceNorm, affine=True, track_running_stats=False)
 batch = nn.BatchNorm2d
+
+
+def with_norm(o: Any, norm: str) -> Any:
+    """Return the options with another --norm, unless it is empty."""
+    changed = copy(o)
+    changed.norm = norm or o.norm
+    return changed
 
 
 def none(channels: int) -> nn.Module:

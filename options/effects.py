@@ -67,6 +67,11 @@ class Command:
         return self.o.penalty or ("gp" if own else "none")
 
     @property
+    def ignores_classes(self) -> bool:
+        """Whether --cond none tells a model to learn the images of all classes as one."""
+        return vars(self.o).get("cond") == "none"
+
+    @property
     def is_new(self) -> bool:
         """Whether train.py starts a run, so that it loads nothing."""
         return self.o.isTrain and not self.o.continue_train
@@ -118,6 +123,7 @@ BOTH: Rows = (
     ("pool_size", "gan has no image pool", lambda c: c.o.model == "gan"),
     ("resize_conv", "this generator always resizes", lambda c: c.o.netG == "sngan_resnet"),
     ("lambda_class", "it is for --cond acgan", lambda c: vars(c.o).get("cond") != "acgan"),
+    ("embedding_dim", "--cond none uses no classes", lambda c: c.ignores_classes),
     ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
     ("no_antialias_up", "only ResNet generators have it", lambda c: c.o.netG.startswith("unet_")),
     ("no_antialias", "only ResNets and PatchGANs have it",
@@ -170,6 +176,7 @@ TEST: Rows = (
     ("ndf netD n_layers_D num_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),
     ("netD ndf n_layers_D num_D", "the model has no discriminator", lambda c: c.o.model == "test"),
     ("init_type init_gain", "the weights are those of the run", lambda c: True),
+    ("classes", "the run's --cond none uses no classes", lambda c: c.ignores_classes),
     ("use_wandb wandb_project_name", "results are pages and files", lambda c: True),
     ("verbose", "train.py prints the layers", lambda c: True),
     ("cache cache_gb cache_dir", "test.py reads every image once", lambda c: True),

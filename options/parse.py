@@ -175,12 +175,12 @@ class _Layers:
 
         def value_of(flag: Flag) -> Any:
             name, value = flag.name, flag.default
+            is_stored = name in saved and (self.phase == "train" or flag.meta["of_run"] or name not in mine)
             if name in config:
                 value = checked(flag, config[name], config_name)
-            elif name in saved and name not in given:
-                if self.phase == "train" or flag.meta["of_run"] or name not in mine:
-                    with _saved_option_errors(self.folder):
-                        value = flag.check(saved[name])
+            elif is_stored and name not in given:
+                with _saved_option_errors(self.folder):
+                    value = flag.check(saved[name])
             return given.get(name, value)
 
         flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)

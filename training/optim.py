@@ -9,6 +9,7 @@ from torch.autograd.graph import increment_version
 from training.optimizers import DEFAULT, OptimizerKind
 from util.errors import OptionError
 
+GIVEN_KEYS = {"base_lr", "betas", "name", "optimizer"}  # of a parameter group, which an optimiser only reads
 FLAGS = ("lr", "beta1", "beta2", "optimizer")  # what a phase may replace
 
 
@@ -112,10 +113,13 @@ class Optimizers:
                     f"note: the optimiser of phase {name} starts afresh: the saved one is {was}, this is {now}"
                 )
                 continue
-            param_groups = [  # betas, fused and the like come from today's options, not from the saved state
-                group | {key: value for key, value in own.items() if key not in ("params", "lr")}
-                for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
-            ]
+            # Betas, fused and the like come from today's options, not from the saved state. In the groups of optimisers
+            # that are not torch's, such as schedule-free ones, other entries may be state: counters, averages.
+            is_torchs = type(optimizer).__module__.startswith("torch.optim.")
+            param_groups = []
+            for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True):
+                keys = own.keys() - {"params", "lr"} if is_torchs else own.keys() & GIVEN_KEYS
+                param_groups.append(group | {key: own[key] for key in keys})
             optimizer.load_state_dict(saved | {"param_groups": param_groups})
             self.kinds[name].check_state(optimizer)
         return notes

@@ -1,4 +1,4 @@
-"""The residual networks of SNGAN, from noise to images (Miyato et al. 2018, table 4)."""
+"""The residual networks of SNGAN, from noise to images (Miyato et al. 2018, table 6: ImageNet)."""
 
 from itertools import pairwise
 from typing import Any
@@ -87,6 +87,10 @@ class SNGANDiscriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.trunk(image))
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Return the sum of features (N, F, h, w) over all positions, (N, F)."""
+        return features.sum((2, 3))
 
 
 class _PositionSum(nn.Module):

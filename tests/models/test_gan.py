@@ -74,6 +74,18 @@ def test_a_sample_depends_on_seed_class_and_number_alone(classed):
     assert len(grid) == len(labels) == 2 * max(1, len(classes))
 
 
+def test_a_model_that_ignores_the_classes_of_its_data_makes_images_of_none():
+    model = trained("gan", *SMALL, *nets("dcgan"), "--cond", "none", steps=1)[0].model.eval()
+    sheets = model.sheets(Request("per_class", ("ball", "cone"), 2, 7))
+    assert model.classes == () and list(sheets) == ["samples"] and len(sheets["samples"][0]) == 2
+
+
+def test_a_penalty_takes_batch_norm_from_the_discriminator_alone():
+    model = trained("gan", *SMALL, *nets("dcgan"), "--gan_mode", "wgangp", steps=1)[0].model
+    normed = [any(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules()) for net in (model.G, model.D)]
+    assert normed == [True, False] and model.gan.penalty_notes() == []
+
+
 REFUSED = {
     "a translator": (["--netG", "resnet_4blocks"], "--netG", "use dcgan or sngan_resnet"),
     "patches with classes": ([*nets("dcgan"), "--netD", "basic"], "--cond", "use --cond concat"),
@@ -119,6 +131,8 @@ def test_the_conditions_are_their_formulas():
     D = ConditionalDiscriminator(net, 2, "acgan", 2)
     (judged,) = D(image, label)
     assert torch.allclose(judged[0], pooled @ D.embedding.weight.T) and torch.equal(judged[1], logits)
+    net.pool = lambda features: features.sum((2, 3))  # as SNGAN's, whose class embedding has a norm of at most 1
+    assert torch.allclose(D(image, label)[0][0], 4 * judged[0])
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if "model: gan\n" in RECIPES[name].read_text()])

@@ -243,8 +243,9 @@ class Holder(nn.Module):
         self.gan, self.D = gan, nn.Sequential(nn.Conv2d(1, 2, 1), norm(2), nn.Conv2d(2, 1, 1))
 
 
-def notes(model, given=(), penalty=""):
-    return objective_notes(model, SimpleNamespace(given=set(given), penalty=penalty))
+def notes(model, given=(), penalty="", accumulate=1):
+    o = SimpleNamespace(given=set(given), penalty=penalty, accumulate=accumulate, gan_mode="x")
+    return objective_notes(model, o)
 
 
 def test_a_penalty_that_a_plug_in_forgets_is_noted():
@@ -284,3 +285,11 @@ def test_a_penalty_that_a_model_does_not_pass_on_is_noted():
     assert "--penalty r1 has no effect on GANLoss" in notes(Holder(GANLoss("lsgan")), ["penalty"], "r1")[0]
     assert notes(Holder(GANLoss("lsgan", penalty="r1")), ["penalty"], "r1") == []
     assert notes(nn.Identity(), ["penalty"], "r1") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "noted"), [("ragan", True), ("ralsgan", True), ("relativistic", False), ("hinge", False)]
+)
+def test_means_over_the_parts_of_a_batch_are_noted(name, noted):
+    assert ["each of its 2 parts" in note for note in notes(Holder(GANLoss(name)), accumulate=2)] == [True] * noted
+    assert notes(Holder(GANLoss(name))) == []

@@ -129,7 +129,8 @@ FRESH = [  # (flags of a new run, those that are noted)
      {"fixed_samples"}), (["--netG", "unet_128", "--padding", "zero"], {"padding"}), (["--padding", "zero"], set()),
     (["--fixed_samples", "0", "--val_phase", "x"], {"val_phase"}), (["--model", "colorization", "--pairs", "sides"],
      {"pairs"}), (["--no_progress", "--displays", "html"], {"no_progress"}), (["--classes", "a", "--model", "cgan"],
-     set()),
+     set()), (["--model", "gan", "--cond", "none", "--embedding_dim", "3"], {"embedding_dim"}),
+    (["--model", "gan", "--embedding_dim", "3"], set()),
 ]  # fmt: skip
 
 

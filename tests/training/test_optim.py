@@ -295,6 +295,25 @@ def test_a_state_of_every_optimiser_goes_round(kind):
     assert torch.equal(net.weight, twin.weight) and torch.equal(net.bias, twin.bias)
 
 
+class Counting(torch.optim.SGD):
+    """An optimiser of a plug-in that keeps its state in its groups, as schedule-free ones do."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["k"] = group.get("k", 0) + 1
+        return super().step(closure)
+
+
+def test_state_in_the_groups_of_a_plug_ins_optimiser_goes_round_too():
+    n = nets("G")
+    was, now = (Optimizers([phase("G", n.G, optimizer=Counting, lr=lr)], FLAGS) for lr in (0.1, 0.2))
+    for _ in range(3):
+        take_a_step(was["G"], n.G)
+    assert now.load_state_dict(was.state_dict()) == []
+    (group,) = now.param_groups()
+    assert (group["k"], group["base_lr"]) == (3, 0.2)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", ["absent", "longer", "a number"])
 def test_a_damaged_state_of_every_optimiser_is_refused(kind, damage):
