@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.support.images import picture
-from tests.support.resuming import STOPPER, differences, newest
+from tests.support.resuming import STOPPER, differences, newest, state_of
 from tests.support.runs import ROOT
 from tests.support.training_runs import run_in
 
@@ -28,9 +28,26 @@ TESTS = {
     "r3": [(["--num_samples", 5], "7 images ->")],
     "attributes": [(["--generate", "--num_samples", 5], "7 images ->"), (["--translate"], "4 images ->")],
 }
+# {model: what its state shows after two epochs of four steps}
+SHOWN = {
+    "adamw_average": lambda s: any(not torch.equal(s["model"][key], value) for key, value in s["ema"].items()),
+    "two_rates": lambda s: [rates(s, name) for name in "DG"] == [[4e-4 * 2 / 3], [1e-5, 2e-4]],
+    "frozen_features": lambda s: {key.partition(".")[0] for key in s["model"]} == {"G", "D"},
+    "n_critic": lambda s: [steps(s, name) for name in "DG"] == [8, 1],  # of steps 0, 3, 6 one is in the second epoch
+    "adaptive": lambda s: s["model"]["share"] != 0.5 and not s["model"]["sure"].any(),
+    "own_parts": lambda s: s["options"]["netG"] == "unet_32" and s["options"]["lambda_gp"] == 0.01,
+}
 FLAGS = ["--gpu_ids", "-1", "--ngf", 4, "--ndf", 4, "--num_threads", 0, "--load_size", 36, "--crop_size", 32,
          "--n_epochs_decay", 0, "--max_dataset_size", 4, "--print_freq", 1, "--name", "run"]  # fmt: skip
 STEPS = "--batch_size", 1, "--save_latest_freq", 1, "--n_epochs", 2, "--displays", "console,html,stopper"
+
+
+def rates(state, name):
+    return [group["lr"] for group in state["optimizers"][name]["param_groups"]]
+
+
+def steps(state, name):
+    return state["optimizers"][name]["state"][0]["step"]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +101,7 @@ def test_a_killed_run_continues_bit_equal_and_is_tested(process, command, argv, 
     ended = command("train", "--name", "run", "--continue_train")
     assert ended.code == 0, ended.err
     assert differences(tmp_path / "unbroken" / "checkpoints" / "run", run) == []
-
+    assert SHOWN.get(name, bool)(state_of(run))
     for flags, told in TESTS.get(name, [(["--num_test", 4], "4 images ->")]):
         ended = command("test", "--name", "run", *flags)
         assert ended.code == 0 and told in ended.out, (ended.out, ended.err)
