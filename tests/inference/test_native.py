@@ -6,14 +6,14 @@ from PIL import Image
 
 from data.decoding.images import open_image
 from data.decoding.raster import Raster, to_array
-from registry.lookup import entries
+from tests.support.architectures import NAMES
 from tests.support.images import ODD_SIDES, picture
 from tests.support.runs import SMALL
 
 # pytest shows warnings that data/decoding/images.py suppresses
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 RATIOS = ((1, 1), (1, 50), (50, 1), (20, 180), (64, 16))  # width, height
-GENERATORS = [e.name for e in entries("generator")]
+GENERATORS = NAMES["generator"]
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_a_sample_depends_on_seed_class_and_number_alone(classed):
     assert len(grid) == len(labels) == 2 * max(1, len(classes))
 
 
-def test_a_model_that_ignores_the_classes_of_its_data_makes_images_of_none():
+def test_without_conditioning_images_have_no_class():
     model = trained("gan", *SMALL, *nets("dcgan"), "--cond", "none", steps=1)[0].model.eval()
     sheets = model.sheets(Request("per_class", ("ball", "cone"), 2, 7))
     assert model.classes == () and list(sheets) == ["samples"] and len(sheets["samples"][0]) == 2

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from networks import GANLoss, discriminator
+from networks import OBJECTIVES, GANLoss, discriminator
 from networks.gan_loss import feature_matching
 from registry.contract import check_part
-from registry.lookup import entries
+from registry.lookup import entries, find
 from tests.support.architectures import NAMES as ARCHITECTURES
-from tests.support.architectures import flags
+from tests.support.architectures import OF_GAN, flags
 from tests.support.runs import options
 from util.errors import OptionError
 
@@ -113,6 +113,12 @@ def test_an_unknown_objective_is_answered_with_the_nearest():
 def test_label_smoothing_is_refused_where_nothing_is_labelled(name):
     with pytest.raises(OptionError, match="--label_smoothing"):
         options("--gan_mode", name, "--label_smoothing", "0.1")
+
+
+def test_label_smoothing_is_refused_for_a_paired_objective_too(monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "mine", find("objective", "relativistic"))
+    with pytest.raises(OptionError, match="--label_smoothing.*no effect with --gan_mode mine"):
+        options("--gan_mode", "mine", "--label_smoothing", "0.1")
 
 
 # --- objectives that compare real with generated images -------------------------------------------------------------
@@ -227,7 +233,6 @@ def test_feature_matching_is_the_papers():
 
 @pytest.mark.parametrize("netD", ARCHITECTURES["discriminator"])
 def test_features_leave_the_predictions_as_they_are(netD):
-    """Every discriminator of ours can return them; one that cannot is named."""
     nets = []
     for features in (False, True):
         torch.manual_seed(0)
@@ -240,7 +245,8 @@ def test_features_leave_the_predictions_as_they_are(netD):
     assert feature_matching(full, nets[1](x.flip(0))) > 0
 
 
-def test_a_discriminator_without_features_is_named(monkeypatch):
+@pytest.mark.parametrize("netD", ["plain", *OF_GAN])
+def test_a_discriminator_without_features_is_named(monkeypatch, netD):
     monkeypatch.setitem(__import__("networks").DISCRIMINATORS, "plain", lambda o, input_nc: torch.nn.Conv2d(3, 1, 1))
-    with pytest.raises(OptionError, match=r"--netD.*plain does not return its features; use basic or multiscale"):
-        discriminator(flags(netD="plain"), 3, features=True)
+    with pytest.raises(OptionError, match=rf"--netD.*{netD} does not return its features; use basic or multiscale"):
+        discriminator(flags(netD=netD, crop_size=32), 3, features=True)

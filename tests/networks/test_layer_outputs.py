@@ -132,6 +132,6 @@ def test_every_layer_of_our_networks_has_features(kind):
         args = (3, 3) if kind == "generator" else (3,)
         net = find(kind, name)(flags(ngf=2, ndf=2), *args).eval()
         layers = [n for n, layer in net.named_modules() if n and not any(layer.children())]
-        size = int(name.rpartition("_")[2]) if "unet" in name else 32
+        size = int(name.rpartition("_")[2]) if "unet" in name else 64
         got = features(net, torch.rand(1, 3, size, size), [*layers, ""])
         assert [*got] == [*layers, ""] and torch.isfinite(got[""]).all()

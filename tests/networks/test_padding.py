@@ -13,11 +13,11 @@ from networks.architectures.dcgan import ClassGenerator
 from networks.infer_architecture import infer_class_network, infer_generator
 from networks.padding import any_size, padded_side, reflect_pad, reflected_indices
 from networks.upsample import ResizeConv
-from registry.lookup import entries
+from tests.support.architectures import NAMES
 from tests.support.images import ODD_SIDES
 from tests.support.runs import SMALL
 
-GENERATORS = [e.name for e in entries("generator")]
+GENERATORS = NAMES["generator"]
 USUAL = dict(
     ngf=1, norm="instance", no_dropout=True, padding="reflect", init_type="normal", init_gain=0.1, resize_conv=False
 )

@@ -31,7 +31,7 @@ def test_the_position_is_the_dataroot(argv):
     assert parse(["--dataroot", "photos"], "test").input == ""
 
 
-def test_a_folder_after_a_switch_that_takes_true_or_false_is_the_position():
+def test_a_folder_after_a_valued_switch_is_the_position():
     o = parse(["--model", "test", "--no_dropout", "photos"], "test")
     assert (o.input, o.no_dropout) == ("photos", True)
     assert not parse(["--model", "test", "--no_dropout", "False", "photos"], "test").no_dropout

@@ -16,12 +16,13 @@ from networks import generator
 from options.parse import parse
 from registry.lookup import entries
 from serialization import weight_files
+from tests.support.architectures import NAMES
 from tests.support.images import picture
 from tests.support.runs import SMALL
 from tests.support.tested_runs import TINY, check_page, pictures, pixels
 from tests.support.training_runs import Page
 
-GENERATORS = [e.name for e in entries("generator")]
+GENERATORS = NAMES["generator"]
 NORMS = [e.name for e in entries("norm")]
 
 

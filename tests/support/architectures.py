@@ -8,7 +8,11 @@ from torch import nn
 from networks.cpu.kernels import apply_cpu_kernels, mark_former_kernel
 from registry.lookup import entries
 
-NAMES = {kind: [e.name for e in entries(kind)] for kind in ("generator", "discriminator", "norm", "initialiser")}
+OF_GAN = ("dcgan", "sngan_resnet")  # from noise, and of whole images of --crop_size: tests/models/test_gan.py
+NAMES = {
+    kind: [e.name for e in entries(kind) if e.name not in OF_GAN]
+    for kind in ("generator", "discriminator", "norm", "initialiser")
+}
 USUAL = dict(
     netG="resnet_9blocks",
     netD="basic",

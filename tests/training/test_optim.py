@@ -304,7 +304,7 @@ class Counting(torch.optim.SGD):
         return super().step(closure)
 
 
-def test_state_in_the_groups_of_a_plug_ins_optimiser_goes_round_too():
+def test_state_in_the_groups_of_an_optimiser_goes_round_too():
     n = nets("G")
     was, now = (Optimizers([phase("G", n.G, optimizer=Counting, lr=lr)], FLAGS) for lr in (0.1, 0.2))
     for _ in range(3):
