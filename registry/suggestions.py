@@ -5,6 +5,7 @@ from pathlib import Path
 from registry import discovery
 from registry.lookup import Entry, entries
 
+SUGGESTED_FIRST = ("pix2pix", "cycle_gan", "cgan", "colorization")  # of models for the same data
 BUILT_IN = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -22,8 +23,8 @@ def _source_file(entry: Entry) -> Path | None:
 
 
 def models_by_dataset_mode() -> dict[str, list[str]]:
-    """Return {dataset mode: names of the models whose default it is}."""
-    files = model_files()
+    """Return {dataset mode: names of the models whose default it is}, those that are suggested first in front."""
+    files = sorted(model_files(), key=lambda file: file[0] not in SUGGESTED_FIRST)
     owners = {name: path for _, path in files for name in discovery.class_bases(path)}
     found: dict[str, list[str]] = {}
     for name, path in files:

@@ -258,7 +258,7 @@ class Run:
         """Restore weights and optimisers from the newest state; progress and random generators go on."""
         state, _ = checkpoint.load_state(self.folder)
         assert state is not None
-        self.model.load_state_dict(without_frozen(self.model, state["model"]))
+        self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
         self.ema.load_state_dict(state.get("ema", {}))
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import copy
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -28,12 +27,13 @@ def once(method: Callable[[Any, str], Listing]) -> Callable[[Any, str], Listing]
     """Return a storage's method that lists a folder, given in full; within `listed_once` it lists each folder once."""
 
     @wraps(method)
-    def listing(storage: Any, folder: str) -> Listing:
+    def listing(storage: Any, folder: str) -> Any:
         known, key = _listings.get(), (method.__name__, folder)
         if known is None:
             return method(storage, folder)
         if key not in known:
             known[key] = method(storage, folder)
-        return copy(known[key])  # a caller may change its list
+        listed: Any = known[key]
+        return list(listed) if isinstance(listed, list) else listed  # a caller may change its list
 
     return listing

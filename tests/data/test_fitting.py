@@ -20,6 +20,8 @@ from tests.support.images import picture
 from util.errors import DataError, OptionError, UserError
 
 MODELS = ("pix2pix", "cycle_gan", "cgan", "colorization")
+ALSO = {"cycle_gan": ("cut",), "cgan": ("gan",)}  # models for the same data, which are named after these
+ALONE = ("sincut",)  # for two single images
 # the model reads the data, it needs --dataroot or --split, a folder is missing; else: the model that is named
 READ, FLAG, LACKS = "", "flag", "lacks"
 TABLE = {  # layout: the outcome for each of MODELS
@@ -244,14 +246,15 @@ def test_one_line_names_the_model_and_its_advice_works(layout, model, tmp_path, 
     elif expected in (FLAG, LACKS):
         assert "--model" not in line and ("expected images in" in line) == (expected == LACKS)
     else:
-        assert f"use --model {expected} (python train.py --model {expected} " in line
+        named = " or ".join(f"--model {name}" for name in (expected, *ALSO.get(expected, ())))
+        assert f"use {named} (python train.py --model {expected} " in line
     if expected != LACKS:
         trains(argv if expected == READ else follow(argv, line, expected == FLAG))
 
 
 def test_the_table_has_every_model_that_trains():
     trained = {name for mode in models_by_dataset_mode() for name in fitting_models(mode)}
-    assert trained == set(MODELS), "a new model: add its column"
+    assert trained == {*MODELS, *ALONE, *(name for names in ALSO.values() for name in names)}, "add a new model"
 
 
 OWN = {  # a plug-in's file: its source, the layout, the model asked for
@@ -346,7 +349,7 @@ def test_flags_about_the_data_are_repeated_in_the_command(tmp_path):
 
 def test_pairs_are_mentioned_where_photographs_may_be_pairs(tmp_path):
     line = said(["--model", "cycle_gan", "--dataroot", str(make_layout("photographs", tmp_path))])
-    assert line.index("use --model cgan (") < line.index(", or for pairs of A|B use --model pix2pix (")
+    assert line.index("use --model cgan or --model gan (") < line.index(", or for pairs of A|B use --model pix2pix (")
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -47,7 +47,9 @@ def test_files_that_are_not_wider_than_high_are_asked_about(tmp_path):
     dataset = make("aligned", tmp_path)
     assert len(dataset.notes) == 2 and "B" in dataset[1]
     assert dataset.notes[1].startswith("question: are these pairs of A|B? 1 of 2 files are not wider than high")
-    assert "2.png (60x60)" in dataset.notes[1] and "; if not, use --model cgan (python " in dataset.notes[1]
+    assert (
+        "2.png (60x60)" in dataset.notes[1] and "; if not, use --model cgan or --model gan (python " in dataset.notes[1]
+    )
     assert "pix2pix" not in dataset.notes[1] and " test" not in dataset.notes[1]
 
 
@@ -80,7 +82,9 @@ def test_loose_photographs_are_asked_about_too(tmp_path, flags):
     if flags:
         assert sum("question: are these pairs" in note for note in make("aligned", tmp_path, *flags).notes) == 1
         return
-    with pytest.raises(DataError, match=r"are these pairs .*; if so, use --split 0\.9 .*; if not, use --model cgan \("):
+    with pytest.raises(
+        DataError, match=r"are these pairs .*; if so, use --split 0\.9 .*; if not, use --model cgan or --model gan \("
+    ):
         make("aligned", tmp_path)
 
 
@@ -92,7 +96,7 @@ def test_a_plugin_with_a_data_set_of_its_own_is_named_too(tmp_path):
     (tmp_path / "my_gan.py").write_text(source)
     discovery.clear()
     discovery.add_paths([tmp_path / "my_gan.py"])
-    assert "use --model cgan or --model my_gan (python" in make("aligned", tmp_path).notes[1]
+    assert "use --model cgan or --model gan or --model my_gan (python" in make("aligned", tmp_path).notes[1]
     discovery.clear()
 
 

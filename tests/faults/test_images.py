@@ -205,7 +205,7 @@ def test_pictures_without_a_partner_are_listed(sides, command, tmp_path):
     assert lines[10] == "... and 4 more"
     assert lines[11:] == [
         "error: pair 'data/trainA/00.png': has no partner in data/trainB (and 13 more among 30 + 18 images); "
-        "use --model cycle_gan (python train.py --model cycle_gan --dataroot data); "
+        "use --model cycle_gan or --model cut (python train.py --model cycle_gan --dataroot data); "
         "otherwise give both sides images of the same names"
     ]
     assert not (tmp_path / "checkpoints").exists()

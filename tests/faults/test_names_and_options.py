@@ -482,7 +482,7 @@ BAD_JSON = {
     **{what: json.dumps({"format": 1, "options": values}) for what, values in {
         "text for a number": {"ngf": "abc"}, "list for a number": {"ngf": [1, 2]}, "out of range": {"ngf": -4},
         "code": {"ngf": "__import__('os').system('touch canary')"}, "table for a word": {"norm": {"a": 1}},
-        "null": {"norm": None}, "word for a boolean": {"no_dropout": "yes"}, "nan": {"lr": math.nan},
+        "null": {"norm": None}, "word for a boolean": {"resize_conv": "yes"}, "nan": {"lr": math.nan},
         "unknown model": {"model": "__import__('os')"}, "number for a model": {"model": 5},
         "number for paths": {"plugin": 5}, "unknown network": {"netG": "resnet_5blocks"},
         "a date": {"lr": "2020-01-01"}, "a long number": {"ngf": 10**4000}, "NUL": {"classes": "a\0b"},

@@ -354,7 +354,6 @@ SAFE = {
     "data/ranges.py": {"{side}": "A or B, and names of dtypes", "{said}": "A or B, numbers and names of dtypes"},
     "displays/console.py": {"tqdm.write(text)": "Display.say and Console.epoch escape it"},
     "displays/visdom.py": {"{what}": "the host is escaped, the rest is fixed"},
-    "options/store.py": {"{numbered[newest]}": "experiment_name, or it with a number"},
     "options/texts.py": {
         "{phase}": "train or test", "_LEGEND": "fixed", "_format_flag": "fields and their help, in code",
         "{kind}": "a name of PART_TABLES"},

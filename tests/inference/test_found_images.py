@@ -10,6 +10,7 @@ from PIL import Image
 from inference.found_images import folder_side
 from tests.support.images import picture
 from tests.support.tested_runs import TINY, pictures, pixels, save_pairs
+from util.errors import count_text
 
 
 def save_images(folder, *sizes):
@@ -87,7 +88,8 @@ def test_pairs_stay_pairs_at_any_place(tested, runs, tmp_path, path):
     whole = pictures(tested("--name", "p2p", "--dataroot", runs / "pairs").images)
     assert found and all(np.array_equal(array, whole[name]) for name, array in found.items())
     assert len(figures["images"]) == len(found) // 3
-    assert any("files of A|B, halves of 48x40" in line for line in lines(done))
+    counted = count_text(len(figures["images"]), "file")
+    assert any(f"{counted} of A|B, halves of 48x40" in line for line in lines(done))
 
 
 @pytest.mark.parametrize("more", [[], ["--batch_size", 2]])

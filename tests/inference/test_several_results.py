@@ -175,7 +175,7 @@ def test_one_sided_images_have_the_difference_alone(runs):
     (["--dataroot", "demo"], True), (["demo/testA"], True), (["--dataroot", "demo", "--generate"], False)])  # fmt: skip
 def test_a_flag_or_given_images_decide_what_a_model_does(runs, flags, translates):
     out = results_of(runs, "--name", "noisy", *flags, "--num_test", 1, "--results_dir", "decided")
-    assert ("1 images ->" in out) is translates
+    assert ("1 image ->" in out) is translates
     assert ("with --translate it translates" in out) is (flags == [])
 
 

@@ -93,7 +93,7 @@ def test_twenty_steps_stay_finite_and_move_every_network(model, objective, tmp_p
 
 
 @pytest.mark.parametrize("penalty", [e.name for e in entries("penalty")])
-@pytest.mark.parametrize("model", TRAINED)
+@pytest.mark.parametrize("model", [name for name in TRAINED if name != "colorization"])  # which has no D
 def test_every_penalty_fits_pairs_and_scales(model, penalty):
     """A step on meta tensors with a paired objective: terms are scalars, and the penalty is logged beside them."""
     flags = ["--gan_mode", "relativistic", "--penalty", penalty, "--netD", "multiscale"]

@@ -117,7 +117,7 @@ def test_label_smoothing_is_refused_where_nothing_is_labelled(name):
 
 def test_label_smoothing_is_refused_for_a_paired_objective_too(monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "mine", find("objective", "relativistic"))
-    with pytest.raises(OptionError, match="--label_smoothing.*no effect with --gan_mode mine"):
+    with pytest.raises(OptionError, match=r"--label_smoothing.*no effect with --gan_mode mine"):
         options("--gan_mode", "mine", "--label_smoothing", "0.1")
 
 

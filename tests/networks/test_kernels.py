@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.overrides import _len_torch_function_stack
 
-from networks import DISCRIMINATORS, GENERATORS
 from networks.cpu import private, winograd_conv
 from networks.cpu.kernels import apply_cpu_kernels
 from networks.cpu.narrow_conv import NarrowConv2d
@@ -19,10 +18,11 @@ from networks.cpu.winograd_conv import WinogradConv2d
 from networks.predictions import scales
 from options.parse import parse
 from registry.lookup import find
+from tests.support.architectures import NAMES
 from tests.support.runs import options
 
 CPU = torch.device("cpu")
-NETWORKS = [("generator", name) for name in GENERATORS] + [("discriminator", name) for name in DISCRIMINATORS]
+NETWORKS = [(kind, name) for kind in ("generator", "discriminator") for name in NAMES[kind]]
 
 
 def convolutions(net):

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from networks import PENALTIES, GANLoss, discriminator
 from networks.gan_loss import gradient_penalty, objective_notes
 from registry.lookup import entries, find
+from tests.support.architectures import NAMES as ARCHITECTURES
 from tests.support.runs import options
 from util.errors import OptionError
 
@@ -111,7 +112,7 @@ def test_the_points_follow_the_seed():
 
 
 @pytest.mark.parametrize("norm", [e.name for e in entries("norm")])
-@pytest.mark.parametrize("netD", [e.name for e in entries("discriminator")])
+@pytest.mark.parametrize("netD", ARCHITECTURES["discriminator"])
 def test_the_penalty_reaches_every_weight_with_the_right_slope(netD, norm):
     """Against a finite difference along a random direction; only the last bias, which moves no slope, gets none."""
     torch.manual_seed(0)

@@ -14,7 +14,6 @@ from data.decoding.images import open_image
 from data.transforms import to_tensor
 from networks import generator
 from options.parse import parse
-from registry.lookup import entries
 from serialization import weight_files
 from tests.support.architectures import NAMES
 from tests.support.images import picture
@@ -23,7 +22,7 @@ from tests.support.tested_runs import TINY, check_page, pictures, pixels
 from tests.support.training_runs import Page
 
 GENERATORS = NAMES["generator"]
-NORMS = [e.name for e in entries("norm")]
+NORMS = NAMES["norm"]
 
 
 # --- names and numbers of files

@@ -245,7 +245,7 @@ def test_long_runs_keep_about_fifty_epochs_of_samples():
 
     shown = SimpleNamespace(seed=0, sample_epoch_freq=10)
     preview = Preview(shown, torch.nn.Linear(1, 1), (), None, [{"path_A": ["a"]}])
-    preview._translate = lambda batch: {}
+    preview._translate = lambda batch, now: {}
     for last in (1, 7, 50, 51, 200, 999):
         drawn = [e for e in range(1, last + 1) if preview.samples(Progress(epoch=e, last_epoch=last))]
         assert drawn[0] == 1 and drawn[-1] == last and (len(drawn) == last if last <= 50 else 25 < len(drawn) <= 52)

@@ -248,8 +248,10 @@ def test_sound_data(script, unpaired, paired, tmp_path):
         "testA   3      48x40 (3)  PNG RGB (3)  0 to 255",
         "testB   2      48x40 (2)  PNG RGB (2)  0 to 255",
         "train: unpaired: trainA + trainB, 5 + 4 images",
+        "train: note: --load_size 286 enlarges images of 48x40 to 286x286, 6.53 times as wide and high",
         "test: unpaired: testA + testB, 3 + 2 images",
-        "to train: use --model cycle_gan (python train.py --model cycle_gan --dataroot unpaired)",
+        "test: note: --load_size 286 enlarges images of 48x40 to 286x286, 6.53 times as wide and high",
+        "to train: use --model cycle_gan or --model cut (python train.py --model cycle_gan --dataroot unpaired)",
         "nothing here would stop training",
     ]
     assert seen["samples"] == {"train": 5, "test": 3} and not seen["problems"]
@@ -366,7 +368,7 @@ def test_labelled_single_and_colour_pictures(script, tmp_path):
     ended, seen = checked(script, "--dataroot", "hands/train/rock")
     assert ended.code == 0 and seen["dataset_mode"] == "labeled"
     assert "train: classes: 1 (rock 1)" in ended.out
-    assert "use --model cgan (python train.py --model cgan --dataroot hands/train/rock)" in ended.out
+    assert "use --model cgan or --model gan (python train.py --model cgan --dataroot hands/train/rock)" in ended.out
     ended, seen = checked(script, "--dataroot", "hands", "--model", "colorization")
     assert ended.code == 0 and seen["dataset_mode"] == "colorization" and seen["samples"] == {"train": 2}
 

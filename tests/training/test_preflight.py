@@ -94,7 +94,7 @@ def test_a_loss_that_is_empty_in_a_later_step_is_named(command, write, loss):
 
 SAMPLES = {
     "boxes": ("torch.zeros(index + 1, 4)", "its 'extra' has the shape (2, 4), that of another sample (1, 4)"),
-    "lists": ("[0] * (index + 1)", "its 'extra' has other entries than that of another sample: they cannot be "),
+    "lists": ("[0] * (index + 1)", "its 'extra' cannot be batched (that of another sample has other entries)"),
     "nothing": ("None", "its 'extra' cannot be batched ("),
 }
 
