@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from networks.frozen import frozen_digests
 from options import store
 from options.texts import mismatch_hint
 from registry import loaded
@@ -23,8 +24,8 @@ def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[
     A plug-in's forward may also use networks that `averaged` omits, or the model's own buffers: they are loaded where
     the run exported them. A note tells what is used without.
     """
-    if changes := describe_changes(store.load_pretrained(folder), files_read()):
-        print(printable(f"note: pretrained weights changed: {changes}: results differ from the run's"))
+    if changes := describe_changes(store.load_pretrained(folder), files_read() | frozen_digests(model)):
+        print(printable(f"note: pretrained weights changed: {changes}: results that use them differ from the run's"))
     others = {name: net for name, net in model.networks().items() if name not in needed and net.state_dict()}
     others |= own_state(model, model.networks())
     if loaded.plugin_of_module(type(model).__module__) is None:  # our own models use the needed networks only

@@ -1,10 +1,14 @@
 """Networks that do not learn: frozen for ever, or for the length of a loss."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
+
+from serialization.pretrained import NETWORK
 
 
 class Frozen(nn.Module):
@@ -53,6 +57,19 @@ class Frozen(nn.Module):
 def frozen_parts(net: nn.Module) -> set[nn.Module]:
     """Return the modules inside the Frozen networks of a network or model."""
     return {part for frozen in net.modules() if isinstance(frozen, Frozen) for part in frozen.modules()}
+
+
+def frozen_digests(model: nn.Module) -> dict[str, str]:
+    """Return {name: SHA-256} of a model's Frozen networks, which no state holds: a run remembers which they were."""
+    found = {}
+    for name, part in model.named_modules():
+        if isinstance(part, Frozen):
+            digest = hashlib.sha256()
+            for key, value in part.net.state_dict().items():
+                digest.update(key.encode())
+                digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
+            found[NETWORK + name] = digest.hexdigest()
+    return found
 
 
 def without_frozen(model: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -181,11 +182,17 @@ class GANLoss(nn.Module):
         if self._penalised:
             return {name: self.lambda_gp * self._penalty(D, real, fake.detach())}
         self._penalised = True
-        with register_module_forward_pre_hook(lambda net, args: self._watch(net, len(real))):  # D may be any function
-            return {name: self.lambda_gp * self._penalty(D, real, fake.detach())}
+        return {name: self.lambda_gp * self._penalty(partial(self._watched, D), real, fake.detach())}
 
-    def _watch(self, net: nn.Module, samples: int) -> None:
-        self._mixes |= isinstance(net, _BatchNorm) and net.training and samples > 1
+    def _watched(self, D: Callable[[Tensor], Any], images: Tensor) -> Any:
+        # A penalty of a plug-in may take no gradient of each image.
+        mixing = len(images) > 1 and images.requires_grad
+
+        def watch(net: nn.Module, args: Any) -> None:
+            self._mixes |= mixing and isinstance(net, _BatchNorm) and net.training
+
+        with register_module_forward_pre_hook(watch):  # D may be any function
+            return D(images)
 
     def penalty_notes(self) -> list[str]:
         """Return notes about the penalty, after a step in which all phases ran."""

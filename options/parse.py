@@ -46,6 +46,7 @@ def parse(argv: list[str], phase: str) -> Options:
         saved.pop("dataset_mode", None)  # another model has its own default data set
     layers.choose(saved | asked, location)
     if wants_help:
+        layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
         sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
     given = _parse_flags(argv, layers.flags, layers=layers)
     position = given.pop(POSITION, "")
@@ -126,8 +127,8 @@ class _Layers:
         own = _join_flags(_own_flags(model, model_name), _own_flags(dataset, mode))
         both = [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
         _check_duplicates(both, own)
-        by_value = [defaults for table in model.defaults_for.values() for defaults in table.values()]
-        for name in {*self.defaults, *model.defaults_for}.union(*by_value) - {flag.name for flag in both + own}:
+        named = {name for flag, _, defaults in _defaults_for(model) for name in (flag, *defaults)}
+        for name in {*self.defaults, *named} - {flag.name for flag in both + own}:
             raise OptionError(
                 "plug-in", model_name, f"sets a default for --{name}, which is not a flag", "correct its name"
             )
@@ -183,9 +184,9 @@ class _Layers:
             return given.get(name, value)
 
         flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)
-        for name, table in self.model.defaults_for.items():  # they beat other defaults, but no recipe
-            by_value = table.get(value_of(flags[name]), {})
-            self.defaults |= {other: value for other, value in by_value.items() if other not in self.recipe.values}
+        for name, value, by_value in _defaults_for(self.model):  # they beat other defaults, but no recipe
+            if flags[name].check(value, "the plug-in's defaults_for") == value_of(flags[name]):
+                self.defaults |= {other: v for other, v in by_value.items() if other not in self.recipe.values}
         flags = self.with_defaults(self.train_flags) | self.with_defaults(self.flags)
         values = {name: value_of(flag) for name, flag in flags.items()}
         for name, flag in flags.items():
@@ -199,6 +200,12 @@ class _Layers:
 def _defaults(plug_in: type) -> dict[str, Any]:
     """Return a class's defaults merged over those of its base classes."""
     return {name: value for c in reversed(plug_in.__mro__) for name, value in vars(c).get("defaults", {}).items()}
+
+
+def _defaults_for(model: type) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Return (flag, its value, defaults that go with it) of a class and of its base classes, which come first."""
+    tables = [vars(c).get("defaults_for", {}) for c in reversed(model.__mro__)]
+    return [(flag, *row) for table in tables for flag, rows in table.items() for row in rows.items()]
 
 
 def _own_flags(plug_in: type, owner: str) -> list[Flag]:

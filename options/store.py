@@ -27,7 +27,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None, weights: 
     """Write PHASE_opt.txt in the reference's layout and, for training, options.json; both are replaced atomically.
 
     spec: the data set's description of its images, stored for models that are tested without a data set.
-    weights: {path: SHA-256} of the files of pretrained weights that the run uses.
+    weights: {name: SHA-256} of the files of pretrained weights, and of the Frozen networks, that the run uses.
     """
     saved = {k: v for k, v in vars(options).items() if k not in options.flags or not options.flags[k].meta["momentary"]}
     values = {k: (str(v) if isinstance(v, Size) or v in (math.inf, -math.inf) else v) for k, v in saved.items()}
@@ -101,7 +101,7 @@ def with_run_fields(folder: Path, spec: Any, table: dict[str, Any]) -> tuple[Any
 
 
 def load_pretrained(folder: Path) -> dict[str, str]:
-    """Return {path: SHA-256} of the files of pretrained weights that the run uses."""
+    """Return {name: SHA-256} of the files of pretrained weights, and of the Frozen networks, that the run uses."""
     found = _read(folder).get("pretrained", {})
     if not all(isinstance(digest, str) for digest in found.values()):
         why = "its 'pretrained' does not list checksums"

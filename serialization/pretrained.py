@@ -23,6 +23,7 @@ KNOWN_FILES = {  # torchvision's networks; a name ends with the beginning of the
     "vgg16": "vgg16-397923af.pth",
     "vgg19": "vgg19-dcbb9e9d.pth",
 }
+NETWORK = "network "  # the beginning of a Frozen network's name in what a run remembers
 SIGNATURES = (b"PK\3\4", b"\x80\2")  # the first bytes of what torch.save writes
 _files_read: dict[str, str] = {}  # {path: SHA-256} since the last call of files_read
 
@@ -110,8 +111,15 @@ def files_read() -> dict[str, str]:
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return which files of a run were replaced by others, in words; "" if none: one that is not read was not needed.
 
-    A file that was moved or renamed is the same file.
+    A file that was moved or renamed is the same file. If all files are the same, the Frozen networks that changed.
     """
-    gone = [f"{path} ({digest[:8]})" for path, digest in before.items() if digest not in now.values()]
-    new = [f"{path} ({digest[:8]})" for path, digest in now.items() if digest not in before.values()]
-    return f"it was trained with {', '.join(gone)}, not {', '.join(new)} (SHA-256)" if gone and new else ""
+    for networks in (False, True):
+        was, is_now = (
+            {name: digest for name, digest in table.items() if name.startswith(NETWORK) == networks}
+            for table in (before, now)
+        )
+        gone = [f"{name} ({digest[:8]})" for name, digest in was.items() if digest not in is_now.values()]
+        new = [f"{name} ({digest[:8]})" for name, digest in is_now.items() if digest not in was.values()]
+        if gone and new:
+            return f"it was trained with {', '.join(gone)}, not {', '.join(new)} (SHA-256)"
+    return ""

@@ -13,7 +13,7 @@ from torch import nn
 from data.base import Spec
 from data.fingerprint import Inventory
 from data.loading.loader import Loader
-from networks.frozen import without_frozen
+from networks.frozen import frozen_digests, without_frozen
 from networks.summary import summary_text
 from options import store
 from registry import sources
@@ -60,7 +60,7 @@ def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, s
         if o.continue_train and (before := store.load_own_fields(folder.path)):
             changed = store.with_run_fields(folder.path, spec, before)[1].items()
             run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
-        store.save(o, folder.path, "train", spec, run.pretrained_files)
+        store.save(o, folder.path, "train", spec, run.pretrained)
         run.notes += [*store.numbering_note(o), *_keep_sources(folder.path)]
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
         size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
@@ -108,12 +108,12 @@ class Run:
         self.losses = LossMeter()
         self.history: list[float] = []  # the generator's mean loss in each finished epoch, for the plateau policy
         self.notes: list[str] = []
-        self.pretrained_files = files_read()  # by the model
+        self.pretrained = files_read() | frozen_digests(self.model)
         self.has_new_permission = False  # a change was allowed that no saved state holds yet
         # Resume, or start from other weights.
         resumed = o.continue_train and self._resume()
         if resumed and not self.done:
-            self._compare_pretrained_files()
+            self._compare_pretrained()
         if o.init_from and resumed and "init_from" in o.given:
             self.notes.append("--init_from has no effect: the run continues with its own weights")
         if o.init_from and not resumed:
@@ -349,11 +349,11 @@ class Run:
         result = "their order is different, and in this epoch some may appear twice or not at all"
         self.notes.append(f"note: {why} (--allow_data_change); {result}")
 
-    def _compare_pretrained_files(self) -> None:
+    def _compare_pretrained(self) -> None:
         """Raise CheckpointError, or with permission add a note, if pretrained weights are not those of the run."""
-        changes = describe_changes(store.load_pretrained(self.folder), self.pretrained_files)
+        changes = describe_changes(store.load_pretrained(self.folder), self.pretrained)
         if changes and not self.o.allow_option_change:
-            remedy = "give the same file, or continue with another one by --allow_option_change"
+            remedy = "give the same file or --seed, or continue with other weights by --allow_option_change"
             raise CheckpointError("run", self.folder, f"its pretrained weights changed: {changes}", remedy)
         self.notes += [f"note: pretrained weights changed: {changes}"] if changes else []
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from models.base import BaseModel, Phase
 from networks import Frozen, initialised, without
-from networks.frozen import without_frozen
+from networks.frozen import frozen_digests, without_frozen
 from networks.runtime.grad_checkpoint import checkpoint_activations
 from registry.contract import check_networks, check_phases
 from serialization.own_state import IdleNetworks, own_state
@@ -153,6 +153,23 @@ def test_a_run_with_a_frozen_network_resumes_and_is_tested(tmp_path):
         assert all(torch.equal(value, other["G"][key]) for key, value in one["G"].items())
         tested = run_in(tmp_path, "test", "--name", "new", "--num_test", "2")
         assert tested.code == 0 and "note:" not in tested.out, tested.err + tested.out
+        # Its random weights depend on the seed, and no state holds them.
+        change = "pretrained weights changed: it was trained with network F ("
+        other = run_in(tmp_path, "test", "--name", "new", "--num_test", "2", "--seed", "1")
+        assert other.code == 0 and f"note: {change}" in other.out, other.err + other.out
+        on = ["--name", "half", "--continue_train", "--n_epochs", "3", "--seed", "1"]
+        refused = run_in(tmp_path, "train", *on)
+        assert refused.code == 4 and change in refused.last and "--seed" in refused.last, refused.err
+        assert run_in(tmp_path, "train", *on, "--allow_option_change").code == 0
+
+
+def test_a_frozen_networks_digest_is_that_of_its_values():
+    model = Model()
+    (name, digest), *more = frozen_digests(model).items()
+    assert (name, more) == ("network F", []) and frozen_digests(nn.Sequential(model.G)) == {}
+    assert frozen_digests(copy.deepcopy(model)) == {name: digest}
+    model.F.net[1].num_batches_tracked += 1
+    assert frozen_digests(model) != {name: digest}
 
 
 @pytest.mark.parametrize("again", [False, True])

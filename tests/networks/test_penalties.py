@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
-from networks import GANLoss, discriminator
+from networks import PENALTIES, GANLoss, discriminator
 from networks.gan_loss import gradient_penalty, objective_notes
 from registry.lookup import entries, find
 from tests.support.architectures import NAMES as ARCHITECTURES
@@ -118,6 +119,9 @@ def test_the_penalty_reaches_every_weight_with_the_right_slope(netD, norm):
     o = options("--netD", netD, "--norm", norm, "--ndf", "2", "--init_gain", "0.5",
                 "--n_layers_D", "2")  # fmt: skip
     D = discriminator(o, 3).double()
+    for part in D.modules():  # each call in training mode would move a spectral norm's estimate
+        if isinstance(part, _SpectralNorm):
+            part.eval()
     real, fake = draws(8, 2, 3, 32, 32), draws(9, 2, 3, 32, 32)
 
     def penalty():
@@ -273,6 +277,13 @@ def test_batch_norm_under_a_penalty_is_noted(D):
         model, x = Holder(GANLoss("lsgan", penalty="r1"), norm), torch.rand(samples, 1, 3, 3)
         model.gan.penalty("D_gp", D(model.D), x, x)
         assert ["batch norm lets the images" in note for note in notes(model)] == [True] * noted
+
+
+def test_batch_norm_without_gradients_of_images_is_not_noted(monkeypatch):
+    monkeypatch.setitem(PENALTIES, "drift", lambda D, real, fake: D(real).square().mean())
+    model, x = Holder(GANLoss("lsgan", penalty="drift"), nn.BatchNorm2d), torch.rand(2, 1, 3, 3)
+    assert model.gan.penalty("D_gp", model.D, x, x)["D_gp"] > 0
+    assert notes(model) == []
 
 
 def test_a_penalty_that_a_model_does_not_pass_on_is_noted():

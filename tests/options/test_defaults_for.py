@@ -1,5 +1,7 @@
 """Defaults that go with a value of another flag: which wins, what is refused, what a run stores."""
 
+import re
+
 import pytest
 
 from options.parse import parse
@@ -22,6 +24,15 @@ class Modes(BaseModel):
         mode: str = option("full", "defaults", choices=("full", "fast"))
         weight: float = option(50.0, "a weight", at_least=0)
         late: bool = option(False, "a switch", valued=True)
+'''
+
+SUBCLASS = '''"""FastCUT with another weight."""
+from models.cut import CUT
+
+
+class Quick(CUT):
+    defaults = {"CUT_mode": "FastCUT"}
+    defaults_for = {"CUT_mode": {"FastCUT": {"lambda_NCE": 7.0}}}
 '''
 
 
@@ -62,6 +73,27 @@ def test_a_mode_in_a_recipe_or_in_defaults_counts_too(tmp_path):
     (tmp_path / "modes.py").write_text(PLUGIN.replace('"lr": 0.01', '"lr": 0.01, "mode": "fast"'))
     assert chosen() == (5, 10.0, True, 64, 0.01)
     assert chosen("--mode", "full") == (30, 50.0, False, 64, 0.01)
+
+
+def test_help_shows_the_defaults_of_a_recipes_mode(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text("mode: fast\nn_epochs: 3\n")
+    with pytest.raises(SystemExit):
+        chosen("--recipe", "r.yaml", "--help")
+    shown = capsys.readouterr().out
+    assert re.search(r"--weight X .*\[10.0\]", shown) and re.search(r"--n_epochs N .*\[3\]", shown)
+
+
+def test_a_subclass_may_choose_a_mode_and_add_to_it(tmp_path):
+    (tmp_path / "quick.py").write_text(SUBCLASS)
+    for argv, expected in (([], ("FastCUT", 7.0, False, 150)), (["--CUT_mode", "CUT"], ("CUT", 1.0, True, 200))):
+        o = parse(["--plugin", "quick.py", "--model", "quick", *argv], "train")
+        assert (o.CUT_mode, o.lambda_NCE, o.nce_idt, o.n_epochs) == expected
+
+
+def test_a_mode_that_its_flag_does_not_have_is_refused(tmp_path):
+    (tmp_path / "modes.py").write_text(PLUGIN.replace('{"mode": {"fast"', '{"mode": {"fats"'))
+    with pytest.raises(OptionError, match=r"'fats'.*(full|fast)"):
+        chosen()
 
 
 @pytest.mark.parametrize(

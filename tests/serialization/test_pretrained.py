@@ -141,6 +141,13 @@ def test_only_replaced_files_are_changes():
     assert changes(before, {"moved/a.pth": "1" * 64}) == ""
     said = "it was trained with b.pth (22222222), not b.pth (33333333) (SHA-256)"
     assert changes(before, before | {"b.pth": "3" * 64}) == said
+    networks = {"network F": "4" * 64}
+    assert changes(before, before | networks) == changes(before | networks, before) == ""
+    assert changes(before | networks, before | {"network G": "4" * 64}) == ""
+    assert "network F (55555555)" in changes(before | networks, before | {"network F": "5" * 64})
+    assert changes(before | networks, {"b.pth": "3" * 64, "network F": "5" * 64}) == said.replace(
+        "b.pth (22222222)", "a.pth (11111111), b.pth (22222222)"
+    )
 
 
 def test_a_run_remembers_its_pretrained_weights(tmp_path):
