@@ -203,9 +203,16 @@ def _defaults(plug_in: type) -> dict[str, Any]:
 
 
 def _defaults_for(model: type) -> list[tuple[str, Any, dict[str, Any]]]:
-    """Return (flag, its value, defaults that go with it) of a class and of its base classes, which come first."""
-    tables = [vars(c).get("defaults_for", {}) for c in reversed(model.__mro__)]
-    return [(flag, *row) for table in tables for flag, rows in table.items() for row in rows.items()]
+    """Return (flag, its value, defaults that go with it) of a class and of its base classes, which come first.
+
+    What the `defaults` of a subclass name is its own in every mode of its base.
+    """
+    classes, found = model.__mro__[::-1], list[tuple[str, Any, dict[str, Any]]]()
+    for number, cls in enumerate(classes):
+        own = {name for subclass in classes[number + 1 :] for name in vars(subclass).get("defaults", {})}
+        for flag, rows in vars(cls).get("defaults_for", {}).items():
+            found += [(flag, value, {n: v for n, v in row.items() if n not in own}) for value, row in rows.items()]
+    return found
 
 
 def _own_flags(plug_in: type, owner: str) -> list[Flag]:

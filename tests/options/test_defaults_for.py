@@ -109,3 +109,10 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path):
     (tmp_path / "modes.py").write_text(PLUGIN.replace('"weight": 10.0', '"weight": "much"'))
     with pytest.raises(OptionError, match="'much' is not a number"):
         chosen("--mode", "fast")
+
+
+def test_the_defaults_of_a_subclass_stay_in_every_mode_of_its_base():
+    """SinCUT's epochs are its own; what it does not name follows the mode."""
+    o = parse(["--model", "sincut", "--CUT_mode", "FastCUT", "--lambda_identity", "0"], "train")
+    assert (o.n_epochs, o.n_epochs_decay, o.lambda_NCE) == (8, 8, 4.0)
+    assert (o.nce_idt, o.flip_equivariance) == (False, True)

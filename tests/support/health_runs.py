@@ -21,6 +21,9 @@ MODELS = {
     "colorization": ["--netG", "unet_32"],
     "cycle_gan": ["--netG", "resnet_4blocks"],
     "cgan": ["--dataroot", "demo/train", "--batch_size", "16", "--load_size", "32", "--sample_epoch_freq", "1"],
+    "gan": ["--dataroot", "demo/train", "--batch_size", "16", "--load_size", "32", "--sample_epoch_freq", "1"],
+    "cut": ["--netG", "resnet_4blocks", "--max_dataset_size", "32"],
+    "sincut": ["--netG", "resnet_4blocks", "--max_dataset_size", "16"],
 }
 GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
 
