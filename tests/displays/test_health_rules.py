@@ -42,8 +42,11 @@ def test_a_healthy_run_gets_no_note_at_any_epoch(name):
 
 def test_there_is_a_healthy_run_of_every_model_and_objective():
     # of those that compare real with generated images the rules know no equilibrium and no term
-    modes = {GANLoss(e.name).objective: e.name for e in entries("objective") if not GANLoss(e.name).paired}.values()
-    assert set(HEALTHY) >= {f"{model} {mode}" for model in TRAINABLE for mode in modes}
+    modes = {}  # one name of each: nonsaturating is vanilla
+    for entry in entries("objective"):
+        if not GANLoss(entry.name).paired:
+            modes.setdefault(GANLoss(entry.name).objective, entry.name)
+    assert set(HEALTHY) >= {f"{model} {mode}" for model in TRAINABLE for mode in modes.values()}
 
 
 @pytest.mark.parametrize("name", SICK)

@@ -111,7 +111,7 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path):
         chosen("--mode", "fast")
 
 
-def test_the_defaults_of_a_subclass_stay_in_every_mode_of_its_base():
+def test_defaults_of_a_subclass_stay_in_its_bases_modes():
     """SinCUT's epochs are its own; what it does not name follows the mode."""
     o = parse(["--model", "sincut", "--CUT_mode", "FastCUT", "--lambda_identity", "0"], "train")
     assert (o.n_epochs, o.n_epochs_decay, o.lambda_NCE) == (8, 8, 4.0)
