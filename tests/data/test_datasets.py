@@ -157,7 +157,7 @@ def test_patches_are_cells_of_a_grid_that_is_shifted_at_random(tmp_path):
 
 @pytest.mark.parametrize(("words", "said"), [
     ("--preprocess resize_and_fixsize", "resize and fixsize contradict"), ("--preprocess crop_and_patch", "contradict"),
-    ("--preprocess zoom", "'zoom' is not a choice"), ("--load_size 30x10 --crop_size 20", "30x10 is smaller"),
+    ("--preprocess bend", "'bend' is not a choice"), ("--load_size 30x10 --crop_size 20", "30x10 is smaller"),
     ("--load_size 20 --crop_size 16x24", "20 is smaller than --crop_size 16x24"),
     ("--preprocess resize_and_patch --load_size 20 --crop_size 24", "is smaller"), ("--load_size 12x", "is not a size"),
     ("--crop_size 1x2x3", "is not a size"), ("--crop_size 0x9", "out of range"),
