@@ -7,7 +7,6 @@ import zipfile
 from dataclasses import replace
 from typing import IO, Literal, NamedTuple
 
-from data.listing.once import once
 from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
 from util.errors import DataError
 
@@ -30,7 +29,6 @@ class Zip(NamedTuple):
         name = path[len(self.file) + 1 :].replace(os.sep, "/")
         return "file" if name in self.archive.NameToInfo else "folder" if name in self.folders else ""
 
-    @once
     def list_images(self, folder: str) -> Paths:
         """Return the sorted paths of all images under a folder and its sub-folders."""
         start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
@@ -44,14 +42,12 @@ class Zip(NamedTuple):
         unused = (name for name, _ in files if not name.lower().endswith((*EXTENSIONS, *COMPANION_EXTENSIONS)))
         return replace(paths, unused=b"".join(os.fsencode(name) + b"\0" for name in unused))
 
-    @once
     def list_names(self, folder: str) -> list[str]:
         """Return the sorted names of all files directly in a folder; [] if it does not exist."""
         start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
         below = [name[len(start) :] for name in self.archive.NameToInfo if name.startswith(start)]
         return sorted(name for name in below if name and "/" not in name)
 
-    @once
     def list_folders(self, folder: str) -> list[str]:
         """Return the sorted names of the folders directly in a folder; empty folders are skipped."""
         start = os.path.join(folder, "")[len(self.file) + 1 :].replace(os.sep, "/")
