@@ -130,7 +130,8 @@ def _infer_pixel(state: Weights) -> dict[str, Any]:
     if state["net.0.weight"].shape[2:] != (1, 1):
         return {}
     ndf, channels = state["net.0.weight"].shape[:2]
-    return {"netD": "pixel", "ndf": ndf, "norm": _infer_norm(state, "net.2", "net.3"), "channels": channels}
+    flags = {"netD": "pixel", "ndf": ndf, "norm": _infer_norm(state, "net.2", "net.3"), "channels": channels}
+    return flags | {"no_antialias": True}
 
 
 def _infer_patch(state: Weights) -> dict[str, Any]:

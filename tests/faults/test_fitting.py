@@ -124,7 +124,7 @@ def test_every_discriminator_here_is_recognised(norm, how):
     """A network built from the architecture read from a discriminator's weights has the same keys and shapes."""
     state = judge(4, norm=norm, ndf=3, **how).state_dict()
     found = infer_discriminator(state)
-    assert found == {**how, "norm": norm, "ndf": 3, "channels": 4}
+    assert found == {**how, "norm": norm, "ndf": 3, "channels": 4, "no_antialias": True}
     assert weights_description(state) == f"a discriminator (--netD {how['netD']})"
     assert infer_generator(state) == {} and infer_class_network(state) == {}
     assert infer_discriminator(build().state_dict()) == infer_discriminator(build(netG="unet_32").state_dict()) == {}
