@@ -36,8 +36,8 @@ def sheets_from_latents(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return what a model's sheets(request) returns: {sheet: (images (N, C, H, W), labels (N,))}.
 
-    classes: all classes of the model, in order; a model without classes has one sheet, "samples", whatever classes
-    its data had. A grid holds the images of all classes of the request. generate(latents, labels) returns images.
+    classes: all classes of the model, in order; a model without classes has one sheet, "samples", even if its data
+    had classes. A grid holds the images of all classes of the request. generate(latents, labels) returns images.
     """
     sheets, wanted = {}, request.classes if classes else ()
     for name in wanted or ("samples",):

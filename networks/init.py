@@ -59,7 +59,7 @@ def init_weights(net: nn.Module, init_type: str, gain: float) -> nn.Module:
 
 @torch.no_grad()
 def _set_weight(layer: Any, draw: Callable[[Tensor], Tensor]) -> None:
-    """Draw a layer's weight, whatever computes it; a spectral norm's vectors are fitted to the new weight."""
+    """Draw a layer's weight, also a parametrised one; a spectral norm's vectors are fitted to the new weight."""
     hooks = [hook for hook in layer._forward_pre_hooks.values() if getattr(hook, "name", "") == "weight"]
     if parametrize.is_parametrized(layer, "weight"):
         _set_parametrised(layer, draw)

@@ -4,7 +4,7 @@ import re
 import shlex
 
 from options import store
-from tests.support.runs import ROOT
+from tests.support.runs import ROOT, printed_by
 
 SECTIONS = ROOT / "docs" / "plugins_more"
 PAGE = (ROOT / "docs" / "plugins_more.md").read_text()
@@ -14,12 +14,7 @@ BLOCKS = re.findall(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```", PAGE, re.MULTILINE 
 def test_its_plug_in_trains_and_generates(process, tmp_path):
     code, commands, promised = BLOCKS
     (tmp_path / code[1]).write_text(code[2])
-    printed = ""
-    for line in commands[2].splitlines():
-        _, script, *argv = shlex.split(line)
-        ended = process(script.removesuffix(".py"), *argv, "--gpu_ids", "-1")
-        assert ended.code == 0, f"{line}\n{ended.err[-2000:]}"
-        printed += ended.out + ended.err
+    printed = printed_by(commands[2], process, "--gpu_ids", "-1")
     assert [text for text in promised[2].splitlines() if text not in printed] == []
     rows = [line for line in (tmp_path / "checkpoints/critic/loss_log.txt").read_text().splitlines() if "D_gp" in line]
     faded = [float(re.search(r"D_gp: ([\d.]+)", row)[1]) for row in rows]

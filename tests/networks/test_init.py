@@ -59,7 +59,7 @@ def test_weight_norm_starts_as_the_drawn_weight(norm, layer):
 
 
 def test_a_constraint_is_kept():
-    """An orthogonal weight stays orthogonal, whatever is drawn."""
+    """An orthogonal weight stays orthogonal with every initialiser."""
     net, _ = built(parametrizations.orthogonal, "linear")
     assert torch.allclose(net[0].weight @ net[0].weight.T, torch.eye(5), atol=1e-5)
 

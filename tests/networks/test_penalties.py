@@ -272,7 +272,7 @@ def test_a_penalty_that_a_plug_in_forgets_is_noted():
 
 @pytest.mark.parametrize("D", [lambda D: D, lambda D: partial(D), lambda D: lambda x: D(x)])
 def test_batch_norm_under_a_penalty_is_noted(D):
-    """In a batch of several images, whatever the function that calls the network."""
+    """In a batch of several images, for every function that calls the network."""
     for norm, samples, noted in ((nn.BatchNorm2d, 2, True), (nn.BatchNorm2d, 1, False), (nn.InstanceNorm2d, 2, False)):
         model, x = Holder(GANLoss("lsgan", penalty="r1"), norm), torch.rand(samples, 1, 3, 3)
         model.gan.penalty("D_gp", D(model.D), x, x)

@@ -1,5 +1,6 @@
 """Flags of the smallest networks, the result of a command, and parsed options, for tests of train.py and test.py."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,3 +30,17 @@ def options(*argv: str):
     from options.parse import parse
 
     return parse([*SMALL, *argv], "train")
+
+
+def printed_by(lines: str, run, *more: str) -> str:
+    """Run a document's lines `python SCRIPT.py ...` by run(script, *argv), each with more; return what they print.
+
+    A line that fails is an AssertionError.
+    """
+    printed = ""
+    for line in lines.splitlines():
+        python, script, *argv = shlex.split(line)
+        ended = run(script.removesuffix(".py"), *argv, *more)
+        assert (python, ended.code) == ("python", 0), f"{line}\n{ended.err[-2000:]}"
+        printed += ended.out + ended.err
+    return printed
