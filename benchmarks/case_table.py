@@ -8,6 +8,7 @@ from registry.lookup import entries
 SMALL_FLAGS = "--netG resnet_6blocks --ngf 8 --ndf 8 --load_size 64 --crop_size 64".split()
 TINY_FLAGS = "--netG resnet_6blocks --ngf 2 --ndf 2 --load_size 32 --crop_size 32".split()
 CYCLE_GAN_FLAGS = "--netG resnet_9blocks --load_size 128 --crop_size 128".split()
+NOISE_MODELS = ("cgan", "gan")  # their generators start from noise: another --netG, and sizes of their own
 COMPARED_MODELS = ("pix2pix", "cycle_gan")  # models whose steps are also measured in the reference
 TRAIN_COMMAND = (
     "{home}/train.py --checkpoints_dir {shared} --gpu_ids -1 --model pix2pix --dataroot demo "
@@ -73,9 +74,7 @@ def _step_cases(quick: bool) -> dict[str, Case]:
     """Return a small training step of every trainable model, and steps of the compared models in their usual sizes."""
     cases = {}
     for model in trainable_models():
-        flags = TINY_FLAGS if quick else SMALL_FLAGS
-        if model == "cgan":  # its generator and image size differ from the others'
-            flags = [*_width_flags(4), "--batch_size", "4"] if quick else []
+        flags = _tiny_flags(model) if quick else _small_flags(model)
         cases[f"step_{model}"] = _step_case(f"step of {model}, small", model, flags, repeats=5)
     for ngf in (32, 64):
         flags = TINY_FLAGS if quick else [*CYCLE_GAN_FLAGS, *_width_flags(ngf)]
@@ -91,7 +90,7 @@ def _gpu_step_cases(device: int, quick: bool) -> dict[str, Case]:
     """Return a GPU training step of every model with its defaults."""
     cases = {}
     for model in trainable_models():
-        size_flags = [] if not quick else _width_flags(4) if model == "cgan" else TINY_FLAGS
+        size_flags = _tiny_flags(model) if quick else []
         for batch, repeats in ((1, 10), (16, 3)):
             title, flags = f"a picture of {model}'s step, batch {batch}", [*size_flags, "--batch_size", str(batch)]
             cases[f"step_{model}_{batch}"] = _step_case(title, model, flags, repeats, device)
@@ -105,6 +104,15 @@ def _step_case(title: str, model: str, flags: list[str], repeats: int = 1, devic
 
 def _step_argv(model: str, flags: list[str]) -> list[str]:
     return ["--model", model, "--dataroot", "demo", *flags]
+
+
+def _tiny_flags(model: str) -> list[str]:
+    return [*_width_flags(4), "--batch_size", "4"] if model in NOISE_MODELS else TINY_FLAGS
+
+
+def _small_flags(model: str) -> list[str]:
+    """Return flags of a step that takes tenths of a second; cgan's defaults are as small."""
+    return {"cgan": [], "gan": _width_flags(16)}.get(model, SMALL_FLAGS)
 
 
 def _width_flags(ngf: int) -> list[str]:
