@@ -101,6 +101,11 @@ class GANLoss(nn.Module):
         self._penalty = find("penalty", self.penalty_name)
         self._judged = self._penalised = self._mixes = False  # see penalty_notes
 
+    @classmethod
+    def from_options(cls, o: Any) -> "GANLoss":
+        """Return the loss of --gan_mode, --label_smoothing, --lambda_gp and --penalty."""
+        return cls(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
+
     @property
     def paired(self) -> bool:
         """Whether the objective compares predictions on real images with those on generated ones."""
@@ -222,7 +227,7 @@ def objective_notes(model: nn.Module, o: Any) -> list[str]:
     losses = [part for part in model.modules() if isinstance(part, GANLoss)]
     notes = [note for gan in losses for note in gan.penalty_notes()]
     if "penalty" in o.given and losses and all(gan.penalty_name != o.penalty for gan in losses):
-        why = "the model does not pass it on, by GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)"
+        why = "the model does not pass it on, by GANLoss.from_options(o)"
         notes.append(f"note: --penalty {o.penalty} has no effect on GANLoss: {why}")
     if o.accumulate > 1 and any(getattr(gan.objective, "of_batch", False) for gan in losses):
         why = f"compares with means over the batch, which are those of each of its {o.accumulate} parts"
