@@ -111,6 +111,11 @@ class GANLoss(nn.Module):
         """Whether the objective compares predictions on real images with those on generated ones."""
         return isinstance(self.objective, PairedObjective)
 
+    @property
+    def has_penalty(self) -> bool:
+        """Whether there is a gradient penalty with a weight."""
+        return self.penalty_name != "none" and self.lambda_gp != 0
+
     def norm_of_D(self, norm: str) -> str:
         """Return --norm, or "instance" instead of batch norm if there is a gradient penalty.
 
@@ -182,7 +187,7 @@ class GANLoss(nn.Module):
         real, fake: (N, C, H, W); fake is detached here. D: see networks/penalties.py. Merge the result into the
         discriminator's terms with `|`.
         """
-        if self.penalty_name == "none" or self.lambda_gp == 0:
+        if not self.has_penalty:
             return {}
         if self._penalised:
             return {name: self.lambda_gp * self._penalty(D, real, fake.detach())}
@@ -201,7 +206,7 @@ class GANLoss(nn.Module):
 
     def penalty_notes(self) -> list[str]:
         """Return notes about the penalty, after a step in which all phases ran."""
-        if self._judged and not self._penalised and self.penalty_name != "none" and self.lambda_gp > 0:
+        if self._judged and not self._penalised and self.has_penalty:
             advice = f"add `| self.gan.penalty(...)` to the losses of D, or use --penalty none ({self.gan_mode})"
             return [f"note: the gradient penalty {self.penalty_name} is not applied: {advice}"]
         if self._mixes:
@@ -229,7 +234,10 @@ def objective_notes(model: nn.Module, o: Any) -> list[str]:
     if "penalty" in o.given and losses and all(gan.penalty_name != o.penalty for gan in losses):
         why = "the model does not pass it on, by GANLoss.from_options(o)"
         notes.append(f"note: --penalty {o.penalty} has no effect on GANLoss: {why}")
-    if o.accumulate > 1 and any(getattr(gan.objective, "of_batch", False) for gan in losses):
-        why = f"compares with means over the batch, which are those of each of its {o.accumulate} parts"
-        notes.append(f"note: --gan_mode {o.gan_mode} {why} (--accumulate)")
+    parts = f"which are those of each of its {o.accumulate} parts (--accumulate)"
+    for gan in losses if o.accumulate > 1 else ():
+        if getattr(gan.objective, "of_batch", False):
+            notes.append(f"note: --gan_mode {gan.gan_mode} compares with means over the batch, {parts}")
+        if gan.has_penalty and getattr(gan._penalty, "of_batch", False):
+            notes.append(f"note: the gradient penalty {gan.penalty_name} uses statistics of the batch, {parts}")
     return list(dict.fromkeys(notes))
