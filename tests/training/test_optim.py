@@ -466,7 +466,7 @@ def test_flags_that_no_network_is_trained_with_are_told():
     n, given = nets("G", "D"), {"lr", "beta1", "beta2", "optimizer"}
 
     def unused(*phases, **more):
-        return [note.split()[1] for note in Optimizers(list(phases), flags(**more)).unused_flags(given)]
+        return [note.split()[1] for note in Optimizers(list(phases), flags(**more)).unused_settings(given)]
 
     own = {"betas": (0.0, 0.9), "optimizer": "adam"}
     phases = [phase("D", n.D, lr=0.1, **own), phase("R1", n.D, every=2), phase("G", (n.G, 0.2), **own)]
@@ -475,6 +475,16 @@ def test_flags_that_no_network_is_trained_with_are_told():
     found = {kind: unused(phase("G", n.G), optimizer=kind) for kind in KINDS}
     assert {kind: names for kind, names in found.items() if names} == {
         "rmsprop": ["--beta1"], "sgd": ["--beta2"], "adafactor": ["--beta1", "--beta2"]}  # fmt: skip
+
+
+def test_betas_of_a_phase_that_its_optimiser_does_not_take_are_told():
+    n = nets("G", "D")
+    for kind in KINDS:
+        phases = [phase("G", n.G, betas=(0.0, 0.9)), phase("D", n.D, betas=(0.0, 0.9), optimizer="adam")]
+        told = Optimizers(phases, flags(optimizer=kind)).unused_settings(set())
+        assert told == ["note: the betas of phase G have no effect: its optimizer adafactor takes none"] * (
+            kind == "adafactor"
+        )
 
 
 # --- the step that uses them
