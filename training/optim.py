@@ -112,11 +112,11 @@ class Optimizers:
             saved = state[name]
             if len(saved["param_groups"]) != len(optimizer.param_groups):
                 raise ValueError(f"the optimiser of {name} has a different number of parameter groups")
-            was, now = saved["param_groups"][0].get("optimizer", DEFAULT), self.kinds[name].name
-            if was != now:
+            was, now = saved["param_groups"][0].get("optimizer", DEFAULT), self.kinds[name]
+            if not now.is_named(was):
                 optimizer.state.clear()
                 notes.append(
-                    f"note: the optimiser of phase {name} starts afresh: the saved one is {was}, this is {now}"
+                    f"note: the optimiser of phase {name} starts afresh: the saved one is {was}, this is {now.name}"
                 )
                 continue
             # Betas, fused and the like come from today's options, not from the saved state. In the groups of optimisers
@@ -127,7 +127,7 @@ class Optimizers:
                 keys = own.keys() - {"params", "lr"} if is_torchs else own.keys() & GIVEN_KEYS
                 param_groups.append(group | {key: own[key] for key in keys})
             optimizer.load_state_dict(saved | {"param_groups": param_groups})
-            self.kinds[name].check_state(optimizer)
+            now.check_state(optimizer)
         return notes
 
 

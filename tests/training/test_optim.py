@@ -4,6 +4,7 @@ import contextlib
 import copy
 import re
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -348,6 +349,23 @@ def test_another_optimiser_than_the_saved_one_starts_afresh():
     for group in state["D"]["param_groups"]:
         group.pop("optimizer")  # as it was saved before there were others
     assert len(now.load_state_dict(state)) == 1 and was.load_state_dict(state) == []
+
+
+def test_a_partial_optimiser_is_named_for_its_function_and_loads_a_state_without_that_name():
+    decaying = partial(partial(torch.optim.RMSprop, alpha=0.9), weight_decay=0.1)
+    n, name = nets("G"), "G"
+    for optimizer, saved_name, loads in (
+        (decaying, "RMSprop", True), (torch.optim.RMSprop, "RMSprop", True), (decaying, "partial", True),
+        (torch.optim.RMSprop, "partial", False), (decaying, "Adam", False),
+    ):  # fmt: skip
+        optimizers = Optimizers([phase(name, n.G, optimizer=optimizer)], FLAGS)
+        assert optimizers.kinds[name].name == "RMSprop"
+        take_a_step(optimizers[name], n.G)
+        state = optimizers.state_dict()
+        state[name]["param_groups"][0]["optimizer"] = saved_name
+        notes = optimizers.load_state_dict(state)
+        assert (not notes, bool(optimizers[name].state)) == (loads, loads)
+    assert "the saved one is Adam, this is RMSprop" in notes[0]
 
 
 def test_a_network_may_have_a_learning_rate_of_its_own():
