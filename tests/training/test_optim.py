@@ -351,7 +351,7 @@ def test_another_optimiser_than_the_saved_one_starts_afresh():
     assert len(now.load_state_dict(state)) == 1 and was.load_state_dict(state) == []
 
 
-def test_a_partial_optimiser_is_named_for_its_function_and_loads_a_state_without_that_name():
+def test_a_partial_optimiser_is_named_for_its_function():
     decaying = partial(partial(torch.optim.RMSprop, alpha=0.9), weight_decay=0.1)
     n, name = nets("G"), "G"
     for optimizer, saved_name, loads in (
@@ -495,7 +495,7 @@ def test_flags_that_no_network_is_trained_with_are_told():
         "rmsprop": ["--beta1"], "sgd": ["--beta2"], "adafactor": ["--beta1", "--beta2"]}  # fmt: skip
 
 
-def test_betas_of_a_phase_that_its_optimiser_does_not_take_are_told():
+def test_betas_that_the_optimiser_does_not_take_are_told():
     n = nets("G", "D")
     for kind in KINDS:
         phases = [phase("G", n.G, betas=(0.0, 0.9)), phase("D", n.D, betas=(0.0, 0.9), optimizer="adam")]
