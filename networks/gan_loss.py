@@ -25,6 +25,7 @@ class Objective:
     fake: Callable[[Tensor], Tensor]  # the discriminator's loss on generated images
     generator: Callable[[Tensor], Tensor]  # the generator's loss on generated images
     penalised: bool = False  # whether it needs a gradient penalty: the default of --penalty is then gp
+    uses_label: bool = True  # whether `real` uses the label; --label_smoothing is refused if not
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class PairedObjective:
     discriminator: Callable[[Tensor, Tensor], Tensor]  # (predictions on real images, on generated images)
     generator: Callable[[Tensor, Tensor], Tensor]  # the same arguments
     penalised: bool = False
+    uses_label: bool = False
     of_batch: bool = False  # whether a prediction is compared with means over the batch
 
 
@@ -56,11 +58,13 @@ WGANGP = Objective(  # Arjovsky et al. 2017, Gulrajani et al. 2017
     fake=lambda p: p.mean(),
     generator=lambda p: -p.mean(),
     penalised=True,
+    uses_label=False,
 )
 HINGE = Objective(  # Lim & Ye 2017, Miyato et al. 2018
     real=lambda p, label: F.relu(1 - p).mean(),
     fake=lambda p: F.relu(1 + p).mean(),
     generator=lambda p: -p.mean(),
+    uses_label=False,
 )
 RELATIVISTIC = PairedObjective(  # RSGAN of Jolicoeur-Martineau 2018; RpGAN of Huang et al. 2024
     discriminator=lambda real, fake: F.softplus(fake - real).mean(),
