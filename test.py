@@ -92,7 +92,7 @@ def translate(images, model, results, device):
 def generate(o, model, results, spec):
     """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
     wanted = select_classes(o.classes, spec.classes)
-    if spec.classes:
+    if spec.classes and vars(o).get("cond") != "none":  # then the model uses no classes
         print(printable(describe_classes(spec.classes)))
     for kind, number in {"grid": min(SHEET_COLUMNS, o.num_samples), "interpolation": INTERPOLATION_STEPS}.items():
         sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))

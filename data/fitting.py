@@ -96,9 +96,10 @@ def ask(o: Any, root: str, question: str) -> str:
 def _with_advice(problem: UserError, o: Any, root: str) -> UserError:
     """Return the error with the --dataroot that its own dataset mode needs, or else with the models that fit."""
     thing, name, why, remedy = problem.args
-    tried = ((each, _read_data(o, o.dataset_mode, each)) for each in _possible_changes(o, root)[1:])
-    own, dataset = next((found for found in tried if found[1]), ({}, None))
     names_root = remedy.startswith("give --dataroot")
+    above = [{"dataroot": str(Path(root).parent)}] if names_root else []
+    tried = ((each, _read_data(o, o.dataset_mode, each)) for each in [*_possible_changes(o, root)[1:], *above])
+    own, dataset = next((found for found in tried if found[1]), ({}, None))
     if "dataroot" in own:
         return problem if names_root else type(problem)(thing, name, why, f"give --dataroot {own['dataroot']}")
     is_vague = remedy.startswith("expected ")

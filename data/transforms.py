@@ -24,16 +24,16 @@ HUGE_IMAGE_PIXELS = 1 << 24  # pixels; larger images are converted to float in s
 STRIP_ROWS = 64
 
 
-@dataclass(frozen=True)
+@dataclass
 class Geometry:
-    """The random draws of preprocessing for one image, or for both images of a pair."""
+    """The random draws of preprocessing for one image, or for both images of a pair, and the sizes met with them."""
 
     crop_x: float  # position of the crop, as a fraction in [0, 1) of the possible offsets
     crop_y: float
     flip: bool
     seed: int = 0  # of the draws of --augment, --augment_A and --augment_B
     zoom: tuple[float, float] = (1.0, 1.0)  # factors of width and height
-    # width and height before the crop of the last "image" and of the last "label map" with these draws
+    # width and height before the crop of the last "image" and of the last "label map"; Preprocess writes them
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
 

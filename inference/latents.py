@@ -9,6 +9,11 @@ from inference.sampling import Request
 from util.seeding import mix_seed
 
 SAMPLE_BATCH_SIZE = 64  # images generated at a time
+MAX_ENDED = 4096  # generators of 5 kB
+
+# Generators of latents by (seed, class, latent_dim, place of the next latent): the next part of a request continues
+# with one, instead of drawing all earlier latents again.
+_ended: dict[tuple[int, int, int, int], torch.Generator] = {}
 
 
 def latents(request: Request, number: int, latent_dim: int) -> Tensor:
@@ -17,10 +22,16 @@ def latents(request: Request, number: int, latent_dim: int) -> Tensor:
     A class's n-th latent depends only on the seed, the class and n, not on the rest of the request. Those of an
     interpolation are the steps from the first to the last.
     """
-    rng = torch.Generator().manual_seed(mix_seed(request.seed, number, 0))
-    for _ in range(request.start):
-        torch.randn(latent_dim, generator=rng)  # the latents of earlier images
+    rng = _ended.pop((request.seed, number, latent_dim, request.start), None)
+    if rng is None:
+        rng = torch.Generator().manual_seed(mix_seed(request.seed, number, 0))
+        for _ in range(request.start):
+            torch.randn(latent_dim, generator=rng)  # the latents of earlier images
     z = torch.stack([torch.randn(latent_dim, generator=rng) for _ in range(request.number)])
+    if request.kind == "per_class":
+        if len(_ended) >= MAX_ENDED:
+            _ended.clear()
+        _ended[request.seed, number, latent_dim, request.start + request.number] = rng
     if request.kind == "interpolation":
         fraction = torch.linspace(0, 1, request.number)[:, None]
         z = (1 - fraction) * z[:1] + fraction * z[-1:]

@@ -33,7 +33,7 @@ class ClassGAN(BaseModel):
         self.o, self.classes, n = o, spec.classes, len(spec.classes)
         widths = o.latent_dim, o.embedding_dim, o.ngf
         G = ClassGenerator(n, spec.output_nc, spec.height, *widths, o.norm, o.resize_conv)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
+        self.gan = GANLoss.from_options(o)
         norm_D = self.gan.norm_of_D(o.norm)
         self.G = initialised(G, o)
         self.D = initialised(ClassDiscriminator(n, spec.output_nc, spec.height, o.ndf, norm_D, o.cond), o)

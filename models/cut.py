@@ -61,7 +61,7 @@ class CUT(BaseModel):
             raise OptionError("option", "--lambda_NCE", why, "give --input_nc and --output_nc the same number")
         self.G = generator(with_norm(o, o.normG), spec.input_nc, spec.output_nc)
         self.D = discriminator(with_norm(o, o.normD), spec.output_nc)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
+        self.gan = GANLoss.from_options(o)
         self.pool = ImagePool(o.pool_size)
         if self.contrasts:
             channels = compared_layers(self.G, o.nce_layers, (spec.input_nc, spec.height, spec.width))

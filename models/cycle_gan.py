@@ -37,7 +37,7 @@ class CycleGAN(BaseModel):
         self.G_B = generator(o, spec.output_nc, spec.input_nc)
         self.D_A = discriminator(o, spec.output_nc)
         self.D_B = discriminator(o, spec.input_nc)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
+        self.gan = GANLoss.from_options(o)
         self.pool_A = ImagePool(o.pool_size)  # holds fake A
         self.pool_B = ImagePool(o.pool_size)
 

@@ -27,7 +27,7 @@ class Pix2Pix(BaseModel):
         self.o = o
         self.G = generator(o, spec.input_nc, spec.output_nc)
         self.D = discriminator(o, spec.input_nc + spec.output_nc)
-        self.gan = GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
+        self.gan = GANLoss.from_options(o)
         self.pool = ImagePool(o.pool_size)
 
     def phases(self):

@@ -38,6 +38,16 @@ DISCRIMINATORS = Table("discriminator", {
     "sngan_resnet": "networks.architectures.sngan:discriminator",
     "multiscale": "networks.architectures.patchgan:multiscale",
 })  # fmt: skip
+_RESNETS, _UNETS = (tuple(name for name in GENERATORS if name.startswith(kind)) for kind in ("resnet_", "unet_"))
+NETWORK_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {  # the flags that only these of the networks above read
+    "no_dropout": {"generator": (*_RESNETS, *_UNETS)},
+    "padding": {"generator": _RESNETS},
+    "no_antialias": {"generator": _RESNETS, "discriminator": ("basic", "n_layers", "multiscale")},
+    "no_antialias_up": {"generator": _RESNETS},
+    "resize_conv": {"generator": (*_RESNETS, *_UNETS, "dcgan")},
+    "n_layers_D": {"discriminator": ("n_layers", "multiscale")},
+    "num_D": {"discriminator": ("multiscale",)},
+}
 NORMS = Table("norm", {  # called as (channels)
     "instance": "networks.norm:instance",
     "instance_affine": "networks.norm:instance_affine",

@@ -11,9 +11,10 @@ from util.errors import OptionError
 
 
 class ConditionalGenerator(nn.Module):
-    """z (N, latent_dim) and labels (N,) -> images: the label's embedding is concatenated to z.
+    """z (N, latent_dim) and labels (N,) -> images (N, output_nc, size, size) in [-1, 1], from a generator of any kind.
 
-    net takes (N, latent_dim + embedding_dim). The embedding is initialised small, see ClassGenerator.
+    The label's embedding is concatenated to z; net takes (N, latent_dim + embedding_dim). The embedding is initialised
+    small (std 0.02), see ClassGenerator.
     """
 
     def __init__(self, net: nn.Module, classes: int, embedding_dim: int):
@@ -26,13 +27,17 @@ class ConditionalGenerator(nn.Module):
 
 
 class ConditionalDiscriminator(nn.Module):
-    """Images (N, C, H, W) and labels (N,) -> logits (N, 1), or for acgan [[class logits (N, classes), logits]].
+    """Images (N, input_nc, size, size) and labels (N,) -> logits (N, 1), by a discriminator of any kind.
 
-    cond "concat": the label's embedding is one more input channel (Mirza & Osindero 2014), which net must have.
-    "projection": its inner product with net's pooled features is added to the logits (Miyato & Koyama 2018). "acgan": a
-    linear layer classifies these features (Odena et al. 2017). The last two need a net with parts `trunk` (images ->
-    features (N, F, h, w)) and `head` (features -> logits), and `features`, the number F. Features are pooled by net's
-    method `pool`, if it has one, else by their mean over all positions.
+    cond "concat": the label's embedding is an additional input channel (Mirza & Osindero 2014), which net must have.
+    "projection": its inner product with the pooled features is added to the logit (Miyato & Koyama 2018). "acgan": a
+    linear layer classifies the pooled features (Odena et al. 2017), and the output is [[class logits (N, classes),
+    logits]]. The last two need a net with parts `trunk` (images -> features (N, F, h, w)) and `head` (features ->
+    logits), and `features`, the number F. Features are pooled by net's method `pool`, if it has one, else by their mean
+    over all positions.
+
+    If net has spectral norms, so have the weights that multiply its features. The channel of "concat" needs none: it
+    does not depend on the image, so the norms of net alone bound the gradient of the logits in the image.
     """
 
     def __init__(self, net: nn.Module, classes: int, cond: str, size: int):

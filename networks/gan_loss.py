@@ -25,6 +25,7 @@ class Objective:
     fake: Callable[[Tensor], Tensor]  # the discriminator's loss on generated images
     generator: Callable[[Tensor], Tensor]  # the generator's loss on generated images
     penalised: bool = False  # whether it needs a gradient penalty: the default of --penalty is then gp
+    uses_label: bool = True  # whether `real` uses the label; --label_smoothing is refused if not
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class PairedObjective:
     discriminator: Callable[[Tensor, Tensor], Tensor]  # (predictions on real images, on generated images)
     generator: Callable[[Tensor, Tensor], Tensor]  # the same arguments
     penalised: bool = False
+    uses_label: bool = False
     of_batch: bool = False  # whether a prediction is compared with means over the batch
 
 
@@ -56,11 +58,13 @@ WGANGP = Objective(  # Arjovsky et al. 2017, Gulrajani et al. 2017
     fake=lambda p: p.mean(),
     generator=lambda p: -p.mean(),
     penalised=True,
+    uses_label=False,
 )
 HINGE = Objective(  # Lim & Ye 2017, Miyato et al. 2018
     real=lambda p, label: F.relu(1 - p).mean(),
     fake=lambda p: F.relu(1 + p).mean(),
     generator=lambda p: -p.mean(),
+    uses_label=False,
 )
 RELATIVISTIC = PairedObjective(  # RSGAN of Jolicoeur-Martineau 2018; RpGAN of Huang et al. 2024
     discriminator=lambda real, fake: F.softplus(fake - real).mean(),
@@ -101,10 +105,20 @@ class GANLoss(nn.Module):
         self._penalty = find("penalty", self.penalty_name)
         self._judged = self._penalised = self._mixes = False  # see penalty_notes
 
+    @classmethod
+    def from_options(cls, o: Any) -> "GANLoss":
+        """Return the loss of --gan_mode, --label_smoothing, --lambda_gp and --penalty."""
+        return cls(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)
+
     @property
     def paired(self) -> bool:
         """Whether the objective compares predictions on real images with those on generated ones."""
         return isinstance(self.objective, PairedObjective)
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether there is a gradient penalty with a weight."""
+        return self.penalty_name != "none" and self.lambda_gp != 0
 
     def norm_of_D(self, norm: str) -> str:
         """Return --norm, or "instance" instead of batch norm if there is a gradient penalty.
@@ -177,7 +191,7 @@ class GANLoss(nn.Module):
         real, fake: (N, C, H, W); fake is detached here. D: see networks/penalties.py. Merge the result into the
         discriminator's terms with `|`.
         """
-        if self.penalty_name == "none" or self.lambda_gp == 0:
+        if not self.has_penalty:
             return {}
         if self._penalised:
             return {name: self.lambda_gp * self._penalty(D, real, fake.detach())}
@@ -196,7 +210,7 @@ class GANLoss(nn.Module):
 
     def penalty_notes(self) -> list[str]:
         """Return notes about the penalty, after a step in which all phases ran."""
-        if self._judged and not self._penalised and self.penalty_name != "none" and self.lambda_gp > 0:
+        if self._judged and not self._penalised and self.has_penalty:
             advice = f"add `| self.gan.penalty(...)` to the losses of D, or use --penalty none ({self.gan_mode})"
             return [f"note: the gradient penalty {self.penalty_name} is not applied: {advice}"]
         if self._mixes:
@@ -222,9 +236,12 @@ def objective_notes(model: nn.Module, o: Any) -> list[str]:
     losses = [part for part in model.modules() if isinstance(part, GANLoss)]
     notes = [note for gan in losses for note in gan.penalty_notes()]
     if "penalty" in o.given and losses and all(gan.penalty_name != o.penalty for gan in losses):
-        why = "the model does not pass it on, by GANLoss(o.gan_mode, o.label_smoothing, o.lambda_gp, o.penalty)"
+        why = "the model does not pass it on, by GANLoss.from_options(o)"
         notes.append(f"note: --penalty {o.penalty} has no effect on GANLoss: {why}")
-    if o.accumulate > 1 and any(getattr(gan.objective, "of_batch", False) for gan in losses):
-        why = f"compares with means over the batch, which are those of each of its {o.accumulate} parts"
-        notes.append(f"note: --gan_mode {o.gan_mode} {why} (--accumulate)")
+    parts = f"which are those of each of its {o.accumulate} parts (--accumulate)"
+    for gan in losses if o.accumulate > 1 else ():
+        if getattr(gan.objective, "of_batch", False):
+            notes.append(f"note: --gan_mode {gan.gan_mode} compares with means over the batch, {parts}")
+        if gan.has_penalty and getattr(gan._penalty, "of_batch", False):
+            notes.append(f"note: the gradient penalty {gan.penalty_name} uses statistics of the batch, {parts}")
     return list(dict.fromkeys(notes))

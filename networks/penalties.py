@@ -62,6 +62,9 @@ def dragan(D: Predict, real: Tensor, fake: Tensor | None = None) -> Tensor:
     return (_norms(D, near) - 1).square().mean()
 
 
+dragan.of_batch = True  # type: ignore[attr-defined]  # it uses a statistic of the batch: noted with --accumulate
+
+
 def _between(real: Tensor, fake: Tensor) -> Tensor:
     """Return one random point between each real and generated image."""
     alpha = noise(real, *[1] * (real.dim() - 1), uniform=True)

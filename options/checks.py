@@ -6,7 +6,7 @@ from pathlib import Path
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
 from options.fields import Options
 from options.store import holds_run
-from registry.lookup import find, is_known, table
+from registry.lookup import find, is_known
 from serialization.run_names import suggest_folder
 from util.errors import OptionError
 from util.size import to_size
@@ -14,7 +14,6 @@ from util.spelling import name_hint
 
 SCALE_STEPS = ("resize", "scale_width", "scale_shortside", "fixsize")
 CROP_STEPS = ("crop", "patch", "trim")
-UNLABELLED = ("wgangp", "hinge", "relativistic", "ragan", "ralsgan")  # objectives without a target for real images
 
 
 def check_options(o: Options, phase: str) -> None:
@@ -135,7 +134,6 @@ def _check_training(o: Options) -> None:
         raise OptionError("option", "--model", why, remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
-    is_paired = hasattr(table("objective").get(o.gan_mode), "discriminator")  # of a plug-in
-    if o.label_smoothing and (is_paired or o.gan_mode in UNLABELLED):
+    if o.label_smoothing and not getattr(find("objective", o.gan_mode), "uses_label", True):
         why = f"has no effect with --gan_mode {o.gan_mode}"
         raise OptionError("option", "--label_smoothing", why, "use --gan_mode vanilla or lsgan")

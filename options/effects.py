@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from networks import NETWORK_FLAGS
 from options import store
 from options.fields import Options
+from registry.kinds import PART_FLAGS
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
 
-NO_CLASSES = ("aligned", "unaligned", "single", "singleimage", "colorization")  # data sets of images without classes
-FROM_NOISE = ("dcgan", "sngan_resnet")  # generators of ours, and the discriminators that go with them
-ONE_SIDED = ("single", "labeled")  # data sets of ours, and those that extend them, whose images have one side
-PENALISED = "wgangp"  # the objective whose default is a gradient penalty
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
            "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
            "interpolation_B")  # fmt: skip
@@ -57,14 +55,18 @@ class Command:
     @property
     def has_two_sides(self) -> bool:
         """Whether the data set gives more than images of one side."""
-        one_sided = tuple(find("dataset", mode) for mode in ONE_SIDED)
-        return not issubclass(find("dataset", self.o.dataset_mode), one_sided)
+        return find("dataset", self.o.dataset_mode).sides != "A"
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the data set may have classes; that of a plug-in may."""
+        return self.o.dataset_mode == "labeled" or entry("dataset", self.o.dataset_mode).origin != "built in"
 
     @property
     def penalty(self) -> str:
         """The gradient penalty: --penalty, or what the objective needs."""
-        own = self.o.gan_mode == PENALISED or getattr(table("objective").get(self.o.gan_mode), "penalised", False)
-        return self.o.penalty or ("gp" if own else "none")
+        own = "gp" if getattr(find("objective", self.o.gan_mode), "penalised", False) else "none"
+        return self.o.penalty or own
 
     @property
     def ignores_classes(self) -> bool:
@@ -111,25 +113,18 @@ Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect
 BOTH: Rows = (
     ("download", "this model needs no published weights", lambda c: c.is_ours),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
-    ("classes", "only images of --dataset_mode labeled have classes", lambda c: c.o.dataset_mode in NO_CLASSES),
+    ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
     ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
     ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size",
      "cgan has its own networks", lambda c: c.o.model == "cgan"),
-    ("no_dropout padding no_antialias no_antialias_up", "generators that start from noise have none",
-     lambda c: c.o.netG in FROM_NOISE and c.o.model == "gan"),
     ("pool_size", "gan has no image pool", lambda c: c.o.model == "gan"),
-    ("resize_conv", "this generator always resizes", lambda c: c.o.netG == "sngan_resnet"),
     ("lambda_class", "it is for --cond acgan", lambda c: vars(c.o).get("cond") != "acgan"),
     ("embedding_dim", "--cond none uses no classes", lambda c: c.ignores_classes),
-    ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
-    ("no_antialias_up", "only ResNet generators have it", lambda c: c.o.netG.startswith("unet_")),
-    ("no_antialias", "only ResNets and PatchGANs have it",
-     lambda c: c.o.netG.startswith("unet_") and (c.o.netD == "pixel" or not c.o.isTrain)),
     ("resize_conv", "--antialias_up upsamples otherwise (--no_antialias_up)",
-     lambda c: c.o.netG.startswith("resnet_") and not c.o.no_antialias_up),
+     lambda c: c.o.netG in NETWORK_FLAGS["no_antialias_up"]["generator"] and not c.o.no_antialias_up),
     ("netF netF_nc nce_layers nce_T num_patches nce_idt nce_includes_all_negatives_from_minibatch",
      "--lambda_NCE is 0", lambda c: vars(c.o).get("lambda_NCE") == 0),
     ("easy_label evaluation_freq", "CUT's own code does not use it either", lambda c: True),
@@ -141,9 +136,6 @@ TRAIN: Rows = (
      lambda c: c.is_new),
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
-    ("n_layers_D num_D", "it is for --netD multiscale (--n_layers_D also for n_layers)",
-     lambda c: c.o.netD in ("basic", "pixel", *FROM_NOISE)),
-    ("num_D", "it is for --netD multiscale", lambda c: c.o.netD == "n_layers"),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
     ("beta1", "this optimizer has no momentum", lambda c: c.is_ours and c.o.optimizer in ("rmsprop", "adafactor")),
     ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
@@ -221,11 +213,25 @@ def unused(command: Command) -> dict[str, str]:
     for flags, why, applies in (*BOTH, *(TRAIN if o.isTrain else TEST)):
         if applies(command):
             found = dict.fromkeys(flags.split(), why) | found
+    if o.model != "cgan":
+        found = _flags_of_other_networks(o) | found
     if not o.isTrain:
         found = dict.fromkeys(command.own, "only training uses it") | found
         for name in ("serial_batches", "no_flip"):
             if not getattr(o, name):  # --no_serial_batches, --flip
                 found[name] = "test.py takes images in order and not mirrored"
+    return found
+
+
+def _flags_of_other_networks(o: Options) -> dict[str, str]:
+    """Return {flag: why} of flags that only networks read which are not chosen; those of plug-ins may read any."""
+    found = {}
+    for flag, kinds in NETWORK_FLAGS.items():
+        readers = {kind: names for kind, names in kinds.items() if o.isTrain or kind == "generator"}
+        chosen = {kind: vars(o)[PART_FLAGS[kind].removeprefix("--")] for kind in readers}
+        may_read = [name in readers[k] or table(k).origin(name) != "built in" for k, name in chosen.items()]
+        if readers and not any(may_read):
+            found[flag] = "it is for " + " or ".join(f"{PART_FLAGS[k]} {', '.join(readers[k])}" for k in readers)
     return found
 
 

@@ -124,9 +124,8 @@ class _Layers:
         mode = checked(by_name["dataset_mode"], mode)
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
-        own = _join_flags(_own_flags(model, model_name), _own_flags(dataset, mode))
         both = [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
-        _check_duplicates(both, own)
+        own = _join_flags(both, _own_flags(model, model_name), _own_flags(dataset, mode))
         named = {name for flag, _, defaults in _defaults_for(model) for name in (flag, *defaults)}
         for name in {*self.defaults, *named} - {flag.name for flag in both + own}:
             raise OptionError(
@@ -221,20 +220,33 @@ def _own_flags(plug_in: type, owner: str) -> list[Flag]:
     return list({flag.name: flag for flag in found}.values())
 
 
-def _join_flags(of_model: list[Flag], of_data: list[Flag]) -> list[Flag]:
+def _join_flags(base: list[Flag], of_model: list[Flag], of_data: list[Flag]) -> list[Flag]:
     """Return the flags of a model and of its data set; one that both declare alike is one flag, the model's.
 
-    Raises OptionError if they declare it differently; only the help may differ.
+    Raises OptionError if they declare it differently (only the help may differ), or if another flag has its name.
     """
-    by_name = {flag.name: flag for flag in of_model}
-    for flag in of_data:
-        if (other := by_name.get(flag.name)) is None:
+    taken = dict.fromkeys(("help", "list", "isTrain"), "all runs")
+    taken |= {name: flag.owner for flag in base for name in flag.names}
+    joined: dict[str, Flag] = {}
+    for flag in of_model + of_data:
+        if flag.name in joined:
+            _check_alike(flag, joined[flag.name])
             continue
-        mine, theirs = (_declaration(f) for f in (flag, other))
-        if differs := [f"{key} {theirs[key]} (here {mine[key]})" for key in mine if mine[key] != theirs[key]]:
-            why = f"its flag --{flag.name} already belongs to model {other.owner}, with {', '.join(differs)}"
-            raise OptionError("plug-in", flag.owner, why, "declare it alike in both, or rename it")
-    return of_model + [flag for flag in of_data if flag.name not in by_name]
+        for name in flag.names:
+            if name in taken:
+                why = f"its flag --{name} already belongs to {taken[name]}"
+                raise OptionError("plug-in", flag.owner, why, "rename it")
+        taken |= dict.fromkeys(flag.names, flag.owner)
+        joined[flag.name] = flag
+    return list(joined.values())
+
+
+def _check_alike(flag: Flag, other: Flag) -> None:
+    """Raise OptionError if a data set declares a flag differently than the model."""
+    mine, theirs = (_declaration(f) for f in (flag, other))
+    if differs := [f"{key} {theirs[key]} (here {mine[key]})" for key in mine if mine[key] != theirs[key]]:
+        why = f"its flag --{flag.name} already belongs to model {other.owner}, with {', '.join(differs)}"
+        raise OptionError("plug-in", flag.owner, why, "declare it alike in both, or rename it")
 
 
 def _declaration(flag: Flag) -> dict[str, Any]:
@@ -302,17 +314,6 @@ def _unknown_name_texts(problem: UnknownName) -> tuple[str, str]:
         return f"its option {flag} is damaged: {why}", f"restore it, or give its plug-in with --plugin, or {flag}"
     why += f" any more: none of the run's plug-ins defines it ({', '.join(files)})"
     return why, f"give the plug-in that defines it now with --plugin, or its new name with {flag}"
-
-
-def _check_duplicates(base: list[Flag], own: list[Flag]) -> None:
-    taken = dict.fromkeys(("help", "list", "isTrain"), "all runs")
-    taken |= {name: flag.owner for flag in base for name in flag.names}
-    for flag in own:
-        for name in flag.names:
-            if name in taken:
-                why = f"its flag --{name} already belongs to {taken[name]}"
-                raise OptionError("plug-in", flag.owner, why, "rename it")
-        taken |= dict.fromkeys(flag.names, flag.owner)
 
 
 class _Parser(argparse.ArgumentParser):

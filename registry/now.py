@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,18 @@ def call_with_now(function: Callable, *args: Any, now: Now = AFTER_TRAINING) -> 
 
 def declares_now(function: Callable) -> bool:
     """Return whether a function has a parameter named `now`."""
+    plain = getattr(function, "__func__", function)  # that of a method
+    if not isinstance(plain, FunctionType):  # another object may change what it calls
+        return _has_now(function)
+    if plain not in _known:
+        _known[plain] = _has_now(function)
+    return _known[plain]
+
+
+_known: WeakKeyDictionary[FunctionType, bool] = WeakKeyDictionary()  # weak: does not keep a function that was replaced
+
+
+def _has_now(function: Callable) -> bool:
     try:
         return "now" in inspect.signature(function).parameters
     except (TypeError, ValueError):  # a function in C has no signature

@@ -60,6 +60,7 @@ class MicroBatches:
     def compute_gradients(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
         """Add the gradients of a phase's loss to its networks; return the loss terms, averaged over the batch."""
         means: dict[str, Any] = {}
+        minimised: set[str] = set()
         has_grad = True
         for micro_batch, weight, snapshot, out in self.micro_batches:
             # Run forward again with a graph, unless an earlier micro-batch showed that this phase needs none.
@@ -76,6 +77,9 @@ class MicroBatches:
             for name, value in terms.items():
                 own = weight * (value.detach() if isinstance(value, Tensor) else value)
                 means[name] = means[name] + own if name in means else own
+                minimised |= {name} if isinstance(value, Tensor) and value.requires_grad else set()
+        for name in minimised:
+            means[name].requires_grad_()  # which tells them from terms that are only logged, as in a whole batch
         return means
 
 

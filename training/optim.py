@@ -35,12 +35,15 @@ class Optimizers:
         self.kinds: dict[str, OptimizerKind] = {}  # likewise
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
         self.flags: set[str] = set()  # the names of the flags that some network is trained with
+        self.unused_betas: dict[str, str] = {}  # {phase that gives betas: name of its optimiser, which takes none}
         for group in groups:
             kind, name = _shared_kind(group, o.optimizer), group[0].name
             optimizer = kind.build(_parameter_groups(group, o), o.lr)
             self.flags |= _flags_used(group, kind)
             self.distinct[name], self.kinds[name] = optimizer, kind
             self.by_phase |= {phase.name: optimizer for phase in group}
+            given = [phase.name for phase in group if phase.betas is not None and not kind.beta_flags]
+            self.unused_betas |= dict.fromkeys(given, kind.name)
         device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
         self.scaler = torch.amp.GradScaler(device, enabled=o.amp == "fp16" and device != "meta")
 
@@ -75,10 +78,13 @@ class Optimizers:
         """Return the parameter groups of all optimisers."""
         return [group for optimizer in self.distinct.values() for group in optimizer.param_groups]
 
-    def unused_flags(self, given: set[str]) -> list[str]:
-        """Return a note for each flag that was given although every network is trained with the phases' own values."""
-        unused = [flag for flag in FLAGS if flag in given and flag not in self.flags]
-        return [f"note: --{flag} has no effect: no phase of the model trains with it" for flag in unused]
+    def unused_settings(self, given: set[str]) -> list[str]:
+        """Return a note for each flag that was given and for each phase's betas that no network is trained with."""
+        flags = [flag for flag in FLAGS if flag in given and flag not in self.flags]
+        return [f"note: --{flag} has no effect: no phase of the model trains with it" for flag in flags] + [
+            f"note: the betas of phase {phase} have no effect: its optimizer {optimizer} takes none"
+            for phase, optimizer in self.unused_betas.items()
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each optimiser, under the name of its first phase."""
@@ -106,11 +112,11 @@ class Optimizers:
             saved = state[name]
             if len(saved["param_groups"]) != len(optimizer.param_groups):
                 raise ValueError(f"the optimiser of {name} has a different number of parameter groups")
-            was, now = saved["param_groups"][0].get("optimizer", DEFAULT), self.kinds[name].name
-            if was != now:
+            was, now = saved["param_groups"][0].get("optimizer", DEFAULT), self.kinds[name]
+            if not now.is_named(was):
                 optimizer.state.clear()
                 notes.append(
-                    f"note: the optimiser of phase {name} starts afresh: the saved one is {was}, this is {now}"
+                    f"note: the optimiser of phase {name} starts afresh: the saved one is {was}, this is {now.name}"
                 )
                 continue
             # Betas, fused and the like come from today's options, not from the saved state. In the groups of optimisers
@@ -121,7 +127,7 @@ class Optimizers:
                 keys = own.keys() - {"params", "lr"} if is_torchs else own.keys() & GIVEN_KEYS
                 param_groups.append(group | {key: own[key] for key in keys})
             optimizer.load_state_dict(saved | {"param_groups": param_groups})
-            self.kinds[name].check_state(optimizer)
+            now.check_state(optimizer)
         return notes
 
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,9 +72,16 @@ class OptimizerKind:
         if isinstance(wanted, str):
             found = entry("optimizer", wanted, flag)
             return cls(found.name, found.load(), found.origin)
-        origin = loaded.plugin_of_module(wanted.__module__) or wanted.__module__
-        name = getattr(wanted, "__qualname__", type(wanted).__qualname__)
+        named = wanted
+        while isinstance(named, partial):
+            named = named.func
+        origin = loaded.plugin_of_module(named.__module__) or named.__module__
+        name = getattr(named, "__qualname__", type(named).__qualname__)
         return cls(name, contract.check_part("optimizer", wanted, name, origin), origin)
+
+    def is_named(self, name: str) -> bool:
+        """Return whether a saved state names this optimiser; a partial function was once named "partial"."""
+        return name == self.name or (name == "partial" and isinstance(self.function, partial))
 
     @property
     def beta_flags(self) -> set[str]:

@@ -200,7 +200,7 @@ def _missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str])
     if storage.entry_type(folder) != "folder":
         neighbours = storage.list_folders(root)
         has_sides = "B" in neighbours and bool("A" in neighbours or numbered_inputs(neighbours))
-        hint = _other_folder_hint(root, o, kinds) or _several_inputs_hint(root, o, kinds)
+        hint = _other_folder_hint(root, relative, o, kinds) or _several_inputs_hint(root, o, kinds)
         if (has_sides or not neighbours) and (count := len(storage.list_images(root))):
             why = f"there is no such folder ({within} has {count_text(count, 'image')}, not divided into phases)"
             return why, hint or _undivided_remedy(o, has_sides or "joined" in kinds)
@@ -216,8 +216,8 @@ def _missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str])
     return f"holds no images, but {count_text(len(names), 'other file')} such as {names[0]!r}", layout
 
 
-def _other_folder_hint(root: str, o: Any, kinds: Sequence[str]) -> str:
-    """Return the remedy if root holds a phase of similar name, or a folder above or below it the phase; else ""."""
+def _other_folder_hint(root: str, missing: str, o: Any, kinds: Sequence[str]) -> str:
+    """Return the remedy if root holds a phase of similar name, or one above or below it what is missing; else ""."""
 
     def holds_phase(other: str, phase: str = o.phase) -> bool:
         return any(all(map(is_folder, phase_folders(other, phase, kind))) for kind in kinds)
@@ -227,7 +227,7 @@ def _other_folder_hint(root: str, o: Any, kinds: Sequence[str]) -> str:
     if "phase" in o.given and (near := nearest(o.phase, there)):
         return f"did you mean --phase {near}?"
     above = str(Path(root).parent)
-    if above != root and holds_phase(above):
+    if above != root and (holds_phase(above) or ("joined" in kinds and is_folder(str(Path(above, missing))))):
         return f"give --dataroot {above}, the folder above it"
     inner = list(filter(holds_phase, inner_roots(root)))
     return f"give --dataroot {' or '.join(inner[:4])}" if inner else ""

@@ -126,7 +126,7 @@ class ClassDiscriminator(InferableNetwork):
     """Images (N, input_nc, size, size) and labels (N,) -> logits (N, 1): real and of that class, or not.
 
     cond "concat": the label's embedding is an additional input channel (Mirza & Osindero 2014). "projection": its
-    inner product with the features is added to the logit (Miyato & Koyama 2018).
+    inner product with the pooled features is added to the logit (Miyato & Koyama 2018); they are pooled by their mean.
     """
 
     def __init__(

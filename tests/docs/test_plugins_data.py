@@ -57,6 +57,13 @@ def test_the_pages_run_is_trained_continued_and_tested(command, scenes):
     assert stored["options"]["max_objects"] == 8
 
 
+@pytest.mark.parametrize("folder", ["train_img", "train_label/"])
+def test_a_folder_of_the_data_is_answered_with_the_one_above(command, scenes, folder):
+    script, *flags = COMMANDS[0]
+    ended = command(script.removesuffix(".py"), *flags, *MORE, "--dataroot", f"scenes/{folder}")
+    assert ended.code != 0 and ended.last.endswith("; give --dataroot scenes, the folder above it"), ended.last
+
+
 def test_a_resumed_run_ends_as_one_that_was_not_stopped(command, scenes):
     train, resume, _ = COMMANDS
     run(command, train, *MORE, "--name", "whole", "--n_epochs", "2")

@@ -1,5 +1,7 @@
 """Objectives have the published formulas' values and gradients, for tensors, scales, features and pairs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -250,3 +252,9 @@ def test_a_discriminator_without_features_is_named(monkeypatch, netD):
     monkeypatch.setitem(__import__("networks").DISCRIMINATORS, "plain", lambda o, input_nc: torch.nn.Conv2d(3, 1, 1))
     with pytest.raises(OptionError, match=rf"--netD.*{netD} does not return its features; use basic or multiscale"):
         discriminator(flags(netD=netD, crop_size=32), 3, features=True)
+
+
+def test_the_options_of_a_run_are_those_of_its_loss():
+    o = SimpleNamespace(gan_mode="hinge", label_smoothing=0.1, lambda_gp=3.0, penalty="r1")
+    gan = GANLoss.from_options(o)
+    assert (gan.gan_mode, gan.label, gan.lambda_gp, gan.penalty_name) == ("hinge", 0.9, 3.0, "r1")

@@ -298,3 +298,13 @@ def test_a_penalty_that_a_model_does_not_pass_on_is_noted():
 def test_means_over_the_parts_of_a_batch_are_noted(name, noted):
     assert ["each of its 2 parts" in note for note in notes(Holder(GANLoss(name)), accumulate=2)] == [True] * noted
     assert notes(Holder(GANLoss(name))) == []
+
+
+def test_a_penalty_with_statistics_of_the_batch_is_noted(monkeypatch):
+    own = lambda D, real, fake: D(real).mean()  # noqa: E731
+    own.of_batch = True
+    monkeypatch.setitem(PENALTIES, "own", own)
+    for name, weight, noted in (("dragan", 1, True), ("own", 1, True), ("dragan", 0, False), ("r1", 1, False)):
+        model = Holder(GANLoss("lsgan", lambda_gp=weight, penalty=name))
+        assert [f"penalty {name} uses" in note for note in notes(model, accumulate=2)] == [True] * noted
+        assert notes(model) == []

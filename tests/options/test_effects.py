@@ -1,16 +1,20 @@
 """Every flag of every command has an effect, or is noted when it is given."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from networks import NETWORK_FLAGS
+from networks.gan_loss import Objective
 from options import effects
 from options.fields import Options
 from options.parse import flags_for, parse
 from registry import lookup
 from tests.support.runs import SMALL
 from tests.support.small_models import own_networks
+from util.errors import OptionError
 
 TRAINABLE = [e.name for e in lookup.entries("model") if e.name != "test"]
 DATA = {"cgan": "labeled"}
@@ -131,6 +135,13 @@ FRESH = [  # (flags of a new run, those that are noted)
      {"pairs"}), (["--no_progress", "--displays", "html"], {"no_progress"}), (["--classes", "a", "--model", "cgan"],
      set()), (["--model", "gan", "--cond", "none", "--embedding_dim", "3"], {"embedding_dim"}),
     (["--model", "gan", "--embedding_dim", "3"], set()),
+    (["--netD", "pixel", "--no_antialias"], set()), (["--netG", "unet_32", "--no_antialias"], set()),
+    (["--netG", "unet_32", "--netD", "pixel", "--no_antialias"], {"no_antialias"}),
+    (["--netG", "unet_32", "--padding", "zero", "--no_antialias_up", "--no_dropout"], {"padding", "no_antialias_up"}),
+    (["--model", "gan", "--no_dropout", "--no_antialias"], {"no_dropout", "no_antialias"}),
+    (["--model", "gan", "--netD", "basic", "--no_antialias", "--n_layers_D", "2"], {"n_layers_D"}),
+    (["--model", "gan", "--netG", "sngan_resnet", "--resize_conv"], {"resize_conv"}),
+    (["--model", "cgan", "--resize_conv"], set()), (["--lambda_gp", "3", "--gan_mode", "relativistic"], {"lambda_gp"}),
 ]  # fmt: skip
 
 
@@ -151,6 +162,7 @@ TESTS = [
     (["--overlap", "3", "--tile", "256"], set()), (["--num_samples", "3"], {"num_samples"}),
     (["--num_test", "3", "--dataroot", "x", "--phase", "val", "--eval"], set()),
     (["--native", "--load_size", "3", "--preprocess", "crop"], {"load_size", "preprocess"}),
+    (["--netD", "pixel", "--no_antialias"], {"netD"}), (["--netG", "unet_32", "--no_antialias"], {"no_antialias"}),
 ]  # fmt: skip
 
 
@@ -200,6 +212,36 @@ def test_a_plug_in_may_read_any_flag(write, capsys):
     mine = write("mine.py", EMPTY_MODEL.format("Mine"))
     parse(["--plugin", str(mine), "--model", "mine", "--lambda_gp", "3", "--pool_size", "3", "--epoch", "4"], "train")
     assert noted(capsys.readouterr().out) == {"epoch"}
+
+
+NETWORKS = [(kind, name) for kind in ("generator", "discriminator") for name in lookup.table(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), NETWORKS)
+def test_the_flags_of_a_network_are_those_it_reads(read, kind, name):
+    o = parse([*SMALL, "--crop_size", "32"], "train")
+    read.clear()
+    lookup.find(kind, name)(o, *([3, 3] if kind == "generator" else [3]))
+    own = {flag for flag, readers in NETWORK_FLAGS.items() if name in readers.get(kind, ())}
+    assert read & set(NETWORK_FLAGS) == own
+
+
+def test_a_network_of_a_plug_in_may_read_any_flag(capsys, monkeypatch):
+    for kind in ("generator", "discriminator"):
+        monkeypatch.setitem(lookup.table(kind), "own", lambda o, input_nc, output_nc=3: None)
+        monkeypatch.setitem(lookup.table(kind).origins, "own", "own.py")
+    parse(["--netG", "own", "--padding", "zero", "--netD", "own", "--num_D", "3"], "train")
+    assert noted(capsys.readouterr().out) == set()
+
+
+def test_facts_of_a_plug_ins_objective_are_its_own(capsys, monkeypatch):
+    for penalised in (True, False):
+        own = Objective(real=lambda p, label: p, fake=print, generator=print, penalised=penalised, uses_label=penalised)
+        monkeypatch.setitem(lookup.table("objective"), "own", own)
+        parse(["--gan_mode", "own", "--lambda_gp", "3"], "train")
+        assert noted(capsys.readouterr().out) == (set() if penalised else {"lambda_gp"})
+        with nullcontext() if penalised else pytest.raises(OptionError, match="label_smoothing"):
+            parse(["--gan_mode", "own", "--label_smoothing", "0.1"], "train")
 
 
 def test_a_split_of_a_data_set_with_phases_is_noted(command, paired, unpaired):

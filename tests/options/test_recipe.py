@@ -38,6 +38,19 @@ def test_every_recipe_is_accepted_as_it_is(name, capsys):
     assert (RECIPES[name]).read_text().startswith("# ")  # what --list says of it
 
 
+SCRIPTS = {  # the flags in train_pix2pix.sh and train_cyclegan.sh of the reference, without --name
+    "facades_pix2pix": "--dataroot ./datasets/facades --model pix2pix --netG unet_256 --direction BtoA --lambda_L1 100"
+    " --dataset_mode aligned --norm batch --pool_size 0",
+    "maps_cyclegan": "--dataroot ./datasets/maps --model cycle_gan --pool_size 50 --no_dropout",
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_recipe_of_the_reference_is_its_script(name):
+    by_recipe, by_script = (vars(parse(argv, "train")) for argv in (["--recipe", name], SCRIPTS[name].split()))
+    assert by_recipe | {"recipe": ""} == by_script
+
+
 def test_a_recipe_beats_defaults_and_is_beaten_by_what_is_given(tmp_path):
     (tmp_path / "config.yaml").write_text("ndf: 5\n")
     o = parse(["--recipe", "CycleGAN-small", "--config", "config.yaml", "--ngf", "3"], "train")

@@ -1,5 +1,9 @@
 """Methods that declare `now` are told where training stands; others are called as before."""
 
+import gc
+import inspect
+import weakref
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -125,6 +129,41 @@ def test_a_function_without_now_is_called_as_before():
     assert call_with_now(lambda batch: batch, 3) == 3
     assert call_with_now(lambda batch, now: now, 3) == AFTER_TRAINING
     assert call_with_now(abs, -3) == 3
+
+
+def test_a_method_that_is_replaced_is_inspected_again(monkeypatch):
+    class Plain(BaseModel):
+        def forward(self, batch):
+            return batch
+
+    class Caller:
+        def __call__(self, batch):
+            return batch
+
+    model, caller = Plain(), Caller()
+    assert [call_with_now(model, 3), call_with_now(model, 3), call_with_now(caller, 3)] == [3] * 3
+    monkeypatch.setattr(Caller, "__call__", lambda self, batch, now: now)
+    assert call_with_now(caller, 3) == AFTER_TRAINING
+    with monkeypatch.context() as patch:
+        patch.setattr(Plain, "forward", lambda self, batch, now: now)
+        assert call_with_now(model, 3) == AFTER_TRAINING
+    model.forward = partial(lambda batch, now: now)
+    assert call_with_now(model, 3) == AFTER_TRAINING
+    del model.forward
+    assert call_with_now(model, 3) == 3
+
+
+def test_a_function_is_inspected_once_and_not_kept(monkeypatch):
+    calls, own = [], lambda batch, now: now
+    monkeypatch.setattr(
+        inspect, "signature", lambda function, real=inspect.signature: calls.append(1) or real(function)
+    )
+    assert [call_with_now(own, 3) for _ in range(3)] == [AFTER_TRAINING] * 3
+    assert len(calls) == 1
+    held = weakref.ref(own)
+    del own
+    gc.collect()
+    assert held() is None
 
 
 def test_now_on_the_command_line(process, tmp_path):

@@ -143,7 +143,8 @@ def test_plateau_follows_the_generators_mean_loss(tmp_path):
     for epoch in range(9):
         got.append(run.begin_epoch())
         for generator in (1.0, 3.0):  # level in the mean, while the discriminator's keeps falling
-            run.losses.add({"D": {"D_real": 0.5**epoch}, "G": {"G_GAN": generator, "G_L1": 1.0}})
+            terms = {"G_GAN": torch.tensor(generator, requires_grad=True), "G_L1": torch.ones((), requires_grad=True)}
+            run.losses.add({"D": {"D_real": 0.5**epoch}, "G": terms | {"G_GAN_logged": terms["G_GAN"].detach()}})
         run.end_epoch()
     assert run.history == [3.0] * 9
     assert got == pytest.approx([1] * 7 + [0.2] * 2)

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import re
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -350,6 +351,23 @@ def test_another_optimiser_than_the_saved_one_starts_afresh():
     assert len(now.load_state_dict(state)) == 1 and was.load_state_dict(state) == []
 
 
+def test_a_partial_optimiser_is_named_for_its_function():
+    decaying = partial(partial(torch.optim.RMSprop, alpha=0.9), weight_decay=0.1)
+    n, name = nets("G"), "G"
+    for optimizer, saved_name, loads in (
+        (decaying, "RMSprop", True), (torch.optim.RMSprop, "RMSprop", True), (decaying, "partial", True),
+        (torch.optim.RMSprop, "partial", False), (decaying, "Adam", False),
+    ):  # fmt: skip
+        optimizers = Optimizers([phase(name, n.G, optimizer=optimizer)], FLAGS)
+        assert optimizers.kinds[name].name == "RMSprop"
+        take_a_step(optimizers[name], n.G)
+        state = optimizers.state_dict()
+        state[name]["param_groups"][0]["optimizer"] = saved_name
+        notes = optimizers.load_state_dict(state)
+        assert (not notes, bool(optimizers[name].state)) == (loads, loads)
+    assert "the saved one is Adam, this is RMSprop" in notes[0]
+
+
 def test_a_network_may_have_a_learning_rate_of_its_own():
     n = nets("x", "y", "z")
     one = phase("G", (n.x, 0.3), n.y, (n.z, 0.0), lr=0.2)
@@ -466,7 +484,7 @@ def test_flags_that_no_network_is_trained_with_are_told():
     n, given = nets("G", "D"), {"lr", "beta1", "beta2", "optimizer"}
 
     def unused(*phases, **more):
-        return [note.split()[1] for note in Optimizers(list(phases), flags(**more)).unused_flags(given)]
+        return [note.split()[1] for note in Optimizers(list(phases), flags(**more)).unused_settings(given)]
 
     own = {"betas": (0.0, 0.9), "optimizer": "adam"}
     phases = [phase("D", n.D, lr=0.1, **own), phase("R1", n.D, every=2), phase("G", (n.G, 0.2), **own)]
@@ -475,6 +493,16 @@ def test_flags_that_no_network_is_trained_with_are_told():
     found = {kind: unused(phase("G", n.G), optimizer=kind) for kind in KINDS}
     assert {kind: names for kind, names in found.items() if names} == {
         "rmsprop": ["--beta1"], "sgd": ["--beta2"], "adafactor": ["--beta1", "--beta2"]}  # fmt: skip
+
+
+def test_betas_that_the_optimiser_does_not_take_are_told():
+    n = nets("G", "D")
+    for kind in KINDS:
+        phases = [phase("G", n.G, betas=(0.0, 0.9)), phase("D", n.D, betas=(0.0, 0.9), optimizer="adam")]
+        told = Optimizers(phases, flags(optimizer=kind)).unused_settings(set())
+        assert told == ["note: the betas of phase G have no effect: its optimizer adafactor takes none"] * (
+            kind == "adafactor"
+        )
 
 
 # --- the step that uses them
