@@ -108,6 +108,13 @@ WAYS = [whole, with_report, as_command, to_the_end, left, closed, stumbling, ref
         interrupted_twice, train_and_test]  # fmt: skip
 
 
+def is_ending(thread):
+    """Return whether a thread has ended, after waiting for one that ends by itself: a closed queue's to a worker."""
+    if thread.name == "QueueFeederThread":
+        thread.join()
+    return not thread.is_alive()
+
+
 def state():
     """What a run may change in its process."""
     streams = sys.stdout, sys.stderr
@@ -125,7 +132,7 @@ def state():
         "path": list(sys.path),
         "folder": os.getcwd(),
         "hooks": (sys.excepthook, threading.excepthook),
-        "living": {thread.name for thread in threading.enumerate()},
+        "living": {thread.name for thread in threading.enumerate() if not is_ending(thread)},
     }
 
 
