@@ -18,11 +18,11 @@ import_stack: list[str] = []  # origins of the plug-ins being imported, innermos
 
 
 def our_folders() -> list[str]:
-    """Return the names of GANvas's own packages: the folders beside train.py with an __init__.py.
+    """Return the names of GANvas's own packages: the folders beside train.py with an __init__.py, except tests.
 
     A folder that holds an imported plug-in is the user's, unless it also holds one of our tables, as models/ does.
     """
-    packages = {file.parent.name for file in ROOT.glob("*/__init__.py")}
+    packages = {file.parent.name for file in ROOT.glob("*/__init__.py")} - {"tests"}
     plugin_files = [file.relative_to(ROOT) for _, file in imported_plugins.values() if file.is_relative_to(ROOT)]
     with_tables = {module.partition(".")[0] for module, _, _ in PART_TABLES.values()}
     return sorted(packages - ({file.parts[0] for file in plugin_files} - with_tables))
