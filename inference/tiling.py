@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from inference.receptive_field import ReceptiveField, receptive_field
 from inference.tile_norm import NormStatsPending, SharedNormMode, TileCore
+from networks.architectures.stylegan2 import NoiseInjection
 from networks.padding import padded_side, reflected_indices
 from util.errors import OptionError, printable
 from util.seeding import mix_seed
@@ -79,9 +80,11 @@ class TiledForward:
         return out
 
     def _is_exact(self) -> bool:
-        """Whether a tile's core equals the untiled output there; not with active dropout, which draws for each tile."""
-        dropouts = (m for m in self.net.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
-        return self.overlap >= self.field.radius and not any(m.training and m.p > 0 for m in dropouts)
+        """Whether a tile's core equals the untiled output there; not with dropout or noise, other in each tile."""
+        layers = list(self.net.modules())
+        dropouts = (m for m in layers if isinstance(m, nn.modules.dropout._DropoutNd))
+        noisy = any(isinstance(m, NoiseInjection) and m.noisy for m in layers)
+        return self.overlap >= self.field.radius and not noisy and not any(m.training and m.p > 0 for m in dropouts)
 
     def _run_tile(
         self, piece: Tensor, row: TileSpan, column: TileSpan, norms: SharedNormMode, seed: int

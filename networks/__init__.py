@@ -29,6 +29,8 @@ GENERATORS = Table("generator", {
     "unet_32": "networks.architectures.unet:unet_32",
     "dcgan": "networks.architectures.dcgan:generator",  # from noise: (N, input_nc)
     "sngan_resnet": "networks.architectures.sngan:generator",
+    "stylegan2": "networks.architectures.stylegan2:generator",  # of SinCUT; its output has no bounds
+    "smallstylegan2": "networks.architectures.stylegan2:small_generator",
 })  # fmt: skip
 DISCRIMINATORS = Table("discriminator", {
     "basic": "networks.architectures.patchgan:basic",
@@ -37,6 +39,8 @@ DISCRIMINATORS = Table("discriminator", {
     "dcgan": "networks.architectures.dcgan:discriminator",  # of whole images: (N, 1)
     "sngan_resnet": "networks.architectures.sngan:discriminator",
     "multiscale": "networks.architectures.patchgan:multiscale",
+    "stylegan2": "networks.architectures.stylegan2:discriminator",  # of whole images: (N, 1)
+    "tilestylegan2": "networks.architectures.stylegan2:discriminator",  # the same network, as in SinCUT's own code
 })  # fmt: skip
 NORMS = Table("norm", {  # called as (channels)
     "instance": "networks.norm:instance",

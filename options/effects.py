@@ -13,6 +13,7 @@ from util.errors import OptionError, printable
 
 NO_CLASSES = ("aligned", "unaligned", "single", "singleimage", "colorization")  # data sets of images without classes
 FROM_NOISE = ("dcgan", "sngan_resnet")  # generators of ours, and the discriminators that go with them
+STYLEGAN2_G, STYLEGAN2_D = ("stylegan2", "smallstylegan2"), ("stylegan2", "tilestylegan2")  # networks of ours
 ONE_SIDED = ("single", "labeled")  # data sets of ours, and those that extend them, whose images have one side
 PENALISED = "wgangp"  # the objective whose default is a gradient penalty
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
@@ -72,6 +73,22 @@ class Command:
         return vars(self.o).get("cond") == "none"
 
     @property
+    def has_built_in_G(self) -> bool:
+        """Whether --netG is built in; a plug-in's may read any flag."""
+        return entry("generator", self.o.netG).origin == "built in"
+
+    @property
+    def projects(self) -> bool:
+        """Whether a network F of CUT projects features."""
+        own = vars(self.o)
+        return own.get("netF") == "mlp_sample" and own["lambda_NCE"] > 0
+
+    @property
+    def judges_without_norm(self) -> bool:
+        """Whether there is no discriminator with normalisation layers and initialised weights."""
+        return self.o.netD in STYLEGAN2_D or not self.o.isTrain
+
+    @property
     def is_new(self) -> bool:
         """Whether train.py starts a run, so that it loads nothing."""
         return self.o.isTrain and not self.o.continue_train
@@ -127,7 +144,15 @@ BOTH: Rows = (
     ("padding", "only ResNet generators have residual blocks", lambda c: c.o.netG.startswith("unet_")),
     ("no_antialias_up", "only ResNet generators have it", lambda c: c.o.netG.startswith("unet_")),
     ("no_antialias", "only ResNets and PatchGANs have it",
-     lambda c: c.o.netG.startswith("unet_") and (c.o.netD == "pixel" or not c.o.isTrain)),
+     lambda c: (c.o.netG.startswith("unet_") or c.o.netG in STYLEGAN2_G)
+     and (c.o.netD in ("pixel", *STYLEGAN2_D) or not c.o.isTrain)),
+    ("no_dropout padding no_antialias_up resize_conv normG", "StyleGAN2's generator has none of these layers",
+     lambda c: c.o.netG in STYLEGAN2_G),
+    ("normD", "StyleGAN2's discriminator has no normalisation layers", lambda c: c.o.netD in STYLEGAN2_D),
+    ("norm", "StyleGAN2's networks have no normalisation layers",
+     lambda c: c.is_ours and c.o.netG in STYLEGAN2_G and c.judges_without_norm),
+    ("stylegan2_G_num_downsampling stylegan2_G_size", "it is for --netG stylegan2",
+     lambda c: c.o.netG not in STYLEGAN2_G and c.has_built_in_G),
     ("resize_conv", "--antialias_up upsamples otherwise (--no_antialias_up)",
      lambda c: c.o.netG.startswith("resnet_") and not c.o.no_antialias_up),
     ("netF netF_nc nce_layers nce_T num_patches nce_idt nce_includes_all_negatives_from_minibatch",
@@ -142,7 +167,9 @@ TRAIN: Rows = (
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
     ("n_layers_D num_D", "it is for --netD multiscale (--n_layers_D also for n_layers)",
-     lambda c: c.o.netD in ("basic", "pixel", *FROM_NOISE)),
+     lambda c: c.o.netD in ("basic", "pixel", *STYLEGAN2_D, *FROM_NOISE)),
+    ("init_type init_gain", "StyleGAN2's networks draw their own weights",
+     lambda c: c.is_ours and c.o.netG in STYLEGAN2_G and c.o.netD in STYLEGAN2_D and not c.projects),
     ("num_D", "it is for --netD multiscale", lambda c: c.o.netD == "n_layers"),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
     ("beta1", "this optimizer has no momentum", lambda c: c.is_ours and c.o.optimizer in ("rmsprop", "adafactor")),
