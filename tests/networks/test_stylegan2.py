@@ -181,6 +181,11 @@ def test_training_is_the_same_with_activations_computed_again(elsewhere):
     assert far(trained(*SINCUT), trained(*SINCUT, "--grad_checkpoint")) == (0, 0)
 
 
+def test_the_layout_of_weights_changes_nothing(elsewhere):
+    plain, last = (trained(*SINCUT, "--memory_format", form, steps=1) for form in ("auto", "channels_last"))
+    assert far(plain, last)[0] < 1e-3
+
+
 def test_losses_in_16_bits_are_near_those_in_32(elsewhere):
     whole, low = (trained(*SINCUT, "--amp", kind, steps=1) for kind in ("off", "bf16"))
     assert 0 < far(whole, low)[0] < 0.02
