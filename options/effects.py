@@ -10,6 +10,7 @@ from options import store
 from options.fields import Options
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
+from util.size import to_size
 
 NO_CLASSES = ("aligned", "unaligned", "single", "singleimage", "colorization")  # data sets of images without classes
 FROM_NOISE = ("dcgan", "sngan_resnet")  # generators of ours, and the discriminators that go with them
@@ -104,6 +105,12 @@ class Command:
         """The run's folder."""
         return Path(self.o.checkpoints_dir) / self.o.name
 
+    def sizes_networks(self, name: str) -> bool:
+        """Whether --load_size or --crop_size, the one called `name`, decides the widths of StyleGAN2's networks."""
+        sides = {flag: min(to_size(vars(self.o)[flag])) for flag in ("load_size", "crop_size")}
+        sized = self.o.netG in STYLEGAN2_G or self.o.netD in STYLEGAN2_D
+        return sized and sides[name] == min(sides.values())
+
     def shows(self, *displays: str) -> bool:
         """Whether one of these displays is on."""
         return bool(set(displays) & set(requested_displays(self.o)))
@@ -195,9 +202,10 @@ TRAIN: Rows = (
     ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
     ("cache_dir", "it is for --cache disk", lambda c: c.o.cache != "disk"),
     ("load_size", "--preprocess does not scale to it",
-     lambda c: not c.steps("resize", "scale_width", "scale_shortside")),
+     lambda c: not c.steps("resize", "scale_width", "scale_shortside") and not c.sizes_networks("load_size")),
     ("crop_size", "--preprocess does not use it",
-     lambda c: not c.steps("crop", "patch", "trim", "zoom", "fixsize", "scale_width")),
+     lambda c: not c.steps("crop", "patch", "trim", "zoom", "fixsize", "scale_width")
+     and not c.sizes_networks("crop_size")),
 )  # fmt: skip
 TEST: Rows = (
     ("ndf netD n_layers_D num_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),

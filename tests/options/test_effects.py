@@ -130,7 +130,15 @@ FRESH = [  # (flags of a new run, those that are noted)
     (["--fixed_samples", "0", "--val_phase", "x"], {"val_phase"}), (["--model", "colorization", "--pairs", "sides"],
      {"pairs"}), (["--no_progress", "--displays", "html"], {"no_progress"}), (["--classes", "a", "--model", "cgan"],
      set()), (["--model", "gan", "--cond", "none", "--embedding_dim", "3"], {"embedding_dim"}),
-    (["--model", "gan", "--embedding_dim", "3"], set()),
+    (["--model", "gan", "--embedding_dim", "3"], set()), (["--stylegan2_G_size", "64",
+     "--stylegan2_G_num_downsampling", "2"], {"stylegan2_G_size", "stylegan2_G_num_downsampling"}),
+    (["--model", "sincut", "--norm", "batch", "--normG", "batch", "--normD", "batch", "--padding", "zero",
+      "--no_dropout", "--antialias", "--antialias_up", "--resize_conv", "--n_layers_D", "2", "--init_type", "normal",
+      "--stylegan2_G_size", "64"], {"norm", "normG", "normD", "padding", "no_dropout", "antialias", "antialias_up",
+      "resize_conv", "n_layers_D"}), (["--model", "sincut", "--lambda_NCE", "0", "--lambda_identity", "0",
+     "--init_gain", "1"], {"init_gain"}), (["--model", "sincut", "--netD", "basic", "--norm", "batch", "--antialias"],
+     set()), (["--model", "sincut", "--load_size", "32"], set()), (["--model", "sincut", "--load_size", "90"],
+     {"load_size"}),
 ]  # fmt: skip
 
 
