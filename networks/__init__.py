@@ -78,7 +78,10 @@ PENALTIES = Table("penalty", {  # called as (D, real, fake)
 
 
 def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
-    """Build and initialise the generator --netG: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
+    """Build and initialise the generator --netG: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1].
+
+    SinCUT's output has no bounds.
+    """
     return initialised(_build_network("generator", o.netG, o, input_nc, output_nc), o)
 
 

@@ -20,7 +20,7 @@ UNLABELLED = ("wgangp", "hinge", "relativistic", "ragan", "ralsgan")  # objectiv
 
 def check_options(o: Options, phase: str) -> None:
     """Raise OptionError for flags that contradict each other; set the flags that follow from others."""
-    whole = whole_preprocess(o) if phase == "test" and o.remembered else o.preprocess
+    whole = whole_preprocess(o) if phase == "test" else o.preprocess
     if phase == "test" and "load_size" not in o.given:
         o.load_size = o.crop_size if whole == o.preprocess else o.saved.get("load_size", o.load_size)
     _check_preprocess(o)

@@ -49,6 +49,15 @@ def test_a_run_continues_to_the_bit_and_translates_any_size(train, command, tmp_
         assert Image.open(image).size == size
 
 
+def test_whole_images_are_translated_with_bare_weights(train, command, tmp_path):
+    train("run", 1, "--model", "sincut", "--dataroot", "two", *SHORT)
+    (tmp_path / "checkpoints/run/options.json").unlink()
+    ended = command("test", "--name", "run", "--model", "sincut", "--dataroot", "two", "--gpu_ids", -1)
+    assert ended.code == 0 and "--netG stylegan2 --ngf 2" in ended.out  # of 64x64; they are those of ngf 1 for 32x32
+    image = next((tmp_path / "results/run").rglob("A_fake_B.png"))
+    assert Image.open(image).size == (90, 60)
+
+
 def test_a_run_with_the_former_networks_continues_and_tests(train, command, tmp_path):
     train("old", 1, "--model", "sincut", "--dataroot", "two", *SHORT, *FORMER)
     path = tmp_path / "checkpoints/old/options.json"
