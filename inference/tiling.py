@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from inference.receptive_field import ReceptiveField, receptive_field
 from inference.tile_norm import NormStatsPending, SharedNormMode, TileCore
+from networks.architectures.stylegan2 import NoiseInjection
 from networks.padding import padded_side, reflected_indices
 from util.errors import OptionError, printable
 from util.seeding import mix_seed
@@ -79,9 +80,10 @@ class TiledForward:
         return out
 
     def _is_exact(self) -> bool:
-        """Whether a tile's core equals the untiled output there; not with active dropout, which draws for each tile."""
+        """Whether a tile's core equals the untiled output there; not with dropout or noise, other in each tile."""
         dropouts = (m for m in self.net.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
-        return self.overlap >= self.field.radius and not any(m.training and m.p > 0 for m in dropouts)
+        drawn = _adds_noise(self.net) or any(m.training and m.p > 0 for m in dropouts)
+        return self.overlap >= self.field.radius and not drawn
 
     def _run_tile(
         self, piece: Tensor, row: TileSpan, column: TileSpan, norms: SharedNormMode, seed: int
@@ -98,6 +100,10 @@ class TiledForward:
                     return self.net_forward(piece)
             except NormStatsPending:
                 return None
+
+
+def _adds_noise(net: nn.Module) -> bool:
+    return any(isinstance(m, NoiseInjection) and m.noisy for m in net.modules())
 
 
 def tile_spans(side: int, tile: int, overlap: int, grain: int, ramp: int) -> list[TileSpan]:
@@ -175,22 +181,26 @@ def apply_tiling(nets: dict[str, nn.Module], o: Any) -> None:
 
     # Replace the forward methods.
     for name, field in fields.items():
-        overlap, note = _choose_overlap(name, o.overlap, least, field)
+        overlap, note = _choose_overlap(name, o.overlap, least, field, _adds_noise(nets[name]))
         if note:
             print(printable(note))
         forward: Callable[[Tensor], Tensor] = TiledForward(nets[name], size, overlap, field, o.tile_norm == "shared")
         nets[name].forward = forward  # type: ignore[method-assign]
 
 
-def _choose_overlap(name: str, overlap: int | None, least: int, field: ReceptiveField) -> tuple[int, str]:
-    """Return the overlap in pixels, and a note if it does not cover the receptive field."""
+def _choose_overlap(
+    name: str, overlap: int | None, least: int, field: ReceptiveField, noisy: bool = False
+) -> tuple[int, str]:
+    """Return the overlap in pixels, and a note if it does not cover the receptive field or the network adds noise."""
     radius = math.inf if math.isinf(field.radius) else math.ceil(field.radius)
     exact = 2 * radius + field.multiple
-    if overlap is None and exact <= least:
-        return int(radius), ""
-    overlap = least // 4 if overlap is None else overlap
+    if overlap is None:
+        overlap = int(radius) if exact <= least else least // 4
     if overlap >= radius:
-        return overlap, ""
+        note = f"note: network {name} adds noise, which depends on the size of a tile, so tiles are blended"
+        return overlap, note if noisy else ""
     sees = "the whole image" if math.isinf(radius) else f"{radius} pixels to each side"
-    remedy = "" if math.isinf(radius) else f"; --tile {-(-exact // 64) * 64} without --overlap gives the untiled result"
+    remedy = ""
+    if not noisy and not math.isinf(radius):
+        remedy = f"; --tile {-(-exact // 64) * 64} without --overlap gives the untiled result"
     return overlap, f"note: network {name} sees {sees}, but tiles overlap by {overlap}, so they are blended{remedy}"

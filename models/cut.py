@@ -33,7 +33,7 @@ class CUT(BaseModel):
         lambda_NCE: float = option(1.0, "weight of the contrastive loss of A and G(A)", at_least=0)
         nce_idt: bool = option(True, "also compare B and G(B), as an identity loss", valued=True)
         nce_layers: str = option("auto", "layers of G that are compared: numbers in its Sequential, or names; auto:"
-            " 0,4,8,12,16 of a ResNet, the first five convolutions of other generators", fixed=True)
+            " 0,4,8,12,16 of a ResNet, 0,2,4 of stylegan2, the first five convolutions of other generators", fixed=True)
         nce_includes_all_negatives_from_minibatch: bool = option(False,
             "contrast a patch with those of the whole batch (of its part with --accumulate), not only of its image",
             valued=True)

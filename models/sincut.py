@@ -11,14 +11,11 @@ from util.errors import OptionError
 
 
 class SinCUT(CUT):
-    """CUT that contrasts patches of the whole batch, with R1 for D and a pixel identity loss.
-
-    The authors' networks are those of StyleGAN2; here they are the antialiased ResNet and PatchGAN with their usual
-    widths and learning rate.
-    """
+    """CUT that contrasts patches of the whole batch, with R1 for D and a pixel identity loss."""
 
     dataset_mode = "singleimage"
     defaults = {
+        "netG": "stylegan2", "netD": "stylegan2", "ngf": 10, "ndf": 8, "lr": 0.002, "beta1": 0.0, "beta2": 0.99,
         "gan_mode": "nonsaturating", "num_patches": 1, "lambda_NCE": 4.0, "batch_size": 16, "crop_size": 64,
         "load_size": 1024, "nce_includes_all_negatives_from_minibatch": True, "n_epochs": 8, "n_epochs_decay": 8,
         "save_epoch_freq": 1, "save_latest_freq": 20_000,

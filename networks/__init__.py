@@ -29,6 +29,8 @@ GENERATORS = Table("generator", {
     "unet_32": "networks.architectures.unet:unet_32",
     "dcgan": "networks.architectures.dcgan:generator",  # from noise: (N, input_nc)
     "sngan_resnet": "networks.architectures.sngan:generator",
+    "stylegan2": "networks.architectures.stylegan2:generator",  # of SinCUT; its output has no bounds
+    "smallstylegan2": "networks.architectures.stylegan2:small_generator",
 })  # fmt: skip
 DISCRIMINATORS = Table("discriminator", {
     "basic": "networks.architectures.patchgan:basic",
@@ -37,6 +39,8 @@ DISCRIMINATORS = Table("discriminator", {
     "dcgan": "networks.architectures.dcgan:discriminator",  # of whole images: (N, 1)
     "sngan_resnet": "networks.architectures.sngan:discriminator",
     "multiscale": "networks.architectures.patchgan:multiscale",
+    "stylegan2": "networks.architectures.stylegan2:discriminator",  # of whole images: (N, 1)
+    "tilestylegan2": "networks.architectures.stylegan2:discriminator",  # the same network, as in SinCUT's own code
 })  # fmt: skip
 _RESNETS, _UNETS = (tuple(name for name in GENERATORS if name.startswith(kind)) for kind in ("resnet_", "unet_"))
 NETWORK_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {  # the flags that only these of the networks above read
@@ -47,6 +51,8 @@ NETWORK_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {  # the flags that only 
     "resize_conv": {"generator": (*_RESNETS, *_UNETS, "dcgan")},
     "n_layers_D": {"discriminator": ("n_layers", "multiscale")},
     "num_D": {"discriminator": ("multiscale",)},
+    "stylegan2_G_num_downsampling": {"generator": ("stylegan2", "smallstylegan2")},
+    "stylegan2_G_size": {"generator": ("stylegan2", "smallstylegan2")},
 }
 NORMS = Table("norm", {  # called as (channels)
     "instance": "networks.norm:instance",
@@ -84,7 +90,10 @@ PENALTIES = Table("penalty", {  # called as (D, real, fake)
 
 
 def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
-    """Build and initialise the generator --netG: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
+    """Build and initialise the generator --netG: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1].
+
+    SinCUT's output has no bounds.
+    """
     return initialised(_build_network("generator", o.netG, o, input_nc, output_nc), o)
 
 

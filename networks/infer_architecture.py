@@ -9,14 +9,18 @@ from torch import Tensor, nn
 from serialization.weight_files import rename_keys
 
 Weights = Mapping[str, Tensor]
+SINCUT_SIDE = 64  # of the images that SinCUT is trained on
+MAX_CAPPED_SIDE = 32  # of StyleGAN2's feature maps whose number of channels has an upper limit
+MAX_STYLEGAN2_LAYERS = 9  # of its discriminator, for images of 1024 pixels
 UNET_BY_DEPTH = {8: "unet_256", 7: "unet_128", 6: "unet_64", 5: "unet_32"}
 
 
 def infer_generator(state: Weights) -> dict[str, Any]:
     """Return the flags {netG, ngf, norm, no_dropout, input_nc, output_nc, resize_conv, padding} that fit the weights.
 
-    A ResNet also has no_antialias and no_antialias_up. {} if the keys do not belong to a generator of the reference or
-    of CUT. A U-Net's dropout leaves no trace in its keys; it is assumed to be on with batch norm, because the
+    A ResNet also has no_antialias and no_antialias_up; StyleGAN2's generator has netG, ngf, stylegan2_G_size,
+    stylegan2_G_num_downsampling, input_nc and output_nc. {} if the keys do not belong to a generator of the reference
+    or of CUT. A U-Net's dropout leaves no trace in its keys; it is assumed to be on with batch norm, because the
     reference's pix2pix trains so.
     """
     state = rename_keys(state)
@@ -24,17 +28,22 @@ def infer_generator(state: Weights) -> dict[str, Any]:
         return _infer_unet(state)
     if _has_convolutions(state, "model.1.weight") and any(".conv_block." in key for key in state):
         return _infer_resnet(state)
+    if _has_convolutions(state, "encoder.convs.1.0.weight"):
+        return _infer_stylegan2_generator(state)
     return {}
 
 
 def infer_discriminator(state: Weights) -> dict[str, Any]:
     """Return the flags {netD, ndf, norm, n_layers_D, num_D, no_antialias} that fit the weights, and input "channels".
 
-    {} if the keys do not belong to a discriminator of the reference or of CUT.
+    StyleGAN2's has netD, ndf, crop_size (a power of two) and channels. {} if the keys do not belong to a discriminator
+    of the reference or of CUT.
     """
     state = rename_keys(state)
     if all(re.match(r"scales\.\d\.", key) for key in state):
         return _infer_multiscale(state)
+    if _has_convolutions(state, "convs.0.0.weight", "final_conv.0.weight"):
+        return _infer_stylegan2_discriminator(state)
     flags = _infer_pixel(state) or _infer_patch(state)
     return flags if all(key.startswith(("net.", "model.")) for key in state) else {}
 
@@ -156,6 +165,53 @@ def _infer_multiscale(state: Weights) -> dict[str, Any]:
     if not flags or len(state) != count * len(first):
         return {}
     return {**flags, "netD": "multiscale", "n_layers_D": flags.get("n_layers_D", 3), "num_D": count}
+
+
+def _infer_stylegan2_generator(state: Weights) -> dict[str, Any]:
+    encoder = {int(m[1]) for key in state if (m := re.match(r"encoder\.convs\.(\d{1,6})\.", key))}
+    halvings = [n for n in encoder if f"encoder.convs.{n}.skip.1.weight" in state]
+    n_blocks, last = len(encoder) - 1 - len(halvings), f"decoder.convs.{len(encoder) - 1}.0.weight"
+    netG = {3: "stylegan2", 1: "smallstylegan2"}.get(n_blocks)
+    rows = [f"encoder.convs.{n}.conv2.2.bias" for n in range(2, 2 + len(halvings))]
+    if not (netG and _has_convolutions(state, last) and all(row in state for row in rows)):
+        return {}
+    widths = [state["encoder.convs.1.0.weight"].shape[0], *(state[row].numel() for row in rows)]
+    sizes = [2**n for n in range(2 + len(halvings), 11)]
+    sizes.sort(key=lambda size: size != SINCUT_SIDE)  # which comes first, because several sizes may fit
+    guesses = [(size, widths[0] * size // 512 + more) for size in sizes for more in (0, -1, 1)]
+    fits = [g for g in guesses if g[1] > 0 and [generator_width(g[1], g[0] >> n) for n in range(len(widths))] == widths]
+    if not fits or not _is_plausible_size(state, 9 * widths[-1] ** 2 * 4 * n_blocks):
+        return {}
+    return {
+        "netG": netG, "ngf": fits[0][1], "stylegan2_G_num_downsampling": len(halvings), "stylegan2_G_size": fits[0][0],
+        "input_nc": state["encoder.convs.1.0.weight"].shape[1], "output_nc": state[last].shape[0],
+    }  # fmt: skip
+
+
+def _infer_stylegan2_discriminator(state: Weights) -> dict[str, Any]:
+    count = len({key.split(".")[1] for key in state if key.startswith("convs.")})
+    rows = [f"convs.{n}.conv2.2.bias" for n in range(1, count)]
+    if count > MAX_STYLEGAN2_LAYERS or not all(row in state for row in rows):
+        return {}
+    widths, size = [len(state["convs.0.0.weight"]), *(state[row].numel() for row in rows)], 4 * 2 ** (count - 1)
+    least = widths[0] * size // 256
+    for ndf in range(max(1, least - 3), least + 4):  # for over 256 pixels several give one width
+        if [discriminator_width(ndf, size >> n) for n in range(count)] == widths:
+            channels = state["convs.0.0.weight"].shape[1]
+            return {"netD": "stylegan2", "ndf": ndf, "crop_size": size, "channels": channels}
+    return {}
+
+
+def generator_width(ngf: int, size: int) -> int:
+    """Return the channels of StyleGAN2's translating generator for feature maps of `size` pixels a side."""
+    width = max(1, round(512 * ngf / size))
+    return min(width, 512) if size <= MAX_CAPPED_SIDE else width
+
+
+def discriminator_width(ndf: int, size: int) -> int:
+    """Return the channels of SinCUT's StyleGAN2 discriminator for feature maps of `size` pixels a side."""
+    width = max(1, 256 * ndf // size)
+    return min(width, 384) if size <= MAX_CAPPED_SIDE else width
 
 
 def _infer_norm(state: Weights, inner_conv: str, after: str) -> str:

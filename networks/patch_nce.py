@@ -11,7 +11,10 @@ from torch.nn import functional as F
 from networks.layer_outputs import features
 from util.errors import OptionError
 
-RESNET_LAYERS = ("0", "4", "8", "12", "16")  # of a ResNet's Sequential `model`
+NUMBERED = {  # Sequentials of generators whose layers have numbers: those compared by "auto"
+    "model": ("0", "4", "8", "12", "16"),  # of a ResNet
+    "encoder.convs": ("0", "2", "4"),  # of StyleGAN2's translating generator
+}
 MAX_ENCODER_LAYERS = 5  # of other generators
 POOLED_SIDE = 4  # --netF reshape: means over a grid of this side
 
@@ -68,20 +71,23 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float, across_images: boo
 def compared_layers(net: nn.Module, layers: str, image: Sequence[int]) -> dict[str, int]:
     """Return {name: channels} of the layers of a generator whose features are compared, for images (C, H, W).
 
-    layers: numbers in the generator's Sequential `model` (a layer before an activation in place is compared after it,
-    as in the authors' code), or names of `named_modules()`, comma-separated; "auto": the paper's for ResNets; for
-    other generators those of the first five convolutions whose output has several positions. Raises OptionError for a
-    layer that the generator does not have, or whose output is not a feature map.
+    layers: numbers in the generator's Sequential `model` or `encoder.convs` (a layer before an activation in place is
+    compared after it, as in the authors' code), or names of `named_modules()`, comma-separated; "auto": the paper's
+    for ResNets and StyleGAN2; for other generators those of the first five convolutions whose output has several
+    positions. Raises OptionError for a layer that the generator does not have, or whose output is not a feature map.
     """
     modules = dict(net.named_modules())
     automatic = layers == "auto"
-    words = RESNET_LAYERS if automatic else [word.strip() for word in layers.split(",")]
-    names = [_layer_name(modules, int(word)) if word.isdigit() else word for word in words]
-    if automatic and any(name not in modules for name in names):
+    numbered = next((name for name in NUMBERED if f"{name}.0" in modules), "model")
+    words = NUMBERED[numbered] if automatic else [word.strip() for word in layers.split(",")]
+    names = [_layer_name(modules, numbered, int(word)) if word.isdigit() else word for word in words]
+    if automatic and numbered == "encoder.convs":
+        names = [name for name in names if name in modules]  # smallstylegan2 has no layer 4
+    elif automatic and any(name not in modules for name in names):
         names = [name for name, layer in modules.items() if isinstance(layer, nn.Conv2d)][:MAX_ENCODER_LAYERS]
     for name in names:
         if not name or name not in modules:
-            remedy = "give numbers in its Sequential model, or names that --verbose prints, comma-separated"
+            remedy = f"give numbers in its Sequential {numbered}, or names that --verbose prints, comma-separated"
             raise OptionError("option", "--nce_layers", f"the generator has no layer '{name}'", remedy)
     maps = _feature_maps(net, image, names)
     if automatic:
@@ -93,10 +99,10 @@ def compared_layers(net: nn.Module, layers: str, image: Sequence[int]) -> dict[s
     return {name: layer.shape[1] for name, layer in maps.items()}
 
 
-def _layer_name(modules: dict[str, nn.Module], number: int) -> str:
-    """Return the name of layer `number` of `model`; that of an activation after it which overwrites its output."""
-    following = f"model.{number + 1}"
-    return following if getattr(modules.get(following), "inplace", False) else f"model.{number}"
+def _layer_name(modules: dict[str, nn.Module], numbered: str, number: int) -> str:
+    """Return the name of a layer of a Sequential; that of an activation after it which overwrites its output."""
+    following = f"{numbered}.{number + 1}"
+    return following if getattr(modules.get(following), "inplace", False) else f"{numbered}.{number}"
 
 
 def _feature_maps(net: nn.Module, image: Sequence[int], names: Sequence[str]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from networks.antialias import BlurPool, BlurUpsample
+from networks.architectures.stylegan2 import EqualisedConv2d
 from networks.runtime.calls import is_training
 from networks.upsample import ResizeConv
 
@@ -44,13 +45,14 @@ def layer_table(name: str, net: nn.Module, height: int, width: int) -> str:
     for layer, module in leaves:
         count = parameter_count(module)
         lines.append(f"{layer:<60} {type(module).__name__:<18} {shapes.get(layer, ''):<18} {count or '':>11}")
-    if not any(isinstance(m, nn.ConvTranspose2d | ResizeConv | BlurUpsample | nn.ModuleList) for m in net.modules()):
+    kinds = nn.ConvTranspose2d | ResizeConv | BlurUpsample | nn.ModuleList | EqualisedConv2d
+    if not any(isinstance(m, kinds) for m in net.modules()):
         lines.append(f"receptive field: {receptive_field(net)}x{receptive_field(net)} pixels")
     return "\n".join([*lines, parameter_count_line(name, net)])
 
 
 def _output_shapes(net: nn.Module, leaves: list[tuple[str, nn.Module]], height: int, width: int) -> dict[str, str]:
-    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
+    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d | EqualisedConv2d)), None)
     if first is None:
         return {}
     shapes: dict[str, str] = {}

@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
+from options.effects import STYLEGAN2_G
 from options.fields import Options
 from options.store import holds_run
 from registry.lookup import find, is_known
 from serialization.run_names import suggest_folder
 from util.errors import OptionError
-from util.size import to_size
+from util.size import nearest_power_of_two, to_size
 from util.spelling import name_hint
 
 SCALE_STEPS = ("resize", "scale_width", "scale_shortside", "fixsize")
@@ -18,7 +19,7 @@ CROP_STEPS = ("crop", "patch", "trim")
 
 def check_options(o: Options, phase: str) -> None:
     """Raise OptionError for flags that contradict each other; set the flags that follow from others."""
-    whole = whole_preprocess(o) if phase == "test" and o.remembered else o.preprocess
+    whole = whole_preprocess(o) if phase == "test" else o.preprocess
     if phase == "test" and "load_size" not in o.given:
         o.load_size = o.crop_size if whole == o.preprocess else o.saved.get("load_size", o.load_size)
     _check_preprocess(o)
@@ -116,6 +117,8 @@ def _check_pixels(o: Options) -> None:
 
 
 def _check_training(o: Options) -> None:
+    if o.netG in STYLEGAN2_G and not o.stylegan2_G_size:
+        o.stylegan2_G_size = nearest_power_of_two(o.load_size, o.crop_size)  # so that the run remembers it
     last = o.n_epochs + o.n_epochs_decay
     if last < 1:
         raise OptionError("option", "--n_epochs", "there are no epochs to train", "give --n_epochs 1 or more")

@@ -39,6 +39,11 @@ class Common:
         of_run=True, fixed=True)
     no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up: with a blur in G, as CUT",
         of_run=True, fixed=True)
+    stylegan2_G_num_downsampling: int = option(1, "how often --netG stylegan2 halves its images", at_least=0, at_most=8,
+        of_run=True, fixed=True)
+    stylegan2_G_size: int = option(0, "side of the images that the widths of --netG stylegan2 are for; 0: the smaller"
+        " of --load_size and --crop_size in training, to a power of two", at_least=0, at_most=65_536, of_run=True,
+        fixed=True)
     dataset_mode: str = option("unaligned", "how files become images", choices="dataset", of_run=True, fixed=True)
     direction: str = option("AtoB", "which side is the input", choices=("AtoB", "BtoA"), of_run=True, fixed=True)
     serial_batches: bool = option(False, "take images in order instead of shuffled")

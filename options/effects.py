@@ -12,7 +12,9 @@ from options.fields import Options
 from registry.kinds import PART_FLAGS
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
+from util.size import to_size
 
+STYLEGAN2_G, STYLEGAN2_D = ("stylegan2", "smallstylegan2"), ("stylegan2", "tilestylegan2")  # networks of ours
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
            "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
            "interpolation_B")  # fmt: skip
@@ -74,6 +76,17 @@ class Command:
         return vars(self.o).get("cond") == "none"
 
     @property
+    def projects(self) -> bool:
+        """Whether a network F of CUT projects features."""
+        own = vars(self.o)
+        return own.get("netF") == "mlp_sample" and own["lambda_NCE"] > 0
+
+    @property
+    def judges_without_norm(self) -> bool:
+        """Whether there is no discriminator with normalisation layers and initialised weights."""
+        return self.o.netD in STYLEGAN2_D or not self.o.isTrain
+
+    @property
     def is_new(self) -> bool:
         """Whether train.py starts a run, so that it loads nothing."""
         return self.o.isTrain and not self.o.continue_train
@@ -88,6 +101,12 @@ class Command:
     def folder(self) -> Path:
         """The run's folder."""
         return Path(self.o.checkpoints_dir) / self.o.name
+
+    def sizes_networks(self, name: str) -> bool:
+        """Whether --load_size or --crop_size, the one called `name`, decides the widths of StyleGAN2's networks."""
+        sides = {flag: min(to_size(vars(self.o)[flag])) for flag in ("load_size", "crop_size")}
+        sized = self.o.netG in STYLEGAN2_G or self.o.netD in STYLEGAN2_D
+        return sized and sides[name] == min(sides.values())
 
     def shows(self, *displays: str) -> bool:
         """Whether one of these displays is on."""
@@ -118,11 +137,15 @@ BOTH: Rows = (
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
     ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
-    ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size",
-     "cgan has its own networks", lambda c: c.o.model == "cgan"),
+    ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size"
+     " stylegan2_G_num_downsampling stylegan2_G_size", "cgan has its own networks", lambda c: c.o.model == "cgan"),
     ("pool_size", "gan has no image pool", lambda c: c.o.model == "gan"),
     ("lambda_class", "it is for --cond acgan", lambda c: vars(c.o).get("cond") != "acgan"),
     ("embedding_dim", "--cond none uses no classes", lambda c: c.ignores_classes),
+    ("normG", "StyleGAN2's generator has no normalisation layers", lambda c: c.o.netG in STYLEGAN2_G),
+    ("normD", "StyleGAN2's discriminator has no normalisation layers", lambda c: c.o.netD in STYLEGAN2_D),
+    ("norm", "StyleGAN2's networks have no normalisation layers",
+     lambda c: c.is_ours and c.o.netG in STYLEGAN2_G and c.judges_without_norm),
     ("resize_conv", "--antialias_up upsamples otherwise (--no_antialias_up)",
      lambda c: c.o.netG in NETWORK_FLAGS["no_antialias_up"]["generator"] and not c.o.no_antialias_up),
     ("netF netF_nc nce_layers nce_T num_patches nce_idt nce_includes_all_negatives_from_minibatch",
@@ -136,6 +159,8 @@ TRAIN: Rows = (
      lambda c: c.is_new),
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
+    ("init_type init_gain", "StyleGAN2's networks draw their own weights",
+     lambda c: c.is_ours and c.o.netG in STYLEGAN2_G and c.o.netD in STYLEGAN2_D and not c.projects),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
     ("beta1", "this optimizer has no momentum", lambda c: c.is_ours and c.o.optimizer in ("rmsprop", "adafactor")),
     ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
@@ -160,9 +185,10 @@ TRAIN: Rows = (
     ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
     ("cache_dir", "it is for --cache disk", lambda c: c.o.cache != "disk"),
     ("load_size", "--preprocess does not scale to it",
-     lambda c: not c.steps("resize", "scale_width", "scale_shortside")),
+     lambda c: not c.steps("resize", "scale_width", "scale_shortside") and not c.sizes_networks("load_size")),
     ("crop_size", "--preprocess does not use it",
-     lambda c: not c.steps("crop", "patch", "trim", "zoom", "fixsize", "scale_width")),
+     lambda c: not c.steps("crop", "patch", "trim", "zoom", "fixsize", "scale_width")
+     and not c.sizes_networks("crop_size")),
 )  # fmt: skip
 TEST: Rows = (
     ("ndf netD n_layers_D num_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),

@@ -140,7 +140,6 @@ _ROWS = (
     ("--val_phase, whose images the training page shows", "validate"),
     ("--val_phase", "val_dir val_folder"),
     ("there is none: the training page shows fixed samples at each epoch", "metrics validation_prompt eval_freq"),
-    ("there is none: --netG has no StyleGAN2", "stylegan2_G_num_downsampling"),
     ("there is none: pix2pixHD needs a plug-in (--plugin)", "no_instance instance_feat no_vgg_loss lambda_feat"),
 )  # fmt: skip
 # what means something else in test.py
@@ -169,8 +168,8 @@ _TEST_ROWS = (
 _VALUE_ROWS = {
     "direction": (("AtoB", "a2b ab a_to_b forward"), ("BtoA", "b2a ba b_to_a backward reverse")),
     "netG": (("unet_256", "unet u_net"), ("resnet_9blocks", "resnet res_net global 9_blocks"),
-             ("resnet_9blocks", "stylegan2 small_stylegan2 resnet_cat")),
-    "netD": (("basic", "patchgan patch 70x70 n_layers_3 stylegan2 tile_stylegan2"), ("pixel", "pixelgan 1x1")),
+             ("resnet_9blocks", "resnet_cat")),
+    "netD": (("basic", "patchgan patch 70x70 n_layers_3"), ("pixel", "pixelgan 1x1")),
     "norm": (("batch", "bn batch_norm2d"), ("instance", "in instance_norm2d"), ("syncbatch", "sync_bn sync"),
              ("none", "no identity off false")),
     "init_type": (("kaiming", "he msra kaiming_normal"), ("xavier", "glorot xavier_uniform")),

@@ -1,5 +1,6 @@
 """Image sizes as text: one number if square, else WIDTHxHEIGHT."""
 
+import math
 import re
 from typing import NamedTuple
 
@@ -25,3 +26,8 @@ def parse_size(text: str) -> int | Size:
 def to_size(size: int | Size) -> Size:
     """Return the width and height of a size in either form."""
     return size if isinstance(size, Size) else Size(size, size)
+
+
+def nearest_power_of_two(*sizes: int | Size) -> int:
+    """Return the power of two that is nearest, on a logarithmic scale, to the smallest side of some sizes."""
+    return 2 ** round(math.log2(min(side for size in sizes for side in to_size(size))))

@@ -26,7 +26,7 @@ def apply_runtime_options(networks: dict[str, nn.Module], o: Any, device: torch.
     apply_cpu_kernels(networks.values(), o.fast_convolutions, device)
     for name, net in networks.items():
         if memory_format == "channels_last":
-            net.to(memory_format=torch.channels_last)
+            _to_channels_last(net)
         if o.grad_checkpoint:
             checkpoint_activations(net)
             if not any(isinstance(part, nn.Sequential) for part in net.modules()):
@@ -35,6 +35,12 @@ def apply_runtime_options(networks: dict[str, nn.Module], o: Any, device: torch.
             compile_network(name, net, compile_mode, graphs=device.type == "cuda" and compile_mode != "default")
         if o.amp != "off":
             apply_autocast(net, o.amp)
+
+
+def _to_channels_last(net: nn.Module) -> None:
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.dim() == 4:  # a weight may have five
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
 
 def apply_inference_options(networks: dict[str, nn.Module], o: Any, device: torch.device) -> None:

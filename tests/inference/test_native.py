@@ -13,7 +13,7 @@ from tests.support.runs import SMALL
 # pytest shows warnings that data/decoding/images.py suppresses
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 RATIOS = ((1, 1), (1, 50), (50, 1), (20, 180), (64, 16))  # width, height
-GENERATORS = NAMES["generator"]
+GENERATORS = [*NAMES["generator"], "stylegan2"]
 
 
 @pytest.fixture

@@ -92,6 +92,8 @@ CPU = ("--gpu_ids", -1, "--num_threads", 0)
     dict(netG="unet_64", norm="instance", ngf=1, input_nc=1, output_nc=3),
     dict(netG="resnet_4blocks", norm="none", ngf=2, input_nc=3, output_nc=1, padding="zero"),
     dict(netG="resnet_6blocks", norm="instance", ngf=2, no_antialias=False, no_antialias_up=False),
+    dict(netG="stylegan2", norm="none", ngf=2, load_size=128, crop_size=128, stylegan2_G_size=0,
+         stylegan2_G_num_downsampling=2),
 ], ids=lambda how: f"{how['netG']}-{how['norm']}")  # fmt: skip
 def test_a_bare_file_translates_without_an_architecture_flag(how, command, tmp_path):
     """The pictures of test.py are those of the network itself."""

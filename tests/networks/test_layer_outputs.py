@@ -7,7 +7,7 @@ from torch import nn
 from networks import Frozen, features
 from networks.runtime.apply import apply_runtime_options
 from registry.lookup import find
-from tests.support.architectures import NAMES, flags
+from tests.support.architectures import NAMES, TRANSLATORS, flags
 from tests.support.runs import options
 from util.errors import OptionError
 
@@ -128,7 +128,7 @@ def test_layers_without_one_output_are_refused(layers, words):
 
 @pytest.mark.parametrize("kind", ["generator", "discriminator"])
 def test_every_layer_of_our_networks_has_features(kind):
-    for name in NAMES[kind]:
+    for name in TRANSLATORS if kind == "generator" else NAMES[kind]:
         args = (3, 3) if kind == "generator" else (3,)
         net = find(kind, name)(flags(ngf=2, ndf=2), *args).eval()
         layers = [n for n, layer in net.named_modules() if n and not any(layer.children())]

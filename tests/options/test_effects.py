@@ -142,6 +142,15 @@ FRESH = [  # (flags of a new run, those that are noted)
     (["--model", "gan", "--netD", "basic", "--no_antialias", "--n_layers_D", "2"], {"n_layers_D"}),
     (["--model", "gan", "--netG", "sngan_resnet", "--resize_conv"], {"resize_conv"}),
     (["--model", "cgan", "--resize_conv"], set()), (["--lambda_gp", "3", "--gan_mode", "relativistic"], {"lambda_gp"}),
+    (["--stylegan2_G_size", "64",
+     "--stylegan2_G_num_downsampling", "2"], {"stylegan2_G_size", "stylegan2_G_num_downsampling"}),
+    (["--model", "sincut", "--norm", "batch", "--normG", "batch", "--normD", "batch", "--padding", "zero",
+      "--no_dropout", "--antialias", "--antialias_up", "--resize_conv", "--n_layers_D", "2", "--init_type", "normal",
+      "--stylegan2_G_size", "64"], {"norm", "normG", "normD", "padding", "no_dropout", "antialias", "antialias_up",
+      "resize_conv", "n_layers_D"}), (["--model", "sincut", "--lambda_NCE", "0", "--lambda_identity", "0",
+     "--init_gain", "1"], {"init_gain"}), (["--model", "sincut", "--netD", "basic", "--norm", "batch", "--antialias"],
+     set()), (["--model", "sincut", "--load_size", "32"], set()), (["--model", "sincut", "--load_size", "90"],
+     {"load_size"}),
 ]  # fmt: skip
 
 

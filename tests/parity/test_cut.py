@@ -1,8 +1,8 @@
 """cut repeats recorded training steps of its authors' code: weights, inputs and draws of five steps in float64.
 
 A trace in tests/parity/cut is a .json of options, losses, sums of weights, and the keys and shapes of each network; and
-an .npz: for each network all its weights before the first step; A and B, (step, N, C, H, W), 8 bits; the drawn places
-and flips, in the order of the draws.
+an .npz: for each network all its weights before the first step; A and B, (step, N, C, H, W), 8 bits; the drawn places,
+flips and noise maps, in the order of the draws.
 """
 
 import json
@@ -15,6 +15,7 @@ import torch
 
 from data.base import Spec
 from models import cut
+from networks.architectures import stylegan2
 from registry.lookup import find
 from tests.parity.replay import relative_difference, step_batch, trace_options
 from train import train_step
@@ -46,7 +47,9 @@ def replay(trace, arrays, folder, monkeypatch):
     places = iter(np.split(arrays["places"].astype(np.int64), np.cumsum(arrays["place_counts"])[:-1]))
     monkeypatch.setattr(cut, "draw_places", lambda maps, count: [torch.from_numpy(next(places)) for _ in maps])
     flips = iter(arrays["flips"])
+    noise = iter(arrays.get("noise", ()))
     monkeypatch.setattr(torch, "rand", lambda *shape: torch.tensor(0.0 if next(flips) else 1.0))
+    monkeypatch.setattr(stylegan2, "noise", lambda x, *shape: torch.from_numpy(next(noise)).to(x))
 
     # Train.
     inputs, steps = {side: arrays[side] / 127.5 - 1 for side in "AB"}, []
@@ -56,6 +59,7 @@ def replay(trace, arrays, folder, monkeypatch):
         steps.append({name: float(value.detach()) for terms in losses.values() for name, value in terms.items()})
     assert next(places, None) is None
     assert next(flips, None) is None
+    assert next(noise, None) is None
     return steps, {name: sum(p.abs().sum().item() for p in net.parameters()) for name, net in run.networks().items()}
 
 

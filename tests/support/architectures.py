@@ -9,10 +9,12 @@ from networks.cpu.kernels import apply_cpu_kernels, mark_former_kernel
 from registry.lookup import entries
 
 OF_GAN = ("dcgan", "sngan_resnet")  # from noise, and of whole images of --crop_size: tests/models/test_gan.py
+OF_SINCUT = ("stylegan2", "smallstylegan2", "tilestylegan2")  # without norms and a last tanh: test_stylegan2.py
 NAMES = {
-    kind: [e.name for e in entries(kind) if e.name not in OF_GAN]
+    kind: [e.name for e in entries(kind) if e.name not in OF_GAN + OF_SINCUT]
     for kind in ("generator", "discriminator", "norm", "initialiser")
 }
+TRANSLATORS = [*NAMES["generator"], "stylegan2", "smallstylegan2"]
 USUAL = dict(
     netG="resnet_9blocks",
     netD="basic",
@@ -26,6 +28,10 @@ USUAL = dict(
     init_type="normal",
     init_gain=0.02,
     resize_conv=False,
+    load_size=64,
+    crop_size=64,
+    stylegan2_G_num_downsampling=1,
+    stylegan2_G_size=0,
 )
 
 
