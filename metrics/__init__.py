@@ -1,4 +1,4 @@
-"""Metrics that compare generated images with their ground truth, by name."""
+"""Metrics of generated images, by name: of pairs with their ground truth, and of sets."""
 
 import math
 
@@ -6,9 +6,11 @@ from registry.lookup import Table
 
 METRICS = Table(
     "metric",
-    {  # called as (fake, real): (C, H, W) in [-1, 1] each
+    {  # a function (fake, real) -> float, (C, H, W) in [-1, 1] each, or a class as metrics/base.py's Metric
         "L1": "metrics.pixelwise:l1",
         "PSNR": "metrics.pixelwise:psnr",
+        "ssim": "metrics.ssim:Ssim",
+        "ms_ssim": "metrics.ssim:MultiScaleSsim",
     },
 )
 BETTER = {"L1": "lower", "PSNR": "higher"}

@@ -60,6 +60,10 @@ class Common:
     config: str = option("", "YAML or JSON file of options; the command line overrides it", momentary=True)
     download: bool = option(False, "download published weights of well-known networks that the model needs and torch's"
         " cache lacks", momentary=True)
+    metrics: tuple[str, ...] = option((), "metrics of the generated images, comma-separated: names from --list"
+        " (test.py: default is L1, PSNR and those of plug-ins, of pairs)", choices="metric", aside=True)
+    metric_weights: tuple[str, ...] = option((), "FILE, or NETWORK=FILE, with the published weights of a network that"
+        " a metric needs; may be repeated", aside=True)
     recipe: str = option("", "a named set of options from --list, or a .yaml file of one; all other flags beat it",
         of_run=True, aside=True)
     seed: int = option(0, "seed of all random numbers", at_least=0, at_most=2**63 - 1)
