@@ -10,13 +10,14 @@ from PIL import Image
 
 from displays.base import Pictures, Sink
 from displays.health_rules import Health
-from displays.loss_log import Curves, epoch_rows, step_rows
+from displays.loss_log import Curves, epoch_rows, metric_row, metric_rows, step_rows
 from displays.pace import Pace
 from inference.sampling import has_sampler
 from metrics import finite_or_none
+from metrics.history import Report
 from options.store import load_spec
 from pages.names import label_file_parts
-from pages.training import write_training
+from pages.training import write_measured_images, write_training
 from registry.lookup import find
 from util.image_io import save_image
 from util.progress import Progress
@@ -52,6 +53,9 @@ class Html(Sink):
             self.curves = Curves(step_rows(self.log))
         for row in epoch_rows(self.log):
             self.health.add_row(row)
+        for row in metric_rows(self.log):
+            self.health.add_metrics(row)
+            self.history.add_metrics(row)
         self._write(progress)
 
     def progress(self, progress: Progress) -> None:
@@ -109,6 +113,13 @@ class Html(Sink):
         self.health.add_row({"epoch": progress.epoch, "step": progress.step, "lr": lr, "mean": finite_or_none(means)})
         self._write(progress)
 
+    def metrics(self, progress: Progress, report: Report) -> None:
+        row = metric_row(progress, report)
+        self.health.add_metrics(row)
+        self.history.add_metrics(row, report.stopped)
+        write_measured_images(self.web, progress.epoch, list(report.better), report.images)
+        self._write(progress)
+
     def close(self) -> None:
         if self.last_progress is not None:
             self._write(self.last_progress, "stopped")
@@ -117,6 +128,7 @@ class Html(Sink):
         self.last_progress, self.last_write_time = progress, time.monotonic()
         if progress.epoch > progress.last_epoch or (progress.epoch == progress.last_epoch and progress.epoch_done):
             state = "done"
+        state = self.history.stopped or state
         self.history.notes = [[note.name, note.evidence, note.advice] for note in self.health.notes()]
         left = round(self.pace.seconds_left(progress)) if self.pace.known and state == "training" else 0
         history = self.history.to_json(progress, state) | {
@@ -160,6 +172,15 @@ class History:
         self.notes: list[list[str]] = []
         self.spent: dict[str, float] = {}  # seconds of the last epoch by section
         self.lr = 0.0
+        self.metrics: dict[str, Any] = {}  # the newest evaluation, a row of losses.jsonl
+        self.metric_curves = {"values": Curves(), "training": Curves()}
+        self.stopped = ""  # why --early_stop has ended the run
+
+    def add_metrics(self, row: dict[str, Any], stopped: str = "") -> None:
+        """Record an evaluation; its point is at the end of its epoch."""
+        self.metrics, self.stopped = row, f"stopped early: {stopped}" if stopped else ""
+        self.metric_curves["values"].add(row["epoch"] + 1.0, {name: each[0] for name, each in row["metrics"].items()})
+        self.metric_curves["training"].add(row["epoch"] + 1.0, row.get("training", {}))
 
     def add_row(self, epoch: int, labels: list[str]) -> None:
         """Record the images of an epoch."""
@@ -188,6 +209,9 @@ class History:
             "sizes": self.sizes,
             "lr": self.lr, "spent": parts and f"time: {parts}",
             "samples": {"files": self.files, "epochs": self.sample_epochs, "labels": self.changed_epochs},
+            "metrics": self.metrics and self.metrics | {
+                "curves": {kind: curves.to_json() for kind, curves in self.metric_curves.items()},
+            },
         }  # fmt: skip
 
     @classmethod

@@ -3,17 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
+
+from metrics.base import Result
 
 MIN_IMPROVEMENT = 0.01  # share of the best value, as --lr_policy plateau has it for losses
-
-
-class Value(NamedTuple):
-    """A metric of one evaluation: its value, its standard error or None, and the number of images."""
-
-    value: float
-    error: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -22,7 +16,7 @@ class Row:
 
     epoch: int
     step: int
-    values: dict[str, Value]
+    values: dict[str, Result]
 
 
 @dataclass(frozen=True)
@@ -94,8 +88,8 @@ class MetricHistory:
             raise ValueError("its metrics do not name their epochs")
 
 
-def _checked(numbers: Any) -> Value:
+def _checked(numbers: Any) -> Result:
     value, error, n = numbers
     if type(value) is not float or not (error is None or type(error) is float) or type(n) is not int:
         raise ValueError("its metrics are not numbers")
-    return Value(value, error, n)
+    return Result(value, error, n)

@@ -49,7 +49,8 @@ class Common:
     display_winsize: int = option(256, "width of an image on pages and in visdom, in pixels", at_least=1, aside=True)
     resize_conv: bool = option(False, "upsample by resizing, then convolving, to avoid checkerboard artefacts",
         of_run=True, fixed=True)
-    epoch: str = option("latest", "weights to load: an epoch's number or latest", momentary=True)
+    epoch: str = option("latest", "weights to load: an epoch's number, latest, or of runs with --metrics best (by the"
+        " metric of --early_stop, else the first one) or best_METRIC", momentary=True)
     load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)
     suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}", aside=True)

@@ -79,7 +79,7 @@ class Command:
     @property
     def resumes(self) -> bool:
         """Whether train.py continues from a saved state."""
-        newest = self.o.isTrain and self.o.continue_train and self.o.epoch == "latest" and not self.o.load_iter
+        newest = self.o.isTrain and self.o.continue_train and not self.o.epoch.isdigit() and not self.o.load_iter
         return newest and any(self.folder.glob("state_*.pt"))
 
     @property

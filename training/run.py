@@ -25,6 +25,7 @@ from serialization.own_state import IdleNetworks, own_state
 from serialization.pretrained import describe_changes, files_read
 from serialization.run_names import suggest_folder
 from training import lr_schedule
+from training.evaluation import RunEvaluation
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
 from training.optim import trained_networks
@@ -38,7 +39,6 @@ from util.errors import (
     EnvironmentFault,
     OptionError,
     UserError,
-    are_text,
     count_text,
     print_line,
     printable,
@@ -46,14 +46,17 @@ from util.errors import (
 from util.progress import Progress
 
 
-def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any) -> "Run":
+def start_run(
+    o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any, evaluation: Any
+) -> "Run":
     """Return a new or resumed run, and print its size; its folder then holds its options, and no files of another."""
-    run = Run(o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory)
+    run = Run(
+        o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory, evaluation
+    )
     folder.report.saved_text = run.saved_step_text
     if run.done:  # its folder keeps the options it was trained with
-        text = (
-            f"run {o.name} is done: {are_text(run.progress.epoch - 1, 'epoch')} trained; raise --n_epochs to continue"
-        )
+        trained, more = run.evaluation.ending(run.progress.epoch - 1)
+        text = f"run {o.name} is done: {trained}; {more} to continue"
     else:
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
@@ -91,6 +94,7 @@ class Run:
     epoch_size: int  # images in an epoch
     classes: tuple[str, ...] = ()
     inventory: Inventory = field(default_factory=Inventory)
+    evaluation: RunEvaluation = field(default_factory=RunEvaluation)  # --metrics
 
     def __post_init__(self) -> None:
         # Model and optimisers.
@@ -132,8 +136,8 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether all requested epochs are trained."""
-        return self.progress.epoch > self.last_epoch
+        """Whether all requested epochs are trained, or --early_stop has ended the run."""
+        return self.progress.epoch > self.last_epoch or bool(self.evaluation.stopped)
 
     def networks(self) -> dict[str, nn.Module]:
         """Return by name the networks that are trained."""
@@ -169,7 +173,7 @@ class Run:
 
     def begin_epoch(self) -> float:
         """Set the learning rates of the epoch; return the factor on --lr."""
-        lr_factor = lr_schedule.lr_factor(self.progress.epoch, self.o, self.history)
+        lr_factor = lr_schedule.lr_factor(self.progress.epoch, self.o, self.history, self.evaluation.plateau)
         self.optimizers.set_lr(lr_factor)
         return lr_factor
 
@@ -186,7 +190,8 @@ class Run:
         latest_due, done = self.progress.due(self.o.save_latest_freq), self.progress.epoch
         self.progress.epoch, self.progress.seen = done + 1, 0
         numbered = [str(done)] if keep_weights or done % self.o.save_epoch_freq == 0 else []
-        if numbered or latest_due or force_save or done == self.progress.last_epoch:
+        numbered += self.evaluation.new_bests(done)
+        if numbered or latest_due or force_save or self.done:
             self.save("latest", *numbered, *(self._iter_prefixes() if latest_due else []))
             weight_exports.remove_old_epochs(self.folder, self.networks(), self.o.keep_epochs)
         return done
@@ -236,11 +241,14 @@ class Run:
             state["scaler"] = scaler
         if averages:  # empty unless --ema
             state["ema"] = self.ema.state_dict()
+        if metrics := self.evaluation.state_dict():  # empty unless --metrics
+            state["metrics"] = metrics
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
             if note not in self.notes:  # print each note once
                 self.notes.append(note)
                 print_line(note)
+        checkpoint.keep_best(self.folder, self.progress.step, prefixes)
         with self.ema.applied():
             for prefix in prefixes:
                 weight_exports.write(self.folder, prefix, self.exported())
@@ -265,9 +273,10 @@ class Run:
     def _resume(self) -> bool:
         """Resume from the newest state, else from weights alone as the reference does; return False if none exist."""
         which = weight_files.file_prefix(self.o.epoch, self.o.load_iter)
-        state, self.notes = checkpoint.load_state(self.folder) if which == "latest" else (None, [])
+        state, self.notes = checkpoint.load_state(self.folder, which)
         if state is not None:
             self._load_state(state)
+            checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
             with self.ema.applied():
                 self._export_missing(state.get("exports", []))
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
@@ -320,6 +329,7 @@ class Run:
             self.progress = Progress.restored(state["position"])
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])
+            self.notes += self.evaluation.load_state_dict(state)
             seeding.restore_generators(state["generators"])
             before = store.FORMER_VALUES | state["options"]
             pictures = self.inventory.changes_since(state.get("inventory"))

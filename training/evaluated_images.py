@@ -1,0 +1,192 @@
+"""The images that --metrics measures: those of --val_phase translated, or images from noise beside real ones."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from data.base import BaseDataset
+from data.loading.loader import SeededDataset, max_tries
+from inference.sampling import Request, has_sampler, sample_tensors
+from inference.visuals import collect_visuals
+from pages.names import UniqueNames
+from registry.now import Now, call_with_now
+from training.as_in_test import open_phase, options_of_test
+from util.device import to_device
+from util.errors import DataError, OptionError, count_text, print_line
+
+DEFAULT_PHASE, OTHER_PHASE = "val", "test"
+TRAINING_IMAGES = 32  # measured too, so that overfitting shows
+MAX_KEPT_BYTES = 256e6  # of images that stay in memory from one evaluation to the next
+
+
+class Compared(NamedTuple):
+    """Images of one comparison, (N, C, H, W) in [-1, 1]: real or fake is None if a set metric has no more of them.
+
+    label: what the model calls the fakes, or "" for images from noise. names: of the images, if they are pairs.
+    """
+
+    label: str
+    real: Tensor | None
+    fake: Tensor | None
+    classes: Tensor | None = None
+    names: tuple[str, ...] = ()
+
+
+class Samples:
+    """Evenly spread images of a phase, one per batch, as test.py prepares them; number: at most so many, 0: all."""
+
+    def __init__(self, o: Any, dataset: BaseDataset, number: int = 0):
+        self.samples, whole = SeededDataset(dataset, o.seed, max_tries(dataset.o)), len(dataset)
+        number = min(number or whole, whole)
+        self.indices = [i * whole // number for i in range(number)]
+        self.kept: dict[int, dict[str, Any]] = {}
+        self.kept_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def checksum(self) -> str:
+        """A text that differs for other files, or another number of them."""
+        inventory = self.samples.dataset.inventory
+        listed = f"{len(self)} of {len(self.samples.dataset)}".encode() + inventory.names.tobytes()
+        return hashlib.blake2b(listed + inventory.sizes.tobytes(), digest_size=8).hexdigest()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for index in self.indices:
+            if index in self.kept:
+                yield dict(self.kept[index])
+                continue
+            batch = self.samples.batch((0, index))  # epoch 0: the same random draws as test.py
+            size = sum(value.nbytes for value in batch.values() if isinstance(value, Tensor))
+            if self.kept_bytes + size <= MAX_KEPT_BYTES:
+                self.kept[index], self.kept_bytes = batch, self.kept_bytes + size
+            yield dict(batch)
+
+
+class Translations:
+    """Translates images and yields what is compared: pairs, or of an unpaired data set every image of a side once."""
+
+    def __init__(self, o: Any, model: Any, samples: Samples, paired: bool):
+        self.o, self.model, self.samples, self.paired = o, model, samples, paired
+        self.checksum = samples.checksum
+
+    def __call__(self, now: Now) -> Iterator[Compared]:
+        """Yield the comparisons of each image; raise OptionError if the model shows no fake image beside a real one."""
+        names, seen = UniqueNames(), set[tuple[str, str]]()
+        device = next(self.model.parameters()).device
+        for batch in self.samples:
+            out = call_with_now(self.model, to_device(batch, device), now=now)
+            shown = out | collect_visuals(self.model, out, self.o)
+            pairs = compared_labels(self.model, shown, self.o.model)
+            name = names.claim_input_name(PurePath(path_of(batch, "A"))) if self.paired else ""
+            for fake, real in pairs.items():
+                label = fake if len(pairs) > 1 else ""
+                if self.paired:
+                    shown_name = f"{name} ({label})" if label else name
+                    yield Compared(label, shown[real], shown[fake], batch.get("label"), (shown_name,))
+                    continue
+                # Of images that return, because the other side has more, each counts once.
+                target = "A" if real.startswith("real_A") else "B"
+                sides = {real: target, fake: "A" if target == "B" else "B"}
+                files = {key: (key, str(path_of(batch, side))) for key, side in sides.items()}
+                new = {key: shown[key] for key, file in files.items() if file not in seen}
+                seen |= set(files.values())
+                if new:
+                    yield Compared(label, new.get(real), new.get(fake))
+
+
+def compared_labels(model: Any, shown: dict[str, Any], name: str) -> dict[str, str]:
+    """Return {fake: real}: the `pairs` that a model names, else each fake* image that has a real* one beside it."""
+    named = dict(getattr(model, "pairs", ())) or {key: key.replace("fake", "real", 1) for key in shown if "fake" in key}
+    found = {fake: real for fake, real in named.items() if _is_image(shown.get(fake)) and _is_image(shown.get(real))}
+    if not found:
+        why = f"{name} shows no fake image beside a real one that it could be compared with"
+        remedy = 'name them in the model: pairs = (("fake_B", "real_B"),), or omit --metrics'
+        raise OptionError("option", "--metrics", why, remedy)
+    return found
+
+
+def _is_image(thing: Any) -> bool:
+    return isinstance(thing, Tensor) and thing.ndim == 4
+
+
+def path_of(batch: dict[str, Any], side: str) -> str:
+    """Return the file of one side of a batch of one image, which a data set may not name."""
+    paths = batch.get(f"path_{side}") or batch.get("path_A") or ["image"]
+    return str(paths[0])
+
+
+class Generated:
+    """Images from noise with fixed seeds, as many as there are real ones, evenly of each class."""
+
+    paired = False
+
+    def __init__(self, o: Any, model: Any, samples: Samples, spec: Any):
+        self.o, self.model, self.samples, self.spec = o, model, samples, spec
+        self.checksum = samples.checksum
+
+    def __call__(self, now: Now) -> Iterator[Compared]:
+        """Yield the real images, then the generated ones."""
+        for batch in self.samples:
+            yield Compared("", batch["A"], None, batch.get("label"))
+        classes = tuple(self.spec.classes)
+        number, left = -(-len(self.samples) // max(1, len(classes))), len(self.samples)
+        request = Request("per_class", classes, number, self.o.seed)
+        for sheets in sample_tensors(self.model, request, self.spec.height, self.spec.width):
+            for images, labels in sheets.values():
+                images, left = images[:left], left - len(images[:left])
+                if len(images):
+                    yield Compared("", None, images, labels[: len(images)])
+
+
+def open_evaluated(o: Any, from_noise: bool) -> tuple[BaseDataset, str]:
+    """Return the data set that is measured and its phase: --val_phase, by default val, else test.
+
+    Images from noise may be compared with those of training too. Raises DataError if there are no such images.
+    """
+    default = o.val_phase == DEFAULT_PHASE and "val_phase" not in o.given
+    tried = [o.val_phase, *([OTHER_PHASE] if default else []), *([o.phase] if default and from_noise else [])]
+    test_o = options_of_test(o)
+    for phase in tried:
+        try:
+            dataset = open_phase(test_o, phase)
+        except DataError as problem:
+            if problem.args[0] not in ("folder", "phase"):
+                raise
+        else:
+            if phase != o.val_phase:
+                print_line(f"note: --metrics measures images of {phase}, because there is no {o.val_phase}")
+            return dataset, phase
+    why = f"--metrics finds no images to measure in {o.dataroot}: there is no {' and no '.join(tried)}"
+    raise DataError("phase", o.val_phase, why, f"name another sub-folder, such as --val_phase {o.phase}")
+
+
+def find_images(
+    o: Any, model: Any, spec: Any, train_files: Any
+) -> tuple[Translations | Generated, Translations | Samples | None, str]:
+    """Return the images to measure, those of training to compare them with, or None, and the first ones in words.
+
+    train_files: the Inventory of the training images. Raises DataError if there is nothing to measure.
+    """
+    from_noise = has_sampler(model)
+    dataset, phase = open_evaluated(o, from_noise)
+    if from_noise and dataset.paired:  # it also translates
+        from_noise = False
+    samples = Samples(o, dataset, o.eval_images)
+    is_training = phase == o.phase or not dataset.inventory.changes_since(train_files.state_dict())
+    if is_training and phase != o.phase and len(dataset.inventory.names):
+        print_line(f"note: --metrics measures the images that the run trains on: {phase} has no others")
+    of_all = f" of {len(dataset)}" if len(samples) < len(dataset) else ""
+    if from_noise:
+        about = f"{count_text(len(samples), 'generated image')}, and as many real ones{of_all} of {phase}"
+        train = samples if is_training else Samples(o, open_phase(options_of_test(o), o.phase), len(samples))
+        return Generated(o, model, samples, spec), train, about
+    about = f"{count_text(len(samples), 'image')}{of_all} of {phase}"
+    paired = bool(dataset.paired)
+    train_set = open_phase(options_of_test(o), o.phase) if paired and not is_training else None
+    train_images = Translations(o, model, Samples(o, train_set, TRAINING_IMAGES), True) if train_set else None
+    return Translations(o, model, samples, paired), train_images, about

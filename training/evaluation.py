@@ -1,0 +1,244 @@
+"""Measure a run while it trains (--metrics): the values of each evaluation, the best epoch, and when to stop."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from metrics.base import Result
+from metrics.evaluation import Evaluation
+from metrics.history import MetricHistory, Report, Row
+from metrics.settings import Settings
+from options.best import best_prefix, main_metric, metric_names, parse_early_stop
+from registry.now import Now
+from training import evaluation_files
+from training.as_in_test import in_test_mode
+from training.copies import Copies
+from training.evaluated_images import Compared, Generated, Translations, find_images
+from training.run_folder import resume_command
+from util.errors import OptionError, Stopped, are_text, count_text
+from util.progress import Progress
+
+
+def make_evaluation(o: Any, model: Any, loader: Any, spec: Any) -> "RunEvaluation":
+    """Return the evaluation of a run; without --metrics it never measures.
+
+    The first image is measured now, so that images, weights or a metric that cannot be used end the run here: raise
+    UserError.
+    """
+    if not o.metrics:
+        return RunEvaluation(o)
+    images, training, about = find_images(o, model, spec, loader.inventory)
+    made = RunEvaluation(o, model, images, training, spec.classes, about)
+    made.try_out()
+    return made
+
+
+class RunEvaluation:
+    """Measures images of --val_phase at every --eval_freq-th epoch and after the last one, with the averaged weights.
+
+    It draws no random number of training's and leaves the model as it was. Its history belongs to the run's state.
+    """
+
+    def __init__(
+        self,
+        o: Any = None,
+        model: Any = None,
+        images: Translations | Generated | None = None,
+        training: Any = None,
+        classes: tuple[str, ...] = (),
+        about: str = "",
+    ):
+        self.o, self.model, self.classes, self.about = o, model, classes, about
+        self.images, self.training = images, training
+        self.names = metric_names(o.metrics) if images is not None else []
+        self.history = MetricHistory(_directions(self.names, self._settings("cpu")) if self.names else {})
+        self.copies: Copies | None = None
+        self.former_checksum = ""  # of the images that a saved history is of
+        name, self.patience = parse_early_stop(o.early_stop) if self.names else ("", 0)
+        self.stopping = name
+        if name and not self.history.better.get(name):
+            why = f"{name} does not say which values are better"
+            raise OptionError("option", "--early_stop", why, 'declare better = "lower" or "higher" in the metric')
+
+    def _settings(self, device: Any) -> Settings:
+        return Settings.of(self.o, device, self.classes)
+
+    # --- what the run asks
+
+    @property
+    def stopped(self) -> str:
+        """Why training has ended before its last epoch; "" if it has not."""
+        return stop_reason(self.history, self.stopping, self.patience)
+
+    @property
+    def plateau(self) -> list[bool] | None:
+        """Whether each evaluation was an improvement, for --lr_policy plateau; None without a metric to judge by."""
+        name = main_metric(self.names, self.o.early_stop) if self.names else ""
+        return self.history.improvements(name) if self.history.better.get(name) else None
+
+    def new_bests(self, epoch: int) -> list[str]:
+        """Return the prefixes of the files to write because this epoch is the best so far of a metric."""
+        return [best_prefix(name) for name, (at, _) in self.history.bests().items() if at == epoch and self.names]
+
+    def is_due(self, progress: Progress) -> bool:
+        """Whether the epoch that ends now is measured."""
+        every = progress.epoch % self.o.eval_freq == 0 or progress.epoch == progress.last_epoch
+        return self.images is not None and every
+
+    # --- measuring
+
+    def measure(self, run: Any, timer: Any, stop: Any) -> Report | None:
+        """Measure at the end of an epoch, if it is due, and return what displays are told, else None.
+
+        If a signal arrives or a metric fails, the run is saved, and Stopped or the error raised: continued, the run
+        measures again.
+        """
+        if not self.is_due(run.progress):
+            return None
+        try:
+            with timer("metrics"), run.ema.applied():
+                return self._measure(run.progress, run.device, run.folder, stop)
+        except Exception:
+            run.save_latest()
+            raise
+
+    def _measure(self, progress: Progress, device: Any, folder: Path, stop: Any) -> Report:
+        start, row_key = time.monotonic(), (progress.epoch, progress.step)
+        now = Now(progress.step, progress.epoch, progress.share)
+        evaluations: dict[str, Evaluation] = {}
+        with in_test_mode(self.model, self.o.seed):
+            copies = self._copies()
+            for found in self._compared(self.images, now, stop):
+                self._evaluation(evaluations, found.label, device)
+                self._update(evaluations[found.label], found, device)
+                if copies and found.fake is not None:
+                    copies.add(found.fake)
+            training = self._measure_training(now, device, stop)
+        values = combine({label: each.results() for label, each in evaluations.items()})
+        images = {name: one for each in evaluations.values() for name, one in each.per_image().items()}
+        self.history.rows.append(Row(*row_key, values))
+        report = Report(
+            self.history.rows[-1], self.history.better, self.history.bests(), images, training,
+            copies.shares() if copies else None, self.about, time.monotonic() - start, self.stopped,
+        )  # fmt: skip
+        evaluation_files.write(folder, self.history, report)
+        return report
+
+    def _compared(self, images: Any, now: Now, stop: Any) -> Iterator[Compared]:
+        for found in images(now):
+            if stop.signal:
+                text = f"stopped and saved at the end of epoch {now.epoch}; {resume_command(self.o)}"
+                raise Stopped(stop.signal, text)
+            yield found
+
+    def _evaluation(self, evaluations: dict[str, Evaluation], label: str, device: Any) -> None:
+        if label not in evaluations:
+            evaluations[label] = Evaluation(self.names, self._settings(device))
+
+    @staticmethod
+    def _update(evaluation: Evaluation, found: Compared, device: Any) -> None:
+        real, fake, classes = (part.to(device) if isinstance(part, Tensor) else part for part in found[1:4])
+        evaluation.update(real, fake, classes, found.names)
+
+    def _measure_training(self, now: Now, device: Any, stop: Any) -> dict[str, float]:
+        """Return the paired metrics of a few training images."""
+        if not isinstance(self.training, Translations):
+            return {}
+        names = [name for name in self.names if name in self.paired]
+        evaluations: dict[str, Evaluation] = {}
+        for found in self._compared(self.training, now, stop) if names else ():
+            if found.label not in evaluations:
+                evaluations[found.label] = Evaluation(names, self._settings(device))
+            self._update(evaluations[found.label], found, device)
+        means = combine({label: each.results() for label, each in evaluations.items()})
+        return {name: means[name].value for name in names if name in means}
+
+    def _copies(self) -> Copies | None:
+        """Return an empty search for copies of training images, among images from noise only."""
+        if isinstance(self.training, Translations) or self.training is None:
+            return None
+        if self.copies is None:
+            self.copies = Copies(batch["A"] for batch in self.training)
+        return self.copies.restarted()
+
+    def try_out(self) -> None:
+        """Measure the first image, so that what cannot work fails before training."""
+        device = next(self.model.parameters()).device
+        assert self.images is not None
+        evaluation = Evaluation(self.names, self._settings(device))
+        self.paired = evaluation.paired
+        if self.paired and not self.images.paired:
+            kind = "images from noise" if isinstance(self.images, Generated) else f"data set {self.o.dataset_mode}"
+            why = f"{', '.join(self.paired)} compares pairs, and {kind} {'have' if 'noise' in kind else 'has'} none"
+            raise OptionError("option", "--metrics", why, "choose metrics of sets from --list")
+        with in_test_mode(self.model, self.o.seed):
+            found = next(iter(self.images(Now(0, 1, 0.0))))
+            self._update(evaluation, found, device)
+
+    # --- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history and a checksum of the images that it is of, for the state file; {} without a history."""
+        rows = self.history.state_dict()
+        return {"rows": rows, "images": self.images.checksum if self.images else self.former_checksum} if rows else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        """Restore the history from a run's state; return notes. Raise KeyError, TypeError or ValueError if damaged."""
+        saved = state.get("metrics") or {"rows": [], "images": ""}
+        self.former_checksum = str(saved["images"])
+        self.history.load_state_dict(saved["rows"])
+        if self.images and self.history.rows and self.former_checksum != self.images.checksum:
+            self.history.rows.clear()
+            return ["note: --metrics measures other images than before: its history and its best epochs start afresh"]
+        was = str(state.get("options", {}).get("early_stop", ""))
+        before = parse_early_stop(was) if was else ("", 0)
+        if (reason := stop_reason(self.history, *before)) and not self.stopped:
+            return [f"continuing a run that --early_stop {was} had ended: {reason}"]
+        return []
+
+    def trained_text(self, progress: Progress) -> str:
+        """Return what a run that has just ended has trained: all its epochs, or why --early_stop ended it."""
+        return self.ending(progress.epoch - 1)[0] if self.stopped else count_text(progress.last_epoch, "epoch")
+
+    def ending(self, epochs: int) -> tuple[str, str]:
+        """Return what a run that is done has trained, in words, and the flag that lets it go on."""
+        if not self.stopped:
+            return f"{are_text(epochs, 'epoch')} trained", "raise --n_epochs"
+        more = f"give --early_stop {self.stopping}:{2 * self.patience}, or --early_stop ''"
+        return f"stopped early after epoch {epochs}: {self.stopped}", more
+
+
+def stop_reason(history: MetricHistory, name: str, patience: int) -> str:
+    """Return why --early_stop ends a run with this history; "" if it does not."""
+    waited = history.waited(name) if history.better.get(name) else 0
+    if not name or waited < patience or not history.rows:
+        return ""
+    best = history.best(name)
+    had = f" than {best.values[name].value:.4g} of epoch {best.epoch}" if best else ""
+    return f"{name} was not better{had} in {count_text(waited, 'evaluation')}"
+
+
+def combine(results: dict[str, dict[str, Result]]) -> dict[str, Result]:
+    """Return the values of a model's only comparison; of several, their mean, and each as "METRIC LABEL" beside it."""
+    if len(results) == 1:
+        return {name: _plain(result) for name, result in next(iter(results.values())).items()}
+    found: dict[str, Result] = {}
+    for name in next(iter(results.values()), {}):
+        each = {label: _plain(one[name]) for label, one in results.items() if name in one}
+        found[name] = Result(sum(r.value for r in each.values()) / len(each), None, sum(r.n for r in each.values()))
+        found |= {f"{name} {label}": result for label, result in each.items()}
+    return found
+
+
+def _plain(result: Result) -> Result:
+    error = None if result.error is None else float(result.error)
+    return Result(float(result.value), error, int(result.n))
+
+
+def _directions(names: list[str], settings: Settings) -> dict[str, str]:
+    """Return for each metric that declares it which values are better."""
+    evaluation = Evaluation(names, settings)
+    return {name: direction for name in names if (direction := evaluation.better(name))}
