@@ -19,7 +19,7 @@ from registry.attribution import error_context
 from registry.lookup import find
 from training.accumulation import run_forward
 from training.dry_run import estimate_cost
-from training.evaluation import make_evaluation
+from training.evaluation.run_evaluation import make_evaluation
 from training.preflight import run_preflight
 from training.preview import make_preview
 from training.run import start_run

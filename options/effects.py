@@ -91,6 +91,11 @@ class Command:
         """Whether one of these displays is on."""
         return bool(set(displays) & set(requested_displays(self.o)))
 
+    @property
+    def shows_samples(self) -> bool:
+        """Whether a display that is on shows fixed samples."""
+        return self.shows("html", "health", "tensorboard", "wandb")
+
     def steps(self, *words: str) -> bool:
         """Whether --preprocess has one of these steps."""
         return bool(set(words) & set(self.o.preprocess.split("_and_")))
@@ -160,10 +165,14 @@ TRAIN: Rows = (
     ("update_html_freq", "no display that is on uses it", lambda c: not c.shows("html", "tensorboard")),
     ("wandb_project_name", "Weights & Biases is off (--use_wandb)", lambda c: not c.shows("wandb")),
     ("no_progress", "console is not in --displays", lambda c: not c.shows("console")),
-    ("fixed_samples val_phase", "this model generates images from noise", lambda c: c.has_sheets),
-    ("fixed_samples val_phase", "no display shows fixed samples",
-     lambda c: not c.shows("html", "health", "tensorboard", "wandb") and not c.has_sheets),
-    ("val_phase", "there are no --fixed_samples", lambda c: not c.o.fixed_samples and not c.has_sheets),
+    ("fixed_samples", "this model generates images from noise", lambda c: c.has_sheets),
+    ("val_phase", "this model generates images from noise", lambda c: c.has_sheets and not c.o.metrics),
+    ("fixed_samples", "no display shows fixed samples", lambda c: not c.shows_samples and not c.has_sheets),
+    ("val_phase", "no display shows fixed samples",
+     lambda c: not c.shows_samples and not c.has_sheets and not c.o.metrics),
+    ("val_phase", "there are no --fixed_samples",
+     lambda c: not c.o.fixed_samples and not c.has_sheets and not c.o.metrics),
+    ("eval_freq eval_images", "nothing is measured (--metrics)", lambda c: not c.o.metrics),
     ("sample_epoch_freq", "this model generates no images from noise", lambda c: not c.has_sheets),
     ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
     ("cache_dir", "it is for --cache disk", lambda c: c.o.cache != "disk"),

@@ -25,7 +25,7 @@ from serialization.own_state import IdleNetworks, own_state
 from serialization.pretrained import describe_changes, files_read
 from serialization.run_names import suggest_folder
 from training import lr_schedule
-from training.evaluation import RunEvaluation
+from training.evaluation.run_evaluation import RunEvaluation
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
 from training.optim import trained_networks

@@ -13,10 +13,10 @@ from metrics.history import MetricHistory, Report, Row
 from metrics.settings import Settings
 from options.best import best_prefix, main_metric, metric_names, parse_early_stop
 from registry.now import Now
-from training import evaluation_files
 from training.as_in_test import in_test_mode
-from training.copies import Copies
-from training.evaluated_images import Compared, Generated, Translations, find_images
+from training.evaluation import files
+from training.evaluation.copies import Copies
+from training.evaluation.images import Compared, Generated, Translations, find_images
 from training.run_folder import resume_command
 from util.errors import OptionError, Stopped, are_text, count_text
 from util.progress import Progress
@@ -56,6 +56,9 @@ class RunEvaluation:
         self.names = metric_names(o.metrics) if images is not None else []
         self.history = MetricHistory(_directions(self.names, self._settings("cpu")) if self.names else {})
         self.copies: Copies | None = None
+        self.real_part: dict[
+            str, dict[str, Tensor]
+        ] = {}  # what metrics collect of the real images beside generated ones
         self.former_checksum = ""  # of the images that a saved history is of
         name, self.patience = parse_early_stop(o.early_stop) if self.names else ("", 0)
         self.stopping = name
@@ -112,8 +115,8 @@ class RunEvaluation:
         with in_test_mode(self.model, self.o.seed):
             copies = self._copies()
             for found in self._compared(self.images, now, stop):
-                self._evaluation(evaluations, found.label, device)
-                self._update(evaluations[found.label], found, device)
+                evaluation = self._evaluation(evaluations, found, device)
+                self._update(evaluation, found, device)
                 if copies and found.fake is not None:
                     copies.add(found.fake)
             training = self._measure_training(now, device, stop)
@@ -124,7 +127,7 @@ class RunEvaluation:
             self.history.rows[-1], self.history.better, self.history.bests(), images, training,
             copies.shares() if copies else None, self.about, time.monotonic() - start, self.stopped,
         )  # fmt: skip
-        evaluation_files.write(folder, self.history, report)
+        files.write(folder, self.history, report)
         return report
 
     def _compared(self, images: Any, now: Now, stop: Any) -> Iterator[Compared]:
@@ -134,9 +137,15 @@ class RunEvaluation:
                 raise Stopped(stop.signal, text)
             yield found
 
-    def _evaluation(self, evaluations: dict[str, Evaluation], label: str, device: Any) -> None:
-        if label not in evaluations:
-            evaluations[label] = Evaluation(self.names, self._settings(device))
+    def _evaluation(self, evaluations: dict[str, Evaluation], found: Compared, device: Any) -> Evaluation:
+        """Return the evaluation of a comparison; of images from noise, it holds the real ones already."""
+        if found.label not in evaluations:
+            evaluations[found.label] = Evaluation(self.names, self._settings(device))
+            if self.real_part:
+                evaluations[found.label].merge([self.real_part])
+        if isinstance(self.images, Generated) and found.fake is not None and not self.real_part:
+            self.real_part, self.images.has_real = evaluations[found.label].partial(), True
+        return evaluations[found.label]
 
     @staticmethod
     def _update(evaluation: Evaluation, found: Compared, device: Any) -> None:

@@ -127,11 +127,12 @@ class Generated:
 
     def __init__(self, o: Any, model: Any, samples: Samples, spec: Any):
         self.o, self.model, self.samples, self.spec = o, model, samples, spec
+        self.has_real = False  # whether the metrics already hold the real images, which are always the same
         self.checksum = samples.checksum
 
     def __call__(self, now: Now) -> Iterator[Compared]:
-        """Yield the real images, then the generated ones."""
-        for batch in self.samples:
+        """Yield the real images, unless `has_real`, then the generated ones."""
+        for batch in self.samples if not self.has_real else ():
             yield Compared("", batch["A"], None, batch.get("label"))
         classes = tuple(self.spec.classes)
         number, left = -(-len(self.samples) // max(1, len(classes))), len(self.samples)
