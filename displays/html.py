@@ -32,7 +32,7 @@ class Html(Sink):
 
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.image_freq = o.print_freq, o.update_html_freq
-        self.width, self.name = o.display_winsize, o.name
+        self.width, self.name, self.measures = o.display_winsize, o.name, bool(o.metrics)
         self.options = {name: str(value) for name, value in vars(o).items() if name != "isTrain"}
         self.changed_flags = {"model", "dataroot"} | o.given | _changed_flags(o)  # by this or an earlier command
         self.log, self.web = folder / "losses.jsonl", folder / "web"
@@ -137,6 +137,8 @@ class Html(Sink):
             "left": left,
             "row_names": self.row_names,
         }
+        if self.measures:
+            history["metrics"] = self.history.newest_metrics()
         write_training(self.web, self.name, self.options, self.changed_flags, self.width, history)
 
 
@@ -172,15 +174,24 @@ class History:
         self.notes: list[list[str]] = []
         self.spent: dict[str, float] = {}  # seconds of the last epoch by section
         self.lr = 0.0
-        self.metrics: dict[str, Any] = {}  # the newest evaluation, a row of losses.jsonl
-        self.metric_curves = {"values": Curves(), "training": Curves()}
+        self.evaluations: list[dict[str, Any]] = []  # rows of losses.jsonl
         self.stopped = ""  # why --early_stop has ended the run
 
     def add_metrics(self, row: dict[str, Any], stopped: str = "") -> None:
-        """Record an evaluation; its point is at the end of its epoch."""
-        self.metrics, self.stopped = row, f"stopped early: {stopped}" if stopped else ""
-        self.metric_curves["values"].add(row["epoch"] + 1.0, {name: each[0] for name, each in row["metrics"].items()})
-        self.metric_curves["training"].add(row["epoch"] + 1.0, row.get("training", {}))
+        """Record an evaluation."""
+        self.evaluations.append(row)
+        self.stopped = f"stopped early: {stopped}" if stopped else ""
+
+    def newest_metrics(self) -> dict[str, Any]:
+        """Return the newest evaluation, and the curves of all: a point is at the end of its epoch."""
+        if not self.evaluations:
+            return {}
+        values = [(row["epoch"] + 1.0, {name: each[0] for name, each in row["metrics"].items()})
+                  for row in self.evaluations]  # fmt: skip
+        training = [(row["epoch"] + 1.0, row.get("training", {})) for row in self.evaluations]
+        return self.evaluations[-1] | {
+            "curves": {"values": Curves(values).to_json(), "training": Curves(training).to_json()}
+        }
 
     def add_row(self, epoch: int, labels: list[str]) -> None:
         """Record the images of an epoch."""
@@ -209,9 +220,6 @@ class History:
             "sizes": self.sizes,
             "lr": self.lr, "spent": parts and f"time: {parts}",
             "samples": {"files": self.files, "epochs": self.sample_epochs, "labels": self.changed_epochs},
-            "metrics": self.metrics and self.metrics | {
-                "curves": {kind: curves.to_json() for kind, curves in self.metric_curves.items()},
-            },
         }  # fmt: skip
 
     @classmethod

@@ -37,7 +37,8 @@ def write_training(
         with tags.section():
             tags.h2("Losses")
             tags.div(id="curves")
-        _add_metrics(history.get("metrics", {}))
+        if history.get("metrics") is not None:
+            _add_metrics(history["metrics"])
         _add_samples(history["samples"])
         with tags.section(id="pictures"):
             tags.h2("Every epoch")
@@ -65,7 +66,7 @@ def write_measured_images(folder: Path, epoch: int, metrics: list[str], images: 
 
 def _add_metrics(metrics: dict[str, Any]) -> None:
     """Add the newest values of --metrics, and places for what the script draws."""
-    with tags.section(id="metrics", hidden=not metrics):
+    with tags.section(id="metrics", hidden=not metrics):  # until the first evaluation
         tags.h2("Metrics")
         tags.p(metrics.get("measured", ""), id="measured", cls="quiet")
         with tags.div(id="metriccharts"):

@@ -6,9 +6,9 @@ let metricCharts = {}, measured = null, sortColumn = 0, sortSign = 1;
 
 /* Show a chart for each metric: its values, those of training images, and a mark at the best epoch. */
 function showMetrics(metrics) {
-  const section = document.getElementById("metrics"), names = Object.keys(metrics?.metrics ?? {});
-  section.hidden = !names.length;
+  const names = Object.keys(metrics?.metrics ?? {});
   if (!names.length) return;
+  document.getElementById("metrics").hidden = false;
   document.getElementById("measured").textContent = displayText(metrics.measured);
   for (const name of names) {
     if (!metricCharts[name]) {
