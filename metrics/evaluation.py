@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metrics import better_direction
@@ -39,6 +40,15 @@ class Evaluation:
                 values = measure(real, fake).tolist() if not hasattr(metric, "rows") else _last_values(metric)
                 for image, value in zip(names, values, strict=True):
                     self._values.setdefault(image, {})[name] = value
+
+    def check_size(self, channels: int, height: int, width: int) -> None:
+        """Raise what the metrics raise for images of this size, before there are any."""
+        image = torch.zeros(1, channels, height, width)
+        for metric in self.metrics.values():
+            if metric.paired and hasattr(metric, "measure"):
+                metric.measure(image, image)
+            elif hasattr(metric, "features"):
+                metric.features(image)
 
     def measure(self, real: Tensor, fake: Tensor) -> dict[str, list[float]]:
         """Return {metric: N values} of the paired metrics without adding the images."""

@@ -114,7 +114,8 @@ Condition = Callable[[Command], bool]
 Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect, when)
 
 BOTH: Rows = (
-    ("download", "this model needs no published weights", lambda c: c.is_ours),
+    ("download", "neither this model nor --metrics needs published weights", lambda c: c.is_ours and not c.o.metrics),
+    ("metric_weights", "there are no --metrics", lambda c: not c.o.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: c.o.dataset_mode in NO_CLASSES),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
