@@ -21,7 +21,8 @@ def options_of_test(o: Any, whole: bool = True) -> Any:
     """
     test_o = copy(o)
     test_o.isTrain, test_o.serial_batches, test_o.no_flip = False, True, True
-    test_o.preprocess, test_o.load_size = (whole_preprocess(o), o.load_size) if whole else (o.preprocess, o.crop_size)
+    test_o.preprocess = whole_preprocess(o) if whole else o.preprocess
+    test_o.load_size = o.crop_size if test_o.preprocess == o.preprocess else o.load_size  # as test.py's default
     return test_o
 
 

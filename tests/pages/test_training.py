@@ -79,7 +79,8 @@ def test_a_damaged_history_is_an_empty_one(tmp_path, text):
 
 def options(**changes):
     usual = {"print_freq": 1, "update_html_freq": 1, "display_winsize": 64, "name": "run", "given": {"name"},
-             "gan_mode": "lsgan", "dataset_mode": "aligned", "model": "pix2pix", "flags": {}}  # fmt: skip
+             "gan_mode": "lsgan", "dataset_mode": "aligned", "model": "pix2pix", "metrics": (),
+             "flags": {}}  # fmt: skip
     return SimpleNamespace(**usual | changes)
 
 
