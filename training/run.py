@@ -156,8 +156,9 @@ class Run:
         moments = 2 * disk_space.tensor_bytes([group["params"] for group in self.optimizers.param_groups()])
         state = disk_space.tensor_bytes([self.model.state_dict(), self.ema.state_dict()]) + moments
         state_count = len(checkpoint.state_files(self.folder))
-        number = max(1, self.o.keep_last + 1 - state_count)  # the new state is written before the oldest is removed
-        needed = number * state + (0 if state_count else files)
+        best = self.evaluation.missing_bests(self.folder)
+        number = best + max(1, self.o.keep_last + 1 - state_count)  # the oldest is removed after a new one is written
+        needed = number * state + (0 if state_count else files) + best * files
         parts = f"{number} x {disk_space.format_bytes(state)} of state, {disk_space.format_bytes(files)} of weights"
         disk_space.check_free_space(self.folder, needed, parts, reclaimable_bytes)
         # Add a note if the numbered weights do not fit.
@@ -239,10 +240,8 @@ class Run:
         }  # fmt: skip
         if scaler := self.optimizers.scaler.state_dict():  # empty unless --amp fp16
             state["scaler"] = scaler
-        if averages:  # empty unless --ema
-            state["ema"] = self.ema.state_dict()
-        if metrics := self.evaluation.state_dict():  # empty unless --metrics
-            state["metrics"] = metrics
+        own = {"ema": self.ema.state_dict(), "metrics": self.evaluation.state_dict()}
+        state |= {name: part for name, part in own.items() if part}  # empty unless --ema, --metrics
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
             if note not in self.notes:  # print each note once

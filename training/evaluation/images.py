@@ -74,6 +74,10 @@ class Translations:
         self.o, self.model, self.samples, self.paired = o, model, samples, paired
         self.checksum = samples.checksum
 
+    def first(self, now: Now) -> list[Compared]:
+        """Return one comparison, for a trial."""
+        return [next(self(now))]
+
     def __call__(self, now: Now) -> Iterator[Compared]:
         """Yield the comparisons of each image; raise OptionError if the model shows no fake image beside a real one."""
         names, seen = UniqueNames(), set[tuple[str, str]]()
@@ -130,12 +134,18 @@ class Generated:
         self.has_real = False  # whether the metrics already hold the real images, which are always the same
         self.checksum = samples.checksum
 
+    def first(self, now: Now) -> list[Compared]:
+        """Return a real image and generated ones, one of each class, for a trial."""
+        return [next(self(now)), *self._generated(1)]
+
     def __call__(self, now: Now) -> Iterator[Compared]:
         """Yield the real images, unless `has_real`, then the generated ones."""
         for batch in self.samples if not self.has_real else ():
             yield Compared("", batch["A"], None, batch.get("label"))
-        classes = tuple(self.spec.classes)
-        number, left = -(-len(self.samples) // max(1, len(classes))), len(self.samples)
+        yield from self._generated(-(-len(self.samples) // max(1, len(self.spec.classes))))
+
+    def _generated(self, number: int) -> Iterator[Compared]:
+        classes, left = tuple(self.spec.classes), len(self.samples)
         request = Request("per_class", classes, number, self.o.seed)
         for sheets in sample_tensors(self.model, request, self.spec.height, self.spec.width):
             for images, labels in sheets.values():

@@ -18,7 +18,7 @@ from training.evaluation import files
 from training.evaluation.copies import Copies
 from training.evaluation.images import Compared, Generated, Translations, find_images
 from training.run_folder import resume_command
-from util.errors import OptionError, Stopped, are_text, count_text
+from util.errors import DataError, OptionError, Stopped, are_text, count_text, print_line
 from util.progress import Progress
 
 
@@ -56,10 +56,10 @@ class RunEvaluation:
         self.names = metric_names(o.metrics) if images is not None else []
         self.history = MetricHistory(_directions(self.names, self._settings("cpu")) if self.names else {})
         self.copies: Copies | None = None
-        self.real_part: dict[
-            str, dict[str, Tensor]
-        ] = {}  # what metrics collect of the real images beside generated ones
+        self.real_part: dict[str, dict[str, Tensor]] = {}  # what metrics keep of the real images beside generated ones
         self.former_checksum = ""  # of the images that a saved history is of
+        if self.plateau is not None and o.lr_policy == "plateau":
+            print_line(f"--lr_policy plateau follows {main_metric(self.names, o.early_stop)}")
         name, self.patience = parse_early_stop(o.early_stop) if self.names else ("", 0)
         self.stopping = name
         if name and not self.history.better.get(name):
@@ -86,6 +86,10 @@ class RunEvaluation:
         """Return the prefixes of the files to write because this epoch is the best so far of a metric."""
         return [best_prefix(name) for name, (at, _) in self.history.bests().items() if at == epoch and self.names]
 
+    def missing_bests(self, folder: Path) -> int:
+        """Return the number of metrics for which a state and weights of a best epoch will be written beside others."""
+        return sum(not (folder / f"{best_prefix(name)}_state.pt").is_file() for name in self.history.better)
+
     def is_due(self, progress: Progress) -> bool:
         """Whether the epoch that ends now is measured."""
         every = progress.epoch % self.o.eval_freq == 0 or progress.epoch == progress.last_epoch
@@ -109,7 +113,7 @@ class RunEvaluation:
             raise
 
     def _measure(self, progress: Progress, device: Any, folder: Path, stop: Any) -> Report:
-        start, row_key = time.monotonic(), (progress.epoch, progress.step)
+        start = time.monotonic()
         now = Now(progress.step, progress.epoch, progress.share)
         evaluations: dict[str, Evaluation] = {}
         with in_test_mode(self.model, self.o.seed):
@@ -122,7 +126,8 @@ class RunEvaluation:
             training = self._measure_training(now, device, stop)
         values = combine({label: each.results() for label, each in evaluations.items()})
         images = {name: one for each in evaluations.values() for name, one in each.per_image().items()}
-        self.history.rows.append(Row(*row_key, values))
+        earlier = [row for row in self.history.rows if row.epoch < progress.epoch]  # one may have been left halfway
+        self.history.rows = [*earlier, Row(progress.epoch, progress.step, values)]
         report = Report(
             self.history.rows[-1], self.history.better, self.history.bests(), images, training,
             copies.shares() if copies else None, self.about, time.monotonic() - start, self.stopped,
@@ -174,7 +179,7 @@ class RunEvaluation:
         return self.copies.restarted()
 
     def try_out(self) -> None:
-        """Measure the first image, so that what cannot work fails before training."""
+        """Measure the first image as often as there are images, so that what cannot work fails before training."""
         device = next(self.model.parameters()).device
         assert self.images is not None
         evaluation = Evaluation(self.names, self._settings(device))
@@ -184,8 +189,15 @@ class RunEvaluation:
             why = f"{', '.join(self.paired)} compares pairs, and {kind} {'have' if 'noise' in kind else 'has'} none"
             raise OptionError("option", "--metrics", why, "choose metrics of sets from --list")
         with in_test_mode(self.model, self.o.seed):
-            found = next(iter(self.images(Now(0, 1, 0.0))))
-            self._update(evaluation, found, device)
+            for found in self.images.first(Now(0, 1, 0.0)):
+                self._update(evaluation, found, device)
+        try:
+            evaluation.merge([evaluation.partial()] * len(self.images.samples))
+            evaluation.results()
+        except DataError:  # too few images for a metric
+            raise
+        except Exception:  # of equal images, a metric may have no value
+            return
 
     # --- state
 

@@ -228,7 +228,7 @@ def test_best_of_a_run_without_metrics_is_refused(measured, command):
 def test_early_stop_ends_the_run_and_more_patience_continues_it(measured, command, plugin):
     folder, out = measured("--metrics", "worse", "--early_stop", "worse:2")
     assert [row["epoch"] for row in evaluations(folder)] == [1, 2, 3]
-    reason = "stopped early after epoch 3: worse was not better than -1 of epoch 1 in 2 evaluations"
+    reason = "stopped early after epoch 3: worse was not better than -2 of epoch 1 in 2 evaluations"
     assert f"done: {reason}; see" in out
     assert torch.load(max(folder.glob("state_*.pt")), weights_only=True)["position"]["epoch"] == 4
     assert f'"state": "{reason.replace(" after epoch 3", "")}"' in (folder / "web" / "history.js").read_text()
