@@ -155,7 +155,7 @@ def with_labels(rows: Tensor, labels: Any, metric: Metric) -> Tensor:
     labels = None if labels is None else torch.as_tensor(labels)
     if labels is None or labels.shape != rows.shape[:1]:
         why = "needs the number of the class of each image"
-        raise DataError("metric", type(metric).__name__, why, "choose it for labelled images only")
+        raise DataError("metric", type(metric).__name__, why, "give labelled images, in one sub-folder for each class")
     return torch.cat([rows.float().cpu(), labels[:, None].float().cpu()], 1)
 
 
