@@ -8,9 +8,8 @@ from metrics.base import PairedMetric
 from util.errors import DataError
 
 WINDOW, SIGMA = 11, 1.5  # pixels
-STABILISERS = (0.01, 0.03)  # K1, K2
+STABILISERS = (0.01, 0.03)  # K1, K2, for images in [0, 1]: the means of windows count
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-SPAN = 2.0  # the width of [-1, 1]
 
 
 class Ssim(PairedMetric):
@@ -49,8 +48,9 @@ class MultiScaleSsim(PairedMetric):
 
 def structural_terms(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return the similarity and its contrast-structure term for each image and channel, (N, C) each, in float64."""
-    x, y = (image.cpu().double() if image.device.type == "mps" else image.double() for image in (real, fake))
-    c1, c2 = ((k * SPAN) ** 2 for k in STABILISERS)
+    images = (image.cpu() if image.device.type == "mps" else image for image in (real, fake))
+    x, y = ((image.double() + 1) / 2 for image in images)
+    c1, c2 = (k**2 for k in STABILISERS)
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y, covariance = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2, blur(x * y) - mean_x * mean_y
     contrast = (2 * covariance + c2) / (var_x + var_y + c2)
