@@ -96,7 +96,10 @@ def make_metric(name: str, thing: Any, settings: Settings) -> Metric:
     """Return the metric of a table's entry: an object of a class, or the adapter of a function."""
     if not isinstance(thing, type):
         return FunctionMetric(thing, better_direction(name, thing), settings)
-    return thing(settings) if takes_settings(thing) else thing()
+    metric = thing(settings) if takes_settings(thing) else thing()
+    if isinstance(metric, Metric):
+        metric.name = name
+    return metric
 
 
 def takes_settings(cls: type) -> bool:

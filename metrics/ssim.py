@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metrics.base import PairedMetric
-from util.errors import DataError
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 STABILISERS = (0.01, 0.03)  # K1, K2, for images in [0, 1]: the means of windows count
@@ -22,7 +21,7 @@ class Ssim(PairedMetric):
 
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the similarity of each pair, (N,); raise DataError for images with a side below 11 pixels."""
-        check_sides("ssim", real, WINDOW)
+        check_sides(self, real, WINDOW)
         return structural_terms(real, fake)[0].mean(1)
 
 
@@ -36,7 +35,7 @@ class MultiScaleSsim(PairedMetric):
 
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the similarity of each pair, (N,); raise DataError for images with a side below 161 pixels."""
-        check_sides("ms_ssim", real, (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1)
+        check_sides(self, real, (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1)
         product: Tensor | float = 1.0
         for scale, weight in enumerate(SCALE_WEIGHTS):
             similarity, contrast = structural_terms(real, fake)
@@ -72,9 +71,9 @@ def halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(x, (odd, 0, odd, 0), mode="replicate"), 2)
 
 
-def check_sides(metric: str, image: Tensor, least: int) -> None:
+def check_sides(metric: PairedMetric, image: Tensor, least: int) -> None:
     """Raise DataError for images with a side below `least` pixels."""
     height, width = image.shape[2:]
     if min(height, width) < least:
         why = f"needs sides of {least} pixels or more, and an image has {width}x{height}"
-        raise DataError("metric", metric, why, "choose another metric, such as L1")
+        raise metric.refusal(why, "choose another metric, such as L1")
