@@ -30,6 +30,7 @@ class Metric:
 
     better = "lower"
     paired = False
+    name = ""  # under which it was found
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -46,6 +47,10 @@ class Metric:
     def notes(self) -> list[str]:
         """Return what a reader of the result needs to know, one sentence each, without "note: "."""
         return []
+
+    def refusal(self, why: str, remedy: str) -> DataError:
+        """Return the error for images that the metric cannot measure."""
+        return DataError("metric", self.name or type(self).__name__, why, remedy)
 
     def keep(self, **rows: Tensor) -> None:
         """Add rows, (N, ...), under names."""
@@ -117,10 +122,3 @@ def in_order(rows: Tensor) -> Tensor:
     flat = np.ascontiguousarray(rows.reshape(len(rows), -1).numpy())
     keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))[:, 0]
     return rows[torch.from_numpy(keys.argsort(kind="stable"))]
-
-
-def check_number(images: int, least: int, what: str) -> None:
-    """Raise DataError if a metric has fewer images than it needs; what: "real" or "generated" images."""
-    if images < least:
-        why = f"there are {images}, and the metric needs at least {least}"
-        raise DataError("images", what, why, "give more of them, or choose another metric")

@@ -110,7 +110,7 @@ class HeadAccuracy(FeatureMetric):
         lacking = set(fake[:, -1].long().tolist()) - set(trained[:, -1].long().tolist())
         if lacking:
             why = "has no real images of classes " + ", ".join(map(str, sorted(lacking)))
-            raise DataError("metric", type(self).__name__, why, "give real images of every class that is generated")
+            raise self.refusal(why, "give real images of every class that is generated")
         classify = train_classifier(trained[:, :-1], trained[:, -1].long())
         fake, held = (torch.stack([classify(x[:, :-1]), x[:, -1]], 1) for x in (fake, real[held_out]))
         return accuracy_of(fake), accuracy_of(held)
@@ -141,12 +141,12 @@ class ClassDiversity(FeatureMetric):
                 rows = side[side[:, -1] == label, :-1]
                 if len(rows) < 2:
                     why = f"there are fewer than two {title} images of class {int(label)}"
-                    raise DataError("metric", type(self).__name__, why, "give more images of every class")
+                    raise self.refusal(why, "give more images of every class")
                 total = sum(d.sum().item() for d in distances(rows, rows))
                 means[title].append(total / (len(rows) * (len(rows) - 1)))
         if not sum(means["real"]):
             why = "all real images of a class are equal"
-            raise DataError("metric", type(self).__name__, why, "give real images that differ")
+            raise self.refusal(why, "give real images that differ")
         return Result(sum(means["generated"]) / sum(means["real"]), None, len(fake))
 
 
@@ -155,7 +155,7 @@ def with_labels(rows: Tensor, labels: Any, metric: Metric) -> Tensor:
     labels = None if labels is None else torch.as_tensor(labels)
     if labels is None or labels.shape != rows.shape[:1]:
         why = "needs the number of the class of each image"
-        raise DataError("metric", type(metric).__name__, why, "choose it for labelled images only")
+        raise metric.refusal(why, "give labelled images, in one sub-folder for each class")
     return torch.cat([rows.float().cpu(), labels[:, None].float().cpu()], 1)
 
 
@@ -166,7 +166,7 @@ def labelled_rows(metric: Metric, name: str, least: int) -> Tensor:
     if rows is None or number < least:
         title = {"real": "real", "fake": "generated"}[name]
         why = f"needs at least {least} {title} images, and there are {number}"
-        raise DataError("metric", type(metric).__name__, why, "give more images")
+        raise metric.refusal(why, "give more images")
     return rows.double()
 
 

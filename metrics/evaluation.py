@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metrics import better_direction
-from metrics.base import FunctionMetric, Metric, Result
+from metrics.base import FunctionMetric, Metric, PairedMetric, Result
 from metrics.settings import Settings
 from registry.lookup import entry
 from util.errors import DataError
@@ -21,9 +21,10 @@ class Evaluation:
     """
 
     def __init__(self, names: Sequence[str], settings: Settings):
+        self.settings = settings
         found = [entry("metric", name) for name in names]
         self.metrics: dict[str, Metric] = {e.name: make_metric(e.name, e.load(), settings) for e in found}
-        self._values: dict[str, dict[str, float]] = {}
+        self.values: dict[str, dict[str, float]] = {}
 
     def update(self, real: Tensor | None, fake: Tensor | None, labels: Any = None, names: Sequence[str] = ()) -> None:
         """Add images, (N, C, H, W) in [-1, 1]; labels as in Metric.update; names: of the images, for per_image.
@@ -37,9 +38,10 @@ class Evaluation:
                 check_pairs(name, real, fake)
             metric.update(real, fake, labels)
             if measure and names:
-                values = measure(real, fake).tolist() if not hasattr(metric, "rows") else _last_values(metric)
-                for image, value in zip(names, values, strict=True):
-                    self._values.setdefault(image, {})[name] = value
+                kept = metric.rows.get("values") if isinstance(metric, PairedMetric) else None
+                values = kept[-1] if kept else measure(real, fake)
+                for image, value in zip(names, values.tolist(), strict=True):
+                    self.values.setdefault(image, {})[name] = value
 
     def check_size(self, channels: int, height: int, width: int) -> None:
         """Raise what the metrics raise for images of this size, before there are any."""
@@ -61,7 +63,7 @@ class Evaluation:
 
     def per_image(self) -> dict[str, dict[str, float]]:
         """Return {image name: {metric: value}} of the paired metrics that have a value for each image."""
-        return self._values
+        return self.values
 
     def results(self) -> dict[str, Result]:
         """Return {metric: Result} of all images so far; raise DataError if they are too few for a metric."""
@@ -94,7 +96,10 @@ def make_metric(name: str, thing: Any, settings: Settings) -> Metric:
     """Return the metric of a table's entry: an object of a class, or the adapter of a function."""
     if not isinstance(thing, type):
         return FunctionMetric(thing, better_direction(name, thing), settings)
-    return thing(settings) if takes_settings(thing) else thing()
+    metric = thing(settings) if takes_settings(thing) else thing()
+    if isinstance(metric, Metric):
+        metric.name = name
+    return metric
 
 
 def takes_settings(cls: type) -> bool:
@@ -112,7 +117,3 @@ def check_pairs(name: str, real: Tensor | None, fake: Tensor | None) -> None:
     if real.shape != fake.shape:
         shapes = " and ".join("x".join(map(str, side.shape)) for side in (real, fake))
         raise DataError("metric", name, f"compares pairs of one size, not {shapes}", "give images of one size")
-
-
-def _last_values(metric: Metric) -> list[float]:
-    return metric.rows["values"][-1].tolist()

@@ -49,8 +49,9 @@ class FeatureNetwork:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the features (N, D), float32 on the CPU, of images (N, C, H, W) in [-1, 1].
+        """Return the features (N, D), float32 on the CPU, of images (N, C, H, W) in [-1, 1], rounded to 8 bits.
 
+        So a file has the features of the image that it holds, and the networks know images of 8 bits only.
         They are remembered: several metrics ask for those of the same images, and real images return.
         """
         stored = images.detach().cpu().contiguous()
@@ -66,7 +67,7 @@ class FeatureNetwork:
     def _features(self, images: Tensor) -> Tensor:
         images = with_channels(images.to(self.settings.device), self.channels)
         with torch.autocast(images.device.type, enabled=False):  # a metric is the same with and without --amp
-            return self.compute((images.float() / 2 + 0.5).clamp(0, 1)).float().cpu()
+            return self.compute(((images.float() + 1) * 127.5).round().clamp(0, 255) / 255).float().cpu()
 
 
 def network(kind: type[FeatureNetwork], settings: Settings) -> FeatureNetwork:

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from metrics.base import Metric, Result
 from metrics.settings import Settings
-from util.errors import DataError
 
 
 class LabelMapScore(Metric):
@@ -39,7 +38,7 @@ class LabelMapScore(Metric):
         if truth.shape != read.shape:
             shapes = " and ".join("x".join(map(str, side.shape)) for side in (truth, read))
             why = f"compares label maps of one size, not {shapes}"
-            raise DataError("metric", type(self).__name__, why, "resize them")
+            raise self.refusal(why, "resize them")
         inside = (truth >= 0) & (truth < self.number)
         pairs = truth[inside].long() * self.number + read[inside].long().clamp(0, self.number - 1)
         self.counts += torch.bincount(pairs, minlength=self.number**2).view(self.number, self.number)
@@ -58,7 +57,7 @@ class LabelMapScore(Metric):
         """Return the score; labels that appear nowhere do not count in the means."""
         right, truths, reads = self.counts.diag().double(), self.counts.sum(1), self.counts.sum(0)
         if not truths.sum():
-            raise DataError("metric", type(self).__name__, "has no labelled pixels", "give images with label maps")
+            raise self.refusal("has no labelled pixels", "give images with label maps")
         if self.score == "pixel_accuracy":
             return Result((right.sum() / truths.sum()).item(), None, self.images)
         whole = truths if self.score == "class_accuracy" else truths + reads - self.counts.diag()

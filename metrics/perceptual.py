@@ -46,7 +46,7 @@ class Backbone(FeatureNetwork):
 
     def _outputs(self, images: Tensor) -> list[Tensor]:
         x, found = self.prepare(with_channels(images.to(self.settings.device), 3)), []
-        for number, layer in enumerate(self.net.children()):
+        for number, layer in enumerate(list(self.net.children())[: self.ends[-1] + 1]):
             x = layer(x)
             if number in self.ends:
                 found.append(x)
@@ -106,7 +106,7 @@ class Lpips(PairedMetric):
 
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the distance of each pair, (N,); raise DataError for images that are too small."""
-        check_sides(type(self).__name__, real, self.backbone.least_side)
+        check_sides(self, real, self.backbone.least_side)
         net = network(self.backbone, self.settings)
         assert isinstance(net, Backbone)
         pairs = zip(real.float().split(MAX_IMAGES), fake.float().split(MAX_IMAGES))

@@ -5,7 +5,6 @@ from torch import Tensor
 from metrics.base import Metric, Result
 from metrics.features import FeatureNetwork, network
 from metrics.settings import Settings
-from util.errors import DataError
 
 
 class FeatureMetric(Metric):
@@ -49,7 +48,7 @@ class FeatureMetric(Metric):
             number = 0 if rows is None else len(rows)
             if rows is None or number < self.least:
                 why = f"a metric of sets needs at least {self.least} {title} images, and there are {number}"
-                raise DataError("metric", type(self).__name__, why, "give more images, or choose a metric of pairs")
+                raise self.refusal(why, "give more images, or choose a metric of pairs")
             found.append(rows)
         return found[0], found[1]
 

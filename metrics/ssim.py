@@ -5,12 +5,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metrics.base import PairedMetric
-from util.errors import DataError
 
 WINDOW, SIGMA = 11, 1.5  # pixels
-STABILISERS = (0.01, 0.03)  # K1, K2
+STABILISERS = (0.01, 0.03)  # K1, K2, for images in [0, 1]: the means of windows count
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-SPAN = 2.0  # the width of [-1, 1]
 
 
 class Ssim(PairedMetric):
@@ -23,7 +21,7 @@ class Ssim(PairedMetric):
 
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the similarity of each pair, (N,); raise DataError for images with a side below 11 pixels."""
-        check_sides("ssim", real, WINDOW)
+        check_sides(self, real, WINDOW)
         return structural_terms(real, fake)[0].mean(1)
 
 
@@ -37,7 +35,7 @@ class MultiScaleSsim(PairedMetric):
 
     def measure(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the similarity of each pair, (N,); raise DataError for images with a side below 161 pixels."""
-        check_sides("ms_ssim", real, (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1)
+        check_sides(self, real, (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1)
         product: Tensor | float = 1.0
         for scale, weight in enumerate(SCALE_WEIGHTS):
             similarity, contrast = structural_terms(real, fake)
@@ -49,8 +47,9 @@ class MultiScaleSsim(PairedMetric):
 
 def structural_terms(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return the similarity and its contrast-structure term for each image and channel, (N, C) each, in float64."""
-    x, y = (image.cpu().double() if image.device.type == "mps" else image.double() for image in (real, fake))
-    c1, c2 = ((k * SPAN) ** 2 for k in STABILISERS)
+    images = (image.cpu() if image.device.type == "mps" else image for image in (real, fake))
+    x, y = ((image.double() + 1) / 2 for image in images)
+    c1, c2 = (k**2 for k in STABILISERS)
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y, covariance = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2, blur(x * y) - mean_x * mean_y
     contrast = (2 * covariance + c2) / (var_x + var_y + c2)
@@ -72,9 +71,9 @@ def halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(x, (odd, 0, odd, 0), mode="replicate"), 2)
 
 
-def check_sides(metric: str, image: Tensor, least: int) -> None:
+def check_sides(metric: PairedMetric, image: Tensor, least: int) -> None:
     """Raise DataError for images with a side below `least` pixels."""
     height, width = image.shape[2:]
     if min(height, width) < least:
         why = f"needs sides of {least} pixels or more, and an image has {width}x{height}"
-        raise DataError("metric", metric, why, "choose another metric, such as L1")
+        raise metric.refusal(why, "choose another metric, such as L1")

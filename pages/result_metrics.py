@@ -41,6 +41,7 @@ class ResultMetrics:
         self.sets: dict[str, Evaluation] = {}  # "fake_B" -> the metrics of this set of images
         self.seen: dict[str, set[str]] = {}  # of each set: its images, because an unpaired input may return
         self.of_images: dict[str, dict[str, float]] = {}
+        self.has_pairs = False
         for name in self.set_names:
             del self.pairs.metrics[name]
         self.better = {name: self.pairs.better(name) for name in self.pairs.metrics}
@@ -71,6 +72,7 @@ class ResultMetrics:
             return measure_several([images[key][i] for key in keys if key in images], target, functions, self.better)
         if target is None:
             return {}
+        self.has_pairs = True
         self.pairs.update(target[None], images[label][i].float()[None], names=[""])
         return self.pairs.per_image().pop("", {})
 
@@ -105,10 +107,8 @@ class ResultMetrics:
     def set_results(self) -> dict[str, Result]:
         """Return {"lite0_kid of fake_B": Result}; print the notes of the metrics, and why there is none of one."""
         found: dict[str, Result] = {}
-        evaluations = dict(self.sets)
-        if self.pairs.metrics and any(not hasattr(metric, "measure") for metric in self.pairs.metrics.values()):
-            evaluations["fake_B"] = self.pairs  # a plug-in's metric of pairs without values of single images
-        for base, evaluation in evaluations.items():
+        # of the pairs only a plug-in's metrics without values of single images
+        for base, evaluation in [*self.sets.items(), *([("fake_B", self.pairs)] if self.has_pairs else [])]:
             for name, metric in evaluation.metrics.items():
                 try:
                     if not hasattr(metric, "measure"):
