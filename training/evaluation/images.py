@@ -18,14 +18,15 @@ from util.device import to_device
 from util.errors import DataError, OptionError, count_text, print_line
 
 DEFAULT_PHASE, OTHER_PHASE = "val", "test"
-TRAINING_IMAGES = 32  # measured too, so that overfitting shows
+TRAINING_IMAGES = 16  # measured too, so that overfitting shows
 MAX_KEPT_BYTES = 256e6  # of images that stay in memory from one evaluation to the next
 
 
 class Compared(NamedTuple):
     """Images of one comparison, (N, C, H, W) in [-1, 1]: real or fake is None if a set metric has no more of them.
 
-    label: what the model calls the fakes, or "" for images from noise. names: of the images, if they are pairs.
+    label: what the model calls the fakes, or "" if it has one kind of them. names: of the images, if they are pairs.
+    is_fixed: whether the real images are those of the data set, and so the same in every evaluation.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Compared(NamedTuple):
     fake: Tensor | None
     classes: Tensor | None = None
     names: tuple[str, ...] = ()
+    is_fixed: bool = False
 
 
 class Samples:
@@ -83,15 +85,16 @@ class Translations:
         names, seen = UniqueNames(), set[tuple[str, str]]()
         device = next(self.model.parameters()).device
         for batch in self.samples:
-            out = call_with_now(self.model, to_device(batch, device), now=now)
+            given = to_device(batch, device)
+            out = call_with_now(self.model, given, now=now)
             shown = out | collect_visuals(self.model, out, self.o)
             pairs = compared_labels(self.model, shown, self.o.model)
             name = names.claim_input_name(PurePath(path_of(batch, "A"))) if self.paired else ""
             for fake, real in pairs.items():
-                label = fake if len(pairs) > 1 else ""
+                label, is_fixed = fake if len(pairs) > 1 else "", any(shown[real] is each for each in given.values())
                 if self.paired:
                     shown_name = f"{name} ({label})" if label else name
-                    yield Compared(label, shown[real], shown[fake], batch.get("label"), (shown_name,))
+                    yield Compared(label, shown[real], shown[fake], batch.get("label"), (shown_name,), is_fixed)
                     continue
                 # Of images that return, because the other side has more, each counts once.
                 target = "A" if real.startswith("real_A") else "B"
@@ -100,7 +103,7 @@ class Translations:
                 new = {key: shown[key] for key, file in files.items() if file not in seen}
                 seen |= set(files.values())
                 if new:
-                    yield Compared(label, new.get(real), new.get(fake))
+                    yield Compared(label, new.get(real), new.get(fake), is_fixed=is_fixed)
 
 
 def compared_labels(model: Any, shown: dict[str, Any], name: str) -> dict[str, str]:
@@ -140,8 +143,8 @@ class Generated:
 
     def __call__(self, now: Now) -> Iterator[Compared]:
         """Yield the real images, unless `has_real`, then the generated ones."""
-        for batch in self.samples if not self.has_real else ():
-            yield Compared("", batch["A"], None, batch.get("label"))
+        for batch in () if self.has_real else self.samples:
+            yield Compared("", batch["A"], None, batch.get("label"), is_fixed=True)
         yield from self._generated(-(-len(self.samples) // max(1, len(self.spec.classes))))
 
     def _generated(self, number: int) -> Iterator[Compared]:

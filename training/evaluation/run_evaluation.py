@@ -1,13 +1,10 @@
 """Measure a run while it trains (--metrics): the values of each evaluation, the best epoch, and when to stop."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from metrics.base import Result
 from metrics.evaluation import Evaluation
 from metrics.history import MetricHistory, Report, Row
 from metrics.settings import Settings
@@ -15,6 +12,7 @@ from options.best import best_prefix, main_metric, metric_names, parse_early_sto
 from registry.now import Now
 from training.as_in_test import in_test_mode
 from training.evaluation import files
+from training.evaluation.comparison import Comparison, Part, batched, combine
 from training.evaluation.copies import Copies
 from training.evaluation.images import Compared, Generated, Translations, find_images
 from training.run_folder import resume_command
@@ -56,7 +54,8 @@ class RunEvaluation:
         self.names = metric_names(o.metrics) if images is not None else []
         self.history = MetricHistory(_directions(self.names, self._settings("cpu")) if self.names else {})
         self.copies: Copies | None = None
-        self.real_part: dict[str, dict[str, Tensor]] = {}  # what metrics keep of the real images beside generated ones
+        self.real_parts: dict[str, Part] = {}  # see Comparison
+        self.paired: list[str] = []  # the metrics of pairs
         self.former_checksum = ""  # of the images that a saved history is of
         if self.plateau is not None and o.lr_policy == "plateau":
             print_line(f"--lr_policy plateau follows {main_metric(self.names, o.early_stop)}")
@@ -113,19 +112,14 @@ class RunEvaluation:
             raise
 
     def _measure(self, progress: Progress, device: Any, folder: Path, stop: Any) -> Report:
-        start = time.monotonic()
-        now = Now(progress.step, progress.epoch, progress.share)
-        evaluations: dict[str, Evaluation] = {}
+        start, now = time.monotonic(), Now(progress.step, progress.epoch, progress.share)
         with in_test_mode(self.model, self.o.seed):
             copies = self._copies()
-            for found in self._compared(self.images, now, stop):
-                evaluation = self._evaluation(evaluations, found, device)
-                self._update(evaluation, found, device)
-                if copies and found.fake is not None:
-                    copies.add(found.fake)
+            comparisons = self._compare(self.images, self.names, now, device, stop, copies)
             training = self._measure_training(now, device, stop)
-        values = combine({label: each.results() for label, each in evaluations.items()})
-        images = {name: one for each in evaluations.values() for name, one in each.per_image().items()}
+            values = combine({label: each.results() for label, each in comparisons.items()})
+        self._keep_real_parts(comparisons)
+        images = {name: one for each in comparisons.values() for name, one in each.pairs.per_image().items()}
         earlier = [row for row in self.history.rows if row.epoch < progress.epoch]  # one may have been left halfway
         self.history.rows = [*earlier, Row(progress.epoch, progress.step, values)]
         report = Report(
@@ -135,40 +129,44 @@ class RunEvaluation:
         files.write(folder, self.history, report)
         return report
 
-    def _compared(self, images: Any, now: Now, stop: Any) -> Iterator[Compared]:
-        for found in images(now):
+    def _compare(
+        self, images: Any, names: list[str], now: Now, device: Any, stop: Any, copies: Copies | None = None
+    ) -> dict[str, Comparison]:
+        """Return the comparisons of these images by their labels, with all images added."""
+        comparisons: dict[str, Comparison] = {}
+        for found in batched(self._until_stopped(images(now), now, stop)):
+            if found.label not in comparisons:
+                known = self.real_parts.get(found.label) if images is self.images else None
+                comparisons[found.label] = self._comparison(names, device, known)
+            comparisons[found.label].update(found)
+            if copies and found.fake is not None:
+                copies.add(found.fake)
+        return comparisons
+
+    def _comparison(self, names: list[str], device: Any, known: Part | None = None) -> Comparison:
+        return Comparison(names, [name for name in self.paired if name in names], self._settings(device), known)
+
+    def _until_stopped(self, found: Iterable[Compared], now: Now, stop: Any) -> Iterator[Compared]:
+        for each in found:
             if stop.signal:
                 text = f"stopped and saved at the end of epoch {now.epoch}; {resume_command(self.o)}"
                 raise Stopped(stop.signal, text)
-            yield found
+            yield each
 
-    def _evaluation(self, evaluations: dict[str, Evaluation], found: Compared, device: Any) -> Evaluation:
-        """Return the evaluation of a comparison; of images from noise, it holds the real ones already."""
-        if found.label not in evaluations:
-            evaluations[found.label] = Evaluation(self.names, self._settings(device))
-            if self.real_part:
-                evaluations[found.label].merge([self.real_part])
-        if isinstance(self.images, Generated) and found.fake is not None and not self.real_part:
-            self.real_part, self.images.has_real = evaluations[found.label].partial(), True
-        return evaluations[found.label]
-
-    @staticmethod
-    def _update(evaluation: Evaluation, found: Compared, device: Any) -> None:
-        real, fake, classes = (part.to(device) if isinstance(part, Tensor) else part for part in found[1:4])
-        evaluation.update(real, fake, classes, found.names)
+    def _keep_real_parts(self, comparisons: dict[str, Comparison]) -> None:
+        """Keep what metrics of sets have collected of the data set's images, which need not be measured again."""
+        found = {label: part for label, each in comparisons.items() if (part := each.own_part) is not None}
+        self.real_parts = found
+        if isinstance(self.images, Generated):
+            self.images.has_real = bool(found)
 
     def _measure_training(self, now: Now, device: Any, stop: Any) -> dict[str, float]:
-        """Return the paired metrics of a few training images."""
-        if not isinstance(self.training, Translations):
+        """Return the metrics of pairs of a few training images."""
+        if not isinstance(self.training, Translations) or not self.paired:
             return {}
-        names = [name for name in self.names if name in self.paired]
-        evaluations: dict[str, Evaluation] = {}
-        for found in self._compared(self.training, now, stop) if names else ():
-            if found.label not in evaluations:
-                evaluations[found.label] = Evaluation(names, self._settings(device))
-            self._update(evaluations[found.label], found, device)
-        means = combine({label: each.results() for label, each in evaluations.items()})
-        return {name: means[name].value for name in names if name in means}
+        comparisons = self._compare(self.training, self.paired, now, device, stop)
+        means = combine({label: each.results() for label, each in comparisons.items()})
+        return {name: means[name].value for name in self.paired if name in means}
 
     def _copies(self) -> Copies | None:
         """Return an empty search for copies of training images, among images from noise only."""
@@ -180,24 +178,24 @@ class RunEvaluation:
 
     def try_out(self) -> None:
         """Measure the first image as often as there are images, so that what cannot work fails before training."""
-        device = next(self.model.parameters()).device
         assert self.images is not None
-        evaluation = Evaluation(self.names, self._settings(device))
-        self.paired = evaluation.paired
+        device = next(self.model.parameters()).device
+        self.paired = Evaluation(self.names, self._settings(device)).paired
         if self.paired and not self.images.paired:
             kind = "images from noise" if isinstance(self.images, Generated) else f"data set {self.o.dataset_mode}"
             why = f"{', '.join(self.paired)} compares pairs, and {kind} {'have' if 'noise' in kind else 'has'} none"
             raise OptionError("option", "--metrics", why, "choose metrics of sets from --list")
+        comparison = self._comparison(self.names, device)
         with in_test_mode(self.model, self.o.seed):
             for found in self.images.first(Now(0, 1, 0.0)):
-                self._update(evaluation, found, device)
-        try:
-            evaluation.merge([evaluation.partial()] * len(self.images.samples))
-            evaluation.results()
-        except DataError:  # too few images for a metric
-            raise
-        except Exception:  # of equal images, a metric may have no value
-            return
+                comparison.update(found)
+            comparison.repeat(len(self.images.samples))
+            try:
+                comparison.results()
+            except DataError:  # too few images for a metric
+                raise
+            except Exception:  # of equal images, a metric may have no value
+                return
 
     # --- state
 
@@ -240,23 +238,6 @@ def stop_reason(history: MetricHistory, name: str, patience: int) -> str:
     best = history.best(name)
     had = f" than {best.values[name].value:.4g} of epoch {best.epoch}" if best else ""
     return f"{name} was not better{had} in {count_text(waited, 'evaluation')}"
-
-
-def combine(results: dict[str, dict[str, Result]]) -> dict[str, Result]:
-    """Return the values of a model's only comparison; of several, their mean, and each as "METRIC LABEL" beside it."""
-    if len(results) == 1:
-        return {name: _plain(result) for name, result in next(iter(results.values())).items()}
-    found: dict[str, Result] = {}
-    for name in next(iter(results.values()), {}):
-        each = {label: _plain(one[name]) for label, one in results.items() if name in one}
-        found[name] = Result(sum(r.value for r in each.values()) / len(each), None, sum(r.n for r in each.values()))
-        found |= {f"{name} {label}": result for label, result in each.items()}
-    return found
-
-
-def _plain(result: Result) -> Result:
-    error = None if result.error is None else float(result.error)
-    return Result(float(result.value), error, int(result.n))
 
 
 def _directions(names: list[str], settings: Settings) -> dict[str, str]:
