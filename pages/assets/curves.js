@@ -49,10 +49,13 @@ function nearestIndex(sorted, wanted) {
   return Math.abs(sorted[low] - wanted) <= Math.abs(sorted[high] - wanted) ? low : high;
 }
 
+let chartCount = 0;
+
 class Curves {
   /* host: an element; hidden: names of curves that are hidden at first; smoothing: its weight at first. */
   constructor(host, hidden = [], smoothing = 0.6) {
     this.hidden = new Set(hidden);
+    this.clip = `inside${++chartCount}`;  // several charts of other sizes may be on one page
     this.runs = [];
     this.zoom = null;  // [from, to] in epochs
     this.svg = makeSvg("svg", { class: "plot", role: "img", tabindex: 0, "aria-label": "losses over epochs" });
@@ -133,11 +136,11 @@ class Curves {
     if (!this.runs.length) return;
     const lines = this.lines(), scale = (this.scale = this.scales(lines));
     this.svg.setAttribute("viewBox", `0 0 ${scale.box.width} ${scale.box.height}`);
-    const inside = makeSvg("clipPath", { id: "inside" });
+    const inside = makeSvg("clipPath", { id: this.clip });
     inside.append(makeSvg("rect", { x: EDGE.left, y: EDGE.top, width: scale.inner.width, height: scale.inner.height }));
     this.cursor = makeSvg("line", { class: "cursor", y1: EDGE.top, y2: EDGE.top + scale.inner.height, visibility: "hidden" });
     this.band = makeSvg("rect", { class: "band", y: EDGE.top, height: scale.inner.height, visibility: "hidden" });
-    const curves = makeSvg("g", { "clip-path": "url(#inside)" });
+    const curves = makeSvg("g", { "clip-path": `url(#${this.clip})` });
     for (const line of lines) {
       const look = { stroke: this.colour(line.name), fill: "none", "stroke-dasharray": DASHES[line.number % 4] };
       if (Number(this.smoothing.value) > 0) curves.append(makeSvg("path", { ...look, class: "raw", d: this.path(line.x, line.raw) }));
