@@ -45,10 +45,16 @@ class Samples:
         number = min(number or whole, whole)
         self.indices = [i * whole // number for i in range(number)]
         self.kept: dict[int, dict[str, Any]] = {}
-        self.kept_bytes = 0
+        self.kept_bytes, self.skipped = 0, set[int]()
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def skip(self, index: int) -> None:
+        """Print once that an image cannot be used."""
+        if index not in self.skipped:
+            self.skipped.add(index)
+            print_line(f"note: image {index + 1} of those that --metrics measures could not be used (--on_bad_image)")
 
     @property
     def checksum(self) -> str:
@@ -63,6 +69,9 @@ class Samples:
                 yield dict(self.kept[index])
                 continue
             batch = self.samples.batch((0, index))  # epoch 0: the same random draws as test.py
+            if not batch:  # --on_bad_image skip
+                self.skip(index)
+                continue
             size = sum(value.nbytes for value in batch.values() if isinstance(value, Tensor))
             if self.kept_bytes + size <= MAX_KEPT_BYTES:
                 self.kept[index], self.kept_bytes = batch, self.kept_bytes + size
@@ -87,8 +96,8 @@ class Translations:
         for batch in self.samples:
             given = to_device(batch, device)
             out = call_with_now(self.model, given, now=now)
-            shown = out | collect_visuals(self.model, out, self.o)
-            pairs = compared_labels(self.model, shown, self.o.model)
+            visuals = collect_visuals(self.model, out, self.o)
+            shown, pairs = out | visuals, compared_labels(self.model, out, visuals, self.o.model)
             name = names.claim_input_name(PurePath(path_of(batch, "A"))) if self.paired else ""
             for fake, real in pairs.items():
                 label, is_fixed = fake if len(pairs) > 1 else "", any(shown[real] is each for each in given.values())
@@ -106,10 +115,17 @@ class Translations:
                     yield Compared(label, new.get(real), new.get(fake), is_fixed=is_fixed)
 
 
-def compared_labels(model: Any, shown: dict[str, Any], name: str) -> dict[str, str]:
-    """Return {fake: real}: the `pairs` that a model names, else each fake* image that has a real* one beside it."""
-    named = dict(getattr(model, "pairs", ())) or {key: key.replace("fake", "real", 1) for key in shown if "fake" in key}
-    found = {fake: real for fake, real in named.items() if _is_image(shown.get(fake)) and _is_image(shown.get(real))}
+def compared_labels(model: Any, out: dict[str, Any], visuals: dict[str, Any], name: str) -> dict[str, str]:
+    """Return {fake: real}: each fake* image shown that has a real* one beside it, else the `pairs` that a model names.
+
+    Raises OptionError if there are none.
+    """
+    by_name = {key: key.replace("fake", "real", 1) for key in visuals if key.startswith("fake")}
+    found = {fake: real for fake, real in by_name.items() if real in visuals}
+    named, every = dict(getattr(model, "pairs", ())), out | visuals
+    found = found or {
+        fake: real for fake, real in named.items() if _is_image(every.get(fake)) and _is_image(every.get(real))
+    }
     if not found:
         why = f"{name} shows no fake image beside a real one that it could be compared with"
         remedy = 'name them in the model: pairs = (("fake_B", "real_B"),), or omit --metrics'

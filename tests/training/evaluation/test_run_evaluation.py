@@ -205,8 +205,10 @@ def test_keep_epochs_leaves_the_best(measured):
     }  # fmt: skip
 
 
-def test_measured_values_are_those_of_test_py(measured, command, tmp_path):
-    folder, _ = measured("--metrics", "l1,psnr", "--val_phase", "test", "--eval_freq", 3, "--ema", 0.5)
+@pytest.mark.parametrize("model", ["pix2pix", "colorization"])
+def test_measured_values_are_those_of_test_py(measured, command, tmp_path, model):
+    folder, _ = measured("--metrics", "l1,psnr", "--val_phase", "test", "--eval_freq", 3, "--ema", 0.5,
+                         "--model", model)  # fmt: skip
     assert [row["epoch"] for row in evaluations(folder)] == [3, 5]
     ended = command("test", "--name", "run", "--max_dataset_size", 5, "--results_dir", tmp_path / "results")
     assert ended.code == 0, ended.err
