@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from data.base import BaseDataset
+from data.decoding.header_check import HeaderCheck
 from data.loading.loader import SeededDataset, max_tries
 from inference.sampling import Request, has_sampler, sample_tensors
 from inference.visuals import collect_visuals
@@ -195,6 +196,16 @@ def open_evaluated(o: Any, from_noise: bool) -> tuple[BaseDataset, str]:
     raise DataError("phase", o.val_phase, why, f"name another sub-folder, such as --val_phase {o.phase}")
 
 
+def _check_headers(dataset: BaseDataset) -> None:
+    """Raise DataError for files that are not images; of very many, those checked in the first seconds count."""
+    o = dataset.o
+    check = HeaderCheck(
+        dataset.header_groups, dataset.root, o.on_bad_image == "skip", o.max_image_pixels, dataset.channels
+    )
+    check.start()
+    check.stop()
+
+
 def find_images(
     o: Any, model: Any, spec: Any, train_files: Any
 ) -> tuple[Translations | Generated, Translations | Samples | None, str]:
@@ -210,6 +221,8 @@ def find_images(
     is_training = phase == o.phase or not dataset.inventory.changes_since(train_files.state_dict())
     if is_training and phase != o.phase and len(dataset.inventory.names):
         print_line(f"note: --metrics measures the images that the run trains on: {phase} has no others")
+    if not is_training:
+        _check_headers(dataset)
     of_all = f" of {len(dataset)}" if len(samples) < len(dataset) else ""
     if from_noise:
         about = f"{count_text(len(samples), 'generated image')}, and as many real ones{of_all} of {phase}"

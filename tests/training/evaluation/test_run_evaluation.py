@@ -303,3 +303,14 @@ def test_images_to_measure_are_of_val_then_of_test(command, plugin, paired, tmp_
     assert ended.code == 3 and "there is no val and no test; name another sub-folder" in ended.last
     assert command("train", *few, "--overwrite", "--val_phase", "train").code == 0
     assert command("train", *few, "--overwrite", "--val_phase", "validation").code == 3
+
+
+def test_bad_images_end_the_run_before_training_or_are_skipped(command, plugin, paired):
+    (paired / "test" / "broken.png").write_bytes(b"no image")
+    few = [*flags(plugin, epochs=1), "--dataroot", paired, "--metrics", "offset,wobble", "--val_phase", "test",
+           "--max_dataset_size", 99]  # fmt: skip
+    ended = command("train", *few)
+    assert ended.code == 3 and "broken.png" in ended.last and "run run:" not in ended.out
+    ended = command("train", *few, "--on_bad_image", "skip")
+    assert ended.code == 0, ended.err
+    assert ended.out.count("that --metrics measures could not be used") == 1
