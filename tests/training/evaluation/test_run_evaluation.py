@@ -12,7 +12,7 @@ from serialization import weight_exports
 from tests.support.resuming import state_of, unequal
 from tests.support.runs import SMALL
 from tests.support.small_models import own_networks
-from tests.support.training_runs import DEMO, plugin_files, rows, run_in, weights
+from tests.support.training_runs import DEMO, history, plugin_files, rows, run_in, weights
 from training.evaluation import comparison
 
 WOBBLE = '''
@@ -152,6 +152,8 @@ def test_a_resumed_run_has_the_same_best_bit_for_bit(process, plugin, straight, 
     logged = [[json.loads(line) for line in (f / "losses.jsonl").read_text().splitlines()] for f in (run, straight)]
     measured = [[(row["epoch"], row["metrics"], row["best"]) for row in each if "metrics" in row] for each in logged]
     assert measured[0] == measured[1] and len(measured[0]) == 5
+    shown = [{k: v for k, v in history(f)["metrics"].items() if k != "seconds"} for f in (run, straight)]
+    assert shown[0] == shown[1] and len(shown[0]["curves"]["values"]["x"]) == 5
 
 
 def pairs_at_a_time():
@@ -265,7 +267,8 @@ def test_training_continues_from_the_best_epoch(measured, command):
 
 
 def test_plateau_follows_the_metric(measured):
-    folder, _ = measured("--metrics", "worse", "--lr_policy", "plateau", "--n_epochs", 9, "--max_dataset_size", 2)
+    folder, out = measured("--metrics", "worse", "--lr_policy", "plateau", "--n_epochs", 9, "--max_dataset_size", 2)
+    assert "--lr_policy plateau follows worse" in out
     assert [row["lr"] for row in rows(folder)[1]] == pytest.approx([2e-4] * 7 + [4e-5] * 2)
 
 
@@ -314,3 +317,22 @@ def test_bad_images_end_the_run_before_training_or_are_skipped(command, plugin, 
     ended = command("train", *few, "--on_bad_image", "skip")
     assert ended.code == 0, ended.err
     assert ended.out.count("that --metrics measures could not be used") == 1
+
+
+def test_a_damaged_history_is_refused(measured, command):
+    folder, _ = measured("--metrics", "offset", "--n_epochs", 1, "--keep_last", 1)
+    (path,) = folder.glob("state_*.pt")
+    state = torch.load(path, weights_only=True)
+    for damaged in ({"rows": 3, "images": ""}, {"rows": [{"epoch": 1}], "images": ""}, {"images": "x"}):
+        torch.save(state | {"metrics": damaged}, path)
+        ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 2)
+        assert ended.code == 4 and "its state does not fit" in ended.last, ended.err
+
+
+def test_metrics_may_be_dropped_and_taken_up_again(measured, command):
+    folder, _ = measured("--metrics", "worse", "--n_epochs", 2)
+    for last, more in ((3, ["--metrics", ""]), (4, ["--metrics", "worse,offset"])):
+        ended = command("train", "--name", "run", "--continue_train", "--n_epochs", last, *more)
+        assert ended.code == 0, ended.err
+    assert [row["epoch"] for row in evaluations(folder)] == [1, 2, 4]
+    assert json.loads((folder / "metrics.json").read_text())["best"]["offset"]["epoch"] == 4
