@@ -139,7 +139,7 @@ _ROWS = (
     ("train.py trains and test.py tests", "train test"),
     ("--val_phase, whose images the training page shows", "validate"),
     ("--val_phase", "val_dir val_folder"),
-    ("there is none: the training page shows fixed samples at each epoch", "metrics validation_prompt eval_freq"),
+    ("there is none: the training page shows fixed samples at each epoch", "validation_prompt eval_freq"),
     ("there is none: --netG has no StyleGAN2", "stylegan2_G_num_downsampling"),
     ("there is none: pix2pixHD needs a plug-in (--plugin)", "no_instance instance_feat no_vgg_loss lambda_feat"),
 )  # fmt: skip
