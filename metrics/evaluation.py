@@ -94,7 +94,7 @@ class Evaluation:
 
 def make_metric(name: str, thing: Any, settings: Settings) -> Metric:
     """Return the metric of a table's entry: an object of a class, or the adapter of a function."""
-    if not isinstance(thing, type):
+    if not isinstance(thing, type) or not hasattr(thing, "update"):  # a class may be called like a function
         return FunctionMetric(thing, better_direction(name, thing), settings)
     metric = thing(settings) if takes_settings(thing) else thing()
     if isinstance(metric, Metric):

@@ -1,8 +1,9 @@
 """The feature networks that metrics use: lite0 (ImageNet), digits, and the Inception network of the FID."""
 
-import io
+from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from metrics.distances import FrechetDistance, KernelDistance
@@ -59,20 +60,49 @@ class Digits(FeatureNetwork):
 
 
 class Inception(FeatureNetwork):
-    """The Inception network of the FID (2015-12-05), by torch-fidelity: 2,048 features of images of 8 bits."""
+    """The Inception network of the FID (2015-12-05): 2,048 features, 299x299.
+
+    It is torchvision's Inception v3 with three differences: the pooling branches leave the padding out of their means,
+    the last of them takes maxima, and images are resized as TensorFlow 1 does.
+    """
+
+    side = 299
 
     def build(self) -> nn.Module:
-        """Return torch-fidelity's network with its weights, which are read by the safe loader."""
+        """Return the network with its published weights."""
         weights = published("inception_fid", self.settings)
-        module = package_module("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity")
-        file = io.BytesIO()  # the package only takes a file
-        torch.save(weights, file)
-        file.seek(0)
-        return module.FeatureExtractorInceptionV3("metrics", ["2048"], feature_extractor_weights_path=file)
+        with torch.device("meta"):
+            net = torchvision.models.Inception3(1008, aux_logits=False, init_weights=False)
+        load(net, weights, "inception_fid", self.settings)
+        net.fc = nn.Identity()
+        for name, block in net.named_children():
+            if hasattr(block, "branch_pool") and isinstance(block.branch_pool, nn.Module):
+                is_last = name == "Mixed_7c"
+                pool = nn.MaxPool2d(3, 1, 1) if is_last else nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+                replace_pool(block, pool)
+        return net
 
-    def compute(self, images: Tensor) -> Tensor:
-        """Return the 2,048 features that the FID is defined by."""
-        return self.net((images * 255).round().to(torch.uint8))[0]
+    def prepare(self, images: Tensor) -> Tensor:
+        """Return images of 299x299 as (x - 128) / 128, x from 0 to 255; the first pixel keeps its place."""
+        x = images * 255
+        for axis in (2, 3):
+            length = x.shape[axis]
+            places = torch.arange(self.side, device=x.device) * (length / self.side)
+            low = places.long()
+            share = (places - low).view(-1, *[1] * (3 - axis))
+            x = x.index_select(axis, low) * (1 - share) + x.index_select(axis, (low + 1).clamp(max=length - 1)) * share
+        return (x - 128) / 128
+
+
+def replace_pool(block: Any, pool: nn.Module) -> None:
+    """Let a block's pooling branch pool the block's input with another layer."""
+    inputs: list[Tensor] = []
+
+    def remember(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inputs[:] = args[:1]
+
+    block.register_forward_pre_hook(remember)
+    block.branch_pool.register_forward_pre_hook(lambda _, args: (pool(inputs.pop()),))
 
 
 METHODS = FrechetDistance, KernelDistance, Precision, Recall, Density, Coverage

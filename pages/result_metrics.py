@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics import finite_or_none
 from metrics.base import Result
-from metrics.evaluation import Evaluation
+from metrics.evaluation import Evaluation, make_metric
 from metrics.settings import Settings
 from metrics.several_results import DIFFERENCE, explanation, measure_several, several_name
 from pages.names import natural_key
@@ -32,7 +32,7 @@ class ResultMetrics:
         if generated and o.metrics:
             why = "images that are generated from noise are not compared with real ones here"
             raise OptionError("option", "--metrics", why, "use scripts/evaluate.py, with a folder of real images")
-        names = o.metrics or (_default_names() if compare else ())
+        names = o.metrics or (_default_names(self.settings) if compare else ())
         self.pairs = Evaluation(names, self.settings)
         self.set_names = [name for name in self.pairs.metrics if name not in self.pairs.paired]
         if self.pairs.paired and not compare:
@@ -146,17 +146,16 @@ def results_text(results: Mapping[str, Result]) -> str:
     return ", ".join(texts)
 
 
-def _default_names() -> list[str]:
-    """Return L1, PSNR and the metrics of pairs of plug-ins; print a note on one that fails to load, and skip it."""
+def _default_names(settings: Settings) -> list[str]:
+    """Return L1, PSNR and the metrics of pairs of plug-ins; print a note on one that cannot be made, and skip it."""
     names = []
     for entry in entries("metric"):
         if entry.origin == "built in" and entry.name not in DEFAULT:
             continue
         try:
-            thing = entry.load()
-            if not isinstance(thing, type) or thing.paired:  # type: ignore[attr-defined]
+            if make_metric(entry.name, entry.load(), settings).paired:
                 names.append(entry.name)
-        except OptionError as problem:
+        except UserError as problem:
             print(printable(f"note: metric {entry.name} is skipped ({problem})"))
     return names
 

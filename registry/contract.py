@@ -76,7 +76,7 @@ def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
             raise contract_error(plug_in, why, f"make it a networks.gan_loss.{cls}({', '.join(formulas)})")
         for word, parameters in formulas.items():
             _check_call(getattr(thing, word), parameters, plug_in, f"{word} of objective '{name}'", parameters)
-    elif kind == "metric" and isinstance(thing, type):
+    elif kind == "metric" and isinstance(thing, type) and any(hasattr(thing, word) for word in METRIC_PARAMETERS):
         check_metric(thing, name, plug_in)
     elif kind in PART_PARAMETERS:
         if not callable(thing):

