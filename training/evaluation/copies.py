@@ -25,20 +25,19 @@ class Copies:
         self.limit = NEAR * own.median().item() if len(own) else 0.0
         self.usual = (own < self.limit).float().mean().item() if len(own) else 0.0
 
-    def restarted(self) -> "Copies":
-        """Forget the images that were added."""
-        self.found = []
-        return self
-
     def add(self, images: Tensor) -> None:
-        """Add generated images, (N, C, H, W)."""
-        self.found.append(torch.cdist(_thumbnails([images]), self.training).amin(dim=1))
+        """Add generated images, (N, C, H, W); images of other channels than the training images are not compared."""
+        rows = _thumbnails([images])
+        if len(self.training) >= MIN_IMAGES and rows.shape[1] == self.training.shape[1]:
+            self.found.append(torch.cdist(rows, self.training).amin(dim=1))
 
-    def shares(self) -> tuple[float, float] | None:
-        """Return the shares of copies among the images added and among training images; None if there are too few."""
-        if len(self.training) < MIN_IMAGES or not self.found:
-            return None
-        return (torch.cat(self.found) < self.limit).float().mean().item(), self.usual
+    def take_shares(self) -> tuple[float, float] | None:
+        """Return the shares of copies among the images added and among training images, and forget those added.
+
+        None if there are too few to judge.
+        """
+        found, self.found = self.found, []
+        return ((torch.cat(found) < self.limit).float().mean().item(), self.usual) if found else None
 
 
 def _thumbnails(images: list[Tensor]) -> Tensor:

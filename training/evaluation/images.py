@@ -20,6 +20,7 @@ from util.errors import DataError, OptionError, count_text, print_line
 
 DEFAULT_PHASE, OTHER_PHASE = "val", "test"
 TRAINING_IMAGES = 16  # measured too, so that overfitting shows
+REFERENCES = 256  # training images among which copies are looked for
 MAX_KEPT_BYTES = 256e6  # of images that stay in memory from one evaluation to the next
 
 
@@ -39,14 +40,17 @@ class Compared(NamedTuple):
 
 
 class Samples:
-    """Evenly spread images of a phase, one per batch, as test.py prepares them; number: at most so many, 0: all."""
+    """Evenly spread images of a phase, one per batch, as test.py prepares them; number: at most so many, 0: all.
 
-    def __init__(self, o: Any, dataset: BaseDataset, number: int = 0):
+    Up to max_kept_bytes of them stay in memory.
+    """
+
+    def __init__(self, o: Any, dataset: BaseDataset, number: int = 0, max_kept_bytes: float = MAX_KEPT_BYTES):
         self.samples, whole = SeededDataset(dataset, o.seed, max_tries(dataset.o)), len(dataset)
         number = min(number or whole, whole)
         self.indices = [i * whole // number for i in range(number)]
         self.kept: dict[int, dict[str, Any]] = {}
-        self.kept_bytes, self.skipped = 0, set[int]()
+        self.kept_bytes, self.max_kept_bytes, self.skipped = 0, max_kept_bytes, set[int]()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -74,7 +78,7 @@ class Samples:
                 self.skip(index)
                 continue
             size = sum(value.nbytes for value in batch.values() if isinstance(value, Tensor))
-            if self.kept_bytes + size <= MAX_KEPT_BYTES:
+            if self.kept_bytes + size <= self.max_kept_bytes:
                 self.kept[index], self.kept_bytes = batch, self.kept_bytes + size
             yield dict(batch)
 
@@ -206,17 +210,25 @@ def _check_headers(dataset: BaseDataset) -> None:
     check.stop()
 
 
-def find_images(
-    o: Any, model: Any, spec: Any, train_files: Any
-) -> tuple[Translations | Generated, Translations | Samples | None, str]:
-    """Return the images to measure, those of training to compare them with, or None, and the first ones in words.
+class Found(NamedTuple):
+    """What is measured. training: a few training pairs, to compare values with; about: the images in words.
 
-    train_files: the Inventory of the training images. Raises DataError if there is nothing to measure.
+    references: training images, of which generated images may be copies; None if they are what is measured.
     """
-    from_noise = has_sampler(model)
-    dataset, phase = open_evaluated(o, from_noise)
-    if from_noise and dataset.paired:  # it also translates
-        from_noise = False
+
+    images: Translations | Generated
+    training: Translations | None
+    references: Samples | None
+    about: str
+
+
+def find_images(o: Any, model: Any, spec: Any, train_files: Any) -> Found:
+    """Return the images to measure. train_files: the Inventory of the training images.
+
+    Raises DataError if there are none, or for files that are not images.
+    """
+    dataset, phase = open_evaluated(o, has_sampler(model))
+    from_noise = has_sampler(model) and not dataset.paired  # else it also translates
     samples = Samples(o, dataset, o.eval_images)
     is_training = phase == o.phase or not dataset.inventory.changes_since(train_files.state_dict())
     if is_training and phase != o.phase and len(dataset.inventory.names):
@@ -224,12 +236,12 @@ def find_images(
     if not is_training:
         _check_headers(dataset)
     of_all = f" of {len(dataset)}" if len(samples) < len(dataset) else ""
+    train_set = dataset if is_training else open_phase(options_of_test(o), o.phase)
+    references = None if is_training else Samples(o, train_set, REFERENCES, max_kept_bytes=0)
     if from_noise:
         about = f"{count_text(len(samples), 'generated image')}, and as many real ones{of_all} of {phase}"
-        train = samples if is_training else Samples(o, open_phase(options_of_test(o), o.phase), len(samples))
-        return Generated(o, model, samples, spec), train, about
-    about = f"{count_text(len(samples), 'image')}{of_all} of {phase}"
-    paired = bool(dataset.paired)
-    train_set = open_phase(options_of_test(o), o.phase) if paired and not is_training else None
-    train_images = Translations(o, model, Samples(o, train_set, TRAINING_IMAGES), True) if train_set else None
-    return Translations(o, model, samples, paired), train_images, about
+        return Found(Generated(o, model, samples, spec), None, references or samples, about)
+    about, paired = f"{count_text(len(samples), 'image')}{of_all} of {phase}", bool(dataset.paired)
+    few = Samples(o, train_set, TRAINING_IMAGES) if paired and not is_training else None
+    training = Translations(o, model, few, True) if few else None
+    return Found(Translations(o, model, samples, paired), training, references, about)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from metrics.evaluation import Evaluation
 from metrics.history import MetricHistory, Report, Row
 from metrics.settings import Settings
@@ -14,7 +16,7 @@ from training.as_in_test import in_test_mode
 from training.evaluation import files
 from training.evaluation.comparison import Comparison, Part, batched, combine
 from training.evaluation.copies import Copies
-from training.evaluation.images import Compared, Generated, Translations, find_images
+from training.evaluation.images import Compared, Found, Generated, find_images
 from training.run_folder import resume_command
 from util.errors import DataError, OptionError, Stopped, are_text, count_text, print_line
 from util.progress import Progress
@@ -28,8 +30,7 @@ def make_evaluation(o: Any, model: Any, loader: Any, spec: Any) -> "RunEvaluatio
     """
     if not o.metrics:
         return RunEvaluation(o)
-    images, training, about = find_images(o, model, spec, loader.inventory)
-    made = RunEvaluation(o, model, images, training, spec.classes, about)
+    made = RunEvaluation(o, model, find_images(o, model, spec, loader.inventory), spec.classes)
     made.try_out()
     return made
 
@@ -40,20 +41,14 @@ class RunEvaluation:
     It draws no random number of training's and leaves the model as it was. Its history belongs to the run's state.
     """
 
-    def __init__(
-        self,
-        o: Any = None,
-        model: Any = None,
-        images: Translations | Generated | None = None,
-        training: Any = None,
-        classes: tuple[str, ...] = (),
-        about: str = "",
-    ):
-        self.o, self.model, self.classes, self.about = o, model, classes, about
-        self.images, self.training = images, training
-        self.names = metric_names(o.metrics) if images is not None else []
+    def __init__(self, o: Any = None, model: Any = None, found: Found | None = None, classes: tuple[str, ...] = ()):
+        self.o, self.model, self.classes = o, model, classes
+        self.images = found.images if found else None
+        self.training = found.training if found else None
+        self.references, self.about = (found.references, found.about) if found else (None, "")
+        self.names = metric_names(o.metrics) if found else []
         self.history = MetricHistory(_directions(self.names, self._settings("cpu")) if self.names else {})
-        self.copies: Copies | None = None
+        self.copies: dict[str, Copies] = {}  # by the side that is generated
         self.real_parts: dict[str, Part] = {}  # see Comparison
         self.paired: list[str] = []  # the metrics of pairs
         self.former_checksum = ""  # of the images that a saved history is of
@@ -114,8 +109,7 @@ class RunEvaluation:
     def _measure(self, progress: Progress, device: Any, folder: Path, stop: Any) -> Report:
         start, now = time.monotonic(), Now(progress.step, progress.epoch, progress.share)
         with in_test_mode(self.model, self.o.seed):
-            copies = self._copies()
-            comparisons = self._compare(self.images, self.names, now, device, stop, copies)
+            comparisons = self._compare(self.images, self.names, now, device, stop)
             training = self._measure_training(now, device, stop)
             values = combine({label: each.results() for label, each in comparisons.items()})
         self._keep_real_parts(comparisons)
@@ -124,14 +118,12 @@ class RunEvaluation:
         self.history.rows = [*earlier, Row(progress.epoch, progress.step, values)]
         report = Report(
             self.history.rows[-1], self.history.better, self.history.bests(), images, training,
-            copies.shares() if copies else None, self.about, time.monotonic() - start, self.stopped,
+            self._shares_of_copies(), self.about, time.monotonic() - start, self.stopped,
         )  # fmt: skip
         files.write(folder, self.history, report)
         return report
 
-    def _compare(
-        self, images: Any, names: list[str], now: Now, device: Any, stop: Any, copies: Copies | None = None
-    ) -> dict[str, Comparison]:
+    def _compare(self, images: Any, names: list[str], now: Now, device: Any, stop: Any) -> dict[str, Comparison]:
         """Return the comparisons of these images by their labels, with all images added."""
         comparisons: dict[str, Comparison] = {}
         for found in batched(self._until_stopped(images(now), now, stop)):
@@ -139,8 +131,8 @@ class RunEvaluation:
                 known = self.real_parts.get(found.label) if images is self.images else None
                 comparisons[found.label] = self._comparison(names, device, known)
             comparisons[found.label].update(found)
-            if copies and found.fake is not None:
-                copies.add(found.fake)
+            if images is self.images and found.fake is not None:
+                self._look_for_copies(found)
         return comparisons
 
     def _comparison(self, names: list[str], device: Any, known: Part | None = None) -> Comparison:
@@ -162,19 +154,25 @@ class RunEvaluation:
 
     def _measure_training(self, now: Now, device: Any, stop: Any) -> dict[str, float]:
         """Return the metrics of pairs of a few training images."""
-        if not isinstance(self.training, Translations) or not self.paired:
+        if not self.training or not self.paired:
             return {}
         comparisons = self._compare(self.training, self.paired, now, device, stop)
         means = combine({label: each.results() for label, each in comparisons.items()})
         return {name: means[name].value for name in self.paired if name in means}
 
-    def _copies(self) -> Copies | None:
-        """Return an empty search for copies of training images, among images from noise only."""
-        if isinstance(self.training, Translations) or self.training is None:
-            return None
-        if self.copies is None:
-            self.copies = Copies(batch["A"] for batch in self.training)
-        return self.copies.restarted()
+    def _look_for_copies(self, found: Compared) -> None:
+        """Compare generated images with training images of the side that they are made for."""
+        if self.references is None or found.fake is None:
+            return
+        side = "A" if isinstance(self.images, Generated) or found.label.startswith("fake_A") else "B"
+        if side not in self.copies:
+            self.copies[side] = Copies(batch[side] for batch in self.references if isinstance(batch.get(side), Tensor))
+        self.copies[side].add(found.fake)
+
+    def _shares_of_copies(self) -> tuple[float, float] | None:
+        """Return the shares of copies among generated and among real images, for the side that has most of them."""
+        found = [shares for each in self.copies.values() if (shares := each.take_shares())]
+        return max(found, default=None)
 
     def try_out(self) -> None:
         """Measure the first image as often as there are images, so that what cannot work fails before training."""

@@ -19,14 +19,20 @@ def test_shares_of_copies(images, share):
     copies = Copies(TRAINING.split(1))
     for part in images.split(4):
         copies.add(part)
-    assert copies.shares() == (share, 0.0)
-    assert copies.restarted().shares() is None
+    assert copies.take_shares() == (share, 0.0)
+    assert copies.take_shares() is None
 
 
 def test_images_that_repeat_are_usual_and_few_are_not_judged():
     copies = Copies(torch.cat([TRAINING, TRAINING[:10]]).split(1))
     copies.add(TRAINING[:10])
-    assert copies.shares() == (1.0, pytest.approx(20 / 50))
+    assert copies.take_shares() == (1.0, pytest.approx(20 / 50))
     few = Copies(TRAINING[: MIN_IMAGES - 1].split(1))
     few.add(TRAINING[:2])
-    assert few.shares() is None
+    assert few.take_shares() is None
+
+
+def test_images_of_other_channels_are_not_compared():
+    copies = Copies(TRAINING.split(1))
+    copies.add(TRAINING[:3, :1])
+    assert copies.take_shares() is None
