@@ -19,13 +19,14 @@ from registry.attribution import error_context
 from registry.lookup import find
 from training.accumulation import run_forward
 from training.dry_run import estimate_cost
+from training.evaluation.run_evaluation import make_evaluation
 from training.preflight import run_preflight
 from training.preview import make_preview
 from training.run import start_run
 from training.run_folder import RunFolder, resume_command
 from training.timer import Timer
 from util.device import select_device, to_device
-from util.errors import Stopped, count_text, printable
+from util.errors import Stopped, printable
 from util.seeding import restores_settings, seed_everything
 
 
@@ -41,8 +42,7 @@ def training(o, report=None):
     # Find the data, build the model, and check that they fit, before a folder is created.
     device = select_device(o.gpu_ids)
     dataset = find("dataset", o.dataset_mode)(o)
-    spec = dataset.spec()  # channels, size, classes of its images
-    fill_from_dataset(o, spec)  # flags that the images determine
+    spec = fill_from_dataset(o, dataset.spec())  # channels, size, classes: the flags that the images determine
     seed_everything(o.seed, o.deterministic, one_size="crop" in o.preprocess)  # then cuDNN picks kernels
     model = find("model", o.model)(o, spec)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=device.type == "cuda")
@@ -50,17 +50,17 @@ def training(o, report=None):
     apply_runtime_options(model.networks(), o, device)  # CPU kernels, --amp, --compile, ...
     if o.dry_run:
         return print(estimate_cost(train_step, o, model, loader, device))
-    preview = make_preview(o, model, loader, spec)  # the fixed samples, and a sheet of the data, for the page
+    preview, evaluation = make_preview(o, model, loader, spec), make_evaluation(o, model, loader, spec)
 
     # Lock the run's folder, start the run or resume it, and train.
     with RunFolder(o, report) as folder, StopRequest() as stop:  # a signal is now noted, and ends the run after a step
-        run = start_run(o, folder, device, loader, spec, model)  # new or resumed, on the device
+        run = start_run(o, folder, device, loader, spec, model, evaluation)  # new or resumed, on the device
         if run.done:  # start_run has said so
             return
         with closing(make_display(o, folder.path)) as display, closing(loader), run.saved_if_left():
             display.start(run.progress, preview.data_sheet)
             yield from train(run, loader, display, preview, stop)
-        print(printable(f"done: {count_text(run.progress.last_epoch, 'epoch')}; {folder.next_steps()}"))
+        print(printable(f"done: {run.evaluation.trained_text(run.progress)}; {folder.next_steps()}"))
 
 
 def train(run, loader, display, preview, stop):
@@ -68,8 +68,7 @@ def train(run, loader, display, preview, stop):
     o, progress, timer = run.o, run.progress, Timer()
     while not run.done:  # one epoch each
         lr = o.lr * run.begin_epoch()  # it sets the optimisers' rates and returns the factor; lr is only shown
-        batches = loader.epoch(progress.epoch, skip=progress.seen)  # images seen before a resume are skipped
-        for batch in timer.waiting("data", stop.until_requested(batches)):
+        for batch in timer.waiting("data", stop.until_requested(loader.epoch(progress.epoch, skip=progress.seen))):
             with timer("compute"):
                 out, losses = train_step(run.train_state, to_device(batch, run.device), run.now())
                 run.losses.add(losses)
@@ -81,11 +80,12 @@ def train(run, loader, display, preview, stop):
                 run.save_if_due(unless=bool(stop.signal))  # after a signal it is saved below
             yield progress
 
-        # The end of the epoch: show and save what is due.
+        # The end of the epoch: measure, show and save what is due.
         if not progress.epoch_done:  # only a signal ends it early, after a step or while waiting for a batch
             run.save_latest()
             raise Stopped(stop.signal, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
-        display.epoch(progress, run.losses.epoch_means(), timer.take(), lr)  # what follows counts in the next epoch
+        measured = run.evaluation.measure(run, timer, stop)  # --metrics, of the average if there is one; else None
+        display.epoch(progress, run.losses.epoch_means(), timer.take(), lr, measured)  # the rest is in the next epoch
         with timer("display"), run.ema.applied():  # the page shows the average, if there is one, as test.py does
             has_sheets = display.preview(progress, preview)  # generated sheets: the weights that drew them are kept
         with timer("save"):  # the signal is read once: what is saved and what is raised must agree

@@ -1,9 +1,14 @@
 """The table of displays and the Sink base class; a display cannot stop or slow a run, even if it fails."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from registry.lookup import Table
 from util.progress import Progress
+
+if TYPE_CHECKING:  # it needs torch, and --list needs this table without
+    from metrics.history import Report
 
 DISPLAYS = Table("display", {  # called as (o, folder); see Sink
     "console": "displays.console:Console",
@@ -52,6 +57,9 @@ class Sink:
 
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         """Called at the end of an epoch, with the mean of each loss and the seconds spent in each section."""
+
+    def metrics(self, progress: Progress, report: "Report") -> None:
+        """Called after `epoch` when --metrics were measured, at the end of every --eval_freq-th epoch."""
 
     def say(self, text: str) -> bool:
         """Show a line of text; return whether it was shown."""

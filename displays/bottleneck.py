@@ -2,7 +2,12 @@
 
 import os
 
-MAX_SHARES = {"data": 0.4, "display": 0.3, "save": 0.3}  # share of an epoch above which a section is the bottleneck
+MAX_SHARES = {
+    "data": 0.4,
+    "display": 0.3,
+    "save": 0.3,
+    "metrics": 0.4,
+}  # share of an epoch above which a section is the bottleneck
 MIN_EPOCH_S = 5.0  # shorter epochs are not judged
 
 
@@ -23,5 +28,6 @@ def bottleneck_text(spent: dict[str, float], threads: int) -> str:
         "data": f"raise --num_threads (now {threads})" if more else "store smaller images, or use a faster disk",
         "display": "raise --update_html_freq, or lower --fixed_samples",
         "save": "raise --save_latest_freq and --save_epoch_freq",
+        "metrics": "raise --eval_freq, or lower --eval_images",
     }[part]
     return f"; {part} is the bottleneck: {advice}"

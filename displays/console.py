@@ -11,6 +11,7 @@ from displays.base import Sink
 from displays.bottleneck import bottleneck_text, time_shares_text
 from displays.loss_log import v24_line
 from displays.pace import Pace, duration_text
+from metrics.history import Report
 from util.device import select_device
 from util.errors import count_text, printable
 from util.progress import Progress
@@ -102,6 +103,9 @@ class Console(Sink):
         )
         self.data_seconds = self.compute_seconds = 0.0
 
+    def metrics(self, progress: Progress, report: Report) -> None:
+        self.say(f"  {metrics_text(report)}")
+
     def say(self, text: str) -> bool:
         if sys.stdout is not None:
             tqdm.write(text)  # in one piece, because other threads write too
@@ -125,6 +129,17 @@ def join_fitting(words: list[str], columns: int) -> str:
         words = words[:-1]
         shown = ", ".join([*words, ".."])
     return shown if words else ""
+
+
+def metrics_text(report: Report) -> str:
+    """Return an evaluation in one line: each value with its standard error, and the best one if it is another."""
+    parts = []
+    for name, (value, error, _) in report.row.values.items():
+        spread = "" if error is None else f" ± {error:.2g}"
+        epoch, best = report.best.get(name, (0, value))
+        mark = f" (best {best:.4g} of epoch {epoch})" if epoch else ""
+        parts.append(f"{name} {value:.4g}{spread}{' (best)' if epoch == report.row.epoch else mark}")
+    return printable(f"metrics {', '.join(parts)}; {report.about}, {report.seconds:.1f} sec")
 
 
 def _clock_text(seconds: float) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from displays.base import Pictures, Sink
 from displays.loss_log import LossLog
 from displays.watchdog import Watchdog
+from metrics.history import Report
 from options.effects import requested_displays
 from registry.attribution import plugin_line
 from registry.lookup import find
@@ -60,8 +61,18 @@ class Display:
             else:
                 self._call(due_sinks, "images", progress, shown)
 
-    def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
+    def epoch(
+        self,
+        progress: Progress,
+        means: dict[str, float],
+        spent: dict[str, float],
+        lr: float,
+        measured: Report | None = None,
+    ) -> None:
+        """Show the end of an epoch, and its metrics if they were measured."""
         self._call(self.sinks, "epoch", progress, means, spent, lr)
+        if measured:
+            self._call(self.sinks, "metrics", progress, measured)
 
     def preview(self, progress: Progress, preview: Any) -> bool:
         """Show generated sheets and fixed samples if they are due; return whether there were sheets."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from displays.base import Pictures, Sink
 from displays.health_rules import Health
-from displays.loss_log import epoch_rows
+from displays.loss_log import epoch_rows, metric_row, metric_rows
 from metrics import finite_or_none
+from metrics.history import Report
 from util.errors import print_line
 from util.progress import Progress
 
@@ -23,9 +24,15 @@ class HealthNotes(Sink):
         """Read the earlier epochs of the run from its log."""
         for row in epoch_rows(self.history):
             self.health.add_row(row)
+        for row in metric_rows(self.history):
+            self.health.add_metrics(row)
 
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         self.health.add_row({"epoch": progress.epoch, "step": progress.step, "lr": lr, "mean": finite_or_none(means)})
+        self._print_new_notes()
+
+    def metrics(self, progress: Progress, report: Report) -> None:
+        self.health.add_metrics(metric_row(progress, report))
         self._print_new_notes()
 
     def sheets(self, progress: Progress, pictures: Pictures) -> None:

@@ -8,12 +8,12 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from displays.metric_rules import MAX_EVALUATIONS, Note, metric_notes
 from util.image_io import GRID_PADDING, SHEET_COLUMNS
 
 Row = Mapping[str, Any]  # one epoch: {"epoch", "step", "lr", "mean": {loss: value, None for NaN and Inf}}
@@ -33,18 +33,6 @@ FLAT_LEVELS, VARIED_LEVELS = 0.5, 10.0  # of 255: invisible and clear difference
 MIN_LR_FRACTION = 1e-9  # share of the highest learning rate that counts as 0
 
 
-@dataclass(frozen=True)
-class Note:
-    """A detected problem: its name, the evidence, and one sentence of advice."""
-
-    name: str
-    evidence: str
-    advice: str
-
-    def __str__(self) -> str:
-        return f"health: {self.name}: {self.evidence}; {self.advice}"
-
-
 class Health:
     """Collects what the rules need from a run of any length: its first and its latest epochs.
 
@@ -56,6 +44,7 @@ class Health:
         self.first: list[Row] = []
         self.newest: deque[Row] = deque(maxlen=WINDOW_EPOCHS)
         self.figures: deque[Figures] = deque(maxlen=SAMPLES_IN_ROW)
+        self.metrics: deque[Row] = deque(maxlen=MAX_EVALUATIONS)
 
     def add_row(self, row: Row) -> None:
         """Add an epoch's losses."""
@@ -73,9 +62,14 @@ class Health:
         cells = {name: made for name, sheet in sheets.items() if (made := _measure_sheet(sheet))}
         self.figures.append({"epoch": epoch, "step": step, **cells})
 
+    def add_metrics(self, row: Row) -> None:
+        """Add an evaluation, a row of losses.jsonl."""
+        self.metrics.append(row)
+
     def notes(self) -> list[Note]:
         """Return the problems of the latest epoch."""
-        return notes([*self.first, *self.newest], list(self.figures), self.gan_mode, self.paired)
+        found = notes([*self.first, *self.newest], list(self.figures), self.gan_mode, self.paired)
+        return found + metric_notes(list(self.metrics))
 
 
 def notes(rows: Sequence[Row], figures: Sequence[Figures], gan_mode: str, paired: bool) -> list[Note]:

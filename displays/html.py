@@ -10,13 +10,14 @@ from PIL import Image
 
 from displays.base import Pictures, Sink
 from displays.health_rules import Health
-from displays.loss_log import Curves, epoch_rows, step_rows
+from displays.loss_log import Curves, epoch_rows, metric_row, metric_rows, step_rows
 from displays.pace import Pace
 from inference.sampling import has_sampler
 from metrics import finite_or_none
+from metrics.history import Report
 from options.store import load_spec
 from pages.names import label_file_parts
-from pages.training import write_training
+from pages.training import write_measured_images, write_training
 from registry.lookup import find
 from util.image_io import save_image
 from util.progress import Progress
@@ -31,7 +32,7 @@ class Html(Sink):
 
     def __init__(self, o: Any, folder: Path):
         self.loss_freq, self.image_freq = o.print_freq, o.update_html_freq
-        self.width, self.name = o.display_winsize, o.name
+        self.width, self.name, self.measures = o.display_winsize, o.name, bool(o.metrics)
         self.options = {name: str(value) for name, value in vars(o).items() if name != "isTrain"}
         self.changed_flags = {"model", "dataroot"} | o.given | _changed_flags(o)  # by this or an earlier command
         self.log, self.web = folder / "losses.jsonl", folder / "web"
@@ -52,6 +53,9 @@ class Html(Sink):
             self.curves = Curves(step_rows(self.log))
         for row in epoch_rows(self.log):
             self.health.add_row(row)
+        for row in metric_rows(self.log):
+            self.health.add_metrics(row)
+            self.history.add_metrics(row)
         self._write(progress)
 
     def progress(self, progress: Progress) -> None:
@@ -109,6 +113,13 @@ class Html(Sink):
         self.health.add_row({"epoch": progress.epoch, "step": progress.step, "lr": lr, "mean": finite_or_none(means)})
         self._write(progress)
 
+    def metrics(self, progress: Progress, report: Report) -> None:
+        row = metric_row(progress, report)
+        self.health.add_metrics(row)
+        self.history.add_metrics(row, report.stopped)
+        write_measured_images(self.web, progress.epoch, list(report.better), report.images)
+        self._write(progress)
+
     def close(self) -> None:
         if self.last_progress is not None:
             self._write(self.last_progress, "stopped")
@@ -117,6 +128,7 @@ class Html(Sink):
         self.last_progress, self.last_write_time = progress, time.monotonic()
         if progress.epoch > progress.last_epoch or (progress.epoch == progress.last_epoch and progress.epoch_done):
             state = "done"
+        state = self.history.stopped or state
         self.history.notes = [[note.name, note.evidence, note.advice] for note in self.health.notes()]
         left = round(self.pace.seconds_left(progress)) if self.pace.known and state == "training" else 0
         history = self.history.to_json(progress, state) | {
@@ -125,6 +137,8 @@ class Html(Sink):
             "left": left,
             "row_names": self.row_names,
         }
+        if self.measures:
+            history["metrics"] = self.history.newest_metrics()
         write_training(self.web, self.name, self.options, self.changed_flags, self.width, history)
 
 
@@ -160,6 +174,24 @@ class History:
         self.notes: list[list[str]] = []
         self.spent: dict[str, float] = {}  # seconds of the last epoch by section
         self.lr = 0.0
+        self.evaluations: list[dict[str, Any]] = []  # rows of losses.jsonl
+        self.stopped = ""  # why --early_stop has ended the run
+
+    def add_metrics(self, row: dict[str, Any], stopped: str = "") -> None:
+        """Record an evaluation."""
+        self.evaluations.append(row)
+        self.stopped = f"stopped early: {stopped}" if stopped else ""
+
+    def newest_metrics(self) -> dict[str, Any]:
+        """Return the newest evaluation, and the curves of all: a point is at the end of its epoch."""
+        if not self.evaluations:
+            return {}
+        values = [(row["epoch"] + 1.0, {name: each[0] for name, each in row["metrics"].items()})
+                  for row in self.evaluations]  # fmt: skip
+        training = [(row["epoch"] + 1.0, row.get("training", {})) for row in self.evaluations]
+        return self.evaluations[-1] | {
+            "curves": {"values": Curves(values).to_json(), "training": Curves(training).to_json()}
+        }
 
     def add_row(self, epoch: int, labels: list[str]) -> None:
         """Record the images of an epoch."""

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from displays.base import Sink
 from metrics import finite_or_none
 from util.atomic_write import replace_text
 from util.errors import DataError, EnvironmentFault, printable
 from util.progress import Progress
+
+if TYPE_CHECKING:  # it needs torch, and curves are read without
+    from metrics.history import Report
 
 ENCODING_ERRORS = "surrogateescape"  # keeps bytes that are not UTF-8 unchanged
 MAX_POINTS = 1000  # maximum number of points per line
@@ -61,9 +64,25 @@ class LossLog(Sink):
                "lr": lr, "mean": finite_or_none(means)}  # fmt: skip
         self._append(self.json_path, json.dumps(row))
 
+    def metrics(self, progress: Progress, report: "Report") -> None:
+        self._append(self.json_path, json.dumps(metric_row(progress, report)))
+
     def close(self) -> None:
         for file in self.files.values():
             file.close()
+
+
+def metric_row(progress: Progress, report: "Report") -> dict[str, Any]:
+    """Return the row of an evaluation: the value, standard error or None, and number of images of each metric."""
+    metrics = {name: [_finite(value), _finite(error), n] for name, (value, error, n) in report.row.values.items()}
+    best = {name: [epoch, _finite(value)] for name, (epoch, value) in report.best.items()}
+    return {"epoch": progress.epoch, "step": progress.step, "samples": progress.samples, "metrics": metrics,
+            "better": report.better, "best": best, "training": finite_or_none(report.training),
+            "copies": report.copies, "measured": report.about, "seconds": round(report.seconds, 3)}  # fmt: skip
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def v24_line(progress: Progress, values: dict[str, float]) -> str:
@@ -96,7 +115,7 @@ def _is_after(line: str, progress: Progress) -> bool:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a losses.jsonl: of logged steps (with "losses") and of whole epochs (with "mean").
+    """Yield the rows of a losses.jsonl: of logged steps ("losses"), whole epochs ("mean"), evaluations ("metrics").
 
     Yield nothing if the file does not exist; skip a line that was cut short by a kill.
     """
@@ -123,6 +142,13 @@ def epoch_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a losses.jsonl for whole epochs: {"epoch", "step", "lr", "mean", ...}."""
     for row in read_rows(path):
         if isinstance(row.get("mean"), dict) and isinstance(row.get("epoch"), int | float):
+            yield row
+
+
+def metric_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a losses.jsonl for evaluations, as metric_row returns them."""
+    for row in read_rows(path):
+        if isinstance(row.get("metrics"), dict) and isinstance(row.get("epoch"), int | float):
             yield row
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from displays.base import Pictures, Sink
+from metrics.history import Report
 from util.errors import EnvironmentFault, printable
 from util.image_io import make_grid
 from util.progress import Progress
@@ -43,6 +44,11 @@ class TensorBoard(Sink):
     def epoch(self, progress: Progress, means: dict[str, float], spent: dict[str, float], lr: float) -> None:
         times = {f"seconds/{part}": seconds for part, seconds in spent.items()}
         self._scalars(progress, {f"mean/{name}": mean for name, mean in means.items()} | {"lr": lr} | times)
+
+    def metrics(self, progress: Progress, report: Report) -> None:
+        training = {f"metric of training images/{name}": value for name, value in report.training.items()}
+        values = {f"metric/{name}": result.value for name, result in report.row.values.items()}
+        self._scalars(progress, values | training)
 
     def _scalars(self, progress: Progress, values: dict[str, float]) -> None:
         for name, value in values.items():

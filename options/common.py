@@ -54,7 +54,8 @@ class Common:
     display_winsize: int = option(256, "width of an image on pages and in visdom, in pixels", at_least=1, aside=True)
     resize_conv: bool = option(False, "upsample by resizing, then convolving, to avoid checkerboard artefacts",
         of_run=True, fixed=True)
-    epoch: str = option("latest", "weights to load: an epoch's number or latest", momentary=True)
+    epoch: str = option("latest", "weights to load: an epoch's number, latest, or of runs with --metrics best (by the"
+        " metric of --early_stop, else the first one) or best_METRIC", momentary=True)
     load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)
     suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}", aside=True)
@@ -65,6 +66,10 @@ class Common:
     config: str = option("", "YAML or JSON file of options; the command line overrides it", momentary=True)
     download: bool = option(False, "download published weights of well-known networks that the model needs and torch's"
         " cache lacks", momentary=True)
+    metrics: tuple[str, ...] = option((), "metrics of the generated images, comma-separated: names from --list"
+        " (test.py: default is L1, PSNR and those of plug-ins, of pairs)", choices="metric", aside=True)
+    metric_weights: tuple[str, ...] = option((), "FILE, or NETWORK=FILE, with the published weights of a network that"
+        " a metric needs; may be repeated", aside=True)
     recipe: str = option("", "a named set of options from --list, or a .yaml file of one; all other flags beat it",
         of_run=True, aside=True)
     seed: int = option(0, "seed of all random numbers", at_least=0, at_most=2**63 - 1)

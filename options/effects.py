@@ -94,7 +94,7 @@ class Command:
     @property
     def resumes(self) -> bool:
         """Whether train.py continues from a saved state."""
-        newest = self.o.isTrain and self.o.continue_train and self.o.epoch == "latest" and not self.o.load_iter
+        newest = self.o.isTrain and self.o.continue_train and not self.o.epoch.isdigit() and not self.o.load_iter
         return newest and any(self.folder.glob("state_*.pt"))
 
     @property
@@ -111,6 +111,11 @@ class Command:
     def shows(self, *displays: str) -> bool:
         """Whether one of these displays is on."""
         return bool(set(displays) & set(requested_displays(self.o)))
+
+    @property
+    def shows_samples(self) -> bool:
+        """Whether a display that is on shows fixed samples."""
+        return self.shows("html", "health", "tensorboard", "wandb")
 
     def steps(self, *words: str) -> bool:
         """Whether --preprocess has one of these steps."""
@@ -130,7 +135,8 @@ Condition = Callable[[Command], bool]
 Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect, when)
 
 BOTH: Rows = (
-    ("download", "this model needs no published weights", lambda c: c.is_ours),
+    ("download", "neither this model nor --metrics needs published weights", lambda c: c.is_ours and not c.o.metrics),
+    ("metric_weights", "there are no --metrics", lambda c: not c.o.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
@@ -177,10 +183,14 @@ TRAIN: Rows = (
     ("update_html_freq", "no display that is on uses it", lambda c: not c.shows("html", "tensorboard")),
     ("wandb_project_name", "Weights & Biases is off (--use_wandb)", lambda c: not c.shows("wandb")),
     ("no_progress", "console is not in --displays", lambda c: not c.shows("console")),
-    ("fixed_samples val_phase", "this model generates images from noise", lambda c: c.has_sheets),
-    ("fixed_samples val_phase", "no display shows fixed samples",
-     lambda c: not c.shows("html", "health", "tensorboard", "wandb") and not c.has_sheets),
-    ("val_phase", "there are no --fixed_samples", lambda c: not c.o.fixed_samples and not c.has_sheets),
+    ("fixed_samples", "this model generates images from noise", lambda c: c.has_sheets),
+    ("val_phase", "this model generates images from noise", lambda c: c.has_sheets and not c.o.metrics),
+    ("fixed_samples", "no display shows fixed samples", lambda c: not c.shows_samples and not c.has_sheets),
+    ("val_phase", "no display shows fixed samples",
+     lambda c: not c.shows_samples and not c.has_sheets and not c.o.metrics),
+    ("val_phase", "there are no --fixed_samples",
+     lambda c: not c.o.fixed_samples and not c.has_sheets and not c.o.metrics),
+    ("eval_freq eval_images", "nothing is measured (--metrics)", lambda c: not c.o.metrics),
     ("sample_epoch_freq", "this model generates no images from noise", lambda c: not c.has_sheets),
     ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
     ("cache_dir", "it is for --cache disk", lambda c: c.o.cache != "disk"),

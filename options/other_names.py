@@ -47,8 +47,7 @@ _ROWS = (
     ("--ema, the decay of the average in a step", "ema_decay ema_beta ema_rate use_ema"),
     ("--ema, a decay in each step: 0.5 ** (batch size / half-life in images)", "ema_kimg ema_nimg ema_halflife"),
     ("there is none: see --on_nan", "clip_grad grad_clip gradient_clip_val max_grad_norm"),
-    ("there is no such flag: it shows the losses on web/index.html; stop with Ctrl-C, go on with --continue_train",
-     "early_stopping patience early_stop"),
+    ("--early_stop METRIC:PATIENCE, with --metrics", "early_stopping patience early_stopping_patience"),
     ("--gan_mode", "loss gan_loss gan_type loss_type gan_objective"),
     ("--lambda_gp", "gp gp_weight"),
     ("--lambda_gp, the weight of --penalty", "gamma"),
@@ -139,7 +138,9 @@ _ROWS = (
     ("train.py trains and test.py tests", "train test"),
     ("--val_phase, whose images the training page shows", "validate"),
     ("--val_phase", "val_dir val_folder"),
-    ("there is none: the training page shows fixed samples at each epoch", "metrics validation_prompt eval_freq"),
+    ("--metrics", "metric eval_metrics fid"),
+    ("--eval_freq", "eval_every eval_interval val_freq val_every check_val_every_n_epoch metric_freq"),
+    ("there is none: the training page shows fixed samples at each epoch", "validation_prompt"),
     ("there is none: pix2pixHD needs a plug-in (--plugin)", "no_instance instance_feat no_vgg_loss lambda_feat"),
 )  # fmt: skip
 # what means something else in test.py

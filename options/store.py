@@ -123,10 +123,11 @@ def load_pair_proportions(folder: Path) -> tuple[float, float] | None:
     return found[0], found[1]
 
 
-def fill_from_dataset(o: Options, spec: Any) -> None:
-    """Store what the data set found as options, which test.py reads from the run: ranges, channels, inputs, classes.
+def fill_from_dataset(o: Options, spec: Any) -> Any:
+    """Return the Spec; store what the data set found as options, which test.py reads from the run.
 
-    Raises DataError if a test's data set numbers other classes than the run's, which its labels would not fit.
+    These are ranges, channels, inputs, classes. Raises DataError if a test's data set numbers other classes than the
+    run's, which its labels would not fit.
     """
     own_fields(spec)  # before a folder is made: raises the error of what cannot be stored
     o.range_A, o.range_B = spec.range_A or o.range_A, spec.range_B or o.range_B
@@ -136,6 +137,7 @@ def fill_from_dataset(o: Options, spec: Any) -> None:
         why = f"has the classes {', '.join(spec.classes)}, but the run was trained with {', '.join(trained)}"
         raise DataError("dataset", o.dataset_mode, why, "number classes in a test by o.run_classes, these names")
     o.run_classes = list(spec.classes)
+    return spec
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:

@@ -28,8 +28,13 @@ class Train:
         "number of images whose translations the page shows at each epoch (about 50 epochs of a long run); 0: none",
         at_least=0, at_most=1000, aside=True)
     val_phase: str = option("val",
-        "sub-folder of dataroot for --fixed_samples; if it does not exist, the sub-folder named by --phase is used",
-        aside=True)
+        "sub-folder of dataroot for --fixed_samples and --metrics; if it does not exist, fixed samples are of --phase,"
+        " and metrics, unless this flag is given, of test", aside=True)
+    eval_freq: int = option(1, "measure --metrics every N epochs, and after the last one", at_least=1, aside=True)
+    eval_images: int = option(1000, "images of --val_phase that --metrics measures at most, evenly spread; 0: all",
+        at_least=0, aside=True)
+    early_stop: str = option("", "METRIC:PATIENCE: end the run when a metric of --metrics has had no better value in"
+        " PATIENCE evaluations", aside=True)
     no_html: bool = option(False, "do not write the page web/index.html", aside=True)
     no_progress: bool = option(False, "plain lines instead of a progress bar", aside=True)
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1, aside=True)

@@ -12,16 +12,14 @@ from torch import Tensor
 
 from cli.main import Report
 from data.listing.layouts import LAYOUTS
-from metrics import better_direction, finite_or_none
-from metrics.several_results import DIFFERENCE, explanation, measure_several, several_name
 from pages.async_writer import AsyncWriter
 from pages.names import UniqueNames, natural_key, safe_file_name
 from pages.paged_gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
 from pages.result_images import ResultImages
+from pages.result_metrics import ResultMetrics, results_text
 from pages.results_folder import ResultsFolder, data_and_epoch, results_path
 from pages.rows import Column, Picture, format_html, means_html
-from registry.lookup import entries
-from util.errors import OptionError, count_text, printable
+from util.errors import count_text, printable
 from util.image_io import make_grid
 
 MAX_PENDING_BYTES = 64e6  # of images that wait to be written; the caller's thread writes larger ones itself
@@ -55,12 +53,8 @@ class Results:
         self.stems: dict[tuple[str, str, int] | None, str] = {}  # of unpaired inputs: side, path and checksum -> stem
         self.pictures: dict[tuple[str, str, str], Picture | None] = {}  # of unpaired inputs: by label, stem and suffix
         self.samples: dict[str, tuple[str, list[Picture]]] = {}  # of each class: the stem of its files, its images
-        self.image_metrics: dict[str, dict[str, float]] = {}
         self.writer = AsyncWriter(MAX_PENDING_BYTES)
-        self.metric_functions = _load_metrics() if compare else {}
-        self.better = {name: better_direction(name, measure) for name, measure in self.metric_functions.items()}
-        self.num_results = o.num_results
-        self.better |= {several_name(name, better, o.num_results): better for name, better in self.better.items()}
+        self.metrics = ResultMetrics(o, compare, generated)
         # created with the first images, because only they show whether there are metrics
         self.gallery: PagedGallery | None = None
 
@@ -81,10 +75,10 @@ class Results:
             images[label] = image.cpu()
         for i, path in enumerate(paths):
             name = self.row_names.claim_input_name(PurePath(path))
-            metrics = self._compare(name, images, i)
+            sources = {"A": path, "B": partners[i] if partners and unpaired else path}
+            metrics = self.metrics.add(name, images, i, sources)
             last = i + 1 == len(paths)
             input_images = {label: (images.pop(label) if last else images[label])[i] for label in list(images)}
-            sources = {"A": path, "B": partners[i] if partners and unpaired else path}
             named = self._names(sources, input_images, unpaired)
             new = {label: input_images[label] for label in named if (label, *named[label]) not in self.pictures}
             input_images.clear()
@@ -198,7 +192,7 @@ class Results:
 
     def _open_gallery(self, metrics: Iterable[str] = ()) -> PagedGallery:
         if self.gallery is None:
-            columns = [Column(name, self.better.get(name, "")) for name in metrics]
+            columns = [Column(name, self.metrics.better.get(name, "")) for name in metrics]
             heading = self._heading("in progress")
             self.gallery = PagedGallery(self.folder, self.title, heading, columns, self.width, on_file=self.files.claim)
         return self.gallery
@@ -208,26 +202,6 @@ class Results:
             '<h1 dir="auto">{0}</h1><p class="quiet">{1}</p>', self.run_name, f"{self.phase_epoch}; {state}"
         )
 
-    def _compare(self, name: str, images: dict[str, Tensor], i: int) -> dict[str, float]:
-        """Return the metrics of an input's result or results; {} without a target, if it has one result."""
-        made = [key for key in images if key.startswith("fake_B")]  # fake_B_rgb with colorization
-        numbered = [key for key in [*made, *images] if self.num_results > 1 and key.endswith("_1")]
-        label = (made or numbered or [""])[0]
-        base = label.removesuffix("_1") if label in numbered else label
-        truth = base.replace("fake", "real", 1)
-        target = images[truth][i].float() if made and self.metric_functions and truth in images else None
-        if label in numbered:
-            keys = (f"{base}_{n + 1}" for n in range(self.num_results))
-            results = [images[key][i] for key in keys if key in images]
-            measured = measure_several(results, target, self.metric_functions, self.better)
-        elif target is not None:
-            fake = images[label][i].float()
-            measured = {metric: measure(fake, target) for metric, measure in self.metric_functions.items()}
-        else:
-            return {}
-        self.image_metrics[name] = measured
-        return measured
-
     def close(self) -> None:
         """Write the pages in natural order and metrics.json, remove an earlier test's files, and print the means."""
         self.writer.finish()
@@ -236,23 +210,20 @@ class Results:
             self._add_class(name, stem, saved)
         if not self.has_page:  # an input that returned was written once
             self.count = len(self.files.written)
-        names = dict.fromkeys(name for measured in self.image_metrics.values() for name in measured)
-        means = {m: _finite_mean([f[m] for f in self.image_metrics.values() if m in f]) for m in names}
-        several = explanation(self.num_results, bool(self.metric_functions)) if DIFFERENCE in means else ""
+        means, sets, several = self.metrics.means(), self.metrics.set_results(), self.metrics.meaning()
         if self.has_page:
             gallery = self._open_gallery()
             if not self.generated:
                 gallery.sort(lambda row: natural_key(row.name))
             gallery.heading = self._heading(count_text(self.count, "image"))
             gallery.intro = means_html("mean over the images" + (several and f". {several}"), means) if means else ""
+            gallery.intro += format_html("<p>{0}</p>", set_text) if (set_text := results_text(sets)) else ""
             gallery.close()
-        figures = {
-            name: finite_or_none(self.image_metrics[name]) for name in sorted(self.image_metrics, key=natural_key)
-        }
-        about = {"num_results": self.num_results, "meaning": several} if several else {}
-        self.files.finish(about | {"mean": finite_or_none(means), "images": figures} if figures else {})
+        self.files.finish(self.metrics.tables(means, sets))
         if means:
             print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
+        if sets:
+            print(printable(results_text(sets)))
 
     def log_errors(self, report: Report) -> None:
         """Let the report write errors to the folder, but not beside the results of an earlier test; release it then."""
@@ -262,19 +233,3 @@ class Results:
     def release(self) -> None:
         """Let other processes write to the folder."""
         self.files.release()
-
-
-def _load_metrics() -> dict[str, Any]:
-    """Return every metric by name; print a note and skip a plug-in's metric that fails to load."""
-    functions = {}
-    for entry in entries("metric"):
-        try:
-            functions[entry.name] = entry.load()
-        except OptionError as problem:
-            print(printable(f"note: metric {entry.name} is skipped ({problem})"))
-    return functions
-
-
-def _finite_mean(values: list[float]) -> float:
-    finite_values = [v for v in values if math.isfinite(v)]
-    return sum(finite_values) / len(finite_values) if finite_values else math.inf

@@ -1,15 +1,18 @@
 """Write the training page: its HTML before scripts run, and the history that its script loads."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from dominate import tags
 
+from metrics import finite_or_none
 from pages.document import make_document, to_embedded_json, write_page
 from pages.rows import relative_url
 from util.atomic_write import replace_text
 
-STYLE_FILES, SCRIPT_FILES = ("curves.css", "training.css"), ("dom.js", "scroll.js", "curves.js", "training.js")
+STYLE_FILES, SCRIPT_FILES = ("curves.css", "training.css"), ("dom.js", "scroll.js", "curves.js", "evaluations.js",
+                                                             "training.js")  # fmt: skip
 STATIC_EPOCHS = 20  # epochs that the page shows without scripts
 CELL_PADDING = 14  # pixels of a cell besides its image, as style.css has them
 HIDDEN_LOSSES = ("lr",)  # curves that are hidden at first
@@ -34,6 +37,8 @@ def write_training(
         with tags.section():
             tags.h2("Losses")
             tags.div(id="curves")
+        if history.get("metrics") is not None:
+            _add_metrics(history["metrics"])
         _add_samples(history["samples"])
         with tags.section(id="pictures"):
             tags.h2("Every epoch")
@@ -48,6 +53,32 @@ def write_training(
                 tags.img(src="data.png", alt="A above, B below, after all preprocessing", loading="lazy")
         _add_options(options, given_flags)
     write_page(folder / "index.html", page)
+
+
+def write_measured_images(folder: Path, epoch: int, metrics: list[str], images: dict[str, dict[str, float]]) -> None:
+    """Write metrics.js: the values of each image in an epoch's evaluation, {image: {metric: value}}."""
+    columns = [name for name in metrics if any(name in values for values in images.values())]
+    rows = [[name, *finite_or_none({c: values.get(c, math.nan) for c in columns}).values()]
+            for name, values in images.items()]  # fmt: skip
+    table = to_embedded_json({"epoch": epoch, "columns": columns, "rows": rows})
+    replace_text(folder / "metrics.js", f"ganvas.takeImages({table});\n")
+
+
+def _add_metrics(metrics: dict[str, Any]) -> None:
+    """Add the newest values of --metrics, and places for what the script draws."""
+    with tags.section(id="metrics", hidden=not metrics):  # until the first evaluation
+        tags.h2("Metrics")
+        tags.p(metrics.get("measured", ""), id="measured", cls="quiet")
+        with tags.div(id="metriccharts"):
+            pass
+        with tags.noscript():
+            for name, (value, _, _) in metrics.get("metrics", {}).items():
+                epoch, best = metrics["best"].get(name, (0, None))
+                tags.p(f"{name} {value}" + (f", best in epoch {epoch}: {best}" if epoch else ""))
+        with tags.details(id="measuredimages", hidden=True):
+            tags.summary("values of each image: ", tags.span("", id="imagecount"))
+            with tags.div(cls="scroll"):
+                tags.table(tags.tbody(id="imagevalues"))
 
 
 def _add_header(name: str) -> None:

@@ -76,12 +76,31 @@ def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
             raise contract_error(plug_in, why, f"make it a networks.gan_loss.{cls}({', '.join(formulas)})")
         for word, parameters in formulas.items():
             _check_call(getattr(thing, word), parameters, plug_in, f"{word} of objective '{name}'", parameters)
+    elif kind == "metric" and isinstance(thing, type) and any(hasattr(thing, word) for word in METRIC_PARAMETERS):
+        check_metric(thing, name, plug_in)
     elif kind in PART_PARAMETERS:
         if not callable(thing):
             why = f"its {kind} '{name}' is a {type(thing).__name__}, which cannot be called"
             raise contract_error(plug_in, why, f"give a function or class that takes ({PART_PARAMETERS[kind]})")
         _check_call(thing, PART_PARAMETERS[kind], plug_in, f"{kind} '{name}'", PART_PARAMETERS[kind])
     return thing
+
+
+METRIC_PARAMETERS = {"update": "real, fake, labels", "partial": "", "merge": "partials", "result": ""}
+
+
+def check_metric(cls: type, name: str, plug_in: str) -> None:
+    """Raise OptionError if a plug-in's class of a metric lacks a method or has wrong attributes."""
+    for method, parameters in METRIC_PARAMETERS.items():
+        if not callable(getattr(cls, method, None)):
+            why = f"its metric '{name}' has no {method}"
+            raise contract_error(plug_in, why, f"write def {_definition(method, parameters)}, or extend metrics.base")
+        function = inspect.getattr_static(cls, method)
+        if inspect.isfunction(function):
+            _check_call(function, _with_self(parameters), plug_in, method, parameters)
+    if getattr(cls, "better", None) not in ("lower", "higher") or not isinstance(getattr(cls, "paired", None), bool):
+        why = f"its metric '{name}' does not say which values are better, or whether it compares pairs"
+        raise contract_error(plug_in, why, 'write better = "lower" or "higher", and paired = True or False')
 
 
 def check_network(net: Any, kind: str, name: str, origin: str) -> None:

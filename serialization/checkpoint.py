@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,30 @@ def state_files(folder: Path) -> dict[int, Path]:
     return {int(match[1]): p for p, match in matches.items() if match}
 
 
-def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+def keep_best(folder: Path, step: int, prefixes: Iterable[str]) -> None:
+    """Keep the state of a step as PREFIX_state.pt too, which no later save removes, for each prefix best_METRIC."""
+    source = folder / f"state_{step:09d}.pt"
+    for kept in (folder / f"{prefix}_state.pt" for prefix in prefixes if prefix.startswith("best_")):
+        if not source.is_file() or (kept.is_file() and source.samefile(kept)):
+            continue
+        new = kept.with_suffix(".tmp")
+        new.unlink(missing_ok=True)
+        try:
+            os.link(source, new)  # the same file: no time and no space
+        except OSError:  # the disk has no links
+            shutil.copyfile(source, new)
+        os.replace(new, kept)
+
+
+def load_state(folder: Path, which: str = "latest") -> tuple[dict[str, Any] | None, list[str]]:
     """Return the newest readable state, and a line for each newer state that is not.
 
-    Returns (None, []) without a state; raises CheckpointError if there are states but none is readable.
+    which: "latest", or best_METRIC for the state of its epoch; other weights have no state. Returns (None, []) without
+    a state; raises CheckpointError if there are states but none is readable.
     """
     notes: list[str] = []
-    for _, path in sorted(state_files(folder).items(), reverse=True):
+    newest_first = [path for _, path in sorted(state_files(folder).items(), reverse=True)]
+    for path in newest_first if which == "latest" else folder.glob(f"{which}_state.pt"):
         try:
             state = load_file(path)
         except CheckpointError as problem:
@@ -70,7 +89,8 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 STATE_TYPES: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
-                               "generators": dict, "classes": list, "options": dict, "ema": dict}  # fmt: skip
+                               "generators": dict, "classes": list, "options": dict, "ema": dict,
+                               "metrics": dict}  # fmt: skip
 
 
 def _has_valid_types(state: dict[str, Any]) -> bool:

@@ -23,6 +23,10 @@ KNOWN_FILES = {  # torchvision's networks; a name ends with the beginning of the
     "vgg16": "vgg16-397923af.pth",
     "vgg19": "vgg19-dcbb9e9d.pth",
 }
+FURTHER_FILES = {  # networks of others: their addresses; the names of the files end in the same way
+    "inception_fid": "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth",
+}
 NETWORK = "network "  # the beginning of a Frozen network's name in what a run remembers
 SIGNATURES = (b"PK\3\4", b"\x80\2")  # the first bytes of what torch.save writes
 _files_read: dict[str, str] = {}  # {path: SHA-256} since the last call of files_read
@@ -45,27 +49,28 @@ def pretrained(path: str | Path, sha256: str | None = None) -> dict[str, Tensor]
 
 
 def known_weights(o: Any, name: str, flag: str = "", otherwise: str = "") -> dict[str, Tensor]:
-    """Return the published ImageNet weights of a torchvision network (KNOWN_FILES), as `pretrained` returns a file's.
+    """Return the published weights of a network (KNOWN_FILES, FURTHER_FILES), as `pretrained` returns a file's.
 
     They come from the file that the model's flag `flag` names (such as "vgg_file"), else from torch's cache, else from
     the internet, if --download is given. otherwise: the flags with which the model does not need them, such as
     "--lambda_vgg 0". Raises EnvironmentFault, which names these ways, if there is none.
     """
-    if name not in KNOWN_FILES:
-        near = nearest(name, list(KNOWN_FILES))
-        remedy = (f"did you mean {near}? " if near else "") + f"choose one of {', '.join(KNOWN_FILES)}"
+    addresses = {known: KNOWN_ADDRESS + file for known, file in KNOWN_FILES.items()} | FURTHER_FILES
+    if name not in addresses:
+        near = nearest(name, list(addresses))
+        remedy = (f"did you mean {near}? " if near else "") + f"choose one of {', '.join(addresses)}"
         raise OptionError("weights", name, "there are no known weights of this name", remedy)
     if flag and getattr(o, flag):
         return pretrained(getattr(o, flag))
-    file = Path(torch.hub.get_dir(), "checkpoints", KNOWN_FILES[name])
+    file = Path(torch.hub.get_dir(), "checkpoints", addresses[name].rpartition("/")[2])
     ways = [f"give their file with --{flag}"] if flag else []
-    ways += [f"save {KNOWN_ADDRESS}{file.name} as {file}"]
+    ways += [f"save {addresses[name]} as {file}"]
     if not file.is_file():
         if not o.download:
             more = ["let it be downloaded with --download"] + ([f"do without them: {otherwise}"] if otherwise else [])
             why = "are needed and not on this machine"
             raise EnvironmentFault("weights", name, why, ", or ".join([", ".join(ways + more[:-1]), more[-1]]))
-        _download(file, " or ".join(ways))
+        _download(addresses[name], file, " or ".join(ways))
     weights = pretrained(file)
     if not _files_read[str(file)].startswith(_expected_start(file)):
         why = f"is damaged: its SHA-256 does not begin with {_expected_start(file)}"
@@ -77,7 +82,7 @@ def _expected_start(file: Path) -> str:
     return file.stem.rpartition("-")[2]
 
 
-def _download(file: Path, by_hand: str) -> None:
+def _download(address: str, file: Path, by_hand: str) -> None:
     """Download a known file to its place in torch's cache; raise EnvironmentFault."""
     # Only --download needs HTTP.
     from serialization.download.fetch import DownloadSpec, fetch
@@ -89,7 +94,7 @@ def _download(file: Path, by_hand: str) -> None:
         part = PartialFile(file, copies=1, elsewhere="let TORCH_HOME name another folder")
         try:
             with ProgressBar(file.name, "B") as progress:
-                address = fetch([KNOWN_ADDRESS + file.name], DownloadSpec(part, SIGNATURES, progress.show), by_hand)
+                fetch([address], DownloadSpec(part, SIGNATURES, progress.show), by_hand)
             if not part.sha256().startswith(_expected_start(file)):
                 part.remove()
                 why = f"sends a file whose SHA-256 does not begin with {_expected_start(file)}"

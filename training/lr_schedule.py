@@ -1,6 +1,7 @@
 """Learning-rate policies: the factor on --lr for each epoch, a pure function of the epoch and the loss history."""
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -15,9 +16,14 @@ LR_POLICIES = Table("lr_policy", {  # called as (epoch, o, history): epoch count
 })  # fmt: skip
 
 
-def lr_factor(epoch: int, o: Any, history: list[float]) -> float:
-    """Return the factor on --lr for an epoch; raise OptionError if it is not a finite number of at least 0."""
-    factor = find("lr_policy", o.lr_policy)(epoch, o, history)
+def lr_factor(epoch: int, o: Any, history: list[float], improvements: list[bool] | None = None) -> float:
+    """Return the factor on --lr for an epoch; raise OptionError if it is not a finite number of at least 0.
+
+    improvements: for each evaluation so far whether the metric improved; --lr_policy plateau then judges by these.
+    """
+    policy = find("lr_policy", o.lr_policy)
+    by_metric = improvements if policy is plateau else None
+    factor = policy(epoch, o, history) if by_metric is None else plateau_factor(by_metric)
     if not isinstance(factor, Real) or not math.isfinite(factor) or factor < 0:
         why = f"policy '{o.lr_policy}' gives {factor!r} for epoch {epoch}"
         raise OptionError("option", "--lr_policy", why, "return a finite number of at least 0, the factor on --lr")
@@ -41,12 +47,18 @@ def cosine(epoch: int, o: Any, history: list[float]) -> float:
 
 def plateau(epoch: int, o: Any, history: list[float]) -> float:
     """Multiply by 0.2 when the loss has not fallen by 1 % for more than 5 epochs (the reference's constants)."""
-    factor, best, waited = 1.0, math.inf, 0
+    best, improvements = math.inf, []
     for figure in history[: epoch - 1]:
-        if figure < best * 0.99:
-            best, waited = figure, 0
-        else:
-            waited += 1
+        improvements.append(figure < best * 0.99)
+        best = figure if improvements[-1] else best
+    return plateau_factor(improvements)
+
+
+def plateau_factor(improvements: Iterable[bool]) -> float:
+    """Return the factor after these epochs or evaluations: times 0.2 after each more than 5 without improvement."""
+    factor, waited = 1.0, 0
+    for improved in improvements:
+        waited = 0 if improved else waited + 1
         if waited > 5:
             factor, waited = factor * 0.2, 0
     return factor

@@ -1,29 +1,23 @@
 """Draw the images that show a run's progress at the end of an epoch, from the same inputs and noise every time."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.base import Spec
 from data.loading.loader import Loader, SeededDataset, max_tries
 from displays.group import any_display_overrides, error_text
-from inference.model_state import undone_changes
 from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
-from options.checks import whole_preprocess
-from registry.lookup import find
 from registry.now import Now, call_with_now
+from training.as_in_test import in_test_mode, open_phase, options_of_test
 from util.device import to_device
 from util.errors import DataError, print_line
 from util.image_io import SHEET_COLUMNS, make_grid
 from util.progress import Progress
-from util.seeding import fork_rng
 
 MAX_WHOLE_PIXELS = 1 << 20  # of a fixed sample that training only sees crops of
 MAX_SAMPLE_EPOCHS = 50  # fixed samples are shown about this many times in a run of any length
@@ -55,32 +49,25 @@ def fixed_samples(o: Any) -> list[dict[str, Any]]:
     Of a run trained on crops they are whole images, but crops if these are large. Raise DataError for an image that
     cannot be read.
     """
-    test_o = copy(o)
-    test_o.isTrain, test_o.serial_batches, test_o.no_flip = False, True, True
-    test_o.preprocess = whole_preprocess(o)
+    test_o = options_of_test(o)
     if test_o.preprocess != o.preprocess:
         batches = _load_samples(test_o)
         largest = max((batch["A"][0, 0].numel() for batch in batches), default=0)
         if largest <= MAX_WHOLE_PIXELS:
             return batches
         print_line(f"note: fixed samples are crops of {o.crop_size}, because whole images have {largest} pixels")
-    test_o.preprocess, test_o.load_size = o.preprocess, o.crop_size
-    return _load_samples(test_o)
+    return _load_samples(options_of_test(o, whole=False))
 
 
 def _load_samples(o: Any) -> list[dict[str, Any]]:
-    train_phase, o = o.phase, copy(o)
-    o.phase = o.val_phase
-    with fork_rng(o.seed):  # a data set may draw when built; training's draws must not change
-        try:
-            dataset = find("dataset", o.dataset_mode)(o)
-        except DataError as problem:
-            if problem.args[0] not in ("folder", "phase"):
-                raise
-            if os.path.exists(problem.args[1]):
-                print_line(f"note: fixed samples are images of {train_phase} ({problem})")
-            o.phase = train_phase
-            dataset = find("dataset", o.dataset_mode)(o)
+    try:
+        dataset = open_phase(o, o.val_phase)
+    except DataError as problem:
+        if problem.args[0] not in ("folder", "phase"):
+            raise
+        if os.path.exists(problem.args[1]):
+            print_line(f"note: fixed samples are images of {o.phase} ({problem})")
+        dataset = open_phase(o, o.phase)
     samples, count = SeededDataset(dataset, o.seed, max_tries(o)), min(o.fixed_samples, len(dataset))
     # epoch 0: the same random draws as test.py
     return [samples.batch((0, i * len(dataset) // count)) for i in range(count)]
@@ -106,7 +93,7 @@ class Preview:
         due = self.sheet_freq and (progress.epoch in always or progress.epoch % self.sheet_freq == 0)
         if not due or not has_sampler(self.model):
             return {}
-        with self._test_mode():
+        with in_test_mode(self.model, self.seed):
             made = sample_sheets(self.model, Request("grid", self.classes, SHEET_COLUMNS, self.seed))
         return {name: make_grid(pictures, SHEET_COLUMNS) for name, pictures in made.items()}
 
@@ -116,28 +103,12 @@ class Preview:
         due = progress.epoch in (1, progress.last_epoch) or progress.epoch % interval == 0
         if not due or not self.batches:
             return {}
-        with self._test_mode():
+        with in_test_mode(self.model, self.seed):
             now = Now(progress.step, progress.epoch, progress.share)
             images = [self._translate(batch, now) for batch in self.batches]
         names = [str(batch["path_A"][0]) for batch in self.batches]
         each_name = [name if name not in names[:i] else f"{name} ({i + 1})" for i, name in enumerate(names)]
         return dict(zip(each_name, images))
-
-    @contextmanager
-    def _test_mode(self) -> Iterator[None]:
-        """Put the model in evaluation mode; restore it afterwards, as its memory too is training's, and all generators.
-
-        Not inference_mode, because a tensor that the model caches here (a mask, a grid) must work in training.
-        """
-        device = next(self.model.parameters()).device
-        with (
-            undone_changes(self.model),
-            torch.no_grad(),
-            torch.random.fork_rng([device] if device.type == "cuda" else []),
-            fork_rng(self.seed),
-        ):
-            self.model.eval()
-            yield
 
     def _translate(self, batch: dict[str, Any], now: Now) -> dict[str, Any]:
         device = next(self.model.parameters()).device

@@ -25,6 +25,7 @@ from serialization.own_state import IdleNetworks, own_state
 from serialization.pretrained import describe_changes, files_read
 from serialization.run_names import suggest_folder
 from training import lr_schedule
+from training.evaluation.run_evaluation import RunEvaluation
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
 from training.optim import trained_networks
@@ -38,7 +39,6 @@ from util.errors import (
     EnvironmentFault,
     OptionError,
     UserError,
-    are_text,
     count_text,
     print_line,
     printable,
@@ -46,14 +46,17 @@ from util.errors import (
 from util.progress import Progress
 
 
-def start_run(o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any) -> "Run":
+def start_run(
+    o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any, evaluation: Any
+) -> "Run":
     """Return a new or resumed run, and print its size; its folder then holds its options, and no files of another."""
-    run = Run(o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory)
+    run = Run(
+        o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory, evaluation
+    )
     folder.report.saved_text = run.saved_step_text
     if run.done:  # its folder keeps the options it was trained with
-        text = (
-            f"run {o.name} is done: {are_text(run.progress.epoch - 1, 'epoch')} trained; raise --n_epochs to continue"
-        )
+        trained, more = run.evaluation.ending(run.progress.epoch - 1)
+        text = f"run {o.name} is done: {trained}; {more} to continue"
     else:
         run.check_disk_space(folder.reclaimable_bytes())
         folder.remove_previous_run()
@@ -91,6 +94,7 @@ class Run:
     epoch_size: int  # images in an epoch
     classes: tuple[str, ...] = ()
     inventory: Inventory = field(default_factory=Inventory)
+    evaluation: RunEvaluation = field(default_factory=RunEvaluation)  # --metrics
 
     def __post_init__(self) -> None:
         # Model and optimisers.
@@ -132,8 +136,8 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether all requested epochs are trained."""
-        return self.progress.epoch > self.last_epoch
+        """Whether all requested epochs are trained, or --early_stop has ended the run."""
+        return self.progress.epoch > self.last_epoch or bool(self.evaluation.stopped)
 
     def networks(self) -> dict[str, nn.Module]:
         """Return by name the networks that are trained."""
@@ -152,8 +156,9 @@ class Run:
         moments = 2 * disk_space.tensor_bytes([group["params"] for group in self.optimizers.param_groups()])
         state = disk_space.tensor_bytes([self.model.state_dict(), self.ema.state_dict()]) + moments
         state_count = len(checkpoint.state_files(self.folder))
-        number = max(1, self.o.keep_last + 1 - state_count)  # the new state is written before the oldest is removed
-        needed = number * state + (0 if state_count else files)
+        best = self.evaluation.missing_bests(self.folder)
+        number = best + max(1, self.o.keep_last + 1 - state_count)  # the oldest is removed after a new one is written
+        needed = number * state + (0 if state_count else files) + best * files
         parts = f"{number} x {disk_space.format_bytes(state)} of state, {disk_space.format_bytes(files)} of weights"
         disk_space.check_free_space(self.folder, needed, parts, reclaimable_bytes)
         # Add a note if the numbered weights do not fit.
@@ -169,7 +174,7 @@ class Run:
 
     def begin_epoch(self) -> float:
         """Set the learning rates of the epoch; return the factor on --lr."""
-        lr_factor = lr_schedule.lr_factor(self.progress.epoch, self.o, self.history)
+        lr_factor = lr_schedule.lr_factor(self.progress.epoch, self.o, self.history, self.evaluation.plateau)
         self.optimizers.set_lr(lr_factor)
         return lr_factor
 
@@ -186,7 +191,8 @@ class Run:
         latest_due, done = self.progress.due(self.o.save_latest_freq), self.progress.epoch
         self.progress.epoch, self.progress.seen = done + 1, 0
         numbered = [str(done)] if keep_weights or done % self.o.save_epoch_freq == 0 else []
-        if numbered or latest_due or force_save or done == self.progress.last_epoch:
+        numbered += self.evaluation.new_bests(done)
+        if numbered or latest_due or force_save or self.done:
             self.save("latest", *numbered, *(self._iter_prefixes() if latest_due else []))
             weight_exports.remove_old_epochs(self.folder, self.networks(), self.o.keep_epochs)
         return done
@@ -234,13 +240,14 @@ class Run:
         }  # fmt: skip
         if scaler := self.optimizers.scaler.state_dict():  # empty unless --amp fp16
             state["scaler"] = scaler
-        if averages:  # empty unless --ema
-            state["ema"] = self.ema.state_dict()
+        own = {"ema": self.ema.state_dict(), "metrics": self.evaluation.state_dict()}
+        state |= {name: part for name, part in own.items() if part}  # empty unless --ema, --metrics
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
             if note not in self.notes:  # print each note once
                 self.notes.append(note)
                 print_line(note)
+        checkpoint.keep_best(self.folder, self.progress.step, prefixes)
         with self.ema.applied():
             for prefix in prefixes:
                 weight_exports.write(self.folder, prefix, self.exported())
@@ -265,9 +272,10 @@ class Run:
     def _resume(self) -> bool:
         """Resume from the newest state, else from weights alone as the reference does; return False if none exist."""
         which = weight_files.file_prefix(self.o.epoch, self.o.load_iter)
-        state, self.notes = checkpoint.load_state(self.folder) if which == "latest" else (None, [])
+        state, self.notes = checkpoint.load_state(self.folder, which)
         if state is not None:
             self._load_state(state)
+            checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
             with self.ema.applied():
                 self._export_missing(state.get("exports", []))
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
@@ -320,6 +328,7 @@ class Run:
             self.progress = Progress.restored(state["position"])
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])
+            self.notes += self.evaluation.load_state_dict(state)
             seeding.restore_generators(state["generators"])
             before = store.FORMER_VALUES | state["options"]
             pictures = self.inventory.changes_since(state.get("inventory"))

@@ -16,9 +16,9 @@ from registry import sources
 from util import file_lock
 from util.errors import EnvironmentFault, printable
 
-RUN_FILES = ("state_*.pt", "state_*.superseded", "*_net_*.pth", "*.tmp", "train_opt.txt", "test_opt.txt",
-             "options.json", "loss_log.txt", "losses.jsonl", "exit.json", "error.log", "test_error.log",
-             "visdom.log")  # fmt: skip
+RUN_FILES = ("state_*.pt", "state_*.superseded", "best_*_state.pt", "*_net_*.pth", "*.tmp", "train_opt.txt",
+             "test_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "metrics.json", "metrics.csv", "exit.json",
+             "error.log", "test_error.log", "visdom.log")  # fmt: skip
 
 
 class RunFolder:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SECTIONS = ("data", "compute", "display", "save")
+SECTIONS = ("data", "compute", "display", "save")  # and "metrics", where something is measured
 
 
 class Timer:
@@ -23,7 +23,7 @@ class Timer:
             yield
         finally:
             self.last[section] = time.monotonic() - start
-            self.seconds[section] += self.last[section]
+            self.seconds[section] = self.seconds.get(section, 0.0) + self.last[section]
 
     def waiting(self, section: str, items: Iterable[Any]) -> Iterator[Any]:
         """Yield the items, adding the time spent waiting for each one to a section."""

@@ -49,16 +49,19 @@ function nearestIndex(sorted, wanted) {
   return Math.abs(sorted[low] - wanted) <= Math.abs(sorted[high] - wanted) ? low : high;
 }
 
+let chartCount = 0;
+
 class Curves {
-  /* host: an empty element; hidden: names of curves that are hidden at first. */
-  constructor(host, hidden = []) {
+  /* host: an element; hidden: names of curves that are hidden at first; smoothing: its weight at first. */
+  constructor(host, hidden = [], smoothing = 0.6) {
     this.hidden = new Set(hidden);
+    this.clip = `inside${++chartCount}`;  // several charts of other sizes may be on one page
     this.runs = [];
     this.zoom = null;  // [from, to] in epochs
     this.svg = makeSvg("svg", { class: "plot", role: "img", tabindex: 0, "aria-label": "losses over epochs" });
     this.tooltip = make("div", { class: "told", hidden: "" });
     this.legend = make("div", { class: "legend", role: "group", "aria-label": "losses shown" });
-    this.smoothing = make("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: 0.6 });
+    this.smoothing = make("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: smoothing });
     this.log = make("input", { type: "checkbox" });
     this.reset = make("button", { type: "button", hidden: "" }, "whole run");
     const tools = make("div", { class: "tools" }, make("label", {}, "smoothing ", this.smoothing),
@@ -71,7 +74,7 @@ class Curves {
     this.listen();
   }
 
-  /* runs: [{name, x: [epoch], lines: {loss: [value or null]}}] */
+  /* runs: [{name, x: [epoch], lines: {loss: [value or null]}, marks: {loss: [epoch, value]}}]; marks may be missing */
   show(runs) {
     this.runs = runs.filter((run) => run.x.length);
     this.names = [...new Set(this.runs.flatMap((run) => Object.keys(run.lines)))];
@@ -133,19 +136,31 @@ class Curves {
     if (!this.runs.length) return;
     const lines = this.lines(), scale = (this.scale = this.scales(lines));
     this.svg.setAttribute("viewBox", `0 0 ${scale.box.width} ${scale.box.height}`);
-    const inside = makeSvg("clipPath", { id: "inside" });
+    const inside = makeSvg("clipPath", { id: this.clip });
     inside.append(makeSvg("rect", { x: EDGE.left, y: EDGE.top, width: scale.inner.width, height: scale.inner.height }));
     this.cursor = makeSvg("line", { class: "cursor", y1: EDGE.top, y2: EDGE.top + scale.inner.height, visibility: "hidden" });
     this.band = makeSvg("rect", { class: "band", y: EDGE.top, height: scale.inner.height, visibility: "hidden" });
-    const curves = makeSvg("g", { "clip-path": "url(#inside)" });
+    const curves = makeSvg("g", { "clip-path": `url(#${this.clip})` });
     for (const line of lines) {
       const look = { stroke: this.colour(line.name), fill: "none", "stroke-dasharray": DASHES[line.number % 4] };
       if (Number(this.smoothing.value) > 0) curves.append(makeSvg("path", { ...look, class: "raw", d: this.path(line.x, line.raw) }));
       curves.append(makeSvg("path", { ...look, class: "curve", "data-loss": line.name, "data-run": line.number, d: this.path(line.x, line.y) }));
+      const mark = this.runs[line.number].marks?.[line.name];
+      if (mark) curves.append(this.mark(line.name, mark));
     }
     this.svg.replaceChildren(inside, ...this.axes(), this.band, curves, this.cursor);
     this.drawnLines = lines;
     this.reset.hidden = !this.zoom;
+  }
+
+  /* Return a dot at the best value of a curve. */
+  mark(name, [x, value]) {
+    const y = this.log.checked ? Math.log10(value) : value;
+    const dot = makeSvg("circle", { class: "mark", r: 5, cx: this.scale.x(x), cy: this.scale.y(y), fill: this.colour(name), "data-loss": name });
+    const title = makeSvg("title", {});
+    title.textContent = `best: ${formatNumber(value)} in epoch ${x - 1}`;
+    dot.append(title);
+    return dot;
   }
 
   path(x, y) {

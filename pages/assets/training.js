@@ -184,6 +184,8 @@ function turnPages(pages) {
 function show() {
   showStatus();
   chart.show([{ name: PAGE_DATA.name, ...runHistory.curves }]);
+  showMetrics(runHistory.metrics);
+  requestMeasuredImages(runHistory.metrics?.epoch);
   showSamples();
   if (newestOffset === 0 || !byId("rows").children.length) showEpochs();
 }
@@ -194,6 +196,7 @@ window.ganvas = {
     runHistory = history;
     show();
   },
+  takeImages: takeMeasuredImages,
 };
 
 function requestHistory() {

@@ -7,6 +7,7 @@ import json
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -253,3 +254,18 @@ def test_any_displays_are_shown_the_same_and_change_nothing(command, children, o
     if "wandb" in others and is_installed("wandb"):
         children[-1].wait(60)
         assert [row["G_L1"] for row in history(offline_runs(folder)[-1])] == [v for _, v in logged(folder, "G_L1")]
+
+
+def test_weights_and_biases_get_the_rows_of_every_kind(tmp_path):
+    from displays.wandb_child import LossReader
+
+    every = [
+        {"samples": 1, "losses": {"G": 1.0, "D": None}},
+        {"samples": 4, "mean": {"G": 0.5}, "lr": 0.1},
+        {"samples": 4, "metrics": {"ssim": [0.25, None, 8], "fid": [None, None, 8]}, "best": {}},
+    ]
+    (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in every))
+    told = []
+    run = SimpleNamespace(step=0, log=lambda values, step: told.append((step, values)))
+    LossReader(str(tmp_path / "losses.jsonl"), run).log()
+    assert told == [(1, {"G": 1.0}), (4, {"mean/G": 0.5, "lr": 0.1}), (4, {"metric/ssim": 0.25})]

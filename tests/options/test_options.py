@@ -37,7 +37,7 @@ def refused(command, *argv: str, script: str = "train", code: int = 2) -> str:
     ("direction", "AtoC", "AtoB, BtoA"), ("padding", "mirror", "reflect, replicate, zero"),
     ("preprocess", "resize_or_crop", "resize_and_crop, crop, scale_width, scale_width_and_crop, none"),
     ("preprocess", "", "scale_width"), ("preprocess", "resize_and_scale_width", "resize and scale_width contradict"),
-    ("epoch", "last", "number or latest"), ("model", "../../evil", "cycle_gan"), ("model", "os", "cycle_gan"),
+    ("epoch", "last", "number, latest or best"), ("model", "../../evil", "cycle_gan"), ("model", "os", "cycle_gan"),
     ("model", "pix2pix;x", "did you mean pix2pix?"), ("netG", "unet_265", "did you mean unet_256?"),
 ])  # fmt: skip
 def test_a_wrong_word_is_answered_with_the_choices(command, flag, value, words):

@@ -53,7 +53,7 @@ FOREIGN = {  # names in commands of train.py --model pix2pix: the flags that are
     "img-size": ["--load_size", "--crop_size"], "steps": ["--n_epochs", "--batch_size"],
     "max_steps": ["--n_epochs", "--batch_size"], "iterations": ["--n_epochs"], "out": ["--checkpoints_dir"],
     "output": ["--checkpoints_dir"], "outdir": ["--checkpoints_dir"], "output_dir": ["--checkpoints_dir"],
-    "early_stopping": ["Ctrl-C", "--continue_train"], "patience": ["Ctrl-C"], "manual_seed": ["--seed"],
+    "early_stopping": ["--early_stop", "--metrics"], "patience": ["--early_stop"], "manual_seed": ["--seed"],
     "random_seed": ["--seed"], "batch": ["--batch_size"], "bs": ["--batch_size"], "train_batch_size": ["--batch_size"],
     "data": ["--dataroot"], "data_dir": ["--dataroot"], "dataset": ["--dataroot"], "data-path": ["--dataroot"],
     "optim": ["--optimizer"], "weight_decay": ["adamw"], "scheduler": ["--lr_policy"], "lr_scheduler": ["--lr_policy"],

@@ -79,7 +79,8 @@ def test_a_damaged_history_is_an_empty_one(tmp_path, text):
 
 def options(**changes):
     usual = {"print_freq": 1, "update_html_freq": 1, "display_winsize": 64, "name": "run", "given": {"name"},
-             "gan_mode": "lsgan", "dataset_mode": "aligned", "model": "pix2pix", "flags": {}}  # fmt: skip
+             "gan_mode": "lsgan", "dataset_mode": "aligned", "model": "pix2pix", "metrics": (),
+             "flags": {}}  # fmt: skip
     return SimpleNamespace(**usual | changes)
 
 
@@ -633,3 +634,51 @@ def test_no_image_of_an_epoch_is_cut_and_rows_keep_their_height(browser, tmp_pat
             and box["width"] == pytest.approx(2 * box["height"], abs=1)
         )
     page.close()
+
+
+# --- metrics
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A finished run of three epochs with metrics."""
+    folder = tmp_path_factory.mktemp("measured")
+    ended = run_in(folder, "train", *TINY, "--model", "pix2pix", "--n_epochs", 3, "--n_epochs_decay", 0,
+                   "--metrics", "l1,ssim", "--displays", "html,console")  # fmt: skip
+    assert ended.code == 0, ended.err
+    return folder / "checkpoints" / "run", ended.out
+
+
+def test_each_metric_has_a_chart_with_its_best_epoch(measured, opened):
+    folder, _ = measured
+    page = opened(folder / "web" / "index.html")
+    page.wait_for_selector("#metriccharts .mark")
+    told = json.loads((folder / "metrics.json").read_text())
+    assert page.locator("#metriccharts .metric h3").all_text_contents() == ["L1", "ssim"]
+    marks = page.locator("#metriccharts .mark title").all_text_contents()
+    assert [mark.rpartition(" ")[2] for mark in marks] == [str(best["epoch"]) for best in told["best"].values()]
+    lines = page.eval_on_selector_all("#metriccharts .curve", "all => all.map(path => path.dataset.loss)")
+    assert lines == ["L1", "training images", "ssim", "training images"]
+    assert page.text_content("#measured") == told["measured"]
+
+
+def test_values_of_images_are_sorted_by_a_click(measured, opened):
+    folder, _ = measured
+    page = opened(folder / "web" / "index.html")
+    page.wait_for_selector("#imagevalues tr", state="attached")
+    page.locator("#measuredimages summary").click()
+    told = json.loads((folder / "metrics.json").read_text())["images"]
+    by_ssim = sorted(told, key=lambda image: told[image]["ssim"])
+    first = page.locator("#imagevalues tr td:first-child")
+    assert first.all_text_contents() == sorted(told)
+    for order in (by_ssim, by_ssim[::-1]):
+        page.get_by_role("button", name="ssim").click()
+        assert first.all_text_contents() == order
+
+
+def test_the_console_prints_metrics_and_their_time(measured):
+    _, out = measured
+    lines = [line for line in out.splitlines() if line.startswith("  metrics ")]
+    assert len(lines) == 3 and all(re.search(r"L1 0\.\d+ ± \S+ \(best", line) for line in lines)
+    assert lines[0].endswith(" sec") and "images of val" in lines[0]
+    assert all(re.search(r"metrics \d+ %", line) for line in out.splitlines() if line.startswith("  time "))

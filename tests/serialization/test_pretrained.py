@@ -1,6 +1,7 @@
 """Weights that were trained elsewhere: their sources, their checksums, and what a run remembers of them."""
 
 import hashlib
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -94,6 +95,8 @@ def test_known_files_are_those_of_torchvision():
     for name, file in owner.KNOWN_FILES.items():
         addresses = {weights.url for weights in torchvision.models.get_model_weights(name)}
         assert owner.KNOWN_ADDRESS + file in addresses
+    for address in owner.FURTHER_FILES.values():  # their names too end with the beginning of the SHA-256
+        assert re.fullmatch(r"https://\S+-[0-9a-f]{8}\.pth", address)
 
 
 def test_known_weights_come_from_the_flag_then_from_the_cache(cache, known):

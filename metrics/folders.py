@@ -1,0 +1,184 @@
+"""Evaluate the images of two folders: pairs by name, sets whole, classes by sub-folder or name."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.decoding.images import open_image
+from data.decoding.raster import to_array
+from data.listing.files import is_folder, list_files
+from metrics.evaluation import Evaluation
+from util.errors import DataError, count_text
+from util.value_range import FULL_RANGES, ValueRange
+
+BATCH = 16  # images of one size that are evaluated at once
+GENERATED = re.compile(r"(?P<class>.+)_\d+(_fake)?")  # what test.py calls the images that it generates of a class
+
+
+@dataclass
+class Images:
+    """The image files of a side.
+
+    files: {name: path}; a name is the path below the folder without suffix and label, so that 1.jpg and 1_fake_B.png
+    are a pair. labels: {name: number of its class}, empty if the images have no classes.
+    """
+
+    folder: str
+    files: dict[str, str]
+    labels: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def list_side(folder: str, labels: Sequence[str] = ()) -> Images:
+    """Return the images of a folder and its sub-folders; raise DataError if there are none, or two of a name.
+
+    labels: in a folder that test.py wrote, where files are called NAME_LABEL, only those of the first of these labels
+    count that there is.
+    """
+    if not is_folder(folder):
+        raise DataError("folder", folder, "does not exist", "check the path")
+    paths = [str(path) for path in list_files(folder)]
+    tails = [f"_{label}" for label in labels if any(PurePath(path).stem.endswith(f"_{label}") for path in paths)]
+    tail = tails[0] if tails else ""
+    paths = [path for path in paths if PurePath(path).stem.endswith(tail)]
+    files: dict[str, str] = {}
+    for path in paths:
+        below = PurePath(path).relative_to(folder)
+        name = (below.parent / below.stem.removesuffix(tail)).as_posix()
+        if name in files:
+            why = f"has the name of {PurePath(files[name]).relative_to(folder)}"
+            raise DataError("image", str(below), why, "keep one of them in the folder")
+        files[name] = path
+    if not files:
+        raise DataError("folder", folder, "holds no images", "check the path")
+    return Images(folder, files)
+
+
+def add_classes(real: Images, fake: Images) -> tuple[str, ...]:
+    """Give the images the classes that the first sub-folders of the real ones name; return these in order.
+
+    A generated image has the class of its sub-folder, or that in its name: CLASS_0001_fake.png. Where a real image
+    lies in no sub-folder, or a generated one names none of the classes, there are no classes.
+    """
+    first = {name: PurePath(name).parts[0] if "/" in name else "" for name in real.files}
+    if "" in first.values():
+        return ()
+    classes = tuple(sorted(set(first.values())))
+    numbers = {word: number for number, word in enumerate(classes)}
+    made = {name: _class_in(name, numbers) for name in fake.files}
+    if "" in made.values():
+        return ()
+    real.labels = {name: numbers[word] for name, word in first.items()}
+    fake.labels = {name: numbers[word] for name, word in made.items()}
+    return classes
+
+
+def _class_in(name: str, classes: Mapping[str, int]) -> str:
+    path = PurePath(name)
+    found = GENERATED.fullmatch(path.name)
+    words = (path.parts[0] if len(path.parts) > 1 else "", found["class"] if found else "")
+    return next((word for word in words if word in classes), "")
+
+
+def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tuple[int, int] | None) -> list[str]:
+    """Update an evaluation with two sides, and return notes on what does not count or is resized.
+
+    size: (width, height) of all images; None keeps them, but real images become as large as the generated ones where
+    these have one size and no metric is of pairs. Raises DataError for images that cannot be read, have no partner or
+    not its size.
+    """
+    notes, paired = [], bool(evaluation.paired)
+    if paired:
+        common = [name for name in fake.files if name in real.files]
+        if not common:
+            example = next(iter(fake.files))
+            why = f"no image has the name of one in {real.folder}, such as {example}"
+            raise DataError("folder", fake.folder, why, "name pairs alike, or choose metrics of sets")
+        alone = [len(side) - len(common) for side in (real, fake)]
+        if any(alone):
+            notes.append(f"{alone[0]} real and {alone[1]} generated images have no partner; metrics of pairs omit them")
+        pairs = _only(evaluation, evaluation.paired)
+        for name in common:
+            target, made = (read_image(side.files[name], size) for side in (real, fake))
+            if target.shape != made.shape:
+                shapes = " and ".join(f"{image.shape[3]}x{image.shape[2]}" for image in (made, target))
+                why = f"is not as large as its partner: {shapes}"
+                raise DataError("image", fake.files[name], why, "resize both with --size WxH")
+            pairs.update(target, made, names=[name])
+    sets = [name for name in evaluation.metrics if name not in evaluation.paired]
+    if sets:
+        notes += _evaluate_sets(_only(evaluation, sets), real, fake, size)
+    return notes
+
+
+def _evaluate_sets(evaluation: Evaluation, real: Images, fake: Images, size: tuple[int, int] | None) -> list[str]:
+    notes, sizes = [], set()
+    for images, labels in _batches(fake, size):
+        sizes.add((images.shape[3], images.shape[2]))
+        evaluation.update(None, images, labels)
+    target = size or (next(iter(sizes)) if len(sizes) == 1 else None)
+    if len(sizes) > 1:
+        notes.append(f"generated images have {len(sizes)} sizes; --size WxH makes them and the real ones alike")
+    resized = 0
+    for images, labels in _batches(real, None):
+        if target and (images.shape[3], images.shape[2]) != target:
+            resized += 0 if size else len(images)
+            images = resize(images, target)
+        evaluation.update(images, None, labels)
+    if resized and target:
+        what = f"{count_text(resized, 'real image')} of {len(real)} resized to {target[0]}x{target[1]}"
+        notes.append(f"{what}, the size of the generated ones")
+    return notes
+
+
+def _batches(side: Images, size: tuple[int, int] | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield images of one size, (N, 3, H, W) in [-1, 1], with the numbers of their classes."""
+    held: list[Tensor] = []
+    names: list[str] = []
+
+    def batch() -> tuple[Tensor, Tensor | None]:
+        labels = torch.tensor([side.labels[name] for name in names]) if side.labels else None
+        return torch.cat(held), labels
+
+    for name, path in side.files.items():
+        image = read_image(path, size)
+        if held and (len(held) == BATCH or held[0].shape != image.shape):
+            yield batch()
+            held, names = [], []
+        held, names = [*held, image], [*names, name]
+    if held:
+        yield batch()
+
+
+def read_image(path: str, size: tuple[int, int] | None = None) -> Tensor:
+    """Return an image as (1, 3, H, W) in [-1, 1], in sRGB; grey is repeated. Raise DataError if it cannot be read."""
+    array = to_array(open_image(path, 3))
+    if array.dtype.name not in FULL_RANGES:
+        why = f"has values of {array.dtype.name}, whose range is not known"
+        raise DataError("image", path, why, "convert it to 8 or 16 bits")
+    values = ValueRange(*FULL_RANGES[array.dtype.name], array.dtype.name).normalise(np.ascontiguousarray(array))
+    image = torch.from_numpy(values).permute(2, 0, 1)[None]
+    return resize(image, size) if size else image
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return images resized to (width, height), bicubic with antialiasing."""
+    if images.shape[2:] == (size[1], size[0]):
+        return images
+    return F.interpolate(images, (size[1], size[0]), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def _only(evaluation: Evaluation, names: Sequence[str]) -> Evaluation:
+    """Return an evaluation that updates these of another's metrics, and keeps the values of images in it."""
+    part = Evaluation((), evaluation.settings)
+    part.metrics = {name: evaluation.metrics[name] for name in names}
+    part.values = evaluation.values
+    return part

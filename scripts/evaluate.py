@@ -1,0 +1,243 @@
+"""Measure generated images: python scripts/evaluate.py --real DIR --fake DIR --metrics ssim,lite0_kid.
+
+Metrics of pairs compare images of the same name (1.jpg and 1.png, or 1_real_B.png and 1_fake_B.png as test.py writes
+them), metrics of sets all images with all. Classes are the sub-folders of --real.
+
+With --run NAME --epochs all, each kept checkpoint of a run is tested and measured, and RESULTS_DIR/NAME/evaluation
+gets metrics.json and metrics.csv; what follows -- goes to test.py: -- --num_test 50. A model that generates from noise
+is compared with the images it was trained on, or with those of --real.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cli.main import run_command
+from cli.script import Command, size
+from data.listing.files import is_folder
+from metrics import finite_or_none
+from metrics.base import Result
+from metrics.evaluation import Evaluation
+from metrics.folders import Images, add_classes, evaluate_sides, list_side
+from metrics.settings import Settings, parse_weights
+from options import store
+from pages.names import natural_key
+from pages.result_metrics import result_table
+from pages.results_folder import METRICS_FILE
+from registry import discovery
+from serialization.run_names import suggest_folder
+from util.atomic_write import replace_text
+from util.device import select_device
+from util.disk_space import write_error
+from util.errors import CheckpointError, DataError, OptionError, count_text, print_line, printable
+
+DEFAULT_METRICS = "L1,PSNR,ssim"
+
+
+def make_parser() -> Command:
+    """Return the command-line parser."""
+    parser = Command(__file__, __doc__)
+    parser.add_argument("--real", metavar="FOLDER", help="the real images, or the targets")
+    parser.add_argument("--fake", metavar="FOLDER", help="the generated images")
+    parser.add_argument("--run", metavar="NAME", help="a run, instead of --fake")
+    parser.add_value("--epochs", "all", "checkpoints of the run: all, or some as 5,10,latest")
+    parser.add_value("--metrics", DEFAULT_METRICS, "comma-separated, names as python train.py --list shows them")
+    parser.add_value("--side", "B", "measure what was made for this side, in folders of test.py", choices=("A", "B"))
+    text = "resize all images, WIDTH or WIDTHxHEIGHT; default: real ones to the size of the generated ones, for sets"
+    parser.add_argument("--size", type=size, help=text)
+    text = "FILE or NETWORK=FILE with published weights that a metric needs; may be repeated"
+    parser.add_argument("--metric_weights", action="append", default=[], metavar="FILE", help=text)
+    parser.add_switch("--download", "download published weights that a metric needs and torch's cache lacks")
+    parser.add_argument("--plugin", action="append", default=[], metavar="PATH", help="a file or folder with metrics")
+    parser.add_argument("--gpu_ids", help="device: -1 CPU, 0 the first GPU, mps; default: the best available")
+    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs")
+    parser.add_value("--results_dir", "./results/", "folder for the table of a run")
+    parser.add_argument("--output", metavar="FOLDER", help="folder for metrics.json and metrics.csv")
+    return parser
+
+
+def make_evaluation(o: Any, classes: tuple[str, ...] = ()) -> Evaluation:
+    """Return the evaluation of --metrics; raise OptionError if there are none."""
+    names = [word.strip() for word in o.metrics.split(",") if word.strip()]
+    if not names:
+        raise OptionError("option", "--metrics", "names no metric", "python train.py --list shows their names")
+    return Evaluation(names, Settings(select_device(o.gpu_ids), o.download, parse_weights(o.metric_weights), classes))
+
+
+def evaluate(real: Images, fake: Images, o: Any) -> tuple[dict[str, Result], dict[str, Any], list[str], dict[str, str]]:
+    """Return the results, the values of each image, notes, and the better directions."""
+    evaluation = make_evaluation(o, add_classes(real, fake))
+    notes = evaluate_sides(evaluation, real, fake, tuple(o.size) if o.size else None)
+    results = evaluation.results()
+    better = {name: evaluation.better(name) for name in results}
+    return results, evaluation.per_image(), [*notes, *evaluation.notes()], better
+
+
+def format_table(rows: dict[str, dict[str, Result]], better: dict[str, str]) -> str:
+    """Return a table with a line for each epoch and a column for each metric: value, +- standard error, and number."""
+    names = list(dict.fromkeys(name for results in rows.values() for name in results))
+    heads = {"higher": " (higher is better)", "lower": " (lower is better)"}
+    lines = [["", *(name + heads.get(better.get(name, ""), "") for name in names)]]
+    for title, results in rows.items():
+        cells = []
+        for value, error, n in (results[name] for name in names):
+            cells.append(f"{value:.5g}" + (f" +- {error:.2g}" if error is not None else "") + f", n={n}")
+        lines.append([title, *cells])
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def best_rows(rows: dict[str, dict[str, Result]], better: dict[str, str]) -> dict[str, str]:
+    """Return the epoch with the best value of each metric that says which values are better."""
+    found = {}
+    for name, direction in better.items():
+        values = {title: results[name].value for title, results in rows.items()}
+        values = {title: value for title, value in values.items() if not math.isnan(value)}
+        if direction and values:
+            found[name] = (min if direction == "lower" else max)(values, key=values.__getitem__)
+    return found
+
+
+def write_tables(folder: Path, content: dict[str, Any], rows: dict[str, dict[str, Result]]) -> None:
+    """Write metrics.json and metrics.csv: a line for each epoch and metric."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / METRICS_FILE, json.dumps(content, indent=1) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "metric", "value", "error", "images"])
+    for title, results in rows.items():
+        for name, (value, error, n) in results.items():
+            writer.writerow([title, name, repr(value), "" if error is None else repr(error), n])
+    replace_text(folder / "metrics.csv", text.getvalue())
+
+
+def kept_epochs(folder: Path, wanted: str) -> list[str]:
+    """Return the wanted checkpoints of a run, oldest first; raise CheckpointError for one that is not kept."""
+    found = {match[1] for path in folder.glob("*_net_*.pth") if (match := re.fullmatch(r"(.+?)_net_\w+", path.stem))}
+    numbered = sorted((prefix for prefix in found if prefix.isdecimal()), key=int)
+    named = sorted((prefix for prefix in found if not prefix.isdecimal()), key=natural_key)
+    available = [*numbered, *named]
+    if not available:
+        raise CheckpointError("run", folder, "has no *_net_*.pth", "train it for an epoch first")
+    if wanted == "all":
+        return available
+    epochs = [word.strip() for word in wanted.split(",") if word.strip()]
+    for epoch in epochs:
+        if epoch not in found:
+            raise CheckpointError("option --epochs", epoch, "is not kept", f"choose of {', '.join(available)}")
+    return epochs
+
+
+def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tuple[Path, bool]:
+    """Test a checkpoint into a folder; return its images, and whether the data set has pairs."""
+    iteration = re.fullmatch(r"iter_(\d+)", epoch)
+    which = ["--load_iter", iteration[1]] if iteration else ["--epoch", epoch]
+    device = ["--gpu_ids", o.gpu_ids] if o.gpu_ids is not None else []
+    plugins = [word for path in o.plugin for word in ("--plugin", path)]
+    argv = ["--name", run, "--checkpoints_dir", o.checkpoints_dir, "--results_dir", folder, *which, *device, *plugins]
+    done = subprocess.run([sys.executable, str(ROOT / "test.py"), *argv, *more], capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["test.py failed"])[-1].removeprefix("error: ")
+        failure = CheckpointError("epoch", epoch, f"test.py ends with: {last}", "choose other --epochs")
+        failure.code = done.returncode if 0 < done.returncode < 7 else 1
+        raise failure
+    images = next(Path(folder).rglob("images"))
+    return images, "mean" in json.loads((images.parent / METRICS_FILE).read_text(encoding="utf-8"))
+
+
+def evaluate_run(o: Any, more: list[str]) -> None:
+    """Test and measure the kept checkpoints of a run, print the table and write the files."""
+    folder = Path(o.checkpoints_dir, o.run)
+    if not folder.is_dir():
+        remedy = suggest_folder(folder) or "check --checkpoints_dir"
+        raise OptionError("run", o.run, f"is not in {o.checkpoints_dir}", remedy)
+    paired = make_evaluation(o).paired  # what a metric lacks is said before the first test
+    rows: dict[str, dict[str, Result]] = {}
+    better: dict[str, str] = {}
+    notes: dict[str, None] = {}
+    for epoch in kept_epochs(folder, o.epochs):
+        with tempfile.TemporaryDirectory() as made:
+            images, has_pairs = test_epoch(o.run, epoch, o, more, made)
+            fake = list_side(str(images), (f"fake_{o.side}", "fake"))
+            real = list_side(o.real or real_folder(images, folder, o.side), (f"real_{o.side}",))
+            if paired and not o.real and not has_pairs:
+                why = f"{paired[0]} compares pairs, and the data set of the run has none"
+                raise OptionError("option", "--metrics", why, "choose metrics of sets, such as lite0_kid")
+            results, _, found, better = evaluate(real, fake, o)
+        rows[epoch] = results
+        notes |= dict.fromkeys(found)
+        print_line(f"epoch {epoch}: " + ", ".join(f"{name} {result.value:.5g}" for name, result in results.items()))
+    best = best_rows(rows, better)
+    tables = {epoch: {name: result_table(r) for name, r in results.items()} for epoch, results in rows.items()}
+    target = Path(o.output or Path(o.results_dir, o.run, "evaluation"))
+    write_tables(target, {"run": o.run, "epochs": tables, "better": better, "best": best, "notes": list(notes)}, rows)
+    for note in notes:
+        print_line(f"note: {note}")
+    print(format_table(rows, better))
+    for name, epoch in best.items():
+        print_line(f"best {name}: epoch {epoch}")
+    print_line(f"{count_text(len(rows), 'checkpoint')} -> {target / METRICS_FILE}")
+
+
+def real_folder(images: Path, run: Path, side: str) -> str:
+    """Return the folder of the real images of a test: that of the test, or for generated images the data of the run."""
+    if any(path.stem.endswith(f"_real_{side}") for path in images.rglob("*")):
+        return str(images)
+    saved = store.load(run)
+    dataroot, phase = str(saved.get("dataroot", "")), str(saved.get("phase", "train"))
+    for folder in (Path(dataroot, phase), Path(dataroot)):
+        if dataroot and is_folder(str(folder)):
+            return str(folder)
+    raise DataError("run", run.name, "has no real images to compare with", "give their folder with --real")
+
+
+def evaluate_folders(o: Any) -> None:
+    """Measure two folders, print the table, and write the files if --output is given."""
+    real = list_side(o.real, (f"real_{o.side}",))
+    fake = list_side(o.fake, (f"fake_{o.side}", "fake"))
+    results, images, notes, better = evaluate(real, fake, o)
+    for note in notes:
+        print_line(f"note: {note}")
+    print_line(f"{count_text(len(fake), 'generated image')} against {count_text(len(real), 'real one')}")
+    print(printable_lines(format_table({"": results}, better)))
+    if o.output:
+        values = {name: finite_or_none(images[name]) for name in sorted(images, key=natural_key)}
+        content = {"real": o.real, "fake": o.fake, "notes": notes, "better": better,
+                   "metrics": {name: result_table(r) for name, r in results.items()}, "images": values}  # fmt: skip
+        write_tables(Path(o.output), content, {"": results})
+        print_line(f"-> {Path(o.output, METRICS_FILE)}")
+
+
+def printable_lines(text: str) -> str:
+    """Return text with control characters escaped, except line ends."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def main(argv, report):
+    """Measure two folders, or the checkpoints of a run."""
+    more = argv[argv.index("--") + 1 :] if "--" in argv else []
+    o = make_parser().parse_argv(argv[: len(argv) - len(more) - 1] if "--" in argv else argv)
+    discovery.add_paths(o.plugin)
+    if bool(o.run) == bool(o.fake):
+        raise OptionError("options", "--fake and --run", "one of them is needed", "give --real and --fake, or --run")
+    if o.fake and (not o.real or more):
+        why = "--fake needs --real, and no flags of test.py" if more else "--fake needs --real"
+        raise OptionError("options", "--real and --fake", why, "see --help")
+    try:
+        evaluate_run(o, more) if o.run else evaluate_folders(o)
+    except OSError as problem:
+        raise write_error(Path(str(problem.filename or METRICS_FILE)), problem) from problem
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

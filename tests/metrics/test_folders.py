@@ -1,0 +1,99 @@
+"""Two folders are evaluated: pairs by name, sets whole, classes by sub-folder or name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metrics.evaluation import Evaluation
+from metrics.folders import add_classes, evaluate_sides, list_side, read_image
+from metrics.settings import Settings
+from util.errors import DataError
+
+
+def save(folder, names, size=(20, 16), shift=0):
+    for n, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(n).integers(0, 200, (size[1], size[0], 3)) + shift
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+    return str(folder)
+
+
+@pytest.fixture
+def evaluation():
+    return Evaluation(["L1"], Settings())
+
+
+def test_pairs_have_one_name_whatever_their_format_and_label(tmp_path, evaluation):
+    real = list_side(save(tmp_path / "real", ["1.png", "a/2.bmp", "3.png"]), ("real_B",))
+    names = ["1_fake_B.png", "a/2_fake_B.png", "4_fake_B.png", "1_real_A.png"]
+    fake = list_side(save(tmp_path / "fake", names, shift=10), ("fake_B", "fake"))
+    notes = evaluate_sides(evaluation, real, fake, None)
+    assert notes == ["1 real and 1 generated images have no partner; metrics of pairs omit them"]
+    assert evaluation.per_image() == {n: {"L1": pytest.approx(10 / 127.5, abs=1e-6)} for n in ("1", "a/2")}
+    assert evaluation.results()["L1"].n == 2
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path, evaluation):
+    real = list_side(save(tmp_path / "real", ["1.png", "2.png"]))
+    with pytest.raises(DataError, match="no image has the name of one in"):
+        evaluate_sides(evaluation, real, list_side(save(tmp_path / "other", ["5.png"])), None)
+    larger = list_side(save(tmp_path / "larger", ["1.png", "2.png"], (40, 32)))
+    with pytest.raises(DataError, match=r"is not as large as its partner: 40x32 and 20x16; resize both with --size"):
+        evaluate_sides(evaluation, real, larger, None)
+    evaluate_sides(evaluation, real, larger, (20, 16))
+    with pytest.raises(DataError, match=r"1\.png': has the name of 1\.jpg"):
+        list_side(save(tmp_path / "twice", ["1.png", "1.jpg"]))
+    with pytest.raises(DataError, match="holds no images"):
+        list_side(save(tmp_path / "empty", []) and str(tmp_path.joinpath("empty").mkdir() or tmp_path / "empty"))
+    with pytest.raises(DataError, match="does not exist"):
+        list_side(str(tmp_path / "missing"))
+
+
+class Seen:
+    """A metric of sets that keeps what it is given."""
+
+    better, paired = "lower", False
+
+    def __init__(self):
+        self.given = []
+
+    def update(self, real, fake, labels=None):
+        shape = tuple((fake if real is None else real).shape)
+        self.given.append(("fake" if real is None else "real", shape, None if labels is None else labels.tolist()))
+
+
+def seen(real, fake, size=None):
+    evaluation, metric = Evaluation((), Settings()), Seen()
+    evaluation.metrics = {"seen": metric}
+    return evaluate_sides(evaluation, real, fake, size), metric.given
+
+
+def test_classes_come_from_sub_folders_or_names(tmp_path):
+    real = list_side(save(tmp_path / "real", ["rock/1.png", "paper/1.png", "paper/2.png"]))
+    written = ["rock_0000_fake.png", "paper_0000_fake.png", "paper_0001_fake.png", "rock_grid.png"]
+    fake = list_side(save(tmp_path / "fake", written), ("fake_B", "fake"))
+    assert add_classes(real, fake) == ("paper", "rock")
+    notes, given = seen(real, fake)
+    assert notes == []
+    assert given == [("fake", (3, 3, 16, 20), [0, 0, 1]), ("real", (3, 3, 16, 20), [0, 0, 1])]
+    other = list_side(save(tmp_path / "other", ["x/1.png"]))
+    assert add_classes(real, other) == () and other.labels == {}
+
+
+def test_real_images_take_the_size_of_the_generated_ones(tmp_path):
+    real = list_side(save(tmp_path / "real", [f"{n}.png" for n in range(3)], (40, 40)))
+    fake = list_side(save(tmp_path / "fake", [f"{n}.png" for n in range(18)], (16, 12)))
+    notes, given = seen(real, fake)
+    assert notes == ["3 real images of 3 resized to 16x12, the size of the generated ones"]
+    assert [shape for _, shape, _ in given] == [(16, 3, 12, 16), (2, 3, 12, 16), (3, 3, 12, 16)]
+    notes, given = seen(real, fake, (8, 8))
+    assert notes == [] and {shape[2:] for _, shape, _ in given} == {(8, 8)}
+
+
+def test_deep_and_grey_files_are_read_in_their_full_range(tmp_path):
+    Image.fromarray(np.array([[0, 65535]], np.uint16)).save(tmp_path / "deep.png")
+    image = read_image(str(tmp_path / "deep.png"))
+    assert image.shape == (1, 3, 1, 2) and image[0, :, 0, 0].tolist() == [-1] * 3 and image[0, 0, 0, 1] == 1
+    np.save(tmp_path / "x.npy", np.zeros((4, 4, 3), np.float32))
+    with pytest.raises(DataError, match="values of float32, whose range is not known"):
+        read_image(str(tmp_path / "x.npy"))

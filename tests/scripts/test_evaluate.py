@@ -1,0 +1,115 @@
+"""scripts/evaluate.py measures two folders, and every kept checkpoint of a run."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.main import run_command
+from scripts import evaluate
+from tests.support.runs import SMALL, Ended
+from tests.support.tested_runs import save_pairs
+from tests.support.training_runs import run_in
+
+PLUGIN = '''
+"""Metrics of sets without weights, by the mean colours of regions: a distance, and the accuracy of a classifier."""
+from torch import nn
+
+from metrics import METRICS
+from metrics.classes import HeadAccuracy
+from metrics.distances import FrechetDistance
+from metrics.features import FeatureNetwork
+
+
+class Regions(FeatureNetwork):
+    def build(self):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+
+
+class RegionsFd(FrechetDistance):
+    network = Regions
+
+
+class RegionsAccuracy(HeadAccuracy):
+    network = Regions
+
+
+METRICS["regions_fd"] = RegionsFd
+METRICS["regions_accuracy"] = RegionsAccuracy
+'''
+
+
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch, capsys):
+    """evaluated(*argv) runs the script in an empty folder -> Ended."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "regions.py").write_text(PLUGIN)
+
+    def run(*argv):
+        capsys.readouterr()
+        code = run_command(evaluate.main, list(map(str, argv)))
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return run
+
+
+def save(folder, number, shade):
+    folder.mkdir(parents=True)
+    for n in range(number):
+        pixels = np.random.default_rng(n).integers(0, 60, (20, 24, 3)) + shade
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{n}.png")
+
+
+def test_two_folders_have_a_table_and_files(evaluated, tmp_path):
+    save(tmp_path / "real", 14, 100)
+    shutil.copytree(tmp_path / "real", tmp_path / "copy")
+    argv = ["--real", "real", "--plugin", "regions.py", "--gpu_ids", "-1"]
+    ended = evaluated(*argv, "--fake", "copy", "--metrics", "l1,PSNR,ssim,regions_fd", "--output", "out")
+    assert ended.code == 0, ended.err
+    assert "14 generated images against 14 real ones" in ended.out and "ssim (higher is better)" in ended.out
+    table = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert table["metrics"]["L1"] == {"value": 0, "error": 0, "images": 14}
+    assert table["metrics"]["PSNR"]["value"] is None and table["metrics"]["ssim"]["value"] == pytest.approx(1)
+    assert table["metrics"]["regions_fd"]["value"] == pytest.approx(0, abs=1e-9)
+    assert table["images"]["13"] == {"L1": 0, "PSNR": None, "ssim": pytest.approx(1)}
+    with (tmp_path / "out/metrics.csv").open() as file:
+        assert [row["metric"] for row in csv.DictReader(file)] == ["L1", "PSNR", "ssim", "regions_fd"]
+    save(tmp_path / "dark", 13, 0)
+    ended = evaluated(*argv, "--fake", "dark", "--metrics", "regions_fd")
+    assert "note: regions_fd: 13 generated images against 14 real ones" in ended.out and "n=13" in ended.out
+
+
+@pytest.mark.parametrize(("argv", "code", "why"), [
+    (["--real", "real"], 2, "one of them is needed"), (["--fake", "real"], 2, "--fake needs --real"),
+    (["--real", "real", "--fake", "none"], 3, "'none': does not exist"),
+    (["--real", "real", "--fake", "real", "--metrics", "sim"], 2, "did you mean ssim"),
+    (["--real", "real", "--fake", "real", "--metrics", ","], 2, "names no metric"),
+    (["--real", "real", "--fake", "real", "--metrics", "digits_accuracy,lite0_accuracy"], (3, 5), "'"),
+    (["--run", "real"], 2, "'real': is not in ./checkpoints")])  # fmt: skip
+def test_wrong_command_lines_have_one_line(evaluated, tmp_path, argv, code, why):
+    save(tmp_path / "real", 3, 0)
+    ended = evaluated(*argv, "--gpu_ids", "-1")
+    assert ended.code in (code if isinstance(code, tuple) else (code,)) and why in ended.err.splitlines()[-1]
+
+
+def test_every_kept_checkpoint_of_a_run_is_measured(evaluated, tmp_path):
+    save_pairs(tmp_path / "pairs" / "train", 3, 50)
+    save_pairs(tmp_path / "pairs" / "test", 4)
+    flags = ["--dataroot", "pairs", "--model", "pix2pix", "--netG", "unet_32", "--ngf", 4, "--ndf", 4, "--name", "p"]
+    epochs = ["--n_epochs", 2, "--n_epochs_decay", 0, "--save_epoch_freq", 1, "--keep_epochs", 0]
+    ended = run_in(tmp_path, "train", *SMALL, *flags, *epochs)
+    assert ended.code == 0, ended.err
+    metrics = ["--metrics", "l1,regions_fd", "--plugin", "regions.py", "--gpu_ids", "-1"]
+    ended = evaluated("--run", "p", "--epochs", "1,2", *metrics, "--", "--num_test", 3)
+    assert ended.code == 0, ended.err
+    table = json.loads((tmp_path / "results/p/evaluation/metrics.json").read_text())
+    assert list(table["epochs"]) == ["1", "2"]
+    assert table["epochs"]["1"] != table["epochs"]["2"] and table["epochs"]["1"]["L1"]["images"] == 3
+    values = {epoch: row["L1"]["value"] for epoch, row in table["epochs"].items()}
+    assert table["best"]["L1"] == min(values, key=values.get) and f"best L1: epoch {table['best']['L1']}" in ended.out
+    assert evaluate.kept_epochs(tmp_path / "checkpoints/p", "all") == ["1", "2", "latest"]
+    assert evaluated("--run", "p", "--epochs", "7", *metrics).err.count("'7': is not kept; choose of 1, 2, latest") == 1
