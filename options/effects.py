@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from networks.toolbox.settings import OWNER, tool
 from options import store
 from options.fields import Options
+from options.toolbox import Toolbox
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
 
@@ -109,7 +111,8 @@ Condition = Callable[[Command], bool]
 Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect, when)
 
 BOTH: Rows = (
-    ("download", "this model needs no published weights", lambda c: c.is_ours),
+    ("download", "this model needs no published weights",
+     lambda c: c.is_ours and not (tool(c.o, "lambda_perceptual", 0.0) or tool(c.o, "lambda_lpips", 0.0))),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: c.o.dataset_mode in NO_CLASSES),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
@@ -149,6 +152,9 @@ TRAIN: Rows = (
     ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
     ("ema_rampup", "--ema is off", lambda c: not c.o.ema),
     ("ema ema_rampup", "the model names no networks as averaged", lambda c: not getattr(c.model, "averaged", ())),
+    ("ada_target ada_kimg", "--ada is off", lambda c: not tool(c.o, "ada", False)),
+    ("vgg19_file", "it is for --lambda_perceptual", lambda c: not tool(c.o, "lambda_perceptual", 0.0)),
+    ("vgg16_file lpips_file", "it is for --lambda_lpips", lambda c: not tool(c.o, "lambda_lpips", 0.0)),
     ("lambda_gp", "there is no gradient penalty (see --penalty)",
      lambda c: c.is_ours and c.penalty == "none"),
     ("penalty", "its weight --lambda_gp is 0", lambda c: c.is_ours and not c.o.lambda_gp and c.penalty != "none"),
@@ -221,6 +227,8 @@ def unused(command: Command) -> dict[str, str]:
     for flags, why, applies in (*BOTH, *(TRAIN if o.isTrain else TEST)):
         if applies(command):
             found = dict.fromkeys(flags.split(), why) | found
+    replaced = {name for name in vars(Toolbox()) if o.flags[name].owner != OWNER}  # by a flag of the model's own
+    found = {name: why for name, why in found.items() if name not in replaced}
     if not o.isTrain:
         found = dict.fromkeys(command.own, "only training uses it") | found
         for name in ("serial_batches", "no_flip"):

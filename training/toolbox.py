@@ -1,0 +1,159 @@
+"""Equip a model with the toolbox: what its flags ask for, in any model, or an error if a flag reaches nothing."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+from torch import nn
+
+from networks.gan_loss import GANLoss
+from networks.toolbox import spectral_norm
+from networks.toolbox.input_augment import ADA_INTERVAL, adapt, augment_inputs, augmentation_of
+from networks.toolbox.roles import Roles
+from networks.toolbox.settings import tool
+from registry.contract import plugin_name
+from registry.now import Now
+from training.extra_terms import ExtraTerms
+from util.errors import OptionError
+
+NO_D = "it has no phase that trains a discriminator alone"
+IDLE = {
+    "--lambda_lecam": "no phase of its discriminators judges by GANLoss",
+    "--ada": "no phase of its discriminators judges real images by GANLoss, or they are not given images",
+    "--diffaugment": "one of its discriminators is never called with images",
+    "--lambda_feat": "its phases of generators show no generated image of its pairs to a discriminator",
+}
+NO_G = "it names no networks as averaged"
+
+
+@dataclass
+class Toolbox:
+    """What a run uses of the toolbox; nothing by default. `phases` are the model's, with the changes of the flags."""
+
+    phases: list[Any] = field(default_factory=list)
+    discriminators: list[nn.Module] = field(default_factory=list)
+    losses: list[GANLoss] = field(default_factory=list)  # those that watch predictions
+    judging: set[str] = field(default_factory=set)  # names of the phases that train discriminators
+    terms: ExtraTerms | None = None
+    ada: tuple[float, float] | None = None  # r_t to be kept, images
+    unseen: dict[str, Callable[[], bool]] = field(default_factory=dict)  # {flag: whether it worked on something}
+    ran: set[str] = field(default_factory=set)  # names of the phases that had something to do
+    who: str = ""  # the model, for messages
+
+    @classmethod
+    def from_options(cls, model: Any, phases: list[Any], o: Any) -> "Toolbox":
+        """Equip a model's networks and losses in place; raise OptionError for a flag that can reach nothing in it."""
+        roles = Roles(model, phases)
+        self = cls(list(phases), roles.discriminators, who=plugin_name(model))
+        self.judging = {phase.name for phase in phases if roles.trains_discriminators(phase)}
+        self._slow_generators(tool(o, "n_critic", 1), roles)
+        self._normalise(tool(o, "spectral_norm", "none"), roles)
+        self._watch_losses(model, o)
+        self._augment(tool(o, "diffaugment", ()), o)
+        if tool(o, "lr_D", None) is not None and not roles.discriminators:
+            raise self._error("lr_D", NO_D)
+        self.terms = ExtraTerms.from_options(model, o, roles)
+        if self.terms is not None:
+            seen = self.terms.seen
+            self.unseen |= {flag: lambda flag=flag: flag in seen for flag in self.terms.flags}  # type: ignore[misc]
+        if self.unseen:
+            self.phases = [_changed(phase, loss=self._loss(phase, roles)) for phase in self.phases]
+        return self
+
+    def _slow_generators(self, n_critic: int, roles: Roles) -> None:
+        if n_critic == 1:
+            return
+        if not (roles.discriminators and roles.generator_phases):
+            raise self._error("n_critic", NO_D if roles.generators else NO_G)
+        slow = {phase.name for phase in roles.generator_phases}
+        self.phases = [_changed(p, every=p.every * n_critic) if p.name in slow else p for p in self.phases]
+
+    def _normalise(self, which: str, roles: Roles) -> None:
+        for letter, nets in (("D", roles.discriminators), ("G", roles.generators)):
+            if letter in which.upper() and which != "none":
+                if not nets:
+                    raise self._error("spectral_norm", NO_D if letter == "D" else NO_G)
+                for net in nets:
+                    if not spectral_norm.add_spectral_norm(net) and not any(spectral_norm.norms(net)):
+                        why = f"{type(net).__name__} has no layers without one"
+                        raise self._error("spectral_norm", why)
+
+    def _watch_losses(self, model: Any, o: Any) -> None:
+        lecam, ada = tool(o, "lambda_lecam", 0.0), tool(o, "ada", False)
+        if not (lecam or ada):
+            return
+        self.losses = [part for part in model.modules() if isinstance(part, GANLoss)] if self.discriminators else []
+        if not self.losses:
+            raise self._error("ada" if ada else "lambda_lecam", "it judges no discriminator by GANLoss")
+        for gan in self.losses:
+            boundary = getattr(gan.objective, "boundary", 0.0)
+            if ada and boundary is None:
+                why = f"the sign of a prediction says nothing with --gan_mode {gan.gan_mode}"
+                raise OptionError("option", "--ada", why, "use another --gan_mode, such as vanilla or hinge")
+            gan.judgements.lambda_lecam, gan.judgements.counts_signs = lecam, ada
+            gan.judgements.boundary = boundary
+        seen = [gan.judgements.seen for gan in self.losses]
+        for flag, is_on in (("lambda_lecam", lecam), ("ada", ada)):
+            if is_on:
+                self.unseen["--" + flag] = lambda flag=flag: any(flag in words for words in seen)  # type: ignore[misc]
+
+    def _augment(self, names: tuple[str, ...], o: Any) -> None:
+        adaptive = tool(o, "ada", False)
+        if not (names or adaptive):
+            return
+        if not self.discriminators:
+            raise self._error("diffaugment" if names else "ada", NO_D)
+        hooks = [augmentation_of(net) or augment_inputs(net, names, adaptive) for net in self.discriminators]
+        self.unseen["--diffaugment" if names else "--ada"] = lambda: all(hook.was_called for hook in hooks)
+        if adaptive:
+            self.ada = tool(o, "ada_target", 0.6), 1000 * tool(o, "ada_kimg", 500.0)
+
+    def _loss(self, phase: Any, roles: Roles) -> Callable[..., Any]:
+        """Return a phase's loss with the added terms, which also notes that the phase had something to do."""
+        trains_generators = phase.name in {p.name for p in roles.generator_phases}
+
+        @wraps(phase.loss)
+        def loss(batch: Any, out: Any, **now: Any) -> Any:
+            if self.terms is not None and trains_generators:
+                terms = self.terms.extend(phase, phase.loss, batch, out, **now)
+            else:
+                terms = phase.loss(batch, out, **now)
+            self.ran |= {phase.name} if terms else set()
+            return terms
+
+        return loss
+
+    @contextmanager
+    def during(self, phase: Any) -> Iterator[None]:
+        """Inside the block, which is a phase, predictions are watched if it trains a discriminator."""
+        for gan in self.losses:
+            gan.judgements.watching = phase.name in self.judging
+        yield
+
+    def end_step(self, now: Now) -> None:
+        """Update LeCam's averages and ADA's probability; raise OptionError once if a flag reached nothing."""
+        for gan in self.losses:
+            gan.judgements.end_step()
+        if self.ada and (now.step + 1) % ADA_INTERVAL == 0:
+            signs = [found for gan in self.losses if (found := gan.judgements.take_signs()) is not None]
+            if signs:
+                adapt(self.discriminators, sum(signs[1:], signs[0]), *self.ada)
+        if self.unseen and self.ran >= {phase.name for phase in self.phases}:
+            idle = [flag for flag, worked in self.unseen.items() if not worked()]
+            self.unseen = {}
+            if idle:
+                raise self._error(idle[0].removeprefix("--"), IDLE.get(idle[0], "its outputs lack the pairs it names"))
+
+    def _error(self, flag: str, why: str) -> OptionError:
+        return OptionError("option", f"--{flag}", f"reaches nothing in {self.who}: {why}", "omit it")
+
+
+def _changed(phase: Any, **values: Any) -> Any:
+    """Return a copy of a phase with other values."""
+    changed = copy.copy(phase)
+    for name, value in values.items():
+        object.__setattr__(changed, name, value)  # a Phase is frozen
+    return changed
