@@ -38,7 +38,7 @@ _ROWS = (
     ("--lr_D", "d_lr lr_discriminator"),
     ("--n_critic", "critic_iters d_steps dis_iters n_dis num_critic"),
     ("--spectral_norm D", "sn use_sn spectral use_spectral_norm snorm"),
-    ("--diffaugment", "diff_augment policy"),
+    ("--diffaugment", "policy"),
     ("--lambda_perceptual", "perceptual vgg vgg_weight lambda_vgg perceptual_weight"),
     ("--lambda_lpips", "lpips lpips_weight"),
     ("--lambda_tv", "tv tv_weight"),

@@ -43,6 +43,7 @@ class ExtraTerms:
     judges: list[nn.Module] = field(default_factory=list)
     phases: list[Any] = field(default_factory=list)  # those of generators
     seen: set[str] = field(default_factory=set)
+    phase_of: dict[str, str] = field(default_factory=dict)  # {generated image: the first phase that trains its network}
 
     @classmethod
     def from_options(cls, model: Any, o: Any, roles: Any) -> "ExtraTerms | None":
@@ -96,11 +97,12 @@ class ExtraTerms:
         present = all(isinstance(out.get(name), Tensor) for name in (fake, real))
         if not present or not out[fake].requires_grad:
             return False
-        if len(self.phases) == 1:
-            return True
-        own = [p for net in phase.nets for p in net.parameters() if p.requires_grad]
-        slopes = torch.autograd.grad(out[fake].sum(), own, retain_graph=True, allow_unused=True)
-        return any(slope is not None for slope in slopes)
+        if fake not in self.phase_of and len(self.phases) > 1:
+            own = [p for net in phase.nets for p in net.parameters() if p.requires_grad]
+            slopes = torch.autograd.grad(out[fake].sum(), own, retain_graph=True, allow_unused=True)
+            if all(slope is None for slope in slopes):
+                return False
+        return self.phase_of.setdefault(fake, phase.name) == phase.name
 
 
 def _record(calls: list[Call], D: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
