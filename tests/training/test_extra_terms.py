@@ -43,7 +43,7 @@ class Phased:
 
 
 @pytest.mark.parametrize("order", ["pair", "reversed", "alone"])
-def test_feature_matching_is_that_of_a_discriminator_which_returns_features(order):
+def test_feature_matching_is_that_of_returned_features(order):
     torch.manual_seed(0)
     G, D = nn.Conv2d(1, 3 if order == "alone" else 2, 1), Judge()
     A = torch.randn(2, 1, 8, 8)
@@ -63,7 +63,7 @@ def test_feature_matching_is_that_of_a_discriminator_which_returns_features(orde
     assert G.weight.grad is not None and all(p.grad is None and p.requires_grad for p in D.parameters())
 
 
-def test_terms_go_to_the_first_phase_that_trains_what_makes_the_image():
+def test_terms_go_to_the_first_phase_that_trains_the_image():
     G, H, D = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), Judge()
     phases = [Phased(H), Phased(G), Phased(G)]
     for number, phase in enumerate(phases):
@@ -122,7 +122,7 @@ def test_terms_that_reach_nothing_are_refused(flags):
         trained(model, *flags, steps=1)
 
 
-def test_a_flag_that_no_call_of_the_discriminator_uses_is_refused_after_a_step():
+def test_feature_matching_that_finds_no_call_is_refused():
     with pytest.raises(OptionError, match=r"--lambda_feat.*reaches nothing.*show no generated image"):
         trained("cycle_gan", "--lambda_feat", "1", steps=1)
 

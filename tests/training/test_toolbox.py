@@ -125,7 +125,7 @@ def test_a_tool_that_reaches_nothing_in_a_plug_in_is_refused(command, write, sou
         assert ended.code == 0, ended.err
 
 
-def test_a_flag_of_the_models_own_takes_the_place_of_the_toolboxs(write):
+def test_a_flag_of_the_models_own_replaces_the_toolboxs(write):
     own = WITHOUT_D.replace("    def __init__", '''    from dataclasses import dataclass
     from options.fields import option
     @dataclass

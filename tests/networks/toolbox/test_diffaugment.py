@@ -77,7 +77,7 @@ def test_every_augmentation_treats_both_pictures_of_a_pair_alike(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_augmentation_has_two_derivatives_and_draws_for_each_sample(name):
+def test_each_has_two_derivatives_and_draws_for_each_sample(name):
     image = (torch.rand(1, 3, 8, 8, dtype=torch.double) * 2 - 1).expand(32, -1, -1, -1).clone().requires_grad_()
     made = find("d_augmentation", name)(image, (3,))
     assert len({tuple(each.flatten().tolist()) for each in made}) > 1
@@ -96,7 +96,7 @@ class TwoInputs(nn.Module):
         return a.mean()
 
 
-def test_arguments_of_one_size_are_augmented_together_and_others_not():
+def test_arguments_of_one_size_are_augmented_together():
     net, hook = TwoInputs(), None
     hook = augment_inputs(net, ("cutout",), adaptive=False)
     a, label = torch.ones(4, 3, 8, 8), torch.arange(4)

@@ -27,7 +27,7 @@ def test_lecam_by_hand(gan_mode):
     assert float(tool_state.kept(gan.judgements, "lecam_D_0")[0, 0]) == pytest.approx(0.99 * 1 + 0.01 * 2.5)
 
 
-def test_real_and_fake_add_their_part_and_scales_count_by_themselves():
+def test_real_and_fake_add_their_part_for_each_scale():
     gan, plain = lecam("vanilla"), GANLoss("vanilla")
     gan.real([REAL, REAL - 1]), gan.fake([FAKE, FAKE - 1])
     gan.judgements.end_step()

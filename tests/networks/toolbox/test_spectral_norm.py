@@ -49,7 +49,7 @@ def test_the_gradient_is_that_of_the_paper():
     assert torch.allclose(layer.parametrizations.weight.original.grad, wanted, atol=1e-9)
 
 
-def test_only_training_moves_the_vector_and_a_copy_is_independent():
+def test_only_training_moves_the_vector_of_this_copy():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), torchs(nn.Conv2d(4, 1, 3)))
     assert add_spectral_norm(net) == 1
     x, twin = torch.randn(2, 1, 8, 8), copy.deepcopy(net)
