@@ -14,6 +14,8 @@ class Toolbox:
     spectral_norm: str = option("none",
         "spectral norm of all layers of discriminators, generators or both (Miyato et al. 2018)",
         choices=("none", "D", "G", "DG"), fixed=True)
+    minibatch_std: bool = option(False, "show the last layer of discriminators how much the samples of a batch differ"
+        " (Karras et al. 2018)", fixed=True)
     diffaugment: tuple[str, ...] = option((),
         "augmentations of all images that discriminators are given, comma-separated (Zhao et al. 2020)",
         choices="d_augmentation")

@@ -12,6 +12,7 @@ from torch import nn
 from networks.gan_loss import GANLoss
 from networks.toolbox import spectral_norm
 from networks.toolbox.input_augment import ADA_INTERVAL, adapt, augment_inputs, augmentation_of
+from networks.toolbox.minibatch_std import add_minibatch_std
 from networks.toolbox.roles import Roles
 from networks.toolbox.settings import tool
 from registry.contract import plugin_name
@@ -50,6 +51,7 @@ class Toolbox:
         self = cls(list(phases), roles.discriminators, who=plugin_name(model))
         self.judging = {phase.name for phase in phases if roles.trains_discriminators(phase)}
         self._slow_generators(tool(o, "n_critic", 1), roles)
+        self._compare_samples(o)
         self._normalise(tool(o, "spectral_norm", "none"), roles)
         self._watch_losses(model, o)
         self._augment(tool(o, "diffaugment", ()), o)
@@ -70,6 +72,19 @@ class Toolbox:
             raise self._error("n_critic", NO_D if roles.generators else NO_G)
         slow = {phase.name for phase in roles.generator_phases}
         self.phases = [_changed(p, every=p.every * n_critic) if p.name in slow else p for p in self.phases]
+
+    def _compare_samples(self, o: Any) -> None:
+        if not tool(o, "minibatch_std", False):
+            return
+        if not self.discriminators:
+            raise self._error("minibatch_std", NO_D)
+        if o.batch_size // o.accumulate < 2:
+            why = f"compares samples, and --batch_size {o.batch_size} with --accumulate {o.accumulate} computes one"
+            raise OptionError("option", "--minibatch_std", why, "use a larger --batch_size")
+        for net in self.discriminators:
+            if not add_minibatch_std(net):
+                why = f"{type(net).__name__} has no layer that makes predictions, one channel, without a spectral norm"
+                raise self._error("minibatch_std", why)
 
     def _normalise(self, which: str, roles: Roles) -> None:
         for letter, nets in (("D", roles.discriminators), ("G", roles.generators)):

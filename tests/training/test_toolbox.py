@@ -12,7 +12,8 @@ from tests.support.steps import TRAINED, trained
 from util.errors import OptionError
 
 TOOLS = ("--spectral_norm", "DG", "--diffaugment", "color,translation,cutout", "--ada", "--ada_kimg", "0.02",
-         "--lambda_lecam", "0.1", "--lr_D", "4e-4", "--n_critic", "2", "--clip_grad", "1", "--warmup", "3")  # fmt: skip
+         "--lambda_lecam", "0.1", "--lr_D", "4e-4", "--n_critic", "2", "--clip_grad", "1", "--warmup", "3",
+         "--minibatch_std")  # fmt: skip
 EACH = [
     TOOLS[:2],
     TOOLS[2:4],
@@ -61,11 +62,20 @@ class Blind(BaseModel):
 """
 
 
+def state_shapes(state):
+    return {key: tuple(value.shape) for key, value in state.items() if torch.is_tensor(value)}
+
+
 @pytest.mark.parametrize("model", TRAINED)
 def test_all_tools_train_every_model_and_keep_its_keys(model):
     plain, _, _ = trained(model, steps=1)
     run, losses, _ = trained(model, *TOOLS, steps=5)
-    assert run.model.state_dict().keys() == plain.model.state_dict().keys()
+    shapes, plain_shapes = (state_shapes(each.model.state_dict()) for each in (run, plain))
+    assert shapes.keys() == plain_shapes.keys()
+    assert all(
+        wide == shape or wide == (1, shape[1] + 1, *shape[2:])
+        for wide, shape in zip(shapes.values(), plain_shapes.values())
+    )
     assert any("lecam" in name or name in ("D_A", "D_real") for name in losses[-1])
     state = tool_state.state_dict(run.model)
     kinds = {name.rpartition(".")[2].removeprefix("tool_")[:5] for name in state}
@@ -139,9 +149,13 @@ def test_a_flag_of_the_models_own_replaces_the_toolboxs(write):
     assert (run.o.lambda_feat, run.o.ada, run.o.flags["ada"].owner) == (4.0, "y", "owner")
 
 
-def test_ada_needs_predictions_whose_sign_says_something():
+def test_tools_that_a_network_or_objective_cannot_use():
     with pytest.raises(OptionError, match=r"--ada.*sign of a prediction says nothing with --gan_mode wgangp"):
         trained("pix2pix", "--ada", "--gan_mode", "wgangp", steps=1)
+    with pytest.raises(OptionError, match=r"--minibatch_std.*one channel, without a spectral norm"):
+        trained("gan", "--netD", "sngan_resnet", "--minibatch_std", steps=1)
+    with pytest.raises(OptionError, match=r"--minibatch_std.*--accumulate 8 computes one"):
+        trained("pix2pix", "--minibatch_std", "--accumulate", "8", steps=1)
     with pytest.raises(OptionError, match="SNGANDiscriminator has no layers without one"):
         trained("gan", "--netD", "sngan_resnet", "--cond", "none", "--spectral_norm", "D", steps=1)
 
