@@ -104,7 +104,7 @@ class GANLoss(nn.Module):
         self.penalty_name = penalty or ("gp" if self.objective.penalised else "none")
         self._penalty = find("penalty", self.penalty_name)
         self._judged = self._penalised = self._mixes = False  # see penalty_notes
-        self.judgements = Judgements()  # nothing is watched until a run's toolbox says so
+        self.judgements, self._watches = Judgements(), True  # nothing is watched until a run's toolbox says so
 
     @property
     def paired(self) -> bool:
@@ -128,7 +128,9 @@ class GANLoss(nn.Module):
         if self.paired:
             terms = {name + "_GAN": self._compare(self.objective.discriminator, real, fake)}
         else:
-            terms = {name + "_real": self._loss_of_real(real), name + "_fake": self._loss_of_fake(fake)}
+            self._watches = False  # both sides are shown below, by the discriminator's name
+            terms = {name + "_real": self.real(real), name + "_fake": self.fake(fake)}
+            self._watches = True
         sides = self._watch(real, True, name, fake), self._watch(fake, False, name)
         added = [side for side in sides if side is not None]
         return terms | ({name + "_lecam": sum(added[1:], added[0])} if added else {})
@@ -136,14 +138,16 @@ class GANLoss(nn.Module):
     def real(self, prediction: Any) -> Tensor:
         """Return the discriminator's loss for its predictions on real images, with its part of --lambda_lecam."""
         self._refuse_one_side("real(prediction)")
-        loss, added = self._loss_of_real(prediction), self._watch(prediction, True)
+        loss = self._mean_over_scales(lambda p: self.objective.real(p, self.label), prediction)
+        added = self._watch(prediction, True) if self._watches else None
         return loss if added is None else loss + added
 
     def fake(self, prediction: Any) -> Tensor:
         """Return the discriminator's loss for its predictions on generated images, with its part of --lambda_lecam."""
         self._refuse_one_side("fake(prediction)")
         self._judged = True
-        loss, added = self._loss_of_fake(prediction), self._watch(prediction, False)
+        loss = self._mean_over_scales(self.objective.fake, prediction)
+        added = self._watch(prediction, False) if self._watches else None
         return loss if added is None else loss + added
 
     def generator(self, prediction: Any, real: Any = None) -> Tensor:
@@ -157,12 +161,6 @@ class GANLoss(nn.Module):
         if real is None:
             self._refuse_one_side("generator(prediction)")
         return self._compare(self.objective.generator, real() if callable(real) else real, prediction)
-
-    def _loss_of_real(self, prediction: Any) -> Tensor:
-        return self._mean_over_scales(lambda p: self.objective.real(p, self.label), prediction)
-
-    def _loss_of_fake(self, prediction: Any) -> Tensor:
-        return self._mean_over_scales(self.objective.fake, prediction)
 
     def _watch(self, prediction: Any, real: bool, name: str = "D", other: Any = None) -> Tensor | None:
         """Show the toolbox a discriminator's predictions on one side; return LeCam's penalty, if it is on."""

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from torch import nn
@@ -21,13 +21,23 @@ from training.extra_terms import ExtraTerms
 from util.errors import OptionError
 
 NO_D = "it has no phase that trains a discriminator alone"
+NO_PAIRS = "its forward returns none of its pairs with a gradient"
 IDLE = {
     "--lambda_lecam": "no phase of its discriminators judges by GANLoss",
     "--ada": "no phase of its discriminators judges real images by GANLoss, or they are not given images",
-    "--diffaugment": "one of its discriminators is never called with images",
+    "--diffaugment": "its discriminators are never called with images",
     "--lambda_feat": "its phases of generators show no generated image of its pairs to a discriminator",
 }
 NO_G = "it names no networks as averaged"
+
+
+@dataclass(frozen=True)
+class _Check:
+    """A flag, the phases in which it must work on something, and whether it has."""
+
+    flag: str
+    phases: set[str]
+    worked: Callable[[], bool]
 
 
 @dataclass
@@ -40,15 +50,17 @@ class Toolbox:
     judging: set[str] = field(default_factory=set)  # names of the phases that train discriminators
     terms: ExtraTerms | None = None
     ada: tuple[float, float] | None = None  # r_t to be kept, images
-    unseen: dict[str, Callable[[], bool]] = field(default_factory=dict)  # {flag: whether it worked on something}
+    unseen: list[_Check] = field(default_factory=list)  # the flags that have not yet worked on anything
     ran: set[str] = field(default_factory=set)  # names of the phases that had something to do
     who: str = ""  # the model, for messages
+    no_D: str = NO_D  # why no discriminator is known
 
     @classmethod
     def from_options(cls, model: Any, phases: list[Any], o: Any) -> "Toolbox":
         """Equip a model's networks and losses in place; raise OptionError for a flag that can reach nothing in it."""
         roles = Roles(model, phases)
         self = cls(list(phases), roles.discriminators, who=plugin_name(model))
+        self.no_D = NO_D if roles.generators else NO_G
         self.judging = {phase.name for phase in phases if roles.trains_discriminators(phase)}
         self._slow_generators(tool(o, "n_critic", 1), roles)
         self._compare_samples(o)
@@ -56,11 +68,13 @@ class Toolbox:
         self._watch_losses(model, o)
         self._augment(tool(o, "diffaugment", ()), o)
         if tool(o, "lr_D", None) is not None and not roles.discriminators:
-            raise self._error("lr_D", NO_D)
+            raise self._error("lr_D", self.no_D)
         self.terms = ExtraTerms.from_options(model, o, roles)
         if self.terms is not None:
-            seen = self.terms.seen
-            self.unseen |= {flag: lambda flag=flag: flag in seen for flag in self.terms.flags}  # type: ignore[misc]
+            names = {phase.name for phase in roles.generator_phases}
+            self.unseen += [
+                _Check(flag, names, partial(self.terms.seen.__contains__, flag)) for flag in self.terms.flags
+            ]
         if self.unseen:
             self.phases = [_changed(phase, loss=self._loss(phase, roles)) for phase in self.phases]
         return self
@@ -69,7 +83,7 @@ class Toolbox:
         if n_critic == 1:
             return
         if not (roles.discriminators and roles.generator_phases):
-            raise self._error("n_critic", NO_D if roles.generators else NO_G)
+            raise self._error("n_critic", self.no_D if roles.generator_phases else NO_G)
         slow = {phase.name for phase in roles.generator_phases}
         self.phases = [_changed(p, every=p.every * n_critic) if p.name in slow else p for p in self.phases]
 
@@ -77,7 +91,7 @@ class Toolbox:
         if not tool(o, "minibatch_std", False):
             return
         if not self.discriminators:
-            raise self._error("minibatch_std", NO_D)
+            raise self._error("minibatch_std", self.no_D)
         if o.batch_size // o.accumulate < 2:
             why = f"compares samples, and --batch_size {o.batch_size} with --accumulate {o.accumulate} computes one"
             raise OptionError("option", "--minibatch_std", why, "use a larger --batch_size")
@@ -90,7 +104,7 @@ class Toolbox:
         for letter, nets in (("D", roles.discriminators), ("G", roles.generators)):
             if letter in which.upper() and which != "none":
                 if not nets:
-                    raise self._error("spectral_norm", NO_D if letter == "D" else NO_G)
+                    raise self._error("spectral_norm", self.no_D if letter == "D" else NO_G)
                 for net in nets:
                     if not spectral_norm.add_spectral_norm(net) and not any(spectral_norm.norms(net)):
                         why = f"{type(net).__name__} has no layers without one"
@@ -110,19 +124,21 @@ class Toolbox:
                 raise OptionError("option", "--ada", why, "use another --gan_mode, such as vanilla or hinge")
             gan.judgements.lambda_lecam, gan.judgements.counts_signs = lecam, ada
             gan.judgements.boundary = boundary
-        seen = [gan.judgements.seen for gan in self.losses]
         for flag, is_on in (("lambda_lecam", lecam), ("ada", ada)):
-            if is_on:
-                self.unseen["--" + flag] = lambda flag=flag: any(flag in words for words in seen)  # type: ignore[misc]
+            self.unseen += [_Check("--" + flag, self.judging, partial(self._is_judged, flag))] if is_on else []
+
+    def _is_judged(self, flag: str) -> bool:
+        return any(flag in gan.judgements.seen for gan in self.losses)
 
     def _augment(self, names: tuple[str, ...], o: Any) -> None:
         adaptive = tool(o, "ada", False)
         if not (names or adaptive):
             return
         if not self.discriminators:
-            raise self._error("diffaugment" if names else "ada", NO_D)
+            raise self._error("diffaugment" if names else "ada", self.no_D)
         hooks = [augmentation_of(net) or augment_inputs(net, names, adaptive) for net in self.discriminators]
-        self.unseen["--diffaugment" if names else "--ada"] = lambda: all(hook.was_called for hook in hooks)
+        flag = "--diffaugment" if names else "--ada"
+        self.unseen.append(_Check(flag, self.judging, lambda: any(hook.was_called for hook in hooks)))
         if adaptive:
             self.ada = tool(o, "ada_target", 0.6), 1000 * tool(o, "ada_kimg", 500.0)
 
@@ -156,11 +172,10 @@ class Toolbox:
             signs = [found for gan in self.losses if (found := gan.judgements.take_signs()) is not None]
             if signs:
                 adapt(self.discriminators, sum(signs[1:], signs[0]), *self.ada)
-        if self.unseen and self.ran >= {phase.name for phase in self.phases}:
-            idle = [flag for flag, worked in self.unseen.items() if not worked()]
-            self.unseen = {}
-            if idle:
-                raise self._error(idle[0].removeprefix("--"), IDLE.get(idle[0], "its outputs lack the pairs it names"))
+        self.unseen = [check for check in self.unseen if not check.worked()]
+        for check in self.unseen:
+            if check.phases & self.ran if check.phases == self.judging else check.phases <= self.ran:
+                raise self._error(check.flag.removeprefix("--"), IDLE.get(check.flag, NO_PAIRS))
 
     def _error(self, flag: str, why: str) -> OptionError:
         return OptionError("option", f"--{flag}", f"reaches nothing in {self.who}: {why}", "omit it")

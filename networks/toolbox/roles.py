@@ -12,7 +12,8 @@ class Roles:
     """The generators and discriminators of a model, and the phases that train generators.
 
     Generators are the networks in model.averaged, or without it those that `generator()` built. Discriminators are the
-    networks that only phases train which train no generator; where `discriminator()` built some of them, these.
+    networks that only phases train which train no generator; where `discriminator()` built some of them, these. If no
+    generator is known, they are the networks that `discriminator()` built.
     """
 
     def __init__(self, model: Any, phases: list[Any]):
@@ -24,7 +25,8 @@ class Roles:
         trained = _ids(net for phase in phases if phase not in self.generator_phases for net in phase.nets)
         judges = trained - _ids(net for phase in self.generator_phases for net in phase.nets) if own else set()
         found = [part for net in networks.values() for part in _callable_parts(net, judges)]
-        self.discriminators = [net for net in found if has_role(net, "D")] or found
+        marked = [net for net in (found if own else networks.values()) if has_role(net, "D")]
+        self.discriminators = marked or found
 
     def trains_discriminators(self, phase: Any) -> bool:
         """Return whether a phase trains a discriminator."""
