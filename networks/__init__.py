@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from networks.toolbox.settings import mark, tool
 from registry.contract import check_network
 from registry.lookup import Table, entry, resolve
 from util.errors import OptionError
@@ -83,7 +84,9 @@ D_AUGMENTATIONS = Table("d_augmentation", {  # called as (images, channels): of 
 
 def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
     """Build and initialise the generator --netG: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
-    return initialised(_build_network("generator", o.netG, o, input_nc, output_nc), o, "G")
+    noise_nc = tool(o, "noise_nc", 0)
+    net = initialised(_build_network("generator", o.netG, o, input_nc + noise_nc, output_nc), o, "G")
+    return resolve("", _NOISE_INPUT)(net, noise_nc, o.netG) if noise_nc else net
 
 
 def discriminator(o: Any, input_nc: int, features: bool = False, channels: Sequence[int] = ()) -> "nn.Module":
@@ -116,14 +119,13 @@ def initialised(net: "nn.Module", o: Any, role: str = "", channels: Sequence[int
     role: "G" for a generator, "D" for a discriminator, for a model whose `averaged` and phases do not tell them apart;
     channels: see `discriminator`.
     """
-    # these import torch, which the tables do not need
-    from networks.init import init_weights
-    from networks.toolbox.settings import mark
+    from networks.init import init_weights  # imports torch, which the tables do not need
 
     initial = init_weights(net, o.init_type, o.init_gain)
     return mark(initial, role, channels) if role else initial
 
 
+_NOISE_INPUT = "networks.toolbox.noise_input:add_noise_input"
 _LATER = {  # names of this package that need torch: `import networks` alone does not import it
     "Frozen": "networks.frozen:Frozen",
     "GANLoss": "networks.gan_loss:GANLoss",

@@ -14,6 +14,8 @@ class Toolbox:
     spectral_norm: str = option("none",
         "spectral norm of all layers of discriminators, generators or both (Miyato et al. 2018)",
         choices=("none", "D", "G", "DG"), fixed=True)
+    noise_nc: int = option(0, "channels of noise beside the input of generators that translate, for several results of"
+        " one image (Zhu et al. 2017, BicycleGAN); 0: off", at_least=0, of_run=True, fixed=True)
     minibatch_std: bool = option(False, "show the last layer of discriminators how much the samples of a batch differ"
         " (Karras et al. 2018)", fixed=True)
     diffaugment: tuple[str, ...] = option((),

@@ -8,21 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from networks.frozen import Frozen, without
-from networks.predictions import scales
-from networks.runtime.eager import eager
+from networks.frozen import Frozen
+from networks.toolbox.feature_matching import Call, feature_distance, matched_calls, record
 from networks.toolbox.perceptual import lpips_of, perceptual_of
-from networks.toolbox.settings import channels_of, tool
+from networks.toolbox.settings import tool
 from registry.lookup import find
 from util.errors import OptionError
-from util.seeding import generator_states, restore_generators
 
-ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus,
-               nn.Tanh, nn.ReLU6, nn.Hardswish)  # fmt: skip
 DISTANCES = {"perceptual": perceptual_of, "lpips": lpips_of}
 OWN_FLAGS = (*DISTANCES, "tv")  # terms whose weight is --lambda_NAME
-WEIGHTED = nn.modules.conv._ConvNd, nn.Linear
-Call = tuple[nn.Module, tuple, dict[str, Any]]  # a discriminator and the arguments that it was called with
 
 
 def total_variation(fake: Tensor, real: Tensor) -> Tensor:
@@ -72,7 +66,7 @@ class ExtraTerms:
     def extend(self, phase: Any, loss: Callable[..., Any], batch: Any, out: Any, **now: Any) -> Any:
         """Return the terms of a phase's loss, and the added ones if it trains what makes the images."""
         calls: list[Call] = []
-        hooks = [D.register_forward_pre_hook(partial(_record, calls), with_kwargs=True, prepend=True)
+        hooks = [D.register_forward_pre_hook(partial(record, calls), with_kwargs=True, prepend=True)
                  for D in (self.judges if self.lambda_feat else ())]  # fmt: skip
         try:
             terms = loss(batch, out, **now)
@@ -87,9 +81,9 @@ class ExtraTerms:
             self.seen |= {_flag_of(name)} if own else set()
             added[name] = [weight * function(fake, real.detach()) for fake, real in own]
         if self.lambda_feat:
-            matched = [call for pair in own for call in _matched_calls(calls, *pair)]
+            matched = [call for pair in own for call in matched_calls(calls, *pair)]
             self.seen |= {"--lambda_feat"} if matched else set()
-            added["feat"] = [self.lambda_feat * _feature_distance(*call) for call in matched]
+            added["feat"] = [self.lambda_feat * feature_distance(*call) for call in matched]
         return terms | {f"{phase.name}_{name}": sum(values[1:], values[0]) for name, values in added.items() if values}
 
     def _is_trained(self, phase: Any, out: Any, fake: str, real: str) -> bool:
@@ -103,81 +97,6 @@ class ExtraTerms:
             if all(slope is None for slope in slopes):
                 return False
         return self.phase_of.setdefault(fake, phase.name) == phase.name
-
-
-def _record(calls: list[Call], D: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-    calls.append((D, args, kwargs))
-
-
-def _matched_calls(calls: list[Call], fake: Tensor, real: Tensor) -> list[tuple[nn.Module, Any, Any]]:
-    """Return (D, its arguments, the same with `real` in place of `fake`) for the calls that judge `fake`.
-
-    The generated image is an argument itself, or a part of the channels of one: the first ones or the last ones.
-    """
-    found = []
-    for D, args, kwargs in calls:
-        values = [*args, *kwargs.values()]
-        others = [_exchanged(value, fake, real, channels_of(D)) for value in values]
-        if any(other is not value for other, value in zip(others, values, strict=True)):
-            words, n = list(kwargs), len(args)
-            others_by_word = dict(zip(words, others[n:], strict=True))
-            found.append((D, (args, kwargs), (tuple(others[:n]), others_by_word)))
-    return found
-
-
-def _exchanged(value: Any, fake: Tensor, real: Tensor, channels: tuple[int, ...]) -> Any:
-    if value is fake:
-        return real.detach()
-    parts = [node for node, _ in getattr(getattr(value, "grad_fn", None), "next_functions", ())]
-    n = fake.shape[1]
-    joined = isinstance(value, Tensor) and fake.grad_fn is not None and fake.grad_fn in parts
-    if not joined or value.shape[0] != fake.shape[0] or value.shape[2:] != fake.shape[2:] or value.shape[1] <= n:
-        return value
-    is_first = parts[0] is fake.grad_fn and parts[-1] is not fake.grad_fn
-    rest = value[:, n:] if is_first else value[:, :-n]
-    return torch.cat([real, rest] if is_first else [rest, real], 1).detach()
-
-
-def _feature_distance(D: nn.Module, fake: Any, real: Any) -> Tensor:
-    """Return the sum over layers of the mean absolute differences of D's features (Wang et al. 2018, eq. 3).
-
-    Scales are averaged, as GANLoss does. Augmentations and dropout of D draw the same numbers for both images.
-    """
-    with without(D):  # whatever phase this is, D does not learn from it
-        before = generator_states()
-        own, n_scales = _features(D, *fake)
-        restore_generators(before)
-        with torch.no_grad():
-            wanted, _ = _features(D, *real)
-    gaps = [(f - r).abs().mean() for f, r in zip(own, wanted, strict=True)]
-    return torch.stack(gaps).sum() / n_scales
-
-
-def _features(D: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Tensor], int]:
-    """Return the outputs of D's activations in the order of their calls, and how many scales it judges.
-
-    Of a network without layers for activations, those of all convolutions and linear layers but the last.
-    """
-    kept: list[Tensor] = []
-    layers: list[nn.Module] = [part for part in D.modules() if isinstance(part, ACTIVATIONS)]
-    last = not layers
-    layers = layers or [part for part in D.modules() if isinstance(part, WEIGHTED)]
-
-    def keep(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        kept.append(output)
-
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        with eager():
-            judged = D(*args, **kwargs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    found = kept[:-1] if last else kept
-    if not found:
-        why = f"{type(D).__name__} has no layers whose features could be compared"
-        raise OptionError("option", "--lambda_feat", why, "omit it, or use --netD basic or multiscale")
-    return found, len(scales(judged))
 
 
 def _weights(o: Any) -> dict[str, float]:

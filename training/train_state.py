@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
+from networks.toolbox.equipment import Toolbox
+from networks.toolbox.roles import Roles
 from networks.toolbox.spectral_norm import normalised
 from registry.attribution import error_context
 from registry.now import Now
 from training.ema import Ema
+from training.extra_terms import ExtraTerms
 from training.optim import Optimizers, trainable_parameters
-from training.toolbox import Toolbox
 
 TrainStep = Callable[["TrainState", dict[str, Any], Now], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
 
@@ -47,7 +49,8 @@ class TrainState:
 
         The toolbox changes the model's networks, though not the keys of their states.
         """
-        tools = Toolbox.from_options(model, model.phases(), o)
+        roles = Roles(model, model.phases())
+        tools = Toolbox.from_options(model, roles, o, ExtraTerms.from_options(model, o, roles))
         optimizers = Optimizers(tools.phases, o, tools.discriminators)
         return cls(model, tools.phases, optimizers, o.accumulate, ema=Ema.from_options(model, o), tools=tools)
 

@@ -17,6 +17,7 @@ class Roles:
     """
 
     def __init__(self, model: Any, phases: list[Any]):
+        self.phases = list(phases)
         networks = model.networks() if hasattr(model, "networks") else {}
         named = [networks[name] for name in getattr(model, "averaged", ()) if name in networks]
         self.generators = named or [net for net in networks.values() if has_role(net, "G")]

@@ -42,15 +42,16 @@ class Phased:
         self.nets = nets
 
 
-@pytest.mark.parametrize("order", ["pair", "reversed", "alone"])
+@pytest.mark.parametrize("order", ["pair", "reversed", "middle", "alone"])
 def test_feature_matching_is_that_of_returned_features(order):
     torch.manual_seed(0)
-    G, D = nn.Conv2d(1, 3 if order == "alone" else 2, 1), Judge()
+    G, D = nn.Conv2d(1, {"alone": 3, "middle": 1}.get(order, 2), 1), Judge()
     A = torch.randn(2, 1, 8, 8)
     fake, real = G(A), torch.randn(2, G.out_channels, 8, 8)
 
     def judged(B):
-        return {"pair": lambda: torch.cat([A, B], 1), "reversed": lambda: torch.cat([B, A], 1)}.get(order, lambda: B)()
+        parts = {"pair": (A, B), "reversed": (B, A), "middle": (A, B, 2 * A)}
+        return torch.cat(parts[order], 1) if order in parts else B
 
     terms = ExtraTerms((("fake", "real"),), {"tv": (0.5, total_variation)}, 10.0, [D], [Phased(G)])
     out = {"fake": fake, "real": real}

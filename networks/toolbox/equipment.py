@@ -13,11 +13,11 @@ from networks.gan_loss import GANLoss
 from networks.toolbox import spectral_norm
 from networks.toolbox.input_augment import ADA_INTERVAL, adapt, augment_inputs, augmentation_of
 from networks.toolbox.minibatch_std import add_minibatch_std
+from networks.toolbox.noise_input import has_noise_input
 from networks.toolbox.roles import Roles
 from networks.toolbox.settings import tool
 from registry.contract import plugin_name
 from registry.now import Now
-from training.extra_terms import ExtraTerms
 from util.errors import OptionError
 
 NO_D = "it has no phase that trains a discriminator alone"
@@ -48,7 +48,7 @@ class Toolbox:
     discriminators: list[nn.Module] = field(default_factory=list)
     losses: list[GANLoss] = field(default_factory=list)  # those that watch predictions
     judging: set[str] = field(default_factory=set)  # names of the phases that train discriminators
-    terms: ExtraTerms | None = None
+    terms: Any = None  # the ExtraTerms of training/extra_terms.py
     ada: tuple[float, float] | None = None  # r_t to be kept, images
     unseen: list[_Check] = field(default_factory=list)  # the flags that have not yet worked on anything
     ran: set[str] = field(default_factory=set)  # names of the phases that had something to do
@@ -56,20 +56,21 @@ class Toolbox:
     no_D: str = NO_D  # why no discriminator is known
 
     @classmethod
-    def from_options(cls, model: Any, phases: list[Any], o: Any) -> "Toolbox":
+    def from_options(cls, model: Any, roles: Roles, o: Any, terms: Any = None) -> "Toolbox":
         """Equip a model's networks and losses in place; raise OptionError for a flag that can reach nothing in it."""
-        roles = Roles(model, phases)
-        self = cls(list(phases), roles.discriminators, who=plugin_name(model))
+        phases = roles.phases
+        self = cls(phases, roles.discriminators, terms=terms, who=plugin_name(model))
         self.no_D = NO_D if roles.generators else NO_G
         self.judging = {phase.name for phase in phases if roles.trains_discriminators(phase)}
         self._slow_generators(tool(o, "n_critic", 1), roles)
         self._compare_samples(o)
         self._normalise(tool(o, "spectral_norm", "none"), roles)
+        if tool(o, "noise_nc", 0) and not any(map(has_noise_input, roles.generators)):
+            raise self._error("noise_nc", "none of its generators is built by generator()")
         self._watch_losses(model, o)
         self._augment(tool(o, "diffaugment", ()), o)
         if tool(o, "lr_D", None) is not None and not roles.discriminators:
             raise self._error("lr_D", self.no_D)
-        self.terms = ExtraTerms.from_options(model, o, roles)
         if self.terms is not None:
             names = {phase.name for phase in roles.generator_phases}
             self.unseen += [
