@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from networks.toolbox.noise_input import image_channels
+
 CONV_ARGUMENTS = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
 CONV_TRANSPOSE_ARGUMENTS = "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"
 # in pixels of the input
@@ -40,7 +42,7 @@ def receptive_field(net: nn.Module) -> ReceptiveField | None:
 
 
 def _measure(net: nn.Module, device: str | None, side: int) -> ReceptiveField | None:
-    in_channels = next((m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d)), 3)
+    in_channels = image_channels(net, 3)
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     state = {name: value.detach().to(device or value.device, copy=True) for name, value in state.items()}
     reference = next((value for value in state.values() if value.is_floating_point()), torch.zeros(0))

@@ -13,7 +13,7 @@ from networks.gan_loss import GANLoss
 from networks.toolbox import spectral_norm
 from networks.toolbox.input_augment import ADA_INTERVAL, adapt, augment_inputs, augmentation_of
 from networks.toolbox.minibatch_std import add_minibatch_std
-from networks.toolbox.noise_input import has_noise_input
+from networks.toolbox.noise_input import noise_channels
 from networks.toolbox.roles import Roles
 from networks.toolbox.settings import tool
 from registry.contract import plugin_name
@@ -65,7 +65,7 @@ class Toolbox:
         self._slow_generators(tool(o, "n_critic", 1), roles)
         self._compare_samples(o)
         self._normalise(tool(o, "spectral_norm", "none"), roles)
-        if tool(o, "noise_nc", 0) and not any(map(has_noise_input, roles.generators)):
+        if tool(o, "noise_nc", 0) and not any(map(noise_channels, roles.generators)):
             raise self._error("noise_nc", "none of its generators is built by generator()")
         self._watch_losses(model, o)
         self._augment(tool(o, "diffaugment", ()), o)

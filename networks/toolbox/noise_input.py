@@ -32,7 +32,13 @@ def add_noise_input(net: nn.Module, channels: int, name: str) -> nn.Module:
     return net
 
 
-def has_noise_input(net: nn.Module) -> bool:
-    """Return whether a network, or a part of it, is given noise."""
+def noise_channels(net: nn.Module) -> int:
+    """Return how many channels of noise a network, or a part of it, is given beside its input."""
     hooks: list[Any] = [hook for part in net.modules() for hook in part._forward_pre_hooks.values()]
-    return any(isinstance(hook, NoiseInput) for hook in hooks)
+    return next((hook.channels for hook in hooks if isinstance(hook, NoiseInput)), 0)
+
+
+def image_channels(net: nn.Module, otherwise: int) -> int:
+    """Return the channels of the images that a network takes: those of its first convolution, without noise."""
+    first = next((part for part in net.modules() if isinstance(part, nn.Conv2d)), None)
+    return otherwise if first is None else first.in_channels - noise_channels(net)

@@ -36,3 +36,5 @@ def test_a_test_shows_several_results_and_needs_no_flag(command):
     assert command("train", "--name", "run", "--continue_train", "--n_epochs", "2").code == 0
     ended = command("test", "--name", "run", "--gpu_ids", "-1", "--num_test", "1", "--num_results", "2")
     assert ended.code == 0 and "L1 between results" in ended.out, ended.out + ended.err
+    ended = command("test", "--name", "run", "--gpu_ids", "-1", "--num_test", "1", "--native", "--tile", "64")
+    assert ended.code == 0 and "1 image ->" in ended.out and "note: --tile" not in ended.out, ended.out + ended.err
