@@ -7,6 +7,7 @@ from networks.toolbox.settings import mark, tool
 from registry.contract import check_network
 from registry.lookup import Table, entry, resolve
 from util.errors import OptionError
+from util.size import to_size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,6 +87,8 @@ def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
     """Build and initialise the generator --netG: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1]."""
     noise_nc = tool(o, "noise_nc", 0)
     net = initialised(_build_network("generator", o.netG, o, input_nc + noise_nc, output_nc), o, "G")
+    if "G" in tool(o, "attention", "none"):
+        net = _with_attention(net, o, input_nc + noise_nc, "generator")
     return resolve("", _NOISE_INPUT)(net, noise_nc, o.netG) if noise_nc else net
 
 
@@ -103,7 +106,14 @@ def discriminator(o: Any, input_nc: int, features: bool = False, channels: Seque
         if not hasattr(net, "returns_features"):
             raise OptionError("option", "--netD", f"{o.netD} does not return its features", "use basic or multiscale")
         net.returns_features = True  # type: ignore[assignment]
-    return initialised(net, o, "D", channels)
+    net = initialised(net, o, "D", channels)
+    return _with_attention(net, o, input_nc, "discriminator") if "D" in tool(o, "attention", "none") else net
+
+
+def _with_attention(net: "nn.Module", o: Any, input_nc: int, which: str) -> "nn.Module":
+    width, height = to_size(o.saved.get("crop_size", o.crop_size))  # of the run, in a test of other sizes too
+    shape = (input_nc,) if getattr(net, "from_noise", False) else (input_nc, height, width)
+    return resolve("", _ATTENTION)(net, o, shape, tool(o, "attention_size", 32), which)
 
 
 def _build_network(kind: str, name: str, *args: Any) -> "nn.Module":
@@ -126,6 +136,7 @@ def initialised(net: "nn.Module", o: Any, role: str = "", channels: Sequence[int
 
 
 _NOISE_INPUT = "networks.toolbox.noise_input:add_noise_input"
+_ATTENTION = "networks.toolbox.attention:add_attention"
 _LATER = {  # names of this package that need torch: `import networks` alone does not import it
     "Frozen": "networks.frozen:Frozen",
     "GANLoss": "networks.gan_loss:GANLoss",

@@ -152,6 +152,7 @@ TRAIN: Rows = (
     ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
     ("ema_rampup", "--ema is off", lambda c: not c.o.ema),
     ("ema ema_rampup", "the model names no networks as averaged", lambda c: not getattr(c.model, "averaged", ())),
+    ("attention_size", "--attention is off", lambda c: tool(c.o, "attention", "none") == "none"),
     ("ada_target ada_kimg", "--ada is off", lambda c: not tool(c.o, "ada", False)),
     ("vgg19_file", "it is for --lambda_perceptual", lambda c: not tool(c.o, "lambda_perceptual", 0.0)),
     ("vgg16_file lpips_file", "it is for --lambda_lpips", lambda c: not tool(c.o, "lambda_lpips", 0.0)),

@@ -18,6 +18,10 @@ class Toolbox:
         " one image (Zhu et al. 2017, BicycleGAN); 0: off", at_least=0, of_run=True, fixed=True)
     minibatch_std: bool = option(False, "show the last layer of discriminators how much the samples of a batch differ"
         " (Karras et al. 2018)", fixed=True)
+    attention: str = option("none", "self-attention in discriminators, generators or both, at feature maps of"
+        " --attention_size (Zhang et al. 2019)", choices=("none", "D", "G", "DG"), of_run=True, fixed=True)
+    attention_size: int = option(32, "with --attention: side of these feature maps, in pixels", at_least=2, of_run=True,
+        fixed=True)
     diffaugment: tuple[str, ...] = option((),
         "augmentations of all images that discriminators are given, comma-separated (Zhao et al. 2020)",
         choices="d_augmentation")

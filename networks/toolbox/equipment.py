@@ -11,6 +11,7 @@ from torch import nn
 
 from networks.gan_loss import GANLoss
 from networks.toolbox import spectral_norm
+from networks.toolbox.attention import has_attention
 from networks.toolbox.input_augment import ADA_INTERVAL, adapt, augment_inputs, augmentation_of
 from networks.toolbox.minibatch_std import add_minibatch_std
 from networks.toolbox.noise_input import noise_channels
@@ -28,6 +29,7 @@ IDLE = {
     "--diffaugment": "its discriminators are never called with images",
     "--lambda_feat": "its phases of generators show no generated image of its pairs to a discriminator",
 }
+BUILDERS = {"D": "discriminator", "G": "generator"}
 NO_G = "it names no networks as averaged"
 
 
@@ -67,6 +69,9 @@ class Toolbox:
         self._normalise(tool(o, "spectral_norm", "none"), roles)
         if tool(o, "noise_nc", 0) and not any(map(noise_channels, roles.generators)):
             raise self._error("noise_nc", "none of its generators is built by generator()")
+        for letter, nets in (("D", roles.discriminators), ("G", roles.generators)):
+            if letter in tool(o, "attention", "none") and not any(map(has_attention, nets)):
+                raise self._error("attention", f"none of its networks is built by {BUILDERS[letter]}()")
         self._watch_losses(model, o)
         self._augment(tool(o, "diffaugment", ()), o)
         if tool(o, "lr_D", None) is not None and not roles.discriminators:

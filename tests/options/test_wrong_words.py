@@ -116,7 +116,6 @@ def test_a_typing_error_is_answered_with_the_right_flag(name):
 
 
 NOTHING = [
-    "attention",
     "style_dim",
     "mapping_lr",
     "mixing",
