@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from networks.architectures.stylegan2 import EqualisedConv2d
+from networks.toolbox.noise_input import image_channels
 
 CONV_ARGUMENTS = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
 CONV_TRANSPOSE_ARGUMENTS = "input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"
@@ -29,9 +29,9 @@ def receptive_field(net: nn.Module) -> ReceptiveField | None:
     """Return the receptive field of a network whose output is an image of its input's size, None for other networks.
 
     Every operation adds half its kernel's width in input pixels. Branches are added up as if they were a sequence, so
-    the radius may be too large, but never too small. It is infinite if an operation pools the whole image. Statistics
-    of norms do not count, and attention is not detected. The trace uses meta tensors (shapes without values); if the
-    network fails on them, it uses a real image of 256x256 pixels.
+    the radius may be too large, but never too small. It is infinite if an operation pools the whole image, or takes a
+    softmax of (N, positions, positions), as attention does. Statistics of norms do not count. The trace uses meta
+    tensors (shapes without values); if the network fails on them, it uses a real image of 256x256 pixels.
     """
     for device, side in (("meta", 1024), (None, 256)):
         try:
@@ -42,7 +42,7 @@ def receptive_field(net: nn.Module) -> ReceptiveField | None:
 
 
 def _measure(net: nn.Module, device: str | None, side: int) -> ReceptiveField | None:
-    in_channels = next((m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d | EqualisedConv2d)), 3)
+    in_channels = image_channels(net, 3)
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     state = {name: value.detach().to(device or value.device, copy=True) for name, value in state.items()}
     reference = next((value for value in state.values() if value.is_floating_point()), torch.zeros(0))
@@ -76,7 +76,7 @@ class _ReceptiveFieldMode(TorchFunctionMode):
         elif name == "interpolate":
             bound = inspect.signature(func).bind(*args, **(kwargs or {})).arguments
             self._add(INTERPOLATION_RADIUS.get(bound.get("mode", "nearest"), 2.0), bound["input"])
-        elif name.startswith("adaptive_"):
+        elif name.startswith("adaptive_") or (name == "softmax" and out.dim() == 3):  # attention over positions
             self.radius = math.inf
         return out
 

@@ -70,6 +70,7 @@ class BaseModel(nn.Module):
     defaults: ClassVar[dict[str, Any]] = {}  # defaults for flags that are declared elsewhere
     defaults_for: ClassVar[dict[str, dict[Any, dict[str, Any]]]] = {}  # {flag: {value: defaults that go with it}}
     averaged: ClassVar[tuple[str, ...]] = ()  # the networks that generate images: test.py needs only these; see --ema
+    pairs: ClassVar[tuple[tuple[str, str], ...]] = ()  # (generated, real) in forward's output: what added terms compare
 
     class Options:
         """Flags of this model; subclasses make this a dataclass of option() fields."""

@@ -20,6 +20,7 @@ class CycleGAN(BaseModel):
     dataset_mode = "unaligned"
     defaults = {"no_dropout": True}
     averaged = ("G_A", "G_B")
+    pairs = (("rec_A", "real_A"), ("rec_B", "real_B"))
 
     @dataclass
     class Options:
@@ -75,6 +76,6 @@ class CycleGAN(BaseModel):
 
     def _discriminator_loss(self, name, D, real, fake):
         predict = batched_forward(D, real, fake)
-        loss = sum(self.gan.discriminator(predict(real), predict(fake)).values())
+        loss = sum(self.gan.discriminator(predict(real), predict(fake), name).values())
         penalty = self.gan.penalty(name + "_gp", D, real, fake)
         return {name: 0.5 * loss} | {key: 0.5 * value for key, value in penalty.items()}

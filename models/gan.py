@@ -16,7 +16,7 @@ from util.errors import OptionError
 
 
 class GAN(BaseModel):
-    """G: z, or (z, class) -> image; D: image, or (image, class) -> real or not. G steps once in n_critic steps."""
+    """G: z, or (z, class) -> image; D: image, or (image, class) -> real or not."""
 
     dataset_mode = "labeled"
     defaults = {"netG": "dcgan", "netD": "dcgan", "norm": "batch", "gan_mode": "vanilla", "crop_size": 64,
@@ -30,7 +30,6 @@ class GAN(BaseModel):
         embedding_dim: int = option(100, "size of a class's embedding in the generator", at_least=1, of_run=True)
         cond: str = option("auto", "how D receives the class; auto: projection for two classes or more, else none",
             choices=("auto", "none", "concat", "projection", "acgan"), of_run=True, fixed=True)  # fmt: skip
-        n_critic: int = option(1, "steps of the discriminator for one of the generator", at_least=1)
         lambda_class: float = option(1.0, "weight of the classification loss of --cond acgan", at_least=0)
 
     def __init__(self, o, spec):
@@ -58,7 +57,7 @@ class GAN(BaseModel):
             raise OptionError("option", "--cond", why, "use auto or none, or a folder for each class")
 
     def phases(self):
-        return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g, every=self.o.n_critic)]
+        return [Phase("D", [self.D], self.loss_d), Phase("G", [self.G], self.loss_g)]
 
     def forward(self, batch, now):  # type: ignore[override]
         z = noise(batch, self.o.latent_dim)

@@ -17,6 +17,7 @@ class Pix2Pix(BaseModel):
     dataset_mode = "aligned"
     defaults = {"norm": "batch", "netG": "unet_256", "pool_size": 0, "gan_mode": "vanilla"}
     averaged = ("G",)
+    pairs = (("fake_B", "real_B"),)
 
     @dataclass
     class Options:
@@ -26,7 +27,8 @@ class Pix2Pix(BaseModel):
         super().__init__()
         self.o = o
         self.G = generator(o, spec.input_nc, spec.output_nc)
-        self.D = discriminator(o, spec.input_nc + spec.output_nc)
+        pair = spec.input_nc, spec.output_nc
+        self.D = discriminator(o, sum(pair), channels=pair)
         self.gan = GANLoss.from_options(o)
         self.pool = ImagePool(o.pool_size)
 

@@ -1,10 +1,13 @@
 """Tables of generators, discriminators, norms, initialisers, objectives and penalties, without importing torch."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from networks.toolbox.settings import mark, tool
 from registry.contract import check_network
 from registry.lookup import Table, entry, resolve
 from util.errors import OptionError
+from util.size import to_size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,6 +90,13 @@ PENALTIES = Table("penalty", {  # called as (D, real, fake)
     "r1r2": "networks.penalties:r1r2",
     "dragan": "networks.penalties:dragan",
 })  # fmt: skip
+D_AUGMENTATIONS = Table("d_augmentation", {  # called as (images, channels): of what a discriminator is given
+    "color": "networks.toolbox.diffaugment:color",
+    "translation": "networks.toolbox.diffaugment:translation",
+    "cutout": "networks.toolbox.diffaugment:cutout",
+    "flip": "networks.toolbox.diffaugment:flip",
+    "rotate90": "networks.toolbox.diffaugment:rotate90",
+})  # fmt: skip
 
 
 def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
@@ -94,21 +104,35 @@ def generator(o: Any, input_nc: int, output_nc: int) -> "nn.Module":
 
     SinCUT's output has no bounds.
     """
-    return initialised(_build_network("generator", o.netG, o, input_nc, output_nc), o)
+    noise_nc = tool(o, "noise_nc", 0)
+    net = initialised(_build_network("generator", o.netG, o, input_nc + noise_nc, output_nc), o, "G")
+    if "G" in tool(o, "attention", "none"):
+        net = _with_attention(net, o, input_nc + noise_nc, "generator")
+    return resolve("", _NOISE_INPUT)(net, noise_nc, o.netG) if noise_nc else net
 
 
-def discriminator(o: Any, input_nc: int, features: bool = False) -> "nn.Module":
+def discriminator(o: Any, input_nc: int, features: bool = False, channels: Sequence[int] = ()) -> "nn.Module":
     """Build and initialise the discriminator --netD: (N, input_nc, H, W) -> logits (N, 1, h, w), or a list of scales.
 
     features: it returns a list of lists, for each scale its features and then the logits. Raises OptionError for a
-    discriminator that cannot (one without an attribute `returns_features`).
+    discriminator that cannot (one without an attribute `returns_features`). channels: those of each picture in its
+    input, such as (nA, nB) of a pair, for augmentations and added terms; their sum is input_nc, else ValueError.
     """
+    if channels and sum(channels) != input_nc:
+        raise ValueError(f"discriminator: channels {tuple(channels)} do not add up to input_nc, {input_nc}")
     net = _build_network("discriminator", o.netD, o, input_nc)
     if features:
         if not hasattr(net, "returns_features"):
             raise OptionError("option", "--netD", f"{o.netD} does not return its features", "use basic or multiscale")
         net.returns_features = True  # type: ignore[assignment]
-    return initialised(net, o)
+    net = initialised(net, o, "D", channels)
+    return _with_attention(net, o, input_nc, "discriminator") if "D" in tool(o, "attention", "none") else net
+
+
+def _with_attention(net: "nn.Module", o: Any, input_nc: int, which: str) -> "nn.Module":
+    width, height = to_size(o.saved.get("crop_size", o.crop_size))  # of the run, in a test of other sizes too
+    shape = (input_nc,) if getattr(net, "from_noise", False) else (input_nc, height, width)
+    return resolve("", _ATTENTION)(net, o, shape, tool(o, "attention_size", 32), which)
 
 
 def _build_network(kind: str, name: str, *args: Any) -> "nn.Module":
@@ -118,13 +142,20 @@ def _build_network(kind: str, name: str, *args: Any) -> "nn.Module":
     return net
 
 
-def initialised(net: "nn.Module", o: Any) -> "nn.Module":
-    """Initialise a network's weights by --init_type and --init_gain; for networks that a plug-in builds itself."""
+def initialised(net: "nn.Module", o: Any, role: str = "", channels: Sequence[int] = ()) -> "nn.Module":
+    """Initialise a network's weights by --init_type and --init_gain; for networks that a plug-in builds itself.
+
+    role: "G" for a generator, "D" for a discriminator, for a model whose `averaged` and phases do not tell them apart;
+    channels: see `discriminator`.
+    """
     from networks.init import init_weights  # imports torch, which the tables do not need
 
-    return init_weights(net, o.init_type, o.init_gain)
+    initial = init_weights(net, o.init_type, o.init_gain)
+    return mark(initial, role, channels) if role else initial
 
 
+_NOISE_INPUT = "networks.toolbox.noise_input:add_noise_input"
+_ATTENTION = "networks.toolbox.attention:add_attention"
 _LATER = {  # names of this package that need torch: `import networks` alone does not import it
     "Frozen": "networks.frozen:Frozen",
     "GANLoss": "networks.gan_loss:GANLoss",

@@ -13,6 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from networks.penalties import gradient_penalty as gradient_penalty  # for plug-ins
 from networks.predictions import features, scales
+from networks.toolbox.judgements import Judgements
 from registry.lookup import find
 from util.errors import OptionError
 
@@ -26,6 +27,7 @@ class Objective:
     generator: Callable[[Tensor], Tensor]  # the generator's loss on generated images
     penalised: bool = False  # whether it needs a gradient penalty: the default of --penalty is then gp
     uses_label: bool = True  # whether `real` uses the label; --label_smoothing is refused if not
+    boundary: float | None = 0.0  # predictions above it say real; None: a prediction says so only beside others
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ LSGAN = Objective(  # Mao et al. 2017
     real=lambda p, label: (p - label).square().mean(),
     fake=lambda p: p.square().mean(),
     generator=lambda p: (p - 1).square().mean(),
+    boundary=0.5,
 )
 VANILLA = Objective(  # Goodfellow et al. 2014, with the non-saturating generator loss
     real=_bce,
@@ -59,6 +62,7 @@ WGANGP = Objective(  # Arjovsky et al. 2017, Gulrajani et al. 2017
     generator=lambda p: -p.mean(),
     penalised=True,
     uses_label=False,
+    boundary=None,
 )
 HINGE = Objective(  # Lim & Ye 2017, Miyato et al. 2018
     real=lambda p, label: F.relu(1 - p).mean(),
@@ -104,6 +108,7 @@ class GANLoss(nn.Module):
         self.penalty_name = penalty or ("gp" if self.objective.penalised else "none")
         self._penalty = find("penalty", self.penalty_name)
         self._judged = self._penalised = self._mixes = False  # see penalty_notes
+        self.judgements, self._watches = Judgements(), True  # nothing is watched until a run's toolbox says so
 
     @classmethod
     def from_options(cls, o: Any) -> "GANLoss":
@@ -130,23 +135,34 @@ class GANLoss(nn.Module):
     def discriminator(self, real: Any, fake: Any, name: str = "D") -> dict[str, Tensor]:
         """Return the discriminator's terms for its predictions on real and on generated images, for any objective.
 
-        {"D_real", "D_fake"}, or {"D_GAN"} if the objective compares both; `name` replaces D.
+        {"D_real", "D_fake"}, or {"D_GAN"} if the objective compares both; `name` replaces D, and tells discriminators
+        apart that share this loss. With --lambda_lecam also {"D_lecam"}.
         """
-        if not self.paired:
-            return {name + "_real": self.real(real), name + "_fake": self.fake(fake)}
         self._judged = True
-        return {name + "_GAN": self._compare(self.objective.discriminator, real, fake)}
+        if self.paired:
+            terms = {name + "_GAN": self._compare(self.objective.discriminator, real, fake)}
+        else:
+            self._watches = False  # both sides are shown below, by the discriminator's name
+            terms = {name + "_real": self.real(real), name + "_fake": self.fake(fake)}
+            self._watches = True
+        sides = self._watch(real, True, name, fake), self._watch(fake, False, name)
+        added = [side for side in sides if side is not None]
+        return terms | ({name + "_lecam": sum(added[1:], added[0])} if added else {})
 
     def real(self, prediction: Any) -> Tensor:
-        """Return the discriminator's loss for its predictions on real images."""
+        """Return the discriminator's loss for its predictions on real images, with its part of --lambda_lecam."""
         self._refuse_one_side("real(prediction)")
-        return self._mean_over_scales(lambda p: self.objective.real(p, self.label), prediction)
+        loss = self._mean_over_scales(lambda p: self.objective.real(p, self.label), prediction)
+        added = self._watch(prediction, True) if self._watches else None
+        return loss if added is None else loss + added
 
     def fake(self, prediction: Any) -> Tensor:
-        """Return the discriminator's loss for its predictions on generated images."""
+        """Return the discriminator's loss for its predictions on generated images, with its part of --lambda_lecam."""
         self._refuse_one_side("fake(prediction)")
         self._judged = True
-        return self._mean_over_scales(self.objective.fake, prediction)
+        loss = self._mean_over_scales(self.objective.fake, prediction)
+        added = self._watch(prediction, False) if self._watches else None
+        return loss if added is None else loss + added
 
     def generator(self, prediction: Any, real: Any = None) -> Tensor:
         """Return the generator's loss for the discriminator's predictions on generated images.
@@ -159,6 +175,15 @@ class GANLoss(nn.Module):
         if real is None:
             self._refuse_one_side("generator(prediction)")
         return self._compare(self.objective.generator, real() if callable(real) else real, prediction)
+
+    def _watch(self, prediction: Any, real: bool, name: str = "D", other: Any = None) -> Tensor | None:
+        """Show the toolbox a discriminator's predictions on one side; return LeCam's penalty, if it is on."""
+        if not self.judgements.is_on:
+            return None
+        found = scales(prediction, "objective", self.gan_mode)
+        if real:
+            self.judgements.signs(found, scales(other) if self.paired else None)
+        return self.judgements.side(found, real, name)
 
     def _mean_over_scales(self, formula: Callable[..., Tensor], *outputs: Any) -> Tensor:
         predictions = [scales(output, "objective", self.gan_mode) for output in outputs]

@@ -6,6 +6,7 @@ from torch import nn
 from networks.antialias import BlurPool, BlurUpsample
 from networks.architectures.stylegan2 import EqualisedConv2d
 from networks.runtime.calls import is_training
+from networks.toolbox.noise_input import image_channels
 from networks.upsample import ResizeConv
 
 
@@ -63,8 +64,9 @@ def _output_shapes(net: nn.Module, leaves: list[tuple[str, nn.Module]], height: 
     hooks = [module.register_forward_hook(shape_recorder(layer)) for layer, module in leaves]
     mode = is_training(net)
     try:
+        channels = image_channels(net, first.in_channels)
         with torch.no_grad():
-            net.eval()(torch.zeros(1, first.in_channels, height, width, device=first.weight.device))
+            net.eval()(torch.zeros(1, channels, height, width, device=first.weight.device))
     except (RuntimeError, TypeError, ValueError):  # the network takes other inputs: omit the shapes
         shapes.clear()
     finally:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from networks import NETWORK_FLAGS
+from networks.toolbox.settings import OWNER, tool
 from options import store
 from options.fields import Options
+from options.toolbox import Toolbox
 from registry.kinds import PART_FLAGS
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
 from util.size import to_size
 
 STYLEGAN2_G, STYLEGAN2_D = ("stylegan2", "smallstylegan2"), ("stylegan2", "tilestylegan2")  # networks of ours
+PRETRAINED_TERMS = ("lambda_perceptual", "lambda_lpips")  # terms of the toolbox that need published weights
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
            "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
            "interpolation_B")  # fmt: skip
@@ -135,7 +138,8 @@ Condition = Callable[[Command], bool]
 Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect, when)
 
 BOTH: Rows = (
-    ("download", "neither this model nor --metrics needs published weights", lambda c: c.is_ours and not c.o.metrics),
+    ("download", "neither this model nor --metrics needs published weights",
+     lambda c: c.is_ours and not c.o.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)),
     ("metric_weights", "there are no --metrics", lambda c: not c.o.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
@@ -172,6 +176,10 @@ TRAIN: Rows = (
     ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
     ("ema_rampup", "--ema is off", lambda c: not c.o.ema),
     ("ema ema_rampup", "the model names no networks as averaged", lambda c: not getattr(c.model, "averaged", ())),
+    ("attention_size", "--attention is off", lambda c: tool(c.o, "attention", "none") == "none"),
+    ("ada_target ada_kimg", "--ada is off", lambda c: not tool(c.o, "ada", False)),
+    ("vgg19_file", "it is for --lambda_perceptual", lambda c: not tool(c.o, "lambda_perceptual", 0.0)),
+    ("vgg16_file lpips_file", "it is for --lambda_lpips", lambda c: not tool(c.o, "lambda_lpips", 0.0)),
     ("lambda_gp", "there is no gradient penalty (see --penalty)",
      lambda c: c.is_ours and c.penalty == "none"),
     ("penalty", "its weight --lambda_gp is 0", lambda c: c.is_ours and not c.o.lambda_gp and c.penalty != "none"),
@@ -251,6 +259,8 @@ def unused(command: Command) -> dict[str, str]:
             found = dict.fromkeys(flags.split(), why) | found
     if o.model != "cgan":
         found = _flags_of_other_networks(o) | found
+    replaced = {name for name in vars(Toolbox()) if o.flags[name].owner != OWNER}  # by a flag of the model's own
+    found = {name: why for name, why in found.items() if name not in replaced}
     if not o.isTrain:
         found = dict.fromkeys(command.own, "only training uses it") | found
         for name in ("serial_batches", "no_flip"):

@@ -15,6 +15,7 @@ from options.data import Data
 from options.fields import TRUTH_WORDS, Flag, Options, flags_of
 from options.position import POSITION, check_position
 from options.test import Test
+from options.toolbox import Toolbox, without_replaced
 from options.train import Train
 from options.wrong_words import KnownFlags, checked
 from registry import discovery
@@ -23,7 +24,7 @@ from util.errors import CheckpointError, OptionError, UnknownName, print_line
 from util.size import Size
 from util.spelling import normalise_name
 
-FLAG_CLASSES = {"train": (Common, Data, Train), "test": (Common, Data, Test)}
+FLAG_CLASSES = {"train": (Common, Data, Train, Toolbox), "test": (Common, Data, Test)}
 
 
 def parse(argv: list[str], phase: str) -> Options:
@@ -81,7 +82,7 @@ def answer_help(argv: list[str], phase: str) -> None:
 
 def _first_pass(argv: list[str], base: list[Flag], phase: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
     """Return the values of the base flags, those of --config, and whether the help of a model is wanted."""
-    first = _parse_flags(argv, base, known_only=True)
+    first = _parse_flags(argv, without_replaced(base, _flags_of_all(Toolbox)), known_only=True)  # see choose
     wants_list, wants_help = first.pop("list"), first.pop("help")
     config = store.read_config(first["config"], phase) if "config" in first else {}
     asked = config | first
@@ -94,7 +95,11 @@ def _first_pass(argv: list[str], base: list[Flag], phase: str) -> tuple[dict[str
 
 
 def _base_flags(phase: str) -> list[Flag]:
-    return [flag for holder in FLAG_CLASSES[phase] for flag in flags_of(holder, str(holder.__doc__))]
+    return _flags_of_all(*FLAG_CLASSES[phase])
+
+
+def _flags_of_all(*holders: type) -> list[Flag]:
+    return [flag for holder in holders for flag in flags_of(holder, str(holder.__doc__))]
 
 
 class _Layers:
@@ -103,7 +108,7 @@ class _Layers:
     def __init__(self, base: list[Flag], phase: str):
         self.base, self.phase, self.recipe = base, phase, recipe.Recipe()
         # test.py builds the same networks, so it also needs train's flags: from the run, or else their defaults
-        self.train_flags = flags_of(Train, str(Train.__doc__)) if phase == "test" else []
+        self.train_flags = _flags_of_all(Train, Toolbox) if phase == "test" else []
         self.defaults: dict[str, Any] = {}
         self.folder = Path()  # the run's folder, which holds its options.json
         self.flags = base
@@ -124,8 +129,10 @@ class _Layers:
         mode = checked(by_name["dataset_mode"], mode)
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
-        both = [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
-        own = _join_flags(both, _own_flags(model, model_name), _own_flags(dataset, mode))
+        declared = _own_flags(model, model_name), _own_flags(dataset, mode)
+        every = self.base, self.train_flags, [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
+        self.base, self.train_flags, both = (without_replaced(flags, sum(declared, [])) for flags in every)
+        own = _join_flags(both, *declared)
         named = {name for flag, _, defaults in _defaults_for(model) for name in (flag, *defaults)}
         for name in {*self.defaults, *named} - {flag.name for flag in both + own}:
             raise OptionError(

@@ -15,8 +15,11 @@ from util.spelling import path_hint
 
 OPTIONS_FILE = "options.json"
 MAX_OPTIONS_BYTES = 1_000_000
-FORMER_VALUES = {  # of runs that were saved before there was such an option
+FORMER_VALUES: dict[str, Any] = {  # of runs that were saved before there was such an option
     "fast_convolutions": None, "keep_epochs": 0, "beta2": 0.999, "optimizer": "adam", "ema": 0.0, "ema_rampup": 0.0,
+    "spectral_norm": "none", "diffaugment": [], "ada": False, "lambda_lecam": 0.0, "lr_D": None, "clip_grad": 0.0,
+    "warmup": 0, "n_critic": 1, "lambda_feat": 0.0, "lambda_perceptual": 0.0, "lambda_lpips": 0.0, "lambda_tv": 0.0,
+    "terms": [], "minibatch_std": False, "noise_nc": 0, "attention": "none",
 }  # fmt: skip
 NOT_CONFIGURED = {"isTrain", "suffix", "recipe", "run_classes", "run_columns"}  # the data give classes and columns
 DEFAULT_NAME = "experiment_name"

@@ -27,6 +27,8 @@ PART_PARAMETERS = {  # the same for the parts in its tables
     "norm": "channels",
     "initialiser": "weight, gain",
     "penalty": "D, real, fake",
+    "d_augmentation": "images, channels",
+    "term": "fake, real",
     "lr_policy": "epoch, o, history",
     "optimizer": "params, lr",
     "metric": "fake, real",

@@ -10,6 +10,8 @@ PART_TABLES = {  # kind: (module of its table, name of the table, base class for
     "initialiser": ("networks", "INITIALISERS", None),
     "objective": ("networks", "OBJECTIVES", None),
     "penalty": ("networks", "PENALTIES", None),
+    "d_augmentation": ("networks", "D_AUGMENTATIONS", None),
+    "term": ("training", "TERMS", None),
     "lr_policy": ("training.lr_schedule", "LR_POLICIES", None),
     "optimizer": ("training", "OPTIMIZERS", None),
     "metric": ("metrics", "METRICS", None),
@@ -18,5 +20,6 @@ PART_TABLES = {  # kind: (module of its table, name of the table, base class for
 }
 PART_FLAGS = {"model": "--model", "dataset": "--dataset_mode", "augmentation": "--augment", "generator": "--netG",
               "discriminator": "--netD", "norm": "--norm", "initialiser": "--init_type", "objective": "--gan_mode",
-              "penalty": "--penalty", "lr_policy": "--lr_policy", "optimizer": "--optimizer", "metric": "--metrics",
-              "display": "--displays", "recipe": "--recipe"}  # fmt: skip
+              "penalty": "--penalty", "d_augmentation": "--diffaugment", "term": "--terms",
+              "lr_policy": "--lr_policy", "optimizer": "--optimizer", "metric": "--metrics", "display": "--displays",
+              "recipe": "--recipe"}  # fmt: skip

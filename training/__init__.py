@@ -1,4 +1,4 @@
-"""What the loop of train.py calls, and the table of optimisers by name, without importing torch."""
+"""What the loop of train.py calls, and the tables of optimisers and of added terms, without importing torch."""
 
 from registry.lookup import Table
 
@@ -9,4 +9,7 @@ OPTIMIZERS = Table("optimizer", {  # called as (params, lr), and with betas=(bet
     "sgd": "training.optimizers:sgd",
     "radam": "training.optimizers:radam",
     "adafactor": "training.optimizers:adafactor",
+})  # fmt: skip
+TERMS = Table("term", {  # called as (fake, real): images (N, C, H, W) in [-1, 1] -> scalar; --terms has weights
+    "tv": "training.extra_terms:total_variation",
 })  # fmt: skip

@@ -1,11 +1,13 @@
 """Create the optimisers of a model's phases: one for each group of phases that share a network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.graph import increment_version
 
+from networks.toolbox.settings import tool
 from training.optimizers import DEFAULT, OptimizerKind
 from util.errors import OptionError
 
@@ -16,11 +18,12 @@ FLAGS = ("lr", "beta1", "beta2", "optimizer")  # what a phase may replace
 class Optimizers:
     """One optimiser (--optimizer, --beta1, --beta2, or what the phase says) for every phase, a group per network.
 
-    `optimizers[phase.name]` is a phase's optimiser. Phases that share a network share an optimiser.
+    `optimizers[phase.name]` is a phase's optimiser. Phases that share a network share an optimiser. judges: the
+    discriminators, whose rate is --lr_D.
     Raise OptionError if two phases have the same name, or give one network different rates, betas or optimisers.
     """
 
-    def __init__(self, phases: list[Any], o: Any):
+    def __init__(self, phases: list[Any], o: Any, judges: Sequence[nn.Module] = ()):
         names = [phase.name for phase in phases]
         for name in names:
             if (count := names.count(name)) > 1:
@@ -36,14 +39,19 @@ class Optimizers:
         self.by_phase: dict[str, torch.optim.Optimizer] = {}
         self.flags: set[str] = set()  # the names of the flags that some network is trained with
         self.unused_betas: dict[str, str] = {}  # {phase that gives betas: name of its optimiser, which takes none}
+        self.clip_grad, self.warmup, self.factor = tool(o, "clip_grad", 0.0), tool(o, "warmup", 0), 1.0
+        rates = _UsualRates(o, judges)
         for group in groups:
             kind, name = _shared_kind(group, o.optimizer), group[0].name
-            optimizer = kind.build(_parameter_groups(group, o), o.lr)
-            self.flags |= _flags_used(group, kind)
+            optimizer = kind.build(_parameter_groups(group, o, rates), o.lr)
+            self.flags |= _flags_used(group, kind, rates)
             self.distinct[name], self.kinds[name] = optimizer, kind
             self.by_phase |= {phase.name: optimizer for phase in group}
             given = [phase.name for phase in group if phase.betas is not None and not kind.beta_flags]
             self.unused_betas |= dict.fromkeys(given, kind.name)
+        if rates.lr_D is not None and judges and "lr_D" not in self.flags:
+            why = "has no effect: each phase that trains a discriminator has its own rate"
+            raise OptionError("option", "--lr_D", why, "omit it")
         device = next((p.device.type for group in self.param_groups() for p in group["params"]), "cpu")
         self.scaler = torch.amp.GradScaler(device, enabled=o.amp == "fp16" and device != "meta")
 
@@ -64,15 +72,28 @@ class Optimizers:
         if all(p.grad is None for p in trained):  # the loss had nothing to do
             return
         if not trained[0].is_meta:  # in a check before training: an optimiser may need values
+            if self.clip_grad:  # Pascanu et al. 2013: the norm of all gradients of the phase together
+                self.scaler.unscale_(self[phase_name])
+                nn.utils.clip_grad_norm_(trained, self.clip_grad)
             self.scaler.step(self[phase_name])
             self.scaler.update()
         # The fused kernel does not bump version counters: autograd would miss that a graph needs the old weights.
         increment_version(trained)
 
-    def set_lr(self, factor: float) -> None:
-        """Set every learning rate to its initial value times factor."""
+    def set_lr(self, factor: float, step: int | None = None) -> None:
+        """Set every learning rate to its initial value times factor; with --warmup less before so many steps are done.
+
+        step: the training steps done. In step n of N the rate is n / N of its value (Goyal et al. 2017, section 2.2).
+        """
+        self.factor = factor
+        warm = 1.0 if step is None or step >= self.warmup else (step + 1) / self.warmup
         for group in self.param_groups():
-            group["lr"] = group["base_lr"] * factor
+            group["lr"] = group["base_lr"] * factor * warm
+
+    def warm_up(self, step: int) -> None:
+        """Set the rates of --warmup for the step after `step` training steps, within an epoch."""
+        if step <= self.warmup and self.warmup:
+            self.set_lr(self.factor, step)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of all optimisers."""
@@ -176,7 +197,19 @@ def _shared_kind(phases: list[Any], usual: str) -> OptimizerKind:
     return kind
 
 
-def _flags_used(phases: list[Any], kind: OptimizerKind) -> set[str]:
+class _UsualRates:
+    """The learning rates of networks whose phase gives none: --lr, of discriminators --lr_D."""
+
+    def __init__(self, o: Any, judges: Sequence[nn.Module]):
+        self.lr, self.lr_D = o.lr, tool(o, "lr_D", None)
+        self.judges = {id(p) for net in judges for p in net.parameters()}
+
+    def flag(self, own: list[nn.Parameter]) -> str:
+        """Return the name of the flag that is the rate of these parameters."""
+        return "lr_D" if self.lr_D is not None and any(id(p) in self.judges for p in own) else "lr"
+
+
+def _flags_used(phases: list[Any], kind: OptimizerKind, rates: _UsualRates) -> set[str]:
     """Return the names of the flags that an optimiser's settings come from, not from its phases."""
     used = {"optimizer"} if phases[0].optimizer is None else set()
     seen: set[int] = set()  # the parameters of earlier phases, whose settings count
@@ -184,12 +217,13 @@ def _flags_used(phases: list[Any], kind: OptimizerKind) -> set[str]:
         for net, rate in zip(phase.nets, phase.rates, strict=True):
             own = set(map(id, trainable_parameters(net)))
             if own - seen:
-                used |= ({"lr"} if rate is None else set()) | (kind.beta_flags if phase.betas is None else set())
+                usual = {rates.flag(trainable_parameters(net))}
+                used |= (usual if rate is None else set()) | (kind.beta_flags if phase.betas is None else set())
             seen |= own
     return used
 
 
-def _parameter_groups(phases: list[Any], o: Any) -> list[dict[str, Any]]:
+def _parameter_groups(phases: list[Any], o: Any, rates: _UsualRates) -> list[dict[str, Any]]:
     """Return a parameter group per network; a shared parameter is listed once, with its first phase."""
     groups: list[dict[str, Any]] = []
     first: dict[int, tuple[Any, dict[str, Any]]] = {}  # the first phase of each parameter, and its group
@@ -198,7 +232,8 @@ def _parameter_groups(phases: list[Any], o: Any) -> list[dict[str, Any]]:
             own = trainable_parameters(net)
             new = [p for p in own if id(p) not in first]
             if new:
-                lr, betas = o.lr if rate is None else rate, phase.betas or (o.beta1, o.beta2)
+                usual = getattr(rates, rates.flag(new))
+                lr, betas = usual if rate is None else rate, phase.betas or (o.beta1, o.beta2)
                 name = f"{phase.name}.{number}"
                 groups.append({"params": new, "lr": lr, "base_lr": lr, "betas": betas, "name": name})
                 first |= dict.fromkeys(map(id, new), (phase, groups[-1]))

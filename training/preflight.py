@@ -75,8 +75,10 @@ def _run_on_copy(
     except Exception:  # a model may not be copyable: the first real step then finds its errors
         return None, []
     try:
+        with fork_rng(0):
+            state = TrainState.from_options(twin, o)
         with fork_rng(0), checked_sizes(twin), state_checks.no_new_layers(twin, o.model):
-            notes = _run_step(train_step, o, twin, _CheckedDict(batch, "batch"))
+            notes = _run_step(train_step, o, state, _CheckedDict(batch, "batch"))
             _restore_extra_state(twin, o.model, extra)
     except UserError:
         raise
@@ -95,7 +97,8 @@ def _runs_without(train_step: TrainStep, o: Any, model: Any, spec: Spec, batch: 
     """Whether a step on a copy of the model neither needs a key of the batch nor looks for it."""
     rest = _CheckedDict({name: value for name, value in batch.items() if name != key}, "batch")
     with suppress(Exception), fork_rng(0):  # it needs the key
-        _run_step(train_step, o, _twin(model, o, spec).to(batch["A"].device), rest)
+        twin = _twin(model, o, spec).to(batch["A"].device)
+        _run_step(train_step, o, TrainState.from_options(twin, o), rest)
         return key not in rest.absent_keys
     return False
 
@@ -117,9 +120,9 @@ def _twin(model: Any, o: Any, spec: Spec) -> Any:
         return type(model)(o, spec)
 
 
-def _run_step(train_step: TrainStep, o: Any, twin: Any, batch: "_CheckedDict") -> list[str]:
+def _run_step(train_step: TrainStep, o: Any, state: TrainState, batch: "_CheckedDict") -> list[str]:
     """Train one step on a copy, and check what its forward, losses and show return; return notes."""
-    state = TrainState.from_options(twin, o)
+    twin = state.model
     state.phases, state.micro_batches = [_with_checked_loss(phase, o.model) for phase in state.phases], 1
     with twin.register_forward_hook(lambda model, args, out: _checked_out(out, o.model)):
         out, losses = train_step(state, batch, state.now(0))

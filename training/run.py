@@ -15,6 +15,7 @@ from data.fingerprint import Inventory
 from data.loading.loader import Loader
 from networks.frozen import frozen_digests, without_frozen
 from networks.summary import summary_text
+from networks.toolbox import tool_state
 from options import store
 from registry import sources
 from registry.lookup import is_known
@@ -100,8 +101,8 @@ class Run:
         # Model and optimisers.
         o = self.o
         self.model = self.model.to(self.device)  # in training mode, except what its __init__ put in evaluation mode
-        self.state_shapes = state_shapes(self.model)  # every saved state must have these
         self.train_state = TrainState.from_options(self.model, o)
+        self.state_shapes = state_shapes(self.model)  # every saved state must have these
         self.train_state.check_losses = lambda terms, batch: self.nan_guard.check_losses(terms, batch, self.progress)
         self.phases, self.optimizers = self.train_state.phases, self.train_state.optimizers
         self.ema = self.train_state.ema
@@ -175,7 +176,7 @@ class Run:
     def begin_epoch(self) -> float:
         """Set the learning rates of the epoch; return the factor on --lr."""
         lr_factor = lr_schedule.lr_factor(self.progress.epoch, self.o, self.history, self.evaluation.plateau)
-        self.optimizers.set_lr(lr_factor)
+        self.optimizers.set_lr(lr_factor, self.progress.step)
         return lr_factor
 
     def end_epoch(self, keep_weights: bool = False, force_save: bool = False) -> int:
@@ -238,17 +239,16 @@ class Run:
             "inventory": self.inventory.state_dict(),
             "options": {k: mismatch.to_saved_value(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
-        if scaler := self.optimizers.scaler.state_dict():  # empty unless --amp fp16
-            state["scaler"] = scaler
-        own = {"ema": self.ema.state_dict(), "metrics": self.evaluation.state_dict()}
-        state |= {name: part for name, part in own.items() if part}  # empty unless --ema, --metrics
+        own = {"scaler": self.optimizers.scaler.state_dict(), "ema": self.ema.state_dict(),
+               "metrics": self.evaluation.state_dict(), "tools": tool_state.state_dict(self.model)}  # fmt: skip
+        state |= {name: part for name, part in own.items() if part}  # of what is on
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
             if note not in self.notes:  # print each note once
                 self.notes.append(note)
                 print_line(note)
         checkpoint.keep_best(self.folder, self.progress.step, prefixes)
-        with self.ema.applied():
+        with self.train_state.exportable():
             for prefix in prefixes:
                 weight_exports.write(self.folder, prefix, self.exported())
         self.last_save_time, self.has_new_permission = time.monotonic(), False
@@ -268,6 +268,7 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
         self.ema.load_state_dict(state.get("ema", {}))
+        tool_state.load_state_dict(self.model, state.get("tools", {}))
 
     def _resume(self) -> bool:
         """Resume from the newest state, else from weights alone as the reference does; return False if none exist."""
@@ -276,7 +277,7 @@ class Run:
         if state is not None:
             self._load_state(state)
             checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
-            with self.ema.applied():
+            with self.train_state.exportable():
                 self._export_missing(state.get("exports", []))
         elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
             weight_files.load_networks(self.folder, which, self.networks())
@@ -325,6 +326,7 @@ class Run:
             self.model.load_state_dict(saved)
             self.notes += self.optimizers.load_state_dict(state["optimizers"], state.get("scaler"))
             self.notes += self.ema.load_state_dict(state.get("ema", {}))
+            self.notes += tool_state.load_state_dict(self.model, state.get("tools", {}))
             self.progress = Progress.restored(state["position"])
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])
@@ -394,6 +396,4 @@ class Run:
 
 def _is_gone(kind: Any, name: Any) -> bool:
     """Whether the registry no longer has this name: a renamed plug-in does not change what weights mean."""
-    if not isinstance(kind, str) or not isinstance(name, str):
-        return False
-    return not is_known(kind, name)
+    return isinstance(kind, str) and isinstance(name, str) and not is_known(kind, name)

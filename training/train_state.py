@@ -7,9 +7,13 @@ from typing import Any
 
 import torch
 
+from networks.toolbox.equipment import Toolbox
+from networks.toolbox.roles import Roles
+from networks.toolbox.spectral_norm import normalised
 from registry.attribution import error_context
 from registry.now import Now
 from training.ema import Ema
+from training.extra_terms import ExtraTerms
 from training.optim import Optimizers, trainable_parameters
 
 TrainStep = Callable[["TrainState", dict[str, Any], Now], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
@@ -30,6 +34,7 @@ class TrainState:
     micro_batches: int = 1
     check_losses: Callable[[dict[str, Any], dict[str, Any]], bool] = lambda terms, batch: True
     ema: Ema = field(default_factory=Ema)
+    tools: Toolbox = field(default_factory=Toolbox)
 
     def __post_init__(self) -> None:
         own = {phase.name: {id(p): p for net in phase.nets for p in trainable_parameters(net)} for phase in self.phases}
@@ -40,9 +45,14 @@ class TrainState:
 
     @classmethod
     def from_options(cls, model: Any, o: Any) -> "TrainState":
-        """Return the state of a new run; raise OptionError if two phases have the same name."""
-        phases = model.phases()
-        return cls(model, phases, Optimizers(phases, o), o.accumulate, ema=Ema.from_options(model, o))
+        """Return the state of a new run; raise OptionError for two phases of one name, or a tool without effect.
+
+        The toolbox changes the model's networks, though not the keys of their states.
+        """
+        roles = Roles(model, model.phases())
+        tools = Toolbox.from_options(model, roles, o, ExtraTerms.from_options(model, o, roles))
+        optimizers = Optimizers(tools.phases, o, tools.discriminators)
+        return cls(model, tools.phases, optimizers, o.accumulate, ema=Ema.from_options(model, o), tools=tools)
 
     def now(self, step: int, epoch: int = 1, share: float = 0.0) -> Now:
         """Return what the model's methods are told at this step (from 0), with the phases that are due."""
@@ -53,10 +63,12 @@ class TrainState:
         return [phase for phase in self.phases if phase.name in now.due]
 
     def end_step(self, now: Now) -> None:
-        """Call the model's after_step(now), if it has one, without gradients; then average the weights (--ema)."""
+        """Call the model's after_step(now), if it has one, without gradients; end the step of tools, rates, --ema."""
         if hasattr(self.model, "after_step"):
             with torch.no_grad(), error_context("after_step", self.model):
                 self.model.after_step(now)
+        self.tools.end_step(now)
+        self.optimizers.warm_up(now.step + 1)
         self.ema.update(now.step)
 
     @contextmanager
@@ -69,7 +81,14 @@ class TrainState:
         for p in others:
             p.requires_grad_(False)
         try:
-            yield
+            with self.tools.during(phase):
+                yield
         finally:
             for p in others:
                 p.requires_grad_(True)
+
+    @contextmanager
+    def exportable(self) -> Iterator[None]:
+        """Inside the block, the networks have the weights to export: averages, with spectral norms applied."""
+        with self.ema.applied(), normalised(self.model):
+            yield

@@ -116,15 +116,8 @@ def test_a_typing_error_is_answered_with_the_right_flag(name):
 
 
 NOTHING = [
-    "attention",
-    "spectral_norm",
     "style_dim",
     "mapping_lr",
-    "perceptual",
-    "vgg",
-    "vgg_weight",
-    "lpips",
-    "critic_iters",
     "mixing",
     "noise_std",
     "sigma",

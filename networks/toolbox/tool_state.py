@@ -1,0 +1,48 @@
+"""The state of the toolbox: buffers that are in no state_dict, so that keys stay the same, but in a run's state."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+PREFIX = "tool_"  # of the names of these buffers, which are not persistent
+
+
+def keep(part: nn.Module, name: str, value: Tensor) -> None:
+    """Give a part a buffer that is in the run's state and in no state_dict."""
+    part.register_buffer(PREFIX + name, value, persistent=False)
+
+
+def kept(part: nn.Module, name: str) -> Tensor:
+    """Return such a buffer; raise KeyError if there is none."""
+    value = part._buffers[PREFIX + name]
+    assert value is not None
+    return value
+
+
+def state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return {name in the model: value} of all these buffers; {} if no tool has a state."""
+    return {name: value for name, value in model.named_buffers() if name.rpartition(".")[2].startswith(PREFIX)}
+
+
+def load_state_dict(model: nn.Module, saved: Mapping[str, Tensor]) -> list[str]:
+    """Restore what state_dict returned; return a note if a tool starts afresh, or if the state of one is dropped.
+
+    Raise ValueError for values of other shapes.
+    """
+    parts, own = dict(model.named_modules()), state_dict(model)
+    usable = {name for name in saved if name in own or _makes_its_own(parts.get(name.rpartition(".")[0]))}
+    for name in usable:
+        path, _, word = name.rpartition(".")
+        if name not in own:
+            keep(parts[path], word.removeprefix(PREFIX), saved[name].to(next(iter(model.parameters())).device))
+        elif own[name].shape != saved[name].shape:
+            raise ValueError(f"the state of {name} is {tuple(saved[name].shape)}, not {tuple(own[name].shape)}")
+        else:
+            own[name].copy_(saved[name])
+    afresh = ["note: a tool of the toolbox has no saved state: it starts afresh"] * bool(own.keys() - saved.keys())
+    dropped = ["note: the saved state of a tool that is off now is dropped"] * bool(saved.keys() - usable)
+    return afresh + dropped
+
+
+def _makes_its_own(part: nn.Module | None) -> bool:
+    return getattr(part, "makes_tool_state", False)
