@@ -131,7 +131,7 @@ class _Layers:
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
         declared = _own_flags(model, model_name), _own_flags(dataset, mode)
         every = self.base, self.train_flags, [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
-        self.base, self.train_flags, both = (without_replaced(flags, sum(declared, [])) for flags in every)
+        self.base, self.train_flags, both = (without_replaced(flags, [*declared[0], *declared[1]]) for flags in every)
         own = _join_flags(both, *declared)
         named = {name for flag, _, defaults in _defaults_for(model) for name in (flag, *defaults)}
         for name in {*self.defaults, *named} - {flag.name for flag in both + own}:
