@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metrics import METRICS
-from metrics.base import Metric, Result
+from metrics.base import Metric, Result, in_order
 from metrics.evaluation import Evaluation
 from metrics.settings import Settings, parse_weights
 from registry.contract import check_part
@@ -136,3 +136,11 @@ def test_files_of_weights_are_one_file_or_named(tmp_path):
     assert parse_weights([str(odd)]) == str(odd)
     assert Settings(weights="a.pth").weights_file("alexnet") == "a.pth"
     assert Settings(weights={"alexnet": "a.pth"}).weights_file("vgg16") == ""
+
+
+def test_rows_have_one_order_with_and_without_noise_in_the_last_bits():
+    rows = torch.rand(60, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(in_order(rows.flip(0)), in_order(rows))
+    assert torch.allclose(in_order((rows * (1 + 1e-6)).flip(0)), in_order(rows), rtol=1e-5)
+    alike = rows[:1] + torch.tensor([[0.0], [1e-7], [3e-7]])
+    assert torch.equal(in_order(alike[[2, 0, 1]]), in_order(alike))
