@@ -202,6 +202,7 @@ def test_lite0_features_tell_images_apart():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 def test_values_on_a_gpu_are_those_on_the_cpu(images):
     found = []
     for device in ("cpu", "cuda"):
