@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from cli.main import Report
+from options.best import best_prefix, main_metric
 from registry import sources
 from util import file_lock
 from util.errors import EnvironmentFault, printable
@@ -68,7 +69,9 @@ class RunFolder:
         """Return what to do after training: look at the run's web page, if it has one, and run test.py."""
         page = self.path / "web" / "index.html"
         see = f"see {page}, then " if page.is_file() and not self.o.no_html else ""
-        return f"{see}python test.py {run_flags(self.o)}"
+        best = best_prefix(main_metric(self.o.metrics, self.o.early_stop)) if self.o.metrics else ""
+        epoch = " --epoch best" if best and any(self.path.glob(f"{best}_net_*.pth")) else ""
+        return f"{see}python test.py {run_flags(self.o)}{epoch}"
 
     def remove_previous_run(self) -> None:
         """With --overwrite, remove the files of an earlier run; call this only after all checks have passed."""
