@@ -118,7 +118,12 @@ def mean_result(values: Sequence[float]) -> Result:
 
 
 def in_order(rows: Tensor) -> Tensor:
-    """Return rows sorted by their bytes: equal sets of rows become equal tensors."""
-    flat = np.ascontiguousarray(rows.reshape(len(rows), -1).numpy())
-    keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))[:, 0]
+    """Return rows sorted by their values, so that equal sets of rows become equal tensors.
+
+    The values are rounded first: those of a network differ in the last bits if an image came with others.
+    """
+    flat = rows.reshape(len(rows), -1)
+    rounded = flat.round(decimals=2) if flat.is_floating_point() else flat
+    both = np.ascontiguousarray(torch.cat([rounded, flat], 1).numpy())
+    keys = both.view(np.dtype((np.void, both.dtype.itemsize * both.shape[1])))[:, 0]
     return rows[torch.from_numpy(keys.argsort(kind="stable"))]

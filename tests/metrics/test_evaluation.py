@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metrics import METRICS
-from metrics.base import Metric, Result
+from metrics.base import Metric, Result, in_order
 from metrics.evaluation import Evaluation
 from metrics.settings import Settings, parse_weights
 from registry.contract import check_part
@@ -128,6 +128,18 @@ def test_a_class_that_breaks_the_contract_is_refused(changes, why):
         check_part("metric", type("Odd", (Brightness,), changes), "odd", "plugin.py")
 
 
+@pytest.mark.parametrize("returned", [0.5, (0.5, None), ("much", None, 3), None])
+def test_a_result_that_is_not_three_numbers_is_refused(returned, images, monkeypatch):
+    kind = type("Odd", (Brightness,), {"result": lambda self: returned})
+    monkeypatch.setitem(METRICS, "odd", kind)
+    evaluation = Evaluation(["odd"], Settings())
+    with pytest.raises(OptionError, match=r"metric 'odd': its result\(\) returned .*, not \(value, error, n\)"):
+        evaluation.results()
+    monkeypatch.setattr(kind, "result", lambda self: (torch.tensor(0.5), torch.tensor(0.25), torch.tensor(3)))
+    assert evaluation.results() == {"odd": (0.5, 0.25, 3)}
+    assert [type(number) for number in evaluation.results()["odd"]] == [float, float, int]
+
+
 def test_files_of_weights_are_one_file_or_named(tmp_path):
     assert parse_weights(["a.pth"]) == "a.pth"
     assert parse_weights(["alexnet=a.pth", "vgg16=b=c.pth"]) == {"alexnet": "a.pth", "vgg16": "b=c.pth"}
@@ -136,3 +148,11 @@ def test_files_of_weights_are_one_file_or_named(tmp_path):
     assert parse_weights([str(odd)]) == str(odd)
     assert Settings(weights="a.pth").weights_file("alexnet") == "a.pth"
     assert Settings(weights={"alexnet": "a.pth"}).weights_file("vgg16") == ""
+
+
+def test_rows_have_one_order_whatever_their_last_bits():
+    rows = torch.rand(60, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(in_order(rows.flip(0)), in_order(rows))
+    assert torch.allclose(in_order((rows * (1 + 1e-6)).flip(0)), in_order(rows), rtol=1e-5)
+    alike = rows[:1] + torch.tensor([[0.0], [1e-7], [3e-7]])
+    assert torch.equal(in_order(alike[[2, 0, 1]]), in_order(alike))

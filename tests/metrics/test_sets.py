@@ -11,6 +11,7 @@ from metrics.distances import FrechetDistance, KernelDistance, discrepancies
 from metrics.features import FeatureNetwork, network, over
 from metrics.neighbours import Coverage, Density, Precision, Recall
 from metrics.settings import Settings
+from metrics.ssim import Ssim
 from tests.support.packages import needs
 from util.errors import DataError, EnvironmentFault
 
@@ -198,3 +199,17 @@ def test_lite0_features_tell_images_apart():
         metric.update(real, fake)
         values.append(metric.result().value)
     assert values == sorted(values) and values[0] < 0 < values[2]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_values_on_a_gpu_are_those_on_the_cpu(images):
+    found = []
+    for device in ("cpu", "cuda"):
+        row = []
+        for measure in (*MEASURES, Ssim):
+            metric = measure(Settings(device=device))
+            metric.update(images.to(device), images.roll(1, 3).to(device))
+            row.append(metric.result().value)
+        found.append(row)
+    assert found[0] == pytest.approx(found[1], rel=1e-4, abs=1e-6)

@@ -104,10 +104,11 @@ def test_every_kept_checkpoint_of_a_run_is_measured(evaluated, tmp_path):
     ended = run_in(tmp_path, "train", *SMALL, *flags, *epochs)
     assert ended.code == 0, ended.err
     metrics = ["--metrics", "l1,regions_fd", "--plugin", "regions.py", "--gpu_ids", "-1"]
-    ended = evaluated("--run", "p", "--epochs", "1,2", *metrics, "--", "--num_test", 3)
+    ended = evaluated("--run", "p", "--epochs", "all", *metrics, "--", "--num_test", 3)
     assert ended.code == 0, ended.err
     table = json.loads((tmp_path / "results/p/evaluation/metrics.json").read_text())
-    assert list(table["epochs"]) == ["1", "2"]
+    assert list(table["epochs"]) == ["1", "2", "latest"] and table["epochs"]["2"] == table["epochs"]["latest"]
+    assert "epoch latest: has the weights of epoch 2" in ended.out  # which is not tested again
     assert table["epochs"]["1"] != table["epochs"]["2"] and table["epochs"]["1"]["L1"]["images"] == 3
     values = {epoch: row["L1"]["value"] for epoch, row in table["epochs"].items()}
     assert table["best"]["L1"] == min(values, key=values.get) and f"best L1: epoch {table['best']['L1']}" in ended.out
