@@ -96,6 +96,17 @@ class RunFolder:
         return [file for pattern in RUN_FILES for file in self.path.glob(pattern)]
 
 
+def keep_sources(folder: Path) -> list[str]:
+    """Copy the plug-ins' source to the run's folder; return a note if it differs from that of an earlier start."""
+    note = sources.change_note(folder)
+    try:
+        sources.save(folder)
+    except OSError as problem:
+        remedy = "make it writable"
+        raise EnvironmentFault("folder", folder, problem.strerror or str(problem), remedy) from problem
+    return [note] if note else []
+
+
 def resume_command(o: Any) -> str:
     """Return the command that resumes a run."""
     return f"continue with: python train.py {run_flags(o)} --continue_train"
