@@ -133,9 +133,9 @@ def test_a_resumed_run_has_the_same_best_bit_for_bit(process, plugin, straight, 
     else:
         do = {"killed": "SIGKILL", "stopped": "SIGINT", "failing": "fail"}[how.split()[0]]
         env = {
-            "AT_UPDATE": "16",
+            "AT_UPDATE": "20",
             "DO": do,
-        }  # in the fourth evaluation; the trial has two, the first one six, others three
+        }  # in the fourth evaluation; the trial and the first have six, others three
     ended = process("train", *named, before=before, **env)
     assert ended.code == {"killed": -signal.SIGKILL, "stopped": 130, "failing": 2}[how.split()[0]], ended.err
     assert "stopped and saved at the end of epoch 4; continue with" in ended.err or "stopped" not in how
@@ -383,3 +383,9 @@ def test_a_model_that_copies_training_images_is_noticed(command, plugin, tmp_pat
     assert ended.code == 0, ended.err
     (line,) = [line for line in ended.out.splitlines() if line.startswith("health: copies of training images: 100 %")]
     assert "(of real ones 0 %)" in line
+
+
+def test_too_few_images_for_a_metric_are_refused_before_training(command, plugin, tmp_path):
+    ended = command("train", *flags(plugin), "--metrics", "wobble,lite0_fd", "--max_dataset_size", 1)
+    assert ended.code == 3 and "lite0_fd" in ended.last, ended.err
+    assert not (tmp_path / "checkpoints" / "run").exists()
