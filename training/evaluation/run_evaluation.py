@@ -11,6 +11,7 @@ from metrics.evaluation import Evaluation
 from metrics.history import MetricHistory, Report, Row
 from metrics.settings import Settings
 from options.best import best_prefix, main_metric, metric_names, parse_early_stop
+from registry.lookup import is_known
 from registry.now import Now
 from training.as_in_test import in_test_mode
 from training.evaluation import files
@@ -203,7 +204,8 @@ class RunEvaluation:
                     comparisons[found.label] = self._comparison(self.names, device)
                 comparisons[found.label].update(found)
             try:
-                _ = [each.results() for each in comparisons.values() if few]
+                for each in comparisons.values() if few else ():
+                    each.results()
             except DataError:  # too few images for a metric
                 raise
             except Exception:  # of what untrained networks make, a metric may have no value
@@ -225,7 +227,7 @@ class RunEvaluation:
             self.history.rows.clear()
             return ["note: --metrics measures other images than before: its history and its best epochs start afresh"]
         was = str(state.get("options", {}).get("early_stop", ""))
-        before = parse_early_stop(was) if was else ("", 0)
+        before = parse_early_stop(was) if is_known("metric", was.partition(":")[0]) else ("", 0)
         if (reason := stop_reason(self.history, *before)) and not self.stopped:
             return [f"continuing a run that --early_stop {was} had ended: {reason}"]
         return []
