@@ -17,7 +17,6 @@ from networks.frozen import frozen_digests, without_frozen
 from networks.summary import summary_text
 from networks.toolbox import tool_state
 from options import store
-from registry import sources
 from registry.lookup import is_known
 from registry.now import Now
 from serialization import checkpoint, mismatch, weight_exports, weight_files
@@ -30,14 +29,13 @@ from training.evaluation.run_evaluation import RunEvaluation
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
 from training.optim import trained_networks
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, keep_sources
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, seeding
 from util.errors import (
     CheckpointError,
     DataError,
-    EnvironmentFault,
     OptionError,
     UserError,
     count_text,
@@ -65,23 +63,12 @@ def start_run(
             changed = store.with_run_fields(folder.path, spec, before)[1].items()
             run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
         store.save(o, folder.path, "train", spec, run.pretrained)
-        run.notes += [*store.numbering_note(o), *_keep_sources(folder.path)]
+        run.notes += [*store.numbering_note(o), *keep_sources(folder.path)]
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
         size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
     print(*map(printable, (text, *run.notes)), sep="\n")
     return run
-
-
-def _keep_sources(folder: Path) -> list[str]:
-    """Copy the plug-ins' source to the run's folder; return a note if it differs from that of an earlier start."""
-    note = sources.change_note(folder)
-    try:
-        sources.save(folder)
-    except OSError as problem:
-        remedy = "make it writable"
-        raise EnvironmentFault("folder", folder, problem.strerror or str(problem), remedy) from problem
-    return [note] if note else []
 
 
 @dataclass(eq=False)

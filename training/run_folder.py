@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from cli.main import Report
+from options.best import best_prefix, main_metric
 from registry import sources
 from util import file_lock
 from util.errors import EnvironmentFault, printable
@@ -68,7 +69,9 @@ class RunFolder:
         """Return what to do after training: look at the run's web page, if it has one, and run test.py."""
         page = self.path / "web" / "index.html"
         see = f"see {page}, then " if page.is_file() and not self.o.no_html else ""
-        return f"{see}python test.py {run_flags(self.o)}"
+        best = best_prefix(main_metric(self.o.metrics, self.o.early_stop)) if self.o.metrics else ""
+        epoch = " --epoch best" if best and any(self.path.glob(f"{best}_net_*.pth")) else ""
+        return f"{see}python test.py {run_flags(self.o)}{epoch}"
 
     def remove_previous_run(self) -> None:
         """With --overwrite, remove the files of an earlier run; call this only after all checks have passed."""
@@ -91,6 +94,17 @@ class RunFolder:
 
     def _run_files(self) -> list[Path]:
         return [file for pattern in RUN_FILES for file in self.path.glob(pattern)]
+
+
+def keep_sources(folder: Path) -> list[str]:
+    """Copy the plug-ins' source to the run's folder; return a note if it differs from that of an earlier start."""
+    note = sources.change_note(folder)
+    try:
+        sources.save(folder)
+    except OSError as problem:
+        remedy = "make it writable"
+        raise EnvironmentFault("folder", folder, problem.strerror or str(problem), remedy) from problem
+    return [note] if note else []
 
 
 def resume_command(o: Any) -> str:

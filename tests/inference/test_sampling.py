@@ -140,6 +140,10 @@ def test_thousands_of_images_are_never_in_memory_together(tmp_path, monkeypatch)
         num_samples=2100,
         seed=0,
         classes="",
+        run_classes=(),
+        metrics=(),
+        metric_weights=(),
+        download=False,
     )
     results = Results(o, "latest", compare=False, generated=True)
     test_script.generate(o, Sampler(), results, Spec(3, 3, 8, 8))

@@ -45,10 +45,9 @@ class Comparison:
         found = self.pairs.results() | self.sets.results()
         return {name: _plain(found[name]) for name in self.names}
 
-    def repeat(self, number: int) -> None:
-        """Take what was added for one image of `number` equal ones, for a trial."""
-        for evaluation in (self.pairs, self.sets, self.reals):
-            evaluation.merge([evaluation.partial()] * number)
+    def notes(self) -> list[str]:
+        """Return what a reader of the values needs to know: "METRIC: sentence" each."""
+        return [*self.pairs.notes(), *self.sets.notes()]
 
     @property
     def own_part(self) -> Part | None:

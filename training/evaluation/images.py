@@ -235,6 +235,7 @@ def find_images(o: Any, model: Any, spec: Any, train_files: Any) -> Found:
         print_line(f"note: --metrics measures the images that the run trains on: {phase} has no others")
     if not is_training:
         _check_headers(dataset)
+    phase = o.phase if is_training else phase
     of_all = f" of {len(dataset)}" if len(samples) < len(dataset) else ""
     train_set = dataset if is_training else open_phase(options_of_test(o), o.phase)
     references = None if is_training else Samples(o, train_set, REFERENCES, max_kept_bytes=0)

@@ -11,6 +11,7 @@ from metrics.evaluation import Evaluation
 from metrics.history import MetricHistory, Report, Row
 from metrics.settings import Settings
 from options.best import best_prefix, main_metric, metric_names, parse_early_stop
+from registry.lookup import is_known
 from registry.now import Now
 from training.as_in_test import in_test_mode
 from training.evaluation import files
@@ -20,6 +21,8 @@ from training.evaluation.images import Compared, Found, Generated, find_images
 from training.run_folder import resume_command
 from util.errors import DataError, OptionError, Stopped, are_text, count_text, print_line
 from util.progress import Progress
+
+FEW_IMAGES = 16  # so few are all measured in the trial, because a metric may need more
 
 
 def make_evaluation(o: Any, model: Any, loader: Any, spec: Any) -> "RunEvaluation":
@@ -51,6 +54,7 @@ class RunEvaluation:
         self.copies: dict[str, Copies] = {}  # by the side that is generated
         self.real_parts: dict[str, Part] = {}  # see Comparison
         self.paired: list[str] = []  # the metrics of pairs
+        self.printed: set[str] = set()  # notes
         self.former_checksum = ""  # of the images that a saved history is of
         if self.plateau is not None and o.lr_policy == "plateau":
             print_line(f"--lr_policy plateau follows {main_metric(self.names, o.early_stop)}")
@@ -113,6 +117,7 @@ class RunEvaluation:
             training = self._measure_training(now, device, stop)
             values = combine({label: each.results() for label, each in comparisons.items()})
         self._keep_real_parts(comparisons)
+        self._print_notes(comparisons)
         images = {name: one for each in comparisons.values() for name, one in each.pairs.per_image().items()}
         earlier = [row for row in self.history.rows if row.epoch < progress.epoch]  # one may have been left halfway
         self.history.rows = [*earlier, Row(progress.epoch, progress.step, values)]
@@ -145,6 +150,14 @@ class RunEvaluation:
                 raise Stopped(stop.signal, text)
             yield each
 
+    def _print_notes(self, comparisons: dict[str, Comparison]) -> None:
+        """Print once what a reader of the values needs to know."""
+        notes = dict.fromkeys(note for each in comparisons.values() for note in each.notes())
+        for note in notes:
+            if note not in self.printed:
+                print_line(f"note: {note}")
+        self.printed |= notes.keys()
+
     def _keep_real_parts(self, comparisons: dict[str, Comparison]) -> None:
         """Keep what metrics of sets have collected of the data set's images, which need not be measured again."""
         found = {label: part for label, each in comparisons.items() if (part := each.own_part) is not None}
@@ -175,7 +188,7 @@ class RunEvaluation:
         return max(found, default=None)
 
     def try_out(self) -> None:
-        """Measure the first image as often as there are images, so that what cannot work fails before training."""
+        """Measure the first image, or all if they may be too few, so that what cannot work fails before training."""
         assert self.images is not None
         device = next(self.model.parameters()).device
         self.paired = Evaluation(self.names, self._settings(device)).paired
@@ -183,16 +196,19 @@ class RunEvaluation:
             kind = "images from noise" if isinstance(self.images, Generated) else f"data set {self.o.dataset_mode}"
             why = f"{', '.join(self.paired)} compares pairs, and {kind} {'have' if 'noise' in kind else 'has'} none"
             raise OptionError("option", "--metrics", why, "choose metrics of sets from --list")
-        comparison = self._comparison(self.names, device)
+        now, few = Now(0, 1, 0.0), len(self.images.samples) <= FEW_IMAGES
+        comparisons: dict[str, Comparison] = {}
         with in_test_mode(self.model, self.o.seed):
-            for found in self.images.first(Now(0, 1, 0.0)):
-                comparison.update(found)
-            comparison.repeat(len(self.images.samples))
+            for found in batched(self.images(now) if few else self.images.first(now)):
+                if found.label not in comparisons:
+                    comparisons[found.label] = self._comparison(self.names, device)
+                comparisons[found.label].update(found)
             try:
-                comparison.results()
+                for each in comparisons.values() if few else ():
+                    each.results()
             except DataError:  # too few images for a metric
                 raise
-            except Exception:  # of equal images, a metric may have no value
+            except Exception:  # of what untrained networks make, a metric may have no value
                 return
 
     # --- state
@@ -211,7 +227,7 @@ class RunEvaluation:
             self.history.rows.clear()
             return ["note: --metrics measures other images than before: its history and its best epochs start afresh"]
         was = str(state.get("options", {}).get("early_stop", ""))
-        before = parse_early_stop(was) if was else ("", 0)
+        before = parse_early_stop(was) if is_known("metric", was.partition(":")[0]) else ("", 0)
         if (reason := stop_reason(self.history, *before)) and not self.stopped:
             return [f"continuing a run that --early_stop {was} had ended: {reason}"]
         return []

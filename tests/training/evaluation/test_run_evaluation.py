@@ -133,9 +133,9 @@ def test_a_resumed_run_has_the_same_best_bit_for_bit(process, plugin, straight, 
     else:
         do = {"killed": "SIGKILL", "stopped": "SIGINT", "failing": "fail"}[how.split()[0]]
         env = {
-            "AT_UPDATE": "16",
+            "AT_UPDATE": "20",
             "DO": do,
-        }  # in the fourth evaluation; the trial has two, the first one six, others three
+        }  # in the fourth evaluation; the trial and the first have six, others three
     ended = process("train", *named, before=before, **env)
     assert ended.code == {"killed": -signal.SIGKILL, "stopped": 130, "failing": 2}[how.split()[0]], ended.err
     assert "stopped and saved at the end of epoch 4; continue with" in ended.err or "stopped" not in how
@@ -243,7 +243,7 @@ def test_early_stop_ends_the_run_and_more_patience_continues_it(measured, comman
     folder, out = measured("--metrics", "worse", "--early_stop", "worse:2")
     assert [row["epoch"] for row in evaluations(folder)] == [1, 2, 3]
     reason = "stopped early after epoch 3: worse was not better than -2 of epoch 1 in 2 evaluations"
-    assert f"done: {reason}; see" in out
+    assert f"done: {reason}; see" in out and out.endswith("then python test.py --name run --epoch best\n")
     assert torch.load(max(folder.glob("state_*.pt")), weights_only=True)["position"]["epoch"] == 4
     assert f'"state": "{reason.replace(" after epoch 3", "")}"' in (folder / "web" / "history.js").read_text()
     again = command("train", "--name", "run", "--continue_train")
@@ -336,3 +336,56 @@ def test_metrics_may_be_dropped_and_taken_up_again(measured, command):
         assert ended.code == 0, ended.err
     assert [row["epoch"] for row in evaluations(folder)] == [1, 2, 4]
     assert json.loads((folder / "metrics.json").read_text())["best"]["offset"]["epoch"] == 4
+
+
+MEMORY = '''
+"""A generator from noise that remembers the training images and shows them again."""
+import torch
+from torch import nn
+
+from models.base import BaseModel, Phase
+from networks import noise
+
+
+class Memory(BaseModel):
+    dataset_mode = "labeled"
+    averaged = ("G",)
+
+    def __init__(self, o, spec):
+        super().__init__()
+        self.size = 3, spec.height, spec.width
+        self.G = nn.Linear(4, 3 * spec.height * spec.width)
+        self.register_buffer("seen", torch.zeros(64, *self.size))
+        self.number = 0
+
+    def phases(self):
+        return [Phase("G", [self.G], self.loss)]
+
+    def forward(self, batch):
+        for image in batch["A"] if self.training else ():
+            self.seen[self.number % 64] = image
+            self.number += 1
+        return {"real": batch["A"], "fake": self.G(noise(batch, 4)).view(-1, *self.size).tanh()}
+
+    def loss(self, batch, out):
+        return {"G": (out["fake"] - out["real"]).abs().mean()}
+
+    def sheets(self, request):
+        numbers = torch.arange(request.start, request.start + request.number) % max(1, self.number)
+        return {"samples": (self.seen[numbers], torch.zeros(request.number, dtype=torch.long))}
+'''
+
+
+def test_a_model_that_copies_training_images_is_noticed(command, plugin, tmp_path):
+    (tmp_path / "memory.py").write_text(MEMORY)
+    ended = command("train", *flags(plugin, "memory", 2), "--plugin", tmp_path / "memory.py", "--max_dataset_size", 24,
+                    "--metrics", "wobble", "--no_flip", "--load_size", 32, "--displays", "console,health")  # fmt: skip
+    assert ended.code == 0, ended.err
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("health: copies of training images: 100 %")]
+    assert "(of real ones 0 %)" in line
+
+
+def test_too_few_images_for_a_metric_are_refused_before_training(command, plugin, tmp_path):
+    ended = command("train", *flags(plugin), "--metrics", "wobble,lite0_fd", "--max_dataset_size", 1)
+    assert ended.code == 3 and "lite0_fd" in ended.last, ended.err
+    assert not (tmp_path / "checkpoints" / "run").exists()
