@@ -76,6 +76,14 @@ def test_exported_weights_work_without_the_norm():
     assert torch.allclose(net(x), plain(x), atol=1e-4)
 
 
+def test_a_state_is_of_plain_tensors():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3))
+    add_spectral_norm(net)
+    for buffer in net.buffers():
+        buffer.mark = 1  # torch.compile does so, and torch.save would keep it
+    assert not any(hasattr(value, "mark") for value in tool_state.state_dict(net).values())
+
+
 def test_the_state_goes_round():
     net, other = (nn.Sequential(nn.Conv2d(1, 4, 3)) for _ in range(2))
     for each in (net, other):
