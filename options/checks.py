@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
+from networks.toolbox.settings import tool
 from options.fields import Options
 from options.store import holds_run
+from options.toolbox import term_weights
 from registry.lookup import find, is_known, table
 from serialization.run_names import suggest_folder
 from util.errors import OptionError
@@ -135,6 +137,7 @@ def _check_training(o: Options) -> None:
         raise OptionError("option", "--model", why, remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
+    term_weights(tool(o, "terms", ()))
     is_paired = hasattr(table("objective").get(o.gan_mode), "discriminator")  # of a plug-in
     if o.label_smoothing and (is_paired or o.gan_mode in UNLABELLED):
         why = f"has no effect with --gan_mode {o.gan_mode}"
