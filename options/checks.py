@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
+from networks.toolbox.settings import tool
 from options import best
 from options.effects import STYLEGAN2_G
 from options.fields import Options
 from options.store import holds_run
+from options.toolbox import term_weights
 from registry.lookup import find, is_known
 from serialization.run_names import suggest_folder
 from util.errors import OptionError
@@ -141,6 +143,7 @@ def _check_training(o: Options) -> None:
         raise OptionError("option", "--model", why, remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
+    term_weights(tool(o, "terms", ()))
     if o.label_smoothing and not getattr(find("objective", o.gan_mode), "uses_label", True):
         why = f"has no effect with --gan_mode {o.gan_mode}"
         raise OptionError("option", "--label_smoothing", why, "use --gan_mode vanilla or lsgan")

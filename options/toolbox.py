@@ -1,9 +1,12 @@
 """The flags of the toolbox: what any model may be trained with."""
 
+import math
 from dataclasses import dataclass
 
 from networks.toolbox.settings import OWNER
 from options.fields import Flag, option
+from registry.lookup import entry, is_known
+from util.errors import OptionError
 
 
 @dataclass
@@ -58,3 +61,22 @@ def without_replaced(flags: list[Flag], own: list[Flag]) -> list[Flag]:
     """Return flags without those of the toolbox for which a model or data set has a flag of its own of that name."""
     names = {name for flag in own for name in flag.names}
     return [flag for flag in flags if flag.owner != OWNER or not names & set(flag.names)]
+
+
+def term_weights(texts: tuple[str, ...]) -> dict[str, float]:
+    """Return {name: weight} of --terms; raise OptionError for an unknown name, or text that is no NAME:WEIGHT."""
+    found: dict[str, float] = {}
+    for text in filter(str.strip, ",".join(texts).split(",")):
+        word, _, number = (part.strip() for part in text.rpartition(":"))
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        name = entry("term", word if is_known("term", word) or math.isfinite(weight) else text.strip()).name
+        if not 0 <= weight < math.inf:
+            remedy = f"write a weight of at least 0 after it, such as {name}:0.1"
+            raise OptionError("option", "--terms", f"'{text.strip()}' is no name and weight", remedy)
+        if name in found:
+            raise OptionError("option", "--terms", f"{name} is given twice", "give one weight")
+        found[name] = weight
+    return found

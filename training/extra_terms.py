@@ -12,6 +12,7 @@ from networks.frozen import Frozen
 from networks.toolbox.feature_matching import Call, feature_distance, matched_calls, record
 from networks.toolbox.perceptual import lpips_of, perceptual_of
 from networks.toolbox.settings import tool
+from options.toolbox import term_weights
 from registry.lookup import find
 from util.errors import OptionError
 
@@ -103,21 +104,10 @@ def _weights(o: Any) -> dict[str, float]:
     """Return {name: weight} of the pairwise terms; raise OptionError for text that is no NAME:WEIGHT."""
     own = {name: tool(o, f"lambda_{name}", 0.0) for name in OWN_FLAGS}
     found = {name: weight for name, weight in own.items() if weight}
-    for text in ",".join(tool(o, "terms", ())).split(","):
-        name, colon, number = (word.strip() for word in text.partition(":"))
-        if not text.strip():
-            continue
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = float("nan")
-        if not colon or not 0 <= weight < float("inf"):
-            remedy = "write NAME:WEIGHT, such as tv:0.1, comma-separated"
-            raise OptionError("option", "--terms", f"'{text}' is no name and weight", remedy)
+    for name, weight in term_weights(tool(o, "terms", ())).items():
         if name in found:
-            raise OptionError("option", "--terms", f"{name} is given twice", "give one weight")
-        if weight:
-            found[name] = weight
+            raise OptionError("option", "--terms", f"--lambda_{name} gives {name} a weight too", "omit one of them")
+        found |= {name: weight} if weight else {}
     return found
 
 

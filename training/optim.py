@@ -95,6 +95,11 @@ class Optimizers:
         if step <= self.warmup and self.warmup:
             self.set_lr(self.factor, step)
 
+    def warmup_notes(self, steps: int) -> list[str]:
+        """Return a note if a run of so many steps ends before --warmup does."""
+        why = f"the run has {steps} steps, so the learning rates never reach their values"
+        return [f"note: --warmup {self.warmup}: {why}"] if 0 < steps < self.warmup else []
+
     def param_groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups of all optimisers."""
         return [group for optimizer in self.distinct.values() for group in optimizer.param_groups]

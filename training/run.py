@@ -117,6 +117,7 @@ class Run:
             why = f"{makes} one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
         steps = -(-self.epoch_size // o.batch_size) * (self.last_epoch + 1 - self.progress.epoch)
+        self.notes += self.optimizers.warmup_notes(self.progress.step + steps)
         self.notes += self.optimizers.unused_settings(o.given) + self.ema.notes(self.model.averaged, steps)
         on_cuda = self.device.type == "cuda"
         self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)

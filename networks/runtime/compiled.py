@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from networks.runtime.amp import is_autocast_disabled
 from networks.runtime.calls import Entry, is_training, tune_calls
 from networks.runtime.eager import is_eager
+from networks.toolbox.spectral_norm import norms
 from util.errors import first_line, print_line
 from util.snapshot import Snapshot
 
@@ -38,6 +39,10 @@ def compile_network(name: str, net: nn.Module, mode: str, graphs: bool = False) 
 
 def _compiled_call(entry: Entry, mode: str, graphs: bool) -> Callable:
     part, eager = entry.part, entry.plain
+    if any(norms(entry.net)):  # compiled code keeps its vector for the backward pass, which the next call overwrites
+        if entry.is_root:
+            print_line(f"note: network {entry.label} is not compiled: each call changes its --spectral_norm")
+        return eager
     if not (entry.is_root or any(part.children())) and type(part).__module__.startswith("torch."):
         return eager  # a compiled layer gains nothing
     variants = _compiled_variants(eager, mode)

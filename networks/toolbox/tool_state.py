@@ -21,7 +21,8 @@ def kept(part: nn.Module, name: str) -> Tensor:
 
 def state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return {name in the model: value} of all these buffers; {} if no tool has a state."""
-    return {name: value for name, value in model.named_buffers() if name.rpartition(".")[2].startswith(PREFIX)}
+    own = {name: value for name, value in model.named_buffers() if name.rpartition(".")[2].startswith(PREFIX)}
+    return {name: value.detach() for name, value in own.items()}  # without attributes that torch.compile adds
 
 
 def load_state_dict(model: nn.Module, saved: Mapping[str, Tensor]) -> list[str]:

@@ -176,6 +176,14 @@ def test_rates_of_discriminators_and_warm_up_by_hand():
     assert rates == [pytest.approx([n * 1e-4, n * 0.5e-4]) for n in (1, 2, 3, 4, 4)]
 
 
+def test_a_warm_up_longer_than_the_run_is_noted(command):
+    argv = [*SMALL, "--model", "pix2pix", "--netG", "unet_32", "--netD", "pixel", "--dataroot", "demo",
+            "--max_dataset_size", "2", "--n_epochs", "1", "--n_epochs_decay", "0", "--displays", "console"]  # fmt: skip
+    ended = command("train", *argv, "--warmup", "3", "--name", "long")
+    assert "note: --warmup 3: the run has 2 steps, so the learning rates never reach their values" in ended.out
+    assert "--warmup" not in command("train", *argv, "--warmup", "2", "--name", "short").out
+
+
 def _spy(run, rates):
     def end_step(now, plain=run.train_state.end_step):
         rates.append([run.optimizers[name].param_groups[0]["lr"] for name in "DG"])

@@ -29,6 +29,7 @@ def matrix(layer, weight):
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_weight_is_divided_by_its_largest_singular_value(kind):
+    torch.manual_seed(0)
     layer = LAYERS[kind]().double()
     plain = layer.weight.detach().clone()
     keys = list(layer.state_dict())
@@ -81,6 +82,14 @@ def test_exported_weights_work_without_the_norm():
     assert torch.allclose(net.eval()(x), plain(x), atol=1e-6)
     net.load_state_dict(plain.state_dict())  # such files are loaded into a normed network, which fits its vectors
     assert torch.allclose(net(x), plain(x), atol=1e-4)
+
+
+def test_a_state_is_of_plain_tensors():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3))
+    add_spectral_norm(net)
+    for buffer in net.buffers():
+        buffer.mark = 1  # torch.compile does so, and torch.save would keep it
+    assert not any(hasattr(value, "mark") for value in tool_state.state_dict(net).values())
 
 
 def test_the_state_goes_round():
