@@ -44,7 +44,7 @@ class GAN(BaseModel):
             why = f"'{o.netG}' translates images: it does not start from noise (it has no from_noise = True)"
             raise OptionError("option", "--netG", why, "use dcgan or sngan_resnet")
         self.gan = GANLoss.from_options(o)
-        D = discriminator(with_norm(o, self.gan.norm_of_D(o.norm)), spec.input_nc + (self.cond == "concat"))
+        D = discriminator(with_norm(o, self.gan.norm_of_D(o.norm, "layer")), spec.input_nc + (self.cond == "concat"))
         self.G = ConditionalGenerator(G, n, o.embedding_dim) if conditional else G
         self.D = ConditionalDiscriminator(D, n, self.cond, spec.height) if conditional else D
 

@@ -62,6 +62,7 @@ NORMS = Table("norm", {  # called as (channels)
     "instance_affine": "networks.norm:instance_affine",
     "batch": "networks.norm:batch",
     "syncbatch": "networks.norm:SyncBatchNorm",
+    "layer": "networks.norm:layer",
     "none": "networks.norm:none",
 })  # fmt: skip
 INITIALISERS = Table("initialiser", {  # called as (weight, gain)

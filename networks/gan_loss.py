@@ -125,12 +125,12 @@ class GANLoss(nn.Module):
         """Whether there is a gradient penalty with a weight."""
         return self.penalty_name != "none" and self.lambda_gp != 0
 
-    def norm_of_D(self, norm: str) -> str:
-        """Return --norm, or "instance" instead of batch norm if there is a gradient penalty.
+    def norm_of_D(self, norm: str, otherwise: str = "instance") -> str:
+        """Return --norm, or another one instead of batch norm if there is a gradient penalty.
 
         It is defined for each image, and batch norm would make it depend on the others (Gulrajani et al. 2017).
         """
-        return "instance" if self.penalty_name != "none" and "batch" in norm else norm
+        return otherwise if self.penalty_name != "none" and "batch" in norm else norm
 
     def discriminator(self, real: Any, fake: Any, name: str = "D") -> dict[str, Tensor]:
         """Return the discriminator's terms for its predictions on real and on generated images, for any objective.

@@ -219,7 +219,7 @@ def _infer_norm(state: Weights, inner_conv: str, after: str) -> str:
     has_bias, has_scale = f"{inner_conv}.bias" in state, f"{after}.weight" in state
     if has_bias:
         return "instance_affine" if has_scale else "instance"
-    return "batch" if has_scale else "none"
+    return ("batch" if f"{after}.running_mean" in state else "layer") if has_scale else "none"
 
 
 def _infer_unet(state: Weights) -> dict[str, Any]:

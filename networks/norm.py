@@ -36,6 +36,11 @@ instance_affine = partial(InstanceNorm, affine=True, track_running_stats=False)
 batch = nn.BatchNorm2d
 
 
+def layer(channels: int) -> nn.Module:
+    """Return layer normalisation (Ba et al. 2016): of all channels and positions of an image, then a scale of each."""
+    return nn.GroupNorm(1, channels)
+
+
 def with_norm(o: Any, norm: str) -> Any:
     """Return the options with another --norm, unless it is empty."""
     changed = copy(o)

@@ -69,7 +69,8 @@ def load_into_network(net: nn.Module, state: dict[str, Tensor], path: Path, hint
     with the first differing key, both shapes, the network's `explain_misfit` (the flags that would fit) and `hint`.
     """
     own = {key: value for key, value in net.state_dict().items() if isinstance(value, Tensor)}
-    state = rename_keys(state, own)
+    given = rename_keys(state, own)
+    state = dict(given)
     for name, layer in net.named_modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase):
             for statistic in ("running_mean", "running_var", "num_batches_tracked"):
@@ -79,7 +80,7 @@ def load_into_network(net: nn.Module, state: dict[str, Tensor], path: Path, hint
                 elif statistic == "num_batches_tracked":
                     state.setdefault(key, own[key])
     if difference := mismatch.first_difference(own, state):
-        hints = "; ".join(text for text in (mismatch.explain_mismatch(net, state), hint) if text)
+        hints = "; ".join(text for text in (mismatch.explain_mismatch(net, given), hint) if text)
         remedy = hints or "check --netG, --ngf, --norm and --no_dropout"
         raise CheckpointError("file", path, f"does not fit this network: {difference}", remedy)
     for key, value in state.items():

@@ -109,7 +109,7 @@ def test_another_gans_discriminator_is_known_by_its_channels():
 
 
 @pytest.mark.fault(54)
-@pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
+@pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "layer", "none"])
 @pytest.mark.parametrize(
     "how",
     [

@@ -213,7 +213,7 @@ def test_a_run_that_freezes_says_where(capfd, monkeypatch):
 
 
 @pytest.mark.fault(72)
-@pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "none"])
+@pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "layer", "none"])
 @pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
 def test_pictures_of_one_colour_keep_losses_finite(command, tmp_path, model, norm):
     """Images have a single colour, so the deviation in a norm is 0: losses and weights stay finite."""

@@ -195,7 +195,7 @@ def test_looking_changes_no_statistics_and_no_draws():
 
 @pytest.mark.parametrize("resize_conv", [False, True])
 @pytest.mark.parametrize("mode", ["eval", "train"])
-@pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "syncbatch", "none"])
+@pytest.mark.parametrize("norm", ["instance", "instance_affine", "batch", "syncbatch", "layer", "none"])
 def test_a_resnet_makes_of_tiles_what_it_makes_of_the_whole(norm, mode, resize_conv):
     """Two pictures at once, with sides that are no multiples; also with the statistics of the batch (--no_eval)."""
     net, x = resnet(norm, resize_conv=resize_conv).train(mode == "train"), scene(151, 118, 2)

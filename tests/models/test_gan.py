@@ -83,6 +83,8 @@ def test_without_conditioning_images_have_no_class():
 def test_a_penalty_takes_batch_norm_from_the_discriminator_alone():
     model = trained("gan", *SMALL, *nets("dcgan"), "--gan_mode", "wgangp", steps=1)[0].model
     normed = [any(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules()) for net in (model.G, model.D)]
+    layers = [sum(isinstance(part, torch.nn.GroupNorm) for part in net.modules()) for net in (model.G, model.D)]
+    assert layers[0] == 0 < layers[1]  # layer norm, as in WGAN-GP
     assert normed == [True, False] and model.gan.penalty_notes() == []
 
 

@@ -33,7 +33,7 @@ PADDED = [(netG, padding) for netG in RESNETS for padding in ("reflect", "replic
 
 
 @pytest.mark.parametrize("no_dropout", [True, False], ids=["no_dropout", "dropout"])
-@pytest.mark.parametrize("norm", ["instance", "batch", "syncbatch", "none"])
+@pytest.mark.parametrize("norm", ["instance", "batch", "syncbatch", "layer", "none"])
 @pytest.mark.parametrize(("netG", "padding"), PADDED + [(netG, "reflect") for netG in UNETS])
 def test_flags_read_from_weights_rebuild_keys_and_shapes(netG, padding, norm, no_dropout):
     """For every generator of the reference, four channel counts and three widths."""
