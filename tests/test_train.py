@@ -17,6 +17,7 @@ import train
 from inference.sampling import has_sampler
 from options.fields import flags_of
 from options.parse import FLAG_CLASSES
+from registry.lookup import find
 from tests.support.runs import SMALL, options
 from tests.support.small_models import own_networks
 from tests.support.training_runs import DEMO, EVERY, TRAINABLE, Page, build, history, rows, run_in, weights
@@ -127,6 +128,10 @@ def test_the_loss_log_is_v24s_and_says_what_losses_jsonl_says(trained):
     assert len({json.dumps(row["losses"]) for row in steps}) == 10
 
 
+def saved_options(trained):
+    return json.loads((trained.folder / "options.json").read_text())["options"]
+
+
 def test_epoch_rows_hold_the_means_of_the_logged_steps(trained):
     steps, epochs = rows(trained.folder)
     assert [row["epoch"] for row in epochs] == [1, 2]
@@ -135,9 +140,10 @@ def test_epoch_rows_hold_the_means_of_the_logged_steps(trained):
         means = {name: np.mean([values[name] for values in logged]) for name in logged[0]}
         assert row["mean"] == pytest.approx(means, rel=1e-5)
         assert row["step"] == row["samples"] == 5 * row["epoch"]
-    assert [row["lr"] for row in epochs] == pytest.approx([0.0002, 0.0001])
+    lr = saved_options(trained)["lr"]
+    assert [row["lr"] for row in epochs] == pytest.approx([lr, lr / 2])
     said = re.findall(r"End of epoch (\d) / 2 .*images/s.*learning rate ([\d.]+)", trained.ended.out)
-    assert said == [("1", "0.0002000"), ("2", "0.0001000")]
+    assert said == [("1", f"{lr:.7f}"), ("2", f"{lr / 2:.7f}")]
 
 
 def test_the_page_shows_the_epochs_newest_first(trained):
@@ -162,15 +168,16 @@ def test_the_options_are_written_as_the_reference_prints_them(trained):
     names = [line.partition(":")[0].strip() for line in lines]
     assert names == sorted(names) and len(names) == len(set(names))
     assert any(line.startswith(f"{'batch_size':>25}: {'1':<30}") for line in lines)
-    assert f"{'ngf':>25}: {'4':<30}\t[default: 64]" in lines
+    usual = getattr(find("model", trained.model), "defaults", {})
+    assert f"{'ngf':>25}: {'4':<30}\t[default: {usual.get('ngf', 64)}]" in lines
     assert f"{'isTrain':>25}: {'True':<30}\t[default: None]" in lines
-    kept = json.loads((trained.folder / "options.json").read_text())["options"]
+    kept = saved_options(trained)
     used = dict(pairwise(own_networks(kept["model"]))).get("--netG", "resnet_4blocks")
     momentary = {
         flag.name for holder in FLAG_CLASSES["train"] for flag in flags_of(holder, "") if flag.meta["momentary"]
     }
     assert set(kept) == set(names) - momentary
-    assert (kept["ngf"], kept["netG"], kept["n_epochs"], kept["lr"]) == (4, used, 1, 0.0002)
+    assert (kept["ngf"], kept["netG"], kept["n_epochs"], kept["lr"]) == (4, used, 1, usual.get("lr", 0.0002))
 
 
 # --- events every N images, with batches of 2, 2, 1 that divide none of them

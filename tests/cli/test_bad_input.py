@@ -77,9 +77,10 @@ def test_wrong_options_are_answered_before_anything_is_made(command, files, case
 def test_a_wrong_name_is_answered_with_the_right_ones(command, files, kind):
     names = [e.name for e in entries(kind)]
     wrong = names[0][:-1] + "q"
+    near = [f"did you mean {names[0]}?"] if len(names[0]) > 2 else []  # two letters are too few for a guess
     before = listing(files)
     ended = command("train", *PIX2PIX, PART_FLAGS[kind], wrong)
-    check(ended, 2, [PART_FLAGS[kind], f"there is no {kind} '{wrong}'", f"did you mean {names[0]}?", *names])
+    check(ended, 2, [PART_FLAGS[kind], f"there is no {kind} '{wrong}'", *near, *names])
     assert listing(files) == before
 
 

@@ -24,6 +24,7 @@ import torch
 
 from metrics import METRICS
 from metrics.base import Metric, PairedMetric, Result
+from metrics.classes import labelled_rows
 
 
 class Wobble(Metric):
@@ -52,7 +53,13 @@ class Offset(PairedMetric):
 
 METRICS["wobble"] = Wobble
 METRICS["offset"] = Offset
+METRICS["spread"] = type("Spread", (Wobble,), {"result": lambda self: spread(self)})
 METRICS["worse"] = type("Worse", (Wobble,), {"seen": [0], "result": lambda self: self.worse()})
+
+
+def spread(self):
+    rows = labelled_rows(self, "fake", 2)
+    return Result(rows.std().item(), None, len(rows))
 
 
 def worse(self):
@@ -386,6 +393,6 @@ def test_a_model_that_copies_training_images_is_noticed(command, plugin, tmp_pat
 
 
 def test_too_few_images_for_a_metric_are_refused_before_training(command, plugin, tmp_path):
-    ended = command("train", *flags(plugin), "--metrics", "wobble,lite0_fd", "--max_dataset_size", 1)
-    assert ended.code == 3 and "lite0_fd" in ended.last, ended.err
+    ended = command("train", *flags(plugin), "--metrics", "wobble,spread", "--max_dataset_size", 1)
+    assert ended.code == 3 and "spread" in ended.last, ended.err
     assert not (tmp_path / "checkpoints" / "run").exists()
