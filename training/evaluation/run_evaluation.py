@@ -19,7 +19,7 @@ from training.evaluation.comparison import Comparison, Part, batched, combine
 from training.evaluation.copies import Copies
 from training.evaluation.images import Compared, Found, Generated, find_images
 from training.run_folder import resume_command
-from util.errors import DataError, OptionError, Stopped, are_text, count_text, print_line
+from util.errors import OptionError, Stopped, UserError, are_text, count_text, print_line
 from util.progress import Progress
 
 FEW_IMAGES = 16  # so few are all measured in the trial, because a metric may need more
@@ -206,9 +206,9 @@ class RunEvaluation:
             try:
                 for each in comparisons.values() if few else ():
                     each.results()
-            except DataError:  # too few images for a metric
+            except UserError:  # too few images for a metric
                 raise
-            except Exception:  # of what untrained networks make, a metric may have no value
+            except (ArithmeticError, ValueError, RuntimeError):  # a metric may have no value of untrained networks
                 return
 
     # --- state
