@@ -183,12 +183,12 @@ class History:
         self.stopped = f"stopped early: {stopped}" if stopped else ""
 
     def newest_metrics(self) -> dict[str, Any]:
-        """Return the newest evaluation, and the curves of all: a point is at the end of its epoch."""
+        """Return the newest evaluation, and the curves of all, over the numbers of their epochs."""
         if not self.evaluations:
             return {}
-        values = [(row["epoch"] + 1.0, {name: each[0] for name, each in row["metrics"].items()})
+        values = [(float(row["epoch"]), {name: each[0] for name, each in row["metrics"].items()})
                   for row in self.evaluations]  # fmt: skip
-        training = [(row["epoch"] + 1.0, row.get("training", {})) for row in self.evaluations]
+        training = [(float(row["epoch"]), row.get("training", {})) for row in self.evaluations]
         return self.evaluations[-1] | {
             "curves": {"values": Curves(values).to_json(), "training": Curves(training).to_json()}
         }

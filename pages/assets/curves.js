@@ -52,8 +52,10 @@ function nearestIndex(sorted, wanted) {
 let chartCount = 0;
 
 class Curves {
-  /* host: an element; hidden: names of curves that are hidden at first; smoothing: its weight at first. */
-  constructor(host, hidden = [], smoothing = 0.6) {
+  /* host: an element; hidden: names of curves that are hidden at first; smoothing: its weight at first; axis: title of
+     the horizontal axis, EPOCH_AXIS or "epoch" for values at the ends of epochs. */
+  constructor(host, hidden = [], smoothing = 0.6, axis = EPOCH_AXIS) {
+    this.axis = axis;
     this.hidden = new Set(hidden);
     this.clip = `inside${++chartCount}`;  // several charts of other sizes may be on one page
     this.runs = [];
@@ -140,15 +142,15 @@ class Curves {
     inside.append(makeSvg("rect", { x: EDGE.left, y: EDGE.top, width: scale.inner.width, height: scale.inner.height }));
     this.cursor = makeSvg("line", { class: "cursor", y1: EDGE.top, y2: EDGE.top + scale.inner.height, visibility: "hidden" });
     this.band = makeSvg("rect", { class: "band", y: EDGE.top, height: scale.inner.height, visibility: "hidden" });
-    const curves = makeSvg("g", { "clip-path": `url(#${this.clip})` });
+    const curves = makeSvg("g", { "clip-path": `url(#${this.clip})` }), marks = [];
     for (const line of lines) {
       const look = { stroke: this.colour(line.name), fill: "none", "stroke-dasharray": DASHES[line.number % 4] };
       if (Number(this.smoothing.value) > 0) curves.append(makeSvg("path", { ...look, class: "raw", d: this.path(line.x, line.raw) }));
       curves.append(makeSvg("path", { ...look, class: "curve", "data-loss": line.name, "data-run": line.number, d: this.path(line.x, line.y) }));
       const mark = this.runs[line.number].marks?.[line.name];
-      if (mark) curves.append(this.mark(line.name, mark));
+      if (mark && mark[0] >= scale.from && mark[0] <= scale.to) marks.push(this.mark(line.name, mark));
     }
-    this.svg.replaceChildren(inside, ...this.axes(), this.band, curves, this.cursor);
+    this.svg.replaceChildren(inside, ...this.axes(), this.band, curves, ...marks, this.cursor);
     this.drawnLines = lines;
     this.reset.hidden = !this.zoom;
   }
@@ -158,7 +160,7 @@ class Curves {
     const y = this.log.checked ? Math.log10(value) : value;
     const dot = makeSvg("circle", { class: "mark", r: 5, cx: this.scale.x(x), cy: this.scale.y(y), fill: this.colour(name), "data-loss": name });
     const title = makeSvg("title", {});
-    title.textContent = `best: ${formatNumber(value)} in epoch ${x - 1}`;
+    title.textContent = `best: ${formatNumber(value)} in epoch ${x}`;
     dot.append(title);
     return dot;
   }
@@ -184,7 +186,7 @@ class Curves {
       elements.push(makeSvg("line", { class: "grid", x1: scale.x(v), x2: scale.x(v), y1: EDGE.top, y2: EDGE.top + scale.inner.height }));
       label(formatNumber(v), { x: scale.x(v), y: scale.box.height - 26, "text-anchor": "middle" });
     }
-    label(EPOCH_AXIS, { class: "title", x: EDGE.left + scale.inner.width / 2, y: scale.box.height - 8, "text-anchor": "middle" });
+    label(this.axis, { class: "title", x: EDGE.left + scale.inner.width / 2, y: scale.box.height - 8, "text-anchor": "middle" });
     return elements;
   }
 
@@ -233,7 +235,8 @@ class Curves {
       return make("div", {}, swatch, `${run}${line.name} `, make("b", {}, raw === null ? "no number" : formatNumber(raw)));
     });
     const x = this.drawnLines[0].x[nearestIndex(this.drawnLines[0].x, epoch)];
-    this.tooltip.replaceChildren(make("div", {}, `epoch ${x.toFixed(2)} (${(x - 1).toFixed(2)} done)`), ...rows);
+    const when = this.axis === EPOCH_AXIS ? `epoch ${x.toFixed(2)} (${(x - 1).toFixed(2)} done)` : `epoch ${x}`;
+    this.tooltip.replaceChildren(make("div", {}, when), ...rows);
     this.cursor.setAttribute("x1", this.scale.x(x));
     this.cursor.setAttribute("x2", this.scale.x(x));
     const left = this.scale.x(x) < this.scale.box.width / 2;

@@ -14,12 +14,12 @@ function showMetrics(metrics) {
     if (!metricCharts[name]) {
       const host = make("div", { class: "metric" }, make("h3", {}, displayText(name)), make("p", { class: "quiet" }));
       document.getElementById("metriccharts").append(host);
-      metricCharts[name] = { text: host.querySelector("p"), chart: new Curves(host, [], 0) };
+      metricCharts[name] = { text: host.querySelector("p"), chart: new Curves(host, [], 0, "epoch") };
     }
     const { values, training } = metrics.curves, best = metrics.best[name], [value, error, number] = metrics.metrics[name];
     const lines = { [name]: values.lines[name] ?? [] };
     if (training.lines[name]) lines["training images"] = training.lines[name];
-    const marks = best ? { [name]: [best[0] + 1, best[1]] } : {};
+    const marks = best ? { [name]: best } : {};
     metricCharts[name].chart.show([{ name, x: values.x, lines, marks }]);
     metricCharts[name].text.textContent = [`epoch ${metrics.epoch}: ${value === null ? "no number" : formatNumber(value)}`,
       error !== null && `standard error ${formatNumber(error)}`, `${number} images`,
