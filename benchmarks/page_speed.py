@@ -49,7 +49,7 @@ def write_results_page(folder: Path, number: int) -> float:
 def write_training_page(folder: Path, epochs: int) -> list[float]:
     """Write a training page after each of `epochs` epochs; return the seconds of each update."""
     flags = {"print_freq": 1, "update_html_freq": 1, "display_winsize": 64, "name": "run", "gan_mode": "lsgan"}
-    o = SimpleNamespace(**flags, given=set(), flags={}, model="pix2pix", dataset_mode="aligned")
+    o = SimpleNamespace(**flags, given=set(), flags={}, metrics=(), model="pix2pix", dataset_mode="aligned")
     sink, at, seconds = Html(o, folder), Progress(epoch_size=10, last_epoch=epochs), []
     pictures = {label: np.full((64, 64, 3), 99, np.uint8) for label in LABELS}
     for epoch in range(1, epochs + 1):
