@@ -2,12 +2,8 @@
 
 import os
 
-MAX_SHARES = {
-    "data": 0.4,
-    "display": 0.3,
-    "save": 0.3,
-    "metrics": 0.4,
-}  # share of an epoch above which a section is the bottleneck
+# share of an epoch above which a section is the bottleneck
+MAX_SHARES = {"data": 0.4, "display": 0.3, "save": 0.3, "metrics": 0.4}
 MIN_EPOCH_S = 5.0  # shorter epochs are not judged
 
 

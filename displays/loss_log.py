@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from displays.base import Sink
-from metrics import finite_or_none
+from metrics import finite, finite_or_none
 from util.atomic_write import replace_text
 from util.errors import DataError, EnvironmentFault, printable
 from util.progress import Progress
@@ -74,15 +74,11 @@ class LossLog(Sink):
 
 def metric_row(progress: Progress, report: "Report") -> dict[str, Any]:
     """Return the row of an evaluation: the value, standard error or None, and number of images of each metric."""
-    metrics = {name: [_finite(value), _finite(error), n] for name, (value, error, n) in report.row.values.items()}
-    best = {name: [epoch, _finite(value)] for name, (epoch, value) in report.best.items()}
+    metrics = {name: [finite(value), finite(error), n] for name, (value, error, n) in report.row.values.items()}
+    best = {name: [epoch, finite(value)] for name, (epoch, value) in report.best.items()}
     return {"epoch": progress.epoch, "step": progress.step, "samples": progress.samples, "metrics": metrics,
             "better": report.better, "best": best, "training": finite_or_none(report.training),
             "copies": report.copies, "measured": report.about, "seconds": round(report.seconds, 3)}  # fmt: skip
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def v24_line(progress: Progress, values: dict[str, float]) -> str:

@@ -41,4 +41,9 @@ def better_direction(name: str, metric: object) -> str:
 
 def finite_or_none(figures: dict[str, float]) -> dict[str, float | None]:
     """Return the values of metrics with None for inf and NaN, because JSON cannot represent them."""
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    return {name: finite(value) for name, value in figures.items()}
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number, or None for inf, NaN and None."""
+    return value if value is not None and math.isfinite(value) else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metrics import finite_or_none
+from metrics import finite, finite_or_none
 from metrics.base import Result
 from metrics.evaluation import Evaluation, checked_result, make_metric
 from metrics.settings import Settings
@@ -133,8 +133,7 @@ class ResultMetrics:
 def result_table(result: Result) -> dict[str, float | int | None]:
     """Return a Result as JSON holds it."""
     value, error, n = result
-    error = error if error is not None and math.isfinite(error) else None
-    return {"value": value if math.isfinite(value) else None, "error": error, "images": n}
+    return {"value": finite(value), "error": finite(error), "images": n}
 
 
 def results_text(results: Mapping[str, Result]) -> str:

@@ -62,7 +62,7 @@ def feature_distance(D: nn.Module, fake: Any, real: Any) -> Tensor:
 
     Scales are averaged, as GANLoss does. Augmentations and dropout of D draw the same numbers for both images.
     """
-    with without(D):  # whatever phase this is, D does not learn from it
+    with without(D):  # D does not learn from this term in any phase
         before = generator_states()
         own, n_scales = _features(D, *fake)
         restore_generators(before)

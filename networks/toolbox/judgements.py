@@ -68,7 +68,7 @@ class Judgements(nn.Module):
 
     @torch.no_grad()
     def take_signs(self) -> Tensor | None:
-        """Return [sum, number, images] of the signs since the last call, and begin anew; None if there are none."""
+        """Return [sum, number, images] of the signs since the last call, and clear them; None if there are none."""
         if tool_state.PREFIX + SIGNS not in self._buffers:
             return None
         signs = tool_state.kept(self, SIGNS)

@@ -3,11 +3,10 @@
 import csv
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-from metrics import finite_or_none
+from metrics import finite, finite_or_none
 from metrics.history import MetricHistory, Report
 from util.atomic_write import replace_text
 from util.errors import EnvironmentFault
@@ -20,7 +19,7 @@ def write(folder: Path, history: MetricHistory, report: Report) -> None:
     table = {
         "measured": report.about,
         "better": report.better,
-        "best": {name: {"epoch": epoch, "value": _number(value)} for name, (epoch, value) in report.best.items()},
+        "best": {name: {"epoch": epoch, "value": finite(value)} for name, (epoch, value) in report.best.items()},
         "evaluations": [_row(row) for row in history.state_dict()],
         "training_images": finite_or_none(report.training),
         "images": {name: finite_or_none(values) for name, values in report.images.items()},
@@ -35,14 +34,10 @@ def write(folder: Path, history: MetricHistory, report: Report) -> None:
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     values = {
-        name: {"value": _number(value), "error": _number(error), "n": n}
+        name: {"value": finite(value), "error": finite(error), "n": n}
         for name, (value, error, n) in row["values"].items()
     }
     return row | {"values": values}
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _csv(history: MetricHistory) -> str:
