@@ -12,6 +12,7 @@ from typing import Any
 from util.errors import Stopped
 
 BATCH_TIMEOUT_S = 5.0  # seconds that a stopping run still waits for a batch
+ALARM_REPEAT_S = 1.0  # a single alarm is lost if it arrives just before a system call that blocks
 _STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
@@ -95,12 +96,13 @@ class StopRequest:
     def _set_alarm(self) -> None:
         if hasattr(signal, "setitimer"):  # Windows has no such timer: there the run waits for its batch
             self._install(signal.SIGALRM, self._on_alarm)
-            timer = signal.setitimer(signal.ITIMER_REAL, BATCH_TIMEOUT_S)
+            timer = signal.setitimer(signal.ITIMER_REAL, BATCH_TIMEOUT_S, ALARM_REPEAT_S)
             self._former_timer = self._former_timer or timer
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         if self.waiting:
             raise _NoBatch
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 _early_signal = 0  # the signal that arrived before a StopRequest existed

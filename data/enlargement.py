@@ -3,8 +3,6 @@
 from typing import Any
 
 from data.label_maps import sample_files
-from data.listing.demo import Demo
-from data.listing.files import find_storage
 from data.pair_sizes import halves, measure
 
 NOTED_FACTOR = 4  # times as wide and high
@@ -13,7 +11,7 @@ NOTED_FACTOR = 4  # times as wide and high
 def enlargement_notes(dataset: Any) -> list[str]:
     """Return a note with the size and the flag if most images of a dataset are enlarged NOTED_FACTOR times or more."""
     lists = [paths for group in dataset.header_groups for paths in group if len(paths)]
-    if not lists or isinstance(find_storage(lists[0][0]), Demo):
+    if not lists:
         return []
     sizes = measure(sample_files(lists), dataset.read_options.max_pixels)
     if dataset.sides == "AB" and dataset.paired and len(lists) == 1:  # files of A|B

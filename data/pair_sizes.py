@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
 
 from data.decoding.header_check import CHECK_THREADS, read_header
-from data.listing.demo import Demo
-from data.listing.files import find_storage
+from data.listing.files import is_demo
 from data.listing.paths import Paths
 from util.class_names import shorten
 from util.errors import DataError
@@ -40,7 +39,7 @@ def measure(
 def measured_sample(paths: Paths) -> Paths:
     """Return up to MAX_MEASURED_FILES of the paths, evenly spread; one of generated images, which have one size."""
     number = min(len(paths), MAX_MEASURED_FILES)
-    if number and isinstance(find_storage(paths[0]), Demo):
+    if number and is_demo(paths[0]):
         number = 1
     return paths.take(i * len(paths) // number for i in range(number))
 
@@ -112,7 +111,7 @@ def twice_as_wide(paths: Paths, max_pixels: int) -> Size | None:
 
     None for generated images, which are what every model asks for.
     """
-    if paths and isinstance(find_storage(paths[0]), Demo):
+    if paths and is_demo(paths[0]):
         return None
     sizes = measure(measured_sample(paths), max_pixels)
     return sizes[0] if sizes and all(size and size.width == 2 * size.height for size in sizes) else None

@@ -15,6 +15,7 @@ import torch
 
 import test as test_script
 import train
+from cli import signals
 from cli.main import Report, run_command
 from cli.signals import StopRequest
 from options.parse import parse
@@ -277,6 +278,27 @@ def test_no_alarm_is_left_after_a_run_that_was_stopped():
         signal.raise_signal(signal.SIGTERM)
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0 and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_a_lost_alarm_is_repeated_until_the_wait_ends(monkeypatch):
+    """An alarm just before a blocking system call does not interrupt it; the next one does."""
+    monkeypatch.setattr(signals, "BATCH_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(signals, "ALARM_REPEAT_S", 0.01)
+    lost = []
+
+    def blocked():
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            signal.pause()
+        except BaseException as alarm:
+            lost.append(alarm)
+        signal.pause()
+        yield "never"
+
+    with StopRequest() as stop:
+        assert list(stop.until_requested(blocked())) == [] and len(lost) == 1
+        signal.raise_signal(signal.SIGALRM)  # nothing waits any more
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_an_ignored_hangup_stays_ignored(folder):

@@ -1,12 +1,14 @@
 """Start processes of train.py and test.py within tens of ms, by forking a server that has already imported torch."""
 
 import atexit
+import faulthandler
 import importlib
 import multiprocessing
 import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+STACKS_SIGNAL = signal.SIGUSR2  # makes a started process write the stacks of its threads
 PRELOADED = ["train", "test", "torch", "torchvision.transforms.v2", "models.cycle_gan", "models.pix2pix",
              "models.cgan", "data.aligned", "data.unaligned", "data.loading.loader", "training.run",
              "training.preflight", "displays.visdom", "networks.architectures.resnet", "networks.architectures.unet",
@@ -42,7 +45,9 @@ class Started:
             os.set_inheritable(end, False)
         words = [str(ROOT / f"{script}.py"), *map(str, argv)]
         whole = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
-        self._process = _server().Process(target=_child, args=(words, str(cwd), whole, theirs, before), daemon=False)
+        self._stacks = tempfile.NamedTemporaryFile()  # what it does when it hangs
+        given = (words, str(cwd), whole, theirs, before, self._stacks.name)
+        self._process = _server().Process(target=_child, args=given, daemon=False)
         self._process.start()
         for end in theirs:
             end.close()
@@ -63,9 +68,11 @@ class Started:
         """Wait for the end and return the exit code; after the timeout, kill the process and raise AssertionError."""
         self._process.join(timeout)
         if self._process.exitcode is None:
+            os.kill(self.pid, STACKS_SIGNAL)
+            self._process.join(1)
             self.kill()
             self._process.join()
-            raise AssertionError(f"still running after {timeout} s")
+            raise AssertionError(f"still running after {timeout} s; its stacks:\n{Path(self._stacks.name).read_text()}")
         return self._process.exitcode
 
     def communicate(self, timeout: float = 240) -> tuple[str, str]:
@@ -116,7 +123,8 @@ def _server():
     return _context[0]
 
 
-def _child(words, cwd, env, pipes, before) -> None:
+def _child(words, cwd, env, pipes, before, stacks) -> None:
+    faulthandler.register(STACKS_SIGNAL, open(stacks, "w"), all_threads=True)
     multiprocessing.set_start_method(_usual, force=True)  # so that its workers start as in a new interpreter
     # A new process group, as in a terminal, and Ctrl-C works even if this shell ignores it.
     os.setsid()
