@@ -12,4 +12,5 @@ DATASETS = Table("dataset", {
     "singleimage": "data.singleimage:SingleImage",
     "labeled": "data.labeled:Labeled",
     "colorization": "data.colorization:Colorization",
+    "semantic": "data.published.semantic:Semantic",
 })  # fmt: skip

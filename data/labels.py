@@ -111,3 +111,13 @@ def instance_edges(instance: torch.Tensor) -> torch.Tensor:
     edges[:, :, 1:] |= down
     edges[:, :, :-1] |= down
     return edges.float()
+
+
+def label_colours(classes: torch.Tensor) -> torch.Tensor:
+    """Return (N, 3, H, W) in [-1, 1]: a colour for the class of each pixel, which is the largest of (N, classes, H, W).
+
+    The bits of a class, from the lowest, are in turn the highest bits of red, green and blue, as in PASCAL VOC's maps.
+    """
+    ids = classes.argmax(1)
+    bits = [(ids >> n & 1) << 7 - n // 3 for n in range(24)]
+    return torch.stack([sum(bits[channel::3], torch.zeros_like(ids)) for channel in range(3)], 1) / 127.5 - 1

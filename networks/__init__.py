@@ -34,6 +34,8 @@ GENERATORS = Table("generator", {
     "sngan_resnet": "networks.architectures.sngan:generator",
     "stylegan2": "networks.architectures.stylegan2:generator",  # of SinCUT; its output has no bounds
     "smallstylegan2": "networks.architectures.stylegan2:small_generator",
+    "global": "networks.architectures.pix2pixhd:global_generator",  # pix2pixHD's
+    "local": "networks.architectures.pix2pixhd:local_enhancer",
 })  # fmt: skip
 DISCRIMINATORS = Table("discriminator", {
     "basic": "networks.architectures.patchgan:basic",
@@ -44,6 +46,7 @@ DISCRIMINATORS = Table("discriminator", {
     "multiscale": "networks.architectures.patchgan:multiscale",
     "stylegan2": "networks.architectures.stylegan2:discriminator",  # of whole images: (N, 1)
     "tilestylegan2": "networks.architectures.stylegan2:discriminator",  # the same network, as in SinCUT's own code
+    "pix2pixhd": "networks.architectures.pix2pixhd:discriminators",  # its own kind of multiscale
 })  # fmt: skip
 _RESNETS, _UNETS = (tuple(name for name in GENERATORS if name.startswith(kind)) for kind in ("resnet_", "unet_"))
 NETWORK_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {  # the flags that only these of the networks above read
@@ -52,10 +55,14 @@ NETWORK_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {  # the flags that only 
     "no_antialias": {"generator": _RESNETS, "discriminator": ("basic", "n_layers", "multiscale")},
     "no_antialias_up": {"generator": _RESNETS},
     "resize_conv": {"generator": (*_RESNETS, *_UNETS, "dcgan")},
-    "n_layers_D": {"discriminator": ("n_layers", "multiscale")},
-    "num_D": {"discriminator": ("multiscale",)},
+    "n_layers_D": {"discriminator": ("n_layers", "multiscale", "pix2pixhd")},
+    "num_D": {"discriminator": ("multiscale", "pix2pixhd")},
     "stylegan2_G_num_downsampling": {"generator": ("stylegan2", "smallstylegan2")},
     "stylegan2_G_size": {"generator": ("stylegan2", "smallstylegan2")},
+    "n_downsample_global": {"generator": ("global", "local")},
+    "n_blocks_global": {"generator": ("global", "local")},
+    "n_local_enhancers": {"generator": ("local",)},
+    "n_blocks_local": {"generator": ("local",)},
 }
 NORMS = Table("norm", {  # called as (channels)
     "instance": "networks.norm:instance",

@@ -25,9 +25,9 @@ class Common:
     netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN, multiscale several at halved sizes",
         choices="discriminator", of_run=True, fixed=True)
     netG: str = option("resnet_9blocks", "generator", choices="generator", of_run=True, fixed=True)
-    n_layers_D: int = option(3, "convolutions of --netD n_layers and multiscale", at_least=1, at_most=8,
+    n_layers_D: int = option(3, "convolutions of --netD n_layers, multiscale and pix2pixhd", at_least=1, at_most=8,
         of_run=True)
-    num_D: int = option(2, "scales of --netD multiscale", at_least=1, at_most=8, of_run=True)
+    num_D: int = option(2, "scales of --netD multiscale and pix2pixhd", at_least=1, at_most=8, of_run=True)
     norm: str = option("instance", "normalisation layers", choices="norm", of_run=True, fixed=True)
     init_type: str = option("normal", "weight initialisation", choices="initialiser", of_run=True, aside=True)
     init_gain: float = option(0.02, "scale of the initial weights", above=0, of_run=True, aside=True)
@@ -44,6 +44,14 @@ class Common:
     stylegan2_G_size: int = option(0, "side of the images that the widths of --netG stylegan2 are for; 0: the smaller"
         " of --load_size and --crop_size in training, to a power of two", at_least=0, at_most=65_536, of_run=True,
         fixed=True)
+    n_downsample_global: int = option(4, "how often --netG global and local halve their images", at_least=0, at_most=8,
+        of_run=True, fixed=True)
+    n_blocks_global: int = option(9, "residual blocks of --netG global, and of the coarse part of local", at_least=0,
+        at_most=1000, of_run=True, fixed=True)
+    n_local_enhancers: int = option(1, "enhancers of --netG local, each for twice the size", at_least=1, at_most=8,
+        of_run=True, fixed=True)
+    n_blocks_local: int = option(3, "residual blocks of an enhancer of --netG local", at_least=0, at_most=1000,
+        of_run=True, fixed=True)
     dataset_mode: str = option("unaligned", "how files become images", choices="dataset", of_run=True, fixed=True)
     direction: str = option("AtoB", "which side is the input", choices=("AtoB", "BtoA"), of_run=True, fixed=True)
     serial_batches: bool = option(False, "take images in order instead of shuffled")

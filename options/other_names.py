@@ -93,7 +93,7 @@ _ROWS = (
     ("--no_serial_batches", "shuffle"),
     ("--serial_batches", "no_shuffle"),
     ("--input_nc and --output_nc", "channels nc"),
-    ("--input_nc", "in_channels input_channels label_nc"),
+    ("--input_nc", "in_channels input_channels"),
     ("--output_nc", "out_channels output_channels"),
     ("--input_nc 1 and --output_nc 1", "grayscale greyscale"),
     ("--split", "val_split train_split test_split validation_split"),
@@ -149,7 +149,6 @@ _ROWS = (
     ("--metrics", "metric eval_metrics fid"),
     ("--eval_freq", "eval_every eval_interval val_freq val_every check_val_every_n_epoch metric_freq"),
     ("there is none: the training page shows fixed samples at each epoch", "validation_prompt"),
-    ("there is none: pix2pixHD needs a plug-in (--plugin)", "no_instance instance_feat no_vgg_loss"),
 )  # fmt: skip
 # what means something else in test.py
 _TEST_ROWS = (
@@ -176,7 +175,7 @@ _TEST_ROWS = (
 # flag -> (the value here, with other flags that it needs; its names elsewhere)
 _VALUE_ROWS = {
     "direction": (("AtoB", "a2b ab a_to_b forward"), ("BtoA", "b2a ba b_to_a backward reverse")),
-    "netG": (("unet_256", "unet u_net"), ("resnet_9blocks", "resnet res_net global 9_blocks"),
+    "netG": (("unet_256", "unet u_net"), ("resnet_9blocks", "resnet res_net 9_blocks"),
              ("resnet_9blocks", "resnet_cat")),
     "netD": (("basic", "patchgan patch 70x70 n_layers_3"), ("pixel", "pixelgan 1x1")),
     "norm": (("batch", "bn batch_norm2d"), ("instance", "in instance_norm2d"), ("syncbatch", "sync_bn sync"),
@@ -198,6 +197,14 @@ _VALUE_ROWS = {
     "on_bad_image": (("skip", "ignore continue warn"), ("stop", "raise error")),
     "max_dataset_size": (("inf", "all none unlimited"),),
     "seed": (("0", "none random"),),
+}  # fmt: skip
+
+# the flags of pix2pixHD's code that have another name here: the flag, with its value where a switch chooses one
+OF_PIX2PIXHD = {
+    "batchSize": "batch_size", "loadSize": "load_size", "fineSize": "crop_size", "nThreads": "num_threads",
+    "resize_or_crop": "preprocess", "niter": "n_epochs", "niter_decay": "n_epochs_decay", "which_epoch": "epoch",
+    "how_many": "num_test", "load_pretrain": "init_from", "no_lsgan": "gan_mode vanilla", "fp16": "amp fp16",
+    "tf_log": "displays console,health,html,tensorboard",
 }  # fmt: skip
 
 FLAGS = {normalise_name(name): advice for advice, names in _ROWS for name in names.split()}

@@ -1,7 +1,6 @@
 """Parse the command line in two passes: first the model, data set and plug-ins, then all their flags."""
 
 import argparse
-import os
 import re
 import sys
 from contextlib import contextmanager
@@ -9,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from options import checks, effects, recipe, store, texts, wrong_words
+from options import checks, effects, recipe, store, texts, words, wrong_words
 from options.common import Common
 from options.data import Data
-from options.fields import TRUTH_WORDS, Flag, Options, flags_of
+from options.fields import Flag, Options, flags_of
 from options.position import POSITION, check_position
 from options.test import Test
 from options.toolbox import Toolbox, without_replaced
@@ -46,6 +45,8 @@ def parse(argv: list[str], phase: str) -> Options:
     if saved and "model" in asked and normalise_name(asked["model"]) != normalise_name(saved.get("model", "")):
         saved.pop("dataset_mode", None)  # another model has its own default data set
     layers.choose(saved | asked, location)
+    if (own := words.in_own_names(argv, getattr(layers.model, "other_names", {}), layers.flags)) != argv:
+        return parse(own, phase)
     if wants_help:
         layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
         sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
@@ -355,7 +356,7 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
         else:
             parser.add_argument("--" + flag.name, dest=flag.name)
     end = argv.index("--") if "--" in argv else len(argv)  # words after -- are no flags
-    namespace, rest = parser.parse_known_args(_join_negative_numbers(_separate_switches(argv[:end], flags)))
+    namespace, rest = parser.parse_known_args(words.join_negative_numbers(words.separate_switches(argv[:end], flags)))
     values = vars(namespace)
     if known_only:  # values are checked in the second pass, when all plug-ins are known
         return values
@@ -363,33 +364,12 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
     if unknown := [word.lstrip("-").partition("=")[0] for word in rest if word.startswith("-")]:
         raise layers.known_flags().unknown(unknown)
     by_name = {flag.name: flag for flag in flags}
-    if words := [*rest, *argv[end + 1 :]]:
-        if layers.phase == "train" or wrong_words.is_value(words[0], argv, flags):
-            raise wrong_words.stray_word_error(argv, words, flags)
-        check_position(words, values.get("dataroot", ""))
-        values[POSITION] = by_name["dataroot"].check(words[0])
+    if strays := [*rest, *argv[end + 1 :]]:
+        if layers.phase == "train" or wrong_words.is_value(strays[0], argv, flags):
+            raise wrong_words.stray_word_error(argv, strays, flags)
+        check_position(strays, values.get("dataroot", ""))
+        values[POSITION] = by_name["dataroot"].check(strays[0])
     return {name: checked(by_name[name], value) if name in by_name else value for name, value in values.items()}
-
-
-def _separate_switches(argv: list[str], flags: list[Flag]) -> list[str]:
-    """Return `--no_dropout images` as `--no_dropout=true images`: a folder or file is no value of a switch."""
-    switches = {f"--{flag.name}" for flag in flags if flag.is_switch and flag.meta["valued"]}
-
-    def is_alone(word: str, following: str) -> bool:
-        return word in switches and os.path.exists(following) and following.lower() not in TRUTH_WORDS
-
-    return [f"{word}=true" if is_alone(word, after) else word for word, after in zip(argv, [*argv[1:], ""])]
-
-
-def _join_negative_numbers(argv: list[str]) -> list[str]:
-    """Join `--range -1000,2000` to one word, because argparse would read the number as a flag."""
-    words: list[str] = []
-    for word in argv:
-        if re.match(r"-[\d.]", word) and words and re.fullmatch(r"--\w+", words[-1]):
-            words[-1] += "=" + word
-        else:
-            words.append(word)
-    return words
 
 
 def flags_for(model: str, phase: str = "train") -> list[Flag]:

@@ -2,7 +2,8 @@
 
 Scenes show shaded balls on textured ground. A shows them as fruit on grass, B shows the same scenes as stone on sand.
 Test images of the same number show the same scene, so the true translation is known; trainA and trainB share no scene.
-Images of classes show one ball, box, cone or ring each.
+Images of classes show one ball, box, cone or ring each. train_label, train_inst and train_img are the label map (1: a
+ball), the map of instances and B of one scene; train_A and train_B are A and B of one scene.
 """
 
 import re
@@ -23,10 +24,14 @@ FIRST_SCENE = {"train": 0, "val": 10_000, "test": 20_000}  # scene numbers, whic
 COLOURS_A = {"ground": (0.30, 0.62, 0.22), "ball": (0.95, 0.35, 0.12)}
 COLOURS_B = {"ground": (0.86, 0.74, 0.52), "ball": (0.42, 0.50, 0.66)}
 CLASSES = ("ball", "box", "cone", "ring")
+MAPS = ("label", "inst")  # the folders of ids
 
 
 class Demo:
-    """The generated files: demo/trainA, demo/trainB, demo/train (pairs), demo/train/ball, ...; also val and test."""
+    """The generated files: demo/trainA, demo/trainB, demo/train (pairs), demo/train_label, demo/train/ball, ...
+
+    There are also val and test.
+    """
 
     def entry_type(self, path: str) -> Literal["file", "folder", ""]:
         """Return "folder" for a folder of the dataset; images are not files that a manifest may name."""
@@ -35,7 +40,8 @@ class Demo:
     def list_images(self, folder: str) -> Paths:
         """Return the images of a folder without its sub-folders; those of demo/testA for `demo` itself."""
         inside = "/".join(PurePath(folder).parts[1:])
-        match = re.fullmatch(rf"(train|val|test)([AB]?|/(?:{'|'.join(CLASSES)}))", inside or "testA")
+        kinds = f"[AB]?|_(?:{'|'.join(MAPS)}|img|A|B)|/(?:{'|'.join(CLASSES)})"
+        match = re.fullmatch(f"(train|val|test)({kinds})", inside or "testA")
         count = IMAGES_PER_PHASE[match[1]] if match else 0
         below = "" if inside else "testA/"
         return Paths.from_names([f"{below}{i:04d}.png" for i in range(count)], [0] * count, folder)
@@ -64,26 +70,32 @@ def _encode_image(path: str) -> bytes:
 
 
 def draw_image(path: str) -> Image.Image:
-    """Return the RGB image of a path in the dataset; a pair is A and B side by side."""
+    """Return the RGB image of a path in the dataset, or its grey map of ids; a pair is A and B side by side."""
     folder, *inner, file = PurePath(path).parts[1:]
-    phase, side = folder.rstrip("AB"), folder[-1]
+    phase, side, kind = folder.partition("_")[0].rstrip("AB"), folder[-1], folder.partition("_")[2]
     number = FIRST_SCENE[phase] + int(PurePath(file).stem)
     if inner:
         return Image.fromarray(_draw_object(number, CLASSES.index(inner[0])))
+    if kind in MAPS:
+        balls = _draw_scene(number, COLOURS_B)[1]
+        return Image.fromarray(balls if kind == "inst" else np.minimum(balls, 1))
     if folder == "trainB":
         number += 5_000  # trainB shows other scenes than trainA
-    sides = {"A": [COLOURS_A], "B": [COLOURS_B]}.get(side, [COLOURS_A, COLOURS_B])
-    return Image.fromarray(np.concatenate([_draw_scene(number, colours) for colours in sides], axis=1))
+    sides = {"A": [COLOURS_A], "B": [COLOURS_B], "g": [COLOURS_B]}.get(side, [COLOURS_A, COLOURS_B])  # g: of _img
+    return Image.fromarray(np.concatenate([_draw_scene(number, colours)[0] for colours in sides], axis=1))
 
 
-def _draw_scene(number: int, colours: dict[str, tuple[float, float, float]]) -> np.ndarray:
-    """Return (IMAGE_SIZE, IMAGE_SIZE, 3) uint8: one to four balls lit from the upper left."""
+def _draw_scene(number: int, colours: dict[str, tuple[float, float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (IMAGE_SIZE, IMAGE_SIZE, 3) uint8: one to four balls lit from the upper left; and the ball of each pixel.
+
+    Balls are numbered from 1; 0 is the ground.
+    """
     rng = np.random.default_rng(number)
     y, x = np.mgrid[-1 : 1 : IMAGE_SIZE * 1j, -1 : 1 : IMAGE_SIZE * 1j]
     shade = 0.75 + 0.15 * y + 0.12 * _draw_texture(rng)
-    is_ball = np.zeros_like(shade, dtype=bool)
+    balls = np.zeros_like(shade, dtype=np.uint8)
     light = np.array([-0.5, -0.6, 0.62])
-    for _ in range(rng.integers(1, 5)):
+    for ball in range(1, 1 + rng.integers(1, 5)):
         cx, cy, radius = rng.uniform(-0.75, 0.75), rng.uniform(-0.6, 0.75), rng.uniform(0.2, 0.5)
         dx, dy = (x - cx) / radius, (y - cy) / radius
         shade[(dx - 0.35) ** 2 + ((dy - 0.75) / 0.45) ** 2 < 1] *= 0.6  # the ball's shadow on the ground
@@ -91,9 +103,9 @@ def _draw_scene(number: int, colours: dict[str, tuple[float, float, float]]) -> 
         dz = np.sqrt(np.clip(1 - dx**2 - dy**2, 0, 1))
         lit = np.clip(dx * light[0] + dy * light[1] + dz * light[2], 0, 1)
         shade[inside] = (0.25 + 0.75 * lit)[inside]
-        is_ball |= inside
-    colour = np.where(is_ball[..., None], colours["ball"], colours["ground"])
-    return (np.clip(shade[..., None] * colour, 0, 1) * 255).round().astype(np.uint8)
+        balls[inside] = ball
+    colour = np.where(balls[..., None] > 0, colours["ball"], colours["ground"])
+    return (np.clip(shade[..., None] * colour, 0, 1) * 255).round().astype(np.uint8), balls
 
 
 def _draw_object(number: int, kind: int) -> np.ndarray:

@@ -20,13 +20,17 @@ MIN_SIDE = 16  # of images: four poolings halve it
 
 
 class VGGFeatures(nn.Module):
-    """Images (N, 1 or 3, H, W) in [-1, 1] -> the feature maps of layers, numbered as in torchvision's `features`."""
+    """Images (N, 1 or 3, H, W) in [-1, 1] -> the feature maps of layers, numbered as in torchvision's `features`.
+
+    as_is: give the network the values as they are, not normalised as in its training.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, weights: Mapping[str, Tensor], layers: Sequence[int]):
+    def __init__(self, name: str, weights: Mapping[str, Tensor], layers: Sequence[int], as_is: bool = False):
         super().__init__()
+        self.as_is = as_is
         import torchvision  # takes half a second, which other runs need not spend
 
         with torch.device("meta"):
@@ -49,7 +53,8 @@ class VGGFeatures(nn.Module):
             size = "x".join(map(str, (*images.shape[1:],)))
             why = f"VGG sees pictures of 1 or 3 channels and at least {MIN_SIDE}x{MIN_SIDE} pixels, not {size}"
             raise OptionError("option", "--lambda_perceptual", why, "omit it, and --lambda_lpips")
-        x, found = ((images + 1) / 2 - self.mean) / self.std, []
+        x = images.expand(-1, 3, -1, -1) if self.as_is else ((images + 1) / 2 - self.mean) / self.std
+        found = []
         for number, layer in enumerate(self.net):
             x = layer(x)
             found += [x] if number in self.layers else []
@@ -59,15 +64,18 @@ class VGGFeatures(nn.Module):
 class Perceptual(nn.Module):
     """The perceptual loss (Johnson et al. 2016) as pix2pixHD has it: L1 distances of five layers of VGG19.
 
-    The sum of the layers' mean absolute differences, with the weights 1/32, 1/16, 1/8, 1/4 and 1.
+    The sum of the layers' mean absolute differences, with the weights 1/32, 1/16, 1/8, 1/4 and 1. as_is: of images in
+    [-1, 1] as they are, as in pix2pixHD's code; else of images normalised for VGG19.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor]):
+    def __init__(self, weights: Mapping[str, Tensor], as_is: bool = False):
         super().__init__()
-        self.features = VGGFeatures("vgg19", weights, list(VGG19_LAYERS))
+        self.features = VGGFeatures("vgg19", weights, list(VGG19_LAYERS), as_is)
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
-        pairs = zip(VGG19_LAYERS.values(), self.features(fake), self.features(real), strict=True)
+        with torch.set_grad_enabled(real.requires_grad and torch.is_grad_enabled()):  # a real image keeps no graph
+            wanted = self.features(real)
+        pairs = zip(VGG19_LAYERS.values(), self.features(fake), wanted, strict=True)
         return torch.stack([weight * F.l1_loss(f, r) for weight, f, r in pairs]).sum()
 
 
@@ -101,9 +109,12 @@ def _unit(x: Tensor) -> Tensor:
     return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
-def perceptual_of(o: Any) -> Perceptual:
-    """Return the distance of --lambda_perceptual; raise EnvironmentFault, which names the flags, without weights."""
-    return Perceptual(known_weights(o, "vgg19", "vgg19_file", "--lambda_perceptual 0"))
+def perceptual_of(o: Any, otherwise: str = "--lambda_perceptual 0", as_is: bool = False) -> Perceptual:
+    """Return the distance of --lambda_perceptual; raise EnvironmentFault, which names the flags, without weights.
+
+    otherwise: the flag with which the model does without it; as_is: see Perceptual.
+    """
+    return Perceptual(known_weights(o, "vgg19", "vgg19_file", otherwise), as_is)
 
 
 def lpips_of(o: Any) -> LPIPS:

@@ -1,0 +1,182 @@
+"""semantic: label maps, instance maps and photographs in the folders of pix2pixHD (Wang et al. 2018)."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.base import BaseDataset, Sample, Spec
+from data.fitting import naming_models
+from data.labels import instance_edges, one_hot
+from data.listing.files import list_files
+from data.listing.paths import Paths
+from data.spec import common_fields
+from options.fields import option
+from util.errors import DataError, OptionError
+from util.size import Size
+
+MAX_IDS_NAMED = 3
+
+
+class LabelMaps:
+    """The flags that a model of label maps shares with its data set: class SPADE(LabelMaps, BaseModel)."""
+
+    @dataclass
+    class Options:
+        # fmt: off
+        label_nc: int = option(35, "classes of the label maps, whose ids are 0 to N-1; 0: the input is a picture of"
+            " --input_nc channels", at_least=0, at_most=65_536, of_run=True, fixed=True)
+        no_instance: bool = option(False, "there are no instance maps: networks are not shown where objects end",
+            of_run=True, fixed=True)
+        # fmt: on
+
+
+@dataclass(frozen=True)
+class LabelSpec(Spec):
+    """The Spec of label maps; label_nc: their classes, 0 for pictures."""
+
+    label_nc: int = 0
+
+
+class Semantic(LabelMaps, BaseDataset):
+    """Samples {"A", "B", "instance", "path_A", "path_B"} of the folders PHASE_label, PHASE_img and PHASE_inst.
+
+    "A": the ids of a label map, (1, H, W), as floats; with --label_nc 0 the picture in PHASE_A, whose "B" is in
+    PHASE_B. "instance": ids of objects, (H, W), unless --no_instance. Files belong together by their names without what
+    all names of a folder end with, else by the order of their names. In a test there may be no photographs.
+    """
+
+    sides = "AB"
+
+    def __init__(self, o):
+        if not o.isTrain and "load_size" not in o.given:
+            o.load_size = o.saved.get("load_size", o.load_size)  # the authors' test.py scales as train.py does
+        super().__init__(o)
+        if self.preprocess.steps == {"scale_width"}:
+            self.preprocess.crop_size = Size(1, 1)  # the height follows from the width alone
+        if o.direction != "AtoB":
+            raise OptionError("option", "--direction", "a label map is always the input", "omit it")
+        self.channels = (1 if o.label_nc else o.input_nc, o.output_nc)
+        with naming_models(o, self.root):
+            A, B, instances = self._find_files()
+        self.paired = B is not None
+        lists = [self.register_files(paths)[0] if paths is not None else None for paths in (A, B, instances)]
+        self.paths: Any = lists[0]
+        self.photographs, self.instances = lists[1:]
+
+    def _find_files(self) -> tuple[Paths, Paths | None, Paths | None]:
+        """Return the files of A, B and of instances, in one order; None for a folder that is not read."""
+        o, (kind_A, kind_B) = self.o, ("label", "img") if self.o.label_nc else ("A", "B")
+        A = self._list(kind_A, "the label maps" if o.label_nc else "the input pictures")
+        B = self._partners(A, self._list(kind_B, "the photographs") if o.isTrain else self._files(kind_B))
+        remedy = (
+            "put them there, or use --no_instance" if o.isTrain else "put them there: the run was trained with them"
+        )
+        inst = None if o.no_instance else self._partners(A, self._list("inst", "the instance maps", remedy))
+        read = [kind for kind, paths in ((kind_A, A), (kind_B, B), ("inst", inst)) if paths is not None]
+        folders = " + ".join(f"{o.phase}_{kind}" for kind in read) if o.phase else os.path.basename(A.root)
+        self.notes.append(f"{'pairs' if B is not None else 'images'}: {folders}, {len(A)} of each")
+        return A, B, inst
+
+    def _files(self, kind: str) -> Paths | None:
+        """Return the files of a folder; None if there are none. Without a phase, label maps are those of the root."""
+        folder = Path(self.root, f"{self.o.phase}_{kind}") if self.o.phase else Path(self.root)
+        found = list_files(str(folder)) if self.o.phase or kind in ("label", "A") else None
+        return found if found is not None and len(found) else None
+
+    def _list(self, kind: str, what: str, remedy: str = "") -> Paths:
+        if (found := self._files(kind)) is None:
+            folder = Path(self.root, f"{self.o.phase}_{kind}")
+            other = (
+                "--label_nc 0 for pictures in folders _A and _B" if self.o.label_nc else "--label_nc N for label maps"
+            )
+            remedy = remedy or f"put them there, or use {other}"
+            raise DataError("folder", folder, f"holds no images: {what} are read from it", remedy)
+        return found
+
+    def _partners(self, A: Paths, other: Paths | None) -> Paths | None:
+        """Return the files of another folder in the order of A; raise DataError unless there are as many."""
+        if other is None:
+            return None
+        if len(A) != len(other):
+            why = f"holds {len(other)} images, and {A.root} {len(A)}"
+            raise DataError("folder", other.root, why, "give each file of one folder a partner in the other")
+        own, theirs = _name_parts(A), _name_parts(other)
+        if sorted(own) == sorted(theirs) and len(set(own)) == len(own):
+            place = {name: number for number, name in enumerate(theirs)}
+            return other.take(place[name] for name in own)
+        self.notes.append(f"note: names differ, so files are taken in order: {A[0]} with {other[0]}")
+        return other
+
+    def spec(self) -> LabelSpec:
+        """Return the Spec, with the number of classes."""
+        return LabelSpec(**common_fields(super().spec()), label_nc=self.o.label_nc)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path, geometry = self.paths[index], self.preprocess.draw()
+        sample: Sample = {"path_A": path}
+        if self.o.label_nc:
+            ids = self.preprocess.labels(path, geometry, paired=True, side="A")
+            sample["A"] = _checked_ids(ids, path, self.o.label_nc)[None].float()
+        else:
+            sample["A"] = self._image(path, "A", geometry)
+        if self.photographs is not None:
+            photograph = self.photographs[index]
+            sample |= {"B": self._image(photograph, "B", geometry), "path_B": photograph}
+        if self.instances is not None:
+            sample["instance"] = self.preprocess.labels(self.instances[index], geometry, paired=True, side="A")
+        return sample
+
+    def _image(self, path: str, side: str, geometry: Any) -> Tensor:
+        picture = self.load_image(path, self.channels["AB".index(side)], side)
+        return self.preprocess(picture, path, geometry, paired=True, side=side)
+
+    def file_notes(self) -> list[str]:
+        """Return the notes about files; those about label maps concern data sets that read them as pictures."""
+        return [note for note in super().file_notes() if self.o.label_nc == 0 or "images of A" not in note]
+
+
+def semantic_input(batch: dict[str, Any], o: Any) -> Tensor:
+    """Return what networks see of a batch of Semantic: (N, label_nc, H, W) of 0 and 1, and a channel of object edges.
+
+    With --label_nc 0 the picture takes the place of the classes; --no_instance omits the edges.
+    """
+    A = one_hot(batch["A"], o.label_nc).to(batch["A"].dtype) if o.label_nc else batch["A"]
+    return A if o.no_instance else torch.cat([A, instance_edges(batch["instance"]).to(A.dtype)], 1)
+
+
+def semantic_channels(o: Any, spec: Spec) -> int:
+    """Return the channels of `semantic_input`; raise OptionError for a data set without such label maps."""
+    own = getattr(spec, "label_nc", 0)
+    if own != o.label_nc:
+        why = f"is {o.label_nc}, but {o.dataset_mode} gives {f'{own} classes' if own else 'pictures and no label maps'}"
+        raise OptionError("option", "--label_nc", why, "use --dataset_mode semantic, or --label_nc 0 --no_instance")
+    if not (isinstance(spec, LabelSpec) or o.no_instance):
+        why = f"{o.dataset_mode} gives no instance maps"
+        raise OptionError("option", "--dataset_mode", why, "use semantic, or --no_instance")
+    return (o.label_nc or spec.input_nc) + (not o.no_instance)
+
+
+def _checked_ids(ids: Tensor, path: str, classes: int) -> Tensor:
+    """Return the ids of a label map; raise DataError, with the file, for ids that are no classes."""
+    if 0 <= int(ids.min()) <= int(ids.max()) < classes:
+        return ids
+    wrong = [int(value) for value in ids.unique() if not 0 <= value < classes]
+    named = ", ".join(map(str, wrong[:MAX_IDS_NAMED])) + (", ..." if wrong[MAX_IDS_NAMED:] else "")
+    why = f"holds the id {named}, and --label_nc {classes} names the classes 0 to {classes - 1}"
+    remedy = f"use --label_nc {max(wrong) + 1}" if min(wrong) >= 0 else "save ids of at least 0"
+    raise DataError("image", path, why, f"{remedy}, or save these pixels with the id of a class")
+
+
+def _name_parts(paths: Paths) -> list[str]:
+    """Return the names of files without their extension and without the longest text that all of them end with."""
+    stems = [os.path.splitext(os.fsdecode(paths.name(index)))[0] for index in range(len(paths))]
+    first = stems[0]
+    end = next((n for n in range(len(first)) if any(stem[-n - 1 :] != first[-n - 1 :] for stem in stems)), len(first))
+    return [stem[: len(stem) - end] for stem in stems]

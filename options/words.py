@@ -1,0 +1,46 @@
+"""Prepare the words of a command line for the parser."""
+
+import os
+import re
+from collections.abc import Mapping
+
+from options.fields import TRUTH_WORDS, Flag
+
+
+def in_own_names(argv: list[str], other_names: Mapping[str, str], flags: list[Flag]) -> list[str]:
+    """Return a command line in which flags of other_names, such as those of a model's authors, have their names here.
+
+    other_names: {"niter": "n_epochs"}, or of a switch that chooses a value {"no_lsgan": "gan_mode vanilla"}. A name
+    that is a flag here keeps its meaning.
+    """
+    taken, words = {name for flag in flags for name in flag.names}, list[str]()
+    for place, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        meant = other_names.get(name.removeprefix("--"), "") if name.startswith("--") else ""
+        if not meant or name.removeprefix("--") in taken or "--" in argv[:place]:
+            words.append(word)
+        else:
+            flag, _, chosen = meant.partition(" ")
+            words += [f"--{flag}", chosen] if chosen else [f"--{flag}{equals}{value}"]
+    return words
+
+
+def separate_switches(argv: list[str], flags: list[Flag]) -> list[str]:
+    """Return `--no_dropout images` as `--no_dropout=true images`: a folder or file is no value of a switch."""
+    switches = {f"--{flag.name}" for flag in flags if flag.is_switch and flag.meta["valued"]}
+
+    def is_alone(word: str, following: str) -> bool:
+        return word in switches and os.path.exists(following) and following.lower() not in TRUTH_WORDS
+
+    return [f"{word}=true" if is_alone(word, after) else word for word, after in zip(argv, [*argv[1:], ""])]
+
+
+def join_negative_numbers(argv: list[str]) -> list[str]:
+    """Join `--range -1000,2000` to one word, because argparse would read the number as a flag."""
+    words: list[str] = []
+    for word in argv:
+        if re.match(r"-[\d.]", word) and words and re.fullmatch(r"--\w+", words[-1]):
+            words[-1] += "=" + word
+        else:
+            words.append(word)
+    return words
