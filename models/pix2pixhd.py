@@ -73,8 +73,11 @@ class Pix2PixHD(LabelMaps, BaseModel):
 
     def phases(self):
         nets = [self.G, self.E] if self.encodes else [self.G]
-        outer = [Phase("G_outer", [*self.G.outermost, *nets[1:]], self.loss_outer)] if self.o.niter_fix_global else []
-        return [*outer, Phase("G", nets, self.loss_g), Phase("D", [self.D], self.loss_d, weight=0.5)]
+        of_G = [Phase("G", nets, self.loss_g)]
+        if self.o.niter_fix_global:
+            outer = Phase("G_outer", [*self.G.outermost, *nets[1:]], self.loss_outer)
+            of_G = [outer, Phase("G", nets, self.loss_whole)]
+        return [*of_G, Phase("D", [self.D], self.loss_d, weight=0.5)]
 
     def forward(self, batch):
         semantic = semantic_input(batch, self.o)
@@ -99,12 +102,12 @@ class Pix2PixHD(LabelMaps, BaseModel):
         return self.D(torch.cat([out["semantic"], image], 1))
 
     def loss_outer(self, batch, out, now):
-        return self._generator_loss(out) if now.epoch <= self.o.niter_fix_global else {}
+        return self.loss_g(batch, out) if now.epoch <= self.o.niter_fix_global else {}
 
-    def loss_g(self, batch, out, now):
-        return self._generator_loss(out) if now.epoch > self.o.niter_fix_global else {}
+    def loss_whole(self, batch, out, now):
+        return self.loss_g(batch, out) if now.epoch > self.o.niter_fix_global else {}
 
-    def _generator_loss(self, out):
+    def loss_g(self, batch, out):
         fake, real, on_fake = out["fake_B"], out["real_B"], self.judge(out, out["fake_B"])
         with torch.no_grad():
             on_real = None if self.o.no_ganFeat_loss and not self.gan.paired else self.judge(out, real)

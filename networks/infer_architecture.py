@@ -11,6 +11,7 @@ from serialization.weight_files import rename_keys
 Weights = Mapping[str, Tensor]
 SINCUT_SIDE = 64  # of the images that SinCUT is trained on
 MAX_CAPPED_SIDE = 32  # of StyleGAN2's feature maps whose number of channels has an upper limit
+MAX_HALVINGS = 8  # of pix2pixHD's generators
 MAX_STYLEGAN2_LAYERS = 9  # of its discriminator, for images of 1024 pixels
 UNET_BY_DEPTH = {8: "unet_256", 7: "unet_128", 6: "unet_64", 5: "unet_32"}
 
@@ -19,15 +20,15 @@ def infer_generator(state: Weights) -> dict[str, Any]:
     """Return the flags {netG, ngf, norm, no_dropout, input_nc, output_nc, resize_conv, padding} that fit the weights.
 
     A ResNet also has no_antialias and no_antialias_up; StyleGAN2's generator has netG, ngf, stylegan2_G_size,
-    stylegan2_G_num_downsampling, input_nc and output_nc. {} if the keys do not belong to a generator of the reference
-    or of CUT. A U-Net's dropout leaves no trace in its keys; it is assumed to be on with batch norm, because the
+    stylegan2_G_num_downsampling, input_nc and output_nc; pix2pixHD's have netG, ngf, norm, input_nc, output_nc and the
+    numbers of their layers. {} if the keys do not belong to a generator of the reference, of CUT or of pix2pixHD. A U-Net's dropout leaves no trace in its keys; it is assumed to be on with batch norm, because the
     reference's pix2pix trains so.
     """
     state = rename_keys(state)
     if _has_convolutions(state, "model.model.0.weight", "model.model.3.weight"):
         return _infer_unet(state)
     if _has_convolutions(state, "model.1.weight") and any(".conv_block." in key for key in state):
-        return _infer_resnet(state)
+        return _infer_resnet(state) or _infer_pix2pixhd_generator(state)
     if _has_convolutions(state, "encoder.convs.1.0.weight"):
         return _infer_stylegan2_generator(state)
     return {}
@@ -36,10 +37,12 @@ def infer_generator(state: Weights) -> dict[str, Any]:
 def infer_discriminator(state: Weights) -> dict[str, Any]:
     """Return the flags {netD, ndf, norm, n_layers_D, num_D, no_antialias} that fit the weights, and input "channels".
 
-    StyleGAN2's has netD, ndf, crop_size (a power of two) and channels. {} if the keys do not belong to a discriminator
-    of the reference or of CUT.
+    StyleGAN2's has netD, ndf, crop_size (a power of two) and channels; pix2pixHD's have no_ganFeat_loss instead of
+    no_antialias. {} if the keys do not belong to a discriminator of the reference, of CUT or of pix2pixHD.
     """
     state = rename_keys(state)
+    if state and all(re.match(r"(scale\d_)?layer\d+\.", key) for key in state):
+        return _infer_pix2pixhd_discriminators(state)
     if all(re.match(r"scales\.\d\.", key) for key in state):
         return _infer_multiscale(state)
     if _has_convolutions(state, "convs.0.0.weight", "final_conv.0.weight"):
@@ -212,6 +215,45 @@ def discriminator_width(ndf: int, size: int) -> int:
     """Return the channels of SinCUT's StyleGAN2 discriminator for feature maps of `size` pixels a side."""
     width = max(1, 256 * ndf // size)
     return min(width, 384) if size <= MAX_CAPPED_SIDE else width
+
+
+def _infer_pix2pixhd_generator(state: Weights) -> dict[str, Any]:
+    blocks = {int(m[1]) for key in state if (m := re.match(r"model\.(\d{1,6})\.conv_block\.", key))}
+    enhancers = len({m[1] for key in state if (m := re.match(r"model(\d{1,2})_1\.", key))})
+    halvings, n = (min(blocks, default=4) - 4) // 3, len(blocks)
+    local = {int(m[1]) for key in state if (m := re.match(rf"model{enhancers}_2\.(\d{{1,6}})\.conv_block\.", key))}
+    start, trunk = 4 + 3 * halvings, 4 + 6 * halvings + n
+    last = f"model{enhancers}_2.{len(local) + 4}.weight" if enhancers else f"model.{trunk + 1}.weight"
+    if not n or blocks != set(range(start, start + n)) or halvings > MAX_HALVINGS or not _has_convolutions(state, last):
+        return {}
+    wide, input_nc = state["model.1.weight"].shape[:2]
+    ngf = wide // 2**enhancers
+    if not _is_plausible_size(state, 9 * (wide * 2**halvings) ** 2 * 2 * n):
+        return {}
+    flags = {"netG": "local" if enhancers else "global", "ngf": ngf, "norm": _infer_norm_beside_bias(state, "model.2")}
+    flags |= {"input_nc": input_nc, "output_nc": state[last].shape[0]}
+    flags |= {"n_downsample_global": halvings, "n_blocks_global": n}
+    return flags | ({"n_local_enhancers": enhancers, "n_blocks_local": len(local)} if enhancers else {})
+
+
+def _infer_pix2pixhd_discriminators(state: Weights) -> dict[str, Any]:
+    by_layer = any(key.startswith("scale") for key in state)
+    scales = len({key.partition("_")[0] if by_layer else key.partition(".")[0] for key in state})
+    first = "scale0_layer" if by_layer else "layer0."
+    convs = [key for key, value in state.items() if key.startswith(first) and value.dim() == 4]
+    if len(convs) < 3 or state[convs[0]].shape[2:] != (4, 4) or state[convs[-1]].shape[0] != 1:
+        return {}
+    ndf, channels = state[convs[0]].shape[:2]
+    norm = _infer_norm_beside_bias(state, first + ("1.1" if by_layer else "3"))
+    flags = {"netD": "pix2pixhd", "ndf": ndf, "norm": norm, "n_layers_D": len(convs) - 2, "num_D": scales}
+    return flags | {"no_ganFeat_loss": not by_layer, "channels": channels}
+
+
+def _infer_norm_beside_bias(state: Weights, norm: str) -> str:
+    """Return the norm of a network whose convolutions all have a bias; instance norm and none leave the same keys."""
+    if f"{norm}.weight" not in state:
+        return "instance"
+    return "batch" if f"{norm}.running_mean" in state else "instance_affine"
 
 
 def _infer_norm(state: Weights, inner_conv: str, after: str) -> str:

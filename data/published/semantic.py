@@ -163,6 +163,16 @@ def semantic_channels(o: Any, spec: Spec) -> int:
     return (o.label_nc or spec.input_nc) + (not o.no_instance)
 
 
+def input_flags(o: Any, channels: int) -> dict[str, int]:
+    """Return {"label_nc"} or {"input_nc"}: what a generator with so many input channels was made for, by the other flags.
+
+    Pictures and their edges look like classes: --label_nc 0 must be given for them.
+    """
+    encoded = getattr(o, "feat_num", 0) * (getattr(o, "instance_feat", False) or getattr(o, "label_feat", False))
+    own = channels - (not o.no_instance) - encoded
+    return {"label_nc": own} if o.label_nc else {"input_nc": own}
+
+
 def _checked_ids(ids: Tensor, path: str, classes: int) -> Tensor:
     """Return the ids of a label map; raise DataError, with the file, for ids that are no classes."""
     if 0 <= int(ids.min()) <= int(ids.max()) < classes:
