@@ -21,8 +21,9 @@ def infer_generator(state: Weights) -> dict[str, Any]:
 
     A ResNet also has no_antialias and no_antialias_up; StyleGAN2's generator has netG, ngf, stylegan2_G_size,
     stylegan2_G_num_downsampling, input_nc and output_nc; pix2pixHD's have netG, ngf, norm, input_nc, output_nc and the
-    numbers of their layers. {} if the keys do not belong to a generator of the reference, of CUT or of pix2pixHD. A U-Net's dropout leaves no trace in its keys; it is assumed to be on with batch norm, because the
-    reference's pix2pix trains so.
+    numbers of their layers. {} if the keys do not belong to a generator of the reference, of CUT or of pix2pixHD. A
+    U-Net's dropout leaves no trace in its keys; it is assumed to be on with batch norm, because the reference's pix2pix
+    trains so.
     """
     state = rename_keys(state)
     if _has_convolutions(state, "model.model.0.weight", "model.model.3.weight"):

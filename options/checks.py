@@ -13,7 +13,7 @@ from options.toolbox import term_weights
 from registry.lookup import find, is_known
 from serialization.run_names import suggest_folder
 from util.errors import OptionError
-from util.size import nearest_power_of_two, to_size
+from util.size import Size, nearest_power_of_two, to_size
 from util.spelling import name_hint
 
 SCALE_STEPS = ("resize", "scale_width", "scale_shortside", "fixsize")
@@ -24,7 +24,7 @@ def check_options(o: Options, phase: str) -> None:
     """Raise OptionError for flags that contradict each other; set the flags that follow from others."""
     whole = whole_preprocess(o) if phase == "test" else o.preprocess
     if phase == "test" and "load_size" not in o.given:
-        o.load_size = o.crop_size if whole == o.preprocess else o.saved.get("load_size", o.load_size)
+        o.load_size = test_load_size(o, whole, o.saved.get("load_size", o.load_size))
     _check_preprocess(o)
     _check_pixels(o)
     _check_inputs(o)
@@ -46,6 +46,17 @@ def check_options(o: Options, phase: str) -> None:
         o.serial_batches, o.no_flip, o.batch_size = True, True, 1 if o.eval else o.batch_size
         o.preprocess = "native" if o.native else whole
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
+
+
+def test_load_size(o: Options, preprocess: str, trained: int | Size) -> int | Size:
+    """Return the --load_size of a test that gives none: --crop_size, or `trained`, that of training.
+
+    It is that of training if the test's `preprocess` is not the run's, because it does not cut, and for a data set that
+    says so (scales_as_trained), unless images are cut.
+    """
+    cuts = set(preprocess.split("_and_")) & set(CROP_STEPS)
+    keeps = getattr(find("dataset", o.dataset_mode), "scales_as_trained", False) and not cuts
+    return trained if keeps or preprocess != o.preprocess else o.crop_size
 
 
 def whole_preprocess(o: Options) -> str:

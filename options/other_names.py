@@ -149,6 +149,11 @@ _ROWS = (
     ("--metrics", "metric eval_metrics fid"),
     ("--eval_freq", "eval_every eval_interval val_freq val_every check_val_every_n_epoch metric_freq"),
     ("there is none: the training page shows fixed samples at each epoch", "validation_prompt"),
+    ("there is none: networks compute in 32 bits, and with --amp they train in 16", "data_type"),
+    ("torchrun, which numbers its processes itself", "local_rank"),
+    ("there is none: features are encoded from photographs whenever they are needed",
+     "load_features n_clusters cluster_path"),
+    ("there is none: networks run in PyTorch", "export_onnx engine onnx"),
 )  # fmt: skip
 # what means something else in test.py
 _TEST_ROWS = (
@@ -199,12 +204,13 @@ _VALUE_ROWS = {
     "seed": (("0", "none random"),),
 }  # fmt: skip
 
-# the flags of pix2pixHD's code that have another name here: the flag, with its value where a switch chooses one
+# the flags of pix2pixHD's code that have another name here: the flag, with its value where a switch chooses one; "":
+# it is always so
 OF_PIX2PIXHD = {
     "batchSize": "batch_size", "loadSize": "load_size", "fineSize": "crop_size", "nThreads": "num_threads",
     "resize_or_crop": "preprocess", "niter": "n_epochs", "niter_decay": "n_epochs_decay", "which_epoch": "epoch",
     "how_many": "num_test", "load_pretrain": "init_from", "no_lsgan": "gan_mode vanilla", "fp16": "amp fp16",
-    "tf_log": "displays console,health,html,tensorboard",
+    "tf_log": "displays console,health,html,tensorboard", "use_encoded_image": "",
 }  # fmt: skip
 
 FLAGS = {normalise_name(name): advice for advice, names in _ROWS for name in names.split()}

@@ -10,16 +10,16 @@ from options.fields import TRUTH_WORDS, Flag
 def in_own_names(argv: list[str], other_names: Mapping[str, str], flags: list[Flag]) -> list[str]:
     """Return a command line in which flags of other_names, such as those of a model's authors, have their names here.
 
-    other_names: {"niter": "n_epochs"}, or of a switch that chooses a value {"no_lsgan": "gan_mode vanilla"}. A name
-    that is a flag here keeps its meaning.
+    other_names: {"niter": "n_epochs"}, of a switch that chooses a value {"no_lsgan": "gan_mode vanilla"}, and of one
+    for what is always so {"use_encoded_image": ""}. A name that is a flag here keeps its meaning.
     """
     taken, words = {name for flag in flags for name in flag.names}, list[str]()
     for place, word in enumerate(argv):
         name, equals, value = word.partition("=")
-        meant = other_names.get(name.removeprefix("--"), "") if name.startswith("--") else ""
-        if not meant or name.removeprefix("--") in taken or "--" in argv[:place]:
+        meant = other_names.get(name.removeprefix("--")) if name.startswith("--") else None
+        if meant is None or name.removeprefix("--") in taken or "--" in argv[:place]:
             words.append(word)
-        else:
+        elif meant:
             flag, _, chosen = meant.partition(" ")
             words += [f"--{flag}", chosen] if chosen else [f"--{flag}{equals}{value}"]
     return words

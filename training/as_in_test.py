@@ -9,7 +9,7 @@ import torch
 
 from data.base import BaseDataset
 from inference.model_state import undone_changes
-from options.checks import whole_preprocess
+from options.checks import test_load_size, whole_preprocess
 from registry.lookup import find
 from util.seeding import fork_rng
 
@@ -22,7 +22,7 @@ def options_of_test(o: Any, whole: bool = True) -> Any:
     test_o = copy(o)
     test_o.isTrain, test_o.serial_batches, test_o.no_flip = False, True, True
     test_o.preprocess = whole_preprocess(o) if whole else o.preprocess
-    test_o.load_size = o.crop_size if test_o.preprocess == o.preprocess else o.load_size  # as test.py's default
+    test_o.load_size = test_load_size(o, test_o.preprocess, o.load_size)
     return test_o
 
 

@@ -50,10 +50,9 @@ class Semantic(LabelMaps, BaseDataset):
     """
 
     sides = "AB"
+    scales_as_trained = True  # the --load_size of a test is that of training, as in the authors' code
 
     def __init__(self, o):
-        if not o.isTrain and "load_size" not in o.given:
-            o.load_size = o.saved.get("load_size", o.load_size)  # the authors' test.py scales as train.py does
         super().__init__(o)
         if self.preprocess.steps == {"scale_width"}:
             self.preprocess.crop_size = Size(1, 1)  # the height follows from the width alone
@@ -164,7 +163,7 @@ def semantic_channels(o: Any, spec: Spec) -> int:
 
 
 def input_flags(o: Any, channels: int) -> dict[str, int]:
-    """Return {"label_nc"} or {"input_nc"}: what a generator with so many input channels was made for, by the other flags.
+    """Return {"label_nc"} or {"input_nc"}, which a generator with so many input channels has by the other flags.
 
     Pictures and their edges look like classes: --label_nc 0 must be given for them.
     """

@@ -1,4 +1,4 @@
-"""pix2pixhd repeats recorded training steps of its authors' code: four steps in float64, with its casts to float32 lifted.
+"""pix2pixhd repeats recorded training steps of its authors' code: four steps in float64, casts to float32 lifted.
 
 A trace in tests/parity/pix2pixhd is a .json of options, losses, sums of weights, and the keys and shapes of each
 network; and an .npz: for each network all its weights before the first step; A (ids, or pictures of 8 bits), B and the
