@@ -139,7 +139,8 @@ Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect
 
 BOTH: Rows = (
     ("download", "neither this model nor --metrics needs published weights",
-     lambda c: c.is_ours and not c.o.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)),
+     lambda c: c.is_ours and not c.o.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)
+     and (vars(c.o).get("no_vgg_loss", True) or not c.o.isTrain)),
     ("metric_weights", "there are no --metrics", lambda c: not c.o.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
@@ -178,7 +179,10 @@ TRAIN: Rows = (
     ("ema ema_rampup", "the model names no networks as averaged", lambda c: not getattr(c.model, "averaged", ())),
     ("attention_size", "--attention is off", lambda c: tool(c.o, "attention", "none") == "none"),
     ("ada_target ada_kimg", "--ada is off", lambda c: not tool(c.o, "ada", False)),
-    ("vgg19_file", "it is for --lambda_perceptual", lambda c: not tool(c.o, "lambda_perceptual", 0.0)),
+    ("vgg19_file", "it is for --lambda_perceptual",
+     lambda c: not tool(c.o, "lambda_perceptual", 0.0) and vars(c.o).get("no_vgg_loss", True)),
+    ("feat_num nef n_downsample_E", "they are for --instance_feat and --label_feat",
+     lambda c: not (vars(c.o).get("instance_feat") or vars(c.o).get("label_feat"))),
     ("vgg16_file lpips_file", "it is for --lambda_lpips", lambda c: not tool(c.o, "lambda_lpips", 0.0)),
     ("lambda_gp", "there is no gradient penalty (see --penalty)",
      lambda c: c.is_ours and c.penalty == "none"),

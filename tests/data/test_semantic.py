@@ -1,0 +1,83 @@
+"""semantic reads the folders of pix2pixHD: partners by name, ids as they are, one crop and flip for all maps."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.published.semantic import semantic_channels, semantic_input
+from registry.lookup import find
+from tests.support.runs import options
+from util.errors import DataError, OptionError
+
+NAMES = ("a_10", "a_9", "b_2")
+
+
+@pytest.fixture
+def city(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(NAMES):
+        ids = np.zeros((40, 64), np.uint8)
+        ids[:, 20 + number :] = number + 1
+        maps = {"label": ids, "inst": ids.astype(np.uint16) * 1000, "img": np.stack([ids * 60] * 3, -1)}
+        for kind, ending in (("label", "_ids"), ("inst", "_objects"), ("img", "_photo")):
+            (tmp_path / f"train_{kind}").mkdir(exist_ok=True)
+            Image.fromarray(maps[kind]).save(tmp_path / f"train_{kind}" / f"{name}{ending}.png")
+    return tmp_path
+
+
+def dataset(root, *argv):
+    o = options("--model", "pix2pixhd", "--no_vgg_loss", "--dataroot", str(root), "--load_size", "32", *argv)
+    return find("dataset", "semantic")(o)
+
+
+def test_maps_and_photographs_belong_together(city):
+    data = dataset(city, "--label_nc", "4")
+    for number in range(3):
+        sample = data[number]
+        assert sample["A"].shape == (1, 20, 32)  # the height follows from the width, whatever --crop_size is
+        assert set(sample["A"].unique().tolist()) == {0.0, number + 1}
+        assert torch.equal(sample["instance"], sample["A"][0].long() * 1000)
+        grey = (sample["B"][0] + 1) * 127.5
+        inside = (sample["A"][0, :, 1:-1] == sample["A"][0, :, :-2]) & (
+            sample["A"][0, :, 1:-1] == sample["A"][0, :, 2:]
+        )
+        assert ((grey[:, 1:-1] - 60 * sample["A"][0, :, 1:-1]).abs()[inside] < 25).all()
+
+
+def test_networks_see_classes_and_edges(city):
+    data = dataset(city, "--label_nc", "4")
+    sample = data[0]
+    batch = {"A": sample["A"][None], "instance": sample["instance"][None]}
+    made = semantic_input(batch, data.o)
+    assert semantic_channels(data.o, data.spec()) == made.shape[1] == 5
+    assert torch.equal(made[:, :4].argmax(1), batch["A"][:, 0].long())
+    assert made[:, 4].sum() == 2 * 20  # both sides of the one vertical edge
+
+
+@pytest.mark.parametrize(("flags", "spoil", "why"), [
+    ("--label_nc 3", None, "b_2_ids.png': holds the id 3, and --label_nc 3 names the classes 0 to 2; use --label_nc 4"),
+    ("--label_nc 4", "train_inst/a_9_objects.png", "train_inst': holds 2 images, and"),
+    ("--label_nc 0", None, "train_A': holds no images"),
+])  # fmt: skip
+def test_what_does_not_fit_is_named(city, flags, spoil, why):
+    if spoil:
+        (city / spoil).unlink()
+    with pytest.raises(DataError) as caught:
+        data = dataset(city, *flags.split())
+        [data[n] for n in range(3)]
+    assert why in str(caught.value)
+
+
+def test_missing_instances_name_the_flag(city):
+    for file in (city / "train_inst").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="--no_instance"):
+        dataset(city, "--label_nc", "4")
+    assert "instance" not in dataset(city, "--label_nc", "4", "--no_instance")[0]
+
+
+def test_pictures_are_no_label_maps(city):
+    o = options("--model", "pix2pixhd", "--no_vgg_loss", "--dataset_mode", "aligned")
+    with pytest.raises(OptionError, match="aligned gives pictures and no label maps"):
+        semantic_channels(o, find("dataset", "aligned")(o).spec())
