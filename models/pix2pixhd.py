@@ -1,11 +1,12 @@
 """pix2pixHD: photographs of high resolution from label maps, with instance maps (Wang et al. 2018)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from data.labels import label_colours
-from data.published.semantic import LabelMaps, semantic_channels, semantic_input
+from data.published.semantic import LabelMaps, object_ids, semantic_channels, semantic_input
 from models.base import BaseModel, Phase
 from networks import Frozen, GANLoss, discriminator, generator, initialised
 from networks.architectures.pix2pixhd import InstanceEncoder
@@ -54,17 +55,13 @@ class Pix2PixHD(LabelMaps, BaseModel):
         super().__init__()
         self.o, self.encodes = o, o.instance_feat or o.label_feat
         channels = semantic_channels(o, spec)
-        if o.instance_feat and o.no_instance:
-            raise OptionError(
-                "option", "--instance_feat", "needs instance maps", "omit --no_instance, or use --label_feat"
-            )
         self.G = generator(o, channels + self.encodes * o.feat_num, spec.output_nc)
         if o.niter_fix_global and not hasattr(self.G, "outermost"):
             raise OptionError("option", "--niter_fix_global", f"--netG {o.netG} has no enhancers", "use --netG local")
         pair = channels, spec.output_nc
         self.D = discriminator(o, sum(pair), features=not o.no_ganFeat_loss, channels=pair)
         if self.encodes:
-            self.averaged = ("G", "E")
+            self.averaged = ("G", "E")  # type: ignore[misc, assignment]
             encoder = InstanceEncoder(spec.output_nc, o.feat_num, o.nef, o.n_downsample_E, o.norm)
             self.E = initialised(encoder, o, "G")
         if o.isTrain and not o.no_vgg_loss:
@@ -75,23 +72,15 @@ class Pix2PixHD(LabelMaps, BaseModel):
         nets = [self.G, self.E] if self.encodes else [self.G]
         of_G = [Phase("G", nets, self.loss_g)]
         if self.o.niter_fix_global:
-            outer = Phase("G_outer", [*self.G.outermost, *nets[1:]], self.loss_outer)
-            of_G = [outer, Phase("G", nets, self.loss_whole)]
+            outer: Any = [*self.G.outermost, *nets[1:]]  # type: ignore[misc]
+            of_G = [Phase("G_outer", outer, self.loss_outer), Phase("G", nets, self.loss_whole)]  # type: ignore[arg-type]
         return [*of_G, Phase("D", [self.D], self.loss_d, weight=0.5)]
 
     def forward(self, batch):
         semantic = semantic_input(batch, self.o)
-        given = torch.cat([semantic, self._features(batch)], 1) if self.encodes else semantic
-        out = {"semantic": semantic, "fake_B": self.G(given)}
+        features = [self.E(batch["B"], object_ids(batch, self.o))] if self.encodes else []
+        out = {"semantic": semantic, "fake_B": self.G(torch.cat([semantic, *features], 1))}
         return out | ({"real_B": batch["B"]} if "B" in batch else {})
-
-    def _features(self, batch):
-        if "B" not in batch:
-            why = "are encoded from photographs, and there are none"
-            raise OptionError(
-                "option", "--instance_feat", f"the features {why}", "give a folder of them, such as test_img"
-            )
-        return self.E(batch["B"], batch["A"][:, 0] if self.o.label_feat else batch["instance"])
 
     def show(self, out):
         shown = out["semantic"][:, : self.o.label_nc or -1 + self.o.no_instance or None]

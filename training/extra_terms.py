@@ -16,7 +16,7 @@ from options.toolbox import term_weights
 from registry.lookup import find
 from util.errors import OptionError
 
-DISTANCES = {"perceptual": perceptual_of, "lpips": lpips_of}
+DISTANCES: dict[str, Callable[[Any], Any]] = {"perceptual": perceptual_of, "lpips": lpips_of}
 OWN_FLAGS = (*DISTANCES, "tv")  # terms whose weight is --lambda_NAME
 
 

@@ -41,7 +41,7 @@ class LabelSpec(Spec):
     label_nc: int = 0
 
 
-class Semantic(LabelMaps, BaseDataset):
+class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
     """Samples {"A", "B", "instance", "path_A", "path_B"} of the folders PHASE_label, PHASE_img and PHASE_inst.
 
     "A": the ids of a label map, (1, H, W), as floats; with --label_nc 0 the picture in PHASE_A, whose "B" is in
@@ -150,12 +150,25 @@ def semantic_input(batch: dict[str, Any], o: Any) -> Tensor:
     return A if o.no_instance else torch.cat([A, instance_edges(batch["instance"]).to(A.dtype)], 1)
 
 
+def object_ids(batch: dict[str, Any], o: Any) -> Tensor:
+    """Return the ids (N, H, W) of what has features of its own: objects, with --label_feat classes.
+
+    Raises OptionError for a batch without photographs, from which features are encoded.
+    """
+    if "B" not in batch:
+        flag, why = "--label_feat" if o.label_feat else "--instance_feat", "encodes photographs, and there are none"
+        raise OptionError("option", flag, why, "give a folder of them, such as test_img")
+    return batch["A"][:, 0] if o.label_feat else batch["instance"]
+
+
 def semantic_channels(o: Any, spec: Spec) -> int:
     """Return the channels of `semantic_input`; raise OptionError for a data set without such label maps."""
     own = getattr(spec, "label_nc", 0)
     if own != o.label_nc:
         why = f"is {o.label_nc}, but {o.dataset_mode} gives {f'{own} classes' if own else 'pictures and no label maps'}"
         raise OptionError("option", "--label_nc", why, "use --dataset_mode semantic, or --label_nc 0 --no_instance")
+    if o.no_instance and getattr(o, "instance_feat", False):
+        raise OptionError("option", "--instance_feat", "needs instance maps", "omit --no_instance, or use --label_feat")
     if not (isinstance(spec, LabelSpec) or o.no_instance):
         why = f"{o.dataset_mode} gives no instance maps"
         raise OptionError("option", "--dataset_mode", why, "use semantic, or --no_instance")

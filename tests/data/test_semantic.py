@@ -64,8 +64,7 @@ def test_what_does_not_fit_is_named(city, flags, spoil, why):
     if spoil:
         (city / spoil).unlink()
     with pytest.raises(DataError) as caught:
-        data = dataset(city, *flags.split())
-        [data[n] for n in range(3)]
+        list(map(dataset(city, *flags.split()).__getitem__, range(3)))
     assert why in str(caught.value)
 
 
