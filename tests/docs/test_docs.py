@@ -23,7 +23,7 @@ def test_every_flag_named_in_the_documents_exists():
 
     holders = {holder for pair in FLAG_CLASSES.values() for holder in pair}
     flags = [f for holder in holders for f in flags_of(holder, "")]
-    flags += [f for model in ("cycle_gan", "pix2pix", "cgan", "cut") for f in flags_for(model)]
+    flags += [f for model in ("cycle_gan", "pix2pix", "cgan", "cut", "pix2pixhd") for f in flags_for(model)]
     known = {f.name for f in flags} | {f.opposite for f in flags} | {"help", "list"}
     elsewhere = {"nproc_per_node", "index", "n_ep", "n_e"}  # of torchrun and pip, and the table's example
     elsewhere |= {"loadSize", "batchSize"}  # the reference's before 2019
