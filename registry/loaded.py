@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
+from functools import lru_cache
 from pathlib import Path
 
 from registry.kinds import PART_TABLES
@@ -80,5 +81,11 @@ def plugin_modules() -> dict[str, Path]:
     """Return {module: file} of all imported modules that belong to plug-ins, those beside a plug-in's file too."""
     folders = tuple({str(file.parent) for _, file in imported_plugins.values()})
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())} if folders else {}
-    real = {name: os.path.realpath(file) for name, file in files.items() if isinstance(file, str)}
+    real_folder = lru_cache(maxsize=None)(os.path.realpath)  # thousands of modules lie in a few hundred folders
+
+    def real_file(file: str) -> str:
+        folder, name = os.path.split(file)
+        return os.path.realpath(file) if os.path.islink(file) else os.path.join(real_folder(folder), name)
+
+    real = {name: real_file(file) for name, file in files.items() if isinstance(file, str)}
     return {name: Path(file) for name, file in real.items() if file.startswith(folders) and plugin_of_file(file)}
