@@ -5,7 +5,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from registry.kinds import PART_TABLES
@@ -81,7 +81,10 @@ def plugin_modules() -> dict[str, Path]:
     """Return {module: file} of all imported modules that belong to plug-ins, those beside a plug-in's file too."""
     folders = tuple({str(file.parent) for _, file in imported_plugins.values()})
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())} if folders else {}
-    real_folder = lru_cache(maxsize=None)(os.path.realpath)  # thousands of modules lie in a few hundred folders
+
+    @cache  # thousands of modules lie in a few hundred folders
+    def real_folder(folder: str) -> str:
+        return os.path.realpath(folder)
 
     def real_file(file: str) -> str:
         folder, name = os.path.split(file)
