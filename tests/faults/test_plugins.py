@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from registry import discovery, lookup
-from serialization import checkpoint
 from tests.support.plugins import EMPTY_MODEL, KINDS, SMALLEST, last_line, refused
 from tests.support.runs import SMALL
 from tests.support.training_runs import history, run_in
@@ -166,10 +165,6 @@ def test_a_slip_met_in_the_third_step_is_told_likewise(train, command, tmp_path,
     folder = tmp_path / "checkpoints" / "t"
     assert max(folder.glob("state_*.pt")).name == "state_000000002.pt"
     assert "Traceback" in (folder / "error.log").read_text()
-    if (list(SLIPS).index(slip) - STEPS.index(method)) % len(STEPS):
-        state, notes = checkpoint.load_state(folder)  # what a continued run begins with; each slip is once continued
-        assert (state["position"]["step"], notes) == (2, [])
-        return
     sys.modules.pop(discovery.module_name(tmp_path / "tiny.py"))
     (tmp_path / "tiny.py").write_text(TINY)
     again = command("train", "--name", "t", "--continue_train")

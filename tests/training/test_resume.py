@@ -53,12 +53,9 @@ def stop_after_line(process, line_start, number):
     return process.returncode, err
 
 
-@pytest.mark.parametrize("model", ["pix2pix", "cycle_gan"])
+@pytest.mark.parametrize("model", TRAINABLE)
 def test_ctrl_c_in_a_real_process_with_workers(start, command, straight, plugins, tmp_path, model):
-    """A terminal's Ctrl-C reaches the workers too; the other process then has none.
-
-    tests/faults/test_resume.py stops every model likewise, by a signal to this process.
-    """
+    """A terminal's Ctrl-C reaches the workers too; the other process then has none."""
     process = start("train", *flags(model, plugins), "--num_threads", 2, STOP_AFTER_STEP="5", STOP_BY="waiting")
     code, err = stop_after_line(process, "(epoch: 2, iters: 4,", signal.SIGINT)
     assert code == 130, err
