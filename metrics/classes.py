@@ -120,17 +120,23 @@ class ClassDiversity(FeatureMetric):
     """The mean distance of the features of two generated images of a class, divided by that of two real ones.
 
     1 is as much as real images differ, 0 a generator that draws one image of each class. Without labels all images
-    are of one class.
+    are of one class, which the notes say.
     """
 
     better = "higher"
+    has_classes = True
 
     def update(self, real: Tensor | None, fake: Tensor | None, labels: Tensor | None = None) -> None:
         """Add images; labels: the numbers of their classes, (N,)."""
         for name, images in (("real", real), ("fake", fake)):
             if images is not None and len(images):
+                self.has_classes &= labels is not None
                 given = torch.zeros(len(images)) if labels is None else labels
                 self.keep(**{name: with_labels(self.features(images), given, self)})
+
+    def notes(self) -> list[str]:
+        """Return that the images have no classes, if so, besides what the other metrics of sets return."""
+        return [*super().notes(), *(() if self.has_classes else ("images without classes count as one class",))]
 
     def result(self) -> Result:
         """Return the quotient of the means over the classes; raise DataError for a class of fewer than two images."""

@@ -31,6 +31,7 @@ from metrics.settings import Settings, parse_weights
 from metrics.tables import JSON_FILE, write_tables
 from options import store
 from pages.names import natural_key
+from pages.results_folder import classes_of_files
 from registry import discovery
 from serialization.download.partial import file_sha256
 from serialization.run_names import suggest_folder
@@ -73,7 +74,7 @@ def make_evaluation(o: Any, classes: tuple[str, ...] = ()) -> Evaluation:
 
 def evaluate(real: Images, fake: Images, o: Any) -> tuple[dict[str, Result], dict[str, Any], list[str], dict[str, str]]:
     """Return the results, the values of each image, notes, and the better directions."""
-    evaluation = make_evaluation(o, add_classes(real, fake))
+    evaluation = make_evaluation(o, add_classes(real, fake, classes_of_files(Path(fake.folder))))
     notes = evaluate_sides(evaluation, real, fake, tuple(o.size) if o.size else None)
     results = evaluation.results()
     better = {name: evaluation.better(name) for name in results}
