@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
+from metrics import best_of
 from metrics.base import Result
 
-Key = TypeVar("Key", int, str)  # of an evaluation
 MIN_IMPROVEMENT = 0.01  # share of the best value, as --lr_policy plateau has it for losses
 
 
@@ -49,7 +49,7 @@ class MetricHistory:
 
     def best(self, name: str) -> Row | None:
         """Return the evaluation with the best value of a metric, the first of equal ones; NaN is never the best."""
-        values = {number: row.values[name] for number, row in enumerate(self.rows) if name in row.values}
+        values = {number: row.values[name].value for number, row in enumerate(self.rows) if name in row.values}
         number = best_of(values, self.better[name])
         return None if number is None else self.rows[number]
 
@@ -87,16 +87,6 @@ class MetricHistory:
         ]
         if not all(type(number) is int for row in self.rows for number in (row.epoch, row.step)):
             raise ValueError("its metrics do not name their epochs")
-
-
-def best_of(results: Mapping[Key, Result], better: str) -> Key | None:
-    """Return the key of the best value, the first of equal ones; NaN is never the best. None if there is no best.
-
-    better: "lower", "higher", or "" if the metric does not say which values are better.
-    """
-    known = {key: result.value for key, result in results.items() if better and not math.isnan(result.value)}
-    best = max if better == "higher" else min
-    return best(known, key=known.__getitem__) if known else None
 
 
 def _checked(numbers: Any) -> Result:

@@ -22,11 +22,10 @@ sys.path.insert(0, str(ROOT))
 from cli.main import run_command
 from cli.script import Command, size
 from data.listing.files import is_folder
-from metrics import finite_or_none
+from metrics import best_of, finite_or_none
 from metrics.base import Result
 from metrics.evaluation import Evaluation
 from metrics.folders import Images, add_classes, evaluate_sides, list_side
-from metrics.history import best_of
 from metrics.settings import Settings, parse_weights
 from metrics.tables import JSON_FILE, write_tables
 from options import store
@@ -166,7 +165,9 @@ def evaluate_run(o: Any, more: list[str]) -> None:
             rows[epoch], _, found, better = evaluate(real, fake, o)
         notes |= dict.fromkeys(found)
         print_line(f"epoch {epoch}: " + ", ".join(f"{name} {value:.5g}" for name, (value, *_) in rows[epoch].items()))
-    firsts = {name: best_of({epoch: row[name] for epoch, row in rows.items()}, way) for name, way in better.items()}
+    firsts = {
+        name: best_of({epoch: row[name].value for epoch, row in rows.items()}, way) for name, way in better.items()
+    }
     best = {name: (epoch_number(epoch), rows[epoch][name].value) for name, epoch in firsts.items() if epoch}
     target = Path(o.output or Path(o.results_dir, o.run, "evaluation"))
     about = {"run": o.run, "better": better, "notes": list(notes)}

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from metrics import best_of
 from metrics.base import Result
-from metrics.history import best_of
 from metrics.tables import write_tables
 from util.errors import EnvironmentFault
 
@@ -37,5 +37,4 @@ def test_a_file_in_place_of_the_folder_is_one_line(tmp_path):
 @pytest.mark.parametrize(("better", "best"), [("lower", "b"), ("higher", "d"), ("", None)])
 def test_the_best_is_the_first_of_equal_ones_and_no_nan(better, best):
     values = {"a": math.nan, "b": 1.0, "c": 1.0, "d": 2.0}
-    assert best_of({key: Result(value, None, 1) for key, value in values.items()}, better) == best
-    assert best_of({"a": Result(math.nan, None, 1)}, better) is None
+    assert best_of(values, better) == best and best_of({"a": math.nan}, better) is None
