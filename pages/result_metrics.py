@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from metrics import finite, finite_or_none
+from metrics import finite_or_none
 from metrics.base import Result
 from metrics.evaluation import Evaluation, checked_result, make_metric
 from metrics.settings import Settings
 from metrics.several_results import DIFFERENCE, explanation, measure_several, several_name
+from metrics.tables import result_table
 from pages.names import natural_key
 from registry.lookup import entries
 from util.device import select_device
@@ -128,12 +129,6 @@ class ResultMetrics:
         rows = {name: finite_or_none(self.of_images[name]) for name in sorted(self.of_images, key=natural_key)}
         tables: dict[str, Any] = about | {"mean": finite_or_none(dict(means)), "images": rows} if rows else {}
         return tables | ({"sets": {name: result_table(result) for name, result in sets.items()}} if sets else {})
-
-
-def result_table(result: Result) -> dict[str, float | int | None]:
-    """Return a Result as JSON holds it."""
-    value, error, n = result
-    return {"value": finite(value), "error": finite(error), "images": n}
 
 
 def results_text(results: Mapping[str, Result]) -> str:

@@ -219,7 +219,8 @@ class Results:
             gallery.intro = means_html("mean over the images" + (several and f". {several}"), means) if means else ""
             gallery.intro += format_html("<p>{0}</p>", set_text) if (set_text := results_text(sets)) else ""
             gallery.close()
-        self.files.finish(self.metrics.tables(means, sets))
+        stems = {stem: name for name, (stem, _) in self.samples.items()}  # a class may be no file name
+        self.files.finish(self.metrics.tables(means, sets) | ({"classes": stems} if stems else {}))
         if means:
             print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
         if sets:

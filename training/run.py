@@ -218,7 +218,9 @@ class Run:
         check_state(self.model, self.o.model)
         check_state_shapes(self.model, self.o.model, self.state_shapes)
         averages = {f"average of {name}": value for name, value in self.ema.state_dict().items()}
-        self.nan_guard.check_weights(self.model.state_dict() | self.optimizers.moments() | averages, self.progress)
+        tools = tool_state.state_dict(self.model)
+        checked = self.model.state_dict() | self.optimizers.moments() | averages | tools
+        self.nan_guard.check_weights(checked, self.progress)
         # Collect the state.
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
@@ -228,7 +230,7 @@ class Run:
             "options": {k: mismatch.to_saved_value(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
         own = {"scaler": self.optimizers.scaler.state_dict(), "ema": self.ema.state_dict(),
-               "metrics": self.evaluation.state_dict(), "tools": tool_state.state_dict(self.model)}  # fmt: skip
+               "metrics": self.evaluation.state_dict(), "tools": tools}  # fmt: skip
         state |= {name: part for name, part in own.items() if part}  # of what is on
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
