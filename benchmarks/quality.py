@@ -120,9 +120,10 @@ def do(job: Job, results: Path, data: Path) -> dict[str, Any]:
     extra = test_flags(job, data) if job.reference else ["--gpu_ids", "-1"]
     for point in points:
         with contextlib.closing(Pictures(run.parent / "images")) as images:
-            place = data / job.task.data
-            point["values"], point["tables"] = measure(job.task, run, point["epoch"], place, images.folder, extra)
-            if point is points[-1]:
+            last, place = point is points[-1], data / job.task.data
+            found = measure(job.task, run, point["epoch"], last, place, images.folder, extra)
+            point["values"], point["tables"] = found
+            if last:
                 images.keep(job.task, results / "pictures" / job.key())
     result = {
         "task": job.task.number, "title": job.task.title, "contestant": job.contestant, "seed": job.seed,
@@ -209,7 +210,7 @@ def make_parser() -> Command:
     command.add_value("--data", "../shared/data", "folder with facades, apple2orange, mnist10k, rps_photos, openmoji")
     command.add_value("--results", "./quality", "folder of the results")
     command.add_value("--minutes", 0.0, "start only runs that end in so many minutes; 0: all")
-    command.add_value("--points", 8, "shares of the budget that are measured", type=positive)
+    command.add_value("--points", 6, "shares of the budget that are measured", type=positive)
     command.add_value("--scale", 1.0, "factor on the budgets, to try it out")
     command.add_switch("--report", "write the tables and sheets into docs/ from the stored results, and run nothing")
     command.add_value("--docs", str(ROOT / "docs"), "folder of recipes.md and images, for --report")
@@ -219,6 +220,8 @@ def make_parser() -> Command:
 def jobs(o: Any) -> Iterator[Job]:
     """Yield the runs that the flags ask for: the contestants of a task and seed one after the other."""
     contestants = o.candidate or o.recipe or [REFERENCE, BEST]
+    if o.candidate and o.recipe:
+        raise OptionError("options", "--candidate and --recipe", "exclude each other", "omit one of them")
     seeds = numbers("--seeds", o.seeds or (CANDIDATE_SEEDS if o.candidate else REPORT_SEEDS))
     if o.candidate and set(seeds) & set(numbers("--seeds", REPORT_SEEDS)):
         why = f"seeds {REPORT_SEEDS} are for the comparison"

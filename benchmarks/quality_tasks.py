@@ -21,7 +21,8 @@ HELD_OUT = "accuracy_of_real"  # what the classifier of lite0_accuracy reaches o
 class Comparison:
     """One call of scripts/evaluate.py on the images that test.py wrote.
 
-    real: a folder of the data, "" for the real images that test.py wrote. phase: that of the images, "" for all.
+    real: a folder of the data, "" for the real images that test.py wrote. phase: that of the images, "" for all. last:
+    only at the end of the budget.
     """
 
     metrics: str
@@ -29,6 +30,7 @@ class Comparison:
     side: str = "B"
     real: str = ""
     phase: str = ""
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ class Task:
 
 
 def mean_of_sides(values: Values) -> Values:
-    """Return the means of both directions, of all images and of those that were not trained on."""
-    return {f"lite0_kid{end}": (values[f"lite0_kid_A{end}"] + values[f"lite0_kid_B{end}"]) / 2 for end in ("", UNSEEN)}
+    """Return the means of both directions, of all images and, if there are values, of those not trained on."""
+    ends = [end for end in ("", UNSEEN) if f"lite0_kid_A{end}" in values]
+    return {f"lite0_kid{end}": (values[f"lite0_kid_A{end}"] + values[f"lite0_kid_B{end}"]) / 2 for end in ends}
 
 
 def accuracy_times_diversity(values: Values) -> Values:
@@ -69,7 +72,7 @@ def accuracy_times_diversity(values: Values) -> Values:
 
 PIX2PIX = {"model": "pix2pix", "netG": "unet_128", "load_size": "143"}  # 128 * 286 / 256, as the defaults crop
 BOTH_SIDES = tuple(
-    Comparison("lite0_kid", f"_{side}{UNSEEN if phase else ''}", side, phase=phase)
+    Comparison("lite0_kid", f"_{side}{UNSEEN if phase else ''}", side, phase=phase, last=bool(phase))
     for side in "AB"
     for phase in ("", "test")
 )
@@ -95,10 +98,13 @@ TASKS = {task.number: task for task in (
 )}  # fmt: skip
 
 
-def measure(task: Task, run: Path, epoch: str, data: Path, images: Path, extra: Sequence[str]) -> tuple[Values, Any]:
-    """Test weights of a run and return all values of the task, and evaluate.py's tables with errors and notes.
+def measure(
+    task: Task, run: Path, epoch: str, last: bool, data: Path, images: Path, extra: Sequence[str]
+) -> tuple[Values, Any]:
+    """Test weights of a run and return the values of the task, and evaluate.py's tables with errors and notes.
 
-    images: an empty folder for what test.py writes; extra: further flags of test.py.
+    last: whether these are the weights at the end of the budget. images: an empty folder for what test.py writes.
+    extra: further flags of test.py.
     """
     for phase in task.phases:
         where = ["--name", run.name, "--checkpoints_dir", str(run.parent), "--results_dir", str(images / phase)]
@@ -106,7 +112,7 @@ def measure(task: Task, run: Path, epoch: str, data: Path, images: Path, extra: 
         run_ended("test.py", [*where, "--epoch", epoch, *task.test_flags.split(), *phase_flags, *extra])
     values: Values = {}
     tables = []
-    for comparison in task.comparisons:
+    for comparison in [each for each in task.comparisons if last or not each.last]:
         fake, found = images / comparison.phase, images / f"metrics{comparison.suffix}"
         real = data / comparison.real if comparison.real else fake
         sides = ["--real", str(real), "--fake", str(fake), "--side", comparison.side, "--output", str(found)]
