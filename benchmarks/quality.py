@@ -14,6 +14,7 @@ at its end, as it cannot continue) and `best` (the recipe of the task). Candidat
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -37,8 +38,9 @@ from cli.main import run_command
 from cli.script import Command, positive
 from options.recipe import read_recipe
 from serialization.weight_files import load_weights
+from util import file_lock
 from util.atomic_write import replace_text
-from util.errors import DataError, OptionError, count_text, print_line
+from util.errors import DataError, EnvironmentFault, OptionError, count_text, print_line
 
 REPORT_SEEDS, CANDIDATE_SEEDS = "1,2,3", "11,12"
 NEVER = "1000000000"
@@ -267,16 +269,25 @@ def main(argv, report):
             raise DataError("folder", data / job.task.data, f"does not exist; task {job.task.number} needs it", remedy)
         read_recipe(job.recipe).for_run({})  # raises UnknownName
     results.mkdir(parents=True, exist_ok=True)
+    lock = file_lock.acquire(results / ".lock", "a second benchmark in this folder")
+    if lock is None:
+        raise EnvironmentFault("folder", results, "is in use by another benchmark", "wait until it ends")
+    try:
+        do_missing(todo, results, data, start + 60 * o.minutes if o.minutes else math.inf)
+    finally:
+        lock.release()
 
-    # Do what is missing.
+
+def do_missing(todo: list[Job], results: Path, data: Path, end: float) -> None:
+    """Do the runs that are not stored and are expected to end in time; raise DataError if any failed."""
     failed = []
     for number, job in enumerate(todo, 1):
-        name = f"{number}/{len(todo)} {job.key()}"
-        if (results / f"{job.key()}.json").is_file():
+        name, file = f"{number}/{len(todo)} {job.key()}", results / f"{job.key()}.json"
+        if file.is_file():
             continue
-        needed, left = expected_seconds(job, load_results(results)), 60 * o.minutes - (time.monotonic() - start)
-        if o.minutes and needed > left:
-            print_line(f"{name}: not started, it needs {needed / 60:.1f} minutes of {max(0.0, left) / 60:.1f}")
+        needed, left = expected_seconds(job, load_results(results)), max(0.0, end - time.monotonic())
+        if needed > left:
+            print_line(f"{name}: not started, it needs {needed / 60:.1f} minutes of {left / 60:.1f}")
             continue
         print_line(f"{name}: {job.seconds / 60:.3g} minutes of training")
         try:
@@ -288,8 +299,8 @@ def main(argv, report):
         last = result["points"][-1]
         figures = ", ".join(f"{metric} {last['values'][metric]:.4g}" for metric in job.task.decides)
         print_line(f"{name}: {figures}; {last['images']} images, {result['wall_seconds'] / 60:.1f} minutes in all")
-    missing = [job.key() for job in todo if not (results / f"{job.key()}.json").is_file()]
-    print_line(f"{count_text(len(todo) - len(missing), 'run')} of {len(todo)} stored in {results}")
+    stored = sum((results / f"{job.key()}.json").is_file() for job in todo)
+    print_line(f"{count_text(stored, 'run')} of {len(todo)} stored in {results}")
     if failed:
         raise DataError("runs", ", ".join(failed), "failed", f"see {results / 'logs'}; a rerun tries them again")
 

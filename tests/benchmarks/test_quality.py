@@ -12,6 +12,7 @@ from benchmarks.quality_tasks import TASKS, Comparison
 from cli.main import run_command
 from tests.support.images import picture
 from tests.support.runs import ROOT, Ended
+from util import file_lock
 
 PAGE = "# Recipes\n<!-- quality -->\nnothing\n<!-- /quality -->\n<!-- tried -->\n<!-- /tried -->\n"
 SMALL = {"model": "pix2pix", "netG": "unet_32", "load_size": "32", "ngf": "4", "ndf": "4"}
@@ -95,6 +96,9 @@ def test_a_rerun_does_what_is_missing(bench, made_up, tmp_path):
     assert len(trained) == len(set(trained)) == 4
     (tmp_path / "best.yaml").write_text("ngf: 7\n")  # another recipe, another result
     assert bench("--seeds=1").code == 0 and len(trained) == 5
+    lock = file_lock.acquire(tmp_path / "results/.lock", "nothing")
+    assert bench("--seeds=3").code == 5 and len(trained) == 5  # another benchmark is at work
+    lock.release()
     late = bench("--seeds=3", "--minutes=0.001")
     assert late.out.count("not started, it needs") == 2 and len(trained) == 5
 
