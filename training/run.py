@@ -17,6 +17,7 @@ from networks.frozen import frozen_digests, without_frozen
 from networks.summary import summary_text
 from networks.toolbox import tool_state
 from options import store
+from options.recipe import recommended
 from registry.lookup import is_known
 from registry.now import Now
 from serialization import checkpoint, mismatch, weight_exports, weight_files
@@ -63,7 +64,7 @@ def start_run(
             changed = store.with_run_fields(folder.path, spec, before)[1].items()
             run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
         store.save(o, folder.path, "train", spec, run.pretrained)
-        run.notes += [*store.numbering_note(o), *keep_sources(folder.path)]
+        run.notes += [*store.numbering_note(o), *keep_sources(folder.path), *recommended(o, device.type)]
         print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
         size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
