@@ -38,19 +38,19 @@ class Storage(Protocol):
         """Return size (bytes) and modification time (ns) of a file, or of its zip file; (0, 0) if there is no file."""
 
 
-def is_demo(path: str) -> bool:
-    """Return whether a path is in the generated dataset."""
-    return DEMO_ROOT in path and PurePath(path).parts[:1] == (DEMO_ROOT,) and not os.path.exists(DEMO_ROOT)
-
-
 def find_storage(path: str) -> Storage:
     """Return the storage of a path; real folders named `demo` or images.zip take precedence over what they hide."""
-    if is_demo(path):
+    if DEMO_ROOT in path and PurePath(path).parts[:1] == (DEMO_ROOT,) and not os.path.exists(DEMO_ROOT):
         return Demo()
     for end in re.finditer(r"\.zip(?=[/\\]|\Z)", path, re.IGNORECASE):
         if os.path.isfile(path[: end.end()]):
             return open_zip(path[: end.end()])
     return Disk()
+
+
+def is_demo(path: str) -> bool:
+    """Return whether a path is in the generated dataset."""
+    return isinstance(find_storage(path), Demo)
 
 
 def list_files(folder: str) -> Paths:
