@@ -106,6 +106,7 @@ def test_curves_and_pictures_move_on_the_page_without_reload(start, browser, ser
         if line.startswith("live plots:"):
             break
     assert line == f"live plots: {server.address}/env/live\n"
+    threading.Thread(target=training.stdout.read, daemon=True).start()  # a full pipe would stop the run
     page = browser.new_page()
     page.set_default_timeout(120_000)
     page.goto(line.split()[-1])
