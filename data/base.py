@@ -25,6 +25,7 @@ from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
 from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
+from data.shards import settings as shard_settings
 from data.spec import Spec as Spec  # for plug-ins
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
@@ -207,6 +208,20 @@ class BaseDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "header_check"}  # threads stay here
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        shard_settings.configure(self.o.cache_dir, self.o.shard_cache_gb)  # a spawned worker has its own
+
+    def shard_numbers(self) -> np.ndarray | None:
+        """Return (N,) the number of the shard that each sample is in, None without shards; an epoch follows it.
+
+        Of data sets whose sides have different numbers of files it is that of the larger side.
+        """
+        for paths in (each for group in self.header_groups for each in group):
+            if len(paths) == len(self) and paths.marks is not None:
+                return paths.marks[:, 0]
+        return None
 
     @cached_property
     def inventory(self) -> Inventory:
