@@ -1,9 +1,11 @@
 """Read images in tar shards in place, from disk or from a server; a path is written FOLDER/*.tar/trainA/1.png."""
 
 import io
+import math
 import os
 import threading
 from bisect import bisect_left
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -12,11 +14,15 @@ from data.listing.paths import Paths
 from data.listing.shard_index import Shard
 from data.listing.shard_names import PHASE_FOLDER
 from data.listing.shard_sources import DiskShards, ServerShards
+from data.shards import cache
 from data.shards.addresses import as_url, is_url
+from data.shards.settings import settings
 from data.shards.tars import BLOCK_BYTES, BadTar, parse_header
-from util.errors import DataError
+from util.disk_space import format_bytes
+from util.errors import DataError, UserError
 
 MAX_MEMBER_BYTES = 2**31  # of one image
+LEAST_KEPT = 3  # shards of a size that must fit in the cache, so that one can be downloaded ahead
 OPEN_FILES = 2  # shards that a thread keeps open; these are not deleted from the cache
 _opened: dict[str, "Shards"] = {}
 _local = threading.local()  # its files: the shards that this thread has open
@@ -110,6 +116,8 @@ class Shards:
             file.seek(start - BLOCK_BYTES)
             header, content = file.read(BLOCK_BYTES), file.read(size)
             _, stated, _ = parse_header(header)
+        except UserError:
+            raise
         except (OSError, BadTar, ValueError) as problem:
             _forget(shard)
             why = f"cannot be read from {shard.path} ({problem})"
@@ -120,10 +128,25 @@ class Shards:
             raise DataError("image", path, why, "start again, which makes a new index")
         return io.BytesIO(content)
 
+    def fetch_ahead(self, number: int) -> None:
+        """Begin to download a shard of the index that will be needed next, if the cache has room for it."""
+        shard = self.index.shards[number]
+        if self.checks_late and LEAST_KEPT * shard.size <= settings.limit:
+            threading.Thread(target=_fetch_quietly, args=(shard,), name="next shard", daemon=True).start()
+
+    def cache_note(self) -> list[str]:
+        """Return a note if shards on a server do not fit in the cache together, for images drawn from all of them."""
+        size = sum(shard.size for shard in self.index.shards)
+        if not self.checks_late or size <= settings.limit:
+            return []
+        flag, kept = f"--shard_cache_gb {math.ceil(size / 1e9)}", format_bytes(settings.limit)
+        again = f"and {kept} are kept: they are downloaded again and again"
+        return [f"note: B is drawn from shards of {format_bytes(size)}, {again}; {flag} keeps all"]
+
     def _open_shard(self, shard: Shard) -> Any:
         """Return a shard opened by this thread, which keeps the last ones open."""
         if getattr(_local, "process", 0) != os.getpid():  # a forked process would share file positions
-            _local.process, _local.files = os.getpid(), {}
+            close_shards()
         if file := _local.files.pop(shard, None):
             _local.files[shard] = file  # the one used last is the last
             return file
@@ -159,6 +182,17 @@ def open_shards(pattern: str, again: bool = False) -> Shards:
 def is_open(pattern: str) -> bool:
     """Return whether this process has opened these shards before."""
     return pattern in _opened
+
+
+def close_shards() -> None:
+    """Close the shards that this thread has open."""
+    _local.process, _local.files = os.getpid(), {}
+
+
+def _fetch_quietly(shard: Shard) -> None:
+    """Download a shard; a failure is reported when the shard is opened."""
+    with suppress(UserError, OSError):
+        cache.fetch_shard(shard.path, shard.size, shard.version)
 
 
 def _forget(shard: Shard) -> None:

@@ -42,6 +42,7 @@ class Loader:
         self.batch_sampler = EpochBatchSampler(
             len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last, shards
         )
+        self.batch_sampler.on_shard = dataset.fetch_ahead
         if not len(self.batch_sampler):
             why = f"leaves no batch: {are_text(len(dataset), 'image')} fewer than a batch of {o.batch_size}"
             raise OptionError("option", "--drop_last", why, "lower --batch_size or omit --drop_last")

@@ -1,7 +1,9 @@
 """Define the order of an epoch's samples, a pure function of (seed, epoch)."""
 
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -27,8 +29,11 @@ def shuffled_shards(shards: np.ndarray, seed: int, epoch: int, rank: int = 0, ra
 class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
     """Yields the batches of one epoch as lists of (epoch, index), without its first `skip` samples.
 
-    shards: (N,) the number of each sample's shard, by which they are shuffled; None: all samples together.
+    shards: (N,) the number of each sample's shard, by which they are shuffled; None: all samples together. on_shard: is
+    called with the number of the next shard when the first batch of one is yielded.
     """
+
+    on_shard: Callable[[int], object] | None = None
 
     def __init__(
         self,
@@ -59,5 +64,19 @@ class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
             random.Random(mix_seed(self.seed, self.epoch, -1)).shuffle(indices)
         if self.drop_last:
             indices = indices[: self.num_images()]
+        ahead = self._next_shards(indices)
         for start in range(self.skip, len(indices), self.batch_size):
+            while ahead and ahead[0][0] <= start:
+                _, shard = ahead.popleft()
+                if self.on_shard:
+                    self.on_shard(shard)
             yield [(self.epoch, index) for index in indices[start : start + self.batch_size]]
+
+    def _next_shards(self, indices: list[int]) -> deque[tuple[int, int]]:
+        """Return (position, shard): where the samples of a shard begin, and the number of the shard after it."""
+        if not self.shuffle or self.shards is None or not indices:
+            return deque()
+        numbers = self.shards[np.array(indices)]
+        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]
+        following = [(now, int(numbers[then])) for now, then in pairwise(starts) if then > self.skip]
+        return deque(following)

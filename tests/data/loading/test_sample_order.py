@@ -46,6 +46,19 @@ def test_skipping_continues_inside_a_shard():
     assert list(rest) == batches[3:]
 
 
+@pytest.mark.parametrize("skip", [0, 8, 20])
+def test_the_next_shard_is_announced_before_it_is_needed(skip):
+    sampler, announced = EpochBatchSampler(37, 4, 0, True, False, SHARDS), []
+    sampler.epoch, sampler.skip, sampler.on_shard = 1, skip, announced.append
+    seen = []
+    for batch in sampler:
+        seen += [int(SHARDS[index]) for _, index in batch]
+        reached = [shard for shard, _ in itertools.groupby(seen)]
+        assert len(set(reached) - set(announced)) <= 1  # the first one alone was not announced
+    order = [shard for shard, _ in itertools.groupby(seen)]
+    assert announced == order[1:]
+
+
 @pytest.mark.parametrize("mode", ["aligned", "unaligned", "labeled", "single"])
 def test_data_sets_know_the_shard_of_each_sample(mode, tmp_path, monkeypatch):
     """Also if A and B differ in number, and if classes are interleaved; and resuming gives the remaining batches."""

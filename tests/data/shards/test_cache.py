@@ -1,4 +1,4 @@
-"""Shards from a server arrive whole or not at all, are kept in a folder of limited size, and are shared by processes."""
+"""Shards from a server arrive whole or not at all, and processes share them in a folder of limited size."""
 
 import os
 import re
@@ -69,18 +69,18 @@ def test_the_folder_is_limited_and_the_shards_opened_longest_ago_go_first(folder
     for index in (0, 6, 0, 12, 0):  # the first shard is the one used last
         sample(dataset, index)
     web.asked.clear()
-    shards._local.files.clear()
+    shards.close_shards()
     sample(dataset, 0)
     assert len(kept()) == 2 and not asked(web)
     sample(dataset, 18)
     assert asked(web) == ["/data/0003.tar"] and len(kept()) == 2
-    with pytest.raises(OptionError, match="option '--shard_cache_gb': is .* raise it"):
-        configure("", 1e-6)
-        shards._local.files.clear()
+    configure("", 1e-6)
+    shards.close_shards()
+    with pytest.raises(OptionError, match=r"option '--shard_cache_gb': is .* raise it"):
         sample(dataset, 7)
 
 
-def test_a_shard_in_use_is_not_deleted(folder, web, tmp_path):
+def test_a_shard_in_use_is_not_deleted(folder, web):
     """By a process that has it open, not even if it alone is larger than the limit."""
     dataset = make("aligned", serve(web, folder) + "/{0000..0003}.tar")
     shard = dataset_shards(dataset)[0]
@@ -90,12 +90,12 @@ def test_a_shard_in_use_is_not_deleted(folder, web, tmp_path):
     )
     with subprocess.Popen([sys.executable, "-c", hold, path], stdin=-1, stdout=-1) as process:
         process.stdout.readline()
-        shards._local.files.clear()
+        shards.close_shards()
         configure("", 1e-9)
-        cache.make_room(0, tmp_path / "other.tar")
+        cache.make_room(0, cache.shards_folder() / "other.tar")
         assert kept() == [path.name]
         process.stdin.close()
-    cache.make_room(0, tmp_path / "other.tar")
+    cache.make_room(0, cache.shards_folder() / "other.tar")
     assert kept() == []
 
 
@@ -143,7 +143,7 @@ RECOVERED = {
     "another file in the middle": broken(CONTENT, 1, honest(SPOILED, '"old"', cut_at=lambda start: 20_000)),
     "cut without a length": broken(CONTENT, 1, lambda handler: (
         handler.begin(200), handler.wfile.write(CONTENT[:9_000]), handler.cut())),
-    "damaged": broken(CONTENT, 1, status(200, CONTENT[:600] + b"x" * 2000 + CONTENT[2600:])),
+    "damaged": broken(CONTENT, 1, status(200, CONTENT.replace(b"001.B", b"xxxxx"))),
 }  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def test_a_damaged_file_of_the_cache_is_downloaded_again(folder, web):
     before = sample(dataset, 0)["A"]
     for path in cache.shards_folder().glob("*.tar"):
         path.write_bytes(path.read_bytes()[:-1024])
-    shards._local.files.clear()
+    shards.close_shards()
     assert torch.equal(sample(dataset, 0)["A"], before)
 
 
@@ -209,13 +209,14 @@ def test_processes_that_need_a_shard_wait_for_one_download(folder, web, tmp_path
 
 
 def test_a_download_that_was_killed_is_resumed(folder, web):
+    write_tar(folder / "0000.tar", pairs(*range(20)))
     shard = dataset_shards(make("aligned", serve(web, folder) + "/0000.tar"))[0]
     cache.fetch_shard(shard.path, shard.size, shard.version).unlink()
     content, hold = (folder / "0000.tar").read_bytes(), threading.Event()
 
     def stall(handler):
         handler.begin(200, Content_Length=len(content), ETag='"one"')
-        handler.wfile.write(content[:20_000])
+        handler.wfile.write(content[:100_000])
         handler.wfile.flush()
         hold.wait(30)
 
@@ -232,6 +233,22 @@ def test_a_download_that_was_killed_is_resumed(folder, web):
     web.asked.clear()
     assert cache.fetch_shard(shard.path, shard.size, shard.version).read_bytes() == content
     assert re.fullmatch(r"bytes=[1-9]\d*-", web.asked[0][1]["Range"])
+
+
+def test_the_next_shard_is_downloaded_ahead(folder, web):
+    """If the cache has room for it; and a note says if it has none for images that are drawn from all shards."""
+    dataset = make("unaligned", serve(web, folder) + "/{0000..0003}.tar")
+    for path in cache.shards_folder().glob("*.tar"):
+        path.unlink()
+    web.asked.clear()
+    dataset.fetch_ahead(2)
+    [thread.join() for thread in threading.enumerate() if thread.name == "next shard"]
+    assert asked(web) == ["/data/0002.tar"] and not any("are kept" in note for note in dataset.notes)
+    size = (folder / "0000.tar").stat().st_size
+    small = make("unaligned", dataset.o.dataroot, "--shard_cache_gb", 2.5 * size / 1e9)
+    assert any("downloaded again and again; --shard_cache_gb 1 keeps all" in note for note in small.notes)
+    small.fetch_ahead(1)
+    assert not any(thread.name == "next shard" for thread in threading.enumerate())
 
 
 def test_a_dataset_without_a_server_reads_what_is_kept(folder, web, capsys):
