@@ -1,14 +1,16 @@
 """Compare a data set of tiny pictures in tar shards with the same pictures as files: start, images/s, memory.
 
 Writes pairs of 16x16 PNGs to a folder, once as files in trainA and trainB and once as shards (scripts/make_shards.py),
-then reads each in new processes: a first start, which checks all headers and writes indexes, and later ones, which take
-turns. The start ends with the first batch; images/s are those of the next batches of a shuffled epoch, cropped to 8x8.
-Memory is the peak of the main process, and what a worker does not share with it.
+then reads each in new processes that take turns: a first start, which checks all headers, and later ones. The start
+ends with the first batch; images/s are those of the next batches of a shuffled epoch, cropped to 8x8. Memory is the
+peak of the main process, and what a worker does not share with it. CPU time of the main process and its workers is
+given too, because other programs slow it down less.
 
 Usage: python benchmarks/shards.py [--pictures 200000] [--measured 20000] [--rounds 3] [--folder /tmp]
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ from scripts.make_shards import main as make_shards
 from util.errors import print_line
 
 FILES_PER_FOLDER = 5_000
+DIFFERENT_PICTURES = 1000  # the others are copies
 BATCH_SIZE = 50
 
 
@@ -58,28 +61,48 @@ def main() -> None:
                 settings = {"dataroot": str(root), "measured": args.measured, "workers": args.workers}
                 with CaseProcess("shards:ReadingCost", settings, name, env=env) as process:
                     costs[name].append(process.facts)
+                    print_line(f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in process.facts.items()))
 
         # Print the medians of the later starts.
-        titles = ("first start s", "start s", "images/s", "peak MB", "worker MB", "names on disk")
-        print("        " + "".join(f"{title:>15}" for title in titles))
+        titles = (
+            "first start s",
+            "CPU s",
+            "start s",
+            "CPU s",
+            "images/s",
+            "CPU us/image",
+            "peak MB",
+            "worker MB",
+            "files",
+        )
+        print("        " + "".join(f"{title:>14}" for title in titles))
         for name, (first, *later) in costs.items():
             of = {key: median(each[key] for each in later) for key in first}
             number = sum(1 for path in roots[name].rglob("*") if path.is_file())
-            row = (first["start"], of["start"], of["speed"], of["peak"], of["worker"], number)
-            print_line(f"{name:<8}" + "".join(f"{value:>15.1f}" for value in row))
+            row = (first["start"], first["start_cpu"], *of.values(), number)
+            print_line(f"{name:<8}" + "".join(f"{value:>14.1f}" for value in row))
 
 
 def write_files(root: Path, pictures: int) -> None:
     """Write pairs of random 16x16 PNGs to trainA and trainB."""
-    random = np.random.default_rng(0)
+    random, contents = np.random.default_rng(0), []
+    for _ in range(DIFFERENT_PICTURES):
+        content = BytesIO()
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(content, "PNG")
+        contents.append(content.getvalue())
     for number in range(pictures // 2):
         for side in "AB":
             folder = root / f"train{side}" / f"{number // FILES_PER_FOLDER:04d}"
             if number % FILES_PER_FOLDER == 0:
                 folder.mkdir(parents=True)
-            content = BytesIO()
-            Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(content, "PNG", compress_level=1)
-            (folder / f"{number:07d}.png").write_bytes(content.getvalue())
+            with open(f"{folder}/{number:07d}.png", "wb") as file:
+                file.write(contents[(number + (side == "B")) % DIFFERENT_PICTURES])
+
+
+def cpu_seconds(*pids: object) -> float:
+    """Return the CPU time that processes have taken, in seconds."""
+    stats = [Path("/proc", str(pid), "stat").read_text(encoding="ascii").rpartition(")")[2].split() for pid in pids]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
 
 
 class ReadingCost:
@@ -92,22 +115,24 @@ class ReadingCost:
 
         argv = f"--model pix2pix --load_size 16 --crop_size 8 --gpu_ids -1 --batch_size {BATCH_SIZE}".split()
         o = parse([*argv, "--num_threads", str(workers), "--dataroot", dataroot], "train")
-        start = time.monotonic()
+        start, cpu_start = time.monotonic(), cpu_seconds("self")
         dataset = find("dataset", "aligned")(o)
         dataset.spec()
         loader = Loader(dataset, o, shuffle=True)
         loader.example_batch()
         batches = loader.epoch(1)
         next(batches)
-        started = time.monotonic()
+        pids = ["self", *(process.pid for process in loader.workers)]
+        started, cpu_started = time.monotonic(), cpu_seconds(*pids)
         number = max(1, min(measured // 2, len(dataset) - BATCH_SIZE) // BATCH_SIZE)
         for _ in range(number):
             next(batches)
-        speed = 2 * number * BATCH_SIZE / (time.monotonic() - started)
+        pictures, cpu = 2 * number * BATCH_SIZE, cpu_seconds(*pids) - cpu_started
+        self.facts = {"start": started - start, "start_cpu": cpu_started - cpu_start}
+        self.facts |= {"speed": pictures / (time.monotonic() - started), "cpu": 1e6 * cpu / pictures}
         worker = max((private_mb(process.pid) for process in loader.workers), default=0.0)
         loader.close()
-        peak = proc_mb("self", "status", "VmHWM")
-        self.facts = {"start": started - start, "speed": speed, "peak": peak, "worker": worker}
+        self.facts |= {"peak": proc_mb("self", "status", "VmHWM"), "worker": worker}
 
 
 if __name__ == "__main__":
