@@ -77,8 +77,8 @@ class DiskShards:
             index = load_index(folder / INDEX_FILE)
         except (OSError, ValueError):  # it was not copied, or not completely: another one is made
             return None
-        sizes = {os.path.join(folder, shard.path): shard.size for shard in index.shards}
-        if any(sizes.get(os.path.normpath(shard.path)) != shard.size for shard in self.shards):
+        sizes = {shard.path: shard.size for shard in index.shards}
+        if any(sizes.get(os.path.basename(shard.path)) != shard.size for shard in self.shards):
             return None
         versions = {os.path.basename(shard.path): shard for shard in self.shards}
         index.shards = [versions.get(shard.path, shard) for shard in index.shards]
