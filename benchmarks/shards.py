@@ -1,6 +1,6 @@
 """Compare a data set of tiny pictures in tar shards with the same pictures as files: start, images/s, memory.
 
-Writes pairs of 16x16 PNGs to a folder, once as files in trainA and trainB and once as shards (scripts/make_shards.py),
+Writes pairs of 16x16 PNGs to a folder, once as files in trainA and trainB and once as shards,
 then reads each in new processes that take turns: a first start, which checks all headers, and later ones. The start
 ends with the first batch; images/s are those of the next batches of a shuffled epoch, cropped to 8x8. Memory is the
 peak of the main process, and what a worker does not share with it. CPU time of the main process and its workers is
@@ -25,7 +25,10 @@ from PIL import Image
 
 from benchmarks.harness.process import CaseProcess
 from benchmarks.many_files import private_mb, proc_mb
-from scripts.make_shards import main as make_shards
+from data.aligned import Aligned
+from data.prepare.shard_samples import shard_samples
+from data.prepare.shard_writer import Limits, write_shards
+from options.parse import parse
 from util.errors import print_line
 
 FILES_PER_FOLDER = 5_000
@@ -49,8 +52,8 @@ def main() -> None:
         start = time.monotonic()
         write_files(roots["files"], args.pictures)
         written = time.monotonic()
-        flags = ["--dataset_mode", "aligned", "--max_count", "5000"]
-        make_shards(["--dataroot", str(roots["files"]), "--output", str(roots["shards"]), *flags], None)
+        pairs = Aligned(parse(["--model", "pix2pix", "--dataroot", str(roots["files"])], "train"))
+        write_shards(roots["shards"], {"train": shard_samples(pairs)}, [], Limits(256_000_000, FILES_PER_FOLDER))
         print_line(f"files written in {written - start:.0f} s, shards in {time.monotonic() - written:.0f} s")
 
         # Start with each in turn.
@@ -110,7 +113,6 @@ class ReadingCost:
 
     def __init__(self, home: str, dataroot: str, measured: int, workers: int):
         from data.loading.loader import Loader
-        from options.parse import parse
         from registry.lookup import find
 
         argv = f"--model pix2pix --load_size 16 --crop_size 8 --gpu_ids -1 --batch_size {BATCH_SIZE}".split()

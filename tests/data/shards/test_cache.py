@@ -62,7 +62,7 @@ def test_a_server_gives_the_batches_of_the_files(threads, folder, web):
     assert len(asked(web)) == 8
 
 
-def test_the_folder_is_limited_and_the_shards_opened_longest_ago_go_first(folder, web):
+def test_the_shards_opened_longest_ago_are_deleted_first(folder, web):
     size = (folder / "0000.tar").stat().st_size
     dataset = make("aligned", serve(web, folder) + "/{0000..0003}.tar", "--shard_cache_gb", 2.5 * size / 1e9)
     assert len(kept()) == 2
