@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-quality bench-gpu test-gpu soak weights visdom screenshots clean distclean
+.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-quality bench-gpu bench-shards test-gpu soak weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -79,6 +79,9 @@ TORCH := $(or $(wildcard $(BIN)/python),python3)
 
 bench-gpu:  ## measure training steps on a CUDA device in each precision, memory format and compilation (eight minutes)
 	$(TORCH) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)
+
+bench-shards: $(STAMP)  ## compare 200,000 tiny pictures in tar shards with the same as files (one gigabyte in /tmp)
+	$(BIN)/python benchmarks/shards.py $(ARGS)
 
 test-gpu:  ## run the tests that need a CUDA device
 	$(TORCH) -m pytest -q tests -m gpu $(ARGS)

@@ -38,7 +38,11 @@ class Loader:
     """
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
-        self.batch_sampler = EpochBatchSampler(len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last)
+        shards = dataset.shard_numbers() if shuffle else None
+        self.batch_sampler = EpochBatchSampler(
+            len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last, shards
+        )
+        self.batch_sampler.on_shard = dataset.fetch_ahead
         if not len(self.batch_sampler):
             why = f"leaves no batch: {are_text(len(dataset), 'image')} fewer than a batch of {o.batch_size}"
             raise OptionError("option", "--drop_last", why, "lower --batch_size or omit --drop_last")
