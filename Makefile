@@ -72,7 +72,7 @@ bench: $(STAMP)  ## run all benchmarks; compare with ARGS="--reference DIR"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-quality: $(STAMP)  ## compare the images of recipes with the reference's (many hours); in pieces with ARGS="--minutes 120"
-	$(BIN)/python benchmarks/quality.py $(ARGS)
+	$(BIN)/python benchmarks/bench_quality.py $(ARGS)
 
 # without .venv, such as on a GPU machine without internet, use the python3 that has torch
 TORCH := $(or $(wildcard $(BIN)/python),python3)

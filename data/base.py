@@ -212,8 +212,8 @@ class BaseDataset(Dataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        if hasattr(o := state.get("o"), "shard_cache_gb"):  # a spawned worker has settings of its own
-            shard_settings.configure(o.cache_dir, o.shard_cache_gb)
+        if hasattr(self.o, "shard_cache_gb"):  # a spawned worker has settings of its own
+            shard_settings.configure(self.o.cache_dir, self.o.shard_cache_gb)
 
     def fetch_ahead(self, shard: int) -> None:
         """Begin to download the shard of this number, which the epoch reaches next."""

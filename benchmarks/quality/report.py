@@ -1,4 +1,4 @@
-"""Write the tables and image sheets of quality.py from its stored results."""
+"""Write the tables and image sheets of bench_quality.py from its stored results."""
 
 import math
 import statistics
@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.harness import stats
-from benchmarks.quality_tasks import TASKS, Task
+from benchmarks.quality.tasks import TASKS, Task
 from util.errors import DataError
 
 COLUMNS, CELL_PX = 10, 96  # of a sheet

@@ -1,6 +1,6 @@
-"""Compare the images of recipes with those of the reference at equal time: python benchmarks/quality.py [--report].
+"""Compare the images of recipes with those of the reference at equal time.
 
-Each run is a process of train.py, one at a time, with the minutes of its task (quality_tasks.py). The time is counted
+Each run is a process of train.py, one at a time, with the minutes of its task (quality/tasks.py). The time is counted
 from the end of the first step. At each of --points shares of it SIGTERM stops the run and its weights are kept; then
 --continue_train continues it exactly, so that neither starting, nor saving, nor measuring counts. At the end, test.py
 and scripts/evaluate.py measure each share. A finished run is one file in --results. A rerun does only what is missing;
@@ -28,12 +28,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from benchmarks import quality_report
 from benchmarks.bench import check_reference
 from benchmarks.harness import stats
 from benchmarks.harness.timed_training import TimedTraining, last_row
-from benchmarks.quality_report import BEST, REFERENCE
-from benchmarks.quality_tasks import TASKS, Task, measure
+from benchmarks.quality import report as quality_report
+from benchmarks.quality.report import BEST, REFERENCE
+from benchmarks.quality.tasks import TASKS, Task, measure
 from cli.main import run_command
 from cli.script import Command, positive
 from options.recipe import read_recipe

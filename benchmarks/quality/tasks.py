@@ -1,4 +1,4 @@
-"""The tasks of quality.py, which were fixed before anything was measured, and how a run of one is measured."""
+"""The tasks of bench_quality.py, which were fixed before anything was measured, and how a run of one is measured."""
 
 import json
 import re

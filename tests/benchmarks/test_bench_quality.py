@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import quality, quality_report
-from benchmarks.quality_tasks import TASKS, Comparison
+from benchmarks import bench_quality
+from benchmarks.quality import report
+from benchmarks.quality.tasks import TASKS, Comparison
 from cli.main import run_command
 from tests.support.images import picture
 from tests.support.runs import ROOT, Ended
@@ -29,7 +30,7 @@ def bench(tmp_path, monkeypatch, capsys):
     best.write_text("model: pix2pix\nngf: 6\nnum_threads: 0\n")
     kept = {"comparisons": (Comparison("L1,PSNR"),), "decides": {"L1": "lower"}, "shown": ("PSNR",)}
     task = replace(TASKS[1], data="dots", recipe=str(best), flags="--crop_size 32", usual=SMALL, minutes=0.05, **kept)
-    for module in (quality, quality_report):
+    for module in (bench_quality, report):
         monkeypatch.setattr(module, "TASKS", {1: task})
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "docs").mkdir()
@@ -37,7 +38,7 @@ def bench(tmp_path, monkeypatch, capsys):
     places = [f"--{name}={tmp_path / name}" for name in ("data", "results", "docs")]
 
     def run(*words: object) -> Ended:
-        code = run_command(quality.main, [*places, "--tasks=1", "--points=2", *map(str, words)])
+        code = run_command(bench_quality.main, [*places, "--tasks=1", "--points=2", *map(str, words)])
         return Ended(code, *capsys.readouterr())
 
     return run
@@ -61,8 +62,8 @@ def made_up(monkeypatch):
         contestant = run.name.split("-")[1]
         return {"L1": curves[contestant][int(epoch)][1], "PSNR": 1.0}, []
 
-    monkeypatch.setattr(quality, "train", train)
-    monkeypatch.setattr(quality, "measure", measure)
+    monkeypatch.setattr(bench_quality, "train", train)
+    monkeypatch.setattr(bench_quality, "measure", measure)
     return curves, trained
 
 
@@ -139,14 +140,14 @@ def test_a_run_that_fails_is_reported_and_not_stored(bench, tmp_path):
 
 
 def test_wins_and_times_are_computed_from_all_seeds():
-    assert quality_report.all_win([0.3, 0.39], [0.4, 0.5], "lower")
-    assert not quality_report.all_win([0.3, 0.41], [0.4, 0.5], "lower")
-    assert not quality_report.all_win([0.4], [0.4], "higher")
+    assert report.all_win([0.3, 0.39], [0.4, 0.5], "lower")
+    assert not report.all_win([0.3, 0.41], [0.4, 0.5], "lower")
+    assert not report.all_win([0.4], [0.4], "higher")
     points = [{"seconds": s, "images": s, "values": {"m": v}} for s, v in ((1, 0.2), (2, 0.5), (3, 0.4))]
     run = {"points": points}
-    assert quality_report.reached(run, 0.4, "m", "higher") == 2
-    assert math.isinf(quality_report.reached(run, 0.6, "m", "higher"))
-    assert quality_report.at_images(run, 1.4, "m") == 0.2
+    assert report.reached(run, 0.4, "m", "higher") == 2
+    assert math.isinf(report.reached(run, 0.6, "m", "higher"))
+    assert report.at_images(run, 1.4, "m") == 0.2
 
 
 def test_the_page_lists_the_tasks():
