@@ -151,11 +151,9 @@ class Pictures:
         target.mkdir(parents=True)
         for label in task.pictures:
             found = sorted((self.folder / "test").rglob(f"*_{label}.png"))
-            for k in range(min(len(found), quality_report.COLUMNS)):
-                file = (
-                    found[k * len(found) // quality_report.COLUMNS] if len(found) > quality_report.COLUMNS else found[k]
-                )
-                shutil.copy(file, target / f"{k:02d}_{label}.png")
+            columns = min(len(found), quality_report.COLUMNS)
+            for k in range(columns):
+                shutil.copy(found[k * len(found) // columns], target / f"{k:02d}_{label}.png")
 
     def close(self) -> None:
         """Remove the folder."""
@@ -194,9 +192,9 @@ def load_results(results: Path) -> list[dict[str, Any]]:
 
 
 def expected_seconds(job: Job, done: list[dict[str, Any]]) -> float:
-    """Return how long a run will take in all: as the slowest of its task and budget did, or a guess."""
+    """Return how long a run will take in all: as the slowest of its task and budget did, or a guess; at least its budget."""
     alike = [r["wall_seconds"] for r in done if (r["task"], r["budget_seconds"]) == (job.task.number, job.seconds)]
-    return max(alike, default=1.3 * job.seconds + 60 * job.points)
+    return max(job.seconds, max(alike, default=1.3 * job.seconds + 60 * job.points))
 
 
 def make_parser() -> Command:
