@@ -192,7 +192,7 @@ def load_results(results: Path) -> list[dict[str, Any]]:
 
 
 def expected_seconds(job: Job, done: list[dict[str, Any]]) -> float:
-    """Return how long a run will take in all: as the slowest of its task and budget did, or a guess; at least its budget."""
+    """Return how long a run will take in all, at least its budget: as the slowest alike did, or a guess."""
     alike = [r["wall_seconds"] for r in done if (r["task"], r["budget_seconds"]) == (job.task.number, job.seconds)]
     return max(job.seconds, max(alike, default=1.3 * job.seconds + 60 * job.points))
 
