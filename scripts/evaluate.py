@@ -37,6 +37,7 @@ from pages.results_folder import METRICS_FILE
 from registry import discovery
 from serialization.download.partial import file_sha256
 from serialization.run_names import suggest_folder
+from serialization.weight_names import list_weights
 from util.atomic_write import replace_text
 from util.device import select_device
 from util.disk_space import write_error
@@ -124,7 +125,8 @@ def write_tables(folder: Path, content: dict[str, Any], rows: dict[str, dict[str
 
 def kept_epochs(folder: Path, wanted: str) -> list[str]:
     """Return the wanted checkpoints of a run, oldest first; raise CheckpointError for one that is not kept."""
-    found = {match[1] for path in folder.glob("*_net_*.pth") if (match := re.fullmatch(r"(.+?)_net_\w+", path.stem))}
+    files = list_weights(folder, "*_net_*")
+    found = {match[1] for path in files if (match := re.fullmatch(r"(.+?)_net_\w+", path.stem))}
     numbered = sorted((prefix for prefix in found if prefix.isdecimal()), key=int)
     named = sorted((prefix for prefix in found if not prefix.isdecimal()), key=natural_key)
     available = [*numbered, *named]
@@ -141,7 +143,7 @@ def kept_epochs(folder: Path, wanted: str) -> list[str]:
 
 def checksums(folder: Path, epoch: str) -> tuple[str, ...]:
     """Return the SHA-256 of the weights of a checkpoint."""
-    return tuple(file_sha256(path) for path in sorted(folder.glob(f"{epoch}_net_*.pth")))
+    return tuple(file_sha256(path) for path in list_weights(folder, f"{epoch}_net_*"))
 
 
 def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tuple[Path, bool]:
