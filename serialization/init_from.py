@@ -19,7 +19,7 @@ def init_from(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: s
     """Copy weights of equal key and shape into the networks; return a line for each network, and warnings.
 
     source: a .pth or .safetensors file, the folder of a run, or a run's name. A file is for one network: the one in its
-    name (NAME_net_G_A.pth), or else the one that it fits best. Raises CheckpointError if the source does not exist or no
+    name (NAME_net_G_A.pth), or else the one that it fits best. Raises CheckpointError if the source is missing or no
     tensor fits.
     """
     notes, fitted, reasons = [], 0, []
