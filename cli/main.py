@@ -194,7 +194,7 @@ def describe_failure(problem: BaseException, error_log: Path | None = None) -> t
 
 _REQUIRED_PACKAGES = (
     *("torch", "torchvision", "numpy", "PIL", "tqdm", "dominate", "yaml", "matplotlib", "imagecodecs", "tifffile"),
-    *("filelock", "urllib3"),
+    *("filelock", "urllib3", "safetensors"),
 )
 _KNOWN_FAILURES = (  # (pattern of the message of torch or the system, (thing, name, why, remedy))
     (r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory\.? Tried",

@@ -14,12 +14,13 @@ from registry import loaded
 from serialization import weight_exports
 from serialization.own_state import OWN_STATE, own_state
 from serialization.pretrained import describe_changes, files_read
+from serialization.weight_names import weight_path
 from util.errors import CheckpointError, printable
 from util.spelling import normalise_name
 
 
 def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[str, nn.Module]) -> None:
-    """Load WHICH_net_NAME.pth of the needed networks; raise CheckpointError if one is missing or does not fit.
+    """Load the weights WHICH of the needed networks; raise CheckpointError if one is missing or does not fit.
 
     A plug-in's forward may also use networks that `averaged` omits, or the model's own buffers: they are loaded where
     the run exported them. A note tells what is used without.
@@ -30,7 +31,7 @@ def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[
     others |= own_state(model, model.networks())
     if loaded.plugin_of_module(type(model).__module__) is None:  # our own models use the needed networks only
         others = {}
-    present = {name: net for name, net in others.items() if (folder / f"{which}_net_{name}.pth").is_file()}
+    present = {name: net for name, net in others.items() if weight_path(folder, which, name).is_file()}
     try:
         weight_exports.load(folder, which, needed | present, mismatch_hint(o))
     except CheckpointError:

@@ -294,7 +294,7 @@ def _load_saved(location: dict[str, Any], asked: dict[str, Any], layers: _Layers
     with _saved_option_errors(folder):
         flags.pop("plugin", None)
         paths = layers.by_name("plugin").check(saved.get("plugin", ()))
-    discovery.restore_paths(paths, _as_tuple(asked.get("plugin", ())), folder / store.OPTIONS_FILE)
+    discovery.restore_paths(paths, _as_tuple(asked.get("plugin", ())), store.options_source(folder))
     with _saved_option_errors(folder):
         return saved | {name: flag.check(saved[name]) for name, flag in flags.items()}
 
@@ -306,11 +306,11 @@ def _saved_option_errors(folder: Path):
         yield
     except UnknownName as problem:
         if not discovery.remembered_paths():
-            raise CheckpointError("file", folder / store.OPTIONS_FILE, *_unknown_name_texts(problem)) from problem
-        raise OptionError("file", folder / store.OPTIONS_FILE, *_unknown_name_texts(problem)) from problem
+            raise CheckpointError("file", store.options_source(folder), *_unknown_name_texts(problem)) from problem
+        raise OptionError("file", store.options_source(folder), *_unknown_name_texts(problem)) from problem
     except OptionError as problem:
         why = f"its option {problem.args[1]} is damaged: {problem.args[2]}"
-        raise CheckpointError("file", folder / store.OPTIONS_FILE, why, "restore the file or delete it") from problem
+        raise CheckpointError("file", store.options_source(folder), why, "restore the file or delete it") from problem
 
 
 def _unknown_name_texts(problem: UnknownName) -> tuple[str, str]:

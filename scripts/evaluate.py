@@ -34,6 +34,7 @@ from pages.results_folder import classes_of_files
 from registry import discovery
 from serialization.download.partial import file_sha256
 from serialization.run_names import suggest_folder
+from serialization.weight_names import list_weights
 from util.device import select_device
 from util.disk_space import write_error
 from util.errors import CheckpointError, DataError, OptionError, count_text, print_line, printable
@@ -96,7 +97,8 @@ def format_table(rows: dict[str, dict[str, Result]], better: dict[str, str]) -> 
 
 def kept_epochs(folder: Path, wanted: str) -> list[str]:
     """Return the wanted checkpoints of a run, oldest first; raise CheckpointError for one that is not kept."""
-    found = {match[1] for path in folder.glob("*_net_*.pth") if (match := re.fullmatch(r"(.+?)_net_\w+", path.stem))}
+    files = list_weights(folder, "*_net_*")
+    found = {match[1] for path in files if (match := re.fullmatch(r"(.+?)_net_\w+", path.stem))}
     numbered = sorted((prefix for prefix in found if prefix.isdecimal()), key=int)
     named = sorted((prefix for prefix in found if not prefix.isdecimal()), key=natural_key)
     available = [*numbered, *named]
@@ -118,7 +120,7 @@ def epoch_number(epoch: str) -> int | str:
 
 def checksums(folder: Path, epoch: str) -> tuple[str, ...]:
     """Return the SHA-256 of the weights of a checkpoint."""
-    return tuple(file_sha256(path) for path in sorted(folder.glob(f"{epoch}_net_*.pth")))
+    return tuple(file_sha256(path) for path in list_weights(folder, f"{epoch}_net_*"))
 
 
 def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tuple[Path, bool]:

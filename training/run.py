@@ -25,6 +25,8 @@ from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
 from serialization.pretrained import describe_changes, files_read
 from serialization.run_names import suggest_folder
+from serialization.safetensors_file import check_writable
+from serialization.weight_names import list_weights
 from training import lr_schedule
 from training.evaluation.run_evaluation import RunEvaluation
 from training.loss_meter import LossMeter
@@ -118,6 +120,8 @@ class Run:
             why = f"{makes} one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
         steps = -(-self.epoch_size // o.batch_size) * (self.last_epoch + 1 - self.progress.epoch)
+        if o.export_format == "safetensors":
+            check_writable({name: net.state_dict() for name, net in self.exported().items()})
         self.notes += self.optimizers.warmup_notes(self.progress.step + steps)
         self.notes += self.optimizers.unused_settings(o.given) + self.ema.notes(self.model.averaged, steps)
         on_cuda = self.device.type == "cuda"
@@ -240,9 +244,13 @@ class Run:
                 print_line(note)
         checkpoint.keep_best(self.folder, self.progress.step, prefixes)
         with self.train_state.exportable():
-            for prefix in prefixes:
-                weight_exports.write(self.folder, prefix, self.exported())
+            self._write_weights(*prefixes)
         self.last_save_time, self.has_new_permission = time.monotonic(), False
+
+    def _write_weights(self, *prefixes: str) -> None:
+        suffix, about = "." + self.o.export_format, store.architecture(self.o, self.folder)
+        for prefix in prefixes:
+            weight_exports.write(self.folder, prefix, self.exported(), suffix, about)
 
     def saved_step_text(self) -> str:
         """Return a message that says which step's state is saved."""
@@ -270,8 +278,8 @@ class Run:
             checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
             with self.train_state.exportable():
                 self._export_missing(state.get("exports", []))
-        elif any(self.folder.glob(f"{which}_net_*.pth")) or which != "latest":
-            weight_files.load_networks(self.folder, which, self.networks())
+        elif list_weights(self.folder, f"{which}_net_*") or which != "latest":
+            weight_exports.load(self.folder, which, self.networks())
             self.ema.restart()
             if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
                 self.progress.epoch = int(which) + 1  # in a run of this program the number is the epoch
@@ -298,8 +306,7 @@ class Run:
         exported = self.exported()
         stale = [p for p in prefixes if not weight_exports.is_newer(self.folder, p, exported, saved)]
         lacking = [p for p in stale if not weight_files.is_exported(self.folder, p, exported)]
-        for prefix in lacking:
-            weight_exports.write(self.folder, prefix, exported)
+        self._write_weights(*lacking)
         if lacking:
             self.notes.append(f"wrote weights that were missing or older than the state: {', '.join(lacking)}")
 
