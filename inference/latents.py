@@ -1,6 +1,7 @@
 """Draw the latents of generated images, and generate sheets of them for models that draw images from noise."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,8 +21,12 @@ def latents(request: Request, number: int, latent_dim: int) -> Tensor:
     """Return (request.number, latent_dim) standard normal latents of a class, `number` being its place in the order.
 
     A class's n-th latent depends only on the seed, the class and n, not on the rest of the request. Those of an
-    interpolation are the steps from the first to the last.
+    interpolation are the steps from the first to the last, or with `ends` between the first latents of two seeds.
     """
+    if request.ends is not None:
+        one = replace(request, kind="grid", number=1, ends=None)
+        first, last = (latents(replace(one, seed=seed), number, latent_dim) for seed in request.ends)
+        return _steps(first, last, request.number)
     rng = _ended.pop((request.seed, number, latent_dim, request.start), None)
     if rng is None:
         rng = torch.Generator().manual_seed(mix_seed(request.seed, number, 0))
@@ -33,9 +38,13 @@ def latents(request: Request, number: int, latent_dim: int) -> Tensor:
             _ended.clear()
         _ended[request.seed, number, latent_dim, request.start + request.number] = rng
     if request.kind == "interpolation":
-        fraction = torch.linspace(0, 1, request.number)[:, None]
-        z = (1 - fraction) * z[:1] + fraction * z[-1:]
+        return _steps(z[:1], z[-1:], request.number)
     return z
+
+
+def _steps(first: Tensor, last: Tensor, number: int) -> Tensor:
+    fraction = torch.linspace(0, 1, number)[:, None]
+    return (1 - fraction) * first + fraction * last
 
 
 def sheets_from_latents(

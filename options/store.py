@@ -9,7 +9,7 @@ from typing import Any
 from data.spec import common_fields, own_fields, with_own_fields
 from options.fields import Options
 from util.atomic_write import replace_text
-from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, printable
+from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, print_line
 from util.size import Size
 from util.spelling import path_hint
 
@@ -45,7 +45,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None, weights: 
     except OSError as problem:
         if phase == "train":
             raise EnvironmentFault("folder", folder, problem.strerror or str(problem), "make it writable") from problem
-        print(printable(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})"))
+        print_line(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})")
 
 
 def format_options(options: Options) -> str:

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
+from functools import lru_cache
 from pathlib import Path
 
 from registry.kinds import PART_TABLES
@@ -15,6 +16,7 @@ SITE_FOLDERS = ("site-packages", "dist-packages")
 # module: (name of the plug-in, its file), for every requested plug-in
 imported_plugins: dict[str, tuple[str, Path]] = {}
 import_stack: list[str] = []  # origins of the plug-ins being imported, innermost last
+_real_path = lru_cache(maxsize=None)(os.path.realpath)  # of thousands of modules, each time that images are translated
 
 
 def our_folders() -> list[str]:
@@ -80,5 +82,5 @@ def plugin_modules() -> dict[str, Path]:
     """Return {module: file} of all imported modules that belong to plug-ins, those beside a plug-in's file too."""
     folders = tuple({str(file.parent) for _, file in imported_plugins.values()})
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())} if folders else {}
-    real = {name: os.path.realpath(file) for name, file in files.items() if isinstance(file, str)}
+    real = {name: _real_path(file) for name, file in files.items() if isinstance(file, str)}
     return {name: Path(file) for name, file in real.items() if file.startswith(folders) and plugin_of_file(file)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from serialization import weight_files
-from util.errors import print_line, printable
+from util.errors import print_line
 
 try:
     import fcntl
@@ -62,7 +62,7 @@ def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str 
             return
         if time.monotonic() > deadline:
             names = ", ".join(path.name for path in files)
-            print(printable(f"note: {names} may be from different steps, because a run keeps saving them"))
+            print_line(f"note: {names} may be from different steps, because a run keeps saving them")
             return
         time.sleep(0.02)
 
