@@ -87,7 +87,7 @@ def run_script(name: str, argv: list[str], answer_help: Callable[[list[str], str
     def main(argv: list[str], report: Report) -> None:
         answer_help(argv, name)
         startup.import_torch_fast()
-        importlib.import_module(name).main(argv, report)
+        importlib.import_module(loaded.PREFIX + name).main(argv, report)
 
     codes: list[int] = []
     # Registered first, so called last: skip the interpreter's shutdown, a tenth of the time of a short test.py.

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from registry import loaded, moved, sources
+from registry import loaded, moved, own_names, sources
 from registry.kinds import PART_TABLES
 from util.errors import OptionError
 from util.spelling import path_hint
@@ -154,7 +154,7 @@ def load(plugin: PluginEntry) -> ModuleType:
     moved.answer_old_paths()
     loaded.import_stack.append(plugin.origin)
     try:
-        return importlib.import_module(name) if plugin.module else _import_file(name, Path(plugin.origin))
+        return _import_installed(name) if plugin.module else _import_file(name, Path(plugin.origin))
     except (Exception, SystemExit) as problem:  # a plug-in may raise anything at import; the error names it
         sys.modules.pop(name, None)
         if isinstance(problem, OptionError):
@@ -183,12 +183,12 @@ def _import_file(name: str, path: Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         # last, so that a plug-in can import its neighbours but shadows no other module
         sys.path.append(str(path.parent))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return own_names.load_plugin(name, path)
+
+
+def _import_installed(name: str) -> ModuleType:
+    with own_names.compiled_as_plugin(name):
+        return importlib.import_module(name)
 
 
 def module_file(module: str) -> Path | None:
@@ -230,7 +230,9 @@ def _plugin_classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dic
         if isinstance(node, ast.ImportFrom) and node.module:
             top, neighbour = node.module.split(".")[0], file.parent / (node.module.replace(".", "/") + ".py")
             kinds: dict[str, str] = {}
-            if top in ("models", "data"):
+            if top == "ganvas":
+                kinds = {a.name: homes[a.name] for a in node.names if a.name in ("BaseModel", "BaseDataset")}
+            elif top in ("models", "data"):
                 kinds = {a.name: "model" if top == "models" else "dataset" for a in node.names if a.name[:1].isupper()}
             elif neighbour.is_file() and neighbour not in seen and (inner := _parse(neighbour)):
                 kinds = _plugin_classes(neighbour, inner, (*seen, file))

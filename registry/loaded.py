@@ -11,6 +11,7 @@ from pathlib import Path
 from registry.kinds import PART_TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
+PREFIX = __name__.removesuffix("registry.loaded")  # of our modules' names: "ganvas._rooms." in the installed package
 SITE_FOLDERS = ("site-packages", "dist-packages")
 
 # module: (name of the plug-in, its file), for every requested plug-in
@@ -65,6 +66,8 @@ def plugin_of_file(source: str) -> str | None:
 
 
 def _is_ours(path: Path) -> bool:
+    if PREFIX:
+        return path.is_relative_to(ROOT.parent)
     return path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in (*our_folders(), "train.py", "test.py")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from registry import contract, discovery, loaded
 from registry.kinds import PART_FLAGS, PART_TABLES
+from registry.own_names import own_module
 from util.errors import OptionError, UnknownName
 from util.spelling import name_hint, normalise_name
 
@@ -59,7 +60,7 @@ class Entry:
 def table(kind: str) -> Table:
     """Return the table of a kind."""
     module, name, _ = PART_TABLES[kind]
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(own_module(module)), name)
 
 
 def resolve(kind: str, thing: Any) -> Any:
@@ -67,7 +68,7 @@ def resolve(kind: str, thing: Any) -> Any:
     if not isinstance(thing, str):
         return thing
     module_name, _, attribute = thing.partition(":")
-    module = importlib.import_module(module_name)
+    module = importlib.import_module(own_module(module_name))
     return getattr(module, attribute) if attribute else only_class(kind, module)
 
 
