@@ -1,8 +1,8 @@
 """Turn what callers give (paths, Pillow images, arrays, tensors) into image files in memory, and results back."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import PurePath
 from typing import Any
@@ -36,10 +36,9 @@ class Pictures(list[Any]):
 
 @dataclass(frozen=True)
 class Source:
-    """One image that a caller gives, as the content of a file, and what kind of image the result is to be."""
+    """One image that a caller gives, as a file or one for each input, and what kind of image the result is to be."""
 
-    content: bytes
-    suffix: str  # of the file's name
+    files: dict[str, bytes]  # {name: content}; of several inputs {INPUT/name: content}
     name: str  # what errors call it
     kind: str  # "path", "pil", "array" or "tensor"
     has_channels: bool = True  # whether an array or tensor has an axis for its channels
@@ -77,9 +76,13 @@ def read_source(image: Any, number: int = 0) -> Source:
     if isinstance(image, str | os.PathLike):
         return _read_path(os.fspath(image))
     name = f"number {number + 1}"
+    if isinstance(image, Mapping):
+        parts = {key: read_source(value, number) for key, value in image.items()}
+        files = {f"{key}/{file}": text for key, part in parts.items() for file, text in part.files.items()}
+        return replace(next(iter(parts.values())), files=files, name=name)
     if isinstance(image, Image.Image):
         try:
-            return Source(*_encode_pillow(image), name, "pil")
+            return Source(_encode_pillow(image), name, "pil")
         except Exception as problem:  # Pillow reads the file only now, and raises errors of many classes
             raise reading_error(getattr(image, "filename", "") or name, problem) from problem
     if isinstance(image, torch.Tensor):
@@ -87,13 +90,13 @@ def read_source(image: Any, number: int = 0) -> Source:
         array = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
         _check_axes(name, array, "(C, H, W) or (H, W)")
         moved = np.moveaxis(array, 0, 2) if array.ndim == 3 else array
-        return Source(*_encode_array(moved), name, "tensor", array.ndim == 3, image.device)
+        return Source(_encode_array(moved), name, "tensor", array.ndim == 3, image.device)
     if isinstance(image, np.ndarray):
         _check_axes(name, image, "(H, W, C) or (H, W)")
         if image.ndim == 3 and image.shape[2] > MAX_CHANNELS_LAST >= image.shape[0]:
             why = f"is an array {image.shape}, whose channels seem to come first"
             raise DataError("image", name, why, "give (H, W, C): array.transpose(1, 2, 0), or a tensor (C, H, W)")
-        return Source(*_encode_array(image), name, "array", image.ndim == 3)
+        return Source(_encode_array(image), name, "array", image.ndim == 3)
     raise TypeError(
         f"an image is a path, a Pillow image, a NumPy array or a torch tensor, not {type(image).__name__}: "
         "several are given as a list or an iterator"
@@ -105,7 +108,7 @@ def _read_path(path: str) -> Source:
         raise DataError("image", path, "is a folder", "give a list of its files, or use the command test")
     try:
         with open_binary(path) as file:
-            return Source(file.read(), PurePath(path).suffix or ".png", path, "path")
+            return Source({"0" + (PurePath(path).suffix or ".png"): file.read()}, path, "path")
     except OSError as problem:
         raise DataError("image", path, problem.strerror or str(problem), "give the path of an image") from problem
 
@@ -115,22 +118,22 @@ def _check_axes(name: str, array: np.ndarray, wanted: str) -> None:
         raise DataError("image", name, f"has the shape {array.shape}", f"give {wanted}")
 
 
-def _encode_array(array: np.ndarray) -> tuple[bytes, str]:
-    """Return an array (H, W) or (H, W, C) as a lossless file, and the suffix of its name."""
+def _encode_array(array: np.ndarray) -> dict[str, bytes]:
+    """Return an array (H, W) or (H, W, C) as a lossless file, {name: content}."""
     channels = array.shape[2] if array.ndim == 3 else 1
     array = array[:, :, 0] if array.ndim == 3 and channels == 1 else array
     file = BytesIO()
     if array.dtype == np.uint8 and channels in (1, 3):
         Image.fromarray(np.ascontiguousarray(array)).save(file, "PPM")
-        return file.getvalue(), ".ppm"
+        return {"0.ppm": file.getvalue()}
     if array.dtype in (np.uint8, np.uint16) and channels in (2, 4):  # the last is transparency, as in a file
-        return bytes(imagecodecs.png_encode(np.ascontiguousarray(array), level=0)), ".png"
+        return {"0.png": bytes(imagecodecs.png_encode(np.ascontiguousarray(array), level=0))}
     np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-    return file.getvalue(), ".npy"
+    return {"0.npy": file.getvalue()}
 
 
-def _encode_pillow(image: Image.Image) -> tuple[bytes, str]:
-    """Return a Pillow image as a lossless file with its orientation and colour profile, and the suffix of its name."""
+def _encode_pillow(image: Image.Image) -> dict[str, bytes]:
+    """Return a Pillow image as a lossless file with its orientation and colour profile, {name: content}."""
     if image.mode in ("I", "F"):
         array = np.asarray(image)
         is_pgm = image.mode == "I" and image.format == "PPM"  # Pillow scales 16 bits to 0..65535, in 32 bits
@@ -143,9 +146,9 @@ def _encode_pillow(image: Image.Image) -> tuple[bytes, str]:
     profile = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
     if image.mode in TIFF_MODES:
         image.save(file, "TIFF", exif=exif, **profile)
-        return file.getvalue(), ".tif"
+        return {"0.tif": file.getvalue()}
     if image.mode in ("L", "RGB") and not (len(exif) or profile or "transparency" in image.info):
         image.save(file, "PPM")
-        return file.getvalue(), ".ppm"
+        return {"0.ppm": file.getvalue()}
     image.save(file, "PNG", compress_level=0, **({"exif": exif} if len(exif) else {}), **profile)
-    return file.getvalue(), ".png"
+    return {"0.png": file.getvalue()}

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.decoding.header_check import count_unused_frames
+from data.listing.inputs import given_names
 from data.listing.memory import memory_folder
 from data.loading.loader import SeededDataset
 from data.side_names import exchange_sides
@@ -41,7 +43,7 @@ from training.optim import inference_networks
 from util import malloc
 from util.class_names import select_classes
 from util.device import select_device
-from util.errors import CheckpointError, OptionError, UserError
+from util.errors import CheckpointError, DataError, OptionError, UserError
 from util.seeding import seed_everything
 from util.size import to_size
 
@@ -131,10 +133,11 @@ class TrainedGenerator:
         """Return images translated: one as one, a list as a list, an iterator as an iterator that translates lazily.
 
         images: paths, Pillow images, arrays (H, W) or (H, W, C), tensors (C, H, W) or (H, W); also arrays (N, H, W, C)
-        and tensors (N, C, H, W). The result is of the same kind, for a path a Pillow image, in the run's range of
-        values. size: "run" as test.py without flags, "native" keeps each image's own. tile: the side of tiles, in
-        pixels, for huge images. value_range: the values that mean black and white where floats differ from the run's,
-        such as (0, 1); results are then in it too. label: the output to return, default the first generated one.
+        and tensors (N, C, H, W); of a run with several inputs dictionaries such as {"A1": ..., "A2": ...}. The result
+        is of the same kind, for a path a Pillow image, in the run's range of values.
+        size: "run" as test.py without flags, "native" keeps each image's own. tile: the side of tiles in pixels, for
+        huge images. value_range: the values that mean black and white where floats differ from the run's, such as
+        (0, 1); results are then in it too. label: the output to return, default the first generated one.
         """
         o = self._options_for(size, tile, value_range)
         if is_several(images):
@@ -142,7 +145,8 @@ class TrainedGenerator:
             return (torch if isinstance(images, Tensor) else np).stack(results)  # type: ignore[attr-defined]
         if isinstance(images, list | tuple):
             return Pictures(self._translate([read_source(image, n) for n, image in enumerate(images)], o, label))
-        is_one = isinstance(images, str | os.PathLike | np.ndarray | Tensor) or not isinstance(images, Iterable)
+        single = str | os.PathLike | np.ndarray | Tensor | Mapping
+        is_one = isinstance(images, single) or not isinstance(images, Iterable)
         return self._translate([read_source(images)], o, label)[0] if is_one else self._stream(images, o, label)
 
     def sample(self, n: int = 16, classes: str | Sequence[str] | None = None, seed: int | None = None) -> Pictures:
@@ -296,19 +300,22 @@ class TrainedGenerator:
     def _open(self, source: Source, o: Options, number: int) -> tuple[FoundImages, dict[str, Any]]:
         """Return one image as test.py finds it, and its batch."""
         own = copy(o)
-        name = f"0{source.suffix}"
-        with memory_folder({name: source.content}) as folder:
-            path = own.dataroot = f"{folder}/{name}"
+        _check_inputs(source, given_names(own))
+        with memory_folder(source.files) as folder:
+            path = own.dataroot = f"{folder}/{next(iter(source.files))}" if len(source.files) == 1 else folder
             try:
                 images = find_images(own, self.folder, find("model", own.model))
                 images.spec()
                 batch = SeededDataset(images.dataset, own.seed).batch((0, number))
+                frames = count_unused_frames(batch["path_A"][0], images.dataset.channels)
             except UserError as problem:
                 raise _with_name(problem, path, source.name) from problem.__cause__
-        for note in images.dataset.notes:
-            if note not in self._said and not note.startswith("images: "):
-                self._said.add(note)
-                log(note.replace(path, source.name))
+        more = [f"note: {path} holds {frames} frames; only the first is used"] if frames else []
+        for note in [*images.dataset.notes, *more]:
+            text = note.replace(path, source.name)
+            if text not in self._said and not note.startswith("images: "):
+                self._said.add(text)
+                log(text)
         return images, batch
 
     # --- generation
@@ -342,6 +349,16 @@ def _own_copy(model: Any) -> Any:
     """
     copies = [] if ModelWatch(model).is_known else shared_copies(model, 1)
     return copies[0] if copies else model
+
+
+def _check_inputs(source: Source, wanted: Sequence[str]) -> None:
+    """Raise DataError unless a source holds one image for each input of the run."""
+    given = {name.rpartition("/")[0] for name in source.files}
+    if given != set(wanted or [""]):
+        many = f"the run has the inputs {', '.join(wanted)}"
+        why = f"is one image, but {many}" if given == {""} else f"has images for {', '.join(sorted(given))}"
+        remedy = f"give a dictionary with {', '.join(wanted)}" if wanted else "the run has one input: give one image"
+        raise DataError("image", source.name, why, remedy)
 
 
 def _named(networks: dict[str, nn.Module], exchanged: bool) -> dict[str, nn.Module]:

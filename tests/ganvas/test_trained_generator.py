@@ -197,6 +197,25 @@ def test_a_run_of_16_bits_gives_16_bits(trained, files, tmp_path):
     assert same(load(trained, "deep")(image), expected)
 
 
+def test_a_run_of_several_inputs_takes_a_dictionary(trained, files, tmp_path):
+    sides = {"A1": picture(1, 32, 32), "A2": picture(2, 32, 32, "L"), "B": picture(3, 32, 32)}
+    for phase in ("train", "test"):
+        for side, image in sides.items():
+            (tmp_path / "many" / f"{phase}{side}").mkdir(parents=True)
+            image.save(tmp_path / "many" / f"{phase}{side}" / "0.png")
+    flags = ["--model", "pix2pix", "--dataroot", tmp_path / "many", "--name", "many"]
+    assert run_in(trained, "train", *TINY, *flags).code == 0
+    (expected,) = files("many", "--results_only", "fake_B").values()
+    g, images = load(trained, "many"), {side: np.asarray(image) for side, image in sides.items() if side != "B"}
+    assert same(g(images), expected) and isinstance(g(images), np.ndarray)
+    assert same(g([{"A1": sides["A1"], "A2": tmp_path / "many" / "testA2" / "0.png"}])[0], expected)
+    for wrong in (images["A1"], {"A1": images["A1"]}):
+        with pytest.raises(ganvas.DataError, match=r"A1.*A2"):
+            g(wrong)
+    with pytest.raises(ganvas.DataError, match="one input"):
+        load(trained, "pix2pix")(images)
+
+
 def test_eight_threads_share_a_generator(trained):
     arrays = [np.array(picture(n, 64, 64)) for n in range(8)]
     for name in ("pix2pix", "memory"):
