@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from data.base import BaseDataset as BaseDataset
     from data.base import Spec as Spec
     from ganvas.finished_run import Run as Run
+    from ganvas.loading import load as load
     from ganvas.pictures import Pictures as Pictures
     from ganvas.run_training import TrainingProgress as TrainingProgress
     from ganvas.run_training import train as train
     from ganvas.run_training import training as training
     from ganvas.trained_generator import TrainedGenerator as TrainedGenerator
-    from ganvas.trained_generator import load as load
     from models.base import BaseModel as BaseModel
     from models.base import Now as Now
     from models.base import Phase as Phase
@@ -48,7 +48,7 @@ _HOMES = {
     "ImagePool": "util.image_pool:ImagePool", "option": "options.fields:option",
     "BaseDataset": "data.base:BaseDataset", "Spec": "data.base:Spec",
     # for callers
-    "load": "ganvas.trained_generator:load", "TrainedGenerator": "ganvas.trained_generator:TrainedGenerator",
+    "load": "ganvas.loading:load", "TrainedGenerator": "ganvas.trained_generator:TrainedGenerator",
     "Pictures": "ganvas.pictures:Pictures", "train": "ganvas.run_training:train",
     "training": "ganvas.run_training:training", "TrainingProgress": "ganvas.run_training:TrainingProgress",
     "Run": "ganvas.finished_run:Run",

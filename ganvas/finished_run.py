@@ -61,7 +61,7 @@ class Run:
 
     def load(self, **options: Any) -> "TrainedGenerator":
         """Return the run's generator; options: those of ganvas.load."""
-        from ganvas.trained_generator import load  # needs more of GANvas than reading a folder does
+        from ganvas.loading import load  # needs more of GANvas than reading a folder does
 
         return load(self.folder, **options)
 

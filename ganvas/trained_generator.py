@@ -1,9 +1,6 @@
 """Apply a trained run from Python: translate images, generate images from noise, and return the network."""
 
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -43,52 +40,11 @@ from training.optim import inference_networks
 from util import malloc
 from util.class_names import select_classes
 from util.device import select_device
-from util.errors import CheckpointError, DataError, OptionError, UserError
+from util.errors import DataError, OptionError, UserError
 from util.seeding import seed_everything
 from util.size import to_size
 
-WEIGHT_SUFFIXES = (".pth", ".safetensors")
 SIZES: dict[str, dict[str, Any]] = {"run": {}, "native": {"native": True}}  # values of `size`: flags of test.py
-OTHER_DIRECTION = {"AtoB": "BtoA", "BtoA": "AtoB"}
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    direction: str | None = None,
-    epoch: str | int | None = None,
-    device: str | torch.device | None = None,
-    **flags: Any,
-) -> "TrainedGenerator":
-    """Return the trained generator of a run's folder, or of a file of weights (.pth).
-
-    direction: "AtoB" or "BtoA", of a run with both generators. epoch: the weights, as --epoch. device: "cpu", "cuda",
-    "cuda:1", "mps"; default: the best available. flags: those of test.py, such as plugin="mine.py" or netG="unet_256".
-    Raises a UserError, with the text that the command prints.
-    """
-    flags |= {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
-    given = Path(os.fspath(path)).expanduser()
-    if given.is_dir() or given.suffix not in WEIGHT_SUFFIXES:
-        folder = Path(os.path.abspath(given))
-        return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
-    if not given.is_file():
-        raise CheckpointError("file", given, "there is no such file", "give a run's folder or a file of weights")
-    part = re.fullmatch(r"(.+)_net_(.+)", given.stem)
-    if part and (given.parent / store.OPTIONS_FILE).is_file():  # a run's own file
-        folder, network = Path(os.path.abspath(given.parent)), part[2]
-        flags["epoch"] = flags["epoch"] or part[1]
-        if network.endswith("_B") and direction is None:
-            flags["direction"] = OTHER_DIRECTION[store.load(folder).get("direction", "AtoB")]
-        return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
-    holder = tempfile.TemporaryDirectory(prefix="ganvas_")
-    folder = Path(holder.name, "weights")
-    folder.mkdir()
-    _link(Path(os.path.abspath(given)), folder / f"latest_net_G{given.suffix}")
-    try:
-        where = {"name": folder.name, "checkpoints_dir": folder.parent, "model": "test", "dataset_mode": "single"}
-        return TrainedGenerator(where | flags, holder, given)
-    except UserError as problem:
-        raise _with_name(problem, str(folder / f"latest_net_G{given.suffix}"), str(given)) from problem.__cause__
 
 
 @dataclass(frozen=True)
@@ -309,7 +265,7 @@ class TrainedGenerator:
                 batch = SeededDataset(images.dataset, own.seed).batch((0, number))
                 frames = count_unused_frames(batch["path_A"][0], images.dataset.channels)
             except UserError as problem:
-                raise _with_name(problem, path, source.name) from problem.__cause__
+                raise renamed_error(problem, path, source.name) from problem.__cause__
         more = [f"note: {path} holds {frames} frames; only the first is used"] if frames else []
         for note in [*images.dataset.notes, *more]:
             text = note.replace(path, source.name)
@@ -382,23 +338,7 @@ def generated_label(labels: Sequence[str]) -> str:
     return (fake or [label for label in labels if not label.startswith("real")] or [*labels])[0]
 
 
-def _with_name(problem: UserError, former: str, name: str) -> UserError:
+def renamed_error(problem: UserError, former: str, name: str) -> UserError:
     """Return an error that calls a file by the name that the caller knows."""
     thing, *texts = problem.args
     return type(problem)(thing, *(str(text).replace(former, name) for text in texts))
-
-
-def _gpu_ids(device: str | torch.device | None) -> str | None:
-    """Return the value of --gpu_ids for a device."""
-    if device is None:
-        return None
-    kind, _, number = str(device).partition(":")
-    return {"cpu": "-1", "cuda": number or "0"}.get(kind, str(device))
-
-
-def _link(file: Path, place: Path) -> None:
-    """Make a file appear at another place, as a link or else as a copy."""
-    try:
-        place.symlink_to(file)
-    except OSError:  # Windows allows links only to some users
-        shutil.copyfile(file, place)

@@ -6,7 +6,7 @@ from data.listing.files import find_storage, is_folder, is_image, list_files, li
 from data.listing.memory import memory_folder
 
 
-def test_a_folder_in_memory_holds_files_until_the_end_of_its_block():
+def test_a_folder_in_memory_holds_files_until_its_block_ends():
     with memory_folder({"b.png": b"bb", "A1/a.png": b"a"}) as folder, memory_folder({"b.png": b"other"}) as second:
         assert [str(path) for path in list_files(folder)] == [f"{folder}/A1/a.png", f"{folder}/b.png"]
         assert list_folders(folder) == ["A1"] and is_folder(f"{folder}/A1") and is_image(f"{folder}/b.png")
