@@ -18,7 +18,7 @@ WORDS = {"list": ["--list"]}  # command: arguments of train
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    command, *words = sys.argv[1:] if argv is None else argv
+    command, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if not ROOMS:  # a clone: its modules come before those of the current folder and of Python (test)
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     present = [name for name in (*SCRIPTS, *WORDS) if is_present(name)]

@@ -62,12 +62,12 @@ def paths() -> list[str]:
 
 
 def forget_run() -> None:
-    """Forget the paths of an earlier run of this process."""
+    """Forget the paths of an earlier run of this process, and what their plug-ins added to tables."""
     for path in _of_run:
         _paths.remove(path)
     own = {name for name, (_, file) in loaded.imported_plugins.items() if {file, file.parent} & set(_of_run)}
     for name in own:
-        del loaded.imported_plugins[name]
+        _forget_module(name)
     _of_run.clear()
     _remembered.clear()
 
@@ -76,8 +76,16 @@ def clear() -> None:
     """Forget all paths in use."""
     _paths.clear()
     _of_run.clear()
-    loaded.imported_plugins.clear()
+    for name in list(loaded.imported_plugins):
+        _forget_module(name)
     _remembered.clear()
+
+
+def _forget_module(name: str) -> None:
+    _, file = loaded.imported_plugins.pop(name)
+    for (_, added), (table, thing) in loaded.table_entries.get(str(file), {}).items():
+        if table.get(added) is thing:  # another run's plug-in may add the same name
+            del table[added]
 
 
 def restore_paths(paths, given, file: Path) -> None:
@@ -149,6 +157,7 @@ def load(plugin: PluginEntry) -> ModuleType:
         loaded.imported_plugins[name] = (plugin.name, file.resolve())
     stamp = _stamp(file)
     if name in sys.modules and _stamps.setdefault(name, stamp) == stamp:
+        _add_entries(plugin.origin)
         return sys.modules[name]
     _stamps[name] = stamp
     moved.answer_old_paths()
@@ -166,6 +175,17 @@ def load(plugin: PluginEntry) -> ModuleType:
         why = f"{type(problem).__name__}: {problem}" + (f" ({line})" if line else "")
         remedy = attribution.pip_hint(missing) if missing else "fix it or omit it"
         raise OptionError("plug-in", plugin.origin, why, remedy) from problem
+    finally:
+        loaded.import_stack.pop()
+
+
+def _add_entries(origin: str) -> None:
+    """Add to tables again what a plug-in has added when it was imported; see forget_run."""
+    loaded.import_stack.append(origin)
+    try:
+        for (_, name), (table, thing) in list(loaded.table_entries.get(origin, {}).items()):
+            if name not in table:
+                table[name] = thing
     finally:
         loaded.import_stack.pop()
 

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from registry.kinds import PART_TABLES
 
@@ -17,6 +18,8 @@ SITE_FOLDERS = ("site-packages", "dist-packages")
 # module: (name of the plug-in, its file), for every requested plug-in
 imported_plugins: dict[str, tuple[str, Path]] = {}
 import_stack: list[str] = []  # origins of the plug-ins being imported, innermost last
+# origin of a plug-in: {(kind, name): (table, thing)}, what it has added to tables
+table_entries: dict[str, dict[tuple[str, str], tuple[Any, Any]]] = {}
 _real_path = lru_cache(maxsize=None)(os.path.realpath)  # of thousands of modules, each time that images are translated
 
 

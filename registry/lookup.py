@@ -31,6 +31,8 @@ class Table(dict):
                 raise duplicate_name_error(self.kind, name, [first, origin])
         super().__setitem__(name, discovery.absolute_reference(thing))
         self.origins[name] = origin
+        if loaded.current_origin():
+            loaded.table_entries.setdefault(origin, {})[self.kind, name] = self, self[name]
 
     def origin(self, name: str) -> str:
         """Return the file that added the name, or "built in"."""

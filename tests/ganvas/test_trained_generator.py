@@ -216,6 +216,34 @@ def test_a_run_of_several_inputs_takes_a_dictionary(trained, files, tmp_path):
         load(trained, "pix2pix")(images)
 
 
+GENERATOR = """
+from networks import GENERATORS
+from networks.architectures.unet import unet_32
+def make(o, input_nc, output_nc):
+    net = unet_32(o, input_nc, output_nc)
+    net.register_forward_hook(lambda net, given, out: FACTOR * out)
+    return net
+GENERATORS["mine"] = make
+"""
+
+
+def test_runs_of_plug_ins_that_differ_work_side_by_side(trained, files, tmp_path):
+    """Two plug-ins of one name add a generator of one name; each run uses its own."""
+    path, expected = trained / "images" / "0.png", {}
+    for factor in ("0", "0.5"):
+        (tmp_path / factor).mkdir()
+        (tmp_path / factor / "mine.py").write_text(f"FACTOR = {factor}{GENERATOR}")
+        flags = ["--plugin", tmp_path / factor / "mine.py", "--netG", "mine", "--model", "pix2pix"]
+        ended = run_in(trained, "train", *TINY, *flags, *DEMO, "--name", f"mine{factor}")
+        assert ended.code == 0, ended.err
+        (expected[factor],) = files(f"mine{factor}", path, "--results_only", "fake_B").values()
+    loaded = {factor: load(trained, f"mine{factor}") for factor in expected}
+    for factor in ("0", "0.5", "0", "0.5"):
+        assert same(loaded[factor](path), expected[factor])
+        assert loaded[factor].network is loaded[factor].network
+    assert not np.array_equal(expected["0"], expected["0.5"])
+
+
 def test_eight_threads_share_a_generator(trained):
     arrays = [np.array(picture(n, 64, 64)) for n in range(8)]
     for name in ("pix2pix", "memory"):
