@@ -22,14 +22,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not ROOMS:  # a clone: its modules come before those of the current folder and of Python (test)
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     present = [name for name in (*SCRIPTS, *WORDS) if is_present(name)]
-    if command not in present:
-        wanted = command in ("-h", "--help")
-        text = f"usage: ganvas {'|'.join(present)} [--help]"
-        print(text if wanted else f"error: command '{command}': there is no such command; {text}", file=sys.stderr)
-        return 0 if wanted else 2
-    from cli.main import run_command, run_script  # after the path is known
+    # after the path is known
+    from cli.main import run_command, run_script
     from options.parse import answer_help
+    from util.errors import printable
+    from util.spelling import name_hint
 
+    if command in ("-h", "--help"):
+        print(f"usage: ganvas {'|'.join(present)} [--help]")
+        return 0
+    if command not in present:
+        remedy = f"{name_hint(command, present)}choose one of {', '.join(present)}"
+        print(printable(f"error: command '{command}': there is no such command; {remedy}"), file=sys.stderr)
+        return 2
     if command in ("train", "test", *WORDS):
         name, words = ("train", WORDS[command] + words) if command in WORDS else (command, words)
         return run_script(name, words, answer_help)

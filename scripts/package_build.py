@@ -24,9 +24,10 @@ TEXTS: list[tuple[str, str]] = [  # what messages say in a clone, and what they 
     (r"python scripts/(\w+)\.py", rf"python -m {INNER}.scripts.\1"),
     (re.escape(MAKE), "install it with pip"),
 ]
+OFF_PATH = "sys.path[: not sys.flags.safe_path] = []  # this folder's modules are not top-level"
 PATHS: list[tuple[str, str]] = [  # what a script does to find our modules
     (r"(?m)^sys\.path\.insert\(0, .*\)\n", ""),
-    (r"(?m)^( +)sys\.exit\(run_script\(", r"\1sys.path[:1] = []  # this folder's modules are not top-level\n\g<0>"),
+    (r"(?m)^( +)sys\.exit\(run_script\(", rf"\1{OFF_PATH}\n\g<0>"),
 ]
 
 
@@ -35,11 +36,11 @@ class BuildPackage(build_py):
 
     def run(self) -> None:
         """Fill the folder that becomes the wheel."""
+        package = Path(self.build_lib, "ganvas")
+        shutil.rmtree(package, ignore_errors=True)  # of an earlier build
         super().run()
         if self.editable_mode:
             return
-        package = Path(self.build_lib, "ganvas")
-        shutil.rmtree(package / "_rooms", ignore_errors=True)  # of an earlier build
         for path in sorted(package.rglob("*.py")):
             path.write_text(rewritten(path.read_text(encoding="utf-8"), path.name), encoding="utf-8")
         for name in room_files():
