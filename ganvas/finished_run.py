@@ -57,7 +57,7 @@ class Run:
         for file in sorted(self.folder.glob("web/images/epoch*.png")):
             if match := re.fullmatch(r"epoch(\d+)_(.+)", file.stem):
                 newest[match[2]] = max(newest.get(match[2], (0, file)), (int(match[1]), file))
-        return {label: Image.open(file) for label, (_, file) in newest.items()}
+        return {label: _read_image(file) for label, (_, file) in newest.items()}
 
     def load(self, **options: Any) -> "TrainedGenerator":
         """Return the run's generator; options: those of ganvas.load."""
@@ -91,6 +91,11 @@ class Run:
         return table_html(self.name, about) + charts + pictures_html(list(pictures.values()), list(pictures))
 
 
+def _read_image(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        return image.copy()  # which holds no file open
+
+
 def _columns(rows: list[dict[str, Any]]) -> Columns:
     """Return the numbers of rows as columns."""
     names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_column(name, value))
@@ -99,7 +104,7 @@ def _columns(rows: list[dict[str, Any]]) -> Columns:
 
 def _is_column(name: str, value: Any) -> bool:
     is_number = value is None or isinstance(value, int | float)
-    return is_number and name not in ("time", "data", "seconds", "lr")
+    return is_number and name not in ("time", "data", "seconds", "lr", "iters")
 
 
 def _number(value: Any) -> float:

@@ -33,6 +33,8 @@ def load(
     """
     flags |= {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
     given = Path(os.fspath(path)).expanduser()
+    if not given.exists() and not given.is_absolute() and Path("checkpoints", given).exists():
+        raise CheckpointError("run", given, "there is no such folder", f"did you mean {Path('checkpoints', given)}?")
     if given.is_dir() or given.suffix not in WEIGHT_SUFFIXES:
         folder = Path(os.path.abspath(given))
         return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)

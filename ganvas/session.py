@@ -46,13 +46,8 @@ class Session:
         """Apply the session's settings in the block."""
         with LOCK, messages_to(log):
             callers = _settings()
-            if self.settings is not None:
-                _apply(self.settings)
-            tqdm.monitor_interval = 0  # no thread that watches progress bars, as there are none
-            if self.plugins is not None and discovery.paths() != self.plugins:
-                discovery.forget_run()
-                discovery.add_paths(self.plugins, of_run=True)
             try:
+                self._begin()
                 yield
             except (Exception, SystemExit) as problem:
                 error = user_error(problem)
@@ -62,6 +57,14 @@ class Session:
             finally:
                 self.settings, self.plugins = _settings(), discovery.paths()
                 _apply(callers)
+
+    def _begin(self) -> None:
+        if self.settings is not None:
+            _apply(self.settings)
+        tqdm.monitor_interval = 0  # no thread that watches progress bars, as there are none
+        if self.plugins is not None and discovery.paths() != self.plugins:
+            discovery.forget_run()
+            discovery.add_paths(self.plugins, of_run=True)
 
     @classmethod
     def of_now(cls) -> "Session":

@@ -143,7 +143,8 @@ class TrainedGenerator:
 
     def _repr_html_(self) -> str:
         o = self._base
-        count = sum(p.numel() for p in self.network.parameters())
+        networks = inference_networks(self._ready(o).model)
+        count = sum(p.numel() for net in networks.values() for p in net.parameters())
         task = f"{o.direction}, {o.input_nc} to {o.output_nc} channels"
         rows = {"model": o.model, "task": "images from noise" if o.generate else task, "size": o.crop_size,
                 "weights": file_prefix(o.epoch, o.load_iter), "parameters": f"{count:,}",

@@ -70,7 +70,7 @@ image = np.full((32, 32, 3), 9, np.uint8)
 assert g(image).shape == (32, 32, 3)
 run = ganvas.train(model="new", plugin="new.py", name="new", **FLAGS)
 assert run.load(device="cpu")(image).dtype == np.uint8
-assert sorted(run.losses) == sorted(["epoch", "iters", "step", "samples", "at", "L1"])
+assert sorted(run.losses) == sorted(["epoch", "step", "samples", "at", "L1"])
 """
 IMPORTS = """
 import data, models, networks, options, test, train, util

@@ -50,6 +50,8 @@ def test_train_gives_the_weights_of_train_py(ended, monkeypatch, caplog, capsys)
     assert same_weights(run.folder, ended / "checkpoints" / "command")
     assert any("done: 2 epochs" in record.getMessage() for record in caplog.records)
     assert run.folder == Path("checkpoints/called") and run.options["model"] == "pix2pix"
+    assert {"epoch", "step", "samples", "at", "G_L1", "D_real"} <= run.losses.keys()
+    assert not {"iters", "time"} & run.losses.keys()
     assert run.losses["step"] == list(range(1, 9)) and len(run.losses["G_L1"]) == 8 and run.losses["epoch"][-1] == 2
     assert len(run.metrics["L1"]) == 2 and {"real_A", "fake_B"} <= run.pictures.keys()
     assert "<polyline" in run._repr_html_() and "<img" in run._repr_html_()

@@ -306,6 +306,12 @@ def test_the_network_is_a_plain_module_with_the_runs_weights(trained):
     assert "cycle_gan" in g._repr_html_()
 
 
+def test_a_name_is_answered_with_the_runs_folder(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    with pytest.raises(ganvas.CheckpointError, match=r"did you mean checkpoints.pix2pix\?"):
+        ganvas.load("pix2pix")
+
+
 ERRORS = [
     (lambda t: ganvas.load(t / "checkpoints" / "pix2pic"), "did you mean pix2pix"),
     (lambda t: load(t, "pix2pix", epoch=9), "there is no such file"),
