@@ -111,17 +111,19 @@ class TrainedGenerator:
         seed: default the run's. Equal seeds give equal images, those of `test.py --num_samples n`. Raises OptionError
         if the model does not generate from noise, or for an unknown class.
         """
+        if n < 1:
+            raise OptionError("option", "n", f"is {n}", "give 1 or more")
         return self._generate("per_class", n, classes, seed)
 
-    def interpolate(self, a: int, b: int, steps: int = 10, classes: str | Sequence[str] | None = None) -> Pictures:
+    def interpolate(self, a: Any, b: Any, steps: int = 10, classes: str | Sequence[str] | None = None) -> Pictures:
         """Return `steps` images from `sample(1, seed=a)[0]` to `sample(1, seed=b)[0]`, of each class if there are any.
 
-        The latents between them are linear. Raises OptionError as `sample` does, and if the model's sheets() does not
-        read `request.ends`.
+        a, b: seeds, or latents (latent_dim,) as tensors, arrays or lists; between them latents are linear. Raises
+        OptionError as `sample` does, and if the model's sheets() does not read `request.ends`.
         """
         if steps < 2:
             raise OptionError("option", "steps", f"is {steps}", "give 2 or more")
-        return self._generate("interpolation", steps, classes, a, (a, b))
+        return self._generate("interpolation", steps, classes, None, (a, b))
 
     @property
     def network(self) -> nn.Module:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from inference.sampling import Request
+from util.errors import OptionError
 from util.seeding import mix_seed
 
 SAMPLE_BATCH_SIZE = 64  # images generated at a time
@@ -24,8 +27,7 @@ def latents(request: Request, number: int, latent_dim: int) -> Tensor:
     interpolation are the steps from the first to the last, or with `ends` between the first latents of two seeds.
     """
     if request.ends is not None:
-        one = replace(request, kind="grid", number=1, ends=None)
-        first, last = (latents(replace(one, seed=seed), number, latent_dim) for seed in request.ends)
+        first, last = (_end(end, request, number, latent_dim) for end in request.ends)
         return _steps(first, last, request.number)
     rng = _ended.pop((request.seed, number, latent_dim, request.start), None)
     if rng is None:
@@ -40,6 +42,17 @@ def latents(request: Request, number: int, latent_dim: int) -> Tensor:
     if request.kind == "interpolation":
         return _steps(z[:1], z[-1:], request.number)
     return z
+
+
+def _end(end: Any, request: Request, number: int, latent_dim: int) -> Tensor:
+    """Return one end of an interpolation, (1, latent_dim); OptionError for numbers of another count."""
+    if isinstance(end, Integral):
+        return latents(replace(request, kind="grid", number=1, seed=int(end), ends=None), number, latent_dim)
+    given = torch.as_tensor(end, dtype=torch.float32, device="cpu")
+    if given.numel() != latent_dim:
+        why = f"has {given.numel()} numbers, and the model's have {latent_dim}"
+        raise OptionError("latent", tuple(given.shape), why, f"give a seed, or a latent of {latent_dim} numbers")
+    return given.reshape(1, latent_dim)
 
 
 def _steps(first: Tensor, last: Tensor, number: int) -> Tensor:

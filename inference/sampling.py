@@ -30,7 +30,8 @@ class Request:
     number: int  # images of each class
     seed: int
     start: int = 0  # the number of the first image of each class; 0 for the other kinds
-    ends: tuple[int, int] | None = None  # of an interpolation: the seeds whose first latents it joins; None: of `seed`
+    ends: tuple[Any, Any] | None = None  # of an interpolation: the latents it joins, each as a seed, of which it is the
+    # first, or as numbers; None: those of `seed`
 
 
 class _WatchedRequest(Request):

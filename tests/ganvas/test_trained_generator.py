@@ -291,6 +291,10 @@ def test_samples_are_those_of_test_py(trained, files, name):
     between = g.interpolate(5, 6, steps=4, classes=images.labels[0])
     first, last = (g.sample(1, seed=seed, classes=images.labels[0])[0] for seed in (5, 6))
     assert len(between) == 4
+    zeros = g.interpolate(torch.zeros(100), [0.0] * 100, steps=2, classes=images.labels[0])
+    assert np.array_equal(zeros[0], zeros[1])
+    with pytest.raises(ganvas.OptionError, match="a latent of 100 numbers"):
+        g.interpolate(5, torch.zeros(3))
     for one, other in ((between[0], first), (between[-1], last)):
         assert np.abs(np.asarray(one).astype(int) - np.asarray(other)).max() <= 1
     with pytest.raises(ganvas.OptionError, match="use sample"):
