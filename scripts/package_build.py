@@ -13,7 +13,6 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent.parent
 INNER = "ganvas._rooms"
 OTHERS = ("tests", "benchmarks", "ganvas")  # packages that are no rooms, or have a place of their own
-SUFFIXES = (".py", ".js", ".css", ".tsv", ".yaml", ".html")
 COMMANDS = {"evaluate": "evaluate", "export": "export", "compare": "compare", "check_data": "check-data",
             "download": "download", "card": "card"}  # fmt: skip
 MAKE = "run make, then .venv/bin/python or source .venv/bin/activate"
@@ -61,8 +60,8 @@ class BuildPackage(build_py):
 def room_files() -> list[str]:
     """Return the paths of train.py, test.py and all files of the rooms, from the root, with /."""
     rooms = sorted({file.parent.name for file in ROOT.glob("*/__init__.py")} - set(OTHERS))
-    inside = [path for room in rooms for path in sorted((ROOT / room).rglob("*")) if path.suffix in SUFFIXES]
-    files = [path.relative_to(ROOT) for path in inside if "__pycache__" not in path.parts]
+    inside = [path.relative_to(ROOT) for room in rooms for path in sorted((ROOT / room).rglob("*")) if path.is_file()]
+    files = [path for path in inside if "__pycache__" not in path.parts and not path.name.startswith(".")]
     return ["train.py", "test.py", *(path.as_posix() for path in files)]
 
 
