@@ -19,7 +19,7 @@ from displays.base import Pictures, Sink
 from displays.loss_log import EPOCH_AXIS, Curves, metric_rows, step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local, port_of, server_address
-from util.errors import printable
+from util.errors import print_line, printable
 from util.image_io import make_grid, png_base64
 from util.progress import Progress
 
@@ -57,7 +57,7 @@ class VisdomDisplay(Sink):
             host = printable(urlsplit(self.sender.address).hostname)
             what = f"images and losses of this run leave this machine for the visdom server on {host}"
             how = "--display_allow_remote turns this warning off, --display_id 0 turns visdom off"
-            print(f"warning: {what}; {how}", flush=True)
+            print_line(f"warning: {what}; {how}")
         self.curves = Curves(step_rows(self.history))
         rows = [(row["epoch"], row["metrics"]) for row in metric_rows(self.history)]
         self.metric_curves = Curves((epoch, {name: each[0] for name, each in found.items()}) for epoch, found in rows)

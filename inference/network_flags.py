@@ -6,7 +6,7 @@ from typing import Any
 from networks.infer_architecture import infer_generator, weights_description
 from serialization.weight_files import check_exists, load_weights
 from serialization.weight_names import weight_path
-from util.errors import CheckpointError, printable
+from util.errors import CheckpointError, print_line
 
 
 def read_network_flags(o: Any, folder: Path, which: str) -> None:
@@ -26,4 +26,4 @@ def read_network_flags(o: Any, folder: Path, which: str) -> None:
     for flag, value in flags.items():
         setattr(o, flag, value)
     if flags:
-        print(printable(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in flags.items())))
+        print_line(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in flags.items()))

@@ -12,7 +12,7 @@ from options.fields import Options
 from serialization.safetensors_file import read_architecture
 from serialization.weight_names import SAFETENSORS, WEIGHT_PATTERNS, list_weights, weight_path
 from util.atomic_write import replace_text
-from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, printable
+from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, print_line
 from util.size import Size
 from util.spelling import path_hint
 
@@ -51,7 +51,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None, weights: 
     except OSError as problem:
         if phase == "train":
             raise EnvironmentFault("folder", folder, problem.strerror or str(problem), "make it writable") from problem
-        print(printable(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})"))
+        print_line(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})")
 
 
 def format_options(options: Options) -> str:

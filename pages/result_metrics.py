@@ -15,7 +15,7 @@ from metrics.tables import result_table
 from pages.names import natural_key
 from registry.lookup import entries
 from util.device import select_device
-from util.errors import OptionError, UserError, count_text, printable
+from util.errors import OptionError, UserError, count_text, print_line
 
 DEFAULT = ("L1", "PSNR")
 
@@ -115,11 +115,11 @@ class ResultMetrics:
                     if not hasattr(metric, "measure"):
                         found[f"{name} of {base}"] = checked_result(name, metric)
                         for note in getattr(metric, "notes", list)():
-                            print(printable(f"note: {name} of {base}: {note}"))
+                            print_line(f"note: {name} of {base}: {note}")
                 except UserError as problem:
-                    print(printable(f"note: {name} of {base} is not computed ({problem})"))
+                    print_line(f"note: {name} of {base} is not computed ({problem})")
         if self.asked and not found and not self.of_images:
-            print("note: --metrics has no effect: no generated image has a real one beside it")
+            print_line("note: --metrics has no effect: no generated image has a real one beside it")
         return found
 
     def tables(self, means: Mapping[str, float], sets: Mapping[str, Result]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _default_names(settings: Settings) -> list[str]:
             if make_metric(entry.name, entry.load(), settings).paired:
                 names.append(entry.name)
         except UserError as problem:
-            print(printable(f"note: metric {entry.name} is skipped ({problem})"))
+            print_line(f"note: metric {entry.name} is skipped ({problem})")
     return names
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from serialization import weight_files
 from serialization.weight_files import NOTHING
 from serialization.weight_names import PTH, list_weights, weight_path
-from util.errors import print_line, printable
+from util.errors import print_line
 
 try:
     import fcntl
@@ -71,7 +71,7 @@ def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str 
             return
         if time.monotonic() > deadline:
             names = ", ".join(path.name for path in files)
-            print(printable(f"note: {names} may be from different steps, because a run keeps saving them"))
+            print_line(f"note: {names} may be from different steps, because a run keeps saving them")
             return
         time.sleep(0.02)
 

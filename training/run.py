@@ -43,7 +43,6 @@ from util.errors import (
     UserError,
     count_text,
     print_line,
-    printable,
 )
 from util.progress import Progress
 
@@ -55,7 +54,7 @@ def start_run(
     run = Run(
         o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory, evaluation
     )
-    folder.report.saved_text = run.saved_step_text
+    folder.report.run, folder.report.saved_text = run, run.saved_step_text
     if run.done:  # its folder keeps the options it was trained with
         trained, more = run.evaluation.ending(run.progress.epoch - 1)
         text = f"run {o.name} is done: {trained}; {more} to continue"
@@ -67,10 +66,10 @@ def start_run(
             run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
         store.save(o, folder.path, "train", spec, run.pretrained)
         run.notes += [*store.numbering_note(o), *keep_sources(folder.path), *recommended(o, device.type)]
-        print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
+        print_line(*summary_text(model.networks(), spec.height, spec.width, o.verbose).splitlines())
         size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
-    print(*map(printable, (text, *run.notes)), sep="\n")
+    print_line(text, *run.notes)
     return run
 
 

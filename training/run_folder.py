@@ -16,7 +16,7 @@ from options.best import best_prefix, main_metric
 from registry import sources
 from serialization.weight_names import WEIGHT_PATTERNS, list_weights
 from util import file_lock
-from util.errors import EnvironmentFault, printable
+from util.errors import EnvironmentFault, print_line, printable
 
 RUN_FILES = ("state_*.pt", "state_*.superseded", "best_*_state.pt", *WEIGHT_PATTERNS, "*.tmp", "train_opt.txt",
              "test_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "metrics.json", "metrics.csv", "exit.json",
@@ -39,7 +39,7 @@ class RunFolder:
             for word in ("error.log", "exit.json"):  # from an earlier attempt
                 (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
-                print(printable(f"note: removing {left_over.name}, left over by a run that was killed"))
+                print_line(f"note: removing {left_over.name}, left over by a run that was killed")
                 left_over.unlink(missing_ok=True)  # missing_ok: a test.py may be writing here and remove it first
         except OSError as problem:
             why = f"cannot be used ({problem.strerror})"

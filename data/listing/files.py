@@ -1,4 +1,4 @@
-"""Choose where a path is stored (on disk, in a zip file, in shards or in `demo`); ask that storage for its files."""
+"""Choose where a path is stored (on disk, in memory, in a zip file, in shards, in `demo`); ask it for its files."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from typing import IO, Literal, Protocol
 
 from data.listing.demo import DEMO_ROOT, Demo
 from data.listing.disk import Disk
+from data.listing.memory import MEMORY_ROOT, Memory
 from data.listing.paths import PHASE_FOLDERS as PHASE_FOLDERS
 from data.listing.paths import PHASES as PHASES
 from data.listing.paths import Paths, has_image_extension
@@ -54,6 +55,8 @@ def find_storage(path: str) -> Storage:
     """
     if DEMO_ROOT in path and PurePath(path).parts[:1] == (DEMO_ROOT,) and not os.path.exists(DEMO_ROOT):
         return Demo()
+    if path.startswith(MEMORY_ROOT):
+        return Memory()
     for end in re.finditer(r"\.zip(?=[/\\]|\Z)", path, re.IGNORECASE):
         if os.path.isfile(path[: end.end()]):
             return open_zip(path[: end.end()])
