@@ -24,18 +24,19 @@ class _NoBatch(BaseException):
 class StopRequest:
     """Records a signal that asks the run to end; the training loop checks `signal` after each step.
 
-    `with StopRequest() as stop` puts the process's own signal handlers and its timer back at the end. Outside the main
-    thread, where Python delivers no signals, it records none.
+    `with StopRequest() as stop` puts the process's own signal handlers and its timer back at the end. It records none
+    if not `listens`, and outside the main thread, where Python delivers no signals.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listens: bool = True) -> None:
+        self.listens = listens
         self.signal = 0
         self.waiting = False
         self._former: dict[int, _Handler] = {}
         self._former_timer: tuple[float, float] | None = None
 
     def __enter__(self) -> "StopRequest":
-        if is_main_thread():
+        if self.listens and is_main_thread():
             self.signal = _early_signal
             for number in _stop_signals():
                 # a SIGHUP that nohup or the shell ignores stays ignored
