@@ -10,8 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import ganvas
-from benchmarks.harness.process import Turn
+from benchmarks.harness.process import ROOT, Turn
 from util.errors import DataError, first_line
 
 MAX_ERROR_CHARS = 70  # of an error in a table
@@ -36,6 +35,7 @@ def machine_info() -> dict[str, Any]:
     """Return the date, the hardware and the versions, without host names."""
     rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((row.partition(":")[2].strip() for row in rows if row.startswith("model name")), platform.machine())
+    package = (ROOT / "ganvas" / "__init__.py").read_text(encoding="utf-8")
     return {
         "date": datetime.date.today().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
@@ -43,7 +43,7 @@ def machine_info() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "python": platform.python_version(),
         "torch": version("torch"),
-        "GANvas": ganvas.__version__,
+        "GANvas": package.partition('__version__ = "')[2].partition('"')[0],
     }
 
 
