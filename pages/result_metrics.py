@@ -37,8 +37,7 @@ class ResultMetrics:
         self.pairs = Evaluation(names, self.settings)
         self.set_names = [name for name in self.pairs.metrics if name not in self.pairs.paired]
         if self.pairs.paired and not compare:
-            why = f"{self.pairs.paired[0]} compares pairs, and this data set has none"
-            raise OptionError("option", "--metrics", why, "choose metrics of sets, such as lite0_kid")
+            raise self.pairs.unpaired_error("this data set has none")
         self.sets: dict[str, Evaluation] = {}  # "fake_B" -> the metrics of this set of images
         self.seen: dict[str, set[str]] = {}  # of each set: its images, because an unpaired input may return
         self.of_images: dict[str, dict[str, float]] = {}

@@ -31,6 +31,10 @@ class Table(dict):
         super().__setitem__(name, discovery.absolute_reference(thing))
         self.origins[name] = origin
 
+    def describe(self, name: str) -> str:
+        """Return what --list says of a part beside its origin; "" if that is nothing."""
+        return ""
+
     def origin(self, name: str) -> str:
         """Return the file that added the name, or "built in"."""
         return self.origins.get(name, "built in")

@@ -305,6 +305,12 @@ def test_what_cannot_be_measured_is_refused_before_training(measured, tmp_path, 
 
 def test_images_to_measure_are_of_val_then_of_test(command, plugin, paired, tmp_path):
     few = [*flags(plugin, epochs=1), "--dataroot", paired, "--metrics", "offset"]
+        (
+            ["--metrics", "l1,ssim", "--model", "cut"],
+            2,
+            "L1, ssim compare pairs, and data set unaligned has none; choose"
+            " metrics of sets, such as lite0_kid (--list shows what each compares and needs)",
+        ),
     ended = command("train", *few)
     assert ended.code == 0 and "note: --metrics measures images of test, because there is no val" in ended.out
     for path in (paired / "test").iterdir():
