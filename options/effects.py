@@ -68,6 +68,12 @@ class Command:
         return self.o.dataset_mode == "labeled" or entry("dataset", self.o.dataset_mode).origin != "built in"
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that are measured: --metrics, or in a test of images those of the run."""
+        of_run = () if self.o.isTrain or self.generates else self.o.saved.get("metrics", ())
+        return self.o.metrics or tuple(of_run)
+
+    @property
     def penalty(self) -> str:
         """The gradient penalty: --penalty, or what the objective needs."""
         own = "gp" if getattr(find("objective", self.o.gan_mode), "penalised", False) else "none"
@@ -139,8 +145,8 @@ Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect
 
 BOTH: Rows = (
     ("download", "neither this model nor --metrics needs published weights",
-     lambda c: c.is_ours and not c.o.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)),
-    ("metric_weights", "there are no --metrics", lambda c: not c.o.metrics),
+     lambda c: c.is_ours and not c.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)),
+    ("metric_weights", "there are no --metrics", lambda c: not c.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
