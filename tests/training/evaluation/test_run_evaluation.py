@@ -300,6 +300,8 @@ def test_other_images_start_the_history_afresh(measured, command):
 )
 def test_what_cannot_be_measured_is_refused_before_training(measured, tmp_path, more, code, said):
     _, err = measured(*more, code=code)
+        (["--metrics", "ssim,l1", "--early_stop", "7"], 2, "such as ssim:7"),
+        (["--metrics", "ssim,l1", "--early_stop", "3:PSNR"], 2, "such as PSNR:3"),
     assert said in err and not (tmp_path / "checkpoints" / "run").exists()
 
 
