@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -329,6 +330,12 @@ def test_bad_images_end_the_run_before_training_or_are_skipped(command, plugin, 
     few = [*flags(plugin, epochs=1), "--dataroot", paired, "--metrics", "offset,wobble", "--val_phase", "test",
            "--max_dataset_size", 99]  # fmt: skip
     ended = command("train", *few)
+    for phase in ("holdout", "val"):
+        shutil.copytree(paired / "train", paired / phase)
+    for wrong, remedy in (("vall", "did you mean --val_phase val?"), ("holdut", "did you mean --val_phase holdout?"),
+                          ("tests", "give --val_phase val")):  # fmt: skip
+        ended = command("train", *few, "--overwrite", "--val_phase", wrong)
+        assert ended.code == 3 and ended.last.endswith(f"; {remedy}"), ended.last
     assert ended.code == 3 and "broken.png" in ended.last and "run run:" not in ended.out
     ended = command("train", *few, "--on_bad_image", "skip")
     assert ended.code == 0, ended.err
