@@ -13,6 +13,7 @@ from serialization.atomic_save import write_atomically
 from serialization.run_names import suggest_folder
 from serialization.safe_load import load_file
 from util.errors import CheckpointError, printable
+from util.spelling import nearest
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -138,9 +139,11 @@ def check_exists(path: Path) -> Path:
     if not folder.is_dir():
         remedy = suggest_folder(folder) or "check --name and --checkpoints_dir"
         raise CheckpointError("run", folder, "there is no such folder", remedy)
-    name = path.stem.partition("_net_")[2]
+    which, _, name = path.stem.partition("_net_")
     others = file_list_text(folder, f"*_net_{name}.pth")
-    remedy = "choose with --epoch or --load_iter"
+    words = sorted({p.name.partition("_net_")[0] for p in folder.glob(f"[!0-9]*_net_{name}.pth")})
+    near = nearest(which, words) if which.startswith("best_") else None
+    remedy = f"did you mean --epoch {near}?" if near else "choose with --epoch or --load_iter"
     if not others:
         remedy = "choose another --model, or --model test with the part after _G as --model_suffix"
     present = others or file_list_text(folder) or "no .pth files"

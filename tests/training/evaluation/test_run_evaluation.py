@@ -238,8 +238,13 @@ def test_test_py_takes_the_best_epoch(measured, command, tmp_path):
         ended = command("test", "--name", "run", "--epoch", epoch, "--num_test", 1)
         assert ended.code == 0, ended.err
         assert (tmp_path / "results" / "run" / f"test_{file}" / "index.html").is_file()
-    ended = command("test", "--name", "run", "--epoch", "best_ssim")
-    assert ended.code == 4 and "best_ssim_net_G.pth" in ended.last and "best_wobble_net_G.pth" in ended.last
+    for wrong, remedy in (
+        ("ssim", "choose with --epoch or --load_iter"),
+        ("wobbel", "did you mean --epoch best_wobble?"),
+    ):
+        ended = command("test", "--name", "run", "--epoch", f"best_{wrong}")
+        assert ended.code == 4 and f"best_{wrong}_net_G.pth" in ended.last and "best_wobble_net_G.pth" in ended.last
+        assert ended.last.endswith(f"; {remedy}")
 
 
 def test_best_of_a_run_without_metrics_is_refused(measured, command):
