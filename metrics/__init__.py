@@ -35,9 +35,9 @@ class MetricTable(Table):
             return ", ".join([found, *(f"{way} is better" for way in [better_direction(name, thing)] if way)])
         prefix = next((start for start in NEEDS if start[-1] == "_" and name.startswith(start)), "")
         needs = f"; needs {need}" if (need := NEEDS.get(prefix or name)) else ""
-        texts = [f"{what}, {way} is better{needs}" for (what, way), names in KINDS.items()
-                 if name.removeprefix(prefix) in names.split()]  # fmt: skip
-        return texts[0] if texts and self.origin(name) == "built in" else ""
+        own = name.removeprefix(prefix) if self.origin(name) == "built in" else ""
+        texts = (f"{what}, {way} is better{needs}" for (what, way), names in KINDS.items() if own in names.split())
+        return next(texts, "")
 
 
 # a function (fake, real) -> float, (C, H, W) in [-1, 1] each, or a class (metrics/base.py)

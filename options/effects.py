@@ -11,6 +11,7 @@ from networks.toolbox.settings import OWNER, tool
 from options import store
 from options.fields import Options
 from options.toolbox import Toolbox
+from registry import discovery
 from registry.kinds import PART_FLAGS
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
@@ -101,6 +102,14 @@ class Command:
         return self.o.isTrain and not self.o.continue_train
 
     @property
+    def ignores_plugins(self) -> bool:
+        """Whether every plug-in of a new run defines models alone, and the run trains none of them."""
+        found = [each for each in discovery.list_entries() if not each.module]
+        homes = {str(place) for each in found for place in (Path(each.origin), Path(each.origin).parent)}
+        all_models = set(self.o.plugin) <= homes and {each.kind for each in found} == {"model"}
+        return self.is_new and all_models and self.o.model not in {each.name for each in found}
+
+    @property
     def resumes(self) -> bool:
         """Whether train.py continues from a saved state."""
         newest = self.o.isTrain and self.o.continue_train and not self.o.epoch.isdigit() and not self.o.load_iter
@@ -171,6 +180,7 @@ BOTH: Rows = (
     ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip
 TRAIN: Rows = (
+    ("plugin", "it defines only models, and --model names none of them", lambda c: c.ignores_plugins),
     ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",
      lambda c: c.is_new),
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),

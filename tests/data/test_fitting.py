@@ -301,6 +301,17 @@ def test_a_plug_in_whose_model_was_forgotten_is_named_first(mode, tmp_path, plug
     assert " or --model my_gan (python train.py --model c" in said(["--model", "cycle_gan", *argv])
 
 
+def test_a_plug_in_whose_model_is_not_trained_is_noted(tmp_path, plugins, capsys):
+    """--plugin without --model, on data that the default model reads; a plug-in with other parts says nothing."""
+    own = "from models.base import BaseModel\n\n\nclass Mine(BaseModel):\n    dataset_mode = 'unaligned'\n"
+    note = "note: --plugin has no effect: it defines only models, and --model names none of them"
+    root = ["--dataroot", str(make_layout("sides", tmp_path))]
+    for model, sources, said_once in (([], {"mine": own}, 1), (["--model", "mine"], {"mine": own}, 0),
+                                      ([], {"mine": own, "hook": "print()"}, 0)):  # fmt: skip
+        read([*model, *root, *plugins(**sources)])
+        assert capsys.readouterr().out.count(note) == said_once
+
+
 def test_a_plug_in_for_data_of_its_own_is_named_alone(tmp_path, plugins):
     """Only its data set reads text files; the command carries the plug-ins."""
     own = (
