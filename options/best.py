@@ -13,21 +13,27 @@ PREFIX = "best_"  # of the files of the best epoch: best_ssim_net_G.pth
 PATTERN = r"best(_[\w.-]+)?"  # what --epoch may be besides an epoch's number and latest
 
 
-def parse_early_stop(text: str) -> tuple[str, int]:
-    """Return (metric, patience) of --early_stop METRIC:PATIENCE, ("", 0) if it is empty; raise OptionError."""
+def parse_early_stop(text: str, metrics: Sequence[str] = ()) -> tuple[str, int]:
+    """Return (metric, patience) of --early_stop METRIC:PATIENCE, ("", 0) if it is empty; raise OptionError.
+
+    metrics: those of --metrics, for the error's example.
+    """
     if not text:
         return "", 0
     name, _, patience = text.partition(":")
     if not re.fullmatch(r"[1-9][0-9]{0,8}", patience):
         why = f"'{text}' is not METRIC:PATIENCE"
-        remedy = f"give a metric and the number of evaluations without a better value, such as {name or 'l1'}:5"
+        words = re.findall(r"[\w.-]+", text)
+        metric = next((word for word in words if is_known("metric", word)), next(iter(metrics), "l1"))
+        number = next((word for word in words if re.fullmatch(r"[1-9][0-9]{0,8}", word)), "5")
+        remedy = f"give a metric and the number of evaluations without a better value, such as {metric}:{number}"
         raise OptionError("option", "--early_stop", why, remedy)
     return entry("metric", name, "--early_stop").name, int(patience)
 
 
 def check_evaluation(o: Any) -> None:
     """Raise OptionError for an --early_stop that is not among --metrics."""
-    name, _ = parse_early_stop(o.early_stop)
+    name, _ = parse_early_stop(o.early_stop, o.metrics)
     if name and name not in metric_names(o.metrics):
         named = ",".join([*o.metrics, name])
         raise OptionError("option", "--early_stop", f"{name} is not measured", f"give --metrics {named}")

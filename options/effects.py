@@ -12,6 +12,7 @@ from networks.toolbox.settings import OWNER, tool
 from options import store
 from options.fields import Options
 from options.toolbox import Toolbox
+from registry import discovery
 from registry.kinds import PART_FLAGS
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
@@ -69,6 +70,12 @@ class Command:
         return self.o.dataset_mode == "labeled" or entry("dataset", self.o.dataset_mode).origin != "built in"
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that are measured: --metrics, or in a test of images those of the run."""
+        of_run = () if self.o.isTrain or self.generates else self.o.saved.get("metrics", ())
+        return self.o.metrics or tuple(of_run)
+
+    @property
     def penalty(self) -> str:
         """The gradient penalty: --penalty, or what the objective needs."""
         own = "gp" if getattr(find("objective", self.o.gan_mode), "penalised", False) else "none"
@@ -99,6 +106,14 @@ class Command:
     def is_new(self) -> bool:
         """Whether train.py starts a run, so that it loads nothing."""
         return self.o.isTrain and not self.o.continue_train
+
+    @property
+    def ignores_plugins(self) -> bool:
+        """Whether every plug-in of a new run defines models alone, and the run trains none of them."""
+        found = [each for each in discovery.list_entries() if not each.module]
+        homes = {str(place) for each in found for place in (Path(each.origin), Path(each.origin).parent)}
+        all_models = set(self.o.plugin) <= homes and {each.kind for each in found} == {"model"}
+        return self.is_new and all_models and self.o.model not in {each.name for each in found}
 
     @property
     def resumes(self) -> bool:
@@ -145,9 +160,9 @@ Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect
 
 BOTH: Rows = (
     ("download", "neither this model nor --metrics needs published weights",
-     lambda c: c.is_ours and not c.o.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)
+     lambda c: c.is_ours and not c.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)
      and (vars(c.o).get("no_vgg_loss", True) or not c.o.isTrain)),
-    ("metric_weights", "there are no --metrics", lambda c: not c.o.metrics),
+    ("metric_weights", "there are no --metrics", lambda c: not c.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
@@ -173,6 +188,7 @@ BOTH: Rows = (
     ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip
 TRAIN: Rows = (
+    ("plugin", "it defines only models, and --model names none of them", lambda c: c.ignores_plugins),
     ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",
      lambda c: c.is_new),
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),

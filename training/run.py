@@ -274,6 +274,9 @@ class Run:
         state, self.notes = checkpoint.load_state(self.folder, which)
         if state is not None:
             self._load_state(state)
+            newest = max(checkpoint.state_files(self.folder), default=0)
+            if which != "latest" and newest > self.progress.step and not self.done:
+                self.notes.append(f"note: it goes back to {which}, from step {newest} to step {self.progress.step}")
             checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
             with self.train_state.exportable():
                 self._export_missing(state.get("exports", []))
