@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from data.published.semantic import input_flags
+from data.published.semantic import LabelMaps, input_flags
 from networks.infer_architecture import infer_generator, weights_description
+from registry.lookup import find
 from serialization.weight_files import check_exists, load_weights
 from serialization.weight_names import weight_path
 from util.errors import CheckpointError, print_line
@@ -23,7 +24,7 @@ def read_network_flags(o: Any, folder: Path, which: str) -> None:
         other = weights_description(weights)
         why = f"holds the weights of {other}" if other else "does not match any known generator"
         raise CheckpointError("file", path, why, "name its network with --netG, from a --plugin if needed")
-    if "label_nc" in vars(o) and "input_nc" in inferred:
+    if issubclass(find("model", o.model), LabelMaps) and "input_nc" in inferred:
         inferred |= input_flags(o, inferred.pop("input_nc"))
     flags = {flag: value for flag, value in inferred.items() if flag not in o.given}
     for flag, value in flags.items():

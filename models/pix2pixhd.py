@@ -14,7 +14,7 @@ from networks.gan_loss import feature_matching
 from networks.predictions import scales
 from networks.toolbox.perceptual import perceptual_of
 from options.fields import option
-from options.other_names import OF_PIX2PIXHD
+from options.names.pix2pixhd import OF_PIX2PIXHD
 from util.errors import OptionError
 from util.image_pool import ImagePool
 
@@ -83,12 +83,12 @@ class Pix2PixHD(LabelMaps, BaseModel):
         return out | ({"real_B": batch["B"]} if "B" in batch else {})
 
     def show(self, out):
-        shown = out["semantic"][:, : self.o.label_nc or -1 + self.o.no_instance or None]
-        real_A = label_colours(shown) if self.o.label_nc else shown
+        without_edges = out["semantic"] if self.o.no_instance else out["semantic"][:, :-1]
+        real_A = label_colours(without_edges) if self.o.label_nc else without_edges
         return {"real_A": real_A} | {name: out[name] for name in ("fake_B", "real_B") if name in out}
 
-    def judge(self, out, image):
-        return self.D(torch.cat([out["semantic"], image], 1))
+    def pair(self, out, image):
+        return torch.cat([out["semantic"], image], 1)
 
     def loss_outer(self, batch, out, now):
         return self.loss_g(batch, out) if now.epoch <= self.o.niter_fix_global else {}
@@ -97,9 +97,10 @@ class Pix2PixHD(LabelMaps, BaseModel):
         return self.loss_g(batch, out) if now.epoch > self.o.niter_fix_global else {}
 
     def loss_g(self, batch, out):
-        fake, real, on_fake = out["fake_B"], out["real_B"], self.judge(out, out["fake_B"])
+        fake, real = out["fake_B"], out["real_B"]
+        on_fake = self.D(self.pair(out, fake))
         with torch.no_grad():
-            on_real = None if self.o.no_ganFeat_loss and not self.gan.paired else self.judge(out, real)
+            on_real = None if self.o.no_ganFeat_loss and not self.gan.paired else self.D(self.pair(out, real))
         terms = {"G_GAN": len(scales(on_fake)) * self.gan.generator(on_fake, on_real)}  # the paper adds scales up
         if not self.o.no_ganFeat_loss:
             share = 4 / (len(on_fake[0]) - 1)  # of a layer
@@ -109,8 +110,7 @@ class Pix2PixHD(LabelMaps, BaseModel):
         return terms
 
     def loss_d(self, batch, out):
-        pair = [torch.cat([out["semantic"], image], 1) for image in (out["real_B"], out["fake_B"].detach())]
-        real, fake = pair[0], self.pool(pair[1])
+        real, fake = self.pair(out, out["real_B"]), self.pool(self.pair(out, out["fake_B"].detach()))
         on_real, on_fake = self.D(real), self.D(fake)
         terms = self.gan.discriminator(on_real, on_fake)
         terms = {name: len(scales(on_real)) * term for name, term in terms.items()}

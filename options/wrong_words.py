@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from options.fields import Flag
-from options.other_names import FLAGS, TEST_FLAGS, VALUES
+from options.names.other_names import FLAGS, TEST_FLAGS, VALUES
 from options.position import one_path_remedy
 from registry import discovery
 from registry.suggestions import model_files

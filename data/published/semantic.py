@@ -15,6 +15,7 @@ from data.listing.files import list_files
 from data.listing.paths import Paths
 from data.spec import common_fields
 from options.fields import option
+from registry.lookup import find
 from util.errors import DataError, OptionError
 from util.size import Size
 
@@ -71,9 +72,7 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         o, (kind_A, kind_B) = self.o, ("label", "img") if self.o.label_nc else ("A", "B")
         A = self._list(kind_A, "the label maps" if o.label_nc else "the input pictures")
         B = self._partners(A, self._list(kind_B, "the photographs") if o.isTrain else self._files(kind_B))
-        remedy = (
-            "put them there, or use --no_instance" if o.isTrain else "put them there: the run was trained with them"
-        )
+        remedy = "put them there" + (", or use --no_instance" if o.isTrain else ": the run was trained with them")
         inst = None if o.no_instance else self._partners(A, self._list("inst", "the instance maps", remedy))
         read = [kind for kind, paths in ((kind_A, A), (kind_B, B), ("inst", inst)) if paths is not None]
         folders = " + ".join(f"{o.phase}_{kind}" for kind in read) if o.phase else os.path.basename(A.root)
@@ -89,10 +88,8 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
     def _list(self, kind: str, what: str, remedy: str = "") -> Paths:
         if (found := self._files(kind)) is None:
             folder = Path(self.root, f"{self.o.phase}_{kind}")
-            other = (
-                "--label_nc 0 for pictures in folders _A and _B" if self.o.label_nc else "--label_nc N for label maps"
-            )
-            remedy = remedy or f"put them there, or use {other}"
+            pictures, maps = "--label_nc 0 for pictures in folders _A and _B", "--label_nc N for label maps"
+            remedy = remedy or f"put them there, or use {pictures if self.o.label_nc else maps}"
             raise DataError("folder", folder, f"holds no images: {what} are read from it", remedy)
         return found
 
@@ -150,6 +147,12 @@ def semantic_input(batch: dict[str, Any], o: Any) -> Tensor:
     return A if o.no_instance else torch.cat([A, instance_edges(batch["instance"]).to(A.dtype)], 1)
 
 
+def sees_only_pictures(o: Any) -> bool:
+    """Return whether networks see nothing but the image A: `semantic_input` makes no classes and no edges."""
+    is_of_label_maps = issubclass(find("model", o.model), LabelMaps)
+    return not is_of_label_maps or (o.label_nc == 0 and o.no_instance)
+
+
 def object_ids(batch: dict[str, Any], o: Any) -> Tensor:
     """Return the ids (N, H, W) of what has features of its own: objects, with --label_feat classes.
 
@@ -169,6 +172,8 @@ def semantic_channels(o: Any, spec: Spec) -> int:
         raise OptionError("option", "--label_nc", why, "use --dataset_mode semantic, or --label_nc 0 --no_instance")
     if o.no_instance and getattr(o, "instance_feat", False):
         raise OptionError("option", "--instance_feat", "needs instance maps", "omit --no_instance, or use --label_feat")
+    if not o.label_nc and getattr(o, "label_feat", False):
+        raise OptionError("option", "--label_feat", "needs label maps", "use --label_nc N, or --instance_feat")
     if not (isinstance(spec, LabelSpec) or o.no_instance):
         why = f"{o.dataset_mode} gives no instance maps"
         raise OptionError("option", "--dataset_mode", why, "use semantic, or --no_instance")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from data.colorization import Colorization
+from data.published.semantic import sees_only_pictures
 from inference.export.generator_search import NUMBER, Generator, find_sampler, find_translator
 from inference.found_images import FAMILIES, find_images
 from inference.network_flags import read_network_flags
@@ -92,10 +93,13 @@ class LoadedRun:
 def load_run(argv: list[str], images: str = "") -> LoadedRun:
     """Return the run that flags of test.py name; images: a folder or file to try the generator with.
 
-    Raises CheckpointError, OptionError and DataError as test.py does; without --images, a run whose data are not there
-    is tried with generated images.
+    Raises CheckpointError, OptionError and DataError as test.py does, and OptionError for label maps; without --images,
+    a run whose data are not there is tried with generated images.
     """
     o = parse([*argv, "--gpu_ids", "-1", *(["--dataroot", images] if images else [])], "test")
+    if not sees_only_pictures(o):
+        why = "its networks see classes and edges of objects, which an exported file does not make of label maps"
+        raise OptionError("model", o.model, why, "translate with test.py")
     folder, which = Path(o.checkpoints_dir) / o.name, weight_files.file_prefix(o.epoch, o.load_iter)
     model, spec = build_model(o, folder, which)
     networks = {name: net for name, net in model.networks().items() if name in model.averaged} or model.networks()

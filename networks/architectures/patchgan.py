@@ -46,7 +46,7 @@ class PatchDiscriminator(InferableNetwork):
 
     def forward(self, x: torch.Tensor) -> Any:
         self.check_size(*x.shape[2:])
-        return [layer_outputs(self.model, x)] if self.returns_features else self.model(x)
+        return [_layer_outputs(self.model, x)] if self.returns_features else self.model(x)
 
 
 class MultiscaleDiscriminator(InferableNetwork):
@@ -81,7 +81,7 @@ class MultiscaleDiscriminator(InferableNetwork):
         outputs: list[Any] = []
         for scale in self.scales:
             x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False) if outputs else x
-            outputs.append(layer_outputs(scale.model, x) if self.returns_features else scale(x))
+            outputs.append(_layer_outputs(scale.model, x) if self.returns_features else scale(x))
         return outputs
 
 
@@ -106,10 +106,10 @@ class PixelDiscriminator(InferableNetwork):
         )
 
     def forward(self, x: torch.Tensor) -> Any:
-        return [layer_outputs(self.net, x)] if self.returns_features else self.net(x)
+        return [_layer_outputs(self.net, x)] if self.returns_features else self.net(x)
 
 
-def layer_outputs(layers: Any, x: torch.Tensor) -> list[torch.Tensor]:
+def _layer_outputs(layers: Any, x: torch.Tensor) -> list[torch.Tensor]:
     """Return the output of each activation, and of the last layer."""
     outputs = []
     for layer in layers:

@@ -17,7 +17,7 @@ def test_captured_help_is_current(command, script):
 
 def test_every_flag_named_in_the_documents_exists():
     from options.fields import flags_of
-    from options.other_names import FLAGS
+    from options.names.other_names import FLAGS
     from options.parse import FLAG_CLASSES, flags_for
     from util.spelling import normalise_name
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from options.other_names import OF_PIX2PIXHD
+from options.names.pix2pixhd import OF_PIX2PIXHD
 from options.parse import parse
 from tests.support.runs import ROOT
 from util.errors import OptionError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from options.other_names import FLAGS, TEST_FLAGS, VALUES
+from options.names.other_names import FLAGS, TEST_FLAGS, VALUES
 from options.parse import flags_for, parse
 from registry import lookup
 from registry.lookup import find

@@ -204,15 +204,6 @@ _VALUE_ROWS = {
     "seed": (("0", "none random"),),
 }  # fmt: skip
 
-# the flags of pix2pixHD's code that have another name here: the flag, with its value where a switch chooses one; "":
-# it is always so
-OF_PIX2PIXHD = {
-    "batchSize": "batch_size", "loadSize": "load_size", "fineSize": "crop_size", "nThreads": "num_threads",
-    "resize_or_crop": "preprocess", "niter": "n_epochs", "niter_decay": "n_epochs_decay", "which_epoch": "epoch",
-    "how_many": "num_test", "load_pretrain": "init_from", "no_lsgan": "gan_mode vanilla", "fp16": "amp fp16",
-    "tf_log": "displays console,health,html,tensorboard", "use_encoded_image": "",
-}  # fmt: skip
-
 FLAGS = {normalise_name(name): advice for advice, names in _ROWS for name in names.split()}
 TEST_FLAGS = FLAGS | {normalise_name(name): advice for advice, names in _TEST_ROWS for name in names.split()}
 VALUES = {

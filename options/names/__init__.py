@@ -1,0 +1,1 @@
+"""Names that flags have elsewhere."""
