@@ -88,7 +88,7 @@ class ResultMetrics:
                 if metric := self.pairs.metrics.get(name):
                     getattr(metric, "measure", lambda *_: None)(target, target)
             except UserError as problem:
-                print(printable(f"note: metric {name} is skipped ({problem})"))
+                print_line(f"note: metric {name} is skipped ({problem})")
                 del self.pairs.metrics[name]
         self.sizes.add(size)
 
