@@ -45,7 +45,8 @@ FOREIGN = {  # names in commands of train.py --model pix2pix: the flags that are
     "loadSize": ["--load_size"], "how_many": ["--num_test", "test.py"], "ntest": ["--num_test", "test.py"],
     "identity": ["--lambda_identity", "cycle_gan"], "align_data": ["--dataset_mode aligned"],
     "nThreads": ["--num_threads"], "use_gpu": ["--gpu_ids 0"], "gpu": ["--gpu_ids 0"], "batchSize": ["--batch_size"],
-    "display_single_pane_ncols": ["--display_ncols"], "epochs": ["--n_epochs and --n_epochs_decay"], "max_epochs": ["--n_epochs"],
+    "display_single_pane_ncols": ["--display_ncols"], "epochs": ["--n_epochs and --n_epochs_decay"],
+    "max_epochs": ["--n_epochs"],
     "num_epochs": ["--n_epochs"], "learning_rate": ["--lr"], "learning-rate": ["--lr"], "workers": ["--num_threads"],
     "num_workers": ["--num_threads"], "device": ["--gpu_ids -1"], "cpu": ["--gpu_ids -1"], "no_cuda": ["--gpu_ids -1"],
     "resume": ["--continue_train"], "resume_from_checkpoint": ["--continue_train"], "fp16": ["--amp fp16"],
@@ -81,7 +82,8 @@ def test_flags_of_the_same_meaning_are_answered_once():
     assert line.endswith(" with --dataroot; likewise --trainB, --learning_rate: --lr")
 
 
-TEST_FOREIGN = {"testB": "as testA and testB, and give that one", "how_many": "--num_test", "ntest": "--num_test", "out": "--results_dir", "output": "--results_dir",
+TEST_FOREIGN = {"testB": "as testA and testB, and give that one",
+                "how_many": "--num_test", "ntest": "--num_test", "out": "--results_dir", "output": "--results_dir",
                 "outdir": "--results_dir", "ckpt": "--name", "weights": "--name", "checkpoint": "--name",
                 "which_epoch": "--epoch", "resolution": "--crop_size", "seeds": "--num_samples", "subset": "--phase",
                 "niter": "train.py", "epochs": "train.py", "lr": "train.py", "keep_size": "--native"}  # fmt: skip
