@@ -57,6 +57,8 @@ def best_prefix(metric: str) -> str:
 def resolve_best(o: Any, folder: Path, run: Mapping[str, Any]) -> str:
     """Return --epoch with best_METRIC for best and in the spelling of the files; raise OptionError without a metric.
 
+    A run that does not exist, or has no weights yet, is reported when its weights are read.
+
     run: the options that the run was trained with.
     """
     if not re.fullmatch(PATTERN, o.epoch):
@@ -69,6 +71,9 @@ def resolve_best(o: Any, folder: Path, run: Mapping[str, Any]) -> str:
     kept = {path.name.partition("_net_")[0] for path in list_weights(folder, f"{PREFIX}*_net_*")}
     if len(kept) == 1:  # the run's options are not there, or its metrics were dropped later
         return kept.pop()
-    why = "the run was trained without --metrics" if not kept else f"there are {', '.join(sorted(kept))}"
+    if not any(folder.glob("*_net_*.pth")):
+        return o.epoch
+    none = "the run was trained without --metrics" if run else f"{folder} has no file {PREFIX}METRIC_net_NAME.pth"
+    why = none if not kept else f"there are {', '.join(sorted(kept))}"
     remedy = "give latest or the number of an epoch" if not kept else "name one of them"
     raise OptionError("option", "--epoch", f"'best' is unknown: {why}", remedy)

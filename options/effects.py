@@ -278,7 +278,8 @@ def check_task(command: Command) -> None:
     if o.input and command.generates:
         why = f"{name} generates images from noise and reads no folder or file"
         other = "" if command.is_ours or o.generate or not command.translates_too else "; to translate, add --translate"
-        raise OptionError("argument", o.input, why, f"omit it; for a class write --classes {o.input}{other}")
+        named = "" if Path(o.input).exists() else f"; for a class write --classes {o.input}"
+        raise OptionError("argument", o.input, why, f"omit it{named}{other}")
 
 
 def unused(command: Command) -> dict[str, str]:

@@ -163,7 +163,9 @@ def check_exists(path: Path) -> Path:
     remedy = f"did you mean --epoch {near}?" if near else "choose with --epoch or --load_iter"
     if not others:
         remedy = "choose another --model, or --model test with the part after _G as --model_suffix"
-    present = others or file_list_text(folder) or "no .pth files"
+    present = others or file_list_text(folder)
+    if not present:
+        present, remedy = "no .pth files", "train the run until it saves, or check --name and --checkpoints_dir"
     raise CheckpointError("file", path, f"there is no such file ({folder} has {present})", remedy)
 
 

@@ -390,8 +390,13 @@ class Run:
         if changed:
             self.notes.append("changed since it was saved: " + ", ".join(changed.values()))
         self.has_new_permission |= bool(fixed)
-        if counting := ", ".join(f"--{name}" for name in changed if not meta[name]["aside"]):
-            self.notes.append(f"from here on results differ from an uninterrupted run because of {counting}")
+        counting = [name for name in changed if not meta[name]["aside"]]
+        if counting and set(counting) <= set(lr_schedule.FLAGS) and not self.o.plugin:  # plug-ins may read these flags
+            epochs = self.progress.epoch if self.progress.seen else self.progress.epoch - 1
+            if lr_schedule.begins_alike(self.o, before, epochs, self.history, self.evaluation.plateau):
+                return
+        if names := ", ".join(f"--{name}" for name in counting):
+            self.notes.append(f"from here on results differ from an uninterrupted run because of {names}")
 
 
 def _is_gone(kind: Any, name: Any) -> bool:

@@ -253,6 +253,21 @@ def test_best_of_a_run_without_metrics_is_refused(measured, command):
     assert ended.code == 2 and "trained without --metrics; give latest" in ended.last
 
 
+@pytest.mark.parametrize("kept", ["", "loss_log.txt", "latest_net_G.pth"])
+def test_best_of_a_run_that_is_missing_or_not_ours_says_so(command, tmp_path, kept):
+    folder = tmp_path / "checkpoints" / "facades"
+    for file in (folder / "loss_log.txt", *([folder.with_name("facade") / kept] if kept else [])):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    ended = command("test", "--name", "facade", "--epoch", "best")
+    said = {
+        "": "there is no such folder; did you mean facades?",
+        "loss_log.txt": "has no .pth files); train the run until it saves, or check --name and --checkpoints_dir",
+        "latest_net_G.pth": "facade has no file best_METRIC_net_NAME.pth; give latest or the number of an epoch",
+    }
+    assert ended.code and said[kept] in ended.last
+
+
 def test_early_stop_ends_the_run_and_more_patience_continues_it(measured, command, plugin):
     folder, out = measured("--metrics", "worse", "--early_stop", "worse:2")
     assert [row["epoch"] for row in evaluations(folder)] == [1, 2, 3]
