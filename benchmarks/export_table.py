@@ -32,7 +32,8 @@ START, END = "<!-- table -->\n", "<!-- end of the table -->\n"
 FILES = ("onnx", "torchscript", "torch_export")  # a file of safetensors holds the weights themselves
 FLAGS: dict[str, Any] = dict(ngf=8, norm="instance", no_dropout=True, padding="reflect", init_type="normal",
                              init_gain=0.1, resize_conv=False, load_size=SIDE, crop_size=SIDE,
-                             stylegan2_G_num_downsampling=1, stylegan2_G_size=0)  # fmt: skip
+                             stylegan2_G_num_downsampling=1, stylegan2_G_size=0, n_downsample_global=4,
+                             n_blocks_global=9, n_local_enhancers=1, n_blocks_local=3)  # fmt: skip
 CLASS_GENERATOR = "cgan's own"
 
 

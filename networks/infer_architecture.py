@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from registry.lookup import is_known
 from serialization.weight_files import rename_keys
 
 Weights = Mapping[str, Tensor]
@@ -29,7 +30,9 @@ def infer_generator(state: Weights) -> dict[str, Any]:
     if _has_convolutions(state, "model.model.0.weight", "model.model.3.weight"):
         return _infer_unet(state)
     if _has_convolutions(state, "model.1.weight") and any(".conv_block." in key for key in state):
-        return _infer_resnet(state) or _infer_pix2pixhd_generator(state)
+        resnet = _infer_resnet(state)  # of any number of blocks; --netG global of two halvings has the same keys
+        is_ours = is_known("generator", resnet.get("netG", ""))
+        return resnet if is_ours else _infer_pix2pixhd_generator(state) or resnet
     if _has_convolutions(state, "encoder.convs.1.0.weight"):
         return _infer_stylegan2_generator(state)
     return {}
@@ -225,7 +228,8 @@ def _infer_pix2pixhd_generator(state: Weights) -> dict[str, Any]:
     local = {int(m[1]) for key in state if (m := re.match(rf"model{enhancers}_2\.(\d{{1,6}})\.conv_block\.", key))}
     start, trunk = 4 + 3 * halvings, 4 + 6 * halvings + n
     last = f"model{enhancers}_2.{len(local) + 4}.weight" if enhancers else f"model.{trunk + 1}.weight"
-    if not n or blocks != set(range(start, start + n)) or halvings > MAX_HALVINGS or not _has_convolutions(state, last):
+    fits = "model.1.bias" in state and _has_convolutions(state, last) and halvings <= MAX_HALVINGS
+    if not n or not fits or blocks != set(range(start, start + n)):
         return {}
     wide, input_nc = state["model.1.weight"].shape[:2]
     ngf = wide // 2**enhancers

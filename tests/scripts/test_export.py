@@ -48,6 +48,7 @@ def trained(tmp_path_factory):
     for name, flags in {
         "cyc": ["--model", "cycle_gan", "--netG", "resnet_4blocks"],
         "pair": ["--model", "pair", "--plugin", folder / "pair.py"],
+        "labels": ["--model", "pix2pixhd", "--label_nc", 2, "--no_vgg_loss", "--num_D", 1, "--n_blocks_global", 1],
         "z": ["--model", "gan", "--netG", "dcgan", "--latent_dim", 6],
     }.items():
         run_in(folder, "train", *TINY, *flags, "--name", name)
@@ -101,6 +102,7 @@ def test_safetensors_are_rebuilt_from_their_metadata(exported, trained):
     (["--name", "pair", "--format", "safetensors"], "holds one network, and several make this model's images"),
     (["--name", "pair", "--direction", "BtoA"], "this run was trained AtoB and has no other generator"),
     (["--name", "z", "--images", "demo/testA"], "makes images from noise"),
+    (["--name", "labels"], "see classes and edges of objects"),
     (["--name", "cyc", "--images", "none/here"], "none/here"),
     (["--name", "cyc", "--output", "G.onnx"], "name it G.pt2"),
     (["--name", "cyc", "--network", "G_C"], "there is no 'G_C'"),

@@ -39,6 +39,10 @@ USUAL = dict(
     crop_size=64,
     stylegan2_G_num_downsampling=1,
     stylegan2_G_size=0,
+    n_downsample_global=1,
+    n_blocks_global=1,
+    n_local_enhancers=1,
+    n_blocks_local=1,
 )
 
 
@@ -66,6 +70,8 @@ EXPORTED_TRANSLATORS = {  # kind: (flags, input channels, output channels)
     "resnet, six channels to grey": (dict(netG="resnet_4blocks", norm="layer", resize_conv=True), 6, 1),
     "unet": (dict(netG="unet_32", norm="batch", no_dropout=False), 3, 3),
     "unet, grey": (dict(netG="unet_32", norm="instance"), 1, 1),
+    "global": (dict(netG="global"), 3, 3),
+    "local": (dict(netG="local", norm="batch"), 3, 3),
     "smallstylegan2": (dict(netG="smallstylegan2"), 3, 3),
     "stylegan2": (dict(netG="stylegan2"), 3, 3),
 }  # fmt: skip
