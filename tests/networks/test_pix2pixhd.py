@@ -32,8 +32,9 @@ def shapes(net):
     return {key: tuple(value.shape) for key, value in net.state_dict().items()}
 
 
-def built(name, *argv):
+def built(name, *argv, **flags):
     o = options("--model", "pix2pixhd", *FLAGS.get(name, "").split(), *map(str, argv))
+    vars(o).update(flags)
     with torch.device("meta"):
         return generator(o, 38 if name == "G_batch" else 36, 3) if name[0] == "G" else discriminator(o, 39)
 
@@ -67,7 +68,7 @@ def test_inferred_flags_rebuild_any_generator(netG, sizes):
     if not sizes[1]:  # without residual blocks the file could be of many networks
         assert not found
         return
-    again = built("G", *[f"--{name}={value}" for name, value in found.items() if not isinstance(value, bool)])
+    again = built("G", **found)
     assert shapes(again) == shapes(own)
 
 
