@@ -36,14 +36,7 @@ from training.run_folder import RunFolder, keep_sources
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, seeding
-from util.errors import (
-    CheckpointError,
-    DataError,
-    OptionError,
-    UserError,
-    count_text,
-    print_line,
-)
+from util.errors import CheckpointError, DataError, OptionError, UserError, count_text, print_line
 from util.progress import Progress
 
 

@@ -81,7 +81,7 @@ def test_photographs_are_asked_about_but_remain_suggested(tmp_path, sizes, asks)
     ("labeled", ["A/0.png", "B/0.png"], "are A and B two classes? They may be the two sides"),
     ("labeled", ["all/a/0.png", "all/b/0.png"], "is all one class? "),
 ])  # fmt: skip
-def test_a_question_asks_whether_the_data_are_what_they_are_taken_for(tmp_path, mode, files, asked):
+def test_a_question_asks_whether_the_data_are_as_taken(tmp_path, mode, files, asked):
     """The advice that follows it begins with "if not"."""
     for number, file in enumerate(files):
         save(picture(number, 80, 40), tmp_path / file)
