@@ -14,7 +14,7 @@ from data.transforms import to_tensor
 from networks import discriminator
 from networks.infer_architecture import infer_generator
 from serialization import weight_files
-from tests.support.architectures import NAMES
+from tests.support.architectures import NAMES, OF_PIX2PIXHD
 from tests.support.images import picture
 from tests.support.published_weights import USUAL, build, published, with_instance_statistics
 from util.image_io import to_pixels
@@ -53,7 +53,7 @@ def test_flags_read_from_weights_rebuild_keys_and_shapes(netG, padding, norm, no
 
 
 def test_every_generator_of_ours_is_known():
-    assert set(NAMES["generator"]) == {*RESNETS, *UNETS}
+    assert set(NAMES["generator"]) == {*RESNETS, *UNETS, *OF_PIX2PIXHD}
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])

@@ -17,6 +17,7 @@ from registry.lookup import entries
 
 OF_GAN = ("dcgan", "sngan_resnet")  # from noise, and of whole images of --crop_size: tests/models/test_gan.py
 OF_SINCUT = ("stylegan2", "smallstylegan2", "tilestylegan2")  # without norms and a last tanh: test_stylegan2.py
+OF_PIX2PIXHD = ("global", "local")  # without --padding, --no_dropout and --resize_conv: test_pix2pixhd.py
 NAMES = {
     kind: [e.name for e in entries(kind) if e.name not in OF_GAN + OF_SINCUT]
     for kind in ("generator", "discriminator", "norm", "initialiser")
