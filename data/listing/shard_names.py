@@ -56,7 +56,8 @@ def is_pattern(path: str) -> bool:
 def shard_folder(folder: str, inner_shards: Callable[[str], str]) -> str:
     """Return the pattern of the shards in a folder, or in its folders of phases; "" for a folder of something else.
 
-    inner_shards: this function, for a folder of a phase. If some of them are compressed, it is the name of the first of these, which is refused when it is opened.
+    inner_shards: this function, for a folder of a phase. If some shards are compressed, the result is the name of the
+    first of these, which is refused when it is opened.
     """
     folders: list[str] = []
     files: list[str] = []
