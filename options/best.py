@@ -71,7 +71,7 @@ def resolve_best(o: Any, folder: Path, run: Mapping[str, Any]) -> str:
     kept = {path.name.partition("_net_")[0] for path in list_weights(folder, f"{PREFIX}*_net_*")}
     if len(kept) == 1:  # the run's options are not there, or its metrics were dropped later
         return kept.pop()
-    if not any(folder.glob("*_net_*.pth")):
+    if not list_weights(folder, "*_net_*"):
         return o.epoch
     none = "the run was trained without --metrics" if run else f"{folder} has no file {PREFIX}METRIC_net_NAME.pth"
     why = none if not kept else f"there are {', '.join(sorted(kept))}"

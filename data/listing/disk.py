@@ -77,7 +77,7 @@ class Disk:
     @once
     def shards_in(self, folder: str) -> str:
         """Return the pattern of the shards in a folder; "" for a folder of something else."""
-        return shard_folder(folder)
+        return shard_folder(folder, self.shards_in)
 
     @once
     def list_names(self, folder: str) -> list[str]:

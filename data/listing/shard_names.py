@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from data.listing.paths import EXTENSIONS, PHASES
 from data.shards.addresses import as_url, is_url
@@ -53,12 +53,14 @@ def is_pattern(path: str) -> bool:
     return is_url(path) or bool(BRACE.search(path)) or glob.has_magic(path)
 
 
-def shard_folder(folder: str) -> str:
+def shard_folder(folder: str, inner_shards: Callable[[str], str]) -> str:
     """Return the pattern of the shards in a folder, or in its folders of phases; "" for a folder of something else.
 
-    If some of them are compressed, it is the name of the first of these, which is refused when it is opened.
+    inner_shards: this function, for a folder of a phase. If some shards are compressed, the result is the name of the
+    first of these, which is refused when it is opened.
     """
-    folders, files = [], []
+    folders: list[str] = []
+    files: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -70,7 +72,7 @@ def shard_folder(folder: str) -> str:
         return ""
     shards = sorted(filter(SHARD_END.search, files))
     if folders and not shards and set(folders) <= set(PHASES):
-        inner = [shard_folder(os.path.join(folder, name)) for name in folders]
+        inner = [inner_shards(os.path.join(folder, name)) for name in folders]
         return os.path.join(folder, "*", "*.tar") if all(name.endswith("*.tar") for name in inner) else ""
     if not shards or folders:
         return ""

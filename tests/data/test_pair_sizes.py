@@ -112,7 +112,7 @@ def test_a_plugin_with_a_data_set_of_its_own_is_named_too(tmp_path):
     (tmp_path / "my_gan.py").write_text(source)
     discovery.clear()
     discovery.add_paths([tmp_path / "my_gan.py"])
-    assert "use --model cgan or --model gan or --model my_gan (python" in make("aligned", tmp_path).notes[1]
+    assert "use --model my_gan or --model cgan or --model gan (python" in make("aligned", tmp_path).notes[1]
     discovery.clear()
 
 
