@@ -12,7 +12,7 @@ from networks.architectures.pix2pixhd import InstanceEncoder, object_means
 from networks.infer_architecture import infer_discriminator, infer_generator, mismatch_text
 from registry.lookup import find
 from tests.support.runs import options
-from util.errors import EnvironmentFault
+from util.errors import EnvironmentFault, OptionError
 
 FACTS = Path(__file__).resolve().parents[1] / "facts" / "pix2pixhd_networks.tsv"
 FLAGS = {
@@ -86,6 +86,15 @@ def test_generators_keep_every_size(netG, side):
     flags = f"--model pix2pixhd --netG {netG} --ngf 1 --n_downsample_global 2 --n_blocks_global 1"
     o = options(*flags.split())
     assert generator(o, 2, 3)(torch.rand(1, 2, side, 48)).shape == (1, 3, side, 48)
+
+
+@pytest.mark.parametrize("flag", ["--instance_feat", "--label_feat"])
+def test_features_of_objects_need_photographs(flag):
+    o = options(*f"--model pix2pixhd --label_nc 2 --no_vgg_loss --n_downsample_global 1 {flag}".split())
+    model = find("model", "pix2pixhd")(o, LabelSpec(1, 3, 32, 32, label_nc=2))
+    maps = {"A": torch.zeros(1, 1, 32, 32), "instance": torch.zeros(1, 32, 32).long()}
+    with pytest.raises(OptionError, match=f"'{flag}': encodes photographs, and there are none"):
+        model(maps)
 
 
 def test_without_weights_of_vgg_the_flag_to_do_without_them_is_named(tmp_path, monkeypatch):
