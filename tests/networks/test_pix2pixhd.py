@@ -97,7 +97,7 @@ def test_features_of_objects_need_photographs(flag):
         model(maps)
 
 
-def test_without_weights_of_vgg_the_flag_to_do_without_them_is_named(tmp_path, monkeypatch):
+def test_without_weights_of_vgg_a_flag_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     o = options(*"--model pix2pixhd --label_nc 2 --ngf 1 --ndf 1 --n_downsample_global 1 --n_blocks_global 1".split())
     with pytest.raises(EnvironmentFault, match="do without them: --no_vgg_loss") as caught:
