@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from data.labels import label_colours
-from data.published.semantic import LabelMaps, object_ids, semantic_channels, semantic_input
+from data.published.semantic import LabelMaps, object_ids, semantic_channels, semantic_input, shown_input
 from models.base import BaseModel, Phase
 from networks import Frozen, GANLoss, discriminator, generator, initialised
 from networks.architectures.pix2pixhd import InstanceEncoder
@@ -84,9 +83,8 @@ class Pix2PixHD(LabelMaps, BaseModel):
         return out | ({"real_B": batch["B"]} if "B" in batch else {})
 
     def show(self, out):
-        without_edges = out["semantic"] if self.o.no_instance else out["semantic"][:, :-1]
-        real_A = label_colours(without_edges) if self.o.label_nc else without_edges
-        return {"real_A": real_A} | {name: out[name] for name in ("fake_B", "real_B") if name in out}
+        shown = {name: out[name] for name in ("fake_B", "real_B") if name in out}
+        return {"real_A": shown_input(out["semantic"], self.o)} | shown
 
     def pair(self, out, image):
         return torch.cat([out["semantic"], image], 1)

@@ -36,6 +36,7 @@ GENERATORS = Table("generator", {
     "smallstylegan2": "networks.architectures.stylegan2:small_generator",
     "global": "networks.architectures.pix2pixhd:global_generator",  # pix2pixHD's
     "local": "networks.architectures.pix2pixhd:local_enhancer",
+    "spade": "networks.architectures.spade:generator",  # its norms are modulated by the input
 })  # fmt: skip
 DISCRIMINATORS = Table("discriminator", {
     "basic": "networks.architectures.patchgan:basic",
@@ -47,6 +48,7 @@ DISCRIMINATORS = Table("discriminator", {
     "stylegan2": "networks.architectures.stylegan2:discriminator",  # of whole images: (N, 1)
     "tilestylegan2": "networks.architectures.stylegan2:discriminator",  # the same network, as in SinCUT's own code
     "pix2pixhd": "networks.architectures.pix2pixhd:discriminators",  # its own kind of multiscale
+    "spade": "networks.architectures.spade:discriminators",  # another kind
 })  # fmt: skip
 _RESNETS, _UNETS = (tuple(name for name in GENERATORS if name.startswith(kind)) for kind in ("resnet_", "unet_"))
 NETWORK_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {  # the flags that only these of the networks above read
@@ -55,14 +57,17 @@ NETWORK_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {  # the flags that only 
     "no_antialias": {"generator": _RESNETS, "discriminator": ("basic", "n_layers", "multiscale")},
     "no_antialias_up": {"generator": _RESNETS},
     "resize_conv": {"generator": (*_RESNETS, *_UNETS, "dcgan")},
-    "n_layers_D": {"discriminator": ("n_layers", "multiscale", "pix2pixhd")},
-    "num_D": {"discriminator": ("multiscale", "pix2pixhd")},
+    "n_layers_D": {"discriminator": ("n_layers", "multiscale", "pix2pixhd", "spade")},
+    "num_D": {"discriminator": ("multiscale", "pix2pixhd", "spade")},
     "stylegan2_G_num_downsampling": {"generator": ("stylegan2", "smallstylegan2")},
     "stylegan2_G_size": {"generator": ("stylegan2", "smallstylegan2")},
     "n_downsample_global": {"generator": ("global", "local")},
     "n_blocks_global": {"generator": ("global", "local")},
     "n_local_enhancers": {"generator": ("local",)},
     "n_blocks_local": {"generator": ("local",)},
+    "num_upsampling_layers": {"generator": ("spade",)},
+    "norm_G": {"generator": ("spade",)},
+    "norm_D": {"discriminator": ("spade",)},
 }
 NORMS = Table("norm", {  # called as (channels)
     "instance": "networks.norm:instance",

@@ -22,9 +22,9 @@ def infer_generator(state: Weights) -> dict[str, Any]:
 
     A ResNet also has no_antialias and no_antialias_up; StyleGAN2's generator has netG, ngf, stylegan2_G_size,
     stylegan2_G_num_downsampling, input_nc and output_nc; pix2pixHD's have netG, ngf, norm, input_nc, output_nc and the
-    numbers of their layers. {} if the keys do not belong to a generator of the reference, of CUT or of pix2pixHD. A
-    U-Net's dropout leaves no trace in its keys; it is assumed to be on with batch norm, because the reference's pix2pix
-    trains so.
+    numbers of their layers; SPADE's has norm_G, use_vae and z_dim. {} if the keys do not belong to a generator of the
+    reference, of CUT, of pix2pixHD or of SPADE. A U-Net's dropout leaves no trace in its keys; it is assumed to be on
+    with batch norm, because the reference's pix2pix trains so.
     """
     state = rename_keys(state)
     if _has_convolutions(state, "model.model.0.weight", "model.model.3.weight"):
@@ -35,6 +35,8 @@ def infer_generator(state: Weights) -> dict[str, Any]:
         return resnet if is_ours else _infer_pix2pixhd_generator(state) or resnet
     if _has_convolutions(state, "encoder.convs.1.0.weight"):
         return _infer_stylegan2_generator(state)
+    if _has_convolutions(state, "head_0.norm_0.mlp_shared.0.weight", "conv_img.weight"):
+        return _infer_spade_generator(state)
     return {}
 
 
@@ -42,11 +44,14 @@ def infer_discriminator(state: Weights) -> dict[str, Any]:
     """Return the flags {netD, ndf, norm, n_layers_D, num_D, no_antialias} that fit the weights, and input "channels".
 
     StyleGAN2's has netD, ndf, crop_size (a power of two) and channels; pix2pixHD's have no_ganFeat_loss instead of
-    no_antialias. {} if the keys do not belong to a discriminator of the reference, of CUT or of pix2pixHD.
+    no_antialias, SPADE's norm_D instead of norm. {} if the keys do not belong to a discriminator of the reference, of
+    CUT, of pix2pixHD or of SPADE.
     """
     state = rename_keys(state)
     if state and all(re.match(r"(scale\d_)?layer\d+\.", key) for key in state):
         return _infer_pix2pixhd_discriminators(state)
+    if state and all(re.match(r"discriminator_\d\.", key) for key in state):
+        return _infer_spade_discriminators(state)
     if all(re.match(r"scales\.\d\.", key) for key in state):
         return _infer_multiscale(state)
     if _has_convolutions(state, "convs.0.0.weight", "final_conv.0.weight"):
@@ -252,6 +257,38 @@ def _infer_pix2pixhd_discriminators(state: Weights) -> dict[str, Any]:
     norm = _infer_norm_beside_bias(state, first + ("1.1" if by_layer else "3"))
     flags = {"netD": "pix2pixhd", "ndf": ndf, "norm": norm, "n_layers_D": len(convs) - 2, "num_D": scales}
     return flags | {"no_ganFeat_loss": not by_layer, "channels": channels}
+
+
+def _infer_spade_generator(state: Weights) -> dict[str, Any]:
+    """Return the flags of SPADE's generator; --num_upsampling_layers normal and more leave the same keys."""
+    spectral = "spectral" if "head_0.conv_0.weight_orig" in state else ""
+    last, shared = f"up_3.conv_1.weight{'_orig' if spectral else ''}", state["head_0.norm_0.mlp_shared.0.weight"]
+    if not _has_convolutions(state, last) or "fc.weight" not in state:
+        return {}
+    ngf, (_, input_nc, kernel, _) = state[last].shape[0], shared.shape
+    if not _is_plausible_size(state, 2 * 9 * 128 * 16 * ngf):
+        return {}
+    free = "syncbatch" if "head_0.norm_0.param_free_norm.running_mean" in state else "instance"
+    flags = {"netG": "spade", "ngf": ngf, "norm_G": f"{spectral}spade{free}{kernel}x{kernel}", "input_nc": input_nc}
+    flags |= {"output_nc": state["conv_img.weight"].shape[0], "use_vae": state["fc.weight"].dim() == 2}
+    flags |= {"z_dim": state["fc.weight"].shape[1]} if flags["use_vae"] else {}
+    is_most = any(key.startswith("up_4.") for key in state)
+    return flags | ({"num_upsampling_layers": "most"} if is_most else {})
+
+
+def _infer_spade_discriminators(state: Weights) -> dict[str, Any]:
+    """Return the flags of SPADE's discriminators, whose keys do not tell whether they return features."""
+    first = {key.partition(".")[2]: value for key, value in state.items() if key.startswith("discriminator_0.")}
+    convs = [value for value in first.values() if value.dim() == 4]
+    if len(convs) < 2 or not _has_convolutions(first, "model0.0.weight") or convs[-1].shape[0] != 1:
+        return {}
+    ndf, channels = first["model0.0.weight"].shape[:2]
+    spectral = "spectral" if any(key.endswith("weight_orig") for key in first) else ""
+    norm = "instance" if any(key.startswith("model1.0.0.") for key in first) else ""
+    if "model1.0.1.weight" in first:
+        norm = "batch" if "model1.0.1.running_mean" in first else "instance_affine"
+    flags = {"netD": "spade", "ndf": ndf, "norm_D": spectral + norm, "n_layers_D": len(convs) - 1}
+    return flags | {"num_D": len({key.partition(".")[0] for key in state}), "channels": channels}
 
 
 def _infer_norm_beside_bias(state: Weights, norm: str) -> str:

@@ -75,8 +75,9 @@ class SyncBatchNorm(nn.BatchNorm2d):
             self.running_var.lerp_(var * n / (n - 1), self.momentum)
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        return (input - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+        scale = torch.rsqrt(var + self.eps) if self.weight is None else self.weight * torch.rsqrt(var + self.eps)
+        output = (input - mean[:, None, None]) * scale[:, None, None]
+        return output if self.bias is None else output + self.bias[:, None, None]
 
 
 def norm_layer(name: str) -> tuple[Norm, bool]:

@@ -37,5 +37,19 @@ def features(output: Any) -> list[list[Tensor]]:
     return [list(scale[:-1]) for scale in output]
 
 
+def halves(output: Any) -> tuple[Any, Any]:
+    """Return what a discriminator returned for the first half of a batch, and for the second half."""
+    if isinstance(output, Tensor):
+        first, second = output.chunk(2)
+        return first, second
+    parts = [halves(each) for each in output]
+    return [first for first, _ in parts], [second for _, second in parts]
+
+
+def detached(output: Any) -> Any:
+    """Return what a discriminator returned, without its graph."""
+    return output.detach() if isinstance(output, Tensor) else [detached(each) for each in output]
+
+
 def _all_are(kind: Any, values: Any) -> bool:
     return isinstance(values, list | tuple) and bool(values) and all(isinstance(value, kind) for value in values)

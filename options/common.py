@@ -25,9 +25,9 @@ class Common:
     netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN, multiscale several at halved sizes",
         choices="discriminator", of_run=True, fixed=True)
     netG: str = option("resnet_9blocks", "generator", choices="generator", of_run=True, fixed=True)
-    n_layers_D: int = option(3, "convolutions of --netD n_layers, multiscale and pix2pixhd", at_least=1, at_most=8,
+    n_layers_D: int = option(3, "convolutions of --netD n_layers, multiscale, pix2pixhd, spade", at_least=1, at_most=8,
         of_run=True)
-    num_D: int = option(2, "scales of --netD multiscale and pix2pixhd", at_least=1, at_most=8, of_run=True)
+    num_D: int = option(2, "scales of --netD multiscale, pix2pixhd, spade", at_least=1, at_most=8, of_run=True)
     norm: str = option("instance", "normalisation layers", choices="norm", of_run=True, fixed=True)
     init_type: str = option("normal", "weight initialisation", choices="initialiser", of_run=True, aside=True)
     init_gain: float = option(0.02, "scale of the initial weights", above=0, of_run=True, aside=True)

@@ -39,6 +39,11 @@ class Command:
         return entry("model", self.o.model).origin == "built in"
 
     @property
+    def layout(self) -> str:
+        """The --layout of label maps; empty for other data sets."""
+        return vars(self.o).get("layout", "") if self.o.dataset_mode == "semantic" else ""
+
+    @property
     def has_sheets(self) -> bool:
         """Whether the model generates images from noise."""
         return callable(getattr(self.model, "sheets", None))
@@ -171,12 +176,20 @@ BOTH: Rows = (
     ("pairs split", "semantic takes the folders of --phase", lambda c: c.o.dataset_mode == "semantic"),
     ("feat_num nef n_downsample_E", "they are for --instance_feat and --label_feat",
      lambda c: c.is_ours and not (vars(c.o).get("instance_feat") or vars(c.o).get("label_feat"))),
+    ("z_dim norm_E lambda_kld", "they are for --use_vae", lambda c: c.is_ours and vars(c.o).get("use_vae") is False),
+    ("label_dir image_dir instance_dir", "they are for --layout custom", lambda c: c.layout != "custom"),
+    ("dataroot phase", "--layout custom reads the folders that its flags name", lambda c: c.layout == "custom"),
+    ("coco_no_portraits", "it is for --layout coco", lambda c: c.layout != "coco"),
+    ("layout", "only --dataset_mode semantic reads such folders", lambda c: not c.layout),
+    ("contain_dontcare_label", "--label_nc 0 reads no label maps", lambda c: vars(c.o).get("label_nc") == 0),
     ("split", "single takes all images", lambda c: c.o.dataset_mode == "single"),
     ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size"
      " stylegan2_G_num_downsampling stylegan2_G_size"
      " n_downsample_global n_blocks_global n_local_enhancers n_blocks_local",
      "cgan has its own networks", lambda c: c.o.model == "cgan"),
-    ("pool_size", "gan has no image pool", lambda c: c.o.model == "gan"),
+    ("pool_size", "gan and spade have no image pool", lambda c: c.o.model in ("gan", "spade")),
+    ("norm", "SPADE's networks have --norm_G and --norm_D",
+     lambda c: "norm_G" in vars(c.o) and c.o.netG == "spade" and (c.o.netD == "spade" or not c.o.isTrain)),
     ("lambda_class", "it is for --cond acgan", lambda c: vars(c.o).get("cond") != "acgan"),
     ("embedding_dim", "--cond none uses no classes", lambda c: c.ignores_classes),
     ("normG", "StyleGAN2's generator has no normalisation layers", lambda c: c.o.netG in STYLEGAN2_G),
@@ -210,6 +223,10 @@ TRAIN: Rows = (
     ("vgg19_file", "it is for --lambda_perceptual",
      lambda c: not tool(c.o, "lambda_perceptual", 0.0) and vars(c.o).get("no_vgg_loss", True)),
     ("instance_feat", "--label_feat takes its place", lambda c: c.is_ours and bool(vars(c.o).get("label_feat"))),
+    ("lambda_feat", "--no_ganFeat_loss turns its term off",
+     lambda c: c.is_ours and bool("lambda_vgg" in vars(c.o) and vars(c.o).get("no_ganFeat_loss"))),
+    ("lambda_vgg", "--no_vgg_loss turns its term off",
+     lambda c: c.is_ours and bool(vars(c.o).get("no_vgg_loss"))),
     ("lambda_feat", "--no_ganFeat_loss and --no_vgg_loss leave nothing that it weighs",
      lambda c: c.is_ours and bool(vars(c.o).get("no_ganFeat_loss") and vars(c.o).get("no_vgg_loss"))),
     ("vgg16_file lpips_file", "it is for --lambda_lpips", lambda c: not tool(c.o, "lambda_lpips", 0.0)),
@@ -249,6 +266,7 @@ TEST: Rows = (
     ("use_wandb wandb_project_name", "results are pages and files", lambda c: True),
     ("verbose", "train.py prints the layers", lambda c: True),
     ("cache cache_gb", "test.py reads every image once", lambda c: True),
+    ("coco_no_portraits", "only training reads portraits", lambda c: True),
     ("cache_dir", "test.py uses it only for shards on a server", lambda c: not c.is_remote),
     ("augment augment_A augment_B", "test.py does not augment images", lambda c: True),
     ("overlap tile_norm", "it is for --tile", lambda c: not c.o.tile),

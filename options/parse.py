@@ -46,7 +46,7 @@ def parse(argv: list[str], phase: str) -> Options:
     if saved and "model" in asked and normalise_name(asked["model"]) != normalise_name(saved.get("model", "")):
         saved.pop("dataset_mode", None)  # another model has its own default data set
     layers.choose(saved | asked, location)
-    if (own := words.in_own_names(argv, getattr(layers.model, "other_names", {}), layers.flags)) != argv:
+    if (own := layers.in_own_words(argv, saved)) != argv:
         return parse(own, phase)
     if wants_help:
         layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
@@ -67,7 +67,8 @@ def parse(argv: list[str], phase: str) -> Options:
     if phase == "test":
         effects.check_task(command)
         options.generate = command.generates
-    if phase == "train" and not saved and "dataroot" not in options.given:
+    names_folders = {"dataroot", "label_dir"} & options.given
+    if phase == "train" and not saved and not names_folders:
         unused.append(f"note: training on generated images ({options.dataroot}); --dataroot names a folder of others")
     for note in unused:
         print_line(note)
@@ -114,6 +115,7 @@ class _Layers:
         self.folder = Path()  # the run's folder, which holds its options.json
         self.flags = base
         self.owner = ""
+        self.of_data: set[str] = set()  # flags that the data set reads
         self.model: Any = object
 
     def choose(self, asked: dict[str, Any], location: dict[str, Any]) -> None:
@@ -127,10 +129,12 @@ class _Layers:
         if getattr(model, "dataset_mode", None):
             self.defaults.setdefault("dataset_mode", model.dataset_mode)
         mode = asked.get("dataset_mode", self.defaults.get("dataset_mode", by_name["dataset_mode"].default))
-        mode = checked(by_name["dataset_mode"], mode)
+        meant = getattr(model, "other_values", {}).get("dataset_mode", {}).get(mode, mode)  # see in_own_words
+        mode = checked(by_name["dataset_mode"], meant.partition(" ")[0])
         dataset = find("dataset", mode)
         self.defaults |= {**_defaults(dataset), "dataset_mode": mode}
         declared = _own_flags(model, model_name), _own_flags(dataset, mode)
+        self.of_data = {flag.name for flag in declared[1]}
         every = self.base, self.train_flags, [flag for phase in FLAG_CLASSES for flag in _base_flags(phase)]
         self.base, self.train_flags, both = (without_replaced(flags, [*declared[0], *declared[1]]) for flags in every)
         own = _join_flags(both, *declared)
@@ -145,6 +149,15 @@ class _Layers:
             raise self.known_flags().unknown(unknown, self.recipe.places[unknown[0]])
         self.defaults |= {name: self.recipe.check(by_name[name]) for name in self.recipe.values}
 
+    def in_own_words(self, argv: list[str], saved: dict[str, Any]) -> list[str]:
+        """Return a command line in which flags and values of the model's authors have their names here."""
+        own = words.in_own_names(argv, getattr(self.model, "other_names", {}), self.flags)
+        own = words.in_own_values(own, getattr(self.model, "other_values", {}))
+        if not (getattr(self.model, "ratio_in_size", False) and words.has_flag(own, "aspect_ratio")):
+            return own
+        given = {"layout": own[own.index("--layout") + 1]} if "--layout" in own[:-1] else {}
+        return words.with_ratio_in_size(own, saved.get("crop_size", self.merge({}, {}, given, "").crop_size))
+
     def by_name(self, name: str) -> Flag:
         """Return a base flag."""
         return next(flag for flag in self.base if flag.name == name)
@@ -158,7 +171,8 @@ class _Layers:
 
     def command(self, options: Options) -> effects.Command:
         """Return what decides which of the flags have an effect."""
-        own = tuple(flag.name for flag in self.flags if flag.owner == self.owner and not flag.meta["of_run"])
+        mine = [flag for flag in self.flags if flag.owner == self.owner and flag.name not in self.of_data]
+        own = tuple(flag.name for flag in mine if not flag.meta["of_run"])
         built_in = entry("model", self.owner).origin == "built in" and self.owner != "test"
         return effects.Command(options, self.model, own if built_in else ())
 

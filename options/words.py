@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 
 from options.fields import TRUTH_WORDS, Flag
+from util.errors import OptionError
+from util.size import Size, to_size
 
 
 def in_own_names(argv: list[str], other_names: Mapping[str, str], flags: list[Flag]) -> list[str]:
@@ -23,6 +25,51 @@ def in_own_names(argv: list[str], other_names: Mapping[str, str], flags: list[Fl
             flag, _, chosen = meant.partition(" ")
             words += [f"--{flag}", chosen] if chosen else [f"--{flag}{equals}{value}"]
     return words
+
+
+def in_own_values(argv: list[str], other_values: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return a command line in which values of other_values, such as those of a model's authors, are those here.
+
+    other_values: {flag: {value there: value here}}; other flags may follow a value: "wgangp --penalty none".
+    """
+    words = list[str]()
+    for word in argv:
+        name, equals, value = word.partition("=")
+        flag = name if equals else words[-1] if words else ""
+        meant = other_values.get(flag.removeprefix("--"), {}).get(value if equals else word, "")
+        if not meant or not flag.startswith("--"):
+            words.append(word)
+        elif equals:
+            words += f"{name}={meant}".split()
+        else:
+            words += meant.split()
+    return words
+
+
+def has_flag(argv: list[str], flag: str) -> bool:
+    """Return whether a command line gives a flag."""
+    return any(word.partition("=")[0] == f"--{flag}" for word in argv)
+
+
+def with_ratio_in_size(argv: list[str], crop_size: int | Size) -> list[str]:
+    """Return a command line in which --aspect_ratio R and --crop_size N are --crop_size NxH: H is N / R, rounded.
+
+    crop_size: that of a command line without --crop_size.
+    """
+    flags, rest, found = ("--aspect_ratio", "--crop_size"), list[str](), dict[str, str]()
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if rest and rest[-1] in flags:
+            found[rest.pop()] = word
+        elif name in flags and equals:
+            found[name] = value
+        else:
+            rest.append(word)
+    ratio, width = found.get("--aspect_ratio", "empty"), found.get("--crop_size", str(to_size(crop_size).width))
+    if not re.fullmatch(r"\d*\.?\d+", ratio) or not float(ratio) or not width.isdecimal():
+        why = f"is {ratio}, and --crop_size {width}"
+        raise OptionError("option", "--aspect_ratio", why, "give both as numbers, or --crop_size 512x256 alone")
+    return [*rest, "--crop_size", f"{width}x{round(int(width) / float(ratio))}"]
 
 
 def separate_switches(argv: list[str], flags: list[Flag]) -> list[str]:

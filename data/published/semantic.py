@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from data.base import BaseDataset, Sample, Spec
 from data.fitting import naming_models
-from data.labels import instance_edges, one_hot
-from data.listing.files import list_files
+from data.labels import instance_edges, label_colours, one_hot
 from data.listing.paths import Paths
+from data.published.semantic_layouts import CUSTOM, LAYOUTS, place_of, root_of
 from data.spec import common_fields
 from options.fields import option
 from registry.lookup import find
@@ -20,6 +20,7 @@ from util.errors import DataError, OptionError
 from util.size import Size
 
 MAX_IDS_NAMED = 3
+UNKNOWN = 255  # the id of pixels whose class is unknown, with --contain_dontcare_label
 
 
 class LabelMaps:
@@ -32,6 +33,16 @@ class LabelMaps:
             " --input_nc channels", at_least=0, at_most=65_536, of_run=True, fixed=True)
         no_instance: bool = option(False, "there are no instance maps: networks are not shown where objects end",
             of_run=True, fixed=True)
+        contain_dontcare_label: bool = option(False, "the id 255 is one more class, that of unknown pixels",
+            of_run=True, fixed=True)
+        layout: str = option("folders", "where the files are: in folders PHASE_label, PHASE_img and PHASE_inst; of coco"
+            " also PHASE_label_portrait; as ade20k and cityscapes are published; facades: folders; custom: in those of"
+            " --label_dir, --image_dir and --instance_dir", choices=tuple(LAYOUTS), of_run=True)
+        label_dir: str = option("", "the label maps of --layout custom")
+        image_dir: str = option("", "the photographs of --layout custom")
+        instance_dir: str = option("", "the instance maps of --layout custom")
+        coco_no_portraits: bool = option(False, "leave out the folders PHASE_label_portrait of --layout coco, and the"
+            " like")
         # fmt: on
 
 
@@ -74,20 +85,31 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         B = self._partners(A, self._list(kind_B, "the photographs") if o.isTrain else self._files(kind_B))
         remedy = "put them there" + (", or use --no_instance" if o.isTrain else ": the run was trained with them")
         inst = None if o.no_instance else self._partners(A, self._list("inst", "the instance maps", remedy))
-        read = [kind for kind, paths in ((kind_A, A), (kind_B, B), ("inst", inst)) if paths is not None]
-        folders = " + ".join(f"{o.phase}_{kind}" for kind in read) if o.phase else os.path.basename(A.root)
+        folders = " + ".join(dict.fromkeys(self._folder(paths) for paths in (A, B, inst) if paths is not None))
         self.notes.append(f"{'pairs' if B is not None else 'images'}: {folders}, {len(A)} of each")
         return A, B, inst
 
+    @cached_property
+    def root(self) -> str:
+        """The folder of the data set's folders."""
+        return root_of(self.o, super().root)
+
     def _files(self, kind: str) -> Paths | None:
-        """Return the files of a folder; None if there are none. Without a phase, label maps are those of the root."""
-        folder = Path(self.root, f"{self.o.phase}_{kind}") if self.o.phase else Path(self.root)
-        found = list_files(str(folder)) if self.o.phase or kind in ("label", "A") else None
-        return found if found is not None and len(found) else None
+        """Return the files of a kind, such as label; None if there are none."""
+        found = LAYOUTS[self.o.layout](self.o, self.root, kind)
+        return found if len(found) else None
+
+    def _folder(self, paths: Paths) -> str:
+        """Return the folder of the root that holds files; that of the root itself if they are directly in it."""
+        name = os.path.relpath(paths[0], self.root)
+        return name.partition(os.sep)[0] if os.sep in name else os.path.basename(os.path.abspath(self.root))
 
     def _list(self, kind: str, what: str, remedy: str = "") -> Paths:
         if (found := self._files(kind)) is None:
-            folder = Path(self.root, f"{self.o.phase}_{kind}")
+            folder = place_of(self.o, self.root, kind)
+            if self.o.layout == "custom" and kind in CUSTOM and not getattr(self.o, CUSTOM[kind]):
+                why = f"names no folder, and {what} of --layout custom are read from it"
+                raise OptionError("option", f"--{CUSTOM[kind]}", why, remedy.replace("put them there", "name it"))
             pictures, maps = "--label_nc 0 for pictures in folders _A and _B", "--label_nc N for label maps"
             remedy = remedy or f"put them there, or use {pictures if self.o.label_nc else maps}"
             raise DataError("folder", folder, f"holds no images: {what} are read from it", remedy)
@@ -100,10 +122,11 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         if len(A) != len(other):
             why = f"holds {len(other)} images, and {A.root} {len(A)}"
             raise DataError("folder", other.root, why, "give each file of one folder a partner in the other")
-        own, theirs = _name_parts(A), _name_parts(other)
-        if sorted(own) == sorted(theirs) and len(set(own)) == len(own):
-            place = {name: number for number, name in enumerate(theirs)}
-            return other.take(place[name] for name in own)
+        for names in (_names, _base_names):
+            own, theirs = _name_parts(names(A)), _name_parts(names(other))
+            if sorted(own) == sorted(theirs) and len(set(own)) == len(own):
+                place = {name: number for number, name in enumerate(theirs)}
+                return other.take(place[name] for name in own)
         self.notes.append(f"note: names differ, so files are taken in order: {A[0]} with {other[0]}")
         return other
 
@@ -118,8 +141,8 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         path, geometry = self.paths[index], self.preprocess.draw()
         sample: Sample = {"path_A": path}
         if self.o.label_nc:
-            ids = self.preprocess.labels(path, geometry, paired=True, side="A")
-            sample["A"] = _checked_ids(ids, path, self.o.label_nc)[None].float()
+            ids = self._in_order(self.preprocess.labels(path, geometry, paired=True, side="A"))
+            sample["A"] = _checked_ids(ids, path, count_classes(self.o))[None].float()
         else:
             sample["A"] = self._image(path, "A", geometry)
         if self.photographs is not None:
@@ -128,6 +151,12 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         if self.instances is not None:
             sample["instance"] = self.preprocess.labels(self.instances[index], geometry, paired=True, side="A")
         return sample
+
+    def _in_order(self, ids: Tensor) -> Tensor:
+        """Return ids whose unknown pixels have the last class: 255 in files, 0 in those of ADE20K, counted from 1."""
+        if self.o.layout == "ade20k":
+            ids = torch.where(ids == UNKNOWN, ids, ids - 1).where(ids != 0, UNKNOWN)
+        return ids.where(ids != UNKNOWN, self.o.label_nc) if self.o.contain_dontcare_label else ids
 
     def _image(self, path: str, side: str, geometry: Any) -> Tensor:
         picture = self.load_image(path, self.channels["AB".index(side)], side)
@@ -143,8 +172,19 @@ def semantic_input(batch: dict[str, Any], o: Any) -> Tensor:
 
     With --label_nc 0 the picture takes the place of the classes; --no_instance omits the edges.
     """
-    A = one_hot(batch["A"], o.label_nc).to(batch["A"].dtype) if o.label_nc else batch["A"]
+    A = one_hot(batch["A"], count_classes(o)).to(batch["A"].dtype) if o.label_nc else batch["A"]
     return A if o.no_instance else torch.cat([A, instance_edges(batch["instance"]).to(A.dtype)], 1)
+
+
+def shown_input(semantic: Tensor, o: Any) -> Tensor:
+    """Return what is shown of `semantic_input`, (N, C, H, W): a colour for each class, or the picture."""
+    without_edges = semantic if o.no_instance else semantic[:, :-1]
+    return label_colours(without_edges) if o.label_nc else without_edges
+
+
+def count_classes(o: Any) -> int:
+    """Return --label_nc, and one more with --contain_dontcare_label."""
+    return o.label_nc + bool(o.label_nc and o.contain_dontcare_label)
 
 
 def sees_only_pictures(o: Any) -> bool:
@@ -177,7 +217,7 @@ def semantic_channels(o: Any, spec: Spec) -> int:
     if not (isinstance(spec, LabelSpec) or o.no_instance):
         why = f"{o.dataset_mode} gives no instance maps"
         raise OptionError("option", "--dataset_mode", why, "use semantic, or --no_instance")
-    return (o.label_nc or spec.input_nc) + (not o.no_instance)
+    return (count_classes(o) or spec.input_nc) + (not o.no_instance)
 
 
 def input_flags(o: Any, channels: int) -> dict[str, int]:
@@ -186,7 +226,7 @@ def input_flags(o: Any, channels: int) -> dict[str, int]:
     Pictures and their edges look like classes: --label_nc 0 must be given for them.
     """
     encoded = getattr(o, "feat_num", 0) * (getattr(o, "instance_feat", False) or getattr(o, "label_feat", False))
-    own = channels - (not o.no_instance) - encoded
+    own = channels - (not o.no_instance) - encoded - (count_classes(o) - o.label_nc)
     return {"label_nc": own} if o.label_nc else {"input_nc": own}
 
 
@@ -201,9 +241,17 @@ def _checked_ids(ids: Tensor, path: str, classes: int) -> Tensor:
     raise DataError("image", path, why, f"{remedy}, or save these pixels with the id of a class")
 
 
-def _name_parts(paths: Paths) -> list[str]:
+def _names(paths: Paths) -> list[str]:
+    return [os.fsdecode(paths.name(index)) for index in range(len(paths))]
+
+
+def _base_names(paths: Paths) -> list[str]:
+    return [os.path.basename(name) for name in _names(paths)]
+
+
+def _name_parts(names: list[str]) -> list[str]:
     """Return the names of files without their extension and without the longest text that all of them end with."""
-    stems = [os.path.splitext(os.fsdecode(paths.name(index)))[0] for index in range(len(paths))]
+    stems = [os.path.splitext(name)[0] for name in names]
     first = stems[0]
     end = next((n for n in range(len(first)) if any(stem[-n - 1 :] != first[-n - 1 :] for stem in stems)), len(first))
     return [stem[: len(stem) - end] for stem in stems]

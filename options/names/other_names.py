@@ -160,6 +160,8 @@ _ROWS = (
     ("there is none: features are encoded from photographs whenever they are needed",
      "load_features n_clusters cluster_path"),
     ("there is none: networks run in PyTorch", "export_onnx engine onnx"),
+    ("there is none: discriminators are PatchGANs of --n_layers_D layers", "netD_subarch"),
+    ("there is none: kernels are 3x3, the first and the last 7x7", "resnet_kernel_size resnet_initial_kernel_size"),
 )  # fmt: skip
 # what means something else in test.py
 _TEST_ROWS = (

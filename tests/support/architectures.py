@@ -18,8 +18,9 @@ from registry.lookup import entries
 OF_GAN = ("dcgan", "sngan_resnet")  # from noise, and of whole images of --crop_size: tests/models/test_gan.py
 OF_SINCUT = ("stylegan2", "smallstylegan2", "tilestylegan2")  # without norms and a last tanh: test_stylegan2.py
 OF_PIX2PIXHD = ("global", "local")  # without --padding, --no_dropout and --resize_conv: test_pix2pixhd.py
+OF_SPADE = ("spade",)  # likewise, and --norm changes only the norms without scales: test_spade.py
 NAMES = {
-    kind: [e.name for e in entries(kind) if e.name not in OF_GAN + OF_SINCUT]
+    kind: [e.name for e in entries(kind) if e.name not in OF_GAN + OF_SINCUT + OF_SPADE]
     for kind in ("generator", "discriminator", "norm", "initialiser")
 }
 TRANSLATORS = [*NAMES["generator"], "stylegan2", "smallstylegan2"]
@@ -73,6 +74,7 @@ EXPORTED_TRANSLATORS = {  # kind: (flags, input channels, output channels)
     "unet, grey": (dict(netG="unet_32", norm="instance"), 1, 1),
     "global": (dict(netG="global"), 3, 3),
     "local": (dict(netG="local", norm="batch"), 3, 3),
+    "spade": (dict(netG="spade", norm="batch", ngf=1), 3, 3),
     "smallstylegan2": (dict(netG="smallstylegan2"), 3, 3),
     "stylegan2": (dict(netG="stylegan2"), 3, 3),
 }  # fmt: skip
