@@ -14,6 +14,7 @@ from networks.predictions import detached, halves
 from networks.toolbox.perceptual import perceptual_of
 from options.fields import option
 from options.names.spade import OF_SPADE, VALUES_OF_SPADE
+from registry.now import AFTER_TRAINING
 from util.errors import OptionError
 from util.size import to_size
 
@@ -79,12 +80,12 @@ class SPADE(LabelMaps, BaseModel):
         of_G, of_D = (self.o.lr,) * 2 if self.o.no_TTUR else (self.o.lr / 2, self.o.lr * 2)
         nets = [self.G, self.E] if self.o.use_vae else [self.G]
         return [Phase("G", nets, self.loss_g, every=self.o.D_steps_per_G, lr=of_G),
-                Phase("D", [self.D], self.loss_d, lr=of_D)]  # type: ignore[arg-type]  # fmt: skip
+                Phase("D", [self.D], self.loss_d, lr=of_D)]  # fmt: skip
 
-    def forward(self, batch):
+    def forward(self, batch, now=AFTER_TRAINING):
         semantic = semantic_input(batch, self.o)
         fake_B, style = self.paint(semantic, batch)
-        out = {"semantic": semantic, "fake_B": fake_B, "style": style}
+        out = {"semantic": semantic, "fake_B": fake_B, "style": style, "G_learns": "G" in now.due}
         return out | ({"real_B": batch["B"]} if "B" in batch else {})
 
     def paint(self, semantic, batch):
@@ -117,8 +118,8 @@ class SPADE(LabelMaps, BaseModel):
             terms["VGG"] = self.o.lambda_vgg * self.vgg(fake, real)
         return terms
 
-    def loss_d(self, batch, out, now):
-        with torch.no_grad():  # of what G has learnt in this step
-            fake = self.paint(out["semantic"], batch)[0] if "G" in now.due else out["fake_B"]
+    def loss_d(self, batch, out):
+        with torch.no_grad():  # by what G has learnt in this step
+            fake = self.paint(out["semantic"], batch)[0] if out["G_learns"] else out["fake_B"]
         on_fake, on_real, *pairs = self.judge(out, fake.detach())
         return self.gan.discriminator(on_real, on_fake) | self.gan.penalty("D_gp", self.D, *reversed(pairs))

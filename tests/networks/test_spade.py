@@ -64,7 +64,7 @@ def test_generators_keep_every_size(flags):
     assert net(torch.rand(2, 2, 33, 70)).shape == (2, 3, 33, 70)
 
 
-def test_a_stored_spectral_norm_is_torchs_and_moves_only_in_training():
+def test_a_stored_spectral_norm_is_that_of_torch():
     own, theirs = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(3, 4, 3)
     own, theirs = with_spectral_norm(own), torch.nn.utils.spectral_norm(theirs)
     own.load_state_dict(theirs.state_dict())

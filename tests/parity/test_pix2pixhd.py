@@ -17,29 +17,17 @@ from data.published.semantic import LabelSpec
 from networks.toolbox import perceptual
 from registry.lookup import find
 from tests.parity.replay import relative_difference, trace_options
+from tests.support.architectures import drawn_vgg
 from train import train_step
 from training.run import Run
 
 FOLDER = Path(__file__).parent / "pix2pixhd"
 CASES = sorted(path.stem for path in FOLDER.glob("*.json"))
-VGG_LAYERS = 30
 
 
 def load(case):
     trace = json.loads((FOLDER / f"{case}.json").read_text())
     return trace | {"model": "pix2pixhd"}, dict(np.load(FOLDER / f"{case}.npz"))
-
-
-def drawn_vgg(*_):
-    """Return the weights of VGG19's first layers that the recorded code had."""
-    import torchvision
-
-    with torch.device("meta"):
-        shapes = torchvision.models.vgg19().features[:VGG_LAYERS].state_dict()
-    draw = np.random.default_rng(19)
-    scales = {k: 1 / math.sqrt(math.prod(v.shape[1:])) if v.dim() > 1 else 0.1 for k, v in shapes.items()}
-    draws = {k: draw.normal(0, scale, tuple(shapes[k].shape)).astype(np.float32) for k, scale in scales.items()}
-    return {f"features.{key}": torch.from_numpy(value) for key, value in draws.items()}
 
 
 def replay(trace, arrays, folder, monkeypatch):

@@ -19,7 +19,7 @@ from models import spade
 from networks.toolbox import perceptual
 from registry.lookup import find
 from tests.parity.replay import relative_difference, trace_options
-from tests.parity.test_pix2pixhd import drawn_vgg
+from tests.support.architectures import drawn_vgg
 from train import train_step
 from training.run import Run
 

@@ -1,7 +1,9 @@
-"""Names and flags of the registered architectures, tiny ones to be exported, and convolutions with CPU kernels."""
+"""Names and flags of the registered architectures, tiny ones, drawn weights, and convolutions with CPU kernels."""
 
+import math
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -64,6 +66,7 @@ def without_kernel(conv, x):
     return nn.Conv2d._conv_forward(conv, x, conv.weight, conv.bias)
 
 
+VGG_LAYERS = 30  # of VGG19 that a distance needs
 TINY_FLAGS = dict(ngf=4, load_size=32, crop_size=32)
 EXPORTED_TRANSLATORS = {  # kind: (flags, input channels, output channels)
     "resnet": (dict(netG="resnet_4blocks"), 3, 3),
@@ -105,3 +108,15 @@ def item_of(kind, **changed):
     made = Exportable(Generator("G", net.eval().requires_grad_(False), inputs), (32, 32), classes=3, **changed)
     made.free = "N" if made.why_not_free() else made.free
     return made
+
+
+def drawn_vgg(*_):
+    """Return the weights of VGG19's first layers that recorded code had."""
+    import torchvision
+
+    with torch.device("meta"):
+        shapes = torchvision.models.vgg19().features[:VGG_LAYERS].state_dict()
+    draw = np.random.default_rng(19)
+    scales = {k: 1 / math.sqrt(math.prod(v.shape[1:])) if v.dim() > 1 else 0.1 for k, v in shapes.items()}
+    draws = {k: draw.normal(0, scale, tuple(shapes[k].shape)).astype(np.float32) for k, scale in scales.items()}
+    return {f"features.{key}": torch.from_numpy(value) for key, value in draws.items()}

@@ -76,7 +76,7 @@ class Noisy(BaseModel):
 MODELS = [*TRAINABLE, "wgan_gp", "noisy"]
 STEPS = 9  # three epochs of batches of 2, 2 and 1
 TIMES = {"time", "data", "seconds", "spent"}
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "weight_u", "weight_v")
 
 
 def flags(model, plugins):
