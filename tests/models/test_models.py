@@ -72,7 +72,7 @@ def test_twenty_steps_stay_finite_and_move_every_network(model, objective, tmp_p
         tmp_path, model, "--gan_mode", objective, "--dataroot", "demo", "--batch_size", 2, "--max_dataset_size", 8
     )
     loader = Loader(find("dataset", run.o.dataset_mode)(run.o), run.o, shuffle=True)
-    before = copy.deepcopy({name: net.state_dict() for name, net in run.networks().items()})
+    before = copy.deepcopy({name: dict(net.named_parameters()) for name, net in run.networks().items()})
     done = 0
     for epoch in range(1, 6):
         for batch in loader.epoch(epoch):
