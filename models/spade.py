@@ -12,6 +12,7 @@ from networks.architectures.spade import ENCODED_SIDES, ImageEncoder
 from networks.gan_loss import feature_matching
 from networks.predictions import detached, halves
 from networks.toolbox.perceptual import perceptual_of
+from networks.toolbox.settings import tool
 from options.fields import option
 from options.names.spade import OF_SPADE, VALUES_OF_SPADE
 from registry.now import AFTER_TRAINING
@@ -77,7 +78,8 @@ class SPADE(LabelMaps, BaseModel):
         self.gan = GANLoss.from_options(o)
 
     def phases(self):
-        of_G, of_D = (self.o.lr,) * 2 if self.o.no_TTUR else (self.o.lr / 2, self.o.lr * 2)
+        of_G = None if self.o.no_TTUR else self.o.lr / 2
+        of_D = None if self.o.no_TTUR or tool(self.o, "lr_D", None) else self.o.lr * 2
         nets = [self.G, self.E] if self.o.use_vae else [self.G]
         return [Phase("G", nets, self.loss_g, every=self.o.D_steps_per_G, lr=of_G),
                 Phase("D", [self.D], self.loss_d, lr=of_D)]  # fmt: skip

@@ -7,7 +7,9 @@ TINY = ("--netG", "unet_32", "--netD", "n_layers", "--n_layers_D", "1", "--ngf",
 OWN = {  # networks of models that cannot use those of the others, and what makes their data like that of the others
     "gan": ("--netG", "dcgan", "--netD", "dcgan"),
     "pix2pixhd": ("--no_vgg_loss", "--label_nc", "0", "--no_instance", "--preprocess", "resize_and_crop"),
-    "spade": ("--no_vgg_loss", "--label_nc", "0", "--no_instance", "--netG", "spade", "--netD", "spade", "--ngf", "1"),
+    "spade": tuple(
+        "--no_vgg_loss --label_nc 0 --no_instance --netG spade --netD spade --norm_G spectralspadesyncbatch1x1".split()
+    ),
 }
 
 
