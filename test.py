@@ -10,6 +10,7 @@ from options.parse import answer_help, parse
 if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
     sys.exit(run_script("test", sys.argv[1:], answer_help))
 
+from data.listing.class_names import describe_classes, select_classes
 from data.loading.loader import Loader
 from inference.batch_translator import Translator
 from inference.found_images import find_images
@@ -25,7 +26,6 @@ from registry import sources
 from registry.lookup import find
 from serialization import weight_files
 from training.optim import inference_networks
-from util.class_names import describe_classes, select_classes
 from util.device import select_device
 from util.errors import count_text, printable
 from util.image_io import SHEET_COLUMNS

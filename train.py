@@ -101,7 +101,7 @@ def train_step(state, batch, now):
     for phase in state.due_phases(now):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
-            terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)  # of weight * sum(terms)
+            terms = state.averaged(phase, forward_pass.compute_gradients(phase, state.optimizers.scale_loss))
             if not state.check_losses(terms, batch):
                 break  # NaN or Inf: --on_nan has skipped the batch or restored earlier weights, else it raised
             state.optimizers.step(phase.name)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cli import signals, startup
+from cli import launch, signals, startup
 from registry import attribution, loaded
 from util.disk_space import ERRNO_REMEDIES
 from util.errors import EnvironmentFault, Stopped, UserError, printable
@@ -55,6 +55,7 @@ class Report:
     error_log: Path | None = None
     saved_text: Callable[[], str] | None = None  # returns what is saved so far
     cleanup: Callable[[], None] | None = None  # releases what the command holds
+    group: Any = None  # the processes of which this is one
     debug = False
     of_command = False  # whether run_command writes it at the end, then calls cleanup
 
@@ -86,6 +87,7 @@ def run_script(name: str, argv: list[str], answer_help: Callable[[list[str], str
     def main(argv: list[str], report: Report) -> None:
         answer_help(argv, name)
         startup.import_torch_fast()
+        argv = launch.join_others(argv, report)
         importlib.import_module(name).main(argv, report)
 
     codes: list[int] = []
@@ -150,7 +152,11 @@ def _run_and_report(main, argv: list[str]) -> int:
     except Exception as problem:  # every other failure becomes a line, an exit code and a log
         code, line = describe_failure(problem, report.error_log)
         trace = traceback.format_exc()
+    if report.group:  # of several processes one reports
+        code, line, trace = report.group.outcome(code, line, trace)
     report.write(code, line, trace)
+    if report.group:
+        report.group.end(line)
     if report.cleanup:
         report.cleanup()
     return code

@@ -20,6 +20,7 @@ FORMER_VALUES: dict[str, Any] = {  # of runs that were saved before there was su
     "spectral_norm": "none", "diffaugment": [], "ada": False, "lambda_lecam": 0.0, "lr_D": None, "clip_grad": 0.0,
     "warmup": 0, "n_critic": 1, "lambda_feat": 0.0, "lambda_perceptual": 0.0, "lambda_lpips": 0.0, "lambda_tv": 0.0,
     "terms": [], "minibatch_std": False, "noise_nc": 0, "attention": "none",
+    "no_sync_batch": False,
 }  # fmt: skip
 NOT_CONFIGURED = {"isTrain", "suffix", "recipe", "run_classes", "run_columns"}  # the data give classes and columns
 DEFAULT_NAME = "experiment_name"

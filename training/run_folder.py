@@ -14,7 +14,8 @@ from filelock import FileLock
 from cli.main import Report
 from options.best import best_prefix, main_metric
 from registry import sources
-from util import file_lock
+from serialization import exchange
+from util import file_lock, ranks
 from util.errors import EnvironmentFault, printable
 
 RUN_FILES = ("state_*.pt", "state_*.superseded", "best_*_state.pt", "*_net_*.pth", "*.tmp", "train_opt.txt",
@@ -32,6 +33,10 @@ class RunFolder:
     def __init__(self, o: Any, report: Report | None = None):
         self.o, self.path, self.overwrite = o, Path(o.checkpoints_dir) / o.name, o.overwrite
         self.report = report or Report()
+        ranks.pulse.timeout = o.rank_timeout
+        exchange.from_first(bool)  # the others have looked for an earlier run here
+        if ranks.rank():  # process 0 alone writes here
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._acquire_lock()
@@ -86,7 +91,8 @@ class RunFolder:
     def release(self) -> None:
         """Release the lock now, because a traceback may keep this object alive."""
         with contextlib.suppress(OSError):  # a failing disk
-            self._lock.release()
+            if ranks.rank() == 0:
+                self._lock.release()
 
     def reclaimable_bytes(self) -> int:
         """Return the number of bytes that `remove_previous_run` will free."""

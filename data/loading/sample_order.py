@@ -2,29 +2,60 @@
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 
+from util.ranks import Share, rank, world_size
 from util.seeding import mix_seed
 
 SampleKey = tuple[int, int]  # (epoch, index)
 
 
 class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
-    """Yields the batches of one epoch as lists of (epoch, index), without its first `skip` samples."""
+    """Yields the batches of one epoch as lists of (epoch, index), without its first `skip` samples.
 
-    def __init__(self, length: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool):
+    Of several processes that train, each yields its share of batches that are as many times as large: together they see
+    the batches of one process with the whole size. `parts`: --accumulate; each part of a batch is shared, so that the
+    parts too are those of one process. A process without a sample of a last, small batch yields its first one.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool, parts: int = 1):
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.shuffle, self.drop_last = shuffle, drop_last
+        self.shuffle, self.drop_last, self.parts = shuffle, drop_last, parts
         self.epoch = self.skip = 0
+        self.processes, self.rank = world_size(), rank()
+
+    @property
+    def global_size(self) -> int:
+        """The number of images of a batch of all processes."""
+        return self.batch_size * self.processes
 
     def __len__(self) -> int:
         """Return the number of batches in a whole epoch."""
-        return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
+        return self.length // self.global_size if self.drop_last else -(-self.length // self.global_size)
 
     def num_images(self) -> int:
         """Return the number of images in a whole epoch."""
-        return len(self) * self.batch_size if self.drop_last else self.length
+        return len(self) * self.global_size if self.drop_last else self.length
+
+    def shares(self) -> Iterator[Share | None]:
+        """Yield for each batch of the epoch what belongs to which process; None in one process."""
+        for start in range(self.skip, self.num_images(), self.global_size):
+            each = self._slices(min(self.global_size, self.num_images() - start))
+            counts = tuple(sum(map(len, slices)) for slices in each)
+            yield Share(counts, self.rank) if self.processes > 1 else None
+
+    def _slices(self, total: int) -> list[list[range]]:
+        """Return for each process its places in a batch of all: a range for each of its parts."""
+        ends = [total * n // self.parts for n in range(self.parts + 1)]
+        return [
+            [
+                range(a + (b - a) * r // self.processes, a + (b - a) * (r + 1) // self.processes)
+                for a, b in pairwise(ends)
+            ]
+            for r in range(self.processes)
+        ]
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         indices = list(range(self.length))
@@ -32,5 +63,8 @@ class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
             random.Random(mix_seed(self.seed, self.epoch, -1)).shuffle(indices)
         if self.drop_last:
             indices = indices[: self.num_images()]
-        for start in range(self.skip, len(indices), self.batch_size):
-            yield [(self.epoch, index) for index in indices[start : start + self.batch_size]]
+        for start in range(self.skip, len(indices), self.global_size):
+            batch = indices[start : start + self.global_size]
+            if self.processes > 1:
+                batch = [batch[i] for places in self._slices(len(batch))[self.rank] for i in places] or batch[:1]
+            yield [(self.epoch, index) for index in batch]

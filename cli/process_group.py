@@ -1,0 +1,165 @@
+"""Join the other processes that torchrun has started, and end all of them together if one fails."""
+
+import datetime
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import distributed
+
+from cli.heartbeat import Heartbeats
+from util import ranks
+from util.errors import EnvironmentFault
+
+JOIN_TIMEOUT_S = 600.0  # for processes that start later, on other machines
+REPORT_TIMEOUT_S = 10.0  # that a failed process waits for process 0 to report it
+FAILURE, REPORTED, STARTED = "failure", "reported", "started"
+Outcome = tuple[int, str, str]  # exit code, the line on stderr, traceback
+
+
+class ProcessGroup:
+    """The processes of one command. `report` writes an outcome; it is called in one process only.
+
+    Each process tells the others by heartbeats that its main thread gets on. If one fails, hangs or is gone, the first
+    to notice writes that to the store that all share, process 0 reports it, and all end.
+    """
+
+    def __init__(self, report: Callable[[int, str, str], None]):
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.report, self.reporting = report, threading.Lock()
+        base = _base_store(self.rank, self.size)
+        self.restarted = self.rank == 0 and base.check([STARTED])
+        self.store = distributed.PrefixStore(_meet(base, self.rank, self.size), base)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        timeout = datetime.timedelta(days=7)  # the heartbeats decide
+        with ranks.waiting():
+            distributed.init_process_group(
+                backend, store=distributed.PrefixStore("group", self.store), rank=self.rank, world_size=self.size,
+                timeout=timeout,
+            )  # fmt: skip
+        ranks.pulse.is_ours = True
+        if self.rank == 0:
+            base.set(STARTED, "1")
+        self.restarted = self.store_flag("restarted", self.restarted)
+        self.beats = Heartbeats(self.store.clone(), self.rank, self.size, self._others_failed)
+        self.beats.start()
+
+    def store_flag(self, name: str, value: bool) -> bool:
+        """Return in all processes the flag of process 0."""
+        if self.rank == 0:
+            self.store.set(name, str(int(value)))
+        return self.store.get(name) == b"1"
+
+    def outcome(self, code: int, line: str, trace: str) -> Outcome:
+        """Return what this process reports at its end: an empty line if another one does."""
+        stopped = code > 128 and not ranks.pulse.lost and (self.rank == 0 or self.beats.wait_for_first())
+        if code == 0 or stopped:  # by a signal, after a step that all have agreed on
+            self.beats.leave()
+            return code, line if self.rank == 0 else "", trace
+        failed = self._failure()
+        if failed is None and ranks.pulse.lost:  # a collective failed, because another process is gone
+            failed = self.beats.wait_for_failure()
+            if failed is None:
+                failed = self._publish(*_gone(self.beats.silent_ranks(), self.size, line), trace)
+        elif failed is None:
+            where = f" (rank {self.rank} of {self.size})" if code != 2 and "(rank " not in line else ""
+            why, mark, remedy = line.rpartition("; ")
+            failed = self._publish(code, f"{why}{where}{mark}{remedy}", trace)
+        return self._report(*failed)
+
+    def _others_failed(self, code: int, line: str, trace: str) -> None:
+        """End this process, in the thread of the heartbeats, because another one has failed or is gone."""
+        code, line, trace = self._report(*self._publish(code, line, trace))
+        if line:
+            self.report(code, line, trace)
+            self.store.set(REPORTED, "1")
+            time.sleep(0.5)  # others end after it
+        os._exit(code)
+
+    def _failure(self) -> Outcome | None:
+        try:
+            return tuple(json.loads(self.store.get(FAILURE))) if self.store.check([FAILURE]) else None  # type: ignore
+        except RuntimeError:  # the process that holds the store is gone
+            return None
+
+    def _publish(self, code: int, line: str, trace: str) -> Outcome:
+        """Write the failure for all to read; return it, or the one that came first."""
+        mine = json.dumps([code, line, trace])
+        try:
+            return tuple(json.loads(self.store.compare_set(FAILURE, "", mine)))  # type: ignore[return-value]
+        except RuntimeError:
+            return code, line, trace
+
+    def _report(self, code: int, line: str, trace: str) -> Outcome:
+        """Return the outcome if this process is the one to report it, else without its line, once it is reported."""
+        if not self.reporting.acquire(blocking=False):  # the other thread of this process does
+            time.sleep(REPORT_TIMEOUT_S)
+            return code, "", ""
+        if self.rank == 0:
+            return code, line, trace
+        end = time.monotonic() + REPORT_TIMEOUT_S * (1 if self.rank == 1 else 2)
+        try:
+            while time.monotonic() < end and not self.store.check([REPORTED]):
+                time.sleep(0.1)
+            return (code, "", "") if self.store.check([REPORTED]) else (code, line, trace)
+        except RuntimeError:
+            return code, line if self.rank == 1 else "", trace
+
+    def end(self, line: str) -> None:
+        """Tell the others that this process has reported the failure, so that they end."""
+        if line:
+            try:
+                self.store.set(REPORTED, "1")
+            except RuntimeError:  # the process that holds the store is gone
+                return
+
+
+def _base_store(rank: int, size: int) -> Any:
+    """Return the launcher's store, or without one that of process 0; raise EnvironmentFault."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    timeout = datetime.timedelta(seconds=JOIN_TIMEOUT_S)
+    try:
+        return distributed.TCPStore(
+            address, port, None, is_master=rank == 0 and not served, timeout=timeout, wait_for_workers=False
+        )
+    except (RuntimeError, OSError) as problem:  # both kinds of torch's errors
+        why = "is taken" if "EADDRINUSE" in str(problem) or "in use" in str(problem) else "cannot be reached"
+        remedy = "give torchrun another --master_port, or --standalone on one machine"
+        raise EnvironmentFault("port", f"{address}:{port}", why, remedy) from problem
+
+
+def _meet(base: Any, rank: int, size: int) -> str:
+    """Return a name that the processes of this start alone share: an earlier start may have left its keys in the store.
+
+    Each shows a number drawn at random, and process 0 answers to each number with its own.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        base.set(f"here/{rank}", own)
+        return base.get(f"welcome/{own}").decode()
+    answered, end = dict[int, bytes](), time.monotonic() + JOIN_TIMEOUT_S
+    while not (base.check([f"met/{own}"]) and base.add(f"met/{own}", 0) == size - 1):
+        for other in range(1, size):
+            if base.check([f"here/{other}"]) and (number := base.get(f"here/{other}")) != answered.get(other):
+                answered[other] = number
+                base.set(f"welcome/{number.decode()}", own)
+        if len(answered) == size - 1:
+            return own
+        if time.monotonic() > end:
+            missing = ", ".join(str(r) for r in range(1, size) if r not in answered)
+            why = f"did not start within {JOIN_TIMEOUT_S:.0f} s"
+            raise EnvironmentFault("rank", missing, why, "look at the launcher's output on its machine")
+        time.sleep(0.02)
+    return own
+
+
+def _gone(silent: list[int], size: int, line: str) -> tuple[int, str]:
+    who = " and ".join(map(str, silent)) or "?"
+    why = f"of {size} is gone: it was killed (out of memory?), or its machine or network failed"
+    return EnvironmentFault.code, f"error: {EnvironmentFault('rank', who, why, 'start again: the last save counts')}"
