@@ -1,17 +1,17 @@
 """Translate or generate images with a trained run: python test.py --dataroot ./horse2zebra --name NAME."""
 
 import sys
-from itertools import islice
 from pathlib import Path
 
 from cli.main import run_script
 from options.parse import answer_help, parse
 
 if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
-    sys.exit(run_script("test", sys.argv[1:], answer_help))
+    sys.exit(run_script("test", sys.argv[1:], answer_help, parse))
 
 from data.listing.class_names import describe_classes, select_classes
 from data.loading.loader import Loader
+from inference import shared_translation
 from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
@@ -21,7 +21,7 @@ from inference.sampling import INTERPOLATION_STEPS, Request, sample_parts, sampl
 from inference.tiling import apply_tiling
 from networks.runtime.apply import apply_inference_options
 from options import store
-from pages.results import Results
+from pages.results import open_results
 from registry import sources
 from registry.lookup import find
 from serialization import weight_files
@@ -64,8 +64,7 @@ def main(argv, report):
     apply_inference_options(model.networks(), o, device)
 
     # Translate or generate images, and write the results page.
-    store.save(o, folder, "test")
-    results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
+    results = open_results(o, folder, which, images is not None and images.dataset.paired, generated=images is None)
     results.log_errors(report)
     if images is None:
         generate(o, model, results, spec)
@@ -80,7 +79,7 @@ def translate(images, model, results, device):
     o, loader = images.o, Loader(images.dataset, images.o, shuffle=False)
     try:
         with results.writer:  # its threads write earlier images while the model runs
-            for shown, files in Translator(o, model, device)(islice(loader.epoch(0), o.num_test)):
+            for shown, files in shared_translation.translate(Translator(o, model, device), loader, o.num_test):
                 files = files if o.num_test is None else files[: o.num_test - results.count]
                 results.add(images.rename(shown), [path_A for path_A, _ in files], [path_B for _, path_B in files])
                 if results.count == o.num_test:

@@ -7,7 +7,7 @@ from cli.main import run_script
 from options.parse import answer_help, parse
 
 if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
-    sys.exit(run_script("train", sys.argv[1:], answer_help))
+    sys.exit(run_script("train", sys.argv[1:], answer_help, parse))
 
 from cli.signals import StopRequest
 from data.loading.loader import Loader

@@ -17,9 +17,9 @@ FAILURE = "failure"
 
 
 class Heartbeats(threading.Thread):
-    """A thread that shows the others twice a second for how long the main thread has not got on, and watches them.
+    """A thread that shows the others when the main thread last got on, twice a second, and watches them.
 
-    A process hangs if it does nothing for --rank_timeout seconds although it waits for no other one; a process that shows
+    A process hangs if it does nothing for --rank_timeout seconds although it waits for no other one; one that shows
     nothing for so long is stopped, or its machine is gone. on_failure(code, line, traceback) is called for both, and if
     the store tells of a failure of another process.
     """

@@ -81,12 +81,19 @@ class Report:
             print(printable(line), file=sys.stderr, flush=True)
 
 
-def run_script(name: str, argv: list[str], answer_help: Callable[[list[str], str], None]) -> int:
-    """Run main(argv, report) of the script `name`, imported after answer_help(argv, name); return its exit code."""
+def run_script(
+    name: str, argv: list[str], answer_help: Callable[[list[str], str], None], parse: Callable[..., Any] | None = None
+) -> int:
+    """Run main(argv, report) of the script `name`, imported after answer_help(argv, name); return its exit code.
+
+    With `parse` of options/parse.py, several --gpu_ids start a process each.
+    """
 
     def main(argv: list[str], report: Report) -> None:
         answer_help(argv, name)
         startup.import_torch_fast()
+        if parse and (devices := launch.listed_devices(argv)):
+            raise SystemExit(launch.start_processes(name, argv, devices, parse))
         argv = launch.join_others(argv, report)
         importlib.import_module(name).main(argv, report)
 

@@ -39,7 +39,7 @@ class Loader:
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
         drop_last, parts = o.isTrain and o.drop_last, o.accumulate if o.isTrain else 1
-        self.batch_sampler = EpochBatchSampler(len(dataset), o.batch_size, o.seed, shuffle, drop_last, parts)
+        self.batch_sampler = EpochBatchSampler(len(dataset), o.batch_size, o.seed, shuffle, drop_last, parts, o.isTrain)
         if not len(self.batch_sampler):
             size = self.batch_sampler.global_size
             why = f"leaves no batch: {are_text(len(dataset), 'image')} fewer than a batch of {size}"

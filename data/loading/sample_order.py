@@ -18,13 +18,18 @@ class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
     Of several processes that train, each yields its share of batches that are as many times as large: together they see
     the batches of one process with the whole size. `parts`: --accumulate; each part of a batch is shared, so that the
     parts too are those of one process. A process without a sample of a last, small batch yields its first one.
+
+    every: (r, n) for the batches r, r + n, r + 2 n, ... alone.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool, parts: int = 1):
+    def __init__(
+        self, length: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool, parts: int = 1, is_shared=False
+    ):
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.shuffle, self.drop_last, self.parts = shuffle, drop_last, parts
         self.epoch = self.skip = 0
-        self.processes, self.rank = world_size(), rank()
+        self.processes, self.rank = (world_size(), rank()) if is_shared else (1, 0)
+        self.every = 0, 1
 
     @property
     def global_size(self) -> int:
@@ -63,7 +68,9 @@ class EpochBatchSampler(torch.utils.data.Sampler[list[SampleKey]]):
             random.Random(mix_seed(self.seed, self.epoch, -1)).shuffle(indices)
         if self.drop_last:
             indices = indices[: self.num_images()]
-        for start in range(self.skip, len(indices), self.global_size):
+        first, step = self.every
+        starts = range(self.skip + first * self.global_size, len(indices), step * self.global_size)
+        for start in starts:
             batch = indices[start : start + self.global_size]
             if self.processes > 1:
                 batch = [batch[i] for places in self._slices(len(batch))[self.rank] for i in places] or batch[:1]

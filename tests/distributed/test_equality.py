@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 
 
 def argv(model, batch_size, *more):
-    root = {"aligned": "pairs", "labeled": "classes", "singleimage": "one", "colorization": "sides/trainA"}
+    root = {"aligned": "pairs", "labeled": "classes", "singleimage": "one", "colorization": "pairs"}
     mode = MODELS[model].dataset_mode
     return [*SMALL, "--model", model, "--dataroot", root.get(mode, "sides"), *NETWORKS.get(model, ()),
             "--batch_size", str(batch_size), *more]  # fmt: skip
@@ -51,7 +51,7 @@ def assert_equal(one, several, steps=STEPS):
             assert torch.allclose(each["weights"][name].double(), value.double(), rtol=1e-6, atol=1e-8), name
         assert each["weights"].keys() == one["weights"].keys()
     for step, paths in enumerate(one["paths"]):  # every sample once, in some process
-        assert sorted(sum((each["paths"][step] for each in several), [])) == sorted(paths)
+        assert sorted(path for each in several for path in each["paths"][step]) == sorted(paths)
     assert len({each["draw"] for each in several}) == len(several), "each process draws for itself"
 
 

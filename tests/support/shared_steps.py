@@ -54,8 +54,14 @@ def train_steps(folder: str, argv: list[str], steps: int, change: str = "") -> d
                 wide = map_leaves(lambda x: x.double() if torch.is_tensor(x) and x.is_floating_point() else x, batch)
                 if change == "half" and number == 1 and ranks.rank() == ranks.world_size() - 1:
                     wide["A"] = wide["A"] * torch.inf
-                out, each = train_step(state, wide, state.now(number, epoch + 1))
-                losses.append({name: float(value) for terms in each.values() for name, value in terms.items()})
+                _, each = train_step(state, wide, state.now(number, epoch + 1))
+                losses.append(
+                    {
+                        name: float(torch.as_tensor(value).detach())
+                        for terms in each.values()
+                        for name, value in terms.items()
+                    }
+                )
                 share = ranks.pulse.share
                 paths.append(list(batch["path_A"]) if share is None or share.count else [])
                 number += 1
@@ -66,4 +72,10 @@ def train_steps(folder: str, argv: list[str], steps: int, change: str = "") -> d
         values = {name: value for name, value in model.state_dict().items() if torch.is_tensor(value)}
         own = {f"{name}'s average": value for name, value in state.ema.state_dict().items()}
         scale = state.optimizers.scaler.get_scale() if change == "half" else 1.0
-        return {"losses": losses, "paths": paths, "weights": values | own, "scale": scale, "draw": float(torch.rand(()))}
+        return {
+            "losses": losses,
+            "paths": paths,
+            "weights": values | own,
+            "scale": scale,
+            "draw": float(torch.rand(())),
+        }
