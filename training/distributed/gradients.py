@@ -23,7 +23,7 @@ class GradientAverage:
 
     Each loss was weighted by its share of the samples, so that sums are what one process computes from the whole batch.
     The first all-reduce, of small numbers, tells which parameters have gradients and which terms there are in some
-    process, and counts votes (`ranks.agree`); then follow gradients, in buckets, and terms.
+    process, and counts votes (`ranks.agree`); then follow gradients and terms, in buckets.
     In one process it does nothing.
     """
 
@@ -45,14 +45,14 @@ class GradientAverage:
             self._learn_names(phase.name, terms)
             names = self.names[phase.name]
             with_grad, with_value, _ = self._agree(params, names, terms)
-        _add_gradients([p for p, has in zip(params, with_grad, strict=True) if has])
-        device = params[0].device if params else torch.device("cpu")
-        weight = share.count / share.total
-        given = [torch.as_tensor(terms.get(name, 0.0), device=device).detach() for name in names]
-        values = ranks.add(torch.stack([weight * value.to(torch.float64) for value in given])) if given else ()
+        reached = [p for p, has in zip(params, with_grad, strict=True) if has]
+        for p in reached:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        values = _weighted_values([terms.get(name, 0.0) for name in names], share.count / share.total, params)
+        _add_up([*(p.grad for p in reached if p.grad is not None), values])
         found = Averaged()
         found.own = terms
-        for name, value, has in zip(names, values, with_value, strict=True):
+        for name, value, has in zip(names, values.unbind(), with_value) if names else ():
             if has:
                 own = terms.get(name)
                 found[name] = value.to(own.dtype) if isinstance(own, Tensor) else value
@@ -78,30 +78,38 @@ class GradientAverage:
         return grads, values, new[0]
 
 
-def _add_gradients(params: list[Any]) -> None:
-    """Add up the gradients of these parameters over all processes; the buckets are under way together."""
-    for p in params:
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+def _weighted_values(terms: list[Any], weight: float, params: list[Tensor]) -> Tensor:
+    """Return the values of terms times a weight, in one tensor of the gradients' kind, but of at least 32 bits."""
+    like = params[0] if params else torch.zeros(())
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return torch.stack(
+        [weight * torch.as_tensor(value, device=like.device).detach().to(dtype) for value in terms]
+        or [torch.zeros((), dtype=dtype, device=like.device)]
+    )
+
+
+def _add_up(tensors: list[Tensor]) -> None:
+    """Add up tensors over all processes in place, in buckets that are under way together."""
     works = []
-    for bucket in _buckets(params):
-        flat = torch.cat([p.grad.reshape(-1) for p in bucket])
+    for bucket in _buckets(tensors):
+        flat = torch.cat([x.reshape(-1) for x in bucket])
         works.append((bucket, flat, distributed.all_reduce(flat, async_op=True)))
     with ranks.waiting():
         for bucket, flat, work in works:
             work.wait()
-            for p, part in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
-                p.grad.copy_(part.view_as(p))
+            for x, part in zip(bucket, flat.split([x.numel() for x in bucket]), strict=True):
+                x.copy_(part.view_as(x))
 
 
-def _buckets(params: list[Any]) -> Iterator[list[Any]]:
-    """Yield the parameters in groups of one dtype and device, of about BUCKET_BYTES."""
-    groups: dict[Any, list[Any]] = {}
-    for p in params:
-        groups.setdefault((p.dtype, p.device), []).append(p)
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield the tensors in groups of one dtype and device, of about BUCKET_BYTES."""
+    groups: dict[Any, list[Tensor]] = {}
+    for x in tensors:
+        groups.setdefault((x.dtype, x.device), []).append(x)
     for group in groups.values():
-        bucket: list[Any] = []
-        for p in group:
-            bucket.append(p)
+        bucket: list[Tensor] = []
+        for x in group:
+            bucket.append(x)
             if sum(each.nbytes for each in bucket) >= BUCKET_BYTES:
                 yield bucket
                 bucket = []
