@@ -144,6 +144,8 @@ def _check_training(o: Options) -> None:
         raise OptionError("option", "--model", why, remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
+    if o.no_sync_batch and o.norm == "syncbatch":
+        raise OptionError("option", "--no_sync_batch", "contradicts --norm syncbatch", "use --norm batch, or omit it")
     term_weights(tool(o, "terms", ()))
     if o.label_smoothing and not getattr(find("objective", o.gan_mode), "uses_label", True):
         why = f"has no effect with --gan_mode {o.gan_mode}"

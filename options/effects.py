@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.launch import is_launched
 from networks import NETWORK_FLAGS
 from networks.toolbox.settings import OWNER, tool
 from options import store
@@ -165,6 +166,7 @@ BOTH: Rows = (
     ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip
 TRAIN: Rows = (
+    ("rank_timeout no_sync_batch", "there is one process (torchrun starts several)", lambda c: not is_launched()),
     ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",
      lambda c: c.is_new),
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),

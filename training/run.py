@@ -50,6 +50,7 @@ def start_run(
     o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any, evaluation: Any
 ) -> "Run":
     """Return a new or resumed run, and print its size; its folder then holds its options, and no files of another."""
+    rank_state.check_same_images(loader.inventory)
     run = Run(
         o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory, evaluation
     )
@@ -344,8 +345,8 @@ class Run:
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])
             self.notes += self.evaluation.load_state_dict(state)
-            self.notes += rank_state.restore(self.model, state, self.o.seed, self.progress.step)
-            before = store.FORMER_VALUES | rank_state.options_of_now(state)
+            self.notes += rank_state.restore(self.model, state, self.o)
+            before = store.FORMER_VALUES | rank_state.options_before(state, self.o)
             pictures = self.inventory.changes_since(state.get("inventory"))
         except UserError:
             raise

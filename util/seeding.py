@@ -116,6 +116,12 @@ def common_draws() -> Iterator[None]:
         _set_torch_states(own)
 
 
+def exchange_common(states: list[Any]) -> list[Any]:
+    """Let common_draws go on with other states of torch's generators; return the former ones."""
+    former, _common[:] = list(_common), states
+    return former
+
+
 def _torch_states() -> list[Any]:
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
 

@@ -69,7 +69,7 @@ def test_a_run_goes_on_with_other_numbers_of_processes(pools, folder, capsys):
 def test_metrics_best_epochs_and_early_stopping_agree(pools, folder):
     """The first process measures; all end after the same epoch."""
     argv = [*EQUAL, *batch(2), "--metrics", "L1", "--early_stop", "L1:1", "--n_epochs", "6", "--lr", "0.1"]
-    done = run(pools, folder, 2, [*argv, "--name", "measured"])
+    done = run(pools, folder, 2, [*argv, "--name", "measured"], 0, False)
     assert done[0] == done[1] < 24
     table = json.loads((folder / "checkpoints" / "measured" / "metrics.json").read_text())
     assert len(table["evaluations"]) == done[0] // 4

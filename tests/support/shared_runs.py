@@ -1,6 +1,7 @@
 """Whole runs of train.py in float64, in one process or in one of several, in this interpreter."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,15 +14,16 @@ from util import ranks
 from util.device import map_leaves, to_device
 
 
-def train_run(folder: str, argv: list[str], stop_after: int = 0) -> int:
-    """Train a run in float64, or its next `stop_after` steps; return the steps done."""
+def train_run(folder: str, argv: list[str], stop_after: int = 0, wide: bool = True) -> int:
+    """Train a run in float64 (`wide`), or its next `stop_after` steps; return the steps done."""
     os.chdir(folder)
     discovery.clear()
     ranks.pulse.votes |= {"stop": 0, "save": 0}
     steps = 0
-    train.to_device = lambda batch, device: to_device(map_leaves(_wide, batch), device)
+    if wide:
+        train.to_device = lambda batch, device: to_device(map_leaves(_wide, batch), device)
     try:
-        with in_float64():
+        with in_float64() if wide else nullcontext():
             for steps, _ in enumerate(train.training(parse(argv, "train")), 1):
                 if steps == stop_after:
                     break

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.fingerprint import Inventory
 from networks.norm import synchronise
 from networks.toolbox import tool_state
 from serialization import exchange
 from training.state_checks import modules_by_extra_state_key
 from util import ranks, seeding
-from util.errors import count_text
+from util.errors import DataError, count_text
 from util.image_pool import ImagePool
 
 
@@ -31,11 +32,26 @@ def synchronise_norms(model: Any, o: Any) -> list[str]:
     return ["note: batch norms use the batches of all processes, as with --norm syncbatch (--no_sync_batch: their own)"]
 
 
-def options_of_now(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state's options, with the --batch_size that makes its batches of all processes with their number now."""
-    options, size = state["options"], state["options"].get("batch_size", 1)
-    whole, now = size * max(1, len(state.get("ranks", []))), ranks.world_size()
-    return options | {"batch_size": whole // now if whole % now == 0 else size}
+def check_same_images(inventory: Inventory) -> None:
+    """Raise DataError in a process that finds other images than process 0, because each takes its own of one order."""
+    own = f"{inventory.samples} {_digest(inventory.names)} {_digest(inventory.sizes)}"
+    if exchange.from_first(lambda: own) != own:
+        why = "has other images on this machine than on that of rank 0"
+        raise DataError("rank", ranks.rank(), why, "give all machines the same --dataroot")
+
+
+def options_before(state: dict[str, Any], o: Any) -> dict[str, Any]:
+    """Return a state's options; --batch_size counts as unchanged if only the number of processes has changed."""
+    options = state["options"]
+    return options | ({"batch_size": o.batch_size} if _former_batch(state) == _batch(o) else {})
+
+
+def _former_batch(state: dict[str, Any]) -> int:
+    return state["options"].get("batch_size", 1) * max(1, len(state.get("ranks", [])))
+
+
+def _batch(o: Any) -> int:
+    return o.batch_size * ranks.world_size()
 
 
 def collect(model: Any) -> list[dict[str, Any]]:
@@ -62,7 +78,7 @@ def common_generators(each: list[dict[str, Any]]) -> dict[str, Any]:
     return rest | {"torch": cpu, "cuda": cuda + states["cuda"][len(cuda) :]}
 
 
-def restore(model: Any, state: dict[str, Any], seed: int, step: int) -> list[str]:
+def restore(model: Any, state: dict[str, Any], o: Any) -> list[str]:
     """Restore the generators, and what belongs to this process; return a note if their number has changed.
 
     state: a run's, with `generators` and, of several processes, `ranks`. If the number has changed, common draws go on,
@@ -80,9 +96,12 @@ def restore(model: Any, state: dict[str, Any], seed: int, step: int) -> list[str
         for part in _extra_parts(model).values():
             _clear_pool(part)
     if now > 1:
-        seeding.split_generators(seeding.mix_seed(seed, -1 - ranks.rank(), step))
-    return [f"note: it was saved by {count_text(max(1, len(saved)), 'process')}, not {now}: draws go on, but those of"
-            " each process alone (dropout, image pools) start afresh"]  # fmt: skip
+        seeding.split_generators(seeding.mix_seed(o.seed, -1 - ranks.rank(), state["position"]["step"]))
+    afresh = "draws go on, but those of each process alone (dropout, image pools) start afresh"
+    notes = [f"note: it was saved by {count_text(max(1, len(saved)), 'process')}, not {now}: {afresh}"]
+    if (was := _former_batch(state)) != _batch(o):
+        notes.append(f"note: a batch of all processes has {_batch(o)} images, before {was}: see --batch_size")
+    return notes
 
 
 def _restore_own(model: Any, own: dict[str, Any]) -> None:
@@ -117,5 +136,6 @@ def _tensors(model: Any) -> dict[str, Tensor]:
     return {name: x for name, x in model.state_dict().items() if isinstance(x, Tensor)} | tool_state.state_dict(model)
 
 
-def _digest(value: Tensor) -> str:
-    return hashlib.sha256(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
+def _digest(value: Any) -> str:
+    array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() if torch.is_tensor(value) else value
+    return hashlib.sha256(array.tobytes()).hexdigest()
