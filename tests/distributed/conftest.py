@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.rank_pool import RankPool
+from tests.support.distributed.rank_pool import RankPool
 
 
 @pytest.fixture(scope="session")

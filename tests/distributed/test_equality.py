@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.support.data_folders import save
+from tests.support.distributed.shared_steps import train_steps
 from tests.support.images import picture
-from tests.support.shared_steps import train_steps
 from tests.support.small_models import MODELS, OWN
 
 SMALL = ["--gpu_ids", "-1", "--ngf", "2", "--ndf", "2", "--netG", "resnet_4blocks", "--netD", "n_layers",

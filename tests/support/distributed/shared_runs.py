@@ -9,7 +9,7 @@ import torch
 import train
 from options.parse import parse
 from registry import discovery
-from tests.support.shared_steps import in_float64
+from tests.support.distributed.shared_steps import in_float64
 from util import ranks
 from util.device import map_leaves, to_device
 
