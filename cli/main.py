@@ -94,7 +94,7 @@ def run_script(
         startup.import_torch_fast()
         if parse and (devices := launch.listed_devices(argv)):
             raise SystemExit(launch.start_processes(name, argv, devices, parse))
-        argv = launch.join_others(argv, report)
+        argv = launch.join_others(name, argv, report)
         importlib.import_module(name).main(argv, report)
 
     codes: list[int] = []

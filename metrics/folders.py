@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import PurePath
 
 import numpy as np
@@ -14,6 +15,8 @@ from data.decoding.images import open_image
 from data.decoding.raster import to_array
 from data.listing.files import is_folder, list_files
 from metrics.evaluation import Evaluation
+from serialization import exchange
+from util import ranks
 from util.errors import DataError, count_text
 from util.value_range import FULL_RANGES, ValueRange
 
@@ -106,7 +109,7 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
         if any(alone):
             notes.append(f"{alone[0]} real and {alone[1]} generated images have no partner; metrics of pairs omit them")
         pairs = _only(evaluation, evaluation.paired)
-        for name in common:
+        for name in common[ranks.rank() :: ranks.world_size()]:
             target, made = (read_image(side.files[name], size) for side in (real, fake))
             if target.shape != made.shape:
                 shapes = " and ".join(f"{image.shape[3]}x{image.shape[2]}" for image in (made, target))
@@ -116,37 +119,53 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
     sets = [name for name in evaluation.metrics if name not in evaluation.paired]
     if sets:
         notes += _evaluate_sets(_only(evaluation, sets), real, fake, size)
+    _merge_processes(evaluation)
     return notes
+
+
+def _merge_processes(evaluation: Evaluation) -> None:
+    """Let the evaluation of process 0 hold what all processes have collected."""
+    parts = exchange.gather({"rows": evaluation.partial(), "values": evaluation.values})
+    if len(parts) > 1:
+        evaluation.merge([part["rows"] for part in parts])
+        for part in parts:
+            evaluation.values |= part["values"]
 
 
 def _evaluate_sets(evaluation: Evaluation, real: Images, fake: Images, size: tuple[int, int] | None) -> list[str]:
     notes, sizes = [], set()
-    for images, labels in _batches(fake, size):
+    for is_own, images, labels in _batches(fake, size):
         sizes.add((images.shape[3], images.shape[2]))
-        evaluation.update(None, images, labels)
+        if is_own:
+            evaluation.update(None, images, labels)
     target = size or (next(iter(sizes)) if len(sizes) == 1 else None)
     if len(sizes) > 1:
         notes.append(f"generated images have {len(sizes)} sizes; --size WxH makes them and the real ones alike")
     resized = 0
-    for images, labels in _batches(real, None):
+    for is_own, images, labels in _batches(real, None):
         if target and (images.shape[3], images.shape[2]) != target:
             resized += 0 if size else len(images)
             images = resize(images, target)
-        evaluation.update(images, None, labels)
+        if is_own:
+            evaluation.update(images, None, labels)
     if resized and target:
         what = f"{count_text(resized, 'real image')} of {len(real)} resized to {target[0]}x{target[1]}"
         notes.append(f"{what}, the size of the generated ones")
     return notes
 
 
-def _batches(side: Images, size: tuple[int, int] | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield images of one size, (N, 3, H, W) in [-1, 1], with the numbers of their classes."""
+def _batches(side: Images, size: tuple[int, int] | None) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
+    """Yield images of one size, (N, 3, H, W) in [-1, 1], with the numbers of their classes.
+
+    Of several processes each measures its own of these batches, which are those of one process.
+    """
     held: list[Tensor] = []
     names: list[str] = []
+    numbers = count()
 
-    def batch() -> tuple[Tensor, Tensor | None]:
+    def batch() -> tuple[bool, Tensor, Tensor | None]:
         labels = torch.tensor([side.labels[name] for name in names]) if side.labels else None
-        return torch.cat(held), labels
+        return next(numbers) % ranks.world_size() == ranks.rank(), torch.cat(held), labels
 
     for name, path in side.files.items():
         image = read_image(path, size)
