@@ -11,6 +11,7 @@ from util import ranks
 from util.errors import EnvironmentFault
 
 INTERVAL_S = 0.5
+START_FACTOR = 6  # times as long may pass before the first batch: listing files and checking them takes long
 GONE_S = 3.0  # without a heartbeat, after a collective has failed
 STOP_S = 30.0  # that torchrun waits for processes after a signal
 FAILURE = "failure"
@@ -57,7 +58,7 @@ class Heartbeats(threading.Thread):
             return
 
     def _show(self, number: int) -> None:
-        idle = time.monotonic() - ranks.pulse.last
+        idle = (time.monotonic() - ranks.pulse.last) / (1 if ranks.pulse.has_begun else START_FACTOR)
         self.store.set(f"pulse/{self.rank}", json.dumps([number, ranks.pulse.waiting, idle, os.getpid()]))
 
     def _look(self) -> None:

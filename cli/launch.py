@@ -17,6 +17,12 @@ def is_launched() -> bool:
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and {"RANK", "MASTER_ADDR"} <= os.environ.keys()
 
 
+def hide_store_warnings() -> None:
+    """Before torch is imported: of several processes, hide warnings in C++ about others that are gone."""
+    if is_launched():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def join_others(script: str, argv: list[str], report: Any) -> list[str]:
     """Join the other processes of this command, if there are any; return its arguments.
 

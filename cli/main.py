@@ -91,6 +91,7 @@ def run_script(
 
     def main(argv: list[str], report: Report) -> None:
         answer_help(argv, name)
+        launch.hide_store_warnings()
         startup.import_torch_fast()
         if parse and (devices := launch.listed_devices(argv)):
             raise SystemExit(launch.start_processes(name, argv, devices, parse))
@@ -161,6 +162,8 @@ def _run_and_report(main, argv: list[str]) -> int:
         trace = traceback.format_exc()
     if report.group:  # of several processes one reports
         code, line, trace = report.group.outcome(code, line, trace)
+        if (code or report.group.rank) and not line:
+            report.exit_json = report.error_log = None  # another process writes them
     report.write(code, line, trace)
     if report.group:
         report.group.end(line)

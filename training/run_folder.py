@@ -35,8 +35,14 @@ class RunFolder:
         self.report = report or Report()
         ranks.pulse.timeout = o.rank_timeout
         exchange.from_first(bool)  # the others have looked for an earlier run here
-        if ranks.rank():  # process 0 alone writes here
-            return
+        if ranks.rank() == 0:
+            self._claim()
+            self.report.cleanup = self.release
+        exchange.from_first(bool)  # process 0, which alone writes here, has the lock
+        self.report.exit_json, self.report.error_log = self.path / "exit.json", self.path / "error.log"
+
+    def _claim(self) -> None:
+        """Make the folder, lock it, and remove what a killed run has left over."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._acquire_lock()
@@ -48,8 +54,6 @@ class RunFolder:
         except OSError as problem:
             why = f"cannot be used ({problem.strerror})"
             raise EnvironmentFault("folder", self.path, why, "fix it or choose another --checkpoints_dir") from problem
-        self.report.exit_json, self.report.error_log = self.path / "exit.json", self.path / "error.log"
-        self.report.cleanup = self.release
 
     def __enter__(self) -> "RunFolder":
         return self

@@ -33,6 +33,7 @@ class Pulse:
 
     last: float = field(default_factory=time.monotonic)  # when it last got on
     timeout: float = 600.0  # --rank_timeout: seconds after which a process that does not get on hangs
+    has_begun: bool = False  # whether there was a batch
     waiting: bool = False  # in a collective, for others
     lost: bool = False  # a collective has failed: another process is gone
     share: Share | None = None  # of the batch that is trained on; None outside a training step, and in one process
@@ -42,7 +43,7 @@ class Pulse:
 
     def beat(self) -> None:
         """Say that the main thread gets on."""
-        self.last = time.monotonic()
+        self.has_begun, self.last = True, time.monotonic()
 
 
 pulse = Pulse()
@@ -88,7 +89,6 @@ def is_shared() -> bool:
 
 def agree(name: str, vote: int) -> int:
     """Return the greatest vote of all processes as of the last step; in one process the vote itself."""
-    assert name in pulse.votes
     pulse.votes[name] = vote
     return vote if world_size() == 1 else pulse.agreed.get(name, 0)
 

@@ -30,13 +30,13 @@ class Faulty(Pix2Pix):
                 if fault == "nan":
                     return {"G": out["fake_B"].sum() * float("nan")}
                 if fault == "hang":
-                    time.sleep(100)
+                    time.sleep(300)
                 os.kill(os.getpid(), getattr(signal, fault))
         return super().loss_g(batch, out)
 """
 FLAGS = [*SMALL, "--plugin", "faulty.py", "--model", "faulty", "--netG", "resnet_4blocks", "--dataroot", "demo",
          "--max_dataset_size", "8", "--n_epochs", "50", "--displays", "console", "--no_progress", "--name", "run",
-         "--save_latest_freq", "4", "--rank_timeout", "8"]  # fmt: skip
+         "--save_latest_freq", "4", "--rank_timeout", "20"]  # fmt: skip
 
 
 @pytest.fixture
