@@ -27,8 +27,16 @@ def own_weight() -> float:
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """Return the sum of a tensor over all processes; second derivatives exist."""
-    return _Sum.apply(own_weight() * x) if ranks.is_shared() else x
+    """Return the sum of a tensor over all processes; second derivatives exist.
+
+    A stand-in adds nothing, and sends no gradient to the samples of other processes, though it takes part in their
+    backward passes.
+    """
+    if not ranks.is_shared():
+        return x
+    weight = own_weight()
+    total = _Sum.apply(weight * x)
+    return total if weight else total.detach() + 0 * total
 
 
 def mean(x: Tensor) -> Tensor:

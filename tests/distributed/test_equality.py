@@ -93,7 +93,7 @@ def test_four_processes_equal_one(pools, data, model):
 
 def test_an_overflow_in_one_process_skips_the_step_in_all(pools, data):
     several = pools(2).run(train_steps, str(data), argv("pix2pix", 2), 4, "half")
-    assert several[0]["scale"] == several[1]["scale"] < 16.0
+    assert several[0]["scale"] == several[1]["scale"] == 2.0, "halved in each phase of one step"
     for name, value in several[0]["weights"].items():
         assert torch.equal(several[1]["weights"][name], value) and torch.isfinite(value).all()
 

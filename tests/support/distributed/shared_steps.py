@@ -47,7 +47,7 @@ def train_steps(folder: str, argv: list[str], steps: int, change: str = "") -> d
         rank_state.synchronise_norms(model, o)
         rank_state.start_together(model, o.seed, 0)
         if change == "half":
-            state.optimizers.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+            state.optimizers.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
         losses, paths, epoch, number = [], [], 0, 0
         while number < steps:
             for batch in loader.epoch(epoch):
