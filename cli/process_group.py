@@ -67,7 +67,8 @@ class ProcessGroup:
             if failed is None:
                 failed = self._publish(*_gone(self.beats.silent_ranks(), self.size, line), trace)
         elif failed is None:
-            where = f" (rank {self.rank} of {self.size})" if code != 2 and "(rank " not in line else ""
+            same = code == 2 and not ranks.pulse.has_begun  # wrong options are wrong in all
+            where = "" if same or "(rank " in line else f" (rank {self.rank} of {self.size})"
             why, mark, remedy = line.rpartition("; ")
             failed = self._publish(code, f"{why}{where}{mark}{remedy}", trace)
         return self._report(*failed)

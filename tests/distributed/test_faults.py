@@ -57,7 +57,7 @@ def several(start, tmp_path):
 
 def ended(processes, *but):
     """Return the exit codes and what was printed on stderr, of all processes but those killed here."""
-    found = [process.communicate(120) for rank, process in enumerate(processes) if rank not in but]
+    found = [process.communicate(240) for rank, process in enumerate(processes) if rank not in but]
     return [process.returncode for process in processes], "".join(err for _, err in found)
 
 
@@ -80,8 +80,8 @@ def test_a_killed_process_ends_all(several, tmp_path, rank):
 
 
 @pytest.mark.parametrize(("fault", "words", "code"), [
-    ("raise", ("a wrong step", "(rank 1 of 2)"), 2), ("nan", ("loss 'G'", "rank 1 of 2"), 6),
-    ("hang", ("rank '1': of 2 hangs", "--rank_timeout"), 5),
+    ("raise", ("a wrong step", "(rank 1 of 3)"), 2), ("nan", ("loss 'G'", "rank 1 of 3"), 6),
+    ("hang", ("rank '1': of 3 hangs", "--rank_timeout"), 5),
 ])  # fmt: skip
 def test_an_error_of_one_process_is_that_of_all(several, tmp_path, fault, words, code):
     codes, err = ended(several(3, FAULT=fault, FAULTY_RANK="1"))
@@ -91,7 +91,7 @@ def test_an_error_of_one_process_is_that_of_all(several, tmp_path, fault, words,
 
 def test_a_stopped_process_is_named(several, tmp_path):
     processes = several(2, FAULT="SIGSTOP", FAULTY_RANK="1")
-    first = processes[0].communicate(120)
+    first = processes[0].communicate(240)
     processes[1].kill()
     assert processes[0].returncode == 5
     assert_reported(tmp_path, first[1], "rank '1': of 2 shows no sign of life")

@@ -13,7 +13,7 @@ from torch import distributed
 
 from util import ranks
 
-TIMEOUT_S = 240.0
+TIMEOUT_S = 600.0
 
 
 class RankPool:
