@@ -126,9 +126,10 @@ def _base_store(rank: int, size: int) -> Any:
     served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     timeout = datetime.timedelta(seconds=JOIN_TIMEOUT_S)
     try:
-        return distributed.TCPStore(
+        store = distributed.TCPStore(
             address, port, None, is_master=rank == 0 and not served, timeout=timeout, wait_for_workers=False
         )
+        return distributed.PrefixStore("ganvas", store)
     except (RuntimeError, OSError) as problem:  # both kinds of torch's errors
         why = "is taken" if "EADDRINUSE" in str(problem) or "in use" in str(problem) else "cannot be reached"
         remedy = "give torchrun another --master_port, or --standalone on one machine"
@@ -143,21 +144,25 @@ def _meet(base: Any, rank: int, size: int) -> str:
     own = uuid.uuid4().hex
     if rank:
         base.set(f"here/{rank}", own)
-        return base.get(f"welcome/{own}").decode()
+        try:
+            first = base.get(f"welcome/{own}").decode()
+        except RuntimeError as problem:
+            why = f"of {size} did not start within {JOIN_TIMEOUT_S:.0f} s"
+            raise EnvironmentFault("rank", 0, why, "look at the launcher's output on its machine") from problem
+        base.add(f"met/{first}", 1)
+        return first
     answered, end = dict[int, bytes](), time.monotonic() + JOIN_TIMEOUT_S
-    while not (base.check([f"met/{own}"]) and base.add(f"met/{own}", 0) == size - 1):
+    while time.monotonic() < end:
         for other in range(1, size):
             if base.check([f"here/{other}"]) and (number := base.get(f"here/{other}")) != answered.get(other):
                 answered[other] = number
                 base.set(f"welcome/{number.decode()}", own)
-        if len(answered) == size - 1:
+        if base.check([f"met/{own}"]) and base.add(f"met/{own}", 0) == size - 1:
             return own
-        if time.monotonic() > end:
-            missing = ", ".join(str(r) for r in range(1, size) if r not in answered)
-            why = f"did not start within {JOIN_TIMEOUT_S:.0f} s"
-            raise EnvironmentFault("rank", missing, why, "look at the launcher's output on its machine")
         time.sleep(0.02)
-    return own
+    missing = ", ".join(str(r) for r in range(1, size) if r not in answered) or "1"
+    why = f"of {size} did not start within {JOIN_TIMEOUT_S:.0f} s"
+    raise EnvironmentFault("rank", missing, why, "look at the launcher's output on its machine")
 
 
 def _gone(silent: list[int], size: int, line: str) -> tuple[int, str]:
