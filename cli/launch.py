@@ -54,12 +54,18 @@ def start_processes(script: str, argv: list[str], devices: list[str], parse: Cal
     """Run a script of ours as a process for each device, by torch's launcher; return its exit code.
 
     Training splits --batch_size among them, as DataParallel does; if it does not divide, fewer devices are used.
-    parse: of options/parse.py.
+    parse: of options/parse.py. Raise OptionError or EnvironmentFault for a device that is not there.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException  # these need torch
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from util.device import select_device
+
+    if "mps" in devices:
+        raise OptionError("option", "--gpu_ids", "MPS does not work with several processes", "name one device")
+    for device in devices:
+        select_device(device)  # raises for one that is not there
     count, argv = len(devices), [*argv, "--gpu_ids", ",".join(devices)]
     if script == "train":
         with contextlib.redirect_stdout(io.StringIO()):  # process 0 prints its notes

@@ -90,7 +90,7 @@ def load_state(folder: Path, which: str = "latest") -> tuple[dict[str, Any] | No
 
 STATE_TYPES: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
                                "generators": dict, "classes": list, "options": dict, "ema": dict,
-                               "metrics": dict}  # fmt: skip
+                               "metrics": dict, "ranks": list}  # fmt: skip
 
 
 def _has_valid_types(state: dict[str, Any]) -> bool:
