@@ -13,7 +13,7 @@ from util.errors import EnvironmentFault
 INTERVAL_S = 0.5
 START_FACTOR = 6  # times as long may pass before the first batch: listing files and checking them takes long
 GONE_S = 3.0  # without a heartbeat, after a collective has failed
-STOP_S = 30.0  # that torchrun waits for processes after a signal
+STOP_S = 600.0  # that a stopped process waits for process 0, which saves
 FAILURE = "failure"
 
 
@@ -102,17 +102,16 @@ class Heartbeats(threading.Thread):
             self.store_lost = True
         return None
 
-    def wait_for_first(self) -> bool:
-        """Wait until process 0 has left; return whether it has, and no process has failed."""
+    def wait_for_first(self) -> None:
+        """Wait until process 0 has left, or a process has failed."""
         end = time.monotonic() + STOP_S
         try:
             while time.monotonic() < end and not self.store.check([FAILURE]):
                 if self.store.check(["pulse/0"]) and self.store.get("pulse/0") == b"left":
-                    return True
+                    return
                 time.sleep(0.1)
         except RuntimeError:  # process 0, which holds the store unless the launcher does, has left
-            return True
-        return False
+            return
 
     def silent_ranks(self) -> list[int]:
         """Return the processes without a recent heartbeat."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from util.errors import print_line
+from util.errors import OptionError, print_line
 
 
 def is_launched() -> bool:

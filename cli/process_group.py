@@ -57,8 +57,10 @@ class ProcessGroup:
 
     def outcome(self, code: int, line: str, trace: str) -> Outcome:
         """Return what this process reports at its end: an empty line if another one does."""
-        stopped = code > 128 and not ranks.pulse.lost and (self.rank == 0 or self.beats.wait_for_first())
-        if code == 0 or stopped:  # by a signal, after a step that all have agreed on
+        stopped = code > 128 and not ranks.pulse.lost  # by a signal, after a step that all have agreed on
+        if code == 0 or stopped:
+            if stopped and self.rank:  # the launcher ends all soon after the first one
+                self.beats.wait_for_first()
             self.beats.leave()
             return code, line if self.rank == 0 else "", trace
         failed = self._failure()
