@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench bench-gpu test-gpu soak soak-distributed weights visdom screenshots clean distclean
+.PHONY: env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench bench-gpu test-gpu soak soak-distributed weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -41,7 +41,10 @@ help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 test: $(TOOLS)  ## run the tests on all cores; pass pytest options with ARGS="..."
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" tests $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" --ignore=tests/distributed tests $(ARGS)
+
+test-distributed: $(TOOLS)  ## run the tests of several processes, which start once for each number of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/distributed $(ARGS)
 
 test-quick: $(TOOLS)  ## run the tests of single functions and classes (less than a minute)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" $(QUICK) $(ARGS)
