@@ -21,6 +21,7 @@ class Faulty(Pix2Pix):
     count = 0
 
     def loss_g(self, batch, out):
+        terms = super().loss_g(batch, out)
         if not batch["A"].is_meta:
             Faulty.count += 1
             if Faulty.count == 5 and os.environ["RANK"] == os.environ.get("FAULTY_RANK"):
@@ -28,11 +29,11 @@ class Faulty(Pix2Pix):
                 if fault == "raise":
                     raise RuntimeError("a wrong step")
                 if fault == "nan":
-                    return {"G": out["fake_B"].sum() * float("nan")}
+                    return terms | {"G_L1": terms["G_L1"] * float("nan")}
                 if fault == "hang":
                     time.sleep(300)
                 os.kill(os.getpid(), getattr(signal, fault))
-        return super().loss_g(batch, out)
+        return terms
 """
 FLAGS = [*SMALL, "--plugin", "faulty.py", "--model", "faulty", "--netG", "resnet_4blocks", "--dataroot", "demo",
          "--max_dataset_size", "8", "--n_epochs", "50", "--displays", "console", "--no_progress", "--name", "run",
@@ -80,7 +81,7 @@ def test_a_killed_process_ends_all(several, tmp_path, rank):
 
 
 @pytest.mark.parametrize(("fault", "words", "code"), [
-    ("raise", ("a wrong step", "(rank 1 of 3)"), 2), ("nan", ("loss 'G'", "rank 1 of 3"), 6),
+    ("raise", ("a wrong step", "(rank 1 of 3)"), 2), ("nan", ("loss 'G_L1'", "rank 1 of 3"), 6),
     ("hang", ("rank '1': of 3 hangs", "--rank_timeout"), 5),
 ])  # fmt: skip
 def test_an_error_of_one_process_is_that_of_all(several, tmp_path, fault, words, code):
