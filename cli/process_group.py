@@ -91,7 +91,8 @@ class ProcessGroup:
             return None
 
     def _publish(self, code: int, line: str, trace: str) -> Outcome:
-        """Write the failure for all to read; return it, or the one that came first."""
+        """Write the failure for all to read; return it, or the one that came first. The line ends the traceback."""
+        trace = f"{trace.rstrip()}\n{line}\n".lstrip()
         mine = json.dumps([code, line, trace])
         try:
             return tuple(json.loads(self.store.compare_set(FAILURE, "", mine)))  # type: ignore[return-value]

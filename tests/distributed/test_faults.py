@@ -69,6 +69,7 @@ def assert_reported(tmp_path, err, *words, code=5):
         "code": code,
         "message": lines[0],
     }
+    assert (tmp_path / "checkpoints" / "run" / "error.log").read_text().splitlines()[-1] == lines[0]
     for state in (tmp_path / "checkpoints" / "run").glob("state_*.pt"):
         assert torch.load(state, weights_only=True)["position"]["step"] > 0
 
