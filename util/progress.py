@@ -3,8 +3,6 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from util.ranks import pulse
-
 
 @dataclass
 class Progress:
@@ -26,8 +24,7 @@ class Progress:
         return cls(**{field.name: state[field.name] for field in fields(cls)})
 
     def advance(self, batch: int, seconds: float, data_seconds: float) -> None:
-        """Count one batch of `batch` images; in training with several processes the images of all of them count."""
-        batch = pulse.share.total if pulse.share else batch
+        """Count one batch of `batch` images."""
         self.seen, self.samples, self.step = self.seen + batch, self.samples + batch, self.step + 1
         self.batch, self.seconds, self.data_seconds = batch, seconds / batch, data_seconds
 
