@@ -72,9 +72,7 @@ def train(run, loader, display, preview, stop):
             with timer("compute"):
                 out, losses = train_step(run.train_state, to_device(batch, run.device), run.now())
                 run.losses.add(losses)
-            progress.advance(
-                run.batch_images(batch), timer.last["compute"], timer.last["data"]
-            )  # and times, for the log
+            progress.advance(run.batch_images(batch), timer.last["compute"], timer.last["data"])  # times: for the log
             with timer("display"):
                 display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # what is due
             del out, losses  # free their graph before the next step builds its own
