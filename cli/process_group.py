@@ -18,7 +18,8 @@ from util.errors import EnvironmentFault
 
 JOIN_TIMEOUT_S = 600.0  # for processes that start later, on other machines
 REPORT_TIMEOUT_S = 10.0  # that a failed process waits for process 0 to report it
-FAILURE, REPORTED, STARTED = "failure", "reported", "started"
+TOLD_TIMEOUT_S = 3.0  # that process 0 waits until the others know, because it may hold the store
+FAILURE, REPORTED, TOLD, STARTED = "failure", "reported", "told", "started"
 Outcome = tuple[int, str, str]  # exit code, the line on stderr, traceback
 
 
@@ -31,7 +32,7 @@ class ProcessGroup:
 
     def __init__(self, report: Callable[[int, str, str], None]):
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        self.report, self.reporting = report, threading.Lock()
+        self.report, self.reporting, self.has_failed = report, threading.Lock(), False
         base = _base_store(self.rank, self.size)
         self.restarted = self.rank == 0 and base.check([STARTED])
         self.store = distributed.PrefixStore(_meet(base, self.rank, self.size), base)
@@ -80,8 +81,7 @@ class ProcessGroup:
         code, line, trace = self._report(*self._publish(code, line, trace))
         if line:
             self.report(code, line, trace)
-            self.store.set(REPORTED, "1")
-            time.sleep(0.5)  # others end after it
+            self.end(line)
         os._exit(code)
 
     def _failure(self) -> Outcome | None:
@@ -92,6 +92,7 @@ class ProcessGroup:
 
     def _publish(self, code: int, line: str, trace: str) -> Outcome:
         """Write the failure for all to read; return it, or the one that came first. The line ends the traceback."""
+        self.has_failed = True
         trace = f"{trace.rstrip()}\n{line}\n".lstrip()
         mine = json.dumps([code, line, trace])
         try:
@@ -110,17 +111,24 @@ class ProcessGroup:
         try:
             while time.monotonic() < end and not self.store.check([REPORTED]):
                 time.sleep(0.1)
-            return (code, "", "") if self.store.check([REPORTED]) else (code, line, trace)
+            if self.store.check([REPORTED]):
+                self.store.add(TOLD, 1)
+                return code, "", ""
+            return code, line, trace
         except RuntimeError:
             return code, line if self.rank == 1 else "", trace
 
     def end(self, line: str) -> None:
-        """Tell the others that this process has reported the failure, so that they end."""
-        if line:
-            try:
-                self.store.set(REPORTED, "1")
-            except RuntimeError:  # the process that holds the store is gone
-                return
+        """Tell the others that this process has reported the failure, and wait until they know, so that they end."""
+        if not line or not self.has_failed:
+            return
+        end = time.monotonic() + TOLD_TIMEOUT_S
+        try:
+            self.store.set(REPORTED, "1")
+            while time.monotonic() < end and self.store.add(TOLD, 0) < self.size - 1:
+                time.sleep(0.05)
+        except RuntimeError:  # the process that holds the store is gone
+            return
 
 
 def _base_store(rank: int, size: int) -> Any:

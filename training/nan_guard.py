@@ -113,6 +113,6 @@ class _StepLosses:
         text = f"images {', '.join(self.images)}" if self.images else ""
         if ranks.world_size() == 1:
             return text and f" ({text})"
-        bad = not all(math.isfinite(float(value)) for value in self.own.values())
+        bad = not all(bool(torch.isfinite(torch.as_tensor(value).detach()).all()) for value in self.own.values())
         who = f"rank {ranks.rank()} of {ranks.world_size()}"
         return first_found(f" ({', '.join(filter(None, (who, text)))})" if bad else "")
