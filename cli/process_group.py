@@ -92,7 +92,6 @@ class ProcessGroup:
 
     def _publish(self, code: int, line: str, trace: str) -> Outcome:
         """Write the failure for all to read; return it, or the one that came first. The line ends the traceback."""
-        self.has_failed = True
         trace = f"{trace.rstrip()}\n{line}\n".lstrip()
         mine = json.dumps([code, line, trace])
         try:
@@ -102,6 +101,7 @@ class ProcessGroup:
 
     def _report(self, code: int, line: str, trace: str) -> Outcome:
         """Return the outcome if this process is the one to report it, else without its line, once it is reported."""
+        self.has_failed = True
         if not self.reporting.acquire(blocking=False):  # the other thread of this process does
             time.sleep(REPORT_TIMEOUT_S)
             return code, "", ""
