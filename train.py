@@ -26,7 +26,7 @@ from training.run import start_run
 from training.run_folder import RunFolder, resume_command
 from training.timer import Timer
 from util.device import select_device, to_device
-from util.errors import Stopped, printable
+from util.errors import Stopped, print_line
 from util.seeding import restores_settings, seed_everything
 
 
@@ -37,7 +37,7 @@ def main(argv, report=None):
 
 
 @restores_settings
-def training(o, report=None):
+def training(o, report=None, signals=True):
     """Train a run to its last epoch, yielding its Progress after each step; save it if the caller stops early."""
     # Find the data, build the model, and check that they fit, before a folder is created.
     device = select_device(o.gpu_ids)
@@ -49,18 +49,18 @@ def training(o, report=None):
     run_preflight(train_step, o, model, loader.example_batch(), spec)  # one step of a copy on the meta device
     apply_runtime_options(model.networks(), o, device)  # CPU kernels, --amp, --compile, ...
     if o.dry_run:
-        return print(estimate_cost(train_step, o, model, loader, device))
+        return print_line(*estimate_cost(train_step, o, model, loader, device).splitlines())
     preview, evaluation = make_preview(o, model, loader, spec), make_evaluation(o, model, loader, spec)
 
     # Lock the run's folder, start the run or resume it, and train.
-    with RunFolder(o, report) as folder, StopRequest() as stop:  # a signal is now noted, and ends the run after a step
+    with RunFolder(o, report) as folder, StopRequest(signals) as stop:  # noted: a signal ends the run after a step
         run = start_run(o, folder, device, loader, spec, model, evaluation)  # new or resumed, on the device
         if run.done:  # start_run has said so
             return
         with closing(make_display(o, folder.path)) as display, closing(loader), run.saved_if_left():
             display.start(run.progress, preview.data_sheet)
             yield from train(run, loader, display, preview, stop)
-        print(printable(f"done: {run.evaluation.trained_text(run.progress)}; {folder.next_steps()}"))
+        print_line(f"done: {run.evaluation.trained_text(run.progress)}; {folder.next_steps()}")
 
 
 def train(run, loader, display, preview, stop):

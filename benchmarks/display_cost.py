@@ -71,7 +71,7 @@ def main() -> None:
                         figures_by_variant.setdefault(variant, []).append(figures)
     print_table(figures_by_variant)
     if visdom_port is None:
-        print("not measured with a server: visdom is not installed (python scripts/install_visdom.py)")
+        print("not measured with a server: visdom is not installed (python scripts/setup/install_visdom.py)")
 
 
 def visdom_flags(port: int | None) -> str:

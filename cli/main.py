@@ -56,6 +56,7 @@ class Report:
     saved_text: Callable[[], str] | None = None  # returns what is saved so far
     cleanup: Callable[[], None] | None = None  # releases what the command holds
     group: Any = None  # the processes of which this is one
+    run: Any = None  # the training run, once it has started
     debug = False
     of_command = False  # whether run_command writes it at the end, then calls cleanup
 
@@ -96,7 +97,7 @@ def run_script(
         if parse and (devices := launch.listed_devices(argv)):
             raise SystemExit(launch.start_processes(name, argv, devices, parse))
         argv = launch.join_others(name, argv, report)
-        importlib.import_module(name).main(argv, report)
+        importlib.import_module(loaded.PREFIX + name).main(argv, report)
 
     codes: list[int] = []
     # Registered first, so called last: skip the interpreter's shutdown, a tenth of the time of a short test.py.
@@ -174,32 +175,8 @@ def _run_and_report(main, argv: list[str]) -> int:
 
 def describe_failure(problem: BaseException, error_log: Path | None = None) -> tuple[int, str]:
     """Return (exit code, the `error:` line) for any exception; error_log: the file that gets its traceback."""
-    chain: list[BaseException] = [problem]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    user_error = next((cause for cause in chain if isinstance(cause, UserError)), None)
-    if user_error is not None:  # cleanup after an error may raise another one
-        return user_error.code, f"error: {user_error}"
-    if isinstance(problem, ModuleNotFoundError) and problem.name in _REQUIRED_PACKAGES:
-        remedy = "run make, then .venv/bin/python or source .venv/bin/activate"
-        error = EnvironmentFault("package", problem.name, "is not installed in this Python", remedy)
+    if (error := user_error(problem)) is not None:
         return error.code, f"error: {error}"
-    for cause in chain:
-        no_memory = isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
-        text = "out of memory. Tried" if no_memory else str(cause)
-        for pattern, words in _KNOWN_FAILURES:
-            if re.search(pattern, text, re.DOTALL):
-                error = EnvironmentFault(*words)
-                return error.code, f"error: {error}"
-    for cause in chain:  # torch wraps a full disk in its own errors
-        if isinstance(cause, OSError) and cause.errno in ERRNO_REMEDIES:
-            error = EnvironmentFault(
-                "file", cause.filename or "?", cause.strerror or str(cause), ERRNO_REMEDIES[cause.errno]
-            )
-            return error.code, f"error: {error}"
-    plugin_error = attribution.plugin_error(chain)
-    if plugin_error is not None:
-        return plugin_error.code, f"error: {plugin_error}"
     text = printable(str(problem).strip().split("\n")[0])[:300]
     plug_ins = " and ".join(loaded.plugin_names())
     others = f" if it also happens without plug-in {plug_ins}" if plug_ins else ""
@@ -208,9 +185,33 @@ def describe_failure(problem: BaseException, error_log: Path | None = None) -> t
     return 1, f"error: bug '{type(problem).__name__}': {text}; {remedy}"
 
 
+def user_error(problem: BaseException) -> UserError | None:
+    """Return the error that tells the user the cause of an exception; None if it is a bug of ours."""
+    chain: list[BaseException] = [problem]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    for cause in chain:
+        if isinstance(cause, UserError):  # cleanup after an error may raise another one
+            return cause
+    if isinstance(problem, ModuleNotFoundError) and problem.name in _REQUIRED_PACKAGES:
+        remedy = "run make, then .venv/bin/python or source .venv/bin/activate"
+        return EnvironmentFault("package", problem.name, "is not installed in this Python", remedy)
+    for cause in chain:
+        no_memory = isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
+        text = "out of memory. Tried" if no_memory else str(cause)
+        for pattern, words in _KNOWN_FAILURES:
+            if re.search(pattern, text, re.DOTALL):
+                return EnvironmentFault(*words)
+    for cause in chain:  # torch wraps a full disk in its own errors
+        if isinstance(cause, OSError) and cause.errno in ERRNO_REMEDIES:
+            remedy = ERRNO_REMEDIES[cause.errno]
+            return EnvironmentFault("file", cause.filename or "?", cause.strerror or str(cause), remedy)
+    return attribution.plugin_error(chain)
+
+
 _REQUIRED_PACKAGES = (
     *("torch", "torchvision", "numpy", "PIL", "tqdm", "dominate", "yaml", "matplotlib", "imagecodecs", "tifffile"),
-    *("filelock", "urllib3"),
+    *("filelock", "urllib3", "safetensors"),
 )
 _KNOWN_FAILURES = (  # (pattern of the message of torch or the system, (thing, name, why, remedy))
     (r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory\.? Tried",

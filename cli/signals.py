@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
+from registry import loaded
 from util.errors import Stopped
 
 BATCH_TIMEOUT_S = 5.0  # seconds that a stopping run still waits for a batch
@@ -26,11 +27,12 @@ class StopRequest:
 
     Several processes agree on `signal` in each step, so that all end after the same one.
 
-    `with StopRequest() as stop` puts the process's own signal handlers and its timer back at the end. Outside the main
-    thread, where Python delivers no signals, it records none.
+    `with StopRequest() as stop` puts the process's own signal handlers and its timer back at the end. It records none
+    if not `listens`, and outside the main thread, where Python delivers no signals.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listens: bool = True) -> None:
+        self.listens = listens
         self.noted = 0  # the signal that this process got
         self.waiting = False
         self._former: dict[int, _Handler] = {}
@@ -39,11 +41,11 @@ class StopRequest:
     @property
     def signal(self) -> int:
         """The signal that asks the run to end; 0 for none."""
-        several = sys.modules.get("util.ranks")  # it needs torch
+        several = sys.modules.get(f"{loaded.PREFIX}util.ranks")  # it needs torch
         return several.agree("stop", self.noted) if several else self.noted
 
     def __enter__(self) -> "StopRequest":
-        if is_main_thread():
+        if self.listens and is_main_thread():
             self.noted = _early_signal
             for number in _stop_signals():
                 # a SIGHUP that nohup or the shell ignores stays ignored

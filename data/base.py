@@ -19,12 +19,14 @@ from data.fingerprint import Inventory
 from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
 from data.listing.columns import Columns
-from data.listing.files import dataset_root, is_demo, size_and_mtime
+from data.listing.files import dataset_root, find_storage, is_demo, size_and_mtime
 from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
+from data.listing.shards import Shards
 from data.listing.unused import unused_notes
 from data.ranges import RangeProbe, find_ranges
+from data.shards import settings as shard_settings
 from data.spec import Spec as Spec  # for plug-ins
 from data.transforms import Preprocess
 from registry.contract import check_length, check_sample, missing_method_error
@@ -207,6 +209,27 @@ class BaseDataset(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "header_check"}  # threads stay here
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if hasattr(self.o, "shard_cache_gb"):  # a spawned worker has settings of its own
+            shard_settings.configure(self.o.cache_dir, self.o.shard_cache_gb)
+
+    def fetch_ahead(self, shard: int) -> None:
+        """Begin to download the shard of this number, which the epoch reaches next."""
+        storage = find_storage(self.root)
+        if isinstance(storage, Shards):
+            storage.fetch_ahead(shard)
+
+    def shard_numbers(self) -> np.ndarray | None:
+        """Return (N,) the number of the shard that each sample is in, None without shards; an epoch follows it.
+
+        Of data sets whose sides have different numbers of files it is that of the larger side.
+        """
+        for paths in (each for group in self.header_groups for each in group):
+            if len(paths) == len(self) and paths.marks is not None:
+                return paths.marks[:, 0]
+        return None
 
     @cached_property
     def inventory(self) -> Inventory:

@@ -64,6 +64,7 @@ def _sample_sides(dataset: Any) -> dict[str, SideFiles]:
 
 def sample_files(lists: Sequence[Paths]) -> list[str]:
     """Return up to SAMPLE_FILES paths, evenly spread over the lists together."""
+    lists = [paths.at_hand for paths in lists]
     ends = np.cumsum([0, *map(len, lists)])
     total = int(ends[-1])
     chosen = sorted({number * (total - 1) // (SAMPLE_FILES - 1) for number in range(SAMPLE_FILES)}) if total else []

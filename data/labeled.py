@@ -29,6 +29,7 @@ from data.listing.files import (
 )
 from data.listing.layouts import list_images, select_split, unused_split_notes
 from data.listing.paths import Paths, has_image_extension
+from data.listing.shards import Shards
 from data.pair_sizes import twice_as_wide
 from util.errors import DataError, count_text, raise_if_any
 
@@ -132,6 +133,10 @@ class Labeled(BaseDataset):
         }
 
     def _files_of_folders(self) -> Mapping[str, Sequence]:
+        storage = find_storage(self.root)
+        if isinstance(storage, Shards) and storage.index.sided_classes:
+            why = "states the classes of pairs (key.A.png, key.B.png, key.cls), not of single images (key.png)"
+            raise DataError("shards", self.root, why, "use --dataset_mode aligned, whose batches have the label")
         phase_folder = str(Path(self.root, self.o.phase))
         has_phase = is_folder(phase_folder) and self.o.phase not in self._asked_classes
         root = phase_folder if has_phase else self.root
@@ -232,6 +237,15 @@ class Labeled(BaseDataset):
                     self.inventory.add([str(path)], [size_and_mtime(str(path))[0]], self.root)
                     return _parse_idx(path, dimensions)
         return None
+
+    def shard_numbers(self) -> np.ndarray | None:
+        """Return (N,) the number of the shard that each sample is in; None without shards."""
+        marks = [getattr(files, "marks", None) for files in self.class_files]
+        if any(each is None and len(files) for each, files in zip(marks, self.class_files, strict=True)):
+            return None
+        starts = np.cumsum([0, *map(len, self.class_files)])
+        numbers = np.concatenate([each[:, 0] for each in marks if each is not None])
+        return numbers[starts[self.rows[:, 1]] + self.rows[:, 0]]
 
     def __len__(self) -> int:
         return len(self.rows)

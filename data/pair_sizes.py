@@ -38,6 +38,7 @@ def measure(
 
 def measured_sample(paths: Paths) -> Paths:
     """Return up to MAX_MEASURED_FILES of the paths, evenly spread; one of generated images, which have one size."""
+    paths = paths.at_hand
     number = min(len(paths), MAX_MEASURED_FILES)
     if number and is_demo(paths[0]):
         number = 1

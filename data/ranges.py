@@ -8,6 +8,7 @@ import numpy as np
 
 from data.decoding.raster import Picture, to_array
 from data.transforms import Preprocess, range_flag
+from util.errors import print_line
 from util.seeding import fork_rng
 from util.value_range import FULL_RANGES, MEASURED_RANGES, ValueRange, dtype_range, measure_range, parse_range
 
@@ -81,14 +82,16 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
         for side, mode in to_measure.items():
             if not mode and len(probe.all_dtypes[side]) > 1:
                 types = ", ".join(sorted(probe.all_dtypes[side]))
-                print(f"range of {side}: each file uses its own range, because the files have several types: {types}")
+                print_line(
+                    f"range of {side}: each file uses its own range, because the files have several types: {types}"
+                )
                 texts[side] = ""
                 continue
             values = probe.value_range(side, mode)
             said = f"range of {side}: {values.min:g} to {values.max:g}"
             dtypes = ", ".join(sorted(probe.all_dtypes[side]))
             mixed = f"; one range for files of {dtypes}" if len(probe.all_dtypes[side]) > 1 else ""
-            print(f"{said}, measured on {len(indices)} of {len(dataset)} samples{mixed}")
+            print_line(f"{said}, measured on {len(indices)} of {len(dataset)} samples{mixed}")
             texts[side] = str(values)
     # Warn about small ranges, and set the values.
     for side, text in texts.items():
@@ -107,7 +110,7 @@ def _print_small_range_hint(side: str, first: RangeProbe, values: ValueRange | N
         return
     lo, hi = (float(n) for n in first.extremes[side][0])
     if hi - lo < SMALL_RANGE_FRACTION * (values.max - values.min):
-        print(
+        print_line(
             f"hint: the first image of {side} holds {lo:g} to {hi:g}, a small part of the range {values.min:g} to "
             f"{values.max:g}; --range auto uses all of it"
         )

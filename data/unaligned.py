@@ -9,8 +9,9 @@ import numpy as np
 from data.base import BaseDataset, Sample
 from data.fitting import fitting_models, naming_models
 from data.listing import layouts
-from data.listing.files import is_folder
+from data.listing.files import find_storage, is_folder
 from data.listing.paths import Paths
+from data.listing.shards import Shards
 from data.pair_sizes import measure
 from util.errors import OptionError
 
@@ -29,6 +30,9 @@ class Unaligned(BaseDataset):
             self._reject_pairs()
             files = layouts.find_sides(o, self.root, paired=False)
         self.notes += [*files.notes, *_pairs_hint(files.paths[0], files.paths[1], o)]
+        storage = find_storage(self.root)
+        if isinstance(storage, Shards) and not o.serial_batches:
+            self.notes += storage.cache_note()
         sides = [(self.register_files(paths)[0], nc) for paths, nc in zip(files.paths, self.channels, strict=True)]
         source, target = sides if o.direction == "AtoB" else sides[::-1]
         self.paths_A, self.nc_A = source

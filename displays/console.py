@@ -1,6 +1,5 @@
 """Print losses and progress as a progress bar on a terminal, or as plain lines."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from displays.loss_log import v24_line
 from displays.pace import Pace, duration_text
 from metrics.history import Report
 from util.device import select_device
-from util.errors import count_text, printable
+from util.errors import count_text, has_terminal, print_line, printable
 from util.progress import Progress
 
 DATA_SHARE_MIN_COLUMNS = 100  # minimum width at which the bar also shows the share of time spent waiting for data
@@ -32,7 +31,7 @@ class Console(Sink):
         self.loss_freq, self.threads = o.print_freq, o.num_threads
         self.on_cpu = select_device(o.gpu_ids).type == "cpu"
         self.bar: tqdm | None = None
-        self.has_bar = sys.stderr.isatty() and not o.no_progress
+        self.has_bar = has_terminal() and not o.no_progress
         self.values: list[str] = []
         self.data_seconds = self.compute_seconds = 0.0  # in this epoch
         self.pace, self.has_forecast = Pace(), False
@@ -107,9 +106,7 @@ class Console(Sink):
         self.say(f"  {metrics_text(report)}")
 
     def say(self, text: str) -> bool:
-        if sys.stdout is not None:
-            tqdm.write(text)  # in one piece, because other threads write too
-            sys.stdout.flush()
+        print_line(*text.splitlines())  # in one piece, because other threads write too
         self.last_line_time = time.monotonic()
         return True
 

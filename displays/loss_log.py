@@ -150,15 +150,19 @@ def metric_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass
 class Losses:
-    """A run's losses by name: logged steps, means of whole epochs, and notes about irregularities in the file."""
+    """A run's losses by name: logged steps, means of whole epochs, and notes about irregularities in the file.
+
+    metrics: the values of --metrics at whole epochs.
+    """
 
     steps: dict[str, Points] = field(default_factory=dict)
     means: dict[str, Points] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    metrics: dict[str, Points] = field(default_factory=dict)
 
     def add(self, kind: str, x: float, values: Mapping[str, float | None]) -> None:
-        """Add one row of "steps" or "means"."""
-        curves = self.steps if kind == "steps" else self.means
+        """Add one row of "steps", "means" or "metrics"."""
+        curves: dict[str, Points] = {"steps": self.steps, "means": self.means, "metrics": self.metrics}[kind]
         numbers = {name: value for name, value in values.items() if value is None or isinstance(value, int | float)}
         for name, value in numbers.items():
             xs, ys = curves.setdefault(name, ([], []))
@@ -189,6 +193,9 @@ def _read_json(path: Path) -> Losses:
         curves.add("steps", float(x), values)
     for row in epoch_rows(path):
         curves.add("means", float(row["epoch"]), row["mean"])
+    for row in metric_rows(path):
+        values = {name: value[0] for name, value in row["metrics"].items() if isinstance(value, list) and value}
+        curves.add("metrics", float(row["epoch"]), values)
     return curves
 
 

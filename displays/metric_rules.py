@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metrics import best_of
+from options.best import best_prefix
+
 MAX_EVALUATIONS = 200  # the newest ones, which are looked at
 LONG_AGO = 10  # evaluations since the best one
 CLEAR_ERRORS = 2.0  # standard errors by which a value is clearly worse than the best
@@ -39,7 +42,7 @@ def _best_passed(rows: Sequence[Mapping[str, Any]]) -> list[Note]:
     first = passed[0]
     evidence = f"{first.name} was best in epoch {first.best['epoch']} ({first.value(first.best):.4g}) and is "
     evidence += f"{first.value(rows[-1]):.4g} in epoch {rows[-1]['epoch']}, {len(first.later)} evaluations later"
-    return [Note("best passed", evidence, f"test with --epoch best_{first.name.lower()}, and stop with --early_stop")]
+    return [Note("best passed", evidence, f"test with --epoch {best_prefix(first.name)}, and stop with --early_stop")]
 
 
 def _overfitting(rows: Sequence[Mapping[str, Any]]) -> list[Note]:
@@ -93,10 +96,9 @@ class _SinceBest:
 def _since_best(rows: Sequence[Mapping[str, Any]]) -> Iterator[_SinceBest]:
     for name, direction in (rows[-1]["better"] if rows else {}).items():
         known = [row for row in rows if not math.isnan(_value(row, name))]
-        sign = -1.0 if direction == "higher" else 1.0
-        if known and known[-1] is rows[-1]:
-            best = min(known, key=lambda row: sign * _value(row, name))
-            yield _SinceBest(name, sign, best, known[known.index(best) + 1 :])
+        best = best_of({number: _value(row, name) for number, row in enumerate(known)}, direction)
+        if best is not None and known[-1] is rows[-1]:
+            yield _SinceBest(name, -1.0 if direction == "higher" else 1.0, known[best], known[best + 1 :])
 
 
 def _value(row: Mapping[str, Any], name: str) -> float:

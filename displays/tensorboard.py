@@ -7,7 +7,7 @@ from typing import Any
 
 from displays.base import Pictures, Sink
 from metrics.history import Report
-from util.errors import EnvironmentFault, printable
+from util.errors import EnvironmentFault, print_line
 from util.image_io import make_grid
 from util.progress import Progress
 
@@ -36,7 +36,7 @@ class TensorBoard(Sink):
         # purge_step hides the events of steps that the resumed run repeats
         self.writer = self.make_writer(str(self.folder), purge_step=progress.samples + 1 if progress.step else None)
 
-        print(printable(f"TensorBoard: tensorboard --logdir {shlex.quote(str(self.folder))}"), flush=True)
+        print_line(f"TensorBoard: tensorboard --logdir {shlex.quote(str(self.folder))}")
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
         self._scalars(progress, values)

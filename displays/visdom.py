@@ -10,27 +10,32 @@ import html
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from displays.base import Pictures, Sink
-from displays.loss_log import EPOCH_AXIS, Curves, step_rows
+from displays.loss_log import EPOCH_AXIS, Curves, metric_rows, step_rows
 from displays.visdom_sender import Sender
 from displays.visdom_server import LocalServer, is_local, port_of, server_address
-from util.errors import printable
+from util.errors import print_line, printable
 from util.image_io import make_grid, png_base64
 from util.progress import Progress
 
+if TYPE_CHECKING:  # it needs torch
+    from metrics.history import Report
+
 MAX_ENVIRONMENT_CHARS = 100  # maximum length of an environment's name, because visdom uses it as a file name
+PLOT_MARGINS, METRIC_HEIGHT = 120, 180  # pixels of a window of metrics
 FORMULA_LOOKALIKES = {ord("$"): "\uff04", ord("\\"): "\uff3c"}  # replacements for characters that start a formula
 
 
 class VisdomDisplay(Sink):
     """Shows the reference's windows: losses in display_id, images in display_id + 1, their labels in display_id + 2.
 
-    With --display_ncols 0 every image has a separate window, from display_id + 1 on.
+    With --display_ncols 0 every image has a separate window, from display_id + 1 on. Metrics have one window, called
+    DISPLAY_ID_metrics.
     """
 
     early_losses = True
@@ -39,7 +44,7 @@ class VisdomDisplay(Sink):
         self.loss_freq, self.image_freq = o.print_freq, o.display_freq
         self.id, self.ncols, self.name, self.width = o.display_id, o.display_ncols, o.name, o.display_winsize
         self.history = folder / "losses.jsonl"
-        self.curves = Curves()
+        self.curves, self.metric_curves = Curves(), Curves()
         address = server_address(o.display_server, o.display_port, "display_port" in getattr(o, "given", ()))
         port = port_of(address, o.display_port)
         self.is_remote = not (o.display_allow_remote or is_local(address))
@@ -52,14 +57,21 @@ class VisdomDisplay(Sink):
             host = printable(urlsplit(self.sender.address).hostname)
             what = f"images and losses of this run leave this machine for the visdom server on {host}"
             how = "--display_allow_remote turns this warning off, --display_id 0 turns visdom off"
-            print(f"warning: {what}; {how}", flush=True)
+            print_line(f"warning: {what}; {how}")
         self.curves = Curves(step_rows(self.history))
+        rows = [(row["epoch"], row["metrics"]) for row in metric_rows(self.history)]
+        self.metric_curves = Curves((epoch, {name: each[0] for name, each in found.items()}) for epoch, found in rows)
         self.sender.start()
 
     def losses(self, progress: Progress, values: dict[str, float]) -> None:
         self.curves.add(progress.at, values)
         x, lines = self.curves.points()
         self.sender.send(str(self.id), lambda: plot_window(f"{self.name} loss over time", x, lines))
+
+    def metrics(self, progress: Progress, report: "Report") -> None:
+        self.metric_curves.add(report.row.epoch, {name: result.value for name, result in report.row.values.items()})
+        x, lines = self.metric_curves.points()
+        self.sender.send(f"{self.id}_metrics", lambda: metric_window(f"{self.name} metrics", x, lines))
 
     def images(self, progress: Progress, pictures: Pictures) -> None:
         if not pictures:  # images with a number of channels that cannot be shown
@@ -95,6 +107,18 @@ def plot_window(title: str, x: list[float], lines: dict[str, list[float | None]]
     line = {"type": "scatter", "mode": "lines"}
     data = [{**line, "name": escape_text(name), "x": x, "y": y} for name, y in lines.items()]
     return {"data": data, "layout": {"title": escape_text(title), "showlegend": True, **axes}, "opts": {"title": title}}
+
+
+def metric_window(title: str, x: list[float], lines: dict[str, list[float | None]]) -> dict[str, Any]:
+    """Return the window of metrics over whole epochs, one below the other, because their values differ in size."""
+    content = plot_window(title, x, lines)
+    content["layout"] |= {"xaxis": {"title": "epoch", "anchor": "free", "position": 0}, "showlegend": False}
+    for number, (trace, name) in enumerate(zip(content["data"], lines, strict=True)):
+        axis, top = str(number + 1) if number else "", 1 - number / len(lines)
+        trace |= {"yaxis": f"y{axis}", "mode": "lines+markers"}
+        content["layout"][f"yaxis{axis}"] = {"title": escape_text(name), "domain": [top - 0.85 / len(lines), top]}
+    content["opts"]["height"] = PLOT_MARGINS + METRIC_HEIGHT * len(lines)
+    return content
 
 
 def escape_text(text: str) -> str:

@@ -135,12 +135,12 @@ class LocalServer:
             raise ServerError(f"port {self.port} is in use by another program; choose another --display_port")
         spec = find_spec("visdom")
         if spec is None or spec.origin is None:
-            raise ServerError("visdom is not installed; install it with: python scripts/install_visdom.py")
+            raise ServerError("visdom is not installed; install it with: python scripts/setup/install_visdom.py")
         self.process = self._launch()
         stop = f"taskkill /F /PID {self.process.pid}" if os.name == "nt" else f"kill {self.process.pid}"
         self.note = f" (visdom was started and stays after the run; stop it with: {stop})"
         if not Path(spec.origin).with_name("static").joinpath("js", "plotly-plotly.min.js").is_file():
-            self.note += "; its page stays empty without scripts, get them with: python scripts/visdom_scripts.py"
+            self.note += "; its page stays empty without scripts, get them with: python scripts/setup/visdom_scripts.py"
         return self._wait_until_ready(self.process, is_cancelled)
 
     def _launch(self) -> "subprocess.Popen[bytes]":

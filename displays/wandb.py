@@ -11,11 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from displays.base import Pictures, Sink
 from util.atomic_write import replace_text
-from util.errors import EnvironmentFault, printable
+from util.errors import EnvironmentFault, print_line
 from util.image_io import png_base64
 from util.progress import Progress
 
@@ -118,7 +116,7 @@ class Wandb(Sink):
 
 
 def _print_line(text: str) -> None:
-    tqdm.write(printable(text))  # above a progress bar
+    print_line(text)  # above a progress bar
 
 
 def _is_wandb_installed() -> bool:

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from displays.base import Sink
-from util.errors import printable
+from util.errors import print_line
 from util.progress import Progress
 
 TICK_S = 1.0  # seconds; a suspension of the whole process counts as one tick
@@ -38,7 +38,7 @@ class Watchdog(Sink):
                 location = " < ".join(_call_lines(frame)[:4])
                 after = f"step {self.run_progress.step} of epoch {self.run_progress.epoch}"
                 note = f"note: no step has finished for {self.limit:g} s after {after}; it hangs in {location}"
-                print(printable(note), file=sys.stderr, flush=True)
+                print_line(note, is_error=True)
 
     def close(self) -> None:
         self.ended.set()

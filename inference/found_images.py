@@ -72,6 +72,16 @@ def find_images(o: Any, folder: Path, model: Any) -> FoundImages:
     return images
 
 
+def needs_exchange(o: Any, model: Any) -> bool:
+    """Whether --direction asks for the networks of the other side; OptionError if the run has none."""
+    return _Finder(o, model).is_exchanged()
+
+
+def exchange_options(o: Any) -> None:
+    """Exchange channels and ranges of A and B, for a model that translates the other side."""
+    o.input_nc, o.output_nc, o.range_A, o.range_B = o.output_nc, o.input_nc, o.range_B, o.range_A
+
+
 class _Finder:
     """Looks at --dataroot for one run."""
 
@@ -140,8 +150,13 @@ class _Finder:
         o = copy(self.o)
         vars(o).update({"pairs": self.pairs} | changed, dataset_mode=mode)
         if exchanged:
-            o.input_nc, o.output_nc, o.range_A, o.range_B = o.output_nc, o.input_nc, o.range_B, o.range_A
+            exchange_options(o)
         return FoundImages(self.o, find("dataset", mode)(o), exchanged)
+
+    def is_exchanged(self) -> bool:
+        """Whether images of one side are translated by the networks of the other side, as --direction says."""
+        self._check_direction()
+        return self.is_turned
 
     def _check_direction(self) -> None:
         """Raise OptionError for the other direction if the run has no generator for it."""

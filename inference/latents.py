@@ -1,11 +1,15 @@
 """Draw the latents of generated images, and generate sheets of them for models that draw images from noise."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from inference.sampling import Request
+from util.errors import OptionError
 from util.seeding import mix_seed
 
 SAMPLE_BATCH_SIZE = 64  # images generated at a time
@@ -20,8 +24,11 @@ def latents(request: Request, number: int, latent_dim: int) -> Tensor:
     """Return (request.number, latent_dim) standard normal latents of a class, `number` being its place in the order.
 
     A class's n-th latent depends only on the seed, the class and n, not on the rest of the request. Those of an
-    interpolation are the steps from the first to the last.
+    interpolation are the steps from the first to the last, or with `ends` between the first latents of two seeds.
     """
+    if request.ends is not None:
+        first, last = (_end(end, request, number, latent_dim) for end in request.ends)
+        return _steps(first, last, request.number)
     rng = _ended.pop((request.seed, number, latent_dim, request.start), None)
     if rng is None:
         rng = torch.Generator().manual_seed(mix_seed(request.seed, number, 0))
@@ -33,9 +40,24 @@ def latents(request: Request, number: int, latent_dim: int) -> Tensor:
             _ended.clear()
         _ended[request.seed, number, latent_dim, request.start + request.number] = rng
     if request.kind == "interpolation":
-        fraction = torch.linspace(0, 1, request.number)[:, None]
-        z = (1 - fraction) * z[:1] + fraction * z[-1:]
+        return _steps(z[:1], z[-1:], request.number)
     return z
+
+
+def _end(end: Any, request: Request, number: int, latent_dim: int) -> Tensor:
+    """Return one end of an interpolation, (1, latent_dim); OptionError for numbers of another count."""
+    if isinstance(end, Integral):
+        return latents(replace(request, kind="grid", number=1, seed=int(end), ends=None), number, latent_dim)
+    given = torch.as_tensor(end, dtype=torch.float32, device="cpu")
+    if given.numel() != latent_dim:
+        why = f"has {given.numel()} numbers, and the model's have {latent_dim}"
+        raise OptionError("latent", tuple(given.shape), why, f"give a seed, or a latent of {latent_dim} numbers")
+    return given.reshape(1, latent_dim)
+
+
+def _steps(first: Tensor, last: Tensor, number: int) -> Tensor:
+    fraction = torch.linspace(0, 1, number)[:, None]
+    return (1 - fraction) * first + fraction * last
 
 
 def sheets_from_latents(

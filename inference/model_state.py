@@ -25,7 +25,7 @@ OWN_ROOMS = ("torch", "networks", "models", "util")  # util.image_pool is used i
 
 
 def _room(part: nn.Module) -> str:
-    return type(part).__module__.partition(".")[0]
+    return type(part).__module__.removeprefix(loaded.PREFIX).partition(".")[0]
 
 
 class ModelWatch:

@@ -5,7 +5,8 @@ from typing import Any
 
 from networks.infer_architecture import infer_generator, weights_description
 from serialization.weight_files import check_exists, load_weights
-from util.errors import CheckpointError, printable
+from serialization.weight_names import weight_path
+from util.errors import CheckpointError, print_line
 
 
 def read_network_flags(o: Any, folder: Path, which: str) -> None:
@@ -13,9 +14,9 @@ def read_network_flags(o: Any, folder: Path, which: str) -> None:
 
     Raise CheckpointError if there are no such weights, or if they are of an unknown network and --netG is not given.
     """
-    path = folder / f"{which}_net_G{getattr(o, 'model_suffix', '')}.pth"
-    if not path.is_file() and (folder / f"{which}_net_G_A.pth").is_file() and o.model == "cycle_gan":
-        path = folder / f"{which}_net_G_A.pth"
+    path = weight_path(folder, which, f"G{getattr(o, 'model_suffix', '')}")
+    if not path.is_file() and o.model == "cycle_gan":
+        path = weight_path(folder, which, "G_A")
     inferred = infer_generator(weights := load_weights(check_exists(path)))
     if not inferred and "netG" not in o.given:
         other = weights_description(weights)
@@ -25,4 +26,4 @@ def read_network_flags(o: Any, folder: Path, which: str) -> None:
     for flag, value in flags.items():
         setattr(o, flag, value)
     if flags:
-        print(printable(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in flags.items())))
+        print_line(f"read from {path.name}: " + " ".join(f"--{flag} {value}" for flag, value in flags.items()))

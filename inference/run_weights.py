@@ -14,23 +14,24 @@ from registry import loaded
 from serialization import weight_exports
 from serialization.own_state import OWN_STATE, own_state
 from serialization.pretrained import describe_changes, files_read
-from util.errors import CheckpointError, printable
+from serialization.weight_names import weight_path
+from util.errors import CheckpointError, print_line
 from util.spelling import normalise_name
 
 
 def load_run_weights(o: Any, folder: Path, which: str, model: Any, needed: dict[str, nn.Module]) -> None:
-    """Load WHICH_net_NAME.pth of the needed networks; raise CheckpointError if one is missing or does not fit.
+    """Load the weights WHICH of the needed networks; raise CheckpointError if one is missing or does not fit.
 
     A plug-in's forward may also use networks that `averaged` omits, or the model's own buffers: they are loaded where
     the run exported them. A note tells what is used without.
     """
     if changes := describe_changes(store.load_pretrained(folder), files_read() | frozen_digests(model)):
-        print(printable(f"note: pretrained weights changed: {changes}: results that use them differ from the run's"))
+        print_line(f"note: pretrained weights changed: {changes}: results that use them differ from the run's")
     others = {name: net for name, net in model.networks().items() if name not in needed and net.state_dict()}
     others |= own_state(model, model.networks())
     if loaded.plugin_of_module(type(model).__module__) is None:  # our own models use the needed networks only
         others = {}
-    present = {name: net for name, net in others.items() if (folder / f"{which}_net_{name}.pth").is_file()}
+    present = {name: net for name, net in others.items() if weight_path(folder, which, name).is_file()}
     try:
         weight_exports.load(folder, which, needed | present, mismatch_hint(o))
     except CheckpointError:
@@ -59,11 +60,11 @@ def _note_without(file: str, name: str, net: nn.Module) -> None:
     """Print a note for the model's own state, or as soon as a trainable network is used."""
     if name == OWN_STATE:
         keys = ", ".join(net.state_dict())
-        print(printable(f"note: without {file}, the model's own {keys} has the values of __init__"))
+        print_line(f"note: without {file}, the model's own {keys} has the values of __init__")
     elif any(p.requires_grad for p in net.parameters()):
 
         def note(*_: Any) -> None:
             hook.remove()
-            print(printable(f"note: network {name} is used with the weights of __init__, because {file} is not loaded"))
+            print_line(f"note: network {name} is used with the weights of __init__, because {file} is not loaded")
 
         hook = net.register_forward_pre_hook(note)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from util.errors import OptionError
 from util.image_io import to_pixels
 from util.seeding import mix_seed
 
@@ -29,16 +30,18 @@ class Request:
     number: int  # images of each class
     seed: int
     start: int = 0  # the number of the first image of each class; 0 for the other kinds
+    ends: tuple[Any, Any] | None = None  # of an interpolation: the latents it joins, each as a seed, of which it is the
+    # first, or as numbers; None: those of `seed`
 
 
 class _WatchedRequest(Request):
-    """A request that knows whether its `start` was read."""
+    """A request that knows whether its `start` and its `ends` were read."""
 
-    start_was_read = False
+    start_was_read = ends_were_read = False
 
     def __getattribute__(self, name: str) -> Any:
-        if name == "start":
-            object.__setattr__(self, "start_was_read", True)  # the request is frozen for plug-ins
+        if name in ("start", "ends"):  # the request is frozen for plug-ins
+            object.__setattr__(self, {"start": "start_was_read", "ends": "ends_were_read"}[name], True)
         return super().__getattribute__(name)
 
 
@@ -50,6 +53,16 @@ def has_sampler(model: Any) -> bool:
 def sample_sheets(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
     """Return {sheet: images (H, W, C) uint8}; the networks keep their train or eval mode and record no gradients."""
     return _pixels(_call_sheets(model, request))
+
+
+def sample_between(model: Any, request: Request) -> dict[str, list[np.ndarray]]:
+    """Return the sheets of an interpolation between `request.ends`; OptionError if the model does not read them."""
+    asked = _WatchedRequest(**vars(request))
+    made = _call_sheets(model, asked)
+    if not asked.ends_were_read:
+        why = "its sheets(request) does not read request.ends, so it cannot join the images of two seeds"
+        raise OptionError("plug-in", type(model).__name__, why, "use sample(n), or latents() of inference.latents")
+    return _pixels(made)
 
 
 def sample_parts(model: Any, request: Request, height: int, width: int) -> Iterator[dict[str, list[np.ndarray]]]:

@@ -13,7 +13,7 @@ from inference.receptive_field import ReceptiveField, receptive_field
 from inference.tile_norm import NormStatsPending, SharedNormMode, TileCore
 from networks.architectures.stylegan2 import NoiseInjection
 from networks.padding import padded_side, reflected_indices
-from util.errors import OptionError, printable
+from util.errors import OptionError, print_line
 from util.seeding import mix_seed
 from util.size import Size, to_size
 
@@ -183,7 +183,7 @@ def apply_tiling(nets: dict[str, nn.Module], o: Any) -> None:
     for name, field in fields.items():
         overlap, note = _choose_overlap(name, o.overlap, least, field, _adds_noise(nets[name]))
         if note:
-            print(printable(note))
+            print_line(note)
         forward: Callable[[Tensor], Tensor] = TiledForward(nets[name], size, overlap, field, o.tile_norm == "shared")
         nets[name].forward = forward  # type: ignore[method-assign]
 

@@ -1,6 +1,8 @@
 """Metrics of generated images, by name: of pairs with their ground truth, and of sets."""
 
 import math
+from collections.abc import Mapping
+from typing import TypeVar
 
 from registry.lookup import Table
 
@@ -27,6 +29,7 @@ METRICS = Table("metric", {  # a function (fake, real) -> float, (C, H, W) in [-
     "digits_accuracy": "metrics.classes:DigitsAccuracy",
     "digits_diversity": "metrics.classes:DigitsDiversity",
 })  # fmt: skip
+Key = TypeVar("Key", int, str)  # of an evaluation
 BETTER = {"L1": "lower", "PSNR": "higher"}
 
 
@@ -37,6 +40,16 @@ def better_direction(name: str, metric: object) -> str:
     """
     direction = BETTER.get(name) or getattr(metric, "better", "")
     return direction if direction in ("lower", "higher") else ""
+
+
+def best_of(values: Mapping[Key, float], better: str) -> Key | None:
+    """Return the key of the best value, the first of equal ones; NaN is never the best. None if there is no best.
+
+    better: "lower", "higher", or "" if the metric does not say which values are better.
+    """
+    known = {key: value for key, value in values.items() if better and not math.isnan(value)}
+    best = max if better == "higher" else min
+    return best(known, key=known.__getitem__) if known else None
 
 
 def finite_or_none(figures: dict[str, float]) -> dict[str, float | None]:

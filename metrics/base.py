@@ -73,6 +73,11 @@ class Metric:
             self.keep(**part)
 
 
+def given_sides(real: Tensor | None, fake: Tensor | None) -> dict[str, Tensor]:
+    """Return the sides of an update that have images, by the names "real" and "fake"."""
+    return {name: side for name, side in (("real", real), ("fake", fake)) if side is not None and len(side)}
+
+
 class PairedMetric(Metric):
     """A metric whose value is the mean over pairs of images; a subclass defines `measure`."""
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.base import Metric, Result
+from metrics.base import Metric, Result, given_sides
 from metrics.feature_networks import Digits, Lite0
 from metrics.features import network, over
 from metrics.neighbours import distances, share
@@ -32,9 +32,8 @@ class ClassAccuracy(Metric):
 
     def update(self, real: Tensor | None, fake: Tensor | None, labels: Tensor | None = None) -> None:
         """Add images with the numbers of their classes, (N,)."""
-        for name, images in (("real", real), ("fake", fake)):
-            if images is not None and len(images):
-                self.keep(**{name: with_labels(self.classify(images)[:, None], labels, self)})
+        for name, images in given_sides(real, fake).items():
+            self.keep(**{name: with_labels(self.classify(images)[:, None], labels, self)})
 
     def result(self) -> Result:
         """Return the accuracy on the generated images, with its binomial standard error."""
@@ -81,9 +80,8 @@ class HeadAccuracy(FeatureMetric):
 
     def update(self, real: Tensor | None, fake: Tensor | None, labels: Tensor | None = None) -> None:
         """Add images with the numbers of their classes, (N,)."""
-        for name, images in (("real", real), ("fake", fake)):
-            if images is not None and len(images):
-                self.keep(**{name: with_labels(self.features(images), labels, self)})
+        for name, images in given_sides(real, fake).items():
+            self.keep(**{name: with_labels(self.features(images), labels, self)})
 
     def keep(self, **rows: Tensor) -> None:
         """Add rows; the classifier is trained again for the next result."""
@@ -120,17 +118,22 @@ class ClassDiversity(FeatureMetric):
     """The mean distance of the features of two generated images of a class, divided by that of two real ones.
 
     1 is as much as real images differ, 0 a generator that draws one image of each class. Without labels all images
-    are of one class.
+    are of one class, which the notes say.
     """
 
     better = "higher"
+    has_classes = True
 
     def update(self, real: Tensor | None, fake: Tensor | None, labels: Tensor | None = None) -> None:
         """Add images; labels: the numbers of their classes, (N,)."""
-        for name, images in (("real", real), ("fake", fake)):
-            if images is not None and len(images):
-                given = torch.zeros(len(images)) if labels is None else labels
-                self.keep(**{name: with_labels(self.features(images), given, self)})
+        for name, images in given_sides(real, fake).items():
+            self.has_classes &= labels is not None
+            given = torch.zeros(len(images)) if labels is None else labels
+            self.keep(**{name: with_labels(self.features(images), given, self)})
+
+    def notes(self) -> list[str]:
+        """Return that the images have no classes, if so, besides what the other metrics of sets return."""
+        return [*super().notes(), *(() if self.has_classes else ("images without classes count as one class",))]
 
     def result(self) -> Result:
         """Return the quotient of the means over the classes; raise DataError for a class of fewer than two images."""

@@ -31,12 +31,12 @@ class FrechetDistance(FeatureMetric):
 
     def notes(self) -> list[str]:
         """Return also that few images make the distance larger."""
-        sides = [rows for name in ("real", "fake") for rows in self.rows.get(name, [])]
-        numbers = [sum(map(len, self.rows.get(name, []))) for name in ("real", "fake")]
-        if not sides or min(numbers) > sides[0].shape[1]:
-            return super().notes()
-        why = f"{min(numbers)} images are fewer than the {sides[0].shape[1]} features, which makes the value larger"
-        return [*super().notes(), f"{why}; compare it only with values of as many images"]
+        few, notes = min(self.numbers()), super().notes()
+        features = self.rows["fake"][0].shape[1] if few else 0
+        if few > features or not few:
+            return notes
+        why = f"{few} images are no more than the {features} features, which makes the value larger"
+        return [*notes, f"{why}; compare it only with values of as many images"]
 
 
 class KernelDistance(FeatureMetric):

@@ -65,18 +65,19 @@ def list_side(folder: str, labels: Sequence[str] = ()) -> Images:
     return Images(folder, files)
 
 
-def add_classes(real: Images, fake: Images) -> tuple[str, ...]:
+def add_classes(real: Images, fake: Images, stems: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Give the images the classes that the first sub-folders of the real ones name; return these in order.
 
-    A generated image has the class of its sub-folder, or that in its name: CLASS_0001_fake.png. Where a real image
-    lies in no sub-folder, or a generated one names none of the classes, there are no classes.
+    A generated image has the class of its sub-folder, or that in its name: CLASS_0001_fake.png. stems: {what its name
+    has for CLASS: class}, which differ for a class that is no file name, such as a/b; None if that is not known.
+    Where a real image lies in no sub-folder, or a generated one names none of the classes, there are no classes.
     """
     first = {name: PurePath(name).parts[0] if "/" in name else "" for name in real.files}
     if "" in first.values():
         return ()
     classes = tuple(sorted(set(first.values())))
     numbers = {word: number for number, word in enumerate(classes)}
-    made = {name: _class_in(name, numbers) for name in fake.files}
+    made = {name: _class_in(name, numbers, stems) for name in fake.files}
     if "" in made.values():
         return ()
     real.labels = {name: numbers[word] for name, word in first.items()}
@@ -84,10 +85,14 @@ def add_classes(real: Images, fake: Images) -> tuple[str, ...]:
     return classes
 
 
-def _class_in(name: str, classes: Mapping[str, int]) -> str:
+def _class_in(name: str, classes: Mapping[str, int], stems: Mapping[str, str] | None) -> str:
+    """Return the class of a generated image; "" if it is none of these."""
     path = PurePath(name)
     found = GENERATED.fullmatch(path.name)
-    words = (path.parts[0] if len(path.parts) > 1 else "", found["class"] if found else "")
+    stem = found["class"] if found else ""
+    named = stem if stems is None else stems.get(stem, "")
+    folder = stem if stems and stem not in stems.values() else ""  # of the real images of a class that is no file name
+    words = (path.parts[0] if len(path.parts) > 1 else "", named, folder if named else "")
     return next((word for word in words if word in classes), "")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from metrics import best_of
 from metrics.base import Result
 
 MIN_IMPROVEMENT = 0.01  # share of the best value, as --lr_policy plateau has it for losses
@@ -48,9 +49,9 @@ class MetricHistory:
 
     def best(self, name: str) -> Row | None:
         """Return the evaluation with the best value of a metric, the first of equal ones; NaN is never the best."""
-        sign = -1.0 if self.better[name] == "higher" else 1.0
-        known = [row for row in self.rows if name in row.values and not math.isnan(row.values[name].value)]
-        return min(known, key=lambda row: sign * row.values[name].value, default=None)
+        values = {number: row.values[name].value for number, row in enumerate(self.rows) if name in row.values}
+        number = best_of(values, self.better[name])
+        return None if number is None else self.rows[number]
 
     def bests(self) -> dict[str, tuple[int, float]]:
         """Return (epoch, value) of the best evaluation of each metric that has one."""

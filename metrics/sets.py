@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from metrics.base import Metric, Result
+from metrics.base import Metric, Result, given_sides
 from metrics.features import FeatureNetwork, network
 from metrics.settings import Settings
 
@@ -31,9 +31,8 @@ class FeatureMetric(Metric):
 
     def update(self, real: Tensor | None, fake: Tensor | None, labels: Tensor | None = None) -> None:
         """Add images of one side or of both."""
-        for name, images in (("real", real), ("fake", fake)):
-            if images is not None and len(images):
-                self.keep(**{name: self.features(images).float()})
+        for name, images in given_sides(real, fake).items():
+            self.keep(**{name: self.features(images).float()})
 
     def result(self) -> Result:
         """Return the value; n counts the generated images. Raise DataError if a side has too few images."""
@@ -45,8 +44,8 @@ class FeatureMetric(Metric):
         found = []
         for name, title in (("real", "real"), ("fake", "generated")):
             rows = self.kept(name)
-            number = 0 if rows is None else len(rows)
-            if rows is None or number < self.least:
+            if rows is None or len(rows) < self.least:
+                number = 0 if rows is None else len(rows)
                 why = f"a metric of sets needs at least {self.least} {title} images, and there are {number}"
                 raise self.refusal(why, "give more images, or choose a metric of pairs")
             found.append(rows)
@@ -54,5 +53,10 @@ class FeatureMetric(Metric):
 
     def notes(self) -> list[str]:
         """Return that the sides have unlike numbers of images, if they do."""
-        numbers = [sum(map(len, self.rows.get(name, []))) for name in ("real", "fake")]
-        return [] if numbers[0] == numbers[1] else [f"{numbers[1]} generated images against {numbers[0]} real ones"]
+        real, fake = self.numbers()
+        return [] if real == fake else [f"{fake} generated images against {real} real ones"]
+
+    def numbers(self) -> tuple[int, int]:
+        """Return the numbers of real and of generated images."""
+        real, fake = (sum(map(len, self.rows.get(name, []))) for name in ("real", "fake"))
+        return real, fake

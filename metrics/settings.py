@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from util.errors import OptionError
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,8 +32,15 @@ class Settings:
 
 
 def parse_weights(words: Sequence[str]) -> dict[str, str] | str:
-    """Return {network: file} for NETWORK=FILE, or the file of a single FILE."""
+    """Return {network: file} for NETWORK=FILE, or the file of a single FILE.
+
+    Raises OptionError for one of several files that names no network.
+    """
     pairs = [word.partition("=") for word in words]
     if len(words) == 1 and (not pairs[0][1] or Path(words[0]).exists()):
         return words[0]
-    return {name if equals else "": file if equals else name for name, equals, file in pairs}
+    for name, equals, file in pairs:
+        if not (name and equals and file):
+            why = f"'{name}{equals}{file}' does not say whose weights it holds"
+            raise OptionError("option", "--metric_weights", why, "write NETWORK=FILE for each of several files")
+    return {name: file for name, _, file in pairs}

@@ -16,13 +16,44 @@ def any_size(net: Callable[[Tensor], Tensor], x: Tensor, multiple: int, least: i
     """Return net(x) for x (N, C, H, W) of any H and W, where `net` accepts only multiples of `multiple`.
 
     Other sides, and sides below `least`, are padded by reflection, evenly on both ends, and the output is cropped to
-    H and W. An x that fits is passed on unchanged. Differentiable; plug-ins may use it for their networks.
+    H and W. An x that fits is passed on unchanged. Differentiable; plug-ins may use it for their networks. While the
+    operations are recorded for an export, those that serve any H and W are recorded.
     """
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return _recorded(net, x, multiple, least)
     height, width = x.shape[2:]
     (top, rows), (left, columns) = (padded_side(side, multiple, least) for side in (height, width))
     if (rows, columns) == (height, width):
         return net(x)
     return net(reflect_pad(x, (top, rows), (left, columns)))[:, :, top : top + height, left : left + width]
+
+
+def _recorded(net: Callable[[Tensor], Tensor], x: Tensor, multiple: int, least: int) -> Tensor:
+    """Return what `any_size` returns, without a decision that depends on H or W, so that a recording has none.
+
+    Numbers that depend on them are computed as tensors, because torch's exporters record these for every size.
+    """
+    height, width = x.shape[2:]
+    (rows, top), (columns, left) = (_recorded_indices(side, multiple, least) for side in (height, width))
+    out = net(x.index_select(2, rows.to(x.device)).index_select(3, columns.to(x.device)))
+    return out[:, :, top : top + height, left : left + width]
+
+
+def _recorded_indices(side: int, multiple: int, least: int) -> tuple[Tensor, int]:
+    """Return the source of each pixel of a padded side, as `reflected_indices`, and the pixels added before it."""
+    least_factor = -(-least // multiple)
+    factor: Any = (torch.arange(side + multiple - 1, side + multiple) // multiple).clamp(min=least_factor)
+    if torch.jit.is_tracing():
+        factor = factor[0]
+    else:  # an integer that torch.export knows nothing about, so that it cannot depend on its value
+        factor = factor.item()
+        torch._check(factor >= least_factor)
+    padded = factor * multiple
+    before = (padded - side) // 2
+    last = torch.arange(side - 1, side)
+    period = (2 * last).clamp(min=1)
+    steps = torch.remainder(torch.arange(padded) - torch.arange(before, before + 1), period)
+    return torch.minimum(torch.minimum(steps, period - steps), last), before
 
 
 def padded_side(side: int, multiple: int, least: int = 1) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.lookup import entry, is_known
+from serialization.weight_names import list_weights
 from util.errors import OptionError
 
 PREFIX = "best_"  # of the files of the best epoch: best_ssim_net_G.pth
@@ -59,7 +60,7 @@ def resolve_best(o: Any, folder: Path, run: Mapping[str, Any]) -> str:
         return best_prefix(entry("metric", named).name if is_known("metric", named) else named)
     if metric := main_metric(run.get("metrics", ()), run.get("early_stop", "")):
         return best_prefix(metric)
-    kept = {path.name.partition("_net_")[0] for path in folder.glob(f"{PREFIX}*_net_*.pth")}
+    kept = {path.name.partition("_net_")[0] for path in list_weights(folder, f"{PREFIX}*_net_*")}
     if len(kept) == 1:  # the run's options are not there, or its metrics were dropped later
         return kept.pop()
     why = "the run was trained without --metrics" if not kept else f"there are {', '.join(sorted(kept))}"

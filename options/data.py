@@ -54,5 +54,8 @@ class Data:
     cache: str = option("off", "keep decoded, scaled images for later epochs: off, ram or disk",
                         choices=("off", "ram", "disk"), aside=True)
     cache_gb: float = option(4.0, "size limit of the cache, in gigabytes", above=0, aside=True)
-    cache_dir: str = option("", "folder of --cache disk; default: ganvas in the user's cache folder", aside=True)
+    cache_dir: str = option("", "folder of --cache disk, and of shards from a server; default: ganvas in the user's"
+        " cache folder", aside=True)
+    shard_cache_gb: float = option(10.0, "gigabytes of shards that are kept of those from a server", above=0,
+        aside=True)
     # fmt: on

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data.shards import settings as shard_settings
 from options import checks, effects, recipe, store, texts, wrong_words
 from options.common import Common
 from options.data import Data
@@ -50,16 +51,15 @@ def parse(argv: list[str], phase: str) -> Options:
         layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
         sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
     given = _parse_flags(argv, layers.flags, layers=layers)
-    position = given.pop(POSITION, "")
-    if position:
+    if position := given.pop(POSITION, ""):
         given["dataroot"] = position
     if unknown := [name for name in config if name not in {flag.name for flag in layers.flags}]:
         raise layers.known_flags().unknown(unknown, Path(first["config"]).name)
     options = layers.merge(saved, config, given, Path(first.get("config", "")).name)
-    options.plugin = tuple(discovery.paths())
+    options.plugin, options.name = tuple(discovery.paths()), location["name"]
     options.recipe = layers.recipe.name or saved.get("recipe", "")
-    options.name = location["name"]
     options.saved, options.input = saved, position
+    shard_settings.configure(options.cache_dir, options.shard_cache_gb)
     command = layers.command(options)
     unused = effects.notes(command)
     checks.check_options(options, phase)
@@ -294,7 +294,7 @@ def _load_saved(location: dict[str, Any], asked: dict[str, Any], layers: _Layers
     with _saved_option_errors(folder):
         flags.pop("plugin", None)
         paths = layers.by_name("plugin").check(saved.get("plugin", ()))
-    discovery.restore_paths(paths, _as_tuple(asked.get("plugin", ())), folder / store.OPTIONS_FILE)
+    discovery.restore_paths(paths, _as_tuple(asked.get("plugin", ())), store.options_source(folder))
     with _saved_option_errors(folder):
         return saved | {name: flag.check(saved[name]) for name, flag in flags.items()}
 
@@ -306,11 +306,11 @@ def _saved_option_errors(folder: Path):
         yield
     except UnknownName as problem:
         if not discovery.remembered_paths():
-            raise CheckpointError("file", folder / store.OPTIONS_FILE, *_unknown_name_texts(problem)) from problem
-        raise OptionError("file", folder / store.OPTIONS_FILE, *_unknown_name_texts(problem)) from problem
+            raise CheckpointError("file", store.options_source(folder), *_unknown_name_texts(problem)) from problem
+        raise OptionError("file", store.options_source(folder), *_unknown_name_texts(problem)) from problem
     except OptionError as problem:
         why = f"its option {problem.args[1]} is damaged: {problem.args[2]}"
-        raise CheckpointError("file", folder / store.OPTIONS_FILE, why, "restore the file or delete it") from problem
+        raise CheckpointError("file", store.options_source(folder), why, "restore the file or delete it") from problem
 
 
 def _unknown_name_texts(problem: UnknownName) -> tuple[str, str]:

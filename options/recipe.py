@@ -1,5 +1,6 @@
 """Recipes: named sets of options, which replace defaults."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from options.fields import TRUTH_WORDS, Flag
 from options.store import read_small_text
 from options.wrong_words import checked
-from registry.lookup import Entry, Table, entry
+from registry.lookup import Entry, Table, entries, entry
 from util.errors import OptionError, UnknownName
 from util.spelling import normalise_name
 
@@ -88,6 +89,24 @@ def describe(found: Entry) -> str:
     file = _file_of(found)
     first = file.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if file else ""
     return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def recommended(o: Any, device: str) -> list[str]:
+    """Return a note that names the recipes of a run's model that were measured on this kind of device, if it has none.
+
+    Such a recipe's file has a line `# measured: cpu, 8 minutes, facades 128x128`; the device is cpu, cuda or mps.
+    """
+    if o.recipe:
+        return []
+    found = []
+    for recipe in entries("recipe"):
+        file = _file_of(recipe)
+        text = file.read_text(encoding="utf-8", errors="replace") if file else ""
+        measured, model = (re.search(rf"^{line}: *(.+)$", text, re.MULTILINE) for line in ("# measured", "model"))
+        if measured and model and normalise_name(model[1].strip()) == normalise_name(o.model):
+            kind, _, where = measured[1].partition(",")
+            found += [f"--recipe {recipe.name} ({where.strip()})"] if kind.strip() == device else []
+    return [f"note: measured on this kind of device, {device}: {', '.join(found)}; docs/recipes.md"] if found else []
 
 
 def _file_of(found: Entry) -> Path | None:

@@ -3,13 +3,16 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data.spec import common_fields, own_fields, with_own_fields
 from options.fields import Options
+from serialization.safetensors_file import read_architecture
+from serialization.weight_names import SAFETENSORS, WEIGHT_PATTERNS, list_weights, weight_path
 from util.atomic_write import replace_text
-from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, printable
+from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError, print_line
 from util.size import Size
 from util.spelling import path_hint
 
@@ -23,6 +26,9 @@ FORMER_VALUES: dict[str, Any] = {  # of runs that were saved before there was su
     "no_sync_batch": False,
 }  # fmt: skip
 NOT_CONFIGURED = {"isTrain", "suffix", "recipe", "run_classes", "run_columns"}  # the data give classes and columns
+NOT_FROM_WEIGHTS = {"plugin", "config", "dataroot", "name", "checkpoints_dir", "results_dir"}  # a file of others
+BASE_OWNERS = ("all runs", "data", "training", "testing")  # of flags
+SPEC_FIELDS = ("input_nc", "output_nc", "height", "width", "classes", "range_A", "range_B")
 DEFAULT_NAME = "experiment_name"
 FORBIDDEN_NAME_CHARS = r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # separators, control characters, surrogates
 
@@ -46,7 +52,7 @@ def save(options: Options, folder: Path, phase: str, spec: Any = None, weights: 
     except OSError as problem:
         if phase == "train":
             raise EnvironmentFault("folder", folder, problem.strerror or str(problem), "make it writable") from problem
-        print(printable(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})"))
+        print_line(f"note: {phase}_opt.txt not written to {folder} ({problem.strerror})")
 
 
 def format_options(options: Options) -> str:
@@ -60,8 +66,25 @@ def format_options(options: Options) -> str:
     return "\n".join([*lines, "----------------- End -------------------"]) + "\n"
 
 
+def architecture(o: Options, folder: Path) -> dict[str, Any]:
+    """Return the table that a .safetensors file holds of a run: the options and the Spec that its networks need.
+
+    It names no path, plug-in or folder of this machine. folder: the run's, with its options.json.
+    """
+    tables = _read(folder)
+    shaping = {name for name, flag in o.flags.items() if not flag.meta["momentary"] and not flag.meta["aside"]}
+    base = {name for name, flag in o.flags.items() if flag.owner in BASE_OWNERS and not flag.meta["of_run"]}
+    kept = (shaping - base) | {"load_size", "fast_convolutions"}
+    options = {name: value for name, value in tables.get("options", {}).items() if name in kept}
+    spec = {name: value for name, value in tables.get("spec", {}).items() if name in SPEC_FIELDS}
+    own = {"own_spec": tables["own_spec"]} if "own_spec" in tables else {}
+    return {"format": 1, "options": options, "spec": spec, **own}
+
+
 def load(folder: Path) -> dict[str, Any]:
     """Return the options a run was trained with; {} if the folder has no options.json (a run of the reference).
+
+    Without it they are those that a .safetensors file of weights in the folder holds.
 
     Raises CheckpointError for a file that is too large, is not JSON or is not a table of options.
     """
@@ -147,7 +170,7 @@ def fill_from_dataset(o: Options, spec: Any) -> Any:
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / OPTIONS_FILE
     if not path.is_file():
-        return {}
+        return _read_weights(folder)
     try:
         tables = json.loads(read_small_text(path))
         if not isinstance(tables, dict) or not isinstance(tables.get("options"), dict):
@@ -155,6 +178,29 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
         return {name: table for name, table in tables.items() if isinstance(table, dict)}
     except (OSError, ValueError, RecursionError) as problem:
         raise CheckpointError("file", path, f"cannot be read ({problem})", "restore the file or delete it") from problem
+
+
+def options_source(folder: Path) -> Path:
+    """Return the file that `load` reads the options of a run from."""
+    return next((path for path, _ in _in_weights(folder)), folder / OPTIONS_FILE)
+
+
+def _read_weights(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the tables in the metadata of the folder's .safetensors files, the latest first; {} without any."""
+    return next((tables for _, tables in _in_weights(folder)), {})
+
+
+def _in_weights(folder: Path) -> Iterator[tuple[Path, dict[str, dict[str, Any]]]]:
+    """Yield the .safetensors files that hold options, and these tables, in a folder without options.json."""
+    if (folder / OPTIONS_FILE).is_file():
+        return
+    files = [path for path in list_weights(folder, "*_net_*") if path.suffix == SAFETENSORS]
+    for path in sorted(files, key=lambda path: not path.name.startswith("latest_")):
+        found = read_architecture(path)
+        tables = {name: found[name] for name in ("options", "spec", "own_spec") if isinstance(found.get(name), dict)}
+        if tables.get("options"):
+            tables["options"] = {k: v for k, v in tables["options"].items() if k not in NOT_FROM_WEIGHTS}
+            yield path, tables
 
 
 def read_config(path: str, phase: str) -> dict[str, Any]:
@@ -245,7 +291,7 @@ def _fill_suffix(suffix: str, values: dict[str, Any]) -> str:
 
 def holds_run(folder: Path) -> bool:
     """Whether a folder has state or weights that a new run would mix with its own."""
-    return any(any(folder.glob(pattern)) for pattern in ("state_*.pt", "*_net_*.pth"))
+    return any(any(folder.glob(pattern)) for pattern in ("state_*.pt", *WEIGHT_PATTERNS))
 
 
 def default_test_model(location: dict[str, Any]) -> str:
@@ -254,5 +300,5 @@ def default_test_model(location: dict[str, Any]) -> str:
         return "test"
     folder = Path(location["checkpoints_dir"]) / location["name"]
     prefix = f"iter_{location['load_iter']}" if location["load_iter"] else location["epoch"]
-    two_sided = all((folder / f"{prefix}_net_G_{side}.pth").is_file() for side in "AB")
-    return "cycle_gan" if two_sided and not (folder / f"{prefix}_net_G.pth").is_file() else "test"
+    two_sided = all(weight_path(folder, prefix, f"G_{side}").is_file() for side in "AB")
+    return "cycle_gan" if two_sided and not weight_path(folder, prefix, "G").is_file() else "test"

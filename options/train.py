@@ -39,6 +39,8 @@ class Train:
     no_progress: bool = option(False, "plain lines instead of a progress bar", aside=True)
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1, aside=True)
     save_epoch_freq: int = option(5, "save numbered weights every N epochs", at_least=1, aside=True)
+    export_format: str = option("pth", "files of weights: pth, the reference's, or safetensors, which other programs"
+        " read too and which name their architecture", choices=("pth", "safetensors"), aside=True)
     keep_epochs: int = option(0, "number of numbered weights to keep, the newest ones; 0: all", at_least=0, aside=True)
     sample_epoch_freq: int = option(10,
         "every N epochs, show sheets of generated images and save numbered weights (models that need no input images)",
@@ -50,7 +52,7 @@ class Train:
     keep_last: int = option(2, "number of training states to keep; --continue_train uses the newest that can be read",
         at_least=1, aside=True)
     continue_train: bool = option(False, "resume the run of this name", momentary=True)
-    init_from: str = option("", "start from the weights of a .pth file or of another run; all that match are loaded",
+    init_from: str = option("", "start from the weights of a file or of another run; all that match are loaded",
         aside=True)
     overwrite: bool = option(False, "start a new run in the folder of an earlier run of this name", momentary=True)
     epoch_count: int = option(1, "number of the first epoch", at_least=1, aside=True)

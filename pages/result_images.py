@@ -29,7 +29,7 @@ class ResultImages:
     a PNG file to look at; so does one that is dark, such as a mask of 0 and 1. `begin` chooses the `labels`.
     """
 
-    def __init__(self, o: Any, folder: ResultsFolder):
+    def __init__(self, o: Any, folder: ResultsFolder | None = None):
         self.folder, self.aspect_ratio = folder, o.aspect_ratio
         self.only, self.format = o.results_only, o.format
         inputs = [f"A{number}" for number, _ in enumerate(parse_inputs(getattr(o, "inputs", "")), 1)]
@@ -81,6 +81,13 @@ class ResultImages:
                 print_line(f"note: --format keep: results of {suffix or 'nameless'} files are written as {written}")
                 return
 
+    def values(self, image: Tensor, label: str) -> np.ndarray:
+        """Return the values of one image (C, H, W), as its file holds them: (H, W, C) in the range of the run."""
+        value_range = self._value_range(label)
+        if self._is_picture(label) and value_range.is_uint8:
+            return np.asarray(tensor_to_pil(image)).reshape(*image.shape[1:], -1)
+        return value_range.denormalise(image)
+
     def save(self, image: Tensor, label: str, stem: str, input_suffix: str) -> Picture | None:
         """Write one image; return what the page shows, None with --results_only for a file that no page can show."""
         tail, suffix = self.tails[label], self._suffix(label, input_suffix)
@@ -108,6 +115,7 @@ class ResultImages:
         return Picture(label, tail, *save_picture(image, path, self.aspect_ratio, path.suffix.lower()))
 
     def _path(self, name: str) -> Any:
+        assert self.folder is not None
         path = self.folder.claim("images/" + name)
         if "/" in name:
             path.parent.mkdir(parents=True, exist_ok=True)

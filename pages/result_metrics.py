@@ -6,15 +6,16 @@ from typing import Any
 
 from torch import Tensor
 
-from metrics import finite, finite_or_none
+from metrics import finite_or_none
 from metrics.base import Result
 from metrics.evaluation import Evaluation, checked_result, make_metric
 from metrics.settings import Settings
 from metrics.several_results import DIFFERENCE, explanation, measure_several, several_name
+from metrics.tables import result_table
 from pages.names import natural_key
 from registry.lookup import entries
 from util.device import select_device
-from util.errors import OptionError, UserError, count_text, printable
+from util.errors import OptionError, UserError, count_text, print_line
 
 DEFAULT = ("L1", "PSNR")
 
@@ -114,11 +115,11 @@ class ResultMetrics:
                     if not hasattr(metric, "measure"):
                         found[f"{name} of {base}"] = checked_result(name, metric)
                         for note in getattr(metric, "notes", list)():
-                            print(printable(f"note: {name} of {base}: {note}"))
+                            print_line(f"note: {name} of {base}: {note}")
                 except UserError as problem:
-                    print(printable(f"note: {name} of {base} is not computed ({problem})"))
+                    print_line(f"note: {name} of {base} is not computed ({problem})")
         if self.asked and not found and not self.of_images:
-            print("note: --metrics has no effect: no generated image has a real one beside it")
+            print_line("note: --metrics has no effect: no generated image has a real one beside it")
         return found
 
     def tables(self, means: Mapping[str, float], sets: Mapping[str, Result]) -> dict[str, Any]:
@@ -128,12 +129,6 @@ class ResultMetrics:
         rows = {name: finite_or_none(self.of_images[name]) for name in sorted(self.of_images, key=natural_key)}
         tables: dict[str, Any] = about | {"mean": finite_or_none(dict(means)), "images": rows} if rows else {}
         return tables | ({"sets": {name: result_table(result) for name, result in sets.items()}} if sets else {})
-
-
-def result_table(result: Result) -> dict[str, float | int | None]:
-    """Return a Result as JSON holds it."""
-    value, error, n = result
-    return {"value": finite(value), "error": finite(error), "images": n}
 
 
 def results_text(results: Mapping[str, Result]) -> str:
@@ -155,7 +150,7 @@ def _default_names(settings: Settings) -> list[str]:
             if make_metric(entry.name, entry.load(), settings).paired:
                 names.append(entry.name)
         except UserError as problem:
-            print(printable(f"note: metric {entry.name} is skipped ({problem})"))
+            print_line(f"note: metric {entry.name} is skipped ({problem})")
     return names
 
 

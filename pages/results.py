@@ -22,7 +22,7 @@ from pages.result_metrics import ResultMetrics, results_text
 from pages.results_folder import ResultsFolder, data_and_epoch, results_path
 from pages.rows import Column, Picture, format_html, means_html
 from util import ranks
-from util.errors import count_text, printable
+from util.errors import count_text, print_line
 from util.image_io import make_grid
 
 MAX_PENDING_BYTES = 64e6  # of images that wait to be written; the caller's thread writes larger ones itself
@@ -222,11 +222,12 @@ class Results:
             gallery.intro = means_html("mean over the images" + (several and f". {several}"), means) if means else ""
             gallery.intro += format_html("<p>{0}</p>", set_text) if (set_text := results_text(sets)) else ""
             gallery.close()
-        self.files.finish(self.metrics.tables(means, sets))
+        stems = {stem: name for name, (stem, _) in self.samples.items()}  # a class may be no file name
+        self.files.finish(self.metrics.tables(means, sets) | ({"classes": stems} if stems else {}))
         if means:
-            print(printable("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items())))
+            print_line("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items()))
         if sets:
-            print(printable(results_text(sets)))
+            print_line(results_text(sets))
 
     def log_errors(self, report: Report) -> None:
         """Let the report write errors to the folder, but not beside the results of an earlier test; release it then."""

@@ -48,6 +48,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record if named else {}
 
 
+def classes_of_files(images: Path) -> dict[str, str] | None:
+    """Return {first part of the names of generated images: class} for a folder that test.py wrote, or its images/.
+
+    None if metrics.json does not say it.
+    """
+    classes = read_record(images.parent if images.name == "images" else images).get("classes")
+    is_known = isinstance(classes, dict) and all(isinstance(name, str) for name in classes.values())
+    return classes if is_known else None
+
+
 class ResultsFolder:
     """A folder of results that this process writes: images/, pages and metrics.json, which lists all of its files.
 

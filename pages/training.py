@@ -1,10 +1,13 @@
 """Write the training page: its HTML before scripts run, and the history that its script loads."""
 
 import math
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from dominate import tags
+from dominate.util import raw
 
 from metrics import finite_or_none
 from pages.document import make_document, to_embedded_json, write_page
@@ -28,6 +31,7 @@ def write_training(
     """
     replace_text(folder / "history.js", f"ganvas.take({to_embedded_json(history)});\n")
     page_data = {"name": name, "width": width, "hidden": HIDDEN_LOSSES, "history": history}
+    options_section = _options_section(tuple(options.items()), frozenset(given_flags))
     page = make_document(f"Experiment name = {name}", STYLE_FILES, SCRIPT_FILES, page_data)
     with page:
         _add_header(name)
@@ -51,7 +55,7 @@ def write_training(
             with tags.section():
                 tags.h2("The data as the networks see it")
                 tags.img(src="data.png", alt="A above, B below, after all preprocessing", loading="lazy")
-        _add_options(options, given_flags)
+        raw(options_section)
     write_page(folder / "index.html", page)
 
 
@@ -149,17 +153,19 @@ def label_lines(labels: list[str]) -> list[list[str]]:
     return lines if starts[:1] == [0] and even and len(lines[0]) >= 3 else [labels]
 
 
-def _add_options(options: dict[str, str], given_flags: set[str]) -> None:
-    with tags.section():
+@lru_cache(maxsize=1)  # a run's options do not change, and its page is written often
+def _options_section(options: tuple[tuple[str, str], ...], given_flags: frozenset[str]) -> str:
+    with tags.section() as section:
         tags.h2("Options")
-        _add_flag_list({name: value for name, value in options.items() if name in given_flags})
+        _add_flag_list([(name, value) for name, value in options if name in given_flags])
         with tags.details():
             tags.summary("all options")
             _add_flag_list(options)
+    return section.render(pretty=False)
 
 
-def _add_flag_list(options: dict[str, str]) -> None:
+def _add_flag_list(options: Iterable[tuple[str, str]]) -> None:
     with tags.dl():
-        for name, value in options.items():
+        for name, value in options:
             tags.dt(f"--{name}")
             tags.dd(value)

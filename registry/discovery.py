@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from registry import loaded, moved, sources
+from registry import loaded, moved, own_names, sources
 from registry.kinds import PART_TABLES
 from util.errors import OptionError
 from util.spelling import path_hint
@@ -62,12 +62,12 @@ def paths() -> list[str]:
 
 
 def forget_run() -> None:
-    """Forget the paths of an earlier run of this process."""
+    """Forget the paths of an earlier run of this process, and what their plug-ins added to tables."""
     for path in _of_run:
         _paths.remove(path)
     own = {name for name, (_, file) in loaded.imported_plugins.items() if {file, file.parent} & set(_of_run)}
     for name in own:
-        del loaded.imported_plugins[name]
+        _forget_module(name)
     _of_run.clear()
     _remembered.clear()
 
@@ -76,8 +76,16 @@ def clear() -> None:
     """Forget all paths in use."""
     _paths.clear()
     _of_run.clear()
-    loaded.imported_plugins.clear()
+    for name in list(loaded.imported_plugins):
+        _forget_module(name)
     _remembered.clear()
+
+
+def _forget_module(name: str) -> None:
+    _, file = loaded.imported_plugins.pop(name)
+    for (_, added), (table, thing) in loaded.table_entries.get(str(file), {}).items():
+        if table.get(added) is thing:  # another run's plug-in may add the same name
+            del table[added]
 
 
 def restore_paths(paths, given, file: Path) -> None:
@@ -149,12 +157,13 @@ def load(plugin: PluginEntry) -> ModuleType:
         loaded.imported_plugins[name] = (plugin.name, file.resolve())
     stamp = _stamp(file)
     if name in sys.modules and _stamps.setdefault(name, stamp) == stamp:
+        _add_entries(plugin.origin)
         return sys.modules[name]
     _stamps[name] = stamp
     moved.answer_old_paths()
     loaded.import_stack.append(plugin.origin)
     try:
-        return importlib.import_module(name) if plugin.module else _import_file(name, Path(plugin.origin))
+        return _import_installed(name) if plugin.module else _import_file(name, Path(plugin.origin))
     except (Exception, SystemExit) as problem:  # a plug-in may raise anything at import; the error names it
         sys.modules.pop(name, None)
         if isinstance(problem, OptionError):
@@ -166,6 +175,17 @@ def load(plugin: PluginEntry) -> ModuleType:
         why = f"{type(problem).__name__}: {problem}" + (f" ({line})" if line else "")
         remedy = attribution.pip_hint(missing) if missing else "fix it or omit it"
         raise OptionError("plug-in", plugin.origin, why, remedy) from problem
+    finally:
+        loaded.import_stack.pop()
+
+
+def _add_entries(origin: str) -> None:
+    """Add to tables again what a plug-in has added when it was imported; see forget_run."""
+    loaded.import_stack.append(origin)
+    try:
+        for (_, name), (table, thing) in list(loaded.table_entries.get(origin, {}).items()):
+            if name not in table:
+                table[name] = thing
     finally:
         loaded.import_stack.pop()
 
@@ -183,12 +203,12 @@ def _import_file(name: str, path: Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         # last, so that a plug-in can import its neighbours but shadows no other module
         sys.path.append(str(path.parent))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return own_names.load_plugin(name, path)
+
+
+def _import_installed(name: str) -> ModuleType:
+    with own_names.compiled_as_plugin(name):
+        return importlib.import_module(name)
 
 
 def module_file(module: str) -> Path | None:
@@ -230,7 +250,9 @@ def _plugin_classes(file: Path, tree: ast.Module, seen: tuple[Path, ...]) -> dic
         if isinstance(node, ast.ImportFrom) and node.module:
             top, neighbour = node.module.split(".")[0], file.parent / (node.module.replace(".", "/") + ".py")
             kinds: dict[str, str] = {}
-            if top in ("models", "data"):
+            if top == "ganvas":
+                kinds = {a.name: homes[a.name] for a in node.names if a.name in ("BaseModel", "BaseDataset")}
+            elif top in ("models", "data"):
                 kinds = {a.name: "model" if top == "models" else "dataset" for a in node.names if a.name[:1].isupper()}
             elif neighbour.is_file() and neighbour not in seen and (inner := _parse(neighbour)):
                 kinds = _plugin_classes(neighbour, inner, (*seen, file))

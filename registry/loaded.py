@@ -5,16 +5,22 @@ import importlib.util
 import os
 import sys
 import sysconfig
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from registry.kinds import PART_TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
+PREFIX = __name__.removesuffix("registry.loaded")  # of our modules' names: "ganvas._rooms." in the installed package
 SITE_FOLDERS = ("site-packages", "dist-packages")
 
 # module: (name of the plug-in, its file), for every requested plug-in
 imported_plugins: dict[str, tuple[str, Path]] = {}
 import_stack: list[str] = []  # origins of the plug-ins being imported, innermost last
+# origin of a plug-in: {(kind, name): (table, thing)}, what it has added to tables
+table_entries: dict[str, dict[tuple[str, str], tuple[Any, Any]]] = {}
+_real_path = lru_cache(maxsize=None)(os.path.realpath)  # of thousands of modules, each time that images are translated
 
 
 def our_folders() -> list[str]:
@@ -63,6 +69,8 @@ def plugin_of_file(source: str) -> str | None:
 
 
 def _is_ours(path: Path) -> bool:
+    if PREFIX:
+        return path.is_relative_to(ROOT.parent)
     return path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in (*our_folders(), "train.py", "test.py")
 
 
@@ -80,5 +88,5 @@ def plugin_modules() -> dict[str, Path]:
     """Return {module: file} of all imported modules that belong to plug-ins, those beside a plug-in's file too."""
     folders = tuple({str(file.parent) for _, file in imported_plugins.values()})
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())} if folders else {}
-    real = {name: os.path.realpath(file) for name, file in files.items() if isinstance(file, str)}
+    real = {name: _real_path(file) for name, file in files.items() if isinstance(file, str)}
     return {name: Path(file) for name, file in real.items() if file.startswith(folders) and plugin_of_file(file)}

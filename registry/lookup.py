@@ -7,6 +7,7 @@ from typing import Any
 
 from registry import contract, discovery, loaded
 from registry.kinds import PART_FLAGS, PART_TABLES
+from registry.own_names import own_module
 from util.errors import OptionError, UnknownName
 from util.spelling import name_hint, normalise_name
 
@@ -30,6 +31,8 @@ class Table(dict):
                 raise duplicate_name_error(self.kind, name, [first, origin])
         super().__setitem__(name, discovery.absolute_reference(thing))
         self.origins[name] = origin
+        if loaded.current_origin():
+            loaded.table_entries.setdefault(origin, {})[self.kind, name] = self, self[name]
 
     def origin(self, name: str) -> str:
         """Return the file that added the name, or "built in"."""
@@ -59,7 +62,7 @@ class Entry:
 def table(kind: str) -> Table:
     """Return the table of a kind."""
     module, name, _ = PART_TABLES[kind]
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(own_module(module)), name)
 
 
 def resolve(kind: str, thing: Any) -> Any:
@@ -67,7 +70,7 @@ def resolve(kind: str, thing: Any) -> Any:
     if not isinstance(thing, str):
         return thing
     module_name, _, attribute = thing.partition(":")
-    module = importlib.import_module(module_name)
+    module = importlib.import_module(own_module(module_name))
     return getattr(module, attribute) if attribute else only_class(kind, module)
 
 

@@ -111,13 +111,14 @@ class MovedModule(ModuleType):
     """A stand-in for a moved module; it looks up names in the new modules."""
 
     def __getattr__(self, name: str) -> Any:
-        homes, new = MOVED[self.__name__].split(), RENAMED.get(self.__name__, {}).get(name, name)
+        former = self.__name__.removeprefix(loaded.PREFIX)
+        homes, new = MOVED[former].split(), RENAMED.get(former, {}).get(name, name)
         for home in homes if not name.startswith("__") else ():
-            module = importlib.import_module(home)
+            module = importlib.import_module(loaded.PREFIX + home)
             if hasattr(module, new):
-                _report(f"{self.__name__}.{name}", f"{home}.{new}")
+                _report(f"{former}.{name}", f"{home}.{new}")
                 return getattr(module, new)
-        raise AttributeError(f"module '{self.__name__}' has moved to {' and '.join(homes)}, which has no '{name}'")
+        raise AttributeError(f"module '{former}' has moved to {' and '.join(homes)}, which has no '{name}'")
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -125,12 +126,13 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """Return a spec for the old path of a moved module, else None."""
-        return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
+        is_ours = name.startswith(loaded.PREFIX) and name.removeprefix(loaded.PREFIX) in MOVED
+        return importlib.machinery.ModuleSpec(name, self) if is_ours else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         """Return the stand-in module; Python shows __file__ when a name is missing in it."""
         module = MovedModule(spec.name)
-        module.__file__ = f"moved to {MOVED[spec.name].replace(' ', ' and ')}"
+        module.__file__ = f"moved to {MOVED[spec.name.removeprefix(loaded.PREFIX)].replace(' ', ' and ')}"
         return module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -8,10 +8,7 @@ gets metrics.json and metrics.csv; what follows -- goes to test.py: -- --num_tes
 is compared with the images it was trained on, or with those of --real.
 """
 
-import csv
-import io
 import json
-import math
 import os
 import re
 import subprocess
@@ -27,20 +24,20 @@ from cli.launch import join_others
 from cli.main import run_command
 from cli.script import Command, size
 from data.listing.files import is_folder
-from metrics import finite_or_none
+from metrics import best_of, finite_or_none
 from metrics.base import Result
 from metrics.evaluation import Evaluation
 from metrics.folders import Images, add_classes, evaluate_sides, list_side
 from metrics.settings import Settings, parse_weights
+from metrics.tables import JSON_FILE, write_tables
 from options import store
 from pages.names import natural_key
-from pages.result_metrics import result_table
-from pages.results_folder import METRICS_FILE
+from pages.results_folder import classes_of_files
 from registry import discovery
 from serialization.download.partial import file_sha256
 from serialization.run_names import suggest_folder
+from serialization.weight_names import list_weights
 from util import ranks
-from util.atomic_write import replace_text
 from util.device import select_device
 from util.disk_space import write_error
 from util.errors import CheckpointError, DataError, OptionError, count_text, print_line, printable
@@ -80,7 +77,7 @@ def make_evaluation(o: Any, classes: tuple[str, ...] = ()) -> Evaluation:
 
 def evaluate(real: Images, fake: Images, o: Any) -> tuple[dict[str, Result], dict[str, Any], list[str], dict[str, str]]:
     """Return the results, the values of each image, notes, and the better directions."""
-    evaluation = make_evaluation(o, add_classes(real, fake))
+    evaluation = make_evaluation(o, add_classes(real, fake, classes_of_files(Path(fake.folder))))
     notes = evaluate_sides(evaluation, real, fake, tuple(o.size) if o.size else None)
     results = evaluation.results() if ranks.rank() == 0 else {}  # which holds what all have collected
     better = {name: evaluation.better(name) for name in results}
@@ -101,33 +98,10 @@ def format_table(rows: dict[str, dict[str, Result]], better: dict[str, str]) -> 
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
-def best_rows(rows: dict[str, dict[str, Result]], better: dict[str, str]) -> dict[str, str]:
-    """Return the epoch with the best value of each metric that says which values are better."""
-    found = {}
-    for name, direction in better.items():
-        values = {title: results[name].value for title, results in rows.items()}
-        values = {title: value for title, value in values.items() if not math.isnan(value)}
-        if direction and values:
-            found[name] = (min if direction == "lower" else max)(values, key=values.__getitem__)
-    return found
-
-
-def write_tables(folder: Path, content: dict[str, Any], rows: dict[str, dict[str, Result]]) -> None:
-    """Write metrics.json and metrics.csv: a line for each epoch and metric."""
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / METRICS_FILE, json.dumps(content, indent=1) + "\n")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "metric", "value", "error", "images"])
-    for title, results in rows.items():
-        for name, (value, error, n) in results.items():
-            writer.writerow([title, name, repr(value), "" if error is None else repr(error), n])
-    replace_text(folder / "metrics.csv", text.getvalue())
-
-
 def kept_epochs(folder: Path, wanted: str) -> list[str]:
     """Return the wanted checkpoints of a run, oldest first; raise CheckpointError for one that is not kept."""
-    found = {match[1] for path in folder.glob("*_net_*.pth") if (match := re.fullmatch(r"(.+?)_net_\w+", path.stem))}
+    files = list_weights(folder, "*_net_*")
+    found = {match[1] for path in files if (match := re.fullmatch(r"(.+?)_net_\w+", path.stem))}
     numbered = sorted((prefix for prefix in found if prefix.isdecimal()), key=int)
     named = sorted((prefix for prefix in found if not prefix.isdecimal()), key=natural_key)
     available = [*numbered, *named]
@@ -142,9 +116,14 @@ def kept_epochs(folder: Path, wanted: str) -> list[str]:
     return epochs
 
 
+def epoch_number(epoch: str) -> int | str:
+    """Return an epoch as metrics.json has it: a number, or the name of a checkpoint, such as latest."""
+    return int(epoch) if epoch.isdecimal() else epoch
+
+
 def checksums(folder: Path, epoch: str) -> tuple[str, ...]:
     """Return the SHA-256 of the weights of a checkpoint."""
-    return tuple(file_sha256(path) for path in sorted(folder.glob(f"{epoch}_net_*.pth")))
+    return tuple(file_sha256(path) for path in list_weights(folder, f"{epoch}_net_*"))
 
 
 def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tuple[Path, bool]:
@@ -162,7 +141,7 @@ def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tu
         failure.code = done.returncode if 0 < done.returncode < 7 else 1
         raise failure
     images = next(Path(folder).rglob("images"))
-    return images, "mean" in json.loads((images.parent / METRICS_FILE).read_text(encoding="utf-8"))
+    return images, "mean" in json.loads((images.parent / JSON_FILE).read_text(encoding="utf-8"))
 
 
 def evaluate_run(o: Any, more: list[str]) -> None:
@@ -192,16 +171,19 @@ def evaluate_run(o: Any, more: list[str]) -> None:
             rows[epoch], _, found, better = evaluate(real, fake, o)
         notes |= dict.fromkeys(found)
         print_line(f"epoch {epoch}: " + ", ".join(f"{name} {value:.5g}" for name, (value, *_) in rows[epoch].items()))
-    best = best_rows(rows, better)
-    tables = {epoch: {name: result_table(r) for name, r in results.items()} for epoch, results in rows.items()}
+    firsts = {
+        name: best_of({epoch: row[name].value for epoch, row in rows.items()}, way) for name, way in better.items()
+    }
+    best = {name: (epoch_number(epoch), rows[epoch][name].value) for name, epoch in firsts.items() if epoch}
     target = Path(o.output or Path(o.results_dir, o.run, "evaluation"))
-    write_tables(target, {"run": o.run, "epochs": tables, "better": better, "best": best, "notes": list(notes)}, rows)
+    about = {"run": o.run, "better": better, "notes": list(notes)}
+    write_tables(target, [({"epoch": epoch_number(epoch)}, row) for epoch, row in rows.items()], best, about)
     for note in notes:
         print_line(f"note: {note}")
     print(format_table(rows, better))
-    for name, epoch in best.items():
-        print_line(f"best {name}: epoch {epoch}")
-    print_line(f"{count_text(len(rows), 'checkpoint')} -> {target / METRICS_FILE}")
+    for name, (at, _) in best.items():
+        print_line(f"best {name}: epoch {at}")
+    print_line(f"{count_text(len(rows), 'checkpoint')} -> {target / JSON_FILE}")
 
 
 def real_folder(images: Path, run: Path, side: str) -> str:
@@ -227,10 +209,9 @@ def evaluate_folders(o: Any) -> None:
     print(printable_lines(format_table({"": results}, better)))
     if o.output and ranks.rank() == 0:
         values = {name: finite_or_none(images[name]) for name in sorted(images, key=natural_key)}
-        content = {"real": o.real, "fake": o.fake, "notes": notes, "better": better,
-                   "metrics": {name: result_table(r) for name, r in results.items()}, "images": values}  # fmt: skip
-        write_tables(Path(o.output), content, {"": results})
-        print_line(f"-> {Path(o.output, METRICS_FILE)}")
+        about = {"real": o.real, "fake": o.fake, "better": better, "notes": notes, "images": values}
+        write_tables(Path(o.output), [({}, results)], {}, about)
+        print_line(f"-> {Path(o.output, JSON_FILE)}")
 
 
 def printable_lines(text: str) -> str:
@@ -254,8 +235,8 @@ def main(argv, report):
         raise OptionError("options", "--real and --fake", why, "see --help")
     try:
         evaluate_run(o, more) if o.run else evaluate_folders(o)
-    except OSError as problem:
-        raise write_error(Path(str(problem.filename or METRICS_FILE)), problem) from problem
+    except OSError as problem:  # of the temporary folder, for example
+        raise write_error(Path(str(problem.filename or JSON_FILE)), problem) from problem
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Plot the losses of runs: python scripts/plot_losses.py RUN [RUN ...] --out losses.png.
+"""Plot the losses or metrics of runs: python scripts/plot_losses.py RUN [RUN ...] --out losses.png.
 
 A RUN is the name of a run in --checkpoints_dir, its folder, or a log: a losses.jsonl of GANvas, or a loss_log.txt of
 pytorch-CycleGAN-and-pix2pix and its relatives. Each loss has a colour, each run a line style.
@@ -34,6 +34,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoints_dir", default="./checkpoints", help="folder of the runs")
     parser.add_argument("--out", default="losses.png", help="the image: .png, .svg or .pdf; default: losses.png")
     parser.add_argument("--losses", default="", help="only these, comma-separated; default: all")
+    text = "draw these values of train.py --metrics instead, comma-separated, or all: a panel for each, over epochs"
+    parser.add_argument("--metrics", default="", help=text)
     parser.add_argument("--smooth", type=float, default=0.0, help="0 to 0.99: weight of the past in each point")
     parser.add_switch("--log", "use a logarithmic axis")
     parser.add_switch("--mean_only", "draw only the means of whole epochs")
@@ -44,6 +46,10 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     if Path(o.out).suffix.lower() not in OUT_SUFFIXES:
         why, remedy = f"'{o.out}' is not an image format", f"end it with {', '.join(OUT_SUFFIXES)}"
         raise OptionError("option", "--out", why, remedy)
+    if o.metrics and o.losses:
+        raise OptionError("options", "--losses and --metrics", "exclude each other", "make two images")
+    o.kind, o.wanted = ("metric", o.metrics) if o.metrics else ("loss", o.losses)
+    o.split, o.mean_only = o.split or bool(o.metrics), o.mean_only or bool(o.metrics)
     return o
 
 
@@ -69,14 +75,20 @@ def run_labels(runs: list[str], logs: list[Path]) -> list[str]:
     return [run if labels.count(name) > 1 else name for run, name in zip(runs, labels, strict=True)]
 
 
-def select_losses(names: list[str], wanted: str) -> list[str]:
-    """Return the losses to draw, by default all; raise OptionError for one that no run has."""
-    names_wanted = [word.strip() for word in wanted.split(",") if word.strip()]
-    for name in names_wanted:
-        if name not in names:
-            remedy = f"{name_hint(name, names)}there are: {', '.join(names)}"
-            raise OptionError("option", "--losses", f"no run has a loss '{name}'", remedy)
-    return names_wanted or names
+def select_names(names: list[str], o: argparse.Namespace) -> list[str]:
+    """Return the losses or metrics to draw, by default all; raise OptionError for one that no run has."""
+    flag = "--metrics" if o.metrics else "--losses"
+    if not names:
+        raise OptionError("option", flag, "no run has metrics", "train with --metrics, or omit it")
+    names_wanted = [word.strip() for word in o.wanted.split(",") if word.strip()]
+    found = []
+    for wanted in [] if o.metrics and names_wanted == ["all"] else names_wanted:
+        same = [name for name in names if name == wanted or (o.metrics and name.lower() == wanted.lower())]
+        if not same:
+            remedy = f"{name_hint(wanted, names)}there are: {', '.join(names)}"
+            raise OptionError("option", flag, f"no run has a {o.kind} '{wanted}'", remedy)
+        found += same[:1]
+    return found or names
 
 
 def smooth(points: Points, decay: float) -> Points:
@@ -191,13 +203,15 @@ def main(argv: list[str], report) -> None:
     o = parse_args(argv)
     logs = [find_log(run, o.checkpoints_dir) for run in o.runs]
     losses_by_run = dict(zip(run_labels(o.runs, logs), map(read_losses, logs), strict=True))
+    if o.metrics:  # drawn as the means of losses are
+        losses_by_run = {label: Losses(means=each.metrics, notes=each.notes) for label, each in losses_by_run.items()}
     all_names = {name: None for curves in losses_by_run.values() for name in (*curves.steps, *curves.means)}
-    names = select_losses(list(all_names), o.losses)
+    names = select_names(list(all_names), o)
     for label, curves in losses_by_run.items():
         for note in curves.notes:
             print(f"note: {printable(label)}: {note}")
     save_figure(draw_losses(losses_by_run, names, o), Path(o.out))
-    print(f"losses {printable(', '.join(names))} -> {printable(o.out)}")
+    print(f"{'metrics' if o.metrics else 'losses'} {printable(', '.join(names))} -> {printable(o.out)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Save with torch.save to a temporary file, flush it to the disk, then rename it onto the target."""
+"""Save to a temporary file, by torch.save unless another writer is given, flush it to the disk, and rename it."""
 
 import contextlib
 import errno
 import os
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from util import disk_space
 from util.atomic_write import sync_folder
 from util.errors import CheckpointError, EnvironmentFault, first_line
 
+Save = Callable[[Any, Any], Any]  # (thing, open file)
 
-def write_atomically(path: Path, thing: Any, read_back: bool = False) -> None:
-    """Save with torch.save beside the target, flush to the disk, then rename onto the target.
+
+def write_atomically(path: Path, thing: Any, read_back: bool = False, save: Save | None = None) -> None:
+    """Save beside the target, flush to the disk, then rename onto the target.
 
     read_back: scan the written file before the rename. Raises EnvironmentFault if writing fails; on a full disk it is
     tried twice.
     """
     try:
-        disk_space.retry_when_full(partial(_write_and_flush, path, thing, read_back), path)
+        disk_space.retry_when_full(partial(_write_and_flush, path, thing, read_back, save), path)
     except CheckpointError as problem:
         why = f"failed the check after writing: {problem.args[2]}"
         raise EnvironmentFault("file", path, why, "check the disk, and the state that plug-ins store") from problem
@@ -31,11 +34,11 @@ def write_atomically(path: Path, thing: Any, read_back: bool = False) -> None:
         raise disk_space.write_error(path, problem, disk_space.tensor_bytes(thing)) from problem
 
 
-def _write_and_flush(path: Path, thing: Any, read_back: bool) -> None:
+def _write_and_flush(path: Path, thing: Any, read_back: bool, save: Save | None) -> None:
     beside = path.with_name(path.name + ".tmp")
     try:
         with open(beside, "wb") as file:  # not a path, with which torch loses the errno of a full disk
-            torch.save(thing, file)
+            (save or torch.save)(thing, file)
             file.flush()
             os.fsync(file.fileno())
         if read_back:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from serialization.atomic_save import write_atomically
 from serialization.safe_load import load_file
 from serialization.weight_files import find_non_finite
@@ -78,7 +80,7 @@ def load_state(folder: Path, which: str = "latest") -> tuple[dict[str, Any] | No
         elif state["format"] > STATE_FORMAT:
             why = f"was written by a newer version (format {state['format']}, this one knows {STATE_FORMAT})"
             raise CheckpointError("state", path, why, "upgrade")
-        elif bad := find_non_finite({part: state.get(part) for part in ("model", "optimizers", "ema")}):
+        elif bad := find_non_finite({part: state.get(part) for part in FINITE_PARTS}):
             notes.append(f"note: {path.name} holds NaN or Inf in '{bad}'; falling back to the one before")
         else:
             return state, notes
@@ -89,13 +91,22 @@ def load_state(folder: Path, which: str = "latest") -> tuple[dict[str, Any] | No
 
 
 STATE_TYPES: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
-                               "generators": dict, "classes": list, "options": dict, "ema": dict,
-                               "metrics": dict, "ranks": list}  # fmt: skip
+                               "generators": dict, "classes": list, "options": dict, "ema": dict, "metrics": dict,
+                               "tools": dict, "scaler": dict, "inventory": dict, "exports": list,
+                               "ranks": list}  # fmt: skip
+FINITE_PARTS = ("model", "optimizers", "ema", "tools")  # a NaN in these would spread to all weights
 
 
 def _has_valid_types(state: dict[str, Any]) -> bool:
     """Whether each part present in a state has the right type."""
     right = all(isinstance(state[part], kind) for part, kind in STATE_TYPES.items() if part in state)
     numbers = [*state.get("history", []), *state.get("position", {}).values()] if right else [None]
-    texts = [*state.get("classes", []), *state.get("options", {})] if right else []
-    return all(type(n) in (int, float) for n in numbers) and all(type(text) is str for text in texts)
+    texts = (
+        [name for part in ("classes", "options", "exports", "tools") for name in state.get(part, ())] if right else []
+    )
+    tensors = state.get("tools", {}).values() if right else []
+    return (
+        all(type(n) in (int, float) for n in numbers)
+        and all(type(text) is str for text in texts)
+        and all(isinstance(value, Tensor) for value in tensors)
+    )

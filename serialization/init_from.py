@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from serialization import mismatch, weight_files
+from serialization.weight_names import SUFFIXES, list_weights, weight_path
 from util.errors import CheckpointError, printable
 from util.spelling import nearest
 
@@ -17,8 +18,8 @@ FilesByNetwork = dict[str, tuple[Path, dict[str, Tensor]]]
 def init_from(source: str, networks: Mapping[str, nn.Module], checkpoints_dir: str) -> list[str]:
     """Copy weights of equal key and shape into the networks; return a line for each network, and warnings.
 
-    source: a .pth file, the folder of a run, or a run's name. A file is for one network: the one in its name
-    (NAME_net_G_A.pth), or else the one that it fits best. Raises CheckpointError if the source does not exist or no
+    source: a .pth or .safetensors file, the folder of a run, or a run's name. A file is for one network: the one in its
+    name (NAME_net_G_A.pth), or else the one that it fits best. Raises CheckpointError if the source is missing or no
     tensor fits.
     """
     notes, fitted, reasons = [], 0, []
@@ -66,14 +67,16 @@ def _read_sources(source: str, networks: Mapping[str, nn.Module], checkpoints_di
         state = weight_files.load_weights(path)
         return {_best_network(path, state, networks): (path, state)}
     folders = [f for f in (path, Path(checkpoints_dir) / source) if f.is_dir()]
-    folder = next((f for f in folders if any(f.glob("*.pth"))), folders[0] if folders else None)
+    folder = next((f for f in folders if list_weights(f)), folders[0] if folders else None)
     if folder is None:
         why = f"there is no such file and no such run in {checkpoints_dir}"
         raise CheckpointError(OPTION, source, why, _suggest_source(source, Path(checkpoints_dir)))
-    paths = {name: folder / f"latest_net_{name}.pth" for name in networks}
+    paths = {name: weight_path(folder, "latest", name) for name in networks}
     paths = {name: file for name, file in paths.items() if file.is_file()}
-    if not paths and (folder / "latest_net_G.pth").is_file():  # a run with a single generator
-        return _read_sources(str(folder / "latest_net_G.pth"), networks, checkpoints_dir)
+    only = weight_path(folder, "latest", "G")
+    weight_files.note_other_format(paths.values() or [only])
+    if not paths and only.is_file():  # a run with a single generator
+        return _read_sources(str(only), networks, checkpoints_dir)
     if not paths:
         others = weight_files.file_list_text(folder) or "no .pth files"
         why = f"holds no latest_net_{' or '.join(networks)}.pth, but {others}"
@@ -86,9 +89,9 @@ def _suggest_source(source: str, checkpoints_dir: Path) -> str:
     within = checkpoints_dir / source
     if within.is_file():
         return f"did you mean {within}?"
-    folders = [f for f in (Path(source).parent, within.parent) if source.endswith((".pth", ".pt")) and f.is_dir()]
-    files = {p.name: p for folder in folders for p in folder.glob("*.pth")}
-    runs = {p.name: p for p in checkpoints_dir.glob("*") if any(p.glob("*.pth"))} if not files else {}
+    folders = [f for f in (Path(source).parent, within.parent) if source.endswith((*SUFFIXES, ".pt")) and f.is_dir()]
+    files = {p.name: p for folder in folders for p in list_weights(folder)}
+    runs = {p.name: p for p in checkpoints_dir.glob("*") if list_weights(p)} if not files else {}
     candidates = files or runs
     if not candidates:
         return "give a .pth file, or a run's folder or name"

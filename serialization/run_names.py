@@ -7,7 +7,7 @@ from pathlib import Path
 from util.spelling import nearest, nearest_path
 
 # files that mark a folder as a run
-RUN_FILE_PATTERNS = ("options.json", "loss_log.txt", "losses.jsonl", "*.pth", "state_*.pt")
+RUN_FILE_PATTERNS = ("options.json", "loss_log.txt", "losses.jsonl", "*.pth", "*.safetensors", "state_*.pt")
 
 
 def list_runs(checkpoints_dir: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """Read untrusted files of weights and state: scan them first and run nothing in them.
 
 Two formats of torch.save are read: the current zip file, and the sequence of pickles before torch 1.6. Safetensors
-files and URLs are not read: convert or download them, and give the file.
+files are recognised by their content. URLs are not read: download them, and give the file.
 """
 
 import io
@@ -18,15 +18,15 @@ import torch
 
 from serialization.pickle_scan import MAX_PICKLE_BYTES, PickleScan
 from serialization.pickle_types import SAVE_REMEDY, UnsafeFile
+from serialization.safetensors_file import check_header, is_safetensors, read_tensors
 from serialization.zip_scan import SMALL_MEMBERS, Member, read_members, verify_checksums
-from util.errors import CheckpointError
+from util.errors import CheckpointError, UserError
 
 MAX_FILE_BYTES = 16 << 30  # bytes; the largest image GANs have 4 GB of weights
 LEGACY_MAGIC, LEGACY_PROTOCOL = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"\x80\x02M\xe9\x03."
 FOREIGN_FORMATS = (  # (pattern of a file's first bytes, why, remedy)
     (rb"version https://git-lfs", "is a Git LFS pointer, not the weights", "fetch it with git lfs pull"),
     (rb"\s*<(!doctype|html|\?xml)", "is a web page, not the weights", "download it again"),
-    (rb".{8}\{\"", "is a safetensors file, which cannot be read", "load it and save its tensors with torch.save"),
     (rb"\x89HDF", "is an HDF5 file (Keras), not PyTorch weights", "convert it to a state_dict()"),
     (rb"\x08.{1,3}(pytorch|onnx|.{0,8}pytorch)", "is an ONNX file, not weights", "give the .pth it was made from"),
     (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "is compressed", "unpack it and give the .pth file"),
@@ -36,7 +36,7 @@ FOREIGN_FORMATS = (  # (pattern of a file's first bytes, why, remedy)
 
 
 def load_file(path: Path) -> Any:
-    """Return the content of a .pth or .pt file, on the CPU; only tensors and plain containers are ever built.
+    """Return the content of a .pth, .pt or .safetensors file, on the CPU; only tensors and plain containers are built.
 
     Raises CheckpointError for a missing, empty, foreign or unsafe file.
     """
@@ -55,10 +55,13 @@ def _scan_and_load(path: Path, load: bool) -> Any:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             raise UnsafeFile("is a directory" if path.is_dir() else "is not a regular file", "give a .pth file")
         with open(path, "rb") as file:
+            if is_safetensors(file.read(16)):
+                check_size(file.seek(0, io.SEEK_END))
+                return read_tensors(file) if load else check_header(file)
             scan_file(file)
             file.seek(0)
             return _torch_load(file) if load else None
-    except (CheckpointError, MemoryError):
+    except (UserError, MemoryError):
         raise
     except UnsafeFile as unsafe:
         raise CheckpointError("file", path, *unsafe.args) from unsafe
@@ -93,8 +96,7 @@ def scan_file(file: BinaryIO) -> PickleScan:
     for pattern, why, remedy in FOREIGN_FORMATS:
         if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
             raise UnsafeFile(why, remedy)
-    if size > MAX_FILE_BYTES:
-        raise UnsafeFile(f"is far too large for weights ({size >> 30} GB)", "save the state_dict() alone")
+    check_size(size)
     if start.startswith(b"PK"):
         return _scan_zip(file, size)
     if _is_tar(start):
@@ -103,6 +105,12 @@ def scan_file(file: BinaryIO) -> PickleScan:
     if not start.startswith(LEGACY_MAGIC):
         raise _not_weights_error(file)
     return _scan_legacy(file, size)
+
+
+def check_size(size: int) -> None:
+    """Raise UnsafeFile for a file of so many bytes that it cannot hold weights alone."""
+    if size > MAX_FILE_BYTES:
+        raise UnsafeFile(f"is far too large for weights ({size >> 30} GB)", "save the state_dict() alone")
 
 
 def _scan_zip(file: BinaryIO, size: int) -> PickleScan:

@@ -5,11 +5,14 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from serialization import weight_files
-from util.errors import print_line, printable
+from serialization.weight_files import NOTHING
+from serialization.weight_names import PTH, list_weights, weight_path
+from util.errors import print_line
 
 try:
     import fcntl
@@ -19,9 +22,14 @@ except ImportError:  # Windows
 MIXED_SAVE_TIMEOUT_S = 10.0  # seconds to wait for a run that is writing these files
 
 
-def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
-    """Write PREFIX_net_NAME.pth for each network; all files of a save get the same modification time as a mark."""
-    weight_files.save_networks(folder, prefix, networks)
+def write(
+    folder: Path, prefix: str, networks: Mapping[str, nn.Module], suffix: str = PTH, about: Mapping[str, Any] = NOTHING
+) -> None:
+    """Write PREFIX_net_NAME.pth for each network; all files of a save get the same modification time as a mark.
+
+    suffix, about: see `weight_files.save_networks`.
+    """
+    weight_files.save_networks(folder, prefix, networks, suffix, about)
     files = _weight_paths(folder, prefix, networks)
     for path in files[1:]:
         mark = files[0].stat().st_mtime_ns
@@ -33,8 +41,8 @@ def write(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
 
 
 def remove_old_epochs(folder: Path, networks: Mapping[str, nn.Module], keep: int) -> None:
-    """Remove N_net_NAME.pth of these networks for all but the `keep` highest N; 0 keeps all."""
-    matches = (re.match("([0-9]{1,9})_net_", path.name) for path in folder.glob("*_net_*.pth"))
+    """Remove the weights N_net_NAME of these networks for all but the `keep` highest N; 0 keeps all."""
+    matches = (re.match("([0-9]{1,9})_net_", path.name) for path in list_weights(folder, "*_net_*"))
     numbers = {int(match[1]) for match in matches if match}
     for number in sorted(numbers)[:-keep] if keep else ():
         for path in _weight_paths(folder, str(number), networks):
@@ -47,28 +55,29 @@ def is_newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], since
 
 
 def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
-    """Load WHICH_net_NAME.pth into each network, all from the same save even while a run replaces the files.
+    """Load the weights WHICH into each network, all from the same save even while a run replaces the files.
 
     Reads again until no file was replaced during the read and all files have the mark of one save. Files without common
     marks (copied, or from the reference) are accepted if no run is writing to the folder.
     """
-    files = _weight_paths(folder, which, networks)
     deadline = time.monotonic() + MIXED_SAVE_TIMEOUT_S
     while True:
+        files = _weight_paths(folder, which, networks)
         before = _file_stamps(files)
         weight_files.load_networks(folder, which, networks, hint)
         one_save = len({mark for mark, _ in before}) == 1
         if before == _file_stamps(files) and (one_save or not _training_is_writing(folder)):
+            weight_files.note_other_format(files)
             return
         if time.monotonic() > deadline:
             names = ", ".join(path.name for path in files)
-            print(printable(f"note: {names} may be from different steps, because a run keeps saving them"))
+            print_line(f"note: {names} may be from different steps, because a run keeps saving them")
             return
         time.sleep(0.02)
 
 
 def _weight_paths(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> list[Path]:
-    return [folder / f"{prefix}_net_{name}.pth" for name in networks]
+    return [weight_path(folder, prefix, name) for name in networks]
 
 
 def _file_stamps(files: list[Path]) -> list[tuple[int, int]]:

@@ -1,25 +1,30 @@
 """Read and write the weights of networks, one file for each network."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from serialization import mismatch
+from serialization import mismatch, safetensors_file
 from serialization.atomic_save import write_atomically
 from serialization.run_names import suggest_folder
 from serialization.safe_load import load_file
-from util.errors import CheckpointError, printable
+from serialization.weight_names import PTH, SAFETENSORS, list_weights, other_format, weight_path
+from util.errors import CheckpointError, UserError, print_line, printable
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Return a network's weights from an untrusted file: {key: dense finite tensor}, with the keys of the file."""
     loaded = load_file(path)
     if isinstance(loaded, Mapping) and "format" in loaded and "position" in loaded:
-        remedy = "give the run's folder or name, or an exported *_net_*.pth"
+        remedy = "give the run's folder or name, or an exported *_net_* file"
         raise CheckpointError("file", path, "is the state of a whole run", remedy)
     if isinstance(loaded, Mapping) and loaded and not any(isinstance(v, Tensor) for v in loaded.values()):
         inner = [loaded.get(key) for key in ("state_dict", "model", "generator", "G")]
@@ -90,8 +95,14 @@ def load_into_network(net: nn.Module, state: dict[str, Tensor], path: Path, hint
     net.load_state_dict(state, strict=False)  # not strict, because extra state is absent; all other keys were compared
 
 
-def save_networks(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> None:
-    """Write PREFIX_net_NAME.pth for each network: its state_dict on the CPU, with the reference's names and keys."""
+def save_networks(
+    folder: Path, prefix: str, networks: Mapping[str, nn.Module], suffix: str = PTH, about: Mapping[str, Any] = NOTHING
+) -> None:
+    """Write PREFIX_net_NAME.pth for each network: its state_dict on the CPU, with the reference's names and keys.
+
+    suffix: .safetensors writes that format, with `about`, the architecture, as metadata. Then the file of the other
+    format is removed, because it holds older weights.
+    """
     for name, net in networks.items():
         state = net.state_dict()
         for key, value in list(state.items()):
@@ -99,13 +110,19 @@ def save_networks(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) 
                 state[key] = value.detach().cpu().contiguous()  # independent of --memory_format
             else:
                 del state[key]  # extra state belongs in the state file; these files hold only weights
-        write_atomically(folder / f"{prefix}_net_{name}.pth", state)
+        path = folder / f"{prefix}_net_{name}{suffix}"
+        if suffix == SAFETENSORS:
+            save = partial(safetensors_file.write_tensors, about={**about, "network": name})
+            write_atomically(path, dict(state), save=save)
+        else:
+            write_atomically(path, state)
+        other_format(path).unlink(missing_ok=True)
 
 
 def is_exported(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> bool:
-    """Whether PREFIX_net_NAME.pth holds the current weights of each network."""
+    """Whether the file of PREFIX holds the current weights of each network."""
     for name, net in networks.items():
-        path, own = folder / f"{prefix}_net_{name}.pth", net.state_dict()
+        path, own = weight_path(folder, prefix, name), net.state_dict()
         try:
             saved = load_file(path) if path.is_file() else {}
         except CheckpointError:
@@ -124,9 +141,9 @@ def file_prefix(epoch: str, load_iter: int) -> str:
 
 
 def load_networks(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
-    """Load FOLDER/WHICH_net_NAME.pth into each network; if one is missing, CheckpointError lists the existing files."""
+    """Load the weights WHICH of a folder into each network; if a file is missing, CheckpointError lists the others."""
     for name, net in networks.items():
-        path = folder / f"{which}_net_{name}.pth"
+        path = weight_path(folder, which, name)
         load_into_network(net, load_weights(check_exists(path)), path, hint)
 
 
@@ -139,7 +156,7 @@ def check_exists(path: Path) -> Path:
         remedy = suggest_folder(folder) or "check --name and --checkpoints_dir"
         raise CheckpointError("run", folder, "there is no such folder", remedy)
     name = path.stem.partition("_net_")[2]
-    others = file_list_text(folder, f"*_net_{name}.pth")
+    others = file_list_text(folder, f"*_net_{name}")
     remedy = "choose with --epoch or --load_iter"
     if not others:
         remedy = "choose another --model, or --model test with the part after _G as --model_suffix"
@@ -147,6 +164,22 @@ def check_exists(path: Path) -> Path:
     raise CheckpointError("file", path, f"there is no such file ({folder} has {present})", remedy)
 
 
-def file_list_text(folder: Path, pattern: str = "*.pth") -> str:
-    """Return the names of the first 12 files of a pattern in a folder, sorted; "" without a match."""
-    return ", ".join(sorted(p.name for p in folder.glob(pattern))[:12])
+def file_list_text(folder: Path, pattern: str = "*") -> str:
+    """Return the first 12 files of weights in a folder whose name without suffix matches, sorted; "" without one."""
+    return ", ".join([path.name for path in list_weights(folder, pattern)][:12])
+
+
+def note_other_format(paths: Iterable[Path]) -> None:
+    """Print one note if a .safetensors file beside one of these .pth files, which are read, holds other weights."""
+    both = [path for path in paths if path.suffix == PTH and other_format(path).is_file()]
+    if differ := [path for path in both if path.is_file() and _differs(path, other_format(path))]:
+        names = ", ".join(other_format(path).name for path in differ)
+        print_line(f"note: {names} holds other weights than the .pth of that name, which is read")
+
+
+def _differs(path: Path, other: Path) -> bool:
+    try:
+        ours, theirs = load_weights(path), load_weights(other)
+    except UserError:  # a .pth that cannot be read was an error before
+        return True
+    return ours.keys() != theirs.keys() or not all(torch.equal(ours[key], theirs[key]) for key in ours)

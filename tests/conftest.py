@@ -26,6 +26,21 @@ settings.load_profile("ours")
 torch.set_num_threads(1)  # with small networks, more threads only wait for each other
 
 
+WHOLE_COMMANDS = {"command", "process", "start", "interpreter", "script"}  # fixtures of tests that run a command
+# Files with the longest tests: they begin early, so that no worker waits for another's long test at the end.
+LONG_FILES = ("test_killed.py", "test_disk.py", "test_state.py", "test_resume.py", "test_training_goes_wrong.py",
+              "test_bench.py", "test_examples.py")  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests that run whole commands, and put the long files first."""
+    for item in items:
+        if WHOLE_COMMANDS & set(item.fixturenames):
+            item.add_marker("command")
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+
+
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="the long form of loops over faults (make faults)")
 

@@ -25,6 +25,7 @@ FLOORS = [  # lowest first; a file imports only lower floors and its own room (t
     ["training"],
     ["train", "test"],
     ["scripts", "benchmarks"],
+    ["ganvas"],
     ["tests"],
 ]
 ROOMS = our_folders()  # the packages in the repository
@@ -354,6 +355,8 @@ CASES: list[tuple[Checker, str, str]] = [  # rule, path, a source that breaks it
     (import_directions, "train.py", "import test"),
     (import_directions, "options/parse.py", "import train"),
     (import_directions, "scripts/demo.py", "from tests.support.runs import ROOT"),
+    (import_directions, "scripts/demo.py", "import ganvas"),
+    (import_directions, "models/pix2pix.py", "from ganvas import Phase"),
     (depth, "data/decoding/png/deep.py", ""),
     (depth, "extras/data/decoding/deep.py", ""),
     (depth, "tests/data/decoding/png/deep.py", ""),

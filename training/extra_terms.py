@@ -38,6 +38,7 @@ class ExtraTerms:
     judges: list[nn.Module] = field(default_factory=list)
     phases: list[Any] = field(default_factory=list)  # those of generators
     seen: set[str] = field(default_factory=set)
+    named: frozenset[str] = frozenset()  # the terms that --terms asks for
     phase_of: dict[str, str] = field(default_factory=dict)  # {generated image: the first phase that trains its network}
 
     @classmethod
@@ -47,7 +48,8 @@ class ExtraTerms:
         lambda_feat = tool(o, "lambda_feat", 0.0)
         if not weights and not lambda_feat:
             return None
-        flag = "--lambda_feat" if lambda_feat else _flag_of(next(iter(weights)))
+        named = frozenset(name for name in weights if not tool(o, f"lambda_{name}", 0.0))
+        flag = "--lambda_feat" if lambda_feat else _flag_of(next(iter(weights)), named)
         pairs = tuple(getattr(model, "pairs", ()))
         if not pairs or not roles.generator_phases:
             why = f"reaches nothing in {type(model).__name__}: it names no pairs of generated and real image"
@@ -57,12 +59,14 @@ class ExtraTerms:
             raise OptionError("option", "--lambda_feat", why, "omit it")
         like = next(p for net in roles.generators for p in net.parameters())
         pairwise = {name: (weight, _function(name, o, like)) for name, weight in weights.items()}
-        return cls(pairs, pairwise, lambda_feat, roles.discriminators, roles.generator_phases)
+        return cls(pairs, pairwise, lambda_feat, roles.discriminators, roles.generator_phases, named=named)
 
     @property
     def flags(self) -> set[str]:
         """The flags that are on."""
-        return {_flag_of(name) for name in self.pairwise} | ({"--lambda_feat"} if self.lambda_feat else set())
+        return {_flag_of(name, self.named) for name in self.pairwise} | (
+            {"--lambda_feat"} if self.lambda_feat else set()
+        )
 
     def extend(self, phase: Any, loss: Callable[..., Any], batch: Any, out: Any, **now: Any) -> Any:
         """Return the terms of a phase's loss, and the added ones if it trains what makes the images."""
@@ -79,7 +83,7 @@ class ExtraTerms:
         own = [(out[fake], out[real]) for fake, real in self.pairs if self._is_trained(phase, out, fake, real)]
         added: dict[str, list[Tensor]] = {}
         for name, (weight, function) in self.pairwise.items():
-            self.seen |= {_flag_of(name)} if own else set()
+            self.seen |= {_flag_of(name, self.named)} if own else set()
             added[name] = [weight * function(fake, real.detach()) for fake, real in own]
         if self.lambda_feat:
             matched = [call for pair in own for call in matched_calls(calls, *pair)]
@@ -111,8 +115,8 @@ def _weights(o: Any) -> dict[str, float]:
     return found
 
 
-def _flag_of(name: str) -> str:
-    return f"--lambda_{name}" if name in OWN_FLAGS else f"--terms {name}"
+def _flag_of(name: str, named: frozenset[str]) -> str:
+    return f"--terms {name}" if name in named else f"--lambda_{name}"
 
 
 def _function(name: str, o: Any, like: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -20,7 +20,7 @@ from registry.now import call_with_now
 from training import state_checks
 from training.train_state import TrainState, TrainStep
 from util.device import map_leaves, to_device
-from util.errors import OptionError, UserError, printable
+from util.errors import OptionError, UserError, print_line
 from util.seeding import fork_rng
 from util.spelling import nearest
 
@@ -47,7 +47,7 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
     if problem is None and len(spec.classes) > 1 and _runs_without(train_step, o, model, spec, shapes, "label"):
         more.append(f"note: {o.model} does not use the classes: it learns the images of all {len(spec.classes)} as one")
     for note in notes + _pairs_note(o) + more:
-        print(printable(note))
+        print_line(note)
     if problem is None or attribution.plugin_error([problem]) is None:
         return  # our own models fail here only because values are missing
     # If the error may be due to missing values, run the step again with real ones.

@@ -43,7 +43,7 @@ def _make_or_note(make: Callable[[], Any], what: str) -> Any:
     try:
         return make()
     except (Exception, SystemExit) as problem:  # a failing display must not stop the run
-        print(f"note: no {what} can be shown ({error_text(problem)})", flush=True)
+        print_line(f"note: no {what} can be shown ({error_text(problem)})")
         return None
 
 

@@ -18,12 +18,15 @@ from networks.frozen import frozen_digests, without_frozen
 from networks.summary import summary_text
 from networks.toolbox import tool_state
 from options import store
+from options.recipe import recommended
 from registry.now import Now
 from serialization import checkpoint, exchange, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
 from serialization.pretrained import describe_changes, files_read
 from serialization.run_names import suggest_folder
+from serialization.safetensors_file import check_writable
+from serialization.weight_names import list_weights
 from training import lr_schedule
 from training.distributed import rank_state
 from training.evaluation.run_evaluation import RunEvaluation
@@ -35,14 +38,7 @@ from training.run_folder import RunFolder, keep_sources
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
 from util import disk_space, ranks
-from util.errors import (
-    CheckpointError,
-    DataError,
-    UserError,
-    count_text,
-    print_line,
-    printable,
-)
+from util.errors import CheckpointError, DataError, UserError, count_text, print_line
 from util.progress import Progress
 
 
@@ -54,17 +50,17 @@ def start_run(
     run = Run(
         o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory, evaluation
     )
-    folder.report.saved_text = run.saved_step_text
+    folder.report.run, folder.report.saved_text = run, run.saved_step_text
     if run.done:  # its folder keeps the options it was trained with
         trained, more = run.evaluation.ending(run.progress.epoch - 1)
         text = f"run {o.name} is done: {trained}; {more} to continue"
     else:
         if ranks.rank() == 0:
             _write_start(run, folder, spec)
-        print(summary_text(model.networks(), spec.height, spec.width, o.verbose))
+        print_line(*summary_text(model.networks(), spec.height, spec.width, o.verbose).splitlines())
         size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
-    print(*map(printable, (text, *run.notes)), sep="\n")
+    print_line(text, *run.notes)
     return run
 
 
@@ -76,7 +72,7 @@ def _write_start(run: "Run", folder: RunFolder, spec: Spec) -> None:
         changed = store.with_run_fields(folder.path, spec, before)[1].items()
         run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
     store.save(run.o, folder.path, "train", spec, run.pretrained)
-    run.notes += [*store.numbering_note(run.o), *keep_sources(folder.path)]
+    run.notes += [*store.numbering_note(run.o), *keep_sources(folder.path), *recommended(run.o, run.device.type)]
 
 
 @dataclass(eq=False)
@@ -129,6 +125,8 @@ class Run:
             why = f"{makes} one batch of {self.epoch_size}, less than --batch_size {batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
         steps = -(-self.epoch_size // batch_size) * (self.last_epoch + 1 - self.progress.epoch)
+        if o.export_format == "safetensors":
+            check_writable({name: net.state_dict() for name, net in self.exported().items()})
         self.notes += self.optimizers.warmup_notes(self.progress.step + steps)
         self.notes += self.optimizers.unused_settings(o.given) + self.ema.notes(self.model.averaged, steps)
         on_cuda = self.device.type == "cuda"
@@ -240,10 +238,12 @@ class Run:
         check_state(self.model, self.o.model)
         check_state_shapes(self.model, self.o.model, self.state_shapes)
         averages = {f"average of {name}": value for name, value in self.ema.state_dict().items()}
-        self.nan_guard.check_weights(self.model.state_dict() | self.optimizers.moments() | averages, self.progress)
+        tools = tool_state.state_dict(self.model)
+        checked = self.model.state_dict() | self.optimizers.moments() | averages | tools
+        self.nan_guard.check_weights(checked, self.progress)
         # Collect the state; process 0 writes it, and the others go on.
         each = rank_state.collect(self.model)
-        self.last_save_time, self.has_new_permission = time.monotonic(), False
+        self.has_new_permission = False
         ranks.agree("save", 0)
         if ranks.rank():
             return
@@ -255,8 +255,7 @@ class Run:
             "options": {k: mismatch.to_saved_value(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
         own = {"scaler": self.optimizers.scaler.state_dict(), "ema": self.ema.state_dict(),
-               "metrics": self.evaluation.state_dict(), "tools": tool_state.state_dict(self.model),
-               "ranks": each}  # fmt: skip
+               "metrics": self.evaluation.state_dict(), "tools": tools, "ranks": each}  # fmt: skip
         state |= {name: part for name, part in own.items() if part}  # of what is on
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
@@ -265,8 +264,13 @@ class Run:
                 print_line(note)
         checkpoint.keep_best(self.folder, self.progress.step, prefixes)
         with self.train_state.exportable():
-            for prefix in prefixes:
-                weight_exports.write(self.folder, prefix, self.exported())
+            self._write_weights(*prefixes)
+        self.last_save_time = time.monotonic()
+
+    def _write_weights(self, *prefixes: str) -> None:
+        suffix, about = "." + self.o.export_format, store.architecture(self.o, self.folder)
+        for prefix in prefixes:
+            weight_exports.write(self.folder, prefix, self.exported(), suffix, about)
 
     def saved_step_text(self) -> str:
         """Return a message that says which step's state is saved."""
@@ -296,9 +300,9 @@ class Run:
                 checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
                 with self.train_state.exportable():
                     self._export_missing(state.get("exports", []))
-        elif which != "latest" or exchange.from_first(lambda: any(self.folder.glob(f"{which}_net_*.pth"))):
+        elif which != "latest" or exchange.from_first(lambda: bool(list_weights(self.folder, f"{which}_net_*"))):
             if ranks.rank() == 0:  # it gives the others its weights
-                weight_files.load_networks(self.folder, which, self.networks())
+                weight_exports.load(self.folder, which, self.networks())
             self.ema.restart()
             if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
                 self.progress.epoch = int(which) + 1  # in a run of this program the number is the epoch
@@ -325,8 +329,7 @@ class Run:
         exported = self.exported()
         stale = [p for p in prefixes if not weight_exports.is_newer(self.folder, p, exported, saved)]
         lacking = [p for p in stale if not weight_files.is_exported(self.folder, p, exported)]
-        for prefix in lacking:
-            weight_exports.write(self.folder, prefix, exported)
+        self._write_weights(*lacking)
         if lacking:
             self.notes.append(f"wrote weights that were missing or older than the state: {', '.join(lacking)}")
 

@@ -15,10 +15,11 @@ from cli.main import Report
 from options.best import best_prefix, main_metric
 from registry import sources
 from serialization import exchange
+from serialization.weight_names import WEIGHT_PATTERNS, list_weights
 from util import file_lock, ranks
-from util.errors import EnvironmentFault, printable
+from util.errors import EnvironmentFault, print_line, printable
 
-RUN_FILES = ("state_*.pt", "state_*.superseded", "best_*_state.pt", "*_net_*.pth", "*.tmp", "train_opt.txt",
+RUN_FILES = ("state_*.pt", "state_*.superseded", "best_*_state.pt", *WEIGHT_PATTERNS, "*.tmp", "train_opt.txt",
              "test_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "metrics.json", "metrics.csv", "exit.json",
              "error.log", "test_error.log", "visdom.log")  # fmt: skip
 
@@ -49,7 +50,7 @@ class RunFolder:
             for word in ("error.log", "exit.json"):  # from an earlier attempt
                 (self.path / word).unlink(missing_ok=True)
             for left_over in self.path.glob("*.tmp"):
-                print(printable(f"note: removing {left_over.name}, left over by a run that was killed"))
+                print_line(f"note: removing {left_over.name}, left over by a run that was killed")
                 left_over.unlink(missing_ok=True)  # missing_ok: a test.py may be writing here and remove it first
         except OSError as problem:
             why = f"cannot be used ({problem.strerror})"
@@ -79,7 +80,7 @@ class RunFolder:
         page = self.path / "web" / "index.html"
         see = f"see {page}, then " if page.is_file() and not self.o.no_html else ""
         best = best_prefix(main_metric(self.o.metrics, self.o.early_stop)) if self.o.metrics else ""
-        epoch = " --epoch best" if best and any(self.path.glob(f"{best}_net_*.pth")) else ""
+        epoch = " --epoch best" if best and list_weights(self.path, f"{best}_net_*") else ""
         return f"{see}python test.py {run_flags(self.o)}{epoch}"
 
     def remove_previous_run(self) -> None:

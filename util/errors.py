@@ -1,7 +1,8 @@
 """Errors that a user can act on: one line with the thing, why and the remedy, and an exit code."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 MAX_PROBLEMS_SHOWN = 10  # problems shown of a list
 Problem = tuple[str, str]  # (file name, why)
@@ -28,12 +29,36 @@ def are_text(number: int, noun: str) -> str:
     return f"{count_text(number, noun)} {'is' if number == 1 else 'are'}"
 
 
-def print_line(text: str) -> None:
-    """Print a line and flush it, with control characters escaped; it appears above a progress bar, if there is one."""
-    bars = sys.modules.get("tqdm")  # without the module there are no bars
-    (bars.tqdm.write if bars else print)(printable(text))
-    if sys.stdout is not None:
-        sys.stdout.flush()
+_receivers: list[Callable[[str], None]] = []  # the last one takes messages instead of the terminal
+
+
+@contextmanager
+def messages_to(receive: Callable[[str], None]) -> Iterator[None]:
+    """In the block, give the messages of all threads to a function, because a caller from Python has no terminal."""
+    _receivers.append(receive)
+    try:
+        yield
+    finally:
+        _receivers.remove(receive)
+
+
+def has_terminal() -> bool:
+    """Whether messages are printed, so that there may be a progress bar."""
+    return not _receivers and sys.stderr is not None and sys.stderr.isatty()
+
+
+def print_line(*lines: str, is_error: bool = False) -> None:
+    """Print lines and flush them; they appear above a progress bar, if there is one. is_error: print to stderr.
+
+    Control characters are escaped, except tabs.
+    """
+    text = "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
+    stream, bars = sys.stderr if is_error else sys.stdout, sys.modules.get("tqdm")  # without it there are no bars
+    if _receivers:
+        _receivers[-1](text)
+    elif stream is not None:
+        bars.tqdm.write(text, file=stream) if bars else print(text, file=stream)
+        stream.flush()
 
 
 class UserError(ValueError):
@@ -106,7 +131,7 @@ def raise_if_any(thing: str, problems: Sequence[Problem], among: str, remedy: st
         return
     (name, why), others = problems[0], len(problems) - 1
     if others and is_listed:
-        print(*format_problems(problems), sep="\n", file=sys.stderr, flush=True)
+        print_line(*format_problems(problems), is_error=True)
     if others:
         why += f" (and {others} more {among})"
     raise DataError(thing, name, why, remedy)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from util.errors import print_line
+
 
 def acquire(
     path: Path, unnoticed: str, wait: bool = False, on_acquired: Callable[[int], None] | None = None
@@ -24,7 +26,7 @@ def acquire(
     except OSError as problem:
         if problem.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
             raise
-        print(f"note: this file system has no locks, so {unnoticed} would not be noticed")
+        print_line(f"note: this file system has no locks, so {unnoticed} would not be noticed")
     return lock
 
 

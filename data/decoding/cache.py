@@ -22,7 +22,7 @@ import PIL
 
 from data.listing.paths import hash64
 from util.cache_dir import cache_folder
-from util.errors import printable
+from util.errors import print_line
 from util.value_range import DTYPES
 
 # key_hash is 0 in a free slot; dtype is an index of DTYPES, checksum a CRC-32
@@ -63,7 +63,7 @@ def open_cache(o: Any, entries: int, recipe: tuple[Any, ...]) -> "Cache | None":
         name = folder / hashlib.sha256(repr((FORMAT_VERSION, PIL.__version__, *recipe)).encode()).hexdigest()[:24]
         return Cache(capacity - _delete_oldest_caches(folder, name.name, capacity // 2), entries, name)
     except (OSError, AttributeError) as problem:  # AttributeError: the system has no pwrite
-        print(printable(f"note: no --cache {o.cache} ({problem})"))
+        print_line(f"note: no --cache {o.cache} ({problem})")
         return None
 
 

@@ -7,16 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from data.decoding import sound_files
 from data.decoding.decoders import NUMPY_EXTENSIONS, identify, unreadable_reason
 from data.decoding.images import DEFAULT_READ_OPTIONS
 from data.decoding.orientation import SIDEWAYS, read_orientation
-from data.listing.demo import Demo
 from data.listing.files import find_storage, open_binary
 from data.listing.paths import Paths, hash64
-from util.errors import DataError, Problem, format_problems, printable, raise_if_any
+from util.errors import DataError, Problem, format_problems, print_line, printable, raise_if_any
 
 MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels  # of an image, by default
 FOREGROUND_CHECK_S = 10.0  # seconds that training waits for the check
@@ -127,7 +125,7 @@ class HeaderCheck:
 
         Raises DataError for bad files, after listing them, unless they may be skipped.
         """
-        if not self.total or isinstance(find_storage(self.root), Demo):
+        if not self.total or find_storage(self.root).checks_late:
             self.done.set()
             return
         # Select the files that no earlier run has found sound.
@@ -149,7 +147,7 @@ class HeaderCheck:
             problems, finished = self._sorted_problems(), self.done.is_set()
         self._raise_or_print(problems)
         if finished and self.frame_counts:
-            print(self._multi_frame_note(), flush=True)
+            print_line(self._multi_frame_note())
 
     def stop(self) -> None:
         """Stop the check soon, without waiting for a disk that may not answer."""
@@ -158,7 +156,7 @@ class HeaderCheck:
     def _raise_or_print(self, problems: list[Problem]) -> None:
         if problems and self.skip_bad and not exceeds_skip_limit(len(problems), self.total):
             said = f"note: {len(problems)} of {self.total} images cannot be read and are skipped"
-            print(said, *format_problems(problems), sep="\n", flush=True)
+            print_line(said, *format_problems(problems))
         elif problems:
             self.stop()
             several = "delete or replace them: --on_bad_image skip accepts only a few"
@@ -189,11 +187,11 @@ class HeaderCheck:
             self.done.set()
             in_background = self.in_background.is_set()
         if in_background and self.frame_counts:
-            tqdm.write(self._multi_frame_note())
+            print_line(self._multi_frame_note())
         if in_background and self.problems:
             problems = self._sorted_problems()
             named = ", ".join(f"{name} ({why})" for name, why in problems[:3]) + (", ..." if len(problems) > 3 else "")
-            tqdm.write(printable(f"note: {len(problems)} of {self.total} images cannot be read: {named}"))
+            print_line(f"note: {len(problems)} of {self.total} images cannot be read: {named}")
         self.reported.set()
 
     def _check_file(self, position: int) -> Problem | None:

@@ -28,6 +28,8 @@ CLASSES = ("ball", "box", "cone", "ring")
 class Demo:
     """The generated files: demo/trainA, demo/trainB, demo/train (pairs), demo/train/ball, ...; also val and test."""
 
+    checks_late = True
+
     def entry_type(self, path: str) -> Literal["file", "folder", ""]:
         """Return "folder" for a folder of the dataset; images are not files that a manifest may name."""
         return "folder" if len(self.list_images(path)) or self.list_folders(path) else ""

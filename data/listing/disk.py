@@ -19,6 +19,8 @@ COMPANION_BYTES = tuple(map(os.fsencode, COMPANION_EXTENSIONS))
 class Disk:
     """The files of the file system."""
 
+    checks_late = False
+
     def entry_type(self, path: str) -> Literal["file", "folder", ""]:
         """Return what a path is; "" if there is nothing, or a pipe or device."""
         return "file" if os.path.isfile(path) else "folder" if os.path.isdir(path) else ""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from data.listing.columns import Columns, find_kinds
 from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
 from data.listing.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
-from data.listing.paths import EXTENSIONS, Paths, has_image_extension
-from util.errors import MAX_PROBLEMS_SHOWN, DataError, OptionError, Problem, count_text, raise_if_any
+from data.listing.partners import case_clash_note, match_partners
+from data.listing.paths import Paths, has_image_extension
+from data.listing.shards import Shards
+from util.errors import DataError, OptionError, Problem, count_text, raise_if_any
 from util.spelling import nearest, path_hint
 
 STANDARD_PHASES = ("train", "val", "test")
@@ -84,35 +86,51 @@ def find_sides(o: Any, root: str, paired: bool, inputs: tuple[str, ...] = ()) ->
     if len(existing) > 1:  # a layout with an empty folder comes last
         existing.sort(key=lambda kind: not list_files(folders_by_layout[kind][0]))
     # List the files; a root without phases is divided by --split.
-    has_phases = bool(existing) or o.split is None
+    has_phases = bool(existing) or not _is_undivided(o, root)
     folders = folders_by_layout[(existing or kinds)[0]] if has_phases else _unsplit_folders(root, kinds, o, inputs)
     sides = [list_files(folder) for folder in folders]
     for folder, paths in zip(folders, sides, strict=True):
         if not paths:
             kinds_read = ["joined", *kinds] if inputs else kinds  # pairs, though the inputs are in a folder each
             raise _missing_images_error(folder, root, o, kinds_read)
-    if not has_phases:
+    if not has_phases and o.split is not None:
         sides = [select_split(paths, o) for paths in sides]
     if paired and len(sides) > 1:
         other_way = "" if o.isTrain or inputs else f", or test one folder alone, such as {sides[0].root}"
         remedy = f"give {'every folder' if inputs else 'both sides'} images of the same names{other_way}"
-        sides[1:] = [_match_partners(sides[0], each, remedy) for each in sides[1:]]
+        sides[1:] = [match_partners(sides[0], each, remedy) for each in sides[1:]]
     # Describe the result to the user.
     places = [
         os.path.basename(os.path.abspath(root)) if folder == root else os.path.relpath(folder, root)
         for folder in folders
     ]
-    scope = "" if has_phases else f", the part of {o.phase} (--split {o.split:g})"
+    scope = "" if has_phases else _scope_text(o)
     scope += (
         f" (--pairs {existing[1]} would use other files)"
         if existing[1:] and o.phase and not isinstance(storage, Demo)
         else ""
     )
-    clashes = filter(None, (_case_clash_note(p) for p in sides if p.names != p.names.lower()))
+    clashes = filter(None, (case_clash_note(p) for p in sides if p.names != p.names.lower()))
     warnings = (*clashes, *(unused_split_notes(o) if has_phases and o.split is not None else []))
     has_targets = not inputs or len(sides) > len(inputs)
     kind = "unpaired" if not paired else "pairs" if has_targets else "images"
-    return SideFiles(sides, kind, places, scope, warnings, inputs)
+    found = SideFiles(sides, kind, places, scope, warnings, inputs)
+    return _with_labels(found, storage, o, paired) if isinstance(storage, Shards) else found
+
+
+def _with_labels(found: SideFiles, shards: Shards, o: Any, paired: bool) -> SideFiles:
+    """Return the files with the column `label` of the classes that the shards state for pairs."""
+    labels = shards.labels(found.paths[0])
+    if not any(labels):
+        return found
+    if not paired:
+        note = f"note: the classes in the shards are not used: {o.dataset_mode} pairs images at random"
+        return replace(found, warnings=(*found.warnings, note))
+    row_of = {label: {"label": label} for label in set(labels)}  # shared, because there may be a million rows
+    rows = [row_of[label] for label in labels]
+    kinds, notes = find_kinds(shards.file, rows, o.saved.get("run_columns", {}))
+    columns = Columns(rows, kinds)
+    return replace(found, columns=columns, warnings=(*found.warnings, columns.describe(), *notes))
 
 
 def _detect_inputs(o: Any, root: str) -> tuple[str, ...]:
@@ -148,10 +166,24 @@ def list_phases(dataroot: str, kinds: Iterable[str] = LAYOUTS) -> list[str]:
 def list_phase_images(o: Any, root: str) -> tuple[Paths, list[str]]:
     """Return the images of --phase, or its --split part of a root without phases; and notes."""
     folder = str(Path(root, o.phase))
-    if is_folder(folder) or o.split is None:
+    if is_folder(folder) or not _is_undivided(o, root):
         return list_images(folder, root, o), unused_split_notes(o)
-    paths = select_split(list_images(root, root, o), o)
-    return paths, [f"{count_text(len(paths), 'image')}, the part of {o.phase} (--split {o.split:g})"]
+    paths = list_images(root, root, o)
+    paths = paths if o.split is None else select_split(paths, o)
+    return paths, [f"{count_text(len(paths), 'image')}{_scope_text(o)}"]
+
+
+def _is_undivided(o: Any, root: str) -> bool:
+    """Return whether a root without a folder for --phase is read as a whole: by --split, or if its shards name none."""
+    storage = find_storage(root)
+    return o.split is not None or (isinstance(storage, Shards) and not storage.has_phases)
+
+
+def _scope_text(o: Any) -> str:
+    """Return which part of an undivided root is used."""
+    if o.split is None:
+        return ", for every phase (the names of the shards have none)"
+    return f", the part of {o.phase} (--split {o.split:g})"
 
 
 def list_images(folder: str, root: str, o: Any) -> Paths:
@@ -276,72 +308,6 @@ def _unsplit_folders(root: str, kinds: Sequence[str], o: Any, inputs: Sequence[s
     folders = [str(Path(root, side)) for side in (*(inputs or ONE_INPUT), "B")]
     joined = kinds[0] == "joined" and (len(kinds) == 1 or not all(map(is_folder, folders)))
     return [root] if joined else _without_empty_target(folders) if inputs and not o.isTrain else folders
-
-
-def _match_partners(A: Paths, B: Paths, remedy: str) -> Paths:
-    """Return B in the order of A; partners have equal names below the two folders, apart from extensions.
-
-    Raises DataError for images without a partner.
-    """
-    a, b = A.keys(), B.keys()
-    problems = []
-    for paths, own_keys, other_keys, other_paths in ((A, a, b, B), (B, b, a, A)):
-        _, first, counts = np.unique(own_keys, return_index=True, return_counts=True)
-        twice = f"differs from another file in {paths.root} only in its extension"
-        problems += [(paths[int(index)], twice) for index in first[counts > 1]]
-        unmatched = np.flatnonzero(~np.isin(own_keys, other_keys))
-        hints = _partner_hints(paths, unmatched, other_paths) if len(unmatched) else {}
-        problems += [(paths[int(i)], f"has no partner in {other_paths.root}{hints.get(int(i), '')}") for i in unmatched]
-    if problems:
-        are_pairs = 2 * int(np.isin(a, b).sum()) >= min(len(A), len(B)) or any(
-            "(there is" in why for _, why in problems
-        )
-        raise_if_any("pair", problems, f"among {len(A)} + {len(B)} images", remedy, is_listed=are_pairs)
-    if np.array_equal(a, b):
-        return B
-    order = np.argsort(b)
-    return B.take(order[np.searchsorted(b, a, sorter=order)])
-
-
-def _partner_hints(paths: Paths, unmatched: np.ndarray, other_paths: Paths) -> dict[int, str]:
-    """Return index -> hint for the first images without a partner: a file that has nearly the wanted name.
-
-    Names may differ in upper and lower case or in the folder, or the file is none that is read.
-    """
-    folded = {int(key): index for index, key in enumerate(other_paths.keys(fold=True))}
-    stems = {_folded_stem(path): path for path in reversed(other_paths)}
-    hints = {}
-    for index in map(int, unmatched[:MAX_PROBLEMS_SHOWN]):
-        name, key = os.fsdecode(paths.name(index)), int(paths.take([index]).keys(fold=True)[0])
-        beside = os.path.join(other_paths.root, os.path.dirname(name))
-        unread = [each for each in find_storage(beside).list_names(beside) if _folded_stem(name) == _folded_stem(each)]
-        if key in folded:
-            hints[index] = f" (there is {other_paths[folded[key]]})"
-        elif unread:
-            hints[index] = f" (there is {_unread_text(os.path.join(beside, unread[0]))})"
-        elif _folded_stem(name) in stems:
-            hints[index] = f" (there is {stems[_folded_stem(name)]})"
-    return hints
-
-
-def _unread_text(path: str) -> str:
-    """Return a file that no listing has, and why."""
-    if not has_image_extension(os.path.basename(path)):
-        return f"{path}, not read because of its extension"
-    return f"{path}, a link to {'an image that is used already' if os.path.exists(path) else 'nothing'}"
-
-
-def _folded_stem(path: str) -> str:
-    """Return a file's name in lower case, without folders and without everything after a known extension."""
-    stem, extension = os.path.splitext(os.path.basename(path).lower())
-    return os.path.splitext(stem)[0] if extension not in EXTENSIONS and stem.endswith(EXTENSIONS) else stem
-
-
-def _case_clash_note(paths: Paths) -> str:
-    """Return a note if names differ only in upper and lower case, else ""."""
-    _, first, counts = np.unique(paths.keys(fold=True), return_index=True, return_counts=True)
-    clashing = first[counts > np.unique(paths.keys(), return_counts=True)[1].max()]
-    return f"note: {paths[int(clashing[0])]} and another file differ only in letter case" if len(clashing) else ""
 
 
 def find_manifest_inputs(o: Any, root: str) -> SideFiles:

@@ -11,6 +11,8 @@ import numpy as np
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".apng",
               ".mpo", ".npy", ".npz")  # fmt: skip
 
+PHASES = ("train", "test", "val", "valid", "validation")
+PHASE_FOLDERS = {phase + side for phase in PHASES for side in ("", "A", "B")}
 # files that are expected beside images, and so are not worth a note
 COMPANION_EXTENSIONS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".html", ".htm", ".yaml", ".yml",
                         ".log", ".ini", ".db", ".py", ".sh", ".pkl", ".lnk", ".url")  # fmt: skip
@@ -32,6 +34,7 @@ class Paths(Sequence[str]):
 
     unused: the names of the files that a listing left out, because they have no extension of an image or are links to
     nothing; sorted, each with a final NUL.
+    marks: (N, 2) int32 for files in shards, else None: the numbers of the shard and of the class; -1 without a class.
     A million names take about 30 MB in one object, which processes share after a fork and which pickles quickly. A
     list of a million strings takes 120 MB, and each worker copies it as soon as it reads it (reference counts).
     """
@@ -41,6 +44,7 @@ class Paths(Sequence[str]):
     offsets: np.ndarray
     sizes: np.ndarray
     unused: bytes = b""
+    marks: np.ndarray | None = None
 
     @classmethod
     def from_names(cls, names: Iterable[str | bytes], sizes: Sequence[int] | np.ndarray, root: str = "") -> "Paths":
@@ -64,7 +68,8 @@ class Paths(Sequence[str]):
             if step != 1:
                 return self.take(range(start, stop, step))
             stop = max(start, stop)
-            return Paths(self.root, self.names, self.offsets[start : stop + 1], self.sizes[start:stop])
+            marks = None if self.marks is None else self.marks[start:stop]
+            return Paths(self.root, self.names, self.offsets[start : stop + 1], self.sizes[start:stop], marks=marks)
         return os.path.join(self.root, os.fsdecode(self.name(index)))
 
     def name(self, index: int) -> bytes:
@@ -78,7 +83,14 @@ class Paths(Sequence[str]):
         """Return the paths at these indices, in this order."""
         chosen = np.fromiter(indices, dtype=np.int64)
         taken = Paths.from_names((self.name(int(i)) for i in chosen), self.sizes[chosen], self.root)
-        return replace(taken, unused=self.unused)
+        return replace(taken, unused=self.unused, marks=None if self.marks is None else self.marks[chosen])
+
+    @property
+    def at_hand(self) -> "Paths":
+        """The paths that may be looked at before training: all, or of shards on a server those in the first one."""
+        if self.marks is None or not len(self) or not self.root.startswith("http"):
+            return self
+        return self.take(np.flatnonzero(self.marks[:, 0] == self.marks[0, 0]))
 
     def keys(self, fold: bool = False) -> np.ndarray:
         """Return (N,) uint64: a hash of each name without its extension, to match partners and to split by.
@@ -93,7 +105,7 @@ class Paths(Sequence[str]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         first, last = (int(self.offsets[end]) for end in (0, -1))  # a slice is pickled without the names outside it
-        return Paths, (self.root, self.names[first:last], self.offsets - first, self.sizes)
+        return Paths, (self.root, self.names[first:last], self.offsets - first, self.sizes, b"", self.marks)
 
     def __repr__(self) -> str:
         return f"Paths({self.root!r}, {len(self)} files)"

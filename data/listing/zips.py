@@ -24,6 +24,11 @@ class Zip(NamedTuple):
     folders: set[str]  # folders that hold visible files, also in sub-folders; "" is the zip file itself
     version: tuple[int, int]  # size (bytes) and modification time (ns)
 
+    @property
+    def checks_late(self) -> bool:
+        """False: an image can be looked at before it is used."""
+        return False
+
     def entry_type(self, path: str) -> Literal["file", "folder", ""]:
         """Return what a path is; "" if there is nothing."""
         name = path[len(self.file) + 1 :].replace(os.sep, "/")

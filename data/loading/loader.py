@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
-from tqdm import tqdm
 
 from data.base import MAX_REPLACEMENT_TRIES, BaseDataset, Sample, load_sample
 from data.decoding.header_check import count_unused_frames, exceeds_skip_limit
@@ -23,7 +22,15 @@ from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
 from registry import attribution, discovery
 from registry.contract import check_batch
 from util import malloc, ranks
-from util.errors import OptionError, UserError, are_text, count_text, format_problems, printable, raise_if_any
+from util.errors import (
+    OptionError,
+    UserError,
+    are_text,
+    count_text,
+    format_problems,
+    print_line,
+    raise_if_any,
+)
 from util.image_io import first_thumbnails, make_grid
 from util.seeding import fork_rng, mix_seed
 
@@ -38,8 +45,17 @@ class Loader:
     """
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
-        drop_last, parts = o.isTrain and o.drop_last, o.accumulate if o.isTrain else 1
-        self.batch_sampler = EpochBatchSampler(len(dataset), o.batch_size, o.seed, shuffle, drop_last, parts, o.isTrain)
+        self.batch_sampler = EpochBatchSampler(
+            len(dataset),
+            o.batch_size,
+            o.seed,
+            shuffle,
+            o.isTrain and o.drop_last,
+            dataset.shard_numbers() if shuffle else None,
+            parts=o.accumulate if o.isTrain else 1,
+            is_shared=o.isTrain,
+        )
+        self.batch_sampler.on_shard = dataset.fetch_ahead
         if not len(self.batch_sampler):
             size = self.batch_sampler.global_size
             why = f"leaves no batch: {are_text(len(dataset), 'image')} fewer than a batch of {size}"
@@ -101,7 +117,7 @@ class Loader:
         """
         # Print the notes about the dataset, once.
         while self.dataset.notes:
-            tqdm.write(printable(self.dataset.notes.pop(0)))
+            print_line(self.dataset.notes.pop(0))
         # Start the epoch, and workers if there are none.
         self.batch_sampler.epoch, self.batch_sampler.skip = epoch, skip
         other_processes = set(multiprocessing.active_children())
@@ -131,7 +147,7 @@ class Loader:
         # List the images that were skipped.
         if skipped:
             said = f"note: {count_text(len(skipped), 'image')} could not be used in epoch {epoch}:"
-            tqdm.write("\n".join([said, *format_problems(list(skipped.items()))]))
+            print_line(said, *format_problems(list(skipped.items())))
 
     def _report_frames(self, paths: Sequence[str]) -> None:
         """Print once in a test that only the first frame of a file with several is used."""
@@ -139,7 +155,7 @@ class Loader:
             if self.report_frames and (frames := count_unused_frames(path, self.dataset.channels)):
                 self.report_frames = False
                 said = f"note: '{path}' holds {frames} frames; only the first is used, here and in similar files"
-                tqdm.write(printable(said))
+                print_line(said)
 
     def close(self) -> None:
         """Kill all workers, including those blocked by a disk that does not respond; this ends all loading."""

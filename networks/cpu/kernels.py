@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from networks.cpu import narrow_conv, private, winograd_conv
-from util.errors import printable
+from util.errors import print_line
 
 KERNELS = {"winograd": winograd_conv, "narrow": narrow_conv}
 
@@ -28,7 +28,7 @@ def apply_cpu_kernels(networks: Iterable[nn.Module], fast_convolutions: bool | N
     if fast_convolutions is False or device.type != "cpu":
         return
     if private.missing_name:
-        print(printable(f"note: convolutions are torch's own, which are slower ({private.missing_name})"), flush=True)
+        print_line(f"note: convolutions are torch's own, which are slower ({private.missing_name})")
         return
     for conv in (layer for net in networks for layer in net.modules() if isinstance(layer, nn.Conv2d)):
         name = getattr(conv, "former_kernel", None)

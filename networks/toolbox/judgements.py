@@ -21,13 +21,15 @@ class Judgements(nn.Module):
     there is no penalty. They change at the end of a step, so that the parts of a batch (--accumulate) share them.
     """
 
-    makes_tool_state = True
-
     def __init__(self) -> None:
         super().__init__()
         self.lambda_lecam, self.counts_signs, self.boundary = 0.0, False, 0.0  # boundary: of predictions, see Objective
         self.watching = True  # whether a discriminator is trained now
         self.seen: set[str] = set()  # of the flags: those that had something to work on
+
+    def tool_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a buffer that this part makes when it first needs it."""
+        return (3,) if name == SIGNS else (4, 2)
 
     @property
     def is_on(self) -> bool:
@@ -45,12 +47,13 @@ class Judgements(nn.Module):
     def _penalty(self, p: Tensor, real: bool, key: str) -> Tensor:
         key = key.replace(".", "_")
         if tool_state.PREFIX + key not in self._buffers:  # alpha_R, alpha_F; how many were averaged; sums of this step
-            tool_state.keep(self, key, torch.zeros(4, 2, device=p.device, dtype=torch.float32))
+            tool_state.keep(self, key, torch.zeros(self.tool_shape(key), device=p.device, dtype=torch.float32))
         state = tool_state.kept(self, key)
         own, other = (0, 1) if real else (1, 0)
         with torch.no_grad():
-            state[2, own] += own_weight() * p.detach().float().sum()
-            state[3, own] += own_weight() * p.numel()
+            known = p.isfinite()  # one NaN, of a batch that is skipped (--on_nan), would stay in the averages
+            state[2, own] += own_weight() * p.detach().float().where(known, 0.0).sum()
+            state[3, own] += own_weight() * known.sum()
         anchor, is_known = state[0, other].clone(), (state[1, other] > 0).to(p.dtype)
         gap = p - anchor if real else anchor - p
         return is_known * F.relu(gap).square().mean()
@@ -61,11 +64,11 @@ class Judgements(nn.Module):
             return
         self.seen.add("ada")
         if tool_state.PREFIX + SIGNS not in self._buffers:
-            tool_state.keep(self, SIGNS, torch.zeros(3, device=real[0].device))
+            tool_state.keep(self, SIGNS, torch.zeros(self.tool_shape(SIGNS), device=real[0].device))
         with torch.no_grad():
             for scale, p in enumerate(real):
                 gap = p - self.boundary if fake is None else p - fake[scale]
-                counted = torch.stack([gap.sign().sum(), torch.ones_like(gap).sum()]).float()
+                counted = torch.stack([gap.sign().nansum(), (~gap.isnan()).sum()]).float()
                 tool_state.kept(self, SIGNS)[:2] += own_weight() * counted
             tool_state.kept(self, SIGNS)[2] += own_weight() * len(real[0])
 

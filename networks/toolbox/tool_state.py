@@ -31,19 +31,21 @@ def load_state_dict(model: nn.Module, saved: Mapping[str, Tensor]) -> list[str]:
     Raise ValueError for values of other shapes.
     """
     parts, own = dict(model.named_modules()), state_dict(model)
-    usable = {name for name in saved if name in own or _makes_its_own(parts.get(name.rpartition(".")[0]))}
+    shapes = {name: tuple(value.shape) for name, value in own.items()}
+    for name in saved.keys() - own.keys():
+        path, _, word = name.rpartition(".")
+        if shape_of := getattr(parts.get(path), "tool_shape", None):  # it makes its buffers when it first needs them
+            shapes[name] = shape_of(word.removeprefix(PREFIX))
+    usable = saved.keys() & shapes.keys()
+    for name in usable:
+        if shapes[name] != tuple(saved[name].shape):
+            raise ValueError(f"the state of {name} is {tuple(saved[name].shape)}, not {shapes[name]}")
     for name in usable:
         path, _, word = name.rpartition(".")
-        if name not in own:
-            keep(parts[path], word.removeprefix(PREFIX), saved[name].to(next(iter(model.parameters())).device))
-        elif own[name].shape != saved[name].shape:
-            raise ValueError(f"the state of {name} is {tuple(saved[name].shape)}, not {tuple(own[name].shape)}")
-        else:
+        if name in own:
             own[name].copy_(saved[name])
+        else:
+            keep(parts[path], word.removeprefix(PREFIX), saved[name].to(next(iter(model.parameters())).device))
     afresh = ["note: a tool of the toolbox has no saved state: it starts afresh"] * bool(own.keys() - saved.keys())
     dropped = ["note: the saved state of a tool that is off now is dropped"] * bool(saved.keys() - usable)
     return afresh + dropped
-
-
-def _makes_its_own(part: nn.Module | None) -> bool:
-    return getattr(part, "makes_tool_state", False)

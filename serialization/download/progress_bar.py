@@ -3,7 +3,7 @@
 from tqdm import tqdm
 
 from util.disk_space import format_bytes
-from util.errors import printable
+from util.errors import print_line, printable
 
 
 class ProgressBar(tqdm):
@@ -19,4 +19,4 @@ class ProgressBar(tqdm):
         self.update(done - self.n)
         if self.disable and total and done * 10 // total > self.tenth:
             self.tenth = done * 10 // total
-            print(printable(f"{self.what}: {self.tenth}0 % of {format_bytes(total)}"), flush=True)
+            print_line(f"{self.what}: {self.tenth}0 % of {format_bytes(total)}")

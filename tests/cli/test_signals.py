@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -173,31 +174,38 @@ def test_a_run_leaves_its_process_as_it_was(folder, way, deterministic):
 
 
 def live_on(way, theirs):
-    """Train in one way; then live on until a signal ends the process."""
+    """Train in one way; then three copies of this process live on, each until another signal ends it."""
     if theirs:
         for name in STOP:
             signal.signal(getattr(signal, name), lambda number, frame: os._exit(USERS_CODE))
     way(FLAGS)
-    try:
-        os.write(1, b"\nit lives on\n")
-        while True:
-            signal.pause()
-    except KeyboardInterrupt:
-        os._exit(CTRL_C_CODE)
+    for _ in STOP:
+        if not os.fork():
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(60)  # where a signal is not heard, the test fails of this one
+            try:
+                os.write(1, f"\nit lives on {os.getpid()}\n".encode())
+                while True:
+                    signal.pause()
+            except KeyboardInterrupt:
+                os._exit(CTRL_C_CODE)
+    for _ in STOP:
+        pid, status = os.wait()
+        os.write(1, f"\n{pid} ended {os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-@pytest.mark.parametrize("name", STOP)
 @pytest.mark.parametrize(
     ("way", "theirs"),
     [(whole, False), (as_command, False), (left, False), (stopped, False), (to_the_end, True), (failing_command, True)],
 )
-def test_a_signal_after_a_run_ends_what_follows(start, way, name, theirs):
-    number = getattr(signal, name)
-    living = start("train", before=partial(live_on, way, theirs))
-    assert any(line == "it lives on\n" for line in living.stdout)
-    os.kill(living.pid, number)
-    code = living.wait()
-    assert code == (USERS_CODE if theirs else CTRL_C_CODE if name == "SIGINT" else -number)
+def test_a_signal_after_a_run_ends_what_follows(start, way, theirs):
+    trained = start("train", before=partial(live_on, way, theirs))
+    alive = (line.split()[-1] for line in trained.stdout if line.startswith("it lives on "))
+    for name, pid in zip(STOP, list(islice(alive, len(STOP))), strict=True):
+        number = getattr(signal, name)
+        os.kill(int(pid), number)
+        told = next(line.split()[-1] for line in trained.stdout if line.startswith(f"{pid} ended "))
+        assert int(told) == (USERS_CODE if theirs else CTRL_C_CODE if name == "SIGINT" else -number), name
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -24,6 +24,8 @@ from displays.loss_log import EPOCH_AXIS, MAX_POINTS
 from displays.visdom import VisdomDisplay, image_window, make_grid, plot_window, table_window
 from displays.visdom_sender import Sender
 from displays.visdom_server import MAX_RESPONSE_BYTES, is_local, port_of, post, server_address
+from metrics.base import Result
+from metrics.history import Report, Row
 from tests.support.runs import SMALL
 from tests.support.training_runs import rows
 from tests.support.visdom_servers import (
@@ -104,6 +106,7 @@ def test_curves_and_pictures_move_on_the_page_without_reload(start, browser, ser
         if line.startswith("live plots:"):
             break
     assert line == f"live plots: {server.address}/env/live\n"
+    threading.Thread(target=training.stdout.read, daemon=True).start()  # a full pipe would stop the run
     page = browser.new_page()
     page.set_default_timeout(120_000)
     page.goto(line.split()[-1])
@@ -650,6 +653,22 @@ def test_a_picture_travels_without_loss(channels):
 def test_a_plot_has_a_legend_and_a_trace_for_each_loss():
     window = plot_window("t", [1.0, 2.0], {"G": [0.5, None], "D": [1.0, 2.0]})
     assert [trace["name"] for trace in window["data"]] == ["G", "D"] and window["layout"]["showlegend"]
+
+
+def test_metrics_have_a_window_that_goes_on_after_resuming(tmp_path):
+    """One plot below the other over whole epochs, and a gap for what is no number."""
+    earlier = {"epoch": 1, "metrics": {"L1": [0.5, None, 4], "<fid>": [90.0, 1.0, 4]}}
+    (tmp_path / "losses.jsonl").write_text(json.dumps(earlier) + "\n")
+    sink = display(tmp_path, display_id=7)
+    sink.sender.start = lambda: None
+    sink.start(Progress())
+    values = {"L1": Result(0.25, None, 4), "<fid>": Result(float("nan"), None, 4)}
+    sink.metrics(Progress(epoch=2), Report(Row(2, 9, values), {}, {}))
+    window = content(sink, "7_metrics")
+    assert [(trace["name"], trace["x"], trace["y"], trace["yaxis"]) for trace in window["data"]] == [
+        ("L1", [1, 2], [0.5, 0.25], "y"), ("&lt;fid&gt;", [1, 2], [90.0, None], "y2")]  # fmt: skip
+    (low, high), (other_low, other_high) = (window["layout"][axis]["domain"] for axis in ("yaxis", "yaxis2"))
+    assert high == 1 and low > other_high > other_low > 0 and window["opts"]["height"] > 300
 
 
 def test_lines_keep_the_order_and_so_the_colours_of_the_losses(tmp_path):

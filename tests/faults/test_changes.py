@@ -15,7 +15,7 @@ from data.fingerprint import Inventory
 from tests.support.images import picture
 from tests.support.resuming import differences, flags, newest, plugins, stopping, straight, tree_hash
 from tests.support.runs import SMALL
-from tests.support.training_runs import plugin_files, rows
+from tests.support.training_runs import plugin_files, rows, run_in
 
 __all__ = ["plugins", "stopping", "straight"]  # fixtures
 AGAIN = ["--name", "run", "--continue_train"]
@@ -39,17 +39,36 @@ def make_data(root, model):
     return root / {"cycle_gan": "trainB", "cgan": "one"}.get(model, "train")
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory, plugins):
+    """begun(model, flags...): the folder with `data` and a run stopped in its second step; each is made once."""
+    done = {}
+
+    def folder(model, *more):
+        if (model, more) not in done:
+            made = tmp_path_factory.mktemp(model)
+            files = make_data(made / "data", model)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("STOP_AFTER_STEP", "2")
+                patch.setenv("STOP_BY", "SIGTERM")
+                argv = [*SMALL, *FEW, "--plugin", plugins, "--model", model, "--dataroot", "data", *more]
+                ended = run_in(made, "train", *argv)
+            assert ended.code == 143, ended.err
+            done[model, more] = made, files.relative_to(made)
+        return done[model, more]
+
+    return folder
+
+
 @pytest.fixture
-def interrupted(command, plugins, stopping, tmp_path):
-    """interrupted(model) stops a run in its second step; returns the folder of its pictures."""
+def interrupted(begun, stopping, tmp_path):
+    """interrupted(model, flags...): copy a run stopped in its second step; return the folder of its pictures."""
 
     def run(model, *more):
-        files = make_data(tmp_path / "data", model)
-        stopping(2, "SIGTERM")
-        ended = command("train", *SMALL, *FEW, "--plugin", plugins, "--model", model, "--dataroot", "data", *more)
-        assert ended.code == 143, ended.err
+        made, files = begun(model, *more)
+        shutil.copytree(made, tmp_path, dirs_exist_ok=True)
         stopping(0)
-        return files
+        return tmp_path / files
 
     return run
 

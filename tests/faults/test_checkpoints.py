@@ -17,7 +17,7 @@ from util.errors import CheckpointError
 
 CPU = ("--gpu_ids", -1, "--num_threads", 0)
 TRAIN = [*SMALL, *DEMO, "--model", "pix2pix", "--netG", "resnet_4blocks", "--max_dataset_size", 2, "--n_epochs", 2,
-         "--n_epochs_decay", 0, "--displays", "console", "--save_epoch_freq", 1]  # fmt: skip
+         "--n_epochs_decay", 0, "--displays", "console", "--save_epoch_freq", 1, "--lambda_lecam", 0.1]  # fmt: skip
 FIXTURE = Path(__file__).resolve().parent.parent / "facts" / "format_1"
 
 
@@ -300,14 +300,16 @@ SPOILT = {
     "moments": (lambda state: state["optimizers"]["G"]["state"][0]["exp_avg"], "optimizers.G.state.0.exp_avg"),
     "second moments": (lambda state: state["optimizers"]["D"]["state"][2]["exp_avg_sq"],
                        "optimizers.D.state.2.exp_avg_sq"),
+    "a tool": (lambda state: state["tools"]["gan.judgements.tool_lecam_D_0"],
+               "tools.gan.judgements.tool_lecam_D_0"),
 }  # fmt: skip
 
 
 @pytest.mark.fault(59)
 @pytest.mark.parametrize("part", SPOILT)
 def test_a_state_with_nan_yields_to_the_one_before(part, run, command):
-    """The newest state has NaN in weights or in the optimiser's moments: the previous state is loaded, with a note that
-    names the place; if all states have NaN, exit 4.
+    """The newest state has NaN in weights, the optimiser's moments or a tool's state: the previous state is loaded,
+    with a note that names the place; if all states have NaN, exit 4.
     """
     folder, newest = run
     spoilt, place = SPOILT[part]
@@ -325,20 +327,49 @@ def test_a_state_with_nan_yields_to_the_one_before(part, run, command):
     assert "none of its states can be read" in ended.last and place in ended.last and kept(folder) == before
 
 
+MIXED = {"tools": {"gan.judgements.tool_lecam_D_0": "text"}, "exports": ["latest", 5], "history": ["text"]}
+
+
+@pytest.mark.fault(59)
+@pytest.mark.parametrize(
+    ("part", "value"), [*((part, 5) for part in checkpoint.STATE_TYPES), *MIXED.items()], ids=lambda x: str(x)[:12]
+)
+def test_a_part_of_another_type_yields_to_the_state_before(part, value, run):
+    """A part of the newest state has another type, or values of another type: the previous state is loaded, with a
+    note.
+    """
+    folder, newest = run
+    torch.save(torch.load(newest, weights_only=True) | {part: value}, newest)
+    note = f"note: {newest.name} does not hold the state of a run; falling back to the one before"
+    assert checkpoint.load_state(folder)[1] == [note]
+
+
+@pytest.mark.fault(59)
+@pytest.mark.parametrize("damage", [
+    lambda tools: {name: value[:1] for name, value in tools.items()},
+    lambda tools: dict.fromkeys(tools, torch.zeros(0)),
+])  # fmt: skip
+def test_a_tool_with_a_state_of_another_shape_is_refused(damage, run, command):
+    """All states have a tool's state of another shape: exit 4 with its name and both shapes."""
+    folder, _ = run
+    for path in folder.glob("state_*.pt"):
+        state = torch.load(path, weights_only=True)
+        torch.save(state | {"tools": damage(state["tools"])}, path)
+    ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 3)
+    assert ended.code == 4 and "the state of gan.judgements.tool_lecam" in ended.last and "not (4, 2)" in ended.last
+
+
 # --- F60, F61: what is not read
 
 
 @pytest.mark.fault(60)
 @pytest.mark.parametrize("name", ["model.safetensors", "latest_net_G.pth"])
 @pytest.mark.parametrize("what", [what for what in hostile.FILES if "safetensors" in what])
-def test_safetensors_are_not_read(what, name, tmp_path):
-    """A safetensors file has any name, a giant header or a pickle behind it: exit 4 in one line that names the format,
-    which is not supported.
-    """
+def test_hostile_safetensors_are_refused(what, name, tmp_path):
+    """A safetensors file of any name is cut short, has a giant header or a pickle behind it: exit 4 in one line."""
     hostile.FILES[what](tmp_path / name)
-    assert "is a safetensors file, which cannot be read; load it and save its tensors with torch.save" in refusal(
-        tmp_path / name
-    )
+    reasons = "is cut short: 3 of 4 bytes", "has a header of 100000000 bytes, far more", "its header is no JSON"
+    assert sum(reason in refusal(tmp_path / name) for reason in reasons) == 1
 
 
 @pytest.mark.fault(61)

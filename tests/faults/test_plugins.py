@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from registry import discovery, lookup
 from tests.support.plugins import EMPTY_MODEL, KINDS, SMALLEST, last_line, refused
 from tests.support.runs import SMALL
-from tests.support.training_runs import history
+from tests.support.training_runs import history, run_in
 
 pytestmark = pytest.mark.usefixtures("tables_as_they_were")
 TINY = '''"""The smallest GAN, to be spoilt."""
@@ -171,17 +172,30 @@ def test_a_slip_met_in_the_third_step_is_told_likewise(train, command, tmp_path,
     assert "continuing at epoch 1, image 2 of it, step 2" in again.out
 
 
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """The checkpoints of a run of TINY in a file tiny.py; plug-ins that fail in test.py alone train like it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.py").write_text(TINY)
+    ended = run_in(folder, "train", "--plugin", "tiny.py", *RUN)
+    assert ended.code == 0, ended.err
+    return folder / "checkpoints"
+
+
 @pytest.mark.fault(96)
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("method", ["__init__", "phases", "forward", "show"])
-def test_test_py_tells_of_a_slip(train, command, tmp_path, method, slip):
+def test_test_py_tells_of_a_slip(command, checkpoints, write, tmp_path, method, slip):
     """A plug-in's mistake occurs in test.py: exit 2 with file, line and method; the run is unchanged."""
     statement, why = SLIPS[slip]
     when = {"__init__": "not o.isTrain", "phases": "not self.o.isTrain"}.get(method, "not self.training")
     text = spoilt(method, statement, when)
     if method == "phases":  # which test.py asks for only where averaged says nothing
         text = text.replace('    averaged = ("G",)\n', "")
-    assert train(text).code == 0
+    write("tiny.py", text)
+    shutil.copytree(checkpoints, tmp_path / "checkpoints")
+    kept = tmp_path / "checkpoints" / "t" / "options.json"
+    kept.write_text(kept.read_text().replace(str(checkpoints.parent), str(tmp_path)))  # where the plug-in lies
     before = hashes(tmp_path / "checkpoints" / "t")
     line = said(command("test", "--name", "t"))
     place = f"{tmp_path / 'tiny.py'}, line {line_of(text, statement)}, in {method}"

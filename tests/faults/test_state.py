@@ -149,7 +149,7 @@ NO_MATTER = {
     r"options\.isTrain": "not a flag",
 }
 MOMENTARY = {"epoch", "load_iter", "verbose", "config", "debug", "continue_train", "overwrite", "allow_data_change",
-             "allow_option_change", "dry_run"}  # fmt: skip
+             "allow_option_change", "dry_run", "download"}  # fmt: skip
 
 
 def places(thing, path=()):

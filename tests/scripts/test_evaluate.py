@@ -72,12 +72,14 @@ def test_two_folders_have_a_table_and_files(evaluated, tmp_path):
     assert ended.code == 0, ended.err
     assert "14 generated images against 14 real ones" in ended.out and "ssim (higher is better)" in ended.out
     table = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert table["metrics"]["L1"] == {"value": 0, "error": 0, "images": 14}
-    assert table["metrics"]["PSNR"]["value"] is None and table["metrics"]["ssim"]["value"] == pytest.approx(1)
-    assert table["metrics"]["regions_fd"]["value"] == pytest.approx(0, abs=1e-9)
+    (measured,) = (row["values"] for row in table["evaluations"])
+    assert measured["L1"] == {"value": 0, "error": 0, "n": 14}
+    assert measured["PSNR"]["value"] is None and measured["ssim"]["value"] == pytest.approx(1)
+    assert measured["regions_fd"]["value"] == pytest.approx(0, abs=1e-9)
     assert table["images"]["13"] == {"L1": 0, "PSNR": None, "ssim": pytest.approx(1)}
     with (tmp_path / "out/metrics.csv").open() as file:
-        assert [row["metric"] for row in csv.DictReader(file)] == ["L1", "PSNR", "ssim", "regions_fd"]
+        (row,) = csv.DictReader(file)
+    assert list(row)[::3] == ["L1", "PSNR", "ssim", "regions_fd"] and (row["L1"], row["L1_n"]) == ("0.0", "14")
     save(tmp_path / "dark", 13, 0)
     ended = evaluated(*argv, "--fake", "dark", "--metrics", "regions_fd")
     assert "note: regions_fd: 13 generated images against 14 real ones" in ended.out and "n=13" in ended.out
@@ -107,10 +109,15 @@ def test_every_kept_checkpoint_of_a_run_is_measured(evaluated, tmp_path):
     ended = evaluated("--run", "p", "--epochs", "all", *metrics, "--", "--num_test", 3)
     assert ended.code == 0, ended.err
     table = json.loads((tmp_path / "results/p/evaluation/metrics.json").read_text())
-    assert list(table["epochs"]) == ["1", "2", "latest"] and table["epochs"]["2"] == table["epochs"]["latest"]
+    rows = {row["epoch"]: row["values"] for row in table["evaluations"]}
+    assert list(rows) == [1, 2, "latest"] and rows[2] == rows["latest"]
     assert "epoch latest: has the weights of epoch 2" in ended.out  # which is not tested again
-    assert table["epochs"]["1"] != table["epochs"]["2"] and table["epochs"]["1"]["L1"]["images"] == 3
-    values = {epoch: row["L1"]["value"] for epoch, row in table["epochs"].items()}
-    assert table["best"]["L1"] == min(values, key=values.get) and f"best L1: epoch {table['best']['L1']}" in ended.out
+    assert rows[1] != rows[2] and rows[1]["L1"]["n"] == 3
+    values = {epoch: row["L1"]["value"] for epoch, row in rows.items()}
+    best = min(values, key=values.get)
+    assert table["best"]["L1"] == {"epoch": best, "value": values[best]} and f"best L1: epoch {best}" in ended.out
+    with (tmp_path / "results/p/evaluation/metrics.csv").open() as file:
+        lines = [(row["epoch"], float(row["L1"])) for row in csv.DictReader(file)]
+    assert lines == [(str(at), value) for at, value in values.items()]
     assert evaluate.kept_epochs(tmp_path / "checkpoints/p", "all") == ["1", "2", "latest"]
     assert evaluated("--run", "p", "--epochs", "7", *metrics).err.count("'7': is not kept; choose of 1, 2, latest") == 1

@@ -247,6 +247,21 @@ def test_flags_choose_what_is_drawn(plot, tmp_path):
     assert (tmp_path / "y.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_metrics_have_a_panel_each(plot, tmp_path):
+    for run, number in (("one", 4), ("two", 3)):
+        folder = own(tmp_path / "checkpoints" / run, 2, G=1.0)
+        with open(folder / "losses.jsonl", "a") as file:
+            for epoch in range(1, number):
+                values = {"L1": [0.5 / epoch, None, 9], "fid": [None if epoch == 1 else 80.0, 1.0, 9]}
+                file.write(json.dumps({"epoch": epoch, "metrics": values}) + "\n")
+    assert read_losses(folder / "losses.jsonl").metrics["L1"] == ([1.0, 2.0], [0.5, 0.25])
+    ended = plot("one", "two", "--metrics", "all", "--out", "x.svg")
+    assert ended.out == "metrics L1, fid -> x.svg\n"
+    texts, lines = drawing(tmp_path / "x.svg")
+    assert len(lines) == 4 and [points for *_, points in lines][:2] == [3, 2] and texts.count("epoch") == 2
+    assert plot("one", "--metrics", "l1", "--out", "x.svg").out == "metrics L1 -> x.svg\n"
+
+
 def test_smoothing_leaves_gaps_and_a_constant_alone():
     xs, ys = plot_losses.smooth(([1, 2, 3, 4, 5], [4.0, 4.0, math.nan, 4.0, 9.0]), 0.5)
     assert xs == [1, 2, 3, 4, 5] and ys[:2] == [4, 4] and math.isnan(ys[2]) and ys[3] == 4 and 4 < ys[4] < 9
@@ -277,6 +292,8 @@ def test_more_losses_than_colours_and_runs_than_styles(plot, tmp_path):
     (["zzzz"], 3, ["there is no such run in ./checkpoints", "there are empty, one"]),
     (["empty"], 3, ["empty", "holds no"]),
     (["one", "--losses", "g"], 2, ["no run has a loss 'g'", "did you mean G?"]),
+    (["one", "--metrics", "L1"], 2, ["--metrics", "no run has metrics"]),
+    (["one", "--metrics", "L1", "--losses", "G"], 2, ["exclude each other"]),
     (["one", "--smooth", "1"], 2, ["--smooth", "0.99"]),
     (["one", "--smooth", "x"], 2, ["--smooth"]),
     (["one", "--out", "x.jpeg2"], 2, ["--out", ".svg"]),

@@ -1,6 +1,8 @@
-"""Write images into folders, make datasets of them, and load their samples and errors."""
+"""Write images into folders and tar shards, make datasets of them, and load their samples and errors."""
 
+import io
 import os
+import tarfile
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from data.listing.files import list_files
 from data.loading.loader import Loader
 from options.parse import parse
 from registry.lookup import find
+from tests.support.images import picture
 from tests.support.runs import SMALL
 from util.errors import DataError
 from util.seeding import fork_rng
@@ -85,3 +88,34 @@ def epoch(dataset, threads=0, skip=0, number=1):
 def names(folder):
     """Return the relative paths of a folder's images in order."""
     return [os.path.relpath(path, folder) for path in list_files(str(folder))]
+
+
+def png(number, width=48, height=40):
+    """Return the PNG file of a small picture."""
+    buffer = io.BytesIO()
+    picture(number, width, height).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tar_bytes(files, form=tarfile.PAX_FORMAT):
+    """Return an uncompressed tar file of (name, content) pairs; a TarInfo instead of a name is taken as it is."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for name, content in files:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = info.size or len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def write_tar(path, files, **more):
+    """Write a tar file, make its folder if it is missing, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tar_bytes(files, **more))
+    return path
+
+
+def pairs(*numbers, label=None):
+    """Return the members of samples of WebDataset: key.A.png, key.B.png and, with a label, key.cls."""
+    members = [(f"{n:03d}.{side}.png", png(n + (500 if side == "B" else 0))) for n in numbers for side in "AB"]
+    return members + [(f"{n:03d}.cls", label(n).encode()) for n in numbers if label]

@@ -544,8 +544,8 @@ def scripted(path: Path) -> None:
 
 FILES: dict[str, Callable[[Path], None]] = {
     "TorchScript": scripted,
-    "safetensors": lambda p: p.write_bytes(
-        struct.pack("<Q", 60) + b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}      ' + bytes(4)),
+    "safetensors that is cut short": lambda p: p.write_bytes(
+        struct.pack("<Q", 60) + b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}      ' + bytes(3)),
     "safetensors with a header of 100 MB": lambda p: p.write_bytes(struct.pack("<Q", 10**8) + b'{"w":' + b" " * 1000),
     "safetensors with a pickle behind": lambda p: p.write_bytes(struct.pack("<Q", 2) + b'{"' + weights()),
     "ONNX": lambda p: p.write_bytes(b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(50)),

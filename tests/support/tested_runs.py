@@ -32,13 +32,13 @@ def pictures(folder):
     return {str(p.relative_to(folder)): pixels(p) for p in sorted(folder.rglob("*.png"))}
 
 
-def make_results(folder, run, compare=True, **flags):
+def make_results(folder, run, compare=True, generated=False, **flags):
     """Return the Results of a test of a run, below a folder, without the run."""
     o = {"results_dir": folder, "name": run, "phase": "test", "epoch": "latest", "load_iter": 0, "dataroot": "demo",
          "pairs": "auto", "checkpoints_dir": folder / "checkpoints", "display_winsize": 64, "aspect_ratio": 1.0,
          "range_A": "", "range_B": "", "results_only": "", "format": "auto", "num_results": 1, "metrics": (),
          "metric_weights": (), "download": False, "gpu_ids": "-1", "run_classes": []}  # fmt: skip
-    return Results(SimpleNamespace(**o | flags), "latest", compare)
+    return Results(SimpleNamespace(**o | flags), "latest", compare, generated)
 
 
 def check_page(page, again=()):

@@ -32,7 +32,7 @@ FEW = [*SMALL[:place], *SMALL[place + 2 :], *DEMO, "--model", "pix2pix", "--netG
        "--n_epochs_decay", 0, "--max_dataset_size", 3, "--print_freq", 1, "--display_freq", 1]  # fmt: skip
 LONG = [*FEW, "--n_epochs", 100_000]  # the test stops it
 PYTHON = os.environ.get("VISDOM_PYTHON", sys.executable)
-NOT_THERE = "visdom is not installed: python scripts/install_visdom.py"
+NOT_THERE = "visdom is not installed: python scripts/setup/install_visdom.py"
 
 
 def free_port():
@@ -113,7 +113,7 @@ def needs_page_scripts():
     if found.returncode:
         pytest.skip(NOT_THERE)
     if not Path(found.stdout.strip()).with_name("static").joinpath("js", "plotly-plotly.min.js").is_file():
-        pytest.skip("the scripts of visdom's page are not installed: python scripts/visdom_scripts.py")
+        pytest.skip("the scripts of visdom's page are not installed: python scripts/setup/visdom_scripts.py")
 
 
 def windows(address, env, complete, seconds=60):

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from networks.gan_loss import feature_matching
 from networks.toolbox import perceptual
 from networks.toolbox.settings import mark
-from tests.support.steps import trained
+from tests.support.small_models import MODELS
+from tests.support.steps import TRAINED, trained
 from training.extra_terms import ExtraTerms, total_variation
 from util.errors import CheckpointError, EnvironmentFault, OptionError
 
@@ -108,8 +109,6 @@ def test_terms_are_equal_with_accumulate():
 
 
 REFUSED = {  # flags: (model, what the error says)
-    ("--lambda_feat", "1"): ("cgan", "names no pairs"),
-    ("--lambda_tv", "1"): ("cut", "names no pairs"),
     ("--terms", "tv:x"): ("pix2pix", "is no name and weight"),
     ("--terms", "tv:1,tv:2"): ("pix2pix", "given twice"),
     ("--terms", "tvv:1"): ("pix2pix", "did you mean tv"),
@@ -121,6 +120,24 @@ def test_terms_that_reach_nothing_are_refused(flags):
     model, why = REFUSED[flags]
     with pytest.raises(OptionError, match=why):
         trained(model, *flags, steps=1)
+
+
+TERMS_OF_PAIRS = ("--lambda_tv", "--lambda_feat", "--lambda_perceptual", "--lambda_lpips")
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_a_model_has_pairs_or_refuses_terms(model):
+    """What is named in `pairs` gets its term in the first step; unpaired images and images from noise have no pairs."""
+    if getattr(MODELS[model], "pairs", ()):
+        _, losses, _ = trained(model, "--lambda_tv", "1", steps=1)
+        assert any(name.endswith("_tv") and value > 0 for name, value in losses[0].items())
+        return
+    for flags in (*((flag, "1") for flag in TERMS_OF_PAIRS), ("--terms", "tv:1")):
+        with pytest.raises(
+            OptionError, match=f"'{flags[0]}[^-]*: reaches nothing in .*names no pairs.*; omit it"
+        ) as refused:
+            trained(model, *flags, steps=1)
+        assert "\n" not in str(refused.value)
 
 
 def test_feature_matching_that_finds_no_call_is_refused():

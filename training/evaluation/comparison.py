@@ -43,7 +43,7 @@ class Comparison:
         """Return each metric's value; raise DataError if there are too few images for one."""
         self.sets.merge([self.real_part or self.reals.partial(), self.sets.partial()])
         found = self.pairs.results() | self.sets.results()
-        return {name: _plain(found[name]) for name in self.names}
+        return {name: found[name] for name in self.names}
 
     def notes(self) -> list[str]:
         """Return what a reader of the values needs to know: "METRIC: sentence" each."""
@@ -53,11 +53,6 @@ class Comparison:
     def own_part(self) -> Part | None:
         """See the class."""
         return (self.real_part or self.reals.partial()) if self.is_fixed and self.sets.metrics else None
-
-
-def _plain(result: Result) -> Result:
-    error = None if result.error is None else float(result.error)
-    return Result(float(result.value), error, int(result.n))
 
 
 def combine(results: dict[str, dict[str, Result]]) -> dict[str, Result]:

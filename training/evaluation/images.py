@@ -237,12 +237,13 @@ def find_images(o: Any, model: Any, spec: Any, train_files: Any) -> Found:
         _check_headers(dataset)
     phase = o.phase if is_training else phase
     of_all = f" of {len(dataset)}" if len(samples) < len(dataset) else ""
+    limit = " (--max_dataset_size)" if len(dataset) >= o.max_dataset_size else ""  # there may be more
     train_set = dataset if is_training else open_phase(options_of_test(o), o.phase)
     references = None if is_training else Samples(o, train_set, REFERENCES, max_kept_bytes=0)
     if from_noise:
-        about = f"{count_text(len(samples), 'generated image')}, and as many real ones{of_all} of {phase}"
+        about = f"{count_text(len(samples), 'generated image')}, and as many real ones{of_all} of {phase}{limit}"
         return Found(Generated(o, model, samples, spec), None, references or samples, about)
-    about, paired = f"{count_text(len(samples), 'image')}{of_all} of {phase}", bool(dataset.paired)
+    about, paired = f"{count_text(len(samples), 'image')}{of_all} of {phase}{limit}", bool(dataset.paired)
     few = Samples(o, train_set, TRAINING_IMAGES) if paired and not is_training else None
     training = Translations(o, model, few, True) if few else None
     return Found(Translations(o, model, samples, paired), training, references, about)

@@ -7,15 +7,16 @@ from typing import Any
 
 from torch import Tensor
 
+from metrics import finite_or_none
 from metrics.evaluation import Evaluation
 from metrics.history import MetricHistory, Report, Row
 from metrics.settings import Settings
+from metrics.tables import write_tables
 from options.best import best_prefix, main_metric, metric_names, parse_early_stop
 from registry.lookup import is_known
 from registry.now import Now
 from serialization import exchange
 from training.as_in_test import in_test_mode
-from training.evaluation import files
 from training.evaluation.comparison import Comparison, Part, batched, combine
 from training.evaluation.copies import Copies
 from training.evaluation.images import Compared, Found, Generated, find_images
@@ -143,8 +144,17 @@ class RunEvaluation:
             self.history.rows[-1], self.history.better, self.history.bests(), images, training,
             self._shares_of_copies(), self.about, time.monotonic() - start, self.stopped,
         )  # fmt: skip
-        files.write(folder, self.history, report)
+        self._write_tables(folder, report)
         return report
+
+    def _write_tables(self, folder: Path, report: Report) -> None:
+        """Write metrics.json and metrics.csv: all evaluations, and the newest values of each image."""
+        about = {
+            "measured": report.about, "better": report.better, "training_images": finite_or_none(report.training),
+            "images": {name: finite_or_none(values) for name, values in report.images.items()},
+        }  # fmt: skip
+        places = [({"epoch": row.epoch, "step": row.step}, row.values) for row in self.history.rows]
+        write_tables(folder, places, report.best, about)
 
     def _compare(self, images: Any, names: list[str], now: Now, device: Any, stop: Any) -> dict[str, Comparison]:
         """Return the comparisons of these images by their labels, with all images added."""

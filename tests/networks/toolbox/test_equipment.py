@@ -5,6 +5,7 @@ import torch
 
 from networks.toolbox import tool_state
 from registry.lookup import find
+from serialization import checkpoint
 from tests.support.resuming import state_of, unequal
 from tests.support.runs import SMALL, options
 from tests.support.small_models import own_networks
@@ -102,6 +103,7 @@ def test_a_run_with_all_tools_resumes_exactly(command, tmp_path, model):
     assert ended.code == 0 and "tool" not in ended.out, ended.out + ended.err
     one, two = (state_of(tmp_path / "checkpoints" / name) for name in ("one", "two"))
     one["options"] = two["options"] = {}  # the name differs
+    assert set(one) <= {*checkpoint.STATE_TYPES, "format"}  # the type of every part is checked when it is read
     assert unequal(one, two, "state") == [] and {name.rpartition("tool_")[2][:3] for name in one["tools"]} >= {"ada"}
     test = command("test", "--name", "two", "--gpu_ids", "-1", "--num_test", "1", "--num_samples", "1")
     assert test.code == 0, test.err

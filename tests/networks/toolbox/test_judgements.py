@@ -47,6 +47,17 @@ def test_parts_of_a_batch_are_averaged_as_the_whole():
         assert float(losses[0]) == pytest.approx(float(losses[1]))
 
 
+def test_a_nan_of_a_skipped_batch_does_not_stay():
+    gan, clean = lecam(), lecam()
+    gan.judgements.counts_signs = clean.judgements.counts_signs = True
+    gan.discriminator(torch.full_like(REAL, torch.nan), FAKE * torch.inf)  # --on_nan skip: the step ends here
+    for each in (gan, clean):
+        each.discriminator(REAL, FAKE), each.judgements.end_step()
+    assert tool_state.kept(gan.judgements, "lecam_D_0").isfinite().all()
+    assert torch.equal(*(tool_state.kept(each.judgements, "lecam_D_0")[:2] for each in (gan, clean)))
+    assert gan.judgements.take_signs()[:2].tolist() == clean.judgements.take_signs()[:2].tolist()
+
+
 def test_the_phase_of_a_generator_is_not_watched():
     gan = lecam()
     gan.judgements.watching = False

@@ -5,7 +5,7 @@ build needs a setuptools older than 81. This script installs it in a separate pi
 the build of visdom and torch is not changed. Training works without visdom, so a failure prints one line and the exit
 code is still 0.
 
-Usage: python scripts/install_visdom.py
+Usage: python scripts/setup/install_visdom.py
 """
 
 import os

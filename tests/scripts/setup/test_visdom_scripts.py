@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.runs import ROOT
 
-spec = importlib.util.spec_from_file_location("visdom_scripts", ROOT / "scripts" / "visdom_scripts.py")
+spec = importlib.util.spec_from_file_location("visdom_scripts", ROOT / "scripts" / "setup" / "visdom_scripts.py")
 scripts = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(scripts)
 
@@ -65,7 +65,7 @@ class Place:
 
     def run(self, path=None):
         env = {**os.environ, "PYTHONPATH": str(self.static.parent.parent), "PATH": str(path or self.bin)}
-        command = [sys.executable, str(ROOT / "scripts" / "visdom_scripts.py")]
+        command = [sys.executable, str(ROOT / "scripts" / "setup" / "visdom_scripts.py")]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert len((done.stdout + done.stderr).splitlines()) == 1, done.stderr  # always one line
         return done
@@ -135,9 +135,9 @@ def test_a_failed_installation_is_one_line_and_not_exit_0(place, tmp_path):
     (place.static.parent / "VERSION").unlink()
     place.static.unlink()
     place.static.parent.rmdir()
-    command = [sys.executable, "-S", str(ROOT / "scripts" / "visdom_scripts.py")]
+    command = [sys.executable, "-S", str(ROOT / "scripts" / "setup" / "visdom_scripts.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "python scripts/install_visdom.py" in done.stderr
+    assert done.returncode == 1 and "python scripts/setup/install_visdom.py" in done.stderr
 
 
 def linked(kind, name, target):

@@ -5,7 +5,7 @@ in a package of npm's registry. This script has npm download those packages (npm
 proxies, and compares checksums), extracts the files, and writes `version.built`, so that the command downloads nothing
 from then on. Run it with the Python that visdom is installed in; it needs nothing else.
 
-Usage: python scripts/visdom_scripts.py
+Usage: python scripts/setup/visdom_scripts.py
 """
 
 import shutil
@@ -64,7 +64,7 @@ def find_visdom() -> tuple[Path, str]:
     """Return the folder of visdom's static files and its version, without importing it."""
     spec = find_spec("visdom")
     if spec is None or spec.origin is None:
-        raise ScriptsError("visdom is not installed in this Python; python scripts/install_visdom.py installs it")
+        raise ScriptsError("visdom is not installed in this Python; python scripts/setup/install_visdom.py installs it")
     package = Path(spec.origin).parent
     try:
         return package / "static", (package / "VERSION").read_text(encoding="utf-8").strip()

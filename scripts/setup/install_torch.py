@@ -3,7 +3,7 @@
 It runs before `pip install -r requirements.txt`, which keeps what is installed. Where there is a GPU, on other systems
 than Linux, or if the index of CPU builds does not answer, it installs nothing: then pip gets the usual build.
 
-Usage: python scripts/install_torch.py [--index URL]
+Usage: python scripts/setup/install_torch.py [--index URL]
 """
 
 import argparse
@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
 GPU_FILES = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' Linux
 TIMEOUT_S = 10  # seconds for the index to answer; pip alone would try for a minute and more
 

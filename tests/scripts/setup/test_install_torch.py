@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from scripts import install_torch
+from scripts.setup import install_torch
 from tests.support.runs import ROOT
 
 
@@ -46,7 +46,7 @@ def test_a_new_environment_gets_the_cpu_build(index, tmp_path):
     """The script runs in an environment of pip alone, as `make` runs it."""
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    start = "import sys, scripts.install_torch as t; t.has_gpu = bool; t.main(sys.argv[1:])"
+    start = "import sys, scripts.setup.install_torch as t; t.has_gpu = bool; t.main(sys.argv[1:])"
     env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | {
         "PIP_CONFIG_FILE": os.devnull
     }

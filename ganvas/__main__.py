@@ -1,0 +1,53 @@
+"""The command `ganvas`, also `python -m ganvas`: train, test, and the scripts that belong to an installed package."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ganvas import ROOMS
+
+SCRIPTS = {  # command: its module
+    "train": "train", "test": "test", "evaluate": "scripts.evaluate", "export": "scripts.export",
+    "compare": "scripts.compare", "check-data": "scripts.check_data", "download": "scripts.download",
+    "card": "scripts.card",
+}  # fmt: skip
+WORDS = {"list": ["--list"]}  # command: arguments of train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    command, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if not ROOMS:  # a clone: its modules come before those of the current folder and of Python (test)
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    present = [name for name in (*SCRIPTS, *WORDS) if is_present(name)]
+    # after the path is known
+    from cli.main import run_command, run_script
+    from options.parse import answer_help, parse
+    from util.errors import printable
+    from util.spelling import name_hint
+
+    if command in ("-h", "--help"):
+        print(f"usage: ganvas {'|'.join(present)} [--help]")
+        return 0
+    if command not in present:
+        remedy = f"{name_hint(command, present)}choose one of {', '.join(present)}"
+        print(printable(f"error: command '{command}': there is no such command; {remedy}"), file=sys.stderr)
+        return 2
+    if command in ("train", "test", *WORDS):
+        name, words = ("train", WORDS[command] + words) if command in WORDS else (command, words)
+        return run_script(name, words, answer_help, parse)
+    sys.argv[0] = command
+    return run_command(importlib.import_module(ROOMS + SCRIPTS[command]).main, words)
+
+
+def is_present(command: str) -> bool:
+    """Whether the command's script is there."""
+    folder = Path(__file__).resolve().parent
+    root = folder / "_rooms" if ROOMS else folder.parent
+    return command in WORDS or (root / (SCRIPTS[command].replace(".", "/") + ".py")).is_file()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

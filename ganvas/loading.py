@@ -1,0 +1,74 @@
+"""Load a trained generator from a run's folder or from a file of weights."""
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganvas.trained_generator import TrainedGenerator, renamed_error
+from options import store
+from util.errors import CheckpointError, UserError
+
+WEIGHT_SUFFIXES = (".pth", ".safetensors")
+OTHER_DIRECTION = {"AtoB": "BtoA", "BtoA": "AtoB"}
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    direction: str | None = None,
+    epoch: str | int | None = None,
+    device: str | torch.device | None = None,
+    **flags: Any,
+) -> TrainedGenerator:
+    """Return the trained generator of a run's folder, or of a file of weights (.pth).
+
+    direction: "AtoB" or "BtoA", of a run with both generators. epoch: the weights, as --epoch. device: "cpu", "cuda",
+    "cuda:1", "mps"; default: the best available. flags: those of test.py, such as plugin="mine.py" or netG="unet_256".
+    Raises a UserError, with the text that the command prints.
+    """
+    flags |= {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
+    given = Path(os.fspath(path)).expanduser()
+    if not given.exists() and not given.is_absolute() and Path("checkpoints", given).exists():
+        raise CheckpointError("run", given, "there is no such folder", f"did you mean {Path('checkpoints', given)}?")
+    if given.is_dir() or given.suffix not in WEIGHT_SUFFIXES:
+        folder = Path(os.path.abspath(given))
+        return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
+    if not given.is_file():
+        raise CheckpointError("file", given, "there is no such file", "give a run's folder or a file of weights")
+    part = re.fullmatch(r"(.+)_net_(.+)", given.stem)
+    if part and (given.parent / store.OPTIONS_FILE).is_file():  # a run's own file
+        folder, network = Path(os.path.abspath(given.parent)), part[2]
+        flags["epoch"] = flags["epoch"] or part[1]
+        if network.endswith("_B") and direction is None:
+            flags["direction"] = OTHER_DIRECTION[store.load(folder).get("direction", "AtoB")]
+        return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
+    holder = tempfile.TemporaryDirectory(prefix="ganvas_")
+    folder = Path(holder.name, "weights")
+    folder.mkdir()
+    _link(Path(os.path.abspath(given)), folder / f"latest_net_G{given.suffix}")
+    try:
+        where = {"name": folder.name, "checkpoints_dir": folder.parent, "model": "test", "dataset_mode": "single"}
+        return TrainedGenerator(where | flags, holder, given)
+    except UserError as problem:
+        raise renamed_error(problem, str(folder / f"latest_net_G{given.suffix}"), str(given)) from problem.__cause__
+
+
+def _gpu_ids(device: str | torch.device | None) -> str | None:
+    """Return the value of --gpu_ids for a device."""
+    if device is None:
+        return None
+    kind, _, number = str(device).partition(":")
+    return {"cpu": "-1", "cuda": number or "0"}.get(kind, str(device))
+
+
+def _link(file: Path, place: Path) -> None:
+    """Make a file appear at another place, as a link or else as a copy."""
+    try:
+        place.symlink_to(file)
+    except OSError:  # Windows allows links only to some users
+        shutil.copyfile(file, place)

@@ -1,0 +1,120 @@
+"""Export a run's generator, verified: python scripts/export.py --name NAME --format onnx.
+
+The file is loaded again in a fresh process and compared with the network on images of two sizes; it is only kept if no
+value differs by more than 1/255 of the range. Formats: onnx (ONNX Runtime and others), torch_export
+(torch.export.load), torchscript (torch.jit.load, C++), safetensors (weights and architecture). docs/export.md shows how
+to use them.
+What follows -- goes to test.py, such as the network of somebody else's weights: -- --netG unet_256.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cli.main import run_command
+from cli.script import Command, size
+from inference.export.exportable import Exportable
+from inference.export.formats import FORMATS, check_format
+from inference.export.generator_search import Generator
+from inference.export.run_loading import LoadedRun, load_run
+from inference.export.verification import check_target, export_verified, two_sizes
+from options import store
+from registry import discovery
+from util.errors import OptionError, print_line
+
+MAX_SIDE = 512  # pixels of the images that a generator with free sizes is recorded with
+
+
+def make_parser() -> Command:
+    """Return the command-line parser."""
+    parser = Command(__file__, __doc__)
+    parser.add_argument("--name", required=True, metavar="RUN", help="the run, a folder in --checkpoints_dir")
+    parser.add_argument("--format", required=True, choices=tuple(FORMATS), help="what is written")
+    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs")
+    parser.add_value("--results_dir", "./results/", "the file goes to NAME/export in this folder")
+    parser.add_argument("--output", metavar="FILE", help="write this file instead")
+    parser.add_value("--epoch", "latest", "weights: an epoch's number, latest, best or best_METRIC")
+    parser.add_argument("--load_iter", type=int, help="weights saved as iter_N instead")
+    parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="which generator of a run that has two")
+    parser.add_argument("--network", default="", metavar="NAME", help="another network of the model, by its name")
+    parser.add_argument("--size", type=size, help="for images of this size alone, WIDTH or WIDTHxHEIGHT")
+    parser.add_switch("--pixels", "take and give uint8 (H, W, C) instead of float (N, C, H, W) in [-1, 1]")
+    parser.add_switch("--half", "16-bit weights and computation: half the size of the file")
+    parser.add_argument("--images", default="", metavar="PATH", help="verify with these images; default: the run's own")
+    parser.add_argument("--plugin", action="append", default=[], metavar="PATH", help="a file or folder with plug-ins")
+    return parser
+
+
+def test_flags(o: Any, more: list[str]) -> list[str]:
+    """Return the flags of test.py that find the run."""
+    argv = ["--name", o.name, "--checkpoints_dir", o.checkpoints_dir, "--epoch", o.epoch, *more]
+    argv += ["--load_iter", str(o.load_iter)] if o.load_iter else []
+    argv += ["--direction", o.direction] if o.direction else []
+    return argv + [word for path in o.plugin for word in ("--plugin", path)]
+
+
+def make_item(run: LoadedRun, generator: Generator, o: Any) -> Exportable:
+    """Return what is exported of a run."""
+    if o.pixels and (why := run.why_no_pixels(generator)):
+        raise OptionError("option", "--pixels", f"{run.o.model} cannot be a function of pixels: {why}", "omit it")
+    if o.size and "image" not in generator.inputs:
+        raise OptionError("option", "--size", f"{run.o.model} makes images of one size, from noise", "omit it")
+    if o.images and "image" not in generator.inputs:
+        raise OptionError("option", "--images", f"{run.o.model} makes images from noise", "omit it")
+    width, height = o.size or (min(run.spec.width, MAX_SIDE), min(run.spec.height, MAX_SIDE))
+    item = Exportable(generator, (height, width), o.pixels, o.half, max(1, len(run.spec.classes)))
+    item.about = about(run, generator, item)
+    return item
+
+
+def about(run: LoadedRun, generator: Generator, item: Exportable) -> dict[str, Any]:
+    """Return the table that a file holds: its inputs, the range of its values, and the run's architecture."""
+    values = "pixels 0 to 255, uint8, (H, W, C)" if item.pixels else "-1 to 1, float32, (N, C, H, W)"
+    found = {"network": generator.name, "inputs": item.names, "values": values, "classes": list(run.spec.classes)}
+    ranges = {"range_A": run.o.range_A or "0,255 uint8", "range_B": run.o.range_B or "0,255 uint8"}
+    return found | ranges | store.architecture(run.o, run.folder)
+
+
+def default_target(run: LoadedRun, generator: Generator, o: Any) -> Path:
+    """Return RESULTS_DIR/NAME/export/WHICH_net_NETWORK with what tells the files of several exports apart."""
+    marks = [f"_{o.size.width}x{o.size.height}"] if o.size else []
+    marks += [f"_{name}" for name in ("pixels", "half") if getattr(o, name)]
+    stem = f"{run.which}_net_{generator.name}{''.join(marks)}"
+    return Path(o.results_dir, run.o.name, "export", stem + FORMATS[o.format].suffix)
+
+
+def main(argv, report):
+    """Export the generator of a run."""
+    more = argv[argv.index("--") + 1 :] if "--" in argv else []
+    o = make_parser().parse_argv(argv[: len(argv) - len(more) - 1] if "--" in argv else argv)
+    check_format(o.format, o.pixels)
+    if o.format == "safetensors" and o.size:
+        raise OptionError("option", "--size", "safetensors hold weights alone, for any size", "omit it")
+    run = load_run(test_flags(o, more), o.images)
+    generator = run.generator(o.network)
+    if o.format == "safetensors" and not generator.is_network:
+        why = "holds one network, and several make this model's images"
+        raise OptionError("option", "--format safetensors", why, "name one with --network, or use another format")
+    item, target = make_item(run, generator, o), Path(o.output) if o.output else default_target(run, generator, o)
+    check_target(target, o.format)
+    if o.format == "torchscript":
+        print_line("note: Python 3.14 and later have no TorchScript: for them use --format torch_export, or onnx")
+    plugins = tuple(discovery.paths())
+    written, verdict, reason = export_verified(o.format, item, target, run.pictures, plugins, bool(o.size))
+    if reason:
+        height, width = item.size
+        print_line(f"note: {generator.name} is exported for images of {width}x{height} alone: {reason}")
+    sizes = " and ".join(f"{width}x{height}" for height, width in dict.fromkeys(two_sizes(written)))
+    tried = f"{run.origin}, {sizes}" if item.takes_image else f"noise, {sizes}"
+    print_line(f"{target}: {', '.join(written.names)} -> picture, {json.dumps(written.about['values'])[1:-1]}")
+    print_line(
+        f"verified in a fresh process on {tried}: largest difference {verdict.largest:.2g} of the range of values"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

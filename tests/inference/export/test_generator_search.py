@@ -1,0 +1,81 @@
+"""What is exported of a model is what makes its images: a network, or the model itself."""
+
+import pytest
+import torch
+from torch import nn
+
+from data.base import Spec
+from inference.export.generator_search import find_sampler, find_translator
+from inference.sampling import has_sampler
+from models.base import BaseModel
+from tests.support.runs import options
+from tests.support.small_models import MODELS, TINY, own_networks
+from util.errors import OptionError
+
+CHANNELS = {"colorization": (1, 2)}
+
+
+def built(name):
+    nc = CHANNELS.get(name, (3, 3))
+    o = options("--model", name, *TINY, "--batch_size", "2", *own_networks(name))
+    if name == "gan":
+        o.crop_size = 32
+    torch.manual_seed(0)
+    model = MODELS[name](o, Spec(*nc, 32, 32, ("a", "b") if name == "cgan" else ())).eval()
+    batch = {side: torch.rand(2, n, 32, 32) for side, n in zip("AB", nc, strict=True)}
+    return model, batch | {"path_A": ["", ""], "path_B": ["", ""], "label": torch.tensor([0, 1])}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_generator_of_each_model_is_found(name):
+    model, batch = built(name)
+    if has_sampler(model):
+        found = find_sampler(model, ("a", "b") if name == "cgan" else ())
+        assert list(found.inputs) == ["z", "label"] * (name == "cgan") or list(found.inputs) == ["z"]
+        assert found.net(*found.inputs.values()).shape[1:] == (3, 32, 32)
+        return
+    found = find_translator(model, batch)
+    assert found.is_network and list(found.inputs) == ["image"] and found.name in ("G", "G_A")
+    out = model({key: value for key, value in batch.items() if key != "B"})
+    assert torch.equal(found.net(batch["A"]), out["fake" if name == "test" else "fake_B"])
+    assert found.shown == (name != "colorization")
+
+
+def test_the_other_direction_is_the_other_generator():
+    model, batch = built("cycle_gan")
+    assert find_translator(model, batch, "B").net is model.G_B
+
+
+class Model(BaseModel):
+    """A plug-in's model whose images come from two networks and a class."""
+
+    averaged = ("E", "G")
+
+    def __init__(self, draw=False):
+        super().__init__()
+        self.draw = draw
+        self.E, self.G, self.D = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1), nn.Conv2d(3, 1, 1)
+
+    def forward(self, batch, now=None):
+        planes = batch["label"].to(batch["A"].dtype)[:, None, None, None]
+        noise = torch.randn_like(batch["A"]) if self.draw else 0
+        return {"real_A": batch["A"], "fake_B": (self.G(self.E(batch["A"])) + planes + noise).tanh()}
+
+
+def test_a_model_of_several_networks_is_exported_whole():
+    model, batch = Model().eval(), built("pix2pix")[1]
+    found = find_translator(model, batch)
+    assert not found.is_network and list(found.inputs) == ["image", "label"]
+    assert torch.equal(found.net(batch["A"], batch["label"]), model(batch)["fake_B"])
+    assert isinstance(found.net.model.D, nn.Identity) and isinstance(model.D, nn.Conv2d)
+    with pytest.raises(OptionError, match="reads 'label' of a batch, which an export cannot give"):
+        find_translator(model, {key: value for key, value in batch.items() if key != "label"})
+
+
+def test_random_images_and_wrong_names_are_refused():
+    batch = built("pix2pix")[1]
+    with pytest.raises(OptionError, match="draws random numbers"):
+        find_translator(Model(draw=True).eval(), batch)
+    with pytest.raises(OptionError, match="there is no 'F'; choose of E, G, D"):
+        find_translator(Model().eval(), batch, wanted="F")
+    assert find_translator(Model().eval(), batch, wanted="E").net is not None
