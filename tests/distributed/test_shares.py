@@ -33,7 +33,7 @@ def test_the_processes_share_the_batches_of_one(length, processes, in_shards):
     assert epoch(length, 2, processes, 1, skip=2 * processes, shards=shards)[0] == each[1][0][1:]
 
 
-def test_all_processes_announce_the_next_shard_with_the_same_batch():
+def test_all_processes_announce_the_next_shard_together():
     """Each is downloaded ahead wherever it will be read, from the place where the run continues."""
     shards, events = np.repeat(np.arange(6), 5), []
     for processes, rank in ((1, 0), (3, 0), (3, 2)):

@@ -2,7 +2,7 @@
 
 Prints images/s of both, their ratio, and the bytes and the share of the time that processes spend on adding up.
 
-Usage: python benchmarks/processes.py [--size 128] [--steps 20] [--batch_size 4]
+Usage: python benchmarks/distributed/processes.py [--size 128] [--steps 20] [--batch_size 4]
 """
 
 import argparse
@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("pix2pix", "cycle_gan")
 
 

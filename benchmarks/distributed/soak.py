@@ -3,7 +3,7 @@
 Each time a random process of the run gets SIGKILL after some steps. Printed are the times until all old processes are
 gone and until the first new step, and whether all losses and the last state are bit for bit those of the unbroken run.
 
-Usage: python benchmarks/distributed_soak.py [--kills 20] [--processes 2] [--seed 0]
+Usage: python benchmarks/distributed/soak.py [--kills 20] [--processes 2] [--seed 0]
 """
 
 import argparse
@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
     "--gpu_ids -1 --model pix2pix --netG resnet_4blocks --ngf 4 --ndf 4 --load_size 36 --crop_size 32 --num_threads 0 "
     "--dataroot demo --max_dataset_size 16 --batch_size 2 --pool_size 8 --save_latest_freq 8 --print_freq 1 "
