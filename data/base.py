@@ -164,7 +164,10 @@ class BaseDataset(Dataset):
         return []
 
     def ask(self, question: str, is_likely: bool = True) -> None:
-        """Add a doubt to the notes, with the models that fit the data, and to the questions if it is likely right."""
+        """Add a doubt to the notes, with the models that fit the data, and to the questions if it is likely right.
+
+        question: whether the data are what this data set takes them for; the advice begins with "if not".
+        """
         if is_likely:
             self.questions.append(question)
         self.notes.append(ask(self.o, self.root, question))

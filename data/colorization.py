@@ -35,7 +35,7 @@ class Colorization(BaseDataset):
         self.paths = self.register_files(files)[0]
         self.notes += notes
         if o.isTrain and (size := twice_as_wide(files, o.max_image_pixels)):
-            self.ask(f"are these pairs of A|B? The images are twice as wide as high ({size}), and are not cut")
+            self.ask(f"are these single images? They are twice as wide as high ({size}), like pairs of A|B")
 
     def _find_files(self) -> tuple[Paths, list[str]]:
         """Return the files and the notes about them; raise DataError for grey images in training."""

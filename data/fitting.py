@@ -15,7 +15,7 @@ from data.listing.files import PHASE_FOLDERS, PHASES, is_folder, list_folders
 from data.listing.manifest import find_manifest
 from data.listing.once import listed_once
 from data.pair_sizes import twice_as_wide
-from registry.lookup import find
+from registry.lookup import entries, find
 from registry.suggestions import models_by_dataset_mode
 from util.errors import DataError, OptionError, UserError
 
@@ -68,7 +68,10 @@ def naming_models(o: Any, root: str) -> Iterator[None]:
 def find_fit(o: Any, root: str, without: Collection[str] = ()) -> Fit | None:
     """Return the dataset mode, other than that of `o` and `without`, that fits the data best; None if no model fits."""
     without = {o.dataset_mode, *without}
-    models = {mode: _trained(names) for mode, names in models_by_dataset_mode().items() if mode not in without}
+    plug_ins = {each.name for each in entries("model") if each.origin != "built in"}
+    wanted = plug_ins if o.plugin and "model" not in o.given else set()  # --plugin is given, --model was forgotten
+    by_mode = {mode: _trained(names) for mode, names in models_by_dataset_mode().items() if mode not in without}
+    models = {mode: tuple(sorted(names, key=lambda name: name not in wanted)) for mode, names in by_mode.items()}
     found = {}
     for mode in filter(models.get, models):
         for changes in _possible_changes(o, root):
@@ -77,7 +80,10 @@ def find_fit(o: Any, root: str, without: Collection[str] = ()) -> Fit | None:
                 break
     if not found:
         return None
-    best = found[min(found, key=lambda mode: _rank(mode, *found[mode]))][1]
+    best = found[min(found, key=lambda mode: (wanted.isdisjoint(models[mode]), *_rank(mode, *found[mode])))][1]
+    others = [fit for _, fit in found.values() if fit.mode != best.mode and fit.changes == best.changes]
+    more = [name for fit in others for name in fit.models if name in plug_ins]
+    best = replace(best, models=(*best.models, *more))
     may_be_pairs = "aligned" in found and best.mode == "labeled" and not _has_classes(*found["labeled"])
     return replace(best, alternative=found["aligned"][1]) if may_be_pairs else best
 

@@ -175,11 +175,10 @@ class Labeled(BaseDataset):
         size = twice_as_wide(paths, self.o.max_image_pixels) if self.o.isTrain else None
         if root != self.root and siblings:
             every = ",".join(list_folders(self.root))
-            self.ask(
-                f"is {self.o.phase} the folder of a phase, or a class beside {shorten(siblings)} (--classes {every})?"
-            )
+            other = f"It may be a class beside {shorten(siblings)} (--classes {every})"
+            self.ask(f"is {self.o.phase} the folder of a phase? {other}")
         elif size:
-            self.ask(f"are these pairs of A|B? The images are twice as wide as high ({size}), and are not cut")
+            self.ask(f"are these single images? They are twice as wide as high ({size}), like pairs of A|B")
         name = os.path.basename(os.path.abspath(self.o.dataroot)).removesuffix(".zip")
         return {self._only_class(name): paths}
 
@@ -208,7 +207,7 @@ class Labeled(BaseDataset):
         if self.o.classes or self.run_classes:
             return
         if list(names) == ["A", "B"]:
-            self.ask("are A and B two classes, or the two sides of other models' data? They are taken as classes")
+            self.ask("are A and B two classes? They may be the two sides of other models' data")
         if len(names) == 1 and len(inner := list_folders(str(Path(root, names[0])))) > 1:
             place = os.path.join(root, names[0])
             self.ask(f"is {names[0]} one class? With --dataroot {place}, its folders are classes: {shorten(inner)}")

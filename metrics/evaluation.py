@@ -82,6 +82,12 @@ class Evaluation:
         """The names of the metrics that compare each image with the real one of its input."""
         return [name for name, metric in self.metrics.items() if metric.paired]
 
+    def unpaired_error(self, why: str) -> OptionError:
+        """Return the error for images without pairs: why is such as "this data set has none"."""
+        verb = "compare" if len(self.paired) > 1 else "compares"
+        remedy = "choose metrics of sets, such as lite0_kid (--list shows what each compares and needs)"
+        return OptionError("option", "--metrics", f"{', '.join(self.paired)} {verb} pairs, and {why}", remedy)
+
     def partial(self) -> dict[str, dict[str, Tensor]]:
         """Return what each metric has collected, for `merge` in another process."""
         return {name: metric.partial() for name, metric in self.metrics.items()}

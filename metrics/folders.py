@@ -1,10 +1,11 @@
 """Evaluate the images of two folders: pairs by name, sets whole, classes by sub-folder or name."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
-from pathlib import PurePath
+from itertools import count, zip_longest
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from torch.nn import functional as F
 from data.decoding.images import open_image
 from data.decoding.raster import to_array
 from data.listing.files import is_folder, list_files
+from data.pair_sizes import fits_pair, proportions
 from metrics.evaluation import Evaluation
 from serialization import exchange
 from util import ranks
 from util.errors import DataError, count_text
+from util.size import Size
 from util.value_range import FULL_RANGES, ValueRange
 
 BATCH = 16  # images of one size that are evaluated at once
@@ -113,19 +116,24 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
         alone = [len(side) - len(common) for side in (real, fake)]
         if any(alone):
             notes.append(f"{alone[0]} real and {alone[1]} generated images have no partner; metrics of pairs omit them")
-        pairs = _only(evaluation, evaluation.paired)
+        pairs, sizes = _only(evaluation, evaluation.paired), []
         for name in common[ranks.rank() :: ranks.world_size()]:
-            target, made = (read_image(side.files[name], size) for side in (real, fake))
-            if target.shape != made.shape:
-                shapes = " and ".join(f"{image.shape[3]}x{image.shape[2]}" for image in (made, target))
-                why = f"is not as large as its partner: {shapes}"
-                raise DataError("image", fake.files[name], why, "resize both with --size WxH")
+            target, made = (read_image(side.files[name]) for side in (real, fake))
+            sizes.append((_size(target), _size(made)))
+            if target.shape != made.shape and not size:
+                why = f"is not as large as its partner: {_size(made)} and {_size(target)}"
+                joined = _joined_hint(real, fake, sizes)
+                remedy = f"{joined}; else resize both with --size WxH" if joined else "resize both with --size WxH"
+                raise DataError("image", fake.files[name], why, remedy)
+            target, made = (resize(image, size) if size else image for image in (target, made))
             pairs.update(target, made, names=[name])
+        sizes = _all_sizes(sizes)
+        notes += _proportion_notes(real, fake, [(t, m) for t, m in sizes if not _has_proportions(t, [m])])
     sets = [name for name in evaluation.metrics if name not in evaluation.paired]
     if sets:
         notes += _evaluate_sets(_only(evaluation, sets), real, fake, size)
     _merge_processes(evaluation)
-    return notes
+    return list(dict.fromkeys(notes))
 
 
 def _merge_processes(evaluation: Evaluation) -> None:
@@ -138,16 +146,19 @@ def _merge_processes(evaluation: Evaluation) -> None:
 
 
 def _evaluate_sets(evaluation: Evaluation, real: Images, fake: Images, size: tuple[int, int] | None) -> list[str]:
-    notes, sizes = [], set()
-    for is_own, images, labels in _batches(fake, size):
-        sizes.add((images.shape[3], images.shape[2]))
+    notes: list[str] = []
+    sizes: dict[Size, None] = {}
+    for is_own, images, labels in _batches(fake):
+        sizes[_size(images)] = None
         if is_own:
-            evaluation.update(None, images, labels)
+            evaluation.update(None, resize(images, size) if size else images, labels)
     target = size or (next(iter(sizes)) if len(sizes) == 1 else None)
-    if len(sizes) > 1:
+    if len(sizes) > 1 and not size:
         notes.append(f"generated images have {len(sizes)} sizes; --size WxH makes them and the real ones alike")
-    resized = 0
-    for is_own, images, labels in _batches(real, None):
+    resized, others = 0, []
+    for is_own, images, labels in _batches(real):
+        if not _has_proportions(_size(images), sizes):
+            others += [(_size(images), next(iter(sizes)))] * len(images)
         if target and (images.shape[3], images.shape[2]) != target:
             resized += 0 if size else len(images)
             images = resize(images, target)
@@ -156,10 +167,52 @@ def _evaluate_sets(evaluation: Evaluation, real: Images, fake: Images, size: tup
     if resized and target:
         what = f"{count_text(resized, 'real image')} of {len(real)} resized to {target[0]}x{target[1]}"
         notes.append(f"{what}, the size of the generated ones")
-    return notes
+    return notes + _proportion_notes(real, fake, others)
 
 
-def _batches(side: Images, size: tuple[int, int] | None) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
+def _size(images: Tensor) -> Size:
+    return Size(images.shape[3], images.shape[2])
+
+
+def _all_sizes(own: Sequence[tuple[Size, Size]]) -> list[tuple[Size, Size]]:
+    """Return in process 0 the sizes of the pairs of all processes, in the order of the pairs; [] in the others."""
+    each = exchange.gather([(target.width, target.height, made.width, made.height) for target, made in own])
+    rows = [row for turn in zip_longest(*each) for row in turn if row]
+    return [(Size(*row[:2]), Size(*row[2:])) for row in rows]
+
+
+def _has_proportions(size: Size, others: Iterable[Size]) -> bool:
+    """Return whether an image's width / height is, to a pixel, between the least and the greatest of others."""
+    return fits_pair(Size(2 * size.width, size.height), _limits(others))
+
+
+def _limits(sizes: Iterable[Size]) -> tuple[float, float]:
+    known = proportions(list(sizes))
+    return min(known), max(known)
+
+
+def _proportion_notes(real: Images, fake: Images, sizes: Sequence[tuple[Size, Size]]) -> list[str]:
+    """Return a note if there are real images of other proportions than the generated ones: (real, generated) sizes."""
+    if not sizes:
+        return []
+    what = f"{count_text(len(sizes), 'real image')} of {len(real)}, such as one of {sizes[0][0]}"
+    hint = _joined_hint(real, fake, sizes)
+    text = f"{what}, differ from the generated ones ({sizes[0][1]}) in proportions, and are compared distorted"
+    return [f"{text}; {hint}" if hint else text]
+
+
+def _joined_hint(real: Images, fake: Images, sizes: Sequence[tuple[Size, Size]]) -> str:
+    """Return what to do if the real images are pairs A|B: each half has the generated one's proportions; else ""."""
+    if not all(fits_pair(target, _limits([made])) for target, made in sizes):
+        return ""
+    own = any(
+        "_fake_" in path and Path("_real_".join(path.rsplit("_fake_", 1))).exists() for path in fake.files.values()
+    )
+    where = shlex.quote(fake.folder) if own else "a folder of the targets alone"
+    return f"if {real.folder} holds pairs A|B, give --real {where}"
+
+
+def _batches(side: Images) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
     """Yield images of one size, (N, 3, H, W) in [-1, 1], with the numbers of their classes.
 
     Of several processes each measures its own of these batches, which are those of one process.
@@ -173,7 +226,7 @@ def _batches(side: Images, size: tuple[int, int] | None) -> Iterator[tuple[bool,
         return next(numbers) % ranks.world_size() == ranks.rank(), torch.cat(held), labels
 
     for name, path in side.files.items():
-        image = read_image(path, size)
+        image = read_image(path)
         if held and (len(held) == BATCH or held[0].shape != image.shape):
             yield batch()
             held, names = [], []
@@ -182,15 +235,14 @@ def _batches(side: Images, size: tuple[int, int] | None) -> Iterator[tuple[bool,
         yield batch()
 
 
-def read_image(path: str, size: tuple[int, int] | None = None) -> Tensor:
+def read_image(path: str) -> Tensor:
     """Return an image as (1, 3, H, W) in [-1, 1], in sRGB; grey is repeated. Raise DataError if it cannot be read."""
     array = to_array(open_image(path, 3))
     if array.dtype.name not in FULL_RANGES:
         why = f"has values of {array.dtype.name}, whose range is not known"
         raise DataError("image", path, why, "convert it to 8 or 16 bits")
     values = ValueRange(*FULL_RANGES[array.dtype.name], array.dtype.name).normalise(np.ascontiguousarray(array))
-    image = torch.from_numpy(values).permute(2, 0, 1)[None]
-    return resize(image, size) if size else image
+    return torch.from_numpy(values).permute(2, 0, 1)[None]
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -13,21 +13,27 @@ PREFIX = "best_"  # of the files of the best epoch: best_ssim_net_G.pth
 PATTERN = r"best(_[\w.-]+)?"  # what --epoch may be besides an epoch's number and latest
 
 
-def parse_early_stop(text: str) -> tuple[str, int]:
-    """Return (metric, patience) of --early_stop METRIC:PATIENCE, ("", 0) if it is empty; raise OptionError."""
+def parse_early_stop(text: str, metrics: Sequence[str] = ()) -> tuple[str, int]:
+    """Return (metric, patience) of --early_stop METRIC:PATIENCE, ("", 0) if it is empty; raise OptionError.
+
+    metrics: those of --metrics, for the error's example.
+    """
     if not text:
         return "", 0
     name, _, patience = text.partition(":")
     if not re.fullmatch(r"[1-9][0-9]{0,8}", patience):
         why = f"'{text}' is not METRIC:PATIENCE"
-        remedy = f"give a metric and the number of evaluations without a better value, such as {name or 'l1'}:5"
+        words = re.findall(r"[\w.-]+", text)
+        metric = next((word for word in words if is_known("metric", word)), next(iter(metrics), "l1"))
+        number = next((word for word in words if re.fullmatch(r"[1-9][0-9]{0,8}", word)), "5")
+        remedy = f"give a metric and the number of evaluations without a better value, such as {metric}:{number}"
         raise OptionError("option", "--early_stop", why, remedy)
     return entry("metric", name, "--early_stop").name, int(patience)
 
 
 def check_evaluation(o: Any) -> None:
     """Raise OptionError for an --early_stop that is not among --metrics."""
-    name, _ = parse_early_stop(o.early_stop)
+    name, _ = parse_early_stop(o.early_stop, o.metrics)
     if name and name not in metric_names(o.metrics):
         named = ",".join([*o.metrics, name])
         raise OptionError("option", "--early_stop", f"{name} is not measured", f"give --metrics {named}")
@@ -51,7 +57,8 @@ def best_prefix(metric: str) -> str:
 def resolve_best(o: Any, folder: Path, run: Mapping[str, Any]) -> str:
     """Return --epoch with best_METRIC for best and in the spelling of the files; raise OptionError without a metric.
 
-    run: the options that the run was trained with.
+    run: the options that the run was trained with; one that does not exist, or has no weights yet, is reported when its
+    weights are read.
     """
     if not re.fullmatch(PATTERN, o.epoch):
         return o.epoch
@@ -63,6 +70,9 @@ def resolve_best(o: Any, folder: Path, run: Mapping[str, Any]) -> str:
     kept = {path.name.partition("_net_")[0] for path in list_weights(folder, f"{PREFIX}*_net_*")}
     if len(kept) == 1:  # the run's options are not there, or its metrics were dropped later
         return kept.pop()
-    why = "the run was trained without --metrics" if not kept else f"there are {', '.join(sorted(kept))}"
+    if not list_weights(folder, "*_net_*"):
+        return o.epoch
+    none = "the run was trained without --metrics" if run else f"{folder} has no file {PREFIX}METRIC_net_NAME.pth"
+    why = none if not kept else f"there are {', '.join(sorted(kept))}"
     remedy = "give latest or the number of an epoch" if not kept else "name one of them"
     raise OptionError("option", "--epoch", f"'best' is unknown: {why}", remedy)

@@ -67,7 +67,7 @@ class Common:
     download: bool = option(False, "download published weights of well-known networks that the model needs and torch's"
         " cache lacks", momentary=True)
     metrics: tuple[str, ...] = option((), "metrics of the generated images, comma-separated: names from --list"
-        " (test.py: default is L1, PSNR and those of plug-ins, of pairs)", choices="metric", aside=True)
+        " (test.py: default is L1, PSNR, those of plug-ins, of pairs, and the run's)", choices="metric", aside=True)
     metric_weights: tuple[str, ...] = option((), "FILE, or NETWORK=FILE, with the published weights of a network that"
         " a metric needs; may be repeated", aside=True)
     recipe: str = option("", "a named set of options from --list, or a .yaml file of one; all other flags beat it",

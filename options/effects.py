@@ -13,6 +13,7 @@ from networks.toolbox.settings import OWNER, tool
 from options import store
 from options.fields import Options
 from options.toolbox import Toolbox
+from registry import discovery
 from registry.kinds import PART_FLAGS
 from registry.lookup import entry, find, table
 from util.errors import OptionError, printable
@@ -70,6 +71,12 @@ class Command:
         return self.o.dataset_mode == "labeled" or entry("dataset", self.o.dataset_mode).origin != "built in"
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that are measured: --metrics, or in a test of images those of the run."""
+        of_run = () if self.o.isTrain or self.generates else self.o.saved.get("metrics", ())
+        return self.o.metrics or tuple(of_run)
+
+    @property
     def penalty(self) -> str:
         """The gradient penalty: --penalty, or what the objective needs."""
         own = "gp" if getattr(find("objective", self.o.gan_mode), "penalised", False) else "none"
@@ -92,14 +99,17 @@ class Command:
         return self.o.netD in STYLEGAN2_D or not self.o.isTrain
 
     @property
-    def is_remote(self) -> bool:
-        """Whether the images are in shards on a server."""
-        return is_url(self.o.dataroot)
-
-    @property
     def is_new(self) -> bool:
         """Whether train.py starts a run, so that it loads nothing."""
         return self.o.isTrain and not self.o.continue_train
+
+    @property
+    def ignores_plugins(self) -> bool:
+        """Whether every plug-in of a new run defines models alone, and the run trains none of them."""
+        found = [each for each in discovery.list_entries() if not each.module]
+        homes = {str(place) for each in found for place in (Path(each.origin), Path(each.origin).parent)}
+        all_models = set(self.o.plugin) <= homes and {each.kind for each in found} == {"model"}
+        return self.is_new and all_models and self.o.model not in {each.name for each in found}
 
     @property
     def resumes(self) -> bool:
@@ -146,8 +156,8 @@ Rows = tuple[tuple[str, str, Condition], ...]  # (flags, why they have no effect
 
 BOTH: Rows = (
     ("download", "neither this model nor --metrics needs published weights",
-     lambda c: c.is_ours and not c.o.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)),
-    ("metric_weights", "there are no --metrics", lambda c: not c.o.metrics),
+     lambda c: c.is_ours and not c.metrics and not any(tool(c.o, name, 0.0) for name in PRETRAINED_TERMS)),
+    ("metric_weights", "there are no --metrics", lambda c: not c.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
     ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
     ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
@@ -169,11 +179,12 @@ BOTH: Rows = (
      "--lambda_NCE is 0", lambda c: vars(c.o).get("lambda_NCE") == 0),
     ("easy_label evaluation_freq", "CUT's own code does not use it either", lambda c: True),
     ("netF_nc", "it is for --netF mlp_sample", lambda c: vars(c.o).get("netF", "mlp_sample") != "mlp_sample"),
-    ("shard_cache_gb", "--dataroot names no shards on a server", lambda c: not c.is_remote),
+    ("shard_cache_gb", "--dataroot names no shards on a server", lambda c: not is_url(c.o.dataroot)),
     ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip
 TRAIN: Rows = (
     ("rank_timeout no_sync_batch", "there is one process (torchrun starts several)", lambda c: not is_launched()),
+    ("plugin", "it defines only models, and --model names none of them", lambda c: c.ignores_plugins),
     ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",
      lambda c: c.is_new),
     ("epoch_count", "the saved state says at which epoch the run continues", lambda c: c.resumes),
@@ -210,7 +221,7 @@ TRAIN: Rows = (
     ("eval_freq eval_images", "nothing is measured (--metrics)", lambda c: not c.o.metrics),
     ("sample_epoch_freq", "this model generates no images from noise", lambda c: not c.has_sheets),
     ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
-    ("cache_dir", "it is for --cache disk and shards on a server", lambda c: c.o.cache != "disk" and not c.is_remote),
+    ("cache_dir", "it is for --cache disk and remote shards", lambda c: c.o.cache != "disk" and not is_url(c.o.dataroot)),
     ("load_size", "--preprocess does not scale to it",
      lambda c: not c.steps("resize", "scale_width", "scale_shortside") and not c.sizes_networks("load_size")),
     ("crop_size", "--preprocess does not use it",
@@ -225,7 +236,7 @@ TEST: Rows = (
     ("use_wandb wandb_project_name", "results are pages and files", lambda c: True),
     ("verbose", "train.py prints the layers", lambda c: True),
     ("cache cache_gb", "test.py reads every image once", lambda c: True),
-    ("cache_dir", "test.py uses it only for shards on a server", lambda c: not c.is_remote),
+    ("cache_dir", "test.py uses it only for shards on a server", lambda c: not is_url(c.o.dataroot)),
     ("augment augment_A augment_B", "test.py does not augment images", lambda c: True),
     ("overlap tile_norm", "it is for --tile", lambda c: not c.o.tile),
     ("load_size crop_size preprocess", "--native keeps the size of every image", lambda c: bool(c.o.native)),
@@ -257,7 +268,8 @@ def check_task(command: Command) -> None:
     if o.input and command.generates:
         why = f"{name} generates images from noise and reads no folder or file"
         other = "" if command.is_ours or o.generate or not command.translates_too else "; to translate, add --translate"
-        raise OptionError("argument", o.input, why, f"omit it; for a class write --classes {o.input}{other}")
+        named = "" if Path(o.input).exists() else f"; for a class write --classes {o.input}"
+        raise OptionError("argument", o.input, why, f"omit it{named}{other}")
 
 
 def unused(command: Command) -> dict[str, str]:

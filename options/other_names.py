@@ -2,9 +2,13 @@
 
 from util.spelling import normalise_name
 
+_SIDES = (  # folders of one side
+    "train_a train_b test_a test_b data_a data_b dir_a dir_b path_a path_b root_a root_b dataroot_a dataroot_b folder_a"
+    " folder_b input_a input_b domain_a domain_b"
+)
 # (the flag here, with its value where it is not one to one, or a sentence; its names elsewhere)
 _ROWS = (
-    ("--n_epochs", "niter epochs num_epochs max_epochs num_train_epochs end_epoch"),
+    ("--n_epochs", "niter"),
     ("--n_epochs_decay", "niter_decay"),
     ("--epoch", "which_epoch"),
     ("--direction", "which_direction"),
@@ -26,7 +30,8 @@ _ROWS = (
      "save_epoch save_freq save_frequency save_every save_interval save_period checkpointing snap "
      "checkpoint_interval checkpoint_freq checkpoint_every every_n_epochs"),
     ("--continue_train", "continue resume resume_training resume_from_checkpoint"),
-    ("--n_epochs and --n_epochs_decay, whose sum is the length of a run", "total_epochs"),
+    ("--n_epochs and --n_epochs_decay, whose sum is the length of a run",
+     "epochs num_epochs max_epochs num_train_epochs end_epoch total_epochs"),
     ("--n_epochs, after which the learning rate falls for --n_epochs_decay", "decay_epoch"),
     ("--epoch_count", "start_epoch initial_epoch"),
     ("--n_epochs and --n_epochs_decay: training is counted in epochs, of (images / --batch_size) steps each",
@@ -144,6 +149,7 @@ _ROWS = (
     ("--dry_run", "fast_dev_run smoke_test"),
     ("train.py trains and test.py tests; --phase names the sub-folder of --dataroot", "mode"),
     ("train.py trains and test.py tests", "train test"),
+    ("put both folders into one, as trainA and trainB, and give that one with --dataroot", _SIDES),
     ("--val_phase, whose images the training page shows", "validate"),
     ("--val_phase", "val_dir val_folder"),
     ("--metrics", "metric eval_metrics fid"),
@@ -157,6 +163,7 @@ _TEST_ROWS = (
     ("--name and --checkpoints_dir, which locate a run, and --epoch, which chooses its weights",
      "checkpoint ckpt ckpt_path weights load load_model load_checkpoint model_path pretrained resume "
      "resume_from load_pretrain pretrained_model network_pkl network finetune"),
+    ("put both folders into one, as testA and testB, and give that one with --dataroot", _SIDES),
     ("--phase", "subset set partition"),
     ("--num_test, or --num_samples of a model that generates images from noise", "seeds samples num_images n n_images"),
     ("--num_results for several results of each image, or --num_samples of a model that generates images from noise",

@@ -5,7 +5,7 @@ import textwrap
 from options.fields import Flag, Options
 from options.recipe import describe
 from registry.kinds import PART_TABLES
-from registry.lookup import entries
+from registry.lookup import entries, table
 from util.errors import printable
 from util.size import Size
 
@@ -69,7 +69,7 @@ def print_list() -> int:
     for kind in PART_TABLES:
         print(f"{kind}:")
         for entry in sorted(entries(kind), key=lambda e: e.name):
-            about = describe(entry) if kind == "recipe" else ""
+            about = describe(entry) if kind == "recipe" else table(kind).describe(entry.name)
             print(printable(f"  {entry.name:<24} {entry.origin}" + (about and f": {about}")))
     return 0
 

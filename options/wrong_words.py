@@ -38,8 +38,8 @@ class KnownFlags:
         name, *others = dict.fromkeys(names)
         remedy = self._remedy(name)
         if others:
-            short = [re.sub(r"^use |^did you mean |\?$", "", self._remedy(other)) for other in others]
-            known = [f"--{other}: {text}" for other, text in zip(others, short, strict=True)]
+            first, *short = (re.sub(r"^use |^did you mean |\?$", "", self._remedy(each)) for each in [name, *others])
+            known = [f"--{n}" + (f": {text}" if text != first else "") for n, text in zip(others, short, strict=True)]
             remedy = remedy.rstrip("?") + "; likewise " + ", ".join(known[:MAX_OTHERS_NAMED])
         thing = f"option in {file}" if file else "option"
         return OptionError(thing, f"--{name}", f"unknown: --{name} is not a flag of {self.owner}", remedy)
@@ -80,7 +80,8 @@ def is_value(word: str, argv: list[str], flags: list[Flag]) -> bool:
     if os.path.exists(word):
         return False
     return _VALUE.fullmatch(word) is not None or any(
-        unquoted_path(words) for _, words in _words_after_flags(argv, flags)
+        unquoted_path(words) or (flag.name == "classes" and word in words[1:])
+        for flag, words in _words_after_flags(argv, flags)
     )
 
 

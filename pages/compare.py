@@ -226,7 +226,8 @@ def _means_html(columns: Sequence[Column], metrics: Sequence[Sequence[float]]) -
         cells = ""
         for i, mean in enumerate(means):
             mark, text = "best" if i == best_run else "", "-" if mean is None else format_number(mean)
-            wins_text = f"best in {wins[i]} of {len(metric_rows)}" if better else ""
+            compared = better and mean is not None and sum(other is not None for other in means) > 1
+            wins_text = f"best in {wins[i]} of {len(metric_rows)}" if compared else ""
             cells += format_html('<td class="{0}">{1} <span class="quiet">{2}</span></td>', mark, text, wins_text)
         lines.append(format_html('<tr><th scope="row">{0}</th>', f"mean {metric}") + cells + "</tr>")
     return f'<div class="scroll"><table class="means-of"><tr><td></td>{head}</tr>{"".join(lines)}</table></div>'

@@ -1,7 +1,7 @@
 """The metrics of a test's images: those of each image, and those of all images as a set."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from metrics.settings import Settings
 from metrics.several_results import DIFFERENCE, explanation, measure_several, several_name
 from metrics.tables import result_table
 from pages.names import natural_key
-from registry.lookup import entries
+from registry.lookup import entries, entry
 from util.device import select_device
 from util.errors import OptionError, UserError, count_text, print_line
 
@@ -21,28 +21,29 @@ DEFAULT = ("L1", "PSNR")
 
 
 class ResultMetrics:
-    """The metrics --metrics of a test's images; by default L1, PSNR and those of plug-ins, of pairs.
+    """The metrics --metrics of a test's images; by default L1, PSNR, those of plug-ins, of pairs, and the run's.
 
     compare: whether real_B is the target of fake_B; generated: whether images have no inputs. Metrics of sets compare
     all fake_X with all real_X, each image once. Raises OptionError for metrics that these images cannot have.
     """
 
     def __init__(self, o: Any, compare: bool, generated: bool):
-        self.settings = Settings.of(o, select_device(o.gpu_ids) if o.metrics else "cpu", o.run_classes)
+        self.of_run = () if o.metrics or generated else tuple(o.saved.get("metrics", ()))
+        self.settings = Settings.of(o, select_device(o.gpu_ids) if o.metrics or self.of_run else "cpu", o.run_classes)
         self.number, self.asked = o.num_results, bool(o.metrics)
         if generated and o.metrics:
             why = "images that are generated from noise are not compared with real ones here"
             raise OptionError("option", "--metrics", why, "use scripts/evaluate.py, with a folder of real images")
-        names = o.metrics or (_default_names(self.settings) if compare else ())
+        names = o.metrics or _default_names(self.settings, self.of_run, compare)
         self.pairs = Evaluation(names, self.settings)
         self.set_names = [name for name in self.pairs.metrics if name not in self.pairs.paired]
         if self.pairs.paired and not compare:
-            why = f"{self.pairs.paired[0]} compares pairs, and this data set has none"
-            raise OptionError("option", "--metrics", why, "choose metrics of sets, such as lite0_kid")
+            raise self.pairs.unpaired_error("this data set has none")
         self.sets: dict[str, Evaluation] = {}  # "fake_B" -> the metrics of this set of images
         self.seen: dict[str, set[str]] = {}  # of each set: its images, because an unpaired input may return
         self.of_images: dict[str, dict[str, float]] = {}
         self.has_pairs = False
+        self.sizes: set[tuple[int, ...]] = set()  # of targets that all metrics can measure
         for name in self.set_names:
             del self.pairs.metrics[name]
         self.better = {name: self.pairs.better(name) for name in self.pairs.metrics}
@@ -67,6 +68,8 @@ class ResultMetrics:
         base = label.removesuffix("_1") if label in numbered else label
         truth = base.replace("fake", "real", 1)
         target = images[truth][i].float() if made and self.pairs.metrics and truth in images else None
+        if target is not None:
+            self._drop_unfit(target[None])
         if label in numbered:
             keys = (f"{base}_{n + 1}" for n in range(self.number))
             functions = {name: _of_one(m) for name, m in self.pairs.metrics.items() if hasattr(m, "measure")}
@@ -76,6 +79,18 @@ class ResultMetrics:
         self.has_pairs = True
         self.pairs.update(target[None], images[label][i].float()[None], names=[""])
         return self.pairs.per_image().pop("", {})
+
+    def _drop_unfit(self, target: Tensor) -> None:
+        """Drop metrics of the run that cannot measure images of this size, with a printed note."""
+        size = tuple(target.shape)
+        for name in [entry("metric", name).name for name in self.of_run] if size not in self.sizes else ():
+            try:
+                if metric := self.pairs.metrics.get(name):
+                    getattr(metric, "measure", lambda *_: None)(target, target)
+            except UserError as problem:
+                print_line(f"note: metric {name} is skipped ({problem})")
+                del self.pairs.metrics[name]
+        self.sizes.add(size)
 
     def _add_to_sets(self, images: Mapping[str, Tensor], i: int, sources: Mapping[str, str]) -> None:
         """Add an image to the sets of what is made for side B and for side A, unless it is there already."""
@@ -140,17 +155,20 @@ def results_text(results: Mapping[str, Result]) -> str:
     return ", ".join(texts)
 
 
-def _default_names(settings: Settings) -> list[str]:
-    """Return L1, PSNR and the metrics of pairs of plug-ins; print a note on one that cannot be made, and skip it."""
-    names = []
-    for entry in entries("metric"):
-        if entry.origin == "built in" and entry.name not in DEFAULT:
-            continue
+def _default_names(settings: Settings, of_run: Sequence[str], compare: bool) -> list[str]:
+    """Return L1, PSNR and those of plug-ins, of pairs, then those of the run; print a note on one that is skipped.
+
+    That is one that cannot be made. compare: whether there are pairs; else only the run's metrics of sets remain.
+    """
+    usual = [each for each in entries("metric") if each.origin != "built in" or each.name in DEFAULT] if compare else []
+    names, own = [], [entry("metric", name) for name in of_run]
+    for each in dict.fromkeys([*usual, *own]):
         try:
-            if make_metric(entry.name, entry.load(), settings).paired:
-                names.append(entry.name)
+            paired = make_metric(each.name, each.load(), settings).paired
         except UserError as problem:
-            print_line(f"note: metric {entry.name} is skipped ({problem})")
+            print_line(f"note: metric {each.name} is skipped ({problem})")
+        else:
+            names += [each.name] if (compare if paired else each in own) else []
     return names
 
 

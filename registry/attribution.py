@@ -15,7 +15,7 @@ from util.spelling import nearest
 KNOWN_ERRORS = (  # (text in the message of torch or Python, why in the terms of a plug-in's author, remedy)
     ("Trying to backward through the graph a second time",
      "its loss goes backward through a graph that an earlier phase has already freed",
-     "detach the outputs of other phases' networks, for example out['fake_B'].detach()"),
+     "detach the outputs of other phases' networks with .detach(), in the loss of the earlier phase too"),
     ("does not require grad and does not have a grad_fn",
      "its loss does not depend on the networks of the phase",
      "compute it from the outputs of these networks, without detach(), item() or no_grad() in between"),
@@ -46,6 +46,10 @@ class SourceLine:
     def __str__(self) -> str:
         inside = "" if self.function == "<module>" else f", in {self.function}"
         return f"{self.file}, line {self.line}{inside}"
+
+
+class RemedyNote(str):
+    """A note on an exception that says what to do, where more is known than its text tells."""
 
 
 class DuringNote(str):
@@ -85,6 +89,7 @@ def plugin_error(chain: Iterable[BaseException]) -> OptionError | None:
     phase = note.activity if note is not None and note.activity.startswith("phase ") else ""
     place = ", ".join(filter(None, [str(line) if line else f"in {note.activity}" if note and not phase else "", phase]))
     why, remedy = explain_exception(problem)
+    remedy = next((str(n) for c in every for n in getattr(c, "__notes__", ()) if isinstance(n, RemedyNote)), remedy)
     return OptionError("plug-in", plug_in, f"{why} ({place})" if place else why, remedy)
 
 

@@ -34,6 +34,10 @@ class Table(dict):
         if loaded.current_origin():
             loaded.table_entries.setdefault(origin, {})[self.kind, name] = self, self[name]
 
+    def describe(self, name: str) -> str:
+        """Return what --list says of a part beside its origin; "" if that is nothing."""
+        return ""
+
     def origin(self, name: str) -> str:
         """Return the file that added the name, or "built in"."""
         return self.origins.get(name, "built in")

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cli.main import run_command
 from cli.script import Command
 from displays.loss_log import read_curves
+from options import best, store
 from pages.compare import read_results, write_comparison
 from pages.names import natural_key, safe_file_name
 from pages.results_folder import METRICS_FILE, read_record
@@ -31,15 +32,23 @@ def make_parser() -> Command:
     return parser
 
 
+def results_name(run: str, o: argparse.Namespace) -> str:
+    """Return PHASE_EPOCH of a run's results, with best_METRIC for --epoch best."""
+    folder = Path(o.checkpoints_dir) / run
+    saved = store.load(folder)
+    return f"{o.phase}_{best.resolve_best(o, folder, saved) if saved else o.epoch}"
+
+
 def find_results(run: str, o: argparse.Namespace) -> Path:
     """Return a run's folder of results, given the run's name, the run's folder, or that folder itself."""
-    phase_epoch = f"{o.phase}_{o.epoch}"
+    phase_epoch = results_name(run, o)
     for folder in (Path(o.results_dir) / run / phase_epoch, Path(run) / phase_epoch, Path(run)):
         if (folder / "images").is_dir():
             return folder
     available = sorted((p.parent.name for p in (Path(o.results_dir) / run).glob("*/images")), key=natural_key)
     if available:
-        why = f"has no results of phase {o.phase}, epoch {o.epoch}, only of {', '.join(available)}"
+        epoch = phase_epoch.removeprefix(f"{o.phase}_")
+        why = f"has no results of phase {o.phase}, epoch {epoch}, only of {', '.join(available)}"
         raise DataError("run", run, why, "choose with --phase and --epoch, or name the folder")
     why = f"has no results in {Path(o.results_dir) / run}"
     if (Path(o.checkpoints_dir) / run).is_dir():
@@ -50,14 +59,18 @@ def find_results(run: str, o: argparse.Namespace) -> Path:
 
 def loss_log_path(run: str, folder: Path, o: argparse.Namespace) -> Path:
     """Return the path of a run's loss log, by its name or by the run that its folder of results names."""
-    is_name = (Path(o.results_dir) / run / f"{o.phase}_{o.epoch}").is_dir()
+    is_name = (Path(o.results_dir) / run / results_name(run, o)).is_dir()
     checkpoint = Path(o.checkpoints_dir, run) if is_name else folder / read_record(folder).get("checkpoint", "")
     return checkpoint / "losses.jsonl"
 
 
 def short_names(folders: list[Path]) -> list[str]:
-    """Return a unique short name for each folder of results: its run's name, with more of its path where needed."""
-    for parts in (slice(-2, -1), *(slice(-n, None) for n in range(2, 9))):
+    """Return a unique short name for each folder of results: its run's name, with more of its path where needed.
+
+    Results of different phases or epochs have PHASE_EPOCH in their names.
+    """
+    of_run = [slice(-2, -1)] if len({folder.name for folder in folders}) == 1 else []
+    for parts in (*of_run, *(slice(-n, None) for n in range(2, 9))):
         names = ["/".join(folder.parts[parts]) for folder in folders]
         if len(set(names)) == len(names):
             return names

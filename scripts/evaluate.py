@@ -150,7 +150,7 @@ def evaluate_run(o: Any, more: list[str]) -> None:
     if not folder.is_dir():
         remedy = suggest_folder(folder) or "check --checkpoints_dir"
         raise OptionError("run", o.run, f"is not in {o.checkpoints_dir}", remedy)
-    paired = make_evaluation(o).paired  # what a metric lacks is said before the first test
+    evaluation = make_evaluation(o)  # what a metric lacks is said before the first test
     rows: dict[str, dict[str, Result]] = {}
     better: dict[str, str] = {}
     notes: dict[str, None] = {}
@@ -165,9 +165,8 @@ def evaluate_run(o: Any, more: list[str]) -> None:
             images, has_pairs = test_epoch(o.run, epoch, o, more, made)
             fake = list_side(str(images), (f"fake_{o.side}", "fake"))
             real = list_side(o.real or real_folder(images, folder, o.side), (f"real_{o.side}",))
-            if paired and not o.real and not has_pairs:
-                why = f"{paired[0]} compares pairs, and the data set of the run has none"
-                raise OptionError("option", "--metrics", why, "choose metrics of sets, such as lite0_kid")
+            if evaluation.paired and not o.real and not has_pairs:
+                raise evaluation.unpaired_error("the data set of the run has none")
             rows[epoch], _, found, better = evaluate(real, fake, o)
         notes |= dict.fromkeys(found)
         print_line(f"epoch {epoch}: " + ", ".join(f"{name} {value:.5g}" for name, (value, *_) in rows[epoch].items()))

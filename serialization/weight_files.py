@@ -16,6 +16,7 @@ from serialization.run_names import suggest_folder
 from serialization.safe_load import load_file
 from serialization.weight_names import PTH, SAFETENSORS, list_weights, other_format, weight_path
 from util.errors import CheckpointError, UserError, print_line, printable
+from util.spelling import nearest
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -155,12 +156,16 @@ def check_exists(path: Path) -> Path:
     if not folder.is_dir():
         remedy = suggest_folder(folder) or "check --name and --checkpoints_dir"
         raise CheckpointError("run", folder, "there is no such folder", remedy)
-    name = path.stem.partition("_net_")[2]
+    which, _, name = path.stem.partition("_net_")
     others = file_list_text(folder, f"*_net_{name}")
-    remedy = "choose with --epoch or --load_iter"
+    words = sorted({file.name.partition("_net_")[0] for file in list_weights(folder, f"[!0-9]*_net_{name}")})
+    near = nearest(which, words) if which.startswith("best_") else None
+    remedy = f"did you mean --epoch {near}?" if near else "choose with --epoch or --load_iter"
     if not others:
         remedy = "choose another --model, or --model test with the part after _G as --model_suffix"
-    present = others or file_list_text(folder) or "no .pth files"
+    present = others or file_list_text(folder)
+    if not present:
+        present, remedy = "no .pth files", "train the run until it saves, or check --name and --checkpoints_dir"
     raise CheckpointError("file", path, f"there is no such file ({folder} has {present})", remedy)
 
 

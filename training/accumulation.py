@@ -11,8 +11,9 @@ from data.batches import Batch, split_batch
 from networks.runtime.compiled import mark_step_begin
 from networks.runtime.snapshot import Snapshot
 from registry import contract
-from registry.attribution import error_context
+from registry.attribution import RemedyNote, error_context
 from registry.now import Now, call_with_now
+from training import undetached
 from util import ranks
 
 ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
@@ -32,12 +33,21 @@ class FullBatch:
 
     def __init__(self, model: Any, batch: Batch, now: Now):
         self.model, self.batch, self.now, self.out = model, batch, now, call_with_now(model, batch, now=now)
+        self.phases: list[Any] = []  # those that have gone backward
 
     def compute_gradients(self, phase: Any, scale_loss: ScaleLoss) -> dict[str, Any]:
         """Add the gradients of a phase's loss to its networks; return the loss terms, {} for nothing to do."""
         terms = call_with_now(phase.loss, self.batch, self.out, now=self.now)
         if terms != {}:
-            scale_loss(_own_weight() * phase.weight * sum_of_terms(terms, phase, self.model)).backward()
+            total = scale_loss(_own_weight() * phase.weight * sum_of_terms(terms, phase, self.model))
+            self.phases.append(phase)
+            try:
+                total.backward()
+            except RuntimeError as problem:
+                freed = "backward through the graph a second time" in str(problem)
+                if freed and (advice := undetached.advice(self.phases, self.batch, self.out, self.now)):
+                    problem.add_note(RemedyNote(advice))
+                raise
         return terms
 
 

@@ -13,6 +13,7 @@ from networks.toolbox.feature_matching import Call, feature_distance, matched_ca
 from networks.toolbox.perceptual import lpips_of, perceptual_of
 from networks.toolbox.settings import tool
 from options.toolbox import term_weights
+from registry import loaded
 from registry.lookup import find
 from util.errors import OptionError
 
@@ -53,7 +54,9 @@ class ExtraTerms:
         pairs = tuple(getattr(model, "pairs", ()))
         if not pairs or not roles.generator_phases:
             why = f"reaches nothing in {type(model).__name__}: it names no pairs of generated and real image"
-            raise OptionError("option", flag, why, 'omit it, or write pairs = (("fake_B", "real_B"),) in the model')
+            own = loaded.plugin_of_module(type(model).__module__)  # only its author can change a model
+            remedy = 'omit it, or write pairs = (("fake_B", "real_B"),) in the model' if own else "omit it"
+            raise OptionError("option", flag, why, remedy)
         if lambda_feat and not roles.discriminators:
             why = f"reaches nothing in {type(model).__name__}: it has no discriminator"
             raise OptionError("option", "--lambda_feat", why, "omit it")

@@ -1,7 +1,8 @@
 """Learning-rate policies: the factor on --lr for each epoch, a pure function of the epoch and the loss history."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from copy import copy
 from numbers import Real
 from typing import Any
 
@@ -14,6 +15,7 @@ LR_POLICIES = Table("lr_policy", {  # called as (epoch, o, history): epoch count
     "plateau": "training.lr_schedule:plateau",
     "cosine": "training.lr_schedule:cosine",
 })  # fmt: skip
+FLAGS = ("n_epochs", "n_epochs_decay", "lr_policy", "lr_decay_iters")  # what the policies read
 
 
 def lr_factor(epoch: int, o: Any, history: list[float], improvements: list[bool] | None = None) -> float:
@@ -28,6 +30,19 @@ def lr_factor(epoch: int, o: Any, history: list[float], improvements: list[bool]
         why = f"policy '{o.lr_policy}' gives {factor!r} for epoch {epoch}"
         raise OptionError("option", "--lr_policy", why, "return a finite number of at least 0, the factor on --lr")
     return float(factor)
+
+
+def begins_alike(
+    o: Any, before: Mapping[str, Any], epochs: int, history: list[float], improvements: list[bool] | None = None
+) -> bool:
+    """Whether the first epochs have the same factors with the options `before` as with those of `o`."""
+    then = copy(o)
+    vars(then).update({name: before[name] for name in FLAGS if name in before})
+    return all(
+        lr_factor(epoch, o, history[: epoch - 1], improvements)
+        == lr_factor(epoch, then, history[: epoch - 1], improvements)
+        for epoch in range(1, epochs + 1)
+    )
 
 
 def linear(epoch: int, o: Any, history: list[float]) -> float:

@@ -4,13 +4,17 @@ from typing import Any
 
 from registry.lookup import is_known
 from serialization import mismatch
+from training import lr_schedule
 from util.errors import OptionError
 
 
-def compare_options(o: Any, before: dict[str, Any]) -> tuple[list[str], bool]:
+def compare_options(
+    o: Any, before: dict[str, Any], epochs: int, history: list[float], improvements: list[bool] | None
+) -> tuple[list[str], bool]:
     """Return notes on the options that changed since the save, and whether some needed a permission that was given.
 
-    Raise OptionError for those that change what weights mean, without permission.
+    epochs: how many have begun; history, improvements: see lr_schedule.lr_factor. Raise OptionError for those that
+    change what weights mean, without permission.
     """
     meta = {name: flag.meta for name, flag in o.flags.items()}
     changed = {
@@ -30,8 +34,13 @@ def compare_options(o: Any, before: dict[str, Any]) -> tuple[list[str], bool]:
         raise OptionError("option", f"--{fixed[0]}", why, remedy)
     # Report all other changes.
     notes = ["changed since it was saved: " + ", ".join(changed.values())] if changed else []
-    if counting := ", ".join(f"--{name}" for name in changed if not meta[name]["aside"]):
-        notes.append(f"from here on results differ from an uninterrupted run because of {counting}")
+    counting = [name for name in changed if not meta[name]["aside"]]
+    only_rates = set(counting) <= set(lr_schedule.FLAGS) and not o.plugin  # plug-ins may read these flags
+    if only_rates and lr_schedule.begins_alike(o, before, epochs, history, improvements):
+        counting = []
+    if counting:
+        names = ", ".join(f"--{name}" for name in counting)
+        notes.append(f"from here on results differ from an uninterrupted run because of {names}")
     return notes, bool(fixed)
 
 

@@ -70,7 +70,7 @@ def _load_samples(o: Any) -> list[dict[str, Any]]:
     except DataError as problem:
         if problem.args[0] not in ("folder", "phase"):
             raise
-        if os.path.exists(problem.args[1]):
+        if os.path.exists(problem.args[1]) or "val_phase" in o.given:
             print_line(f"note: fixed samples are images of {o.phase} ({problem})")
         dataset = open_phase(o, o.phase)
     samples, count = SeededDataset(dataset, o.seed, max_tries(o)), min(o.fixed_samples, len(dataset))

@@ -297,6 +297,9 @@ class Run:
         if state is not None:
             self._load_state(state)
             if ranks.rank() == 0:
+                newest = max(checkpoint.state_files(self.folder), default=0)
+                if which != "latest" and newest > self.progress.step and not self.done:
+                    self.notes.append(f"note: it goes back to {which}, from step {newest} to step {self.progress.step}")
                 checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
                 with self.train_state.exportable():
                     self._export_missing(state.get("exports", []))
@@ -367,7 +370,8 @@ class Run:
         progress = self.progress
         self.notes.append(f"continuing at epoch {progress.epoch}, image {progress.seen} of it, step {progress.step}")
         self._compare_pictures(pictures)
-        notes, permitted = compare_options(self.o, before)
+        begun = progress.epoch if progress.seen else progress.epoch - 1
+        notes, permitted = compare_options(self.o, before, begun, self.history, self.evaluation.plateau)
         self.notes += notes
         self.has_new_permission |= permitted
 

@@ -5,7 +5,6 @@ import math
 import os
 import platform
 import statistics
-import tomllib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +35,7 @@ def machine_info() -> dict[str, Any]:
     """Return the date, the hardware and the versions, without host names."""
     rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((row.partition(":")[2].strip() for row in rows if row.startswith("model name")), platform.machine())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = (ROOT / "ganvas" / "__init__.py").read_text(encoding="utf-8")
     return {
         "date": datetime.date.today().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
@@ -44,7 +43,7 @@ def machine_info() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "python": platform.python_version(),
         "torch": version("torch"),
-        "GANvas": project["version"],
+        "GANvas": package.partition('__version__ = "')[2].partition('"')[0],
     }
 
 

@@ -146,7 +146,8 @@ class Loader:
                     yield handed_over.pop()  # keep no reference: an image may be huge
         # List the images that were skipped.
         if skipped:
-            said = f"note: {count_text(len(skipped), 'image')} could not be used in epoch {epoch}:"
+            when = f" in epoch {epoch}" if self.o.isTrain else ""
+            said = f"note: {count_text(len(skipped), 'image')} could not be used{when}:"
             print_line(said, *format_problems(list(skipped.items())))
 
     def _report_frames(self, paths: Sequence[str]) -> None:

@@ -289,6 +289,29 @@ def test_a_plug_ins_model_is_named_beside_ours(case, tmp_path, plugins):
     assert " or --model my_gan (python train.py --model c" in line and "my_gan.py)" in line
 
 
+@pytest.mark.parametrize("mode", ["single", "labeled"])
+def test_a_plug_in_whose_model_was_forgotten_is_named_first(mode, tmp_path, plugins):
+    """--plugin without --model: the advice trains the plug-in; with --model it names the plug-in too."""
+    flags = plugins(
+        my_gan=f"from models.base import BaseModel\n\n\nclass Mine(BaseModel):\n    dataset_mode = '{mode}'\n"
+    )
+    argv = ["--dataroot", str(make_layout("loose", tmp_path)), *flags]
+    line = said(argv)
+    assert "use --model my_gan" in line and "(python train.py --model my_gan " in line
+    assert " or --model my_gan (python train.py --model c" in said(["--model", "cycle_gan", *argv])
+
+
+def test_a_plug_in_whose_model_is_not_trained_is_noted(tmp_path, plugins, capsys):
+    """--plugin without --model, on data that the default model reads; a plug-in with other parts says nothing."""
+    own = "from models.base import BaseModel\n\n\nclass Mine(BaseModel):\n    dataset_mode = 'unaligned'\n"
+    note = "note: --plugin has no effect: it defines only models, and --model names none of them"
+    root = ["--dataroot", str(make_layout("sides", tmp_path))]
+    for model, sources, said_once in (([], {"mine": own}, 1), (["--model", "mine"], {"mine": own}, 0),
+                                      ([], {"mine": own, "hook": "print()"}, 0)):  # fmt: skip
+        read([*model, *root, *plugins(**sources)])
+        assert capsys.readouterr().out.count(note) == said_once
+
+
 def test_a_plug_in_for_data_of_its_own_is_named_alone(tmp_path, plugins):
     """Only its data set reads text files; the command carries the plug-ins."""
     own = (

@@ -145,6 +145,14 @@ def test_replacing_depends_on_nothing_but_files_seed_and_place(forty_pairs):
     assert not same(whole, epoch(dataset, number=2))
 
 
+def test_a_test_omits_bad_images_and_counts_no_epochs(forty_pairs, capsys):
+    cut(forty_pairs / "07.png")
+    forty_pairs.rename(forty_pairs.with_name("test"))
+    dataset = make("aligned", forty_pairs.parent, "--on_bad_image", "skip", phase="test")
+    assert sum(len(batch["path_A"]) for batch in epoch(dataset, number=0)) == 39
+    assert "note: 1 image could not be used:" in capsys.readouterr().out.splitlines()
+
+
 def test_how_many_are_too_many():
     assert [exceeds_skip_limit(n, 40) for n in (0, 5, 6)] == [False, False, True]
     assert [exceeds_skip_limit(n, 100_000) for n in (1000, 1001)] == [False, True]

@@ -74,6 +74,22 @@ def test_photographs_are_asked_about_but_remain_suggested(tmp_path, sizes, asks)
     assert not any("question" in note for note in make("aligned", tmp_path, "--pairs", "joined").notes)
 
 
+@pytest.mark.parametrize(("mode", "files", "asked"), [
+    ("labeled", ["train/0.png", "train/1.png"], "are these single images? They are twice as wide as high (80x40), "),
+    ("colorization", ["train/0.png"], "are these single images? They are twice as wide as high (80x40), "),
+    ("labeled", ["train/0.png", "shore/0.png"], "is train the folder of a phase? It may be a class beside shore"),
+    ("labeled", ["A/0.png", "B/0.png"], "are A and B two classes? They may be the two sides"),
+    ("labeled", ["all/a/0.png", "all/b/0.png"], "is all one class? "),
+])  # fmt: skip
+def test_a_question_asks_whether_the_data_are_what_they_are_taken_for(tmp_path, mode, files, asked):
+    """The advice that follows it begins with "if not"."""
+    for number, file in enumerate(files):
+        save(picture(number, 80, 40), tmp_path / file)
+    (note,) = (note for note in make(mode, tmp_path).notes if note.startswith("question: "))
+    assert note.startswith(f"question: {asked}")
+    assert "single images" not in asked or "; if not, use --model pix2pix (" in note
+
+
 @pytest.mark.parametrize("flags", [(), ("--split", "0.9")])
 def test_loose_photographs_are_asked_about_too(tmp_path, flags):
     """The error names both ways; the one with --split trains, with the question."""

@@ -522,7 +522,7 @@ def test_a_constant_among_the_terms_is_no_fault(train):
 GRADIENTS = {
     "used up": (('self.D(out["fake_B"].detach())', 'self.D(out["fake_B"])'), "phase G",
                 "its loss goes backward through a graph that an earlier phase has already freed",
-                "detach the outputs of other phases'"),
+                "; write out['fake_B'].detach() in loss_d, the loss of phase D"),
     "detached": (('        fake = out["fake_B"]\n', '        fake = out["fake_B"].detach()\n'), "phase G",
                  "its loss does not depend on the networks of the phase", "without detach"),
     "no_grad": (('    def loss_g', '    @torch.no_grad()\n    def loss_g'), "phase G",

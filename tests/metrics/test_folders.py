@@ -1,5 +1,8 @@
 """Two folders are evaluated: pairs by name, sets whole, classes by sub-folder or name."""
 
+import re
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,6 +50,26 @@ def test_what_cannot_be_compared_is_refused(tmp_path, evaluation):
         list_side(save(tmp_path / "empty", []) and str(tmp_path.joinpath("empty").mkdir() or tmp_path / "empty"))
     with pytest.raises(DataError, match="does not exist"):
         list_side(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_pairs_in_one_file_are_not_squashed_in_silence(tmp_path, paired, evaluation):
+    """--real with files A|B: the advice that is followed gives another number, and --size says what it does."""
+    files = list_side(save(tmp_path / "data", ["1.png", "2.png"], (64, 32)), ("real_B",))
+    save(tmp_path / "results", ["1_real_B.png", "2_real_B.png"], (16, 16))
+    fake = list_side(save(tmp_path / "results", ["1_fake_B.png", "2_fake_B.png"], (16, 16), 10), ("fake_B",))
+    hint = f"if {tmp_path}/data holds pairs A|B, give --real {tmp_path}/results"
+    what = "2 real images of 2, such as one of 64x32, differ from the generated ones (16x16) in proportions"
+    measure = partial(evaluate_sides, evaluation) if paired else lambda *args: seen(*args)[0]
+    assert f"{what}, and are compared distorted; {hint}" in measure(files, fake, (16, 16))
+    if paired:
+        with pytest.raises(DataError, match=re.escape(f"16x16 and 64x32; {hint}; else resize both with --size WxH")):
+            measure(files, fake, None)
+    assert measure(list_side(str(tmp_path / "results"), ("real_B",)), fake, None) == []  # the advice
+    for size, more in {(16, 24): "", (32, 16): "; if .* a folder of the targets alone", (32, 32): None}.items():
+        alone = list_side(save(tmp_path / f"fake{size}", ["1.png", "2.png"], (16, 16)))
+        notes = measure(list_side(save(tmp_path / f"{size}", ["1.png", "2.png"], size)), alone, (8, 8))
+        assert [bool(re.search(rf"compared distorted{more}$", note)) for note in notes] == [True] * (more is not None)
 
 
 class Seen:
@@ -106,10 +129,12 @@ def test_real_images_take_the_size_of_the_generated_ones(tmp_path):
     real = list_side(save(tmp_path / "real", [f"{n}.png" for n in range(3)], (40, 40)))
     fake = list_side(save(tmp_path / "fake", [f"{n}.png" for n in range(18)], (16, 12)))
     notes, given = seen(real, fake)
-    assert notes == ["3 real images of 3 resized to 16x12, the size of the generated ones"]
+    assert notes[0] == "3 real images of 3 resized to 16x12, the size of the generated ones"
+    assert notes[1].startswith("3 real images of 3, such as one of 40x40, differ from the generated ones (16x12) in")
     assert [shape for _, shape, _ in given] == [(16, 3, 12, 16), (2, 3, 12, 16), (3, 3, 12, 16)]
     notes, given = seen(real, fake, (8, 8))
-    assert notes == [] and {shape[2:] for _, shape, _ in given} == {(8, 8)}
+    assert len(notes) == 1 and "(16x12) in proportions, and are compared distorted" in notes[0]
+    assert {shape[2:] for _, shape, _ in given} == {(8, 8)}
 
 
 def test_deep_and_grey_files_are_read_in_their_full_range(tmp_path):

@@ -315,4 +315,6 @@ def test_a_word_without_flag_is_refused_for_a_model_from_noise(command, labelled
     assert command("train", *argv).code == 0
     ended = command("test", "--name", "z", "--num_samples", 2, "cat")
     assert ended.code == 2 and ended.last.endswith("for a class write --classes cat")
+    ended = command("test", "--name", "z", "--num_samples", 2, labelled)
+    assert ended.code == 2 and ended.last.endswith("reads no folder or file; omit it")  # a folder is no class
     assert not (tmp_path / "results").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from metrics import better_direction
 from options import store
 from options.fields import Options
 from options.parse import FLAG_CLASSES, flags_for, parse
@@ -223,6 +224,16 @@ def test_list_shows_every_name_of_every_kind_with_its_origin(command, kind):
     block = re.search(rf"^{kind}:\n((?:  .*\n)+)", ended.out, re.MULTILINE)[1]
     assert re.findall(r"^  (\S+)", block, re.MULTILINE) == sorted(e.name for e in lookup.entries(kind))
     assert all(len(line.split(maxsplit=1)) == 2 for line in block.splitlines())
+
+
+def test_list_shows_what_metrics_compare_and_what_is_better():
+    """The text, which needs no torch, is what the classes say."""
+    for found in lookup.entries("metric"):
+        thing, text = found.load(), lookup.table("metric").describe(found.name)
+        own = {cls.__module__ for cls in getattr(thing, "__mro__", ())}
+        kind = "pairs" if getattr(thing, "paired", True) else "classes" if "metrics.classes" in own else "sets"
+        assert text.startswith(f"{kind}, {better_direction(found.name, thing)} is better"), found.name
+        assert ("; needs " in text) == (found.name not in ("L1", "PSNR", "ssim", "ms_ssim"))
 
 
 def test_an_option_that_is_not_there_is_named():

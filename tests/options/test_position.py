@@ -44,6 +44,8 @@ def test_words_after_two_dashes_are_no_flags():
 @pytest.mark.parametrize(("words", "said"), [
     ("photos --dataroot photos", "give one of them"), ("--dataroot photos photos", "give one of them"),
     ("photos 'My Pictures'", "second folder or file beside photos"),
+    ("--classes paper rock", "join the words by commas: --classes paper,rock"),
+    ("--classes paper rock scissors", "join the words by commas: --classes paper,rock,scissors"),
     ("My Pcitures", "did you mean 'My Pictures'?"), ("pair/testA pair/testB", "that holds both: --dataroot pair"),
     ("--dataroot pair/testA pair/testB/", "that holds both: --dataroot pair"), ("phots photo", "give one: a folder"),
     ("photos pair", "give one of them; or put two folders of unpaired images into one, as testA and testB"),

@@ -38,13 +38,15 @@ def remedy(*argv: str, phase: str = "train") -> str:
 
 
 FOREIGN = {  # names in commands of train.py --model pix2pix: the flags that are meant, each with its value
-    "niter": ["--n_epochs"], "niter_decay": ["--n_epochs_decay"], "which_epoch": ["--epoch"],
+    "niter": ["--n_epochs"], "trainA": ["as trainA and trainB, and give that one with --dataroot"],
+    "niter_decay": ["--n_epochs_decay"], "which_epoch": ["--epoch"],
     "which_direction": ["--direction"], "which_model_netG": ["--netG"], "which_model_netD": ["--netD"],
     "no_lsgan": ["--gan_mode vanilla"], "resize_or_crop": ["--preprocess"], "fineSize": ["--crop_size"],
     "loadSize": ["--load_size"], "how_many": ["--num_test", "test.py"], "ntest": ["--num_test", "test.py"],
     "identity": ["--lambda_identity", "cycle_gan"], "align_data": ["--dataset_mode aligned"],
     "nThreads": ["--num_threads"], "use_gpu": ["--gpu_ids 0"], "gpu": ["--gpu_ids 0"], "batchSize": ["--batch_size"],
-    "display_single_pane_ncols": ["--display_ncols"], "epochs": ["--n_epochs"], "max_epochs": ["--n_epochs"],
+    "display_single_pane_ncols": ["--display_ncols"], "epochs": ["--n_epochs and --n_epochs_decay"],
+    "max_epochs": ["--n_epochs"],
     "num_epochs": ["--n_epochs"], "learning_rate": ["--lr"], "learning-rate": ["--lr"], "workers": ["--num_threads"],
     "num_workers": ["--num_threads"], "device": ["--gpu_ids -1"], "cpu": ["--gpu_ids -1"], "no_cuda": ["--gpu_ids -1"],
     "resume": ["--continue_train"], "resume_from_checkpoint": ["--continue_train"], "fp16": ["--amp fp16"],
@@ -75,7 +77,13 @@ def test_a_flag_of_another_program_is_answered_with_ours(name):
         assert words in line.partition("; ")[2], line
 
 
-TEST_FOREIGN = {"how_many": "--num_test", "ntest": "--num_test", "out": "--results_dir", "output": "--results_dir",
+def test_flags_of_the_same_meaning_are_answered_once():
+    line = answer("--model", "cut", "--trainA", "x", "--trainB", "y", "--learning_rate", "1")
+    assert line.endswith(" with --dataroot; likewise --trainB, --learning_rate: --lr")
+
+
+TEST_FOREIGN = {"testB": "as testA and testB, and give that one",
+                "how_many": "--num_test", "ntest": "--num_test", "out": "--results_dir", "output": "--results_dir",
                 "outdir": "--results_dir", "ckpt": "--name", "weights": "--name", "checkpoint": "--name",
                 "which_epoch": "--epoch", "resolution": "--crop_size", "seeds": "--num_samples", "subset": "--phase",
                 "niter": "train.py", "epochs": "train.py", "lr": "train.py", "keep_size": "--native"}  # fmt: skip

@@ -84,6 +84,18 @@ def test_without_the_flag_l1_psnr_and_pairs_of_plugins(images, tmp_path):
     assert list(found["mean"]) == ["L1", "PSNR"] and "sets" not in found
 
 
+def test_without_the_flag_the_metrics_of_the_run_too(images, tmp_path, capsys):
+    """Those of pairs where there are pairs; what cannot measure these images is skipped with a note."""
+    saved = {"metrics": ("psnr", "ms_ssim", "ssim", "regions_fd")}
+    found = results_of(tmp_path / "one", [batch(images, images.flip(3))], True, saved=saved)
+    assert list(found["mean"]) == ["L1", "PSNR", "ssim"] and list(found["sets"]) == ["regions_fd of fake_B"]
+    assert capsys.readouterr().out.count("note: metric ms_ssim is skipped (metric 'ms_ssim'") == 1
+    found = results_of(tmp_path / "two", [batch(images, images.flip(3))], False, saved=saved)
+    assert "mean" not in found and list(found["sets"]) == ["regions_fd of fake_B"]
+    found = results_of(tmp_path / "three", [batch(images, images)], True, saved=saved, metrics=("l1",))
+    assert list(found["mean"]) == ["L1"] and "sets" not in found
+
+
 def test_unpaired_images_that_return_count_once(images, tmp_path, capsys):
     """A has four images and B two, so that each of B is shown with two of A."""
     other = images.flip(3)[:2]

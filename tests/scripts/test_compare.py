@@ -234,6 +234,22 @@ def test_images_of_b_keep_their_own_names(compared, two, tmp_path):
     assert [src.rpartition("/")[2] for src in page.values("img", "src")] == ["horse_real_A.png", "zebra_real_B.png"] * 2
 
 
+def test_results_of_the_best_epoch_and_of_the_last(compared, two):
+    """--epoch best finds best_METRIC; names of results have the epochs; no run is best where the other has no value."""
+    options = {"format": 1, "options": {"metrics": ["ssim"]}, "spec": {}}
+    (two.results.parent / "checkpoints" / "one").mkdir(parents=True)
+    (two.results.parent / "checkpoints" / "one" / "options.json").write_text(json.dumps(options))
+    (two.results / "one/test_latest").rename(two.results / "one/test_best_ssim")
+    ended = compared("one", "results/two/test_latest", "--epoch", "best", "--output", "here")
+    assert ended.code == 0, ended.err
+    text = (two.results.parent / "here" / "index.html").read_text()
+    assert '<h1 dir="auto">one/test_best_ssim and two/test_latest</h1>' in text and "best in 1 of 3" in text
+    rows = two.results / "two/test_latest/rows.js"
+    rows.write_text(rows.read_text().replace('"L1"', '"other"').replace('"PSNR"', '"more"'))
+    assert compared("one", "results/two/test_latest", "--epoch", "best", "--output", "here").code == 0
+    assert "best in" not in (two.results.parent / "here" / "index.html").read_text()
+
+
 def test_losses_of_short_runs_are_means_of_epochs(tmp_path):
     rows = [{"epoch": e, "mean": {"G": e / 2, "D": None}} for e in (1, 2, 3)]
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

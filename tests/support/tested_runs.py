@@ -37,7 +37,7 @@ def make_results(folder, run, compare=True, generated=False, **flags):
     o = {"results_dir": folder, "name": run, "phase": "test", "epoch": "latest", "load_iter": 0, "dataroot": "demo",
          "pairs": "auto", "checkpoints_dir": folder / "checkpoints", "display_winsize": 64, "aspect_ratio": 1.0,
          "range_A": "", "range_B": "", "results_only": "", "format": "auto", "num_results": 1, "metrics": (),
-         "metric_weights": (), "download": False, "gpu_ids": "-1", "run_classes": []}  # fmt: skip
+         "metric_weights": (), "download": False, "gpu_ids": "-1", "run_classes": [], "saved": {}}  # fmt: skip
     return Results(SimpleNamespace(**o | flags), "latest", compare, generated)
 
 

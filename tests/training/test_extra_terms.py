@@ -134,7 +134,7 @@ def test_a_model_has_pairs_or_refuses_terms(model):
         return
     for flags in (*((flag, "1") for flag in TERMS_OF_PAIRS), ("--terms", "tv:1")):
         with pytest.raises(
-            OptionError, match=f"'{flags[0]}[^-]*: reaches nothing in .*names no pairs.*; omit it"
+            OptionError, match=f"'{flags[0]}[^-]*: reaches nothing in .*names no pairs.*; omit it$"
         ) as refused:
             trained(model, *flags, steps=1)
         assert "\n" not in str(refused.value)

@@ -8,7 +8,7 @@ import torch
 
 from registry.lookup import entries
 from tests.support.runs import options
-from training.lr_schedule import lr_factor
+from training.lr_schedule import begins_alike, lr_factor
 from training.run import Run
 
 NAMES = [e.name for e in entries("lr_policy")]
@@ -17,6 +17,21 @@ NAMES = [e.name for e in entries("lr_policy")]
 def shares(policy, epochs, *flags, history=()):
     o = options("--lr_policy", policy, *map(str, flags))
     return [lr_factor(epoch, o, list(history)[: epoch - 1]) for epoch in range(1, epochs + 1)]
+
+
+@pytest.mark.parametrize(("flags", "before", "epochs", "alike"), [
+    ("--n_epochs 3 --n_epochs_decay 0", {"n_epochs": 1}, 1, True),
+    ("--n_epochs 3 --n_epochs_decay 2", {"n_epochs": 1}, 2, False),  # epoch 2 already had a smaller rate
+    ("--n_epochs 3 --n_epochs_decay 2", {"n_epochs_decay": 9}, 3, True),
+    ("--n_epochs 3 --n_epochs_decay 2", {"n_epochs_decay": 9}, 4, False),
+    ("--lr_policy cosine --n_epochs 9", {"n_epochs": 8}, 1, True),  # every length begins with 1
+    ("--lr_policy cosine --n_epochs 9", {"n_epochs": 8}, 2, False),
+    ("--lr_policy step --lr_decay_iters 4", {"lr_decay_iters": 3}, 3, True),
+    ("--lr_policy step --lr_decay_iters 4", {"lr_decay_iters": 3}, 4, False),
+    ("--lr_policy plateau", {"lr_policy": "linear"}, 7, True),
+])  # fmt: skip
+def test_a_changed_schedule_begins_alike_until_its_rates_differ(flags, before, epochs, alike):
+    assert begins_alike(options(*flags.split()), before, epochs, [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]) is alike
 
 
 def test_linear_is_constant_and_then_falls_on_a_line():

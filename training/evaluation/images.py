@@ -9,6 +9,8 @@ from torch import Tensor
 
 from data.base import BaseDataset
 from data.decoding.header_check import HeaderCheck
+from data.listing.files import list_folders
+from data.listing.layouts import list_phases
 from data.loading.loader import SeededDataset, max_tries
 from inference.sampling import Request, has_sampler, sample_tensors
 from inference.visuals import collect_visuals
@@ -16,7 +18,8 @@ from pages.names import UniqueNames
 from registry.now import Now, call_with_now
 from training.as_in_test import open_phase, options_of_test
 from util.device import to_device
-from util.errors import DataError, OptionError, count_text, print_line
+from util.errors import DataError, OptionError, UserError, count_text, print_line
+from util.spelling import nearest
 
 DEFAULT_PHASE, OTHER_PHASE = "val", "test"
 TRAINING_IMAGES = 16  # measured too, so that overfitting shows
@@ -197,7 +200,27 @@ def open_evaluated(o: Any, from_noise: bool) -> tuple[BaseDataset, str]:
                 print_line(f"note: --metrics measures images of {phase}, because there is no {o.val_phase}")
             return dataset, phase
     why = f"--metrics finds no images to measure in {o.dataroot}: there is no {' and no '.join(tried)}"
-    raise DataError("phase", o.val_phase, why, f"name another sub-folder, such as --val_phase {o.phase}")
+    raise DataError("phase", o.val_phase, why, _other_phase(test_o, tried))
+
+
+def _other_phase(o: Any, tried: list[str]) -> str:
+    """Return the remedy for a phase without images: another one that has some, and is not trained on."""
+
+    def has_images(phase: str) -> bool:
+        try:
+            return phase not in (*tried, o.phase) and len(open_phase(o, phase)) > 0
+        except UserError:
+            return False
+
+    known = [
+        phase for phase in dict.fromkeys([*list_phases(o.dataroot), *list_folders(o.dataroot)]) if phase != o.phase
+    ]
+    near = nearest(o.val_phase, known)
+    if near and has_images(near):
+        return f"did you mean --val_phase {near}?"
+    if found := next(filter(has_images, (DEFAULT_PHASE, OTHER_PHASE)), ""):
+        return f"give --val_phase {found}"
+    return f"name another sub-folder, of images that are not trained on (--val_phase {o.phase} measures those that are)"
 
 
 def _check_headers(dataset: BaseDataset) -> None:

@@ -219,11 +219,12 @@ class RunEvaluation:
         """Measure the first image, or all if they may be too few, so that what cannot work fails before training."""
         assert self.images is not None
         device = next(self.model.parameters()).device
-        self.paired = Evaluation(self.names, self._settings(device)).paired
+        evaluation = Evaluation(self.names, self._settings(device))
+        self.paired = evaluation.paired
         if self.paired and not self.images.paired:
-            kind = "images from noise" if isinstance(self.images, Generated) else f"data set {self.o.dataset_mode}"
-            why = f"{', '.join(self.paired)} compares pairs, and {kind} {'have' if 'noise' in kind else 'has'} none"
-            raise OptionError("option", "--metrics", why, "choose metrics of sets from --list")
+            from_noise = isinstance(self.images, Generated)
+            kind = "images from noise have" if from_noise else f"data set {self.o.dataset_mode} has"
+            raise evaluation.unpaired_error(f"{kind} none")
         now, few = Now(0, 1, 0.0), len(self.images.samples) <= FEW_IMAGES
         comparisons: dict[str, Comparison] = {}
         with in_test_mode(self.model, self.o.seed):

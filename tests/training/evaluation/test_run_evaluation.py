@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -237,14 +238,34 @@ def test_test_py_takes_the_best_epoch(measured, command, tmp_path):
         ended = command("test", "--name", "run", "--epoch", epoch, "--num_test", 1)
         assert ended.code == 0, ended.err
         assert (tmp_path / "results" / "run" / f"test_{file}" / "index.html").is_file()
-    ended = command("test", "--name", "run", "--epoch", "best_ssim")
-    assert ended.code == 4 and "best_ssim_net_G.pth" in ended.last and "best_wobble_net_G.pth" in ended.last
+    for wrong, remedy in (
+        ("ssim", "choose with --epoch or --load_iter"),
+        ("wobbel", "did you mean --epoch best_wobble?"),
+    ):
+        ended = command("test", "--name", "run", "--epoch", f"best_{wrong}")
+        assert ended.code == 4 and f"best_{wrong}_net_G.pth" in ended.last and "best_wobble_net_G.pth" in ended.last
+        assert ended.last.endswith(f"; {remedy}")
 
 
 def test_best_of_a_run_without_metrics_is_refused(measured, command):
     measured("--n_epochs", 1)
     ended = command("test", "--name", "run", "--epoch", "best")
     assert ended.code == 2 and "trained without --metrics; give latest" in ended.last
+
+
+@pytest.mark.parametrize("kept", ["", "loss_log.txt", "latest_net_G.pth"])
+def test_best_of_a_run_that_is_missing_or_not_ours_says_so(command, tmp_path, kept):
+    folder = tmp_path / "checkpoints" / "facades"
+    for file in (folder / "loss_log.txt", *([folder.with_name("facade") / kept] if kept else [])):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    ended = command("test", "--name", "facade", "--epoch", "best")
+    said = {
+        "": "there is no such folder; did you mean facades?",
+        "loss_log.txt": "has no .pth files); train the run until it saves, or check --name and --checkpoints_dir",
+        "latest_net_G.pth": "facade has no file best_METRIC_net_NAME.pth; give latest or the number of an epoch",
+    }
+    assert ended.code and said[kept] in ended.last
 
 
 def test_early_stop_ends_the_run_and_more_patience_continues_it(measured, command, plugin):
@@ -271,6 +292,7 @@ def test_training_continues_from_the_best_epoch(measured, command):
     folder, _ = measured("--metrics", "worse")
     ended = command("train", "--name", "run", "--continue_train", "--epoch", "best")
     assert ended.code == 0 and "continuing at epoch 2, image 0 of it, step 3" in ended.out
+    assert "\nnote: it goes back to best_worse, from step 15 to step 3\n" in ended.out
     assert [row["epoch"] for row in evaluations(folder)] == [1, 2, 3, 4, 5]
 
 
@@ -293,9 +315,17 @@ def test_other_images_start_the_history_afresh(measured, command):
         (["--metrics", "l1", "--early_stop", "ssim:3"], 2, "ssim is not measured; give --metrics L1,ssim"),
         (["--metrics", "l1", "--early_stop", "l1"], 2, "'l1' is not METRIC:PATIENCE; give a metric and"),
         (["--metrics", "l1", "--early_stop", "l1:0"], 2, "such as l1:5"),
+        (["--metrics", "ssim,l1", "--early_stop", "7"], 2, "such as ssim:7"),
+        (["--metrics", "ssim,l1", "--early_stop", "3:PSNR"], 2, "such as PSNR:3"),
         (["--metrics", "l1", "--early_stop", "psrn:3"], 2, "did you mean PSNR?"),
         (["--metrics", "l1", "--model", "cycle_gan"], 2, "L1 compares pairs, and data set unaligned has none"),
         (["--metrics", "l1", "--model", "cgan"], 2, "L1 compares pairs, and images from noise have none"),
+        (
+            ["--metrics", "l1,ssim", "--model", "cut"],
+            2,
+            "L1, ssim compare pairs, and data set unaligned has none; choose"
+            " metrics of sets, such as lite0_kid (--list shows what each compares and needs)",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_training(measured, tmp_path, more, code, said):
@@ -312,8 +342,15 @@ def test_images_to_measure_are_of_val_then_of_test(command, plugin, paired, tmp_
     (paired / "test").rmdir()
     ended = command("train", *few, "--overwrite")
     assert ended.code == 3 and "there is no val and no test; name another sub-folder" in ended.last
+    assert "of images that are not trained on" in ended.last
     assert command("train", *few, "--overwrite", "--val_phase", "train").code == 0
     assert command("train", *few, "--overwrite", "--val_phase", "validation").code == 3
+    for phase in ("holdout", "val"):
+        shutil.copytree(paired / "train", paired / phase)
+    for wrong, remedy in (("vall", "did you mean --val_phase val?"), ("holdut", "did you mean --val_phase holdout?"),
+                          ("tests", "give --val_phase val")):  # fmt: skip
+        ended = command("train", *few, "--overwrite", "--val_phase", wrong)
+        assert ended.code == 3 and ended.last.endswith(f"; {remedy}"), ended.last
 
 
 def test_bad_images_end_the_run_before_training_or_are_skipped(command, plugin, paired):
