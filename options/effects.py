@@ -221,7 +221,7 @@ TRAIN: Rows = (
     ("eval_freq eval_images", "nothing is measured (--metrics)", lambda c: not c.o.metrics),
     ("sample_epoch_freq", "this model generates no images from noise", lambda c: not c.has_sheets),
     ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
-    ("cache_dir", "it is for --cache disk and remote shards", lambda c: c.o.cache != "disk" and not is_url(c.o.dataroot)),
+    ("cache_dir", "it is for --cache disk, remote shards", lambda c: c.o.cache != "disk" and not is_url(c.o.dataroot)),
     ("load_size", "--preprocess does not scale to it",
      lambda c: not c.steps("resize", "scale_width", "scale_shortside") and not c.sizes_networks("load_size")),
     ("crop_size", "--preprocess does not use it",
