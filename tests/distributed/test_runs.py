@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from scripts.make_shards import main as make_shards
 from tests.support.data_folders import save
 from tests.support.distributed.shared_runs import differences, newest_state, train_run
 from tests.support.images import picture
@@ -64,6 +65,19 @@ def test_a_run_goes_on_with_other_numbers_of_processes(pools, folder, capsys):
     lines = [[json.loads(line) for line in (folder / "checkpoints" / name / "losses.jsonl").open()]
              for name in ("whole", "parts")]  # fmt: skip
     assert lines[0] and len(lines[0]) == len(lines[1])
+
+
+def test_shards_are_trained_on_as_by_one_process(pools, folder):
+    """Also when resumed inside a shard, by another number of processes; epoch 2 begins with another shard."""
+    make_shards(["--dataroot", str(folder / "data"), "--output", str(folder / "tars"), "--max_count", "5"], None)
+    argv = [*EQUAL, "--dataroot", "tars", "--phase", "train"]
+    run(pools, folder, 1, [*argv, *batch(1), "--name", "whole"])
+    run(pools, folder, 2, [*argv, *batch(2), "--name", "parts"], 3)
+    run(pools, folder, 4, ["--name", "parts", "--continue_train", *batch(4)])
+    whole, parts = (newest_state(folder / "checkpoints" / name) for name in ("whole", "parts"))
+    assert whole["position"]["step"] == parts["position"]["step"] == 8
+    for part in ("model", "optimizers", "history"):
+        assert max(differences(whole[part], parts[part]).values()) < 1e-6, part
 
 
 def test_metrics_best_epochs_and_early_stopping_agree(pools, folder):
