@@ -138,8 +138,9 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
 
 def _merge_processes(evaluation: Evaluation) -> None:
     """Let the evaluation of process 0 hold what all processes have collected."""
-    parts = exchange.gather({"rows": evaluation.partial(), "values": evaluation.values})
-    if len(parts) > 1:
+    if ranks.world_size() == 1:
+        return
+    if parts := exchange.gather({"rows": evaluation.partial(), "values": evaluation.values}):
         evaluation.merge([part["rows"] for part in parts])
         for part in parts:
             evaluation.values |= part["values"]
