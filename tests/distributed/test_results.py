@@ -67,12 +67,15 @@ def test_results_are_those_of_one_process(pools, run, more, calls):
     assert ("one process translates" in printed[0]) == (more == ("--no_eval",))
 
 
-def test_evaluate_reduces_exactly(pools, run, monkeypatch):
-    """A metric of pairs and one of sets."""
+@pytest.mark.parametrize("is_joined", [False, True])
+def test_evaluate_reduces_exactly(pools, run, monkeypatch, is_joined):
+    """A metric of pairs and one of sets; also with a note on all real images, files A|B, which are squashed."""
     call(test_script.main, run, ["--name", "run", "--num_threads", "0", "--results_dir", "made"], None)
     images = str(next((run / "made").rglob("images")))
-    argv = ["--real", images, "--fake", images, "--metrics", "ssim,L1", "--gpu_ids", "-1", "--output"]
+    real = [str(run / "data" / "test"), "--size", "48x40"] if is_joined else [images]
+    argv = ["--real", *real, "--fake", images, "--metrics", "ssim,L1", "--gpu_ids", "-1", "--output"]
     one = call(evaluate.main, run, [*argv, "table"], None)
+    assert ("7 real images of 7" in one) == is_joined
     kept = contents(run / "table")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     two = pools(2).run(evaluate_joined, str(run), [*argv, "table"])
