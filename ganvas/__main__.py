@@ -25,15 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # after the path is known
     from cli.main import run_command, run_script
     from options.parse import answer_help, parse
-    from util.errors import printable
+    from util.errors import print_line
     from util.spelling import name_hint
 
     if command in ("-h", "--help"):
-        print(f"usage: ganvas {'|'.join(present)} [--help]")
+        print_line(f"usage: ganvas {'|'.join(present)} [--help]")
         return 0
     if command not in present:
         remedy = f"{name_hint(command, present)}choose one of {', '.join(present)}"
-        print(printable(f"error: command '{command}': there is no such command; {remedy}"), file=sys.stderr)
+        print_line(f"error: command '{command}': there is no such command; {remedy}", is_error=True)
         return 2
     if command in ("train", "test", *WORDS):
         name, words = ("train", WORDS[command] + words) if command in WORDS else (command, words)

@@ -19,7 +19,8 @@ def any_size(net: Callable[[Tensor], Tensor], x: Tensor, multiple: int, least: i
     H and W. An x that fits is passed on unchanged. Differentiable; plug-ins may use it for their networks. While the
     operations are recorded for an export, those that serve any H and W are recorded.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    is_free = torch.compiler.is_exporting() and not all(isinstance(side, int) for side in x.shape[2:])
+    if torch.jit.is_tracing() or is_free:
         return _recorded(net, x, multiple, least)
     height, width = x.shape[2:]
     (top, rows), (left, columns) = (padded_side(side, multiple, least) for side in (height, width))

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from data.listing.once import once
 from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
+from data.listing.shard_names import shard_folder
 from util.errors import DataError
 
 EXTENSION_BYTES = tuple(map(os.fsencode, EXTENSIONS))
@@ -72,6 +73,11 @@ class Disk:
         if not os.path.isdir(folder):
             return []
         return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+
+    @once
+    def shards_in(self, folder: str) -> str:
+        """Return the pattern of the shards in a folder; "" for a folder of something else."""
+        return shard_folder(folder, self.shards_in)
 
     @once
     def list_names(self, folder: str) -> list[str]:

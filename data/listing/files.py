@@ -11,7 +11,7 @@ from data.listing.memory import MEMORY_ROOT, Memory
 from data.listing.paths import PHASE_FOLDERS as PHASE_FOLDERS
 from data.listing.paths import PHASES as PHASES
 from data.listing.paths import Paths, has_image_extension
-from data.listing.shard_names import SHARD_END, is_pattern, shard_folder
+from data.listing.shard_names import SHARD_END, is_pattern
 from data.listing.shards import Shards, is_open, open_shards
 from data.listing.zips import Zip, open_zip
 from data.shards.addresses import is_url
@@ -111,18 +111,14 @@ def dataset_root(dataroot: str, phase: str = "") -> str:
     of shards it is their pattern, FOLDER/*.tar.
     """
     storage = find_storage(dataroot)
-    if isinstance(storage, Disk) and (shards := _shards_in(dataroot)):
-        dataroot, storage = shards, find_storage(shards)
+    if isinstance(storage, Disk):
+        shards = os.path.join(dataroot, "*.tar") if is_url(dataroot) else storage.shards_in(dataroot)
+        dataroot, storage = (shards, find_storage(shards)) if shards else (dataroot, storage)
     if isinstance(storage, Shards):
         storage = open_shards(storage.file, again=True)
     top = storage.top_folder(dataroot) if isinstance(storage, Zip | Shards) else ""
     is_entered = top not in ("", "A", "B") and top.rstrip("AB") not in (*PHASES, phase)
     return os.path.join(dataroot, top) if is_entered else dataroot
-
-
-def _shards_in(folder: str) -> str:
-    """Return the pattern of the shards in a folder on this machine or on a server; "" for another folder."""
-    return os.path.join(folder, "*.tar") if is_url(folder) else shard_folder(folder)
 
 
 def size_and_mtime(path: str) -> tuple[int, int]:

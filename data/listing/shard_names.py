@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from data.listing.paths import EXTENSIONS, PHASES
 from data.shards.addresses import as_url, is_url
@@ -53,23 +53,28 @@ def is_pattern(path: str) -> bool:
     return is_url(path) or bool(BRACE.search(path)) or glob.has_magic(path)
 
 
-def shard_folder(folder: str) -> str:
+def shard_folder(folder: str, inner_shards: Callable[[str], str]) -> str:
     """Return the pattern of the shards in a folder, or in its folders of phases; "" for a folder of something else.
 
-    If some of them are compressed, it is the name of the first of these, which is refused when it is opened.
+    inner_shards: this function, for a folder of a phase. If some shards are compressed, the result is the name of the
+    first of these, which is refused when it is opened.
     """
+    folders: list[str] = []
+    files: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            for entry in entries:
+                if entry.name.lower().endswith(EXTENSIONS):
+                    return ""  # at once, because there may be a million images
+                if not entry.name.startswith("."):
+                    (folders if entry.is_dir() else files).append(entry.name)
     except OSError:
         return ""
-    folders = [entry.name for entry in visible if entry.is_dir()]
-    files = sorted(entry.name for entry in visible if not entry.is_dir())
-    shards = list(filter(SHARD_END.search, files))
+    shards = sorted(filter(SHARD_END.search, files))
     if folders and not shards and set(folders) <= set(PHASES):
-        inner = [shard_folder(os.path.join(folder, name)) for name in folders]
+        inner = [inner_shards(os.path.join(folder, name)) for name in folders]
         return os.path.join(folder, "*", "*.tar") if all(name.endswith("*.tar") for name in inner) else ""
-    if not shards or folders or any(name.lower().endswith(EXTENSIONS) for name in files):
+    if not shards or folders:
         return ""
     packed = [name for name in shards if not name.lower().endswith(".tar")]
     return os.path.join(folder, packed[0] if packed else "*.tar")

@@ -149,6 +149,7 @@ def test_a_test_omits_bad_images_and_counts_no_epochs(forty_pairs, capsys):
     cut(forty_pairs / "07.png")
     forty_pairs.rename(forty_pairs.with_name("test"))
     dataset = make("aligned", forty_pairs.parent, "--on_bad_image", "skip", phase="test")
+    dataset.o.isTrain = False
     assert sum(len(batch["path_A"]) for batch in epoch(dataset, number=0)) == 39
     assert "note: 1 image could not be used:" in capsys.readouterr().out.splitlines()
 

@@ -81,7 +81,7 @@ def test_photographs_are_asked_about_but_remain_suggested(tmp_path, sizes, asks)
     ("labeled", ["A/0.png", "B/0.png"], "are A and B two classes? They may be the two sides"),
     ("labeled", ["all/a/0.png", "all/b/0.png"], "is all one class? "),
 ])  # fmt: skip
-def test_a_question_asks_whether_the_data_are_what_they_are_taken_for(tmp_path, mode, files, asked):
+def test_a_question_asks_whether_the_data_are_as_taken(tmp_path, mode, files, asked):
     """The advice that follows it begins with "if not"."""
     for number, file in enumerate(files):
         save(picture(number, 80, 40), tmp_path / file)
@@ -112,7 +112,7 @@ def test_a_plugin_with_a_data_set_of_its_own_is_named_too(tmp_path):
     (tmp_path / "my_gan.py").write_text(source)
     discovery.clear()
     discovery.add_paths([tmp_path / "my_gan.py"])
-    assert "use --model cgan or --model gan or --model my_gan (python" in make("aligned", tmp_path).notes[1]
+    assert "use --model my_gan or --model cgan or --model gan (python" in make("aligned", tmp_path).notes[1]
     discovery.clear()
 
 

@@ -197,7 +197,7 @@ def test_a_run_that_freezes_says_where(capfd, monkeypatch):
     """A run hangs for an event; a process that was halted (SIGSTOP) counts one tick only."""
     monkeypatch.setattr(watchdog, "TICK_S", 0.01)
     dog, said = watchdog.Watchdog(SimpleNamespace(watchdog=0.03), None), threading.Event()
-    monkeypatch.setattr("builtins.print", lambda text, **_: (said.text.append(text), said.set()))
+    monkeypatch.setattr(watchdog, "print_line", lambda text, **_: (said.text.append(text), said.set()))
     said.text = []
     dog.start(Progress(epoch=2, step=7))
 

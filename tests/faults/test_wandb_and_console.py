@@ -349,19 +349,10 @@ ESCAPES = ("printable", "format_problems", "error_text")  # their results hold n
 # by file: a part of each print whose names are safe although the print itself does not escape them, and why
 SAFE = {
     "cli/main.py": {"map(printable, trace.splitlines())": "each line is escaped"},
-    "data/decoding/header_check.py": {"self._multi_frame_note()": "it is escaped there", "print(said,": "two numbers"},
-    "data/loading/loader.py": {"tqdm.write('\\n'.join([said,": "two numbers, and problems that are escaped"},
-    "data/ranges.py": {"{side}": "A or B, and names of dtypes", "{said}": "A or B, numbers and names of dtypes"},
-    "displays/console.py": {"tqdm.write(text)": "Display.say and Console.epoch escape it"},
-    "displays/visdom.py": {"{what}": "the host is escaped, the rest is fixed"},
     "options/texts.py": {
         "{phase}": "train or test", "_LEGEND": "fixed", "_format_flag": "fields and their help, in code",
         "{kind}": "a name of PART_TABLES"},
-    "train.py": {"estimate_cost(": "numbers, and a class of errors"},
-    "training/run.py": {
-        "summary_text(": "networks and layers in a model's code", "map(printable, (text": "each line is escaped"},
-    "training/preview.py": {"{what}": "the callers pass fixed words"},
-    "util/file_lock.py": {"{unnoticed}": "the callers pass fixed words"},
+    "util/errors.py": {"(text, file=stream)": "print_line has escaped it"},
 }  # fmt: skip
 
 

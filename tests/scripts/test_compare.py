@@ -157,7 +157,7 @@ def test_inputs_that_differ_are_shown_for_each_run(browser, compared, two, tmp_p
 def test_runs_of_other_folders_phases_and_epochs_are_compared(compared, two, tmp_path):
     write(two.results / "one/val_5", "three", ["a"])
     assert compared("results/one/val_5", "results/two/test_latest").code == 0
-    assert (two.results / "compare/one_two/index.html").is_file()
+    assert (two.results / "compare/one_val_5_two_test_latest/index.html").is_file()
     ended = compared("results/one/val_5", "results/one/test_latest", "two", "--output", "here")
     assert ended.code == 0, ended.err
     check_gallery(tmp_path / "here")

@@ -173,11 +173,11 @@ def kill_at_export():
     """Kill this process before the third save of weights of a best epoch."""
     write, count = weight_exports.write, [0]
 
-    def killing(folder, prefix, networks):
+    def killing(folder, prefix, *rest):
         count[0] += prefix.startswith("best_")
         if count[0] == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        write(folder, prefix, networks)
+        write(folder, prefix, *rest)
 
     weight_exports.write = killing
 
