@@ -1,7 +1,6 @@
 """The command `ganvas`, also `python -m ganvas`: train, test, and the scripts that belong to an installed package."""
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path

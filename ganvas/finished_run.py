@@ -1,17 +1,17 @@
 """Read a run's folder: its losses and metrics as columns, its pictures and its options."""
 
-import json
 import math
 import os
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from displays.loss_log import read_rows
 from ganvas.notebook import curves_html, pictures_html, table_html
 from options import store
+from pages.names import newest_images
 from util.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -53,11 +53,7 @@ class Run:
     @property
     def pictures(self) -> dict[str, Image.Image]:
         """The newest picture of each label on the run's page, such as real_A and fake_B."""
-        newest: dict[str, tuple[int, Path]] = {}
-        for file in sorted(self.folder.glob("web/images/epoch*.png")):
-            if match := re.fullmatch(r"epoch(\d+)_(.+)", file.stem):
-                newest[match[2]] = max(newest.get(match[2], (0, file)), (int(match[1]), file))
-        return {label: _read_image(file) for label, (_, file) in newest.items()}
+        return {label: _read_image(file) for label, (_, file) in newest_images(self.folder).items()}
 
     def load(self, **options: Any) -> "TrainedGenerator":
         """Return the run's generator; options: those of ganvas.load."""
@@ -67,17 +63,7 @@ class Run:
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        try:
-            lines = (self.folder / "losses.jsonl").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:  # the last line of a run that was killed
-                continue
-        return rows
+        return list(read_rows(self.folder / "losses.jsonl"))
 
     def __repr__(self) -> str:
         return f"<Run {self.folder}>"

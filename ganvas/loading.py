@@ -11,9 +11,9 @@ import torch
 
 from ganvas.trained_generator import TrainedGenerator, renamed_error
 from options import store
+from serialization.weight_names import SUFFIXES
 from util.errors import CheckpointError, UserError
 
-WEIGHT_SUFFIXES = (".pth", ".safetensors")
 OTHER_DIRECTION = {"AtoB": "BtoA", "BtoA": "AtoB"}
 
 
@@ -35,7 +35,7 @@ def load(
     given = Path(os.fspath(path)).expanduser()
     if not given.exists() and not given.is_absolute() and Path("checkpoints", given).exists():
         raise CheckpointError("run", given, "there is no such folder", f"did you mean {Path('checkpoints', given)}?")
-    if given.is_dir() or given.suffix not in WEIGHT_SUFFIXES:
+    if given.is_dir() or given.suffix not in SUFFIXES:
         folder = Path(os.path.abspath(given))
         return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
     if not given.is_file():

@@ -326,7 +326,7 @@ def _named(networks: dict[str, nn.Module], exchanged: bool) -> dict[str, nn.Modu
 
 
 def _values(shown: dict[str, Tensor], images: FoundImages, label: str) -> np.ndarray:
-    """Return the values of one result, (H, W, C); OptionError if there is no output of that label."""
+    """Return the values of one result, (H, W, C); raise OptionError if the model has no output with that label."""
     wanted = label or generated_label(list(shown))
     if wanted not in shown:
         raise OptionError("option", "label", f"there is no output '{label}'", f"choose one of {', '.join(shown)}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from data.shards.settings import DEFAULT_GIGABYTES
 from options.fields import option
 from util.size import Size
 
@@ -56,6 +57,6 @@ class Data:
     cache_gb: float = option(4.0, "size limit of the cache, in gigabytes", above=0, aside=True)
     cache_dir: str = option("", "folder of --cache disk, and of shards from a server; default: ganvas in the user's"
         " cache folder", aside=True)
-    shard_cache_gb: float = option(10.0, "gigabytes of shards that are kept of those from a server", above=0,
-        aside=True)
+    shard_cache_gb: float = option(DEFAULT_GIGABYTES, "gigabytes of shards that are kept of those from a server",
+        above=0, aside=True)
     # fmt: on

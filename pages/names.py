@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from itertools import chain, count
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 MAX_NAME_BYTES = 200  # before the label
 MAX_LABEL_BYTES = 40  # name, label, a number and .png.tmp together stay below a file system's limit of 255 bytes
@@ -50,6 +50,15 @@ def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
     parts = re.split(r"([0-9]+)", name)  # texts and numbers by turns
     numbers = (digits.lstrip("0") for digits in parts[1::2])
     return [*chain(*zip(parts[::2], ((len(digits), digits) for digits in numbers))), parts[-1]], name
+
+
+def newest_images(run: Path) -> dict[str, tuple[int, Path]]:
+    """Return {label: (epoch, file)} of the newest image of each label that the training page of a run shows."""
+    newest: dict[str, tuple[int, Path]] = {}
+    for file in sorted(run.glob("web/images/epoch*.png")):
+        if match := re.fullmatch(r"epoch(\d+)_(.+)", file.stem):
+            newest[match[2]] = max(newest.get(match[2], (0, file)), (int(match[1]), file))
+    return newest
 
 
 def label_file_parts(labels: Iterable[str]) -> dict[str, str]:

@@ -132,7 +132,7 @@ class _OwnNames(ast.NodeTransformer):
 
 
 def _is_ours(module: str, name: str = "") -> bool:
-    """Whether a module, or a name in it, is ours: it is there, or nobody else has a module of that name."""
+    """Whether a module, or a name in it, is ours: our sources have it, or no other module has its name."""
     known = _names(module)
     if known is not None and (not name or name in known or name == "*"):
         return True

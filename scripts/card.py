@@ -18,9 +18,11 @@ sys.path.insert(0, str(ROOT))
 
 from cli.main import run_command
 from cli.script import Command
+from displays.loss_log import epoch_rows
 from options import store
 from options.fields import Flag
 from options.parse import parse
+from pages.names import newest_images
 from serialization.mismatch import to_saved_value
 from serialization.run_names import suggest_folder
 from serialization.weight_names import list_weights
@@ -78,14 +80,7 @@ def _value_text(value: Any) -> str:
 
 def trained_epochs(folder: Path) -> str:
     """Return how long a run was trained, from its log of losses."""
-    path = folder / "losses.jsonl"
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # the last line of a run that was killed
-            continue
-    epochs = [row["epoch"] for row in rows if isinstance(row, dict) and "mean" in row and isinstance(row["epoch"], int)]
+    epochs = [row["epoch"] for row in epoch_rows(folder / "losses.jsonl")]
     return count_text(max(epochs), "epoch") if epochs else "an unknown number of epochs"
 
 
@@ -109,8 +104,9 @@ def metric_rows(folder: Path) -> list[str]:
 
 def pictures(folder: Path) -> list[str]:
     """Return the newest images of the training page, as paths from the run's folder."""
-    found = sorted(folder.glob("web/images/epoch*_*.png"), key=lambda path: path.name)
-    newest = [path for path in found if path.name.partition("_")[0] == found[-1].name.partition("_")[0]]
+    found = newest_images(folder)
+    last = max((epoch for epoch, _ in found.values()), default=0)
+    newest = sorted(file for epoch, file in found.values() if epoch == last)
     return [path.relative_to(folder).as_posix() for path in newest[:MAX_PICTURES]]
 
 

@@ -4,7 +4,7 @@ The file is loaded again in a fresh process and compared with the network on ima
 value differs by more than 1/255 of the range. Formats: onnx (ONNX Runtime and others), torch_export
 (torch.export.load), torchscript (torch.jit.load, C++), safetensors (weights and architecture). docs/export.md shows how
 to use them.
-What follows -- goes to test.py, such as the network of somebody else's weights: -- --netG unet_256.
+Flags after -- are those of test.py, such as the architecture of other programs' weights: -- --netG unet_256.
 """
 
 import json

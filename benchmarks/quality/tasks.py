@@ -118,10 +118,11 @@ def measure(
         sides = ["--real", str(real), "--fake", str(fake), "--side", comparison.side, "--output", str(found)]
         run_ended("scripts/evaluate.py", [*sides, "--metrics", comparison.metrics, "--gpu_ids", "-1"])
         table = json.loads((found / "metrics.json").read_text(encoding="utf-8"))
-        values |= {f"{name}{comparison.suffix}": entry["value"] for name, entry in table["metrics"].items()}
+        measured = table["evaluations"][-1]["values"]
+        values |= {f"{name}{comparison.suffix}": entry["value"] for name, entry in measured.items()}
         if read := re.search(r"classifier reads ([\d.]+)% of \d+ real images that are held out", str(table["notes"])):
             values[HELD_OUT] = float(read[1]) / 100
-        tables.append({"metrics": table["metrics"], "notes": table["notes"]})
+        tables.append({"metrics": measured, "notes": table["notes"]})
     return values | task.derive(values), tables
 
 

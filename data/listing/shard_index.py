@@ -46,7 +46,7 @@ class Index:
     origin: str = ""  # the SHA-256 of the server's shards.json that it was made from
 
     def select(self, shards: Sequence[Shard]) -> "Index":
-        """Return the index of some of the shards, which are numbered anew."""
+        """Return the index of some of the shards; their places in `shards` are their numbers."""
         number_of = {shard.path: number for number, shard in enumerate(shards)}
         numbers = np.array([number_of.get(shard.path, -1) for shard in self.shards], dtype=np.int32)
         kept = np.flatnonzero(numbers[self.marks[:, 0]] >= 0)

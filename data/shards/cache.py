@@ -1,8 +1,8 @@
 """Keep shards from a server in a folder of limited size, which all processes of all runs share.
 
 A shard is downloaded by one process while the others wait for its lock. The shards that were opened longest ago are
-deleted first. A process that reads one holds a shared lock on it, so it is not deleted meanwhile; where there are no
-such locks, the system keeps an open file (POSIX) or refuses to delete it (Windows).
+deleted first. A process holds a shared lock on the shard that it reads, and a locked shard is not deleted. Where a file
+system has no locks, the operating system keeps the open file (POSIX) or refuses to delete it (Windows).
 """
 
 import hashlib

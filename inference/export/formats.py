@@ -98,7 +98,7 @@ def _recorded(item: Exportable) -> Any:
 
 
 class _Function(torch.nn.Module):
-    """A module as a function of any number of tensors, whatever its own signature is."""
+    """Calls a module with any number of tensors; torch.export needs one signature for all modules."""
 
     def __init__(self, module: torch.nn.Module):
         super().__init__()

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +43,9 @@ class LoadedRun:
     which: str
     model: Any
     spec: Any
-    pictures: list[Tensor]
-    origin: str
-    values: dict[str, Tensor]  # what else the samples of the data set hold, such as labels, NUMBER of each
+    pictures: list[Tensor] = field(default_factory=list)
+    origin: str = ""
+    values: dict[str, Tensor] = field(default_factory=dict)  # what else samples hold, such as labels: NUMBER of each
 
     @property
     def is_turned(self) -> bool:
@@ -101,11 +101,11 @@ def load_run(argv: list[str], images: str = "") -> LoadedRun:
     networks = {name: net for name, net in model.networks().items() if name in model.averaged} or model.networks()
     load_run_weights(o, folder, which, model, networks)
     model.eval().requires_grad_(False)
-    channels = spec.input_nc
-    if o.direction != o.saved.get("direction", o.direction):
-        channels = spec.output_nc
-    samples = FoundSamples([], "", {}) if o.generate else find_samples(o, folder, type(model), channels, images)
-    return LoadedRun(o, folder, which, model, spec, *samples)
+    run = LoadedRun(o, folder, which, model, spec)
+    if not o.generate:
+        channels = spec.output_nc if run.is_turned else spec.input_nc
+        run.pictures, run.origin, run.values = find_samples(o, folder, type(model), channels, images)
+    return run
 
 
 def build_model(o: Any, folder: Path, which: str) -> tuple[Any, Any]:

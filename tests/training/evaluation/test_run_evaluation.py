@@ -247,8 +247,9 @@ def test_test_py_takes_the_best_epoch(measured, command, tmp_path):
         assert ended.last.endswith(f"; {remedy}")
 
 
-def test_best_of_a_run_without_metrics_is_refused(measured, command):
-    measured("--n_epochs", 1)
+@pytest.mark.parametrize("export_format", ["pth", "safetensors"])
+def test_best_of_a_run_without_metrics_is_refused(measured, command, export_format):
+    measured("--n_epochs", 1, "--export_format", export_format)
     ended = command("test", "--name", "run", "--epoch", "best")
     assert ended.code == 2 and "trained without --metrics; give latest" in ended.last
 
