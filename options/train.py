@@ -83,8 +83,7 @@ class Train:
         aside=True)
     rank_timeout: float = option(600.0, "with several processes (torchrun): end all when one does not get on for X"
         " seconds", above=0, aside=True)
-    no_sync_batch: bool = option(False,
-        "with several processes: batch norms use the samples of their own process, not of all")
+    no_sync_batch: bool = option(False, "with several processes: compute batch norms in each of them separately")
     lr_policy: str = option("linear", "learning rate schedule", choices="lr_policy")
     lr_decay_iters: int = option(50, "with --lr_policy step: divide the learning rate by 10 every N epochs", at_least=1)
     allow_data_change: bool = option(False, "resume although images were added, removed or replaced", momentary=True)
