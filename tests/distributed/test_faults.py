@@ -4,12 +4,21 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import textwrap
+from functools import partial
+from importlib import import_module
+from pickle import UnpicklingError
 
 import pytest
 import torch
 
-from tests.support.runs import SMALL
+from cli.process_group import ProcessGroup
+from serialization import exchange
+from tests.support.distributed.shared_runs import differences, newest_state, train_run
+from tests.support.runs import ROOT, SMALL
+from util.errors import EnvironmentFault
 
 PLUGIN = """
 import os, signal, time
@@ -24,7 +33,8 @@ class Faulty(Pix2Pix):
         terms = super().loss_g(batch, out)
         if not batch["A"].is_meta:
             Faulty.count += 1
-            if Faulty.count == 5 and os.environ["RANK"] == os.environ.get("FAULTY_RANK"):
+            first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+            if first and Faulty.count == 5 and os.environ["RANK"] == os.environ.get("FAULTY_RANK"):
                 fault = os.environ["FAULT"]
                 if fault == "raise":
                     raise RuntimeError("a wrong step")
@@ -41,19 +51,47 @@ FLAGS = [*SMALL, "--plugin", "faulty.py", "--model", "faulty", "--netG", "resnet
 
 
 @pytest.fixture
-def several(start, tmp_path):
-    """several(size, *argv, **env): start train.py in processes as a launcher does; returns them."""
+def run_folder(tmp_path):
+    """The folder of the run, in a folder with the plug-in."""
     (tmp_path / "faulty.py").write_text(textwrap.dedent(PLUGIN))
+    return tmp_path / "checkpoints" / "run"
 
-    def begin(size, *argv, **env):
+
+@pytest.fixture
+def several(start, run_folder):
+    """several(size, *argv, **env): start train.py in processes as a launcher does; returns them.
+
+    own: the further arguments of each process. before: a function that each process calls first.
+    """
+
+    def begin(size, *argv, own=(), before=None, **env):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
         group = {"WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-        return [start("train", *FLAGS, *argv, RANK=str(rank), LOCAL_RANK=str(rank), **group, **env)
-                for rank in range(size)]  # fmt: skip
+        return [start("train", *FLAGS, *argv, *(own[rank] if own else ()), before=before, RANK=str(rank),
+                      LOCAL_RANK=str(rank), **group, **env) for rank in range(size)]  # fmt: skip
 
     return begin
+
+
+@pytest.fixture
+def torchrun(run_folder, tmp_path):
+    """torchrun(*argv, restarts, **env): start two processes by torch's launcher; returns the launcher."""
+    started = []
+
+    def begin(*argv, restarts=0, **env):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        command = [*launcher, f"--max-restarts={restarts}", ROOT / "train.py", *FLAGS, *argv]
+        env = os.environ | {"OMP_NUM_THREADS": "1"} | env
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
+
+    yield begin
+    for launcher in started:
+        launcher.kill()
+        launcher.communicate()
 
 
 def ended(processes, *but):
@@ -62,79 +100,146 @@ def ended(processes, *but):
     return [process.returncode for process in processes], "".join(err for _, err in found)
 
 
-def assert_reported(tmp_path, err, *words, code=5):
+def assert_reported(folder, err, *words, code=5):
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and all(word in lines[0] for word in words), err
-    assert json.loads((tmp_path / "checkpoints" / "run" / "exit.json").read_text()) == {
-        "code": code,
-        "message": lines[0],
-    }
-    assert (tmp_path / "checkpoints" / "run" / "error.log").read_text().splitlines()[-1] == lines[0]
-    for state in (tmp_path / "checkpoints" / "run").glob("state_*.pt"):
+    assert json.loads((folder / "exit.json").read_text()) == {"code": code, "message": lines[0]}
+    assert (folder / "error.log").read_text().splitlines()[-1] == lines[0]
+    for state in folder.glob("state_*.pt"):
         assert torch.load(state, weights_only=True)["position"]["step"] > 0
 
 
+@pytest.mark.fault(77)
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_all(several, tmp_path, rank):
+def test_a_killed_process_ends_all(several, run_folder, rank):
+    """SIGKILL in one of two processes: the other ends with code 5, and one line names the process that is gone."""
     codes, err = ended(several(2, FAULT="SIGKILL", FAULTY_RANK=str(rank)))
     assert codes[rank] == -signal.SIGKILL and codes[1 - rank] == 5
-    assert_reported(tmp_path, err, f"rank '{rank}': of 2 is gone")
+    assert_reported(run_folder, err, f"rank '{rank}': of 2 is gone")
 
 
+@pytest.mark.fault(77)
+def test_torchrun_ends_after_a_kill(torchrun, run_folder):
+    """SIGKILL under torchrun without restarts: it returns 1; one line of ours is in its output and ends error.log."""
+    launcher = torchrun(FAULT="SIGKILL", FAULTY_RANK="1")
+    _, err = launcher.communicate(timeout=240)
+    assert launcher.returncode == 1
+    assert_reported(run_folder, err, "rank '1': of 2 is gone")
+
+
+@pytest.mark.fault(78)
+def test_torchrun_restarts_a_killed_run(torchrun, run_folder, tmp_path, pools):
+    """SIGKILL under torchrun --max-restarts: losses and last state equal those of an unbroken run, bit for bit."""
+    epochs = "--n_epochs", "2", "--n_epochs_decay", "0", "--print_freq", "1"
+    launcher = torchrun(*epochs, restarts=1, FAULT="SIGKILL", FAULTY_RANK="1")
+    _, err = launcher.communicate(timeout=240)
+    assert launcher.returncode == 0, err
+    pools(2).run(train_run, str(tmp_path), [*FLAGS, *epochs, "--name", "whole"], 0, False)
+    folders = run_folder, run_folder.with_name("whole")
+    killed, whole = map(newest_state, folders)
+    for part in ("model", "optimizers", "ranks", "generators", "history"):
+        assert set(differences(killed[part], whole[part]).values()) == {0.0}, part
+    rows = [map(json.loads, (folder / "losses.jsonl").read_text().splitlines()) for folder in folders]
+    losses, expected = ({row["step"]: row["losses"] for row in found if "losses" in row} for found in rows)
+    assert losses == expected and len(losses) == 8
+
+
+@pytest.mark.fault(73, 79)
 @pytest.mark.parametrize(("fault", "words", "code"), [
     ("raise", ("a wrong step", "(rank 1 of 3)"), 2), ("nan", ("loss 'G_L1'", "rank 1 of 3"), 6),
     ("hang", ("rank '1': of 3 hangs", "--rank_timeout"), 5),
 ])  # fmt: skip
-def test_an_error_of_one_process_is_that_of_all(several, tmp_path, fault, words, code):
+def test_an_error_of_one_process_is_that_of_all(several, run_folder, fault, words, code):
+    """One of three raises, has a NaN or hangs: all end with the same code, and one line names the process."""
     codes, err = ended(several(3, FAULT=fault, FAULTY_RANK="1"))
     assert codes == [code] * 3, err
-    assert_reported(tmp_path, err, *words, code=code)
+    assert_reported(run_folder, err, *words, code=code)
 
 
-def test_a_stopped_process_is_named(several, tmp_path):
+@pytest.mark.fault(79)
+def test_a_stopped_process_is_named(several, run_folder):
+    """SIGSTOP in one of two processes: the other ends after --rank_timeout, and one line names the stopped one."""
     processes = several(2, FAULT="SIGSTOP", FAULTY_RANK="1")
     first = processes[0].communicate(240)
     processes[1].kill()
     assert processes[0].returncode == 5
-    assert_reported(tmp_path, first[1], "rank '1': of 2 shows no sign of life")
+    assert_reported(run_folder, first[1], "rank '1': of 2 shows no sign of life")
 
 
-def test_a_signal_stops_all_after_one_step(several, tmp_path):
-    processes = several(2)
-    for line in processes[0].stdout:
+@pytest.mark.fault(80)
+def test_sigterm_to_torchrun_stops_all_after_one_step(torchrun, run_folder):
+    """SIGTERM to torchrun, which passes it on: all processes save once, after the same step, and one line says so."""
+    launcher = torchrun("--save_latest_freq", "1000")
+    for line in launcher.stdout:
         if "epoch 2" in line.replace("(", "").replace(":", ""):
             break
-    os.kill(processes[1].pid, signal.SIGTERM)  # one got it first
-    os.kill(processes[0].pid, signal.SIGTERM)
-    codes, err = ended(processes)
-    assert codes == [143, 143] and err.count("stopped and saved") == 1
-    state = torch.load(max((tmp_path / "checkpoints" / "run").glob("state_*.pt")), weights_only=True)
+    launcher.terminate()
+    _, err = launcher.communicate(timeout=240)
+    assert launcher.returncode == 1 and err.count("stopped and saved") == 1, err
+    assert json.loads((run_folder / "exit.json").read_text())["code"] == 143
+    state = newest_state(run_folder)
     assert len(state["ranks"]) == 2 and state["position"]["step"] >= 8
 
 
-def full_disk():
-    """Let the third state fail."""
-    from serialization import checkpoint
+def fail_at_third(module, name, rank):
+    """Let the third call of a function fail in one process."""
     from util.errors import EnvironmentFault
 
-    write, written = checkpoint.write_atomically, []
+    function, calls = getattr(import_module(module), name), []
 
-    def fail(path, *args, **more):
-        written.append(path)
-        if len(written) == 3:
-            raise EnvironmentFault("file", path, "No space left on device", "free space")
-        write(path, *args, **more)
+    def fail(*args, **more):
+        calls.append(args)
+        if len(calls) == 3 and os.environ["RANK"] == str(rank):
+            raise EnvironmentFault("file", "state", "No space left on device", "free space")
+        return function(*args, **more)
 
-    checkpoint.write_atomically = fail
+    setattr(import_module(module), name, fail)
 
 
-def test_a_save_that_fails_ends_all(start, several, tmp_path):
-    several(0)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    processes = [start("train", *FLAGS, before=full_disk, RANK=rank, WORLD_SIZE="2", MASTER_ADDR="localhost",
-                       MASTER_PORT=port) for rank in "01"]  # fmt: skip
-    codes, err = ended(processes)
+@pytest.mark.fault(81)
+@pytest.mark.parametrize(("module", "name", "rank", "step"), [
+    ("training.distributed.rank_state", "collect", 0, 4), ("training.distributed.rank_state", "collect", 1, 4),
+    ("serialization.checkpoint", "write_atomically", 0, 4), ("serialization.weight_exports", "write", 0, 6),
+])  # fmt: skip
+def test_a_save_that_fails_ends_all(several, run_folder, module, name, rank, step):
+    """The third save fails in one process, collecting, writing the state or the weights: all end, states are whole."""
+    codes, err = ended(several(2, before=partial(fail_at_third, module, name, rank)))
     assert codes == [5, 5]
-    assert_reported(tmp_path, err, "No space left", "(rank 0 of 2)")
+    assert_reported(run_folder, err, "No space left", f"(rank {rank} of 2)")
+    assert newest_state(run_folder)["position"]["step"] == step
+
+
+@pytest.mark.fault(82)
+def test_processes_that_find_other_images_are_refused(several, run_folder):
+    """One of two processes finds fewer images: both end before the first step, and one line names it."""
+    codes, err = ended(several(2, own=((), ("--max_dataset_size", "7"))))
+    assert codes == [3, 3]
+    assert_reported(run_folder, err, "rank '1': has other images", code=3)
+
+
+@pytest.mark.fault(83)
+def test_a_port_that_is_taken_is_named(monkeypatch):
+    """Another program listens at the port where the first process would hold the store: one line names it, code 5."""
+    with socket.create_server(("localhost", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(EnvironmentFault, match=f"port 'localhost:{port}': is taken; .*--master_port"):
+            ProcessGroup(print)
+
+
+class Payload:
+    """An object whose unpickling would run a function."""
+
+    def __reduce__(self):
+        return os.mkdir, ("unpickled",)
+
+
+@pytest.mark.fault(84)
+def test_values_from_other_processes_are_not_unpickled(tmp_path, monkeypatch):
+    """A process sends an object that runs code when it is unpickled: it is refused, and no code runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(UnpicklingError):
+        exchange._unpack(exchange._pack({"value": Payload()}))
+    assert not list(tmp_path.iterdir())

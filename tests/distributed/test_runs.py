@@ -89,8 +89,9 @@ def test_metrics_best_epochs_and_early_stopping_agree(pools, folder):
     assert len(table["evaluations"]) == done[0] // 4
 
 
+@pytest.mark.fault(82)
 def test_only_the_first_process_writes(pools, folder):
-    """The folder of a run of two processes has the files of a run of one."""
+    """A run of two processes, and one of one process: their folders have the same files."""
     for size in (1, 2):
         run(pools, folder, size, [*EQUAL, *batch(size), "--name", f"n{size}", "--save_epoch_freq", "1"])
     found = [sorted(path.relative_to(folder / "checkpoints" / name).as_posix()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cli.launch import listed_devices
+from cli.launch import listed_devices, start_processes
 from data.loading.sample_order import EpochBatchSampler
+from util.errors import UserError
 from util.ranks import Share
 
 
@@ -65,3 +66,16 @@ def test_several_devices_start_processes(monkeypatch, argv, devices):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     assert listed_devices(argv) == []
+
+
+@pytest.mark.parametrize(("devices", "words"), [
+    (["0", "1"], "option '--gpu_ids': there is no GPU 0 here (no CUDA device); use --gpu_ids -1 for the CPU"),
+    (["mps", "mps"], "option '--gpu_ids': MPS does not work with several processes; name one device"),
+])  # fmt: skip
+def test_devices_that_are_not_there_are_named(monkeypatch, devices, words):
+    """Before any process starts."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(UserError) as refused:
+        start_processes("train", ["--gpu_ids", ",".join(devices)], devices, None)
+    assert str(refused.value) == words
