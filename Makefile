@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-shards test-gpu soak soak-distributed weights visdom screenshots clean distclean
+.PHONY: env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-gpus bench-shards test-gpu soak soak-distributed weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -85,6 +85,9 @@ export-table: $(STAMP)  ## measure how much every generator's exports differ; wr
 
 bench-gpu:  ## measure training steps on a CUDA device in each precision, memory format and compilation (eight minutes)
 	$(TORCH) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)
+
+bench-gpus: $(STAMP)  ## compare two GPUs with one: equal losses, and speed
+	$(BIN)/python benchmarks/distributed/processes.py --gpus --size 256 --batch_size 16 --steps 100 $(ARGS)
 
 bench-shards: $(STAMP)  ## compare 200,000 tiny pictures in tar shards with the same as files (one gigabyte in /tmp)
 	$(BIN)/python benchmarks/shards.py $(ARGS)

@@ -1,7 +1,8 @@
-"""Heartbeats of the processes of a command: which of them get on, which wait, and which are gone."""
+"""Heartbeats of the processes of a command: which of them make progress, which wait, and which are gone."""
 
 import json
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable
@@ -12,17 +13,18 @@ from util.errors import EnvironmentFault
 
 INTERVAL_S = 0.5
 START_FACTOR = 6  # times as long may pass before the first batch: listing files and checking them takes long
-GONE_S = 3.0  # without a heartbeat, after a collective has failed
+GONE_S = 3.0  # without a heartbeat, after a collective has failed or a process of this machine has ended
 STOP_S = 600.0  # that a stopped process waits for process 0, which saves
 FAILURE = "failure"
 
 
 class Heartbeats(threading.Thread):
-    """A thread that shows the others when the main thread last got on, twice a second, and watches them.
+    """A thread that shows the others when the main thread last made progress, and watches them.
 
-    A process hangs if it does nothing for --rank_timeout seconds although it waits for no other one; one that shows
-    nothing for so long is stopped, or its machine is gone. on_failure(code, line, traceback) is called for both, and if
-    the store tells of a failure of another process.
+    It does so twice a second. A process hangs if it makes no progress for --rank_timeout seconds although it waits for
+    no other one; one that shows nothing for so long is stopped, or its machine is gone; one of this machine that has
+    ended without a word was killed. on_failure(code, line, traceback) is called for all of these, and if the store
+    tells of a failure of another process.
     """
 
     def __init__(self, store: Any, rank: int, size: int, on_failure: Callable[[int, str, str], None]):
@@ -59,7 +61,8 @@ class Heartbeats(threading.Thread):
 
     def _show(self, number: int) -> None:
         idle = (time.monotonic() - ranks.pulse.last) / (1 if ranks.pulse.has_begun else START_FACTOR)
-        self.store.set(f"pulse/{self.rank}", json.dumps([number, ranks.pulse.waiting, idle, os.getpid()]))
+        shown = number, ranks.pulse.waiting, idle, platform.node(), os.getpid()
+        self.store.set(f"pulse/{self.rank}", json.dumps(shown))
 
     def _look(self) -> None:
         for other in range(self.size):
@@ -69,14 +72,16 @@ class Heartbeats(threading.Thread):
                     self.seen[other] = text, time.monotonic()
 
     def _judge(self) -> tuple[int, str, str] | None:
-        """Return the outcome if a process is silent, hangs, or if all wait for each other."""
+        """Return the outcome if a process is gone, silent, hangs, or if all wait for each other."""
         now, idle = time.monotonic(), []
         for other, (text, when) in self.seen.items():
             if text == "left":
                 continue
+            _, waits, seconds, machine, pid = json.loads(text) if text else (0, False, 0.0, "", 0)
+            if now - when > GONE_S and machine == platform.node() and not _exists(pid):
+                return *gone([other], self.size), ""
             if now - when > ranks.pulse.timeout:
                 return self._fault(str(other), "shows no sign of life: it is stopped, or its machine is gone")
-            _, waits, seconds, _ = json.loads(text) if text else (0, False, 0.0, 0)
             if seconds > ranks.pulse.timeout and not waits:
                 return self._fault(str(other), "hangs: its step, batch or save does not end")
             idle.append(seconds > ranks.pulse.timeout)
@@ -119,3 +124,22 @@ class Heartbeats(threading.Thread):
             return [0]
         now = time.monotonic()
         return [r for r, (text, when) in self.seen.items() if r != self.rank and text != "left" and now - when > GONE_S]
+
+
+def gone(who: list[int], size: int) -> tuple[int, str]:
+    """Return the exit code and the line for processes that have ended without a word."""
+    why = f"of {size} is gone: it was killed (out of memory?), or its machine or network failed"
+    fault = EnvironmentFault("rank", " and ".join(map(str, who)) or "?", why, "start again: the last save counts")
+    return fault.code, f"error: {fault}"
+
+
+def _exists(pid: int) -> bool:
+    """Whether this machine has a process of this number; True where signal 0 does not tell, as on Windows."""
+    try:
+        if os.name == "posix":
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True

@@ -26,17 +26,21 @@ def hide_store_warnings() -> None:
 def join_others(script: str, argv: list[str], report: Any) -> list[str]:
     """Join the other processes of this command, if there are any; return its arguments.
 
-    Process 0 alone prints. Processes of train.py that the launcher has started again continue their run.
+    Process 0 alone prints. train.py that torchrun has started again, with any number of processes, continues its run.
     """
-    if not is_launched():
-        return argv
-    from cli.process_group import ProcessGroup  # needs torch
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    if is_launched():
+        from cli.process_group import ProcessGroup  # needs torch
 
-    report.group = group = ProcessGroup(report.write)
-    if group.rank:
-        sys.stdout = open(os.devnull, "w")
-    is_restart = group.restarted or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    if is_restart and script == "train":
+        report.group = group = ProcessGroup(report.write)
+        restarted |= group.restarted
+        if group.rank:
+            sys.stdout = open(os.devnull, "w")
+    elif script == "train" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # one process of torchrun
+        from cli.process_group import mark_start  # needs torch
+
+        restarted |= mark_start()
+    if restarted and script == "train":
         argv = [word for word in argv if word != "--overwrite"]
         argv += ["--continue_train"] if "--continue_train" not in argv else []
     return argv

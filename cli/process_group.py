@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import distributed
 
-from cli.heartbeat import Heartbeats
+from cli.heartbeat import Heartbeats, gone
 from util import ranks
-from util.errors import EnvironmentFault
+from util.errors import EnvironmentFault, first_line
 
 JOIN_TIMEOUT_S = 600.0  # for processes that start later, on other machines
 REPORT_TIMEOUT_S = 10.0  # that a failed process waits for process 0 to report it
@@ -26,8 +26,8 @@ Outcome = tuple[int, str, str]  # exit code, the line on stderr, traceback
 class ProcessGroup:
     """The processes of one command. `report` writes an outcome; it is called in one process only.
 
-    Each process tells the others by heartbeats that its main thread gets on. If one fails, hangs or is gone, the first
-    to notice writes that to the store that all share, process 0 reports it, and all end.
+    Each process tells the others by heartbeats that its main thread makes progress. If one fails, hangs or is gone, the
+    first to notice writes that to the store that all share, process 0 reports it, and all end.
     """
 
     def __init__(self, report: Callable[[int, str, str], None]):
@@ -38,11 +38,15 @@ class ProcessGroup:
         self.store = distributed.PrefixStore(_meet(base, self.rank, self.size), base)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         timeout = datetime.timedelta(days=7)  # the heartbeats decide
-        with ranks.waiting():
+        group_store = distributed.PrefixStore("group", self.store)
+        try:
             distributed.init_process_group(
-                backend, store=distributed.PrefixStore("group", self.store), rank=self.rank, world_size=self.size,
-                timeout=timeout,
-            )  # fmt: skip
+                backend, store=group_store, rank=self.rank, world_size=self.size, timeout=timeout
+            )
+        except RuntimeError as problem:  # of gloo: an interface that is not there, or one that others cannot reach
+            why = f"of {self.size} cannot connect to the others ({first_line(problem).rpartition('] ')[2]})"
+            remedy = "name a network interface of this machine in GLOO_SOCKET_IFNAME"
+            raise EnvironmentFault("rank", self.rank, why, remedy) from problem
         ranks.pulse.is_ours = True
         if self.rank == 0:
             base.set(STARTED, "1")
@@ -68,7 +72,7 @@ class ProcessGroup:
         if failed is None and ranks.pulse.lost:  # a collective failed, because another process is gone
             failed = self.beats.wait_for_failure()
             if failed is None:
-                failed = self._publish(*_gone(self.beats.silent_ranks(), self.size, line), trace)
+                failed = self._publish(*gone(self.beats.silent_ranks(), self.size), trace)
         elif failed is None:
             same = code == 2 and not ranks.pulse.has_begun  # wrong options are wrong in all
             where = "" if same or "(rank " in line else f" (rank {self.rank} of {self.size})"
@@ -131,6 +135,14 @@ class ProcessGroup:
             return
 
 
+def mark_start() -> bool:
+    """Note in the launcher's store that one process has started; return whether an earlier start has noted it."""
+    store = _base_store(0, 1)
+    found = store.check([STARTED])
+    store.set(STARTED, "1")
+    return found
+
+
 def _base_store(rank: int, size: int) -> Any:
     """Return the launcher's store, or without one that of process 0; raise EnvironmentFault."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -174,9 +186,3 @@ def _meet(base: Any, rank: int, size: int) -> str:
     missing = ", ".join(str(r) for r in range(1, size) if r not in answered) or "1"
     why = f"of {size} did not start within {JOIN_TIMEOUT_S:.0f} s"
     raise EnvironmentFault("rank", missing, why, "look at the launcher's output on its machine")
-
-
-def _gone(silent: list[int], size: int, line: str) -> tuple[int, str]:
-    who = " and ".join(map(str, silent)) or "?"
-    why = f"of {size} is gone: it was killed (out of memory?), or its machine or network failed"
-    return EnvironmentFault.code, f"error: {EnvironmentFault('rank', who, why, 'start again: the last save counts')}"

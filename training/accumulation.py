@@ -39,7 +39,7 @@ class FullBatch:
         """Add the gradients of a phase's loss to its networks; return the loss terms, {} for nothing to do."""
         terms = call_with_now(phase.loss, self.batch, self.out, now=self.now)
         if terms != {}:
-            total = scale_loss(_own_weight() * phase.weight * sum_of_terms(terms, phase, self.model))
+            total = scale_loss(_own_share() * phase.weight * sum_of_terms(terms, phase, self.model))
             self.phases.append(phase)
             try:
                 total.backward()
@@ -63,7 +63,7 @@ class MicroBatches:
     def __init__(self, model: Any, batch: Batch, count: int, now: Now):
         self.model, self.now = model, now
         self.micro_batches: list[tuple[Batch, float, Snapshot, Any]] = []
-        samples, share, self.weight = len(batch["A"]), ranks.pulse.share, _own_weight()
+        samples, share, self.weight = len(batch["A"]), ranks.pulse.share, _own_share()
         self.shares = [share and share.part(number, count) for number in range(count)]
         for micro_batch, part in zip(split_batch(batch, count), self.shares):
             weight, snapshot = len(micro_batch["A"]) / samples, Snapshot(model)
@@ -102,8 +102,8 @@ class MicroBatches:
                 yield micro_batch
 
 
-def _own_weight() -> float:
-    """Return the weight of this process's loss in that of all: its share of the batch; 1 in one process."""
+def _own_share() -> float:
+    """Return the part of the batch that is this process's, the weight of its loss in that of all; 1 in one process."""
     share = ranks.pulse.share
     return share.count / share.total if share else 1.0
 

@@ -31,8 +31,8 @@ class Share:
 class Pulse:
     """What this process's main thread does, for the heartbeats that others see; agreed: see `agree`."""
 
-    last: float = field(default_factory=time.monotonic)  # when it last got on
-    timeout: float = 600.0  # --rank_timeout: seconds after which a process that does not get on hangs
+    last: float = field(default_factory=time.monotonic)  # when it last made progress
+    timeout: float = 600.0  # --rank_timeout: seconds after which a process without progress hangs
     has_begun: bool = False  # whether there was a batch
     waiting: bool = False  # in a collective, for others
     lost: bool = False  # a collective has failed: another process is gone
@@ -42,7 +42,7 @@ class Pulse:
     agreed: dict[str, int] = field(default_factory=dict)
 
     def beat(self) -> None:
-        """Say that the main thread gets on."""
+        """Note that the main thread makes progress."""
         self.has_begun, self.last = True, time.monotonic()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.support.data_folders import save
-from tests.support.distributed.shared_steps import train_steps
+from tests.support.distributed.shared_steps import added_bytes, train_steps
 from tests.support.images import picture
 from tests.support.small_models import MODELS, OWN
 
@@ -89,6 +89,14 @@ def test_norms_objectives_and_tools_see_the_whole_batch(pools, data, name):
 def test_four_processes_equal_one(pools, data, model):
     several = pools(4).run(train_steps, str(data), argv(model, 2, "--norm", "syncbatch"), 4)
     assert_equal(train_steps(str(data), argv(model, 8, "--norm", "syncbatch"), 4), several, 4)
+
+
+def test_bytes_do_not_grow_with_the_number_of_processes(pools, data):
+    """A step adds up the gradient of each parameter once, and 4 terms of losses; here in float64."""
+    weights = train_steps(str(data), argv("pix2pix", 4), 1)["weights"].values()
+    expected = 2 * 8 * (sum(value.numel() for value in weights) + 4)
+    for size in (2, 4):
+        assert pools(size).run(added_bytes, str(data), argv("pix2pix", 2), 2) == [expected] * size
 
 
 def test_an_overflow_in_one_process_skips_the_step_in_all(pools, data):

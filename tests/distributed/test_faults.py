@@ -228,6 +228,13 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
             ProcessGroup(print)
 
 
+@pytest.mark.fault(83, 84)
+def test_an_interface_that_is_not_there_is_named(several):
+    """GLOO_SOCKET_IFNAME names no network interface: all processes end with code 5 and a line that says so."""
+    codes, err = ended(several(2, GLOO_SOCKET_IFNAME="none0"))
+    assert codes == [5, 5] and err.count("GLOO_SOCKET_IFNAME") == 2 and "none0" in err, err
+
+
 class Payload:
     """An object whose unpickling would run a function."""
 

@@ -12,7 +12,7 @@ from options.store import fill_from_dataset
 from registry import discovery
 from registry.lookup import find
 from train import train_step
-from training.distributed import rank_state
+from training.distributed import gradients, rank_state
 from training.train_state import TrainState
 from util import ranks
 from util.device import map_leaves
@@ -79,3 +79,19 @@ def train_steps(folder: str, argv: list[str], steps: int, change: str = "") -> d
             "scale": scale,
             "draw": float(torch.rand(())),
         }
+
+
+def added_bytes(folder: str, argv: list[str], steps: int) -> int:
+    """Train as `train_steps` does; return the bytes of what one process adds up with the others."""
+    found, add_up = [0], gradients._add_up
+
+    def counted(tensors: list[torch.Tensor]) -> None:
+        found[0] += sum(x.nbytes for x in tensors)
+        add_up(tensors)
+
+    gradients._add_up = counted
+    try:
+        train_steps(folder, argv, steps)
+    finally:
+        gradients._add_up = add_up
+    return found[0]
