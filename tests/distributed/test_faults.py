@@ -181,6 +181,27 @@ def test_sigterm_to_torchrun_stops_all_after_one_step(torchrun, run_folder):
     assert len(state["ranks"]) == 2 and state["position"]["step"] >= 8
 
 
+def stop_while_measuring():
+    """Let SIGTERM arrive in the process that measures."""
+    from training.evaluation.run_evaluation import RunEvaluation
+
+    measure = RunEvaluation._measure
+
+    def stopped(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*args)
+
+    RunEvaluation._measure = stopped
+
+
+@pytest.mark.fault(80)
+def test_sigterm_while_metrics_are_measured_stops_all(several, run_folder):
+    """SIGTERM in the process that measures, while the other waits: both save, and one line says so."""
+    codes, err = ended(several(2, "--metrics", "L1", before=stop_while_measuring))
+    assert codes == [143, 143] and err.count("stopped and saved at the end of epoch 1") == 1, err
+    assert newest_state(run_folder)["position"]["step"] == 4
+
+
 def fail_at_third(module, name, rank):
     """Let the third call of a function fail in one process."""
     from util.errors import EnvironmentFault

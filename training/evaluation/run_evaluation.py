@@ -115,19 +115,19 @@ class RunEvaluation:
                     report = self._measure(run.progress, run.device, run.folder, stop)
             except (Exception, Stopped) as raised:
                 problem = raised
-            rows, failed = exchange.from_first(lambda: (self.history.state_dict(), problem is not None))
+            failed = problem is not None
+            rows, failed, noted = exchange.from_first(lambda: (self.history.state_dict(), failed, stop.noted))
         if failed:
             run.save_latest()
-            if problem is None and not stop.signal:
+            if problem is None and not noted:
                 exchange.from_first(bool)  # waits for process 0, which ends this one
-            raise problem or self._stopped(run.progress.epoch, stop)
+            raise problem or self._stopped(run.progress.epoch, noted)
         if ranks.rank():
             self.history.load_state_dict(rows)
         return report
 
-    def _stopped(self, epoch: int, stop: Any) -> Stopped:
-        text = f"stopped and saved at the end of epoch {epoch}; {resume_command(self.o)}"
-        return Stopped(stop.signal, text)
+    def _stopped(self, epoch: int, signal: int) -> Stopped:
+        return Stopped(signal, f"stopped and saved at the end of epoch {epoch}; {resume_command(self.o)}")
 
     def _measure(self, progress: Progress, device: Any, folder: Path, stop: Any) -> Report:
         start, now = time.monotonic(), Now(progress.step, progress.epoch, progress.share)
@@ -173,8 +173,8 @@ class RunEvaluation:
 
     def _until_stopped(self, found: Iterable[Compared], now: Now, stop: Any) -> Iterator[Compared]:
         for each in found:
-            if stop.signal:
-                raise self._stopped(now.epoch, stop)
+            if stop.noted:  # by this process, which alone measures: the others wait, and agree to nothing meanwhile
+                raise self._stopped(now.epoch, stop.noted)
             ranks.pulse.beat()
             yield each
 

@@ -1,6 +1,5 @@
 """Every kind of generator equals its export in a fresh process; a wrong export is refused and leaves no file."""
 
-
 import pytest
 import torch
 from torch import nn
