@@ -47,7 +47,8 @@ class Faulty(Pix2Pix):
 """
 FLAGS = [*SMALL, "--plugin", "faulty.py", "--model", "faulty", "--netG", "resnet_4blocks", "--dataroot", "demo",
          "--max_dataset_size", "8", "--n_epochs", "50", "--displays", "console", "--no_progress", "--name", "run",
-         "--save_latest_freq", "4", "--rank_timeout", "20"]  # fmt: skip
+         "--save_latest_freq", "4"]  # fmt: skip
+SOON = "--rank_timeout", "20"  # only where a process hangs: on a busy machine a step may take as long
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_torchrun_restarts_a_killed_run(torchrun, run_folder, tmp_path, pools):
 ])  # fmt: skip
 def test_an_error_of_one_process_is_that_of_all(several, run_folder, fault, words, code):
     """One of three raises, has a NaN or hangs: all end with the same code, and one line names the process."""
-    codes, err = ended(several(3, FAULT=fault, FAULTY_RANK="1"))
+    codes, err = ended(several(3, *(SOON if fault == "hang" else ()), FAULT=fault, FAULTY_RANK="1"))
     assert codes == [code] * 3, err
     assert_reported(run_folder, err, *words, code=code)
 
@@ -159,7 +160,7 @@ def test_an_error_of_one_process_is_that_of_all(several, run_folder, fault, word
 @pytest.mark.fault(79)
 def test_a_stopped_process_is_named(several, run_folder):
     """SIGSTOP in one of two processes: the other ends after --rank_timeout, and one line names the stopped one."""
-    processes = several(2, FAULT="SIGSTOP", FAULTY_RANK="1")
+    processes = several(2, *SOON, FAULT="SIGSTOP", FAULTY_RANK="1")
     first = processes[0].communicate(240)
     processes[1].kill()
     assert processes[0].returncode == 5
