@@ -8,6 +8,7 @@ Flags after -- are those of test.py, such as the architecture of other programs'
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def export_page(run: LoadedRun, generator: Generator, o: Any) -> None:
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     print_line(f"{target}: a page for any web server, {format_bytes(size)}, with weights of 16 bits")
     print_verdict(written, verdict, run)
-    print_line(f"try it: {Path(sys.executable).name} -m http.server --directory {target}, then http://localhost:8000")
+    print_line(f"try it: python scripts/draw.py --page {shlex.quote(str(target))}")
 
 
 def export_one(name: str, item: Exportable, target: Path, run: LoadedRun, o: Any) -> tuple[Exportable, Verdict]:
