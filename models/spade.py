@@ -16,6 +16,7 @@ from networks.toolbox.settings import tool
 from options.fields import option
 from options.names.spade import OF_SPADE, VALUES_OF_SPADE
 from registry.now import AFTER_TRAINING
+from util import ranks
 from util.errors import OptionError
 from util.size import to_size
 
@@ -113,7 +114,8 @@ class SPADE(LabelMaps, BaseModel):
         if self.o.use_vae:
             mean, log_variance = out["style"]
             divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
-            terms["KLD"] = self.o.lambda_kld * self.o.batch_size * divergence.mean()  # a sum over a whole batch
+            number = self.o.batch_size * ranks.world_size()  # of images, over which the authors take a sum
+            terms["KLD"] = self.o.lambda_kld * number * divergence.mean()
         if not self.o.no_ganFeat_loss:
             terms["GAN_Feat"] = self.o.lambda_feat * feature_matching(detached(on_real), on_fake)
         if not self.o.no_vgg_loss:

@@ -3,6 +3,7 @@
 import math
 import zlib
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from cli.main import Report
 from data.listing.layouts import LAYOUTS
+from options import store
 from pages.async_writer import AsyncWriter
 from pages.names import UniqueNames, natural_key, safe_file_name
 from pages.paged_gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
@@ -19,6 +21,7 @@ from pages.result_images import ResultImages
 from pages.result_metrics import ResultMetrics, results_text
 from pages.results_folder import ResultsFolder, data_and_epoch, results_path
 from pages.rows import Column, Picture, format_html, means_html
+from util import ranks
 from util.errors import count_text, print_line
 from util.image_io import make_grid
 
@@ -234,3 +237,22 @@ class Results:
     def release(self) -> None:
         """Let other processes write to the folder."""
         self.files.release()
+
+
+def open_results(o: Any, folder: Path, which: str, compare: bool, generated: bool) -> Any:
+    """Store test.py's options in the run's folder, and return its Results; of several processes only in the first."""
+    if ranks.rank():
+        return _NoResults()
+    store.save(o, folder, "test")
+    return Results(o, which, compare, generated)
+
+
+class _NoResults:
+    """The results of a process that writes none."""
+
+    writer, page, count = nullcontext(), "", 0
+
+    def add(self, *images: Any) -> None:
+        """Write nothing."""
+
+    add_sheets = add_samples = log_errors = close = add

@@ -149,7 +149,6 @@ NOTHING = [
     "fsdp",
     "ddp_backend",
     "dist_url",
-    "rank",
     "world_size",
     "profile",
     "no_such_flag",
