@@ -12,7 +12,6 @@ from networks.architectures.spade import ENCODED_SIDES, ImageEncoder
 from networks.gan_loss import feature_matching
 from networks.predictions import detached, halves
 from networks.toolbox.perceptual import perceptual_of
-from networks.toolbox.settings import tool
 from options.fields import option
 from options.names.spade import OF_SPADE, VALUES_OF_SPADE
 from registry.now import AFTER_TRAINING
@@ -34,8 +33,7 @@ class SPADE(LabelMaps, BaseModel):
                 "beta1": 0.0, "beta2": 0.9, "label_nc": 182, "load_size": 1024, "crop_size": 512,
                 "preprocess": "scale_width_and_crop", "n_epochs": 50, "n_epochs_decay": 0, "num_threads": 0,
                 "display_freq": 100, "display_winsize": 400, "save_epoch_freq": 10}  # fmt: skip
-    defaults_for = {"no_TTUR": {True: {"beta1": 0.5, "beta2": 0.999}},
-                    "layout": LAYOUT_DEFAULTS}  # fmt: skip
+    defaults_for = {"no_TTUR": {True: {"beta1": 0.5, "beta2": 0.999}}, "layout": LAYOUT_DEFAULTS}
     averaged = ("G",)
     pairs = (("fake_B", "real_B"),)
 
@@ -47,8 +45,7 @@ class SPADE(LabelMaps, BaseModel):
         lambda_kld: float = option(0.05, "weight of the KL divergence of --use_vae", at_least=0)
         no_ganFeat_loss: bool = option(False, "no matching of D's features of generated and real image")
         no_vgg_loss: bool = option(False, "no matching of VGG19's features, which need published weights")
-        no_TTUR: bool = option(False, "G and D learn at --lr, not at half and twice of it, with --beta1 0.5 and"
-            " --beta2 0.999", fixed=True)
+        no_TTUR: bool = option(False, "G and D learn at --lr, not at half and twice of it; --beta1 0.5", fixed=True)
         D_steps_per_G: int = option(1, "steps of D for each of G", at_least=1)
         use_vae: bool = option(False, "G starts from a z, its style, which an encoder E learns to find in photographs",
             of_run=True, fixed=True)
@@ -57,8 +54,7 @@ class SPADE(LabelMaps, BaseModel):
             " layers of its own", choices=("normal", "more", "most"), of_run=True, fixed=True)
         norm_G: str = option("spectralspadesyncbatch3x3", "norms of --netG spade: spectral for that of weights; spade"
             " and batch, syncbatch, instance, layer or none; kernel", of_run=True, fixed=True)
-        norm_D: str = option("spectralinstance", "norms of --netD spade: spectral for that of weights, and a name of"
-            " --norm", fixed=True)
+        norm_D: str = option("spectralinstance", "norms of --netD spade: spectral, and a name of --norm", fixed=True)
         norm_E: str = option("spectralinstance", "norms of E, like --norm_D", of_run=True, fixed=True)
         # fmt: on
 
@@ -80,7 +76,7 @@ class SPADE(LabelMaps, BaseModel):
 
     def phases(self):
         of_G = None if self.o.no_TTUR else self.o.lr / 2
-        of_D = None if self.o.no_TTUR or tool(self.o, "lr_D", None) else self.o.lr * 2
+        of_D = None if self.o.no_TTUR or getattr(self.o, "lr_D", None) else self.o.lr * 2
         nets = [self.G, self.E] if self.o.use_vae else [self.G]
         return [Phase("G", nets, self.loss_g, every=self.o.D_steps_per_G, lr=of_G),
                 Phase("D", [self.D], self.loss_d, lr=of_D)]  # fmt: skip
