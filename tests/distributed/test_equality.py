@@ -14,27 +14,30 @@ SMALL = ["--gpu_ids", "-1", "--ngf", "2", "--ndf", "2", "--netG", "resnet_4block
 NETWORKS = {"gan": (*OWN["gan"], "--norm", "instance"), "cgan": ("--norm", "instance"),
             "sincut": ("--netG", "stylegan2", "--netD", "stylegan2", "--load_size", "32", "--num_patches", "4"),
             "cut": ("--flip_equivariance", "true"), "pix2pix": ("--norm", "instance"),
-            "colorization": ("--norm", "instance")}  # fmt: skip
+            "colorization": ("--norm", "instance"), "pix2pixhd": OWN["pix2pixhd"], "spade": OWN["spade"]}  # fmt: skip
 TRAINED = [name for name in MODELS if name != "test"]
 STEPS = 10
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder with data for every model: pairs, sides, classes."""
+    """A folder with data for every model: pairs, sides, classes, and maps that are pictures."""
     folder = tmp_path_factory.mktemp("data")
     for number in range(13):
         save(picture(number, 48, 24), folder / "pairs" / "train" / f"{number:02d}.png")
         save(picture(number + 50), folder / "sides" / "trainA" / f"{number:02d}.png")
         save(picture(number + 90), folder / "sides" / "trainB" / f"{number:02d}.png")
         save(picture(number + 130), folder / "classes" / "train" / "ab"[number % 2] / f"{number:02d}.png")
+        for side in "AB":
+            save(picture(number + ord(side)), folder / "maps" / f"train_{side}" / f"{number:02d}.png")
     for side in "AB":
         save(picture(ord(side), 64, 64), folder / "one" / f"train{side}" / "0.png")
     return folder
 
 
 def argv(model, batch_size, *more):
-    root = {"aligned": "pairs", "labeled": "classes", "singleimage": "one", "colorization": "pairs"}
+    root = {"aligned": "pairs", "labeled": "classes", "singleimage": "one", "colorization": "pairs",
+            "semantic": "maps"}  # fmt: skip
     mode = MODELS[model].dataset_mode
     return [*SMALL, "--model", model, "--dataroot", root.get(mode, "sides"), *NETWORKS.get(model, ()),
             "--batch_size", str(batch_size), *more]  # fmt: skip
