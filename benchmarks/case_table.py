@@ -8,10 +8,7 @@ from registry.lookup import entries
 SMALL_FLAGS = "--netG resnet_6blocks --ngf 8 --ndf 8 --load_size 64 --crop_size 64".split()
 TINY_FLAGS = "--netG resnet_6blocks --ngf 2 --ndf 2 --load_size 32 --crop_size 32".split()
 CYCLE_GAN_FLAGS = "--netG resnet_9blocks --load_size 128 --crop_size 128".split()
-WITHOUT_WEIGHTS = {
-    "pix2pixhd": ["--no_vgg_loss"],
-    "spade": ["--no_vgg_loss"],
-}  # those of VGG19
+WITHOUT_WEIGHTS = {"pix2pixhd": ["--no_vgg_loss"], "spade": ["--no_vgg_loss"]}  # those of VGG19
 NOISE_MODELS = ("cgan", "gan")  # their generators start from noise: another --netG, and sizes of their own
 COMPARED_MODELS = ("pix2pix", "cycle_gan")  # models whose steps are also measured in the reference
 TRAIN_COMMAND = (
